@@ -1,0 +1,108 @@
+"""What all blocks share: strict fields, the registry of kinds, and constraints that are data.
+
+A new block is a class with a `kind`, deriving from the slot that it fills. The union that the YAML accepts, the JSON
+Schema, the public strategies and the reference's table are all made from the registry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from archcalc.legend import Env, Size
+from archcalc.tape import Tape, Tensor
+
+LARGEST_SIZE = 2**32
+Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
+"""A size of the architecture. One is a size: multi-query attention is one key/value head."""
+
+
+@dataclass(frozen=True)
+class Divides:
+    """A constraint between two fields of one block, read by the validator and by the strategies alike."""
+
+    whole: str
+
+    def check(self, name: str, part: int, whole: int) -> None:
+        """Raise pydantic's error, placed at the field `name`, where `part` does not divide `whole`."""
+        if whole % part:
+            near = sorted((n for n in divisors(whole)), key=lambda n: (abs(n - part), n))[:2]
+            raise PydanticCustomError(
+                "divides",
+                "must divide {whole} ({size})",
+                {"whole": self.whole, "size": whole, "field": name, "suggestion": f"nearest: {_either(sorted(near))}"},
+            )
+
+
+def divisors(n: int) -> list[int]:
+    """The divisors of n, ascending."""
+    small = [d for d in range(1, int(n**0.5) + 1) if n % d == 0]
+    return small + [n // d for d in reversed(small) if d * d != n]
+
+
+def _either(numbers: list[int]) -> str:
+    return " or ".join(str(n) for n in numbers)
+
+
+class Strict(BaseModel):
+    """Frozen data: no field is unknown, none is converted from another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="after")
+    def _constraints_hold(self) -> Self:
+        for name, field in type(self).model_fields.items():
+            for constraint in field.metadata:
+                if isinstance(constraint, Divides):
+                    constraint.check(name, getattr(self, name), getattr(self, constraint.whole))
+        return self
+
+
+class Block(Strict):
+    """A part of a model that records itself."""
+
+    def sizes(self) -> Env:
+        """The sizes of the labels that this block alone decides."""
+        return {}
+
+
+_registry: dict[type, dict[str, type[Slot]]] = {}
+
+
+class Slot(Block):
+    """A place in a layer that blocks of several kinds can fill. A direct subclass is a slot, its subclasses its kinds."""
+
+    kind: str
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        if Slot in cls.__bases__:
+            _registry[cls] = {}
+            return
+        slot = next(base for base in cls.__mro__ if base in _registry)
+        kind = cls.model_fields["kind"].default
+        if kind in _registry[slot]:
+            raise TypeError(f"{slot.__name__} {kind!r} is registered twice")
+        _registry[slot][kind] = cls
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A slot is validated as the union of its kinds, told apart by `kind`."""
+        if cls not in _registry:
+            return handler(source)
+        choices = {kind: handler.generate_schema(block) for kind, block in _registry[cls].items()}
+        return core_schema.tagged_union_schema(choices, discriminator="kind")
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        """Write the block's forward pass on the tape."""
+        raise NotImplementedError
+
+
+def registered(slot: type) -> dict[str, type[Slot]]:
+    """The blocks that can fill a slot, by kind; none for what is no slot."""
+    return dict(_registry.get(slot, {}))

@@ -1,0 +1,35 @@
+"""MLPs: each vector is worked on alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from archcalc.blocks.base import Count, Slot
+from archcalc.legend import Env
+from archcalc.tape import Tape, Tensor
+
+Activation = Literal["gelu_tanh", "gelu"]
+
+
+class MLP(Slot):
+    """A mixer of features: "B S D" to "B S D"."""
+
+
+class PlainMLP(MLP):
+    """Two matrices with an activation between them."""
+
+    kind: Literal["plain"] = "plain"
+    d_ff: Count = Field(description="hidden features")
+    activation: Activation = Field(description="gelu_tanh is GPT-2's approximation of gelu")
+    bias: bool = Field(description="whether both projections have biases")
+
+    def sizes(self) -> Env:
+        return {"F": self.d_ff}
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.bias)
+        with tape.span(self.activation):
+            active = tape.pointwise("activated", up)
+        return tape.linear("down", "B S D", active, "D F", part="down_projection", bias=self.bias)

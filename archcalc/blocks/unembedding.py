@@ -1,0 +1,38 @@
+"""The way out: the last vectors become a score for each token, and a loss where there is something to predict."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from archcalc.blocks.base import Block
+from archcalc.blocks.embedding import TOKEN_TABLE
+from archcalc.tape import Tape, Tensor, Weight
+
+
+class Unembedding(Block):
+    """Logits over the vocabulary, by the token table itself where tied."""
+
+    tied: bool = Field(description="whether the token embedding's table serves here too, stored once")
+    bias: bool = Field(description="whether each token's logit has a bias")
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        """Record the logits, "B S V"."""
+        with tape.scope("unembedding"):
+            own = tape.weight("weight", "V D", "unembedding")
+            table = Weight.of(*TOKEN_TABLE, "unembedding") if self.tied else own
+            logits = tape.contract("product", "B S V", x, table)
+            if self.bias:
+                logits = tape.pointwise("biased", logits, tape.weight("bias", "V", "biases"))
+        return logits
+
+
+def record_loss(tape: Tape, logits: Tensor) -> Tensor:
+    """Cross-entropy: the mean of -log(softmax(logits)) at the tokens that came next."""
+    with tape.span("loss"):
+        maximum = tape.reduce("maximum", logits, "V")
+        exponential = tape.pointwise("exponential", logits, maximum)
+        total = tape.reduce("sum", exponential, "V")
+        log_probabilities = tape.pointwise("log_probabilities", logits, maximum, total)
+        targets = Tensor("targets", ("B", "S"), "index")
+        picked = tape.lookup("picked", "B S", targets, log_probabilities)
+        return tape.reduce("mean", picked, "B S")

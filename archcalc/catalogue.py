@@ -1,0 +1,123 @@
+"""Finding a spec by what was typed: a name of the catalogue, a path, `-`; and any of them with a question attached."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from archcalc.audit import audit
+from archcalc.errors import ArchcalcError, Invalid, Problem, nearest
+from archcalc.question import Change, ask, split
+from archcalc.source import Document, display_name, parse, read_file, resolve
+from archcalc.spec import Model
+from archcalc.validation import validate
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A spec, where it was read from, and what a question changed in it."""
+
+    model: Model
+    document: Document
+    changes: tuple[Change, ...] = ()
+
+
+@cache
+def specs_folder() -> str:
+    """The folder of specs: inside the package in a wheel, beside it in a checkout."""
+    folders = (os.path.join(_HERE, "specs"), os.path.join(os.path.dirname(_HERE), "specs"))
+    return next((folder for folder in folders if os.path.isdir(folder)), folders[0])
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The names of the catalogue, in alphabetical order."""
+    models = os.path.join(specs_folder(), "models")
+    return tuple(sorted(file.removesuffix(".yaml") for file in os.listdir(models) if file.endswith(".yaml")))
+
+
+def find(spec: str) -> Found:
+    """Read the spec that `spec` means.
+
+    Raises Invalid for an unknown name, a malformed spec or a question it does not understand, Missing for a path
+    that leads nowhere.
+    """
+    head, question = split(spec)
+    document = _read(head)
+    if question is None:
+        return Found(validate(document), document)
+    document, changes = ask(document, question, spec)
+    return Found(validate(document).model_copy(update={"name": _asked_name(document, question)}), document, changes)
+
+
+def _asked_name(document: Document, question: str) -> str:
+    return f"{document.data['name']}@{question}"
+
+
+def _read(head: str) -> Document:
+    if head in names():
+        head = os.path.join(specs_folder(), "models", f"{head}.yaml")
+    elif head != "-" and "/" not in head and os.sep not in head and not _SUFFIX.search(head):
+        near = nearest(head, list(names()), 3)
+        suggestion = f"nearest: {', '.join(near)}" if near else "`archcalc list` shows the catalogue"
+        raise Invalid(Problem(head, "is no spec of the catalogue", suggestion=suggestion))
+    if head.endswith(".json"):
+        raise Invalid(Problem(head, "only YAML specs are read"))
+    return parse(read_file(head), display_name(head))
+
+
+def load(spec: str | os.PathLike[str]) -> Model:
+    """Read a spec: a catalogue name, a path, `-` for standard input, or any of these with `@field=value,...`.
+
+    Raises Invalid or Missing, whose `problems` say where and what.
+    """
+    return find(os.fspath(spec)).model
+
+
+def check(spec: str | os.PathLike[str]) -> list[Problem]:
+    """Everything wrong with a spec: what cannot be read, what is no spec, printed counts that do not hold.
+
+    Raises nothing for a bad spec; an empty list is a good one.
+    """
+    try:
+        found = find(os.fspath(spec))
+    except ArchcalcError as error:
+        return list(error.problems)
+    return broken_promises(found)
+
+
+def broken_promises(found: Found) -> list[Problem]:
+    """A Problem, placed in the file, for each published figure that must hold and does not."""
+    checks = audit(found.model).checks
+    return [
+        found.document.problem(
+            f"counts {check.counted:,}, which the printed figure does not hold for",
+            ("published", index),
+            value=repr(found.model.published[index].text),
+            suggestion=f"difference {check.reason}",
+        )
+        for index, check in enumerate(checks)
+        if not check.equal
+    ]
+
+
+def dump(model: Model) -> str:
+    """A model as YAML that reads back as an equal model."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        """PyYAML writes words of YAML 1.1; those that are numbers in 1.2 need quotes."""
+
+    def text(dumper: Any, value: str) -> Any:
+        style = None if resolve(value) == value else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    data = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)

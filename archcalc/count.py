@@ -1,0 +1,186 @@
+"""Parameters, read off the tape: what a checkpoint stores, the tally of matrices, and the bridge between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from archcalc.errors import TapeError
+from archcalc.legend import BRIDGE, CATEGORIES, Size, volume
+from archcalc.spec import Model, Segment
+from archcalc.tape import Weight
+
+CONVENTIONS = {
+    "stored": "distinct weights of a checkpoint, a tied table once; buffers are none",
+    "active": "stored minus the experts not chosen for a token",
+    "non_embedding": "stored minus the token table, learned positions and an untied unembedding with its bias",
+    "tally": "the matrices of eight categories, a tied table in both of its roles, without norms, biases and positions",
+    "orientation": "rows x columns of one matrix, output x input; the embedding has one column for each token",
+    "matrices": "query, key and value count one for each head that has its own; the others one for each layer",
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A weight as a checkpoint holds it: `layers` tensors of one name and shape, from layer `first` on.
+
+    Outside the layers `layers` is 1 and `first` is None. `category` is None for what the tally leaves out.
+    """
+
+    name: str
+    shape: tuple[Size, ...]
+    layers: Size
+    first: Size | None
+    parameters: Size
+    part: str
+
+    @property
+    def category(self) -> str | None:
+        return self.part if self.part in CATEGORIES else None
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """Alike matrices of a category: the shape of one, and how many."""
+
+    rows: Size
+    columns: Size
+    matrices: Size
+    parameters: Size
+
+
+@dataclass(frozen=True)
+class Category:
+    """One of the eight kinds of matrix, with one entry of `shapes` for each shape that occurs."""
+
+    category: str
+    matrices: Size
+    parameters: Size
+    shapes: tuple[Matrices, ...]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The matrices in the orientation of a column for each token; `total` counts a tied table twice."""
+
+    total: Size
+    matrices: Size
+    categories: tuple[Category, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """A signed step of the bridge."""
+
+    name: str
+    parameters: Size
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All counts of a model, in numbers, not bytes; see CONVENTIONS. `tally.total + sum(bridge) == stored`."""
+
+    stored: Size
+    active: Size
+    non_embedding: Size
+    tally: Tally
+    bridge: tuple[Term, ...]
+    tensors: tuple[Stored, ...]
+
+
+class Use(NamedTuple):
+    """A weight in one of its parts; `again` where it has played another part before: a tied table is stored once."""
+
+    weight: Weight
+    segment: Segment
+    by_lookup: bool
+    again: bool
+
+    @property
+    def times(self) -> Size:
+        """How many such weights the segment has: one for each layer, unless all layers share it."""
+        return self.segment.repeat if "{i}" in self.weight.path else 1
+
+    @property
+    def parameters(self) -> Size:
+        return volume(self.weight.labels, self.segment.env) * self.times
+
+
+def params(model: Model) -> Parameters:
+    """Count a model's parameters.
+
+    Takes ints, or numpy arrays of equal shape in place of sizes (see legend.environment). No array is built from a
+    weight: the work grows with the kinds of layers, never with their number.
+    """
+    uses = list(_uses(model.segments()))
+    stored = tuple(_stored(use) for use in uses if not use.again)
+    total = _sum(weight.parameters for weight in stored)
+    outside = _sum(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
+    tally = _tally(uses)
+    return Parameters(
+        stored=total,
+        active=total,
+        non_embedding=total - outside,
+        tally=tally,
+        bridge=tuple(_bridge(uses, stored)),
+        tensors=stored,
+    )
+
+
+def _sum(numbers: Iterator[Size]) -> Size:
+    total: Size = 0
+    for n in numbers:
+        total = total + n
+    return total
+
+
+def _uses(segments: list[Segment]) -> Iterator[Use]:
+    """Every weight in the order of the forward pass, once for each part that it plays."""
+    parts: dict[tuple[str, int | None], set[str]] = {}
+    shared: dict[str, Weight] = {}
+    for position, segment in enumerate(segments):
+        for op in segment.tape.ops:
+            for weight in op.weights:
+                own = "{i}" in weight.path
+                if not own and shared.setdefault(weight.path, weight).axes != weight.axes:
+                    raise TapeError(f"{weight.path}: stored once and used with two shapes")
+                played = parts.setdefault((weight.path, position if own else None), set())
+                if weight.part not in played:
+                    yield Use(weight, segment, op.kind == "lookup", again=bool(played))
+                    played.add(weight.part)
+
+
+def _stored(use: Use) -> Stored:
+    shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
+    first = use.segment.first if "{i}" in use.weight.path else None
+    return Stored(use.weight.path, shape, use.times, first, use.parameters, use.weight.part)
+
+
+def _tally(uses: list[Use]) -> Tally:
+    categories = [_category(name, [use for use in uses if use.weight.part == name]) for name in CATEGORIES]
+    return Tally(_sum(c.parameters for c in categories), _sum(c.matrices for c in categories), tuple(categories))
+
+
+def _category(name: str, uses: list[Use]) -> Category:
+    shapes: dict[object, Matrices] = {}
+    for use in uses:
+        env = use.segment.env
+        # The film draws a token's vector as a column; a lookup table stores it as a row.
+        rows, columns = (volume(axis, env) for axis in use.weight.matrix[:: -1 if use.by_lookup else 1])
+        matrices = volume(use.weight.each, env) * use.times
+        key = (rows, columns) if isinstance(use.parameters, int) else len(shapes)  # arrays have no one shape
+        so_far = shapes.get(key, Matrices(rows, columns, 0, 0))
+        shapes[key] = Matrices(rows, columns, so_far.matrices + matrices, so_far.parameters + use.parameters)
+    found = tuple(shapes.values())
+    return Category(name, _sum(m.matrices for m in found), _sum(m.parameters for m in found), found)
+
+
+def _bridge(uses: list[Use], stored: tuple[Stored, ...]) -> Iterator[Term]:
+    """From the tally to what is stored: less each further part of a tied table, plus what is no matrix."""
+    for use in uses:
+        if use.again:
+            yield Term(f"tied {use.weight.part}", -use.parameters)
+    for part in BRIDGE:
+        if any(weight.part == part for weight in stored):
+            yield Term(part, _sum(weight.parameters for weight in stored if weight.part == part))

@@ -1,0 +1,95 @@
+"""What can go wrong, and how it is told.
+
+    ArchcalcError
+    |-- Invalid      the question cannot be understood            exit code 2
+    |-- Missing      a file, an extra or weights are not there    exit code 3
+    `-- TapeError    a block records something impossible         a bug in a block
+
+Every message is one line, `WHERE: PATH: WHAT; got VALUE; FIX`. `Problem` is that line in parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MOST_PROBLEMS_SHOWN = 20
+LONGEST_VALUE = 60
+
+
+def printable(text: str) -> str:
+    """`text` with every character that a terminal might obey written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shown(value: object) -> str:
+    """The repr of a value, cut so that it stays on one line."""
+    text = printable(repr(value))
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
+    """The `count` words most like `word`, the most alike first."""
+    from difflib import get_close_matches
+
+    return get_close_matches(word, words, n=count, cutoff=0.6 if count == 1 else 0.3)
+
+
+def did_you_mean(word: object, words: list[str]) -> str | None:
+    """A suggestion where one word is near, else nothing."""
+    return f"did you mean {near[0]!r}?" if (near := nearest(str(word), words)) else None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a spec or a flag; `str()` gives its one line.
+
+    `line` and `column` count from 1 and are None where the text has no place (a flag, a missing file). `value` is
+    the offending value as it is shown, None where there is none; `suggestion` says what would be right, where known.
+    """
+
+    file: str
+    message: str
+    path: str = ""
+    line: int | None = None
+    column: int | None = None
+    value: str | None = None
+    suggestion: str | None = None
+
+    def __str__(self) -> str:
+        where = printable(self.file) + (f":{self.line}:{self.column}" if self.line is not None else "")
+        line = ": ".join(part for part in (where, printable(self.path), self.message) if part)
+        if self.value is not None:
+            line += f"; got {self.value}"
+        if self.suggestion is not None:
+            line += f"; {self.suggestion}"
+        return line
+
+
+class ArchcalcError(Exception):
+    """The root of what archcalc raises on purpose; `exit_code` is what the command line answers with."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: Problem) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        lines = [str(problem) for problem in self.problems[:MOST_PROBLEMS_SHOWN]]
+        if (more := len(self.problems) - len(lines)) > 0:
+            lines.append(f"and {more:,} more")
+        return "\n".join(lines)
+
+
+class Invalid(ArchcalcError):
+    """The question cannot be understood: a malformed spec, an unknown name, a bad value."""
+
+
+class Missing(ArchcalcError):
+    """Something that the question needs is not there; the problem's suggestion says how to get it."""
+
+    exit_code = 3
+
+
+class TapeError(Exception):
+    """A block recorded something impossible. A bug in the block, never a user's mistake."""

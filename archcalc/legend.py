@@ -1,0 +1,113 @@
+"""The legend: what each dimension letter means, in the YAML's documentation, on the tape, in reports, and as the suffix
+of a local's name in the reference model (`q_BSGRK`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from archcalc.errors import TapeError
+
+Size = Any  # an int for one model, a numpy array for a grid of models: nothing below can tell them apart
+Env = Mapping[str, Size]
+
+
+def legend(*entries: tuple[str, str]) -> dict[str, str]:
+    """A mapping from label to meaning; a label registered twice is an error."""
+    meanings: dict[str, str] = {}
+    for label, meaning in entries:
+        if label in meanings:
+            raise TapeError(f"label {label!r} is registered twice: {meanings[label]!r} and {meaning!r}")
+        meanings[label] = meaning
+    return meanings
+
+
+LABELS = legend(
+    ("B", "sequences in the batch"),
+    ("N", "positions, as the residual stream holds them"),
+    ("S", "positions, as a mixer computes them"),
+    ("T", "positions, as keys and values are read"),
+    ("P", "positions that a learned table holds (context_length)"),
+    ("D", "features of the residual stream (d_model)"),
+    ("G", "key/value heads (n_kv_heads)"),
+    ("R", "query heads per key/value head (n_heads / n_kv_heads)"),
+    ("K", "query and key features per head (d_head)"),
+    ("W", "value features per head (d_head)"),
+    ("F", "hidden features of the MLP (d_ff)"),
+    ("V", "tokens in the vocabulary (vocab_size)"),
+)
+COMPOSITES = legend(("X", "R S"))  # the queries that share a key/value head, folded into one axis
+
+CATEGORIES = legend(
+    ("embedding", "a vector for each token"),
+    ("key", "what a position offers to be found by"),
+    ("query", "what a position looks for"),
+    ("value", "what a position hands on"),
+    ("output", "what the heads found, written back"),
+    ("up_projection", "into the MLP; gates count here too"),
+    ("down_projection", "out of the MLP"),
+    ("unembedding", "a score for each token"),
+)
+"""The eight kinds of matrix of the tally, in its order."""
+
+BRIDGE = legend(
+    ("positions", "learned positions"),
+    ("biases", "biases"),
+    ("norms", "norms, gains and biases"),
+)
+"""Weights that a checkpoint stores and the tally of matrices leaves out."""
+
+
+def parse(text: str) -> tuple[tuple[str, ...], ...]:
+    """Axes written as in einsum: `"(G R K) D"` is two axes, the first of three labels."""
+    axes: list[tuple[str, ...]] = []
+    group: list[str] | None = None
+    for word in text.replace("(", " ( ").replace(")", " ) ").split():
+        if word == "(":
+            if group is not None:
+                raise TapeError(f"{text!r}: a group inside a group")
+            group = []
+        elif word == ")":
+            if not group:
+                raise TapeError(f"{text!r}: a group ends that is empty or never began")
+            axes.append(tuple(group))
+            group = None
+        elif word not in LABELS:
+            raise TapeError(f"{text!r}: {word!r} is not in the legend")
+        elif group is None:
+            axes.append((word,))
+        else:
+            group.append(word)
+    if group is not None:
+        raise TapeError(f"{text!r}: a group never ends")
+    flat = [label for axis in axes for label in axis]
+    if len(set(flat)) != len(flat):
+        raise TapeError(f"{text!r}: a label stands twice")
+    return tuple(axes)
+
+
+def labels(text: str) -> tuple[str, ...]:
+    """The axes of a tensor, one label each: `"B N D"`."""
+    axes = parse(text)
+    if any(len(axis) > 1 for axis in axes):
+        raise TapeError(f"{text!r}: a tensor's axes have one label each")
+    return tuple(axis[0] for axis in axes)
+
+
+def volume(over: Iterable[str], env: Env) -> Size:
+    """Elements of an array whose axes carry the labels `over`: the product of their sizes.
+
+    Multiplied in a loop from 1, so that Python's ints stay exact and numpy's arrays broadcast.
+    """
+    n: Size = 1
+    for label in over:
+        n = n * env[label]
+    return n
+
+
+def environment(*sizes: Env) -> dict[str, Size]:
+    """The sizes of a tape's labels, later mappings over earlier ones.
+
+    Arrays become float64 here, before any product: int64 overflows in silence at GPT-3's scale.
+    """
+    return {label: n if isinstance(n, int) else n * 1.0 for env in sizes for label, n in env.items()}

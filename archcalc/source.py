@@ -1,0 +1,267 @@
+"""A bounded reader of YAML, with positions.
+
+Read iteratively from libyaml's events: yaml.load and yaml.compose recurse in C, and 60 kB of nested brackets end the
+process. Scalars are resolved here as YAML 1.2's core schema has them, so `1e9` is a number and `no` a word.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+
+from archcalc.errors import Invalid, Missing, Problem, shown
+
+LARGEST_FILE = 2**20
+DEEPEST = 64
+MOST_NODES = 50_000
+LONGEST_SCALAR = 64 * 1024
+LONGEST_NUMBER = 40
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Where = tuple[str | int, ...]
+
+
+class Mark(NamedTuple):
+    """A place in a file, counted from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass
+class Document:
+    """Plain data read from YAML, and where each of its parts stands.
+
+    `values` has the mark of the value at each path, `keys` that of the key. `asked` has the paths whose values a
+    question put in, and `question` is the argument that asked.
+    """
+
+    file: str
+    data: Any = None
+    values: dict[Where, Mark] = field(default_factory=dict)
+    keys: dict[Where, Mark] = field(default_factory=dict)
+    question: str = ""
+    asked: set[Where] = field(default_factory=set)
+
+    def problem(self, message: str, path: Where = (), *, at_key: bool = False, **parts: Any) -> Problem:
+        """A Problem placed at `path`, or at the nearest of its parents that has a place."""
+        if path in self.asked:
+            return Problem(self.question, message, dotted(path), **parts)
+        mark = self.keys.get(path) if at_key else None
+        place = path
+        while mark is None and place not in self.values and place:
+            place = place[:-1]
+        mark = mark or self.values.get(place)
+        line, column = mark if mark else (None, None)
+        return Problem(self.file, message, dotted(path), line, column, **parts)
+
+
+def dotted(path: Where) -> str:
+    """A path as it is written in messages and on the command line: layers.0.attention.n_heads."""
+    return ".".join(str(part) for part in path)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a spec file, or of standard input for `-`.
+
+    Raises Missing where there is none, Invalid for a directory, an unreadable file or one larger than LARGEST_FILE.
+    """
+    name = os.fspath(path)
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(LARGEST_FILE + 1)
+        else:
+            with open(name, "rb") as file:
+                data = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise Missing(Problem(name, "no such file")) from None
+    except IsADirectoryError:
+        raise Invalid(Problem(name, "is a directory", suggestion="name a YAML file in it")) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
+    if len(data) > LARGEST_FILE:
+        raise Invalid(Problem(display_name(name), f"is larger than {LARGEST_FILE:,} bytes, the most a spec can have"))
+    return data
+
+
+def display_name(path: str) -> str:
+    """How messages call a file."""
+    return "<stdin>" if path == "-" else path
+
+
+def parse(data: bytes, file: str) -> Document:
+    """Read one YAML document.
+
+    Raises Invalid for anything that is not one bounded document of plain YAML in UTF-8.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = Mark(data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start))
+        what = "is a binary file" if b"\0" in data[:8192] else "is not UTF-8"
+        raise Invalid(Problem(file, what, "", *place, value=shown(data[error.start : error.start + 1]))) from None
+    if "\0" in text:
+        raise Invalid(Problem(file, "is a binary file"))
+    builder = _Builder(Document(file))
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
+        raise Invalid(Problem(file, f"is not YAML: {error.problem or error.context}", "", *place)) from None
+    except yaml.YAMLError as error:  # a character that YAML forbids
+        reason = getattr(error, "reason", None) or str(error)
+        raise Invalid(Problem(file, f"is not YAML: {reason}")) from None
+    if builder.documents == 0:
+        raise Invalid(Problem(file, "is empty", suggestion="`archcalc schema` describes what belongs in it"))
+    if builder.problems:
+        raise Invalid(*builder.problems)
+    return builder.document
+
+
+class _Builder:
+    """Puts plain data together from events, with a stack of its own in place of recursion."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.documents = 0
+        self.problems: list[Problem] = []
+        self._nodes = 0
+        self._open: list[_Open] = []
+
+    def take(self, event: yaml.Event) -> None:
+        mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+        if isinstance(event, yaml.DocumentStartEvent):
+            self.documents += 1
+            if self.documents > 1:
+                self._refuse(mark, "a second document begins", "a spec is one document")
+        elif isinstance(event, yaml.AliasEvent):
+            self._refuse(mark, f"alias *{event.anchor}", "aliases are not read: write the value out")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            self._open.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            self._node(event, mark)
+
+    def _node(self, event: yaml.NodeEvent, mark: Mark) -> None:
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            self._refuse(mark, f"more than {MOST_NODES:,} values")
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            self._refuse(mark, f"tag {shown(tag)}", "tags are not read: write plain YAML")
+        value: Any
+        if isinstance(event, yaml.ScalarEvent):
+            value = self._scalar(event, mark)
+        else:
+            value = {} if isinstance(event, yaml.MappingStartEvent) else []
+            if len(self._open) == DEEPEST:
+                self._refuse(mark, f"nested deeper than {DEEPEST} levels")
+
+        if not self._open:
+            path: Where = ()
+            self.document.data = value
+        else:
+            parent = self._open[-1]
+            if isinstance(parent.value, dict) and parent.key is None:
+                self._key(parent, event, value, mark)
+                return
+            path = parent.place(value)
+        self.document.values.setdefault(path, mark)
+        if not isinstance(event, yaml.ScalarEvent):
+            self._open.append(_Open(value, path))
+
+    def _key(self, parent: _Open, event: yaml.NodeEvent, value: Any, mark: Mark) -> None:
+        if not isinstance(event, yaml.ScalarEvent):
+            self._refuse(mark, "a key that is not a word")
+        if value == "<<":
+            self._refuse(mark, "merge key <<", "merge keys are not read: write the fields out")
+        key = str(event.value)
+        path = (*parent.path, key)
+        if first := self.document.keys.get(path):
+            message = f"is written twice, first in line {first.line}"
+            self.problems.append(Problem(self.document.file, message, dotted(path), *mark))
+        else:
+            self.document.keys[path] = mark
+        parent.key = key
+
+    def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Any:
+        text = event.value
+        if len(text) > LONGEST_SCALAR:
+            self._refuse(mark, f"a value longer than {LONGEST_SCALAR:,} characters")
+        if not event.implicit[0]:  # quoted
+            return text
+        if len(text) > LONGEST_NUMBER and _NUMERIC.fullmatch(text):
+            self._refuse(mark, f"a number longer than {LONGEST_NUMBER} characters")
+        return resolve(text)
+
+    def _refuse(self, mark: Mark, message: str, suggestion: str | None = None) -> None:
+        path = dotted(self._open[-1].here()) if self._open else ""
+        raise Invalid(Problem(self.document.file, message, path, *mark, suggestion=suggestion))
+
+
+@dataclass
+class _Open:
+    """A mapping or list that has begun; `key` is the key that waits for its value."""
+
+    value: Any
+    path: Where
+    key: str | None = None
+
+    def here(self) -> Where:
+        """The path of what comes next."""
+        if isinstance(self.value, list):
+            return (*self.path, len(self.value))
+        return self.path if self.key is None else (*self.path, self.key)
+
+    def place(self, value: Any) -> Where:
+        """Put a value in, and return its path. The first of two equal keys stays."""
+        path = self.here()
+        if isinstance(self.value, list):
+            self.value.append(value)
+        else:
+            self.value.setdefault(self.key, value)
+            self.key = None
+        return path
+
+
+_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
+_WORDS |= {form: value for word, value in list(_WORDS.items()) for form in (word.capitalize(), word.upper())}
+_NUMERIC = re.compile(r"[-+.0-9][-+.0-9_eE]*")
+_INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
+_BASED = re.compile(r"0x[0-9a-fA-F][0-9a-fA-F_]*|0o[0-7][0-7_]*")
+_FLOAT = re.compile(r"([-+]?)([0-9][0-9_]*)?(?:\.([0-9_]*))?(?:[eE]([-+]?[0-9]+))?")
+_NAMED_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def resolve(text: str) -> Any:
+    """A plain scalar's value: null, a boolean, a number, or the text itself.
+
+    A number with an exponent that comes out whole is an int, so that `174.6e9` counts parameters exactly.
+    """
+    if text in _WORDS:
+        return _WORDS[text]
+    if text[0] not in "+-.0123456789":
+        return text
+    if _INTEGER.fullmatch(text):
+        return int(text.replace("_", ""))
+    if _BASED.fullmatch(text):
+        return int(text[2:].replace("_", ""), 16 if text[1] == "x" else 8)
+    if _NAMED_FLOAT.fullmatch(text):
+        return float(text.replace(".", ""))
+    match = _FLOAT.fullmatch(text)
+    if match is None or not (match[2] or match[3]):
+        return text
+    sign, whole, fraction, exponent = (part or "" for part in match.groups())
+    digits, fraction = whole.replace("_", ""), fraction.replace("_", "")
+    shift = int(exponent or "0") - len(fraction)
+    if exponent and 0 <= shift <= LONGEST_NUMBER:
+        return int(sign + digits + fraction) * 10**shift
+    return float(text.replace("_", ""))

@@ -1,0 +1,176 @@
+"""What the YAML says: one architecture, written once, and the tapes that it records."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from archcalc.blocks.attention import Attention
+from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.embedding import Embedding
+from archcalc.blocks.mlp import MLP
+from archcalc.blocks.norm import Norm
+from archcalc.blocks.unembedding import Unembedding, record_loss
+from archcalc.legend import Env, Size, environment
+from archcalc.run import Run
+from archcalc.tape import Tape, Tensor
+
+SCHEMA = 0  # 1 when the first release freezes it; stands in every JSON that archcalc writes
+MOST_REPEATS = 10_000
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Segment(NamedTuple):
+    """A stretch of the model that repeats, its recording and the sizes of its labels.
+
+    `first` is the index of its first layer; None outside the layers, where `repeat` is 1.
+    """
+
+    name: str
+    repeat: Size
+    first: Size | None
+    tape: Tape
+    env: Env
+
+
+class LayerGroup(Strict):
+    """Layers that are alike, one after the other: x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    repeat: Annotated[int, Field(ge=1, le=MOST_REPEATS)] = Field(description="how many such layers follow each other")
+    norm: Norm = Field(description="before the attention, and again before the MLP")
+    attention: Attention
+    mlp: MLP
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        """Record one layer as residual branches. N becomes S where a mixer computes, and N again after it."""
+        for name, mixer in (("attention", self.attention), ("mlp", self.mlp)):
+            with tape.scope(f"{name}_norm"):
+                normed = self.norm.record(tape, x)
+            with tape.scope(name):
+                y = mixer.record(tape, normed.relabel(N="S")).relabel(S="N")
+            with tape.span(f"{name}_residual"):
+                x = tape.pointwise("sum", x, y)
+        return x
+
+
+class Initialization(Strict):
+    """Radford et al. 2019, section 2.3, and OpenAI's code for GPT-2: weights normal around 0, biases 0, gains 1."""
+
+    std: Annotated[float, Field(gt=0, le=10, strict=False)] = Field(
+        default=0.02, description="of every matrix and table"
+    )
+    residual: Literal["scaled", "plain"] = Field(
+        default="scaled", description="scaled: std / sqrt(2 x layers) for the projections that end a residual branch"
+    )
+
+
+class Published(Strict):
+    """A figure that somebody printed, with its source."""
+
+    text: Text = Field(description="as printed")
+    parameters: Count | None = Field(default=None, le=2**80, description="the figure, where it counts parameters")
+    tally: Count | None = Field(default=None, le=2**80, description="the figure, where it tallies the eight categories")
+    matrices: Count | None = Field(default=None, le=2**80, description="the figure, where it counts their matrices")
+    digits: Annotated[int, Field(ge=1, le=30)] | None = Field(
+        default=None, description="significant digits that a counted figure must hold at; all of them where absent"
+    )
+    status: Literal["counted", "nominal"] = Field(
+        description="counted: must hold; nominal: a name, shown with its difference and never a failure"
+    )
+    source: Text
+    note: Text | None = None
+
+    @property
+    def quantity(self) -> str:
+        """Which of the three it counts."""
+        return next(name for name in _QUANTITIES if getattr(self, name) is not None)
+
+    @property
+    def figure(self) -> int:
+        """The number printed."""
+        number: int = getattr(self, self.quantity)
+        return number
+
+    @model_validator(mode="after")
+    def _counts_one_thing(self) -> Self:
+        if sum(getattr(self, name) is not None for name in _QUANTITIES) != 1:
+            raise PydanticCustomError("one_of", "must have exactly one of parameters, tally and matrices")
+        return self
+
+
+_QUANTITIES = ("parameters", "tally", "matrices")
+
+
+class Misprint(Strict):
+    """A value of the source that cannot be meant, and what stands here instead."""
+
+    field: Text
+    printed: Text
+    used: Text
+    why: Text
+    source: Text
+
+    def __str__(self) -> str:
+        return f"{self.source} prints {self.field} {self.printed}; {self.used} is used: {self.why}"
+
+
+class Model(Strict):
+    """An architecture. Nothing that changes a count has a default.
+
+    `name`, `source`, `published`, `misprints` and `assumptions` describe it; the rest is its shape, in the order of
+    the forward pass.
+    """
+
+    model_config = ConfigDict(title="archcalc model", serialize_by_alias=True)
+
+    schema_version: Literal[0] = Field(alias="schema", description="of this format; 1 when the first release freezes it")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    source: Text = Field(description="where the shape was published")
+    vocab_size: Count = Field(description="rows of the token table, padding included")
+    context_length: Count = Field(description="the most positions that it can take")
+    d_model: Count = Field(description="features of the residual stream")
+    embedding: Embedding
+    layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1, strict=False)]
+    final_norm: Norm
+    unembedding: Unembedding
+    initialization: Initialization = Field(default=Initialization(), description="how training starts; changes no count")
+    published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
+    misprints: Annotated[tuple[Misprint, ...], Field(strict=False)] = ()
+    assumptions: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(), description="what these counts take for granted; printed with every result"
+    )
+
+    @property
+    def n_layers(self) -> Size:
+        """Layers of all groups together."""
+        return sum(group.repeat for group in self.layers)
+
+    def segments(self, run: Run | None = None) -> list[Segment]:
+        """The whole forward pass: the embedding, each group of layers, the head with the loss where the run asks."""
+        run = run or Run()
+        sizes = {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, **run.sizes()}
+
+        tape = Tape(run)
+        x = self.embedding.record(tape)
+        found = [Segment("embedding", 1, None, tape, environment(sizes))]
+
+        first: Size = 0
+        for group in self.layers:
+            tape = Tape(run)
+            with tape.scope("layers.{i}"):
+                x = group.record(tape, x)
+            env = environment(sizes, group.norm.sizes(), group.attention.sizes(), group.mlp.sizes())
+            found.append(Segment("layers", group.repeat, first, tape, env))
+            first = first + group.repeat
+
+        tape = Tape(run)
+        with tape.scope("final_norm"):
+            x = self.final_norm.record(tape, x)
+        logits = self.unembedding.record(tape, x.relabel(N="S"))
+        if run.loss:
+            record_loss(tape, logits)
+        found.append(Segment("head", 1, None, tape, environment(sizes, self.final_norm.sizes())))
+        return found

@@ -1,0 +1,213 @@
+"""The tape: a forward pass over named dimensions, recorded once. Every quantity is read off it.
+
+A block records like this (one attention head's scores, much shortened):
+
+    q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=True)
+    a = tape.contract("scores", "B G R S T", q, k)
+
+Nothing here knows a size: labels get theirs from an Env when a quantity is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from archcalc.errors import TapeError
+from archcalc.legend import BRIDGE, CATEGORIES, labels, parse
+from archcalc.run import Run
+
+Role = Literal["activation", "cache", "fused", "statistic", "index", "constant"]
+Kind = Literal["contraction", "pointwise", "reduction", "lookup"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Data on its way through the model.
+
+    Attributes:
+        name: where it was made, unique on its tape.
+        labels: one per axis.
+        role: `cache` is kept for later tokens, `fused` never leaves its kernel, `statistic` is a reduction kept for
+            the backward pass, `index` holds token or position numbers, `constant` is known before the run.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    role: Role = "activation"
+
+    def relabel(self, **new: str) -> Tensor:
+        """The same numbers under other labels: `k.relabel(S="T")`, keys made at S are read at T."""
+        if missing := set(new) - set(self.labels):
+            raise TapeError(f"{self.name}: no label {sorted(missing)[0]!r} among {' '.join(self.labels)!r}")
+        return replace(self, labels=labels(" ".join(new.get(label, label) for label in self.labels)))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One use of learned numbers; two uses of one path are one weight.
+
+    Attributes:
+        path: its name in a checkpoint, `{i}` standing for the layer.
+        axes: the stored axes in storage order (output first), each a group of labels.
+        each: per which labels one matrix of the tally is counted.
+        part: a category of the tally, or a term of the bridge.
+    """
+
+    path: str
+    axes: tuple[tuple[str, ...], ...]
+    part: str
+    each: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, path: str, axes: str, part: str, each: str = "") -> Weight:
+        """A weight from its axes as text: `Weight.of("query.weight", "(G R K) D", "query", each="G R")`."""
+        weight = cls(path, parse(axes), part, labels(each))
+        if part not in CATEGORIES and part not in BRIDGE:
+            raise TapeError(f"{path}: {part!r} is neither a category nor a term of the bridge")
+        if missing := set(weight.each) - set(weight.labels):
+            raise TapeError(f"{path}: counted per {sorted(missing)[0]!r}, which it lacks")
+        return weight
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in storage order."""
+        return tuple(label for axis in self.axes for label in axis)
+
+    @property
+    def matrix(self) -> tuple[tuple[str, ...], ...]:
+        """The axes of one matrix of the tally: the stored axes without the labels counted over."""
+        return tuple(tuple(label for label in axis if label not in self.each) for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Op:
+    """One step of the forward pass.
+
+    A contraction sums over the labels that its output lacks, 2 FLOPs a point; a lookup reads rows of a table; a
+    reduction folds labels away without weights; the rest is pointwise.
+    """
+
+    kind: Kind
+    inputs: tuple[Tensor | Weight, ...]
+    output: Tensor
+    spans: tuple[str, ...]
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The weights that it reads."""
+        return tuple(x for x in self.inputs if isinstance(x, Weight))
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Every label that it ranges over, each once."""
+        return tuple(dict.fromkeys(label for x in (*self.inputs, self.output) for label in x.labels))
+
+
+class Tape:
+    """A recording; blocks write on it through the methods below.
+
+    Every method raises TapeError for what cannot be: an output label from nowhere, a name or path used for two
+    things, a contraction that sums over nothing.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.ops: list[Op] = []
+        self._scopes: list[tuple[str, bool]] = []
+        self._names: set[str] = set()
+        self._stored: dict[str, tuple[tuple[str, ...], ...]] = {}
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """A module: its name becomes part of the weights' paths, and a span of its ops."""
+        self._scopes.append((name, True))
+        yield
+        self._scopes.pop()
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """A stretch of ops with a name, such as what is recomputed together; no part of any path."""
+        self._scopes.append((name, False))
+        yield
+        self._scopes.pop()
+
+    def weight(self, name: str, axes: str, part: str, each: str = "") -> Weight:
+        """A weight of the module in scope."""
+        return Weight.of(".".join([*(scope for scope, named in self._scopes if named), name]), axes, part, each)
+
+    def contract(self, name: str, out: str, *inputs: Tensor | Weight, role: Role = "activation") -> Tensor:
+        """Multiply the inputs point by point and sum over the labels that `out` lacks."""
+        op = self._record("contraction", name, labels(out), inputs, role)
+        if set(op.space) == set(op.output.labels):
+            raise TapeError(f"{op.output.name}: a contraction that sums over nothing is pointwise")
+        return op.output
+
+    def pointwise(self, name: str, *inputs: Tensor | Weight, role: Role = "activation") -> Tensor:
+        """One number out for each of the first input's, the others broadcast to it."""
+        first = inputs[0].labels
+        op = self._record("pointwise", name, first, inputs, role)
+        if set(op.space) != set(first):
+            raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
+        return op.output
+
+    def reduce(self, name: str, x: Tensor, over: str, role: Role = "activation") -> Tensor:
+        """Fold the labels `over` away: a maximum, a sum, a mean."""
+        gone = labels(over)
+        if missing := set(gone) - set(x.labels):
+            raise TapeError(f"{name}: no label {sorted(missing)[0]!r} to fold among {' '.join(x.labels)!r}")
+        left = tuple(label for label in x.labels if label not in gone)
+        return self._record("reduction", name, left, (x,), role).output
+
+    def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight) -> Tensor:
+        """Read the table at the index, which replaces one label of the table."""
+        op = self._record("lookup", name, labels(out), (index, table), "activation")
+        if len(set(table.labels) - set(op.output.labels)) != 1:
+            raise TapeError(f"{op.output.name}: a lookup replaces exactly one label of its table")
+        return op.output
+
+    def linear(
+        self,
+        name: str,
+        out: str,
+        x: Tensor,
+        axes: str,
+        *,
+        part: str,
+        bias: bool,
+        each: str = "",
+        role: Role = "activation",
+    ) -> Tensor:
+        """A module with one matrix and perhaps a bias, added after the sum is whole."""
+        with self.scope(name):
+            if not bias:
+                return self.contract("product", out, x, self.weight("weight", axes, part, each), role=role)
+            y = self.contract("product", out, x, self.weight("weight", axes, part, each))
+            stored = " ".join(f"({' '.join(axis)})" for axis in parse(axes)[:1])
+            return self.pointwise("biased", y, self.weight("bias", stored, "biases"), role=role)
+
+    def softmax(self, x: Tensor, over: str) -> Tensor:
+        """exp(x) over its sum, by way of the maximum so that no exponential overflows."""
+        with self.span("softmax"):
+            maximum = self.reduce("maximum", x, over)
+            exponential = self.pointwise("exponential", x, maximum)
+            total = self.reduce("sum", exponential, over)
+            return self.pointwise("probabilities", exponential, total)
+
+    def _record(
+        self, kind: Kind, name: str, out: tuple[str, ...], inputs: tuple[Tensor | Weight, ...], role: Role
+    ) -> Op:
+        spans = tuple(scope for scope, _ in self._scopes)
+        op = Op(kind, inputs, Tensor(".".join([*spans, name]), out, role), spans)
+        if op.output.name in self._names:
+            raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
+        if unknown := set(out) - {label for x in inputs for label in x.labels}:
+            raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
+        for weight in op.weights:
+            if self._stored.setdefault(weight.path, weight.axes) != weight.axes:
+                raise TapeError(f"{weight.path}: used with two shapes, {self._stored[weight.path]} and {weight.axes}")
+        self._names.add(op.output.name)
+        self.ops.append(op)
+        return op

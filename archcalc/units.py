@@ -1,0 +1,46 @@
+"""Quantities as text, both ways. The only place that rounds."""
+
+from __future__ import annotations
+
+import re
+
+_SHORT = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
+_LENGTH = re.compile(r"([1-9][0-9]*)k")
+
+
+def grouped(n: int) -> str:
+    """An integer in full: 174,604,259,328."""
+    return f"{n:,}"
+
+
+def short(n: int) -> str:
+    """An integer in four digits: 617.6M, 14.50B, 175.2B; below ten thousand in full."""
+    if abs(n) < 10_000:
+        return grouped(n)
+    n = to_digits(n, 4)  # first, so that 999,950 becomes 1.000M and not 1000.0k
+    scale, suffix = next((s, x) for s, x in _SHORT if abs(n) >= s)
+    decimals = 4 - len(str(abs(n) // scale))
+    return f"{n / scale:.{max(decimals, 0)}f}{suffix}"
+
+
+def to_digits(n: int, digits: int) -> int:
+    """`n` rounded to so many significant decimal digits, halves away from zero, as a printed table is read."""
+    step: int = 10 ** max(len(str(abs(n))) - digits, 0)
+    rounded = (abs(n) + step // 2) // step * step
+    return rounded if n >= 0 else -rounded
+
+
+def percent(part: int, whole: int) -> str:
+    """The signed share of a difference: +0.23%."""
+    return f"{100 * part / whole:+.2f}%"
+
+
+def shape(sizes: tuple[int, ...]) -> str:
+    """The sizes of an array: 12,288 x 50,257."""
+    return " x ".join(grouped(n) for n in sizes)
+
+
+def parse_length(text: str) -> int | None:
+    """A length in tokens with a suffix, 32k = 32,768; None where `text` is none."""
+    match = _LENGTH.fullmatch(text)
+    return int(match[1]) * 1024 if match else None

@@ -1,0 +1,113 @@
+"""From plain data to a Model, or to problems that say where and what would be right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from archcalc.blocks.base import registered
+from archcalc.errors import Invalid, Problem, did_you_mean, shown
+from archcalc.source import Document, Where
+from archcalc.spec import Model
+
+_TYPES = {
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "finite_number": "must be a finite number",
+}
+
+
+def validate(document: Document) -> Model:
+    """Build the model that a document describes. Raises Invalid with every problem found, in the file's order."""
+    try:
+        return Model.model_validate(document.data)
+    except ValidationError as error:
+        problems = [_problem(document, dict(details)) for details in error.errors(include_url=False)]
+    raise Invalid(*sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
+
+
+def _problem(document: Document, error: dict[str, Any]) -> Problem:
+    where, value, kind = _where(document.data, error["loc"]), error["input"], error["type"]
+    context = error.get("ctx", {})
+    if kind == "missing":
+        return document.problem("is missing", where)
+    if kind == "extra_forbidden":
+        known = _fields(where[:-1])
+        return document.problem("is no field here", where, at_key=True, suggestion=did_you_mean(where[-1], known))
+    if kind == "union_tag_not_found":
+        return document.problem("is missing", (*where, "kind"))
+    if kind == "union_tag_invalid":
+        kinds = [kind.strip(" '") for kind in context["expected_tags"].split(",")]
+        return _choice(document, (*where, "kind"), value["kind"], kinds)
+    if kind == "literal_error":
+        return _choice(document, where, value, _literals(context["expected"]))
+    if kind == "divides":
+        message = f"must divide {context['whole']} ({context['size']:,})"
+        where = (*where, context["field"])
+        return document.problem(message, where, value=shown(value[where[-1]]), suggestion=context["suggestion"])
+    if kind == "one_of":
+        return document.problem(error["msg"], where)
+    if kind in ("greater_than_equal", "less_than_equal", "greater_than"):
+        bound = context.get("ge", context.get("le", context.get("gt")))
+        words = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than"}
+        return document.problem(f"must be {words[kind]} {bound:,}", where, value=shown(value))
+    if kind in ("too_short", "string_too_short"):
+        return document.problem("must not be empty", where, value=shown(value))
+    if kind == "model_attributes_type":
+        kind = "model_type"
+    message = _TYPES.get(kind) or error["msg"][0].lower() + error["msg"][1:]
+    return document.problem(message, where, value=shown(value))
+
+
+def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
+    """pydantic's location without the union tags that it weaves in."""
+    where: list[str | int] = []
+    for step in loc:
+        if isinstance(data, dict) and step not in data and step == data.get("kind"):
+            continue
+        where.append(step)
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int):
+            data = data[step]
+        else:
+            data = None
+    return tuple(where)
+
+
+def _choice(document: Document, where: Where, value: object, choices: list[str]) -> Problem:
+    listed = " or ".join(choices)
+    return document.problem(
+        f"must be {listed}", where, value=shown(value), suggestion=did_you_mean(value, choices)
+    )
+
+
+def _literals(expected: str) -> list[str]:
+    """The choices out of pydantic's `'a', 'b' or 'c'`."""
+    return [choice.strip(" '") for choice in expected.replace(" or ", ",").split(",")]
+
+
+def _fields(where: Where) -> list[str]:
+    """The names of the fields that may stand at a path, over all kinds of a slot."""
+    holders: list[type[BaseModel]] = [Model]
+    for step in where:
+        if not isinstance(step, int):
+            holders = [inner for holder in holders for inner in _inside(holder, step)]
+    return [field.alias or name for holder in holders for name, field in holder.model_fields.items()]
+
+
+def _inside(holder: type[BaseModel], step: str) -> list[type[BaseModel]]:
+    """The models that a field holds, itself or in a tuple."""
+    if step not in holder.model_fields:
+        return []
+    annotation: Any = holder.model_fields[step].annotation
+    inner = next((x for x in (annotation, *getattr(annotation, "__args__", ())) if isinstance(x, type)), None)
+    if inner is None or not issubclass(inner, BaseModel):
+        return []
+    return list(registered(inner).values()) or [inner]

@@ -1,0 +1,33 @@
+"""What was held against what: the outcome of `check` and of `verify`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison. `counted` is archcalc's figure, `measured` the other one; a None says that a side lacks it.
+
+    `reason` says what a difference means, or why a difference is none.
+    """
+
+    what: str
+    counted: Any
+    measured: Any
+    equal: bool
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All comparisons of one spec."""
+
+    spec: str
+    checks: tuple[Check, ...]
+    proven_with: str | None = None
+
+    @property
+    def passed(self) -> bool:
+        return all(check.equal for check in self.checks)

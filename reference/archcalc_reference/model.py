@@ -1,0 +1,212 @@
+"""A GPT, from the bottom of this file up: Transformer, Layer, then what a layer is made of.
+
+It is written from the spec alone and never sees a tape: it is the witness that the counts are held against. The
+architecture is that of GPT-2 (Radford et al. 2019; OpenAI's code at github.com/openai/gpt-2).
+
+The capital letters at the end of a name are the axes of the tensor:
+
+    B sequences   S positions   T positions that are read   D d_model   V vocabulary   F MLP hidden
+    G key/value heads   R query heads per key/value head   X = R*S   K query and key features   W value features
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archcalc.spec import LayerGroup, Model
+
+if TYPE_CHECKING:
+    from archcalc import blocks
+
+Kernel = Literal["math", "flash"]
+
+
+class Output(NamedTuple):
+    """What a forward pass gives: a score for each token at each position, and the loss where there were targets."""
+
+    logits: Tensor
+    loss: Tensor | None
+
+
+# PyTorch's layers draw random weights when they are made, and Transformer.initialize draws the right ones after
+# that. Once is enough; on the meta device the first drawing costs more than the whole model.
+class Linear(nn.Linear):
+    """y = x W^T + b, W stored as (out, in)."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Table(nn.Embedding):
+    """Row i is the vector of item i."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class LayerNorm(nn.LayerNorm):
+    """Each vector to mean 0 and variance 1, then a learned gain and bias for each feature."""
+
+    def __init__(self, d_model: int, norm: blocks.LayerNorm) -> None:
+        super().__init__(d_model, eps=norm.epsilon, bias=norm.bias)
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class MultiHeadAttention(nn.Module):
+    """Each position asks (query), offers (key) and hands on (value); what it gets is written back (output)."""
+
+    def __init__(self, d_model: int, attention: blocks.MultiHead) -> None:
+        super().__init__()
+        self.G, self.R = attention.n_kv_heads, attention.n_heads // attention.n_kv_heads
+        self.K = self.W = attention.d_head
+        self.query = Linear(d_model, self.G * self.R * self.K, bias=attention.bias)
+        self.key = Linear(d_model, self.G * self.K, bias=attention.bias)
+        self.value = Linear(d_model, self.G * self.W, bias=attention.bias)
+        self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.bias)
+
+    def forward(self, x_BSD: Tensor, kernel: Kernel) -> Tensor:
+        B, S, _ = x_BSD.shape
+        G, R, K, W = self.G, self.R, self.K, self.W
+        q_BSGRK = self.query(x_BSD).view(B, S, G, R, K)
+        k_BTGK = self.key(x_BSD).view(B, S, G, K)
+        v_BTGW = self.value(x_BSD).view(B, S, G, W)
+        core = _flash_attention if kernel == "flash" else _math_attention
+        y_BSGRW = core(q_BSGRK, k_BTGK, v_BTGW)
+        return self.output(y_BSGRW.reshape(B, S, G * R * W))
+
+
+def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor) -> Tensor:
+    """softmax(q k / sqrt(K) + mask) v, every step there to see, in the type that the model works in."""
+    B, S, G, R, K = q_BSGRK.shape
+    T, W = v_BTGW.shape[1], v_BTGW.shape[3]
+    # The R query heads of a key/value head stand one below the other, so keys and values are never copied.
+    q_BGXK = q_BSGRK.permute(0, 2, 3, 1, 4).reshape(B, G, R * S, K)
+    k_BGKT = k_BTGK.permute(0, 2, 3, 1)
+    v_BGTW = v_BTGW.transpose(1, 2)
+
+    a_BGRST = (q_BGXK @ k_BGKT).view(B, G, R, S, T)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
+    a_BGRST = a_BGRST / math.sqrt(K) + _causal_mask(S, T, a_BGRST)
+    p_BGRST = torch.softmax(a_BGRST, dim=-1)
+    y_BGXW = p_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
+    return y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4)
+
+
+def _causal_mask(S: int, T: int, like: Tensor) -> Tensor:
+    """0 where a position may look, -inf where it would see its own future."""
+    mask_ST = torch.full((S, T), -math.inf, dtype=like.dtype, device=like.device)
+    return mask_ST.triu(1)
+
+
+def _flash_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor) -> Tensor:
+    """The same numbers from PyTorch's fused kernel, which never stores the scores."""
+    q, k, v = (x.transpose(1, 2) for x in (q_BSGRK.flatten(2, 3), k_BTGK, v_BTGW))
+    G, R = q_BSGRK.shape[2:4]
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=R > 1)
+    return y.transpose(1, 2).unflatten(2, (G, R))
+
+
+class PlainMLP(nn.Module):
+    """Each position alone: many questions asked (up), the answers weighed (activation) and written back (down)."""
+
+    def __init__(self, d_model: int, mlp: blocks.PlainMLP) -> None:
+        super().__init__()
+        self.up = Linear(d_model, mlp.d_ff, bias=mlp.bias)
+        self.approximate = {"gelu": "none", "gelu_tanh": "tanh"}[mlp.activation]
+        self.down = Linear(mlp.d_ff, d_model, bias=mlp.bias)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        h_BSF = F.gelu(self.up(x_BSD), approximate=self.approximate)
+        return self.down(h_BSF)
+
+
+# Which module each kind of a spec's blocks becomes.
+NORMS = {"layernorm": LayerNorm}
+ATTENTIONS = {"multi_head": MultiHeadAttention}
+MLPS = {"plain": PlainMLP}
+
+
+class Layer(nn.Module):
+    """Two residual branches: what attention found is added to x, then what the MLP made of it."""
+
+    def __init__(self, d_model: int, layer: LayerGroup) -> None:
+        super().__init__()
+        self.attention_norm = NORMS[layer.norm.kind](d_model, layer.norm)
+        self.attention = ATTENTIONS[layer.attention.kind](d_model, layer.attention)
+        self.mlp_norm = NORMS[layer.norm.kind](d_model, layer.norm)
+        self.mlp = MLPS[layer.mlp.kind](d_model, layer.mlp)
+
+    def forward(self, x_BSD: Tensor, kernel: Kernel) -> Tensor:
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), kernel)
+        return x_BSD + self.mlp(self.mlp_norm(x_BSD))
+
+
+class Embedding(nn.Module):
+    """A vector for each token plus a vector for each position."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.token = Table(model.vocab_size, model.d_model)
+        self.position = Table(model.context_length, model.d_model)
+
+    def forward(self, tokens_BS: Tensor) -> Tensor:
+        positions_S = torch.arange(tokens_BS.shape[1], device=tokens_BS.device)
+        return self.token(tokens_BS) + self.position(positions_S)
+
+
+class Transformer(nn.Module):
+    """The whole model of a spec. Its parameters bear the names that `archcalc params --by tensor` prints.
+
+    On the meta device (`with torch.device("meta")`) it has shapes and no numbers, whatever its size.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.spec = model
+        self.embedding = Embedding(model)
+        self.layers = nn.ModuleList(
+            Layer(model.d_model, group) for group in model.layers for _ in range(group.repeat)
+        )
+        self.final_norm = NORMS[model.final_norm.kind](model.d_model, model.final_norm)
+        self.unembedding = Linear(model.d_model, model.vocab_size, bias=model.unembedding.bias)
+        if model.unembedding.tied:
+            self.unembedding.weight = self.embedding.token.weight
+        self.initialize()
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Draw new weights as the spec states: normal(0, std), biases 0, gains 1."""
+        start = self.spec.initialization
+        residual = 1 / math.sqrt(2 * len(self.layers)) if start.residual == "scaled" else 1.0
+        for name, parameter in self.named_parameters():
+            if parameter.is_meta:
+                return  # nothing to draw
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
+            elif name.endswith(("attention.output.weight", "mlp.down.weight")):
+                parameter.normal_(0.0, start.std * residual)  # two branches a layer add up on the residual stream
+            else:
+                parameter.normal_(0.0, start.std)
+
+    def forward(self, tokens_BS: Tensor, targets_BS: Tensor | None = None, kernel: Kernel = "math") -> Output:
+        """Logits (B, S, V) for the token after each position, and the mean cross-entropy of `targets_BS` if given.
+
+        Raises ValueError where there are more positions than the context has.
+        """
+        if tokens_BS.shape[1] > self.spec.context_length:
+            raise ValueError(f"{tokens_BS.shape[1]:,} tokens; the context holds {self.spec.context_length:,}")
+        x_BSD = self.embedding(tokens_BS)
+        for layer in self.layers:
+            x_BSD = layer(x_BSD, kernel)
+        logits_BSV = self.unembedding(self.final_norm(x_BSD))
+        if targets_BS is None:
+            return Output(logits_BSV, None)
+        return Output(logits_BSV, F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten()))
