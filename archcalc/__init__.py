@@ -1,9 +1,9 @@
 """Count what a transformer is made of, from one description, and prove it by running the model.
 
-    >>> import archcalc
-    >>> model = archcalc.load("gpt3-175b")
-    >>> archcalc.params(model).stored
-    174604259328
+>>> import archcalc
+>>> model = archcalc.load("gpt3-175b")
+>>> archcalc.params(model).stored
+174604259328
 """
 
 from archcalc.catalogue import check, dump, load

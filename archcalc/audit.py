@@ -1,10 +1,11 @@
-"""What a spec promises, held against its counts: the printed figures, those that must hold and those that are names."""
+"""What a spec promises, held against its counts: printed figures that must hold, and those that are names."""
 
 from __future__ import annotations
 
 from archcalc.count import Parameters, params
+from archcalc.errors import Problem
 from archcalc.spec import Model, Published
-from archcalc.units import grouped, percent, to_digits
+from archcalc.units import percent, to_digits
 from archcalc.verdict import Check, Verdict
 
 
@@ -27,11 +28,21 @@ def audit(model: Model) -> Verdict:
     return Verdict(model.name, tuple(_check(entry, counts) for entry in model.published))
 
 
+def unreadable(spec: str, problems: tuple[Problem, ...]) -> Verdict:
+    """The verdict on what is no spec at all."""
+    return Verdict(spec, tuple(Check("a spec", None, None, equal=False, reason=str(p)) for p in problems))
+
+
 def _check(entry: Published, counts: Parameters) -> Check:
     figure = counted(entry, counts)
     equal = holds(entry, figure)
-    reason = None if equal else f"{percent(figure - entry.figure, entry.figure)} ({grouped(figure - entry.figure)})"
+    off = figure - entry.figure
+    difference = f"counted {percent(off, entry.figure)} ({off:+,})"
     if entry.status == "nominal":
-        reason = f"nominal, {reason or 'and it holds'}" + (f"; {entry.note}" if entry.note else "")
-    what = f"{entry.quantity} as printed, {entry.text}: {entry.source}"
-    return Check(what, figure, entry.figure, equal or entry.status == "nominal", reason)
+        reason = "nominal" if equal else f"nominal, {difference}"
+    elif equal:
+        reason = f"holds to {entry.digits} digits" if entry.digits else "holds digit for digit"
+    else:
+        reason = f"DOES NOT HOLD, {difference}"
+    passes = equal or entry.status == "nominal"
+    return Check(f"{entry.quantity} {entry.text}", figure, entry.figure, passes, reason, entry.source)

@@ -48,7 +48,7 @@ def find(spec: str) -> Found:
     Raises Invalid for an unknown name, a malformed spec or a question it does not understand, Missing for a path
     that leads nowhere.
     """
-    head, question = split(spec)
+    head, question = (spec, None) if os.path.exists(spec) else split(spec)
     document = _read(head)
     if question is None:
         return Found(validate(document), document)
@@ -97,10 +97,9 @@ def broken_promises(found: Found) -> list[Problem]:
     checks = audit(found.model).checks
     return [
         found.document.problem(
-            f"counts {check.counted:,}, which the printed figure does not hold for",
+            f"{check.what} does not hold",
             ("published", index),
-            value=repr(found.model.published[index].text),
-            suggestion=f"difference {check.reason}",
+            value=f"{check.counted:,}",
         )
         for index, check in enumerate(checks)
         if not check.equal

@@ -9,13 +9,13 @@ from typing import NamedTuple
 from archcalc.errors import TapeError
 from archcalc.legend import BRIDGE, CATEGORIES, Size, volume
 from archcalc.spec import Model, Segment
-from archcalc.tape import Weight
+from archcalc.tape import Op, Weight
 
 CONVENTIONS = {
     "stored": "distinct weights of a checkpoint, a tied table once; buffers are none",
     "active": "stored minus the experts not chosen for a token",
     "non_embedding": "stored minus the token table, learned positions and an untied unembedding with its bias",
-    "tally": "the matrices of eight categories, a tied table in both of its roles, without norms, biases and positions",
+    "tally": "the matrices of eight categories, a tied table in both of its roles, no norms, biases, positions",
     "orientation": "rows x columns of one matrix, output x input; the embedding has one column for each token",
     "matrices": "query, key and value count one for each head that has its own; the others one for each layer",
 }
@@ -93,8 +93,8 @@ class Use(NamedTuple):
     """A weight in one of its parts; `again` where it has played another part before: a tied table is stored once."""
 
     weight: Weight
+    op: Op
     segment: Segment
-    by_lookup: bool
     again: bool
 
     @property
@@ -106,6 +106,13 @@ class Use(NamedTuple):
     def parameters(self) -> Size:
         return volume(self.weight.labels, self.segment.env) * self.times
 
+    @property
+    def matrices(self) -> Matrices:
+        """It as matrices of the tally. A token's vector is drawn as a column; a table stores it as a row."""
+        env = self.segment.env
+        rows, columns = (volume(axis, env) for axis in self.weight.matrix[:: -1 if self.op.kind == "lookup" else 1])
+        return Matrices(rows, columns, volume(self.weight.each, env) * self.times, self.parameters)
+
 
 def params(model: Model) -> Parameters:
     """Count a model's parameters.
@@ -113,7 +120,7 @@ def params(model: Model) -> Parameters:
     Takes ints, or numpy arrays of equal shape in place of sizes (see legend.environment). No array is built from a
     weight: the work grows with the kinds of layers, never with their number.
     """
-    uses = list(_uses(model.segments()))
+    uses = list(weight_uses(model.segments()))
     stored = tuple(_stored(use) for use in uses if not use.again)
     total = _sum(weight.parameters for weight in stored)
     outside = _sum(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
@@ -135,7 +142,7 @@ def _sum(numbers: Iterator[Size]) -> Size:
     return total
 
 
-def _uses(segments: list[Segment]) -> Iterator[Use]:
+def weight_uses(segments: list[Segment]) -> Iterator[Use]:
     """Every weight in the order of the forward pass, once for each part that it plays."""
     parts: dict[tuple[str, int | None], set[str]] = {}
     shared: dict[str, Weight] = {}
@@ -147,7 +154,7 @@ def _uses(segments: list[Segment]) -> Iterator[Use]:
                     raise TapeError(f"{weight.path}: stored once and used with two shapes")
                 played = parts.setdefault((weight.path, position if own else None), set())
                 if weight.part not in played:
-                    yield Use(weight, segment, op.kind == "lookup", again=bool(played))
+                    yield Use(weight, op, segment, again=bool(played))
                     played.add(weight.part)
 
 
@@ -165,13 +172,12 @@ def _tally(uses: list[Use]) -> Tally:
 def _category(name: str, uses: list[Use]) -> Category:
     shapes: dict[object, Matrices] = {}
     for use in uses:
-        env = use.segment.env
-        # The film draws a token's vector as a column; a lookup table stores it as a row.
-        rows, columns = (volume(axis, env) for axis in use.weight.matrix[:: -1 if use.by_lookup else 1])
-        matrices = volume(use.weight.each, env) * use.times
-        key = (rows, columns) if isinstance(use.parameters, int) else len(shapes)  # arrays have no one shape
-        so_far = shapes.get(key, Matrices(rows, columns, 0, 0))
-        shapes[key] = Matrices(rows, columns, so_far.matrices + matrices, so_far.parameters + use.parameters)
+        one = use.matrices
+        key = (one.rows, one.columns) if isinstance(one.parameters, int) else len(shapes)  # arrays have no one shape
+        if so_far := shapes.get(key):
+            matrices, parameters = so_far.matrices + one.matrices, so_far.parameters + one.parameters
+            one = Matrices(one.rows, one.columns, matrices, parameters)
+        shapes[key] = one
     found = tuple(shapes.values())
     return Category(name, _sum(m.matrices for m in found), _sum(m.parameters for m in found), found)
 

@@ -1,5 +1,6 @@
-"""The legend: what each dimension letter means, in the YAML's documentation, on the tape, in reports, and as the suffix
-of a local's name in the reference model (`q_BSGRK`)."""
+"""The legend: what each dimension letter means, in the YAML, on the tape, in reports, and at the end of a local's name
+in the reference model (`q_BSGRK`).
+"""
 
 from __future__ import annotations
 

@@ -41,10 +41,8 @@ def _number(value: Any) -> str:
 
 def split(text: str) -> tuple[str, str | None]:
     """A spec's name or path, and its question where there is one."""
-    head, at, question = text.rpartition("@")
-    if not at or ("=" not in question and question):
-        return text, None
-    return head, question
+    head, at, question = text.partition("@")
+    return head, question if at else None
 
 
 def ask(document: Document, question: str, argument: str) -> tuple[Document, tuple[Change, ...]]:
@@ -70,7 +68,8 @@ def ask(document: Document, question: str, argument: str) -> tuple[Document, tup
     for where in leaves:
         if where[:1] == ("layers",) and where[2:] == ("repeat",):
             changes.extend(_follow(asked, where[:2], leaves, named))
-    asked.data["published"] = []  # what was printed was printed of another shape
+    if "published" in asked.data:
+        asked.data["published"] = []  # what was printed was printed of another shape
     return asked, tuple(changes)
 
 

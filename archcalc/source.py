@@ -22,6 +22,8 @@ MOST_NODES = 50_000
 LONGEST_SCALAR = 64 * 1024
 LONGEST_NUMBER = 40
 
+_LONGEST_PATH = 8  # steps of a path that a message about its place shows
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Where = tuple[str | int, ...]
@@ -104,9 +106,11 @@ def parse(data: bytes, file: str) -> Document:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if b"\0" in data:
+            raise Invalid(Problem(file, "is a binary file")) from None
         place = Mark(data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start))
-        what = "is a binary file" if b"\0" in data[:8192] else "is not UTF-8"
-        raise Invalid(Problem(file, what, "", *place, value=shown(data[error.start : error.start + 1]))) from None
+        byte = data[error.start : error.start + 1]
+        raise Invalid(Problem(file, "is not UTF-8", "", *place, value=shown(byte))) from None
     if "\0" in text:
         raise Invalid(Problem(file, "is a binary file"))
     builder = _Builder(Document(file))
@@ -115,7 +119,7 @@ def parse(data: bytes, file: str) -> Document:
             builder.take(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)
+        place = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)  # libyaml always has one
         raise Invalid(Problem(file, f"is not YAML: {error.problem or error.context}", "", *place)) from None
     except yaml.YAMLError as error:  # a character that YAML forbids
         reason = getattr(error, "reason", None) or str(error)
@@ -138,13 +142,14 @@ class _Builder:
         self._open: list[_Open] = []
 
     def take(self, event: yaml.Event) -> None:
-        mark = Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+        start: Any = event.start_mark
+        mark = Mark(start.line + 1, start.column + 1)
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
             if self.documents > 1:
-                self._refuse(mark, "a second document begins", "a spec is one document")
+                raise self._refusal(mark, "a second document begins", "a spec is one document")
         elif isinstance(event, yaml.AliasEvent):
-            self._refuse(mark, f"alias *{event.anchor}", "aliases are not read: write the value out")
+            raise self._refusal(mark, f"alias *{event.anchor}", "aliases are not read: write the value out")
         elif isinstance(event, yaml.CollectionEndEvent):
             self._open.pop()
         elif isinstance(event, yaml.NodeEvent):
@@ -153,17 +158,17 @@ class _Builder:
     def _node(self, event: yaml.NodeEvent, mark: Mark) -> None:
         self._nodes += 1
         if self._nodes > MOST_NODES:
-            self._refuse(mark, f"more than {MOST_NODES:,} values")
+            raise self._refusal(mark, f"more than {MOST_NODES:,} values")
         tag = getattr(event, "tag", None)
         if tag is not None:
-            self._refuse(mark, f"tag {shown(tag)}", "tags are not read: write plain YAML")
+            raise self._refusal(mark, f"tag {shown(tag)}", "tags are not read: write plain YAML")
         value: Any
         if isinstance(event, yaml.ScalarEvent):
             value = self._scalar(event, mark)
         else:
             value = {} if isinstance(event, yaml.MappingStartEvent) else []
             if len(self._open) == DEEPEST:
-                self._refuse(mark, f"nested deeper than {DEEPEST} levels")
+                raise self._refusal(mark, f"nested deeper than {DEEPEST} levels")
 
         if not self._open:
             path: Where = ()
@@ -180,10 +185,10 @@ class _Builder:
 
     def _key(self, parent: _Open, event: yaml.NodeEvent, value: Any, mark: Mark) -> None:
         if not isinstance(event, yaml.ScalarEvent):
-            self._refuse(mark, "a key that is not a word")
+            raise self._refusal(mark, "a key that is not a word")
         if value == "<<":
-            self._refuse(mark, "merge key <<", "merge keys are not read: write the fields out")
-        key = str(event.value)
+            raise self._refusal(mark, "merge key <<", "merge keys are not read: write the fields out")
+        key = event.value
         path = (*parent.path, key)
         if first := self.document.keys.get(path):
             message = f"is written twice, first in line {first.line}"
@@ -195,16 +200,16 @@ class _Builder:
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Any:
         text = event.value
         if len(text) > LONGEST_SCALAR:
-            self._refuse(mark, f"a value longer than {LONGEST_SCALAR:,} characters")
+            raise self._refusal(mark, f"a value longer than {LONGEST_SCALAR:,} characters")
         if not event.implicit[0]:  # quoted
             return text
         if len(text) > LONGEST_NUMBER and _NUMERIC.fullmatch(text):
-            self._refuse(mark, f"a number longer than {LONGEST_NUMBER} characters")
+            raise self._refusal(mark, f"a number longer than {LONGEST_NUMBER} characters")
         return resolve(text)
 
-    def _refuse(self, mark: Mark, message: str, suggestion: str | None = None) -> None:
-        path = dotted(self._open[-1].here()) if self._open else ""
-        raise Invalid(Problem(self.document.file, message, path, *mark, suggestion=suggestion))
+    def _refusal(self, mark: Mark, message: str, suggestion: str | None = None) -> Invalid:
+        path = dotted(self._open[-1].here()[:_LONGEST_PATH]) if self._open else ""
+        return Invalid(Problem(self.document.file, message, path, *mark, suggestion=suggestion))
 
 
 @dataclass

@@ -72,7 +72,9 @@ class Published(Strict):
 
     text: Text = Field(description="as printed")
     parameters: Count | None = Field(default=None, le=2**80, description="the figure, where it counts parameters")
-    tally: Count | None = Field(default=None, le=2**80, description="the figure, where it tallies the eight categories")
+    tally: Count | None = Field(
+        default=None, le=2**80, description="the figure, where it tallies the eight categories"
+    )
     matrices: Count | None = Field(default=None, le=2**80, description="the figure, where it counts their matrices")
     digits: Annotated[int, Field(ge=1, le=30)] | None = Field(
         default=None, description="significant digits that a counted figure must hold at; all of them where absent"
@@ -126,7 +128,9 @@ class Model(Strict):
 
     model_config = ConfigDict(title="archcalc model", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(alias="schema", description="of this format; 1 when the first release freezes it")
+    schema_version: Literal[0] = Field(
+        alias="schema", description="of this format; 1 when the first release freezes it"
+    )
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     source: Text = Field(description="where the shape was published")
     vocab_size: Count = Field(description="rows of the token table, padding included")
@@ -136,7 +140,9 @@ class Model(Strict):
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1, strict=False)]
     final_norm: Norm
     unembedding: Unembedding
-    initialization: Initialization = Field(default=Initialization(), description="how training starts; changes no count")
+    initialization: Initialization = Field(
+        default=Initialization(), description="how training starts; changes no count"
+    )
     published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
     misprints: Annotated[tuple[Misprint, ...], Field(strict=False)] = ()
     assumptions: Annotated[tuple[Text, ...], Field(strict=False)] = Field(

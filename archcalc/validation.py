@@ -28,8 +28,13 @@ def validate(document: Document) -> Model:
     try:
         return Model.model_validate(document.data)
     except ValidationError as error:
-        problems = [_problem(document, dict(details)) for details in error.errors(include_url=False)]
+        problems = [_problem(document, dict(e)) for e in error.errors(include_url=False) if not _echo(dict(e))]
     raise Invalid(*sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
+
+
+def _echo(error: dict[str, Any]) -> bool:
+    """Pydantic calls a list too short when all that stands in it is wrong; what is wrong is told already."""
+    return error["type"] == "too_short" and bool(error["input"])
 
 
 def _problem(document: Document, error: dict[str, Any]) -> Problem:
@@ -66,7 +71,7 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
 
 
 def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
-    """pydantic's location without the union tags that it weaves in."""
+    """Pydantic's location without the union tags that it weaves in."""
     where: list[str | int] = []
     for step in loc:
         if isinstance(data, dict) and step not in data and step == data.get("kind"):
@@ -83,9 +88,7 @@ def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
 
 def _choice(document: Document, where: Where, value: object, choices: list[str]) -> Problem:
     listed = " or ".join(choices)
-    return document.problem(
-        f"must be {listed}", where, value=shown(value), suggestion=did_you_mean(value, choices)
-    )
+    return document.problem(f"must be {listed}", where, value=shown(value), suggestion=did_you_mean(value, choices))
 
 
 def _literals(expected: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 class Check:
     """One comparison. `counted` is archcalc's figure, `measured` the other one; a None says that a side lacks it.
 
-    `reason` says what a difference means, or why a difference is none.
+    `reason` says how it holds, or what is wrong; `source` where the measured figure was printed.
     """
 
     what: str
@@ -18,6 +18,7 @@ class Check:
     measured: Any
     equal: bool
     reason: str | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)

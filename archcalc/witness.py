@@ -39,19 +39,23 @@ def prove(model: Model) -> Verdict:
 def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
     """Every tensor that was counted beside the one that was built; alike layers stand in one line."""
     measured = sum(_elements(shape) for shape in built.values())
-    yield Check("parameters", counts.stored, measured, counts.stored == measured)
+    yield _total("parameters", counts.stored, measured)
     tensors = sum(tensor.layers for tensor in counts.tensors)
-    yield Check("tensors", tensors, len(built), tensors == len(built))
+    yield _total("tensors", tensors, len(built))
     left = dict(built)
     for tensor in counts.tensors:
         outcomes: dict[Shape | None, list[str]] = {}
         for name in _names(tensor):
             outcomes.setdefault(left.pop(name, None), []).append(name)
         for shape, names in outcomes.items():
-            reason = None if shape == tensor.shape else "not built" if shape is None else "built with another shape"
+            reason = None if shape == tensor.shape else "NOT BUILT" if shape is None else "ANOTHER SHAPE"
             yield Check(_together(tensor, names), list(tensor.shape), _listed(shape), shape == tensor.shape, reason)
     for name, shape in left.items():
-        yield Check(name, None, list(shape), equal=False, reason="not counted")
+        yield Check(name, None, list(shape), equal=False, reason="NOT COUNTED")
+
+
+def _total(what: str, counted: int, measured: int) -> Check:
+    return Check(what, counted, measured, counted == measured, None if counted == measured else "DIFFERS")
 
 
 def _names(tensor: Stored) -> list[str]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from archcalc.blocks.base import Count, Divides, Slot
 from archcalc.legend import Env
 from archcalc.tape import Tape, Tensor
+from archcalc.units import grouped
 
 
 class Attention(Slot):
@@ -17,13 +18,18 @@ class Attention(Slot):
 
 class MultiHead(Attention):
     """Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2; fewer key/value heads as in Ainslie et al. 2023,
-    arXiv:2305.13245. Multi-head is R = 1 and multi-query is G = 1: a size of one is a size."""
+    arXiv:2305.13245. Multi-head is R = 1 and multi-query is G = 1: a size of one is a size.
+    """
 
     kind: Literal["multi_head"] = "multi_head"
     n_heads: Count = Field(description="query heads")
     n_kv_heads: Annotated[Count, Divides("n_heads")] = Field(description="key/value heads; n_heads for multi-head")
     d_head: Count = Field(description="features per head; n_heads x d_head need not be d_model")
     bias: bool = Field(description="whether query, key, value and output have biases")
+
+    def summary(self) -> str:
+        shared = "" if self.n_kv_heads == self.n_heads else f" over {grouped(self.n_kv_heads)} key/value heads"
+        return f"{grouped(self.n_heads)} heads of {grouped(self.d_head)}{shared}" + (" with biases" * self.bias)
 
     def sizes(self) -> Env:
         return {"G": self.n_kv_heads, "R": self.n_heads // self.n_kv_heads, "K": self.d_head, "W": self.d_head}

@@ -6,15 +6,13 @@ Schema, the public strategies and the reference's table are all made from the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
-from pydantic.json_schema import JsonSchemaValue
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from archcalc.legend import Env, Size
+from archcalc.legend import Env
 from archcalc.tape import Tape, Tensor
 
 LARGEST_SIZE = 2**32
@@ -75,7 +73,7 @@ _registry: dict[type, dict[str, type[Slot]]] = {}
 
 
 class Slot(Block):
-    """A place in a layer that blocks of several kinds can fill. A direct subclass is a slot, its subclasses its kinds."""
+    """A place in a layer that blocks of several kinds can fill. A direct subclass is a slot, its own its kinds."""
 
     kind: str
 
@@ -100,6 +98,10 @@ class Slot(Block):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """The block in a few words, for a report."""
         raise NotImplementedError
 
 

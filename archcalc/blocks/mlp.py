@@ -9,6 +9,7 @@ from pydantic import Field
 from archcalc.blocks.base import Count, Slot
 from archcalc.legend import Env
 from archcalc.tape import Tape, Tensor
+from archcalc.units import grouped
 
 Activation = Literal["gelu_tanh", "gelu"]
 
@@ -24,6 +25,9 @@ class PlainMLP(MLP):
     d_ff: Count = Field(description="hidden features")
     activation: Activation = Field(description="gelu_tanh is GPT-2's approximation of gelu")
     bias: bool = Field(description="whether both projections have biases")
+
+    def summary(self) -> str:
+        return f"d_ff {grouped(self.d_ff)} ({self.activation})" + (" with biases" * self.bias)
 
     def sizes(self) -> Env:
         return {"F": self.d_ff}

@@ -12,7 +12,7 @@ The capital letters at the end of a name are the axes of the tensor:
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -127,9 +127,9 @@ class PlainMLP(nn.Module):
 
 
 # Which module each kind of a spec's blocks becomes.
-NORMS = {"layernorm": LayerNorm}
-ATTENTIONS = {"multi_head": MultiHeadAttention}
-MLPS = {"plain": PlainMLP}
+NORMS: dict[str, type[Any]] = {"layernorm": LayerNorm}
+ATTENTIONS: dict[str, type[Any]] = {"multi_head": MultiHeadAttention}
+MLPS: dict[str, type[Any]] = {"plain": PlainMLP}
 
 
 class Layer(nn.Module):
@@ -170,31 +170,30 @@ class Transformer(nn.Module):
         super().__init__()
         self.spec = model
         self.embedding = Embedding(model)
-        self.layers = nn.ModuleList(
-            Layer(model.d_model, group) for group in model.layers for _ in range(group.repeat)
-        )
+        self.layers = nn.ModuleList(Layer(model.d_model, group) for group in model.layers for _ in range(group.repeat))
         self.final_norm = NORMS[model.final_norm.kind](model.d_model, model.final_norm)
         self.unembedding = Linear(model.d_model, model.vocab_size, bias=model.unembedding.bias)
         if model.unembedding.tied:
             self.unembedding.weight = self.embedding.token.weight
         self.initialize()
 
-    @torch.no_grad()
     def initialize(self) -> None:
         """Draw new weights as the spec states: normal(0, std), biases 0, gains 1."""
         start = self.spec.initialization
-        residual = 1 / math.sqrt(2 * len(self.layers)) if start.residual == "scaled" else 1.0
+        residual_std = start.std
+        if start.residual == "scaled":
+            residual_std /= math.sqrt(2 * len(self.layers))  # two branches a layer add up on the residual stream
         for name, parameter in self.named_parameters():
             if parameter.is_meta:
                 return  # nothing to draw
-            if name.endswith("bias"):
-                parameter.zero_()
-            elif parameter.dim() == 1:
-                parameter.fill_(1.0)
-            elif name.endswith(("attention.output.weight", "mlp.down.weight")):
-                parameter.normal_(0.0, start.std * residual)  # two branches a layer add up on the residual stream
-            else:
-                parameter.normal_(0.0, start.std)
+            with torch.no_grad():
+                if name.endswith("bias"):
+                    parameter.zero_()
+                elif parameter.dim() == 1:
+                    parameter.fill_(1.0)
+                else:
+                    ends_branch = name.endswith(("attention.output.weight", "mlp.down.weight"))
+                    parameter.normal_(0.0, residual_std if ends_branch else start.std)
 
     def forward(self, tokens_BS: Tensor, targets_BS: Tensor | None = None, kernel: Kernel = "math") -> Output:
         """Logits (B, S, V) for the token after each position, and the mean cross-entropy of `targets_BS` if given.

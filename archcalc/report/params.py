@@ -1,0 +1,197 @@
+"""The sheets of parameters: the tally, layers and tensors, and the bridge to what is stored and was printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any, Literal
+
+from archcalc.audit import audit
+from archcalc.catalogue import Found
+from archcalc.count import CONVENTIONS, Parameters, Stored, params
+from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.spec import Model
+from archcalc.units import grouped, short
+
+By = Literal["category", "layer", "tensor"]
+
+
+def params_sheet(found: Found, by: By) -> Sheet:
+    """The parameters of a model, by category, layer or tensor."""
+    model, counts = found.model, params(found.model)
+    tables = {"category": tally_table, "layer": _layer_table, "tensor": _tensor_table}
+    rows = {"category": category_records, "layer": _layer_records, "tensor": _tensor_records}
+    records = tuple(rows[by](counts))
+    extra: dict[str, Any] = {}
+    if by == "layer":
+        extra["layers"] = list(records)
+    if by == "tensor":
+        extra["tensors"] = [
+            {**record, "shape": list(t.shape)} for record, t in zip(records, counts.tensors, strict=True)
+        ]
+    fields = (*_printed(model), *caveats(found))
+    return Sheet(
+        title=f"{model.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
+        blocks=(tables[by](counts), _bridge_table(counts), *([Fields(fields)] if fields else [])),
+        payload=payload(model.name, **counts_payload(found, counts), **extra),
+        records=records,
+    )
+
+
+def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
+    """The counts as JSON."""
+    return {
+        "parameters": {
+            "stored": counts.stored,
+            "active": counts.active,
+            "non_embedding": counts.non_embedding,
+        },
+        "tally": {
+            "total": counts.tally.total,
+            "matrices": counts.tally.matrices,
+            "categories": [
+                {
+                    "category": category.category,
+                    # A category whose matrices differ from layer to layer has no one shape: see `shapes`.
+                    "rows": category.shapes[0].rows if len(category.shapes) == 1 else None,
+                    "columns": category.shapes[0].columns if len(category.shapes) == 1 else None,
+                    "matrices": category.matrices,
+                    "parameters": category.parameters,
+                    "shapes": [vars(matrices) for matrices in category.shapes],
+                }
+                for category in counts.tally.categories
+            ],
+        },
+        "bridge": [{"term": term.name, "parameters": term.parameters} for term in counts.bridge],
+        "printed": [vars(check) for check in audit(found.model).checks],
+        "conventions": CONVENTIONS,
+        **notes(found),
+    }
+
+
+def tally_table(counts: Parameters) -> Table:
+    """The eight categories with the shape of one matrix and a running total."""
+    rows: list[tuple[Cell, ...]] = []
+    running = 0
+    for category in counts.tally.categories:
+        name = category.category
+        for one in category.shapes:
+            running += one.parameters
+            rows.append((name, (one.rows, one.columns), one.matrices, one.parameters, running))
+            name = ""
+    return Table(
+        columns=(*words("category"), *figures("one matrix", "matrices", "parameters", "running total")),
+        rows=tuple(rows),
+        total=("together", None, counts.tally.matrices, counts.tally.total, None),
+    )
+
+
+def category_records(counts: Parameters) -> Iterator[dict[str, Any]]:
+    running = 0
+    for category in counts.tally.categories:
+        for one in category.shapes:
+            running += one.parameters
+            yield {"category": category.category, **vars(one), "running_total": running}
+
+
+def _bridge_table(counts: Parameters) -> Table:
+    """From the tally to what a checkpoint stores, term by term."""
+    return Table(
+        title="From the tally to a checkpoint",
+        columns=(*words("term"), *figures("parameters")),
+        rows=(
+            ("the eight categories", counts.tally.total),
+            *((term.name, f"{term.parameters:+,}") for term in counts.bridge),
+        ),
+        total=("stored in a checkpoint", counts.stored),
+    )
+
+
+def bridge_line(counts: Parameters) -> str:
+    """The bridge in one sentence."""
+    steps = [f"{'-' if t.parameters < 0 else '+'} {grouped(abs(t.parameters))} {t.name}" for t in counts.bridge]
+    return " ".join([f"{grouped(counts.tally.total)} tallied", *steps, f"= {grouped(counts.stored)}"])
+
+
+def _printed(model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    lines = printed_lines(model)
+    return (("Printed", lines),) if lines else ()
+
+
+def printed_lines(model: Model) -> tuple[str, ...]:
+    """Each printed figure, whether it holds, and where it was printed."""
+    return tuple(
+        f"{check.what.removeprefix('parameters ')}: {check.reason} ({check.source})"
+        + (f"; {entry.note}" if entry.note else "")
+        for entry, check in zip(model.published, audit(model).checks, strict=True)
+    )
+
+
+def module(tensor: Stored) -> str:
+    """The part of the model that a tensor belongs to: `layers.{i}.attention`, `embedding`."""
+    steps = tensor.name.split(".")
+    return ".".join(steps[:3] if "{i}" in steps else steps[:1])
+
+
+def _layer_records(counts: Parameters) -> Iterator[dict[str, Any]]:
+    """Each module of each group of alike layers; `parameters` are those of all its layers."""
+    running = 0
+    for (name, first), group in groupby(counts.tensors, lambda t: (module(t), t.first)):
+        tensors = list(group)
+        together = sum(t.parameters for t in tensors)
+        running += together
+        layers = tensors[0].layers
+        yield {
+            "module": name,
+            "first_layer": first,
+            "layers": layers,
+            "parameters_each": together // layers,
+            "parameters": together,
+            "running_total": running,
+        }
+
+
+def _layer_table(counts: Parameters) -> Table:
+    rows = tuple(
+        (
+            r["module"],
+            layer_range(r["first_layer"], r["layers"]),
+            r["parameters_each"],
+            r["parameters"],
+            r["running_total"],
+        )
+        for r in _layer_records(counts)
+    )
+    return Table(
+        columns=(*words("module", "layers"), *figures("in one layer", "parameters", "running total")),
+        rows=rows,
+        total=("stored", "", None, counts.stored, None),
+    )
+
+
+def layer_range(first: int | None, layers: int) -> str:
+    """Which layers: 0-95."""
+    return "" if first is None else f"{first}" if layers == 1 else f"{first}-{first + layers - 1}"
+
+
+def _tensor_records(counts: Parameters) -> Iterator[dict[str, Any]]:
+    for tensor in counts.tensors:
+        yield {
+            "name": tensor.name,
+            "shape": "x".join(str(size) for size in tensor.shape),
+            "layers": tensor.layers,
+            "first_layer": tensor.first,
+            "parameters": tensor.parameters,
+            "category": tensor.category,
+        }
+
+
+def _tensor_table(counts: Parameters) -> Table:
+    return Table(
+        columns=(*words("tensor", "layers"), *figures("stored shape", "parameters"), *words("category")),
+        rows=tuple(
+            (t.name, layer_range(t.first, t.layers), t.shape, t.parameters, t.category or f"({t.part})")
+            for t in counts.tensors
+        ),
+        total=("stored", "", None, counts.stored, ""),
+    )

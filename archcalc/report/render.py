@@ -1,0 +1,98 @@
+"""A sheet in the format asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import Any
+
+from archcalc.report.sheet import Cell, Column, Fields, Format, Sheet, Table
+from archcalc.units import grouped, shape
+
+NARROWEST, WIDEST = 80, 100
+_LABEL = 11
+
+
+def render(sheet: Sheet, form: Format, width: int = WIDEST, *, style: bool = False) -> str:
+    """The sheet as text that ends with a newline.
+
+    `width` bounds the prose of a table between NARROWEST and WIDEST; `style` allows escapes for a terminal.
+    """
+    if form == "json":
+        import json
+
+        return json.dumps(sheet.payload, indent=2, ensure_ascii=False) + "\n"
+    if form == "csv":
+        return _csv(sheet)
+    if form == "markdown":
+        return "\n\n".join([f"## {sheet.title}", *_markdown(sheet)]) + "\n"
+    width = max(NARROWEST, min(width, WIDEST))
+    title = "\n".join(wrap(sheet.title, width))
+    return "\n\n".join([_bold(title) if style else title, *_text(sheet, width, style=style)]) + "\n"
+
+
+def _bold(text: str) -> str:
+    return f"\x1b[1m{text}\x1b[0m"
+
+
+def _cell(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, int):
+        return grouped(cell)
+    return shape(cell) if isinstance(cell, tuple) else cell
+
+
+def _tabulate(table: Table, form: str) -> str:
+    from tabulate import SEPARATING_LINE, tabulate
+
+    rows: list[Any] = [[_cell(cell) for cell in row] for row in table.rows]
+    if table.total is not None:
+        rows += [SEPARATING_LINE] if form == "simple" else []
+        rows.append([_cell(cell) for cell in table.total])
+    heads = [column.head for column in table.columns]
+    align = [_align(column) for column in table.columns]
+    text = tabulate(rows, heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _align(column: Column) -> str:
+    return "right" if column.right else "left"
+
+
+def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:
+    for block in sheet.blocks:
+        if isinstance(block, Fields):
+            yield "\n".join(line for label, paragraphs in block.rows for line in _field(label, paragraphs, width))
+        else:
+            title = [_bold(block.title) if style else block.title] if block.title else []
+            yield "\n".join([*title, _tabulate(block, "simple")])
+
+
+def _field(label: str, paragraphs: tuple[str, ...], width: int) -> Iterator[str]:
+    """A label, and its paragraphs wrapped beside it."""
+    lead = label.ljust(_LABEL)
+    for paragraph in paragraphs:
+        yield from wrap(paragraph, width, initial_indent=lead, subsequent_indent=" " * _LABEL, break_on_hyphens=False)
+        lead = " " * _LABEL
+
+
+def _markdown(sheet: Sheet) -> Iterator[str]:
+    for block in sheet.blocks:
+        if isinstance(block, Fields):
+            for label, paragraphs in block.rows:
+                yield f"**{label}**  \n" + "  \n".join(paragraphs)
+        else:
+            yield "\n\n".join([*([f"### {block.title}"] if block.title else []), _tabulate(block, "pipe")])
+
+
+def _csv(sheet: Sheet) -> str:
+    import csv
+    import io
+
+    out = io.StringIO()
+    if sheet.records:
+        writer = csv.DictWriter(out, list(sheet.records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sheet.records)
+    return out.getvalue()

@@ -1,0 +1,89 @@
+"""A sheet: what one command shows, before it is known in which format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from archcalc.catalogue import Found
+from archcalc.spec import SCHEMA, Model
+
+Cell = int | str | tuple[int, ...] | None
+Format = Literal["table", "markdown", "json", "csv"]
+
+
+class Column(NamedTuple):
+    """A column's head, and whether it is set to the right, as figures are."""
+
+    head: str
+    right: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under heads; `total` stands below a line. Integers are grouped, tuples are shapes, None is empty."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    total: tuple[Cell, ...] | None = None
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Labelled paragraphs."""
+
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What to show. `payload` is its JSON whole; `records`, flat, are its CSV."""
+
+    title: str
+    blocks: tuple[Table | Fields, ...]
+    payload: dict[str, Any]
+    records: tuple[dict[str, Any], ...] = field(default=())
+
+
+def words(*heads: str) -> tuple[Column, ...]:
+    """Columns of words."""
+    return tuple(Column(head) for head in heads)
+
+
+def figures(*heads: str) -> tuple[Column, ...]:
+    """Columns of figures."""
+    return tuple(Column(head, right=True) for head in heads)
+
+
+def payload(spec: str, **rest: Any) -> dict[str, Any]:
+    """The JSON that every command writes: its schema's number and the spec's name come first."""
+    return {"schema": SCHEMA, "spec": spec, **rest}
+
+
+def caveats(found: Found) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What a question changed, what the source misprints and what is assumed: printed with every result."""
+    model = found.model
+    asked = tuple(str(change) for change in found.changes)
+    if asked and "published" in found.document.data:
+        asked = (*asked, "figures printed of the spec in the catalogue are left out")
+    rows = (("Asked", asked), ("Warning", warnings(model)), ("Assumed", model.assumptions))
+    return tuple((label, lines) for label, lines in rows if lines)
+
+
+def warnings(model: Model) -> tuple[str, ...]:
+    """One for each misprint that a spec puts right."""
+    return tuple(str(misprint) for misprint in model.misprints)
+
+
+def notes(found: Found) -> dict[str, Any]:
+    """The same caveats for JSON."""
+    changes = [
+        {"path": change.path, "old": change.old, "new": change.new, "because": change.because}
+        for change in found.changes
+    ]
+    return {
+        "warnings": list(warnings(found.model)),
+        "assumptions": list(found.model.assumptions),
+        **({"changes": changes} if changes else {}),
+    }

@@ -1,0 +1,164 @@
+"""The way of the data through the model, step by step, with the matrices that it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from archcalc.catalogue import Found
+from archcalc.count import Use, weight_uses
+from archcalc.legend import CATEGORIES, Env, volume
+from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.run import Run
+from archcalc.spec import Segment
+from archcalc.tape import Tensor
+from archcalc.units import grouped, shape
+
+_SAYING = {
+    "attention": "vectors talk to each other",
+    "mlp": "each vector alone",
+    "embedding": "tokens become vectors",
+    "unembedding": "vectors become scores for each token",
+}
+_SILENT = ("layers.{i}", "attention_core")  # spans that are no step of their own
+_POSITIONS = ("N", "S", "T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row: data after the step, and the weights met on the way, in all the segment's layers together.
+
+    `data` is features x positions, as the film draws it: each position's vector is a column.
+    """
+
+    segment: Segment
+    module: str
+    name: str
+    output: Tensor
+    data: tuple[int, ...]
+    uses: tuple[Use, ...]
+    running_total: int
+
+    @property
+    def matrices(self) -> tuple[Use, ...]:
+        """The weights that the tally counts."""
+        return tuple(use for use in self.uses if use.weight.part in CATEGORIES)
+
+    @property
+    def other_weights(self) -> tuple[str, ...]:
+        """The kinds of learned numbers that are no matrix."""
+        return tuple(dict.fromkeys(use.weight.part for use in self.uses if use.weight.part not in CATEGORIES))
+
+
+def trace_sheet(found: Found, run: Run) -> Sheet:
+    """The journey of one batch, from token numbers to logits; the running total ends at the tally."""
+    model = found.model
+    steps = list(_steps(model.segments(run)))
+    total = steps[-1].running_total
+    return Sheet(
+        title=f"{model.name}: the way of {grouped(run.batch * run.sequence)} tokens through {grouped(total)} weights",
+        blocks=(_table(steps, run, total), Fields((*_LEGEND, *caveats(found)))),
+        payload=payload(
+            model.name,
+            run={"batch": run.batch, "sequence": run.sequence, "attention": run.attention},
+            steps=[_json(step) for step in steps],
+            tally={"total": total, "matrices": sum(use.matrices.matrices for s in steps for use in s.matrices)},
+            **notes(found),
+        ),
+        records=tuple(_record(step) for step in steps),
+    )
+
+
+def _steps(segments: list[Segment]) -> Iterator[Step]:
+    """Ops of one span are one step: a matrix with its bias, a softmax with its maximum and sum."""
+    uses: dict[int, list[Use]] = {}
+    for use in weight_uses(segments):
+        uses.setdefault(id(use.op), []).append(use)
+    total = 0
+    for segment in segments:
+        for spans, group in groupby(segment.tape.ops, lambda op: tuple(s for s in op.spans if s not in _SILENT)):
+            ops = list(group)
+            met = tuple(use for op in ops for use in uses.get(id(op), ()))
+            total += sum(use.parameters for use in met if use.weight.part in CATEGORIES)
+            out = ops[-1].output
+            name = " ".join(spans[1:]) or spans[0]
+            yield Step(segment, spans[0], name, out, data_shape(out, segment.env), met, total)
+
+
+def data_shape(tensor: Tensor, env: Env) -> tuple[int, ...]:
+    """The sizes of data in the film's orientation: sequences if several, heads, features, positions."""
+    heads = [label for label in tensor.labels if label in ("G", "R")]
+    features = [label for label in tensor.labels if label not in ("B", "G", "R", *_POSITIONS)]
+    positions = [label for label in reversed(_POSITIONS) if label in tensor.labels]
+    sizes = [env["B"]] if "B" in tensor.labels and env["B"] != 1 else []
+    sizes += [volume(heads, env)] if heads else []
+    return tuple(sizes + [env[label] for label in features] + [env[label] for label in positions])
+
+
+def _table(steps: list[Step], run: Run, total: int) -> Table:
+    tokens = (run.sequence,) if run.batch == 1 else (run.batch, run.sequence)
+    rows: list[tuple[Cell, ...]] = [("token numbers", tokens, None, None)]
+    for _, group in groupby(steps, lambda step: (id(step.segment), step.module)):
+        inside = list(group)
+        first = inside[0]
+        if len(inside) > 1:
+            rows.append((_heading(first), _SAYING.get(first.module), None, None))
+        for step in inside:
+            name = f"  {step.name}" if len(inside) > 1 else _heading(step)
+            kept = " (in kernel)" if step.output.role == "fused" else ""
+            rows.append((name, shape(step.data) + kept, _met(step), step.running_total))
+    return Table(
+        columns=(*words("step"), *figures("data", "weights in one layer", "running total")),
+        rows=tuple(rows),
+        total=("tally", None, None, total),
+    )
+
+
+def _heading(step: Step) -> str:
+    name, segment = step.module.replace("_", " "), step.segment
+    return name if segment.first is None else f"{name}, {grouped(segment.repeat)} times"
+
+
+def _met(step: Step) -> str:
+    met = []
+    for use in step.matrices:
+        one = use.matrices
+        times = one.matrices // use.times
+        met.append((f"{grouped(times)} of " if times > 1 else "") + shape((one.rows, one.columns)))
+    return ", ".join(met or [f"({part})" for part in step.other_weights]) or "no weights"
+
+
+_LEGEND = (
+    ("Data", ("numbers on their way, features x positions: each position's vector is a column",)),
+    (
+        "Weights",
+        (
+            "learned matrices, rows x columns; the running total counts all layers at once",
+            "in (brackets): learned too, but no matrices; `archcalc params` adds them up",
+        ),
+    ),
+)
+
+
+def _json(step: Step) -> dict[str, Any]:
+    return {
+        "module": step.module,
+        "step": step.name,
+        "layers": step.segment.repeat,
+        "first_layer": step.segment.first,
+        "data": list(step.data),
+        "labels": " ".join(step.output.labels),
+        "role": step.output.role,
+        "matrices": [{"category": use.weight.part, **vars(use.matrices)} for use in step.matrices],
+        "other_weights": list(step.other_weights),
+        "running_total": step.running_total,
+    }
+
+
+def _record(step: Step) -> dict[str, Any]:
+    matrices = sum(use.matrices.matrices for use in step.matrices)
+    parameters = sum(use.parameters for use in step.matrices)
+    flat = {"data": "x".join(str(n) for n in step.data), "other_weights": " ".join(step.other_weights)}
+    return {**_json(step), **flat, "matrices": matrices, "parameters": parameters}
