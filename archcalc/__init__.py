@@ -1,34 +1,51 @@
 """Count what a transformer is made of, from one description, and prove it by running the model.
 
->>> import archcalc
->>> model = archcalc.load("gpt3-175b")
->>> archcalc.params(model).stored
-174604259328
+    >>> import archcalc
+    >>> model = archcalc.load("gpt3-175b")
+    >>> archcalc.params(model).stored
+    174604259328
+
+Names are imported when they are first used, so that the command line chooses what it loads.
 """
 
-from archcalc.catalogue import check, dump, load
-from archcalc.count import Category, Matrices, Parameters, Stored, Tally, Term, params
-from archcalc.errors import ArchcalcError, Invalid, Missing, Problem
-from archcalc.run import Run
-from archcalc.spec import Model
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import archcalc.strategies as strategies  # noqa: PLR0402  (mypy wants the name exported)
+    from archcalc.catalogue import check as check
+    from archcalc.catalogue import dump as dump
+    from archcalc.catalogue import load as load
+    from archcalc.count import Parameters as Parameters
+    from archcalc.count import params as params
+    from archcalc.errors import ArchcalcError as ArchcalcError
+    from archcalc.errors import Invalid as Invalid
+    from archcalc.errors import Missing as Missing
+    from archcalc.errors import Problem as Problem
+    from archcalc.run import Run as Run
+    from archcalc.spec import Model as Model
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "ArchcalcError",
-    "Category",
-    "Invalid",
-    "Matrices",
-    "Missing",
-    "Model",
-    "Parameters",
-    "Problem",
-    "Run",
-    "Stored",
-    "Tally",
-    "Term",
-    "check",
-    "dump",
-    "load",
-    "params",
-]
+_HOMES = {
+    "catalogue": ("check", "dump", "load"),
+    "count": ("Parameters", "params"),
+    "errors": ("ArchcalcError", "Invalid", "Missing", "Problem"),
+    "run": ("Run",),
+    "spec": ("Model",),
+    "strategies": ("strategies",),
+}
+
+__all__ = [name for names in _HOMES.values() for name in names]
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            module = import_module(f"archcalc.{home}")
+            return module if name == home else getattr(module, name)
+    raise AttributeError(f"module 'archcalc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

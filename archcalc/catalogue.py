@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from archcalc.audit import audit
 from archcalc.errors import ArchcalcError, Invalid, Problem, nearest
@@ -19,8 +18,7 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A spec, where it was read from, and what a question changed in it."""
 
     model: Model

@@ -4,18 +4,22 @@ Exit codes: 0 answered; 1 `check` or `verify` found something; 2 the question ca
 missing; 130 interrupted; 70 a bug of ours.
 """
 
-from __future__ import annotations
-
+import gc
 import os
 import sys
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-import typer
+# Start-up: pydantic would look through every installed package for plugins, and the garbage collector through
+# thousands of new objects that all stay.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+gc.set_threshold(50_000)
 
-from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.catalogue import broken_promises, find, names
-from archcalc.errors import ArchcalcError, Invalid, Missing, Problem, shown
+import typer  # noqa: E402
+
+from archcalc.blocks.base import LARGEST_SIZE  # noqa: E402
+from archcalc.catalogue import broken_promises, find, names  # noqa: E402
+from archcalc.errors import ArchcalcError, Invalid, Missing, Problem, shown  # noqa: E402
 
 app = typer.Typer(
     add_completion=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from archcalc.errors import TapeError
@@ -21,8 +20,7 @@ CONVENTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """A weight as a checkpoint holds it: `layers` tensors of one name and shape, from layer `first` on.
 
     Outside the layers `layers` is 1 and `first` is None. `category` is None for what the tally leaves out.
@@ -40,8 +38,7 @@ class Stored:
         return self.part if self.part in CATEGORIES else None
 
 
-@dataclass(frozen=True)
-class Matrices:
+class Matrices(NamedTuple):
     """Alike matrices of a category: the shape of one, and how many."""
 
     rows: Size
@@ -50,8 +47,7 @@ class Matrices:
     parameters: Size
 
 
-@dataclass(frozen=True)
-class Category:
+class Category(NamedTuple):
     """One of the eight kinds of matrix, with one entry of `shapes` for each shape that occurs."""
 
     category: str
@@ -60,8 +56,7 @@ class Category:
     shapes: tuple[Matrices, ...]
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """The matrices in the orientation of a column for each token; `total` counts a tied table twice."""
 
     total: Size
@@ -69,16 +64,14 @@ class Tally:
     categories: tuple[Category, ...]
 
 
-@dataclass(frozen=True)
-class Term:
+class Term(NamedTuple):
     """A signed step of the bridge."""
 
     name: str
     parameters: Size
 
 
-@dataclass(frozen=True)
-class Parameters:
+class Parameters(NamedTuple):
     """All counts of a model, in numbers, not bytes; see CONVENTIONS. `tally.total + sum(bridge) == stored`."""
 
     stored: Size

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, nearest
 from archcalc.source import Document, Where, dotted, resolve
@@ -21,8 +21,7 @@ _ALIASES = {"n_layers": "repeat"}
 _DESCRIPTION = ("schema", "name", "source", "published", "misprints", "assumptions")
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A field that a question changed; `because` says what it followed, None where the question named it."""
 
     path: str

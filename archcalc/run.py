@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from archcalc.legend import Env, Size
 
 AttentionKernel = Literal["math", "flash"]
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """One forward pass.
 
     Attributes:

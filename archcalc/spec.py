@@ -1,7 +1,5 @@
 """What the YAML says: one architecture, written once, and the tapes that it records."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import ConfigDict, Field, model_validator

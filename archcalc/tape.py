@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from archcalc.errors import TapeError
 from archcalc.legend import BRIDGE, CATEGORIES, labels, parse
@@ -23,8 +22,7 @@ Role = Literal["activation", "cache", "fused", "statistic", "index", "constant"]
 Kind = Literal["contraction", "pointwise", "reduction", "lookup"]
 
 
-@dataclass(frozen=True)
-class Tensor:
+class Tensor(NamedTuple):
     """Data on its way through the model.
 
     Attributes:
@@ -42,11 +40,10 @@ class Tensor:
         """The same numbers under other labels: `k.relabel(S="T")`, keys made at S are read at T."""
         if missing := set(new) - set(self.labels):
             raise TapeError(f"{self.name}: no label {sorted(missing)[0]!r} among {' '.join(self.labels)!r}")
-        return replace(self, labels=labels(" ".join(new.get(label, label) for label in self.labels)))
+        return self._replace(labels=labels(" ".join(new.get(label, label) for label in self.labels)))
 
 
-@dataclass(frozen=True)
-class Weight:
+class Weight(NamedTuple):
     """One use of learned numbers; two uses of one path are one weight.
 
     Attributes:
@@ -82,8 +79,7 @@ class Weight:
         return tuple(tuple(label for label in axis if label not in self.each) for axis in self.axes)
 
 
-@dataclass(frozen=True)
-class Op:
+class Op(NamedTuple):
     """One step of the forward pass.
 
     A contraction sums over the labels that its output lacks, 2 FLOPs a point; a lookup reads rows of a table; a

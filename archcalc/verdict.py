@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One comparison. `counted` is archcalc's figure, `measured` the other one; a None says that a side lacks it.
 
     `reason` says how it holds, or what is wrong; `source` where the measured figure was printed.
@@ -21,8 +19,7 @@ class Check:
     source: str | None = None
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """All comparisons of one spec."""
 
     spec: str

@@ -1,7 +1,5 @@
 """Attention: the vectors of a sequence talk to each other."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -4,8 +4,6 @@ A new block is a class with a `kind`, deriving from the slot that it fills. The 
 Schema, the public strategies and the reference's table are all made from the registry.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
@@ -50,7 +48,7 @@ def _either(numbers: list[int]) -> str:
 class Strict(BaseModel):
     """Frozen data: no field is unknown, none is converted from another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
     @model_validator(mode="after")
     def _constraints_hold(self) -> Self:
@@ -69,7 +67,7 @@ class Block(Strict):
         return {}
 
 
-_registry: dict[type, dict[str, type[Slot]]] = {}
+_registry: dict[type, dict[str, type["Slot"]]] = {}
 
 
 class Slot(Block):

@@ -1,7 +1,5 @@
 """The way in: tokens become vectors."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

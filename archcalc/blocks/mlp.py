@@ -1,7 +1,5 @@
 """MLPs: each vector is worked on alone."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

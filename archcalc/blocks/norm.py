@@ -1,7 +1,5 @@
 """Norms: they bring each vector to a common scale, feature by feature."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

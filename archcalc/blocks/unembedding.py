@@ -1,7 +1,5 @@
 """The way out: the last vectors become a score for each token, and a loss where there is something to predict."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from archcalc.blocks.base import Block

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archcalc.catalogue import Found
 from archcalc.count import params
-from archcalc.report.params import bridge_line, category_records, counts_payload, printed_lines, tally_table
+from archcalc.report.params import bridge_line, category_records, counts_payload, printed, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
 from archcalc.spec import Model
 from archcalc.units import grouped, short
@@ -14,13 +14,12 @@ def report_sheet(found: Found) -> Sheet:
     """The shape, the tally, stored and printed counts, what is assumed."""
     model, counts = found.model, params(found.model)
     stored = (bridge_line(counts),)
-    printed = printed_lines(model)
     return Sheet(
         title=f"{model.name}: {grouped(counts.stored)} parameters ({short(counts.stored)})",
         blocks=(
             Fields((("Shape", shape_lines(model)), ("Source", (model.source,)))),
             tally_table(counts),
-            Fields((("Stored", stored), *((("Printed", printed),) if printed else ()), *caveats(found))),
+            Fields((("Stored", stored), *printed(model, counts), *caveats(found))),
         ),
         payload=payload(
             model.name, shape=model.model_dump(mode="json", include=_SHAPE), **counts_payload(found, counts)

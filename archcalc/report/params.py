@@ -29,7 +29,7 @@ def params_sheet(found: Found, by: By) -> Sheet:
         extra["tensors"] = [
             {**record, "shape": list(t.shape)} for record, t in zip(records, counts.tensors, strict=True)
         ]
-    fields = (*_printed(model), *caveats(found))
+    fields = (*printed(model, counts), *caveats(found))
     return Sheet(
         title=f"{model.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
         blocks=(tables[by](counts), _bridge_table(counts), *([Fields(fields)] if fields else [])),
@@ -57,13 +57,13 @@ def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
                     "columns": category.shapes[0].columns if len(category.shapes) == 1 else None,
                     "matrices": category.matrices,
                     "parameters": category.parameters,
-                    "shapes": [vars(matrices) for matrices in category.shapes],
+                    "shapes": [matrices._asdict() for matrices in category.shapes],
                 }
                 for category in counts.tally.categories
             ],
         },
         "bridge": [{"term": term.name, "parameters": term.parameters} for term in counts.bridge],
-        "printed": [vars(check) for check in audit(found.model).checks],
+        "printed": [check._asdict() for check in audit(found.model, counts).checks],
         "conventions": CONVENTIONS,
         **notes(found),
     }
@@ -91,7 +91,7 @@ def category_records(counts: Parameters) -> Iterator[dict[str, Any]]:
     for category in counts.tally.categories:
         for one in category.shapes:
             running += one.parameters
-            yield {"category": category.category, **vars(one), "running_total": running}
+            yield {"category": category.category, **one._asdict(), "running_total": running}
 
 
 def _bridge_table(counts: Parameters) -> Table:
@@ -113,18 +113,14 @@ def bridge_line(counts: Parameters) -> str:
     return " ".join([f"{grouped(counts.tally.total)} tallied", *steps, f"= {grouped(counts.stored)}"])
 
 
-def _printed(model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    lines = printed_lines(model)
-    return (("Printed", lines),) if lines else ()
-
-
-def printed_lines(model: Model) -> tuple[str, ...]:
+def printed(model: Model, counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Each printed figure, whether it holds, and where it was printed."""
-    return tuple(
+    lines = tuple(
         f"{check.what.removeprefix('parameters ')}: {check.reason} ({check.source})"
         + (f"; {entry.note}" if entry.note else "")
-        for entry, check in zip(model.published, audit(model).checks, strict=True)
+        for entry, check in zip(model.published, audit(model, counts).checks, strict=True)
     )
+    return (("Printed", lines),) if lines else ()
 
 
 def module(tensor: Stored) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from archcalc.catalogue import Found
@@ -19,8 +18,7 @@ class Column(NamedTuple):
     right: bool = False
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     """Rows under heads; `total` stands below a line. Integers are grouped, tuples are shapes, None is empty."""
 
     columns: tuple[Column, ...]
@@ -29,21 +27,19 @@ class Table:
     title: str = ""
 
 
-@dataclass(frozen=True)
-class Fields:
+class Fields(NamedTuple):
     """Labelled paragraphs."""
 
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
-@dataclass(frozen=True)
-class Sheet:
+class Sheet(NamedTuple):
     """What to show. `payload` is its JSON whole; `records`, flat, are its CSV."""
 
     title: str
     blocks: tuple[Table | Fields, ...]
     payload: dict[str, Any]
-    records: tuple[dict[str, Any], ...] = field(default=())
+    records: tuple[dict[str, Any], ...] = ()
 
 
 def words(*heads: str) -> tuple[Column, ...]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from archcalc.catalogue import Found
 from archcalc.count import Use, weight_uses
@@ -26,8 +25,7 @@ _SILENT = ("layers.{i}", "attention_core")  # spans that are no step of their ow
 _POSITIONS = ("N", "S", "T")
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One row: data after the step, and the weights met on the way, in all the segment's layers together.
 
     `data` is features x positions, as the film draws it: each position's vector is a column.
@@ -151,7 +149,7 @@ def _json(step: Step) -> dict[str, Any]:
         "data": list(step.data),
         "labels": " ".join(step.output.labels),
         "role": step.output.role,
-        "matrices": [{"category": use.weight.part, **vars(use.matrices)} for use in step.matrices],
+        "matrices": [{"category": use.weight.part, **use.matrices._asdict()} for use in step.matrices],
         "other_weights": list(step.other_weights),
         "running_total": step.running_total,
     }

@@ -48,7 +48,7 @@ def _cell(value: Any) -> Cell:
 
 
 def _json(verdict: Verdict, check: Check) -> dict[str, Any]:
-    return {**vars(check), "spec": verdict.spec}
+    return {**check._asdict(), "spec": verdict.spec}
 
 
 def _record(verdict: Verdict, check: Check) -> dict[str, Any]:
