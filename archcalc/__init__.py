@@ -12,7 +12,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import archcalc.strategies as strategies  # noqa: PLR0402  (mypy wants the name exported)
     from archcalc.catalogue import check as check
     from archcalc.catalogue import dump as dump
     from archcalc.catalogue import load as load
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from archcalc.errors import Problem as Problem
     from archcalc.run import Run as Run
     from archcalc.spec import Model as Model
+
+    from . import strategies as strategies
 
 __version__ = "0.1.0"
 

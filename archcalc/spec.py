@@ -57,9 +57,7 @@ class LayerGroup(Strict):
 class Initialization(Strict):
     """Radford et al. 2019, section 2.3, and OpenAI's code for GPT-2: weights normal around 0, biases 0, gains 1."""
 
-    std: Annotated[float, Field(gt=0, le=10, strict=False)] = Field(
-        default=0.02, description="of every matrix and table"
-    )
+    std: Annotated[float, Field(gt=0, le=10)] = Field(default=0.02, description="of every matrix and table")
     residual: Literal["scaled", "plain"] = Field(
         default="scaled", description="scaled: std / sqrt(2 x layers) for the projections that end a residual branch"
     )

@@ -28,7 +28,7 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
 
     They have no published figures, misprints or assumptions; biases, ties and kinds of blocks are drawn.
     """
-    return _mappings(Model, largest, most_groups, most_repeats).map(lambda data: Model.model_validate(data))
+    return _mappings(Model, largest, most_groups, most_repeats).map(Model.model_validate)
 
 
 def sizes(largest: int = LARGEST) -> st.SearchStrategy[int]:
@@ -71,12 +71,13 @@ def _values(
     if kind is str:
         return st.just("drawn") if name == "name" else st.just("archcalc.strategies")
     if isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization:
-        kinds = list(registered(kind).values()) or [kind]
+        kinds: list[type[Strict]] = [*registered(kind).values()] or [kind]
         return st.one_of([_mappings(one, largest, most_groups, most_repeats) for one in kinds])
     return None  # a field with a default that changes no count
 
 
 _SPOILS = ("drop", "rename", "retype", "zero", "negate", "enlarge", "duplicate", "cut", "noise")
+_WRONG_VALUES = ("", "[1]", "{a: 1}", "text", "1.5", "true", "null", "*x", "!t 1", "&x 1", ".nan", '"1"')
 
 
 @st.composite
@@ -95,10 +96,7 @@ def spoiled(draw: st.DrawFn) -> bytes:
         lines[at] = f"{key}{draw(st.text(max_size=3))}{colon}{value}"
     elif spoil in ("retype", "zero", "negate", "enlarge"):
         values = {"zero": "0", "negate": "-1", "enlarge": "1e30"}
-        wrong = st.sampled_from(
-            ["", "[1]", "{a: 1}", "text", "1.5", "true", "null", "*x", "!t 1", "&x 1", ".nan", '"1"']
-        )
-        lines[at] = f"{key}: {values.get(spoil) or draw(wrong)}"
+        lines[at] = f"{key}: {values.get(spoil) or draw(st.sampled_from(_WRONG_VALUES))}"
     text = "\n".join(lines).encode()
     if spoil == "cut":
         return text[: draw(st.integers(0, len(text)))]

@@ -17,7 +17,7 @@ class LayerNorm(Norm):
 
     kind: Literal["layernorm"] = "layernorm"
     bias: bool = Field(description="whether a learned bias is added after the gain")
-    epsilon: Annotated[float, Field(gt=0, le=1, strict=False)] = Field(
+    epsilon: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1e-5, description="added to the variance; changes no count"
     )
 

@@ -1,0 +1,42 @@
+"""The command line as a test sees it: in this process for speed, or in one of its own."""
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+from archcalc.cli import _main
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def ask(*arguments: str) -> Answer:
+    """Run a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = _main(list(arguments))
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+def spawn(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Answer:
+    """Run a command in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from archcalc.cli import main; main()", *arguments],
+        input=stdin,
+        capture_output=True,
+        env={**os.environ, **(env or {})},
+        check=False,
+        timeout=120,
+    )
+    return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())

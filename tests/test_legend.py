@@ -1,0 +1,64 @@
+"""Labels mean one thing, and what cannot be is refused."""
+
+import numpy as np
+import pytest
+
+from archcalc.errors import TapeError
+from archcalc.legend import BRIDGE, CATEGORIES, COMPOSITES, LABELS, environment, labels, legend, parse, volume
+
+
+def test_a_label_registered_twice_is_an_error():
+    with pytest.raises(TapeError, match=r"^label 'A' is registered twice: 'one' and 'two'$"):
+        legend(("A", "one"), ("A", "two"))
+    assert legend(("A", "one"), ("B", "two")) == {"A": "one", "B": "two"}
+
+
+def test_the_legend_has_the_labels_of_gpt():
+    assert " ".join(LABELS) == "B N S T P D G R K W F V"
+    assert all(LABELS.values())
+    assert all(set(whole.split()) <= set(LABELS) and letter not in LABELS for letter, whole in COMPOSITES.items())
+
+
+def test_the_film_s_eight_categories_in_its_order():
+    film = "embedding key query value output up_projection down_projection unembedding"
+    assert " ".join(CATEGORIES) == film
+    assert not set(CATEGORIES) & set(BRIDGE)
+
+
+def test_axes_are_labels_or_groups_of_labels():
+    assert parse("(G R K) D") == (("G", "R", "K"), ("D",))
+    assert parse("D (G W)") == (("D",), ("G", "W"))
+    assert parse("") == ()
+    assert labels("B N D") == ("B", "N", "D")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("B Z", "'B Z': 'Z' is not in the legend"),
+        ("(G (R)", "'(G (R)': a group inside a group"),
+        ("(G R", "'(G R': a group never ends"),
+        ("G) R", "'G) R': a group ends that is empty or never began"),
+        ("() D", "'() D': a group ends that is empty or never began"),
+        ("D (G D)", "'D (G D)': a label stands twice"),
+    ],
+)
+def test_what_is_no_list_of_axes_is_refused(text, message):
+    with pytest.raises(TapeError) as error:
+        parse(text)
+    assert str(error.value) == message
+
+
+def test_a_tensor_has_one_label_per_axis():
+    with pytest.raises(TapeError) as error:
+        labels("(G R) D")
+    assert str(error.value) == "'(G R) D': a tensor's axes have one label each"
+
+
+def test_volume_is_exact_for_ints_and_float_for_arrays():
+    assert volume((), {}) == 1
+    assert volume(("B", "D"), {"B": 2**70, "D": 3}) == 3 * 2**70
+    env = environment({"B": np.array([1, 2**40]), "D": 7}, {"D": 2**40})
+    assert env["D"] == 2**40
+    assert env["B"].dtype == np.float64
+    assert volume(("B", "D"), env).tolist() == [2.0**40, 2.0**80]
