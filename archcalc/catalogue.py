@@ -64,7 +64,7 @@ def _read(head: str) -> Document:
     elif head != "-" and "/" not in head and os.sep not in head and not _SUFFIX.search(head):
         near = nearest(head, list(names()), 3)
         suggestion = f"nearest: {', '.join(near)}" if near else "`archcalc list` shows the catalogue"
-        raise Invalid(Problem(head, "is no spec of the catalogue", suggestion=suggestion))
+        raise Invalid(Problem(head or "SPEC", "is no spec of the catalogue", suggestion=suggestion))
     if head.endswith(".json"):
         raise Invalid(Problem(head, "only YAML specs are read"))
     return parse(read_file(head), display_name(head))

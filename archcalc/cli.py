@@ -267,7 +267,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
 
 def _main(arguments: list[str] | None) -> int:
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, prog_name="archcalc", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except ArchcalcError as error:
         _say(error)

@@ -61,7 +61,7 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
     if kind in ("greater_than_equal", "less_than_equal", "greater_than"):
         bound = context.get("ge", context.get("le", context.get("gt")))
         words = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than"}
-        return document.problem(f"must be {words[kind]} {bound:,}", where, value=shown(value))
+        return document.problem(f"must be {words[kind]} {int(bound):,}", where, value=shown(value))
     if kind in ("too_short", "string_too_short"):
         return document.problem("must not be empty", where, value=shown(value))
     if kind == "model_attributes_type":

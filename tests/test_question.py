@@ -1,0 +1,143 @@
+"""A question attached to a spec changes it, keeps its relations, and tells what followed."""
+
+import pytest
+from command import ask
+
+import archcalc
+from archcalc.catalogue import find
+
+
+def changes(spec):
+    return [str(change) for change in find(spec).changes]
+
+
+def test_short_names_and_paths_mean_the_same():
+    short = archcalc.load("gpt3-xl@n_kv_heads=4")
+    assert short.layers[0].attention.n_kv_heads == 4
+    assert archcalc.load("gpt3-xl@layers.0.attention.n_kv_heads=4").layers == short.layers
+    assert short.name == "gpt3-xl@n_kv_heads=4"
+    assert archcalc.load("gpt3-xl@attention.n_kv_heads=4").layers == short.layers
+
+
+def test_what_changed_is_printed():
+    answer = ask("params", "gpt3-xl@n_kv_heads=4,context_length=4k")
+    assert "layers.0.attention.n_kv_heads 16 -> 4" in answer.out
+    assert "context_length 2,048 -> 4,096" in answer.out
+    payload = ask("params", "gpt3-xl@n_kv_heads=4", "-f", "json").json
+    assert payload["changes"] == [{"path": "layers.0.attention.n_kv_heads", "old": 16, "new": 4, "because": None}]
+    assert "changes" not in ask("params", "gpt3-xl", "-f", "json").json
+
+
+def test_printed_figures_of_the_unchanged_spec_are_left_out():
+    assert archcalc.load("gpt3-xl@context_length=4k").published == ()
+    out = ask("report", "gpt3-xl@context_length=4k").out
+    assert "Printed" not in out
+    assert "left out" in out
+
+
+def test_a_wider_model_keeps_heads_and_mlp_in_proportion():
+    # 1,024 wide with heads of 64 and d_ff 4 x 1,024 is the shape of gpt2-medium but for its depth
+    assert changes("gpt2@d_model=1024") == [
+        "d_model 768 -> 1,024",
+        "layers.0.attention.n_heads 12 -> 16, to keep n_heads x d_head = d_model",
+        "layers.0.attention.n_kv_heads 12 -> 16, to keep n_kv_heads = n_heads",
+        "layers.0.mlp.d_ff 3,072 -> 4,096, to keep d_ff = 4 x d_model",
+    ]
+    assert archcalc.params(archcalc.load("gpt2@d_model=1024,n_layers=24")).stored == 354_823_168
+
+
+def test_other_heads_keep_the_width():
+    assert changes("gpt2@n_heads=6") == [
+        "layers.0.attention.n_heads 12 -> 6",
+        "layers.0.attention.d_head 64 -> 128, to keep n_heads x d_head = d_model",
+        "layers.0.attention.n_kv_heads 12 -> 6, to keep n_kv_heads = n_heads",
+    ]
+    assert changes("gpt2@d_head=128")[1] == "layers.0.attention.n_heads 12 -> 6, to keep n_heads x d_head = d_model"
+
+
+def test_what_is_named_does_not_follow():
+    assert changes("gpt2@d_model=1024,d_ff=10,n_heads=2,n_kv_heads=1,d_head=3") == [
+        "d_model 768 -> 1,024",
+        "layers.0.mlp.d_ff 3,072 -> 10",
+        "layers.0.attention.n_heads 12 -> 2",
+        "layers.0.attention.n_kv_heads 12 -> 1",
+        "layers.0.attention.d_head 64 -> 3",
+    ]
+
+
+def test_what_cannot_follow_stays():
+    assert changes("gpt2@n_heads=7")[1:] == ["layers.0.attention.n_kv_heads 12 -> 7, to keep n_kv_heads = n_heads"]
+    assert changes("gpt2@d_model=1000")[1:] == ["layers.0.mlp.d_ff 3,072 -> 4,000, to keep d_ff = 4 x d_model"]
+
+
+def test_words_and_booleans_can_be_asked():
+    assert archcalc.load("gpt2@tied=false").unembedding.tied is False
+    assert archcalc.load("gpt2@activation=gelu").layers[0].mlp.activation == "gelu"
+    assert changes("gpt2@tied=false") == ["unembedding.tied True -> False"]
+
+
+def test_n_layers_is_the_repeat_of_one_group():
+    assert archcalc.load("gpt2@n_layers=3").n_layers == 3
+
+
+BAD = {
+    "invalid value": (
+        "gpt2@n_kv_heads=5",
+        "layers.0.attention.n_kv_heads: must divide n_heads (12); got 5; nearest: 4 or 6",
+    ),
+    "zero": ("gpt2@n_heads=0", "layers.0.attention.n_heads: must be at least 1; got 0"),
+    "several": (
+        "gpt2@bias=true",
+        "bias: is the name of 5 fields; name one: layers.0.norm.bias, layers.0.attention.bias, layers.0.mlp.bias, ...",
+    ),
+    "none": ("gpt2@heads=3", "heads: is no field here; nearest: n_heads, d_head, n_kv_heads"),
+    "nothing near": ("gpt2@%=3", "%: is no field here"),
+    "twice": ("gpt2@n_heads=3,n_heads=4", "layers.0.attention.n_heads: is set twice"),
+    "empty": ("gpt2@", "'' is not field=value"),
+    "no value": ("gpt2@d_model", "'d_model' is not field=value"),
+    "no field": ("gpt2@=3", "'=3' is not field=value"),
+    "description": ("gpt2@name=x", "name: is no field here; nearest: n_heads, d_model, final_norm.kind"),
+    "a length that is none": ("gpt2@context_length=4q", "context_length: must be an integer; got '4q'"),
+    "a count with a length's suffix": ("gpt2@vocab_size=50k", "vocab_size: must be an integer; got '50k'"),
+}
+
+
+@pytest.mark.parametrize(("spec", "text"), BAD.values(), ids=BAD)
+def test_a_question_that_is_not_understood_is_one_line(spec, text):
+    answer = ask("params", spec)
+    assert (answer.err, answer.code) == (f"{spec}: {text}\n", 2)
+
+
+def test_an_unchanged_fault_keeps_its_place(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("schema: 1\nvocab_size: 3\n")
+    err = ask("params", f"{path}@vocab_size=0").err.splitlines()
+    assert f"{path}:1:9: schema: must be 0; got 1" in err
+    assert f"{path}@vocab_size=0: vocab_size: must be at least 1; got 0" in err
+
+
+def test_a_question_on_what_is_no_mapping_is_answered_by_the_reader(tmp_path):
+    path = tmp_path / "list.yaml"
+    path.write_text("- a\n")
+    assert ask("params", f"{path}@a=1").err == f"{path}:1:1: must be a mapping; got ['a']\n"
+
+
+def test_a_path_with_an_at_is_a_path(tmp_path):
+    path = tmp_path / "me@home.yaml"
+    path.write_text(archcalc.dump(archcalc.load("tiny")))
+    assert archcalc.load(path) == archcalc.load("tiny")
+
+
+def test_groups_are_named_by_their_place(tmp_path):
+    model = archcalc.load("tiny")
+    two = model.model_copy(update={"layers": model.layers * 2, "published": ()})
+    path = tmp_path / "two.yaml"
+    path.write_text(archcalc.dump(two))
+    assert [g.attention.n_kv_heads for g in archcalc.load(f"{path}@layers.1.attention.n_kv_heads=1").layers] == [4, 1]
+    assert (
+        "is the name of 2 fields; name one: layers.0.repeat, layers.1.repeat"
+        in ask("params", f"{path}@n_layers=3").err
+    )
+    # the width is the model's: both groups follow it
+    wider = archcalc.load(f"{path}@d_model=256").layers
+    assert [(g.attention.n_heads, g.mlp.d_ff) for g in wider] == [(8, 1024), (8, 1024)]
