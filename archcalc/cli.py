@@ -231,9 +231,9 @@ def _write(text: str, output: str | None) -> None:
             os.unlink(temporary)
             raise
     except FileNotFoundError:
-        raise Missing(Problem("--output", "the folder is not there", value=shown(output))) from None
+        raise Missing(Problem(output, "cannot be written: its folder is not there")) from None
     except OSError as error:
-        raise Invalid(Problem("--output", f"cannot be written: {error.strerror}", value=shown(output))) from None
+        raise Invalid(Problem(output, f"cannot be written: {error.strerror}")) from None
     print(f"wrote {output}", file=sys.stderr)
 
 

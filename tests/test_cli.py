@@ -1,0 +1,222 @@
+"""The command line as a person or a pipe meets it."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from command import ask, spawn
+
+import archcalc
+
+COMMANDS = ["report", "params", "trace", "check", "verify", "list", "schema"]
+
+
+def test_help_names_every_command_and_its_panel():
+    out = ask("--help").out
+    assert all(f" {command} " in out for command in COMMANDS)
+    assert all(f" {panel} " in out for panel in ("Count", "Trust", "Run", "Files"))
+    assert ask().out == out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command):
+    short, long = ask(command, "-h"), ask(command, "--help")
+    assert short == long
+    assert short.code == 0
+    assert "Usage: archcalc " + command in short.out
+
+
+def test_version():
+    assert ask("--version").out == f"archcalc {archcalc.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["report", "params", "trace"])
+def test_formats_tell_the_same_figures(command):
+    table, markdown = ask(command, "gpt3-175b"), ask(command, "gpt3-175b", "-f", "markdown")
+    assert all("175,181,291,520" in answer.out for answer in (table, markdown))
+    assert markdown.out.startswith("## gpt3-175b: ")
+    assert "| " in markdown.out
+    rows = list(csv.DictReader(io.StringIO(ask(command, "gpt3-175b", "-f", "csv").out)))
+    assert rows[-1]["running_total"] == "175181291520"
+    payload = ask(command, "gpt3-175b", "-f", "json").json
+    assert (payload["schema"], payload["spec"], payload["tally"]["total"]) == (0, "gpt3-175b", 175_181_291_520)
+    assert payload["tally"]["matrices"] == 27_938
+
+
+@pytest.mark.parametrize("command", ["report", "params", "trace"])
+def test_gpt3_says_that_attention_is_counted_dense(command):
+    out = " ".join(ask(command, "gpt3-6.7b").out.split())
+    assert (
+        "attention is counted dense in every layer; the paper alternates dense and locally banded sparse layers" in out
+    )
+    assert any("dense" in line for line in ask(command, "gpt3-6.7b", "-f", "json").json["assumptions"])
+
+
+@pytest.mark.parametrize(
+    ("name", "printed", "used"), [("gpt3-xl", "n_heads 24", "16"), ("gpt3-13b", "d_model 5140", "5120")]
+)
+def test_misprints_are_warnings(name, printed, used):
+    (warning,) = ask("params", name, "-f", "json").json["warnings"]
+    assert warning.startswith(f"Table 2.1 prints {printed}; {used} is used: ")
+    assert f"Table 2.1 prints {printed}" in ask("report", name).out
+    assert ask("params", "gpt3-175b", "-f", "json").json["warnings"] == []
+
+
+def test_the_json_of_params_is_the_contract():
+    payload = ask("params", "gpt3-175b", "-f", "json").json
+    assert set(payload["parameters"]) == {"stored", "active", "non_embedding"}
+    assert set(payload["tally"]["categories"][0]) >= {"category", "rows", "columns", "matrices", "parameters"}
+    assert {"conventions", "warnings"} <= set(payload)
+
+    def numbers(value):
+        if isinstance(value, dict):
+            return [n for inner in value.values() for n in numbers(inner)]
+        if isinstance(value, list):
+            return [n for inner in value for n in numbers(inner)]
+        return [value] if isinstance(value, (int, float)) else []
+
+    assert all(isinstance(n, int) for n in numbers(payload))
+
+
+def test_list_shows_the_catalogue_family_by_family():
+    answer = ask("list", "-f", "json").json
+    assert [row["name"] for row in answer["specs"]] == [
+        *("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl"),
+        *("gpt3-small", "gpt3-medium", "gpt3-large", "gpt3-xl", "gpt3-2.7b", "gpt3-6.7b", "gpt3-13b", "gpt3-175b"),
+        "tiny",
+    ]
+    assert "174.6B" in ask("list").out
+
+
+@pytest.mark.parametrize("suffix", ["txt", "md", "json", "csv"])
+def test_a_file_s_suffix_is_its_format(suffix, tmp_path):
+    path = tmp_path / f"out.{suffix}"
+    answer = ask("params", "gpt2", "-o", str(path))
+    form = {"txt": "table", "md": "markdown"}.get(suffix, suffix)
+    assert (answer.code, answer.out, answer.err) == (0, "", f"wrote {path}\n")
+    assert path.read_text() == ask("params", "gpt2", "-f", form).out
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_format_asked_for_beats_the_suffix(tmp_path):
+    path = tmp_path / "out.txt"
+    assert ask("params", "gpt2", "-o", str(path), "-f", "json").code == 0
+    assert json.loads(path.read_text())["spec"] == "gpt2"
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_text("before")
+    assert ask("params", "gpt4", "-o", str(path)).code == 2
+    assert path.read_text() == "before"
+    gone = ask("params", "gpt2", "-o", str(tmp_path / "no" / "out.json"))
+    assert (gone.code, gone.err) == (3, f"{tmp_path}/no/out.json: cannot be written: its folder is not there\n")
+    folder = tmp_path / "folder.json"
+    folder.mkdir()
+    assert ask("params", "gpt2", "-o", str(folder)).err == f"{folder}: cannot be written: Is a directory\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder.json", "out.json"]
+
+
+def test_a_failing_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    path.write_text("before")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    answer = ask("params", "gpt2", "-o", str(path))
+    assert (answer.code, answer.err) == (2, f"{path}: cannot be written: No space left on device\n")
+    assert path.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.json"]
+
+
+def test_a_closed_pipe_is_no_error():
+    command = f"{sys.executable} -c 'from archcalc.cli import main; main()' params gpt3-175b --by tensor"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} -f json | head -1; echo ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("{\n0\n", "")
+
+
+def test_an_interrupt_is_130(monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("archcalc.cli.find", interrupted)
+    assert ask("params", "gpt2").code == 130
+
+
+def test_output_that_is_piped_has_no_escapes():
+    assert "\x1b" not in spawn("report", "gpt2", env={"TERM": "xterm-256color"}).out
+
+
+def test_a_terminal_gets_bold_titles_unless_asked_not_to():
+    from archcalc.catalogue import find
+    from archcalc.report.overview import report_sheet
+    from archcalc.report.render import render
+
+    sheet = report_sheet(find("gpt2"))
+    styled = render(sheet, "table", style=True)
+    assert styled.startswith("\x1b[1mgpt2: ")
+    assert styled.replace("\x1b[1m", "").replace("\x1b[0m", "") == render(sheet, "table")
+
+
+def test_check_passes_for_the_catalogue():
+    answer = ask("check")
+    assert answer.code == 0
+    assert answer.out.startswith("13 specs: ")
+    payload = ask("check", "-f", "json").json
+    assert payload["passed"] is True
+    assert {check["spec"] for check in payload["checks"]} == set(archcalc.catalogue.names()) - {"tiny"}
+
+
+def test_the_json_of_check_is_the_contract():
+    payload = ask("check", "gpt3-175b", "-f", "json").json
+    assert (payload["schema"], payload["spec"], payload["passed"]) == (0, "gpt3-175b", True)
+    table = next(c for c in payload["checks"] if "Table D.1" in c["source"])
+    assert table == {
+        "what": "parameters 174,600M",
+        "counted": 174_604_259_328,
+        "measured": 174_600_000_000,
+        "equal": True,
+        "reason": "holds to 4 digits",
+        "source": "Brown et al. 2020, Table D.1",
+        "spec": "gpt3-175b",
+    }
+    nominal = next(c for c in payload["checks"] if "Table 2.1" in c["source"])
+    assert (nominal["equal"], nominal["reason"]) == (True, "nominal, counted -0.23% (-395,740,672)")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt2-xl", "gpt3-xl", "gpt3-175b"])
+def test_check_finds_a_d_ff_that_is_off_by_one(name, tmp_path):
+    model = archcalc.load(name)
+    text = archcalc.dump(model)
+    d_ff = model.layers[0].mlp.d_ff
+    path = tmp_path / "off.yaml"
+    path.write_text(text.replace(f"d_ff: {d_ff}", f"d_ff: {d_ff + 1}"))
+    answer = ask("check", str(path), "-f", "json")
+    assert answer.code == 1
+    assert answer.json["passed"] is False
+    assert "does not hold" in answer.err
+    failed = [check for check in answer.json["checks"] if not check["equal"]]
+    off = model.n_layers * (2 * model.d_model + 1)  # a column up, a row down and a bias in each layer
+    assert all(f"(+{off:,})" in check["reason"] for check in failed if check["what"].startswith("parameters"))
+    assert "DO NOT HOLD" in ask("check", str(path)).out
+
+
+def test_check_tells_all_it_finds_in_several_files(tmp_path):
+    (tmp_path / "bad.yaml").write_text("schema: 0\n")
+    (tmp_path / "empty.yaml").write_text("")
+    paths = [str(tmp_path / "bad.yaml"), str(tmp_path / "empty.yaml"), "gpt2"]
+    answer = ask("check", *paths, "-f", "json")
+    assert (answer.code, answer.json["passed"], answer.json["spec"]) == (1, False, None)
+    assert {check["spec"] for check in answer.json["checks"]} == set(paths)
+    assert f"{tmp_path}/empty.yaml: is empty" in answer.err
+    assert f"{tmp_path}/bad.yaml:1:1: name: is missing" in answer.err

@@ -1,0 +1,97 @@
+"""Who may import whom, as a list, checked with ast."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import archcalc
+
+ROOT = Path(archcalc.__file__).parent
+
+# Each module may import those before it in the list; `|` joins modules that may not import each other.
+DIRECTION = """
+errors
+units | legend
+run
+tape
+blocks.base
+blocks.norm | blocks.attention | blocks.mlp | blocks.embedding
+blocks.unembedding
+blocks
+spec
+source | verdict | schema
+validation | question
+count
+audit | witness
+catalogue
+strategies
+report.sheet
+report.render | report.params | report.verdict | report.listing
+report.overview | report.trace
+report
+cli
+"""
+RANK = {
+    name.strip(): rank for rank, line in enumerate(DIRECTION.split("\n")) for name in line.split("|") if name.strip()
+}
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name != "__init__":
+            yield name, path
+
+
+def imports(path):
+    """Modules of archcalc that a file imports, with whether at its top level."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("archcalc."):
+            yield node.module.removeprefix("archcalc.")
+        elif isinstance(node, ast.Import):
+            yield from (a.name.removeprefix("archcalc.") for a in node.names if a.name.startswith("archcalc."))
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_point_one_way(name, path):
+    assert name in RANK, f"{name} has no place in the list"
+    for imported in imports(path):
+        assert RANK[imported] < RANK[name], f"{name} imports {imported}"
+
+
+def test_the_list_names_no_module_that_is_gone():
+    assert set(RANK) == {name for name, _ in modules()}
+
+
+def test_the_reference_is_imported_only_inside_functions():
+    for _, path in modules():
+        tree = ast.parse(path.read_text())
+        inside = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+        for node in ast.walk(tree):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None)]
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and any(
+                n and n.split(".")[0] in ("torch", "numpy", "archcalc_reference") for n in names
+            ):
+                assert node in inside, f"{path.name}: {names} at the top level"
+
+
+def test_no_module_bears_the_name_of_a_public_function():
+    functions = {name for name in archcalc.__all__ if callable(getattr(archcalc, name)) and name.islower()}
+    assert functions == {"check", "dump", "load", "params"}
+    assert not functions & {name for name, _ in modules()}
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in archcalc.__all__:
+        assert getattr(archcalc, name).__doc__, name
+    assert set(dir(archcalc)) == {*archcalc.__all__, "__version__"}
+    with pytest.raises(AttributeError, match="module 'archcalc' has no attribute 'nothing'"):
+        _ = archcalc.nothing
+
+
+def test_modules_are_small_and_say_what_they_are():
+    for name, path in modules():
+        text = path.read_text()
+        assert ast.get_docstring(ast.parse(text)), name
+        assert len(text.splitlines()) <= 320, name

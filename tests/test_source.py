@@ -1,0 +1,70 @@
+"""The reader: YAML 1.2's core schema, positions, bounds."""
+
+import math
+
+import pytest
+
+import archcalc
+from archcalc.source import Mark, parse, resolve
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("", None), ("~", None), ("null", None), ("Null", None), ("NULL", None),
+        ("true", True), ("True", True), ("FALSE", False),
+        ("yes", "yes"), ("no", "no"), ("on", "on"), ("y", "y"), ("tRue", "tRue"),
+        ("0", 0), ("-0", 0), ("+7", 7), ("012", 12), ("50_257", 50_257), ("174_600_000_000", 174_600_000_000),
+        ("0x1F", 31), ("0o17", 15), ("0x", "0x"), ("0o8", "0o8"), ("_1", "_1"),
+        ("1e9", 10**9), ("174.6e9", 174_600_000_000), ("1E+3", 1000), ("-2.5e1", -25), ("1e22", 10**22),
+        ("1.0", 1.0), ("1.", 1.0), (".5", 0.5), ("1e-3", 0.001), ("1.25e1", 12.5), ("1_0.5", 10.5), ("0.02", 0.02),
+        (".inf", math.inf), ("-.INF", -math.inf), ("1e999", math.inf),
+        (".", "."), ("-", "-"), ("e5", "e5"), (".e5", ".e5"), ("1e", "1e"), ("1:30", "1:30"), ("2020-05-28", "2020-05-28"),
+        ("gpt3-175b", "gpt3-175b"), ("1.2.3", "1.2.3"), ("12 layers", "12 layers"),
+    ],
+)  # fmt: skip
+def test_plain_scalars_are_yaml_1_2(text, value):
+    found = resolve(text)
+    assert (type(found), found) == (type(value), value)
+
+
+def test_not_a_number_is_a_float():
+    assert math.isnan(resolve(".nan"))
+
+
+def test_quotes_make_text():
+    assert parse(b"a: \"1\"\nb: 'true'\nc: |\n  1\n", "f").data == {"a": "1", "b": "true", "c": "1\n"}
+
+
+def test_every_value_has_its_place():
+    document = parse(b"a:\n  - 1\n  - b: [x, {c: 2}]\n", "f")
+    assert document.data == {"a": [1, {"b": ["x", {"c": 2}]}]}
+    assert document.values["a", 1, "b", 1, "c"] == Mark(3, 16)
+    assert document.keys["a", 1, "b"] == Mark(3, 5)
+    assert document.values[()] == Mark(1, 1)
+    assert str(document.problem("p", ("a", 1, "b", 9))) == "f:3:8: a.1.b.9: p"
+    assert str(document.problem("p", ("a", 1, "b"), at_key=True)) == "f:3:5: a.1.b: p"
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read():
+    assert parse(b"\xef\xbb\xbfa: 1\r\nb: 2\r\n", "f").data == {"a": 1, "b": 2}
+
+
+def test_columns_count_characters():
+    assert parse("ä: [ö, x]\n".encode(), "f").values["ä", 1] == Mark(1, 8)
+
+
+def test_without_libyaml_the_reader_reads_the_same(monkeypatch):
+    import yaml
+
+    slow = [parse(archcalc.dump(archcalc.load("gpt2")).encode(), "f")]
+    monkeypatch.setattr("archcalc.source._LOADER", yaml.SafeLoader)
+    slow.append(parse(archcalc.dump(archcalc.load("gpt2")).encode(), "f"))
+    assert slow[0] == slow[1]
+
+
+def test_a_dump_quotes_what_would_read_as_something_else():
+    model = archcalc.load("tiny").model_copy(update={"name": "1e9", "source": "a: [b] # \x1b c\n"})
+    again = archcalc.dump(model)
+    assert 'name: "1e9"' in again
+    assert parse(again.encode(), "f").data["source"] == model.source

@@ -1,0 +1,52 @@
+"""What a start loads: a scalar report has no use for torch or numpy."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "numpy", "transformers", "hypothesis", "rich", "archcalc_reference")
+
+
+def loaded(code):
+    """The heavy modules that a fresh process holds after running `code`."""
+    probe = f"{code}\nimport sys\nprint('\\n'.join(m for m in {HEAVY!r} if m in sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return done.stderr.split()
+
+
+def command(*arguments):
+    return f"from archcalc.cli import _main\nassert _main({list(arguments)!r}) == 0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "gpt3-175b"),
+        ("params", "gpt3-175b"),
+        ("params", "gpt3-175b", "--format", "json"),
+        ("trace", "gpt3-175b"),
+        ("check",),
+        ("list",),
+        ("schema",),
+    ],
+    ids=" ".join,
+)
+def test_a_scalar_report_loads_neither_torch_nor_numpy(arguments):
+    assert loaded(command(*arguments)) == []
+
+
+def test_the_library_loads_neither():
+    code = "import archcalc\nm = archcalc.load('gpt3-175b')\nassert archcalc.params(m).stored == 174604259328\narchcalc.check('gpt2')"
+    assert loaded(code) == []
+
+
+def test_importing_the_package_loads_nothing_of_ours():
+    probe = "import archcalc, sys\nprint([m for m in sys.modules if m.startswith(('archcalc.', 'pydantic', 'yaml'))])"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_this_test_can_fail():
+    assert loaded("import numpy") == ["numpy"]
+    pytest.importorskip("torch")
+    assert "torch" in loaded(command("verify", "tiny"))
