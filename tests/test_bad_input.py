@@ -1,7 +1,6 @@
 """Bad input gets one clear line and the right exit code; here is the exact text of each."""
 
 import os
-import time
 
 import pytest
 from command import ask, spawn
@@ -203,10 +202,8 @@ WHOLE = {
 
 @pytest.mark.parametrize(("content", "text"), WHOLE.values(), ids=WHOLE)
 def test_what_is_no_spec_at_all_is_told_at_once(spec, content, text):
-    start = time.process_time()
     answer = ask("params", spec(content))
     assert (answer.err, answer.code) == (text, 2)
-    assert time.process_time() - start < 5, "the reader is meant to stop at its bounds"
 
 
 def test_depth_and_values_are_allowed_up_to_their_bounds(spec):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 import archcalc
@@ -11,6 +11,8 @@ from archcalc.errors import ArchcalcError
 from archcalc.legend import volume
 from archcalc.source import parse
 from archcalc.validation import validate
+
+SEARCH = settings(max_examples=2_000, derandomize=True, database=None, phases=[Phase.generate])
 
 
 def read(text):
@@ -60,9 +62,7 @@ def test_every_drawn_model_runs(model, seed):
     ],
 )
 def test_what_the_strategies_promise_occurs(wanted):
-    assert wanted(
-        find(strategies.models(), wanted, settings=settings(max_examples=2_000, derandomize=True, database=None))
-    )
+    assert wanted(find(strategies.models(), wanted, settings=SEARCH))
 
 
 @given(strategies.models())

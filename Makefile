@@ -1,0 +1,48 @@
+# Two commands on a fresh machine: `make report` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: report test check fuzz mutants bench clean
+
+report: .venv/installed
+	@$(BIN)/archcalc report gpt3-175b
+
+test: .venv/tested
+	$(BIN)/python -m pytest -q
+
+check: .venv/linted
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# A random search beside the fixed one that gates; the seed it prints repeats it.
+fuzz: .venv/tested
+	seed=$$($(PYTHON) -c 'import secrets; print(secrets.randbits(32))'); echo "seed $$seed"; \
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -q tests/test_properties.py --hypothesis-seed=$$seed
+
+bench: .venv/tested
+	$(BIN)/python benchmarks/startup.py
+
+mutants: .venv/tested
+	$(BIN)/pip install --quiet mutmut
+	$(BIN)/mutmut run; $(BIN)/mutmut results
+
+clean:
+	rm -rf .venv mutants dist
+
+# Each step installs once and again when the project's description changes.
+.venv/made:
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/made pyproject.toml
+	@$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/tested: .venv/installed constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+.venv/linted: .venv/tested
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lint]'
+	@touch $@
