@@ -53,9 +53,8 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
     if kind == "literal_error":
         return _choice(document, where, value, _literals(context["expected"]))
     if kind == "divides":
-        message = f"must divide {context['whole']} ({context['size']:,})"
-        where = (*where, context["field"])
-        return document.problem(message, where, value=shown(value[where[-1]]), suggestion=context["suggestion"])
+        where, value = (*where, context["field"]), value[context["field"]]
+        return document.problem(error["msg"], where, value=shown(value), suggestion=context["suggestion"])
     if kind == "one_of":
         return document.problem(error["msg"], where)
     if kind in ("greater_than_equal", "less_than_equal", "greater_than"):

@@ -1,8 +1,15 @@
 """What the catalogue does not have yet and the next models need: unlike layers, shared heads, heads of any width."""
 
+from typing import Literal
+
+import pytest
 from command import ask
 
 import archcalc
+from archcalc.blocks import PlainMLP, base, registered
+from archcalc.blocks.mlp import MLP
+from archcalc.errors import TapeError
+from archcalc.tape import Weight
 
 TWO_GROUPS = """
 schema: 0
@@ -83,3 +90,62 @@ def test_the_report_has_a_line_for_each_group(tmp_path):
     assert "3 layers of 1 heads of 3 with biases, d_ff 13 (gelu)" in out
     assert "unembedding not tied" in out
     assert "Printed" not in out
+
+
+def test_terms_that_a_model_lacks_are_no_steps_of_its_bridge():
+    model = archcalc.load("tiny@tied=false,layers.0.attention.bias=false,layers.0.mlp.bias=false")
+    assert [term.name for term in archcalc.params(model).bridge] == ["positions", "norms"]
+    assert [term.name for term in archcalc.params(archcalc.load("tiny")).bridge] == [
+        *("tied unembedding", "positions", "biases", "norms")
+    ]
+
+
+def test_tensors_outside_the_layers_have_no_first_layer():
+    tensors = archcalc.params(archcalc.load("tiny")).tensors
+    assert {t.name for t in tensors if t.first is None} == {
+        *("embedding.token.weight", "embedding.position.weight", "final_norm.weight", "final_norm.bias")
+    }
+
+
+def shared(path, axes, part="up_projection"):
+    """An MLP that all layers share: its path has no {i}."""
+    return lambda _, tape, x: tape.contract("product", "B S D", x, Weight.of(path, axes, part))
+
+
+def test_a_weight_that_all_layers_share_is_stored_once(monkeypatch):
+    plain = archcalc.params(archcalc.load("tiny"))
+    monkeypatch.setattr(PlainMLP, "record", shared("shared.weight", "F D"))
+    monkeypatch.setattr("archcalc.tape.Tape.contract", contract_any)
+    counts = archcalc.params(archcalc.load("tiny"))
+    (one,) = [t for t in counts.tensors if t.name == "shared.weight"]
+    assert (one.layers, one.first, one.parameters) == (1, None, 512 * 128)
+    mlp = 5 * (2 * 512 * 128 + 512 + 128)
+    assert counts.stored == plain.stored - mlp + 512 * 128
+    assert {c.category: c.matrices for c in counts.tally.categories}["up_projection"] == 1
+
+
+def test_one_path_with_two_shapes_is_an_error(monkeypatch):
+    monkeypatch.setattr(PlainMLP, "record", shared("embedding.token.weight", "F D"))
+    monkeypatch.setattr("archcalc.tape.Tape.contract", contract_any)
+    with pytest.raises(TapeError, match=r"^embedding.token.weight: stored once and used with two shapes$"):
+        archcalc.params(archcalc.load("tiny"))
+
+
+def contract_any(tape, name, out, *inputs, role="activation"):
+    """contract without its check of sums, so that a test can write any weight down."""
+    return tape._record("contraction", name, tuple(out.split()), inputs, role).output
+
+
+def test_a_kind_registers_once():
+    assert registered(MLP) == {"plain": PlainMLP}
+    assert registered(PlainMLP) == {}
+    with pytest.raises(TypeError, match=r"^MLP 'plain' is registered twice$"):
+
+        class Again(MLP):
+            kind: Literal["plain"] = "plain"
+
+    class Another(MLP):
+        kind: Literal["another"] = "another"
+
+    assert registered(MLP) == {"plain": PlainMLP, "another": Another}
+    del base._registry[MLP]["another"]

@@ -77,6 +77,7 @@ def test_the_core_of_attention_is_a_span_and_no_part_of_a_path():
         MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
     inside = [op for op in t.ops if "attention_core" in op.spans]
     assert not any(op.weights for op in inside)
+    assert inside[2].inputs[1] == Tensor("mask", ("S", "T"), "constant")
     assert [op.spans[-1] for op in inside] == ["scores"] * 3 + ["softmax"] * 4 + ["mix"]
     assert all(op.spans[:2] == ("layers.{i}", "attention") for op in t.ops)
     assert [w.path for op in t.ops for w in op.weights] == [

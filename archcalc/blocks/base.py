@@ -27,11 +27,15 @@ class Divides:
     def check(self, name: str, part: int, whole: int) -> None:
         """Raise pydantic's error, placed at the field `name`, where `part` does not divide `whole`."""
         if whole % part:
-            near = sorted((n for n in divisors(whole)), key=lambda n: (abs(n - part), n))[:2]
+            near = sorted(divisors(whole), key=lambda n: (abs(n - part), n))[:2]
             raise PydanticCustomError(
                 "divides",
-                "must divide {whole} ({size})",
-                {"whole": self.whole, "size": whole, "field": name, "suggestion": f"nearest: {_either(sorted(near))}"},
+                "must divide {whole}",
+                {
+                    "whole": f"{self.whole} ({whole:,})",
+                    "field": name,
+                    "suggestion": f"nearest: {' or '.join(f'{n:,}' for n in sorted(near))}",
+                },
             )
 
 
@@ -39,10 +43,6 @@ def divisors(n: int) -> list[int]:
     """The divisors of n, ascending."""
     small = [d for d in range(1, int(n**0.5) + 1) if n % d == 0]
     return small + [n // d for d in reversed(small) if d * d != n]
-
-
-def _either(numbers: list[int]) -> str:
-    return " or ".join(str(n) for n in numbers)
 
 
 class Strict(BaseModel):
@@ -99,7 +99,7 @@ class Slot(Block):
         raise NotImplementedError
 
     def summary(self) -> str:
-        """The block in a few words, for a report."""
+        """An attention or an MLP in a few words, for a report."""
         raise NotImplementedError
 
 
