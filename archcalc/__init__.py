@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from archcalc.errors import Problem as Problem
     from archcalc.run import Run as Run
     from archcalc.spec import Model as Model
+    from archcalc.work import Flops as Flops
+    from archcalc.work import flops as flops
 
     from . import strategies as strategies
 
@@ -35,6 +37,7 @@ _HOMES = {
     "run": ("Run",),
     "spec": ("Model",),
     "strategies": ("strategies",),
+    "work": ("Flops", "flops"),
 }
 
 __all__ = [name for names in _HOMES.values() for name in names]

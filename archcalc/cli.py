@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 # Start-up: pydantic would look through every installed package for plugins, and the garbage collector through
 # thousands of new objects that all stay.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-gc.set_threshold(50_000)
+gc.set_threshold(1_000_000)
 
 import typer  # noqa: E402
 
 from archcalc.blocks.base import LARGEST_SIZE  # noqa: E402
 from archcalc.catalogue import broken_promises, find, names  # noqa: E402
-from archcalc.errors import ArchcalcError, Invalid, Missing, Problem, shown  # noqa: E402
+from archcalc.errors import ArchcalcError, Invalid, Problem, shown  # noqa: E402
+from archcalc.output import emit, write  # noqa: E402
 
 app = typer.Typer(
     add_completion=False,
@@ -44,6 +45,12 @@ Specs = Annotated[
         metavar="[SPEC]...", show_default=False, help="as for the other commands; all the catalogue if none"
     ),
 ]
+Batch = Annotated[str, typer.Option(metavar="B", help="sequences")]
+Seq = Annotated[
+    str | None,
+    typer.Option(metavar="S", show_default=False, help="positions of each (1k = 1,024); the whole context if none"),
+]
+Attention = Annotated[Literal["math", "flash"], typer.Option(help="flash keeps the scores inside its kernel")]
 Form = Annotated[
     Literal["table", "markdown", "json", "csv"] | None,
     typer.Option("--format", "-f", show_default=False, help="of the output; a table, or what FILE's suffix says"),
@@ -74,7 +81,7 @@ def report(spec: Spec, form: Form = None, output: Output = None) -> None:
     """One screen: the shape, where the weights live, what was printed, what is assumed."""
     from archcalc.report.overview import report_sheet
 
-    _emit(report_sheet(find(spec)), form, output)
+    emit(report_sheet(find(spec)), form, output)
 
 
 @app.command(rich_help_panel=COUNT)
@@ -87,20 +94,65 @@ def params(
     """Every weight, in eight categories of matrices, and the bridge to what a checkpoint stores."""
     from archcalc.report.params import params_sheet
 
-    _emit(params_sheet(find(spec), by), form, output)
+    emit(params_sheet(find(spec), by), form, output)
+
+
+@app.command(rich_help_panel=COUNT)
+def flops(
+    spec: Spec,
+    phase: Annotated[Literal["training", "prefill", "decode"], typer.Option(help="what the pass is for")] = "training",
+    batch: Batch = "1",
+    seq: Seq = None,
+    context: Annotated[
+        str | None, typer.Option(metavar="T", show_default=False, help="positions that decode reads, its own included")
+    ] = None,
+    logits: Annotated[
+        Literal["all", "last"] | None, typer.Option(show_default=False, help="of which positions; all, in training")
+    ] = None,
+    causal: Annotated[Literal["full", "half", "exact"], typer.Option(help="which pairs of positions count")] = "full",
+    attention: Attention = "math",
+    tokens: Annotated[
+        str | None, typer.Option(metavar="N", show_default=False, help="to train on (300B = 300,000,000,000)")
+    ] = None,
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """What is multiplied: FLOPs by category, forward and backward, and for a training run beside 6 N D."""
+    from archcalc.report.work import flops_sheet
+    from archcalc.run import Run
+
+    found = find(spec)
+    most = found.model.context_length
+    if phase == "decode" and seq is not None:
+        raise Invalid(Problem("--seq", "decode adds one position to each sequence", suggestion="say --context"))
+    if phase != "decode" and context is not None:
+        raise Invalid(
+            Problem("--context", f"is what decode reads; {phase} reads what it is given", suggestion="say --seq")
+        )
+    if phase == "training" and logits == "last":
+        raise Invalid(Problem("--logits", "training scores the logits of all positions", value=shown(logits)))
+    if phase != "training" and tokens is not None:
+        raise Invalid(Problem("--tokens", "are trained on", suggestion="say --phase training"))
+    read = most if context is None else _number("--context", context, most)
+    run = Run(
+        phase,
+        _number("--batch", batch, LARGEST_SIZE),
+        1 if phase == "decode" else most if seq is None else _number("--seq", seq, most),
+        read if phase == "decode" else None,
+        attention=attention,
+        causal=causal,
+        logits=logits or "all",
+    )
+    amount = None if tokens is None else _number("--tokens", tokens, 10**18, count=True)
+    emit(flops_sheet(found, run, amount), form, output)
 
 
 @app.command(rich_help_panel="Run")
 def trace(
     spec: Spec,
-    batch: Annotated[str, typer.Option(metavar="B", help="sequences")] = "1",
-    seq: Annotated[
-        str | None,
-        typer.Option(metavar="S", show_default=False, help="positions (1k = 1,024); the whole context if none"),
-    ] = None,
-    attention: Annotated[
-        Literal["math", "flash"], typer.Option(help="flash keeps the scores inside its kernel")
-    ] = "math",
+    batch: Batch = "1",
+    seq: Seq = None,
+    attention: Attention = "math",
     form: Form = None,
     output: Output = None,
 ) -> None:
@@ -109,10 +161,10 @@ def trace(
     from archcalc.run import Run
 
     found = find(spec)
-    context = found.model.context_length
-    sequence = context if seq is None else _number("--seq", seq, context)
-    run = Run(batch=_number("--batch", batch, LARGEST_SIZE), sequence=sequence, attention=attention)
-    _emit(trace_sheet(found, run), form, output)
+    most = found.model.context_length
+    sequence = most if seq is None else _number("--seq", seq, most)
+    run = Run("prefill", _number("--batch", batch, LARGEST_SIZE), sequence, attention=attention)
+    emit(trace_sheet(found, run), form, output)
 
 
 @app.command(rich_help_panel=TRUST)
@@ -135,19 +187,24 @@ def check(specs: Specs = None, form: Form = None, output: Output = None) -> None
             bad.append(Invalid(*broken_promises(found)))
     for error in bad:
         _say(error)
-    _emit(verdict_sheet(verdicts, ("counted", "printed")), form, output)
+    emit(verdict_sheet(verdicts, ("counted", "printed")), form, output)
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=TRUST)
-def verify(specs: Specs = None, form: Form = None, output: Output = None) -> None:
-    """Build the model in PyTorch from the same spec: is every tensor the one that was counted? Exit code 1 if not."""
+def verify(
+    specs: Specs = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="names and shapes alone, no pass: faster")] = False,
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """Build the model in PyTorch: does it have the tensors, FLOPs and saved bytes counted? Exit code 1 if not."""
     from archcalc.report.verdict import verdict_sheet
     from archcalc.witness import prove
 
-    verdicts = [prove(find(spec).model) for spec in specs or names()]
-    _emit(verdict_sheet(verdicts, ("counted", "built")), form, output)
+    verdicts = [prove(find(spec).model, passes=not tensors) for spec in specs or names()]
+    emit(verdict_sheet(verdicts, ("counted", "built")), form, output)
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -157,7 +214,7 @@ def list_(form: Form = None, output: Output = None) -> None:
     """The specs of the catalogue."""
     from archcalc.report.listing import listing_sheet
 
-    _emit(listing_sheet([find(name).model for name in names()]), form, output)
+    emit(listing_sheet([find(name).model for name in names()]), form, output)
 
 
 @app.command(rich_help_panel=FILES)
@@ -165,17 +222,18 @@ def schema(output: Output = None) -> None:
     """The JSON Schema of a spec, for editors and validators."""
     from archcalc.schema import schema_text
 
-    _write(schema_text(), output)
+    write(schema_text(), output)
 
 
-def _number(flag: str, text: str, most: int) -> int:
-    """A flag's number, from 1 to `most`; 32k is 32,768."""
+def _number(flag: str, text: str, most: int, *, count: bool = False) -> int:
+    """A flag's number, from 1 to `most`: a length (32k is 32,768) or a count (300B is 3e11)."""
     from archcalc.source import resolve
-    from archcalc.units import parse_length
+    from archcalc.units import parse_count, parse_length
 
-    number = parse_length(text) or resolve(text.strip())
+    number = (parse_count(text) if count else parse_length(text)) or resolve(text.strip())
     if not isinstance(number, int) or isinstance(number, bool):
-        raise Invalid(Problem(flag, "must be an integer; 32k is 32,768", value=shown(text)))
+        example = "300B is 300,000,000,000" if count else "32k is 32,768"
+        raise Invalid(Problem(flag, f"must be an integer; {example}", value=shown(text)))
     if not 1 <= number <= most:
         raise Invalid(Problem(flag, f"must be from 1 to {most:,}", value=f"{number:,}"))
     return number
@@ -183,64 +241,6 @@ def _number(flag: str, text: str, most: int) -> int:
 
 def _is_file(spec: str) -> bool:
     return spec == "-" or os.path.isfile(spec)
-
-
-_SUFFIXES: dict[str, Any] = {".txt": "table", ".md": "markdown", ".json": "json", ".csv": "csv"}
-
-
-def _emit(sheet: Any, form: Any, output: str | None) -> None:
-    """Write a sheet in the format asked for, or the one that the file's suffix means."""
-    from archcalc.report.render import WIDEST, render
-
-    if form is None:
-        suffix = os.path.splitext(output or ".txt")[1] if output else ".txt"
-        form = _SUFFIXES.get(suffix)
-        if form is None:
-            listed = ", ".join(_SUFFIXES)
-            raise Invalid(
-                Problem("--output", f"has no suffix of {listed}", value=shown(output), suggestion="say --format")
-            )
-    terminal = output is None and sys.stdout.isatty()
-    width = WIDEST
-    if output is None and (terminal or "COLUMNS" in os.environ):
-        import shutil
-
-        width = shutil.get_terminal_size((WIDEST, 40)).columns
-    _write(render(sheet, form, width, style=terminal and not os.environ.get("NO_COLOR")), output)
-
-
-def _write(text: str, output: str | None) -> None:
-    """To standard output, or whole to a file: a temporary one beside it, then renamed."""
-    if output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    import tempfile
-
-    try:
-        folder = os.path.dirname(output) or "."
-        if os.path.isdir(output):
-            raise IsADirectoryError(21, "Is a directory")
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".archcalc-")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, output)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except FileNotFoundError:
-        raise Missing(Problem(output, "cannot be written: its folder is not there")) from None
-    except OSError as error:
-        raise Invalid(Problem(output, f"cannot be written: {error.strerror}")) from None
-    print(f"wrote {output}", file=sys.stderr)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _say(error: ArchcalcError) -> None:

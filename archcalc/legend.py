@@ -28,6 +28,7 @@ LABELS = legend(
     ("N", "positions, as the residual stream holds them"),
     ("S", "positions, as a mixer computes them"),
     ("T", "positions, as keys and values are read"),
+    ("Q", "query-key pairs that are scored"),
     ("P", "positions that a learned table holds (context_length)"),
     ("D", "features of the residual stream (d_model)"),
     ("G", "key/value heads (n_kv_heads)"),
@@ -111,4 +112,4 @@ def environment(*sizes: Env) -> dict[str, Size]:
 
     Arrays become float64 here, before any product: int64 overflows in silence at GPT-3's scale.
     """
-    return {label: n if isinstance(n, int) else n * 1.0 for env in sizes for label, n in env.items()}
+    return {label: n * 1.0 if hasattr(n, "dtype") else n for env in sizes for label, n in env.items()}

@@ -2,28 +2,73 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from archcalc.legend import Env, Size
 
+Phase = Literal["training", "prefill", "decode"]
 AttentionKernel = Literal["math", "flash"]
+Causal = Literal["full", "half", "exact"]
+Logits = Literal["all", "last"]
 
 
 class Run(NamedTuple):
-    """One forward pass.
+    """One pass of a batch through the model.
 
     Attributes:
+        phase: `training` scores the logits against the next tokens; `prefill` reads a prompt; `decode` adds one token
+            to `context` - 1 that are there.
         batch: sequences, B.
-        sequence: positions in each, N = S = T.
+        sequence: positions in each, N = S (1 in decode).
+        context: positions that are read, T; `sequence` where None.
         attention: `math` stores the scores of every pair of positions; `flash` keeps them inside one kernel.
-        loss: whether the logits are scored against the next tokens, as in training.
+        causal: which pairs of positions count, see `pairs`.
+        logits: of `all` positions, or of the `last` of each sequence.
+        dropout: whether the pass drops at random (attention's probabilities, and the end of each branch).
     """
 
+    phase: Phase = "training"
     batch: Size = 1
     sequence: Size = 1
+    context: Size | None = None
     attention: AttentionKernel = "math"
-    loss: bool = False
+    causal: Causal = "full"
+    logits: Logits = "all"
+    dropout: bool = False
+
+    @property
+    def positions(self) -> Size:
+        """New positions of each sequence."""
+        return 1 if self.phase == "decode" else self.sequence
+
+    @property
+    def read(self) -> Size:
+        """Positions whose keys and values are read."""
+        return self.sequence if self.context is None else self.context
 
     def sizes(self) -> Env:
         """The sizes of the labels that a run decides."""
-        return {"B": self.batch, "N": self.sequence, "S": self.sequence, "T": self.sequence}
+        new = self.positions
+        return {"B": self.batch, "N": new, "S": new, "T": self.read, "Q": pairs(new, self.read, self.causal)}
+
+    def head_sizes(self) -> Env:
+        """Those of them that are other at the head of the model."""
+        return {"N": 1, "S": 1} if self.logits == "last" else {}
+
+
+def pairs(new: Size, read: Size, causal: Causal) -> Size:
+    """Query-key pairs that are scored, of the last `new` among `read` positions.
+
+    full: every one, as PyTorch's counter has it. exact: a query sees itself and what came before. half: full less half
+    the square of the new ones, the literature's S*T/2; a single new token, as in decode, has no future to leave out.
+    """
+    full = new * read
+    if causal == "full":
+        return full
+    alone = isinstance(new, int) and new == 1
+    future = new * (new - 1) if causal == "exact" or alone else new * new
+    twice = 2 * full - future
+    if not isinstance(twice, int):
+        return twice / 2
+    return twice // 2 if twice % 2 == 0 else Fraction(twice, 2)

@@ -34,6 +34,10 @@ class Segment(NamedTuple):
     env: Env
 
 
+RESIDUAL = Tensor("residual", ("B", "N", "D"))
+"""What goes into a segment, whatever made it: a tape knows its own names only."""
+
+
 class LayerGroup(Strict):
     """Layers that are alike, one after the other: x + attention(norm(x)), then x + mlp(norm(x))."""
 
@@ -49,6 +53,7 @@ class LayerGroup(Strict):
                 normed = self.norm.record(tape, x)
             with tape.scope(name):
                 y = mixer.record(tape, normed.relabel(N="S")).relabel(S="N")
+            y = tape.dropout(f"{name}_dropout", y)
             with tape.span(f"{name}_residual"):
                 x = tape.pointwise("sum", x, y)
         return x
@@ -156,23 +161,23 @@ class Model(Strict):
         sizes = {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, **run.sizes()}
 
         tape = Tape(run)
-        x = self.embedding.record(tape)
+        tape.dropout("embedding_dropout", self.embedding.record(tape))
         found = [Segment("embedding", 1, None, tape, environment(sizes))]
 
         first: Size = 0
         for group in self.layers:
             tape = Tape(run)
             with tape.scope("layers.{i}"):
-                x = group.record(tape, x)
+                group.record(tape, RESIDUAL)
             env = environment(sizes, group.norm.sizes(), group.attention.sizes(), group.mlp.sizes())
             found.append(Segment("layers", group.repeat, first, tape, env))
             first = first + group.repeat
 
         tape = Tape(run)
         with tape.scope("final_norm"):
-            x = self.final_norm.record(tape, x)
+            x = self.final_norm.record(tape, RESIDUAL)
         logits = self.unembedding.record(tape, x.relabel(N="S"))
-        if run.loss:
+        if run.phase == "training":
             record_loss(tape, logits)
-        found.append(Segment("head", 1, None, tape, environment(sizes, self.final_norm.sizes())))
+        found.append(Segment("head", 1, None, tape, environment(sizes, self.final_norm.sizes(), run.head_sizes())))
         return found

@@ -18,7 +18,7 @@ from archcalc.errors import TapeError
 from archcalc.legend import BRIDGE, CATEGORIES, labels, parse
 from archcalc.run import Run
 
-Role = Literal["activation", "cache", "fused", "statistic", "index", "constant"]
+Role = Literal["activation", "cache", "fused", "statistic", "float", "mask", "index", "constant"]
 Kind = Literal["contraction", "pointwise", "reduction", "lookup"]
 
 
@@ -28,8 +28,9 @@ class Tensor(NamedTuple):
     Attributes:
         name: where it was made, unique on its tape.
         labels: one per axis.
-        role: `cache` is kept for later tokens, `fused` never leaves its kernel, `statistic` is a reduction kept for
-            the backward pass, `index` holds token or position numbers, `constant` is known before the run.
+        role: says how wide a number is and who keeps it. `cache` is kept for later tokens, `fused` never leaves its
+            kernel, `statistic` is what a norm keeps of its input, `float` is worked out in fp32 whatever the rest is,
+            `mask` says what was dropped, `index` holds token or position numbers, `constant` is known before the run.
     """
 
     name: str
@@ -82,14 +83,23 @@ class Weight(NamedTuple):
 class Op(NamedTuple):
     """One step of the forward pass.
 
-    A contraction sums over the labels that its output lacks, 2 FLOPs a point; a lookup reads rows of a table; a
-    reduction folds labels away without weights; the rest is pointwise.
+    A contraction sums over the labels that its output lacks; a lookup reads rows of a table; a reduction folds labels
+    away without weights; the rest is pointwise.
+
+    Attributes:
+        spans: the scopes and spans that it stands in, outermost first.
+        saves: data that its backward pass reads again.
+        per_point: FLOPs for each point of its space: 2 in a contraction, a model of the work elsewhere.
+        repeats: how often the backward pass computes a contraction anew, beside the two of its gradients.
     """
 
     kind: Kind
     inputs: tuple[Tensor | Weight, ...]
     output: Tensor
     spans: tuple[str, ...]
+    saves: tuple[Tensor, ...] = ()
+    per_point: int = 0
+    repeats: int = 0
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -98,8 +108,11 @@ class Op(NamedTuple):
 
     @property
     def space(self) -> tuple[str, ...]:
-        """Every label that it ranges over, each once."""
-        return tuple(dict.fromkeys(label for x in (*self.inputs, self.output) for label in x.labels))
+        """Every label that it ranges over, each once; a query position and a key position are a pair, Q."""
+        labels = dict.fromkeys(label for x in (*self.inputs, self.output) for label in x.labels)
+        if self.kind == "contraction" and "S" in labels and "T" in labels:
+            return tuple("Q" if label == "S" else label for label in labels if label != "T")
+        return tuple(labels)
 
 
 class Tape:
@@ -134,35 +147,50 @@ class Tape:
         """A weight of the module in scope."""
         return Weight.of(".".join([*(scope for scope, named in self._scopes if named), name]), axes, part, each)
 
-    def contract(self, name: str, out: str, *inputs: Tensor | Weight, role: Role = "activation") -> Tensor:
-        """Multiply the inputs point by point and sum over the labels that `out` lacks."""
-        op = self._record("contraction", name, labels(out), inputs, role)
-        if set(op.space) == set(op.output.labels):
+    def contract(
+        self, name: str, out: str, *inputs: Tensor | Weight, role: Role = "activation", repeats: int = 0
+    ) -> Tensor:
+        """Multiply the inputs point by point and sum over the labels that `out` lacks; gradients need the factors."""
+        saves = tuple(x for x in inputs if isinstance(x, Tensor) and x.role != "fused")
+        op = Op("contraction", inputs, self._output(name, labels(out), role), self._spans, saves, 2, repeats)
+        if not {label for x in inputs for label in x.labels} - set(op.output.labels):
             raise TapeError(f"{op.output.name}: a contraction that sums over nothing is pointwise")
-        return op.output
+        return self._record(op)
 
-    def pointwise(self, name: str, *inputs: Tensor | Weight, role: Role = "activation") -> Tensor:
-        """One number out for each of the first input's, the others broadcast to it."""
+    def pointwise(
+        self,
+        name: str,
+        *inputs: Tensor | Weight,
+        role: Role = "activation",
+        saves: tuple[Tensor, ...] = (),
+        keeps: bool = False,
+        per_point: int = 1,
+    ) -> Tensor:
+        """One number out for each of the first input's, the others broadcast to it.
+
+        The backward pass reads `saves`, and the output itself where it `keeps` it.
+        """
         first = inputs[0].labels
-        op = self._record("pointwise", name, first, inputs, role)
+        output = self._output(name, first, role)
+        op = Op("pointwise", inputs, output, self._spans, (*saves, output) if keeps else saves, per_point)
         if set(op.space) != set(first):
             raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
-        return op.output
+        return self._record(op)
 
-    def reduce(self, name: str, x: Tensor, over: str, role: Role = "activation") -> Tensor:
+    def reduce(self, name: str, x: Tensor, over: str, role: Role = "activation", per_point: int = 1) -> Tensor:
         """Fold the labels `over` away: a maximum, a sum, a mean."""
         gone = labels(over)
         if missing := set(gone) - set(x.labels):
             raise TapeError(f"{name}: no label {sorted(missing)[0]!r} to fold among {' '.join(x.labels)!r}")
         left = tuple(label for label in x.labels if label not in gone)
-        return self._record("reduction", name, left, (x,), role).output
+        return self._record(Op("reduction", (x,), self._output(name, left, role), self._spans, (), per_point))
 
     def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight) -> Tensor:
-        """Read the table at the index, which replaces one label of the table."""
-        op = self._record("lookup", name, labels(out), (index, table), "activation")
+        """Read the table at the index, which replaces one label of the table; the gradient goes where it was read."""
+        op = Op("lookup", (index, table), self._output(name, labels(out), "activation"), self._spans, (index,))
         if len(set(table.labels) - set(op.output.labels)) != 1:
             raise TapeError(f"{op.output.name}: a lookup replaces exactly one label of its table")
-        return op.output
+        return self._record(op)
 
     def linear(
         self,
@@ -188,22 +216,33 @@ class Tape:
         """exp(x) over its sum, by way of the maximum so that no exponential overflows."""
         with self.span("softmax"):
             maximum = self.reduce("maximum", x, over)
-            exponential = self.pointwise("exponential", x, maximum)
+            exponential = self.pointwise("exponential", x, maximum, per_point=2)
             total = self.reduce("sum", exponential, over)
-            return self.pointwise("probabilities", exponential, total)
+            return self.pointwise("probabilities", exponential, total, keeps=True)
 
-    def _record(
-        self, kind: Kind, name: str, out: tuple[str, ...], inputs: tuple[Tensor | Weight, ...], role: Role
-    ) -> Op:
-        spans = tuple(scope for scope, _ in self._scopes)
-        op = Op(kind, inputs, Tensor(".".join([*spans, name]), out, role), spans)
+    def dropout(self, name: str, x: Tensor) -> Tensor:
+        """Zero some of x at random and scale the rest, where the run asks; what was dropped is a mask."""
+        if not self.run.dropout:
+            return x
+        with self.span(name):
+            mask = Tensor(".".join([*self._spans, "mask"]), x.labels, "mask")
+            return self.pointwise("dropped", x, mask, saves=(mask,), per_point=2)
+
+    @property
+    def _spans(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self._scopes)
+
+    def _output(self, name: str, out: tuple[str, ...], role: Role) -> Tensor:
+        return Tensor(".".join([*self._spans, name]), out, role)
+
+    def _record(self, op: Op) -> Tensor:
         if op.output.name in self._names:
             raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
-        if unknown := set(out) - {label for x in inputs for label in x.labels}:
+        if unknown := set(op.output.labels) - {label for x in op.inputs for label in x.labels}:
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.axes) != weight.axes:
                 raise TapeError(f"{weight.path}: used with two shapes, {self._stored[weight.path]} and {weight.axes}")
         self._names.add(op.output.name)
         self.ops.append(op)
-        return op
+        return op.output

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import re
 
-_SHORT = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "k"))
+_SHORT = (
+    (10**24, "Y"),
+    (10**21, "Z"),
+    (10**18, "E"),
+    (10**15, "P"),
+    (10**12, "T"),
+    (10**9, "B"),
+    (10**6, "M"),
+    (10**3, "k"),
+)
+_COUNTS = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+_COUNT = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?([kMBT])")
 _LENGTH = re.compile(r"([1-9][0-9]*)k")
 
 
@@ -35,9 +46,30 @@ def percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:+.2f}%"
 
 
+def share(part: int, whole: int) -> str:
+    """A part of a whole: 99.94%."""
+    return f"{100 * part / whole:.2f}%" if whole else "-"
+
+
+def scientific(n: int) -> str:
+    """Four digits and a power of ten: 3.229e23."""
+    mantissa, _, exponent = f"{n:.3e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
 def shape(sizes: tuple[int, ...]) -> str:
     """The sizes of an array: 12,288 x 50,257."""
     return " x ".join(grouped(n) for n in sizes)
+
+
+def parse_count(text: str) -> int | None:
+    """A count with a suffix, 300B = 300,000,000,000; None where `text` is none."""
+    match = _COUNT.fullmatch(text)
+    if match is None:
+        return None
+    digits, fraction, suffix = match[1], match[2] or "", match[3]
+    scaled = int(digits + fraction) * _COUNTS[suffix]
+    return scaled // 10 ** len(fraction) if scaled % 10 ** len(fraction) == 0 else None
 
 
 def parse_length(text: str) -> int | None:

@@ -1,20 +1,34 @@
-"""The proof: the reference model, built from the same spec, has the tensors that were counted."""
+"""The proof: the reference model, built from the same spec, has the tensors, does the FLOPs, saves the bytes.
+
+On the meta device, where a tensor has a shape and no numbers, so that every model runs at its full size.
+"""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from archcalc.activations import saved, widths
 from archcalc.count import Parameters, Stored, params
 from archcalc.errors import Invalid, Missing, Problem
+from archcalc.run import AttentionKernel, Run
 from archcalc.spec import Model
 from archcalc.verdict import Check, Verdict
+from archcalc.work import flops
+
+if TYPE_CHECKING:
+    import torch
 
 Shape = tuple[int, ...]
 
+FLASH_STATE = 24  # bytes a layer: PyTorch's CUDA flash attention keeps the seed and offset of its random numbers
 
-def prove(model: Model) -> Verdict:
-    """Build the model on PyTorch's meta device, at full size, and compare every tensor's name and shape.
+
+def prove(model: Model, *, passes: bool = True) -> Verdict:
+    """Build the model at full size; compare every tensor's name and shape, FLOPs and saved bytes of a training pass.
+
+    Without `passes` tensors are compared alone, in a fraction of the time.
 
     Raises Missing without PyTorch, Invalid for a model larger than PyTorch can describe.
     """
@@ -28,20 +42,86 @@ def prove(model: Model) -> Verdict:
     try:
         with torch.device("meta"):
             reference = Transformer(model)
+        built = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
+        checks = list(compare(params(model), built))
+        if passes and all(
+            check.equal for check in checks
+        ):  # a model of other weights has other FLOPs, and says nothing new
+            checks += _pass(model, reference, "math", "fp32", 4)
+            checks += _pass(model, reference.to(torch.bfloat16), "flash", "bf16", 2)
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise Invalid(Problem(model.name, f"is too large for PyTorch to describe: {reason}")) from None
-    built = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
-    witness = f"PyTorch {torch.__version__} on the meta device, Python {platform.python_version()}"
-    return Verdict(model.name, tuple(compare(params(model), built)), witness)
+    versions = f"PyTorch {torch.__version__} on the meta device, Python {platform.python_version()}"
+    return Verdict(
+        model.name, tuple(checks), f"{versions}" + "; passes of one sequence as long as the context" * passes
+    )
+
+
+def _pass(model: Model, reference: Any, kernel: AttentionKernel, precision: str, width: int) -> Iterator[Check]:
+    """One training pass of one sequence as long as the context."""
+    run = Run(sequence=model.context_length, attention=kernel)
+    work, measured = flops(model, run), measure(reference, run)
+    counter = "FlopCounterMode, which counts all pairs of positions"
+    yield _same(f"forward FLOPs, {kernel} attention", work.forward, measured.forward, counter)
+    yield _same(f"backward FLOPs, {kernel} attention", work.backward, measured.backward, counter)
+    state = FLASH_STATE * model.n_layers if kernel == "flash" else 0
+    kept = saved(model, run, widths(width)).total + state
+    source = "autograd's saved tensors" + (
+        f", with {FLASH_STATE} bytes a layer of the kernel's random state" * bool(state)
+    )
+    yield _same(f"saved bytes, {kernel} attention, {precision}", kept, measured.saved, source)
+
+
+class Measured(NamedTuple):
+    """What PyTorch saw of one pass."""
+
+    forward: int
+    backward: int
+    saved: int
+
+
+def measure(reference: Any, run: Run, *, recompute: bool = False) -> Measured:
+    """Run the reference forward and backward on the device and in the type that it is in, and let PyTorch count.
+
+    FlopCounterMode counts no causal discount anywhere, and nothing at all for flash attention on a CPU.
+    """
+    import torch
+    from torch.autograd.graph import saved_tensors_hooks
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = reference.embedding.token.weight.device
+    shape = (run.batch, run.sequence)
+    tokens, targets = (torch.zeros(shape, dtype=torch.long, device=device) for _ in range(2))
+    weights = {id_of(parameter) for parameter in reference.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if id_of(tensor) not in weights:
+            storages[id_of(tensor)] = tensor.untyped_storage()
+        return tensor
+
+    with FlopCounterMode(display=False) as counter:
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            output = reference(tokens, targets, kernel=run.attention, recompute=recompute)
+        forward = counter.get_total_flops()
+        kept = sum(storage.nbytes() for storage in storages.values())
+        output.loss.backward()
+        total = counter.get_total_flops()
+    reference.zero_grad(set_to_none=True)
+    return Measured(forward, total - forward, kept)
+
+
+def id_of(tensor: torch.Tensor) -> int:
+    """The identity of a tensor's storage, the same for all views of it."""
+    identity: int = tensor.untyped_storage()._cdata  # noqa: SLF001  (data_ptr is 0 for all on the meta device)
+    return identity
 
 
 def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
     """Every tensor that was counted beside the one that was built; alike layers stand in one line."""
-    measured = sum(_elements(shape) for shape in built.values())
-    yield _total("parameters", counts.stored, measured)
-    tensors = sum(tensor.layers for tensor in counts.tensors)
-    yield _total("tensors", tensors, len(built))
+    yield _same("parameters", counts.stored, sum(_elements(shape) for shape in built.values()))
+    yield _same("tensors", sum(tensor.layers for tensor in counts.tensors), len(built))
     left = dict(built)
     for tensor in counts.tensors:
         outcomes: dict[Shape | None, list[str]] = {}
@@ -54,8 +134,8 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
         yield Check(name, None, list(shape), equal=False, reason="NOT COUNTED")
 
 
-def _total(what: str, counted: int, measured: int) -> Check:
-    return Check(what, counted, measured, counted == measured, None if counted == measured else "DIFFERS")
+def _same(what: str, counted: int, measured: int, source: str | None = None) -> Check:
+    return Check(what, counted, measured, counted == measured, None if counted == measured else "DIFFERS", source)
 
 
 def _names(tensor: Stored) -> list[str]:

@@ -40,10 +40,11 @@ def compare(ours: list[str], floor: str, bound: float, rounds: int) -> None:
 
 
 def main() -> None:
-    """Both comparisons."""
+    """All comparisons."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     compare(["params", "gpt3-175b"], LIBRARIES, 1.4, rounds)
-    compare(["verify", "gpt3-175b"], "import torch", 4, max(rounds // 8, 3))
+    compare(["verify", "gpt3-175b", "--tensors"], "import torch", 4, max(rounds // 8, 3))
+    compare(["verify", "gpt3-175b"], "import torch", 6, max(rounds // 8, 3))
 
 
 if __name__ == "__main__":

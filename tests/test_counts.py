@@ -128,6 +128,6 @@ def test_layers_sum_to_what_is_stored():
 
 def test_counts_do_not_depend_on_the_run():
     model = archcalc.load("gpt2")
-    for run in (archcalc.Run(), archcalc.Run(8, 1024, "flash", loss=True)):
+    for run in (archcalc.Run(), archcalc.Run("prefill", 8, 1024, attention="flash")):
         weights = {w.path for s in model.segments(run) for op in s.tape.ops for w in op.weights}
         assert weights == {t.name for t in archcalc.params(model).tensors}

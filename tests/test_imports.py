@@ -23,11 +23,14 @@ spec
 source | verdict | schema
 validation | question
 count
+work
+activations
 audit | witness
 catalogue
 strategies
 report.sheet
-report.render | report.params | report.verdict | report.listing
+report.render
+output | report.params | report.verdict | report.listing | report.work
 report.overview | report.trace
 report
 cli
@@ -67,7 +70,12 @@ def test_the_list_names_no_module_that_is_gone():
 def test_the_reference_is_imported_only_inside_functions():
     for _, path in modules():
         tree = ast.parse(path.read_text())
-        inside = {n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
+        later = [
+            n
+            for n in ast.walk(tree)
+            if isinstance(n, ast.FunctionDef) or "TYPE_CHECKING" in ast.unparse(getattr(n, "test", n))[:13]
+        ]
+        inside = {n for block in later for n in ast.walk(block)}
         for node in ast.walk(tree):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None)]
             if isinstance(node, (ast.Import, ast.ImportFrom)) and any(
@@ -78,7 +86,7 @@ def test_the_reference_is_imported_only_inside_functions():
 
 def test_no_module_bears_the_name_of_a_public_function():
     functions = {name for name in archcalc.__all__ if callable(getattr(archcalc, name)) and name.islower()}
-    assert functions == {"check", "dump", "load", "params"}
+    assert functions == {"check", "dump", "flops", "load", "params"}
     assert not functions & {name for name, _ in modules()}
 
 

@@ -14,7 +14,7 @@ def test_a_label_registered_twice_is_an_error():
 
 
 def test_the_legend_has_the_labels_of_gpt():
-    assert " ".join(LABELS) == "B N S T P D G R K W F V"
+    assert " ".join(LABELS) == "B N S T Q P D G R K W F V"
     assert all(LABELS.values())
     assert all(set(whole.split()) <= set(LABELS) and letter not in LABELS for letter, whole in COMPOSITES.items())
 

@@ -25,6 +25,7 @@ def test_counted_is_built(model):
     from archcalc.witness import prove
 
     verdict = prove(model)
+    assert len([check for check in verdict.checks if "attention" in check.what and "layers" not in check.what]) == 6
     assert verdict.passed, [check for check in verdict.checks if not check.equal]
     assert verdict.checks[0].what == "parameters"
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+import archcalc
+from archcalc.activations import kept
 from archcalc.blocks import Embedding, LayerNorm, MultiHead, PlainMLP, Unembedding
 from archcalc.blocks.unembedding import record_loss
 from archcalc.errors import TapeError
@@ -62,7 +64,7 @@ def test_flash_attention_keeps_the_scores_in_its_kernel():
         "contraction key.product: x[B S D], key.weight[G K D] -> [B S G K] cache",
         "contraction value.product: x[B S D], value.weight[G W D] -> [B S G W] cache",
         "contraction attention_core.scores.product: query.product[B S G R K], key.product[B T G K] -> [B G R S T] fused",
-        "reduction attention_core.softmax.logsumexp: attention_core.scores.product[B G R S T] -> [B G R S] statistic",
+        "reduction attention_core.softmax.logsumexp: attention_core.scores.product[B G R S T] -> [B G R S] float",
         "pointwise attention_core.softmax.probabilities: attention_core.scores.product[B G R S T], "
         "attention_core.softmax.logsumexp[B G R S] -> [B G R S T] fused",
         "contraction attention_core.mix.product: attention_core.softmax.probabilities[B G R S T], "
@@ -161,20 +163,135 @@ def test_the_loss_reduces_positions_and_never_gathers_logits():
     t = tape()
     record_loss(t, Tensor("logits", ("B", "S", "V")))
     assert lines(t) == [
-        "reduction loss.maximum: logits[B S V] -> [B S]",
-        "pointwise loss.exponential: logits[B S V], loss.maximum[B S] -> [B S V]",
-        "reduction loss.sum: loss.exponential[B S V] -> [B S]",
-        "pointwise loss.log_probabilities: logits[B S V], loss.maximum[B S], loss.sum[B S] -> [B S V]",
+        "reduction loss.maximum: logits[B S V] -> [B S] float",
+        "pointwise loss.exponential: logits[B S V], loss.maximum[B S] -> [B S V] float",
+        "reduction loss.sum: loss.exponential[B S V] -> [B S] float",
+        "pointwise loss.log_probabilities: logits[B S V], loss.maximum[B S], loss.sum[B S] -> [B S V] float",
         "lookup loss.picked: targets[B S], loss.log_probabilities[B S V] -> [B S]",
-        "reduction loss.mean: loss.picked[B S] -> []",
+        "reduction loss.weight: loss.picked[B S] -> [] float",
+        "reduction loss.total: loss.picked[B S] -> [] float",
+        "pointwise loss.mean: loss.total[], loss.weight[] -> []",
     ]
     assert t.ops[4].inputs[0].role == "index"
+    assert saves(t) == ["loss.log_probabilities float", "targets index", "loss.weight float"]
+
+
+def saves(recorded: Tape) -> list[str]:
+    """What the backward pass reads again, each once, with its role."""
+    return [f"{x.name} {x.role}" for x in kept(recorded.ops).values()]
+
+
+def test_math_attention_saves_what_each_product_needs_and_the_probabilities():
+    t = tape()
+    MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
+    assert saves(t) == [
+        "x activation",
+        "query.product activation",
+        "key.product cache",
+        "attention_core.softmax.probabilities activation",
+        "value.product cache",
+        "attention_core.mix.product activation",
+    ]
+
+
+def test_flash_attention_saves_one_statistic_in_place_of_the_probabilities():
+    t = tape(attention="flash")
+    MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
+    assert saves(t) == [
+        "x activation",
+        "query.product activation",
+        "key.product cache",
+        "attention_core.softmax.logsumexp float",
+        "value.product cache",
+        "attention_core.mix.product activation",
+    ]
+    assert [(op.output.name, op.repeats) for op in t.ops if op.repeats] == [("attention_core.scores.product", 1)]
+
+
+def test_an_mlp_saves_its_input_and_both_sides_of_its_activation():
+    t = tape()
+    PlainMLP(d_ff=32, activation="gelu", bias=True).record(t, X)
+    assert saves(t) == ["x activation", "up.biased activation", "gelu.activated activation"]
+
+
+def test_a_norm_saves_its_input_and_two_statistics():
+    t = tape()
+    LayerNorm(bias=True).record(t, R)
+    assert saves(t) == ["r activation", "mean statistic", "rstd statistic"]
+
+
+def test_lookups_save_their_indexes():
+    t = tape()
+    Embedding(positions="learned").record(t)
+    assert saves(t) == ["token_ids index", "position_ids index"]
+
+
+def test_dropout_saves_a_mask_and_is_nothing_where_nothing_is_dropped():
+    t = tape()
+    assert t.dropout("drop", X) is X
+    assert t.ops == []
+    t = tape(dropout=True)
+    with t.scope("mlp"):
+        assert t.dropout("drop", X).labels == X.labels
+    assert lines(t) == ["pointwise mlp.drop.dropped: x[B S D], mlp.drop.mask[B S D] -> [B S D]"]
+    assert saves(t) == ["mlp.drop.mask mask"]
+
+
+def test_dropout_stands_in_three_places_of_a_layer_and_after_the_embedding():
+    segments = archcalc.load("tiny").segments(Run(dropout=True))
+    masks = [x.name for s in segments for op in s.tape.ops for x in op.inputs if getattr(x, "role", "") == "mask"]
+    assert masks == [
+        "embedding_dropout.mask",
+        "layers.{i}.attention.attention_core.probabilities_dropout.mask",
+        "layers.{i}.attention_dropout.mask",
+        "layers.{i}.mlp_dropout.mask",
+    ]
+
+
+def test_recomputed_spans_save_their_inputs():
+    t = tape()
+    MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
+    assert list(kept(t.ops, "attention_core")) == [
+        "x",
+        "attention_core.mix.product",
+        "query.product",
+        "key.product",
+        "value.product",
+    ]
+    layer = archcalc.load("tiny").segments(Run())[1].tape
+    assert list(kept(layer.ops, "layers.{i}")) == ["residual"]
+
+
+def test_a_query_and_a_key_position_are_a_pair():
+    t = tape()
+    MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
+    spaces = {op.spans[-1]: " ".join(op.space) for op in t.ops if op.kind == "contraction"}
+    assert spaces["scores"] == "B Q G R K"
+    assert set(spaces["mix"].split()) == set("BGRQW")
+    softmax = next(op for op in t.ops if op.output.name.endswith("exponential"))
+    assert softmax.space == ("B", "G", "R", "S", "T")
+
+
+def test_pointwise_work_is_a_model_of_each_step():
+    def work(block, *arguments):
+        t = tape()
+        block.record(t, *arguments)
+        return [op.per_point for op in t.ops if op.kind != "contraction"]
+
+    assert work(MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False), X) == [1, 1, 1, 2, 1, 1]
+    assert work(PlainMLP(d_ff=8, activation="gelu", bias=False), X) == [5]
+    assert work(PlainMLP(d_ff=8, activation="gelu_tanh", bias=True), X) == [1, 9, 1]
+    assert work(LayerNorm(bias=True), R) == [1, 3, 4]
+    assert work(LayerNorm(bias=False), R) == [1, 3, 3]
+    assert work(Embedding(positions="learned")) == [0, 0, 1]
 
 
 def test_a_run_sizes_positions_three_ways():
-    assert Run(batch=2, sequence=9).sizes() == {"B": 2, "N": 9, "S": 9, "T": 9}
-    assert Run().sizes() == {"B": 1, "N": 1, "S": 1, "T": 1}
-    assert (Run().attention, Run().loss) == ("math", False)
+    assert Run(batch=2, sequence=9).sizes() == {"B": 2, "N": 9, "S": 9, "T": 9, "Q": 81}
+    assert Run("decode", 2, context=9).sizes() == {"B": 2, "N": 1, "S": 1, "T": 9, "Q": 9}
+    assert Run().sizes() == {"B": 1, "N": 1, "S": 1, "T": 1, "Q": 1}
+    assert Run(logits="last").head_sizes() == {"N": 1, "S": 1}
+    assert Run().head_sizes() == {}
 
 
 def test_relabel_keeps_name_and_role():

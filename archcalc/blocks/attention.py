@@ -49,17 +49,22 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = tape.contract("product", "B G R S T", q, k)
         scaled = tape.pointwise("scaled", scores)
         masked = tape.pointwise("masked", scaled, Tensor("mask", ("S", "T"), "constant"))
-    probabilities = tape.softmax(masked, over="T")
+    probabilities = tape.dropout("probabilities_dropout", tape.softmax(masked, over="T"))
     with tape.span("mix"):
         return tape.contract("product", "B S G R W", probabilities, v)
 
 
 def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Dao et al. 2022, arXiv:2205.14135: the scores never leave the kernel; one statistic a query does."""
+    """Dao et al. 2022, arXiv:2205.14135: the scores never leave the kernel, and the backward pass computes them anew.
+
+    One statistic a query does leave it. What it drops it draws again from a seed, so that no mask is saved.
+    """
     with tape.span("scores"):
-        scores = tape.contract("product", "B G R S T", q, k, role="fused")
+        scores = tape.contract("product", "B G R S T", q, k, role="fused", repeats=1)
     with tape.span("softmax"):
-        logsumexp = tape.reduce("logsumexp", scores, "T", role="statistic")
-        probabilities = tape.pointwise("probabilities", scores, logsumexp, role="fused")
+        logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=4)
+        probabilities = tape.pointwise(
+            "probabilities", scores, logsumexp, role="fused", saves=(logsumexp,), per_point=2
+        )
     with tape.span("mix"):
         return tape.contract("product", "B S G R W", probabilities, v)

@@ -12,6 +12,10 @@ from archcalc.units import grouped
 Activation = Literal["gelu_tanh", "gelu"]
 
 
+# Operations a number: x/sqrt(2), erf, +1, *x, /2; and x*x*x, *0.044715, +x, *sqrt(2/pi), tanh, +1, *x, /2.
+_WORK = {"gelu": 5, "gelu_tanh": 9}
+
+
 class MLP(Slot):
     """A mixer of features: "B S D" to "B S D"."""
 
@@ -33,5 +37,5 @@ class PlainMLP(MLP):
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.bias)
         with tape.span(self.activation):
-            active = tape.pointwise("activated", up)
+            active = tape.pointwise("activated", up, saves=(up,), per_point=_WORK[self.activation])
         return tape.linear("down", "B S D", active, "D F", part="down_projection", bias=self.bias)

@@ -23,8 +23,8 @@ class LayerNorm(Norm):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         mean = tape.reduce("mean", x, "D", role="statistic")
-        rstd = tape.reduce("rstd", x, "D", role="statistic")
+        rstd = tape.reduce("rstd", x, "D", role="statistic", per_point=3)
         learned = [tape.weight("weight", "D", "norms")]
         if self.bias:
             learned.append(tape.weight("bias", "D", "norms"))
-        return tape.pointwise("normed", x, mean, rstd, *learned)
+        return tape.pointwise("normed", x, mean, rstd, *learned, saves=(x, mean, rstd), per_point=2 + len(learned))

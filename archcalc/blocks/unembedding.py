@@ -25,12 +25,15 @@ class Unembedding(Block):
 
 
 def record_loss(tape: Tape, logits: Tensor) -> Tensor:
-    """Cross-entropy: the mean of -log(softmax(logits)) at the tokens that came next."""
+    """Cross-entropy: the mean of -log(softmax(logits)) at the tokens that came next, in full precision."""
     with tape.span("loss"):
-        maximum = tape.reduce("maximum", logits, "V")
-        exponential = tape.pointwise("exponential", logits, maximum)
-        total = tape.reduce("sum", exponential, "V")
-        log_probabilities = tape.pointwise("log_probabilities", logits, maximum, total)
+        maximum = tape.reduce("maximum", logits, "V", role="float")
+        exponential = tape.pointwise("exponential", logits, maximum, role="float", per_point=2)
+        total = tape.reduce("sum", exponential, "V", role="float")
+        log_probabilities = tape.pointwise(
+            "log_probabilities", logits, maximum, total, role="float", keeps=True, per_point=2
+        )
         targets = Tensor("targets", ("B", "S"), "index")
         picked = tape.lookup("picked", "B S", targets, log_probabilities)
-        return tape.reduce("mean", picked, "B S")
+        weight = tape.reduce("weight", picked, "B S", role="float", per_point=0)  # the count that the mean divides by
+        return tape.pointwise("mean", tape.reduce("total", picked, "B S", role="float"), weight, saves=(weight,))

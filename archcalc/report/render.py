@@ -49,7 +49,7 @@ def _tabulate(table: Table, form: str) -> str:
     rows: list[Any] = [[_cell(cell) for cell in row] for row in table.rows]
     if table.total is not None:
         rows += [SEPARATING_LINE] if form == "simple" else []
-        rows.append([_cell(cell) for cell in table.total])
+        rows += [[_cell(cell) for cell in row] for row in (table.total, *table.more)]
     heads = [column.head for column in table.columns]
     align = [_align(column) for column in table.columns]
     text = tabulate(rows, heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)

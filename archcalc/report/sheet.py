@@ -19,12 +19,13 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows under heads; `total` stands below a line. Integers are grouped, tuples are shapes, None is empty."""
+    """Rows under heads; `total` stands below a line, and `more` below it. Integers are grouped, tuples are shapes."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     total: tuple[Cell, ...] | None = None
     title: str = ""
+    more: tuple[tuple[Cell, ...], ...] = ()
 
 
 class Fields(NamedTuple):

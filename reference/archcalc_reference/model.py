@@ -12,11 +12,13 @@ The capital letters at the end of a name are the axes of the tensor:
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from archcalc.spec import LayerGroup, Model
 
@@ -71,18 +73,20 @@ class MultiHeadAttention(nn.Module):
         self.value = Linear(d_model, self.G * self.W, bias=attention.bias)
         self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.bias)
 
-    def forward(self, x_BSD: Tensor, kernel: Kernel) -> Tensor:
+    def forward(self, x_BSD: Tensor, mask_ST: Tensor | None) -> Tensor:
         B, S, _ = x_BSD.shape
         G, R, K, W = self.G, self.R, self.K, self.W
         q_BSGRK = self.query(x_BSD).view(B, S, G, R, K)
         k_BTGK = self.key(x_BSD).view(B, S, G, K)
         v_BTGW = self.value(x_BSD).view(B, S, G, W)
-        core = _flash_attention if kernel == "flash" else _math_attention
-        y_BSGRW = core(q_BSGRK, k_BTGK, v_BTGW)
+        if mask_ST is None:
+            y_BSGRW = _flash_attention(q_BSGRK, k_BTGK, v_BTGW)
+        else:
+            y_BSGRW = _math_attention(q_BSGRK, k_BTGK, v_BTGW, mask_ST)
         return self.output(y_BSGRW.reshape(B, S, G * R * W))
 
 
-def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor) -> Tensor:
+def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Tensor) -> Tensor:
     """softmax(q k / sqrt(K) + mask) v, every step there to see, in the type that the model works in."""
     B, S, G, R, K = q_BSGRK.shape
     T, W = v_BTGW.shape[1], v_BTGW.shape[3]
@@ -92,23 +96,20 @@ def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor) -> Tensor:
     v_BGTW = v_BTGW.transpose(1, 2)
 
     a_BGRST = (q_BGXK @ k_BGKT).view(B, G, R, S, T)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
-    a_BGRST = a_BGRST / math.sqrt(K) + _causal_mask(S, T, a_BGRST)
+    a_BGRST = a_BGRST / math.sqrt(K) + mask_ST
     p_BGRST = torch.softmax(a_BGRST, dim=-1)
     y_BGXW = p_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
     return y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4)
 
 
-def _causal_mask(S: int, T: int, like: Tensor) -> Tensor:
-    """0 where a position may look, -inf where it would see its own future."""
-    mask_ST = torch.full((S, T), -math.inf, dtype=like.dtype, device=like.device)
-    return mask_ST.triu(1)
-
-
 def _flash_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor) -> Tensor:
-    """The same numbers from PyTorch's fused kernel, which never stores the scores."""
-    q, k, v = (x.transpose(1, 2) for x in (q_BSGRK.flatten(2, 3), k_BTGK, v_BTGW))
+    """The same numbers from PyTorch's fused kernel, which masks by itself and never stores the scores."""
     G, R = q_BSGRK.shape[2:4]
-    y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=R > 1)
+    q, k, v = (x.transpose(1, 2) for x in (q_BSGRK.flatten(2, 3), k_BTGK, v_BTGW))
+    if q.is_meta:  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
+        y = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, is_causal=True)[0]  # noqa: SLF001
+    else:
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=R > 1)
     return y.transpose(1, 2).unflatten(2, (G, R))
 
 
@@ -142,8 +143,8 @@ class Layer(nn.Module):
         self.mlp_norm = NORMS[layer.norm.kind](d_model, layer.norm)
         self.mlp = MLPS[layer.mlp.kind](d_model, layer.mlp)
 
-    def forward(self, x_BSD: Tensor, kernel: Kernel) -> Tensor:
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), kernel)
+    def forward(self, x_BSD: Tensor, mask_ST: Tensor | None) -> Tensor:
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), mask_ST)
         return x_BSD + self.mlp(self.mlp_norm(x_BSD))
 
 
@@ -158,6 +159,13 @@ class Embedding(nn.Module):
     def forward(self, tokens_BS: Tensor) -> Tensor:
         positions_S = torch.arange(tokens_BS.shape[1], device=tokens_BS.device)
         return self.token(tokens_BS) + self.position(positions_S)
+
+
+def _causal_mask(x_BSD: Tensor) -> Tensor:
+    """0 where a position may look, -inf where it would see its own future."""
+    S = T = x_BSD.shape[1]
+    mask_ST = torch.full((S, T), -math.inf, dtype=x_BSD.dtype, device=x_BSD.device)
+    return mask_ST.triu(1)
 
 
 class Transformer(nn.Module):
@@ -195,17 +203,31 @@ class Transformer(nn.Module):
                     ends_branch = name.endswith(("attention.output.weight", "mlp.down.weight"))
                     parameter.normal_(0.0, residual_std if ends_branch else start.std)
 
-    def forward(self, tokens_BS: Tensor, targets_BS: Tensor | None = None, kernel: Kernel = "math") -> Output:
+    def forward(
+        self,
+        tokens_BS: Tensor,
+        targets_BS: Tensor | None = None,
+        kernel: Kernel = "math",
+        *,
+        recompute: bool = False,
+    ) -> Output:
         """Logits (B, S, V) for the token after each position, and the mean cross-entropy of `targets_BS` if given.
+
+        `recompute` saves each layer's input alone, and computes the layer again when its gradient is due.
 
         Raises ValueError where there are more positions than the context has.
         """
         if tokens_BS.shape[1] > self.spec.context_length:
             raise ValueError(f"{tokens_BS.shape[1]:,} tokens; the context holds {self.spec.context_length:,}")
         x_BSD = self.embedding(tokens_BS)
+        mask_ST = None if kernel == "flash" else _causal_mask(x_BSD)
         for layer in self.layers:
-            x_BSD = layer(x_BSD, kernel)
+            if recompute:
+                x_BSD = checkpoint(partial(layer, mask_ST=mask_ST), x_BSD, use_reentrant=False)
+            else:
+                x_BSD = layer(x_BSD, mask_ST)
         logits_BSV = self.unembedding(self.final_norm(x_BSD))
         if targets_BS is None:
             return Output(logits_BSV, None)
-        return Output(logits_BSV, F.cross_entropy(logits_BSV.flatten(0, 1), targets_BS.flatten()))
+        # The loss is worked out in fp32 whatever the model works in: exponentials of a whole vocabulary are summed.
+        return Output(logits_BSV, F.cross_entropy(logits_BSV.flatten(0, 1).float(), targets_BS.flatten()))

@@ -1,0 +1,111 @@
+"""What a pass keeps, read off the tape: data saved for the backward pass, and the cache of keys and values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from archcalc.legend import Size
+from archcalc.run import Run
+from archcalc.spec import Model, Segment
+from archcalc.tape import Op, Role, Tensor
+from archcalc.work import Terms
+
+Recompute = Literal["none", "selective", "full"]
+Widths = Mapping[Role, int]
+
+# What is computed again in the backward pass instead of being saved.
+RECOMPUTED = {"none": None, "selective": "attention_core", "full": "layers.{i}"}
+
+
+def widths(activation: int, statistic: int = 4) -> Widths:
+    """Bytes of a number by its role: activations as asked, statistics of norms and what is `float` in fp32."""
+    return {
+        "activation": activation,
+        "cache": activation,
+        "statistic": statistic,
+        "float": 4,
+        "mask": 1,
+        "index": 8,
+    }
+
+
+class Saved(NamedTuple):
+    """Bytes kept from the forward pass for the backward pass.
+
+    `layers` are those of the layers, `head` those of final norm, unembedding and loss, `embedding` the rest;
+    `working_set` is what one recomputed layer holds at a time, beside `total`.
+    """
+
+    total: Size
+    embedding: Size
+    layers: Size
+    head: Size
+    working_set: Size
+    terms: tuple[Terms, ...]
+
+
+def saved(model: Model, run: Run, width: Widths, recompute: Recompute = "none") -> Saved:
+    """Bytes that autograd saves, each tensor once, weights not counted.
+
+    A recomputed span saves its inputs in place of what its ops save (Korthikanti et al. 2022, arXiv:2205.05198: their
+    selective is the core of attention, their full a whole layer).
+    """
+    span = RECOMPUTED[recompute]
+    segments = model.segments(run)
+    terms = tuple(_terms(segment, kept(segment.tape.ops, span), width) for segment in segments)
+    by_name: Counter[str] = Counter()
+    for segment, term in zip(segments, terms, strict=True):
+        by_name[segment.name] = by_name[segment.name] + term.value
+    working = [_terms(s._replace(repeat=1), _dropped(s.tape.ops, span), width).value for s in segments]
+    return Saved(
+        total=by_name["embedding"] + by_name["layers"] + by_name["head"],
+        embedding=by_name["embedding"],
+        layers=by_name["layers"],
+        head=by_name["head"],
+        working_set=max(working) if span else 0,
+        terms=terms,
+    )
+
+
+def kept(ops: list[Op], recomputed: str | None = None) -> dict[str, Tensor]:
+    """The tensors that a tape's backward pass reads again, by name, where one span of it is recomputed."""
+    inside = [op for op in ops if recomputed in op.spans]
+    tensors = {tensor.name: tensor for op in ops if recomputed not in op.spans for tensor in op.saves}
+    return tensors | _inputs(inside)
+
+
+def _inputs(ops: list[Op]) -> dict[str, Tensor]:
+    """The data that goes into a span from outside."""
+    made = {op.output.name for op in ops}
+    read = [x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.role not in ("constant", "mask")]
+    return {x.name: x for x in read if x.name not in made}
+
+
+def _dropped(ops: list[Op], recomputed: str | None) -> dict[str, Tensor]:
+    """What a recomputed span holds again while its backward pass runs, beyond what was kept."""
+    inside = [op for op in ops if recomputed in op.spans]
+    again = {tensor.name: tensor for op in inside for tensor in op.saves}
+    return {name: tensor for name, tensor in again.items() if name not in kept(ops, recomputed)}
+
+
+def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms:
+    products: Counter[tuple[str, ...]] = Counter()
+    for tensor in tensors.values():
+        products[tuple(sorted(tensor.labels))] += width[tensor.role]
+    return Terms(segment, products)
+
+
+def cache(model: Model, run: Run, width: int) -> Size:
+    """Bytes of keys and values of `run.batch` sequences of `run.read` positions: tensors as they are read, at T."""
+    total: Size = 0
+    for segment in model.segments(run):
+        tensors = {
+            x.name: x
+            for op in segment.tape.ops
+            for x in op.inputs
+            if isinstance(x, Tensor) and x.role == "cache" and "T" in x.labels
+        }
+        total = total + _terms(segment, tensors, {"cache": width}).value
+    return total

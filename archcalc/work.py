@@ -1,0 +1,160 @@
+"""FLOPs, read off the tape: what is multiplied and added, forward and backward, by category of weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from archcalc.count import Parameters
+from archcalc.legend import BRIDGE, CATEGORIES, Size, volume
+from archcalc.run import Run
+from archcalc.spec import Model, Segment
+from archcalc.tape import Op
+
+GRADIENTS = 2  # of a product of two: each gradient is one contraction over the same space
+
+CONVENTIONS = {
+    "FLOP": "a multiplication and an addition are two",
+    "forward": "contractions, which is what PyTorch's counter counts; lookups are none",
+    "backward": "one contraction of the same space for each of two factors; flash attention's scores once more",
+    "vector": "what is not a contraction, modelled: one for each operation on a number, exp and tanh being one",
+}
+
+
+class Terms(NamedTuple):
+    """A sum of products of sizes in one segment: labels and their integer coefficient."""
+
+    segment: Segment
+    products: Counter[tuple[str, ...]]
+
+    @property
+    def value(self) -> Size:
+        """The sum, over all layers of the segment."""
+        total: Size = 0
+        for labels, coefficient in self.products.items():
+            total = total + volume(labels, self.segment.env) * coefficient
+        return whole(total * self.segment.repeat)
+
+
+def whole(n: Size) -> Size:
+    """An int where pairs counted by halves came out whole again."""
+    return n.numerator if getattr(n, "denominator", 0) == 1 else n
+
+
+class Part(NamedTuple):
+    """The contractions of one category of weights, or of the scores or the mixing of attention.
+
+    `forward_terms` are the closed form; `repeated` is the share of `backward` that computes the forward pass anew.
+    """
+
+    category: str
+    forward: Size
+    backward: Size
+    repeated: Size
+    forward_terms: tuple[Terms, ...]
+
+
+class Flops(NamedTuple):
+    """FLOPs of one run: see CONVENTIONS. `backward` is 0 and `training` None where nothing is learned."""
+
+    forward: Size
+    backward: Size
+    training: Size | None
+    vector_forward: Size
+    categories: tuple[Part, ...]
+
+
+def flops(model: Model, run: Run) -> Flops:
+    """Count the FLOPs of a pass of a batch, and of its backward pass.
+
+    Takes ints, or arrays in place of sizes. Formula: 2 x the product of the sizes of all labels of each contraction
+    (2mnk for a product of matrices).
+    """
+    segments = model.segments(run)
+    learns = run.phase == "training"
+    parts = tuple(_parts(segments, learns=learns))
+    forward = _sum(part.forward for part in parts)
+    backward = _sum(part.backward for part in parts)
+    vector = _sum(_terms(segment, _vector_ops(segment)).value for segment in segments)
+    return Flops(forward, backward, forward + backward if learns else None, vector, parts)
+
+
+class Step(NamedTuple):
+    """A signed step from 6 N D to what is counted."""
+
+    name: str
+    flops: Size
+
+
+class TrainingRun(NamedTuple):
+    """FLOPs of training on so many tokens, and the bridge from 6 x parameters x tokens: it sums to `flops`."""
+
+    tokens: Size
+    flops: Size
+    six_nd: Size
+    bridge: tuple[Step, ...]
+
+
+PF_DAY = 86_400 * 10**15  # a PFLOP/s for a day: Brown et al. 2020, Table D.1
+
+
+def training_run(counts: Parameters, work: Flops, run: Run, tokens: Size) -> TrainingRun:
+    """Scale the FLOPs of a batch to `tokens`, whole batches or not.
+
+    6 N D (Kaplan et al. 2020, arXiv:2001.08361, section 2.1) takes every parameter for a multiplication with each
+    token, forward once and backward twice, and leaves attention's own products out.
+    """
+    batch = run.batch * run.positions
+    idle = {part: _sum(t.parameters for t in counts.tensors if t.part == part) for part in BRIDGE}
+    if all(term.name != "tied unembedding" for term in counts.bridge):
+        idle["embedding"] = _sum(t.parameters for t in counts.tensors if t.part == "embedding")
+    attention = _sum(part.forward + part.backward for part in work.categories if part.category not in CATEGORIES)
+    bridge = [Step(f"{part}, which multiply nothing", -6 * n * tokens) for part, n in idle.items()]
+    bridge.append(Step("scores and mixing of attention", attention * tokens // batch))
+    total = (work.forward + work.backward) * tokens // batch
+    return TrainingRun(tokens, total, 6 * counts.stored * tokens, tuple(bridge))
+
+
+def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
+    """In the order of the tally, attention's own contractions between value and output, where they happen."""
+    found: dict[str, list[tuple[Segment, list[Op]]]] = {}
+    for segment in segments:
+        mine: dict[str, list[Op]] = {}
+        for op in segment.tape.ops:
+            if op.kind == "contraction":
+                mine.setdefault(op.weights[0].part if op.weights else op.spans[-1], []).append(op)
+        for name, ops in mine.items():
+            found.setdefault(name, []).append((segment, ops))
+    for name in _in_order(found):
+        pieces = found.get(name, [])
+        terms = tuple(_terms(segment, ops) for segment, ops in pieces)
+        forward = _sum(term.value for term in terms)
+        repeated = _sum(_terms(s, [op for op in ops for _ in range(op.repeats)]).value for s, ops in pieces)
+        yield Part(name, forward, GRADIENTS * forward + repeated if learns else 0, repeated if learns else 0, terms)
+
+
+def _in_order(found: dict[str, list[tuple[Segment, list[Op]]]]) -> Iterator[str]:
+    inner = [name for name in found if name not in CATEGORIES]
+    for name in CATEGORIES:
+        if name == "output":
+            yield from inner
+        yield name
+
+
+def _vector_ops(segment: Segment) -> list[Op]:
+    return [op for op in segment.tape.ops if op.kind in ("pointwise", "reduction")]
+
+
+def _terms(segment: Segment, ops: list[Op]) -> Terms:
+    products: Counter[tuple[str, ...]] = Counter()
+    for op in ops:
+        products[tuple(sorted(op.space))] += op.per_point
+    return Terms(segment, products)
+
+
+def _sum(numbers: Iterator[Size]) -> Size:
+    total: Size = 0
+    for n in numbers:
+        total = total + n
+    return total

@@ -1,0 +1,130 @@
+"""Saved bytes equal autograd's, to the byte; the published formulas come out of the same tape."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import archcalc
+from archcalc import strategies
+from archcalc.activations import cache, saved, widths
+from archcalc.run import Run
+
+GIB = 2**30
+
+
+def gpt3(batch=1, **run):
+    return archcalc.load("gpt3-175b"), Run(batch=batch, sequence=2048, **run)
+
+
+@pytest.mark.parametrize(("a", "h", "s", "b"), [(96, 12288, 2048, 1), (16, 2048, 1024, 4), (8, 512, 128, 3)])
+def test_the_formulas_of_korthikanti_et_al(a, h, s, b):
+    """arXiv:2205.05198, eq. 2 and table 2: 34sbh + 5as^2b, 34sbh, 2sbh; one-byte masks, no statistics of norms."""
+    model = archcalc.load(f"gpt3-175b@d_model={h},n_heads={a},d_head={h // a}")
+    run = Run(batch=b, sequence=s, dropout=True)
+    width = {**widths(2), "statistic": 0}
+    layers = {rule: saved(model, run, width, rule).layers for rule in ("none", "selective", "full")}
+    assert layers == {
+        "none": 96 * (34 * s * b * h + 5 * a * s * s * b),
+        "selective": 96 * 34 * s * b * h,
+        "full": 96 * 2 * s * b * h,
+    }
+
+
+def test_what_recomputation_drops_is_its_working_set():
+    model, run = gpt3()
+    none, selective, full = (saved(model, run, widths(2), rule) for rule in ("none", "selective", "full"))
+    assert none.working_set == 0
+    assert selective.layers + 96 * selective.working_set == none.layers
+    assert full.layers + 96 * full.working_set == none.layers
+    assert selective.working_set == 2 * 96 * 2048 * 2048  # the probabilities of one layer
+
+
+def test_gpt3_saves_what_pytorch_saves_part_by_part():
+    model, run = gpt3(attention="flash")
+    s, h, f, a, v, layers = 2048, 12288, 49152, 96, 50257, 96
+    found = saved(model, run, widths(2))
+    layer = 2 * s * (8 * h + 2 * f) + 4 * a * s + 16 * s  # as the CPU's kernel; the CUDA one keeps 24 bytes more
+    assert found.layers == layers * layer
+    assert found.embedding == 8 * s + 8 * s  # token and position numbers
+    assert (
+        found.head == 2 * 2 * s * h + 8 * s + 4 * s * v + 8 * s + 4
+    )  # final norm in and out, statistics, loss, targets
+    assert found.total / GIB == pytest.approx(72.550, abs=5e-4)
+    assert saved(model, run, widths(2), "full").total / GIB == pytest.approx(4.977, abs=5e-4)
+
+
+def test_gpt3_caches_4_5_mib_a_token_in_bf16():
+    model, run = gpt3()
+    assert cache(model, run, 2) == 2048 * 4.5 * 2**20
+    assert cache(model, Run("decode", 3, context=100), 2) == 3 * 100 * 4.5 * 2**20
+
+
+def test_the_cache_is_what_the_reference_would_hold():
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    from archcalc_reference import Transformer
+
+    model = archcalc.load("tiny@n_kv_heads=2,n_layers=3")
+    reference = Transformer(model).to(torch.bfloat16)
+    held = []
+    for layer in reference.layers:
+        for part in (layer.attention.key, layer.attention.value):
+            part.register_forward_hook(lambda *call: held.append(call[2]))
+    reference(torch.zeros(5, 17, dtype=torch.long))
+    assert len(held) == 6
+    assert sum(tensor.nbytes for tensor in held) == cache(model, Run("prefill", 5, 17), 2)
+
+
+def measured(model, run, device, precision, *, recompute):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    from archcalc.witness import measure
+    from archcalc_reference import Transformer
+
+    with torch.device(device):
+        return measure(Transformer(model).to(getattr(torch, precision)), run, recompute=recompute)
+
+
+@settings(max_examples=60)
+@given(
+    strategies.models(),
+    st.sampled_from(["cpu", "meta"]),
+    st.sampled_from(["float32", "bfloat16"]),
+    st.sampled_from(["math", "flash"]),
+    st.booleans(),
+    st.integers(1, 3),
+)
+def test_autograd_saves_what_was_counted(model, device, precision, attention, recompute, batch):
+    run = Run(batch=batch, sequence=model.context_length, attention=attention)
+    width = {"float32": 4, "bfloat16": 2}[precision]
+    # Named differences: LayerNorm on a CPU keeps its statistics in the type of its input, the CUDA kernel that the meta
+    # device stands for keeps 24 bytes of random state a layer.
+    count = saved(model, run, widths(width, width if device == "cpu" else 4), "full" if recompute else "none").total
+    state = 24 * model.n_layers if (device, attention, recompute) == ("meta", "flash", False) else 0
+    assert measured(model, run, device, precision, recompute=recompute).saved == count + state
+
+
+@pytest.mark.parametrize("attention", ["math", "flash"])
+def test_gpt2_itself_saves_what_was_counted(attention):
+    model, run = archcalc.load("gpt2"), Run(sequence=128, attention=attention)
+    found = measured(model, run, "cpu", "float32", recompute=False)
+    assert found.saved == saved(model, run, widths(4, 4)).total
+
+
+def test_gpt3_recomputed_saves_what_was_counted():
+    model, run = gpt3(attention="flash")
+    found = measured(model, run, "meta", "bfloat16", recompute=True)
+    assert found.saved == saved(model, run, widths(2), "full").total
+
+
+@given(strategies.models(), st.sampled_from(["math", "flash"]))
+def test_saved_bytes_grow_with_the_batch_and_nothing_else_does(model, attention):
+    def layers(batch):
+        return saved(model, Run(batch=batch, sequence=model.context_length, attention=attention), widths(2)).layers
+
+    assert layers(6) == 6 * layers(1)
+
+
+@given(strategies.models())
+def test_recomputing_saves_no_more_than_not(model):
+    run = Run(sequence=model.context_length)
+    none, selective, full = (saved(model, run, widths(2), rule).total for rule in ("none", "selective", "full"))
+    assert full <= selective <= none
