@@ -40,13 +40,16 @@ _HOMES = {
     "work": ("Flops", "flops"),
 }
 
-__all__ = [name for names in _HOMES.values() for name in names]
+__all__ = [name for names in _HOMES.values() for name in names if name != "strategies"]
 
 
 def __getattr__(name: str) -> Any:
     for home, names in _HOMES.items():
         if name in names:
-            module = import_module(f"archcalc.{home}")
+            try:
+                module = import_module(f"archcalc.{home}")
+            except ModuleNotFoundError as error:  # an extra that is not installed is an attribute that is not there
+                raise AttributeError(f"archcalc.{name} needs {error.name}: pip install 'archcalc[{name}]'") from error
             return module if name == home else getattr(module, name)
     raise AttributeError(f"module 'archcalc' has no attribute {name!r}")
 

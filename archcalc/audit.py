@@ -44,5 +44,5 @@ def _check(entry: Published, counts: Parameters) -> Check:
         reason = f"holds to {entry.digits} digits" if entry.digits else "holds digit for digit"
     else:
         reason = f"DOES NOT HOLD, {difference}"
-    passes = equal or entry.status == "nominal"
-    return Check(f"{entry.quantity} {entry.text}", figure, entry.figure, passes, reason, entry.source)
+    required = entry.status == "counted"
+    return Check(f"{entry.quantity} {entry.text}", figure, entry.figure, equal, reason, entry.source, required)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from archcalc.audit import audit
 from archcalc.errors import ArchcalcError, Invalid, Problem, nearest
 from archcalc.question import Change, ask, split
-from archcalc.source import Document, display_name, parse, read_file, resolve
+from archcalc.source import Document, display_name, is_stdin, parse, read_file, resolve
 from archcalc.spec import Model
 from archcalc.validation import validate
 
@@ -24,6 +24,12 @@ class Found(NamedTuple):
     model: Model
     document: Document
     changes: tuple[Change, ...] = ()
+    question: str = ""
+
+    @property
+    def name(self) -> str:
+        """The spec's name, with the question where one was asked."""
+        return f"{self.model.name}@{self.question}" if self.question else self.model.name
 
 
 @cache
@@ -51,23 +57,32 @@ def find(spec: str) -> Found:
     if question is None:
         return Found(validate(document), document)
     document, changes = ask(document, question, spec)
-    return Found(validate(document).model_copy(update={"name": _asked_name(document, question)}), document, changes)
-
-
-def _asked_name(document: Document, question: str) -> str:
-    return f"{document.data['name']}@{question}"
+    return Found(validate(document), document, changes, ",".join(part.strip() for part in question.split(",")))
 
 
 def _read(head: str) -> Document:
     if head in names():
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")
-    elif head != "-" and "/" not in head and os.sep not in head and not _SUFFIX.search(head):
+    elif not _is_path(head):
         near = nearest(head, list(names()), 3)
         suggestion = f"nearest: {', '.join(near)}" if near else "`archcalc list` shows the catalogue"
+        if os.path.isfile(head):
+            suggestion = f"the file is ./{head}"
         raise Invalid(Problem(head or "SPEC", "is no spec of the catalogue", suggestion=suggestion))
     if head.endswith(".json"):
         raise Invalid(Problem(head, "only YAML specs are read"))
     return parse(read_file(head), display_name(head))
+
+
+def _is_path(head: str) -> bool:
+    """A slash or a suffix makes a path; so does being a directory, which is then told to be one."""
+    return is_stdin(head) or "/" in head or os.sep in head or bool(_SUFFIX.search(head)) or os.path.isdir(head)
+
+
+def is_readable(spec: str) -> bool:
+    """Whether there is a file to read, whatever is in it."""
+    head = split(spec)[0]
+    return is_stdin(head) or head in names() or os.path.isfile(head) or os.path.isfile(spec)
 
 
 def load(spec: str | os.PathLike[str]) -> Model:
@@ -100,7 +115,7 @@ def broken_promises(found: Found) -> list[Problem]:
             value=f"{check.counted:,}",
         )
         for index, check in enumerate(checks)
-        if not check.equal
+        if check.required and not check.equal
     ]
 
 

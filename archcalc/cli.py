@@ -18,9 +18,10 @@ gc.set_threshold(1_000_000)
 import typer  # noqa: E402
 
 from archcalc.blocks.base import LARGEST_SIZE  # noqa: E402
-from archcalc.catalogue import broken_promises, find, names  # noqa: E402
+from archcalc.catalogue import broken_promises, find, is_readable, names  # noqa: E402
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown  # noqa: E402
-from archcalc.output import emit, write  # noqa: E402
+from archcalc.output import emit, silence, write  # noqa: E402
+from archcalc.source import STDIN  # noqa: E402
 
 app = typer.Typer(
     add_completion=False,
@@ -173,23 +174,23 @@ def check(specs: Specs = None, form: Form = None, output: Output = None) -> None
     from archcalc.audit import audit, unreadable
     from archcalc.report.verdict import verdict_sheet
 
-    verdicts, bad = [], []
+    verdicts, worst = [], 0
     for spec in specs or names():
         try:
             found = find(spec)
-        except Invalid as unread:
-            if not _is_file(spec):
-                raise
-            bad.append(unread)
-            verdicts.append(unreadable(spec, unread.problems))
+        except ArchcalcError as error:
+            problems, code = error.problems, 1 if is_readable(spec) else error.exit_code
+            verdicts.append(unreadable(spec, problems))
         else:
-            verdicts.append(audit(found.model))
-            bad.append(Invalid(*broken_promises(found)))
-    for error in bad:
-        _say(error)
-    emit(verdict_sheet(verdicts, ("counted", "printed")), form, output)
-    if not all(verdict.passed for verdict in verdicts):
-        raise typer.Exit(1)
+            verdict = audit(found.model)
+            problems, code = tuple(broken_promises(found)), 0 if verdict.passed else 1
+            verdicts.append(verdict._replace(spec=found.name))
+        worst = max(worst, code)
+        if problems:
+            print(Invalid(*problems), file=sys.stderr)
+    emit(verdict_sheet(verdicts, "printed"), form, output)
+    if worst:
+        raise typer.Exit(worst)
 
 
 @app.command(rich_help_panel=TRUST)
@@ -203,8 +204,11 @@ def verify(
     from archcalc.report.verdict import verdict_sheet
     from archcalc.witness import prove
 
-    verdicts = [prove(find(spec).model, passes=not tensors) for spec in specs or names()]
-    emit(verdict_sheet(verdicts, ("counted", "built")), form, output)
+    verdicts = []
+    for spec in specs or names():
+        found = find(spec)
+        verdicts.append(prove(found.model, passes=not tensors)._replace(spec=found.name))
+    emit(verdict_sheet(verdicts, "measured"), form, output)
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -239,15 +243,6 @@ def _number(flag: str, text: str, most: int, *, count: bool = False) -> int:
     return number
 
 
-def _is_file(spec: str) -> bool:
-    return spec == "-" or os.path.isfile(spec)
-
-
-def _say(error: ArchcalcError) -> None:
-    if error.problems:
-        print(error, file=sys.stderr)
-
-
 def _usage(error: Any) -> Problem:
     """Typer's complaint about the arguments in our grammar."""
     context, parameter = error.ctx, getattr(error, "param", None)
@@ -265,30 +260,31 @@ def main(arguments: Iterable[str] | None = None) -> None:
     sys.exit(_main(None if arguments is None else list(arguments)))
 
 
+def _with_stdin(arguments: list[str]) -> list[str]:
+    """`-@field=value` asks about standard input; it is no option."""
+    return [STDIN + text[1:] if text.startswith("-@") else text for text in arguments]
+
+
 def _main(arguments: list[str] | None) -> int:
     try:
-        code = app(arguments, prog_name="archcalc", standalone_mode=False)
+        code = app(
+            _with_stdin(sys.argv[1:] if arguments is None else arguments), prog_name="archcalc", standalone_mode=False
+        )
         return code if isinstance(code, int) else 0
     except ArchcalcError as error:
-        _say(error)
+        print(error, file=sys.stderr)
         return error.exit_code
     except typer.TyperException as error:
         print(_usage(error), file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         return 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         if os.environ.get("ARCHCALC_DEBUG") == "1":
             raise
-        print(
-            Problem(
-                "archcalc",
-                f"a bug of ours: {type(error).__name__}: {error}",
-                suggestion="ARCHCALC_DEBUG=1 shows where",
-            ),
-            file=sys.stderr,
-        )
+        what = f"a bug of ours: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        print(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows where"), file=sys.stderr)
         return 70

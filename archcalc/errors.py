@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 MOST_PROBLEMS_SHOWN = 20
 LONGEST_VALUE = 60
+LONGEST_PLACE = 200
 
 
 def printable(text: str) -> str:
@@ -21,10 +22,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def cut(text: str, longest: int) -> str:
+    """`text` on one line of bounded length."""
+    text = printable(text)
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
 def shown(value: object) -> str:
     """The repr of a value, cut so that it stays on one line."""
-    text = printable(repr(value))
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+    return cut(repr(value), LONGEST_VALUE)
 
 
 def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
@@ -56,8 +62,8 @@ class Problem:
     suggestion: str | None = None
 
     def __str__(self) -> str:
-        where = printable(self.file) + (f":{self.line}:{self.column}" if self.line is not None else "")
-        line = ": ".join(part for part in (where, printable(self.path), self.message) if part)
+        where = cut(self.file, LONGEST_PLACE) + (f":{self.line}:{self.column}" if self.line is not None else "")
+        line = ": ".join(part for part in (where, cut(self.path, LONGEST_PLACE), self.message) if part)
         if self.value is not None:
             line += f"; got {self.value}"
         if self.suggestion is not None:

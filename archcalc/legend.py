@@ -108,8 +108,17 @@ def volume(over: Iterable[str], env: Env) -> Size:
 
 
 def environment(*sizes: Env) -> dict[str, Size]:
-    """The sizes of a tape's labels, later mappings over earlier ones.
+    """The sizes of a tape's labels, put together.
+
+    Raises TapeError where a label has two sizes: two blocks of one tape may not share a label and differ.
 
     Arrays become float64 here, before any product: int64 overflows in silence at GPT-3's scale.
     """
-    return {label: n * 1.0 if hasattr(n, "dtype") else n for env in sizes for label, n in env.items()}
+    found: dict[str, Size] = {}
+    for env in sizes:
+        for label, n in env.items():
+            size = n * 1.0 if hasattr(n, "dtype") else n
+            if label in found and bool((found[label] != size) if isinstance(n, int) else (found[label] != size).any()):
+                raise TapeError(f"label {label!r} has two sizes in one tape: {found[label]} and {size}")
+            found[label] = size
+    return found

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from io import TextIOWrapper
 
-from archcalc.errors import Invalid, Missing, Problem, shown
+from archcalc.errors import Invalid, Missing, Problem, printable, shown
 from archcalc.report.render import WIDEST, render
 from archcalc.report.sheet import Format, Sheet
 
@@ -14,15 +16,16 @@ _SUFFIXES: dict[str, Format] = {".txt": "table", ".md": "markdown", ".json": "js
 
 def emit(sheet: Sheet, form: Format | None, output: str | None) -> None:
     """Write a sheet in the format asked for, or the one that the file's suffix means."""
+    output = None if output == "-" else output
     if form is None:
-        suffix = os.path.splitext(output or ".txt")[1] if output else ".txt"
+        suffix = os.path.splitext(output)[1] if output else ".txt"
         form = _SUFFIXES.get(suffix)
         if form is None:
             listed = ", ".join(_SUFFIXES)
             raise Invalid(
                 Problem("--output", f"has no suffix of {listed}", value=shown(output), suggestion="say --format")
             )
-    terminal = output is None and sys.stdout.isatty()
+    terminal = output is None and sys.stdout is not None and sys.stdout.isatty()
     width = WIDEST
     if output is None and (terminal or "COLUMNS" in os.environ):
         import shutil
@@ -32,31 +35,62 @@ def emit(sheet: Sheet, form: Format | None, output: str | None) -> None:
 
 
 def write(text: str, output: str | None) -> None:
-    """To standard output, or whole to a file: a temporary one beside it, then renamed."""
-    if output is None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-        return
-    import tempfile
+    """To standard output, or whole to a file: a temporary one beside it, then renamed.
 
+    A link is followed, a file keeps its mode, and what is no file (a pipe, a device) is written to as it stands.
+    """
+    if output in (None, "-"):
+        _print(text)
+        return
+    if not output:
+        raise Invalid(Problem("--output", "names no file", value="''"))
+    target = os.path.realpath(output)
     try:
-        folder = os.path.dirname(output) or "."
-        if os.path.isdir(output):
-            raise IsADirectoryError(21, "Is a directory")
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".archcalc-")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
+        if os.path.exists(target) and not os.path.isfile(target):
+            with open(target, "w", encoding="utf-8") as file:
                 file.write(text)
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, output)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        else:
+            _replace(target, text)
     except FileNotFoundError:
         raise Missing(Problem(output, "cannot be written: its folder is not there")) from None
     except OSError as error:
         raise Invalid(Problem(output, f"cannot be written: {error.strerror}")) from None
-    print(f"wrote {output}", file=sys.stderr)
+    print(f"wrote {printable(output)}", file=sys.stderr)
+
+
+def _print(text: str) -> None:
+    if sys.stdout is None:
+        raise Invalid(Problem("standard output", "is closed"))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(
+            errors="backslashreplace"
+        )  # a terminal that knows few characters still gets the figures
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        silence()
+        raise Invalid(Problem("standard output", f"cannot be written: {error.strerror}")) from None
+
+
+def silence() -> None:
+    """Send what is left in standard output's buffer nowhere, so that leaving raises nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _replace(target: str, text: str) -> None:
+    mode = os.stat(target).st_mode & 0o777 if os.path.exists(target) else 0o666 & ~_umask()
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".archcalc-")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, mode)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise
 
 
 def _umask() -> int:

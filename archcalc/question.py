@@ -67,7 +67,7 @@ def ask(document: Document, question: str, argument: str) -> tuple[Document, tup
     for where in leaves:
         if where[:1] == ("layers",) and where[2:] == ("repeat",):
             changes.extend(_follow(asked, where[:2], leaves, named))
-    if "published" in asked.data:
+    if asked.data.get("published"):
         asked.data["published"] = []  # what was printed was printed of another shape
     return asked, tuple(changes)
 
@@ -112,27 +112,42 @@ def _put(document: Document, where: Where, value: Any, because: str | None = Non
 
 
 def _follow(document: Document, group: Where, old: dict[Where, Any], named: set[Where]) -> Iterator[Change]:
-    """Keep the relations of one group of layers that the question touched and did not spell out."""
+    """Keep the relations of one group of layers that the question touched and did not spell out.
+
+    A value that is no size is left for validation to tell, and nothing follows it.
+    """
     width: Where = ("d_model",)
     heads, kv_heads, d_head = ((*group, "attention", name) for name in ("n_heads", "n_kv_heads", "d_head"))
     d_ff = (*group, "mlp", "d_ff")
+    were: dict[Where, Any] = {where: old.get(where) for where in (width, heads, kv_heads, d_head, d_ff)}
+    if not all(_is_size(n) for n in were.values()) or not all(_is_size(_get(document.data, w)) for w in were):
+        return
 
     def was(where: Where) -> int:
-        value = old.get(where)
-        return value if isinstance(value, int) and value > 0 else 0
+        return int(were[where])
 
     def now(where: Where) -> int:
-        value = dict(_leaves(document.data)).get(where)
-        return value if isinstance(value, int) and value > 0 else 0
+        return int(_get(document.data, where))
 
-    if was(heads) * was(d_head) == was(width) > 0 and now(heads) * now(d_head) not in (0, now(width)):
+    if was(heads) * was(d_head) == was(width) and now(heads) * now(d_head) != now(width):
         because = "n_heads x d_head = d_model"
         if heads not in named and now(width) % now(d_head) == 0:
             yield _put(document, heads, now(width) // now(d_head), because)
         elif d_head not in named and now(width) % now(heads) == 0:
             yield _put(document, d_head, now(width) // now(heads), because)
-    if was(kv_heads) == was(heads) != now(heads) > 0 and kv_heads not in named:
+    if was(kv_heads) == was(heads) != now(heads) and kv_heads not in named:
         yield _put(document, kv_heads, now(heads), "n_kv_heads = n_heads")
-    if was(width) and was(width) != now(width) and was(d_ff) and was(d_ff) % was(width) == 0 and d_ff not in named:
+    if was(width) != now(width) and was(d_ff) % was(width) == 0 and d_ff not in named:
         times = was(d_ff) // was(width)
         yield _put(document, d_ff, times * now(width), f"d_ff = {times} x d_model")
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _get(data: Any, where: Where) -> Any:
+    """The value at a path, which is there."""
+    for step in where:
+        data = data[step]
+    return data

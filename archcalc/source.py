@@ -1,7 +1,8 @@
 """A bounded reader of YAML, with positions.
 
 Read iteratively from libyaml's events: yaml.load and yaml.compose recurse in C, and 60 kB of nested brackets end the
-process. Scalars are resolved here as YAML 1.2's core schema has them, so `1e9` is a number and `no` a word.
+process. Scalars are resolved here as YAML 1.2's core schema has them, so `1e9` is a number and `no`
+a word; `_` may part digits.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     name = os.fspath(path)
     try:
-        if name == "-":
+        if is_stdin(name):
             data = sys.stdin.buffer.read(LARGEST_FILE + 1)
         else:
             with open(name, "rb") as file:
@@ -93,9 +94,17 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
+STDIN = "<stdin>"
+
+
+def is_stdin(path: str) -> bool:
+    """Whether a path means standard input: `-`, or what messages call it."""
+    return path in ("-", STDIN)
+
+
 def display_name(path: str) -> str:
     """How messages call a file."""
-    return "<stdin>" if path == "-" else path
+    return STDIN if is_stdin(path) else path
 
 
 def parse(data: bytes, file: str) -> Document:
@@ -149,7 +158,7 @@ class _Builder:
             if self.documents > 1:
                 raise self._refusal(mark, "a second document begins", "a spec is one document")
         elif isinstance(event, yaml.AliasEvent):
-            raise self._refusal(mark, f"alias *{event.anchor}", "aliases are not read: write the value out")
+            raise self._refusal(mark, f"alias {shown(event.anchor)}", "aliases are not read: write the value out")
         elif isinstance(event, yaml.CollectionEndEvent):
             self._open.pop()
         elif isinstance(event, yaml.NodeEvent):
@@ -203,7 +212,7 @@ class _Builder:
             raise self._refusal(mark, f"a value longer than {LONGEST_SCALAR:,} characters")
         if not event.implicit[0]:  # quoted
             return text
-        if len(text) > LONGEST_NUMBER and _NUMERIC.fullmatch(text):
+        if len(text) > LONGEST_NUMBER and (_NUMERIC.fullmatch(text) or _BASED.fullmatch(text)):
             raise self._refusal(mark, f"a number longer than {LONGEST_NUMBER} characters")
         return resolve(text)
 
@@ -242,18 +251,19 @@ _WORDS |= {form: value for word, value in list(_WORDS.items()) for form in (word
 _NUMERIC = re.compile(r"[-+.0-9][-+.0-9_eE]*")
 _INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
 _BASED = re.compile(r"0x[0-9a-fA-F][0-9a-fA-F_]*|0o[0-7][0-7_]*")
-_FLOAT = re.compile(r"([-+]?)([0-9][0-9_]*)?(?:\.([0-9_]*))?(?:[eE]([-+]?[0-9]+))?")
+_FLOAT = re.compile(r"([-+]?)([0-9][0-9_]*)?(?:\.([0-9][0-9_]*)?)?(?:[eE]([-+]?[0-9]+))?")
 _NAMED_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 def resolve(text: str) -> Any:
     """A plain scalar's value: null, a boolean, a number, or the text itself.
 
-    A number with an exponent that comes out whole is an int, so that `174.6e9` counts parameters exactly.
+    A number with an exponent that comes out whole is an int, so that `174.6e9` counts parameters exactly. Longer than
+    a number may be is text.
     """
     if text in _WORDS:
         return _WORDS[text]
-    if text[0] not in "+-.0123456789":
+    if text[0] not in "+-.0123456789" or len(text) > LONGEST_NUMBER:
         return text
     if _INTEGER.fullmatch(text):
         return int(text.replace("_", ""))

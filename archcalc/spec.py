@@ -14,6 +14,7 @@ from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.legend import Env, Size, environment
 from archcalc.run import Run
 from archcalc.tape import Tape, Tensor
+from archcalc.units import to_digits
 
 SCHEMA = 0  # 1 when the first release freezes it; stands in every JSON that archcalc writes
 MOST_REPEATS = 10_000
@@ -101,6 +102,8 @@ class Published(Strict):
     def _counts_one_thing(self) -> Self:
         if sum(getattr(self, name) is not None for name in _QUANTITIES) != 1:
             raise PydanticCustomError("one_of", "must have exactly one of parameters, tally and matrices")
+        if self.digits is not None and to_digits(self.figure, self.digits) != self.figure:
+            raise PydanticCustomError("one_of", "must have a figure that is rounded to its digits")
         return self
 
 
@@ -179,5 +182,7 @@ class Model(Strict):
         logits = self.unembedding.record(tape, x.relabel(N="S"))
         if run.phase == "training":
             record_loss(tape, logits)
-        found.append(Segment("head", 1, None, tape, environment(sizes, self.final_norm.sizes(), run.head_sizes())))
+        found.append(
+            Segment("head", 1, None, tape, environment({**sizes, **run.head_sizes()}, self.final_norm.sizes()))
+        )
         return found

@@ -16,7 +16,7 @@ _SHORT = (
 )
 _COUNTS = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _COUNT = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?([kMBT])")
-_LENGTH = re.compile(r"([1-9][0-9]*)k")
+_LENGTH = re.compile(r"([1-9][0-9]{0,15})k")
 
 
 def grouped(n: int) -> str:
@@ -44,6 +44,11 @@ def to_digits(n: int, digits: int) -> int:
 def percent(part: int, whole: int) -> str:
     """The signed share of a difference: +0.23%."""
     return f"{100 * part / whole:+.2f}%"
+
+
+def several(n: int, noun: str) -> str:
+    """How many of what: 1 layer, 96 layers."""
+    return f"{grouped(n)} {noun}" + "s" * (n != 1)
 
 
 def share(part: int, whole: int) -> str:

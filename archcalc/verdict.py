@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 class Check(NamedTuple):
     """One comparison. `counted` is archcalc's figure, `measured` the other one; a None says that a side lacks it.
 
-    `reason` says how it holds, or what is wrong; `source` where the measured figure was printed.
+    `reason` says how it holds, or what is wrong; `source` where the measured figure was printed. A check that is not
+    `required` is shown and cannot fail.
     """
 
     what: str
@@ -17,6 +18,7 @@ class Check(NamedTuple):
     equal: bool
     reason: str | None = None
     source: str | None = None
+    required: bool = True
 
 
 class Verdict(NamedTuple):
@@ -28,4 +30,4 @@ class Verdict(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        return all(check.equal for check in self.checks)
+        return all(check.equal or not check.required for check in self.checks)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from archcalc.activations import saved, widths
 from archcalc.count import Parameters, Stored, params
 from archcalc.errors import Invalid, Missing, Problem
+from archcalc.legend import volume
 from archcalc.run import AttentionKernel, Run
 from archcalc.spec import Model
 from archcalc.verdict import Check, Verdict
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
+MOST_LAYERS = 20_000
 FLASH_STATE = 24  # bytes a layer: PyTorch's CUDA flash attention keeps the seed and offset of its random numbers
 
 
@@ -30,7 +32,7 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
 
     Without `passes` tensors are compared alone, in a fraction of the time.
 
-    Raises Missing without PyTorch, Invalid for a model larger than PyTorch can describe.
+    Raises Missing without PyTorch, Invalid for a model larger than PyTorch can describe or than is bearable.
     """
     try:
         import torch
@@ -39,23 +41,36 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
     except ModuleNotFoundError as error:
         fix = "pip install 'archcalc[torch]'"
         raise Missing(Problem("verify", f"needs the package {error.name}", suggestion=fix)) from None
-    try:
-        with torch.device("meta"):
-            reference = Transformer(model)
-        built = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
-        checks = list(compare(params(model), built))
-        if passes and all(
-            check.equal for check in checks
-        ):  # a model of other weights has other FLOPs, and says nothing new
-            checks += _pass(model, reference, "math", "fp32", 4)
-            checks += _pass(model, reference.to(torch.bfloat16), "flash", "bf16", 2)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise Invalid(Problem(model.name, f"is too large for PyTorch to describe: {reason}")) from None
+    counts = params(model)
+    _refuse_what_torch_cannot_hold(model, counts)
+    with torch.device("meta"):
+        reference = Transformer(model)
+    built = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
+    checks = list(compare(counts, built))
+    if passes and all(
+        check.equal for check in checks
+    ):  # a model of other weights has other FLOPs, and says nothing new
+        checks += _pass(model, reference, "math", "fp32", 4)
+        checks += _pass(model, reference.to(torch.bfloat16), "flash", "bf16", 2)
     versions = f"PyTorch {torch.__version__} on the meta device, Python {platform.python_version()}"
     return Verdict(
         model.name, tuple(checks), f"{versions}" + "; passes of one sequence as long as the context" * passes
     )
+
+
+def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters) -> None:
+    """PyTorch describes a tensor by 63 bits, and makes a module of every layer."""
+    if model.n_layers > MOST_LAYERS:
+        what = f"has {model.n_layers:,} layers; verify builds at most {MOST_LAYERS:,}"
+        raise Invalid(Problem(model.name, what))
+    run = Run(sequence=model.context_length)
+    sizes = {tensor.name: _elements(tensor.shape) for tensor in counts.tensors}
+    for segment in model.segments(run):
+        sizes |= {op.output.name: volume(op.output.labels, segment.env) for op in segment.tape.ops}
+    largest = max(sizes, key=lambda name: sizes[name])
+    if sizes[largest] * 8 >= 2**63:
+        what = f"is too large for PyTorch: {largest} has {sizes[largest]:,} elements"
+        raise Invalid(Problem(model.name, what))
 
 
 def _pass(model: Model, reference: Any, kernel: AttentionKernel, precision: str, width: int) -> Iterator[Check]:

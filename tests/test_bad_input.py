@@ -122,7 +122,7 @@ EDITS = {
     ),
     "an alias": (
         ("vocab_size: 10\n", "vocab_size: &n 10\nd: *n\n"),
-        "s.yaml:5:4: d: alias *n; aliases are not read: write the value out\n",
+        "s.yaml:5:4: d: alias 'n'; aliases are not read: write the value out\n",
     ),
     "a tag": (
         ("vocab_size: 10", "vocab_size: !!int 10"),
@@ -233,8 +233,6 @@ NAMES = {
     "no file": (["params", "nope.yaml"], 3, "nope.yaml: no such file\n"),
     "no folder": (["params", "no/where"], 3, "no/where: no such file\n"),
     "a directory": (["params", "./"], 2, "./: is a directory; name a YAML file in it\n"),
-    "checking a directory": (["check", "./"], 2, "./: is a directory; name a YAML file in it\n"),
-    "checking nothing": (["check", "nope.yaml"], 3, "nope.yaml: no such file\n"),
     "config.json": (["params", "config.json"], 2, "config.json: only YAML specs are read\n"),
     "an empty name": (["params", ""], 2, "SPEC: is no spec of the catalogue; `archcalc list` shows the catalogue\n"),
     "a zero byte": (["params", "a/\0"], 2, "a/\\x00: cannot be read: embedded null byte\n"),

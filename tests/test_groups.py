@@ -86,9 +86,9 @@ def test_alike_groups_share_a_row(tmp_path):
 
 def test_the_report_has_a_line_for_each_group(tmp_path):
     out = ask("report", str(two_groups(tmp_path))).out
-    assert "2 layers of 4 heads of 5 over 2 key/value heads, d_ff 11 (gelu_tanh) with biases" in out
-    assert "3 layers of 1 heads of 3 with biases, d_ff 13 (gelu)" in out
-    assert "unembedding not tied" in out
+    assert "2 layers: 4 heads of 5 over 2 key/value heads; d_ff 11 (gelu_tanh) + biases; layernorm" in out
+    assert "3 layers: 1 head of 3 + biases; d_ff 13 (gelu); layernorm + biases" in out
+    assert "unembedding of its own + bias" in out
     assert "Printed" not in out
 
 
@@ -149,3 +149,27 @@ def test_a_kind_registers_once():
 
     assert registered(MLP) == {"plain": PlainMLP, "another": Another}
     del base._registry[MLP]["another"]
+
+
+def test_two_blocks_of_a_tape_may_not_give_a_label_two_sizes(monkeypatch):
+    monkeypatch.setattr(PlainMLP, "sizes", lambda _: {"F": 512, "K": 7})
+    with pytest.raises(TapeError, match=r"^label 'K' has two sizes in one tape: 32 and 7$"):
+        archcalc.params(archcalc.load("tiny"))
+
+
+def test_many_groups_are_one_screen_and_quick(tmp_path):
+    model = archcalc.load("tiny")
+    one = model.layers[0]
+    groups = tuple(
+        one.model_copy(update={"repeat": 1, "mlp": one.mlp.model_copy(update={"d_ff": 8 + i % 600})})
+        for i in range(1_200)
+    )
+    path = tmp_path / "many.yaml"
+    path.write_text(archcalc.dump(model.model_copy(update={"layers": groups})))
+    lines = ask("report", str(path)).out.splitlines()
+    assert len(lines) <= 45
+    assert any("and 597 more kinds of layer" in line for line in lines)
+    assert any("600 shapes" in line for line in lines)
+    alternating = model.model_copy(update={"layers": (groups[0], groups[1]) * 12})
+    path.write_text(archcalc.dump(alternating))
+    assert "12 layers: 4 heads of 32 + biases; d_ff 8 " in ask("report", str(path)).out

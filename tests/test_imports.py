@@ -48,12 +48,39 @@ def modules():
 
 
 def imports(path):
-    """Modules of archcalc that a file imports, with whether at its top level."""
+    """Modules of archcalc that a file imports, however it is written."""
+    here = ("archcalc", *path.relative_to(ROOT).parent.parts)
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("archcalc."):
-            yield node.module.removeprefix("archcalc.")
-        elif isinstance(node, ast.Import):
-            yield from (a.name.removeprefix("archcalc.") for a in node.names if a.name.startswith("archcalc."))
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = (
+                ".".join([*here[: len(here) - node.level + 1], *filter(None, [node.module])])
+                if node.level
+                else node.module
+            )
+            found = [
+                f"{base}.{alias.name}" if f"{base}.{alias.name}".removeprefix("archcalc.") in RANK else base
+                for alias in node.names
+            ]
+        else:
+            continue
+        yield from (name.removeprefix("archcalc.") for name in found if name.startswith("archcalc."))
+
+
+def test_every_way_to_import_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    for text in (
+        "from archcalc import cli, count",
+        "from . import cli, count",
+        "import archcalc.cli, archcalc.count",
+        "from .cli import x\nfrom archcalc.count import y",
+    ):
+        (tmp_path / "module.py").write_text(text)
+        assert list(imports(tmp_path / "module.py")) == ["cli", "count"], text
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "inner.py").write_text("from ..cli import x\nfrom .sheet import y")
+    assert list(imports(tmp_path / "report" / "inner.py")) == ["cli", "report.sheet"]
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
@@ -92,7 +119,9 @@ def test_no_module_bears_the_name_of_a_public_function():
 
 def test_every_public_name_is_there_and_documented():
     for name in archcalc.__all__:
-        assert getattr(archcalc, name).__doc__, name
+        value = getattr(archcalc, name)
+        assert value.__doc__, name
+        assert not value.__doc__.startswith(f"{name}("), f"{name} has only the docstring that Python made"
     assert set(dir(archcalc)) == {*archcalc.__all__, "__version__"}
     with pytest.raises(AttributeError, match="module 'archcalc' has no attribute 'nothing'"):
         _ = archcalc.nothing

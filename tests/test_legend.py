@@ -58,7 +58,14 @@ def test_a_tensor_has_one_label_per_axis():
 def test_volume_is_exact_for_ints_and_float_for_arrays():
     assert volume((), {}) == 1
     assert volume(("B", "D"), {"B": 2**70, "D": 3}) == 3 * 2**70
-    env = environment({"B": np.array([1, 2**40]), "D": 7}, {"D": 2**40})
+    env = environment({"B": np.array([1, 2**40]), "D": 2**40}, {"D": 2**40})
     assert env["D"] == 2**40
     assert env["B"].dtype == np.float64
     assert volume(("B", "D"), env).tolist() == [2.0**40, 2.0**80]
+
+
+def test_a_label_has_one_size():
+    assert environment({"D": 7}, {"D": 7}) == {"D": 7}
+    for other in (8, np.array([7, 8])):
+        with pytest.raises(TapeError, match=r"^label 'D' has two sizes in one tape"):
+            environment({"D": 7}, {"D": other})

@@ -5,6 +5,8 @@ from command import ask
 
 import archcalc
 from archcalc.catalogue import find
+from archcalc.source import parse
+from archcalc.validation import validate
 
 
 def changes(spec):
@@ -15,7 +17,9 @@ def test_short_names_and_paths_mean_the_same():
     short = archcalc.load("gpt3-xl@n_kv_heads=4")
     assert short.layers[0].attention.n_kv_heads == 4
     assert archcalc.load("gpt3-xl@layers.0.attention.n_kv_heads=4").layers == short.layers
-    assert short.name == "gpt3-xl@n_kv_heads=4"
+    assert short.name == "gpt3-xl"
+    assert find("gpt3-xl@ n_kv_heads=4 ,d_model=2048").name == "gpt3-xl@n_kv_heads=4,d_model=2048"
+    assert ask("params", "gpt3-xl@n_kv_heads=4", "-f", "json").json["spec"] == "gpt3-xl@n_kv_heads=4"
     assert archcalc.load("gpt3-xl@attention.n_kv_heads=4").layers == short.layers
 
 
@@ -33,6 +37,16 @@ def test_printed_figures_of_the_unchanged_spec_are_left_out():
     out = ask("report", "gpt3-xl@context_length=4k").out
     assert "Printed" not in out
     assert "left out" in out
+
+
+def test_a_questioned_spec_reads_back():
+    model = archcalc.load("gpt2@n_layers=3,tied=false")
+    assert validate(parse(archcalc.dump(model).encode(), "f")) == model
+
+
+def test_a_misprint_that_the_question_undoes_is_no_warning():
+    assert "prints n_heads 24" in ask("report", "gpt3-xl@context_length=4k").out
+    assert "prints n_heads" not in ask("report", "gpt3-xl@n_heads=24,n_kv_heads=24").out
 
 
 def test_a_wider_model_keeps_heads_and_mlp_in_proportion():
@@ -97,6 +111,9 @@ BAD = {
     "no value": ("gpt2@d_model", "'d_model' is not field=value"),
     "no field": ("gpt2@=3", "'=3' is not field=value"),
     "description": ("gpt2@name=x", "name: is no field here; nearest: n_heads, d_model, final_norm.kind"),
+    "no size, and nothing follows": ("gpt2@d_model=1k", "d_model: must be an integer; got '1k'"),
+    "true is no size": ("gpt2@d_model=true", "d_model: must be an integer; got True"),
+    "no digits": ("gpt2@d_model=._", "d_model: must be an integer; got '._'"),
     "a length that is none": ("gpt2@context_length=4q", "context_length: must be an integer; got '4q'"),
     "a count with a length's suffix": ("gpt2@vocab_size=50k", "vocab_size: must be an integer; got '50k'"),
 }

@@ -26,8 +26,9 @@ together                              27,938  175,181,291,520
 AT_100 = f"""\
 gpt3-175b: 174,604,259,328 parameters (174.6B)
 
-Shape      96 layers of 96 heads of 128 with biases, d_ff 49,152 (gelu_tanh) with biases
-           d_model 12,288, vocabulary 50,257, context 2,048, learned positions, unembedding tied
+Shape      96 layers: 96 heads of 128 + biases; d_ff 49,152 (gelu_tanh) + biases; layernorm + biases
+           d_model 12,288, vocabulary 50,257, context 2,048, learned positions, final layernorm +
+           biases, tied unembedding
 Source     Brown et al. 2020, arXiv:2005.14165, Table 2.1
 
 {TALLY}
@@ -47,10 +48,10 @@ Assumed    attention is counted dense in every layer; the paper alternates dense
 AT_80 = f"""\
 gpt3-175b: 174,604,259,328 parameters (174.6B)
 
-Shape      96 layers of 96 heads of 128 with biases, d_ff 49,152 (gelu_tanh)
-           with biases
+Shape      96 layers: 96 heads of 128 + biases; d_ff 49,152 (gelu_tanh) +
+           biases; layernorm + biases
            d_model 12,288, vocabulary 50,257, context 2,048, learned positions,
-           unembedding tied
+           final layernorm + biases, tied unembedding
 Source     Brown et al. 2020, arXiv:2005.14165, Table 2.1
 
 {TALLY}

@@ -3,9 +3,12 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import archcalc
 from archcalc.source import Mark, parse, resolve
+from archcalc.validation import validate
 
 
 @pytest.mark.parametrize(
@@ -19,7 +22,7 @@ from archcalc.source import Mark, parse, resolve
         ("1e9", 10**9), ("174.6e9", 174_600_000_000), ("1E+3", 1000), ("-2.5e1", -25), ("1e22", 10**22),
         ("1.0", 1.0), ("1.", 1.0), (".5", 0.5), ("1e-3", 0.001), ("1.25e1", 12.5), ("1_0.5", 10.5), ("0.02", 0.02),
         (".inf", math.inf), ("-.INF", -math.inf), ("1e999", math.inf),
-        (".", "."), ("-", "-"), ("e5", "e5"), (".e5", ".e5"), ("1e", "1e"), ("1:30", "1:30"), ("2020-05-28", "2020-05-28"),
+        ("._", "._"), ("._e5", "._e5"), ("1._", "1._"), (".", "."), ("-", "-"), ("e5", "e5"), (".e5", ".e5"), ("1e", "1e"), ("1:30", "1:30"), ("2020-05-28", "2020-05-28"),
         ("gpt3-175b", "gpt3-175b"), ("1.2.3", "1.2.3"), ("12 layers", "12 layers"),
     ],
 )  # fmt: skip
@@ -68,3 +71,28 @@ def test_a_dump_quotes_what_would_read_as_something_else():
     again = archcalc.dump(model)
     assert 'name: "1e9"' in again
     assert parse(again.encode(), "f").data["source"] == model.source
+
+
+@pytest.mark.parametrize(
+    "digits", ["1" * 5000, "0x" + "f" * 5000, "1e" + "9" * 5000, "." + "1" * 5000, "1" * 5000 + "k"]
+)
+def test_numbers_of_any_length_are_bounded(digits):
+    assert resolve(digits) == digits
+    if not digits.endswith("k"):
+        with pytest.raises(archcalc.Invalid, match=r"^f:1:4: a: a number longer than 40 characters$"):
+            parse(f"a: {digits}".encode(), "f")
+    for spec in (f"gpt2@d_model={digits}", f"gpt2@context_length={digits}"):
+        with pytest.raises(archcalc.Invalid, match="must be an integer"):
+            archcalc.load(spec)
+
+
+def test_lines_of_problems_are_bounded():
+    for text in ("a" * 60_000 + ": 1", "a: &" + "x" * 60_000 + " 1\nb: *" + "x" * 60_000):
+        with pytest.raises(archcalc.Invalid) as error:
+            validate(parse(text.encode(), "f"))
+        assert max(len(line) for line in str(error.value).splitlines()) < 500
+
+
+@given(st.from_regex(r"[-+]?[0-9._]{0,4}[eE]?[-+]?[0-9._]{0,4}|0[xo][0-9a-f_]{0,4}", fullmatch=True))
+def test_every_number_and_what_nearly_is_one_resolves(text):
+    assert isinstance(resolve(text), (int, float, str, type(None)))

@@ -123,14 +123,25 @@ def test_two_broken_layers_of_one_kind_share_a_line():
     ]
 
 
-def test_a_model_too_large_for_torch_is_one_line():
-    answer = ask("verify", "gpt2@d_model=4294967296,d_ff=4294967296,n_layers=1")
+def test_what_torch_cannot_hold_is_one_line():
+    wide = "gpt2@d_model=4294967296,d_ff=4294967296,n_layers=1"
+    answer = ask("verify", wide)
     assert answer.code == 2
-    assert "is too large for PyTorch to describe" in answer.err
-    assert answer.err.count("\n") == 1
-    # The calculator counts it all the same: heads keep the width, so a key is 2^32 by 2^32 in all.
-    counts = archcalc.params(archcalc.load("gpt2@d_model=4294967296,d_ff=4294967296,n_layers=1"))
-    assert counts.tally.categories[1].parameters == 2**64
+    # heads keep the width, so a query is 2^32 by 2^32
+    name = "layers.{i}.attention.query.weight"
+    assert answer.err == f"gpt2: is too large for PyTorch: {name} has {2**64:,} elements\n"
+    assert archcalc.params(archcalc.load(wide)).tally.categories[1].parameters == 2**64, "it counts all the same"
+
+
+def test_more_layers_than_anyone_builds_are_refused(tmp_path):
+    model = archcalc.load("tiny")
+    path = tmp_path / "deep.yaml"
+    path.write_text(
+        archcalc.dump(
+            model.model_copy(update={"layers": (model.layers[0].model_copy(update={"repeat": 10_000}),) * 3})
+        )
+    )
+    assert ask("verify", str(path)).err == "tiny: has 30,000 layers; verify builds at most 20,000\n"
 
 
 def test_without_torch_verify_says_what_to_install():

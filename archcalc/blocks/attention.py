@@ -7,7 +7,7 @@ from pydantic import Field
 from archcalc.blocks.base import Count, Divides, Slot
 from archcalc.legend import Env
 from archcalc.tape import Tape, Tensor
-from archcalc.units import grouped
+from archcalc.units import grouped, several
 
 
 class Attention(Slot):
@@ -26,8 +26,8 @@ class MultiHead(Attention):
     bias: bool = Field(description="whether query, key, value and output have biases")
 
     def summary(self) -> str:
-        shared = "" if self.n_kv_heads == self.n_heads else f" over {grouped(self.n_kv_heads)} key/value heads"
-        return f"{grouped(self.n_heads)} heads of {grouped(self.d_head)}{shared}" + (" with biases" * self.bias)
+        shared = "" if self.n_kv_heads == self.n_heads else f" over {several(self.n_kv_heads, 'key/value head')}"
+        return f"{several(self.n_heads, 'head')} of {grouped(self.d_head)}{shared}" + (" + biases" * self.bias)
 
     def sizes(self) -> Env:
         return {"G": self.n_kv_heads, "R": self.n_heads // self.n_kv_heads, "K": self.d_head, "W": self.d_head}
@@ -38,7 +38,7 @@ class MultiHead(Attention):
         k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=bias, role="cache")
         v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=bias, role="cache")
         with tape.span("attention_core"):
-            core = _flash if tape.run.attention == "flash" else _math
+            core = {"math": _math, "flash": _flash}[tape.run.attention]
             mixed = core(tape, q, k.relabel(S="T"), v.relabel(S="T"))
         return tape.linear("output", "B S D", mixed, "D (G R W)", part="output", bias=bias)
 

@@ -1,13 +1,13 @@
 """What all blocks share: strict fields, the registry of kinds, and constraints that are data.
 
 A new block is a class with a `kind`, deriving from the slot that it fills. The union that the YAML accepts, the JSON
-Schema, the public strategies and the reference's table are all made from the registry.
+Schema and the public strategies are all made from the registry; a test holds the reference's tables against it.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from archcalc.legend import Env
@@ -67,6 +67,10 @@ class Block(Strict):
         return {}
 
 
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue  # slow to load, and needed by `archcalc schema` alone
+
+
 _registry: dict[type, dict[str, type["Slot"]]] = {}
 
 
@@ -94,12 +98,22 @@ class Slot(Block):
         choices = {kind: handler.generate_schema(block) for kind, block in _registry[cls].items()}
         return core_schema.tagged_union_schema(choices, discriminator="kind")
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> "JsonSchemaValue":
+        """A kind is named in the YAML, although Python gives it by the class."""
+        found = handler(schema)
+        fields = handler.resolve_ref_schema(found)
+        if "kind" in fields.get("properties", {}):
+            fields["required"] = ["kind", *fields.get("required", [])]
+            fields["properties"]["kind"].pop("default", None)
+        return found
+
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
         raise NotImplementedError
 
     def summary(self) -> str:
-        """An attention or an MLP in a few words, for a report."""
+        """The block in a few words, for a report: whatever changes a count."""
         raise NotImplementedError
 
 

@@ -29,7 +29,7 @@ class PlainMLP(MLP):
     bias: bool = Field(description="whether both projections have biases")
 
     def summary(self) -> str:
-        return f"d_ff {grouped(self.d_ff)} ({self.activation})" + (" with biases" * self.bias)
+        return f"d_ff {grouped(self.d_ff)} ({self.activation})" + (" + biases" * self.bias)
 
     def sizes(self) -> Env:
         return {"F": self.d_ff}

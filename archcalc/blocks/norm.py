@@ -21,6 +21,9 @@ class LayerNorm(Norm):
         default=1e-5, description="added to the variance; changes no count"
     )
 
+    def summary(self) -> str:
+        return "layernorm" + (" + biases" * self.bias)
+
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         mean = tape.reduce("mean", x, "D", role="statistic")
         rstd = tape.reduce("rstd", x, "D", role="statistic", per_point=3)

@@ -7,7 +7,7 @@ from archcalc.count import params
 from archcalc.report.params import bridge_line, category_records, counts_payload, printed, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
 from archcalc.spec import Model
-from archcalc.units import grouped, short
+from archcalc.units import grouped, several, short
 
 
 def report_sheet(found: Found) -> Sheet:
@@ -15,36 +15,39 @@ def report_sheet(found: Found) -> Sheet:
     model, counts = found.model, params(found.model)
     stored = (bridge_line(counts),)
     return Sheet(
-        title=f"{model.name}: {grouped(counts.stored)} parameters ({short(counts.stored)})",
+        title=f"{found.name}: {grouped(counts.stored)} parameters ({short(counts.stored)})",
         blocks=(
             Fields((("Shape", shape_lines(model)), ("Source", (model.source,)))),
-            tally_table(counts),
+            tally_table(counts, most=MOST_KINDS),
             Fields((("Stored", stored), *printed(model, counts), *caveats(found))),
         ),
         payload=payload(
-            model.name, shape=model.model_dump(mode="json", include=_SHAPE), **counts_payload(found, counts)
+            found.name, shape=model.model_dump(mode="json", include=_SHAPE), **counts_payload(found, counts)
         ),
         records=tuple(category_records(counts)),
     )
 
 
+MOST_KINDS = 4
 _SHAPE = {"vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm", "unembedding"}
 
 
 def shape_lines(model: Model) -> tuple[str, ...]:
-    """A model's shape in words, a line for each group of layers."""
-    return (
-        *(
-            f"{grouped(group.repeat)} layers of {group.attention.summary()}, {group.mlp.summary()}"
-            for group in model.layers
-        ),
-        ", ".join(
-            (
-                f"d_model {grouped(model.d_model)}",
-                f"vocabulary {grouped(model.vocab_size)}",
-                f"context {grouped(model.context_length)}",
-                f"{model.embedding.positions} positions",
-                "unembedding tied" if model.unembedding.tied else "unembedding not tied",
-            )
-        ),
+    """A model's shape in words: a line for each kind of layer (the first few of many), then the rest."""
+    kinds: dict[str, int] = {}
+    for group in model.layers:
+        kind = f"{group.attention.summary()}; {group.mlp.summary()}; {group.norm.summary()}"
+        kinds[kind] = kinds.get(kind, 0) + group.repeat
+    lines = [f"{several(n, 'layer')}: {kind}" for kind, n in kinds.items()]
+    if len(lines) > MOST_KINDS:
+        lines[MOST_KINDS - 1 :] = [f"and {several(len(lines) - MOST_KINDS + 1, 'more kind')} of layer"]
+    head = "tied unembedding" if model.unembedding.tied else "unembedding of its own"
+    sizes = (
+        f"d_model {grouped(model.d_model)}",
+        f"vocabulary {grouped(model.vocab_size)}",
+        f"context {grouped(model.context_length)}",
+        f"{model.embedding.positions} positions",
+        f"final {model.final_norm.summary()}",
+        head + (" + bias" * model.unembedding.bias),
     )
+    return (*lines, ", ".join(sizes))

@@ -29,11 +29,11 @@ def params_sheet(found: Found, by: By) -> Sheet:
         extra["tensors"] = [
             {**record, "shape": list(t.shape)} for record, t in zip(records, counts.tensors, strict=True)
         ]
-    fields = (*printed(model, counts), *caveats(found))
+    fields = (*printed(model, counts), *counted(counts), *caveats(found))
     return Sheet(
-        title=f"{model.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
-        blocks=(tables[by](counts), _bridge_table(counts), *([Fields(fields)] if fields else [])),
-        payload=payload(model.name, **counts_payload(found, counts), **extra),
+        title=f"{found.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
+        blocks=(tables[by](counts), _bridge_table(counts), Fields(fields)),
+        payload=payload(found.name, **counts_payload(found, counts), **extra),
         records=records,
     )
 
@@ -69,12 +69,19 @@ def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
     }
 
 
-def tally_table(counts: Parameters) -> Table:
-    """The eight categories with the shape of one matrix and a running total."""
+def tally_table(counts: Parameters, most: int | None = None) -> Table:
+    """The eight categories with the shape of one matrix and a running total.
+
+    A category of more than `most` shapes stands in one row, with their number.
+    """
     rows: list[tuple[Cell, ...]] = []
     running = 0
     for category in counts.tally.categories:
         name = category.category
+        if most is not None and len(category.shapes) > most:
+            running += category.parameters
+            rows.append((name, f"{len(category.shapes):,} shapes", category.matrices, category.parameters, running))
+            continue
         for one in category.shapes:
             running += one.parameters
             rows.append((name, (one.rows, one.columns), one.matrices, one.parameters, running))
@@ -121,6 +128,13 @@ def printed(model: Model, counts: Parameters) -> tuple[tuple[str, tuple[str, ...
         for entry, check in zip(model.published, audit(model, counts).checks, strict=True)
     )
     return (("Printed", lines),) if lines else ()
+
+
+def counted(counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What the figures mean, with those that stand in no table."""
+    stored = "stored counts a tied table once, the tally in both of its roles"
+    inner = f"non-embedding {grouped(counts.non_embedding)}: without token table, positions and untied unembedding"
+    return (("Counted", (stored, inner)),)
 
 
 def module(tensor: Stored) -> str:

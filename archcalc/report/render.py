@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 from typing import Any
 
+from archcalc.errors import printable
 from archcalc.report.sheet import Cell, Column, Fields, Format, Sheet, Table
 from archcalc.units import grouped, shape
 
@@ -40,7 +41,7 @@ def _cell(cell: Cell) -> str:
         return ""
     if isinstance(cell, int):
         return grouped(cell)
-    return shape(cell) if isinstance(cell, tuple) else cell
+    return shape(cell) if isinstance(cell, tuple) else printable(cell)
 
 
 def _tabulate(table: Table, form: str) -> str:
@@ -72,7 +73,7 @@ def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:
 def _field(label: str, paragraphs: tuple[str, ...], width: int) -> Iterator[str]:
     """A label, and its paragraphs wrapped beside it."""
     lead = label.ljust(_LABEL)
-    for paragraph in paragraphs:
+    for paragraph in map(printable, paragraphs):
         yield from wrap(paragraph, width, initial_indent=lead, subsequent_indent=" " * _LABEL, break_on_hyphens=False)
         lead = " " * _LABEL
 
@@ -81,7 +82,7 @@ def _markdown(sheet: Sheet) -> Iterator[str]:
     for block in sheet.blocks:
         if isinstance(block, Fields):
             for label, paragraphs in block.rows:
-                yield f"**{label}**  \n" + "  \n".join(paragraphs)
+                yield f"**{label}**  \n" + "  \n".join(map(printable, paragraphs))
         else:
             yield "\n\n".join([*([f"### {block.title}"] if block.title else []), _tabulate(block, "pipe")])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 from archcalc.catalogue import Found
-from archcalc.spec import SCHEMA, Model
+from archcalc.spec import SCHEMA
 
 Cell = int | str | tuple[int, ...] | None
 Format = Literal["table", "markdown", "json", "csv"]
@@ -60,17 +60,20 @@ def payload(spec: str, **rest: Any) -> dict[str, Any]:
 
 def caveats(found: Found) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """What a question changed, what the source misprints and what is assumed: printed with every result."""
-    model = found.model
     asked = tuple(str(change) for change in found.changes)
-    if asked and "published" in found.document.data:
-        asked = (*asked, "figures printed of the spec in the catalogue are left out")
-    rows = (("Asked", asked), ("Warning", warnings(model)), ("Assumed", model.assumptions))
+    if asked:
+        asked = (
+            *asked,
+            "what was printed or assumed was so of the spec before the question; printed figures are left out",
+        )
+    rows = (("Asked", asked), ("Warning", warnings(found)), ("Assumed", found.model.assumptions))
     return tuple((label, lines) for label, lines in rows if lines)
 
 
-def warnings(model: Model) -> tuple[str, ...]:
-    """One for each misprint that a spec puts right."""
-    return tuple(str(misprint) for misprint in model.misprints)
+def warnings(found: Found) -> tuple[str, ...]:
+    """One for each misprint that a spec puts right, unless the question changed the field itself."""
+    changed = {change.path.rpartition(".")[2] for change in found.changes}
+    return tuple(str(misprint) for misprint in found.model.misprints if misprint.field not in changed)
 
 
 def notes(found: Found) -> dict[str, Any]:
@@ -80,7 +83,7 @@ def notes(found: Found) -> dict[str, Any]:
         for change in found.changes
     ]
     return {
-        "warnings": list(warnings(found.model)),
+        "warnings": list(warnings(found)),
         "assumptions": list(found.model.assumptions),
         **({"changes": changes} if changes else {}),
     }

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from archcalc.catalogue import Found
 from archcalc.count import Use, weight_uses
 from archcalc.legend import CATEGORIES, Env, volume
+from archcalc.report.params import layer_range
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
 from archcalc.spec import Segment
 from archcalc.tape import Tensor
-from archcalc.units import grouped, shape
+from archcalc.units import grouped, several, shape
 
 _SAYING = {
     "attention": "vectors talk to each other",
@@ -56,10 +57,10 @@ def trace_sheet(found: Found, run: Run) -> Sheet:
     steps = list(_steps(model.segments(run)))
     total = steps[-1].running_total
     return Sheet(
-        title=f"{model.name}: the way of {grouped(run.batch * run.sequence)} tokens through {grouped(total)} weights",
-        blocks=(_table(steps, run, total), Fields((*_LEGEND, *caveats(found)))),
+        title=f"{found.name}: the way of {grouped(run.batch * run.sequence)} tokens through {grouped(total)} weights",
+        blocks=(_table(steps, run, total), Fields((*_LEGEND, _counted(run), *caveats(found)))),
         payload=payload(
-            model.name,
+            found.name,
             run={"batch": run.batch, "sequence": run.sequence, "attention": run.attention},
             steps=[_json(step) for step in steps],
             tally={"total": total, "matrices": sum(use.matrices.matrices for s in steps for use in s.matrices)},
@@ -98,13 +99,14 @@ def data_shape(tensor: Tensor, env: Env) -> tuple[int, ...]:
 def _table(steps: list[Step], run: Run, total: int) -> Table:
     tokens = (run.sequence,) if run.batch == 1 else (run.batch, run.sequence)
     rows: list[tuple[Cell, ...]] = [("token numbers", tokens, None, None)]
+    alone = len({id(step.segment) for step in steps if step.segment.first is not None}) == 1
     for _, group in groupby(steps, lambda step: (id(step.segment), step.module)):
         inside = list(group)
         first = inside[0]
         if len(inside) > 1:
-            rows.append((_heading(first), _SAYING.get(first.module), None, None))
+            rows.append((_heading(first, alone=alone), _SAYING.get(first.module), None, None))
         for step in inside:
-            name = f"  {step.name}" if len(inside) > 1 else _heading(step)
+            name = f"  {step.name}" if len(inside) > 1 else _heading(step, alone=alone)
             kept = " (in kernel)" if step.output.role == "fused" else ""
             rows.append((name, shape(step.data) + kept, _met(step), step.running_total))
     return Table(
@@ -114,9 +116,16 @@ def _table(steps: list[Step], run: Run, total: int) -> Table:
     )
 
 
-def _heading(step: Step) -> str:
+def _heading(step: Step, *, alone: bool) -> str:
+    """A module's name with how often it is met; which layers, where there are several groups of them."""
     name, segment = step.module.replace("_", " "), step.segment
-    return name if segment.first is None else f"{name}, {grouped(segment.repeat)} times"
+    if segment.first is None:
+        return name
+    return (
+        f"{name}, {several(segment.repeat, 'time')}"
+        if alone
+        else f"{name}, layers {layer_range(segment.first, segment.repeat)}"
+    )
 
 
 def _met(step: Step) -> str:
@@ -138,6 +147,12 @@ _LEGEND = (
         ),
     ),
 )
+
+
+def _counted(run: Run) -> tuple[str, tuple[str, ...]]:
+    """What passes through."""
+    passed = f"one pass of {several(run.batch, 'sequence')} of {several(run.sequence, 'token')}"
+    return ("Counted", (f"{passed}, {run.attention} attention; a tied table in both of its roles",))
 
 
 def _json(step: Step) -> dict[str, Any]:

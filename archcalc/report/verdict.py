@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, figures, payload, words
+from archcalc.units import several
 from archcalc.verdict import Check, Verdict
 
 
-def verdict_sheet(verdicts: list[Verdict], heads: tuple[str, str], caveat_rows: Any = ()) -> Sheet:
-    """One spec's comparisons, or those of several together; `heads` name the two sides."""
-    several = len(verdicts) != 1
+def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]) -> Sheet:
+    """One spec's comparisons, or those of several together; `other` is what stands beside what was counted.
+
+    A printed figure is part of its name, so its column is left out.
+    """
+    many = len(verdicts) != 1
     checks = [(verdict, check) for verdict in verdicts for check in verdict.checks]
     passed = all(verdict.passed for verdict in verdicts)
-    failed = sum(not check.equal for _, check in checks)
-    outcome = (
-        f"{len(checks):,} comparisons hold" if passed else f"{failed:,} of {len(checks):,} comparisons DO NOT HOLD"
-    )
-    subject = f"{len(verdicts):,} specs" if several else verdicts[0].spec
+    failed = sum(check.required and not check.equal for _, check in checks)
+    outcome = f"{failed:,} of {len(checks):,} comparisons DO NOT HOLD"
+    if passed:
+        nominal = sum(not check.required for _, check in checks)
+        outcome = (
+            f"{several(len(checks) - nominal, 'comparison')} held"
+            + f"; {several(nominal, 'nominal figure')} shown" * bool(nominal)
+        )
+        outcome = outcome if checks else "a spec, and nothing is printed to hold it to"
+    subject = f"{len(verdicts):,} specs" if many else verdicts[0].spec
     witnesses = tuple(dict.fromkeys(v.proven_with for v in verdicts if v.proven_with))
-    fields = [*([("Proven by", witnesses)] if witnesses else []), *caveat_rows]
-    rows = tuple(_row(verdict, check, several=several) for verdict, check in checks)
+    rows = tuple(_row(verdict, check, many=many, printed=other == "printed") for verdict, check in checks)
+    columns = (*words(*(["spec"] if many else []), "what"), *figures("counted", *([other] * (other == "measured"))))
     return Sheet(
         title=f"{subject}: {outcome}",
         blocks=(
-            Table((*words(*(["spec"] if several else []), "what"), *figures(*heads), *words("")), rows),
-            *([Fields(tuple(fields))] if fields else []),
+            *([Table((*columns, *words("")), rows)] if rows else []),
+            *([Fields((("Proven by", witnesses),))] if witnesses else []),
         ),
         payload=payload(
-            *([None] if several else [verdicts[0].spec]),
+            *([None] if many else [verdicts[0].spec]),
             passed=passed,
             checks=[_json(verdict, check) for verdict, check in checks],
             proven_with=list(witnesses),
@@ -37,10 +46,10 @@ def verdict_sheet(verdicts: list[Verdict], heads: tuple[str, str], caveat_rows: 
     )
 
 
-def _row(verdict: Verdict, check: Check, *, several: bool) -> tuple[Cell, ...]:
-    mark = check.reason or "="
-    row = (check.what, _cell(check.counted), _cell(check.measured), mark)
-    return (verdict.spec, *row) if several else row
+def _row(verdict: Verdict, check: Check, *, many: bool, printed: bool) -> tuple[Cell, ...]:
+    sides = [_cell(check.counted)] if printed else [_cell(check.counted), _cell(check.measured)]
+    row = (check.what, *sides, check.reason or "=")
+    return (verdict.spec, *row) if many else row
 
 
 def _cell(value: Any) -> Cell:

@@ -20,7 +20,7 @@ _CAUSAL = {
 
 def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
     """FLOPs of a batch, by category, forward and backward."""
-    model, work, counts = found.model, flops(found.model, run), params(found.model)
+    work, counts = flops(found.model, run), params(found.model)
     training = run.phase == "training"
     whole = training_run(counts, work, run, tokens) if tokens is not None else None
     here = work.forward + work.backward
@@ -30,13 +30,13 @@ def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
         {} if whole is None else {"run": {**whole._asdict(), "bridge": _terms(whole), "pf_days": whole.flops / PF_DAY}}
     )
     return Sheet(
-        title=f"{model.name}: {grouped(here)} FLOPs {verb} {size} ({short(here)})",
+        title=f"{found.name}: {grouped(here)} FLOPs {verb} {size} ({short(here)})",
         blocks=(
             _table(work, training=training),
             *([_run_table(whole)] if whole else []),
             Fields((*_lines(work, counts, run), *caveats(found))),
         ),
-        payload=payload(model.name, **flops_payload(work, run), **extra, **notes(found)),
+        payload=payload(found.name, **flops_payload(work, run), **extra, **notes(found)),
         records=tuple(part_record(part) for part in work.categories),
     )
 

@@ -90,7 +90,7 @@ def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Te
     """softmax(q k / sqrt(K) + mask) v, every step there to see, in the type that the model works in."""
     B, S, G, R, K = q_BSGRK.shape
     T, W = v_BTGW.shape[1], v_BTGW.shape[3]
-    # The R query heads of a key/value head stand one below the other, so keys and values are never copied.
+    # The R query heads of a key/value head stand one below the other, so keys and values are not repeated R times.
     q_BGXK = q_BSGRK.permute(0, 2, 3, 1, 4).reshape(B, G, R * S, K)
     k_BGKT = k_BTGK.permute(0, 2, 3, 1)
     v_BGTW = v_BTGW.transpose(1, 2)
