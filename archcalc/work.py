@@ -84,6 +84,7 @@ class Step(NamedTuple):
     """A signed step from 6 N D to what is counted."""
 
     name: str
+    short: str
     flops: Size
 
 
@@ -110,8 +111,8 @@ def training_run(counts: Parameters, work: Flops, run: Run, tokens: Size) -> Tra
     if all(term.name != "tied unembedding" for term in counts.bridge):
         idle["embedding"] = _sum(t.parameters for t in counts.tensors if t.part == "embedding")
     attention = _sum(part.forward + part.backward for part in work.categories if part.category not in CATEGORIES)
-    bridge = [Step(f"{part}, which multiply nothing", -6 * n * tokens) for part, n in idle.items()]
-    bridge.append(Step("scores and mixing of attention", attention * tokens // batch))
+    bridge = [Step(f"{part}, which multiply nothing", part, -6 * n * tokens) for part, n in idle.items()]
+    bridge.append(Step("scores and mixing of attention", "attention", attention * tokens // batch))
     total = (work.forward + work.backward) * tokens // batch
     return TrainingRun(tokens, total, 6 * counts.stored * tokens, tuple(bridge))
 

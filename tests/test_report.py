@@ -39,6 +39,10 @@ Printed    174,600M: holds to 4 digits (Brown et al. 2020, Table D.1)
            175.0B: nominal, counted -0.23% (-395,740,672) (Brown et al. 2020, Table 2.1)
            tally 175,181,291,520: holds digit for digit (3Blue1Brown, But what is a GPT?, 2024)
            matrices 27,938: holds digit for digit (3Blue1Brown, But what is a GPT?, 2024)
+FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward for 2,048 tokens
+           1.076T a token = 6 N (1.048T) - 151.0M positions - 63.70M biases - 28.46M norms + 28.99B
+           attention
+           math attention; causal full: all pairs of positions, as PyTorch's counter has it
 Assumed    attention is counted dense in every layer; the paper alternates dense and locally banded
            sparse layers, which have the same weights
            GPT-2's architecture where the paper prints nothing else: biases, LayerNorm, learned
@@ -66,6 +70,12 @@ Printed    174,600M: holds to 4 digits (Brown et al. 2020, Table D.1)
            is a GPT?, 2024)
            matrices 27,938: holds digit for digit (3Blue1Brown, But what is a
            GPT?, 2024)
+FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward for 2,048
+           tokens
+           1.076T a token = 6 N (1.048T) - 151.0M positions - 63.70M biases -
+           28.46M norms + 28.99B attention
+           math attention; causal full: all pairs of positions, as PyTorch's
+           counter has it
 Assumed    attention is counted dense in every layer; the paper alternates dense
            and locally banded sparse layers, which have the same weights
            GPT-2's architecture where the paper prints nothing else: biases,
@@ -95,3 +105,11 @@ def test_every_report_is_one_screen(name, width):
 
 def test_the_source_is_shown_once():
     assert ask("report", "tiny").out.count(archcalc.load("tiny").source[:30]) == 1
+
+
+def test_the_report_s_json_has_the_flops_of_one_context():
+    payload = ask("report", "gpt3-175b", "-f", "json").json
+    assert payload["flops"]["training"] == 3 * 734_804_261_732_352
+    assert payload["conventions"]["causal"] == "full"
+    assert payload["conventions"]["stored"]
+    assert payload["shape"]["layers"][0]["attention"]["n_heads"] == 96

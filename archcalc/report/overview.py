@@ -6,23 +6,37 @@ from archcalc.catalogue import Found
 from archcalc.count import params
 from archcalc.report.params import bridge_line, category_records, counts_payload, printed, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
+from archcalc.report.work import flops_payload, training_lines
+from archcalc.run import Run
 from archcalc.spec import Model
 from archcalc.units import grouped, several, short
+from archcalc.work import flops
 
 
 def report_sheet(found: Found) -> Sheet:
-    """The shape, the tally, stored and printed counts, what is assumed."""
+    """The shape, the tally, stored and printed counts, the work of training on one context, what is assumed."""
     model, counts = found.model, params(found.model)
-    stored = (bridge_line(counts),)
+    run = Run(sequence=model.context_length)
+    work = flops(model, run)
+    tallied, worked = counts_payload(found, counts), flops_payload(work, run)
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters ({short(counts.stored)})",
         blocks=(
             Fields((("Shape", shape_lines(model)), ("Source", (model.source,)))),
             tally_table(counts, most=MOST_KINDS),
-            Fields((("Stored", stored), *printed(model, counts), *caveats(found))),
+            Fields(
+                (
+                    ("Stored", (bridge_line(counts),)),
+                    *printed(model, counts),
+                    ("FLOPs", training_lines(counts, work, run)),
+                    *caveats(found),
+                )
+            ),
         ),
         payload=payload(
-            found.name, shape=model.model_dump(mode="json", include=_SHAPE), **counts_payload(found, counts)
+            found.name,
+            shape=model.model_dump(mode="json", include=_SHAPE),
+            **{**tallied, **worked, "conventions": tallied["conventions"] | worked["conventions"]},
         ),
         records=tuple(category_records(counts)),
     )

@@ -8,13 +8,13 @@ from archcalc.catalogue import Found
 from archcalc.count import Parameters, params
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
-from archcalc.units import grouped, scientific, share, short
+from archcalc.units import grouped, scientific, several, share, short
 from archcalc.work import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, flops, training_run
 
 _CAUSAL = {
-    "full": "every pair of positions is counted, as PyTorch's counter has it",
-    "half": "half of the pairs are counted, S x S / 2",
-    "exact": "a position is paired with itself and what came before, S x (S + 1) / 2",
+    "full": "all pairs of positions, as PyTorch's counter has it",
+    "half": "half of the pairs, S x S / 2",
+    "exact": "each position with itself and what came before, S x (S + 1) / 2",
 }
 
 
@@ -42,7 +42,7 @@ def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
 
 
 def _terms(whole: TrainingRun) -> list[dict[str, Any]]:
-    return [term._asdict() for term in whole.bridge]
+    return [{"name": term.name, "flops": term.flops} for term in whole.bridge]
 
 
 def flops_payload(work: Flops, run: Run) -> dict[str, Any]:
@@ -105,14 +105,33 @@ def _run_table(whole: TrainingRun) -> Table:
     )
 
 
+def training_lines(counts: Parameters, work: Flops, run: Run) -> tuple[str, ...]:
+    """A training pass in three sentences."""
+    size = several(run.batch * run.positions, "token")
+    return (
+        f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size}",
+        token_line(counts, work, run),
+        f"{run.attention} attention; causal {run.causal}: {_CAUSAL[run.causal]}",
+    )
+
+
+def token_line(counts: Parameters, work: Flops, run: Run) -> str:
+    """The work of training on one token beside 6 N, and what lies between."""
+    whole = training_run(counts, work, run, 1)
+    steps = [
+        f"{'-' if step.flops < 0 else '+'} {short(abs(step.flops))} {step.short}"
+        for step in whole.bridge
+        if step.flops
+    ]
+    return " ".join([f"{short(whole.flops)} a token = 6 N ({short(whole.six_nd)})", *steps])
+
+
 def _lines(work: Flops, counts: Parameters, run: Run) -> list[tuple[str, tuple[str, ...]]]:
-    tokens = run.batch * run.positions
     every = work.forward + work.vector_forward
     products = f"contractions are {share(work.forward, every)} of the operations of the forward pass"
     lines: list[tuple[str, tuple[str, ...]]] = [("Share", (products,))]
     if run.phase == "training":
-        per_token = f"{short(work.training // tokens)} FLOPs for each token, beside 6 N = {short(6 * counts.stored)}"
-        lines.append(("Token", (per_token,)))
+        lines.append(("Token", (token_line(counts, work, run),)))
         repeated = sum(part.repeated for part in work.categories)
         if repeated:
             lines.append(("Flash", (f"{grouped(repeated)} of the backward pass are scores that it computes anew",)))
