@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from archcalc.legend import Size
+from archcalc.legend import Size, add
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op, Role, Tensor
@@ -99,13 +99,10 @@ def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms
 
 def cache(model: Model, run: Run, width: int) -> Size:
     """Bytes of keys and values of `run.batch` sequences of `run.read` positions: tensors as they are read, at T."""
-    total: Size = 0
-    for segment in model.segments(run):
-        tensors = {
-            x.name: x
-            for op in segment.tape.ops
-            for x in op.inputs
-            if isinstance(x, Tensor) and x.role == "cache" and "T" in x.labels
-        }
-        total = total + _terms(segment, tensors, {"cache": width}).value
-    return total
+    return add(_terms(segment, _cached(segment.tape.ops), {"cache": width}).value for segment in model.segments(run))
+
+
+def _cached(ops: list[Op]) -> dict[str, Tensor]:
+    """What was kept for later tokens, as it is read."""
+    read = [x for op in ops for x in op.inputs if isinstance(x, Tensor)]
+    return {x.name: x for x in read if x.role == "cache" and "T" in x.labels}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.errors import TapeError
-from archcalc.legend import BRIDGE, CATEGORIES, Size, volume
+from archcalc.legend import BRIDGE, CATEGORIES, Size, add, volume
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op, Weight
 
@@ -115,8 +115,8 @@ def params(model: Model) -> Parameters:
     """
     uses = list(weight_uses(model.segments()))
     stored = tuple(_stored(use) for use in uses if not use.again)
-    total = _sum(weight.parameters for weight in stored)
-    outside = _sum(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
+    total = add(weight.parameters for weight in stored)
+    outside = add(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
     tally = _tally(uses)
     return Parameters(
         stored=total,
@@ -126,13 +126,6 @@ def params(model: Model) -> Parameters:
         bridge=tuple(_bridge(uses, stored)),
         tensors=stored,
     )
-
-
-def _sum(numbers: Iterator[Size]) -> Size:
-    total: Size = 0
-    for n in numbers:
-        total = total + n
-    return total
 
 
 def weight_uses(segments: list[Segment]) -> Iterator[Use]:
@@ -159,7 +152,7 @@ def _stored(use: Use) -> Stored:
 
 def _tally(uses: list[Use]) -> Tally:
     categories = [_category(name, [use for use in uses if use.weight.part == name]) for name in CATEGORIES]
-    return Tally(_sum(c.parameters for c in categories), _sum(c.matrices for c in categories), tuple(categories))
+    return Tally(add(c.parameters for c in categories), add(c.matrices for c in categories), tuple(categories))
 
 
 def _category(name: str, uses: list[Use]) -> Category:
@@ -172,7 +165,7 @@ def _category(name: str, uses: list[Use]) -> Category:
             one = Matrices(one.rows, one.columns, matrices, parameters)
         shapes[key] = one
     found = tuple(shapes.values())
-    return Category(name, _sum(m.matrices for m in found), _sum(m.parameters for m in found), found)
+    return Category(name, add(m.matrices for m in found), add(m.parameters for m in found), found)
 
 
 def _bridge(uses: list[Use], stored: tuple[Stored, ...]) -> Iterator[Term]:
@@ -182,4 +175,4 @@ def _bridge(uses: list[Use], stored: tuple[Stored, ...]) -> Iterator[Term]:
             yield Term(f"tied {use.weight.part}", -use.parameters)
     for part in BRIDGE:
         if any(weight.part == part for weight in stored):
-            yield Term(part, _sum(weight.parameters for weight in stored if weight.part == part))
+            yield Term(part, add(weight.parameters for weight in stored if weight.part == part))

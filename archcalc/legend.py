@@ -107,6 +107,14 @@ def volume(over: Iterable[str], env: Env) -> Size:
     return n
 
 
+def add(numbers: Iterable[Size]) -> Size:
+    """The sum, from 0, of ints or of arrays."""
+    total: Size = 0
+    for n in numbers:
+        total = total + n
+    return total
+
+
 def environment(*sizes: Env) -> dict[str, Size]:
     """The sizes of a tape's labels, put together.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from io import TextIOWrapper
 
 from archcalc.errors import Invalid, Missing, Problem, printable, shown
@@ -81,6 +80,8 @@ def silence() -> None:
 
 
 def _replace(target: str, text: str) -> None:
+    import tempfile
+
     mode = os.stat(target).st_mode & 0o777 if os.path.exists(target) else 0o666 & ~_umask()
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".archcalc-")
     try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.count import Parameters
-from archcalc.legend import BRIDGE, CATEGORIES, Size, volume
+from archcalc.legend import BRIDGE, CATEGORIES, Size, add, volume
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op
@@ -74,9 +74,9 @@ def flops(model: Model, run: Run) -> Flops:
     segments = model.segments(run)
     learns = run.phase == "training"
     parts = tuple(_parts(segments, learns=learns))
-    forward = _sum(part.forward for part in parts)
-    backward = _sum(part.backward for part in parts)
-    vector = _sum(_terms(segment, _vector_ops(segment)).value for segment in segments)
+    forward = add(part.forward for part in parts)
+    backward = add(part.backward for part in parts)
+    vector = add(_terms(segment, _vector_ops(segment)).value for segment in segments)
     return Flops(forward, backward, forward + backward if learns else None, vector, parts)
 
 
@@ -107,10 +107,10 @@ def training_run(counts: Parameters, work: Flops, run: Run, tokens: Size) -> Tra
     token, forward once and backward twice, and leaves attention's own products out.
     """
     batch = run.batch * run.positions
-    idle = {part: _sum(t.parameters for t in counts.tensors if t.part == part) for part in BRIDGE}
+    idle = {part: add(t.parameters for t in counts.tensors if t.part == part) for part in BRIDGE}
     if all(term.name != "tied unembedding" for term in counts.bridge):
-        idle["embedding"] = _sum(t.parameters for t in counts.tensors if t.part == "embedding")
-    attention = _sum(part.forward + part.backward for part in work.categories if part.category not in CATEGORIES)
+        idle["embedding"] = add(t.parameters for t in counts.tensors if t.part == "embedding")
+    attention = add(part.forward + part.backward for part in work.categories if part.category not in CATEGORIES)
     bridge = [Step(f"{part}, which multiply nothing", part, -6 * n * tokens) for part, n in idle.items()]
     bridge.append(Step("scores and mixing of attention", "attention", attention * tokens // batch))
     total = (work.forward + work.backward) * tokens // batch
@@ -130,8 +130,8 @@ def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
     for name in _in_order(found):
         pieces = found.get(name, [])
         terms = tuple(_terms(segment, ops) for segment, ops in pieces)
-        forward = _sum(term.value for term in terms)
-        repeated = _sum(_terms(s, [op for op in ops for _ in range(op.repeats)]).value for s, ops in pieces)
+        forward = add(term.value for term in terms)
+        repeated = add(_terms(s, [op for op in ops for _ in range(op.repeats)]).value for s, ops in pieces)
         yield Part(name, forward, GRADIENTS * forward + repeated if learns else 0, repeated if learns else 0, terms)
 
 
@@ -152,10 +152,3 @@ def _terms(segment: Segment, ops: list[Op]) -> Terms:
     for op in ops:
         products[tuple(sorted(op.space))] += op.per_point
     return Terms(segment, products)
-
-
-def _sum(numbers: Iterator[Size]) -> Size:
-    total: Size = 0
-    for n in numbers:
-        total = total + n
-    return total
