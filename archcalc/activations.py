@@ -43,7 +43,6 @@ class Saved(NamedTuple):
     layers: Size
     head: Size
     working_set: Size
-    terms: tuple[Terms, ...]
 
 
 def saved(model: Model, run: Run, width: Widths, recompute: Recompute = "none") -> Saved:
@@ -54,18 +53,17 @@ def saved(model: Model, run: Run, width: Widths, recompute: Recompute = "none") 
     """
     span = RECOMPUTED[recompute]
     segments = model.segments(run)
-    terms = tuple(_terms(segment, kept(segment.tape.ops, span), width) for segment in segments)
-    by_name: Counter[str] = Counter()
-    for segment, term in zip(segments, terms, strict=True):
-        by_name[segment.name] = by_name[segment.name] + term.value
+    by_name: dict[str, Size] = {}
+    for segment in segments:
+        here = _terms(segment, kept(segment.tape.ops, span), width).value
+        by_name[segment.name] = by_name.get(segment.name, 0) + here
     working = [_terms(s._replace(repeat=1), _dropped(s.tape.ops, span), width).value for s in segments]
     return Saved(
-        total=by_name["embedding"] + by_name["layers"] + by_name["head"],
+        total=add(by_name.values()),
         embedding=by_name["embedding"],
         layers=by_name["layers"],
         head=by_name["head"],
         working_set=max(working) if span else 0,
-        terms=terms,
     )
 
 

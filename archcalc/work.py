@@ -45,14 +45,13 @@ def whole(n: Size) -> Size:
 class Part(NamedTuple):
     """The contractions of one category of weights, or of the scores or the mixing of attention.
 
-    `forward_terms` are the closed form; `repeated` is the share of `backward` that computes the forward pass anew.
+    `repeated` is the share of `backward` that computes the forward pass anew.
     """
 
     category: str
     forward: Size
     backward: Size
     repeated: Size
-    forward_terms: tuple[Terms, ...]
 
 
 class Flops(NamedTuple):
@@ -129,10 +128,12 @@ def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
             found.setdefault(name, []).append((segment, ops))
     for name in _in_order(found):
         pieces = found.get(name, [])
-        terms = tuple(_terms(segment, ops) for segment, ops in pieces)
-        forward = add(term.value for term in terms)
+        forward = add(_terms(segment, ops).value for segment, ops in pieces)
         repeated = add(_terms(s, [op for op in ops for _ in range(op.repeats)]).value for s, ops in pieces)
-        yield Part(name, forward, GRADIENTS * forward + repeated if learns else 0, repeated if learns else 0, terms)
+        if learns:
+            yield Part(name, forward, GRADIENTS * forward + repeated, repeated)
+        else:
+            yield Part(name, forward, 0, 0)
 
 
 def _in_order(found: dict[str, list[tuple[Segment, list[Op]]]]) -> Iterator[str]:

@@ -235,6 +235,7 @@ def test_dropout_saves_a_mask_and_is_nothing_where_nothing_is_dropped():
         assert t.dropout("drop", X).labels == X.labels
     assert lines(t) == ["pointwise mlp.drop.dropped: x[B S D], mlp.drop.mask[B S D] -> [B S D]"]
     assert saves(t) == ["mlp.drop.mask mask"]
+    assert t.ops[0].per_point == 2  # kept or not, and scaled
 
 
 def test_dropout_stands_in_three_places_of_a_layer_and_after_the_embedding():

@@ -220,3 +220,40 @@ def test_flags_that_make_no_sense_are_one_line(arguments, text):
 def test_counts_take_suffixes():
     for text, tokens in (("300B", 3 * 10**11), ("1.5T", 15 * 10**11), ("2048", 2048), ("1e3", 1000), ("7k", 7000)):
         assert ask("flops", "tiny", "--tokens", text, "-f", "json").json["run"]["tokens"] == tokens
+
+
+@pytest.mark.parametrize("causal", ["full", "half", "exact"])
+def test_counts_are_ints_whatever_the_pairs(causal):
+    """An odd S has half a pair too many, which the two FLOPs of a multiplication make whole again."""
+    model = archcalc.load("tiny@n_heads=1,d_head=1,n_layers=1,context_length=5")
+    work = flops(model, Run(sequence=5, causal=causal))
+    numbers = [work.forward, work.backward, work.training, work.vector_forward]
+    numbers += [n for part in work.categories for n in part[1:]]
+    assert {type(n) for n in numbers} == {int}
+    assert isinstance(pairs(4, 4, "half"), int)
+    scores = next(part for part in work.categories if part.category == "scores").forward
+    assert scores == {"full": 2 * 25, "half": 25, "exact": 2 * 15}[causal]
+    assert ask("flops", "tiny", "--seq", "5", "--causal", causal, "-f", "json").code == 0
+
+
+def test_the_steps_from_six_nd_are_named():
+    steps = {
+        step["name"]: step["flops"]
+        for step in ask("flops", "tiny@tied=false", "--tokens", "1", "-f", "json").json["run"]["bridge"]
+    }
+    d, layers = 128, 5
+    assert steps == {
+        "positions, which multiply nothing": -6 * 256 * d,
+        "biases, which multiply nothing": -6 * layers * (4 * d + 512 + d),
+        "norms, which multiply nothing": -6 * (2 * layers + 1) * 2 * d,
+        "embedding, which multiply nothing": -6 * 256 * d,
+        "scores and mixing of attention": 6 * layers * 2 * 256 * d,
+    }
+    # 6 x 1,057,152 less the first three, and attention's: each in thousands
+    line = " ".join(ask("report", "tiny").out.split()).partition(" a token = ")[2]
+    assert line.startswith("6 N (6.343M) - 196.6k positions - 34.56k biases - 16.90k norms + 1.966M attention ")
+
+
+def test_a_prefill_repeats_nothing():
+    work = flops(archcalc.load("tiny"), Run("prefill", 1, 8, attention="flash"))
+    assert [(part.backward, part.repeated) for part in work.categories] == [(0, 0)] * 10
