@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from archcalc.legend import Size, add
+from archcalc.legend import Size, add, largest
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op, Role, Tensor
@@ -63,7 +63,7 @@ def saved(model: Model, run: Run, width: Widths, recompute: Recompute = "none") 
         embedding=by_name["embedding"],
         layers=by_name["layers"],
         head=by_name["head"],
-        working_set=max(working) if span else 0,
+        working_set=largest(working),
     )
 
 
@@ -83,9 +83,9 @@ def _inputs(ops: list[Op]) -> dict[str, Tensor]:
 
 def _dropped(ops: list[Op], recomputed: str | None) -> dict[str, Tensor]:
     """What a recomputed span holds again while its backward pass runs, beyond what was kept."""
-    inside = [op for op in ops if recomputed in op.spans]
-    again = {tensor.name: tensor for op in inside for tensor in op.saves}
-    return {name: tensor for name, tensor in again.items() if name not in kept(ops, recomputed)}
+    again = {tensor.name: tensor for op in ops if recomputed in op.spans for tensor in op.saves}
+    saved_anyway = kept(ops, recomputed)
+    return {name: tensor for name, tensor in again.items() if name not in saved_anyway}
 
 
 def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms:

@@ -19,8 +19,8 @@ import typer  # noqa: E402
 
 from archcalc.blocks.base import LARGEST_SIZE  # noqa: E402
 from archcalc.catalogue import broken_promises, find, is_readable, names  # noqa: E402
-from archcalc.errors import ArchcalcError, Invalid, Problem, shown  # noqa: E402
-from archcalc.output import emit, silence, write  # noqa: E402
+from archcalc.errors import LONGEST_PLACE, LONGEST_VALUE, ArchcalcError, Invalid, Problem, cut, shown  # noqa: E402
+from archcalc.output import emit, silence, tell, write  # noqa: E402
 from archcalc.source import STDIN  # noqa: E402
 
 app = typer.Typer(
@@ -71,10 +71,10 @@ def _archcalc(
     if version:
         from archcalc import __version__
 
-        print(f"archcalc {__version__}")
+        write(f"archcalc {__version__}\n", None)
         raise typer.Exit
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        write(context.get_help() + "\n", None)
 
 
 @app.command(rich_help_panel=COUNT)
@@ -187,7 +187,7 @@ def check(specs: Specs = None, form: Form = None, output: Output = None) -> None
             verdicts.append(verdict._replace(spec=found.name))
         worst = max(worst, code)
         if problems:
-            print(Invalid(*problems), file=sys.stderr)
+            tell(str(Invalid(*problems)))
     emit(verdict_sheet(verdicts, "printed"), form, output)
     if worst:
         raise typer.Exit(worst)
@@ -204,10 +204,8 @@ def verify(
     from archcalc.report.verdict import verdict_sheet
     from archcalc.witness import prove
 
-    verdicts = []
-    for spec in specs or names():
-        found = find(spec)
-        verdicts.append(prove(found.model, passes=not tensors)._replace(spec=found.name))
+    every = [find(spec) for spec in specs or names()]  # what is no spec is told before any is proven
+    verdicts = [prove(found.model, passes=not tensors)._replace(spec=found.name) for found in every]
     emit(verdict_sheet(verdicts, "measured"), form, output)
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)
@@ -234,12 +232,14 @@ def _number(flag: str, text: str, most: int, *, count: bool = False) -> int:
     from archcalc.source import resolve
     from archcalc.units import parse_count, parse_length
 
-    number = (parse_count(text) if count else parse_length(text)) or resolve(text.strip())
+    stripped = text.strip()
+    suffixed = parse_count(stripped) if count else parse_length(stripped)
+    number = resolve(stripped) if suffixed is None else suffixed
     if not isinstance(number, int) or isinstance(number, bool):
         example = "300B is 300,000,000,000" if count else "32k is 32,768"
         raise Invalid(Problem(flag, f"must be an integer; {example}", value=shown(text)))
     if not 1 <= number <= most:
-        raise Invalid(Problem(flag, f"must be from 1 to {most:,}", value=f"{number:,}"))
+        raise Invalid(Problem(flag, f"must be from 1 to {most:,}", value=cut(f"{number:,}", LONGEST_VALUE)))
     return number
 
 
@@ -252,7 +252,7 @@ def _usage(error: Any) -> Problem:
         where = max(parameter.opts, key=len)
         message = error.message.removeprefix("Value error, ")
     message = " ".join(message.split()).rstrip(".").replace(". Did you", "; did you")
-    return Problem(where, message[:1].lower() + message[1:])
+    return Problem(where, cut(message[:1].lower() + message[1:], LONGEST_PLACE))
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
@@ -272,19 +272,23 @@ def _main(arguments: list[str] | None) -> int:
         )
         return code if isinstance(code, int) else 0
     except ArchcalcError as error:
-        print(error, file=sys.stderr)
+        tell(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        print(_usage(error), file=sys.stderr)
+        tell(str(_usage(error)))
         return 2
     except BrokenPipeError:
         silence()
         return 0
     except KeyboardInterrupt:
         return 130
+    except OSError as error:  # help, which typer prints by itself
+        silence()
+        tell(str(Problem("standard output", f"cannot be written: {error.strerror}")))
+        return 2
     except Exception as error:
         if os.environ.get("ARCHCALC_DEBUG") == "1":
             raise
         what = f"a bug of ours: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        print(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows where"), file=sys.stderr)
+        tell(str(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows where")))
         return 70

@@ -115,6 +115,14 @@ def add(numbers: Iterable[Size]) -> Size:
     return total
 
 
+def largest(numbers: Iterable[Size]) -> Size:
+    """The largest from 0 up, element by element where they are arrays."""
+    most: Size = 0
+    for n in numbers:
+        most = most + (n - most) * (n > most)
+    return most
+
+
 def environment(*sizes: Env) -> dict[str, Size]:
     """The sizes of a tape's labels, put together.
 

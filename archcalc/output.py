@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from io import TextIOWrapper
@@ -43,6 +44,8 @@ def write(text: str, output: str | None) -> None:
         return
     if not output:
         raise Invalid(Problem("--output", "names no file", value="''"))
+    if output.endswith(os.sep):
+        raise Invalid(Problem(output, "cannot be written: Is a directory"))
     target = os.path.realpath(output)
     try:
         if os.path.exists(target) and not os.path.isfile(target):
@@ -54,7 +57,14 @@ def write(text: str, output: str | None) -> None:
         raise Missing(Problem(output, "cannot be written: its folder is not there")) from None
     except OSError as error:
         raise Invalid(Problem(output, f"cannot be written: {error.strerror}")) from None
-    print(f"wrote {printable(output)}", file=sys.stderr)
+    tell(f"wrote {printable(output)}")
+
+
+def tell(line: str) -> None:
+    """Say something on standard error, if anything listens; words never go among the data."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _print(text: str) -> None:
@@ -76,7 +86,8 @@ def _print(text: str) -> None:
 
 def silence() -> None:
     """Send what is left in standard output's buffer nowhere, so that leaving raises nothing."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _replace(target: str, text: str) -> None:

@@ -8,12 +8,13 @@ whole multiple of the model (d_ff = 4 x d_model). A field named in the question 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from archcalc.errors import Invalid, Problem, nearest
+from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.source import Document, Where, dotted, resolve
 from archcalc.units import grouped, parse_length
 
@@ -39,9 +40,13 @@ def _number(value: Any) -> str:
 
 
 def split(text: str) -> tuple[str, str | None]:
-    """A spec's name or path, and its question where there is one."""
-    head, at, question = text.partition("@")
-    return head, question if at else None
+    """A spec's name or path, and its question where there is one; a path that is there may have an @ itself."""
+    places = [at for at, sign in enumerate(text) if sign == "@"]
+    there = [at for at in places if os.path.exists(text[:at])]
+    if not places:
+        return text, None
+    at = there[-1] if there else places[0]
+    return text[:at], text[at + 1 :]
 
 
 def ask(document: Document, question: str, argument: str) -> tuple[Document, tuple[Change, ...]]:
@@ -53,21 +58,23 @@ def ask(document: Document, question: str, argument: str) -> tuple[Document, tup
         return document, ()  # validation says what is wrong
     asked = replace(document, data=deepcopy(document.data), question=argument, asked=set())
     leaves = dict(_leaves(asked.data))
+    index = _index(leaves)
     changes: list[Change] = []
     for part in question.split(","):
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if not (name and equals and text):
             raise Invalid(Problem(argument, f"{part!r} is not field=value"))
-        where = _find(name, leaves, argument)
+        where = _find(name, index, argument)
         if where in asked.asked:
             raise Invalid(Problem(argument, "is set twice", dotted(where)))
         length = parse_length(text) if where[-1] == "context_length" else None
-        changes.append(_put(asked, where, resolve(text) if length is None else length))
+        change = _put(asked, where, resolve(text) if length is None else length)
+        changes += [change] if shown(change.old) != shown(change.new) else []
     named = set(asked.asked)
     for where in leaves:
         if where[:1] == ("layers",) and where[2:] == ("repeat",):
             changes.extend(_follow(asked, where[:2], leaves, named))
-    if asked.data.get("published"):
+    if changes and asked.data.get("published"):
         asked.data["published"] = []  # what was printed was printed of another shape
     return asked, tuple(changes)
 
@@ -84,18 +91,26 @@ def _leaves(data: Any, path: Where = ()) -> list[tuple[Where, Any]]:
     return [leaf for key, value in items for leaf in _leaves(value, (*path, key))]
 
 
-def _find(name: str, leaves: dict[Where, Any], argument: str) -> Where:
+def _index(leaves: dict[Where, Any]) -> dict[str, list[Where]]:
+    """Every field by each name that it answers to: its path, and each end of it."""
+    index: dict[str, list[Where]] = {}
+    for where in leaves:
+        for start in range(len(where)):
+            index.setdefault(dotted(where[start:]), []).append(where)
+    return index
+
+
+def _find(name: str, index: dict[str, list[Where]], argument: str) -> Where:
     """The one field that a full path or an unambiguous short name means."""
     short = _ALIASES.get(name, name)
-    found = [where for where in leaves if dotted(where) == short]
-    found = found or [where for where in leaves if dotted(where).endswith(f".{short}")]
+    found = index.get(short, [])
+    found = [where for where in found if dotted(where) == short] or found
     if len(found) == 1:
         return found[0]
     if found:
         paths = ", ".join(dotted(where) for where in found[:3]) + (", ..." if len(found) > 3 else "")
         raise Invalid(Problem(argument, f"is the name of {len(found)} fields", name, suggestion=f"name one: {paths}"))
-    words = {str(where[-1]): None for where in leaves} | {dotted(where): None for where in leaves}
-    near = nearest(name, list(words), 3)
+    near = nearest(name, list(index), 3)
     raise Invalid(
         Problem(argument, "is no field here", name, suggestion=f"nearest: {', '.join(near)}" if near else None)
     )

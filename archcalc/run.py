@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Literal, NamedTuple
 
 from archcalc.legend import Env, Size
@@ -23,7 +22,7 @@ class Run(NamedTuple):
         sequence: positions in each, N = S (1 in decode).
         context: positions that are read, T; `sequence` where None.
         attention: `math` stores the scores of every pair of positions; `flash` keeps them inside one kernel.
-        causal: which pairs of positions count, see `pairs`.
+        causal: which pairs of positions count, see `pairs`; in decode all of them.
         logits: of `all` positions, or of the `last` of each sequence.
         dropout: whether the pass drops at random (attention's probabilities, and the end of each branch).
     """
@@ -50,7 +49,8 @@ class Run(NamedTuple):
     def sizes(self) -> Env:
         """The sizes of the labels that a run decides."""
         new = self.positions
-        return {"B": self.batch, "N": new, "S": new, "T": self.read, "Q": pairs(new, self.read, self.causal)}
+        causal = "full" if self.phase == "decode" else self.causal  # one new token has no future to leave out
+        return {"B": self.batch, "N": new, "S": new, "T": self.read, "Q": pairs(new, self.read, causal)}
 
     def head_sizes(self) -> Env:
         """Those of them that are other at the head of the model."""
@@ -61,14 +61,16 @@ def pairs(new: Size, read: Size, causal: Causal) -> Size:
     """Query-key pairs that are scored, of the last `new` among `read` positions.
 
     full: every one, as PyTorch's counter has it. exact: a query sees itself and what came before. half: full less half
-    the square of the new ones, the literature's S*T/2; a single new token, as in decode, has no future to leave out.
+    the square of the new ones, the literature's S*T/2.
     """
     full = new * read
     if causal == "full":
         return full
-    alone = isinstance(new, int) and new == 1
-    future = new * (new - 1) if causal == "exact" or alone else new * new
-    twice = 2 * full - future
+    twice = 2 * full - new * (new - (causal == "exact"))
     if not isinstance(twice, int):
         return twice / 2
-    return twice // 2 if twice % 2 == 0 else Fraction(twice, 2)
+    if twice % 2 == 0:
+        return twice // 2
+    from fractions import Fraction
+
+    return Fraction(twice, 2)

@@ -77,6 +77,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     name = os.fspath(path)
     try:
+        if is_stdin(name) and sys.stdin is None:
+            raise Missing(Problem(STDIN, "is closed"))
         if is_stdin(name):
             data = sys.stdin.buffer.read(LARGEST_FILE + 1)
         else:

@@ -6,11 +6,12 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.attention import Attention
-from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.base import LARGEST_SIZE, Count, Strict
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.legend import Env, Size, environment
 from archcalc.run import Run
 from archcalc.tape import Tape, Tensor
@@ -159,8 +160,12 @@ class Model(Strict):
         return sum(group.repeat for group in self.layers)
 
     def segments(self, run: Run | None = None) -> list[Segment]:
-        """The whole forward pass: the embedding, each group of layers, the head with the loss where the run asks."""
+        """The whole forward pass: the embedding, each group of layers, the head with the loss where the run asks.
+
+        Raises Invalid for a run that the model cannot take.
+        """
         run = run or Run()
+        self._refuse(run)
         sizes = {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, **run.sizes()}
 
         tape = Tape(run)
@@ -186,3 +191,13 @@ class Model(Strict):
             Segment("head", 1, None, tape, environment({**sizes, **run.head_sizes()}, self.final_norm.sizes()))
         )
         return found
+
+    def _refuse(self, run: Run) -> None:
+        """Sizes that are arrays are their maker's to check."""
+        for name, low, n, high in (
+            ("batch", 1, run.batch, LARGEST_SIZE),
+            ("sequence", 1, run.positions, run.read),
+            ("context", 1, run.read, self.context_length),
+        ):
+            if isinstance(n, int) and isinstance(high, int) and not low <= n <= high:
+                raise Invalid(Problem("Run", f"must be from {low} to {high:,}", name, value=shown(n)))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-MOST_LAYERS = 20_000
+MOST_LAYERS_BUILT, MOST_LAYERS_RUN = 20_000, 1_000
 FLASH_STATE = 24  # bytes a layer: PyTorch's CUDA flash attention keeps the seed and offset of its random numbers
 
 
@@ -42,7 +42,7 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
         fix = "pip install 'archcalc[torch]'"
         raise Missing(Problem("verify", f"needs the package {error.name}", suggestion=fix)) from None
     counts = params(model)
-    _refuse_what_torch_cannot_hold(model, counts)
+    _refuse_what_torch_cannot_hold(model, counts, passes=passes)
     with torch.device("meta"):
         reference = Transformer(model)
     built = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
@@ -58,14 +58,14 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
     )
 
 
-def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters) -> None:
-    """PyTorch describes a tensor by 63 bits, and makes a module of every layer."""
-    if model.n_layers > MOST_LAYERS:
-        what = f"has {model.n_layers:,} layers; verify builds at most {MOST_LAYERS:,}"
-        raise Invalid(Problem(model.name, what))
-    run = Run(sequence=model.context_length)
+def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters, *, passes: bool) -> None:
+    """PyTorch describes a tensor by 63 bits, and a layer takes it milliseconds to build and tens of them to run."""
+    most = MOST_LAYERS_RUN if passes else MOST_LAYERS_BUILT
+    if model.n_layers > most:
+        what = f"has {model.n_layers:,} layers; verify {'runs' if passes else 'builds'} at most {most:,}"
+        raise Invalid(Problem(model.name, what, suggestion="say --tensors" if passes else None))
     sizes = {tensor.name: _elements(tensor.shape) for tensor in counts.tensors}
-    for segment in model.segments(run):
+    for segment in model.segments(Run(sequence=model.context_length)) if passes else ():
         sizes |= {op.output.name: volume(op.output.labels, segment.env) for op in segment.tape.ops}
     largest = max(sizes, key=lambda name: sizes[name])
     if sizes[largest] * 8 >= 2**63:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.count import Parameters
-from archcalc.legend import BRIDGE, CATEGORIES, Size, add, volume
+from archcalc.legend import CATEGORIES, Size, add, volume
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op
@@ -18,7 +18,8 @@ CONVENTIONS = {
     "FLOP": "a multiplication and an addition are two",
     "forward": "contractions, which is what PyTorch's counter counts; lookups are none",
     "backward": "one contraction of the same space for each of two factors; flash attention's scores once more",
-    "vector": "what is not a contraction, modelled: one for each operation on a number, exp and tanh being one",
+    "training": "forward and backward, with what flash attention computes anew",
+    "vector": "what is no contraction, modelled: an operation on a number is one, exp too; all pairs, causal or not",
 }
 
 
@@ -45,10 +46,12 @@ def whole(n: Size) -> Size:
 class Part(NamedTuple):
     """The contractions of one category of weights, or of the scores or the mixing of attention.
 
-    `repeated` is the share of `backward` that computes the forward pass anew.
+    `learned` says whether a weight is a factor; `repeated` is the share of `backward` that computes the forward pass
+    anew.
     """
 
     category: str
+    learned: bool
     forward: Size
     backward: Size
     repeated: Size
@@ -99,21 +102,30 @@ class TrainingRun(NamedTuple):
 PF_DAY = 86_400 * 10**15  # a PFLOP/s for a day: Brown et al. 2020, Table D.1
 
 
-def training_run(counts: Parameters, work: Flops, run: Run, tokens: Size) -> TrainingRun:
+def training_run(model: Model, counts: Parameters, run: Run, tokens: Size) -> TrainingRun:
     """Scale the FLOPs of a batch to `tokens`, whole batches or not.
 
     6 N D (Kaplan et al. 2020, arXiv:2001.08361, section 2.1) takes every parameter for a multiplication with each
     token, forward once and backward twice, and leaves attention's own products out.
     """
     batch = run.batch * run.positions
-    idle = {part: add(t.parameters for t in counts.tensors if t.part == part) for part in BRIDGE}
-    if all(term.name != "tied unembedding" for term in counts.bridge):
-        idle["embedding"] = add(t.parameters for t in counts.tensors if t.part == "embedding")
-    attention = add(part.forward + part.backward for part in work.categories if part.category not in CATEGORIES)
-    bridge = [Step(f"{part}, which multiply nothing", part, -6 * n * tokens) for part, n in idle.items()]
-    bridge.append(Step("scores and mixing of attention", "attention", attention * tokens // batch))
+    work = flops(model, run)
+    ops = [op for segment in model.segments(run) for op in segment.tape.ops if op.kind == "contraction"]
+    multiplied = {weight.path for op in ops for weight in op.weights}
+    idle: dict[str, Size] = {}
+    for tensor in counts.tensors:
+        if tensor.name not in multiplied:
+            idle[tensor.part] = idle.get(tensor.part, 0) + tensor.parameters
+    repeated = add(part.repeated for part in work.categories)
+    unlearned = add(part.forward + part.backward - part.repeated for part in work.categories if not part.learned)
+    bridge = [Step(f"{part}: no multiplication", part, -6 * n * tokens) for part, n in idle.items()]
+    bridge.append(Step("scores and mixing of attention", "attention", unlearned * tokens // batch))
     total = (work.forward + work.backward) * tokens // batch
-    return TrainingRun(tokens, total, 6 * counts.stored * tokens, tuple(bridge))
+    six_nd = 6 * counts.stored * tokens
+    if repeated:
+        rest = total - six_nd - add(step.flops for step in bridge)
+        bridge.append(Step("scores that flash attention computes anew", "repeated", rest))
+    return TrainingRun(tokens, total, six_nd, tuple(bridge))
 
 
 def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
@@ -128,12 +140,13 @@ def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
             found.setdefault(name, []).append((segment, ops))
     for name in _in_order(found):
         pieces = found.get(name, [])
+        learned = name in CATEGORIES or any(op.weights for _, ops in pieces for op in ops)
         forward = add(_terms(segment, ops).value for segment, ops in pieces)
         repeated = add(_terms(s, [op for op in ops for _ in range(op.repeats)]).value for s, ops in pieces)
         if learns:
-            yield Part(name, forward, GRADIENTS * forward + repeated, repeated)
+            yield Part(name, learned, forward, GRADIENTS * forward + repeated, repeated)
         else:
-            yield Part(name, forward, 0, 0)
+            yield Part(name, learned, forward, 0, 0)
 
 
 def _in_order(found: dict[str, list[tuple[Segment, list[Op]]]]) -> Iterator[str]:

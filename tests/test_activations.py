@@ -1,5 +1,6 @@
 """Saved bytes and the cache: published formulas, arithmetic, relations. What PyTorch saves: test_saved_by_autograd."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +73,17 @@ def test_recomputing_saves_no_more_than_not(model):
     run = Run(sequence=model.context_length)
     none, selective, full = (saved(model, run, widths(2), rule).total for rule in ("none", "selective", "full"))
     assert full <= selective <= none
+
+
+@pytest.mark.parametrize("rule", ["none", "selective", "full"])
+def test_ints_and_arrays_agree(rule):
+    widest, model = [64, 128, 4096], archcalc.load("tiny")
+    run = Run(batch=3, sequence=200)
+    array = saved(model.model_copy(update={"d_model": np.array(widest)}), run, widths(2), rule)
+    for i, width in enumerate(widest):
+        exact = saved(model.model_copy(update={"d_model": width}), run, widths(2), rule)
+        for one, many in zip(exact, array, strict=True):
+            assert np.broadcast_to(many, 3)[i] == one
+    assert cache(model, run._replace(sequence=np.array([5, 7])), 2).tolist() == [
+        cache(model, run._replace(sequence=n), 2) for n in (5, 7)
+    ]

@@ -170,6 +170,9 @@ def test_standard_output_that_cannot_be_written_is_one_line():
     assert (full.returncode, full.stderr) == (2, "standard output: cannot be written: No space left on device\n")
     closed = shell("archcalc params gpt2 >&-")
     assert (closed.returncode, closed.stderr) == (2, "standard output: is closed\n")
+    for arguments in ("--version", "--help", "", "flops -h"):
+        unwritten = shell(f"archcalc {arguments} > /dev/full")
+        assert (unwritten.returncode, unwritten.stderr) == (2, full.stderr), arguments
     narrow = shell("PYTHONIOENCODING=ascii archcalc params -")
     assert narrow.returncode == 2  # an empty standard input, told as such
     assert narrow.stderr.startswith("<stdin>: is empty")
@@ -184,6 +187,19 @@ def test_a_terminal_of_few_characters_gets_the_figures(tmp_path):
     assert answer.code == 0
     assert "1,057,152" in answer.out
     assert "\x1b" not in answer.out
+
+
+def test_words_never_go_among_the_data_and_a_closed_standard_input_is_told():
+    deaf = shell("archcalc params gpt4 2>&-")
+    assert (deaf.returncode, deaf.stdout) == (2, "")
+    assert shell("archcalc params gpt4 2>/dev/full").returncode == 2
+    blind = shell("archcalc params - <&-")
+    assert (blind.returncode, blind.stderr) == (3, "<stdin>: is closed\n")
+
+
+def test_verify_reads_every_spec_before_it_proves_one():
+    answer = ask("verify", "gpt2", "gpt4")
+    assert (answer.code, answer.out) == (2, "")
 
 
 def test_standard_input_can_be_asked_about():

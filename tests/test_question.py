@@ -158,3 +158,20 @@ def test_groups_are_named_by_their_place(tmp_path):
     # the width is the model's: both groups follow it
     wider = archcalc.load(f"{path}@d_model=256").layers
     assert [(g.attention.n_heads, g.mlp.d_ff) for g in wider] == [(8, 1024), (8, 1024)]
+
+
+def test_a_question_that_changes_nothing_changes_nothing():
+    found = find("gpt3-xl@n_heads=16")
+    assert (found.changes, found.model) == ((), archcalc.load("gpt3-xl"))
+    assert "prints n_heads 24" in ask("report", "gpt3-xl@n_heads=16").out
+
+
+def test_a_path_with_an_at_takes_a_question(tmp_path):
+    folder = tmp_path / "me@home"
+    folder.mkdir()
+    path = folder / "s@1.yaml"
+    path.write_text(archcalc.dump(archcalc.load("tiny")))
+    assert archcalc.load(f"{path}@n_layers=2").n_layers == 2
+    assert ask("params", f"{path}@n_layers=x").err.startswith(
+        f"{path}@n_layers=x: layers.0.repeat: must be an integer"
+    )

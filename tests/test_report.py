@@ -40,7 +40,7 @@ Printed    174,600M: holds to 4 digits (Brown et al. 2020, Table D.1)
            tally 175,181,291,520: holds digit for digit (3Blue1Brown, But what is a GPT?, 2024)
            matrices 27,938: holds digit for digit (3Blue1Brown, But what is a GPT?, 2024)
 FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward for 2,048 tokens
-           1.076T a token = 6 N (1.048T) - 151.0M positions - 63.70M biases - 28.46M norms + 28.99B
+           1.076T a token = 6 N (1.048T) - 151.0M positions - 28.46M norms - 63.70M biases + 28.99B
            attention
            math attention; causal full: all pairs of positions, as PyTorch's counter has it
 Assumed    attention is counted dense in every layer; the paper alternates dense and locally banded
@@ -72,8 +72,8 @@ Printed    174,600M: holds to 4 digits (Brown et al. 2020, Table D.1)
            GPT?, 2024)
 FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward for 2,048
            tokens
-           1.076T a token = 6 N (1.048T) - 151.0M positions - 63.70M biases -
-           28.46M norms + 28.99B attention
+           1.076T a token = 6 N (1.048T) - 151.0M positions - 28.46M norms -
+           63.70M biases + 28.99B attention
            math attention; causal full: all pairs of positions, as PyTorch's
            counter has it
 Assumed    attention is counted dense in every layer; the paper alternates dense

@@ -26,6 +26,7 @@ def command(*arguments):
         ("params", "gpt3-175b"),
         ("params", "gpt3-175b", "--format", "json"),
         ("trace", "gpt3-175b"),
+        ("flops", "gpt3-175b", "--tokens", "300B", "--causal", "half"),
         ("check",),
         ("list",),
         ("schema",),

@@ -81,9 +81,11 @@ def test_pairs_are_those_of_the_mask(new, read):
     assert pairs(new, read, "full") == mask.size
     if new == read > 1:
         assert pairs(new, read, "half") == Fraction(read * read, 2)
+    for causal in ("full", "half", "exact"):
+        assert pairs(np.array([new]), np.array([read]), causal)[0] == pairs(new, read, causal)
 
 
-@given(st.integers(2, 300), st.integers(0, 300))
+@given(st.integers(1, 300), st.integers(0, 300))
 def test_exact_pairs_are_half_and_the_half_of_the_diagonal(new, before):
     assert pairs(new, new + before, "exact") == pairs(new, new + before, "half") + Fraction(new, 2)
     assert pairs(np.array([new]), np.array([new + before]), "exact")[0] == pairs(new, new + before, "exact")
@@ -118,9 +120,12 @@ def test_training_gpt3_takes_more_than_six_nd(causal, total):
 def test_the_bridge_from_six_nd_has_no_gap(model, tokens, causal, attention):
     run = Run(batch=3, sequence=model.context_length, causal=causal, attention=attention)
     work = flops(model, run)
-    whole = training_run(params(model), work, run, tokens)
+    whole = training_run(model, params(model), run, tokens)
     assert whole.six_nd == 6 * params(model).stored * tokens
-    assert abs(whole.flops - whole.six_nd - sum(step.flops for step in whole.bridge)) < 1
+    assert whole.flops == whole.six_nd + sum(step.flops for step in whole.bridge)
+    assert whole.flops == (work.forward + work.backward) * tokens // (3 * model.context_length)
+    anew = sum(part.repeated for part in work.categories)
+    assert (whole.bridge[-1].short == "repeated") == (attention == "flash") == (anew > 0)
 
 
 @given(strategies.models(), st.sampled_from(["math", "flash"]), st.sampled_from(["full", "half", "exact"]))
@@ -228,7 +233,7 @@ def test_counts_are_ints_whatever_the_pairs(causal):
     model = archcalc.load("tiny@n_heads=1,d_head=1,n_layers=1,context_length=5")
     work = flops(model, Run(sequence=5, causal=causal))
     numbers = [work.forward, work.backward, work.training, work.vector_forward]
-    numbers += [n for part in work.categories for n in part[1:]]
+    numbers += [n for part in work.categories for n in part[2:]]
     assert {type(n) for n in numbers} == {int}
     assert isinstance(pairs(4, 4, "half"), int)
     scores = next(part for part in work.categories if part.category == "scores").forward
@@ -243,17 +248,57 @@ def test_the_steps_from_six_nd_are_named():
     }
     d, layers = 128, 5
     assert steps == {
-        "positions, which multiply nothing": -6 * 256 * d,
-        "biases, which multiply nothing": -6 * layers * (4 * d + 512 + d),
-        "norms, which multiply nothing": -6 * (2 * layers + 1) * 2 * d,
-        "embedding, which multiply nothing": -6 * 256 * d,
+        "embedding: no multiplication": -6 * 256 * d,
+        "positions: no multiplication": -6 * 256 * d,
+        "norms: no multiplication": -6 * (2 * layers + 1) * 2 * d,
+        "biases: no multiplication": -6 * layers * (4 * d + 512 + d),
         "scores and mixing of attention": 6 * layers * 2 * 256 * d,
     }
     # 6 x 1,057,152 less the first three, and attention's: each in thousands
     line = " ".join(ask("report", "tiny").out.split()).partition(" a token = ")[2]
-    assert line.startswith("6 N (6.343M) - 196.6k positions - 34.56k biases - 16.90k norms + 1.966M attention ")
+    assert line.startswith("6 N (6.343M) - 196.6k positions - 16.90k norms - 34.56k biases + 1.966M attention ")
 
 
 def test_a_prefill_repeats_nothing():
     work = flops(archcalc.load("tiny"), Run("prefill", 1, 8, attention="flash"))
     assert [(part.backward, part.repeated) for part in work.categories] == [(0, 0)] * 10
+
+
+def test_a_run_that_the_model_cannot_take_is_told():
+    for run, text in (
+        (Run(sequence=257), "Run: context: must be from 1 to 256; got 257"),
+        (Run(batch=0, sequence=1), "Run: batch: must be from 1 to 4,294,967,296; got 0"),
+        (Run(sequence=10, context=3), "Run: sequence: must be from 1 to 3; got 10"),
+    ):
+        with pytest.raises(archcalc.Invalid) as error:
+            flops(archcalc.load("tiny"), run)
+        assert str(error.value) == text
+
+
+def test_decode_says_which_pairs_it_counts():
+    out = ask("flops", "gpt2", "--phase", "decode", "--context", "9", "--causal", "half").out
+    assert "to add 1 token " in out
+    assert "the new position is paired with all 9, itself included" in out
+    assert "S x" not in out
+
+
+def test_the_bridge_reads_what_multiplies_off_the_tape(monkeypatch):
+    from archcalc.blocks import PlainMLP
+
+    record = PlainMLP.record
+
+    def routed(self, tape, x):  # a weight of the bridge that multiplies, as a router does
+        gate = tape.contract("gate", "B S F", x, tape.weight("router.weight", "F D", "biases"))
+        return tape.pointwise("gated", record(self, tape, x)) if gate else x
+
+    monkeypatch.setattr(PlainMLP, "record", routed)
+    model = archcalc.load("tiny")
+    whole = training_run(model, params(model), Run(sequence=256), 256)
+    assert whole.flops == whole.six_nd + sum(step.flops for step in whole.bridge)
+    assert next(s for s in whole.bridge if s.short == "biases").flops == -6 * 256 * 5 * (4 * 128 + 512 + 128)
+
+
+@pytest.mark.parametrize("value", ["9" * 39 + "e40", "x" * 2000])
+def test_values_of_flags_are_bounded(value):
+    assert len(ask("flops", "gpt2", "--batch", value).err) < 200
+    assert len(ask("flops", "gpt2", "--phase", value).err) < 300

@@ -62,9 +62,9 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     with tape.span("scores"):
         scores = tape.contract("product", "B G R S T", q, k, role="fused", repeats=1)
     with tape.span("softmax"):
-        logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=4)
+        logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=6)
         probabilities = tape.pointwise(
-            "probabilities", scores, logsumexp, role="fused", saves=(logsumexp,), per_point=2
+            "probabilities", scores, logsumexp, role="fused", saves=(logsumexp,), per_point=1
         )
     with tape.span("mix"):
         return tape.contract("product", "B S G R W", probabilities, v)

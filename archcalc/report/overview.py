@@ -28,7 +28,7 @@ def report_sheet(found: Found) -> Sheet:
                 (
                     ("Stored", (bridge_line(counts),)),
                     *printed(model, counts),
-                    ("FLOPs", training_lines(counts, work, run)),
+                    ("FLOPs", training_lines(model, counts, work, run)),
                     *caveats(found),
                 )
             ),

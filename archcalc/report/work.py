@@ -8,6 +8,7 @@ from archcalc.catalogue import Found
 from archcalc.count import Parameters, params
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
+from archcalc.spec import Model
 from archcalc.units import grouped, scientific, several, share, short
 from archcalc.work import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, flops, training_run
 
@@ -22,9 +23,9 @@ def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
     """FLOPs of a batch, by category, forward and backward."""
     work, counts = flops(found.model, run), params(found.model)
     training = run.phase == "training"
-    whole = training_run(counts, work, run, tokens) if tokens is not None else None
+    whole = training_run(found.model, counts, run, tokens) if tokens is not None else None
     here = work.forward + work.backward
-    size = f"{grouped(run.batch * run.positions)} tokens"
+    size = several(run.batch * run.positions, "token")
     verb = {"training": "to train on", "prefill": "to read", "decode": "to add"}[run.phase]
     extra = (
         {} if whole is None else {"run": {**whole._asdict(), "bridge": _terms(whole), "pf_days": whole.flops / PF_DAY}}
@@ -34,7 +35,7 @@ def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
         blocks=(
             _table(work, training=training),
             *([_run_table(whole)] if whole else []),
-            Fields((*_lines(work, counts, run), *caveats(found))),
+            Fields((*_lines(found.model, work, counts, run), *caveats(found))),
         ),
         payload=payload(found.name, **flops_payload(work, run), **extra, **notes(found)),
         records=tuple(part_record(part) for part in work.categories),
@@ -105,19 +106,26 @@ def _run_table(whole: TrainingRun) -> Table:
     )
 
 
-def training_lines(counts: Parameters, work: Flops, run: Run) -> tuple[str, ...]:
+def _causal(run: Run) -> str:
+    """Which pairs of positions were counted."""
+    if run.phase == "decode":
+        return f"the new position is paired with all {grouped(run.read)}, itself included"
+    return f"causal {run.causal}: {_CAUSAL[run.causal]}"
+
+
+def training_lines(model: Model, counts: Parameters, work: Flops, run: Run) -> tuple[str, ...]:
     """A training pass in three sentences."""
     size = several(run.batch * run.positions, "token")
     return (
         f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size}",
-        token_line(counts, work, run),
-        f"{run.attention} attention; causal {run.causal}: {_CAUSAL[run.causal]}",
+        token_line(model, counts, run),
+        f"{run.attention} attention; {_causal(run)}",
     )
 
 
-def token_line(counts: Parameters, work: Flops, run: Run) -> str:
+def token_line(model: Model, counts: Parameters, run: Run) -> str:
     """The work of training on one token beside 6 N, and what lies between."""
-    whole = training_run(counts, work, run, 1)
+    whole = training_run(model, counts, run, 1)
     steps = [
         f"{'-' if step.flops < 0 else '+'} {short(abs(step.flops))} {step.short}"
         for step in whole.bridge
@@ -126,17 +134,17 @@ def token_line(counts: Parameters, work: Flops, run: Run) -> str:
     return " ".join([f"{short(whole.flops)} a token = 6 N ({short(whole.six_nd)})", *steps])
 
 
-def _lines(work: Flops, counts: Parameters, run: Run) -> list[tuple[str, tuple[str, ...]]]:
+def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tuple[str, tuple[str, ...]]]:
     every = work.forward + work.vector_forward
     products = f"contractions are {share(work.forward, every)} of the operations of the forward pass"
     lines: list[tuple[str, tuple[str, ...]]] = [("Share", (products,))]
     if run.phase == "training":
-        lines.append(("Token", (token_line(counts, work, run),)))
+        lines.append(("Token", (token_line(model, counts, run),)))
         repeated = sum(part.repeated for part in work.categories)
         if repeated:
             lines.append(("Flash", (f"{grouped(repeated)} of the backward pass are scores that it computes anew",)))
-    where = f"{run.phase}, {grouped(run.batch)} x {grouped(run.positions)} tokens"
+    where = f"{run.phase}, {grouped(run.batch)} x {several(run.positions, 'token')}"
     reading = f" reading {grouped(run.read)}" if run.phase == "decode" else ""
     kernel = f"{run.attention} attention, logits of {run.logits} positions"
-    lines.append(("Counted", (f"{where}{reading}, {kernel}", f"causal {run.causal}: {_CAUSAL[run.causal]}")))
+    lines.append(("Counted", (f"{where}{reading}, {kernel}", _causal(run))))
     return lines
