@@ -87,3 +87,12 @@ def test_ints_and_arrays_agree(rule):
     assert cache(model, run._replace(sequence=np.array([5, 7])), 2).tolist() == [
         cache(model, run._replace(sequence=n), 2) for n in (5, 7)
     ]
+
+
+def test_groups_of_layers_add_up():
+    model, run = archcalc.load("tiny"), Run(sequence=64)
+    once, twice = (
+        saved(model, run, widths(2)),
+        saved(model.model_copy(update={"layers": model.layers * 2}), run, widths(2)),
+    )
+    assert (twice.layers, twice.head, twice.embedding) == (2 * once.layers, once.head, once.embedding)

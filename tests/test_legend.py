@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from archcalc.errors import TapeError
-from archcalc.legend import BRIDGE, CATEGORIES, COMPOSITES, LABELS, environment, labels, legend, parse, volume
+from archcalc.legend import BRIDGE, CATEGORIES, COMPOSITES, LABELS, environment, labels, largest, legend, parse, volume
 
 
 def test_a_label_registered_twice_is_an_error():
@@ -69,3 +69,9 @@ def test_a_label_has_one_size():
     for other in (8, np.array([7, 8])):
         with pytest.raises(TapeError, match=r"^label 'D' has two sizes in one tape"):
             environment({"D": 7}, {"D": other})
+
+
+def test_the_largest_is_element_by_element():
+    assert largest([]) == 0
+    assert largest([3, 5, 4]) == 5
+    assert largest([np.array([3.0, 9.0]), 5, np.array([4.0, 10.0])]).tolist() == [5.0, 10.0]

@@ -285,6 +285,12 @@ def test_pointwise_work_is_a_model_of_each_step():
     assert work(LayerNorm(bias=True), R) == [1, 3, 4]
     assert work(LayerNorm(bias=False), R) == [1, 3, 3]
     assert work(Embedding(positions="learned")) == [0, 0, 1]
+    t = tape(attention="flash")
+    MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
+    assert [op.per_point for op in t.ops if op.kind != "contraction"] == [6, 1]  # as many as math attention's
+    t = tape()
+    record_loss(t, Tensor("logits", ("B", "S", "V")))
+    assert [op.per_point for op in t.ops] == [1, 2, 1, 2, 0, 0, 1, 1]
 
 
 def test_a_run_sizes_positions_three_ways():

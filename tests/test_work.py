@@ -302,3 +302,15 @@ def test_the_bridge_reads_what_multiplies_off_the_tape(monkeypatch):
 def test_values_of_flags_are_bounded(value):
     assert len(ask("flops", "gpt2", "--batch", value).err) < 200
     assert len(ask("flops", "gpt2", "--phase", value).err) < 300
+
+
+def test_flash_attention_s_own_step_is_what_math_attention_does_not_do():
+    math, flash = (
+        json["run"]["bridge"]
+        for json in (
+            ask("flops", "gpt2", "--tokens", "1M", "--attention", a, "-f", "json").json for a in ("math", "flash")
+        )
+    )
+    assert flash[:-1] == math
+    anew = 12 * 2 * 1024 * 768 * 10**6  # layers, a multiplication and an addition, positions read, d_model, tokens
+    assert flash[-1] == {"name": "scores that flash attention computes anew", "flops": anew}
