@@ -79,7 +79,7 @@ def _archcalc(
 
 @app.command(rich_help_panel=COUNT)
 def report(spec: Spec, form: Form = None, output: Output = None) -> None:
-    """One screen: the shape, where the weights live, what was printed, what is assumed."""
+    """One screen: the shape, where the weights live, the work of training on one context, what is assumed."""
     from archcalc.report.overview import report_sheet
 
     emit(report_sheet(find(spec)), form, output)
@@ -205,7 +205,11 @@ def verify(
     from archcalc.witness import prove
 
     every = [find(spec) for spec in specs or names()]  # what is no spec is told before any is proven
-    verdicts = [prove(found.model, passes=not tensors)._replace(spec=found.name) for found in every]
+    verdicts = []
+    for found in every:
+        if len(every) > 1 and sys.stderr is not None and sys.stderr.isatty():
+            tell(f"proving {found.name}")
+        verdicts.append(prove(found.model, passes=not tensors)._replace(spec=found.name))
     emit(verdict_sheet(verdicts, "measured"), form, output)
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)
@@ -282,8 +286,11 @@ def _main(arguments: list[str] | None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
-    except OSError as error:  # help, which typer prints by itself
-        silence()
+    except OSError as error:
+        if error.filename is not None:  # a file of ours, such as the catalogue of a broken installation
+            tell(str(Problem(str(error.filename), f"cannot be read: {error.strerror}")))
+            return 3
+        silence()  # help, which typer prints by itself
         tell(str(Problem("standard output", f"cannot be written: {error.strerror}")))
         return 2
     except Exception as error:

@@ -302,3 +302,12 @@ def test_check_tells_all_it_finds_in_several_files(tmp_path):
     assert {check["spec"] for check in answer.json["checks"]} == set(paths)
     assert f"{tmp_path}/empty.yaml: is empty" in answer.err
     assert f"{tmp_path}/bad.yaml:1:1: name: is missing" in answer.err
+
+
+def test_an_installation_without_its_catalogue_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr("archcalc.catalogue.specs_folder", lambda: str(tmp_path))
+    archcalc.catalogue.names.cache_clear()
+    answer = ask("list")
+    monkeypatch.undo()
+    archcalc.catalogue.names.cache_clear()
+    assert (answer.code, answer.err) == (3, f"{tmp_path}/models: cannot be read: No such file or directory\n")
