@@ -57,7 +57,7 @@ class LayerGroup(Strict):
                 y = mixer.record(tape, normed.relabel(N="S")).relabel(S="N")
             y = tape.dropout(f"{name}_dropout", y)
             with tape.span(f"{name}_residual"):
-                x = tape.pointwise("sum", x, y)
+                x = tape.sum("sum", x, y)
         return x
 
 

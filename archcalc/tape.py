@@ -91,6 +91,7 @@ class Op(NamedTuple):
         saves: data that its backward pass reads again.
         per_point: FLOPs for each point of its space: 2 in a contraction, a model of the work elsewhere.
         repeats: how often the backward pass computes a contraction anew, beside the two of its gradients.
+        passes: whether the output's gradient is the inputs' own: a sum, or another type of the same numbers.
     """
 
     kind: Kind
@@ -100,6 +101,7 @@ class Op(NamedTuple):
     saves: tuple[Tensor, ...] = ()
     per_point: int = 0
     repeats: int = 0
+    passes: bool = False
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -148,11 +150,21 @@ class Tape:
         return Weight.of(".".join([*(scope for scope, named in self._scopes if named), name]), axes, part, each)
 
     def contract(
-        self, name: str, out: str, *inputs: Tensor | Weight, role: Role = "activation", repeats: int = 0
+        self,
+        name: str,
+        out: str,
+        *inputs: Tensor | Weight,
+        role: Role = "activation",
+        repeats: int = 0,
+        keeps: bool = False,
     ) -> Tensor:
-        """Multiply the inputs point by point and sum over the labels that `out` lacks; gradients need the factors."""
+        """Multiply the inputs point by point and sum over the labels that `out` lacks.
+
+        Gradients need the factors, and the output where its kernel `keeps` it.
+        """
+        output = self._output(name, labels(out), role)
         saves = tuple(x for x in inputs if isinstance(x, Tensor) and x.role != "fused")
-        op = Op("contraction", inputs, self._output(name, labels(out), role), self._spans, saves, 2, repeats)
+        op = Op("contraction", inputs, output, self._spans, (*saves, output) if keeps else saves, 2, repeats)
         if not {label for x in inputs for label in x.labels} - set(op.output.labels):
             raise TapeError(f"{op.output.name}: a contraction that sums over nothing is pointwise")
         return self._record(op)
@@ -165,6 +177,7 @@ class Tape:
         saves: tuple[Tensor, ...] = (),
         keeps: bool = False,
         per_point: int = 1,
+        passes: bool = False,
     ) -> Tensor:
         """One number out for each of the first input's, the others broadcast to it.
 
@@ -172,10 +185,19 @@ class Tape:
         """
         first = inputs[0].labels
         output = self._output(name, first, role)
-        op = Op("pointwise", inputs, output, self._spans, (*saves, output) if keeps else saves, per_point)
+        saves = (*saves, output) if keeps else saves
+        op = Op("pointwise", inputs, output, self._spans, saves, per_point, passes=passes)
         if set(op.space) != set(first):
             raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
         return self._record(op)
+
+    def sum(self, name: str, *inputs: Tensor | Weight, role: Role = "activation") -> Tensor:
+        """Add the inputs point by point, the others broadcast to the first."""
+        return self.pointwise(name, *inputs, role=role, passes=True)
+
+    def convert(self, name: str, x: Tensor, role: Role) -> Tensor:
+        """The same numbers in the type of another role; nothing at all where both have one type."""
+        return self.pointwise(name, x, role=role, per_point=0, passes=True)
 
     def reduce(self, name: str, x: Tensor, over: str, role: Role = "activation", per_point: int = 1) -> Tensor:
         """Fold the labels `over` away: a maximum, a sum, a mean."""
@@ -185,9 +207,9 @@ class Tape:
         left = tuple(label for label in x.labels if label not in gone)
         return self._record(Op("reduction", (x,), self._output(name, left, role), self._spans, (), per_point))
 
-    def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight) -> Tensor:
+    def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight, role: Role = "activation") -> Tensor:
         """Read the table at the index, which replaces one label of the table; the gradient goes where it was read."""
-        op = Op("lookup", (index, table), self._output(name, labels(out), "activation"), self._spans, (index,))
+        op = Op("lookup", (index, table), self._output(name, labels(out), role), self._spans, (index,))
         if len(set(table.labels) - set(op.output.labels)) != 1:
             raise TapeError(f"{op.output.name}: a lookup replaces exactly one label of its table")
         return self._record(op)
@@ -208,16 +230,16 @@ class Tape:
         with self.scope(name):
             if not bias:
                 return self.contract("product", out, x, self.weight("weight", axes, part, each), role=role)
-            y = self.contract("product", out, x, self.weight("weight", axes, part, each))
+            y = self.contract("product", out, x, self.weight("weight", axes, part, each), role="fused")
             stored = " ".join(f"({' '.join(axis)})" for axis in parse(axes)[:1])
-            return self.pointwise("biased", y, self.weight("bias", stored, "biases"), role=role)
+            return self.sum("biased", y, self.weight("bias", stored, "biases"), role=role)
 
     def softmax(self, x: Tensor, over: str) -> Tensor:
         """exp(x) over its sum, by way of the maximum so that no exponential overflows."""
         with self.span("softmax"):
-            maximum = self.reduce("maximum", x, over)
-            exponential = self.pointwise("exponential", x, maximum, per_point=2)
-            total = self.reduce("sum", exponential, over)
+            maximum = self.reduce("maximum", x, over, role="fused")
+            exponential = self.pointwise("exponential", x, maximum, role="fused", per_point=2)
+            total = self.reduce("sum", exponential, over, role="fused")
             return self.pointwise("probabilities", exponential, total, keeps=True)
 
     def dropout(self, name: str, x: Tensor) -> Tensor:

@@ -37,21 +37,21 @@ def test_attention_is_recorded_as_the_reference_computes_it():
     assert out.labels == ("B", "S", "D")
     core, after = "attention.attention_core", "attention.attention_core.softmax"
     assert lines(t) == [
-        "contraction attention.query.product: x[B S D], attention.query.weight[G R K D] -> [B S G R K]",
+        "contraction attention.query.product: x[B S D], attention.query.weight[G R K D] -> [B S G R K] fused",
         "pointwise attention.query.biased: attention.query.product[B S G R K], attention.query.bias[G R K] -> [B S G R K]",
-        "contraction attention.key.product: x[B S D], attention.key.weight[G K D] -> [B S G K]",
+        "contraction attention.key.product: x[B S D], attention.key.weight[G K D] -> [B S G K] fused",
         "pointwise attention.key.biased: attention.key.product[B S G K], attention.key.bias[G K] -> [B S G K] cache",
-        "contraction attention.value.product: x[B S D], attention.value.weight[G W D] -> [B S G W]",
+        "contraction attention.value.product: x[B S D], attention.value.weight[G W D] -> [B S G W] fused",
         "pointwise attention.value.biased: attention.value.product[B S G W], attention.value.bias[G W] -> [B S G W] cache",
         f"contraction {core}.scores.product: attention.query.biased[B S G R K], attention.key.biased[B T G K] -> [B G R S T]",
         f"pointwise {core}.scores.scaled: {core}.scores.product[B G R S T] -> [B G R S T]",
         f"pointwise {core}.scores.masked: {core}.scores.scaled[B G R S T], mask[S T] -> [B G R S T]",
-        f"reduction {after}.maximum: {core}.scores.masked[B G R S T] -> [B G R S]",
-        f"pointwise {after}.exponential: {core}.scores.masked[B G R S T], {after}.maximum[B G R S] -> [B G R S T]",
-        f"reduction {after}.sum: {after}.exponential[B G R S T] -> [B G R S]",
+        f"reduction {after}.maximum: {core}.scores.masked[B G R S T] -> [B G R S] fused",
+        f"pointwise {after}.exponential: {core}.scores.masked[B G R S T], {after}.maximum[B G R S] -> [B G R S T] fused",
+        f"reduction {after}.sum: {after}.exponential[B G R S T] -> [B G R S] fused",
         f"pointwise {after}.probabilities: {after}.exponential[B G R S T], {after}.sum[B G R S] -> [B G R S T]",
         f"contraction {core}.mix.product: {after}.probabilities[B G R S T], attention.value.biased[B T G W] -> [B S G R W]",
-        f"contraction attention.output.product: {core}.mix.product[B S G R W], attention.output.weight[D G R W] -> [B S D]",
+        f"contraction attention.output.product: {core}.mix.product[B S G R W], attention.output.weight[D G R W] -> [B S D] fused",
         "pointwise attention.output.biased: attention.output.product[B S D], attention.output.bias[D] -> [B S D]",
     ]
 
@@ -112,10 +112,10 @@ def test_an_mlp_is_two_matrices_and_an_activation():
     block.record(t, X)
     assert block.sizes() == {"F": 32}
     assert lines(t) == [
-        "contraction up.product: x[B S D], up.weight[F D] -> [B S F]",
+        "contraction up.product: x[B S D], up.weight[F D] -> [B S F] fused",
         "pointwise up.biased: up.product[B S F], up.bias[F] -> [B S F]",
         "pointwise gelu.activated: up.biased[B S F] -> [B S F]",
-        "contraction down.product: gelu.activated[B S F], down.weight[D F] -> [B S D]",
+        "contraction down.product: gelu.activated[B S F], down.weight[D F] -> [B S D] fused",
         "pointwise down.biased: down.product[B S D], down.bias[D] -> [B S D]",
     ]
     assert [w.part for op in t.ops for w in op.weights] == ["up_projection", "biases", "down_projection", "biases"]
@@ -153,7 +153,7 @@ def test_a_tied_unembedding_reads_the_token_table(tied):
     Unembedding(tied=tied, bias=True).record(t, X)
     table = "embedding.token.weight" if tied else "unembedding.weight"
     assert lines(t) == [
-        f"contraction unembedding.product: x[B S D], {table}[V D] -> [B S V]",
+        f"contraction unembedding.product: x[B S D], {table}[V D] -> [B S V] fused",
         "pointwise unembedding.biased: unembedding.product[B S V], unembedding.bias[V] -> [B S V]",
     ]
     assert [w.part for op in t.ops for w in op.weights] == ["unembedding", "biases"]
@@ -163,16 +163,18 @@ def test_the_loss_reduces_positions_and_never_gathers_logits():
     t = tape()
     record_loss(t, Tensor("logits", ("B", "S", "V")))
     assert lines(t) == [
-        "reduction loss.maximum: logits[B S V] -> [B S] float",
-        "pointwise loss.exponential: logits[B S V], loss.maximum[B S] -> [B S V] float",
-        "reduction loss.sum: loss.exponential[B S V] -> [B S] float",
-        "pointwise loss.log_probabilities: logits[B S V], loss.maximum[B S], loss.sum[B S] -> [B S V] float",
-        "lookup loss.picked: targets[B S], loss.log_probabilities[B S V] -> [B S]",
+        "pointwise loss.full_precision: logits[B S V] -> [B S V] float",
+        "reduction loss.maximum: loss.full_precision[B S V] -> [B S] fused",
+        "pointwise loss.exponential: loss.full_precision[B S V], loss.maximum[B S] -> [B S V] fused",
+        "reduction loss.sum: loss.exponential[B S V] -> [B S] fused",
+        "pointwise loss.log_probabilities:"
+        " loss.full_precision[B S V], loss.maximum[B S], loss.sum[B S] -> [B S V] float",
+        "lookup loss.picked: targets[B S], loss.log_probabilities[B S V] -> [B S] fused",
         "reduction loss.weight: loss.picked[B S] -> [] float",
-        "reduction loss.total: loss.picked[B S] -> [] float",
-        "pointwise loss.mean: loss.total[], loss.weight[] -> []",
+        "reduction loss.total: loss.picked[B S] -> [] fused",
+        "pointwise loss.mean: loss.total[], loss.weight[] -> [] float",
     ]
-    assert t.ops[4].inputs[0].role == "index"
+    assert t.ops[5].inputs[0].role == "index"
     assert saves(t) == ["loss.log_probabilities float", "targets index", "loss.weight float"]
 
 
@@ -290,7 +292,7 @@ def test_pointwise_work_is_a_model_of_each_step():
     assert [op.per_point for op in t.ops if op.kind != "contraction"] == [6, 1]  # as many as math attention's
     t = tape()
     record_loss(t, Tensor("logits", ("B", "S", "V")))
-    assert [op.per_point for op in t.ops] == [1, 2, 1, 2, 0, 0, 1, 1]
+    assert [op.per_point for op in t.ops] == [0, 1, 2, 1, 2, 0, 0, 1, 1]
 
 
 def test_a_run_sizes_positions_three_ways():

@@ -48,7 +48,7 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     with tape.span("scores"):
         scores = tape.contract("product", "B G R S T", q, k)
         scaled = tape.pointwise("scaled", scores)
-        masked = tape.pointwise("masked", scaled, Tensor("mask", ("S", "T"), "constant"))
+        masked = tape.sum("masked", scaled, Tensor("mask", ("S", "T"), "constant"))
     probabilities = tape.dropout("probabilities_dropout", tape.softmax(masked, over="T"))
     with tape.span("mix"):
         return tape.contract("product", "B S G R W", probabilities, v)
@@ -67,4 +67,4 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             "probabilities", scores, logsumexp, role="fused", saves=(logsumexp,), per_point=1
         )
     with tape.span("mix"):
-        return tape.contract("product", "B S G R W", probabilities, v)
+        return tape.contract("product", "B S G R W", probabilities, v, keeps=True)

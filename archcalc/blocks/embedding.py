@@ -24,4 +24,4 @@ class Embedding(Block):
         with tape.scope("embedding"), tape.scope("position"):
             position_ids = Tensor("position_ids", ("N",), "index")
             positions = tape.lookup("rows", "N D", position_ids, tape.weight("weight", "P D", "positions"))
-            return tape.pointwise("added", tokens, positions)
+            return tape.sum("added", tokens, positions)

@@ -18,22 +18,24 @@ class Unembedding(Block):
         with tape.scope("unembedding"):
             own = tape.weight("weight", "V D", "unembedding")
             table = Weight.of(*TOKEN_TABLE, "unembedding") if self.tied else own
-            logits = tape.contract("product", "B S V", x, table)
-            if self.bias:
-                logits = tape.pointwise("biased", logits, tape.weight("bias", "V", "biases"))
-        return logits
+            if not self.bias:
+                return tape.contract("product", "B S V", x, table)
+            product = tape.contract("product", "B S V", x, table, role="fused")
+            return tape.sum("biased", product, tape.weight("bias", "V", "biases"))
 
 
 def record_loss(tape: Tape, logits: Tensor) -> Tensor:
     """Cross-entropy: the mean of -log(softmax(logits)) at the tokens that came next, in full precision."""
     with tape.span("loss"):
-        maximum = tape.reduce("maximum", logits, "V", role="float")
-        exponential = tape.pointwise("exponential", logits, maximum, role="float", per_point=2)
-        total = tape.reduce("sum", exponential, "V", role="float")
+        full = tape.convert("full_precision", logits, role="float")
+        maximum = tape.reduce("maximum", full, "V", role="fused")
+        exponential = tape.pointwise("exponential", full, maximum, role="fused", per_point=2)
+        total = tape.reduce("sum", exponential, "V", role="fused")
         log_probabilities = tape.pointwise(
-            "log_probabilities", logits, maximum, total, role="float", keeps=True, per_point=2
+            "log_probabilities", full, maximum, total, role="float", keeps=True, per_point=2
         )
         targets = Tensor("targets", ("B", "S"), "index")
-        picked = tape.lookup("picked", "B S", targets, log_probabilities)
+        picked = tape.lookup("picked", "B S", targets, log_probabilities, role="fused")
         weight = tape.reduce("weight", picked, "B S", role="float", per_point=0)  # the count that the mean divides by
-        return tape.pointwise("mean", tape.reduce("total", picked, "B S", role="float"), weight, saves=(weight,))
+        summed = tape.reduce("total", picked, "B S", role="fused")
+        return tape.pointwise("mean", summed, weight, role="float", saves=(weight,))

@@ -96,7 +96,8 @@ def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Te
     v_BGTW = v_BTGW.transpose(1, 2)
 
     a_BGRST = (q_BGXK @ k_BGKT).view(B, G, R, S, T)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
-    a_BGRST = a_BGRST / math.sqrt(K) + mask_ST
+    a_BGRST = a_BGRST / math.sqrt(K)
+    a_BGRST = a_BGRST + mask_ST
     p_BGRST = torch.softmax(a_BGRST, dim=-1)
     y_BGXW = p_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
     return y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4)
@@ -223,7 +224,9 @@ class Transformer(nn.Module):
         mask_ST = None if kernel == "flash" else _causal_mask(x_BSD)
         for layer in self.layers:
             if recompute:
-                x_BSD = checkpoint(partial(layer, mask_ST=mask_ST), x_BSD, use_reentrant=False)
+                # Nothing in a layer is random, so no state of random numbers need be kept for it.
+                again = partial(layer, mask_ST=mask_ST)
+                x_BSD = checkpoint(again, x_BSD, use_reentrant=False, preserve_rng_state=False)
             else:
                 x_BSD = layer(x_BSD, mask_ST)
         logits_BSV = self.unembedding(self.final_norm(x_BSD))

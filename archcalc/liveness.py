@@ -1,0 +1,299 @@
+"""What is alive at each moment of a pass, read off the tape: forward and backward through one segment.
+
+The rules are those by which PyTorch's autograd keeps and drops tensors:
+
+- An op makes its output. What no later op reads and no backward pass needs is dropped.
+- Backward, an op makes a gradient for each input and each weight, beside its output's gradient and what it saved; then
+  both of these are dropped. The gradient of a sum is its output's own.
+- A second gradient of the same tensor is added out of place: for a moment there are three.
+- A recomputed span runs forward again, as far as its last saved tensor, before its backward pass.
+
+Ops joined by `fused` tensors are one kernel; what a kernel needs inside is not on the tape.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from archcalc.activations import Widths, kept
+from archcalc.legend import Size, volume
+from archcalc.spec import Segment
+from archcalc.tape import Op, Tensor, Weight
+
+
+class Moment(NamedTuple):
+    """Bytes of one segment that are alive while `op` runs.
+
+    `saved` is kept for the backward pass, `recomputed` was made again for it, `gradients` are those of weights, and
+    `transient` is the rest: gradients of activations, results on their way.
+    """
+
+    phase: str
+    op: str
+    saved: Size
+    recomputed: Size
+    gradients: Size
+    transient: Size
+
+
+class Gradients(NamedTuple):
+    """Width of a weight's gradient that stays until the step, or of one that is added to a held one at once."""
+
+    stays: int
+    passing: int
+
+
+class Node(NamedTuple):
+    """Ops that are one kernel: what goes in from outside, what comes out, what its backward pass reads."""
+
+    ops: tuple[Op, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    saves: tuple[Tensor, ...]
+
+    @property
+    def name(self) -> str:
+        return self.ops[-1].output.name
+
+    @property
+    def is_loss(self) -> bool:
+        return "loss" in self.ops[0].spans
+
+
+def nodes(ops: list[Op]) -> list[Node]:
+    """The kernels of a tape, in order."""
+    groups: list[list[Op]] = []
+    for op in ops:
+        fused = {x.name for x in op.inputs if isinstance(x, Tensor) and x.role == "fused"}
+        if groups and fused & {other.output.name for other in groups[-1]}:
+            groups[-1].append(op)
+        else:
+            groups.append([op])
+    return [_node(group) for group in groups]
+
+
+def _node(ops: list[Op]) -> Node:
+    made = {op.output.name for op in ops}
+    read = {x.name: x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.name not in made}
+    saved = {x.name: x for op in ops for x in op.saves}
+    outputs = tuple(op.output for op in ops if op.output.role != "fused")
+    return Node(tuple(ops), tuple(read.values()), outputs, tuple(saved.values()))
+
+
+def is_given(tensor: Tensor) -> bool:
+    """Whether it was there before the pass: what came with the batch, and constants."""
+    return tensor.role == "constant" or (tensor.role == "index" and "B" in tensor.labels)
+
+
+class _Storage:
+    """Numbers that several tensors may share; gone with the last of them."""
+
+    def __init__(self, size: Size) -> None:
+        self.size, self.holders = size, 1
+
+
+class Uses:
+    """How often each weight is still to get a gradient, and which have one: shared by the walks of a model."""
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self.left = Counter(weight.path for segment in segments for op in segment.tape.ops for weight in op.weights)
+        self.met: set[str] = set()
+
+
+class Walk:
+    """The way through one segment: `forward()` and then `backward()`, each of which yields its moments.
+
+    `span` is recomputed; without `learns` nothing is kept.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        width: Widths,
+        span: str | None = None,
+        *,
+        learns: bool = True,
+        gradients: Gradients = Gradients(0, 0),
+        uses: Uses | None = None,
+    ) -> None:
+        ops = segment.tape.ops
+        self.segment, self.width, self.weights = segment, width, gradients
+        self.uses = uses or Uses([segment])
+        self.nodes = nodes(ops)
+        self.again = [node for node in self.nodes if span in node.ops[0].spans]
+        self.keeps = kept(ops, span) if learns else {}
+        self.statistics = {op.output.name for op in ops if op.kind == "reduction"}
+        self.saved: Size = 0
+        self.recomputed: Size = 0
+        self.gradients: Size = 0
+        self.transient: Size = 0
+        self.held: dict[str, Size] = {}
+        self.made_again: set[str] = set()
+        self.pending: dict[str, _Storage] = {}
+
+    def forward(self) -> Iterator[Moment]:
+        """From the segment's input to its output, which is left to the next segment."""
+        yield from self._run(self.nodes, self.keeps)
+        self.transient = 0
+
+    def _run(self, run: list[Node], keeps: dict[str, Tensor], *, again: bool = False) -> Iterator[Moment]:
+        loose: dict[str, Size] = {}
+        readers = Counter(x.name for node in run for x in node.inputs)
+        made = {x.name for node in run for x in node.outputs}
+        last = run[-1].outputs[-1].name
+        for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
+            self._make(tensor, keeps, loose, again=again)
+        for node in run:
+            for tensor in node.outputs:
+                if self._is_alias(node) and node.inputs[0].name in loose:
+                    loose[tensor.name] = loose.pop(node.inputs[0].name)
+                else:
+                    self._make(tensor, keeps, loose, again=again)
+            yield self._moment(node, "backward" if again else "forward")
+            for tensor in node.inputs:
+                readers[tensor.name] -= 1
+            for name in {x.name for x in (*node.inputs, *node.outputs)}:
+                if not readers[name] and name != last:
+                    self.transient = self.transient - loose.pop(name, 0)
+
+    def _is_alias(self, node: Node) -> bool:
+        """Whether its output is its input under another name: a conversion to the type that it has."""
+        op = node.ops[0]
+        return op.passes and len(op.inputs) == 1 and self.width[node.inputs[0].role] == self.width[op.output.role]
+
+    def _make(self, tensor: Tensor, keeps: dict[str, Tensor], loose: dict[str, Size], *, again: bool) -> None:
+        if is_given(tensor) or tensor.name in self.held:
+            return
+        size = self._bytes(tensor)
+        if tensor.name not in keeps:
+            loose[tensor.name] = size
+            self.transient = self.transient + size
+            return
+        self.held[tensor.name] = size
+        if again:
+            self.made_again.add(tensor.name)
+            self.recomputed = self.recomputed + size
+        else:
+            self.saved = self.saved + size
+
+    def backward(self) -> Iterator[Moment]:
+        """From the gradient of the segment's output to that of its input."""
+        output = self.nodes[-1].outputs[-1]
+        self.transient = self._bytes(output) if output.labels else 0  # the loss's own is held by who asked for it
+        self.pending = {output.name: _Storage(self.transient)}
+        readers = Counter(x.name for node in self.nodes for x in node.saves)
+        recomputing = self.again
+        for node in reversed(self.nodes):
+            if recomputing and node is recomputing[-1]:
+                again = {x.name: x for n in recomputing for x in n.saves}
+                before = self.transient
+                yield from self._run(_as_far_as_needed(recomputing), again, again=True)
+                self.transient, recomputing = before, []
+            yield from self._back(node, readers)
+
+    def _back(self, node: Node, readers: Counter[str]) -> Iterator[Moment]:
+        """One kernel's backward pass."""
+        outputs = [self.pending.pop(x.name) for x in node.outputs if x.name in self.pending]
+        if not outputs:  # a statistic, which a later kernel's gradient takes care of
+            self._release(node, readers, again=True)
+            self._release(node, readers, again=False)
+            return
+        joins: list[tuple[_Storage, _Storage, Tensor]] = []
+        found: set[str] = set()
+        for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
+            for op in reversed(node.ops):
+                for x in op.inputs:
+                    if isinstance(x, Weight):
+                        if op.passes == late:
+                            self._weight(x)
+                    elif self._learns(x) and x.name not in found:
+                        storage = self._gradient(op, x, outputs[0], late=late)
+                        if storage is not None:
+                            found.add(x.name)
+                            if x.name in self.pending:
+                                joins.append((self.pending[x.name], storage, x))
+                            else:
+                                self.pending[x.name] = storage
+            yield self._moment(node, "backward")
+            self._release(node, readers, again=not late)
+        for storage in outputs:
+            self._drop(storage)
+        for first, second, x in joins:
+            total = _Storage(self._bytes(x))
+            self.transient = self.transient + total.size
+            yield self._moment(node, "backward")
+            self._drop(first)
+            self._drop(second)
+            self.pending[x.name] = total
+        for weight in [weight for op in node.ops for weight in op.weights]:
+            yield from self._settle(weight, node)
+
+    def _learns(self, x: Tensor) -> bool:
+        """Whether a gradient goes back to it."""
+        return x.role in ("activation", "cache", "float") and x.name not in self.statistics
+
+    def _gradient(self, op: Op, x: Tensor, output: _Storage, *, late: bool) -> _Storage | None:
+        """A gradient for an input, new or its output's own; None where it is the other time's turn."""
+        if op.passes and x.labels == op.output.labels and self.width[x.role] == self.width[op.output.role]:
+            if late:
+                return None
+            output.holders += 1
+            return output
+        if op.passes != late:
+            return None
+        self.transient = self.transient + self._bytes(x)
+        return _Storage(self._bytes(x))
+
+    def _weight(self, weight: Weight) -> None:
+        """A weight's gradient appears; it stays until the step, or until `_settle` adds it to one that is held."""
+        self.gradients = self.gradients + self._gradient_bytes(weight)
+        self.uses.left[weight.path] -= 1
+
+    def _settle(self, weight: Weight, node: Node) -> Iterator[Moment]:
+        """A further gradient of the same weight is added to the one before, which has waited for it."""
+        size = self._gradient_bytes(weight)
+        if weight.path in self.uses.met:
+            self.gradients = self.gradients + size
+            yield self._moment(node, "backward")
+            self.gradients = self.gradients - size - size
+        self.uses.met.add(weight.path)
+        if not (self.weights.stays or self.uses.left[weight.path]):
+            self.gradients = self.gradients - size
+
+    def _gradient_bytes(self, weight: Weight) -> Size:
+        return volume(weight.labels, self.segment.env) * (self.weights.stays or self.weights.passing)
+
+    def _release(self, node: Node, readers: Counter[str], *, again: bool) -> None:
+        """Drop what it saved and no other backward pass reads; what was made `again` goes first."""
+        for tensor in node.saves:
+            if (tensor.name in self.made_again) != again:
+                continue
+            readers[tensor.name] -= 1
+            if readers[tensor.name] or tensor.name not in self.held:
+                continue
+            size = self.held.pop(tensor.name)
+            if again:
+                self.recomputed = self.recomputed - size
+            else:
+                self.saved = self.saved - size
+
+    def _drop(self, storage: _Storage) -> None:
+        storage.holders -= 1
+        if not storage.holders:
+            self.transient = self.transient - storage.size
+
+    def _moment(self, node: Node, phase: str) -> Moment:
+        phase = "loss" if node.is_loss else phase
+        return Moment(phase, node.name, self.saved, self.recomputed, self.gradients, self.transient)
+
+    def _bytes(self, tensor: Tensor) -> Size:
+        return volume(tensor.labels, self.segment.env) * self.width[tensor.role]
+
+
+def _as_far_as_needed(span: list[Node]) -> list[Node]:
+    """A recomputation ends with the last tensor that was saved: PyTorch's checkpoint stops early."""
+    saved = {x.name for node in span for x in node.saves}
+    last = max(i for i, node in enumerate(span) if any(x.name in saved for x in node.outputs))
+    return span[: last + 1]
