@@ -55,15 +55,15 @@ def find(spec: str) -> Found:
     head, question = (spec, None) if os.path.exists(spec) else split(spec)
     document = _read(head)
     if question is None:
-        return Found(validate(document), document)
+        return Found(validate(document, Model), document)
     document, changes = ask(document, question, spec)
-    return Found(validate(document), document, changes, ",".join(part.strip() for part in question.split(",")))
+    return Found(validate(document, Model), document, changes, ",".join(part.strip() for part in question.split(",")))
 
 
 def _read(head: str) -> Document:
     if head in names():
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")
-    elif not _is_path(head):
+    elif not (is_path(head) or is_stdin(head) or os.path.isdir(head)):  # a directory is then told to be one
         near = nearest(head, list(names()), 3)
         suggestion = f"nearest: {', '.join(near)}" if near else "`archcalc list` shows the catalogue"
         if os.path.isfile(head):
@@ -74,9 +74,9 @@ def _read(head: str) -> Document:
     return parse(read_file(head), display_name(head))
 
 
-def _is_path(head: str) -> bool:
-    """A slash or a suffix makes a path; so does being a directory, which is then told to be one."""
-    return is_stdin(head) or "/" in head or os.sep in head or bool(_SUFFIX.search(head)) or os.path.isdir(head)
+def is_path(head: str) -> bool:
+    """A slash or a suffix makes a path of what was typed."""
+    return "/" in head or os.sep in head or bool(_SUFFIX.search(head))
 
 
 def is_readable(spec: str) -> bool:

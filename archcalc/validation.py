@@ -1,15 +1,16 @@
-"""From plain data to a Model, or to problems that say where and what would be right."""
+"""From plain data to a model or a device, or to problems that say where and what would be right."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from archcalc.blocks.base import registered
 from archcalc.errors import Invalid, Problem, did_you_mean, shown
 from archcalc.source import Document, Where
-from archcalc.spec import Model
+
+Described = TypeVar("Described", bound=BaseModel)
 
 _TYPES = {
     "int_type": "must be an integer",
@@ -23,12 +24,12 @@ _TYPES = {
 }
 
 
-def validate(document: Document) -> Model:
-    """Build the model that a document describes. Raises Invalid with every problem found, in the file's order."""
+def validate(document: Document, what: type[Described]) -> Described:
+    """Build what a document describes. Raises Invalid with every problem found, in the file's order."""
     try:
-        return Model.model_validate(document.data)
+        return what.model_validate(document.data)
     except ValidationError as error:
-        problems = [_problem(document, dict(e)) for e in error.errors(include_url=False) if not _echo(dict(e))]
+        problems = [_problem(document, what, dict(e)) for e in error.errors(include_url=False) if not _echo(dict(e))]
     raise Invalid(*sorted(problems, key=lambda p: (p.line or 0, p.column or 0)))
 
 
@@ -37,13 +38,13 @@ def _echo(error: dict[str, Any]) -> bool:
     return error["type"] == "too_short" and bool(error["input"])
 
 
-def _problem(document: Document, error: dict[str, Any]) -> Problem:
+def _problem(document: Document, what: type[BaseModel], error: dict[str, Any]) -> Problem:
     where, value, kind = _where(document.data, error["loc"]), error["input"], error["type"]
     context = error.get("ctx", {})
     if kind == "missing":
         return document.problem("is missing", where)
     if kind == "extra_forbidden":
-        known = _fields(where[:-1])
+        known = _fields(what, where[:-1])
         return document.problem("is no field here", where, at_key=True, suggestion=did_you_mean(where[-1], known))
     if kind == "union_tag_not_found":
         return document.problem("is missing", (*where, "kind"))
@@ -95,9 +96,9 @@ def _literals(expected: str) -> list[str]:
     return [choice.strip(" '") for choice in expected.replace(" or ", ",").split(",")]
 
 
-def _fields(where: Where) -> list[str]:
+def _fields(what: type[BaseModel], where: Where) -> list[str]:
     """The names of the fields that may stand at a path, over all kinds of a slot."""
-    holders: list[type[BaseModel]] = [Model]
+    holders: list[type[BaseModel]] = [what]
     for step in where:
         if not isinstance(step, int):
             holders = [inner for holder in holders for inner in _inside(holder, step)]

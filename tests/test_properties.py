@@ -16,7 +16,7 @@ SEARCH = settings(max_examples=2_000, derandomize=True, database=None, phases=[P
 
 
 def read(text):
-    return validate(parse(text if isinstance(text, bytes) else text.encode(), "drawn.yaml"))
+    return validate(parse(text if isinstance(text, bytes) else text.encode(), "drawn.yaml"), archcalc.Model)
 
 
 @given(strategies.models())

@@ -41,7 +41,7 @@ def test_printed_figures_of_the_unchanged_spec_are_left_out():
 
 def test_a_questioned_spec_reads_back():
     model = archcalc.load("gpt2@n_layers=3,tied=false")
-    assert validate(parse(archcalc.dump(model).encode(), "f")) == model
+    assert validate(parse(archcalc.dump(model).encode(), "f"), archcalc.Model) == model
 
 
 def test_a_misprint_that_the_question_undoes_is_no_warning():

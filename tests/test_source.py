@@ -89,7 +89,7 @@ def test_numbers_of_any_length_are_bounded(digits):
 def test_lines_of_problems_are_bounded():
     for text in ("a" * 60_000 + ": 1", "a: &" + "x" * 60_000 + " 1\nb: *" + "x" * 60_000):
         with pytest.raises(archcalc.Invalid) as error:
-            validate(parse(text.encode(), "f"))
+            validate(parse(text.encode(), "f"), archcalc.Model)
         assert max(len(line) for line in str(error.value).splitlines()) < 500
 
 
