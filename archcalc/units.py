@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
+
+Unit = Literal["B", "B/s", "FLOP/s", "OP/s", "W"]
 
 _SHORT = (
     (10**24, "Y"),
@@ -17,6 +20,15 @@ _SHORT = (
 _COUNTS = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _COUNT = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?([kMBT])")
 _LENGTH = re.compile(r"([1-9][0-9]{0,15})k")
+_DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_EXAMPLES: dict[Unit, str] = {
+    "B": "'80 GB' or '80 GiB'",
+    "B/s": "'3350 GB/s'",
+    "FLOP/s": "'989 TFLOP/s'",
+    "OP/s": "'1979 TOP/s'",
+    "W": "'700 W'",
+}
 
 
 def grouped(n: int) -> str:
@@ -81,3 +93,28 @@ def parse_length(text: str) -> int | None:
     """A length in tokens with a suffix, 32k = 32,768; None where `text` is none."""
     match = _LENGTH.fullmatch(text)
     return int(match[1]) * 1024 if match else None
+
+
+def quantity_pattern(unit: Unit) -> str:
+    """The regular expression of an amount with a unit, 494.5 TFLOP/s: whole part, fraction, prefix."""
+    prefixes = "|".join(_prefixes(unit))
+    return rf"^([0-9]{{1,20}})(?:\.([0-9]{{1,20}}))? ?({prefixes}){unit}$"
+
+
+def parse_quantity(text: str, unit: Unit) -> int:
+    """An amount in its base unit, exactly: 494.5 TFLOP/s = 494,500,000,000,000; GB is 10^9 bytes and GiB 2^30.
+
+    Raises ValueError, which says what would be right, where `text` is no such amount or none at all.
+    """
+    match = re.fullmatch(quantity_pattern(unit), text)
+    if match is not None:
+        fraction = match[2] or ""
+        parts: int = 10 ** len(fraction)
+        scaled = int(match[1] + fraction) * _prefixes(unit)[match[3]]
+        if scaled and scaled % parts == 0:
+            return scaled // parts
+    raise ValueError(f"must be an amount such as {_EXAMPLES[unit]}")
+
+
+def _prefixes(unit: Unit) -> dict[str, int]:
+    return {**_DECIMAL, **_BINARY} if unit.startswith("B") else _DECIMAL
