@@ -224,11 +224,14 @@ def list_(form: Form = None, output: Output = None) -> None:
 
 
 @app.command(rich_help_panel=FILES)
-def schema(output: Output = None) -> None:
+def schema(
+    of: Annotated[Literal["model", "device"], typer.Option("--of", help="what the YAML describes")] = "model",
+    output: Output = None,
+) -> None:
     """The JSON Schema of a spec, for editors and validators."""
     from archcalc.schema import schema_text
 
-    write(schema_text(), output)
+    write(schema_text(of), output)
 
 
 def _number(flag: str, text: str, most: int, *, count: bool = False) -> int:

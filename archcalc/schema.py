@@ -1,15 +1,21 @@
-"""The JSON Schema of a spec, made from the same classes that read it."""
+"""The JSON Schemas of what is read as YAML, made from the same classes that read it."""
 
 from __future__ import annotations
 
 import json
+from typing import Literal
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from archcalc.hardware import Device
 from archcalc.spec import Model
 
+Kind = Literal["model", "device"]
+_KINDS: dict[Kind, type[BaseModel]] = {"model": Model, "device": Device}
 
-def schema_text() -> str:
-    """The schema as it stands in specs/schema/model.json."""
-    schema = {"$schema": GenerateJsonSchema.schema_dialect, **Model.model_json_schema(by_alias=True)}
+
+def schema_text(of: Kind = "model") -> str:
+    """A schema as it stands in specs/schema."""
+    schema = {"$schema": GenerateJsonSchema.schema_dialect, **_KINDS[of].model_json_schema(by_alias=True)}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

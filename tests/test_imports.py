@@ -20,14 +20,15 @@ blocks.norm | blocks.attention | blocks.mlp | blocks.embedding
 blocks.unembedding
 blocks
 spec
-source | verdict | schema
+source | verdict
 validation | question
 count
 work
 activations
 audit | witness
 catalogue
-strategies
+hardware | strategies
+schema
 report.sheet
 report.render
 output | report.params | report.verdict | report.listing | report.work

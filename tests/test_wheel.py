@@ -11,6 +11,7 @@ import pytest
 from command import ask
 
 from archcalc.catalogue import names
+from archcalc.hardware import device_names
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +44,8 @@ def archcalc(wheel, tmp_path_factory):
 def test_the_wheel_holds_both_packages_the_specs_and_the_types(wheel):
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {f"archcalc/specs/models/{name}.yaml" for name in names()} <= held
+    assert {f"archcalc/specs/hardware/{name}.yaml" for name in device_names()} <= held
+    assert {"archcalc/specs/schema/device.json"} <= held
     assert {"archcalc/specs/schema/model.json", "archcalc/py.typed", "archcalc_reference/model.py"} <= held
     assert not any(name.startswith(("tests", "benchmarks", "specs", "reference/")) for name in held)
 
