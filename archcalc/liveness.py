@@ -115,11 +115,11 @@ class Walk:
         span: str | None = None,
         *,
         learns: bool = True,
-        gradients: Gradients = Gradients(0, 0),
+        gradients: Gradients | None = None,
         uses: Uses | None = None,
     ) -> None:
         ops = segment.tape.ops
-        self.segment, self.width, self.weights = segment, width, gradients
+        self.segment, self.width, self.weights = segment, width, gradients or Gradients(0, 0)
         self.uses = uses or Uses([segment])
         self.nodes = nodes(ops)
         self.again = [node for node in self.nodes if span in node.ops[0].spans]
@@ -201,21 +201,8 @@ class Walk:
             self._release(node, readers, again=False)
             return
         joins: list[tuple[_Storage, _Storage, Tensor]] = []
-        found: set[str] = set()
         for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
-            for op in reversed(node.ops):
-                for x in op.inputs:
-                    if isinstance(x, Weight):
-                        if op.passes == late:
-                            self._weight(x)
-                    elif self._learns(x) and x.name not in found:
-                        storage = self._gradient(op, x, outputs[0], late=late)
-                        if storage is not None:
-                            found.add(x.name)
-                            if x.name in self.pending:
-                                joins.append((self.pending[x.name], storage, x))
-                            else:
-                                self.pending[x.name] = storage
+            joins += self._make_gradients(node, outputs[0], late=late)
             yield self._moment(node, "backward")
             self._release(node, readers, again=not late)
         for storage in outputs:
@@ -229,6 +216,25 @@ class Walk:
             self.pending[x.name] = total
         for weight in [weight for op in node.ops for weight in op.weights]:
             yield from self._settle(weight, node)
+
+    def _make_gradients(self, node: Node, output: _Storage, *, late: bool) -> list[tuple[_Storage, _Storage, Tensor]]:
+        """Those of the weights and inputs that it is time for; pairs where an input has one from elsewhere already."""
+        made: dict[str, _Storage] = {}
+        joins = []
+        for op in reversed(node.ops):
+            if op.passes == late:
+                for weight in op.weights:
+                    self._weight(weight)
+            for x in op.inputs:
+                if isinstance(x, Weight) or not self._learns(x) or x.name in made:
+                    continue
+                if storage := self._gradient(op, x, output, late=late):
+                    made[x.name] = storage
+                    if x.name in self.pending:
+                        joins.append((self.pending[x.name], storage, x))
+                    else:
+                        self.pending[x.name] = storage
+        return joins
 
     def _learns(self, x: Tensor) -> bool:
         """Whether a gradient goes back to it."""

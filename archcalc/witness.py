@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.activations import saved, widths
+from archcalc.allocator import LARGEST_STEP, cut_down, predicted_step, record_step
 from archcalc.count import Parameters, Stored, params
 from archcalc.errors import Invalid, Missing, Problem
+from archcalc.footprint import Keeping
 from archcalc.legend import volume
 from archcalc.run import AttentionKernel, Run
 from archcalc.spec import Model
@@ -52,10 +54,33 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
     ):  # a model of other weights has other FLOPs, and says nothing new
         checks += _pass(model, reference, "math", "fp32", 4)
         checks += _pass(model, reference.to(torch.bfloat16), "flash", "bf16", 2)
-    versions = f"PyTorch {torch.__version__} on the meta device, Python {platform.python_version()}"
-    return Verdict(
-        model.name, tuple(checks), f"{versions}" + "; passes of one sequence as long as the context" * passes
-    )
+        checks += _real_step(model)
+    return Verdict(model.name, tuple(checks), _proven_with(checks, torch.__version__, passes=passes))
+
+
+def _proven_with(checks: list[Check], version: str, *, passes: bool) -> str:
+    words = [f"PyTorch {version} on the meta device, Python {platform.python_version()}"]
+    if passes:
+        words.append("passes of one sequence as long as the context")
+        real = any(check.source == RECORDED for check in checks)
+        words.append("a step of a few layers on the CPU" if real else "too wide for a real step to be run as a proof")
+    return "; ".join(words)
+
+
+RECORDED = "the CPU allocator's record of AdamW's second step in fp32, flash attention, at most 2 layers of a group"
+
+
+def _real_step(model: Model) -> Iterator[Check]:
+    """The peaks of a step that is really run, of the model cut down, where that is small enough."""
+    small, run = cut_down(model)
+    for words, keeping in (("", Keeping("fp32")), (", layers recomputed", Keeping("fp32", recompute="full"))):
+        counted = predicted_step(small, run, keeping)
+        if max(counted) > LARGEST_STEP:
+            return
+        recorded = record_step(small, run, keeping)
+        yield _same(f"peak of the passes{words}", counted.passes, recorded.passes, RECORDED)
+        if not words:
+            yield _same("peak of the optimizer's step", counted.step, recorded.step, RECORDED)
 
 
 def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters, *, passes: bool) -> None:

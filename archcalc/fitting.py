@@ -1,0 +1,73 @@
+"""Whether a run fits a device: what is used, what is left, and how far batch and context could grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.footprint import Keeping, Memory, peak_bytes
+from archcalc.hardware import Device
+from archcalc.run import Run
+from archcalc.spec import Model
+
+RESERVE = 5  # percent: the driver's context, libraries' workspaces, fragmentation; an allowance, not measured
+
+
+class Fit(NamedTuple):
+    """A run on a device, in bytes.
+
+    `capacity` is what a program sees where that was measured (`basis` "visible"), else the maker's label, a GB taken
+    as 10^9 bytes: the least that it can mean. `usable` is what `reserve` leaves of it. `largest_batch` and
+    `longest_context` are those that still fit, the rest as asked, and 0 where none does; `longest_context` is at most
+    the model's. `devices_for_state` is how many such devices hold the state alone, spread evenly.
+    """
+
+    device: str
+    basis: str
+    capacity: int
+    reserve: int
+    usable: int
+    left: int
+    fits: bool
+    largest_batch: int
+    longest_context: int
+    devices_for_state: int
+
+
+def fit(model: Model, run: Run, keeping: Keeping, used: Memory, device: Device, reserve: int = RESERVE) -> Fit:
+    """Hold the memory of a run against a device, `reserve` percent of which is set aside."""
+    visible = device.visible_bytes
+    capacity = device.label_bytes if visible is None else visible
+    usable = capacity - capacity * reserve // 100
+
+    def fits_batch(n: int) -> bool:
+        return bool(peak_bytes(model, run._replace(batch=n), keeping) <= usable)
+
+    def fits_context(n: int) -> bool:
+        return bool(peak_bytes(model, run._replace(sequence=n), keeping) <= usable)
+
+    return Fit(
+        device=device.name,
+        basis="label" if visible is None else "visible",
+        capacity=capacity,
+        reserve=capacity - usable,
+        usable=usable,
+        left=usable - used.total,
+        fits=used.total <= usable,
+        largest_batch=most(fits_batch, LARGEST_SIZE),
+        longest_context=most(fits_context, model.context_length),
+        devices_for_state=-(-used.state // usable),
+    )
+
+
+def most(fits: Callable[[int], bool], limit: int) -> int:
+    """The largest number from 1 to `limit` that fits, where all smaller ones do too; 0 where none does."""
+    low, high = 0, 1
+    while high <= limit and fits(high):
+        low, high = high, high * 2
+    high = min(high, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

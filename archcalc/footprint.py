@@ -1,0 +1,296 @@
+"""Memory of one device: what is alive at each moment of training or inference, and the terms of the peak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Literal, NamedTuple
+
+from archcalc.activations import RECOMPUTED, Recompute, Widths, cache, widths
+from archcalc.count import Parameters, params
+from archcalc.legend import Size, add, largest, volume
+from archcalc.liveness import Gradients, Moment, Uses, Walk
+from archcalc.precision import BITS, MOMENTS, RECIPES, CachePrecision, Optimizer, Recipe, compute_width
+from archcalc.run import Run
+from archcalc.spec import Model, Segment
+from archcalc.tape import Tensor
+
+Kind = Literal["exact", "modelled", "allowance"]
+
+TENSORS = "every tensor of the reference"
+AUTOGRAD = "autograd's saved tensors (meta)"
+ALLOCATOR = "the CPU allocator's record of a step"
+CACHED = "the tensors that the reference would hold"
+
+
+class Keeping(NamedTuple):
+    """How a run keeps its numbers.
+
+    Attributes:
+        precision: a recipe of training (see precision.RECIPES), or the precision of weights in inference.
+        optimizer: of training.
+        recompute: what is computed again in the backward pass instead of being saved.
+        accumulate: whether gradients are held from micro-batch to micro-batch, so that they are there from the start.
+        kv_precision: of the cache in inference; that of activations where None.
+        statistic: bytes of a norm's statistic: 4, and 2 on a CPU that works in bf16.
+    """
+
+    precision: str = "mixed-16"
+    optimizer: Optimizer = "adamw"
+    recompute: Recompute = "none"
+    accumulate: bool = False
+    kv_precision: CachePrecision | None = None
+    statistic: int = 4
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of training."""
+        return RECIPES[self.precision]
+
+    @property
+    def holds(self) -> bool:
+        """Whether gradients are there before the backward pass."""
+        return self.accumulate or self.recipe.holds
+
+
+class Term(NamedTuple):
+    """Bytes that are alive at the peak, and how they are known: exact by a witness, or modelled."""
+
+    name: str
+    bytes: Size
+    kind: Kind
+    witness: str
+
+
+class Phase(NamedTuple):
+    """The most bytes that are alive in one phase."""
+
+    phase: str
+    bytes: Size
+
+
+class Memory(NamedTuple):
+    """Bytes on one device: `total` is the largest of `phases`, and the sum of `terms`, what is alive at that moment.
+
+    `peak` names the moment. `state` is what stays from step to step: weights, their gradients, the optimizer's.
+    """
+
+    purpose: Literal["training", "inference"]
+    total: Size
+    terms: tuple[Term, ...]
+    phases: tuple[Phase, ...]
+    peak: str
+    state: Size
+
+
+class Alive(NamedTuple):
+    """What is alive at one moment, in bytes, by name."""
+
+    phase: str
+    at: str
+    parts: dict[str, Size]
+
+    @property
+    def total(self) -> Size:
+        return add(self.parts.values())
+
+
+def memory(model: Model, run: Run, keeping: Keeping | None = None) -> Memory:
+    """What one device holds at the peak of a training step, or of a prompt read and a token added.
+
+    `run.phase` is training, or prefill: then `run.sequence` positions are read, and as many are in the cache.
+
+    Takes ints (and formulas); for arrays see `peak_bytes`.
+    """
+    keeping = _settled(run, keeping)
+    found = list(alive(model, run, keeping))
+    peak = found[0]
+    for moment in found:
+        if moment.total > peak.total:
+            peak = moment
+    terms = tuple(_term(name, n, run, keeping) for name, n in peak.parts.items() if n != 0)
+    return Memory(
+        "training" if run.phase == "training" else "inference",
+        peak.total,
+        terms,
+        tuple(phases(found)),
+        f"{peak.phase}, {peak.at}",
+        state_bytes(params(model), run, keeping),
+    )
+
+
+def peak_bytes(model: Model, run: Run, keeping: Keeping | None = None) -> Size:
+    """The total alone; takes arrays too."""
+    return largest(moment.total for moment in alive(model, run, _settled(run, keeping)))
+
+
+def phases(moments: list[Alive]) -> Iterator[Phase]:
+    """The most of each phase, in the order of a step."""
+    by_name: dict[str, list[Size]] = {}
+    for moment in moments:
+        by_name.setdefault(moment.phase, []).append(moment.total)
+    for name, totals in by_name.items():
+        yield Phase(name, largest(totals))
+
+
+def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) -> Size:
+    """What is kept of the parameters: in training 16 or 18 bytes each with mixed precision and AdamW."""
+    keeping = _settled(run, keeping)
+    if run.phase != "training":
+        return _weight_bytes(counts, keeping)
+    return add(_state(counts, keeping).values()) + (0 if keeping.holds else counts.stored * keeping.recipe.gradient)
+
+
+def alive(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
+    """Every moment that could be the peak."""
+    return _training(model, run, keeping) if run.phase == "training" else _inference(model, run, keeping)
+
+
+def _settled(run: Run, keeping: Keeping | None) -> Keeping:
+    return keeping or Keeping(*(() if run.phase == "training" else ("bf16",)))
+
+
+def _state(counts: Parameters, keeping: Keeping) -> dict[str, Size]:
+    """What stays from step to step."""
+    recipe, moments = keeping.recipe, MOMENTS[keeping.optimizer]
+    counters = 4 * _tensors(counts) if keeping.optimizer == "adamw" else 0  # PyTorch's: how many steps were taken
+    return {
+        "weights": counts.stored * recipe.weight,
+        "gradients": counts.stored * recipe.gradient if keeping.holds else 0,
+        "master weights": counts.stored * recipe.master,
+        "optimizer state": counts.stored * (moments * recipe.moment) + counters,
+    }
+
+
+def _tensors(counts: Parameters) -> Size:
+    return add(tensor.layers for tensor in counts.tensors)
+
+
+def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
+    """Forward and backward through the segments; then the optimizer's step."""
+    recipe, counts = keeping.recipe, params(model)
+    segments = model.segments(run)
+    width = widths(recipe.compute, keeping.statistic)
+    state = _state(counts, keeping)
+    batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
+    span = RECOMPUTED[keeping.recompute]
+    made = Gradients(0, recipe.compute) if keeping.holds else Gradients(recipe.gradient, 0)
+    uses = Uses(segments)
+    walks = [Walk(segment, width, span, gradients=made, uses=uses) for segment in segments]
+    constants = add(_constants(segment, width) for segment in segments)
+    held_again = constants if keeping.recompute == "full" else 0
+
+    def parts(moment: Moment, before: Size, gradients: Size, *, inputs: Size, head: bool) -> Alive:
+        """`before` is saved by segments that come before this one, `gradients` are those of segments after it."""
+        return Alive(
+            moment.phase,
+            moment.op,
+            {
+                **state,
+                "gradients": state["gradients"] + gradients + moment.gradients,
+                "saved activations": before + (0 if head else moment.saved),
+                "saved by the head": moment.saved if head else 0,
+                "recomputed": moment.recomputed,
+                "in passing": moment.transient,
+                "inputs and loss": inputs,
+            },
+        )
+
+    before: Size = 0
+    befores: list[Size] = []
+    for walk in walks:
+        head, repeat = walk is walks[-1], walk.segment.repeat
+        for moment in list(walk.forward()):
+            yield parts(moment, before + (repeat - 1) * walk.saved, 0, inputs=batch + constants, head=head)
+        befores.append(before)
+        before = before + repeat * walk.saved
+    gradients: Size = 0
+    for walk, before in reversed(list(zip(walks, befores, strict=True))):
+        head, others = walk is walks[-1], walk.segment.repeat - 1
+        saved, inputs = walk.saved, batch + _LOSS + (held_again if walk is not walks[0] else 0)
+        for moment in list(walk.backward()):
+            # Of layers that are alike one is first, with the others' activations, and one last, with their gradients.
+            yield parts(moment, before + others * saved, gradients, inputs=inputs, head=head)
+            if walk.segment.first is not None:
+                yield parts(moment, before, gradients + others * walk.gradients, inputs=inputs, head=head)
+        gradients = gradients + walk.segment.repeat * walk.gradients
+    yield Alive(
+        "step",
+        "the optimizer",
+        {
+            **state,
+            "gradients": state["gradients"] + gradients,
+            "in passing": _scratch(counts, keeping),
+            "inputs and loss": batch + 4,
+        },
+    )
+
+
+_LOSS = 8  # the loss and its own gradient, fp32
+
+
+def _constants(segment: Segment, width: Widths) -> Size:
+    """What is made once for a pass and read in it: the mask of math attention."""
+    found = {x.name: x for op in segment.tape.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "constant"}
+    return add(volume(x.labels, segment.env) * width["activation"] for x in found.values())
+
+
+def _scratch(counts: Parameters, keeping: Keeping) -> Size:
+    """What an optimizer makes beside its state, one tensor at a time.
+
+    torch.optim.AdamW makes the root of the second moment and the divisor, while the last tensor's divisor is still
+    there, and a number as a tensor in two types. SGD works in place; so does the one kernel of mixed precision.
+    """
+    recipe = keeping.recipe
+    if keeping.optimizer != "adamw" or recipe.master:
+        return 0
+    sizes: list[Size] = []
+    for first, group in groupby(counts.tensors, lambda tensor: tensor.first):
+        one_layer = [tensor.parameters // tensor.layers for tensor in group]
+        sizes += one_layer if first is None else one_layer * 2  # a layer's first tensor follows a layer's last
+    pairs = [2 * size + last for last, size in zip([0, *sizes], sizes, strict=False)]
+    return largest(pairs) * recipe.moment + 8 + recipe.moment
+
+
+def _weight_bytes(counts: Parameters, keeping: Keeping) -> Size:
+    return -(-counts.stored * BITS[keeping.precision] // 8)
+
+
+def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
+    """A prompt that fills the cache, then one more token that reads it."""
+    weights, width = _weight_bytes(params(model), keeping), compute_width(keeping.precision)
+    kept = BITS[keeping.kv_precision] // 8 if keeping.kv_precision else width
+    held = cache(model, run, kept)
+    for phase in (run, run._replace(phase="decode", context=run.read)):
+        segments = model.segments(phase)
+        constants = add(_constants(segment, widths(width)) for segment in segments)
+        tokens = 8 * phase.batch * phase.positions
+        for segment in segments:
+            for moment in Walk(segment, widths(width), learns=False).forward():
+                passing = moment.transient + constants
+                parts = {"weights": weights, "key-value cache": held, "in passing": passing, "inputs": tokens}
+                yield Alive(phase.phase, moment.op, parts)
+
+
+def _term(name: str, n: Size, run: Run, keeping: Keeping) -> Term:
+    """A part of the peak with how it is known."""
+    if run.phase != "training":
+        if name == "weights" and BITS[keeping.precision] < 16:
+            return Term(name, n, "modelled", "every weight at this width, without scales")
+        if name == "in passing":
+            return Term(name, n, "modelled", "each kernel's input and output, dropped after their last use")
+        return Term(name, n, "exact", CACHED if name == "key-value cache" else TENSORS)
+    if name in ("saved activations", "saved by the head", "recomputed"):
+        exact = not run.dropout and not (name == "recomputed" and keeping.recompute == "selective")
+        return Term(name, n, "exact" if exact else "modelled", AUTOGRAD if exact else "the tape's rules")
+    if name in ("in passing", "inputs and loss"):
+        seen = (
+            run.attention == "flash"
+            and not run.dropout
+            and keeping.recompute != "selective"
+            and not keeping.recipe.master
+            and not keeping.holds
+            and keeping.optimizer == "adamw"
+        )
+        return Term(name, n, "exact" if seen else "modelled", ALLOCATOR if seen else "autograd's rules")
+    return Term(name, n, "exact", TENSORS)

@@ -1,0 +1,61 @@
+"""How wide numbers are kept: recipes of training, and precisions of inference. Facts of no model."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+TrainingPrecision = Literal["mixed-16", "mixed-18", "bf16", "fp32"]
+Optimizer = Literal["adamw", "sgd"]
+WeightPrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4"]
+CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
+
+BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}
+
+
+class Recipe(NamedTuple):
+    """Bytes that training keeps of each parameter.
+
+    `compute` is the width of activations and of a gradient as it is made. Where it `holds` gradients, they stay from
+    step to step and new ones are added to them. `master` is 0 where the weights are their own.
+    """
+
+    compute: int
+    weight: int
+    gradient: int
+    master: int
+    moment: int
+    meaning: str
+    holds: bool = False
+
+
+RECIPES: dict[str, Recipe] = {
+    "mixed-16": Recipe(
+        compute=2,
+        weight=2,
+        gradient=2,
+        master=4,
+        moment=4,
+        meaning="bf16 weights and gradients, fp32 master weights and moments",
+    ),
+    "mixed-18": Recipe(
+        compute=2,
+        weight=2,
+        gradient=4,
+        master=4,
+        moment=4,
+        holds=True,
+        meaning="bf16 weights, fp32 gradients that stay, fp32 master weights and moments",
+    ),
+    "bf16": Recipe(compute=2, weight=2, gradient=2, master=0, moment=2, meaning="everything in bf16"),
+    "fp32": Recipe(compute=4, weight=4, gradient=4, master=0, moment=4, meaning="everything in fp32"),
+}
+"""mixed-16 and mixed-18 are named by Adam's bytes a parameter: Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1,
+count 2 + 2 + 12; Megatron-LM's main gradients in fp32 make 2 + 4 + 12 (Korthikanti et al. 2022, arXiv:2205.05198)."""
+
+MOMENTS = {"adamw": 2, "sgd": 1}
+"""Moments of an optimizer: first and second of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), SGD's momentum."""
+
+
+def compute_width(precision: str) -> int:
+    """Bytes of an activation where the weights are kept in `precision`: bf16 where they are narrower than that."""
+    return max(BITS[precision], 16) // 8
