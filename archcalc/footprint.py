@@ -48,6 +48,11 @@ class Keeping(NamedTuple):
         return RECIPES[self.precision]
 
     @property
+    def kv_width(self) -> int:
+        """Bytes of a number in the cache."""
+        return BITS[self.kv_precision] // 8 if self.kv_precision else compute_width(self.precision)
+
+    @property
     def holds(self) -> bool:
         """Whether gradients are there before the backward pass."""
         return self.accumulate or self.recipe.holds
@@ -259,8 +264,7 @@ def _weight_bytes(counts: Parameters, keeping: Keeping) -> Size:
 def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     """A prompt that fills the cache, then one more token that reads it."""
     weights, width = _weight_bytes(params(model), keeping), compute_width(keeping.precision)
-    kept = BITS[keeping.kv_precision] // 8 if keeping.kv_precision else width
-    held = cache(model, run, kept)
+    held = cache(model, run, keeping.kv_width)
     for phase in (run, run._replace(phase="decode", context=run.read)):
         segments = model.segments(phase)
         constants = add(_constants(segment, widths(width)) for segment in segments)

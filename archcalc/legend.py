@@ -134,7 +134,8 @@ def environment(*sizes: Env) -> dict[str, Size]:
     for env in sizes:
         for label, n in env.items():
             size = n * 1.0 if hasattr(n, "dtype") else n
-            if label in found and bool((found[label] != size) if isinstance(n, int) else (found[label] != size).any()):
+            differ: Any = label in found and found[label] != size
+            if bool(differ.any() if hasattr(differ, "any") else differ):
                 raise TapeError(f"label {label!r} has two sizes in one tape: {found[label]} and {size}")
             found[label] = size
     return found

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-TrainingPrecision = Literal["mixed-16", "mixed-18", "bf16", "fp32"]
+Precision = Literal["mixed-16", "mixed-18", "fp32", "bf16", "fp16", "fp8", "int8", "int4"]
 Optimizer = Literal["adamw", "sgd"]
-WeightPrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4"]
 CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
 
 BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}

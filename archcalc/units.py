@@ -74,6 +74,18 @@ def scientific(n: int) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def binary(n: int) -> str:
+    """Bytes in four digits: 72.55 GiB, 4.500 MiB; below a KiB in full."""
+    size: float = n
+    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        size /= 1024
+        if abs(size) < 1000 or unit == "EiB":
+            break
+    if abs(n) < 1024:
+        return f"{n} B"
+    return f"{size:,.{max(3 - len(str(int(abs(size)))) + 1, 0)}f} {unit}"
+
+
 def shape(sizes: tuple[int, ...]) -> str:
     """The sizes of an array: 12,288 x 50,257."""
     return " x ".join(grouped(n) for n in sizes)

@@ -22,18 +22,28 @@ blocks
 spec
 source | verdict
 validation | question
+formula
+lettered
 count
 work
-activations
+activations | precision
+liveness
+footprint
+allocator
 audit | witness
 catalogue
 hardware | strategies
-schema
+fitting | schema
+explanation
 report.sheet
 report.render
 output | report.params | report.verdict | report.listing | report.work
+report.memory
 report.overview | report.trace
 report
+commands.base
+commands.count | commands.device | commands.trust | commands.running | commands.files
+commands
 cli
 """
 RANK = {

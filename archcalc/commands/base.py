@@ -1,0 +1,61 @@
+"""What the commands share: the app, the arguments that several of them take, and how a number is read."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
+
+app = typer.Typer(
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+COUNT, CHOOSE, TRUST, RUN, FILES = "Count", "Choose", "Trust", "Run", "Files"
+
+Spec = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        show_default=False,
+        help="a catalogue name, a path, or - for standard input; @field=value,... asks about a changed spec",
+    ),
+]
+Specs = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SPEC]...", show_default=False, help="as for the other commands; all the catalogue if none"
+    ),
+]
+Batch = Annotated[str, typer.Option(metavar="B", help="sequences")]
+Seq = Annotated[
+    str | None,
+    typer.Option(metavar="S", show_default=False, help="positions of each (1k = 1,024); the whole context if none"),
+]
+Attention = Annotated[Literal["math", "flash"], typer.Option(help="flash keeps the scores inside its kernel")]
+Form = Annotated[
+    Literal["table", "markdown", "json", "csv"] | None,
+    typer.Option("--format", "-f", show_default=False, help="of the output; a table, or what FILE's suffix says"),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE", show_default=False, help="write there (.txt, .md, .json or .csv)"),
+]
+
+
+def number(flag: str, text: str, most: int, *, count: bool = False) -> int:
+    """A flag's number, from 1 to `most`: a length (32k is 32,768) or a count (300B is 3e11)."""
+    from archcalc.source import resolve
+    from archcalc.units import parse_count, parse_length
+
+    stripped = text.strip()
+    suffixed = parse_count(stripped) if count else parse_length(stripped)
+    number = resolve(stripped) if suffixed is None else suffixed
+    if not isinstance(number, int) or isinstance(number, bool):
+        example = "300B is 300,000,000,000" if count else "32k is 32,768"
+        raise Invalid(Problem(flag, f"must be an integer; {example}", value=shown(text)))
+    if not 1 <= number <= most:
+        raise Invalid(Problem(flag, f"must be from 1 to {most:,}", value=cut(f"{number:,}", LONGEST_VALUE)))
+    return number

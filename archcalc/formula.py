@@ -1,0 +1,190 @@
+"""A formula that is also a number: sums of products of letters, which sizes of a model can be instead of ints.
+
+The functions that count a model take it as they take ints and arrays, so the closed form of a figure is written by the
+code that counts it, and never beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+ORDER = ("L", "B", "S", "T", "tokens", "G", "R", "K", "W", "D", "F", "V", "P")
+"""How letters follow each other in a product: how often, over which positions, then the sizes of a layer."""
+
+
+class Letter(NamedTuple):
+    """A letter, or a word, and what it stands for."""
+
+    name: str
+    value: int
+
+    @property
+    def stem(self) -> str:
+        """Without the number that tells groups of layers apart."""
+        return self.name.rstrip("0123456789")
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        return (ORDER.index(self.stem) if self.stem in ORDER else len(ORDER), self.name)
+
+
+Monomial = tuple[tuple[Letter, int], ...]
+"""Letters with their powers, in order."""
+
+
+class Formula:
+    """A polynomial in letters of known value.
+
+    `terms` are its products with their coefficients; `value` is what they come to. Comparisons are those of the value,
+    so where the larger of two is taken, the formula is that of the one that is larger here.
+    """
+
+    __slots__ = ("terms", "value")
+
+    def __init__(self, terms: Mapping[Monomial, Fraction | int], value: Fraction | int) -> None:
+        self.terms = {monomial: _plain(n) for monomial, n in terms.items() if n}
+        self.value = _plain(value)
+
+    @classmethod
+    def letter(cls, name: str, value: int) -> Formula:
+        """A letter, which may be a word."""
+        return cls({((Letter(name, value), 1),): 1}, value)
+
+    @classmethod
+    def of(cls, x: Any) -> Formula:
+        """A number as a formula without letters."""
+        return x if isinstance(x, Formula) else cls({(): x}, x)
+
+    def __add__(self, other: Any) -> Formula:
+        other = Formula.of(other)
+        terms = dict(self.terms)
+        for monomial, n in other.terms.items():
+            terms[monomial] = terms.get(monomial, 0) + n
+        return Formula(terms, self.value + other.value)
+
+    def __mul__(self, other: Any) -> Formula:
+        other = Formula.of(other)
+        terms: dict[Monomial, Fraction | int] = {}
+        for mine, n in self.terms.items():
+            for yours, m in other.terms.items():
+                product = _times(mine, yours)
+                terms[product] = terms.get(product, 0) + n * m
+        return Formula(terms, self.value * other.value)
+
+    def __neg__(self) -> Formula:
+        return self * -1
+
+    def __sub__(self, other: Any) -> Formula:
+        return self + Formula.of(other) * -1
+
+    def __rsub__(self, other: Any) -> Formula:
+        return Formula.of(other) - self
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __truediv__(self, other: Any) -> Formula:
+        """By a number, or by a product of letters that every term has.
+
+        Raises ArithmeticError where a term lacks one.
+        """
+        other = Formula.of(other)
+        if len(other.terms) != 1:
+            raise ArithmeticError(f"{other} is no product")
+        ((monomial, n),) = other.terms.items()
+        inverse = tuple((letter, -power) for letter, power in monomial)
+        terms = {_times(mine, inverse): Fraction(m) / n for mine, m in self.terms.items()}
+        if any(power < 0 for found in terms for _, power in found):
+            raise ArithmeticError(f"{other} is no factor of {self}")
+        return Formula(terms, Fraction(self.value) / other.value)
+
+    def __floordiv__(self, other: Any) -> Formula:
+        """What is no whole number is a word of its own: floor(...)."""
+        other = Formula.of(other)
+        whole = int(self.value // other.value)
+        try:
+            quotient = self / other
+        except ArithmeticError:
+            return Formula.letter(f"floor(({self}) / ({other}))", whole)
+        return quotient if quotient.value == whole else Formula.letter(f"floor({quotient})", whole)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == (other.value if isinstance(other, Formula) else other))
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(self.value > Formula.of(other).value)
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.value < Formula.of(other).value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    @property
+    def letters(self) -> list[Letter]:
+        """The letters that stand in it, in their order."""
+        return sorted({letter for monomial in self.terms for letter, _ in monomial}, key=lambda letter: letter.rank)
+
+    def by_size(self) -> list[Formula]:
+        """Its terms, the largest first."""
+        found = [Formula({monomial: n}, _value(monomial, n)) for monomial, n in self.terms.items()]
+        return sorted(found, key=lambda term: Fraction(-abs(term.value)))
+
+    def __str__(self) -> str:
+        """As it is read: `2 B S D F + 12 L D^2`, the largest term first."""
+        return self._written(_product)
+
+    def latex(self) -> str:
+        """The same in LaTeX, without the dollars."""
+        return self._written(_latex_product)
+
+    def with_values(self) -> str:
+        """The same with the values in place of the letters: `2 x 8 x 2,048`."""
+        return self._written(lambda monomial, n: _product(monomial, n, values=True))
+
+    def _written(self, product: Any) -> str:
+        words = ""
+        for term in self.by_size():
+            ((monomial, n),) = term.terms.items()
+            sign = ("-" if n < 0 else "") if not words else (" - " if n < 0 else " + ")
+            words += sign + product(monomial, abs(n))
+        return words or "0"
+
+
+def _plain(n: Fraction | int) -> Fraction | int:
+    return n.numerator if n.denominator == 1 else n
+
+
+def _times(mine: Monomial, yours: Monomial) -> Monomial:
+    powers = dict(mine)
+    for letter, power in yours:
+        powers[letter] = powers.get(letter, 0) + power
+    return tuple(sorted(((x, power) for x, power in powers.items() if power), key=lambda found: found[0].rank))
+
+
+def _value(monomial: Monomial, n: Fraction | int) -> Fraction | int:
+    for letter, power in monomial:
+        n = n * letter.value**power
+    return n
+
+
+def _product(monomial: Monomial, n: Fraction | int, *, values: bool = False) -> str:
+    factors = [] if n == 1 and monomial else [f"{n:,}" if isinstance(n, int) and values else str(n)]
+    for letter, power in monomial:
+        factors.append((f"{letter.value:,}" if values else letter.name) + (f"^{power}" if power != 1 else ""))
+    return (" x " if values else " ").join(factors)
+
+
+def _latex_product(monomial: Monomial, n: Fraction | int) -> str:
+    factors = [] if n == 1 and monomial else [rf"\frac{{{n.numerator}}}{{{n.denominator}}}"]
+    if n.denominator == 1:
+        factors = [str(n)] if factors else []
+    for letter, power in monomial:
+        stem, index = letter.stem, letter.name[len(letter.stem) :]
+        name = stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
+        factors.append(name + (f"_{{{index}}}" if index else "") + (f"^{{{power}}}" if power != 1 else ""))
+    return r" \, ".join(factors)

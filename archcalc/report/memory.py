@@ -1,0 +1,143 @@
+"""The sheet of memory: the terms of the peak, the other phases, and whether a device holds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archcalc.activations import cache
+from archcalc.catalogue import Found
+from archcalc.count import params
+from archcalc.fitting import Fit
+from archcalc.footprint import Keeping, Memory
+from archcalc.precision import BITS, MOMENTS, compute_width
+from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.run import Run
+from archcalc.spec import Model
+from archcalc.units import binary, grouped, several
+
+
+def memory_sheet(found: Found, run: Run, keeping: Keeping, used: Memory, fit: Fit | None) -> Sheet:
+    """What is alive at the peak, term by term, and whether a device holds it."""
+    verb = "to train on" if used.purpose == "training" else "to serve"
+    size = several(run.batch * run.sequence, "token")
+    formulas = term_formulas(found.model, run, keeping)
+    return Sheet(
+        title=f"{found.name}: {grouped(used.total)} bytes {verb} {size} ({binary(used.total)})",
+        blocks=(
+            _table(used),
+            Fields(
+                (
+                    *([("Device", fit_lines(fit))] if fit else []),
+                    *_lines(found.model, run, keeping, used),
+                    *caveats(found),
+                )
+            ),
+        ),
+        payload=payload(
+            found.name,
+            **memory_payload(found.model, run, keeping, used),
+            device=fit._asdict() if fit else None,
+            fits=fit.fits if fit else None,
+            **notes(found),
+        ),
+        records=tuple({**term._asdict(), "formula": str(formulas[term.name])} for term in used.terms),
+    )
+
+
+def term_formulas(model: Model, run: Run, keeping: Keeping) -> dict[str, Any]:
+    """The closed form of each term of the peak."""
+    from archcalc.footprint import memory
+    from archcalc.lettered import lettered, lettered_run
+
+    return {term.name: term.bytes for term in memory(lettered(model), lettered_run(run), keeping).terms}
+
+
+def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory) -> dict[str, Any]:
+    """The memory as JSON."""
+    formulas = term_formulas(model, run, keeping)
+    return {
+        "memory": {
+            "for": used.purpose,
+            "total": used.total,
+            "peak": used.peak,
+            "state": used.state,
+            "terms": [{**term._asdict(), "formula": str(formulas[term.name])} for term in used.terms],
+            "phases": [phase._asdict() for phase in used.phases],
+            **({} if used.purpose == "training" else {"cache_per_token": _cache_per_token(model, keeping)}),
+        },
+        "conventions": {
+            "phase": run.phase,
+            "batch": run.batch,
+            "sequence": run.sequence,
+            "attention": run.attention,
+            "dropout": run.dropout,
+            **keeping._asdict(),
+        },
+    }
+
+
+def _cache_per_token(model: Model, keeping: Keeping) -> Any:
+    return cache(model, Run("prefill"), keeping.kv_width)
+
+
+def _table(used: Memory) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (term.name, term.bytes, binary(term.bytes), term.kind, term.witness) for term in used.terms
+    ]
+    return Table(
+        columns=(*words("alive at the peak"), *figures("bytes", ""), *words("", "known by")),
+        rows=tuple(rows),
+        total=("together", used.total, binary(used.total), None, None),
+    )
+
+
+def fit_lines(fit: Fit) -> tuple[str, ...]:
+    """Whether it fits, by how much, and how far it could grow."""
+    percent = 100 * fit.reserve // fit.capacity
+    basis = "measured" if fit.basis == "visible" else "its label, a GB taken as 10^9 bytes"
+    verdict = f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} missing"
+    grow = f"largest batch {grouped(fit.largest_batch)}, longest context {grouped(fit.longest_context)}"
+    return (
+        f"{fit.device}: {verdict}; {binary(fit.usable)} can be used",
+        f"{grow}; the state alone fills {several(fit.devices_for_state, 'device')}",
+        f"{binary(fit.capacity)} ({basis}) less {percent}% in reserve, an allowance for driver, libraries, fragments",
+    )
+
+
+def _lines(model: Model, run: Run, keeping: Keeping, used: Memory) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    lines = (("Peak", (used.peak,)), ("Phases", (phase_line(used),)))
+    if used.purpose == "training":
+        each = used.state / params(model).stored
+        state = f"{grouped(used.state)} from step to step: {each:.4g} bytes a parameter"
+        return (*lines, ("State", (state,)), ("Counted", training_lines(run, keeping)))
+    per_token = _cache_per_token(model, keeping)
+    kept = f"{grouped(per_token)} bytes a token ({binary(per_token)}), keys and values of all layers"
+    return (*lines, ("Cache", (kept,)), ("Counted", inference_lines(run, keeping)))
+
+
+def phase_line(used: Memory) -> str:
+    """The most of each phase."""
+    return ", ".join(f"{phase.phase} {binary(phase.bytes)}" for phase in used.phases)
+
+
+def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
+    """What was asked, in words."""
+    optimizer = {"adamw": "AdamW", "sgd": "SGD with momentum"}[keeping.optimizer]
+    moments = several(MOMENTS[keeping.optimizer], "moment")
+    again = {"none": "nothing recomputed", "selective": "core of attention recomputed", "full": "layers recomputed"}
+    size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
+    held = "gradients stay from step to step" if keeping.holds else "gradients appear while activations go"
+    return (
+        f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}, {moments}",
+        f"{size}, {again[keeping.recompute]}, {'dropout' if run.dropout else 'no dropout'}; {held}",
+    )
+
+
+def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
+    """What was asked, in words."""
+    computed, kept = 8 * compute_width(keeping.precision), 8 * keeping.kv_width
+    size = f"{several(run.batch, 'sequence')} of {several(run.sequence, 'token')}"
+    return (
+        f"weights of {BITS[keeping.precision]} bits, activations of {computed}, cache of {kept}",
+        f"{size} read at once, then one more token each; {run.attention} attention, logits of the last position",
+    )
