@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from archcalc.legend import Size, add, largest
+from archcalc.precision import Recompute
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op, Role, Tensor
 from archcalc.work import Terms
 
-Recompute = Literal["none", "selective", "full"]
 Widths = Mapping[Role, int]
 
 # What is computed again in the backward pass instead of being saved.

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from archcalc.footprint import Keeping, memory
+from archcalc.footprint import memory
+from archcalc.precision import Keeping
 from archcalc.run import Run
 from archcalc.spec import Model
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.footprint import Keeping, Memory, peak_bytes
+from archcalc.footprint import Memory, peak_bytes
 from archcalc.hardware import Device
+from archcalc.precision import Keeping
 from archcalc.run import Run
 from archcalc.spec import Model
 

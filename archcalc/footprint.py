@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from archcalc.activations import RECOMPUTED, Recompute, Widths, cache, widths
+from archcalc.activations import RECOMPUTED, Widths, cache, widths
 from archcalc.count import Parameters, params
 from archcalc.legend import Size, add, largest, volume
 from archcalc.liveness import Gradients, Moment, Uses, Walk
-from archcalc.precision import BITS, MOMENTS, RECIPES, CachePrecision, Optimizer, Recipe, compute_width
+from archcalc.precision import BITS, MOMENTS, Keeping, compute_width
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Tensor
@@ -21,41 +21,6 @@ TENSORS = "every tensor of the reference"
 AUTOGRAD = "autograd's saved tensors (meta)"
 ALLOCATOR = "the CPU allocator's record of a step"
 CACHED = "the tensors that the reference would hold"
-
-
-class Keeping(NamedTuple):
-    """How a run keeps its numbers.
-
-    Attributes:
-        precision: a recipe of training (see precision.RECIPES), or the precision of weights in inference.
-        optimizer: of training.
-        recompute: what is computed again in the backward pass instead of being saved.
-        accumulate: whether gradients are held from micro-batch to micro-batch, so that they are there from the start.
-        kv_precision: of the cache in inference; that of activations where None.
-        statistic: bytes of a norm's statistic: 4, and 2 on a CPU that works in bf16.
-    """
-
-    precision: str = "mixed-16"
-    optimizer: Optimizer = "adamw"
-    recompute: Recompute = "none"
-    accumulate: bool = False
-    kv_precision: CachePrecision | None = None
-    statistic: int = 4
-
-    @property
-    def recipe(self) -> Recipe:
-        """Of training."""
-        return RECIPES[self.precision]
-
-    @property
-    def kv_width(self) -> int:
-        """Bytes of a number in the cache."""
-        return BITS[self.kv_precision] // 8 if self.kv_precision else compute_width(self.precision)
-
-    @property
-    def holds(self) -> bool:
-        """Whether gradients are there before the backward pass."""
-        return self.accumulate or self.recipe.holds
 
 
 class Term(NamedTuple):

@@ -132,7 +132,7 @@ class Formula:
     def by_size(self) -> list[Formula]:
         """Its terms, the largest first."""
         found = [Formula({monomial: n}, _value(monomial, n)) for monomial, n in self.terms.items()]
-        return sorted(found, key=lambda term: Fraction(-abs(term.value)))
+        return sorted(found, key=lambda term: -float(abs(term.value)))
 
     def __str__(self) -> str:
         """As it is read: `2 B S D F + 12 L D^2`, the largest term first."""

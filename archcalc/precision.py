@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 Precision = Literal["mixed-16", "mixed-18", "fp32", "bf16", "fp16", "fp8", "int8", "int4"]
 Optimizer = Literal["adamw", "sgd"]
+Recompute = Literal["none", "selective", "full"]
 CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
 
 BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}
@@ -58,3 +59,38 @@ MOMENTS = {"adamw": 2, "sgd": 1}
 def compute_width(precision: str) -> int:
     """Bytes of an activation where the weights are kept in `precision`: bf16 where they are narrower than that."""
     return max(BITS[precision], 16) // 8
+
+
+class Keeping(NamedTuple):
+    """How a run keeps its numbers.
+
+    Attributes:
+        precision: a recipe of training (see precision.RECIPES), or the precision of weights in inference.
+        optimizer: of training.
+        recompute: what is computed again in the backward pass instead of being saved.
+        accumulate: whether gradients are held from micro-batch to micro-batch, so that they are there from the start.
+        kv_precision: of the cache in inference; that of activations where None.
+        statistic: bytes of a norm's statistic: 4, and 2 on a CPU that works in bf16.
+    """
+
+    precision: str = "mixed-16"
+    optimizer: Optimizer = "adamw"
+    recompute: Recompute = "none"
+    accumulate: bool = False
+    kv_precision: CachePrecision | None = None
+    statistic: int = 4
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of training."""
+        return RECIPES[self.precision]
+
+    @property
+    def kv_width(self) -> int:
+        """Bytes of a number in the cache."""
+        return BITS[self.kv_precision] // 8 if self.kv_precision else compute_width(self.precision)
+
+    @property
+    def holds(self) -> bool:
+        """Whether gradients are there before the backward pass."""
+        return self.accumulate or self.recipe.holds

@@ -13,8 +13,8 @@ from archcalc.activations import saved, widths
 from archcalc.allocator import LARGEST_STEP, cut_down, predicted_step, record_step
 from archcalc.count import Parameters, Stored, params
 from archcalc.errors import Invalid, Missing, Problem
-from archcalc.footprint import Keeping
 from archcalc.legend import volume
+from archcalc.precision import Keeping
 from archcalc.run import AttentionKernel, Run
 from archcalc.spec import Model
 from archcalc.verdict import Check, Verdict

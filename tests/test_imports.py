@@ -12,7 +12,7 @@ ROOT = Path(archcalc.__file__).parent
 # Each module may import those before it in the list; `|` joins modules that may not import each other.
 DIRECTION = """
 errors
-units | legend
+units | legend | precision
 run
 tape
 blocks.base
@@ -26,7 +26,7 @@ formula
 lettered
 count
 work
-activations | precision
+activations
 liveness
 footprint
 allocator
@@ -34,15 +34,15 @@ audit | witness
 catalogue
 hardware | strategies
 fitting | schema
-explanation
 report.sheet
 report.render
 output | report.params | report.verdict | report.listing | report.work
 report.memory
-report.overview | report.trace
+report.overview | report.trace | report.explanation
 report
 commands.base
-commands.count | commands.device | commands.trust | commands.running | commands.files
+commands.asking
+commands.count | commands.device | commands.explaining | commands.trust | commands.running | commands.files
 commands
 cli
 """

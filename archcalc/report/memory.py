@@ -8,8 +8,8 @@ from archcalc.activations import cache
 from archcalc.catalogue import Found
 from archcalc.count import params
 from archcalc.fitting import Fit
-from archcalc.footprint import Keeping, Memory
-from archcalc.precision import BITS, MOMENTS, compute_width
+from archcalc.footprint import Memory
+from archcalc.precision import BITS, MOMENTS, Keeping, compute_width
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
 from archcalc.spec import Model

@@ -41,6 +41,16 @@ def params_sheet(found: Found, by: By) -> Sheet:
 def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
     """The counts as JSON."""
     return {
+        **counted_numbers(counts),
+        "printed": [check._asdict() for check in audit(found.model, counts).checks],
+        "conventions": CONVENTIONS,
+        **notes(found),
+    }
+
+
+def counted_numbers(counts: Parameters) -> dict[str, Any]:
+    """Those of them that were counted."""
+    return {
         "parameters": {
             "stored": counts.stored,
             "active": counts.active,
@@ -63,9 +73,6 @@ def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
             ],
         },
         "bridge": [{"term": term.name, "parameters": term.parameters} for term in counts.bridge],
-        "printed": [check._asdict() for check in audit(found.model, counts).checks],
-        "conventions": CONVENTIONS,
-        **notes(found),
     }
 
 

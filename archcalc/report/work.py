@@ -27,9 +27,7 @@ def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
     here = work.forward + work.backward
     size = several(run.batch * run.positions, "token")
     verb = {"training": "to train on", "prefill": "to read", "decode": "to add"}[run.phase]
-    extra = (
-        {} if whole is None else {"run": {**whole._asdict(), "bridge": _terms(whole), "pf_days": whole.flops / PF_DAY}}
-    )
+    extra = {} if whole is None else {"run": run_payload(whole)}
     return Sheet(
         title=f"{found.name}: {grouped(here)} FLOPs {verb} {size} ({short(here)})",
         blocks=(
@@ -42,8 +40,10 @@ def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
     )
 
 
-def _terms(whole: TrainingRun) -> list[dict[str, Any]]:
-    return [{"name": term.name, "flops": term.flops} for term in whole.bridge]
+def run_payload(whole: TrainingRun) -> dict[str, Any]:
+    """A training run as JSON."""
+    bridge = [{"name": term.name, "flops": term.flops} for term in whole.bridge]
+    return {**whole._asdict(), "bridge": bridge, "pf_days": whole.flops / PF_DAY}
 
 
 def flops_payload(work: Flops, run: Run) -> dict[str, Any]:

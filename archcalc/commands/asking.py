@@ -1,0 +1,120 @@
+"""What the flags of FLOPs and of memory ask for: the runs that they describe, or one line that says what cannot be."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.commands.base import number
+from archcalc.errors import Invalid, Problem, shown
+from archcalc.precision import BITS, RECIPES, CachePrecision, Keeping, Optimizer, Precision, Recompute
+from archcalc.run import AttentionKernel, Causal, Logits, Phase, Run
+from archcalc.spec import Model
+
+Phases = Annotated[Phase, typer.Option(help="what the pass is for")]
+Context = Annotated[
+    str | None, typer.Option(metavar="T", show_default=False, help="positions that decode reads, its own included")
+]
+LogitsOf = Annotated[
+    Logits | None, typer.Option("--logits", show_default=False, help="of which positions; all, in training")
+]
+Pairs = Annotated[Causal, typer.Option(help="which pairs of positions count")]
+Tokens = Annotated[
+    str | None, typer.Option(metavar="N", show_default=False, help="to train on (300B = 300,000,000,000)")
+]
+Purpose = Literal["training", "inference"]
+For = Annotated[Purpose, typer.Option("--for", help="what is held")]
+PrecisionOf = Annotated[
+    Precision | None, typer.Option("--precision", show_default=False, help="mixed-16 if none, for inference bf16")
+]
+OptimizerOf = Annotated[Optimizer, typer.Option("--optimizer", help="of training; sgd has a momentum")]
+Again = Annotated[
+    Recompute, typer.Option("--recompute", help="backward: nothing, the core of attention, whole layers")
+]
+Accumulate = Annotated[bool, typer.Option("--accumulate", help="gradients stay, for micro-batches")]
+Dropout = Annotated[bool, typer.Option("--dropout", help="train with it: its masks are kept")]
+CacheOf = Annotated[
+    CachePrecision | None,
+    typer.Option("--kv-precision", show_default=False, help="of the cache; as activations if none"),
+]
+
+
+def work_run(
+    model: Model,
+    phase: Phase,
+    batch: str,
+    seq: str | None,
+    context: str | None,
+    logits: Logits | None,
+    causal: Causal,
+    attention: AttentionKernel,
+    tokens: str | None,
+) -> tuple[Run, int | None]:
+    """The run whose FLOPs are asked for, and the tokens of a whole training."""
+    most = model.context_length
+    if phase == "decode" and seq is not None:
+        raise Invalid(Problem("--seq", "decode adds one position to each sequence", suggestion="say --context"))
+    if phase != "decode" and context is not None:
+        raise Invalid(
+            Problem("--context", f"is what decode reads; {phase} reads what it is given", suggestion="say --seq")
+        )
+    if phase == "training" and logits == "last":
+        raise Invalid(Problem("--logits", "training scores the logits of all positions", value=shown(logits)))
+    if phase != "training" and tokens is not None:
+        raise Invalid(Problem("--tokens", "are trained on", suggestion="say --phase training"))
+    read = most if context is None else number("--context", context, most)
+    run = Run(
+        phase,
+        number("--batch", batch, LARGEST_SIZE),
+        1 if phase == "decode" else most if seq is None else number("--seq", seq, most),
+        read if phase == "decode" else None,
+        attention=attention,
+        causal=causal,
+        logits=logits or "all",
+    )
+    return run, None if tokens is None else number("--tokens", tokens, 10**18, count=True)
+
+
+def memory_run(
+    model: Model, purpose: Purpose, batch: str, seq: str | None, attention: AttentionKernel, *, dropout: bool
+) -> Run:
+    """The run whose memory is asked for."""
+    trains, most = purpose == "training", model.context_length
+    return Run(
+        "training" if trains else "prefill",
+        number("--batch", batch, LARGEST_SIZE),
+        most if seq is None else number("--seq", seq, most),
+        attention=attention,
+        dropout=dropout,
+        logits="all" if trains else "last",
+    )
+
+
+def keeping(
+    purpose: Purpose,
+    precision: Precision | None,
+    optimizer: Optimizer,
+    recompute: Recompute,
+    kv_precision: CachePrecision | None,
+    *,
+    accumulate: bool,
+    dropout: bool,
+) -> Keeping:
+    """How that run keeps its numbers; what is of training is refused for inference, and the other way round."""
+    asked = {
+        "--optimizer": optimizer != "adamw",
+        "--recompute": recompute != "none",
+        "--accumulate": accumulate,
+        "--dropout": dropout,
+    }
+    for flag, given in asked.items():
+        if given and purpose == "inference":
+            raise Invalid(Problem(flag, "is of training", suggestion="say --for training"))
+    if purpose == "training" and kv_precision is not None:
+        raise Invalid(Problem("--kv-precision", "is of inference", suggestion="say --for inference"))
+    known = RECIPES if purpose == "training" else BITS
+    if precision is not None and precision not in known:
+        message = f"of {purpose} is one of {', '.join(known)}"
+        raise Invalid(Problem("--precision", message, value=shown(precision)))
+    default = "mixed-16" if purpose == "training" else "bf16"
+    return Keeping(precision or default, optimizer, recompute, accumulate=accumulate, kv_precision=kv_precision)
