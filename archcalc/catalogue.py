@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from archcalc.audit import audit
 from archcalc.errors import ArchcalcError, Invalid, Problem, nearest
-from archcalc.question import Change, ask, split
+from archcalc.question import Answers, Change, ask, split, understand
 from archcalc.source import Document, display_name, is_stdin, parse, read_file, resolve
 from archcalc.spec import Model
 from archcalc.validation import validate
@@ -19,10 +19,15 @@ _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
 class Found(NamedTuple):
-    """A spec, where it was read from, and what a question changed in it."""
+    """A spec, where it was read from, and what a question changed in it.
+
+    `read` is the document before the question, and `answers` what the question put in.
+    """
 
     model: Model
     document: Document
+    read: Document
+    answers: Answers
     changes: tuple[Change, ...] = ()
     question: str = ""
 
@@ -53,11 +58,13 @@ def find(spec: str) -> Found:
     that leads nowhere.
     """
     head, question = (spec, None) if os.path.exists(spec) else split(spec)
-    document = _read(head)
+    read = _read(head)
     if question is None:
-        return Found(validate(document, Model), document)
-    document, changes = ask(document, question, spec)
-    return Found(validate(document, Model), document, changes, ",".join(part.strip() for part in question.split(",")))
+        return Found(validate(read, Model), read, read, {})
+    answers = understand(read, question, spec)
+    document, changes = ask(read, answers, spec)
+    question = ",".join(part.strip() for part in question.split(","))
+    return Found(validate(document, Model), document, read, answers, changes, question)
 
 
 def _read(head: str) -> Document:

@@ -10,6 +10,7 @@ from typing import Any
 from archcalc.errors import TapeError
 
 Size = Any  # an int for one model, a numpy array for a grid of models: nothing below can tell them apart
+Mask = Any  # a condition on sizes: a bool of ints, an array of arrays
 Env = Mapping[str, Size]
 
 
@@ -121,6 +122,16 @@ def largest(numbers: Iterable[Size]) -> Size:
     for n in numbers:
         most = most + (n - most) * (n > most)
     return most
+
+
+def choose(mask: Mask, here: Size, elsewhere: Size) -> Size:
+    """`here` where the mask holds, `elsewhere` where not."""
+    return elsewhere + (here - elsewhere) * mask
+
+
+def anywhere(mask: Mask) -> bool:
+    """Whether a condition holds, of any where it is asked about many."""
+    return bool(mask.any()) if hasattr(mask, "any") else bool(mask)
 
 
 def environment(*sizes: Env) -> dict[str, Size]:
