@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import Any
 
 from archcalc.errors import printable
-from archcalc.report.sheet import Cell, Column, Fields, Format, Sheet, Table
+from archcalc.report.sheet import Cell, Column, Fields, Format, Rows, Sheet, Table
 from archcalc.units import grouped, shape
 
 NARROWEST, WIDEST = 80, 100
@@ -20,9 +20,7 @@ def render(sheet: Sheet, form: Format, width: int = WIDEST, *, style: bool = Fal
     `width` bounds the prose of a table between NARROWEST and WIDEST; `style` allows escapes for a terminal.
     """
     if form == "json":
-        import json
-
-        return json.dumps(sheet.payload, indent=2, ensure_ascii=False) + "\n"
+        return _json(sheet.payload) + "\n"
     if form == "csv":
         return _csv(sheet)
     if form == "markdown":
@@ -87,13 +85,32 @@ def _markdown(sheet: Sheet) -> Iterator[str]:
             yield "\n\n".join([*([f"### {block.title}"] if block.title else []), _tabulate(block, "pipe")])
 
 
+def _json(payload: dict[str, Any]) -> str:
+    """Indented, but Rows stand one on a line."""
+    import json
+
+    rows = payload.get("rows")
+    if not isinstance(rows, Rows):
+        return json.dumps(payload, indent=2, ensure_ascii=False)
+    lines = (
+        json.dumps(list(rows.make())).replace("[[", "[\n    [").replace("], [", "],\n    [").replace("]]", "]\n  ]")
+    )
+    frame = json.dumps({**payload, "rows": []}, indent=2, ensure_ascii=False)
+    return frame.replace('"rows": []', f'"rows": {lines}', 1)  # a text's own quotes have a backslash
+
+
 def _csv(sheet: Sheet) -> str:
     import csv
     import io
 
     out = io.StringIO()
-    if sheet.records:
-        writer = csv.DictWriter(out, list(sheet.records[0]), lineterminator="\n")
+    records = sheet.records
+    if isinstance(records, Rows):
+        lines = csv.writer(out, lineterminator="\n")
+        lines.writerow(records.heads)
+        lines.writerows(records.make())
+    elif records:
+        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sheet.records)
+        writer.writerows(records)
     return out.getvalue()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from archcalc.catalogue import Found
@@ -34,13 +36,21 @@ class Fields(NamedTuple):
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
+@dataclass(frozen=True)
+class Rows:
+    """Rows of ints under heads, made when they are written: a million dicts would take a gigabyte."""
+
+    heads: tuple[str, ...]
+    make: Callable[[], Iterator[tuple[int, ...]]]
+
+
 class Sheet(NamedTuple):
-    """What to show. `payload` is its JSON whole; `records`, flat, are its CSV."""
+    """What to show. `payload` is its JSON whole, in which Rows are lists; `records`, flat, are its CSV."""
 
     title: str
     blocks: tuple[Table | Fields, ...]
     payload: dict[str, Any]
-    records: tuple[dict[str, Any], ...] = ()
+    records: tuple[dict[str, Any], ...] | Rows = ()
 
 
 def words(*heads: str) -> tuple[Column, ...]:
