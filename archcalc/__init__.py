@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from archcalc.errors import Invalid as Invalid
     from archcalc.errors import Missing as Missing
     from archcalc.errors import Problem as Problem
+    from archcalc.grid import Grid as Grid
+    from archcalc.grid import sweep as sweep
     from archcalc.run import Run as Run
     from archcalc.spec import Model as Model
     from archcalc.work import Flops as Flops
@@ -34,6 +36,7 @@ _HOMES = {
     "catalogue": ("check", "dump", "load"),
     "count": ("Parameters", "params"),
     "errors": ("ArchcalcError", "Invalid", "Missing", "Problem"),
+    "grid": ("Grid", "sweep"),
     "run": ("Run",),
     "spec": ("Model",),
     "strategies": ("strategies",),

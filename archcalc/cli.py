@@ -27,6 +27,7 @@ from archcalc.source import STDIN  # noqa: E402
 _HOMES = {
     "count": ("report", "params", "flops"),
     "device": ("memory",),
+    "choosing": ("sweep",),
     "trust": ("check", "verify"),
     "running": ("trace",),
     "files": ("list", "schema"),
@@ -62,7 +63,7 @@ def _usage(error: Any) -> Problem:
     message = error.format_message()
     if parameter is not None and parameter.param_type_name == "option":
         where = max(parameter.opts, key=len)
-        message = error.message.removeprefix("Value error, ")
+        message = error.message.removeprefix("Value error, ") or "is missing"
     message = " ".join(message.split()).rstrip(".").replace(". Did you", "; did you")
     return Problem(where, cut(message[:1].lower() + message[1:], LONGEST_PLACE))
 

@@ -1,0 +1,40 @@
+"""Shapes beside each other: what to build, and what a change does."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.commands.base import CHOOSE, Attention, Batch, Form, Output, Seq, Spec, app, number
+from archcalc.output import emit
+
+
+@app.command(rich_help_panel=CHOOSE)
+def sweep(
+    spec: Spec,
+    vary: Annotated[list[str], typer.Option(metavar="FIELD=SIZES", help="12,24 or 64..512 or 64..512:64 (a step)")],
+    columns: Annotated[str | None, typer.Option(metavar="A,B", show_default=False, help="to show, fields too")] = None,
+    batch: Batch = "1",
+    seq: Seq = None,
+    attention: Attention = "math",
+    recompute: Annotated[
+        Literal["none", "selective", "full"], typer.Option(help="computed again, not saved")
+    ] = "none",
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """Every shape of a grid over fields of the spec, batch or seq: parameters, FLOPs, bytes, and what followed."""
+    from archcalc.axes import split_pairs
+    from archcalc.grid import sweep as evaluate
+    from archcalc.report.grid import grid_sheet
+
+    grid = evaluate(
+        spec,
+        split_pairs(vary),
+        columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        batch=number("--batch", batch, LARGEST_SIZE),
+        seq=None if seq is None else number("--seq", seq, LARGEST_SIZE),
+        attention=attention,
+        recompute=recompute,
+    )
+    emit(grid_sheet(grid), form, output)

@@ -1,0 +1,237 @@
+"""Grids of shapes: arrays in place of a model's sizes, through the same functions that count one model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from archcalc.activations import Recompute
+from archcalc.axes import FLAG, RUN, Axis, Values, count_shapes, divisions, is_size, limits, read_axes, value_at
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.catalogue import Found, dump, find
+from archcalc.columns import COLUMNS, Column, Shapes
+from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.legend import Mask, Size
+from archcalc.question import Change, ask, fields, place, short_name
+from archcalc.run import AttentionKernel, Run
+from archcalc.source import Where, dotted, parse
+from archcalc.spec import Model
+from archcalc.units import grouped
+from archcalc.validation import validate
+
+CHUNK = 16_384  # rows at a time: arrays that stay in a processor's cache
+
+
+class Followed(NamedTuple):
+    """A field that follows what is varied: `name = rule`, to keep `because`."""
+
+    name: str
+    path: str
+    rule: str
+    because: str
+
+    def __str__(self) -> str:
+        what = f"{self.name} = {self.rule}"
+        return what if what == self.because else f"{what}, to keep {self.because}"
+
+
+class Grid(NamedTuple):
+    """A sweep's answer: columns of as many figures as there are rows.
+
+    `values` has arrays of float64 that hold whole numbers, exact below 2^53 and to 1e-12 above. `left_out` counts the
+    shapes that no spec may have, by reason. `found` is the spec with what is the same in all rows, `run` the pass.
+    """
+
+    found: Found
+    axes: tuple[Axis, ...]
+    run: Run
+    recompute: Recompute
+    columns: dict[str, Column]
+    values: dict[str, Size]
+    followed: tuple[Followed, ...]
+    left_out: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.values.values())))
+
+    def rows(self, most: int | None = None) -> Iterator[tuple[int, ...]]:
+        """The rows as ints, the first `most` of them."""
+        return zip(*(map(int, column[:most].tolist()) for column in self.values.values()), strict=True)
+
+
+def sweep(
+    spec: str | os.PathLike[str] | Model | Found,
+    vary: Mapping[str, Values],
+    *,
+    columns: Sequence[str] | None = None,
+    batch: int = 1,
+    seq: int | None = None,
+    attention: AttentionKernel = "math",
+    recompute: Recompute = "none",
+) -> Grid:
+    """Count every shape of a grid: `sweep("gpt2", {"n_layers": [12, 24], "d_model": "512..2048:256"})`.
+
+    `vary` has fields as a question names them, or `batch` and `seq`, with their sizes; the last varies quickest.
+    `columns` are names of COLUMNS or of sizes; `seq` is the whole context where None.
+
+    Raises Invalid for a field, a size or a column that cannot be.
+    """
+    import numpy as np
+
+    found = _found(spec)
+    axes = read_axes(found, vary)
+    chosen = _columns(found, axes, columns)
+    inner = count = count_shapes(axes)
+    sizes: list[tuple[Axis, Size]] = []
+    for axis in axes:
+        inner //= len(axis)
+        sizes.append((axis, np.fromiter(axis.sizes(), np.int64)[np.arange(count) // inner % len(axis)]))
+    asked = {axis.where: column for axis, column in sizes if axis.where}
+    document, changes = ask(found.read, {**found.answers, **asked}, FLAG)
+    model = _filled(found.model, document.data)
+    varied = {axis.name: column for axis, column in sizes if not axis.where}
+    run = _run(model, varied, batch, seq)._replace(attention=attention)
+
+    names = fields(found.read)
+    possible = np.ones(count, dtype=bool)
+    left_out: dict[str, int] = {}
+    for reason, wrong in _impossible(model, run, names):
+        hit = possible & wrong
+        if hit.any():
+            left_out[reason] = left_out.get(reason, 0) + int(hit.sum())
+            possible ^= hit
+    rows = np.flatnonzero(possible)
+
+    values = {name: np.empty(len(rows)) for name in chosen}  # of floats: int64 overflows in silence
+    for start in range(0, len(rows), CHUNK):
+        here = rows[start : start + CHUNK]
+        shapes = Shapes(_at(model, here), Run(*(_at(part, here) for part in run)), recompute)
+        for name, column in chosen.items():
+            values[name][start : start + CHUNK] = column.of(shapes)
+    return Grid(
+        found=_same(found, changes),
+        axes=axes,
+        run=run,
+        recompute=recompute,
+        columns=chosen,
+        values=values,
+        followed=tuple(_followed(changes, names)),
+        left_out=left_out,
+    )
+
+
+def _found(spec: str | os.PathLike[str] | Model | Found) -> Found:
+    if isinstance(spec, Found):
+        return spec
+    if isinstance(spec, Model):
+        document = parse(dump(spec).encode(), spec.name)
+        return Found(validate(document, Model), document, document, {})
+    return find(os.fspath(spec))
+
+
+def _run(model: Model, varied: Mapping[str, Size], batch: int, seq: int | None) -> Run:
+    """The pass: its sizes are varied, given, or the whole context."""
+    most = model.context_length if is_size(model.context_length) else LARGEST_SIZE
+    for name, given, high in (("batch", None if batch == 1 else batch, LARGEST_SIZE), ("seq", seq, most)):
+        if given is not None and name in varied:
+            raise Invalid(Problem(FLAG, f"is set by --{name} already", name))
+        if given is not None and not 1 <= given <= high:
+            raise Invalid(Problem(f"--{name}", f"must be from 1 to {high:,}", value=grouped(given)))
+    sequence = varied.get("seq", model.context_length if seq is None else seq)
+    return Run(batch=varied.get("batch", batch), sequence=sequence)
+
+
+def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None) -> dict[str, Column]:
+    """The columns by name: what is varied, which comes first unless it is named, and what is asked for."""
+    index = fields(found.read)
+    varied = {axis.name: _size_column(found, axis.name, axis.where) for axis in axes}
+    named: dict[str, Column] = {}
+    for name in COLUMNS if names is None else names:
+        if name in named:
+            raise Invalid(Problem("--columns", "is named twice", name))
+        if name in varied or name in COLUMNS:
+            named[name] = varied.get(name) or COLUMNS[name]
+            continue
+        near = nearest(name, [*COLUMNS, *index], 3)
+        listed = f"nearest: {', '.join(near)}" if near else f"one of {', '.join(COLUMNS)}, or a size of the spec"
+        if name not in index and name != "n_layers":
+            raise Invalid(Problem("--columns", "is no column", value=shown(name), suggestion=listed))
+        where = place(name, index, "--columns")
+        if not is_size(value_at(found.model, where)):
+            raise Invalid(Problem("--columns", "is no size", dotted(where)))
+        named[name] = _size_column(found, name, where)
+    return {name: column for name, column in varied.items() if name not in named} | named
+
+
+def _size_column(found: Found, name: str, where: Where | None) -> Column:
+    """A size itself, as a column."""
+    if where is None:
+        return Column(lambda shapes: shapes.run.batch if name == "batch" else shapes.run.sequence, "", RUN[name])
+    holder = value_at(found.model, where[:-1])
+    meaning = f"{dotted(where)}: {type(holder).model_fields[where[-1]].description}"
+    return Column(lambda shapes: value_at(shapes.model, where), "", meaning)
+
+
+def _filled(part: Any, data: Any) -> Any:
+    """A part of a model with the sizes that plain data has in its place."""
+    if isinstance(part, BaseModel):
+        known = type(part).model_fields
+        return part.model_copy(
+            update={name: _filled(getattr(part, name), inner) for name, inner in data.items() if name in known}
+        )
+    if isinstance(part, tuple):
+        return tuple(_filled(inner, plain) for inner, plain in zip(part, data, strict=False))
+    return data if is_size(part) else part
+
+
+def _at(part: Any, rows: Size) -> Any:
+    """A part of a model, or of a run, at some rows of its arrays."""
+    if isinstance(part, BaseModel):
+        return part.model_copy(update={name: _at(inner, rows) for name, inner in part})
+    if isinstance(part, tuple):
+        return tuple(_at(inner, rows) for inner in part)
+    return part[rows] * 1.0 if hasattr(part, "dtype") else part
+
+
+def _impossible(model: Model, run: Run, names: Mapping[str, list[Where]]) -> Iterator[tuple[str, Mask]]:
+    """Why shapes are no specs, and which: what validation says of one by one."""
+    for where, holder in _blocks(model):
+        for field, known in type(holder).model_fields.items():
+            size, name = getattr(holder, field), (*where, field)
+            if hasattr(size, "dtype"):
+                low, high = limits(known)
+                yield f"{short_name(name, names)} is not from {low} to {high:,}", (size < low) | (size > high)
+            for constraint in divisions(known):
+                whole = getattr(holder, constraint.whole)
+                yield f"{short_name(name, names)} does not divide {constraint.whole}", whole % size != 0
+    yield "the sequence is longer than context_length", run.sequence > model.context_length
+
+
+def _blocks(part: Any, where: Where = ()) -> Iterator[tuple[Where, BaseModel]]:
+    """A model and every part of it that has fields."""
+    if isinstance(part, BaseModel):
+        yield where, part
+        for name, inner in part:
+            yield from _blocks(inner, (*where, name))
+    elif isinstance(part, tuple):
+        for i, inner in enumerate(part):
+            yield from _blocks(inner, (*where, i))
+
+
+def _followed(changes: tuple[Change, ...], names: Mapping[str, list[Where]]) -> Iterator[Followed]:
+    """What is another in each row because of what is varied."""
+    for change in changes:
+        if change.because and hasattr(change.new, "dtype"):
+            where = next(where for where in names[change.path] if dotted(where) == change.path)
+            yield Followed(short_name(where, names), change.path, change.rule, change.because)
+
+
+def _same(found: Found, changes: tuple[Change, ...]) -> Found:
+    """The spec with what a question changed in all rows alike; a misprint of what is varied is no matter."""
+    many = {change.path.rpartition(".")[2] for change in changes if hasattr(change.new, "dtype")}
+    misprints = tuple(misprint for misprint in found.model.misprints if misprint.field not in many)
+    model = found.model.model_copy(update={"misprints": misprints})
+    return found._replace(model=model, changes=tuple(c for c in changes if not hasattr(c.new, "dtype")))

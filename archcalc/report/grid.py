@@ -1,0 +1,88 @@
+"""The sheet of a sweep: a row for each shape, what followed, what was left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archcalc.columns import COLUMNS
+from archcalc.grid import Grid
+from archcalc.legend import Size
+from archcalc.report.sheet import Fields, Rows, Sheet, Table, caveats, figures, notes, payload
+from archcalc.units import grouped, several
+
+MOST_ROWS = 50
+_FIGURES = "whole numbers; float64 inside, exact below 2^53 and to 1e-12 above"
+
+
+def grid_sheet(grid: Grid) -> Sheet:
+    """The shapes in the order of the grid, the first MOST_ROWS of them in a table."""
+    rows = Rows(tuple(grid.columns), grid.rows)
+    found, all_of_them = grid.found, len(grid) + sum(grid.left_out.values())
+    above = (("Followed", tuple(map(str, grid.followed))), ("Left out", _left_out(grid, all_of_them)))
+    more = len(grid) - MOST_ROWS
+    below = (
+        ("Rows", (f"and {several(more, 'more row')}; --format csv has them all",) if more > 0 else ()),
+        ("Columns", tuple(f"{name}: {column.meaning}" for name, column in grid.columns.items() if name in COLUMNS)),
+        ("Counted", (_run(grid), _FIGURES)),
+    )
+    table = Table(figures(*grid.columns), tuple(grid.rows(MOST_ROWS)))
+    return Sheet(
+        title=f"{found.name}: {several(len(grid), 'shape')}, varied {' x '.join(axis.name for axis in grid.axes)}",
+        blocks=(
+            *_fields(above),
+            *([table] if len(grid) else []),
+            Fields((*(row for row in below if row[1]), *caveats(found))),
+        ),
+        payload=payload(
+            found.name,
+            columns=[
+                {"name": name, "unit": column.unit, "meaning": column.meaning} for name, column in grid.columns.items()
+            ],
+            rows=rows,
+            followed=[step._asdict() for step in grid.followed],
+            left_out=[{"reason": reason, "shapes": shapes} for reason, shapes in grid.left_out.items()],
+            conventions=_conventions(grid),
+            **notes(found),
+        ),
+        records=rows,
+    )
+
+
+def _fields(rows: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[Fields, ...]:
+    """A block of what there is to say, none where there is nothing."""
+    said = tuple(row for row in rows if row[1])
+    return (Fields(said),) if said else ()
+
+
+def _left_out(grid: Grid, shapes: int) -> tuple[str, ...]:
+    if not grid.left_out:
+        return ()
+    reasons = "; ".join(f"{grouped(count)} where {reason}" for reason, count in grid.left_out.items())
+    return (f"{grouped(shapes - len(grid))} of {several(shapes, 'shape')}: {reasons}",)
+
+
+def _run(grid: Grid) -> str:
+    """The pass that is counted, with the name of what is varied in it."""
+    sizes = {name: _size(grid, name) for name in ("batch", "sequence")}
+    batch, sequence = (grouped(n) if isinstance(n, int) else n for n in sizes.values())
+    again = {"none": "nothing", "selective": "attention's core", "full": "each layer"}[grid.recompute]
+    return f"training on {batch} x {sequence} tokens, {grid.run.attention} attention, {again} recomputed, causal full"
+
+
+def _size(grid: Grid, name: str) -> Size:
+    """A size of the run: a number, or the name of what it is in each row."""
+    n = getattr(grid.run, name)
+    if not hasattr(n, "dtype"):
+        return n
+    return "batch" if name == "batch" else "seq" if "seq" in grid.columns else "context_length"
+
+
+def _conventions(grid: Grid) -> dict[str, Any]:
+    return {
+        "batch": _size(grid, "batch"),
+        "sequence": _size(grid, "sequence"),
+        "attention": grid.run.attention,
+        "recompute": grid.recompute,
+        "causal": grid.run.causal,
+        "figures": _FIGURES,
+    }
