@@ -23,6 +23,7 @@ fuzz: .venv/tested
 
 bench: .venv/tested
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/sweep.py
 
 mutants: .venv/tested
 	$(BIN)/pip install --quiet mutmut
