@@ -9,24 +9,23 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
-from archcalc.activations import Recompute, cache, saved, widths
+from archcalc.activations import cache, saved, widths
 from archcalc.count import Parameters, params
+from archcalc.footprint import peak_bytes, state_bytes
 from archcalc.legend import Size
+from archcalc.precision import Keeping
 from archcalc.run import Run
 from archcalc.spec import Model
 from archcalc.work import Flops, flops
-
-ACTIVATION_BYTES = 2  # bf16
-STATE_BYTES = 16  # of a parameter: weight and gradient in bf16, and in fp32 the weight and Adam's two moments
 
 
 class Shapes:
     """Shapes to be counted, one by ints or many by arrays. What several columns read is counted once."""
 
-    def __init__(self, model: Model, run: Run, recompute: Recompute) -> None:
+    def __init__(self, model: Model, run: Run, keeping: Keeping) -> None:
         self.model = model
         self.run = run
-        self.recompute = recompute
+        self.keeping = keeping
 
     @cached_property
     def counts(self) -> Parameters:
@@ -38,11 +37,11 @@ class Shapes:
 
     @property
     def saved(self) -> Size:
-        return saved(self.model, self.run, widths(ACTIVATION_BYTES), self.recompute).total
+        return saved(self.model, self.run, widths(self.keeping.recipe.compute), self.keeping.recompute).total
 
     @property
     def cache_per_token(self) -> Size:
-        return cache(self.model, Run("prefill"), ACTIVATION_BYTES)  # a run of one sequence of one position
+        return cache(self.model, Run("prefill"), self.keeping.recipe.compute)  # of one sequence of one position
 
 
 class Column(NamedTuple):
@@ -53,7 +52,7 @@ class Column(NamedTuple):
     meaning: str
 
 
-COLUMNS = {
+COLUMNS: dict[str, Column] = {
     "parameters": Column(
         lambda shapes: shapes.counts.stored, "parameters", "distinct weights of a checkpoint, a tied table once"
     ),
@@ -62,14 +61,19 @@ COLUMNS = {
         lambda shapes: shapes.work.training, "FLOPs", "forward and backward, nothing that is recomputed to save memory"
     ),
     "saved_bytes": Column(
-        lambda shapes: shapes.saved, "bytes", "kept from the forward pass for the backward pass, bf16, no dropout"
+        lambda shapes: shapes.saved, "bytes", "kept from the forward pass for the backward pass, no dropout"
     ),
     "cache_bytes_per_token": Column(
-        lambda shapes: shapes.cache_per_token, "bytes", "keys and values of a position in all layers, bf16"
+        lambda shapes: shapes.cache_per_token, "bytes", "keys and values of a position in all layers"
     ),
     "state_bytes": Column(
-        lambda shapes: shapes.counts.stored * STATE_BYTES,
+        lambda shapes: state_bytes(shapes.counts, shapes.run, shapes.keeping),
         "bytes",
-        f"{STATE_BYTES} a parameter: weights and gradients in bf16, weights and Adam's moments in fp32",
+        "weights, gradients and the optimizer's state: what stays from step to step",
+    ),
+    "memory_bytes": Column(
+        lambda shapes: peak_bytes(shapes.model, shapes.run, shapes.keeping), "bytes", "the peak of a training step"
     ),
 }
+
+DEFAULTS = tuple(name for name in COLUMNS if name != "memory_bytes")  # which takes ten times as long as the others

@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from archcalc.activations import Recompute
 from archcalc.axes import FLAG, RUN, Axis, Values, count_shapes, divisions, is_size, limits, read_axes, value_at
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import Found, dump, find
-from archcalc.columns import COLUMNS, Column, Shapes
+from archcalc.columns import COLUMNS, DEFAULTS, Column, Shapes
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.legend import Mask, Size
+from archcalc.precision import Keeping
 from archcalc.question import Change, ask, fields, place, short_name
 from archcalc.run import AttentionKernel, Run
 from archcalc.source import Where, dotted, parse
@@ -48,7 +48,7 @@ class Grid(NamedTuple):
     found: Found
     axes: tuple[Axis, ...]
     run: Run
-    recompute: Recompute
+    keeping: Keeping
     columns: dict[str, Column]
     values: dict[str, Size]
     followed: tuple[Followed, ...]
@@ -70,18 +70,19 @@ def sweep(
     batch: int = 1,
     seq: int | None = None,
     attention: AttentionKernel = "math",
-    recompute: Recompute = "none",
+    keeping: Keeping | None = None,
 ) -> Grid:
     """Count every shape of a grid: `sweep("gpt2", {"n_layers": [12, 24], "d_model": "512..2048:256"})`.
 
     `vary` has fields as a question names them, or `batch` and `seq`, with their sizes; the last varies quickest.
-    `columns` are names of COLUMNS or of sizes; `seq` is the whole context where None.
+    `columns` are names of COLUMNS, DEFAULTS where None, or of sizes; `seq` is the whole context where None.
 
     Raises Invalid for a field, a size or a column that cannot be.
     """
     import numpy as np
 
     found = _found(spec)
+    keeping = keeping or Keeping()
     axes = read_axes(found, vary)
     chosen = _columns(found, axes, columns)
     inner = count = count_shapes(axes)
@@ -108,14 +109,14 @@ def sweep(
     values = {name: np.empty(len(rows)) for name in chosen}  # of floats: int64 overflows in silence
     for start in range(0, len(rows), CHUNK):
         here = rows[start : start + CHUNK]
-        shapes = Shapes(_at(model, here), Run(*(_at(part, here) for part in run)), recompute)
+        shapes = Shapes(_at(model, here), Run(*(_at(part, here) for part in run)), keeping)
         for name, column in chosen.items():
             values[name][start : start + CHUNK] = column.of(shapes)
     return Grid(
         found=_same(found, changes),
         axes=axes,
         run=run,
-        recompute=recompute,
+        keeping=keeping,
         columns=chosen,
         values=values,
         followed=tuple(_followed(changes, names)),
@@ -149,7 +150,7 @@ def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None) 
     index = fields(found.read)
     varied = {axis.name: _size_column(found, axis.name, axis.where) for axis in axes}
     named: dict[str, Column] = {}
-    for name in COLUMNS if names is None else names:
+    for name in DEFAULTS if names is None else names:
         if name in named:
             raise Invalid(Problem("--columns", "is named twice", name))
         if name in varied or name in COLUMNS:

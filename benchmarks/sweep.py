@@ -20,7 +20,7 @@ import numpy as np
 import archcalc
 from archcalc.activations import saved, widths
 from archcalc.catalogue import find
-from archcalc.columns import STATE_BYTES
+from archcalc.footprint import state_bytes
 
 SPEC = "gpt3-175b"
 VARY = {"n_layers": "10..100:10", "d_model": "128..12800:128", "vocab_size": "50000..50990:10"}
@@ -38,15 +38,16 @@ def seconds(work: Callable[[], Any]) -> float:
 def one(model: archcalc.Model) -> tuple[Any, ...]:
     """The same columns of one model."""
     run = archcalc.Run(sequence=model.context_length)
-    stored, work = archcalc.params(model).stored, archcalc.flops(model, run)
-    return stored, work.forward, work.training, saved(model, run, widths(2)).total, stored * STATE_BYTES
+    counts, work = archcalc.params(model), archcalc.flops(model, run)
+    kept = saved(model, run, widths(2)).total
+    return counts.stored, work.forward, work.training, kept, state_bytes(counts, run)
 
 
 def formulas(layers: Any, d: Any, v: Any, s: int = 2_048) -> tuple[Any, ...]:
     """GPT-3's parameters, forward and training FLOPs, and state, as a spreadsheet has them."""
     stored = v * d + s * d + layers * (12 * d * d + 13 * d) + 2 * d
     forward = 2 * s * (12 * layers * d * d + v * d) + 4 * layers * s * s * d
-    return stored, forward, 3 * forward, stored * STATE_BYTES
+    return stored, forward, 3 * forward, 16 * stored + 4 * (16 * layers + 4)  # and a counter a tensor
 
 
 def times(ratio: float) -> str:

@@ -32,7 +32,8 @@ footprint
 allocator
 audit | witness
 catalogue
-hardware | strategies | axes | columns
+hardware | strategies | axes
+columns
 fitting | schema | grid
 report.sheet
 report.render

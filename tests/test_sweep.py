@@ -15,7 +15,9 @@ import archcalc
 from archcalc import grid, strategies
 from archcalc.activations import cache, saved, widths
 from archcalc.catalogue import find
-from archcalc.columns import COLUMNS, STATE_BYTES
+from archcalc.columns import COLUMNS, DEFAULTS
+from archcalc.footprint import memory, state_bytes
+from archcalc.precision import Keeping
 from archcalc.errors import Invalid
 
 SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 64, 96, 100, 512, 768, 1_024, 3_072, 2**20, 2**31, 2**32 - 1, 2**32]
@@ -36,7 +38,7 @@ def size_paths(model):
     return ["vocab_size", "context_length", "d_model", *layers]
 
 
-def one_by_one(spec, question, sizes, run, recompute):
+def one_by_one(spec, question, sizes, run, keeping):
     """The figures of one shape by the scalar path, from a question in words."""
     asked = [*([question] if question else []), *(f"{n}={v}" for n, v in sizes.items() if n not in ("batch", "seq"))]
     model = find(f"{spec}@{','.join(asked)}" if asked else spec).model
@@ -46,9 +48,10 @@ def one_by_one(spec, question, sizes, run, recompute):
         "parameters": stored,
         "forward_flops": work.forward,
         "training_flops": work.training,
-        "saved_bytes": saved(model, run, widths(2), recompute).total,
-        "cache_bytes_per_token": cache(model, archcalc.Run("prefill", 1, 1), 2),
-        "state_bytes": STATE_BYTES * stored,
+        "saved_bytes": saved(model, run, widths(keeping.recipe.compute), keeping.recompute).total,
+        "cache_bytes_per_token": cache(model, archcalc.Run("prefill", 1, 1), keeping.recipe.compute),
+        "state_bytes": state_bytes(archcalc.params(model), run, keeping),
+        "memory_bytes": memory(model, run, keeping).total,
     }
     assert set(figures) == set(COLUMNS)
     return sizes | figures | {path: value(model, path) for path in size_paths(model) if path not in sizes}
@@ -86,10 +89,16 @@ def spec(tmp_path_factory):
 @given(
     drawn=questions(),
     attention=st.sampled_from(["math", "flash"]),
-    recompute=st.sampled_from(["none", "selective", "full"]),
+    keeping=st.builds(
+        Keeping,
+        st.sampled_from(["mixed-16", "mixed-18", "bf16", "fp32"]),
+        st.sampled_from(["adamw", "sgd"]),
+        st.sampled_from(["none", "selective", "full"]),
+        st.booleans(),
+    ),
     chunk=st.sampled_from([1, 3, grid.CHUNK]),
 )
-def test_every_row_is_what_the_scalar_path_says(spec, drawn, attention, recompute, chunk):
+def test_every_row_is_what_the_scalar_path_says(spec, drawn, attention, keeping, chunk):
     model, question, axes = drawn
     path = spec(model)
     asked = f"{path}@{question}" if question else path
@@ -103,13 +112,13 @@ def test_every_row_is_what_the_scalar_path_says(spec, drawn, attention, recomput
     expected = []
     for point in itertools.product(*axes.values()):
         try:
-            expected.append(one_by_one(path, question, dict(zip(axes, point, strict=True)), run, recompute))
+            expected.append(one_by_one(path, question, dict(zip(axes, point, strict=True)), run, keeping))
         except Invalid:
             continue
     names = [*COLUMNS, *(p for p in size_paths(model) if p not in axes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "CHUNK", chunk)
-        found = archcalc.sweep(asked, axes, columns=names, attention=attention, recompute=recompute)
+        found = archcalc.sweep(asked, axes, columns=names, attention=attention, keeping=keeping)
     assert len(found) == len(expected)
     assert len(found) + sum(found.left_out.values()) == np.prod([len(values) for values in axes.values()])
     for row, exact in zip(found.rows(), expected, strict=True):

@@ -1,10 +1,11 @@
 """Shapes beside each other: what to build, and what a change does."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.commands.asking import Again, OptimizerOf, PrecisionOf, keeping
 from archcalc.commands.base import CHOOSE, Attention, Batch, Form, Output, Seq, Spec, app, number
 from archcalc.output import emit
 
@@ -17,9 +18,9 @@ def sweep(
     batch: Batch = "1",
     seq: Seq = None,
     attention: Attention = "math",
-    recompute: Annotated[
-        Literal["none", "selective", "full"], typer.Option(help="computed again, not saved")
-    ] = "none",
+    precision: PrecisionOf = None,
+    optimizer: OptimizerOf = "adamw",
+    recompute: Again = "none",
     form: Form = None,
     output: Output = None,
 ) -> None:
@@ -35,6 +36,6 @@ def sweep(
         batch=number("--batch", batch, LARGEST_SIZE),
         seq=None if seq is None else number("--seq", seq, LARGEST_SIZE),
         attention=attention,
-        recompute=recompute,
+        keeping=keeping("training", precision, optimizer, recompute, None, accumulate=False, dropout=False),
     )
     emit(grid_sheet(grid), form, output)

@@ -65,8 +65,9 @@ def _run(grid: Grid) -> str:
     """The pass that is counted, with the name of what is varied in it."""
     sizes = {name: _size(grid, name) for name in ("batch", "sequence")}
     batch, sequence = (grouped(n) if isinstance(n, int) else n for n in sizes.values())
-    again = {"none": "nothing", "selective": "attention's core", "full": "each layer"}[grid.recompute]
-    return f"training on {batch} x {sequence} tokens, {grid.run.attention} attention, {again} recomputed, causal full"
+    again = {"none": "nothing", "selective": "attention's core", "full": "each layer"}[grid.keeping.recompute]
+    kept = f"{grid.keeping.precision}, {grid.keeping.optimizer}"
+    return f"{kept}; {batch} x {sequence} tokens, {grid.run.attention} attention, {again} recomputed, causal full"
 
 
 def _size(grid: Grid, name: str) -> Size:
@@ -82,7 +83,7 @@ def _conventions(grid: Grid) -> dict[str, Any]:
         "batch": _size(grid, "batch"),
         "sequence": _size(grid, "sequence"),
         "attention": grid.run.attention,
-        "recompute": grid.recompute,
+        **grid.keeping._asdict(),
         "causal": grid.run.causal,
         "figures": _FIGURES,
     }
