@@ -27,7 +27,8 @@ from archcalc.source import STDIN  # noqa: E402
 _HOMES = {
     "count": ("report", "params", "flops"),
     "device": ("memory",),
-    "choosing": ("sweep",),
+    "explaining": ("explain",),
+    "choosing": ("diff", "sweep"),
     "trust": ("check", "verify"),
     "running": ("trace",),
     "files": ("list", "schema"),

@@ -159,7 +159,7 @@ def _category(name: str, uses: list[Use]) -> Category:
     shapes: dict[object, Matrices] = {}
     for use in uses:
         one = use.matrices
-        key = (one.rows, one.columns) if isinstance(one.parameters, int) else len(shapes)  # arrays have no one shape
+        key = len(shapes) if hasattr(one.parameters, "dtype") else (one.rows, one.columns)  # arrays have no one shape
         if so_far := shapes.get(key):
             matrices, parameters = so_far.matrices + one.matrices, so_far.parameters + one.parameters
             one = Matrices(one.rows, one.columns, matrices, parameters)

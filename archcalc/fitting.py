@@ -36,29 +36,38 @@ class Fit(NamedTuple):
     devices_for_state: int
 
 
+def capacity(device: Device) -> int:
+    """What a program sees of it, else what its label says."""
+    visible = device.visible_bytes
+    return device.label_bytes if visible is None else visible
+
+
+def usable(device: Device, reserve: int = RESERVE) -> int:
+    """Its capacity without `reserve` percent."""
+    return capacity(device) - capacity(device) * reserve // 100
+
+
 def fit(model: Model, run: Run, keeping: Keeping, used: Memory, device: Device, reserve: int = RESERVE) -> Fit:
     """Hold the memory of a run against a device, `reserve` percent of which is set aside."""
-    visible = device.visible_bytes
-    capacity = device.label_bytes if visible is None else visible
-    usable = capacity - capacity * reserve // 100
+    room = usable(device, reserve)
 
     def fits_batch(n: int) -> bool:
-        return bool(peak_bytes(model, run._replace(batch=n), keeping) <= usable)
+        return bool(peak_bytes(model, run._replace(batch=n), keeping) <= room)
 
     def fits_context(n: int) -> bool:
-        return bool(peak_bytes(model, run._replace(sequence=n), keeping) <= usable)
+        return bool(peak_bytes(model, run._replace(sequence=n), keeping) <= room)
 
     return Fit(
         device=device.name,
-        basis="label" if visible is None else "visible",
-        capacity=capacity,
-        reserve=capacity - usable,
-        usable=usable,
-        left=usable - used.total,
-        fits=used.total <= usable,
+        basis="label" if device.visible_bytes is None else "visible",
+        capacity=capacity(device),
+        reserve=capacity(device) - room,
+        usable=room,
+        left=room - used.total,
+        fits=used.total <= room,
         largest_batch=most(fits_batch, LARGEST_SIZE),
         longest_context=most(fits_context, model.context_length),
-        devices_for_state=-(-used.state // usable),
+        devices_for_state=-(-used.state // room),
     )
 
 

@@ -7,6 +7,7 @@ code that counts it, and never beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -15,10 +16,12 @@ ORDER = ("L", "B", "S", "T", "tokens", "G", "R", "K", "W", "D", "F", "V", "P")
 
 
 class Letter(NamedTuple):
-    """A letter, or a word, and what it stands for."""
+    """A letter, a word, or `floor(...)` of a formula with letters `inside`, and what it stands for."""
 
     name: str
     value: int
+    inside: tuple[Letter, ...] = ()
+    written: str = ""
 
     @property
     def stem(self) -> str:
@@ -103,11 +106,14 @@ class Formula:
         """What is no whole number is a word of its own: floor(...)."""
         other = Formula.of(other)
         whole = int(self.value // other.value)
-        try:
-            quotient = self / other
-        except ArithmeticError:
-            return Formula.letter(f"floor(({self}) / ({other}))", whole)
-        return quotient if quotient.value == whole else Formula.letter(f"floor({quotient})", whole)
+        with suppress(ArithmeticError):
+            quotient: Formula = self / other
+            if quotient.value == whole:
+                return quotient
+        inside = tuple(dict.fromkeys([*self.letters, *other.letters]))
+        written = rf"\left\lfloor \frac{{{self.latex()}}}{{{other.latex()}}} \right\rfloor"
+        word = Letter(f"floor(({self}) / ({other}))", whole, inside, written)
+        return Formula({((word, 1),): 1}, whole)
 
     def __eq__(self, other: object) -> bool:
         return bool(self.value == (other.value if isinstance(other, Formula) else other))
@@ -127,7 +133,8 @@ class Formula:
     @property
     def letters(self) -> list[Letter]:
         """The letters that stand in it, in their order."""
-        return sorted({letter for monomial in self.terms for letter, _ in monomial}, key=lambda letter: letter.rank)
+        found = [inner for monomial in self.terms for x, _ in monomial for inner in (x.inside or (x,))]
+        return sorted(set(found), key=lambda letter: letter.rank)
 
     def by_size(self) -> list[Formula]:
         """Its terms, the largest first."""
@@ -137,6 +144,16 @@ class Formula:
     def __str__(self) -> str:
         """As it is read: `2 B S D F + 12 L D^2`, the largest term first."""
         return self._written(_product)
+
+    def lines(self, width: int) -> list[str]:
+        """The text in lines of at most `width`, broken between terms."""
+        lines: list[str] = []
+        for word in str(self).replace(" + ", "\n+ ").replace(" - ", "\n- ").splitlines():
+            if lines and len(lines[-1]) + 1 + len(word) <= width:
+                lines[-1] += f" {word}"
+            else:
+                lines.append(word)
+        return lines
 
     def latex(self) -> str:
         """The same in LaTeX, without the dollars."""
@@ -185,6 +202,6 @@ def _latex_product(monomial: Monomial, n: Fraction | int) -> str:
         factors = [str(n)] if factors else []
     for letter, power in monomial:
         stem, index = letter.stem, letter.name[len(letter.stem) :]
-        name = stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
+        name = letter.written or (stem if len(stem) == 1 else rf"\mathrm{{{stem}}}")
         factors.append(name + (f"_{{{index}}}" if index else "") + (f"^{{{power}}}" if power != 1 else ""))
     return r" \, ".join(factors)

@@ -68,7 +68,7 @@ def meaning(letter: Letter, model: Model) -> Meaning:
     stem, index = letter.stem, letter.name[len(letter.stem) :]
     group = int(index) - 1 if index else 0
     own = {"L": "layers of this kind" if index else "layers", "tokens": "to train on", "S": "positions of a sequence"}
-    words = own.get(stem) or LABELS.get(stem) or "rounded down"
+    words = own.get(stem) or LABELS[stem].partition(" (")[0]
     names = ["repeat"] if stem == "L" else re.findall(r"[a-z]+(?:_[a-z]+)+", LABELS.get(stem, ""))
     data = model.model_dump()
     return Meaning(letter, words, tuple(where for name in names for where in _fields(data, name, group)))

@@ -63,7 +63,7 @@ def several(n: int, noun: str) -> str:
     return f"{grouped(n)} {noun}" + "s" * (n != 1)
 
 
-def share(part: int, whole: int) -> str:
+def share(part: float, whole: float) -> str:
     """A part of a whole: 99.94%."""
     return f"{100 * part / whole:.2f}%" if whole else "-"
 

@@ -40,6 +40,7 @@ report.render
 output | report.params | report.verdict | report.listing | report.work | report.grid
 report.memory
 report.overview | report.trace | report.explanation
+report.difference
 report
 commands.base
 commands.asking

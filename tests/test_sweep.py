@@ -15,10 +15,10 @@ import archcalc
 from archcalc import grid, strategies
 from archcalc.activations import cache, saved, widths
 from archcalc.catalogue import find
-from archcalc.columns import COLUMNS, DEFAULTS
+from archcalc.columns import COLUMNS
+from archcalc.errors import Invalid
 from archcalc.footprint import memory, state_bytes
 from archcalc.precision import Keeping
-from archcalc.errors import Invalid
 
 SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 64, 96, 100, 512, 768, 1_024, 3_072, 2**20, 2**31, 2**32 - 1, 2**32]
 GPT2 = archcalc.load("gpt2").model_copy(update={"published": ()})

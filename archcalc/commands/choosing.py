@@ -5,8 +5,10 @@ from typing import Annotated
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.catalogue import find
 from archcalc.commands.asking import Again, OptimizerOf, PrecisionOf, keeping
 from archcalc.commands.base import CHOOSE, Attention, Batch, Form, Output, Seq, Spec, app, number
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.output import emit
 
 
@@ -39,3 +41,31 @@ def sweep(
         keeping=keeping("training", precision, optimizer, recompute, None, accumulate=False, dropout=False),
     )
     emit(grid_sheet(grid), form, output)
+
+
+@app.command(rich_help_panel=CHOOSE)
+def diff(
+    specs: Annotated[
+        list[str], typer.Argument(metavar="SPEC SPEC...", show_default=False, help="the first, and others")
+    ],
+    batch: Batch = "1",
+    seq: Seq = None,
+    precision: PrecisionOf = None,
+    optimizer: OptimizerOf = "adamw",
+    recompute: Again = "none",
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """What differs between specs, and what that does to parameters, FLOPs, cache and memory."""
+    from archcalc.report.difference import Asked, difference_sheet
+
+    if len(specs) < 2:
+        raise Invalid(Problem("archcalc diff", "compares two specs or more", value=shown(specs[0])))
+    found = [find(spec) for spec in specs]
+    most = min(one.model.context_length for one in found)
+    asked = Asked(
+        number("--batch", batch, LARGEST_SIZE),
+        None if seq is None else number("--seq", seq, most),
+        keeping("training", precision, optimizer, recompute, None, accumulate=False, dropout=False),
+    )
+    emit(difference_sheet(found, asked), form, output)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from archcalc.activations import cache
 from archcalc.catalogue import Found
 from archcalc.count import params
-from archcalc.fitting import Fit
-from archcalc.footprint import Memory
+from archcalc.fitting import Fit, usable
+from archcalc.footprint import Memory, memory
+from archcalc.hardware import find_device
+from archcalc.legend import Size
 from archcalc.precision import BITS, MOMENTS, Keeping, compute_width
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
@@ -46,7 +48,6 @@ def memory_sheet(found: Found, run: Run, keeping: Keeping, used: Memory, fit: Fi
 
 def term_formulas(model: Model, run: Run, keeping: Keeping) -> dict[str, Any]:
     """The closed form of each term of the peak."""
-    from archcalc.footprint import memory
     from archcalc.lettered import lettered, lettered_run
 
     return {term.name: term.bytes for term in memory(lettered(model), lettered_run(run), keeping).terms}
@@ -55,16 +56,10 @@ def term_formulas(model: Model, run: Run, keeping: Keeping) -> dict[str, Any]:
 def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory) -> dict[str, Any]:
     """The memory as JSON."""
     formulas = term_formulas(model, run, keeping)
+    numbers = memory_numbers(model, keeping, used)["memory"]
+    terms = [{**term, "formula": str(formulas[term["name"]])} for term in numbers["terms"]]
     return {
-        "memory": {
-            "for": used.purpose,
-            "total": used.total,
-            "peak": used.peak,
-            "state": used.state,
-            "terms": [{**term._asdict(), "formula": str(formulas[term.name])} for term in used.terms],
-            "phases": [phase._asdict() for phase in used.phases],
-            **({} if used.purpose == "training" else {"cache_per_token": _cache_per_token(model, keeping)}),
-        },
+        "memory": {**numbers, "terms": terms},
         "conventions": {
             "phase": run.phase,
             "batch": run.batch,
@@ -76,8 +71,73 @@ def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory) -> di
     }
 
 
+def memory_numbers(model: Model, keeping: Keeping, used: Memory) -> dict[str, Any]:
+    """What was counted of it."""
+    numbers = _numbers(used)
+    if used.purpose == "inference":
+        numbers["cache_per_token"] = _cache_per_token(model, keeping)
+    return {"memory": numbers}
+
+
+def _numbers(used: Memory) -> dict[str, Any]:
+    return {
+        "for": used.purpose,
+        "total": used.total,
+        "peak": used.peak,
+        "state": used.state,
+        "terms": [term._asdict() for term in used.terms],
+        "phases": [phase._asdict() for phase in used.phases],
+    }
+
+
 def _cache_per_token(model: Model, keeping: Keeping) -> Any:
     return cache(model, Run("prefill"), keeping.kv_width)
+
+
+class Standing(NamedTuple):
+    """A model's memory at one context, in training and in inference, and how many devices hold each at least."""
+
+    training: Memory
+    inference: Memory
+    cache_per_token: Size
+    devices: dict[str, tuple[Size, Size]]
+
+
+SHOWN = ("h100-sxm", "mi300x")  # the two that a report measures by
+
+
+def standing(model: Model, sequence: Size) -> Standing:
+    """The memory of training with mixed-16 and of inference in bf16; takes a formula's letters too."""
+    training = memory(model, Run(sequence=sequence, attention="flash"), Keeping())
+    served = Keeping("bf16")
+    inference = memory(model, Run("prefill", sequence=sequence, attention="flash", logits="last"), served)
+    held = {name: usable(find_device(name)) for name in SHOWN}
+    devices = {name: tuple(-(-used.total // n) for used in (training, inference)) for name, n in held.items()}
+    return Standing(training, inference, _cache_per_token(model, served), devices)
+
+
+def standing_numbers(found: Standing) -> dict[str, Any]:
+    """The same as JSON."""
+    return {
+        "memory": _numbers(found.training),
+        "inference": {**_numbers(found.inference), "cache_per_token": found.cache_per_token},
+        "devices": [{"device": name, "training": n, "inference": m} for name, (n, m) in found.devices.items()],
+    }
+
+
+def standing_lines(found: Standing) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The same in three lines."""
+    train, serve = found.training, found.inference
+    weights = next(term.bytes for term in serve.terms if term.name == "weights")
+    first, *rest = [(name, *(grouped(n) for n in both)) for name, both in found.devices.items()]
+    trained = f"training {binary(train.total)} at the peak, {binary(train.state)} of it state (mixed-16)"
+    cached = f"cache {binary(found.cache_per_token)} a token"
+    served = f"inference {binary(serve.total)} in bf16: weights {binary(weights)}, {cached}"
+    many = [
+        f"at least {first[1]} {first[0]} to train, {first[2]} to serve",
+        *(f"or {n} and {m} {x}" for x, n, m in rest),
+    ]
+    return (("Memory", (trained, served)), ("Devices", ("; ".join(many),)))
 
 
 def _table(used: Memory) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from archcalc.catalogue import Found
 from archcalc.count import params
+from archcalc.report.memory import standing, standing_lines, standing_numbers
 from archcalc.report.params import bridge_line, category_records, counts_payload, printed, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
 from archcalc.report.work import flops_payload, training_lines
@@ -14,10 +15,10 @@ from archcalc.work import flops
 
 
 def report_sheet(found: Found) -> Sheet:
-    """The shape, the tally, stored and printed counts, the work of training on one context, what is assumed."""
+    """The shape, the tally, stored and printed counts, the work and memory of one context, what is assumed."""
     model, counts = found.model, params(found.model)
     run = Run(sequence=model.context_length)
-    work = flops(model, run)
+    work, held = flops(model, run), standing(model, model.context_length)
     tallied, worked = counts_payload(found, counts), flops_payload(work, run)
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters ({short(counts.stored)})",
@@ -29,13 +30,15 @@ def report_sheet(found: Found) -> Sheet:
                     ("Stored", (bridge_line(counts),)),
                     *printed(model, counts),
                     ("FLOPs", training_lines(model, counts, work, run)),
+                    *standing_lines(held),
                     *caveats(found),
                 )
             ),
         ),
         payload=payload(
             found.name,
-            shape=model.model_dump(mode="json", include=_SHAPE),
+            shape=model.model_dump(mode="json", include=SHAPE),
+            **standing_numbers(held),
             **{**tallied, **worked, "conventions": tallied["conventions"] | worked["conventions"]},
         ),
         records=tuple(category_records(counts)),
@@ -43,7 +46,7 @@ def report_sheet(found: Found) -> Sheet:
 
 
 MOST_KINDS = 4
-_SHAPE = {"vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm", "unembedding"}
+SHAPE = {"vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm", "unembedding"}
 
 
 def shape_lines(model: Model) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def params_sheet(found: Found, by: By) -> Sheet:
     """The parameters of a model, by category, layer or tensor."""
     model, counts = found.model, params(found.model)
     tables = {"category": tally_table, "layer": _layer_table, "tensor": _tensor_table}
-    rows = {"category": category_records, "layer": _layer_records, "tensor": _tensor_records}
+    rows = {"category": category_records, "layer": layer_records, "tensor": tensor_records}
     records = tuple(rows[by](counts))
     extra: dict[str, Any] = {}
     if by == "layer":
@@ -150,7 +150,7 @@ def module(tensor: Stored) -> str:
     return ".".join(steps[:3] if "{i}" in steps else steps[:1])
 
 
-def _layer_records(counts: Parameters) -> Iterator[dict[str, Any]]:
+def layer_records(counts: Parameters) -> Iterator[dict[str, Any]]:
     """Each module of each group of alike layers; `parameters` are those of all its layers."""
     running = 0
     for (name, first), group in groupby(counts.tensors, lambda t: (module(t), t.first)):
@@ -177,7 +177,7 @@ def _layer_table(counts: Parameters) -> Table:
             r["parameters"],
             r["running_total"],
         )
-        for r in _layer_records(counts)
+        for r in layer_records(counts)
     )
     return Table(
         columns=(*words("module", "layers"), *figures("in one layer", "parameters", "running total")),
@@ -191,7 +191,7 @@ def layer_range(first: int | None, layers: int) -> str:
     return "" if first is None else f"{first}" if layers == 1 else f"{first}-{first + layers - 1}"
 
 
-def _tensor_records(counts: Parameters) -> Iterator[dict[str, Any]]:
+def tensor_records(counts: Parameters) -> Iterator[dict[str, Any]]:
     for tensor in counts.tensors:
         yield {
             "name": tensor.name,

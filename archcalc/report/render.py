@@ -11,7 +11,7 @@ from archcalc.report.sheet import Cell, Column, Fields, Format, Rows, Sheet, Tab
 from archcalc.units import grouped, shape
 
 NARROWEST, WIDEST = 80, 100
-_LABEL = 11
+LABEL = 11
 
 
 def render(sheet: Sheet, form: Format, width: int = WIDEST, *, style: bool = False) -> str:
@@ -70,10 +70,10 @@ def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:
 
 def _field(label: str, paragraphs: tuple[str, ...], width: int) -> Iterator[str]:
     """A label, and its paragraphs wrapped beside it."""
-    lead = label.ljust(_LABEL)
+    lead = label.ljust(LABEL)
     for paragraph in map(printable, paragraphs):
-        yield from wrap(paragraph, width, initial_indent=lead, subsequent_indent=" " * _LABEL, break_on_hyphens=False)
-        lead = " " * _LABEL
+        yield from wrap(paragraph, width, initial_indent=lead, subsequent_indent=" " * LABEL, break_on_hyphens=False)
+        lead = " " * LABEL
 
 
 def _markdown(sheet: Sheet) -> Iterator[str]:

@@ -49,13 +49,7 @@ def run_payload(whole: TrainingRun) -> dict[str, Any]:
 def flops_payload(work: Flops, run: Run) -> dict[str, Any]:
     """The FLOPs as JSON."""
     return {
-        "flops": {
-            "forward": work.forward,
-            "backward": work.backward,
-            "training": work.training,
-            "vector_forward": work.vector_forward,
-            "categories": [part_record(part) for part in work.categories],
-        },
+        **work_numbers(work),
         "conventions": {
             "phase": run.phase,
             "batch": run.batch,
@@ -66,6 +60,19 @@ def flops_payload(work: Flops, run: Run) -> dict[str, Any]:
             "logits": run.logits,
             **CONVENTIONS,
         },
+    }
+
+
+def work_numbers(work: Flops) -> dict[str, Any]:
+    """Those of it that were counted."""
+    return {
+        "flops": {
+            "forward": work.forward,
+            "backward": work.backward,
+            "training": work.training,
+            "vector_forward": work.vector_forward,
+            "categories": [part_record(part) for part in work.categories],
+        }
     }
 
 
@@ -117,9 +124,9 @@ def training_lines(model: Model, counts: Parameters, work: Flops, run: Run) -> t
     """A training pass in three sentences."""
     size = several(run.batch * run.positions, "token")
     return (
-        f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size}",
+        f"{grouped(work.forward)} forward, {grouped(work.backward)} backward, {size}",
         token_line(model, counts, run),
-        f"{run.attention} attention; {_causal(run)}",
+        f"{run.attention} attention, all pairs of positions",
     )
 
 

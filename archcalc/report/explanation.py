@@ -1,0 +1,219 @@
+"""The sheet that explains a number: its closed form, the values put in, its terms, and where all of it comes from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from archcalc import count, work
+from archcalc.catalogue import Found, specs_folder
+from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.footprint import memory
+from archcalc.formula import Formula
+from archcalc.lettered import Meaning, lettered, lettered_run, meaning
+from archcalc.precision import Keeping
+from archcalc.report.memory import memory_numbers, standing, standing_numbers
+from archcalc.report.params import counted_numbers, layer_records, tensor_records
+from archcalc.report.render import LABEL, NARROWEST
+from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.report.work import run_payload, work_numbers
+from archcalc.run import Run
+from archcalc.source import dotted
+from archcalc.spec import Model
+from archcalc.units import grouped, share
+
+_TAPE = "read off the forward pass that the blocks of the spec record"
+SOURCES = {
+    "parameters": f"the stored axes of each weight multiplied, {_TAPE}",
+    "tally": f"rows x columns of each matrix, {_TAPE}",
+    "bridge": f"the stored axes of each weight multiplied, {_TAPE}",
+    "layers": f"the stored axes of each weight multiplied, {_TAPE}",
+    "tensors": f"the stored axes of each weight multiplied, {_TAPE}",
+    "flops": "2 x the sizes of all labels of each contraction (2mnk for a product of matrices); twice that backward:"
+    " Kaplan et al. 2020, arXiv:2001.08361, section 2.1; what flash attention does again: Dao et al. 2022,"
+    " arXiv:2205.14135",
+    "run": "the FLOPs of a batch, scaled to the tokens; 6 N D: Kaplan et al. 2020, arXiv:2001.08361, section 2.1",
+    "memory": "bytes of what is alive at the peak, by the rules of PyTorch's autograd; Adam's bytes a parameter:"
+    " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; what is saved: Korthikanti et al. 2022,"
+    " arXiv:2205.05198",
+    "inference": "bytes of the weights, of the keys and values of one context, and of what a layer makes on its way",
+    "devices": "what is alive at the peak over what a device can use of its capacity, rounded up",
+}
+"""Where the formula of each kind of number comes from."""
+
+_CONVENTIONS: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("parameters", "tally"), count.CONVENTIONS),
+    **dict.fromkeys(("flops", "run"), work.CONVENTIONS),
+}
+
+
+class Asked(NamedTuple):
+    """The runs and the keeping that numbers are explained for."""
+
+    work: Run
+    tokens: int | None
+    memory: Run
+    keeping: Keeping
+    context: int
+
+
+def explainable(found: Found, asked: Asked) -> dict[str, Formula]:
+    """Every number that was counted, by its path in the JSON of its command, as a formula."""
+    model, run = lettered(found.model), lettered_run(asked.work)
+    counts = count.params(model)
+    numbers: dict[str, Any] = {
+        **counted_numbers(counts),
+        **work_numbers(work.flops(model, run)),
+        **memory_numbers(model, asked.keeping, memory(model, lettered_run(asked.memory), asked.keeping)),
+        **_standing(model, asked),
+        "layers": list(layer_records(counts)),
+        "tensors": list(tensor_records(counts)),
+    }
+    if asked.tokens is not None:
+        tokens = Formula.letter("tokens", asked.tokens)
+        numbers["run"] = run_payload(work.training_run(model, counts, run, tokens))
+    flat: dict[str, Formula] = {}
+    for path, number in _flat(numbers):
+        flat.setdefault(path, Formula.of(number))
+    return flat
+
+
+def _standing(model: Model, asked: Asked) -> dict[str, Any]:
+    """What a report says of inference and devices; its memory is that of training by default, asked for as such."""
+    numbers = standing_numbers(standing(model, Formula.letter("S", asked.context)))
+    return {name: numbers[name] for name in ("inference", "devices")}
+
+
+def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every number below, by path; a row of a list by its name, and by its index too."""
+    if isinstance(part, dict):
+        for key, inner in part.items():
+            yield from _flat(inner, f"{path}.{key}" if path else key)
+    elif isinstance(part, list | tuple):
+        for index, row in enumerate(part):
+            if isinstance(row, dict) and isinstance(name := next(iter(row.values())), str):
+                yield from _flat(row, f"{path}.{name.replace(' ', '_')}")
+            yield from _flat(row, f"{path}.{index}")
+    elif isinstance(part, Formula | int) and not isinstance(part, bool):
+        yield path, part
+
+
+def explanation_sheet(found: Found, path: str | None, asked: Asked) -> Sheet:
+    """A number and its formula, or, without a path, all that can be asked for."""
+    numbers = explainable(found, asked)
+    if path is None:
+        return _index(found, numbers)
+    formula = _pick(path.strip().replace(" ", "_"), numbers)
+    section = path.split(".")[0]
+    meanings = [meaning(letter, found.model) for letter in formula.letters]
+    known = _CONVENTIONS.get(section, {})
+    convention = next((known[word] for word in reversed(path.split(".")) if word in known), None)
+    terms = formula.by_size()
+    letters = [_letter(found, one) for one in meanings]
+    return Sheet(
+        title=f"{found.name}: {path} = {_number(formula.value)}",
+        blocks=(
+            Fields((("Formula", tuple(formula.lines(NARROWEST - LABEL))),)),
+            *([_terms_table(formula)] if not any("floor" in str(term) for term in terms) else []),
+            *([_letters_table(letters)] if letters else []),
+            Fields(
+                (
+                    *([("Convention", (convention,))] if convention else []),
+                    ("Source", (SOURCES[section],)),
+                    *caveats(found),
+                )
+            ),
+        ),
+        payload=payload(
+            found.name,
+            path=path,
+            value=_plain(formula.value),
+            formula=str(formula),
+            latex=formula.latex(),
+            rows=[{"term": str(term), "value": _plain(term.value)} for term in terms],
+            letters=letters,
+            convention=convention,
+            source=SOURCES[section],
+            **notes(found),
+        ),
+        records=tuple({"term": str(term), "value": _plain(term.value)} for term in terms),
+    )
+
+
+def _terms_table(formula: Formula) -> Table:
+    whole = float(formula.value)
+    rows = tuple(
+        (str(term), term.with_values(), _number(term.value), share(float(term.value), whole))
+        for term in formula.by_size()
+    )
+    return Table((*words("term", "with its values"), *figures("value", "share")), rows, title="Its terms")
+
+
+def latex(found: Found, path: str, asked: Asked) -> str:
+    """The formula as a line of LaTeX, between dollars."""
+    return f"${_pick(path.strip().replace(' ', '_'), explainable(found, asked)).latex()}$\n"
+
+
+def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:
+    """Every path, each number once: a row of a list under its name."""
+    named = {path: n for path, n in numbers.items() if not any(part.isdigit() for part in path.split("."))}
+    rows = tuple((path, _number(n.value), str(n)) for path, n in named.items())
+    return Sheet(
+        title=f"{found.name}: {len(named):,} numbers that can be explained",
+        blocks=(Table((*words("path"), *figures("value")), tuple(row[:2] for row in rows)),),
+        payload=payload(
+            found.name,
+            rows=[{"path": path, "value": _plain(n.value), "formula": str(n)} for path, n in named.items()],
+        ),
+        records=tuple({"path": path, "value": _plain(n.value), "formula": str(n)} for path, n in named.items()),
+    )
+
+
+def _pick(path: str, numbers: dict[str, Formula]) -> Formula:
+    if path in numbers:
+        return numbers[path]
+    below = [known for known in numbers if known.startswith(f"{path}.") and not known[len(path) + 1 :][0].isdigit()]
+    near = below or nearest(path, list(numbers), 3)
+    suggestion = f"{'below it' if below else 'nearest'}: {', '.join(near[:3])}" if near else None
+    what = "is no number by itself" if below else "is no number of report, params, flops or memory"
+    raise Invalid(
+        Problem("PATH", what, value=shown(path), suggestion=suggestion or "without a PATH all of them are listed")
+    )
+
+
+def _number(n: Fraction | int) -> str:
+    return grouped(n) if isinstance(n, int) else f"{float(n):,.6g}"
+
+
+def _plain(n: Fraction | int) -> int | float:
+    return n if isinstance(n, int) else float(n)
+
+
+def _letter(found: Found, one: Meaning) -> dict[str, Any]:
+    """A letter, its value, its meaning, and the lines of the spec that state it."""
+    fields = []
+    for where in one.fields:
+        place = found.document.problem("", where)  # in the file, or in the question that set it
+        fields.append({"field": dotted(where), "file": _file(place.file), "line": place.line})
+    return {"letter": one.letter.name, "value": one.letter.value, "meaning": one.words, "fields": fields}
+
+
+def _file(name: str) -> str:
+    """A file of the catalogue by its name alone."""
+    return os.path.basename(name) if name.startswith(specs_folder()) else name
+
+
+def _letters_table(letters: list[dict[str, Any]]) -> Table:
+    rows = tuple((one["letter"], one["value"], one["meaning"], _from(one["fields"])) for one in letters)
+    return Table((*words("letter"), *figures("value"), *words("meaning", "from")), rows, title="Its letters")
+
+
+def _from(fields: list[dict[str, Any]]) -> str:
+    """Where a letter's value is stated: d_model (gpt2.yaml:7)."""
+    places: dict[str, list[str]] = {}
+    for one in fields:
+        place = "asked" if one["line"] is None else f"{one['file']}:{one['line']}"
+        places.setdefault(place, []).append(one["field"].rpartition(".")[2])
+    return ", ".join(f"{' / '.join(names)} ({place})" for place, names in places.items()) or "the run"

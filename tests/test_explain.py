@@ -1,0 +1,264 @@
+"""Every number has a formula, and the formula comes to the number."""
+
+import json
+import math
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import archcalc
+from archcalc import strategies
+from archcalc.catalogue import find
+from archcalc.formula import Formula
+from archcalc.lettered import lettered, lettered_run
+from archcalc.precision import Keeping
+from archcalc.report.explanation import Asked, explainable
+from tests.command import ask
+
+
+def evaluate(text, values):
+    """A formula as it is printed, worked out: letters side by side are multiplied."""
+    tokens = re.findall(r"floor|[A-Za-z]+\d*|\d+|[-+/^()]", text)
+    python, operand = "", False
+    for word in tokens:
+        begins = word[0].isalnum() or word == "("
+        if operand and begins:
+            python += "*"
+        if word == "^":
+            python += "**"
+        elif word.isdigit():
+            python += word if python.endswith("**") else f"Fraction({word})"
+        else:
+            python += word
+        operand = word != "floor" and (word[0].isalnum() or word == ")")
+    return eval(python, {"Fraction": Fraction, "floor": math.floor, **values})  # noqa: S307  (our own output)
+
+
+def printed_numbers(*sheets):
+    """Every integer in the JSON of some commands, by its path with rows by name."""
+    found = {}
+
+    def walk(part, path):
+        if isinstance(part, dict):
+            for key, inner in part.items():
+                walk(inner, f"{path}.{key}" if path else key)
+        elif isinstance(part, list):
+            for index, row in enumerate(part):
+                walk(row, f"{path}.{index}")
+        elif isinstance(part, int) and not isinstance(part, bool):
+            found[path] = part
+
+    for sheet in sheets:
+        for section in (
+            "parameters",
+            "tally",
+            "bridge",
+            "flops",
+            "memory",
+            "inference",
+            "devices",
+            "run",
+            "layers",
+            "tensors",
+        ):
+            if section in sheet.payload:
+                walk(sheet.payload[section], section)
+    return found
+
+
+def all_sheets(found, asked):
+    from archcalc.footprint import memory
+    from archcalc.report.memory import memory_sheet
+    from archcalc.report.overview import report_sheet
+    from archcalc.report.params import params_sheet
+    from archcalc.report.work import flops_sheet
+
+    used = memory(found.model, asked.memory, asked.keeping)
+    report = report_sheet(found)
+    whole = {name: report.payload[name] for name in ("parameters", "tally", "bridge", "inference", "devices")}
+    return (
+        report._replace(payload=whole),  # its FLOPs and memory are those of a whole context, asked for as such
+        params_sheet(found, "layer"),
+        params_sheet(found, "tensor"),
+        flops_sheet(found, asked.work, asked.tokens),
+        memory_sheet(found, asked.memory, asked.keeping, used, None),
+    )
+
+
+@st.composite
+def questions(draw, model):
+    sequence = draw(st.integers(1, model.context_length))
+    attention = draw(st.sampled_from(["math", "flash"]))
+    phase = draw(st.sampled_from(["training", "prefill", "decode"]))
+    batch = draw(st.integers(1, 9))
+    work = archcalc.Run(
+        phase,
+        batch,
+        1 if phase == "decode" else sequence,
+        sequence if phase == "decode" else None,
+        attention=attention,
+        causal=draw(st.sampled_from(["full", "half", "exact"])),
+    )
+    trains = draw(st.booleans())
+    if trains:
+        keeping = draw(
+            st.builds(
+                Keeping,
+                st.sampled_from(["mixed-16", "mixed-18", "bf16", "fp32"]),
+                st.sampled_from(["adamw", "sgd"]),
+                st.sampled_from(["none", "selective", "full"]),
+                st.booleans(),
+            )
+        )
+    else:
+        keeping = Keeping(draw(st.sampled_from(["fp32", "bf16", "int8", "int4"])))
+    held = archcalc.Run(
+        "training" if trains else "prefill",
+        batch,
+        sequence,
+        attention=attention,
+        dropout=trains and draw(st.booleans()),
+        logits="all" if trains else "last",
+    )
+    tokens = draw(st.integers(1, 10**12)) if phase == "training" else None
+    return Asked(work, tokens, held, keeping, model.context_length)
+
+
+@settings(max_examples=40)  # some three hundred formulas each
+@given(data=st.data())
+def test_every_formula_comes_to_the_number_that_its_command_prints(data, tmp_path_factory):
+    model = data.draw(strategies.models())
+    path = tmp_path_factory.mktemp("explain") / "drawn.yaml"
+    path.write_text(archcalc.dump(model))
+    found = find(str(path))
+    asked = data.draw(questions(model))
+    formulas = explainable(found, asked)
+    printed = printed_numbers(*all_sheets(found, asked))
+    shapes = {path for path in printed if ".shape." in path or path.endswith("first_layer")}  # not counts
+    assert printed
+    for path, number in printed.items():
+        if path in shapes:
+            continue
+        formula = formulas[path]
+        assert formula.value == number, path
+        values = {letter.name: letter.value for letter in formula.letters}
+        assert evaluate(str(formula), values) == number, (path, str(formula))
+        assert sum(term.value for term in formula.by_size()) == number
+
+
+def test_the_formulas_are_those_of_the_textbook():
+    found = find("gpt2")
+    whole = archcalc.Run(sequence=1024, attention="math")
+    numbers = explainable(found, Asked(whole, 10**9, whole._replace(attention="flash"), Keeping(), 1024))
+    assert str(numbers["tally.categories.up_projection.parameters"]) == "L D F"
+    assert str(numbers["flops.categories.scores.forward"]) == "2 L B S^2 G R K"
+    assert str(numbers["flops.categories.unembedding.forward"]) == "2 B S D V"
+    assert str(numbers["bridge.positions.parameters"]) == "D P"
+    assert str(numbers["memory.terms.in_passing.bytes"]) == "8 B S V"  # two gradients of fp32 logits
+    assert numbers["run.flops"].by_size()[0].latex() == r"12 \, L \, \mathrm{tokens} \, D \, F"
+
+
+def test_groups_of_layers_have_letters_of_their_own():
+    model = archcalc.load("tiny")
+    group = model.layers[0]
+    wide = group.model_copy(update={"mlp": group.mlp.model_copy(update={"d_ff": 7}), "repeat": 2})
+    both = model.model_copy(update={"layers": (group, wide)})
+    mlp = archcalc.params(lettered(both)).tally.categories[5]
+    assert str(mlp.parameters) == "L1 D F1 + L2 D F2"
+    assert mlp.parameters.latex() == r"L_{1} \, D \, F_{1} + L_{2} \, D \, F_{2}"
+
+
+def test_a_formula_adds_multiplies_divides_and_compares():
+    x, y = Formula.letter("S", 7), Formula.letter("D", 3)
+    assert str(2 * x * x + y - 1) == "2 S^2 + D - 1"
+    assert (2 * x * x + y - 1).value == 2 * 49 + 3 - 1
+    assert str((x * y * 4) // y) == "4 S"
+    assert str(x / 2) == "1/2 S"
+    assert (x / 2).latex() == r"\frac{1}{2} \, S"
+    assert str(-(-x // 2)) == "-floor((-S) / (2))"
+    assert (-(-x // 2)).value == 4  # rounded up
+    assert str((x + y) // (x * y)) == "floor((S + D) / (S D))"
+    assert x > y
+    assert y < 4
+    assert x - x == 0
+    assert not x - x
+    assert str(x - x) == "0"
+    assert str(0 - x) == "-S"
+    assert (x * x * y).with_values() == "7^2 x 3"
+    with pytest.raises(ArithmeticError, match="no factor"):
+        (x + y) / y
+    with pytest.raises(ArithmeticError, match="no product"):
+        x / (x + y)
+
+
+def test_a_run_in_letters_counts_every_kind_of_pair():
+    model = lettered(archcalc.load("tiny"))
+    run = lettered_run(archcalc.Run(sequence=9, causal="exact"))
+    scores = next(part for part in archcalc.flops(model, run).categories if part.category == "scores")
+    assert str(scores.forward) == "L B S^2 G R K + L B S G R K"  # 2 x S (S + 1) / 2
+
+
+def test_a_long_formula_breaks_between_its_terms():
+    formula = archcalc.params(lettered(archcalc.load("gpt2"))).stored
+    lines = formula.lines(40)
+    assert " ".join(lines) == str(formula)
+    assert all(len(line) <= 40 for line in lines)
+    assert all(line.startswith(("+ ", "- ")) for line in lines[1:])
+
+
+def test_what_is_shown_and_where_it_comes_from():
+    done = ask("explain", "gpt2@d_ff=1000", "tally.categories.up_projection.parameters")
+    assert done.code == 0
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert "Formula L D F" in lines
+    assert "L D F 12 x 768 x 1,000 9,216,000 100.00%" in lines
+    assert "D 768 features of the residual stream d_model (gpt2.yaml:7)" in lines
+    assert "F 1,000 hidden features of the MLP d_ff (asked)" in lines
+
+
+def test_json_has_rows_letters_and_latex():
+    done = ask("explain", "gpt2", "parameters stored".replace(" ", "."), "--format", "json")
+    told = json.loads(done.out)
+    assert told["schema"] == 0
+    assert told["value"] == sum(row["value"] for row in told["rows"]) == 124_439_808
+    assert {"letter": "D", "value": 768, "meaning": "features of the residual stream"}.items() <= next(
+        one for one in told["letters"] if one["letter"] == "D"
+    ).items()
+    assert told["letters"][-1]["fields"] == [{"field": "context_length", "file": "gpt2.yaml", "line": 6}]
+    assert told["latex"].startswith(r"2 \, L \, D \, F")
+    assert "a tied table once" in told["convention"]
+
+
+def test_without_a_path_all_numbers_are_listed_once():
+    done = ask("explain", "tiny", "--format", "json", "--tokens", "1M")
+    paths = [row["path"] for row in json.loads(done.out)["rows"]]
+    assert len(set(paths)) == len(paths)
+    assert {"parameters.stored", "flops.forward", "memory.total", "run.flops"} <= set(paths)
+    assert {"layers.layers.{i}.mlp.parameters", "tensors.embedding.token.weight.parameters"} <= set(paths)
+
+
+def test_latex_is_one_line_between_dollars():
+    done = ask("explain", "gpt2", "memory.terms.in passing.bytes", "--format", "latex")
+    assert done.out == "$8 \\, B \\, S \\, V$\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["flops"],
+            "PATH: is no number by itself; got 'flops'; below it: flops.forward, flops.backward, flops.training",
+        ),
+        (["flop.forward"], "PATH: is no number of report, params, flops or memory; got 'flop.forward'; nearest: "),
+        ([""], "PATH: is no number of report, params, flops or memory; got ''; without a PATH all of them are listed"),
+        (["--format", "latex"], "--format: latex is of one number; name its PATH"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(arguments, line):
+    done = ask("explain", "gpt2", *arguments)
+    assert done.code == 2
+    assert done.err.startswith(line)
+    assert done.err.count("\n") == 1
