@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -30,14 +32,19 @@ def predicted_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     """What `footprint` says of the same two stretches."""
     found = {phase.phase: phase.bytes for phase in memory(model, run, keeping).phases}
     step = found.pop("step")
-    return Recorded(max(found.values()), step)
+    return Recorded(max(found.values()), step, max(found.values()))
 
 
 class Recorded(NamedTuple):
-    """The most bytes alive in the forward and backward pass, and in the optimizer's step."""
+    """The most bytes alive in the forward and backward pass, and in the optimizer's step.
+
+    `tensors` is the part of `passes` that kernels handed out as tensors. What is more is what a kernel needed inside:
+    other kernels, on another device or at another size, need another amount, so that it is recorded and not counted.
+    """
 
     passes: int
     step: int
+    tensors: int
 
 
 def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
@@ -53,7 +60,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     from archcalc_reference import Transformer
 
     width = {"fp32": torch.float32, "bf16": torch.bfloat16}[keeping.precision]
-    with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with _alone(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         reference = Transformer(model).to(width)
         tokens, targets = (torch.zeros((run.batch, run.sequence), dtype=torch.long) for _ in range(2))
         weights = reference.parameters()
@@ -63,7 +70,9 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
         else:
             optimizer = torch.optim.SGD(weights, momentum=0.9, foreach=False)
         for turn in ("first", "second"):
-            with record_function(f"{turn} passes"):
+            held = [tokens, targets, *reference.parameters()]
+            live = _tensors([*held, *(weight.grad for weight in reference.parameters() if weight.grad is not None)])
+            with record_function(f"{turn} passes"), live:
                 loss = reference(tokens, targets, run.attention, recompute=keeping.recompute == "full").loss
                 loss.backward()
             with record_function(f"{turn} step"):
@@ -71,29 +80,68 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
             optimizer.zero_grad(set_to_none=not keeping.accumulate)
             del loss
     events = list(record.profiler.kineto_results.events())
-    return Recorded(*(_peak(events, name) for name in ("second passes", "second step")))
+    before, passes = _peak(events, "second passes")
+    return Recorded(passes, _peak(events, "second step")[1], before + live.most)
 
 
-def _peak(events: list[Any], within: str) -> int:
-    """The most bytes alive within a stretch, from the allocations and releases of the whole record."""
+def _tensors(held: list[Any]) -> Any:
+    """A mode of PyTorch that adds up the storages that ops give back, while they are there; not of what is `held`."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Live(TorchDispatchMode):  # type: ignore[misc]  # torch's own types are not read
+        def __init__(self) -> None:
+            super().__init__()
+            self.known = {tensor.untyped_storage()._cdata: 0 for tensor in held}  # noqa: SLF001  (as below)
+            self.now = self.most = 0
+
+        def __torch_dispatch__(self, op: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = op(*args, **(kwargs or {}))
+            for tensor in tree_leaves(found):
+                if hasattr(tensor, "untyped_storage"):
+                    self.add(tensor.untyped_storage())
+            self.most = max(self.most, self.now)
+            return found
+
+        def add(self, storage: Any) -> None:
+            identity = storage._cdata  # noqa: SLF001  (data_ptr is 0 for every empty storage)
+            if identity not in self.known:
+                self.known[identity] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self.drop, identity)
+
+        def drop(self, identity: int) -> None:
+            self.now -= self.known.pop(identity)
+
+    return Live()
+
+
+def _peak(events: list[Any], within: str) -> tuple[int, int]:
+    """Bytes alive when a stretch begins, and the most within it, from every allocation and release recorded."""
     stretch = next(event for event in events if event.name() == within)
-    now = most = 0
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
+    now = before = most = 0
     for at, change in sorted(changes, key=lambda found: found[0]):
         now += change
-        if stretch.start_ns() <= at <= stretch.end_ns():
+        if at < stretch.start_ns():
+            before = now
+        elif at <= stretch.end_ns():
             most = max(most, now)
-    return most
+    return before, most
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The profiler announces itself on standard error, unless told before it is first used."""
-    before = os.environ.get("KINETO_LOG_LEVEL")
+def _alone() -> Iterator[None]:
+    """Nothing of an earlier time is dropped meanwhile, and the profiler does not announce itself on standard error."""
+    before, collects = os.environ.get("KINETO_LOG_LEVEL"), gc.isenabled()
     os.environ["KINETO_LOG_LEVEL"] = "99"
+    gc.collect()
+    gc.disable()
     try:
         yield
     finally:
+        if collects:
+            gc.enable()
         if before is None:
             del os.environ["KINETO_LOG_LEVEL"]
         else:

@@ -209,17 +209,21 @@ def _scratch(counts: Parameters, keeping: Keeping) -> Size:
     """What an optimizer makes beside its state, one tensor at a time.
 
     torch.optim.AdamW makes the root of the second moment and the divisor, while the last tensor's divisor is still
-    there, and a number as a tensor in two types. SGD works in place; so does the one kernel of mixed precision.
+    there. SGD works in place. Both make a number a tensor, in two types. Mixed precision is taken for one kernel that
+    needs nothing.
     """
     recipe = keeping.recipe
-    if keeping.optimizer != "adamw" or recipe.master:
+    if recipe.master:
         return 0
+    scalars = 8 + recipe.moment
+    if keeping.optimizer == "sgd":
+        return scalars
     sizes: list[Size] = []
     for first, group in groupby(counts.tensors, lambda tensor: tensor.first):
         one_layer = [tensor.parameters // tensor.layers for tensor in group]
         sizes += one_layer if first is None else one_layer * 2  # a layer's first tensor follows a layer's last
     pairs = [2 * size + last for last, size in zip([0, *sizes], sizes, strict=False)]
-    return largest(pairs) * recipe.moment + 8 + recipe.moment
+    return largest(pairs) * recipe.moment + scalars
 
 
 def _weight_bytes(counts: Parameters, keeping: Keeping) -> Size:
@@ -258,8 +262,6 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping) -> Term:
             and not run.dropout
             and keeping.recompute != "selective"
             and not keeping.recipe.master
-            and not keeping.holds
-            and keeping.optimizer == "adamw"
         )
         return Term(name, n, "exact" if seen else "modelled", ALLOCATOR if seen else "autograd's rules")
     return Term(name, n, "exact", TENSORS)

@@ -39,10 +39,13 @@ Printed    174,600M: holds to 4 digits (Brown et al. 2020, Table D.1)
            175.0B: nominal, counted -0.23% (-395,740,672) (Brown et al. 2020, Table 2.1)
            tally 175,181,291,520: holds digit for digit (3Blue1Brown, But what is a GPT?, 2024)
            matrices 27,938: holds digit for digit (3Blue1Brown, But what is a GPT?, 2024)
-FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward for 2,048 tokens
+FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward, 2,048 tokens
            1.076T a token = 6 N (1.048T) - 151.0M positions - 28.46M norms - 63.70M biases + 28.99B
            attention
-           math attention; causal full: all pairs of positions, as PyTorch's counter has it
+           math attention, all pairs of positions
+Memory     training 2.543 TiB at the peak, 2.541 TiB of it state (mixed-16)
+           inference 334.6 GiB in bf16: weights 325.2 GiB, cache 4.500 MiB a token
+Devices    at least 37 h100-sxm to train, 5 to serve; or 16 and 2 mi300x
 Assumed    attention is counted dense in every layer; the paper alternates dense and locally banded
            sparse layers, which have the same weights
            GPT-2's architecture where the paper prints nothing else: biases, LayerNorm, learned
@@ -70,12 +73,15 @@ Printed    174,600M: holds to 4 digits (Brown et al. 2020, Table D.1)
            is a GPT?, 2024)
            matrices 27,938: holds digit for digit (3Blue1Brown, But what is a
            GPT?, 2024)
-FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward for 2,048
+FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward, 2,048
            tokens
            1.076T a token = 6 N (1.048T) - 151.0M positions - 28.46M norms -
            63.70M biases + 28.99B attention
-           math attention; causal full: all pairs of positions, as PyTorch's
-           counter has it
+           math attention, all pairs of positions
+Memory     training 2.543 TiB at the peak, 2.541 TiB of it state (mixed-16)
+           inference 334.6 GiB in bf16: weights 325.2 GiB, cache 4.500 MiB a
+           token
+Devices    at least 37 h100-sxm to train, 5 to serve; or 16 and 2 mi300x
 Assumed    attention is counted dense in every layer; the paper alternates dense
            and locally banded sparse layers, which have the same weights
            GPT-2's architecture where the paper prints nothing else: biases,
