@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from archcalc.errors import Invalid as Invalid
     from archcalc.errors import Missing as Missing
     from archcalc.errors import Problem as Problem
+    from archcalc.footprint import Memory as Memory
+    from archcalc.footprint import memory as memory
     from archcalc.grid import Grid as Grid
     from archcalc.grid import sweep as sweep
+    from archcalc.precision import Keeping as Keeping
     from archcalc.run import Run as Run
     from archcalc.spec import Model as Model
     from archcalc.work import Flops as Flops
@@ -36,7 +39,9 @@ _HOMES = {
     "catalogue": ("check", "dump", "load"),
     "count": ("Parameters", "params"),
     "errors": ("ArchcalcError", "Invalid", "Missing", "Problem"),
+    "footprint": ("Memory", "memory"),
     "grid": ("Grid", "sweep"),
+    "precision": ("Keeping",),
     "run": ("Run",),
     "spec": ("Model",),
     "strategies": ("strategies",),

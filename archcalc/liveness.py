@@ -98,8 +98,15 @@ class Uses:
     """How often each weight is still to get a gradient, and which have one: shared by the walks of a model."""
 
     def __init__(self, segments: list[Segment]) -> None:
-        self.left = Counter(weight.path for segment in segments for op in segment.tape.ops for weight in op.weights)
-        self.met: set[str] = set()
+        self.left = Counter(
+            self.key(weight, segment) for segment in segments for op in segment.tape.ops for weight in op.weights
+        )
+        self.met: set[tuple[str, int | None]] = set()
+
+    @staticmethod
+    def key(weight: Weight, segment: Segment) -> tuple[str, int | None]:
+        """One weight: layers have their own, of one name in every group of layers."""
+        return weight.path, id(segment.tape) if "{i}" in weight.path else None
 
 
 class Walk:
@@ -255,17 +262,17 @@ class Walk:
     def _weight(self, weight: Weight) -> None:
         """A weight's gradient appears; it stays until the step, or until `_settle` adds it to one that is held."""
         self.gradients = self.gradients + self._gradient_bytes(weight)
-        self.uses.left[weight.path] -= 1
+        self.uses.left[Uses.key(weight, self.segment)] -= 1
 
     def _settle(self, weight: Weight, node: Node) -> Iterator[Moment]:
         """A further gradient of the same weight is added to the one before, which has waited for it."""
-        size = self._gradient_bytes(weight)
-        if weight.path in self.uses.met:
+        size, key = self._gradient_bytes(weight), Uses.key(weight, self.segment)
+        if key in self.uses.met:
             self.gradients = self.gradients + size
             yield self._moment(node, "backward")
             self.gradients = self.gradients - size - size
-        self.uses.met.add(weight.path)
-        if not (self.weights.stays or self.uses.left[weight.path]):
+        self.uses.met.add(key)
+        if not (self.weights.stays or self.uses.left[key]):
             self.gradients = self.gradients - size
 
     def _gradient_bytes(self, weight: Weight) -> Size:

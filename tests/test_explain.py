@@ -6,6 +6,7 @@ import re
 from fractions import Fraction
 
 import pytest
+from command import ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from archcalc.formula import Formula
 from archcalc.lettered import lettered, lettered_run
 from archcalc.precision import Keeping
 from archcalc.report.explanation import Asked, explainable
-from tests.command import ask
 
 
 def evaluate(text, values):

@@ -1,0 +1,103 @@
+"""What differs between specs, and what that does."""
+
+import json
+
+import pytest
+from command import ask
+from hypothesis import given
+
+import archcalc
+from archcalc import strategies
+from archcalc.catalogue import Found
+from archcalc.precision import Keeping
+from archcalc.report.difference import Asked, difference_sheet
+from archcalc.source import Document
+
+
+def rows(*specs):
+    told = ask("diff", *specs, "--format", "json")
+    assert told.code == 0
+    return {(row["section"], row["name"]): row for row in told.json["rows"]}
+
+
+def test_gpt2_and_gpt2_medium():
+    found = rows("gpt2", "gpt2-medium")
+    assert found["parameters", "stored"] == {
+        "section": "parameters",
+        "name": "stored",
+        "values": {"gpt2": 124_439_808, "gpt2-medium": 354_823_168},  # transformers, GPT2LMHeadModel
+        "differences": [354_823_168 - 124_439_808],
+    }
+    assert found["FLOPs", "forward"]["values"]["gpt2"] == 291_648_307_200
+    text = ask("diff", "gpt2", "gpt2-medium").out
+    assert text.startswith("gpt2 -> gpt2-medium: parameters +185.14%\n")
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "layers.0.repeat 12 24" in lines
+    assert "stored 124,439,808 354,823,168 +230,383,360 +185.14%" in lines
+
+
+def test_a_spec_with_itself_has_no_difference():
+    text = ask("diff", "gpt2", "gpt2").out
+    assert text.startswith("gpt2 -> gpt2: the same shape\n")
+    assert "What differs" not in text
+    assert "%" not in text
+    assert all(not any(row["differences"]) for row in ask("diff", "gpt2", "gpt2", "-f", "json").json["rows"])
+
+
+def test_fewer_key_value_heads_save_keys_values_and_cache():
+    found = rows("gpt3-xl", "gpt3-xl@n_kv_heads=4")
+    keys = 24 * 2048 * 16 * 128  # layers x d_model x heads x features
+    assert found["parameters", "key"]["differences"] == [keys // 4 - keys]
+    assert found["parameters", "stored"]["differences"] == [2 * (keys // 4 - keys) - 24 * 2 * 12 * 128]  # and biases
+    assert found["bytes", "cache per token"]["values"]["gpt3-xl@n_kv_heads=4"] == 24 * 2 * 4 * 128 * 2
+    text = ask("diff", "gpt3-xl", "gpt3-xl@n_kv_heads=4").out
+    assert "  query" not in text  # what is alike is left out
+    assert "layers.0.attention.n_kv_heads 16 -> 4" in text
+
+
+def test_more_than_two_are_held_against_the_first():
+    done = ask("diff", "gpt2", "gpt2-medium", "gpt2-large", "--format", "csv")
+    head, stored = done.out.splitlines()[:2]
+    assert head == "section,name,gpt2,1: gpt2-medium,2: gpt2-large"
+    assert stored == "parameters,stored,124439808,354823168,774030080"
+
+
+def test_markdown_is_tables_for_a_review():
+    text = ask("diff", "gpt2", "gpt2@n_layers=6", "--format", "markdown").out
+    assert text.startswith("## gpt2 -> gpt2@n_layers=6: parameters -34.17%\n\n### What differs\n\n| field ")
+
+
+def test_groups_of_layers_that_one_side_lacks_are_told(tmp_path):
+    model = archcalc.load("tiny")
+    both = model.model_copy(update={"layers": (*model.layers, *model.layers)})
+    path = tmp_path / "both.yaml"
+    path.write_text(archcalc.dump(both))
+    lines = [" ".join(line.split()) for line in ask("diff", "tiny", str(path)).out.splitlines()]
+    assert "layers.1.repeat - 5" in lines
+
+
+@given(first=strategies.models(), second=strategies.models())
+def test_differences_are_what_lies_between_the_values(first, second):
+    found = [Found(model, Document(model.name), Document(model.name), {}) for model in (first, second)]
+    sheet = difference_sheet(found, Asked(1, 1, Keeping()))
+    for row, flat in zip(sheet.payload["rows"], sheet.records, strict=True):
+        before, after = [value for key, value in flat.items() if key not in ("section", "name")]
+        assert row["differences"] == [after - before]
+    assert json.dumps(sheet.payload)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["gpt2"], "archcalc diff: compares two specs or more; got 'gpt2'"),
+        (["gpt2", "gpt9"], "gpt9: is no spec of the catalogue; nearest: "),
+        (["gpt2", "tiny", "--seq", "257"], "--seq: must be from 1 to 256; got 257"),
+        (["gpt2", "tiny", "--precision", "int4"], "--precision: of training is one of mixed-16, mixed-18, bf16, fp32"),
+        ([], "archcalc diff: missing argument"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(arguments, line):
+    done = ask("diff", *arguments)
+    assert done.code == 2
+    assert done.err.startswith(line)
+    assert done.err.count("\n") == 1

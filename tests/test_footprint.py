@@ -1,0 +1,208 @@
+"""Memory of one device: terms that add up, recipes by arithmetic, phases, and what a device holds."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import archcalc
+from archcalc import strategies
+from archcalc.activations import saved, widths
+from archcalc.fitting import RESERVE, fit, most, usable
+from archcalc.footprint import memory, peak_bytes, state_bytes
+from archcalc.hardware import find_device
+from archcalc.precision import RECIPES, Keeping
+from archcalc.run import Run
+
+TRAINING = st.builds(
+    Keeping,
+    st.sampled_from(list(RECIPES)),
+    st.sampled_from(["adamw", "sgd"]),
+    st.sampled_from(["none", "selective", "full"]),
+    st.booleans(),
+)
+SERVING = st.builds(
+    lambda precision, kv: Keeping(precision, kv_precision=kv),
+    st.sampled_from(["fp32", "bf16", "fp16", "fp8", "int8", "int4"]),
+    st.sampled_from([None, "fp32", "bf16", "fp8", "int8"]),
+)
+
+
+@st.composite
+def questions(draw):
+    """A model with a run and a keeping of either purpose."""
+    model = draw(strategies.models())
+    batch, sequence = draw(st.integers(1, 5)), draw(st.integers(1, model.context_length))
+    attention = draw(st.sampled_from(["math", "flash"]))
+    if draw(st.booleans()):
+        return (
+            model,
+            Run("training", batch, sequence, attention=attention, dropout=draw(st.booleans())),
+            draw(TRAINING),
+        )
+    return model, Run("prefill", batch, sequence, attention=attention, logits="last"), draw(SERVING)
+
+
+@given(asked=questions())
+def test_terms_add_up_to_the_largest_phase(asked):
+    used = memory(*asked)
+    assert sum(term.bytes for term in used.terms) == used.total == max(phase.bytes for phase in used.phases)
+    assert used.total == peak_bytes(*asked)
+    assert used.peak.split(",")[0] == next(phase.phase for phase in used.phases if phase.bytes == used.total)
+    assert all(term.bytes > 0 for term in used.terms)
+    assert used.total > used.state * (used.purpose == "inference")  # gradients go before the peak may come
+
+
+@given(asked=questions())
+def test_more_sequences_never_take_less(asked):
+    model, run, keeping = asked
+    assert memory(model, run._replace(batch=run.batch + 1), keeping).total >= memory(model, run, keeping).total
+
+
+@given(model=strategies.models(), data=st.data())
+def test_recomputing_and_narrower_numbers_never_take_more_to_save(model, data):
+    run = Run(sequence=data.draw(st.integers(1, model.context_length)), attention="flash")
+    kept = {rule: saved(model, run, widths(2), rule).total for rule in ("none", "full")}
+    assert kept["full"] <= kept["none"]
+    narrow, wide = (memory(model, run, Keeping(precision)).total for precision in ("bf16", "fp32"))
+    assert narrow <= wide
+
+
+# Bytes a parameter, by addition: weights, gradients, master weights, moments; and 4 for each tensor's counter.
+@pytest.mark.parametrize(
+    ("precision", "optimizer", "each", "counted"),
+    [
+        ("mixed-16", "adamw", 2 + 2 + 4 + 4 + 4, True),
+        ("mixed-18", "adamw", 2 + 4 + 4 + 4 + 4, True),
+        ("bf16", "adamw", 2 + 2 + 2 + 2, True),
+        ("fp32", "adamw", 4 + 4 + 4 + 4, True),
+        ("mixed-16", "sgd", 2 + 2 + 4 + 4, False),
+        ("mixed-18", "sgd", 2 + 4 + 4 + 4, False),
+        ("bf16", "sgd", 2 + 2 + 2, False),
+        ("fp32", "sgd", 4 + 4 + 4, False),
+    ],
+)
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_the_state_by_recipe(precision, optimizer, each, counted, accumulate):
+    counts = archcalc.params(archcalc.load("gpt3-175b"))
+    tensors = 2 + 96 * 16 + 2  # two tables, sixteen in each layer, gain and bias of the final norm
+    state = state_bytes(counts, Run(), Keeping(precision, optimizer, accumulate=accumulate))
+    assert state == each * 174_604_259_328 + 4 * tensors * counted
+
+
+def test_gpt2_xl_takes_24_gb_of_state():
+    # Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1: 1.5 billion parameters need at least 24 GB
+    state = state_bytes(archcalc.params(archcalc.load("gpt2-xl")), Run(), Keeping())
+    assert 24e9 <= state < 25e9
+
+
+def test_the_peak_of_gpt2_is_its_loss():
+    # GPT-2 on its whole context, bf16 with fp32 master: everything but the gradients of weights is there, and the
+    # log-probabilities twice more as gradients, in fp32: 4 bytes x 1,024 positions x 50,257 tokens.
+    used = memory(archcalc.load("gpt2"), Run(sequence=1024, attention="flash"), Keeping())
+    terms = {term.name: term.bytes for term in used.terms}
+    logits = 4 * 1024 * 50_257
+    assert used.peak == "loss, loss.log_probabilities"
+    assert terms["in passing"] == 2 * logits
+    assert terms["weights"] == 2 * 124_439_808
+    assert terms["master weights"] == 4 * 124_439_808
+    assert terms["saved by the head"] == logits + 2 * 2 * 1024 * 768 + 2 * 4 * 1024
+    assert "gradients" not in terms
+
+
+def test_held_gradients_are_there_at_the_loss():
+    run = Run(sequence=1024, attention="flash")
+    model = archcalc.load("gpt2")
+    held = memory(model, run, Keeping("mixed-18"))
+    assert next(term.bytes for term in held.terms if term.name == "gradients") == 4 * 124_439_808
+    once, again = (memory(model, run, Keeping("mixed-16", accumulate=a)).total for a in (False, True))
+    assert again - once == 2 * 124_439_808
+
+
+def test_recomputed_layers_leave_their_inputs_and_one_working_set():
+    model, run = archcalc.load("gpt3-13b"), Run(batch=8, sequence=2048, attention="flash")
+    none, full = (memory(model, run, Keeping(recompute=rule)) for rule in ("none", "full"))
+    assert full.total < none.total
+    layer = 2 * 8 * 2048 * 5120  # bytes of a layer's input: 2 x sequences x positions x features
+    terms = {term.name: term.bytes for term in full.terms}
+    assert full.peak == "backward, layers.{i}.mlp.gelu_tanh.activated"
+    # The first layer is last. Of what its forward pass made again, the output of gelu (4 inputs' worth) is gone:
+    # left are norm, q, k, v, mix, sum, norm and the input of gelu (4), fp32 statistics of two norms, and one sum a head.
+    assert terms["saved activations"] == layer + 8 * 2048  # and the numbers of positions
+    assert terms["recomputed"] == (1 + 3 + 1 + 1 + 1 + 4) * layer + 4 * (2 * 2 + 40) * 8 * 2048
+    assert "recomputed" not in {term.name for term in none.terms}
+
+
+def test_inference_holds_weights_by_their_bits_and_a_cache():
+    model = archcalc.load("gpt3-175b")
+    run = Run("prefill", 2, 100, attention="flash", logits="last")
+    for precision, bits, kv in (("fp32", 32, 4), ("bf16", 16, 2), ("fp16", 16, 2), ("fp8", 8, 2), ("int4", 4, 2)):
+        used = memory(model, run, Keeping(precision))
+        terms = {term.name: term for term in used.terms}
+        assert terms["weights"].bytes == 174_604_259_328 * bits // 8
+        assert terms["key-value cache"].bytes == 2 * 100 * (2 * 96 * 12_288 * kv)  # 4.5 MiB a token at 2 bytes
+        assert terms["weights"].kind == ("exact" if bits >= 16 else "modelled")
+        assert [phase.phase for phase in used.phases] == ["prefill", "decode"]
+    narrow = memory(model, run, Keeping("bf16", kv_precision="fp8"))
+    assert next(t.bytes for t in narrow.terms if t.name == "key-value cache") == 2 * 100 * 2 * 96 * 12_288
+
+
+def test_odd_parameters_of_four_bits_fill_their_last_byte():
+    model = archcalc.load(
+        "tiny@d_ff=1,d_model=1,n_heads=1,n_kv_heads=1,d_head=1,vocab_size=2,context_length=1,n_layers=1"
+    )
+    stored = archcalc.params(model).stored
+    assert stored % 2 == 1
+    assert state_bytes(archcalc.params(model), Run("prefill"), Keeping("int4")) == (stored + 1) // 2
+
+
+def test_what_is_proven_and_what_is_modelled_is_told():
+    model = archcalc.load("gpt2")
+
+    def kinds(keeping, **run):
+        used = memory(model, Run(sequence=64, **({"attention": "flash"} | run)), keeping)
+        return {term.name: term.kind for term in used.terms}
+
+    assert set(kinds(Keeping("fp32")).values()) == {"exact"}
+    assert kinds(Keeping("mixed-16"))["inputs and loss"] == "modelled"
+    assert kinds(Keeping("fp32"), attention="math")["inputs and loss"] == "modelled"
+    assert kinds(Keeping("fp32"), dropout=True)["inputs and loss"] == "modelled"
+    assert kinds(Keeping("fp32", recompute="selective"))["inputs and loss"] == "modelled"
+    wide = memory(model, Run(batch=16, sequence=1024, attention="flash", dropout=True), Keeping())
+    assert {t.name: t.kind for t in wide.terms}["saved activations"] == "modelled"
+
+
+@given(limit=st.integers(1, 300), edge=st.integers(0, 400))
+def test_the_most_that_fits_is_found(limit, edge):
+    asked = []
+
+    def fits(n):
+        asked.append(n)
+        return n <= edge
+
+    assert most(fits, limit) == min(limit, edge)
+    assert all(1 <= n <= limit for n in asked)
+
+
+def test_a_fit_says_how_far_batch_and_context_could_grow():
+    model, run, device = archcalc.load("gpt2"), Run(batch=4, sequence=512, attention="flash"), find_device("rtx-4090")
+    used = memory(model, run, Keeping())
+    found = fit(model, run, Keeping(), used, device)
+    assert (found.basis, found.capacity, found.usable) == ("label", 24 * 10**9, 24 * 10**9 * (100 - RESERVE) // 100)
+    assert found.fits
+    assert found.left == found.usable - used.total
+    for n, fits in ((found.largest_batch, True), (found.largest_batch + 1, False)):
+        assert (peak_bytes(model, run._replace(batch=n), Keeping()) <= found.usable) is fits
+    assert found.longest_context == 1024
+    assert found.devices_for_state == 1
+
+
+def test_a_fit_uses_what_a_program_sees_where_that_was_measured():
+    device = find_device("a100-40gb")
+    assert usable(device, 0) == device.visible_bytes
+    model, run = archcalc.load("gpt3-175b"), Run(sequence=2048, attention="flash")
+    used = memory(model, run, Keeping())
+    found = fit(model, run, Keeping(), used, device, 0)
+    assert found.basis == "visible"
+    assert not found.fits
+    assert (found.largest_batch, found.longest_context) == (0, 0)
+    assert found.devices_for_state == -(-used.state // device.visible_bytes)

@@ -1,0 +1,138 @@
+"""The command of memory: what it prints, its JSON, devices, and what cannot be asked."""
+
+import pytest
+from command import ask
+
+from archcalc.catalogue import names
+
+
+def lines(*arguments):
+    done = ask("memory", *arguments)
+    assert done.code == 0
+    return [" ".join(line.split()) for line in done.out.splitlines()]
+
+
+def test_training_is_the_default():
+    told = ask("memory", "gpt3-175b", "--format", "json").json
+    assert told["schema"] == 0
+    assert told["memory"]["for"] == "training"
+    assert told["device"] is None
+    assert told["fits"] is None
+    assert told["conventions"] == {
+        "phase": "training",
+        "batch": 1,
+        "sequence": 2048,
+        "attention": "flash",
+        "dropout": False,
+        "precision": "mixed-16",
+        "optimizer": "adamw",
+        "recompute": "none",
+        "accumulate": False,
+        "kv_precision": None,
+        "statistic": 4,
+    }
+    terms = {term["name"]: term for term in told["memory"]["terms"]}
+    assert terms["master weights"]["bytes"] == 4 * 174_604_259_328
+    assert terms["master weights"]["kind"] == "exact"
+    assert terms["weights"]["formula"].startswith("4 L D F + 2 L G R K D")
+    assert [phase["phase"] for phase in told["memory"]["phases"]] == ["forward", "loss", "backward", "step"]
+
+
+def test_the_table_says_what_is_alive_at_the_peak():
+    shown = lines("gpt2")
+    assert shown[0] == "gpt2: 2,665,670,936 bytes to train on 1,024 tokens (2.483 GiB)"
+    assert "in passing 411,705,344 392.6 MiB modelled autograd's rules" in shown
+    assert "Peak loss, loss.log_probabilities" in shown
+    assert "State 1,991,037,712 from step to step: 16 bytes a parameter" in shown
+
+
+def test_inference_tells_the_cache_of_a_token():
+    shown = lines("gpt3-175b", "--for", "inference")
+    assert "Cache 4,718,592 bytes a token (4.500 MiB), keys and values of all layers" in shown
+    told = ask("memory", "gpt3-175b", "--for", "inference", "-f", "json").json
+    assert told["memory"]["cache_per_token"] == 2 * 96 * 96 * 128 * 2
+    assert told["conventions"]["precision"] == "bf16"
+
+
+def test_a_device_says_what_it_used_and_which_reserve():
+    shown = lines("gpt2", "--device", "rtx-4090")
+    assert "Device rtx-4090: fits, 18.75 GiB left; 21.23 GiB can be used" in shown
+    assert any("its label, a GB taken as 10^9 bytes) less 5% in reserve" in line for line in shown)
+    seen = lines("gpt2", "--device", "a100-40gb", "--reserve", "0%")
+    assert any("39.39 GiB (measured) less 0% in reserve" in line for line in seen)
+    told = ask("memory", "gpt2", "--device", "RTX-4090", "-f", "json").json
+    assert told["fits"] is True
+    assert told["device"]["reserve"] == 24 * 10**9 // 20
+    assert told["device"]["largest_batch"] == 22
+
+
+def test_what_must_fit_and_does_not_ends_with_1_and_by_how_much():
+    done = ask("memory", "gpt3-175b", "--device", "h100-sxm", "--must-fit")
+    assert done.code == 1
+    missing = 2_796_138_420_248 - 80 * 10**9 * 95 // 100
+    assert done.err == f"gpt3-175b: does not fit h100-sxm; {missing:,} bytes are missing\n"
+    assert "does NOT fit" in done.out
+    assert ask("memory", "gpt3-175b", "--device", "h100-sxm").code == 0
+    assert ask("memory", "gpt2", "--device", "h100-sxm", "--must-fit").code == 0
+
+
+def test_what_is_recomputed_held_or_dropped_changes_the_count():
+    totals = {
+        flags: ask("memory", "gpt2", "--batch", "8", *flags, "-f", "json").json["memory"]["total"]
+        for flags in [
+            (),
+            ("--recompute", "full"),
+            ("--recompute", "selective", "--attention", "math"),
+            ("--attention", "math"),
+            ("--dropout",),
+            ("--accumulate",),
+            ("--optimizer", "sgd"),
+            ("--precision", "fp32"),
+        ]
+    }
+    base = totals[()]
+    assert totals["--recompute", "full"] < base
+    assert totals["--recompute", "selective", "--attention", "math"] < totals["--attention", "math"]
+    assert totals["--dropout",] > base
+    assert totals["--accumulate",] == base + 2 * 124_439_808
+    assert totals["--optimizer", "sgd"] == base - 4 * 124_439_808 - 4 * (2 + 12 * 16 + 2)  # a moment, the counters
+    assert totals["--precision", "fp32"] > base
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_spec_can_be_held_against_a_device(name):
+    assert ask("memory", name, "--device", "b200").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--for", "fun"], "--for: 'fun' is not one of 'training', 'inference'"),
+        (["--batch", "0"], "--batch: must be from 1 to 4,294,967,296; got 0"),
+        (["--seq", "1025"], "--seq: must be from 1 to 1,024; got 1,025"),
+        (["--precision", "fp64"], "--precision: 'fp64' is not one of"),
+        (["--precision", "int8"], "--precision: of training is one of mixed-16, mixed-18, bf16, fp32; got 'int8'"),
+        (["--optimizer", "lion"], "--optimizer: 'lion' is not one of 'adamw', 'sgd'"),
+        (["--recompute", "some"], "--recompute: 'some' is not one of 'none', 'selective', 'full'"),
+        (["--attention", "fast"], "--attention: 'fast' is not one of 'math', 'flash'"),
+        (["--kv-precision", "bf16"], "--kv-precision: is of inference; say --for inference"),
+        (["--kv-precision", "int2"], "--kv-precision: 'int2' is not one of"),
+        (["--for", "inference", "--recompute", "full"], "--recompute: is of training; say --for training"),
+        (["--for", "inference", "--optimizer", "sgd"], "--optimizer: is of training; say --for training"),
+        (["--for", "inference", "--dropout"], "--dropout: is of training; say --for training"),
+        (["--for", "inference", "--accumulate"], "--accumulate: is of training; say --for training"),
+        (["--device", "a100"], "--device: 'a100' is several devices; say one: a100-40gb, a100-80gb"),
+        (["--device", "h1000"], "--device: 'h1000' is no device; nearest: "),
+        (["--must-fit"], "--must-fit: needs a --device"),
+        (["--reserve", "5"], "--reserve: needs a --device"),
+        (["--device", "l4", "--reserve", "100"], "--reserve: must be a whole percentage from 0 to 99; got '100'"),
+        (["--device", "l4", "--reserve", "-1"], "--reserve: must be a whole percentage from 0 to 99; got '-1'"),
+        (["--format", "latex"], "--format: 'latex' is not one of"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(arguments, line):
+    done = ask("memory", "gpt2", *arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith(line)
+    assert done.err.count("\n") == 1
