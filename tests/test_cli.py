@@ -222,7 +222,7 @@ def test_an_interrupt_is_130(monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("archcalc.cli.find", interrupted)
+    monkeypatch.setattr("archcalc.commands.count.find", interrupted)
     assert ask("params", "gpt2").code == 130
 
 
