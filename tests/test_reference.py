@@ -78,6 +78,7 @@ def test_shapes_at_the_end_of_names_are_true_at_run_time():
     try:
         model(tokens(model, 3, 7), tokens(model, 3, 7))
         model(tokens(model, 3, 7), kernel="flash")
+        model(tokens(model, 3, 7), cache=reference.Cache(model.spec, 3, 7))
     finally:
         sys.settrace(None)
     suffixed = set(re.findall(r"\b[a-z]+_[A-Z]+\b", inspect.getsource(reference)))

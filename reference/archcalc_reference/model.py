@@ -12,6 +12,7 @@ The capital letters at the end of a name are the axes of the tensor:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -26,6 +27,35 @@ if TYPE_CHECKING:
     from archcalc import blocks
 
 Kernel = Literal["math", "flash"]
+Store = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Keeps the keys and values of new positions, and gives back those of all positions so far."""
+
+
+class Cache:
+    """The keys and values of the positions read so far, so that a new one need not read the old ones again.
+
+    Its memory is taken once, for `batch` sequences of at most `length` positions; `filled` of them are there.
+    """
+
+    def __init__(
+        self, model: Model, batch: int, length: int, dtype: torch.dtype = torch.float32, device: Any = None
+    ) -> None:
+        layers: list[Any] = [group.attention for group in model.layers for _ in range(group.repeat)]
+        self.filled, self.length = 0, length
+        self.k_BTGK = [torch.empty(batch, length, a.n_kv_heads, a.d_head, dtype=dtype, device=device) for a in layers]
+        self.v_BTGW = [torch.empty(batch, length, a.n_kv_heads, a.d_head, dtype=dtype, device=device) for a in layers]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its memory, filled or not."""
+        return sum(tensor.nbytes for tensor in (*self.k_BTGK, *self.v_BTGW))
+
+    def store(self, layer: int, k_BSGK: Tensor, v_BSGW: Tensor) -> tuple[Tensor, Tensor]:
+        """Write what is new behind what is there; all of it so far, at T positions, comes back."""
+        end = self.filled + k_BSGK.shape[1]
+        self.k_BTGK[layer][:, self.filled : end] = k_BSGK
+        self.v_BTGW[layer][:, self.filled : end] = v_BSGW
+        return self.k_BTGK[layer][:, :end], self.v_BTGW[layer][:, :end]
 
 
 class Output(NamedTuple):
@@ -73,20 +103,20 @@ class MultiHeadAttention(nn.Module):
         self.value = Linear(d_model, self.G * self.W, bias=attention.bias)
         self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.bias)
 
-    def forward(self, x_BSD: Tensor, mask_ST: Tensor | None) -> Tensor:
+    def forward(self, x_BSD: Tensor, mask_ST: Tensor | None, kernel: Kernel, store: Store | None = None) -> Tensor:
         B, S, _ = x_BSD.shape
         G, R, K, W = self.G, self.R, self.K, self.W
         q_BSGRK = self.query(x_BSD).view(B, S, G, R, K)
         k_BTGK = self.key(x_BSD).view(B, S, G, K)
         v_BTGW = self.value(x_BSD).view(B, S, G, W)
-        if mask_ST is None:
-            y_BSGRW = _flash_attention(q_BSGRK, k_BTGK, v_BTGW)
-        else:
-            y_BSGRW = _math_attention(q_BSGRK, k_BTGK, v_BTGW, mask_ST)
+        if store is not None:
+            k_BTGK, v_BTGW = store(k_BTGK, v_BTGW)
+        attention = {"math": _math_attention, "flash": _flash_attention}[kernel]
+        y_BSGRW = attention(q_BSGRK, k_BTGK, v_BTGW, mask_ST)
         return self.output(y_BSGRW.reshape(B, S, G * R * W))
 
 
-def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Tensor) -> Tensor:
+def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Tensor | None) -> Tensor:
     """softmax(q k / sqrt(K) + mask) v, every step there to see, in the type that the model works in."""
     B, S, G, R, K = q_BSGRK.shape
     T, W = v_BTGW.shape[1], v_BTGW.shape[3]
@@ -97,20 +127,25 @@ def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Te
 
     a_BGRST = (q_BGXK @ k_BGKT).view(B, G, R, S, T)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
     a_BGRST = a_BGRST / math.sqrt(K)
-    a_BGRST = a_BGRST + mask_ST
+    if mask_ST is not None:
+        a_BGRST = a_BGRST + mask_ST
     p_BGRST = torch.softmax(a_BGRST, dim=-1)
     y_BGXW = p_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
     return y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4)
 
 
-def _flash_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor) -> Tensor:
-    """The same numbers from PyTorch's fused kernel, which masks by itself and never stores the scores."""
+def _flash_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Tensor | None) -> Tensor:
+    """The same numbers from PyTorch's fused kernel, which never stores the scores.
+
+    It masks by itself where queries and keys are of the same positions; one new query has nothing to mask.
+    """
     G, R = q_BSGRK.shape[2:4]
     q, k, v = (x.transpose(1, 2) for x in (q_BSGRK.flatten(2, 3), k_BTGK, v_BTGW))
     if q.is_meta:  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
         y = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, is_causal=True)[0]  # noqa: SLF001
     else:
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=R > 1)
+        causal = mask_ST is None and q.shape[2] == k.shape[2]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_ST, is_causal=causal, enable_gqa=R > 1)
     return y.transpose(1, 2).unflatten(2, (G, R))
 
 
@@ -144,8 +179,8 @@ class Layer(nn.Module):
         self.mlp_norm = NORMS[layer.norm.kind](d_model, layer.norm)
         self.mlp = MLPS[layer.mlp.kind](d_model, layer.mlp)
 
-    def forward(self, x_BSD: Tensor, mask_ST: Tensor | None) -> Tensor:
-        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), mask_ST)
+    def forward(self, x_BSD: Tensor, mask_ST: Tensor | None, kernel: Kernel, store: Store | None = None) -> Tensor:
+        x_BSD = x_BSD + self.attention(self.attention_norm(x_BSD), mask_ST, kernel, store)
         return x_BSD + self.mlp(self.mlp_norm(x_BSD))
 
 
@@ -157,16 +192,17 @@ class Embedding(nn.Module):
         self.token = Table(model.vocab_size, model.d_model)
         self.position = Table(model.context_length, model.d_model)
 
-    def forward(self, tokens_BS: Tensor) -> Tensor:
-        positions_S = torch.arange(tokens_BS.shape[1], device=tokens_BS.device)
+    def forward(self, tokens_BS: Tensor, first: int = 0) -> Tensor:
+        positions_S = torch.arange(first, first + tokens_BS.shape[1], device=tokens_BS.device)
         return self.token(tokens_BS) + self.position(positions_S)
 
 
-def _causal_mask(x_BSD: Tensor) -> Tensor:
-    """0 where a position may look, -inf where it would see its own future."""
-    S = T = x_BSD.shape[1]
+def _causal_mask(x_BSD: Tensor, first: int) -> Tensor:
+    """0 where a position may look, -inf where it would see its own future; `first` positions came before."""
+    S = x_BSD.shape[1]
+    T = first + S
     mask_ST = torch.full((S, T), -math.inf, dtype=x_BSD.dtype, device=x_BSD.device)
-    return mask_ST.triu(1)
+    return mask_ST.triu(1 + first)
 
 
 class Transformer(nn.Module):
@@ -211,24 +247,36 @@ class Transformer(nn.Module):
         kernel: Kernel = "math",
         *,
         recompute: bool = False,
+        cache: Cache | None = None,
+        last: bool = False,
     ) -> Output:
         """Logits (B, S, V) for the token after each position, and the mean cross-entropy of `targets_BS` if given.
 
-        `recompute` saves each layer's input alone, and computes the layer again when its gradient is due.
+        `recompute` saves each layer's input alone, and computes the layer again when its gradient is due. With a
+        `cache` the tokens stand behind those that it holds, and are kept in it. With `last` logits are those of the
+        last position, (B, 1, V).
 
-        Raises ValueError where there are more positions than the context has.
+        Raises ValueError where there are more positions than the context, or the cache, has.
         """
-        if tokens_BS.shape[1] > self.spec.context_length:
-            raise ValueError(f"{tokens_BS.shape[1]:,} tokens; the context holds {self.spec.context_length:,}")
-        x_BSD = self.embedding(tokens_BS)
-        mask_ST = None if kernel == "flash" else _causal_mask(x_BSD)
-        for layer in self.layers:
+        first, S = (0 if cache is None else cache.filled), tokens_BS.shape[1]
+        most = self.spec.context_length if cache is None else min(self.spec.context_length, cache.length)
+        if first + S > most:
+            raise ValueError(f"{first + S:,} tokens; the context holds {most:,}")
+        x_BSD = self.embedding(tokens_BS, first)
+        # One new position may see all that came before; and flash attention masks by itself what is all new.
+        masked = kernel == "math" if cache is None else S > 1 and (kernel == "math" or first > 0)
+        mask_ST = _causal_mask(x_BSD, first) if masked else None
+        for i, layer in enumerate(self.layers):
             if recompute:
                 # Nothing in a layer is random, so no state of random numbers need be kept for it.
-                again = partial(layer, mask_ST=mask_ST)
+                again = partial(layer, mask_ST=mask_ST, kernel=kernel)
                 x_BSD = checkpoint(again, x_BSD, use_reentrant=False, preserve_rng_state=False)
             else:
-                x_BSD = layer(x_BSD, mask_ST)
+                x_BSD = layer(x_BSD, mask_ST, kernel, None if cache is None else partial(cache.store, i))
+        if cache is not None:
+            cache.filled += S
+        if last:
+            x_BSD = x_BSD[:, -1:]
         logits_BSV = self.unembedding(self.final_norm(x_BSD))
         if targets_BS is None:
             return Output(logits_BSV, None)

@@ -1,0 +1,129 @@
+"""One token at a time: the model's scores, a distribution by temperature, one token drawn from it, and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from archcalc_reference.model import Cache, Kernel, Transformer
+
+
+class Sampling(NamedTuple):
+    """How a token is drawn.
+
+    Attributes:
+        temperature: 0 takes the most likely token; 1 is the model's own distribution; there is no upper limit.
+        top_k: only so many of the most likely tokens may be drawn.
+        top_p: only the most likely tokens that together have at least this probability (Holtzman et al. 2019,
+            arXiv:1904.09751).
+        seed: of the random numbers; the same one gives the same tokens on the same machine.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int = 0
+
+
+class Step(NamedTuple):
+    """One token for each of N samples.
+
+    `probabilities_NV` are those that it was drawn from, in float64; `logits_NV` the scores that they were made of.
+    `position` is where the token stands, from 0.
+    """
+
+    position: int
+    tokens_N: list[int]
+    logits_NV: Tensor
+    probabilities_NV: Tensor
+
+
+def distribution(logits_NV: Tensor, sampling: Sampling) -> Tensor:
+    """softmax(logits / temperature), in float64; what may not be drawn is 0, and the rest sums to 1.
+
+    Of equals the first is the most likely. Logits of any size do not overflow: their maximum is taken off first.
+    """
+    logits_NV = logits_NV.double()
+    best_N1 = logits_NV.argmax(-1, keepdim=True)
+    if sampling.temperature == 0:
+        return torch.zeros_like(logits_NV).scatter(-1, best_N1, 1.0)
+    scaled_NV = (logits_NV - logits_NV.gather(-1, best_N1)) / sampling.temperature
+    p_NV = torch.softmax(scaled_NV, -1)
+    sorted_NV, order_NV = torch.sort(p_NV, dim=-1, descending=True, stable=True)
+    kept_NV = torch.ones_like(sorted_NV, dtype=torch.bool)
+    if sampling.top_k is not None:
+        kept_NV[:, sampling.top_k :] = False
+    if sampling.top_p is not None:
+        before_NV = sorted_NV.cumsum(-1) - sorted_NV  # the first is kept whatever its share
+        kept_NV &= before_NV < sampling.top_p
+    p_NV = p_NV * torch.zeros_like(kept_NV).scatter(-1, order_NV, kept_NV)
+    return p_NV / p_NV.sum(-1, keepdim=True)
+
+
+def draw(p_NV: Tensor, generator: torch.Generator) -> list[int]:
+    """A token for each row: the first whose running sum passes a random number."""
+    random_N1 = torch.rand(p_NV.shape[0], 1, dtype=torch.float64, generator=generator).to(p_NV.device)
+    sums_NV = p_NV.cumsum(-1)
+    passed_N1 = torch.searchsorted(sums_NV, random_N1 * sums_NV[:, -1:], right=True)
+    last_N1 = p_NV.shape[1] - 1 - (p_NV.flip(-1) > 0).double().argmax(-1, keepdim=True)
+    return torch.minimum(passed_N1, last_N1).flatten().tolist()  # rounding never draws what has no probability
+
+
+@torch.inference_mode()  # type: ignore[untyped-decorator]
+def generate(
+    model: Transformer,
+    prompt: list[int],
+    tokens: int,
+    sampling: Sampling | None = None,
+    *,
+    samples: int = 1,
+    kernel: Kernel = "flash",
+    cached: bool = True,
+) -> Iterator[Step]:
+    """Up to `tokens` steps after a prompt, fewer where the context ends; `samples` continuations at once.
+
+    The prompt is read in one pass, once for all samples. Without `cached` every pass reads the whole text again.
+
+    Raises ValueError for an empty prompt, one that fills the context, or a token outside the vocabulary.
+    """
+    spec, sampling = model.spec, sampling or Sampling()
+    if not prompt:
+        raise ValueError("the prompt is empty")
+    if len(prompt) >= spec.context_length:
+        raise ValueError(f"a prompt of {len(prompt):,} tokens fills the context of {spec.context_length:,}")
+    if outside := [token for token in prompt if not 0 <= token < spec.vocab_size]:
+        raise ValueError(f"token {outside[0]:,} is outside the vocabulary of {spec.vocab_size:,}")
+    weight = model.embedding.token.weight
+    tokens = min(tokens, spec.context_length - len(prompt))
+    generator = torch.Generator().manual_seed(sampling.seed)
+    text_NS = torch.tensor([prompt] * samples, device=weight.device)
+    cache = Cache(spec, samples, len(prompt) + tokens, weight.dtype, weight.device) if cached else None
+    logits_NV = _read(model, text_NS, cache, kernel)
+    for position in range(len(prompt), len(prompt) + tokens):
+        p_NV = distribution(logits_NV, sampling)
+        chosen = draw(p_NV, generator)
+        yield Step(position, chosen, logits_NV, p_NV)
+        if position + 1 < len(prompt) + tokens:
+            new_N1 = torch.tensor(chosen, device=weight.device)[:, None]
+            if cache is not None:
+                logits_NV = model(new_N1, kernel=kernel, cache=cache, last=True).logits[:, -1]
+            else:
+                text_NS = torch.cat([text_NS, new_N1], 1)
+                logits_NV = model(text_NS, kernel=kernel, last=True).logits[:, -1]
+
+
+def _read(model: Transformer, text_NS: Tensor, cache: Cache | None, kernel: Kernel) -> Tensor:
+    """The prompt's logits. Its samples are alike, so one is read and its keys and values are copied to the others."""
+    if cache is None:
+        return model(text_NS, kernel=kernel, last=True).logits[:, -1]
+    one = Cache.__new__(Cache)
+    one.filled, one.length = 0, cache.length
+    one.k_BTGK, one.v_BTGW = ([tensor[:1] for tensor in kept] for kept in (cache.k_BTGK, cache.v_BTGW))
+    logits_1V = model(text_NS[:1], kernel=kernel, cache=one, last=True).logits[:, -1]
+    for tensor in (*cache.k_BTGK, *cache.v_BTGW):
+        tensor[1:, : one.filled] = tensor[:1, : one.filled]
+    cache.filled = one.filled
+    return logits_1V.expand(text_NS.shape[0], -1)
