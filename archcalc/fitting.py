@@ -19,15 +19,16 @@ class Fit(NamedTuple):
     """A run on a device, in bytes.
 
     `capacity` is what a program sees where that was measured (`basis` "visible"), else the maker's label, a GB taken
-    as 10^9 bytes: the least that it can mean. `usable` is what `reserve` leaves of it. `largest_batch` and
-    `longest_context` are those that still fit, the rest as asked, and 0 where none does; `longest_context` is at most
-    the model's. `devices_for_state` is how many such devices hold the state alone, spread evenly.
+    as 10^9 bytes: the least that it can mean. `usable` is what `reserve`, so many `percent`, leaves of it.
+    `largest_batch` and `longest_context` are those that still fit, the rest as asked, and 0 where none does;
+    `longest_context` is at most the model's. `devices_for_state` is how many such devices hold the state alone.
     """
 
     device: str
     basis: str
     capacity: int
     reserve: int
+    percent: int
     usable: int
     left: int
     fits: bool
@@ -62,6 +63,7 @@ def fit(model: Model, run: Run, keeping: Keeping, used: Memory, device: Device, 
         basis="label" if device.visible_bytes is None else "visible",
         capacity=capacity(device),
         reserve=capacity(device) - room,
+        percent=reserve,
         usable=room,
         left=room - used.total,
         fits=used.total <= room,

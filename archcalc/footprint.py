@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -17,10 +18,10 @@ from archcalc.tape import Tensor
 
 Kind = Literal["exact", "modelled", "allowance"]
 
-TENSORS = "every tensor of the reference"
+COUNTED = "parameters of the reference x width"
 AUTOGRAD = "autograd's saved tensors (meta)"
-ALLOCATOR = "the CPU allocator's record of a step"
-CACHED = "the tensors that the reference would hold"
+RULES = "autograd's rules, exact on small steps"
+CACHED = "the reference's own cache"
 
 
 class Term(NamedTuple):
@@ -54,53 +55,63 @@ class Memory(NamedTuple):
 
 
 class Alive(NamedTuple):
-    """What is alive at one moment, in bytes, by name."""
+    """What is alive at one moment, in bytes, by name; worked out when it is asked for."""
 
     phase: str
     at: str
-    parts: dict[str, Size]
+    parts: Callable[[], dict[str, Size]]
 
     @property
     def total(self) -> Size:
-        return add(self.parts.values())
+        return add(self.parts().values())
 
 
-def memory(model: Model, run: Run, keeping: Keeping | None = None) -> Memory:
+class Chosen(NamedTuple):
+    """Which of all moments is the peak, and which is the largest of each phase, by index."""
+
+    peak: int
+    phases: dict[str, int]
+
+
+def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chosen | None = None) -> Memory:
     """What one device holds at the peak of a training step, or of a prompt read and a token added.
 
     `run.phase` is training, or prefill: then `run.sequence` positions are read, and as many are in the cache.
 
-    Takes ints (and formulas); for arrays see `peak_bytes`.
+    Takes ints; for arrays see `peak_bytes`. Takes letters too, for which the moments should be `chosen` by ints: to
+    add up the formulas of every moment takes its time.
     """
     keeping = _settled(run, keeping)
     found = list(alive(model, run, keeping))
-    peak = found[0]
-    for moment in found:
-        if moment.total > peak.total:
-            peak = moment
-    terms = tuple(_term(name, n, run, keeping) for name, n in peak.parts.items() if n != 0)
+    chosen = chosen or choose(found)
+    peak = found[chosen.peak]
+    terms = tuple(_term(name, n, run, keeping) for name, n in peak.parts().items() if n != 0)
     return Memory(
         "training" if run.phase == "training" else "inference",
-        peak.total,
+        add(term.bytes for term in terms),
         terms,
-        tuple(phases(found)),
+        tuple(Phase(name, found[index].total) for name, index in chosen.phases.items()),
         f"{peak.phase}, {peak.at}",
         state_bytes(params(model), run, keeping),
     )
 
 
+def choose(moments: list[Alive]) -> Chosen:
+    """The largest moments, the first of equals."""
+    totals = [moment.total for moment in moments]
+    phases: dict[str, int] = {}
+    for index, moment in enumerate(moments):
+        if moment.phase not in phases or totals[index] > totals[phases[moment.phase]]:
+            phases[moment.phase] = index
+    peak = 0
+    for index in phases.values():
+        peak = index if totals[index] > totals[peak] else peak
+    return Chosen(peak, phases)
+
+
 def peak_bytes(model: Model, run: Run, keeping: Keeping | None = None) -> Size:
     """The total alone; takes arrays too."""
     return largest(moment.total for moment in alive(model, run, _settled(run, keeping)))
-
-
-def phases(moments: list[Alive]) -> Iterator[Phase]:
-    """The most of each phase, in the order of a step."""
-    by_name: dict[str, list[Size]] = {}
-    for moment in moments:
-        by_name.setdefault(moment.phase, []).append(moment.total)
-    for name, totals in by_name.items():
-        yield Phase(name, largest(totals))
 
 
 def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) -> Size:
@@ -123,7 +134,7 @@ def _settled(run: Run, keeping: Keeping | None) -> Keeping:
 def _state(counts: Parameters, keeping: Keeping) -> dict[str, Size]:
     """What stays from step to step."""
     recipe, moments = keeping.recipe, MOMENTS[keeping.optimizer]
-    counters = 4 * _tensors(counts) if keeping.optimizer == "adamw" else 0  # PyTorch's: how many steps were taken
+    counters = 4 * _tensors(counts) if MOMENTS[keeping.optimizer] == 2 else 0  # PyTorch's: how many steps were taken
     return {
         "weights": counts.stored * recipe.weight,
         "gradients": counts.stored * recipe.gradient if keeping.holds else 0,
@@ -147,24 +158,25 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     made = Gradients(0, recipe.compute) if keeping.holds else Gradients(recipe.gradient, 0)
     uses = Uses(segments)
     walks = [Walk(segment, width, span, gradients=made, uses=uses) for segment in segments]
-    constants = add(_constants(segment, width) for segment in segments)
-    held_again = constants if keeping.recompute == "full" else 0
+    constants = _constants(segments, width)
+    held_again = constants if keeping.recompute != "none" else 0
 
     def parts(moment: Moment, before: Size, gradients: Size, *, inputs: Size, head: bool) -> Alive:
         """`before` is saved by segments that come before this one, `gradients` are those of segments after it."""
-        return Alive(
-            moment.phase,
-            moment.op,
-            {
+
+        def made() -> dict[str, Size]:
+            new = gradients + moment.gradients
+            return {
                 **state,
-                "gradients": state["gradients"] + gradients + moment.gradients,
+                "gradients": state["gradients"] + (0 if keeping.holds else new),
                 "saved activations": before + (0 if head else moment.saved),
                 "saved by the head": moment.saved if head else 0,
                 "recomputed": moment.recomputed,
-                "in passing": moment.transient,
+                "in passing": moment.transient + (new if keeping.holds else 0),
                 "inputs and loss": inputs,
-            },
-        )
+            }
+
+        return Alive(moment.phase, moment.op, made)
 
     before: Size = 0
     befores: list[Size] = []
@@ -184,25 +196,25 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
             if walk.segment.first is not None:
                 yield parts(moment, before, gradients + others * walk.gradients, inputs=inputs, head=head)
         gradients = gradients + walk.segment.repeat * walk.gradients
-    yield Alive(
-        "step",
-        "the optimizer",
-        {
-            **state,
-            "gradients": state["gradients"] + gradients,
-            "in passing": _scratch(counts, keeping),
-            "inputs and loss": batch + 4,
-        },
-    )
+    final = {
+        **state,
+        "gradients": state["gradients"] + (0 if keeping.holds else gradients),
+        "in passing": _scratch(counts, keeping),
+        "inputs and loss": batch + 4,
+    }
+    yield Alive("step", "the optimizer", lambda: final)
 
 
 _LOSS = 8  # the loss and its own gradient, fp32
 
 
-def _constants(segment: Segment, width: Widths) -> Size:
-    """What is made once for a pass and read in it: the mask of math attention."""
-    found = {x.name: x for op in segment.tape.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "constant"}
-    return add(volume(x.labels, segment.env) * width["activation"] for x in found.values())
+def _constants(segments: list[Segment], width: Widths) -> Size:
+    """What is made once for a pass and read in all layers: the mask of math attention."""
+    found: dict[str, Size] = {}
+    for segment in segments:
+        for x in [x for op in segment.tape.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "constant"]:
+            found.setdefault(x.name, volume(x.labels, segment.env) * width["activation"])
+    return add(found.values())
 
 
 def _scratch(counts: Parameters, keeping: Keeping) -> Size:
@@ -218,6 +230,8 @@ def _scratch(counts: Parameters, keeping: Keeping) -> Size:
     scalars = 8 + recipe.moment
     if keeping.optimizer == "sgd":
         return scalars
+    if keeping.optimizer == "adamw-foreach":
+        return counts.stored * recipe.moment  # the roots of all second moments at once
     sizes: list[Size] = []
     for first, group in groupby(counts.tensors, lambda tensor: tensor.first):
         one_layer = [tensor.parameters // tensor.layers for tensor in group]
@@ -236,32 +250,26 @@ def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     held = cache(model, run, keeping.kv_width)
     for phase in (run, run._replace(phase="decode", context=run.read)):
         segments = model.segments(phase)
-        constants = add(_constants(segment, widths(width)) for segment in segments)
+        constants = _constants(segments, widths(width))
         tokens = 8 * phase.batch * phase.positions
         for segment in segments:
             for moment in Walk(segment, widths(width), learns=False).forward():
                 passing = moment.transient + constants
                 parts = {"weights": weights, "key-value cache": held, "in passing": passing, "inputs": tokens}
-                yield Alive(phase.phase, moment.op, parts)
+                yield Alive(phase.phase, moment.op, partial(dict, parts))
 
 
 def _term(name: str, n: Size, run: Run, keeping: Keeping) -> Term:
-    """A part of the peak with how it is known."""
-    if run.phase != "training":
-        if name == "weights" and BITS[keeping.precision] < 16:
-            return Term(name, n, "modelled", "every weight at this width, without scales")
-        if name == "in passing":
-            return Term(name, n, "modelled", "each kernel's input and output, dropped after their last use")
-        return Term(name, n, "exact", CACHED if name == "key-value cache" else TENSORS)
+    """A part of the peak with how it is known: the parameters and what autograd saves are proven, the rest follows."""
+    exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
+    if name == "weights" and run.phase != "training" and BITS[keeping.precision] < 16:
+        return modelled("every weight at this width, without scales")
+    if name in ("weights", "gradients", "master weights", "optimizer state"):
+        return exact(COUNTED)
+    if name == "key-value cache":
+        own = keeping.kv_width == compute_width(keeping.precision)
+        return exact(CACHED) if own else modelled("keys and values at this width, without scales")
     if name in ("saved activations", "saved by the head", "recomputed"):
-        exact = not run.dropout and not (name == "recomputed" and keeping.recompute == "selective")
-        return Term(name, n, "exact" if exact else "modelled", AUTOGRAD if exact else "the tape's rules")
-    if name in ("in passing", "inputs and loss"):
-        seen = (
-            run.attention == "flash"
-            and not run.dropout
-            and keeping.recompute != "selective"
-            and not keeping.recipe.master
-        )
-        return Term(name, n, "exact" if seen else "modelled", ALLOCATOR if seen else "autograd's rules")
-    return Term(name, n, "exact", TENSORS)
+        proven = not run.dropout and keeping.recompute != "selective"
+        return exact(AUTOGRAD) if proven else modelled("what the tape's backward pass reads again")
+    return modelled(RULES if run.phase == "training" else "a kernel's input and output at a time")

@@ -164,7 +164,7 @@ def find_device(name: str) -> Device:
     known = _aliases()
     if typed in known:
         return _read(_path(known[typed]))
-    several = sorted({device for alias, device in known.items() if typed and alias.startswith(typed)})
+    several = sorted({device for alias, device in known.items() if typed and alias.startswith(f"{typed}-")})
     if len(several) > 1:
         raise Invalid(Problem("--device", f"{name!r} is several devices", suggestion=f"say one: {', '.join(several)}"))
     near = nearest(typed, list(device_names()), 3)

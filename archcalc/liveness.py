@@ -8,7 +8,7 @@ The rules are those by which PyTorch's autograd keeps and drops tensors:
 - A second gradient of the same tensor is added out of place: for a moment there are three.
 - A recomputed span runs forward again, as far as its last saved tensor, before its backward pass.
 
-Ops joined by `fused` tensors are one kernel; what a kernel needs inside is not on the tape.
+What a kernel needs inside is not on the tape.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.activations import Widths, kept
+from archcalc.kernels import Node, as_far_as_needed, is_given, nodes
 from archcalc.legend import Size, volume
 from archcalc.spec import Segment
 from archcalc.tape import Op, Tensor, Weight
@@ -26,8 +27,9 @@ from archcalc.tape import Op, Tensor, Weight
 class Moment(NamedTuple):
     """Bytes of one segment that are alive while `op` runs.
 
-    `saved` is kept for the backward pass, `recomputed` was made again for it, `gradients` are those of weights, and
-    `transient` is the rest: gradients of activations, results on their way.
+    `saved` is kept for the backward pass, `recomputed` was made again for it, `gradients` are those of weights, one
+    for each (or, where they are added to held ones, those that are on their way), and `transient` is the rest:
+    gradients of activations, results on their way, a second gradient of a weight.
     """
 
     phase: str
@@ -43,48 +45,6 @@ class Gradients(NamedTuple):
 
     stays: int
     passing: int
-
-
-class Node(NamedTuple):
-    """Ops that are one kernel: what goes in from outside, what comes out, what its backward pass reads."""
-
-    ops: tuple[Op, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    saves: tuple[Tensor, ...]
-
-    @property
-    def name(self) -> str:
-        return self.ops[-1].output.name
-
-    @property
-    def is_loss(self) -> bool:
-        return "loss" in self.ops[0].spans
-
-
-def nodes(ops: list[Op]) -> list[Node]:
-    """The kernels of a tape, in order."""
-    groups: list[list[Op]] = []
-    for op in ops:
-        fused = {x.name for x in op.inputs if isinstance(x, Tensor) and x.role == "fused"}
-        if groups and fused & {other.output.name for other in groups[-1]}:
-            groups[-1].append(op)
-        else:
-            groups.append([op])
-    return [_node(group) for group in groups]
-
-
-def _node(ops: list[Op]) -> Node:
-    made = {op.output.name for op in ops}
-    read = {x.name: x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.name not in made}
-    saved = {x.name: x for op in ops for x in op.saves}
-    outputs = tuple(op.output for op in ops if op.output.role != "fused")
-    return Node(tuple(ops), tuple(read.values()), outputs, tuple(saved.values()))
-
-
-def is_given(tensor: Tensor) -> bool:
-    """Whether it was there before the pass: what came with the batch, and constants."""
-    return tensor.role == "constant" or (tensor.role == "index" and "B" in tensor.labels)
 
 
 class _Storage:
@@ -196,7 +156,7 @@ class Walk:
             if recomputing and node is recomputing[-1]:
                 again = {x.name: x for n in recomputing for x in n.saves}
                 before = self.transient
-                yield from self._run(_as_far_as_needed(recomputing), again, again=True)
+                yield from self._run(as_far_as_needed(recomputing), again, again=True)
                 self.transient, recomputing = before, []
             yield from self._back(node, readers)
 
@@ -260,20 +220,29 @@ class Walk:
         return _Storage(self._bytes(x))
 
     def _weight(self, weight: Weight) -> None:
-        """A weight's gradient appears; it stays until the step, or until `_settle` adds it to one that is held."""
-        self.gradients = self.gradients + self._gradient_bytes(weight)
-        self.uses.left[Uses.key(weight, self.segment)] -= 1
+        """A weight's gradient appears. The first stays until the step; a further one waits for `_settle`."""
+        key, size = Uses.key(weight, self.segment), self._gradient_bytes(weight)
+        self.uses.left[key] -= 1
+        if self.weights.stays and key in self.uses.met:
+            self.transient = self.transient + size
+        else:
+            self.gradients = self.gradients + size
 
     def _settle(self, weight: Weight, node: Node) -> Iterator[Moment]:
-        """A further gradient of the same weight is added to the one before, which has waited for it."""
+        """A further gradient of the same weight is added to the one before, and a sum takes the place of both."""
         size, key = self._gradient_bytes(weight), Uses.key(weight, self.segment)
-        if key in self.uses.met:
-            self.gradients = self.gradients + size
-            yield self._moment(node, "backward")
-            self.gradients = self.gradients - size - size
+        further = key in self.uses.met
         self.uses.met.add(key)
+        if further:
+            self.transient = self.transient + size
+            yield self._moment(node, "backward")
+            self.transient = self.transient - size
+            if self.weights.stays:
+                self.transient = self.transient - size
+            else:
+                self.gradients = self.gradients - size
         if not (self.weights.stays or self.uses.left[key]):
-            self.gradients = self.gradients - size
+            self.gradients = self.gradients - size  # added to the one that is held
 
     def _gradient_bytes(self, weight: Weight) -> Size:
         return volume(weight.labels, self.segment.env) * (self.weights.stays or self.weights.passing)
@@ -303,10 +272,3 @@ class Walk:
 
     def _bytes(self, tensor: Tensor) -> Size:
         return volume(tensor.labels, self.segment.env) * self.width[tensor.role]
-
-
-def _as_far_as_needed(span: list[Node]) -> list[Node]:
-    """A recomputation ends with the last tensor that was saved: PyTorch's checkpoint stops early."""
-    saved = {x.name for node in span for x in node.saves}
-    last = max(i for i, node in enumerate(span) if any(x.name in saved for x in node.outputs))
-    return span[: last + 1]

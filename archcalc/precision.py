@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Precision = Literal["mixed-16", "mixed-18", "fp32", "bf16", "fp16", "fp8", "int8", "int4"]
-Optimizer = Literal["adamw", "sgd"]
+Optimizer = Literal["adamw", "adamw-foreach", "sgd"]
 Recompute = Literal["none", "selective", "full"]
 CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
 
@@ -52,8 +52,11 @@ RECIPES: dict[str, Recipe] = {
 """mixed-16 and mixed-18 are named by Adam's bytes a parameter: Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1,
 count 2 + 2 + 12; Megatron-LM's main gradients in fp32 make 2 + 4 + 12 (Korthikanti et al. 2022, arXiv:2205.05198)."""
 
-MOMENTS = {"adamw": 2, "sgd": 1}
-"""Moments of an optimizer: first and second of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), SGD's momentum."""
+MOMENTS = {"adamw": 2, "adamw-foreach": 2, "sgd": 1}
+"""Moments of an optimizer: first and second of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), SGD's momentum.
+
+`foreach` is what torch.optim.AdamW does by default on a GPU: all tensors at once, with a list as large as a moment.
+"""
 
 
 def compute_width(precision: str) -> int:

@@ -124,7 +124,7 @@ def questions(draw, model):
         logits="all" if trains else "last",
     )
     tokens = draw(st.integers(1, 10**12)) if phase == "training" else None
-    return Asked(work, tokens, held, keeping, model.context_length)
+    return Asked(work, tokens, held, keeping)
 
 
 @settings(max_examples=40)  # some three hundred formulas each
@@ -152,7 +152,7 @@ def test_every_formula_comes_to_the_number_that_its_command_prints(data, tmp_pat
 def test_the_formulas_are_those_of_the_textbook():
     found = find("gpt2")
     whole = archcalc.Run(sequence=1024, attention="math")
-    numbers = explainable(found, Asked(whole, 10**9, whole._replace(attention="flash"), Keeping(), 1024))
+    numbers = explainable(found, Asked(whole, 10**9, whole._replace(attention="flash"), Keeping()))
     assert str(numbers["tally.categories.up_projection.parameters"]) == "L D F"
     assert str(numbers["flops.categories.scores.forward"]) == "2 L B S^2 G R K"
     assert str(numbers["flops.categories.unembedding.forward"]) == "2 B S D V"

@@ -26,7 +26,7 @@ formula
 lettered
 count
 work
-activations
+activations | kernels
 liveness
 footprint
 allocator

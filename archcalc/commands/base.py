@@ -45,8 +45,8 @@ Output = Annotated[
 ]
 
 
-def number(flag: str, text: str, most: int, *, count: bool = False) -> int:
-    """A flag's number, from 1 to `most`: a length (32k is 32,768) or a count (300B is 3e11)."""
+def number(flag: str, text: str, most: int, *, count: bool = False, least: int = 1) -> int:
+    """A flag's number, from `least` to `most`: a length (32k is 32,768) or a count (300B is 3e11)."""
     from archcalc.source import resolve
     from archcalc.units import parse_count, parse_length
 
@@ -56,6 +56,6 @@ def number(flag: str, text: str, most: int, *, count: bool = False) -> int:
     if not isinstance(number, int) or isinstance(number, bool):
         example = "300B is 300,000,000,000" if count else "32k is 32,768"
         raise Invalid(Problem(flag, f"must be an integer; {example}", value=shown(text)))
-    if not 1 <= number <= most:
-        raise Invalid(Problem(flag, f"must be from 1 to {most:,}", value=cut(f"{number:,}", LONGEST_VALUE)))
+    if not least <= number <= most:
+        raise Invalid(Problem(flag, f"must be from {least} to {most:,}", value=cut(f"{number:,}", LONGEST_VALUE)))
     return number

@@ -67,7 +67,9 @@ def explain(
     model = found.model
     run, amount = work_run(model, phase, batch, seq, context, logits, causal, attention or "math", tokens)
     held = memory_run(model, purpose, batch, seq, attention or "flash", dropout=dropout)
-    asked = Asked(run, amount, held, kept, model.context_length)
+    asked = Asked(run, amount, held, kept)
+    if form is None and output is not None and output.endswith(".tex"):
+        form = "latex"
     if form != "latex":
         emit(explanation_sheet(found, path, asked), form, output)
     elif path is None:

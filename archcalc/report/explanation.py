@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 from archcalc import count, work
 from archcalc.catalogue import Found, specs_folder
 from archcalc.errors import Invalid, Problem, nearest, shown
-from archcalc.footprint import memory
 from archcalc.formula import Formula
 from archcalc.lettered import Meaning, lettered, lettered_run, meaning
 from archcalc.precision import Keeping
-from archcalc.report.memory import memory_numbers, standing, standing_numbers
+from archcalc.report.memory import lettered_memory, memory_numbers, standing, standing_numbers
 from archcalc.report.params import counted_numbers, layer_records, tensor_records
 from archcalc.report.render import LABEL, NARROWEST
 from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
@@ -38,8 +37,9 @@ SOURCES = {
     "memory": "bytes of what is alive at the peak, by the rules of PyTorch's autograd; Adam's bytes a parameter:"
     " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; what is saved: Korthikanti et al. 2022,"
     " arXiv:2205.05198",
-    "inference": "bytes of the weights, of the keys and values of one context, and of what a layer makes on its way",
-    "devices": "what is alive at the peak over what a device can use of its capacity, rounded up",
+    "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what a kernel has at a"
+    " time; as a report has it, whatever is asked of memory",
+    "devices": "what is alive at the peak over what a device can use of its capacity, rounded up; as a report has it",
 }
 """Where the formula of each kind of number comes from."""
 
@@ -47,6 +47,8 @@ _CONVENTIONS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("parameters", "tally"), count.CONVENTIONS),
     **dict.fromkeys(("flops", "run"), work.CONVENTIONS),
 }
+
+_LARGEST = "of the moment that is the largest at these sizes; at others another one may be"
 
 
 class Asked(NamedTuple):
@@ -56,7 +58,6 @@ class Asked(NamedTuple):
     tokens: int | None
     memory: Run
     keeping: Keeping
-    context: int
 
 
 def explainable(found: Found, asked: Asked) -> dict[str, Formula]:
@@ -66,8 +67,8 @@ def explainable(found: Found, asked: Asked) -> dict[str, Formula]:
     numbers: dict[str, Any] = {
         **counted_numbers(counts),
         **work_numbers(work.flops(model, run)),
-        **memory_numbers(model, asked.keeping, memory(model, lettered_run(asked.memory), asked.keeping)),
-        **_standing(model, asked),
+        **memory_numbers(model, asked.keeping, lettered_memory(found.model, asked.memory, asked.keeping)),
+        **_standing(found.model),
         "layers": list(layer_records(counts)),
         "tensors": list(tensor_records(counts)),
     }
@@ -80,9 +81,9 @@ def explainable(found: Found, asked: Asked) -> dict[str, Formula]:
     return flat
 
 
-def _standing(model: Model, asked: Asked) -> dict[str, Any]:
+def _standing(model: Model) -> dict[str, Any]:
     """What a report says of inference and devices; its memory is that of training by default, asked for as such."""
-    numbers = standing_numbers(standing(model, Formula.letter("S", asked.context)))
+    numbers = standing_numbers(standing(model, letters=True))
     return {name: numbers[name] for name in ("inference", "devices")}
 
 
@@ -108,7 +109,7 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked) -> Sheet:
     formula = _pick(path.strip().replace(" ", "_"), numbers)
     section = path.split(".")[0]
     meanings = [meaning(letter, found.model) for letter in formula.letters]
-    known = _CONVENTIONS.get(section, {})
+    known = _CONVENTIONS.get(section, dict.fromkeys(("total", "phases", "devices"), _LARGEST))
     convention = next((known[word] for word in reversed(path.split(".")) if word in known), None)
     terms = formula.by_size()
     letters = [_letter(found, one) for one in meanings]

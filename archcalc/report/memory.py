@@ -8,9 +8,10 @@ from archcalc.activations import cache
 from archcalc.catalogue import Found
 from archcalc.count import params
 from archcalc.fitting import Fit, usable
-from archcalc.footprint import Memory, memory
+from archcalc.footprint import Memory, alive, choose, memory
 from archcalc.hardware import find_device
 from archcalc.legend import Size
+from archcalc.lettered import lettered, lettered_run
 from archcalc.precision import BITS, MOMENTS, Keeping, compute_width
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
@@ -22,7 +23,7 @@ def memory_sheet(found: Found, run: Run, keeping: Keeping, used: Memory, fit: Fi
     """What is alive at the peak, term by term, and whether a device holds it."""
     verb = "to train on" if used.purpose == "training" else "to serve"
     size = several(run.batch * run.sequence, "token")
-    formulas = term_formulas(found.model, run, keeping)
+    formulas = {term.name: str(term.bytes) for term in lettered_memory(found.model, run, keeping).terms}
     return Sheet(
         title=f"{found.name}: {grouped(used.total)} bytes {verb} {size} ({binary(used.total)})",
         blocks=(
@@ -37,27 +38,25 @@ def memory_sheet(found: Found, run: Run, keeping: Keeping, used: Memory, fit: Fi
         ),
         payload=payload(
             found.name,
-            **memory_payload(found.model, run, keeping, used),
+            **memory_payload(found.model, run, keeping, used, formulas),
             device=fit._asdict() if fit else None,
             fits=fit.fits if fit else None,
             **notes(found),
         ),
-        records=tuple({**term._asdict(), "formula": str(formulas[term.name])} for term in used.terms),
+        records=tuple({**term._asdict(), "formula": formulas[term.name]} for term in used.terms),
     )
 
 
-def term_formulas(model: Model, run: Run, keeping: Keeping) -> dict[str, Any]:
-    """The closed form of each term of the peak."""
-    from archcalc.lettered import lettered, lettered_run
+def lettered_memory(model: Model, run: Run, keeping: Keeping) -> Memory:
+    """The same in letters: the formulas of the moments that are largest at these sizes."""
+    chosen = choose(list(alive(model, run, keeping)))
+    return memory(lettered(model), lettered_run(run), keeping, chosen)
 
-    return {term.name: term.bytes for term in memory(lettered(model), lettered_run(run), keeping).terms}
 
-
-def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory) -> dict[str, Any]:
+def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory, formulas: dict[str, str]) -> dict[str, Any]:
     """The memory as JSON."""
-    formulas = term_formulas(model, run, keeping)
     numbers = memory_numbers(model, keeping, used)["memory"]
-    terms = [{**term, "formula": str(formulas[term["name"]])} for term in numbers["terms"]]
+    terms = [{**term, "formula": formulas[term["name"]]} for term in numbers["terms"]]
     return {
         "memory": {**numbers, "terms": terms},
         "conventions": {
@@ -106,14 +105,16 @@ class Standing(NamedTuple):
 SHOWN = ("h100-sxm", "mi300x")  # the two that a report measures by
 
 
-def standing(model: Model, sequence: Size) -> Standing:
-    """The memory of training with mixed-16 and of inference in bf16; takes a formula's letters too."""
-    training = memory(model, Run(sequence=sequence, attention="flash"), Keeping())
+def standing(model: Model, *, letters: bool = False) -> Standing:
+    """The memory of one context, of training with mixed-16 and of inference in bf16."""
+    count = lettered_memory if letters else memory
+    run = Run(sequence=model.context_length, attention="flash")
     served = Keeping("bf16")
-    inference = memory(model, Run("prefill", sequence=sequence, attention="flash", logits="last"), served)
+    training = count(model, run, Keeping())
+    inference = count(model, run._replace(phase="prefill", logits="last"), served)
     held = {name: usable(find_device(name)) for name in SHOWN}
-    devices = {name: tuple(-(-used.total // n) for used in (training, inference)) for name, n in held.items()}
-    return Standing(training, inference, _cache_per_token(model, served), devices)
+    devices = {name: (-(-training.total // n), -(-inference.total // n)) for name, n in held.items()}
+    return Standing(training, inference, _cache_per_token(lettered(model) if letters else model, served), devices)
 
 
 def standing_numbers(found: Standing) -> dict[str, Any]:
@@ -153,14 +154,13 @@ def _table(used: Memory) -> Table:
 
 def fit_lines(fit: Fit) -> tuple[str, ...]:
     """Whether it fits, by how much, and how far it could grow."""
-    percent = 100 * fit.reserve // fit.capacity
-    basis = "measured" if fit.basis == "visible" else "its label, a GB taken as 10^9 bytes"
+    basis = "measured" if fit.basis == "visible" else "its label, a GB at the least that it can mean, 10^9 bytes"
     verdict = f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} missing"
     grow = f"largest batch {grouped(fit.largest_batch)}, longest context {grouped(fit.longest_context)}"
     return (
         f"{fit.device}: {verdict}; {binary(fit.usable)} can be used",
         f"{grow}; the state alone fills {several(fit.devices_for_state, 'device')}",
-        f"{binary(fit.capacity)} ({basis}) less {percent}% in reserve, an allowance for driver, libraries, fragments",
+        f"{binary(fit.capacity)} ({basis}) less {fit.percent}% in reserve, an allowance for driver and fragments",
     )
 
 
@@ -182,7 +182,11 @@ def phase_line(used: Memory) -> str:
 
 def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     """What was asked, in words."""
-    optimizer = {"adamw": "AdamW", "sgd": "SGD with momentum"}[keeping.optimizer]
+    optimizer = {
+        "adamw": "AdamW, a tensor at a time",
+        "adamw-foreach": "AdamW, all tensors at once",
+        "sgd": "SGD with momentum",
+    }[keeping.optimizer]
     moments = several(MOMENTS[keeping.optimizer], "moment")
     again = {"none": "nothing recomputed", "selective": "core of attention recomputed", "full": "layers recomputed"}
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
@@ -199,5 +203,5 @@ def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     size = f"{several(run.batch, 'sequence')} of {several(run.sequence, 'token')}"
     return (
         f"weights of {BITS[keeping.precision]} bits, activations of {computed}, cache of {kept}",
-        f"{size} read at once, then one more token each; {run.attention} attention, logits of the last position",
+        f"{size}: all read at once, or the last alone behind the rest; {run.attention} attention, logits of the last",
     )

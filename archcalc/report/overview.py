@@ -18,7 +18,7 @@ def report_sheet(found: Found) -> Sheet:
     """The shape, the tally, stored and printed counts, the work and memory of one context, what is assumed."""
     model, counts = found.model, params(found.model)
     run = Run(sequence=model.context_length)
-    work, held = flops(model, run), standing(model, model.context_length)
+    work, held = flops(model, run), standing(model)
     tallied, worked = counts_payload(found, counts), flops_payload(work, run)
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters ({short(counts.stored)})",

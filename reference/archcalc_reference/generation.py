@@ -81,49 +81,52 @@ def generate(
     *,
     samples: int = 1,
     kernel: Kernel = "flash",
+    cache: Cache | None = None,
     cached: bool = True,
 ) -> Iterator[Step]:
     """Up to `tokens` steps after a prompt, fewer where the context ends; `samples` continuations at once.
 
-    The prompt is read in one pass, once for all samples. Without `cached` every pass reads the whole text again.
+    The prompt is read in one pass, once for all samples, behind what a `cache` holds that is given. Without `cached`
+    every pass reads the whole text again.
 
     Raises ValueError for an empty prompt, one that fills the context, or a token outside the vocabulary.
     """
-    spec, sampling = model.spec, sampling or Sampling()
-    if not prompt:
-        raise ValueError("the prompt is empty")
-    if len(prompt) >= spec.context_length:
-        raise ValueError(f"a prompt of {len(prompt):,} tokens fills the context of {spec.context_length:,}")
-    if outside := [token for token in prompt if not 0 <= token < spec.vocab_size]:
-        raise ValueError(f"token {outside[0]:,} is outside the vocabulary of {spec.vocab_size:,}")
-    weight = model.embedding.token.weight
-    tokens = min(tokens, spec.context_length - len(prompt))
+    sampling = sampling or Sampling()
+    weight, most = model.embedding.token.weight, model.spec.context_length
+    first = cache.filled if cache is not None else 0
+    _refuse(model, prompt, first)
+    length = min(first + len(prompt) + tokens, most)
+    if cached and cache is None:
+        cache = Cache(model.spec, samples, length, weight.dtype, weight.device)
     generator = torch.Generator().manual_seed(sampling.seed)
     text_NS = torch.tensor([prompt] * samples, device=weight.device)
-    cache = Cache(spec, samples, len(prompt) + tokens, weight.dtype, weight.device) if cached else None
     logits_NV = _read(model, text_NS, cache, kernel)
-    for position in range(len(prompt), len(prompt) + tokens):
+    for position in range(first + len(prompt), length):
         p_NV = distribution(logits_NV, sampling)
         chosen = draw(p_NV, generator)
         yield Step(position, chosen, logits_NV, p_NV)
-        if position + 1 < len(prompt) + tokens:
+        if position + 1 < length:
             new_N1 = torch.tensor(chosen, device=weight.device)[:, None]
-            if cache is not None:
-                logits_NV = model(new_N1, kernel=kernel, cache=cache, last=True).logits[:, -1]
-            else:
-                text_NS = torch.cat([text_NS, new_N1], 1)
-                logits_NV = model(text_NS, kernel=kernel, last=True).logits[:, -1]
+            text_NS = new_N1 if cache is not None else torch.cat([text_NS, new_N1], 1)
+            logits_NV = model(text_NS, kernel=kernel, cache=cache, last=True).logits[:, -1]
+
+
+def _refuse(model: Transformer, prompt: list[int], first: int) -> None:
+    """What no text can follow."""
+    most, vocabulary = model.spec.context_length, model.spec.vocab_size
+    if not prompt:
+        raise ValueError("the prompt is empty")
+    if first + len(prompt) >= most:
+        raise ValueError(f"a prompt of {first + len(prompt):,} tokens fills the context of {most:,}")
+    if outside := [token for token in prompt if not 0 <= token < vocabulary]:
+        raise ValueError(f"token {outside[0]:,} is outside the vocabulary of {vocabulary:,}")
 
 
 def _read(model: Transformer, text_NS: Tensor, cache: Cache | None, kernel: Kernel) -> Tensor:
-    """The prompt's logits. Its samples are alike, so one is read and its keys and values are copied to the others."""
-    if cache is None:
-        return model(text_NS, kernel=kernel, last=True).logits[:, -1]
-    one = Cache.__new__(Cache)
-    one.filled, one.length = 0, cache.length
-    one.k_BTGK, one.v_BTGW = ([tensor[:1] for tensor in kept] for kept in (cache.k_BTGK, cache.v_BTGW))
+    """The prompt's logits. Samples begin alike, so one is read and its keys and values are copied to the others."""
+    if cache is None or text_NS.shape[0] == 1 or cache.filled:
+        return model(text_NS, kernel=kernel, cache=cache, last=True).logits[:, -1]
+    one = cache.first()
     logits_1V = model(text_NS[:1], kernel=kernel, cache=one, last=True).logits[:, -1]
-    for tensor in (*cache.k_BTGK, *cache.v_BTGW):
-        tensor[1:, : one.filled] = tensor[:1, : one.filled]
-    cache.filled = one.filled
+    cache.spread(one)
     return logits_1V.expand(text_NS.shape[0], -1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -56,6 +57,18 @@ class Cache:
         self.k_BTGK[layer][:, self.filled : end] = k_BSGK
         self.v_BTGW[layer][:, self.filled : end] = v_BSGW
         return self.k_BTGK[layer][:, :end], self.v_BTGW[layer][:, :end]
+
+    def first(self) -> Cache:
+        """The part of it that is the first sequence's, in the same memory."""
+        one = copy(self)
+        one.k_BTGK, one.v_BTGW = ([kept[:1] for kept in all_kept] for all_kept in (self.k_BTGK, self.v_BTGW))
+        return one
+
+    def spread(self, one: Cache) -> None:
+        """Give all sequences what the first has."""
+        for kept in (*self.k_BTGK, *self.v_BTGW):
+            kept[1:, : one.filled] = kept[:1, : one.filled]
+        self.filled = one.filled
 
 
 class Output(NamedTuple):
