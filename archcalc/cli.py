@@ -6,6 +6,7 @@ understood; 3 something is missing; 130 interrupted; 70 a bug of ours.
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -31,6 +32,7 @@ _HOMES = {
     "choosing": ("diff", "sweep"),
     "trust": ("check", "verify"),
     "running": ("trace",),
+    "tokens": ("softmax",),
     "files": ("list", "schema"),
 }
 
@@ -74,13 +76,22 @@ def main(arguments: Iterable[str] | None = None) -> None:
     sys.exit(_main(None if arguments is None else list(arguments)))
 
 
-def _with_stdin(arguments: list[str]) -> list[str]:
-    """`-@field=value` asks about standard input; it is no option."""
+# What begins with a dash and is a value all the same: a negative number, a sum whose first word is taken away.
+_VALUE = re.compile(r"-\.?[0-9].*|-(?:inf|infinity|nan)|- .*", re.IGNORECASE | re.DOTALL)
+
+
+def _no_options(arguments: list[str]) -> list[str]:
+    """`-@field=value` asks about standard input, and -1 is a number to softmax: neither is an option.
+
+    A space before a number hides its dash from typer; whoever reads numbers or sums does not see it.
+    """
+    if arguments[:1] and arguments[0] in _HOMES["tokens"]:
+        return [f" {text}" if _VALUE.fullmatch(text) else text for text in arguments]
     return [STDIN + text[1:] if text.startswith("-@") else text for text in arguments]
 
 
 def _main(arguments: list[str] | None) -> int:
-    arguments = _with_stdin(sys.argv[1:] if arguments is None else arguments)
+    arguments = _no_options(sys.argv[1:] if arguments is None else arguments)
     try:
         _load(arguments)
         code = app(arguments, prog_name="archcalc", standalone_mode=False)

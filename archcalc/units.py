@@ -74,6 +74,16 @@ def scientific(n: int) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def four_digits(x: float) -> str:
+    """A number that was worked out, in four digits: 0.6590, -12.35, 1.234e-09."""
+    return f"{x:#.4g}".rstrip(".")
+
+
+def plain(x: float) -> str:
+    """A number that was given, as short as it can be said: 2, 0.1, -inf."""
+    return f"{x:.10g}"
+
+
 def binary(n: int) -> str:
     """Bytes in four digits: 72.55 GiB, 4.500 MiB; below a KiB in full."""
     size: float = n

@@ -12,7 +12,7 @@ ROOT = Path(archcalc.__file__).parent
 # Each module may import those before it in the list; `|` joins modules that may not import each other.
 DIRECTION = """
 errors
-units | legend | precision
+units | legend | precision | probability
 run
 tape
 blocks.base
@@ -37,14 +37,14 @@ columns
 fitting | schema | grid
 report.sheet
 report.render
-output | report.params | report.verdict | report.listing | report.work | report.grid
+output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax
 report.memory
 report.overview | report.trace | report.explanation
 report.difference
 report
 commands.base
 commands.asking
-commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.files
+commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.tokens | commands.files
 commands
 cli
 """

@@ -29,6 +29,7 @@ def command(*arguments):
         ("flops", "gpt3-175b", "--tokens", "300B", "--causal", "half"),
         ("check",),
         ("list",),
+        ("softmax", "2.0", "-1.0", "--temperature", "5"),
         ("schema",),
     ],
     ids=" ".join,

@@ -1,8 +1,10 @@
 """Numbers as people read them."""
 
+import math
+
 import pytest
 
-from archcalc.units import grouped, parse_length, percent, shape, short, to_digits
+from archcalc.units import four_digits, grouped, parse_length, percent, plain, shape, short, to_digits
 
 
 @pytest.mark.parametrize(
@@ -36,3 +38,16 @@ def test_other_forms():
     assert [parse_length(t) for t in ("32k", "1k", "0k", "32K", "k", "1.5k", "2048", "")] == [32_768, 1_024] + [
         None
     ] * 6
+
+
+def test_a_float_has_four_digits_where_it_was_worked_out_and_its_own_where_it_was_given():
+    for x, text in (
+        (0.659001, "0.6590"),
+        (-12.345, "-12.35"),
+        (1.2344e-9, "1.234e-09"),
+        (1234.4, "1234"),
+        (0, "0.000"),
+    ):
+        assert four_digits(x) == text
+    for x, text in ((2.0, "2"), (0.1, "0.1"), (-math.inf, "-inf"), (1e300, "1e+300")):
+        assert plain(x) == text

@@ -14,6 +14,7 @@ app = typer.Typer(
 )
 
 COUNT, CHOOSE, TRUST, RUN, FILES = "Count", "Choose", "Trust", "Run", "Files"
+TOKENS = "Tokens"
 
 Spec = Annotated[
     str,

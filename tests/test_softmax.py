@@ -1,0 +1,126 @@
+"""The command of softmax: arguments and standard input, its table, its JSON, what cannot be asked."""
+
+import csv
+import io
+import json
+
+import pytest
+from command import ask, spawn
+
+from archcalc.probability import softmax
+
+
+def test_the_table_has_a_bar_for_each_number():
+    assert ask("softmax", "2.0", "1.0", "0.1", "--temperature", "5").out == (
+        "softmax of 3 numbers at temperature 5\n"
+        "\n"
+        "  logit    probability\n"
+        "-------  -------------  ----------------------------------------\n"
+        "      2         0.3996  ########################################\n"
+        "      1         0.3272  #################################\n"
+        "    0.1         0.2733  ###########################\n"
+        "\n"
+        "Counted    exp(logit / 5), divided by the sum of all of them\n"
+    )
+
+
+def test_the_json_has_a_row_for_each_number():
+    told = ask("softmax", "2.0", "1.0", "0.1", "--temperature", "5", "-f", "json").json
+    expected = softmax([2.0, 1.0, 0.1], 5)
+    rows = [{"logit": x, "probability": p} for x, p in zip([2.0, 1.0, 0.1], expected, strict=True)]
+    assert told == {"schema": 0, "temperature": 5.0, "from": "logits", "rows": rows}
+
+
+def test_the_csv_has_the_same_rows():
+    out = ask("softmax", "0", "0", "-f", "csv").out
+    assert list(csv.DictReader(io.StringIO(out))) == [{"logit": "0.0", "probability": "0.5"}] * 2
+
+
+def test_negative_numbers_are_no_options():
+    for numbers in (["-1", "2"], ["-1.5", "-.5", "-1e3"], ["2", "-inf"], ["-Infinity", "0"], ["--", "-1", "-2"]):
+        asked = ask("softmax", "-f", "json", *numbers)
+        assert asked.code == 0, asked.err
+        given = [float(text) for text in numbers if text != "--"]
+        assert [row["probability"] for row in asked.json["rows"]] == softmax(given)
+
+
+def test_minus_infinity_is_null_in_json():
+    assert ask("softmax", "-inf", "0", "-f", "json").json["rows"][0] == {"logit": None, "probability": 0.0}
+    assert "-inf" in ask("softmax", "-inf", "0").out
+
+
+def test_probabilities_are_retempered_as_the_film_does():
+    told = ask("softmax", "0.64", "0.04", "--temperature", "2", "--from-probabilities", "-f", "json").json
+    assert told["from"] == "probabilities"
+    assert [row["given"] for row in told["rows"]] == [0.64, 0.04]
+    assert [row["probability"] for row in told["rows"]] == pytest.approx([0.8, 0.2])  # the roots, 0.8 : 0.2
+    shown = ask("softmax", "0.64", "0.04", "--temperature", "2", "--from-probabilities").out
+    assert "p^(1/2), divided by the sum" in shown
+    assert "probabilities that add up to 0.68" in shown
+
+
+def test_at_zero_the_first_of_equals_has_it_all():
+    asked = ask("softmax", "1", "3", "3", "--temperature", "0")
+    assert "of equals the first" in asked.out
+    told = ask("softmax", "1", "3", "3", "--temperature", "0", "-f", "json").json
+    assert [row["probability"] for row in told["rows"]] == [0, 1, 0]
+
+
+def test_numbers_come_from_standard_input():
+    for text in (b"2.0 1.0\n0.1\n", b"2.0\r\n1.0\r\n0.1", b"\xef\xbb\xbf 2.0\t1.0 0.1"):
+        done = spawn("softmax", "-", "-f", "json", stdin=text)
+        assert done.code == 0, done.err
+        assert json.loads(done.out)["rows"] == ask("softmax", "2.0", "1.0", "0.1", "-f", "json").json["rows"]
+
+
+def test_of_many_numbers_the_table_has_the_most_probable():
+    done = spawn("softmax", "-", stdin="\n".join(map(str, range(1_000))).encode())
+    lines = [line.split() for line in done.out.splitlines()]
+    assert lines[4][:3] == ["1,000", "999", "0.6321"]  # 1 - 1/e: a geometric series
+    assert len([line for line in lines if line[:1] and line[0].replace(",", "").isdigit()]) == 50
+    assert "950 more" in done.out
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"", "softmax: has no numbers\n"),
+        (b"1\n2 x\n", "<stdin>:2:3: must be a number; got 'x'\n"),
+        (b"1,2", "<stdin>:1:1: must be a number; got '1,2'\n"),
+        (b"1 \xff", "<stdin>:1:3: must be a number; got '\\\\xff'\n"),
+        (b"1 2 nan", "softmax: logit 3: must be a number below inf; got nan\n"),
+        (b"0 " * 1_000_001, "<stdin>:1:2000001: more than 1,000,000 numbers\n"),
+        (b" " * (64 * 2**20 + 1), "<stdin>: is larger than 67,108,864 bytes, the most that numbers may be\n"),
+    ],
+)
+def test_bad_standard_input_is_one_line_with_its_place(text, line):
+    done = spawn("softmax", "-", stdin=text)
+    assert (done.code, done.out, done.err) == (2, "", line)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "archcalc softmax: missing argument 'NUMBER...'"),
+        (["x"], "archcalc softmax: NUMBER 1: must be a number; got 'x'"),
+        (["1", "1,5"], "archcalc softmax: NUMBER 2: must be a number; got '1,5'"),
+        (["nan"], "softmax: logit 1: must be a number below inf; got nan"),
+        (["-nan"], "softmax: logit 1: must be a number below inf; got nan"),
+        (["inf"], "softmax: logit 1: must be a number below inf; got inf"),
+        (["1e999"], "archcalc softmax: NUMBER 1: is too large for a float; got '1e999'"),
+        (["-1e999"], "archcalc softmax: NUMBER 1: is too large for a float; got '-1e999'"),
+        (["-inf"], "softmax: has no logit above -inf"),
+        (["1", "-"], "archcalc softmax: reads standard input or its arguments, not both"),
+        (["1", "--temperature", "-1"], "--temperature: must be a number from 0 up; got -1.0"),
+        (["1", "--temperature", "nan"], "--temperature: must be a number from 0 up; got nan"),
+        (["1", "--temperature", "warm"], "--temperature: must be a number from 0 up; got 'warm'"),
+        (["--from-probabilities", "-0.5"], "softmax: probability 1: must be a number from 0 to 1; got -0.5"),
+        (["--from-probabilities", "0", "0"], "softmax: has no probability above 0"),
+        (["1", "--temprature", "2"], "archcalc softmax: no such option: --temprature"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(arguments, line):
+    done = ask("softmax", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(line)
+    assert done.err.count("\n") == 1
