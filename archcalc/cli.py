@@ -32,7 +32,7 @@ _HOMES = {
     "choosing": ("diff", "sweep"),
     "trust": ("check", "verify"),
     "running": ("trace",),
-    "tokens": ("softmax",),
+    "tokens": ("softmax", "embed"),
     "files": ("list", "schema"),
 }
 
@@ -76,7 +76,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
     sys.exit(_main(None if arguments is None else list(arguments)))
 
 
-# What begins with a dash and is a value all the same: a negative number, a sum whose first word is taken away.
+# What begins with a dash and is a value all the same, to commands that take such: a negative number, a sum whose first
+# word is taken away.
+_SIGNED = ("softmax", "embed")
 _VALUE = re.compile(r"-\.?[0-9].*|-(?:inf|infinity|nan)|- .*", re.IGNORECASE | re.DOTALL)
 
 
@@ -85,7 +87,7 @@ def _no_options(arguments: list[str]) -> list[str]:
 
     A space before a number hides its dash from typer; whoever reads numbers or sums does not see it.
     """
-    if arguments[:1] and arguments[0] in _HOMES["tokens"]:
+    if arguments[:1] and arguments[0] in _SIGNED:
         return [f" {text}" if _VALUE.fullmatch(text) else text for text in arguments]
     return [STDIN + text[1:] if text.startswith("-@") else text for text in arguments]
 

@@ -20,7 +20,8 @@ blocks.norm | blocks.attention | blocks.mlp | blocks.embedding
 blocks.unembedding
 blocks
 spec
-source | verdict
+source | verdict | vectors
+wordfile | tokentable
 validation | question
 formula
 lettered
@@ -37,7 +38,8 @@ columns
 fitting | schema | grid
 report.sheet
 report.render
-output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax
+output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors
+report.plot
 report.memory
 report.overview | report.trace | report.explanation
 report.difference

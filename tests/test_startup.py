@@ -38,6 +38,11 @@ def test_a_scalar_report_loads_neither_torch_nor_numpy(arguments):
     assert loaded(command(*arguments)) == []
 
 
+def test_words_of_a_file_load_numpy_alone(tmp_path):
+    (tmp_path / "words.txt").write_text("king 1 2\nqueen 3 4\n")
+    assert loaded(command("embed", str(tmp_path / "words.txt"), "king")) == ["numpy"]
+
+
 def test_the_library_loads_neither():
     code = "import archcalc\nm = archcalc.load('gpt3-175b')\nassert archcalc.params(m).stored == 174604259328\narchcalc.check('gpt2')"
     assert loaded(code) == []

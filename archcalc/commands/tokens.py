@@ -1,5 +1,6 @@
 """What comes before the first layer and after the last: vectors of words, and probabilities of tokens."""
 
+import os
 import re
 import sys
 from dataclasses import replace
@@ -8,12 +9,14 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import TOKENS, Form, Output, app
+from archcalc.commands.base import TOKENS, Form, Output, app, number
 from archcalc.errors import Invalid, Missing, Problem, shown
-from archcalc.output import emit
+from archcalc.output import emit, write
 from archcalc.source import STDIN, is_stdin
+from archcalc.vectors import MOST_AXES, Vectors
 
 LARGEST_INPUT = 64 * 2**20  # bytes of standard input: a million numbers, however they are written
+MOST_NEIGHBOURS = 1_000
 
 
 @app.command(rich_help_panel=TOKENS)
@@ -44,6 +47,94 @@ def softmax(
     given = _from_stdin() if piped else [_argument(place, text) for place, text in enumerate(numbers, 1)]
     apply = probability.retemper if from_probabilities else probability.softmax
     emit(softmax_sheet(given, apply(given, hot), hot, retempered=from_probabilities), form, output)
+
+
+@app.command(rich_help_panel=TOKENS)
+def embed(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            show_default=False,
+            help="a file of vectors (word2vec's or GloVe's text), - for standard input, or a folder of weights",
+        ),
+    ],
+    expressions: Annotated[
+        list[str],
+        typer.Argument(metavar="EXPRESSION", show_default=False, help="'king - man + woman'; with --along, several"),
+    ],
+    along: Annotated[
+        str | None,
+        typer.Option(metavar="EXPRESSION", show_default=False, help="a direction, 'cats - cat': how far along it"),
+    ] = None,
+    top: Annotated[str, typer.Option(metavar="N", help="neighbours to show")] = "10",
+    rank: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", show_default=False, help="to show too, however far; may repeat")
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="FILE.html", show_default=False, help="draw a slice of the space")
+    ] = None,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXPRESSION", show_default=False, help="of the slice, up to 3; else principal directions"
+        ),
+    ] = None,
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """Words as vectors: what is near a sum of them, how far they go along a direction, and a slice of the space."""
+    from archcalc import vectors as space
+    from archcalc.report.plot import load_plotly, plot_page, points_of
+    from archcalc.report.vectors import along_sheet, neighbours_sheet
+
+    count = number("--top", top, MOST_NEIGHBOURS)
+    _refuse_what_does_not_go_together(expressions, along, rank, plot, axes)
+    if plot is not None:
+        load_plotly()  # what is missing is told before a large file is read
+    vectors = _open_vectors(source)
+    asked = [space.evaluate(vectors, text, "EXPRESSION") for text in expressions]
+    chosen = [space.evaluate(vectors, text, "--axes").pointing("--axes") for text in axes or ()]
+    sums, others = asked, []
+    if along is not None:
+        direction = space.evaluate(vectors, along, "--along").pointing("--along")
+        sheet = along_sheet(vectors, direction, asked, space.measure(direction, asked))
+        sums = [direction, *asked]
+    else:
+        also = [vectors.find(word, "--rank").row for word in rank or ()]
+        found = space.neighbours(vectors, asked[0].pointing("EXPRESSION"), count, also)
+        sheet = neighbours_sheet(vectors, asked[0], found)
+        others = [(neighbour.word, neighbour.row) for neighbour in found]
+    if plot is not None:
+        write(plot_page(sheet.title, points_of(vectors, [*sums, *chosen], others), chosen), plot)
+    emit(sheet, form, output)
+
+
+def _refuse_what_does_not_go_together(
+    expressions: list[str], along: str | None, rank: list[str] | None, plot: str | None, axes: list[str] | None
+) -> None:
+    if along is None and len(expressions) > 1:
+        fix = "put quotes around a sum, or say --along"
+        raise Invalid(Problem("archcalc embed", "takes one EXPRESSION", value=shown(expressions[1]), suggestion=fix))
+    if along is not None and rank:
+        raise Invalid(Problem("--rank", "is among neighbours, which --along does not look for"))
+    if axes and plot is None:
+        raise Invalid(Problem("--axes", "are those of a --plot"))
+    if len(axes or ()) > MOST_AXES:
+        raise Invalid(Problem("--axes", f"are at most {MOST_AXES}", value=f"{len(axes or ())}"))
+    if plot is not None and not plot.lower().endswith((".html", ".htm")):
+        raise Invalid(Problem("--plot", "writes a page, FILE.html", value=shown(plot)))
+
+
+def _open_vectors(source: str) -> Vectors:
+    """A folder has a model's table, anything else is text."""
+    if os.path.isdir(source):
+        from archcalc.tokentable import TokenVectors
+
+        return TokenVectors(source)
+    from archcalc.wordfile import read_words
+
+    return read_words(source)
 
 
 def _argument(place: int, text: str) -> float:
