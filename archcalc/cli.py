@@ -33,6 +33,7 @@ _HOMES = {
     "trust": ("check", "verify"),
     "running": ("trace",),
     "tokens": ("softmax", "embed"),
+    "text": ("tokens",),
     "files": ("list", "schema"),
 }
 
@@ -87,6 +88,8 @@ def _no_options(arguments: list[str]) -> list[str]:
 
     A space before a number hides its dash from typer; whoever reads numbers or sums does not see it.
     """
+    if arguments[:1] == ["tokens"]:
+        return arguments  # a text that begins so is a text
     if arguments[:1] and arguments[0] in _SIGNED:
         return [f" {text}" if _VALUE.fullmatch(text) else text for text in arguments]
     return [STDIN + text[1:] if text.startswith("-@") else text for text in arguments]

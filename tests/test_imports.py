@@ -38,7 +38,7 @@ columns
 fitting | schema | grid
 report.sheet
 report.render
-output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors
+output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot
 report.memory
 report.overview | report.trace | report.explanation
@@ -46,7 +46,7 @@ report.difference
 report
 commands.base
 commands.asking
-commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.tokens | commands.files
+commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.tokens | commands.text | commands.files
 commands
 cli
 """

@@ -13,8 +13,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-COUNT, CHOOSE, TRUST, RUN, FILES = "Count", "Choose", "Trust", "Run", "Files"
-TOKENS = "Tokens"
+COUNT, CHOOSE, TRUST, RUN, TOKENS, FILES = "Count", "Choose", "Trust", "Run", "Tokens", "Files"
 
 Spec = Annotated[
     str,
@@ -36,6 +35,10 @@ Seq = Annotated[
     typer.Option(metavar="S", show_default=False, help="positions of each (1k = 1,024); the whole context if none"),
 ]
 Attention = Annotated[Literal["math", "flash"], typer.Option(help="flash keeps the scores inside its kernel")]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", metavar="DIR", show_default=False, help="a Hugging Face folder: safetensors, tokenizer"),
+]
 Form = Annotated[
     Literal["table", "markdown", "json", "csv"] | None,
     typer.Option("--format", "-f", show_default=False, help="of the output; a table, or what FILE's suffix says"),

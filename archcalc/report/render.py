@@ -49,6 +49,8 @@ def _tabulate(table: Table, form: str) -> str:
     if table.total is not None:
         rows += [SEPARATING_LINE] if form == "simple" else []
         rows += [[_cell(cell) for cell in row] for row in (table.total, *table.more)]
+    if form == "pipe":
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     heads = [column.head for column in table.columns]
     align = [_align(column) for column in table.columns]
     text = tabulate(rows, heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)

@@ -38,10 +38,10 @@ class Fields(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of ints under heads, made when they are written: a million dicts would take a gigabyte."""
+    """Rows of plain values under heads, made when they are written: a million dicts would take a gigabyte."""
 
     heads: tuple[str, ...]
-    make: Callable[[], Iterator[tuple[int, ...]]]
+    make: Callable[[], Iterator[tuple[int | str, ...]]]
 
 
 class Sheet(NamedTuple):

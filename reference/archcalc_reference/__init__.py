@@ -3,8 +3,26 @@
 >>> import archcalc, archcalc_reference
 >>> model = archcalc_reference.Transformer(archcalc.load("tiny"))
 >>> logits = model(tokens).logits                      # tokens: (B, S) integers
+
+Names are imported when they are first used: cutting a text into tokens takes no PyTorch.
 """
 
-from archcalc_reference.model import Output, Transformer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from archcalc_reference.model import Output as Output
+    from archcalc_reference.model import Transformer as Transformer
 
 __all__ = ["Output", "Transformer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from archcalc_reference import model
+
+        return getattr(model, name)
+    raise AttributeError(f"module 'archcalc_reference' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,200 @@
+"""Text to tokens and back: by bytes, or by the tokenizer that lies beside a model's weights.
+
+Read are byte-level tokenizers alone (GPT-2's kind: Radford et al. 2019, section 2.2). Each of their tokens stands for
+exact bytes, so a stream of tokens can be shown as it comes although a character may end in the middle of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from archcalc.errors import Invalid, Missing, Problem, cut, shown
+from archcalc_reference.files import LONGEST_REASON, names_in, parse_object, read_object, read_text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer as Fast
+
+NO_TOKEN = "\N{REPLACEMENT CHARACTER}".encode()
+"""The bytes of an id that is no token: a model may have more rows than its tokenizer has tokens."""
+
+
+class Tokenizer(Protocol):
+    """What cuts a text into tokens and joins tokens to a text."""
+
+    @property
+    def name(self) -> str:
+        """Where it comes from: a file, or `bytes`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Every id that it gives is less."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text's tokens; Invalid for a text that has no UTF-8."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens; bytes that are no UTF-8 become replacement characters."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """The exact bytes that a token stands for."""
+
+
+class ByteTokenizer:
+    """Each byte of the UTF-8 is a token."""
+
+    name = "bytes"
+    vocab_size = 256
+
+    def encode(self, text: str) -> list[int]:
+        return list(_utf8(text))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return _join(self, ids)
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([token]) if 0 <= token < self.vocab_size else NO_TOKEN
+
+
+class FileTokenizer:
+    """A byte-level tokenizer from files, run by the package `tokenizers`."""
+
+    def __init__(self, fast: Fast, name: str, spelled: set[int]) -> None:
+        """`spelled` has the ids of added tokens, which are written as they are and not in the byte alphabet."""
+        self.name = name
+        self._fast = fast
+        self._spelled = spelled
+        vocab = fast.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocab.values(), default=-1) + 1
+        # The package leaves out what it has no token for, and says nothing.
+        self._lacking = {byte for character, byte in byte_alphabet().items() if character not in vocab}
+
+    def encode(self, text: str) -> list[int]:
+        lost = self._lacking.intersection(_utf8(text))
+        if lost:
+            raise Invalid(Problem(self.name, "has no token for a byte of the text", value=f"{min(lost):#04x}"))
+        return self._fast.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return _join(self, ids)
+
+    def token_bytes(self, token: int) -> bytes:
+        word = self._fast.id_to_token(token) if 0 <= token < self.vocab_size else None
+        if word is None:
+            return NO_TOKEN
+        alphabet = byte_alphabet()
+        if token in self._spelled or not all(c in alphabet for c in word):
+            return word.encode()
+        return bytes(alphabet[c] for c in word)
+
+
+def read_tokenizer(folder: str | None) -> Tokenizer:
+    """The tokenizer of a folder: its tokenizer.json, or GPT-2's vocab.json and merges.txt; by bytes where it has none.
+
+    Raises Missing without the folder or the package `tokenizers`, Invalid for files that are no byte-level tokenizer.
+    """
+    if folder is None:
+        return ByteTokenizer()
+    there = names_in(folder)
+    if "tokenizer.json" in there:
+        return _from_json(os.path.join(folder, "tokenizer.json"))
+    if "vocab.json" in there:
+        return _from_merges(os.path.join(folder, "vocab.json"), os.path.join(folder, "merges.txt"))
+    return ByteTokenizer()
+
+
+@cache
+def byte_alphabet() -> dict[str, int]:
+    """The characters in which vocabularies write bytes: those that can be seen as themselves, others from U+0100 on.
+
+    `bytes_to_unicode` of OpenAI's code for GPT-2 (github.com/openai/gpt-2, src/encoder.py), the other way round.
+    """
+    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    unseen = [byte for byte in range(256) if byte not in seen]
+    return {chr(byte): byte for byte in seen} | {chr(0x100 + n): byte for n, byte in enumerate(unseen)}
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(Problem("text", "has no UTF-8", value=shown(text[error.start]))) from None
+
+
+def _join(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+    return b"".join(map(tokenizer.token_bytes, ids)).decode(errors="replace")
+
+
+def _package() -> Any:
+    try:
+        import tokenizers
+    except ModuleNotFoundError:
+        fix = "pip install 'archcalc[run]'"
+        raise Missing(Problem("tokenizer", "needs the package tokenizers", suggestion=fix)) from None
+    return tokenizers
+
+
+def _from_json(path: str) -> FileTokenizer:
+    package = _package()
+    text = read_text(path)
+    data = parse_object(text, path)
+    if not _has_byte_level(data.get("decoder")):
+        fix = "byte-level ones are read, as GPT-2's"
+        raise Invalid(Problem(path, "is no byte-level tokenizer", "decoder", value=_kind(data), suggestion=fix))
+    try:
+        fast = package.Tokenizer.from_str(text)
+    except Exception as error:  # noqa: BLE001  (what the package raises has no class of its own)
+        raise _refusal(path, error) from None
+    fast.no_truncation()  # settings of some training, which would drop or add tokens here
+    fast.no_padding()
+    return FileTokenizer(fast, path, set(fast.get_added_tokens_decoder()))
+
+
+def _has_byte_level(decoder: Any) -> bool:
+    """Whether a decoder is ByteLevel, or a sequence of decoders that has it."""
+    if not isinstance(decoder, dict):
+        return False
+    steps = decoder.get("decoders") if decoder.get("type") == "Sequence" else [decoder]
+    return isinstance(steps, list) and any(
+        isinstance(step, dict) and step.get("type") == "ByteLevel" for step in steps
+    )
+
+
+def _kind(data: dict[str, Any]) -> str:
+    decoder = data.get("decoder")
+    return shown(decoder.get("type") if isinstance(decoder, dict) else decoder)
+
+
+def _from_merges(vocab: str, merges: str) -> FileTokenizer:
+    package = _package()
+    ids = read_object(vocab)
+    most = 2**32
+    for token, number in ids.items():
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < most:
+            raise Invalid(Problem(vocab, "is no id", shown(token), value=shown(number)))
+    lines = read_text(merges).split("\n")
+    first = 1 if lines[0].startswith("#version") else 0
+    pairs = []
+    for at, line in enumerate(lines[first:], start=first + 1):
+        left, space, right = line.rstrip("\r").partition(" ")
+        if line.strip() and not (left and space and right and " " not in right):
+            raise Invalid(Problem(merges, "is no merge of two tokens", "", at, 1, value=shown(line)))
+        if line.strip():
+            pairs.append((left, right))
+    try:
+        fast = package.Tokenizer(package.models.BPE(ids, pairs))
+    except Exception as error:  # noqa: BLE001  (as above)
+        raise _refusal(merges, error) from None
+    fast.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = package.decoders.ByteLevel()
+    # GPT-2's files do not say which of their tokens are no merges; this is the only one.
+    end = ids.get("<|endoftext|>")
+    if end is not None:
+        fast.add_special_tokens(["<|endoftext|>"])
+    return FileTokenizer(fast, vocab, set() if end is None else {end})
+
+
+def _refusal(path: str, error: Exception) -> Invalid:
+    return Invalid(Problem(path, f"is no tokenizer: {cut(str(error), LONGEST_REASON)}"))
