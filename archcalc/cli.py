@@ -32,6 +32,7 @@ _HOMES = {
     "choosing": ("diff", "sweep"),
     "trust": ("check", "verify"),
     "running": ("trace",),
+    "generating": ("generate", "predict"),
     "tokens": ("softmax", "embed"),
     "text": ("tokens",),
     "files": ("list", "schema"),

@@ -39,14 +39,15 @@ fitting | schema | grid
 report.sheet
 report.render
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
-report.plot
+report.plot | report.prediction
+report.live
 report.memory
 report.overview | report.trace | report.explanation
 report.difference
 report
 commands.base
 commands.asking
-commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.tokens | commands.text | commands.files
+commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.generating | commands.tokens | commands.text | commands.files
 commands
 cli
 """

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from archcalc.errors import Invalid
@@ -65,6 +65,7 @@ def test_at_zero_the_first_of_the_largest_has_it_all(logits):
 def test_heat_evens_out_and_cold_sharpens(logits):
     assert near(softmax(logits, 1e12), [1 / len(logits)] * len(logits))
     largest = max(logits)
+    assume(all(x == largest or largest - x > 1e-6 for x in logits))  # what is nearly equal is not cold enough yet
     ties = logits.count(largest)
     assert max(softmax(logits, 1e-12)) == pytest.approx(1 / ties)
 

@@ -1,0 +1,67 @@
+"""The sheet of a prediction: the most likely next tokens, their logits, their probabilities as bars."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from archcalc.catalogue import Found
+from archcalc.report.sheet import Column, Fields, Sheet, Table, figures, notes, payload, words
+from archcalc.report.tokens import Token
+from archcalc.units import grouped, share
+
+BAR = 30
+
+
+class Likely(NamedTuple):
+    """One of the tokens that could come next."""
+
+    token: Token
+    logit: float
+    probability: float
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """It as JSON."""
+        return {
+            "token_id": self.token.id,
+            "text": self.token.text,
+            "logit": self.logit,
+            "probability": self.probability,
+        }
+
+
+def bar(probability: float, width: int = BAR) -> str:
+    """A probability as a bar, full at 1, to an eighth of a character."""
+    eighths = round(probability * width * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def prediction_sheet(found: Found, prompt: str, likely: list[Likely], temperature: float, tokens: int) -> Sheet:
+    """What comes next, the most likely first."""
+    together = sum(one.probability for one in likely)
+    best = likely[0]
+    rows = tuple(
+        (one.token.literal, one.token.id, f"{one.logit:.4f}", share(one.probability, 1), bar(one.probability))
+        for one in likely
+    )
+    first = f"{best.token.literal} follows with {share(best.probability, 1)}"
+    return Sheet(
+        title=f"{found.name}: after {grouped(tokens)} tokens {first}",
+        blocks=(
+            Table((*words("token"), *figures("id", "logit", "probability"), Column("")), rows),
+            Fields(
+                (
+                    ("Prompt", (repr(prompt),)),
+                    ("Shown", (f"{len(rows):,} tokens, {share(together, 1)} together; temperature {temperature:g}",)),
+                )
+            ),
+        ),
+        payload=payload(
+            found.name,
+            prompt=prompt,
+            temperature=temperature,
+            rows=[one.record for one in likely],
+            **notes(found),
+        ),
+        records=tuple(one.record for one in likely),
+    )

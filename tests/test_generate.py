@@ -1,0 +1,140 @@
+"""The commands that run a model: texts, the likely tokens of each step, one prediction."""
+
+import json
+import math
+
+import pytest
+from command import ask
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+import archcalc  # noqa: E402
+from archcalc_reference import Transformer  # noqa: E402
+from archcalc_reference.generation import Sampling, generate  # noqa: E402
+from archcalc_reference.weights import load_weights, save_weights  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """Random weights of `tiny`, larger than at the start of training so that texts differ."""
+    torch.manual_seed(1)
+    model = Transformer(archcalc.load("tiny"))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    folder = str(tmp_path_factory.mktemp("weights") / "tiny")
+    save_weights(model, folder)
+    return folder
+
+
+def run(*arguments):
+    done = ask(*arguments)
+    assert done.code == 0, done.err
+    return done
+
+
+def test_the_text_is_that_of_the_model(weights):
+    done = run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "20", "--seed", "7")
+    model = load_weights(archcalc.load("tiny"), weights).eval()
+    tokens = [step.tokens_N[0] for step in generate(model, list(b"Hi"), 20, Sampling(seed=7))]
+    assert done.out == "Hi" + bytes(tokens).decode(errors="replace") + "\n"
+
+
+def test_the_cache_takes_what_memory_counts(weights):
+    done = run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "20", "--samples", "3")
+    counted = 3 * 22 * 5 * 2 * 128 * 4  # samples x positions x layers x (keys, values) x features x bytes
+    assert f"the cache takes {counted:,} bytes, as counted\n" in done.err
+
+
+def test_the_same_seed_gives_the_same_text_and_another_another(weights):
+    texts = [run("generate", "tiny", "--weights", weights, "-p", "Hi", "--seed", seed).out for seed in ("1", "1", "2")]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_several_samples_stand_below_each_other(weights):
+    out = run("generate", "tiny", "--weights", weights, "-p", "Hi", "--samples", "2", "--max-tokens", "4").out
+    assert out.startswith("--- 1 of 2 ---\nHi")
+    assert "\n--- 2 of 2 ---\nHi" in out
+
+
+def test_a_stop_ends_a_text_before_it(weights):
+    whole = run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "30").out
+    stop = next(c for c in whole[4:-1] if c.isascii() and c.isprintable())
+    cut = run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "30", "--stop", stop).out
+    assert cut == "Hi" + whole[2:].partition(stop)[0] + "\n"
+
+
+def test_the_likely_tokens_of_each_step_are_shown_and_the_drawn_one_is_marked(weights):
+    out = run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "3", "--show", "4").out
+    steps = out.split("position ")[1:]
+    assert [step.splitlines()[0] for step in steps] == ["2", "3", "4"]
+    for step in steps:
+        rows = [line for line in step.splitlines() if "%" in line]
+        assert len(rows) in (4, 5)  # and the one that was drawn, where it is no likely one
+        assert sum(line.startswith("> ") for line in rows) == 1
+        shares = [float(line[2:].split("%")[0]) for line in rows[:4]]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) <= 100.01
+
+
+def test_a_trace_has_a_line_for_each_token(weights, tmp_path):
+    path = tmp_path / "trace.jsonl"
+    run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "5", "--trace", str(path))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["position"] for line in lines] == [2, 3, 4, 5, 6]
+    for line in lines:
+        assert set(line) == {"position", "token_id", "text", "probability", "top"}
+        assert len(line["top"]) == 20
+        top = line["top"]
+        assert set(top[0]) == {"token_id", "text", "logit", "probability"}
+        ratio = top[0]["probability"] / top[1]["probability"]
+        assert ratio == pytest.approx(math.exp(top[0]["logit"] - top[1]["logit"]), rel=1e-6)
+
+
+def test_temperatures_are_compared_from_one_seed(weights):
+    arguments = ("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "5")
+    out = run(*arguments, "--compare-temperatures", "0,1").out
+    cold, warm = (run(*arguments, "--temperature", t).out for t in ("0", "1"))
+    assert out == f"temperature 0\n{cold}temperature 1\n{warm}"
+
+
+def test_a_prediction_is_a_distribution(weights):
+    told = run("predict", "tiny", "--weights", weights, "-p", "Hi", "--top", "256", "-f", "json").json
+    assert len(told["rows"]) == 256
+    assert math.fsum(row["probability"] for row in told["rows"]) == pytest.approx(1, abs=1e-9)
+    shown = run("predict", "tiny", "--weights", weights, "-p", "Hi", "--top", "3").out
+    best = told["rows"][0]
+    assert f"{100 * best['probability']:.2f}%" in shown
+    cold = run("predict", "tiny", "--weights", weights, "-p", "Hi", "--temperature", "0", "-f", "json").json
+    assert cold["rows"][0]["probability"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        ([], 3, "--weights: tiny has no weights here; "),
+        (["--weights", "nowhere"], 3, "nowhere: "),
+        (["-p", ""], 2, "--prompt: is empty"),
+        (["-p", "x" * 256], 2, "--prompt: has 256 tokens; the context of 256 leaves none to come"),
+        (["--temperature", "-1"], 2, "--temperature: must be a number from 0; got '-1'"),
+        (["--temperature", "hot"], 2, "--temperature: must be a number from 0; got 'hot'"),
+        (["--top-k", "0"], 2, "--top-k: must be from 1 to "),
+        (["--top-p", "1.5"], 2, "--top-p: must be more than 0 and at most 1; got '1.5'"),
+        (["--max-tokens", "0"], 2, "--max-tokens: must be from 1 to "),
+        (["--samples", "1001"], 2, "--samples: must be from 1 to 1,000; got 1,001"),
+        (["--seed", "x"], 2, "--seed: must be an integer"),
+        (["--stop", ""], 2, "--stop: is empty"),
+        (["--show", "257"], 2, "--show: must be from 1 to 256; got 257"),
+        (["--compare-temperatures", "0,,1"], 2, "--compare-temperatures: must be a number from 0; got ''"),
+        (["--precision", "int8"], 2, "--precision: 'int8' is not one of"),
+    ],
+)
+def test_what_cannot_be_generated_is_one_line(weights, arguments, code, line):
+    rest = [] if not arguments or "--weights" in arguments else ["--weights", weights]
+    prompt = [] if "-p" in arguments else ["-p", "Hi"]
+    done = ask("generate", "tiny", *rest, *prompt, *arguments)
+    assert done.code == code
+    assert done.err.startswith(line)
+    assert done.err.count("\n") == 1
+    assert done.out == ""
