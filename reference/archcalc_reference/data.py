@@ -1,0 +1,170 @@
+"""What a model learns from: the bytes of texts, or tokens in files, in sequences whose order a seed decides.
+
+A text needs no tokenizer here: its bytes are its tokens, 256 of them. A file of tokens is raw little-endian numbers,
+16 bits each where its name ends in .u16 and 32 where it ends in .u32; it is mapped and never read whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import archcalc
+from archcalc.errors import Invalid, Missing, Problem, shown
+
+Array = np.ndarray[Any, Any]
+
+WIDTHS = {".u16": "<u2", ".u32": "<u4"}
+BYTES = 256  # tokens of a text
+HELD_OUT = 10  # the last tenth
+_CHUNK = 2**22  # tokens looked at together
+_STRETCHES, _STRETCH = 1024, 4096  # of a large file, what its fingerprint looks at
+
+
+class Stream(NamedTuple):
+    """Tokens one after the other, in one array or in several."""
+
+    arrays: tuple[Array, ...]
+
+    def __len__(self) -> int:
+        return sum(array.size for array in self.arrays)
+
+    def take(self, start: int, stop: int) -> Array:
+        """The tokens from `start` up to `stop`, across the ends of files."""
+        parts, first = [], 0
+        for array in self.arrays:
+            part = array[max(start - first, 0) : max(stop - first, 0)]
+            if part.size:
+                parts.append(part.astype(np.int64))
+            first += array.size
+        return np.concatenate(parts)
+
+
+class Data:
+    """A stream whose last tenth is held out; the rest is cut into sequences of S tokens and the one that follows.
+
+    In each epoch every sequence comes once, in an order and from a first token that the seed and the epoch decide: so
+    the number of sequences taken is the whole place in the data.
+    """
+
+    def __init__(self, stream: Stream, sequence: int, seed: int, kind: Literal["bytes", "tokens"]) -> None:
+        self.stream, self.sequence, self.seed, self.kind = stream, sequence, seed, kind
+        self.learned = len(stream) - len(stream) // HELD_OUT
+        self.per_epoch = (self.learned - sequence) // sequence
+        self._epoch = lru_cache(maxsize=2)(self._drawn)
+        if (short := self._missing()) > 0:
+            what = f"{len(stream):,} {kind} are too few to learn sequences of {sequence:,} and hold a tenth out"
+            fix = f"{short:,} more would do, or a shorter --seq"
+            raise Invalid(Problem("--data", what, suggestion=fix))
+
+    def _missing(self) -> int:
+        """How many tokens there are too few: two sequences to learn, and one that is held out with what follows it."""
+        return max(HELD_OUT * (self.sequence + 1), 3 * self.sequence) - len(self.stream)
+
+    def _drawn(self, epoch: int) -> tuple[int, Array]:
+        draw = np.random.default_rng([self.seed, epoch])
+        return int(draw.integers(self.sequence)), draw.permutation(self.per_epoch)
+
+    def batch(self, taken: int, sequences: int) -> tuple[Tensor, Tensor]:
+        """The sequences after the first `taken`, and for each token the one that follows it."""
+        rows = []
+        for n in range(taken, taken + sequences):
+            offset, order = self._epoch(n // self.per_epoch)
+            rows.append(offset + int(order[n % self.per_epoch]) * self.sequence)
+        return self._rows(rows)
+
+    def held_out(self, sequences: int, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of what was held out, one after the other; evenly spaced ones where there are more than `most`."""
+        count = (len(self.stream) - self.learned - 1) // self.sequence
+        kept = [count * i // min(count, most) for i in range(min(count, most))]
+        starts = [self.learned + i * self.sequence for i in kept]
+        for i in range(0, len(starts), sequences):
+            yield self._rows(starts[i : i + sequences])
+
+    def _rows(self, starts: list[int]) -> tuple[Tensor, Tensor]:
+        rows = torch.from_numpy(np.stack([self.stream.take(start, start + self.sequence + 1) for start in starts]))
+        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+    def fingerprint(self) -> str:
+        """A hash of the tokens; of evenly spaced stretches where there are many."""
+        found, total = hashlib.sha256(str(len(self.stream)).encode()), len(self.stream)
+        stretches = _STRETCHES if total > _STRETCHES * _STRETCH else -(-total // _STRETCH)
+        for i in range(stretches):
+            start = total * i // stretches if stretches == _STRETCHES else i * _STRETCH
+            found.update(self.stream.take(start, min(start + _STRETCH, total)).tobytes())
+        return found.hexdigest()
+
+
+def own_words() -> bytes:
+    """The text in this repository: archcalc's own Python sources and the reference's, in the order of their names."""
+    folders = (Path(archcalc.__file__).parent, Path(__file__).parent)
+    return b"".join(path.read_bytes() for folder in folders for path in sorted(folder.rglob("*.py")))
+
+
+def read_stream(files: Sequence[str], vocab_size: int) -> tuple[Stream, Literal["bytes", "tokens"]]:
+    """The files one after the other; our own words where there are none.
+
+    Raises Missing for a file that is not there, Invalid for one that cannot be read or has tokens that the vocabulary
+    has not.
+    """
+    suffixes = {os.path.splitext(file)[1] for file in files}
+    if not suffixes & set(WIDTHS):
+        if vocab_size < BYTES:
+            fix = f"name files of tokens ({', '.join(WIDTHS)})"
+            raise Invalid(
+                Problem("--data", f"a text has {BYTES} tokens; the vocabulary {vocab_size:,}", suggestion=fix)
+            )
+        texts = [np.frombuffer(_text(file), np.uint8) for file in files] or [np.frombuffer(own_words(), np.uint8)]
+        return Stream(tuple(texts)), "bytes"
+    if suffixes - set(WIDTHS):
+        raise Invalid(Problem("--data", "texts and files of tokens do not go together", value=shown(list(files))))
+    arrays = tuple(_mapped(file) for file in files)
+    for file, array in zip(files, arrays, strict=True):
+        for start in range(0, array.size, _CHUNK):
+            chunk = array[start : start + _CHUNK]
+            if (largest := int(chunk.max())) >= vocab_size:
+                place = f"token {start + int(chunk.argmax()):,}"
+                raise Invalid(Problem(file, f"is not below {vocab_size:,}, the vocabulary", place, value=str(largest)))
+    return Stream(arrays), "tokens"
+
+
+def _text(file: str) -> bytes:
+    try:
+        with open(file, "rb") as opened:
+            text = opened.read()
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    if not text:
+        raise Invalid(Problem(file, "is empty"))
+    return text
+
+
+def _mapped(file: str) -> Array:
+    width = np.dtype(WIDTHS[os.path.splitext(file)[1]])
+    try:
+        held = os.path.getsize(file)
+        if not os.path.isdir(file) and held and held % width.itemsize == 0:
+            return np.memmap(file, width, "r")
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    if os.path.isdir(file):
+        raise Invalid(Problem(file, "is a directory"))
+    if held:
+        raise Invalid(Problem(file, f"is not made of tokens of {width.itemsize} bytes", value=f"{held:,} bytes"))
+    raise Invalid(Problem(file, "is empty"))
+
+
+def _unreadable(file: str, error: OSError) -> Invalid | Missing:
+    if isinstance(error, FileNotFoundError):
+        return Missing(Problem(file, "no such file"))
+    if isinstance(error, IsADirectoryError):
+        return Invalid(Problem(file, "is a directory"))
+    return Invalid(Problem(file, f"cannot be read: {error.strerror}"))

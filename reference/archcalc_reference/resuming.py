@@ -1,0 +1,166 @@
+"""Checkpoints: folders that stand whole or not at all, from which training goes on bit for bit.
+
+    DIR/step-00000400/        the newest; an older one is there only until this one stands
+        model.safetensors     the weights, by the names of the reference's parameters
+        spec.yaml             the architecture
+        optimizer.safetensors both moments and the count of steps of each weight, and the state of random numbers
+        state.json            the step, the place in the data and what was asked for
+
+A checkpoint is written to a folder beside it, which gets its name when all of it is on the disk. What a killed process
+leaves begins with a dot, and goes with the next checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import archcalc
+from archcalc.errors import Invalid, Missing, Problem
+from archcalc_reference.model import Transformer
+
+MODEL, SPEC, OPTIMIZER, STATE = "model.safetensors", "spec.yaml", "optimizer.safetensors", "state.json"
+_STEP = re.compile(r"step-([0-9]{8,})")
+_UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
+
+
+def latest(folder: str | os.PathLike[str]) -> Path | None:
+    """The folder itself where it holds weights, else the newest checkpoint in it; None where there is none."""
+    root = Path(folder)
+    if (root / MODEL).is_file():
+        return root
+    found = _standing(root)
+    return found[max(found)] if found else None
+
+
+def save(folder: Path, step: int, model: Transformer, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a step; then drop those before it.
+
+    Raises Invalid where it cannot be written: a full disk, no permission. The one before it stands then.
+    """
+    standing, unfinished = folder / f"step-{step:08d}", folder / f"{_UNFINISHED}{step:08d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
+        if standing.is_dir():  # a run that was interrupted right after it
+            return standing
+        unfinished.mkdir()
+        save_file({name: p.detach() for name, p in model.named_parameters()}, unfinished / MODEL)
+        save_file(_moments(model, optimizer), unfinished / OPTIMIZER)
+        (unfinished / SPEC).write_text(archcalc.dump(model.spec), encoding="utf-8")
+        (unfinished / STATE).write_text(json.dumps({"step": step, **state}, indent=1) + "\n", encoding="utf-8")
+        for path in (*sorted(unfinished.iterdir()), unfinished):
+            _to_disk(path)
+        os.replace(unfinished, standing)
+        _to_disk(folder)
+        for old, path in _standing(folder).items():
+            if old != step:
+                os.replace(path, folder / f"{_DROPPED}{old:08d}")  # so that no half of it is ever found
+        _clear(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        kept = latest(folder)
+        what = f"cannot be written: {getattr(error, 'strerror', None) or error}"
+        fix = None if kept is None else f"{kept.name} stands"
+        raise Invalid(Problem(str(standing), what, suggestion=fix)) from None
+    return standing
+
+
+def read_spec(folder: Path) -> archcalc.Model:
+    """The architecture of a checkpoint."""
+    return archcalc.load(folder / SPEC)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """What state.json says: the step, and what was asked for."""
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Missing(Problem(str(folder / STATE), "no such file", suggestion="its weights can be tuned")) from None
+    except (OSError, ValueError) as error:
+        raise Invalid(Problem(str(folder / STATE), f"cannot be read: {error}")) from None
+    return state
+
+
+def load_model(folder: Path, model: Transformer) -> None:
+    """Put the weights of a checkpoint into a model."""
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, stored in _read(folder / MODEL, {name: p.shape for name, p in parameters.items()}).items():
+            parameters[name].copy_(stored)
+
+
+def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer) -> None:
+    """Put both moments of each weight back, and the state of random numbers."""
+    stored = _read(folder / OPTIMIZER, {})
+    for name, parameter in model.named_parameters():
+        mine = {key: stored[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in stored}
+        # copies, laid out as the optimizer's own; it counts steps on the device where it has one kernel for all
+        fused = optimizer.defaults.get("fused")
+        optimizer.state[parameter] = {
+            key: x.to(parameter.device if key != "step" or fused else "cpu", copy=True) for key, x in mine.items()
+        }
+    torch.set_rng_state(stored["random.cpu"])
+    if "random.cuda" in stored and torch.cuda.is_available():
+        torch.cuda.set_rng_state(stored["random.cuda"])
+
+
+def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    found = {
+        f"{name}.{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+    }
+    found["random.cpu"] = torch.get_rng_state()
+    if model.embedding.token.weight.is_cuda:
+        found["random.cuda"] = torch.cuda.get_rng_state()
+    return found
+
+
+def _read(path: Path, shapes: dict[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a file, which must be those of `shapes` where any are named."""
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise Missing(Problem(str(path), "no such file")) from None
+    except (OSError, SafetensorError) as error:
+        raise Invalid(Problem(str(path), f"cannot be read: {error}")) from None
+    for name, shape in shapes.items():
+        got = tensors[name].shape if name in tensors else None
+        if got != shape:
+            raise Invalid(
+                Problem(str(path), f"must have the shape {tuple(shape)}", name, value=str(got and tuple(got)))
+            )
+    if unknown := sorted(set(tensors) - set(shapes)) if shapes else []:
+        raise Invalid(Problem(str(path), "is no parameter of the spec", unknown[0]))
+    return tensors
+
+
+def _standing(folder: Path) -> dict[int, Path]:
+    if not folder.is_dir():
+        return {}
+    return {int(match[1]): path for path in folder.iterdir() if (match := _STEP.fullmatch(path.name))}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a killed process left, and what was dropped."""
+    for path in folder.iterdir():
+        if path.name.startswith((_UNFINISHED, _DROPPED)):
+            shutil.rmtree(path)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

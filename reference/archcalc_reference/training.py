@@ -1,0 +1,157 @@
+"""Training, from the bottom of this file up: Trainer, one step, the rate of learning, a sample.
+
+Plain PyTorch on one device: AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) with the betas, the weight decay and
+the clipping of GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix B), a linear warm-up and a cosine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from archcalc.spec import Model
+from archcalc_reference import resuming
+from archcalc_reference.data import Data
+from archcalc_reference.model import Kernel, Transformer
+
+BETAS = (0.9, 0.95)
+WEIGHT_DECAY = 0.1
+LARGEST_NORM = 1.0  # of all gradients together; longer ones are cut to it
+LAST_RATE = 0.1  # of the highest, where the cosine ends
+MOST_HELD_OUT = 2**17  # tokens that are read for a held-out loss
+
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for. With the same ones, on the same machine, training gives the same weights.
+
+    `batch` sequences of `sequence` tokens make one step; they go through the model in `accumulate` parts, one after
+    the other.
+    """
+
+    steps: int
+    batch: int
+    sequence: int
+    rate: float
+    warmup: int
+    accumulate: int = 1
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    attention: Kernel = "flash"
+
+    @property
+    def part(self) -> int:
+        """Sequences that go through the model together."""
+        return self.batch // self.accumulate
+
+
+class Heard(NamedTuple):
+    """What one step told: the loss before it, and the rate that it took."""
+
+    loss: float
+    rate: float
+
+
+def rate_of(step: int, settings: Settings) -> float:
+    """How far a step goes: up to `settings.rate` along a line, then down along half a cosine to a tenth of it."""
+    if step < settings.warmup:
+        return settings.rate * (step + 1) / settings.warmup
+    gone = (step - settings.warmup) / max(settings.steps - settings.warmup, 1)
+    return settings.rate * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * gone)) / 2)
+
+
+def sample(model: Transformer, prompt: list[int], tokens: int, *, seed: int, temperature: float = 0.8) -> list[int]:
+    """Draw tokens after a prompt, each from what the model makes of all before it. Nothing is kept in between."""
+    draw, found = torch.Generator().manual_seed(seed), list(prompt)
+    device, longest = model.embedding.token.weight.device, model.spec.context_length
+    for _ in range(tokens):
+        tokens_BS = torch.tensor([found[-longest:]], device=device)
+        with torch.no_grad():
+            logits_V = model(tokens_BS, kernel="flash").logits[0, -1].float().cpu()
+        chances_V = torch.softmax(logits_V / temperature, dim=-1)
+        found.append(int(torch.multinomial(chances_V, 1, generator=draw)))
+    return found[len(prompt) :]
+
+
+class Trainer:
+    """A model, its optimizer and its place in the data. `step()` learns from one batch."""
+
+    def __init__(self, spec: Model, settings: Settings, data: Data, device: str = "cpu") -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.data, self.device = settings, data, torch.device(device)
+        self.model = Transformer(spec).to(self.device, TYPES[settings.precision])  # drawn in fp32 on any device
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            settings.rate,
+            BETAS,
+            weight_decay=WEIGHT_DECAY,
+            # One tensor at a time, which takes the least memory, and is what archcalc counts; a GPU has one kernel.
+            foreach=False,
+            fused=self.device.type == "cuda",
+        )
+        self.done = 0  # steps
+
+    @property
+    def taken(self) -> int:
+        """Sequences learned from so far: the place in the data."""
+        return self.done * self.settings.batch
+
+    def step(self) -> Heard:
+        """Forward and backward through each part of a batch, then one step of the optimizer along their mean."""
+        asked, rate = self.settings, rate_of(self.done, self.settings)
+        heard = 0.0
+        loss: Tensor | None = None
+        for part in range(asked.accumulate):
+            del loss  # of the part before
+            tokens, targets = self._placed(self.data.batch(self.taken + part * asked.part, asked.part))
+            loss = self.model(tokens, targets, asked.attention).loss
+            loss.backward(torch.full_like(loss, 1 / asked.accumulate))
+            heard += loss.item() / asked.accumulate
+        if math.isfinite(heard):
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            self.done += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        return Heard(heard, rate)
+
+    def held_out(self) -> float:
+        """The mean loss of a token that was never learned from, in nats; each has what came before in its sequence."""
+        total = tokens = 0.0
+        for batch in self.data.held_out(self.settings.part, max(MOST_HELD_OUT // self.settings.sequence, 1)):
+            inputs, targets = self._placed(batch)
+            with torch.no_grad():
+                loss = self.model(inputs, targets, self.settings.attention).loss
+            total += loss.item() * targets.numel()
+            tokens += targets.numel()
+        return total / tokens
+
+    def save(self, folder: Path, **said: Any) -> Path:
+        """Write a checkpoint, with what else is to be `said` in its state."""
+        state = {"sequences": self.taken, "settings": vars(self.settings), "threads": torch.get_num_threads(), **said}
+        return checkpoint.save(folder, self.done, self.model, self.optimizer, state)
+
+    def load(self, folder: Path, *, goes_on: bool) -> None:
+        """Take the weights of a checkpoint; where training `goes_on`, its step and the optimizer's state as well."""
+        checkpoint.load_model(folder, self.model)
+        if goes_on:
+            checkpoint.load_optimizer(folder, self.model, self.optimizer)
+            self.done = checkpoint.read_state(folder)["step"]
+
+    def run(self) -> Iterator[Heard]:
+        """Every step that is left."""
+        while self.done < self.settings.steps:
+            yield self.step()
+
+    def _placed(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        tokens, targets = (x.to(self.device) for x in batch)
+        return tokens, targets
