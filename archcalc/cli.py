@@ -35,6 +35,7 @@ _HOMES = {
     "generating": ("generate", "predict"),
     "tokens": ("softmax", "embed"),
     "text": ("tokens",),
+    "training": ("train",),
     "files": ("list", "schema"),
 }
 

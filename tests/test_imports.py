@@ -35,7 +35,7 @@ audit | witness
 catalogue
 hardware | strategies | axes
 columns
-fitting | schema | grid
+fitting | schema | grid | learning
 report.sheet
 report.render
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
@@ -44,10 +44,12 @@ report.live
 report.memory
 report.overview | report.trace | report.explanation
 report.difference
+report.progress
+report.training
 report
 commands.base
-commands.asking
-commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.generating | commands.tokens | commands.text | commands.files
+commands.asking | commands.settling
+commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.training | commands.generating | commands.tokens | commands.text | commands.files
 commands
 cli
 """

@@ -1,0 +1,154 @@
+"""What the flags of training ask for: new settings or a checkpoint's; one line that says what cannot be."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.catalogue import Found, find
+from archcalc.commands.base import number
+from archcalc.errors import Invalid, Missing, Problem, shown
+
+if TYPE_CHECKING:
+    from archcalc_reference.training import Settings
+
+MOST_STEPS = 10**9
+DEFAULT_SPEC = "tiny@context_length=64"  # of short sequences a model learns much sooner what stands beside what
+DEFAULTS = {
+    "steps": 1100,
+    "batch": 8,
+    "rate": 3e-3,
+    "accumulate": 1,
+    "seed": 0,
+    "precision": "fp32",
+    "attention": "flash",
+}
+"""With these it learns in about a minute on two cores of a CPU. A sequence is as long as the context."""
+
+_SPELLED = {"sequence": "seq", "rate": "lr"}  # flags that bear another name than the setting
+
+
+class Lesson(NamedTuple):
+    """A model, how it is to learn, from what and where its checkpoints go.
+
+    `goes_on` says whether `start`, a checkpoint, is continued; its weights alone are taken where it is not.
+    """
+
+    found: Found
+    settings: Settings
+    files: tuple[str, ...]
+    start: Path | None
+    goes_on: bool
+    out: Path | None
+    state: dict[str, Any]
+
+
+def settle(
+    spec: str | None, files: list[str], source: str | None, out: str | None, flags: dict[str, str | None]
+) -> Lesson:
+    """Put the flags together with a checkpoint's settings, or with the defaults."""
+    from archcalc_reference import resuming
+    from archcalc_reference.training import Settings
+
+    start = None if source is None else _start(source)
+    goes_on = start is not None and (out is None or _same(out, source)) and start != Path(source or "")
+    folder = source if goes_on else out
+    if folder == "":
+        raise Invalid(Problem("--out", "names no folder", value="''"))
+    if not goes_on and folder is not None and (kept := checkpoint.latest(folder)) is not None:
+        fix = "--from it goes on, another --out begins anew"
+        raise Invalid(Problem("--out", f"has a checkpoint, {kept.name}", value=shown(folder), suggestion=fix))
+    found = _found(spec, start)
+    state = checkpoint.read_state(start) if start is not None and goes_on else {}
+    asked = _numbers(flags, found.model.context_length)
+    stored = state.get("settings", {})
+    for name, value in asked.items():
+        if name != "steps" and name in stored and stored[name] != value:
+            flag = f"--{_SPELLED.get(name, name)}"
+            what, fix = f"was {stored[name]} when it began", "leave it out, or say another --out to tune the weights"
+            raise Invalid(Problem(flag, what, value=str(value), suggestion=fix))
+    chosen = {**DEFAULTS, "sequence": found.model.context_length, **stored, **asked}
+    chosen.setdefault("warmup", -(-chosen["steps"] // 20))
+    settings = Settings(**chosen)
+    _refuse(settings, state.get("step", 0))
+    told = state.get("data", {}).get("files", [])
+    return Lesson(
+        found, settings, tuple(files or told), start, goes_on, None if folder is None else Path(folder), state
+    )
+
+
+def _start(source: str) -> Path:
+    from archcalc_reference import resuming
+
+    if not os.path.isdir(source):
+        known = os.path.exists(source)
+        raise (Invalid if known else Missing)(
+            Problem("--from", "is no folder" if known else "no such folder", value=shown(source))
+        )
+    start = checkpoint.latest(source)
+    if start is None:
+        fix = "a folder that --out wrote, or one with model.safetensors and spec.yaml"
+        raise Missing(Problem("--from", "has no checkpoint", value=shown(source), suggestion=fix))
+    return start
+
+
+def _same(out: str, source: str | None) -> bool:
+    return source is not None and os.path.realpath(out) == os.path.realpath(source)
+
+
+def _found(spec: str | None, start: Path | None) -> Found:
+    """The spec that was named, which must be the checkpoint's; or the checkpoint's; or the default."""
+    if start is None:
+        return find(spec or DEFAULT_SPEC)
+    mine = find(os.fspath(start / "spec.yaml"))
+    if spec is None:
+        return mine
+    asked = find(spec)
+    if asked.model.layers != mine.model.layers or asked.model != mine.model.model_copy(
+        update={"name": asked.model.name}
+    ):
+        what = f"is not the architecture of {start}"
+        raise Invalid(Problem(spec, what, suggestion="leave it out: the checkpoint has its own"))
+    return asked
+
+
+def _numbers(flags: dict[str, str | None], context: int) -> dict[str, Any]:
+    """The flags that were given, as the settings that they mean."""
+    most = {"steps": MOST_STEPS, "batch": LARGEST_SIZE, "seq": context, "accumulate": LARGEST_SIZE}
+    found: dict[str, Any] = {}
+    for flag, text in flags.items():
+        if text is None:
+            continue
+        if flag in most:
+            found[{"seq": "sequence"}.get(flag, flag)] = number(f"--{flag}", text, most[flag])
+        elif flag == "lr":
+            found["rate"] = _rate(text)
+        elif flag in ("seed", "warmup"):
+            found[flag] = number(f"--{flag}", text, LARGEST_SIZE, least=0)
+        else:
+            found[flag] = text
+    return found
+
+
+def _rate(text: str) -> float:
+    from archcalc.source import resolve
+
+    value = resolve(text.strip())
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        raise Invalid(Problem("--lr", "must be above 0, and 1 at most", value=shown(text)))
+    return float(value)
+
+
+def _refuse(settings: Settings, done: int) -> None:
+    if settings.batch % settings.accumulate:
+        parts = [n for n in range(1, min(settings.batch, 10_000) + 1) if settings.batch % n == 0]
+        nearest = min(parts, key=lambda n: abs(n - settings.accumulate))
+        what, fix = f"must divide the batch, {settings.batch:,}", f"nearest: {nearest:,}"
+        raise Invalid(Problem("--accumulate", what, value=str(settings.accumulate), suggestion=fix))
+    if settings.warmup > settings.steps:
+        what = f"must be at most the steps, {settings.steps:,}"
+        raise Invalid(Problem("--warmup", what, value=str(settings.warmup)))
+    if settings.steps < done:
+        raise Invalid(Problem("--steps", f"the checkpoint has done {done:,}", value=str(settings.steps)))

@@ -1,0 +1,274 @@
+"""Learning: from a spec to weights, and on from a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from archcalc.commands.base import RUN, Form, Output, app, number
+from archcalc.commands.settling import DEFAULT_SPEC, DEFAULTS, MOST_STEPS, Lesson, settle
+from archcalc.errors import Invalid, Missing, Problem, printable, shown
+from archcalc.learning import Expected, expected, promised
+from archcalc.output import emit, tell
+from archcalc.report.progress import Pace, Progress, tell_sample
+from archcalc.report.training import Trained, training_sheet
+from archcalc.units import binary, grouped
+
+if TYPE_CHECKING:
+    from archcalc_reference.data import Data
+    from archcalc_reference.training import Trainer
+
+Device = Literal["cpu", "cuda"]
+_PROMPT, _SAMPLE = 16, 100  # tokens
+
+
+def _flag(help_: str, *names: str, metavar: str | None = None) -> Any:
+    return typer.Option(*names, metavar=metavar, show_default=False, help=help_)
+
+
+@app.command(rich_help_panel=RUN)
+def train(
+    spec: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SPEC]",
+            show_default=False,
+            help=f"as for the other commands; else --from's own, or {DEFAULT_SPEC}",
+        ),
+    ] = None,
+    data: Annotated[
+        list[str] | None,
+        _flag(
+            "a text, whose bytes are tokens, or tokens (.u16, .u32); again for more; else archcalc's own sources",
+            metavar="FILE",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None, _flag("go on from its checkpoint; with another --out tune its weights", "--from", metavar="DIR")
+    ] = None,
+    out: Annotated[str | None, _flag("keep checkpoints there; those of --from if none", metavar="DIR")] = None,
+    steps: Annotated[str | None, _flag(f"of the optimizer, in all; {DEFAULTS['steps']} if none", metavar="N")] = None,
+    batch: Annotated[str | None, _flag(f"sequences of a step; {DEFAULTS['batch']} if none", metavar="B")] = None,
+    seq: Annotated[str | None, _flag("tokens of each (1k = 1,024); the whole context if none", metavar="S")] = None,
+    lr: Annotated[
+        str | None, _flag(f"the highest rate of learning; {DEFAULTS['rate']} if none", metavar="RATE")
+    ] = None,
+    warmup: Annotated[str | None, _flag("steps up to it; a twentieth if none. A cosine follows", metavar="N")] = None,
+    accumulate: Annotated[str | None, _flag("parts of a batch, one after the other: less memory", metavar="N")] = None,
+    precision: Annotated[Literal["fp32", "bf16"] | None, _flag("of everything; fp32 if none")] = None,
+    attention: Annotated[Literal["math", "flash"] | None, _flag("flash, which is faster, if none")] = None,
+    device: Annotated[Device | None, _flag("cuda if there is one")] = None,
+    seed: Annotated[
+        str | None, _flag("of the first weights and the order of the data; 0 if none", metavar="N")
+    ] = None,
+    every: Annotated[
+        str | None, _flag("steps between checkpoints, held-out losses, samples; a fifth if none", metavar="N")
+    ] = None,
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """Learn from a text: with nothing said, a tiny model from random weights, in about a minute on two cores."""
+    _needs()
+    flags = {"steps": steps, "batch": batch, "seq": seq, "lr": lr, "warmup": warmup, "accumulate": accumulate}
+    lesson = settle(
+        spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}
+    )
+    place = _device(device, lesson.settings.precision)
+    counted = expected(lesson.found.model, lesson.settings, place)
+    _refuse_what_is_larger(lesson, counted, place)
+    between = -(-lesson.settings.steps // 5) if every is None else number("--every", every, MOST_STEPS)
+    trained, pace = _learn(lesson, counted, place, between)
+    emit(training_sheet(lesson.found, trained, counted, pace), form, output)
+
+
+def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> tuple[Trained, Pace]:
+    """The training itself, and all that is told and kept along the way."""
+    import torch
+
+    from archcalc_reference.data import Data, read_stream
+    from archcalc_reference.training import Trainer
+
+    found, settings, *_ = lesson
+    stream, kind = read_stream(lesson.files, found.model.vocab_size)
+    data = Data(stream, settings.sequence, settings.seed, kind)
+    said = {"files": [os.path.abspath(file) for file in lesson.files], "fingerprint": data.fingerprint()}
+    _refuse_other_data(lesson, str(said["fingerprint"]))
+    trainer = Trainer(found.model, settings, data, device)
+    if lesson.start is not None:
+        trainer.load(lesson.start, goes_on=lesson.goes_on)
+    name = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
+    pace = Pace(
+        counted.tokens,
+        counted.flops,
+        counted.model_flops,
+        promised(name, settings.precision) if device == "cuda" else None,
+    )
+    _announce(lesson, counted, trainer, name)
+    held_out, measured, loss, text = [(trainer.done, trainer.held_out())], None, None, ""
+    folder = trainer.save(lesson.out, data=said) if lesson.out else None
+    with Progress(settings.steps, trainer.done, pace) as progress, _polite() as asked_to_stop:
+        begun = trainer.done
+        while trainer.done < settings.steps and not asked_to_stop:
+            _watch(device, start=trainer.done == begun + 1)
+            since = time.perf_counter()
+            loss = _step(trainer, lesson, counted)
+            pace.add(time.perf_counter() - since)
+            if trainer.done == begun + 2:
+                measured = _watch(device)
+            progress.step(trainer.done, loss)
+            due = trainer.done % between == 0 or trainer.done == settings.steps
+            if lesson.out and (due or asked_to_stop):
+                folder = trainer.save(lesson.out, data=said)
+            if due and not asked_to_stop:
+                held_out.append((trainer.done, trainer.held_out()))
+                text = _sample(trainer, data)
+                tell_sample(*held_out[-1], text)
+    if asked_to_stop:
+        kept = "nothing was kept" if folder is None else f"kept in {folder}; --from {lesson.out} goes on"
+        tell(printable(f"interrupted after step {grouped(trainer.done)}; {kept}"))
+        raise KeyboardInterrupt
+    trained = Trained(
+        trainer.done,
+        {**vars(settings), "seconds_are_of": "steps alone"},
+        kind,
+        data.learned,
+        loss,
+        tuple(held_out),
+        text or _sample(trainer, data),
+        None if folder is None else str(folder),
+        measured,
+        name,
+    )
+    return trained, pace
+
+
+def _step(trainer: Trainer, lesson: Lesson, counted: Expected) -> float:
+    """One step, whose loss must be a number and which must find its memory."""
+    try:
+        heard = trainer.step()
+    except RuntimeError as error:
+        if "allocate" not in str(error):
+            raise
+        raise _too_large(lesson, counted, "the device has not got that") from None
+    if not math.isfinite(heard.loss):
+        what = f"the loss is no number any more after step {grouped(trainer.done)}"
+        raise Invalid(Problem("--lr", what, value=str(lesson.settings.rate), suggestion="a lower one may hold"))
+    return heard.loss
+
+
+def _needs() -> None:
+    try:
+        import safetensors  # noqa: F401
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        fix = "pip install 'archcalc[run]'"
+        raise Missing(Problem("train", f"needs the package {error.name}", suggestion=fix)) from None
+
+
+def _device(asked: Device | None, precision: str) -> Device:
+    import torch
+
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise Missing(Problem("--device", "no CUDA device is visible", value="'cuda'", suggestion="say --device cpu"))
+    device: Device = asked or ("cuda" if there else "cpu")
+    if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        what = f"{torch.cuda.get_device_name()} does not multiply in bf16"
+        raise Invalid(Problem("--precision", what, value="'bf16'", suggestion="say --precision fp32"))
+    return device
+
+
+def _refuse_what_is_larger(lesson: Lesson, counted: Expected, device: Device) -> None:
+    """Before anything is built: a model that this machine cannot hold."""
+    import torch
+
+    if device == "cuda":
+        there = torch.cuda.get_device_properties(0).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if counted.memory.total > there:
+        raise _too_large(
+            lesson, counted, f"{'the device' if device == 'cuda' else 'the machine'} has {grouped(there)}"
+        )
+
+
+def _too_large(lesson: Lesson, counted: Expected, why: str) -> Invalid:
+    what = f"a step takes {grouped(counted.memory.total)} bytes at its peak; {why}"
+    return Invalid(
+        Problem(lesson.found.name, what, suggestion="a smaller --batch or --seq, or more --accumulate, takes less")
+    )
+
+
+def _refuse_other_data(lesson: Lesson, fingerprint: str) -> None:
+    if lesson.goes_on and lesson.state.get("data", {}).get("fingerprint") != fingerprint:
+        what, fix = "is not what the checkpoint learned from", "say another --out to tune its weights on it"
+        value = shown(list(lesson.files)) if lesson.files else "archcalc's own sources"
+        raise Invalid(Problem("--data", what, value=value, suggestion=fix))
+
+
+def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) -> None:
+    import torch
+
+    asked, done = lesson.settings, trainer.done
+    begins = f"goes on after step {grouped(done)}" if lesson.goes_on else "learns"
+    parts = f" in {asked.accumulate} parts" if asked.accumulate > 1 else ""
+    size = f"{grouped(asked.batch)} x {grouped(asked.sequence)} tokens a step{parts}"
+    peak = f"{binary(counted.memory.total)} at the peak by the count"
+    tell(f"{lesson.found.name}: {grouped(counted.parameters)} parameters; {begins} on {device}: {size}, {peak}")
+    threads = lesson.state.get("threads")
+    if threads is not None and threads != torch.get_num_threads():
+        tell(
+            f"it began with {threads} threads and has {torch.get_num_threads()}: sums may differ in their last digits"
+        )
+
+
+def _watch(device: Device, *, start: bool = True) -> int | None:
+    """The most bytes that were requested of a GPU since the last call; a CPU keeps no such record."""
+    if device == "cpu" or not start:
+        return None
+    import torch
+
+    most: int = torch.cuda.memory_stats()["requested_bytes.all.peak"]
+    torch.cuda.reset_peak_memory_stats()
+    return most
+
+
+def _sample(trainer: Trainer, data: Data) -> str:
+    """What the model writes after the first words that were held out: a bar stands between the two."""
+    from archcalc_reference.training import sample
+
+    prompt = [int(n) for n in data.stream.take(data.learned, data.learned + _PROMPT)]
+    found = sample(trainer.model, prompt, _SAMPLE, seed=trainer.settings.seed)
+    if data.kind == "bytes":
+        return "|".join(bytes(n % 256 for n in part).decode(errors="replace") for part in (prompt, found))
+    return "| ".join(" ".join(map(str, part)) for part in (prompt, found))
+
+
+@contextmanager
+def _polite() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM ask to stop after the step at hand; a second one stops at once. Filled when asked."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {}
+    try:
+        for number_ in (signal.SIGINT, signal.SIGTERM):
+            before[number_] = signal.signal(number_, ask)
+    except ValueError:  # not in the main thread, where no signal arrives
+        pass
+    try:
+        yield asked
+    finally:
+        for number_, handler in before.items():
+            signal.signal(number_, handler)

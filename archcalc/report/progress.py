@@ -1,0 +1,96 @@
+"""The way of a training while it goes: a bar on a terminal, lines where standard error is piped."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from types import TracebackType
+from typing import Any, Self
+
+from archcalc.errors import printable
+from archcalc.output import tell
+from archcalc.units import grouped, share, short
+
+_LINES = 20  # of a whole training, where it is told in lines
+_REMEMBERED = 20  # steps that a rate is the mean of
+
+
+class Pace:
+    """Tokens and FLOPs a second: the mean of the last steps, without what is between them."""
+
+    def __init__(self, tokens: int, flops: int, model_flops: int, peak: int | None) -> None:
+        self.tokens, self.flops, self.model_flops, self.peak = tokens, flops, model_flops, peak
+        self.last: deque[float] = deque(maxlen=_REMEMBERED)
+        self.seconds = 0.0
+        self.steps = 0
+
+    def add(self, seconds: float) -> None:
+        """One more step took so long."""
+        self.last.append(seconds)
+        self.seconds += seconds
+        self.steps += 1
+
+    def words(self, *, whole: bool = False) -> str:
+        """The rates of the last steps, or of the whole."""
+        steps, seconds = (self.steps, self.seconds) if whole else (len(self.last), sum(self.last))
+        if not seconds:
+            return "no step"
+        each = steps / seconds
+        if self.peak is not None:
+            rate = f"MFU {share(self.model_flops * each, self.peak)}"
+        else:
+            rate = f"{short(round(self.flops * each))} FLOP/s"
+        return f"{grouped(round(self.tokens * each))} tokens/s, {rate}"
+
+
+class Progress:
+    """Tells each step in `with`. What is told beside it stands above the bar."""
+
+    def __init__(self, steps: int, done: int, pace: Pace) -> None:
+        self.steps, self.pace, self.bar, self.task = steps, pace, _bar(), None
+        self.each = max(-(-(steps - done) // _LINES), 1)
+        if self.bar is not None:
+            self.task = self.bar.add_task("training", total=steps, completed=done, said="")
+
+    def __enter__(self) -> Self:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def step(self, done: int, loss: float) -> None:
+        """`done` steps are done, and the last one heard this loss."""
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, said=f"loss {loss:.3f}, {self.pace.words()}")
+        elif done % self.each == 0 or done == self.steps:
+            tell(f"step {grouped(done)} of {grouped(self.steps)}: loss {loss:.4f}, {self.pace.words()}")
+
+
+def tell_sample(done: int, held_out: float, text: str) -> None:
+    """The held-out loss, and what the model writes by now."""
+    tell(f"step {grouped(done)}: held-out loss {held_out:.4f}; it writes")
+    for line in text.split("\n"):
+        tell(f"  | {printable(line)}")
+
+
+def _bar() -> Any:
+    """Rich's bar; None where standard error is no terminal, or rich is not there."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
+    try:
+        from rich import progress
+        from rich.console import Console
+    except ModuleNotFoundError:
+        return None
+    columns = (
+        progress.MofNCompleteColumn(),
+        progress.BarColumn(None),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("{task.fields[said]}"),
+    )
+    return progress.Progress(*columns, console=Console(stderr=True))

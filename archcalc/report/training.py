@@ -1,0 +1,83 @@
+"""The sheet of a training: what was learned, at what rate, and what a step did and held beside the count."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from archcalc.catalogue import Found
+from archcalc.errors import printable
+from archcalc.learning import Expected
+from archcalc.report.progress import Pace
+from archcalc.report.sheet import Fields, Sheet, payload
+from archcalc.units import binary, grouped, several, short
+
+
+class Trained(NamedTuple):
+    """What a training came to: each held-out loss with its step, and the peak of memory where it was `measured`."""
+
+    steps: int
+    settings: dict[str, Any]
+    kind: str
+    learned: int
+    loss: float | None
+    held_out: tuple[tuple[int, float], ...]
+    sample: str
+    folder: str | None
+    measured: int | None
+    device: str
+
+
+def training_sheet(found: Found, trained: Trained, counted: Expected, pace: Pace) -> Sheet:
+    """The end of a training on one screen."""
+    tokens, each = trained.steps * counted.tokens, trained.kind.removesuffix("s")
+    last = trained.held_out[-1][1]
+    peak = counted.memory.total
+    seen = "a CPU keeps no record; `archcalc verify` holds a step against its allocator"
+    if trained.measured is not None:
+        seen = (
+            f"{grouped(trained.measured)} requested of {trained.device}, {100 * (trained.measured / peak - 1):+.2f}%"
+        )
+    promise = "" if pace.peak is None else f"; {trained.device} promises {short(pace.peak)} FLOP/s"
+    heard = "" if trained.loss is None else f"; {trained.loss:.4f} in the last step"
+    rows = (
+        ("Learned", (_amount(trained, counted, tokens),)),
+        ("Loss", (f"held-out {last:.4f} nats a {each}, {last / math.log(2):.4f} bits{heard}",)),
+        ("FLOPs", (f"{grouped(counted.flops)} a step by the count, {short(counted.flops * trained.steps)} in all",)),
+        ("Rate", (f"{pace.words(whole=True)} on {trained.device}{promise}",)),
+        ("Memory", (f"{grouped(peak)} bytes ({binary(peak)}) at a step's peak by the count; {seen}",)),
+        ("Sample", tuple(printable(line) for line in trained.sample.split("\n") if line.strip())),
+        ("Kept", (trained.folder or "nowhere; --out DIR keeps checkpoints",)),
+    )
+    numbers = {
+        "steps": trained.steps,
+        "tokens": tokens,
+        "tokens_per_parameter": tokens / counted.parameters,
+        "loss": trained.loss,
+        "held_out": last,
+        "step_flops": counted.flops,
+        "step_peak_bytes": peak,
+        "step_peak_measured_bytes": trained.measured,
+        "seconds": pace.seconds,
+        "steps_timed": pace.steps,
+        "device": trained.device,
+        "peak_flops_per_second": pace.peak,
+        "checkpoint": trained.folder,
+    }
+    along = [{"step": step, "held_out": loss} for step, loss in trained.held_out]
+    return Sheet(
+        title=f"{found.name}: held-out loss {last:.4f} after {several(trained.steps, 'step')}",
+        blocks=(Fields(rows),),
+        payload=payload(
+            found.name,
+            training={**numbers, "along": along, "sample": trained.sample},
+            conventions={**trained.settings, "loss": f"nats a {each}"},
+        ),
+        records=({"spec": found.name, **numbers},),
+    )
+
+
+def _amount(trained: Trained, counted: Expected, tokens: int) -> str:
+    ratio, epochs = tokens / counted.parameters, tokens / trained.learned
+    which = f"{grouped(trained.learned)} {trained.kind} that are there"
+    return f"{grouped(tokens)} tokens, {ratio:.3g} a parameter; {epochs:.3g} times the {which}"
