@@ -1,0 +1,510 @@
+"""Training does what was counted, and what it keeps stands whole: from YAML to weights, whatever comes between."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import Counter, defaultdict
+
+import pytest
+from command import Answer, ask, spawn
+
+import archcalc
+from archcalc import allocator
+from archcalc.learning import expected, promised
+
+torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+pytest.importorskip("safetensors", reason="checkpoints are safetensors")
+
+from archcalc_reference import resuming  # noqa: E402
+from archcalc_reference.data import Data, Stream, own_words, read_stream  # noqa: E402
+from archcalc_reference.model import Transformer  # noqa: E402
+from archcalc_reference.training import Settings, Trainer, rate_of, sample  # noqa: E402
+
+SMALL = "tiny@n_layers=2,d_model=32,n_heads=2,d_ff=64,context_length=32"
+FEW = Settings(steps=4, batch=4, sequence=16, rate=1e-2, warmup=1)
+
+
+def text(n=4000):
+    return (b"the quick brown fox jumps over the lazy dog. " * (n // 45 + 1))[:n]
+
+
+@pytest.fixture
+def words(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_bytes(text())
+    return str(path)
+
+
+def trainer(settings=FEW, spec=SMALL):
+    stream = Stream((torch.frombuffer(bytearray(text()), dtype=torch.uint8).numpy(),))
+    return Trainer(archcalc.load(spec), settings, Data(stream, settings.sequence, settings.seed, "bytes"))
+
+
+def last_line(answer):
+    return answer.err.strip().splitlines()[-1]
+
+
+# The whole way
+
+
+class Trigram:
+    """Interpolated by Witten and Bell (1991, method C): each context backs off in the share of new words it saw."""
+
+    def __init__(self, learned, order=3):
+        self.counts = [defaultdict(Counter) for _ in range(order)]
+        for i, byte in enumerate(learned):
+            for n in range(min(order, i + 1)):
+                self.counts[n][learned[i - n : i]][byte] += 1
+
+    def chance(self, before, byte):
+        chance = 1 / 256
+        for n, contexts in enumerate(self.counts):
+            seen = contexts.get(before[len(before) - n :])
+            if seen:
+                chance = (seen[byte] + len(seen) * chance) / (seen.total() + len(seen))
+        return chance
+
+    def loss(self, told):
+        return -sum(math.log(self.chance(told[max(i - 2, 0) : i], told[i])) for i in range(len(told))) / len(told)
+
+
+def test_the_trigram_is_a_distribution_and_a_good_one():
+    learned = own_words()[:50_000]
+    model = Trigram(learned)
+    for before in (b"", b"d", b"de", b"\0\0"):
+        assert sum(model.chance(before, byte) for byte in range(256)) == pytest.approx(1)
+    assert model.loss(own_words()[50_000:60_000]) < Trigram(learned, 2).loss(own_words()[50_000:60_000])
+
+
+def test_with_nothing_said_it_learns_more_than_a_trigram_knows():
+    answer = spawn("train", "-f", "json")
+    assert answer.code == 0, answer.err
+    told, spec = json.loads(answer.out)["training"], archcalc.load("tiny@context_length=64")
+    data = own_words()
+    kept = len(data) - len(data) // 10
+    assert told["held_out"] < Trigram(data[:kept]).loss(data[kept:])
+    assert told["tokens_per_parameter"] == told["tokens"] / archcalc.params(spec).stored
+
+
+# What a step does and holds
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_does_the_flops_that_were_counted(accumulate):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    settings = Settings(4, 4, 16, 1e-2, 1, accumulate, attention="math")
+    run = trainer(settings)
+    with FlopCounterMode(display=False) as counter:
+        run.step()
+    assert counter.get_total_flops() == expected(run.model.spec, settings, "cpu").flops
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("spec", ["tiny@n_layers=2", "tiny@n_layers=2,vocab_size=3000"])
+def test_a_step_holds_the_bytes_that_were_counted(accumulate, precision, spec):
+    """As archcalc.allocator records a step of a bare loop, with the data, the clipping and the loss of a real one."""
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    settings = Settings(4, 4, 64, 1e-3, 1, accumulate, precision=precision)
+    with allocator._alone(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        run = trainer(settings, spec)
+        run.step()
+        with record_function("second step"):
+            run.step()
+    peak = allocator._peak(list(record.profiler.kineto_results.events()), "second step")[1]
+    assert peak == expected(run.model.spec, settings, "cpu").memory.total
+
+
+def test_the_output_says_what_the_calculator_says(words):
+    answer = ask("train", SMALL, "--data", words, "--steps", "2", "--batch", "4", "--seq", "16", "-f", "json")
+    told, model = answer.json["training"], archcalc.load(SMALL)
+    run = archcalc.Run(batch=4, sequence=16, attention="flash")
+    assert told["step_flops"] == archcalc.flops(model, run).training
+    assert told["step_peak_bytes"] == archcalc.memory(model, run, archcalc.Keeping("fp32")).total
+    assert told["step_peak_measured_bytes"] is None, "a CPU keeps no record"
+
+
+def test_devices_are_known_by_what_their_driver_calls_them():
+    assert promised("NVIDIA H100 80GB HBM3", "bf16") == 989 * 10**12
+    assert promised("NVIDIA A100-SXM4-80GB", "fp32") == archcalc.hardware.find_device("a100-80gb").peak("fp32")
+    assert promised("NVIDIA H200", "bf16") == 989 * 10**12
+    assert promised("Quadro 600", "bf16") is None
+
+
+def test_parts_of_a_batch_learn_what_the_batch_learns():
+    whole, parts = trainer(), trainer(Settings(4, 4, 16, 1e-2, 1, accumulate=4))
+    for _ in range(3):
+        assert whole.step().loss == pytest.approx(parts.step().loss, abs=1e-5)
+
+
+def test_the_rate_climbs_along_a_line_and_falls_along_a_cosine():
+    settings = Settings(steps=110, batch=1, sequence=1, rate=1.0, warmup=10)
+    rates = [rate_of(step, settings) for step in range(111)]
+    assert rates[:10] == [pytest.approx((step + 1) / 10) for step in range(10)]
+    assert rates[10] == 1.0
+    assert rates[60] == pytest.approx(0.55), "half way between all of it and a tenth"
+    assert rates[110] == pytest.approx(0.1)
+
+
+def test_bf16_is_the_type_of_everything():
+    run = trainer(Settings(4, 4, 16, 1e-2, 1, precision="bf16"))
+    run.step()
+    assert {p.dtype for p in run.model.parameters()} == {torch.bfloat16}
+    assert {s["exp_avg"].dtype for s in run.optimizer.state.values()} == {torch.bfloat16}
+
+
+def test_a_sample_is_decided_by_its_seed():
+    model = Transformer(archcalc.load(SMALL))
+    one, again, other = (sample(model, [1, 2], 40, seed=seed) for seed in (0, 0, 1))
+    assert one == again != other
+    assert len(one) == 40, "longer than the context"
+
+
+# The data
+
+
+def test_every_sequence_comes_once_in_an_epoch_and_the_held_out_ones_never():
+    import numpy as np
+
+    data = Data(Stream((np.arange(1000),)), 10, 0, "tokens")
+    tokens, targets = data.batch(0, data.per_epoch)
+    assert torch.equal(tokens + 1, targets)
+    assert tokens.flatten().unique().numel() == data.per_epoch * 10
+    assert max(data.batch(0, 5 * data.per_epoch)[1].flatten()) < 900
+    kept = [row for batch in data.held_out(3, 100) for row in batch[0]]
+    assert torch.equal(torch.cat(kept), torch.arange(900, 990))
+    assert [int(batch[0][0, 0]) for batch in data.held_out(1, 3)] == [900, 930, 960]
+
+
+def test_the_order_is_decided_by_the_seed_and_differs_between_epochs():
+    import numpy as np
+
+    stream = Stream((np.arange(1000),))
+    first, again, other = (Data(stream, 10, seed, "tokens").batch(0, 80)[0] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    data = Data(stream, 10, 0, "tokens")
+    assert not torch.equal(data.batch(0, 80)[0], data.batch(data.per_epoch, 80)[0])
+    assert torch.equal(data.batch(0, 80)[0][40:], data.batch(40, 40)[0]), "a place is a number of sequences"
+
+
+def test_tokens_are_read_across_the_ends_of_files(tmp_path):
+    import numpy as np
+
+    files = [tmp_path / "a.u16", tmp_path / "b.u32"]
+    np.arange(100, dtype="<u2").tofile(files[0])
+    np.arange(100, 300, dtype="<u4").tofile(files[1])
+    stream, kind = read_stream([str(file) for file in files], 300)
+    assert kind == "tokens"
+    assert list(stream.take(95, 105)) == list(range(95, 105))
+    assert all(isinstance(array, np.memmap) for array in stream.arrays)
+
+
+def test_our_own_words_are_the_sources_in_order():
+    assert own_words().startswith(b'"""Count what a transformer is made of')
+    assert b"def own_words" in own_words()
+
+
+# What cannot be
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (("--steps", "0"), 2, "--steps: must be from 1 to 1,000,000,000; got 0"),
+        (("--steps", "ten"), 2, "--steps: must be an integer; 32k is 32,768; got 'ten'"),
+        (("--batch", "-1"), 2, "--batch: must be from 1 to 4,294,967,296; got -1"),
+        (("--seq", "65"), 2, "--seq: must be from 1 to 64; got 65"),
+        (("--lr", "0"), 2, "--lr: must be above 0, and 1 at most; got '0'"),
+        (("--lr", "nan"), 2, "--lr: must be above 0, and 1 at most; got 'nan'"),
+        (("--lr", "true"), 2, "--lr: must be above 0, and 1 at most; got 'true'"),
+        (("--warmup", "x"), 2, "--warmup: must be an integer; 32k is 32,768; got 'x'"),
+        (("--warmup", "9", "--steps", "8"), 2, "--warmup: must be at most the steps, 8; got 9"),
+        (("--accumulate", "3", "--batch", "8"), 2, "--accumulate: must divide the batch, 8; got 3; nearest: 2"),
+        (("--accumulate", "0"), 2, "--accumulate: must be from 1 to 4,294,967,296; got 0"),
+        (("--seed", "-1"), 2, "--seed: must be from 0 to 4,294,967,296; got -1"),
+        (("--every", "0"), 2, "--every: must be from 1 to 1,000,000,000; got 0"),
+        (("--precision", "fp8"), 2, "--precision: 'fp8' is not one of 'fp32', 'bf16'"),
+        (("--attention", "none"), 2, "--attention: 'none' is not one of 'math', 'flash'"),
+        (("--device", "tpu"), 2, "--device: 'tpu' is not one of 'cpu', 'cuda'"),
+        (("--out", ""), 2, "--out: names no folder; got ''"),
+        (("--from", "nowhere"), 3, "--from: no such folder; got 'nowhere'"),
+        (("nonsense",), 2, "nonsense: is no spec of the catalogue; `archcalc list` shows the catalogue"),
+        (("--data", "nowhere.txt"), 3, "nowhere.txt: no such file"),
+        (("--data", "nowhere.u16"), 3, "nowhere.u16: no such file"),
+        (("--data", "."), 2, ".: is a directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_bad_value_is_one_line(arguments, code, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ask("train", *arguments) == Answer(code, "", line + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("empty.txt", b"", "empty.txt: is empty"),
+        ("empty.u16", b"", "empty.u16: is empty"),
+        ("odd.u32", b"12345", "odd.u32: is not made of tokens of 4 bytes; got '5 bytes'"),
+        ("large.u16", b"\1\0\0\1", "large.u16: token 1: is not below 256, the vocabulary; got 256"),
+        (
+            "short.txt",
+            b"x" * 100,
+            "--data: 100 bytes are too few to learn sequences of 256 and hold a tenth out; 2,470 more would do, or a shorter --seq",
+        ),
+    ],
+)
+def test_bad_data_is_one_line(name, content, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    assert ask("train", "tiny", "--data", name) == Answer(2, "", line.replace("got '5 bytes'", "got 5 bytes") + "\n")
+
+
+def test_a_text_needs_a_vocabulary_of_bytes_and_no_tokens_beside_it(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few = ask("train", "tiny@vocab_size=100", "--data", words)
+    assert few.err == "--data: a text has 256 tokens; the vocabulary 100; name files of tokens (.u16, .u32)\n"
+    assert ask("train", "--data", "words.txt", "--data", "x.u16").err == (
+        "--data: texts and files of tokens do not go together; got ['words.txt', 'x.u16']\n"
+    )
+
+
+def test_a_model_that_the_machine_cannot_hold_is_one_line():
+    answer = ask("train", "gpt3-175b", "--device", "cpu")
+    assert (answer.code, len(answer.err.splitlines())) == (2, 1)
+    assert answer.err.startswith("gpt3-175b: a step takes 3,")
+
+
+def test_cuda_that_is_not_there_is_missing():
+    if torch.cuda.is_available():
+        pytest.skip("it is there")
+    line = "--device: no CUDA device is visible; got 'cuda'; say --device cpu\n"
+    assert ask("train", "--device", "cuda") == Answer(3, "", line)
+
+
+def test_a_loss_that_is_no_number_ends_it_with_one_line(words, monkeypatch):
+    monkeypatch.setattr("archcalc_reference.training.rate_of", lambda *_: 1e30)
+    answer = ask("train", SMALL, "--data", words, "--seq", "16", "--steps", "9")
+    assert answer.code == 2
+    assert "--lr: the loss is no number any more after step " in last_line(answer)
+
+
+def test_without_safetensors_it_says_what_to_install():
+    code = "import sys\nsys.modules['safetensors'] = None\nfrom archcalc.cli import main\nmain(['train'])\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "train: needs the package safetensors; pip install 'archcalc[run]'\n")
+
+
+# What is kept
+
+ASKED = ["train", SMALL, "--steps", "6", "--batch", "2", "--seq", "16", "--every", "2", "-f", "json"]
+
+
+def kept(folder):
+    """The bytes of the weights and of the optimizer's state."""
+    where = checkpoint.latest(folder)
+    return [(where / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
+
+
+def test_a_checkpoint_goes_on_bit_for_bit_and_is_asked_for_nothing_else(words, tmp_path):
+    whole, halves = str(tmp_path / "whole"), str(tmp_path / "halves")
+    asked = [*ASKED, "--data", words, "--warmup", "1"]
+    assert ask(*asked, "--out", whole).code == 0
+    run = trainer(Settings(6, 2, 16, 3e-3, 1))
+    for _ in range(3):
+        run.step()
+    said = {"files": [words], "fingerprint": run.data.fingerprint()}
+    run.save(checkpoint.Path(halves), data=said)
+    answer = ask("train", "--from", halves, "-f", "json")
+    assert answer.code == 0, answer.err
+    assert answer.json["training"]["steps"] == 6
+    assert kept(whole) == kept(halves)
+    again = ask("train", "--from", whole, "-f", "json")
+    assert (again.code, again.json["training"]["steps_timed"]) == (0, 0), "there is nothing left to do"
+
+
+def test_what_goes_on_keeps_its_settings_and_another_out_tunes(words, tmp_path):
+    out, other = str(tmp_path / "out"), str(tmp_path / "other")
+    asked = [*ASKED, "--data", words]
+    assert ask(*asked, "--out", out).code == 0
+    fix = "leave it out, or say another --out to tune the weights"
+    assert ask("train", "--from", out, "--lr", "1e-4").err == f"--lr: was 0.003 when it began; got 0.0001; {fix}\n"
+    assert ask("train", "--from", out, "--steps", "5").err == "--steps: the checkpoint has done 6; got 5\n"
+    assert ask("train", "tiny", "--from", out).err.startswith("tiny: is not the architecture of ")
+    line = ask(*asked, "--out", out).err
+    assert line.startswith("--out: has a checkpoint, step-00000006; got ")
+    (tmp_path / "more.txt").write_bytes(text(5000))
+    answer = ask("train", "--from", out, "--data", str(tmp_path / "more.txt"))
+    assert "--data: is not what the checkpoint learned from; got " in answer.err
+    tuned = ask("train", "--from", out, "--out", other, *asked[2:], "--lr", "1e-4")
+    assert tuned.code == 0, tuned.err
+    assert tuned.json["training"]["along"][0]["held_out"] == pytest.approx(
+        ask("train", "--from", out, "-f", "json").json["training"]["held_out"]
+    )
+
+
+def test_a_checkpoint_is_a_folder_of_weights_by_their_names_and_the_spec(words, tmp_path):
+    from safetensors.torch import load_file
+
+    assert ask(*ASKED, "--data", words, "--out", str(tmp_path / "out")).code == 0
+    folder = checkpoint.latest(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["step-00000006"]
+    model = archcalc.load(folder / "spec.yaml")
+    assert model == archcalc.load(SMALL)
+    shapes = {name: parameter.shape for name, parameter in Transformer(model).named_parameters()}
+    assert {name: tensor.shape for name, tensor in load_file(folder / "model.safetensors").items()} == shapes
+
+
+HARNESS = """
+import io, contextlib, json, os, resource, signal, sys
+import torch
+import torch._dynamo  # what an optimizer's first step would load, in each child again
+torch.set_num_threads(1)
+import archcalc.commands.training
+from archcalc.cli import _main
+from archcalc_reference import resuming, training
+
+training.sample = lambda *_, **__: []
+
+def die_at(what, moment):
+    '''End this process at a moment: `what` is a step, a flush, before or after a rename, half of a file.'''
+    count = 0
+    def counted(function, before, after):
+        def call(*arguments, **rest):
+            nonlocal count
+            count += 1
+            if count == moment and before:
+                before(*arguments)
+            found = function(*arguments, **rest)
+            if count == moment and after:
+                after(*arguments)
+            return found
+        return call
+    kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    def half(tensors, path):
+        checkpoint.Path(path).write_bytes(b'half')
+        kill()
+    if what == 'step':
+        training.Trainer.step = counted(training.Trainer.step, None, kill)
+    elif what == 'interrupt':
+        training.Trainer.step = counted(training.Trainer.step, None, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    elif what == 'flush':
+        os.fsync = counted(os.fsync, kill, None)
+    elif what == 'before':
+        os.replace = counted(os.replace, kill, None)
+    elif what == 'after':
+        os.replace = counted(os.replace, None, kill)
+    elif what == 'half':
+        checkpoint.save_file = counted(checkpoint.save_file, half, None)
+    elif what == 'full':
+        resource.setrlimit(resource.RLIMIT_FSIZE, (moment, moment))
+
+def run(arguments, what=None, moment=0):
+    '''A command in a process of its own, forked so that PyTorch is loaded once; its code, and what it said last.'''
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = io.StringIO()
+        if what:
+            die_at(what, moment)
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            code = _main(arguments)
+        os.write(writer, said.getvalue().encode()[-2000:])
+        os._exit(code)
+    os.close(writer)
+    said = os.fdopen(reader).read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+
+def whole(folder):
+    '''Each checkpoint that stands can be read to its end.'''
+    for step, path in checkpoint._standing(checkpoint.Path(folder)).items():
+        assert checkpoint.read_state(path)['step'] == step
+        checkpoint.read_spec(path)
+        for name in (checkpoint.MODEL, checkpoint.OPTIMIZER):
+            checkpoint.load_file(path / name)
+
+def finish(asked, folder):
+    '''The same command again, with --from where there is a checkpoint.'''
+    whole(folder)
+    there = checkpoint.latest(folder) is not None
+    return run([*asked, '--out', folder, *(['--from', folder] if there else [])])
+"""
+
+
+def harness(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", HARNESS + code, *arguments], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+MOMENTS = [
+    *(("step", n) for n in range(1, 7)),
+    *(("flush", n) for n in (1, 2, 5, 6, 7, 12)),
+    *(("before", n) for n in (1, 2, 3, 4)),
+    *(("after", n) for n in (2, 3)),
+    *(("half", n) for n in (1, 4)),
+]
+
+
+def test_killed_at_twenty_moments_it_comes_to_the_same_weights(words, tmp_path):
+    assert len(MOMENTS) == 20
+    code = """
+asked, root, moments = json.loads(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
+assert run([*asked, '--out', root + '/whole'])[0] == 0
+ends = []
+for what, moment in moments:
+    folder = f'{root}/{what}-{moment}'
+    killed, _ = run([*asked, '--out', folder], what, moment)
+    ends.append((what, moment, killed, *finish(asked, folder)))
+    whole(folder)
+folder = root + '/many'
+run([*asked, '--out', folder], 'step', 3)
+for n in (1, 3, 2, 1):
+    run([*asked, '--out', folder, '--from', folder], 'step', n)
+ends.append(('many', 0, -9, *finish(asked, folder)))
+print(json.dumps(ends))
+"""
+    ends = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path), json.dumps(MOMENTS))
+    for what, moment, killed, finished, said in ends:
+        assert (killed, finished) == (-9, 0), (what, moment, said)
+        folder = tmp_path / (f"{what}-{moment}" if moment else what)
+        assert kept(folder) == kept(tmp_path / "whole"), (what, moment)
+        assert os.listdir(folder) == ["step-00000006"], (what, moment)
+
+
+def test_interrupted_it_keeps_the_step_at_hand_and_goes_on(words, tmp_path):
+    code = """
+asked, root = json.loads(sys.argv[1]), sys.argv[2]
+run([*asked, '--out', root + '/whole'])
+first = run([*asked, '--out', root + '/out'], 'interrupt', 3)
+print(json.dumps([*first, *finish(asked, root + '/out')]))
+"""
+    code, said, again, _ = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path))
+    assert (code, again) == (130, 0)
+    out = tmp_path / "out"
+    assert said.splitlines()[-1] == f"interrupted after step 3; kept in {out}/step-00000003; --from {out} goes on"
+    assert kept(out) == kept(tmp_path / "whole")
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(words, tmp_path):
+    code = """
+asked, root = json.loads(sys.argv[1]), sys.argv[2]
+run([*asked, '--out', root + '/whole'])
+run([*asked, '--out', root + '/out'], 'step', 3)
+full = run([*asked, '--out', root + '/out', '--from', root + '/out'], 'full', 20_000)
+left = sorted(os.listdir(root + '/out'))
+print(json.dumps([*full, left, *finish(asked, root + '/out')]))
+"""
+    code, said, left, again, _ = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path))
+    assert (code, again, left) == (2, 0, ["step-00000002"])
+    line = said.splitlines()[-1]
+    assert line.startswith(f"{tmp_path}/out/step-00000004: cannot be written: ")
+    assert line.endswith("; step-00000002 stands")
+    assert kept(tmp_path / "out") == kept(tmp_path / "whole")
