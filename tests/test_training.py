@@ -307,7 +307,7 @@ ASKED = ["train", SMALL, "--steps", "6", "--batch", "2", "--seq", "16", "--every
 
 def kept(folder):
     """The bytes of the weights and of the optimizer's state."""
-    where = checkpoint.latest(folder)
+    where = resuming.latest(folder)
     return [(where / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
 
 
@@ -319,7 +319,7 @@ def test_a_checkpoint_goes_on_bit_for_bit_and_is_asked_for_nothing_else(words, t
     for _ in range(3):
         run.step()
     said = {"files": [words], "fingerprint": run.data.fingerprint()}
-    run.save(checkpoint.Path(halves), data=said)
+    run.save(resuming.Path(halves), data=said)
     answer = ask("train", "--from", halves, "-f", "json")
     assert answer.code == 0, answer.err
     assert answer.json["training"]["steps"] == 6
@@ -352,7 +352,7 @@ def test_a_checkpoint_is_a_folder_of_weights_by_their_names_and_the_spec(words, 
     from safetensors.torch import load_file
 
     assert ask(*ASKED, "--data", words, "--out", str(tmp_path / "out")).code == 0
-    folder = checkpoint.latest(tmp_path / "out")
+    folder = resuming.latest(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["step-00000006"]
     model = archcalc.load(folder / "spec.yaml")
     assert model == archcalc.load(SMALL)
@@ -387,7 +387,7 @@ def die_at(what, moment):
         return call
     kill = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     def half(tensors, path):
-        checkpoint.Path(path).write_bytes(b'half')
+        resuming.Path(path).write_bytes(b'half')
         kill()
     if what == 'step':
         training.Trainer.step = counted(training.Trainer.step, None, kill)
@@ -400,7 +400,7 @@ def die_at(what, moment):
     elif what == 'after':
         os.replace = counted(os.replace, None, kill)
     elif what == 'half':
-        checkpoint.save_file = counted(checkpoint.save_file, half, None)
+        resuming.save_file = counted(resuming.save_file, half, None)
     elif what == 'full':
         resource.setrlimit(resource.RLIMIT_FSIZE, (moment, moment))
 
@@ -422,16 +422,16 @@ def run(arguments, what=None, moment=0):
 
 def whole(folder):
     '''Each checkpoint that stands can be read to its end.'''
-    for step, path in checkpoint._standing(checkpoint.Path(folder)).items():
-        assert checkpoint.read_state(path)['step'] == step
-        checkpoint.read_spec(path)
-        for name in (checkpoint.MODEL, checkpoint.OPTIMIZER):
-            checkpoint.load_file(path / name)
+    for step, path in resuming._standing(resuming.Path(folder)).items():
+        assert resuming.read_state(path)['step'] == step
+        resuming.read_spec(path)
+        for name in (resuming.MODEL, resuming.OPTIMIZER):
+            resuming.load_file(path / name)
 
 def finish(asked, folder):
     '''The same command again, with --from where there is a checkpoint.'''
     whole(folder)
-    there = checkpoint.latest(folder) is not None
+    there = resuming.latest(folder) is not None
     return run([*asked, '--out', folder, *(['--from', folder] if there else [])])
 """
 

@@ -112,11 +112,13 @@ class Session:
     def __init__(self, found: Found, weights: str | None, precision: str) -> None:
         import torch
 
+        from archcalc_reference.resuming import latest
         from archcalc_reference.text import read_tokenizer
         from archcalc_reference.weights import load_weights, no_weights
 
         if weights is None:
             raise no_weights(found.name)
+        weights = str(latest(weights) or weights)  # of a training run that kept several
         self.found = found
         self.tokenizer = read_tokenizer(weights)
         if self.tokenizer.vocab_size > found.model.vocab_size:

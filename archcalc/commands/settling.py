@@ -57,11 +57,11 @@ def settle(
     folder = source if goes_on else out
     if folder == "":
         raise Invalid(Problem("--out", "names no folder", value="''"))
-    if not goes_on and folder is not None and (kept := checkpoint.latest(folder)) is not None:
+    if not goes_on and folder is not None and (kept := resuming.latest(folder)) is not None:
         fix = "--from it goes on, another --out begins anew"
         raise Invalid(Problem("--out", f"has a checkpoint, {kept.name}", value=shown(folder), suggestion=fix))
     found = _found(spec, start)
-    state = checkpoint.read_state(start) if start is not None and goes_on else {}
+    state = resuming.read_state(start) if start is not None and goes_on else {}
     asked = _numbers(flags, found.model.context_length)
     stored = state.get("settings", {})
     for name, value in asked.items():
@@ -87,7 +87,7 @@ def _start(source: str) -> Path:
         raise (Invalid if known else Missing)(
             Problem("--from", "is no folder" if known else "no such folder", value=shown(source))
         )
-    start = checkpoint.latest(source)
+    start = resuming.latest(source)
     if start is None:
         fix = "a folder that --out wrote, or one with model.safetensors and spec.yaml"
         raise Missing(Problem("--from", "has no checkpoint", value=shown(source), suggestion=fix))

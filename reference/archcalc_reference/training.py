@@ -138,14 +138,14 @@ class Trainer:
     def save(self, folder: Path, **said: Any) -> Path:
         """Write a checkpoint, with what else is to be `said` in its state."""
         state = {"sequences": self.taken, "settings": vars(self.settings), "threads": torch.get_num_threads(), **said}
-        return checkpoint.save(folder, self.done, self.model, self.optimizer, state)
+        return resuming.save(folder, self.done, self.model, self.optimizer, state)
 
     def load(self, folder: Path, *, goes_on: bool) -> None:
         """Take the weights of a checkpoint; where training `goes_on`, its step and the optimizer's state as well."""
-        checkpoint.load_model(folder, self.model)
+        resuming.load_model(folder, self.model)
         if goes_on:
-            checkpoint.load_optimizer(folder, self.model, self.optimizer)
-            self.done = checkpoint.read_state(folder)["step"]
+            resuming.load_optimizer(folder, self.model, self.optimizer)
+            self.done = resuming.read_state(folder)["step"]
 
     def run(self) -> Iterator[Heard]:
         """Every step that is left."""
