@@ -47,7 +47,7 @@ def training_sheet(found: Found, trained: Trained, counted: Expected, pace: Pace
         ("Rate", (f"{pace.words(whole=True)} on {trained.device}{promise}",)),
         ("Memory", (f"{grouped(peak)} bytes ({binary(peak)}) at a step's peak by the count; {seen}",)),
         ("Sample", tuple(printable(line) for line in trained.sample.split("\n") if line.strip())),
-        ("Kept", (trained.folder or "nowhere; --out DIR keeps checkpoints",)),
+        ("Kept", _kept(found, trained.folder)),
     )
     numbers = {
         "steps": trained.steps,
@@ -81,3 +81,10 @@ def _amount(trained: Trained, counted: Expected, tokens: int) -> str:
     ratio, epochs = tokens / counted.parameters, tokens / trained.learned
     which = f"{grouped(trained.learned)} {trained.kind} that are there"
     return f"{grouped(tokens)} tokens, {ratio:.3g} a parameter; {epochs:.3g} times the {which}"
+
+
+def _kept(found: Found, folder: str | None) -> tuple[str, ...]:
+    """Where the weights are, and what can be done with them."""
+    if folder is None:
+        return ("nowhere; --out DIR keeps checkpoints",)
+    return (folder, f"archcalc generate {found.name} --weights {folder} --prompt TEXT draws from it")
