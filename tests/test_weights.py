@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers", reason="the outside voice")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `run`")
 
 from archcalc_reference import Transformer  # noqa: E402
+from archcalc_reference.generation import Sampling, generate  # noqa: E402
 from archcalc_reference.weights import load_weights, no_weights, save_weights  # noqa: E402
 
 
@@ -175,6 +176,7 @@ def test_gpt2_itself_at_its_size(tmp_path):
     with torch.device("meta"):  # its own start draws each table twice
         theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config()).eval()
     theirs.to_empty(device="cpu").tie_weights()
+    torch.manual_seed(0)
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.uniform_(-0.05, 0.05)
@@ -184,6 +186,8 @@ def test_gpt2_itself_at_its_size(tmp_path):
     with torch.no_grad():
         expected = theirs(x).logits
         assert (ours(x).logits - expected).abs().max() < 1e-4
+        greedy = theirs.generate(x, max_new_tokens=64, min_new_tokens=64, do_sample=False, pad_token_id=0)
+        assert [step.tokens_N[0] for step in generate(ours, x[0].tolist(), 64, Sampling(0))] == greedy[0, 16:].tolist()
         save_weights(ours, str(tmp_path / "ours"))
         back = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "ours").eval()
         assert (back(x).logits - expected).abs().max() < 1e-4
