@@ -24,6 +24,7 @@ fuzz: .venv/tested
 bench: .venv/tested
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/reference.py
 
 mutants: .venv/tested
 	$(BIN)/pip install --quiet mutmut

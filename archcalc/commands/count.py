@@ -12,7 +12,7 @@ from archcalc.output import emit
 
 @app.command(rich_help_panel=COUNT)
 def report(spec: Spec, form: Form = None, output: Output = None) -> None:
-    """One screen: the shape, where the weights live, the work of training on one context, what is assumed."""
+    """One screen: the shape, where the weights live, the work and memory of one context, what is assumed."""
     from archcalc.report.overview import report_sheet
 
     emit(report_sheet(find(spec)), form, output)

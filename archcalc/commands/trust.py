@@ -43,7 +43,7 @@ def verify(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Build the model in PyTorch: does it have the tensors, FLOPs and saved bytes counted? Exit code 1 if not."""
+    """Build the model in PyTorch: does it have the tensors, FLOPs, bytes counted? Exit code 1 if not."""
     from archcalc.report.verdict import verdict_sheet
     from archcalc.witness import prove
 
