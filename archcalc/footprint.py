@@ -11,7 +11,7 @@ from archcalc.activations import RECOMPUTED, Widths, cache, widths
 from archcalc.count import Parameters, params
 from archcalc.legend import Size, add, largest, volume
 from archcalc.liveness import Gradients, Moment, Uses, Walk
-from archcalc.precision import BITS, MOMENTS, Keeping, compute_width
+from archcalc.precision import BITS, DEFAULTS, MOMENTS, Keeping, compute_width
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Tensor
@@ -128,13 +128,13 @@ def alive(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
 
 
 def _settled(run: Run, keeping: Keeping | None) -> Keeping:
-    return keeping or Keeping(*(() if run.phase == "training" else ("bf16",)))
+    return keeping or Keeping(DEFAULTS["training" if run.phase == "training" else "inference"])
 
 
 def _state(counts: Parameters, keeping: Keeping) -> dict[str, Size]:
     """What stays from step to step."""
     recipe, moments = keeping.recipe, MOMENTS[keeping.optimizer]
-    counters = 4 * _tensors(counts) if MOMENTS[keeping.optimizer] == 2 else 0  # PyTorch's: how many steps were taken
+    counters = 0 if keeping.optimizer == "sgd" else 4 * _tensors(counts)  # AdamW's: how many steps were taken
     return {
         "weights": counts.stored * recipe.weight,
         "gradients": counts.stored * recipe.gradient if keeping.holds else 0,
@@ -155,9 +155,9 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     state = _state(counts, keeping)
     batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
     span = RECOMPUTED[keeping.recompute]
-    made = Gradients(0, recipe.compute) if keeping.holds else Gradients(recipe.gradient, 0)
+    kinds = Gradients(0, recipe.compute) if keeping.holds else Gradients(recipe.gradient, 0)
     uses = Uses(segments)
-    walks = [Walk(segment, width, span, gradients=made, uses=uses) for segment in segments]
+    walks = [Walk(segment, width, span, gradients=kinds, uses=uses) for segment in segments]
     constants = _constants(segments, width)
     held_again = constants if keeping.recompute != "none" else 0
 

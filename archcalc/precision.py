@@ -52,6 +52,9 @@ RECIPES: dict[str, Recipe] = {
 """mixed-16 and mixed-18 are named by Adam's bytes a parameter: Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1,
 count 2 + 2 + 12; Megatron-LM's main gradients in fp32 make 2 + 4 + 12 (Korthikanti et al. 2022, arXiv:2205.05198)."""
 
+DEFAULTS = {"training": "mixed-16", "inference": "bf16"}
+"""What is taken where no precision is asked for."""
+
 MOMENTS = {"adamw": 2, "adamw-foreach": 2, "sgd": 1}
 """Moments of an optimizer: first and second of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), SGD's momentum.
 
@@ -76,7 +79,7 @@ class Keeping(NamedTuple):
         statistic: bytes of a norm's statistic: 4, and 2 on a CPU that works in bf16.
     """
 
-    precision: str = "mixed-16"
+    precision: str = DEFAULTS["training"]
     optimizer: Optimizer = "adamw"
     recompute: Recompute = "none"
     accumulate: bool = False

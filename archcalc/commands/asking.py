@@ -7,7 +7,7 @@ import typer
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.precision import BITS, RECIPES, CachePrecision, Keeping, Optimizer, Precision, Recompute
+from archcalc.precision import BITS, DEFAULTS, RECIPES, CachePrecision, Keeping, Optimizer, Precision, Recompute
 from archcalc.run import AttentionKernel, Causal, Logits, Phase, Run
 from archcalc.spec import Model
 
@@ -116,5 +116,6 @@ def keeping(
     if precision is not None and precision not in known:
         message = f"of {purpose} is one of {', '.join(known)}"
         raise Invalid(Problem("--precision", message, value=shown(precision)))
-    default = "mixed-16" if purpose == "training" else "bf16"
-    return Keeping(precision or default, optimizer, recompute, accumulate=accumulate, kv_precision=kv_precision)
+    return Keeping(
+        precision or DEFAULTS[purpose], optimizer, recompute, accumulate=accumulate, kv_precision=kv_precision
+    )

@@ -12,7 +12,7 @@ from archcalc.footprint import Memory, alive, choose, memory
 from archcalc.hardware import find_device
 from archcalc.legend import Size
 from archcalc.lettered import lettered, lettered_run
-from archcalc.precision import BITS, MOMENTS, Keeping, compute_width
+from archcalc.precision import BITS, DEFAULTS, MOMENTS, Keeping, compute_width
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
 from archcalc.spec import Model
@@ -109,7 +109,7 @@ def standing(model: Model, *, letters: bool = False) -> Standing:
     """The memory of one context, of training with mixed-16 and of inference in bf16."""
     count = lettered_memory if letters else memory
     run = Run(sequence=model.context_length, attention="flash")
-    served = Keeping("bf16")
+    served = Keeping(DEFAULTS["inference"])
     training = count(model, run, Keeping())
     inference = count(model, run._replace(phase="prefill", logits="last"), served)
     held = {name: usable(find_device(name)) for name in SHOWN}
