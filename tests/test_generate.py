@@ -2,9 +2,10 @@
 
 import json
 import math
+import sys
 
 import pytest
-from command import ask
+from command import ask, spawn
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -108,6 +109,19 @@ def test_a_prediction_is_a_distribution(weights):
     assert f"{100 * best['probability']:.2f}%" in shown
     cold = run("predict", "tiny", "--weights", weights, "-p", "Hi", "--temperature", "0", "-f", "json").json
     assert cold["rows"][0]["probability"] == 1
+
+
+@pytest.mark.parametrize("command", ["generate", "predict"])
+def test_without_pytorch_the_extra_is_named(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    done = ask(command, "tiny", "-p", "Hi")
+    assert done.code == 3
+    assert done.err == f"{command}: needs the package torch; pip install 'archcalc[run]'\n"
+
+
+def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
+    done = spawn("generate", "tiny", "--weights", weights, "-p", "-", stdin=b"a\nb\xff")
+    assert (done.code, done.err) == (2, "<stdin>:2:2: is not UTF-8; got b'\\xff'\n")
 
 
 @pytest.mark.parametrize(

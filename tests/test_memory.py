@@ -5,6 +5,20 @@ from command import ask
 
 from archcalc.catalogue import names
 
+# GPT-2 at its loss on 1,024 positions: bf16 weights, fp32 master weights and two moments, a counter for each of 196
+# tensors; of each layer 32 sbh, a sum a head and the statistics of two norms; positions; the head's log-probabilities,
+# two inputs and statistics; two gradients of fp32 logits; tokens, targets, the loss and its gradient.
+GPT2 = (
+    (2 + 4 + 4 + 4) * 124_439_808
+    + 4 * 196
+    + 12 * 1024 * (32 * 768 + 4 * 12 + 16)
+    + 8 * 1024
+    + 1024 * (4 * 50_257 + 2 * 2 * 768 + 8)
+    + 2 * 4 * 1024 * 50_257
+    + 16 * 1024
+    + 8
+)
+
 
 def lines(*arguments):
     done = ask("memory", *arguments)
@@ -40,7 +54,7 @@ def test_training_is_the_default():
 
 def test_the_table_says_what_is_alive_at_the_peak():
     shown = lines("gpt2")
-    assert shown[0] == "gpt2: 2,665,670,936 bytes to train on 1,024 tokens (2.483 GiB)"
+    assert shown[0] == f"gpt2: {GPT2:,} bytes to train on 1,024 tokens (2.483 GiB)"
     assert "in passing 411,705,344 392.6 MiB modelled autograd's rules, exact on small steps" in shown
     assert "Peak loss, loss.log_probabilities" in shown
     assert "State 1,991,037,712 from step to step: 16 bytes a parameter" in shown
@@ -64,13 +78,18 @@ def test_a_device_says_what_it_used_and_which_reserve():
     told = ask("memory", "gpt2", "--device", "RTX-4090", "-f", "json").json
     assert told["fits"] is True
     assert told["device"]["reserve"] == 24 * 10**9 // 20
-    assert told["device"]["largest_batch"] == 22
+    assert told["device"]["left"] == 24 * 10**9 * 95 // 100 - GPT2
+    most = told["device"]["largest_batch"]
+    for batch, fits in ((most, True), (most + 1, False)):
+        assert ask("memory", "gpt2", "--batch", str(batch), "--device", "rtx-4090", "-f", "json").json["fits"] is fits
 
 
 def test_what_must_fit_and_does_not_ends_with_1_and_by_how_much():
     done = ask("memory", "gpt3-175b", "--device", "h100-sxm", "--must-fit")
     assert done.code == 1
-    missing = 2_796_138_420_248 - 80 * 10**9 * 95 // 100
+    # 16 bytes a parameter, a counter for each tensor, two more gradients of the tied table, the batch and the loss
+    total = 16 * 174_604_259_328 + 4 * 1_540 + 2 * 2 * 50_257 * 12_288 + 16 * 2_048 + 8
+    missing = total - 80 * 10**9 * 95 // 100
     assert done.err == f"gpt3-175b: does not fit h100-sxm; {missing:,} bytes are missing\n"
     assert "does NOT fit" in done.out
     assert ask("memory", "gpt3-175b", "--device", "h100-sxm").code == 0
@@ -102,7 +121,9 @@ def test_what_is_recomputed_held_or_dropped_changes_the_count():
 
 @pytest.mark.parametrize("name", names())
 def test_every_spec_can_be_held_against_a_device(name):
-    assert ask("memory", name, "--device", "b200").code == 0
+    told = ask("memory", name, "--device", "b200", "-f", "json").json
+    assert told["fits"] is (told["memory"]["total"] <= told["device"]["usable"])
+    assert told["device"]["devices_for_state"] == -(-told["memory"]["state"] // told["device"]["usable"])
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""What the commands share: the app, the arguments that several of them take, and how a number is read."""
+"""What the commands share: the app, the arguments that several of them take, and how a number and a text are read."""
 
+import sys
 from typing import Annotated, Literal
 
 import typer
 
-from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
+from archcalc.errors import LONGEST_VALUE, Invalid, Missing, Problem, cut, shown
+from archcalc.source import STDIN
 
 app = typer.Typer(
     add_completion=False,
@@ -63,3 +65,47 @@ def number(flag: str, text: str, most: int, *, count: bool = False, least: int =
     if not least <= number <= most:
         raise Invalid(Problem(flag, f"must be from {least} to {most:,}", value=cut(f"{number:,}", LONGEST_VALUE)))
     return number
+
+
+LONGEST_TEXT = 2**20
+"""Bytes of a text that is asked about; each may be a row."""
+
+
+def read_text(where: str, text: str) -> str:
+    """A text as it was typed, or all of standard input for `-`; Invalid for one that is too long or has no UTF-8."""
+    data = _standard_input() if text == "-" else text.encode(errors="surrogateescape")
+    where = STDIN if text == "-" else where
+    if len(data) > LONGEST_TEXT:
+        raise Invalid(Problem(where, f"is longer than {LONGEST_TEXT:,} bytes"))
+    return _decoded(where, data)
+
+
+def _standard_input() -> bytes:
+    """All of it, or one byte more than is read."""
+    if sys.stdin is None:
+        raise Missing(Problem(STDIN, "is closed"))
+    try:
+        return sys.stdin.buffer.read(LONGEST_TEXT + 1)
+    except OSError as error:
+        raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
+
+
+def _decoded(where: str, data: bytes) -> str:
+    """A text from its UTF-8; Invalid, placed, where it is not that."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        value = shown(data[error.start : error.start + 1])
+        raise Invalid(Problem(where, "is not UTF-8", "", line, column, value=value)) from None
+
+
+def needs_to_run(command: str) -> None:
+    """Missing, with the extra's name, where what runs the reference is not installed."""
+    try:
+        import safetensors  # noqa: F401
+        import torch  # noqa: F401
+    except ModuleNotFoundError as error:
+        fix = "pip install 'archcalc[run]'"
+        raise Missing(Problem(command, f"needs the package {error.name}", suggestion=fix)) from None

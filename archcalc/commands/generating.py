@@ -1,6 +1,5 @@
 """The reference at work: one prediction, or one after the other."""
 
-import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -8,7 +7,7 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import Found, find
-from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, number
+from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, needs_to_run, number, read_text
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.output import emit, tell, write
 
@@ -36,6 +35,7 @@ def predict(
     output: Output = None,
 ) -> None:
     """One prediction: what the model takes for the next token, with every probability."""
+    needs_to_run("predict")
     from archcalc.report.prediction import prediction_sheet
     from archcalc_reference.generation import Sampling, generate
 
@@ -70,6 +70,7 @@ def generate(
     precision: Precision = "fp32",
 ) -> None:
     """Text after a prompt, token by token, as it is drawn."""
+    needs_to_run("generate")
     from archcalc.report.live import Console
     from archcalc_reference.generation import Sampling
 
@@ -112,9 +113,10 @@ class Session:
     def __init__(self, found: Found, weights: str | None, precision: str) -> None:
         import torch
 
+        from archcalc_reference.checkpoint import no_weights
         from archcalc_reference.resuming import latest
         from archcalc_reference.text import read_tokenizer
-        from archcalc_reference.weights import load_weights, no_weights
+        from archcalc_reference.weights import load_weights
 
         if weights is None:
             raise no_weights(found.name)
@@ -129,7 +131,7 @@ class Session:
 
     def read(self, prompt: str) -> tuple[str, list[int]]:
         """A prompt and its tokens; Invalid for one that nothing can follow."""
-        text = sys.stdin.read() if prompt == "-" else prompt
+        text = read_text("--prompt", prompt)
         ids = self.tokenizer.encode(text)
         most = self.found.model.context_length
         if not ids:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from archcalc.commands.base import RUN, Form, Output, app, number
+from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
 from archcalc.commands.settling import DEFAULT_SPEC, DEFAULTS, MOST_STEPS, Lesson, settle
 from archcalc.errors import Invalid, Missing, Problem, printable, shown
 from archcalc.learning import Expected, expected, promised
@@ -75,7 +75,7 @@ def train(
     output: Output = None,
 ) -> None:
     """Learn from a text: with nothing said, a tiny model from random weights, in about a minute on two cores."""
-    _needs()
+    needs_to_run("train")
     flags = {"steps": steps, "batch": batch, "seq": seq, "lr": lr, "warmup": warmup, "accumulate": accumulate}
     lesson = settle(
         spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}
@@ -161,15 +161,6 @@ def _step(trainer: Trainer, lesson: Lesson, counted: Expected) -> float:
         what = f"the loss is no number any more after step {grouped(trainer.done)}"
         raise Invalid(Problem("--lr", what, value=str(lesson.settings.rate), suggestion="a lower one may hold"))
     return heard.loss
-
-
-def _needs() -> None:
-    try:
-        import safetensors  # noqa: F401
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        fix = "pip install 'archcalc[run]'"
-        raise Missing(Problem("train", f"needs the package {error.name}", suggestion=fix)) from None
 
 
 def _device(asked: Device | None, precision: str) -> Device:
