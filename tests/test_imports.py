@@ -40,6 +40,7 @@ report.sheet
 report.render
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot | report.prediction
+report.journey | report.drift
 report.live
 report.memory
 report.overview | report.trace | report.explanation
@@ -48,7 +49,7 @@ report.progress
 report.training
 report
 commands.base
-commands.asking | commands.settling
+commands.asking | commands.settling | commands.session
 commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.training | commands.generating | commands.tokens | commands.text | commands.files
 commands
 cli

@@ -1,26 +1,131 @@
-"""The model at work."""
+"""The way of the data: by the count, or as the running model takes it."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.catalogue import find
-from archcalc.commands.base import RUN, Attention, Batch, Form, Output, Seq, Spec, app, number
+from archcalc.catalogue import Found, find
+from archcalc.commands.base import RUN, Attention, Batch, Form, Output, Seq, Spec, Weights, app, needs_to_run, number
+from archcalc.commands.session import Session
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.output import emit
+
+if TYPE_CHECKING:
+    from archcalc.report.drift import Reading
+    from archcalc.report.sheet import Sheet
+
+_NEXT = 5  # likely tokens at the end of a journey
 
 
 @app.command(rich_help_panel=RUN)
 def trace(
     spec: Spec,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            metavar="TEXT",
+            show_default=False,
+            help="run the model on it (- reads standard input); two with --word",
+        ),
+    ] = None,
+    weights: Weights = None,
+    word: Annotated[
+        str | None,
+        typer.Option(metavar="WORD", show_default=False, help="how its vector in two prompts drifts apart"),
+    ] = None,
     batch: Batch = "1",
     seq: Seq = None,
     attention: Attention = "math",
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """The way of the data: its shape at each step, the matrices met, the running total of weights."""
-    from archcalc.report.trace import trace_sheet
-    from archcalc.run import Run
-
+    """The way of the data: its shape at each step, the matrices met; with a prompt, as the running model takes it."""
     found = find(spec)
-    most = found.model.context_length
-    sequence = most if seq is None else number("--seq", seq, most)
-    run = Run("prefill", number("--batch", batch, LARGEST_SIZE), sequence, attention=attention)
-    emit(trace_sheet(found, run), form, output)
+    if prompt is None:
+        _refuse_without_prompt(word, weights)
+        from archcalc.report.trace import trace_sheet
+        from archcalc.run import Run
+
+        most = found.model.context_length
+        sequence = most if seq is None else number("--seq", seq, most)
+        run = Run("prefill", number("--batch", batch, LARGEST_SIZE), sequence, attention=attention)
+        emit(trace_sheet(found, run), form, output)
+        return
+    _refuse_what_a_prompt_decides(batch, seq, attention)
+    if len(prompt) != (1 if word is None else 2):
+        takes = "is taken once; two are compared with --word" if word is None else "is taken twice with --word"
+        raise Invalid(Problem("--prompt", takes, value=f"{len(prompt)}"))
+    needs_to_run("trace")
+    emit(_journey(found, prompt[0], weights) if word is None else _drift(found, word, prompt, weights), form, output)
+
+
+def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
+    import torch
+
+    from archcalc.report.journey import journey_sheet
+    from archcalc_reference.generation import Sampling, Step, distribution
+    from archcalc_reference.journey import watch
+
+    session = Session.of_shapes(found) if weights is None else Session.load(found, weights)
+    text, ids = session.read(prompt, to_come=0)
+    device = session.model.embedding.token.weight.device
+    calls, logits = watch(session.model, torch.tensor([ids], device=device))
+    likely = []
+    if session.has_numbers:
+        last = logits[:, -1]
+        likely = session.likely(Step(len(ids), [], last, distribution(last, Sampling())), 0, _NEXT)
+    return journey_sheet(found, text, [session.token(token) for token in ids], calls, likely)
+
+
+def _drift(found: Found, word: str, prompts: list[str], weights: str | None) -> Sheet:
+    from archcalc.report.drift import drift_sheet
+
+    session = Session.load(found, weights)
+    first, second = (_reading(session, word, prompt) for prompt in prompts)
+    return drift_sheet(found, word, (first, second))
+
+
+def _reading(session: Session, word: str, prompt: str) -> Reading:
+    """A word's last token in a prompt, which has seen the whole word, and the way of its vector."""
+    from archcalc.report.drift import Reading
+    from archcalc_reference.journey import vector_along
+
+    text, ids = session.read(prompt, to_come=0)
+    position = _place(session, word, ids)
+    way = vector_along(session.model, ids, position)
+    return Reading(text, len(ids), position, session.token(ids[position]), way)
+
+
+def _place(session: Session, word: str, ids: list[int]) -> int:
+    """Which token ends a word where it stands last in a text: by itself if it does, within another word if not."""
+    parts = [session.tokenizer.token_bytes(token) for token in ids]
+    text = b"".join(parts).decode(errors="replace")
+    alone = [match.end() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
+    at = text.rfind(word) if word else -1
+    if at < 0:
+        raise Invalid(Problem("--word", "is not in the prompt" if word else "is empty", value=shown(word)))
+    last = len(text[: alone[-1] if alone else at + len(word)].encode()) - 1  # the byte where it ends
+    return bisect_right(list(accumulate(map(len, parts))), last)
+
+
+def _refuse_without_prompt(word: str | None, weights: str | None) -> None:
+    for flag, value in (("--word", word), ("--weights", weights)):
+        if value is not None:
+            raise Invalid(Problem(flag, "is of a run, which needs a --prompt", value=shown(value)))
+
+
+def _refuse_what_a_prompt_decides(batch: str, seq: str | None, attention: str) -> None:
+    if seq is not None:
+        raise Invalid(Problem("--seq", "is what the --prompt has", value=shown(seq)))
+    if batch.strip() != "1":
+        raise Invalid(Problem("--batch", "is 1 with a --prompt", value=shown(batch)))
+    if attention != "math":
+        raise Invalid(Problem("--attention", "is math with a --prompt: flash shows no scores", value=shown(attention)))

@@ -1,0 +1,177 @@
+"""A model at work: its weights, its tokenizer, and the options of whatever draws tokens from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.catalogue import Found
+from archcalc.commands.base import number, read_text
+from archcalc.errors import Invalid, Problem, shown
+from archcalc.output import tell
+
+if TYPE_CHECKING:
+    from archcalc_reference.generation import Sampling
+    from archcalc_reference.model import Transformer
+    from archcalc_reference.text import Tokenizer
+
+Prompt = Annotated[
+    str, typer.Option("--prompt", "-p", metavar="TEXT", show_default=False, help="or - for standard input")
+]
+Temperature = Annotated[str, typer.Option(metavar="T", help="0 takes the most likely token; there is no upper limit")]
+Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="in which the model works")]
+TopK = Annotated[str | None, typer.Option(metavar="K", show_default=False, help="of so many likely tokens only")]
+Seed = Annotated[str, typer.Option(metavar="N", help="of the random numbers")]
+TopP = Annotated[
+    str | None, typer.Option(metavar="P", show_default=False, help="of the likely tokens that have this together")
+]
+
+
+class Session:
+    """A model that runs, its tokenizer, and the spec that both belong to."""
+
+    def __init__(self, found: Found, model: Transformer, tokenizer: Tokenizer) -> None:
+        self.found, self.model, self.tokenizer = found, model, tokenizer
+
+    @classmethod
+    def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
+        """With the weights of a folder."""
+        import torch
+
+        from archcalc_reference.checkpoint import no_weights
+        from archcalc_reference.resuming import latest
+        from archcalc_reference.text import read_tokenizer
+        from archcalc_reference.weights import load_weights
+
+        if weights is None:
+            raise no_weights(found.name)
+        weights = str(latest(weights) or weights)  # of a training run that kept several
+        tokenizer = read_tokenizer(weights)
+        _refuse_more_tokens(weights, tokenizer, found)
+        width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        return cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer)
+
+    @classmethod
+    def of_shapes(cls, found: Found) -> Session:
+        """Without numbers, on PyTorch's meta device, whatever the size; bytes are its tokens."""
+        import torch
+
+        from archcalc_reference import Transformer
+        from archcalc_reference.text import ByteTokenizer
+
+        tokenizer = ByteTokenizer()
+        _refuse_more_tokens("--weights", tokenizer, found)
+        with torch.device("meta"):
+            return cls(found, Transformer(found.model).eval(), tokenizer)
+
+    @property
+    def has_numbers(self) -> bool:
+        """Whether its weights are more than shapes."""
+        return not self.model.embedding.token.weight.is_meta
+
+    def read(self, prompt: str, to_come: int = 1) -> tuple[str, list[int]]:
+        """A prompt and its tokens; Invalid for none, and for more than leave `to_come` places in the context."""
+        text = read_text("--prompt", prompt)
+        ids = self.tokenizer.encode(text)
+        most = self.found.model.context_length
+        if not ids:
+            raise Invalid(Problem("--prompt", "is empty"))
+        if len(ids) > most - to_come:
+            left = "leaves none to come" if to_come else "has no more places"
+            raise Invalid(Problem("--prompt", f"has {len(ids):,} tokens; the context of {most:,} {left}"))
+        return text, ids
+
+    def steps(self, ids: list[int], tokens: int, sampling: Any, samples: int) -> Iterator[Any]:
+        """The steps of a generation, and at its end what it took."""
+        import time
+
+        from archcalc.activations import cache as cache_bytes
+        from archcalc.run import Run
+        from archcalc_reference.generation import generate
+        from archcalc_reference.model import Cache
+
+        weight = self.model.embedding.token.weight
+        length = min(len(ids) + tokens, self.found.model.context_length)
+        cache = Cache(self.found.model, samples, length, weight.dtype)
+        counted = cache_bytes(self.found.model, Run("prefill", samples, length), weight.element_size())
+        begin, count = time.perf_counter(), 0
+        try:
+            for step in generate(self.model, ids, tokens, sampling, samples=samples, cache=cache):
+                count += samples
+                yield step
+        finally:
+            rate = count / (time.perf_counter() - begin)
+            agree = "as" if cache.nbytes == counted else f"and not {counted:,} as"
+            tell(f"{count:,} tokens, {rate:,.1f} a second; the cache takes {cache.nbytes:,} bytes, {agree} counted")
+
+    def likely(self, step: Any, sample: int, most: int) -> list[Any]:
+        """The most likely tokens of a step."""
+        from archcalc.report.prediction import Likely
+
+        p = step.probabilities_NV[sample]
+        best = p.topk(min(most, p.shape[0])).indices.tolist()
+        return [Likely(self.token(i), step.logits_NV[sample, i].item(), p[i].item()) for i in best]
+
+    def drawn(self, step: Any, sample: int) -> Any:
+        """The token that was drawn, as one of the likely ones."""
+        from archcalc.report.prediction import Likely
+
+        token = step.tokens_N[sample]
+        logit, p = step.logits_NV[sample, token].item(), step.probabilities_NV[sample, token].item()
+        return Likely(self.token(token), logit, p)
+
+    def token(self, token: int) -> Any:
+        """A token with its bytes."""
+        from archcalc.report.tokens import Token
+
+        return Token(token, self.tokenizer.token_bytes(token))
+
+    def traced(self, step: Any, heat: float, *, several: bool) -> Iterator[str]:
+        """A line of JSON for each sample of a step."""
+        import json
+
+        for sample, token in enumerate(step.tokens_N):
+            top = [one.record for one in self.likely(step, sample, 20)]
+            line = {
+                "position": step.position,
+                "token_id": token,
+                "text": self.token(token).text,
+                "probability": step.probabilities_NV[sample, token].item(),
+                "top": top,
+                **({"sample": sample, "temperature": heat} if several else {}),
+            }
+            yield json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def _refuse_more_tokens(where: str, tokenizer: Tokenizer, found: Found) -> None:
+    if tokenizer.vocab_size > found.model.vocab_size:
+        what = f"has {tokenizer.vocab_size:,} tokens; {found.name} has rows for {found.model.vocab_size:,}"
+        raise Invalid(Problem(where, f"its tokenizer {what}"))
+
+
+def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:
+    """How tokens are drawn, from the flags that say so."""
+    from archcalc_reference.generation import Sampling
+
+    share = None if top_p is None else real("--top-p", top_p)
+    if share is not None and not 0 < share <= 1:
+        raise Invalid(Problem("--top-p", "must be more than 0 and at most 1", value=shown(top_p)))
+    return Sampling(
+        temperature,
+        None if top_k is None else number("--top-k", top_k, LARGEST_SIZE),
+        share,
+        number("--seed", seed, 2**63 - 1, least=0),
+    )
+
+
+def real(flag: str, text: str) -> float:
+    """A flag's number, 0 or more."""
+    from archcalc.source import resolve
+
+    found = resolve(text.strip())
+    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < float("inf"):
+        raise Invalid(Problem(flag, "must be a number from 0", value=shown(text)))
+    return float(found)

@@ -1,0 +1,227 @@
+"""The running model's journey, and a word in two texts: held against the count and against transformers."""
+
+import math
+
+import pytest
+from command import ask
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+import archcalc  # noqa: E402
+from archcalc_reference import Transformer  # noqa: E402
+from archcalc_reference.journey import watch  # noqa: E402
+from archcalc_reference.weights import save_weights  # noqa: E402
+
+A, B = "a machine learning model", "a fashion model walks"
+TINY_GPT2 = "gpt2@vocab_size=256,context_length=64,d_model=32,n_layers=3,n_heads=4,d_head=8,d_ff=64"
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    """A random GPT-2 over bytes, as transformers writes it."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(3)
+    config = transformers.GPT2Config(
+        vocab_size=256, n_positions=64, n_embd=32, n_layer=3, n_head=4, n_inner=64, initializer_range=0.3
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    folder = tmp_path_factory.mktemp("gpt2")
+    model.save_pretrained(folder)
+    return model, str(folder)
+
+
+def asked(*arguments):
+    done = ask("trace", *arguments)
+    assert done.code == 0, done.err
+    return done
+
+
+@pytest.mark.parametrize("name", ["tiny", "gpt2", "gpt3-175b", "tiny@n_kv_heads=2,unembedding.tied=false"])
+def test_the_run_agrees_with_the_count_whatever_the_size(name):
+    text = "To date, the cleverest thinker of all time was"
+    told = asked(name, "-p", text, "-f", "json").json
+    model = archcalc.load(name)
+    run = archcalc.Run("prefill", 1, len(text))
+    assert sum(call["flops"] for call in told["calls"]) == archcalc.flops(model, run).forward
+    assert told["flops"] == {"run": archcalc.flops(model, run).forward, "counted": archcalc.flops(model, run).forward}
+    met = {one["name"]: tuple(one["shape"]) for call in told["calls"] for one in call["weights"]}
+    layers = range(sum(group.repeat for group in model.layers))
+    stored = {t.name.format(i=i): t.shape for t in archcalc.params(model).tensors for i in layers}
+    assert met == stored
+    assert told["weights"] == {"read": archcalc.params(model).stored, "counted": archcalc.params(model).stored}
+
+
+def test_each_step_has_the_shape_of_the_run():
+    shapes = [
+        (call["module"], call["function"], call["shape"])
+        for call in asked("tiny", "-p", "Hi!", "-f", "json").json["calls"]
+    ]
+    assert shapes[:4] == [
+        ("embedding.token", "embedding", [1, 3, 128]),
+        ("embedding.position", "embedding", [3, 128]),
+        ("embedding", "add", [1, 3, 128]),
+        ("layers.0.attention_norm", "layer_norm", [1, 3, 128]),
+    ]
+    assert ("layers.4.attention", "softmax", [1, 4, 1, 3, 3]) in shapes
+    assert ("layers.4.mlp.up", "linear", [1, 3, 512]) in shapes
+    assert shapes[-1] == ("unembedding", "linear", [1, 3, 256])
+
+
+def test_layers_that_do_the_same_are_one_row_and_others_are_not(tmp_path):
+    out = asked("tiny", "-p", "Hi!").out
+    assert out.count("layers.{i}.attention, 5 times\n") == 1
+    model = archcalc.load("tiny")
+    group = model.layers[0]
+    two = (
+        group.model_copy(update={"repeat": 2}),
+        group.model_copy(update={"mlp": group.mlp.model_copy(update={"d_ff": 64})}),
+    )
+    path = tmp_path / "two.yaml"
+    path.write_text(archcalc.dump(model.model_copy(update={"layers": two})))
+    out = asked(str(path), "-p", "Hi!").out
+    assert out.count("layers.{i}.attention, 2 times\n") == 1
+    assert out.count("layers.{i}.attention, 5 times\n") == 1
+
+
+def test_without_weights_there_are_shapes_and_no_numbers():
+    done = asked("gpt3-175b", "-p", "Hi")
+    assert "meta device: shapes and no numbers" in done.out
+    assert "mean length" not in done.out
+    assert "Next" not in done.out
+    told = asked("gpt3-175b", "-p", "Hi", "-f", "json").json
+    assert told["next"] == []
+    assert {call["mean_length"] for call in told["calls"]} == {None}
+
+
+def test_a_difference_is_printed(monkeypatch):
+    from archcalc.report import journey
+
+    real = journey.flops
+    monkeypatch.setattr(journey, "flops", lambda *a: real(*a)._replace(forward=real(*a).forward - 7))
+    out = asked("tiny", "-p", "Hi").out
+    assert "Differs" in out
+    assert "(+7)" in out
+
+
+def test_with_weights_lengths_and_what_comes_next_are_the_model_s(gpt2):
+    model, folder = gpt2
+    told = asked(TINY_GPT2, "-p", A, "--weights", folder, "-f", "json").json
+    with torch.no_grad():
+        out = model(torch.tensor([list(A.encode())]), output_hidden_states=True)
+    best = torch.softmax(out.logits[0, -1].double(), -1).topk(5)
+    assert [one["token_id"] for one in told["next"]] == best.indices.tolist()
+    assert [one["probability"] for one in told["next"]] == pytest.approx(best.values.tolist(), rel=1e-4)
+    length = {(c["module"], c["function"]): c["mean_length"] for c in told["calls"]}  # the last of a layer's two sums
+    for i in range(2):
+        expected = out.hidden_states[i + 1][0].norm(dim=-1).mean().item()
+        assert length[f"layers.{i}", "add"] == pytest.approx(expected, rel=1e-5)
+    assert "mean length" in asked(TINY_GPT2, "-p", A, "--weights", folder).out
+
+
+def test_a_word_drifts_as_transformers_has_it(gpt2):
+    model, folder = gpt2
+    told = asked(TINY_GPT2, "--weights", folder, "--word", "model", "-p", A, "-p", B, "-f", "json").json
+    cosine = {row["after"]: row["cosine"] for row in told["drift"]}
+    places = [text.index("model") + len("model") - 1 for text in (A, B)]  # a byte is a token: the word's last
+    assert [text["position"] for text in told["texts"]] == places
+    with torch.no_grad():
+        ways = [model(torch.tensor([list(t.encode())]), output_hidden_states=True).hidden_states for t in (A, B)]
+    names = ["embedding", "layers.0.mlp", "layers.1.mlp", "final_norm"]
+    for name, first, second in zip(names, *ways, strict=True):
+        vectors = (first[0, places[0]], second[0, places[1]])
+        assert cosine[name] == pytest.approx(torch.cosine_similarity(*vectors, dim=0).item(), abs=1e-5)
+    assert cosine["token"] == pytest.approx(1)
+    assert list(cosine)[:3] == ["token", "embedding", "layers.0.attention"]
+
+
+def test_before_it_has_looked_back_a_first_word_is_the_same_in_both_texts(gpt2):
+    _, folder = gpt2
+    told = asked(TINY_GPT2, "--weights", folder, "--word", "a", "-p", "a b", "-p", "a c", "-f", "json").json
+    assert [row["cosine"] for row in told["drift"]] == pytest.approx([1.0] * 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "last"),
+    [
+        ("remodel a model, models", "model", len("remodel a model") - 1),
+        ("remodelled", "model", len("remodel") - 1),
+        ("两个模型", "模型", len("两个模型".encode()) - 1),
+        ("a C++ model in C++", "C++", len("a C++ model in C++") - 1),
+    ],
+)
+def test_the_last_place_where_a_word_stands_is_taken(gpt2, text, word, last):
+    _, folder = gpt2
+    told = asked(TINY_GPT2, "--weights", folder, "--word", word, "-p", text, "-p", text, "-f", "json").json
+    assert told["texts"][0]["position"] == last
+
+
+def test_a_word_of_a_real_tokenizer_is_its_last_token(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(["a model, a model\n"] * 9, trainer)
+    folder = str(tmp_path / "weights")
+    save_weights(Transformer(archcalc.load("tiny@vocab_size=300")), folder)
+    tokenizer.save(f"{folder}/tokenizer.json")
+    told = asked(
+        "tiny@vocab_size=300", "--weights", folder, "--word", "model", "-p", "a model", "-p", "my model", "-f", "json"
+    ).json
+    ids = tokenizer.encode("a model").ids
+    assert tokenizer.id_to_token(ids[-1]).endswith("l")
+    assert told["texts"][0] == {"prompt": "a model", "position": len(ids) - 1, "token_id": ids[-1], "text": " model"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["-p", ""], "--prompt: is empty"),
+        (["-p", "x" * 257], "--prompt: has 257 tokens; the context of 256 has no more places"),
+        (["-p", "a", "-p", "b"], "--prompt: is taken once; two are compared with --word; got 2"),
+        (["-p", "a", "--word", "a"], "--prompt: is taken twice with --word; got 1"),
+        (["--word", "a"], "--word: is of a run, which needs a --prompt; got 'a'"),
+        (["--weights", "here"], "--weights: is of a run, which needs a --prompt; got 'here'"),
+        (["-p", "a", "--seq", "4"], "--seq: is what the --prompt has; got '4'"),
+        (["-p", "a", "--batch", "4"], "--batch: is 1 with a --prompt; got '4'"),
+        (
+            ["-p", "a", "--attention", "flash"],
+            "--attention: is math with a --prompt: flash shows no scores; got 'flash'",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_line(arguments, line):
+    done = ask("trace", "tiny", *arguments)
+    assert (done.code, done.out, done.err) == (2, "", f"{line}\n")
+
+
+def test_a_word_needs_weights_and_must_be_there(gpt2):
+    done = ask("trace", "tiny", "--word", "a", "-p", "a", "-p", "a")
+    assert (done.code, done.err.startswith("--weights: tiny has no weights here; ")) == (3, True)
+    for word, line in (("zebra", "is not in the prompt; got 'zebra'"), ("", "is empty; got ''")):
+        done = ask("trace", TINY_GPT2, "--weights", gpt2[1], "--word", word, "-p", "a", "-p", "b")
+        assert (done.code, done.err) == (2, f"--word: {line}\n")
+
+
+def test_a_prompt_as_long_as_the_context_is_read(gpt2):
+    told = asked(TINY_GPT2, "--weights", gpt2[1], "-p", "x" * 64, "-f", "json").json
+    assert len(told["tokens"]) == 64
+
+
+def test_a_vocabulary_that_has_no_bytes_is_refused():
+    done = ask("trace", "tiny@vocab_size=100", "-p", "Hi")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "100" in done.err
+
+
+def test_watching_leaves_no_hook_behind():
+    model = Transformer(archcalc.load("tiny@n_layers=1"))
+    tokens = torch.zeros(1, 4, dtype=torch.long)
+    first, _ = watch(model, tokens)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    again, logits = watch(model, tokens)
+    assert first == again
+    assert torch.equal(logits, model(tokens).logits)
+    assert math.isfinite(logits.sum())
