@@ -17,7 +17,7 @@ from archcalc.learning import expected, promised
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 
-from archcalc_reference import resuming  # noqa: E402
+from archcalc_reference import checkpoint, resuming  # noqa: E402
 from archcalc_reference.data import Data, Stream, own_words, read_stream  # noqa: E402
 from archcalc_reference.model import Transformer  # noqa: E402
 from archcalc_reference.training import Settings, Trainer, rate_of, sample  # noqa: E402
@@ -309,7 +309,7 @@ ASKED = ["train", SMALL, "--steps", "6", "--batch", "2", "--seq", "16", "--every
 
 def kept(folder):
     """The bytes of the weights and of the optimizer's state."""
-    where = resuming.latest(folder)
+    where = checkpoint.latest(folder)
     return [(where / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
 
 
@@ -354,7 +354,7 @@ def test_a_checkpoint_is_a_folder_of_weights_by_their_names_and_the_spec(words, 
     from safetensors.torch import load_file
 
     assert ask(*ASKED, "--data", words, "--out", str(tmp_path / "out")).code == 0
-    folder = resuming.latest(tmp_path / "out")
+    folder = checkpoint.latest(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["step-00000006"]
     model = archcalc.load(folder / "spec.yaml")
     assert model == archcalc.load(SMALL)
@@ -369,7 +369,7 @@ import torch._dynamo  # what an optimizer's first step would load, in each child
 torch.set_num_threads(1)
 import archcalc.commands.training
 from archcalc.cli import _main
-from archcalc_reference import resuming, training
+from archcalc_reference import checkpoint, resuming, training
 
 training.sample = lambda *_, **__: []
 
@@ -424,7 +424,7 @@ def run(arguments, what=None, moment=0):
 
 def whole(folder):
     '''Each checkpoint that stands can be read to its end.'''
-    for step, path in resuming._standing(resuming.Path(folder)).items():
+    for step, path in checkpoint.steps_in(checkpoint.Path(folder)).items():
         assert resuming.read_state(path)['step'] == step
         resuming.read_spec(path)
         for name in (resuming.MODEL, resuming.OPTIMIZER):
@@ -433,7 +433,7 @@ def whole(folder):
 def finish(asked, folder):
     '''The same command again, with --from where there is a checkpoint.'''
     whole(folder)
-    there = resuming.latest(folder) is not None
+    there = checkpoint.latest(folder) is not None
     return run([*asked, '--out', folder, *(['--from', folder] if there else [])])
 """
 

@@ -41,8 +41,7 @@ class Session:
         """With the weights of a folder."""
         import torch
 
-        from archcalc_reference.checkpoint import no_weights
-        from archcalc_reference.resuming import latest
+        from archcalc_reference.checkpoint import latest, no_weights
         from archcalc_reference.text import read_tokenizer
         from archcalc_reference.weights import load_weights
 

@@ -50,6 +50,7 @@ def settle(
 ) -> Lesson:
     """Put the flags together with a checkpoint's settings, or with the defaults."""
     from archcalc_reference import resuming
+    from archcalc_reference.checkpoint import latest
     from archcalc_reference.training import Settings
 
     start = None if source is None else _start(source)
@@ -57,7 +58,7 @@ def settle(
     folder = source if goes_on else out
     if folder == "":
         raise Invalid(Problem("--out", "names no folder", value="''"))
-    if not goes_on and folder is not None and (kept := resuming.latest(folder)) is not None:
+    if not goes_on and folder is not None and (kept := latest(folder)) is not None:
         fix = "--from it goes on, another --out begins anew"
         raise Invalid(Problem("--out", f"has a checkpoint, {kept.name}", value=shown(folder), suggestion=fix))
     found = _found(spec, start)
@@ -80,14 +81,14 @@ def settle(
 
 
 def _start(source: str) -> Path:
-    from archcalc_reference import resuming
+    from archcalc_reference.checkpoint import latest
 
     if not os.path.isdir(source):
         known = os.path.exists(source)
         raise (Invalid if known else Missing)(
             Problem("--from", "is no folder" if known else "no such folder", value=shown(source))
         )
-    start = resuming.latest(source)
+    start = latest(source)
     if start is None:
         fix = "a folder that --out wrote, or one with model.safetensors and spec.yaml"
         raise Missing(Problem("--from", "has no checkpoint", value=shown(source), suggestion=fix))

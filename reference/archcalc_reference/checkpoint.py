@@ -1,18 +1,20 @@
 """A folder of weights by its headers: which tensors are in which file, of which shape and type. No number is read.
 
 The format is safetensors (github.com/huggingface/safetensors): model.safetensors, or model.safetensors.index.json and
-the shards that it names.
+the shards that it names. Nothing here takes PyTorch.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple
+import re
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from archcalc.errors import Invalid, Missing, Problem, cut, shown
 from archcalc.spec import Model
 from archcalc.units import shape as sizes
-from archcalc_reference.files import LONGEST_REASON, names_in, read_object
+from archcalc_reference.files import LONGEST_REASON, extra, names_in, read_object
 from archcalc_reference.layouts import HEAD, PREFIX, TOKENS, Entry, Shape, gpt2, is_mask, own, spoken_by, why_no_gpt2
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -20,6 +22,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 GPT2_HEAD = "lm_head.weight"
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Those that are read, by safetensors' names and PyTorch's."""
+_STEP = re.compile(r"step-([0-9]{8,})")
 
 
 class Header(NamedTuple):
@@ -52,12 +55,23 @@ def no_weights(spec: str) -> Missing:
 
 def package() -> Any:
     """The package safetensors; Missing says how to install it."""
-    try:
-        import safetensors
-    except ModuleNotFoundError:
-        fix = "pip install 'archcalc[run]'"
-        raise Missing(Problem("weights", "needs the package safetensors", suggestion=fix)) from None
-    return safetensors
+    return extra("safetensors", "weights")
+
+
+def latest(folder: str | os.PathLike[str]) -> Path | None:
+    """The folder itself where it holds weights, else the newest checkpoint in it; None where there is none."""
+    root = Path(folder)
+    if os.path.isfile(root / WHOLE):
+        return root
+    found = steps_in(root)
+    return found[max(found)] if found else None
+
+
+def steps_in(folder: Path) -> dict[int, Path]:
+    """The checkpoints that a training run keeps in a folder, by their steps."""
+    if not os.path.isdir(folder):
+        return {}
+    return {int(match[1]): folder / name for name in names_in(str(folder)) if (match := _STEP.fullmatch(name))}
 
 
 def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Checkpoint:
@@ -169,10 +183,15 @@ def _promises(index: str) -> dict[str, str]:
 
 
 def _announced(path: str) -> list[Header]:
+    with open_tensors(path, "numpy") as file:  # what it announces takes no PyTorch, BF16 included
+        slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118  (no mapping)
+        return [Header(path, name, tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices]
+
+
+def open_tensors(path: str, framework: Literal["numpy", "pt"]) -> Any:
+    """A file of weights, mapped into memory: what is not asked for is not read. Invalid where it is none, or cut."""
     try:
-        with package().safe_open(path, framework="pt") as file:
-            slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118  (no mapping)
-            return [Header(path, name, tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices]
+        return package().safe_open(path, framework=framework)
     except (OSError, ValueError, package().SafetensorError) as error:
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             raise Invalid(Problem(path, "is empty")) from None

@@ -1,9 +1,13 @@
-"""Bounded readers of what lies beside weights: folders, JSON, lines. Nothing here takes PyTorch."""
+"""Bounded readers of what lies beside weights: folders, JSON, lines; and the packages that read the rest.
+
+Nothing here takes PyTorch.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+from importlib import import_module
 from typing import Any
 
 from archcalc.errors import Invalid, Missing, Problem
@@ -11,6 +15,15 @@ from archcalc.errors import Invalid, Missing, Problem
 LONGEST_REASON = 100  # characters that a message quotes of what a package said
 LARGEST_FILE = 100 * 2**20
 """Bytes: a tokenizer of 250,000 tokens has 17 MB, an index of 100,000 tensors 10 MB."""
+
+
+def extra(name: str, where: str) -> Any:
+    """A package of the extra `run`; Missing, at `where`, says how to install it."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        fix = "pip install 'archcalc[run]'"
+        raise Missing(Problem(where, f"needs the package {name}", suggestion=fix)) from None
 
 
 def refuse_what_is_no_folder(folder: str) -> None:

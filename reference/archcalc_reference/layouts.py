@@ -94,6 +94,12 @@ def _gpt2_name(name: str) -> str:
     return f"{_OUTSIDE[module]}.{leaf}"
 
 
+def token_tables() -> tuple[str, ...]:
+    """Every name that a stored token table may have: GPT-2's, with and without the head's prefix, and ours."""
+    theirs = _gpt2_name(TOKENS)
+    return theirs, theirs.removeprefix(PREFIX), TOKENS
+
+
 def is_mask(name: str) -> bool:
     """Whether a stored tensor is one of the masks that old checkpoints of GPT-2 carry: no weights."""
     return _MASKS.fullmatch(name) is not None

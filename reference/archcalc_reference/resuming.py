@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,20 +25,11 @@ from torch import Tensor
 
 import archcalc
 from archcalc.errors import Invalid, Missing, Problem
+from archcalc_reference.checkpoint import WHOLE, latest, steps_in
 from archcalc_reference.model import Transformer
 
-MODEL, SPEC, OPTIMIZER, STATE = "model.safetensors", "spec.yaml", "optimizer.safetensors", "state.json"
-_STEP = re.compile(r"step-([0-9]{8,})")
+MODEL, SPEC, OPTIMIZER, STATE = WHOLE, "spec.yaml", "optimizer.safetensors", "state.json"
 _UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
-
-
-def latest(folder: str | os.PathLike[str]) -> Path | None:
-    """The folder itself where it holds weights, else the newest checkpoint in it; None where there is none."""
-    root = Path(folder)
-    if (root / MODEL).is_file():
-        return root
-    found = _standing(root)
-    return found[max(found)] if found else None
 
 
 def save(folder: Path, step: int, model: Transformer, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
@@ -62,7 +52,7 @@ def save(folder: Path, step: int, model: Transformer, optimizer: torch.optim.Opt
             _to_disk(path)
         os.replace(unfinished, standing)
         _to_disk(folder)
-        for old, path in _standing(folder).items():
+        for old, path in steps_in(folder).items():
             if old != step:
                 os.replace(path, folder / f"{_DROPPED}{old:08d}")  # so that no half of it is ever found
         _clear(folder)
@@ -143,12 +133,6 @@ def _read(path: Path, shapes: dict[str, Any]) -> dict[str, Tensor]:
     if unknown := sorted(set(tensors) - set(shapes)) if shapes else []:
         raise Invalid(Problem(str(path), "is no parameter of the spec", unknown[0]))
     return tensors
-
-
-def _standing(folder: Path) -> dict[int, Path]:
-    if not folder.is_dir():
-        return {}
-    return {int(match[1]): path for path in folder.iterdir() if (match := _STEP.fullmatch(path.name))}
 
 
 def _clear(folder: Path) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from archcalc.errors import Invalid, Missing, Problem, cut, shown
-from archcalc_reference.files import LONGEST_REASON, names_in, parse_object, read_object, read_text
+from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc_reference.files import LONGEST_REASON, extra, names_in, parse_object, read_object, read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Fast
@@ -128,12 +128,7 @@ def _join(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
 
 
 def _package() -> Any:
-    try:
-        import tokenizers
-    except ModuleNotFoundError:
-        fix = "pip install 'archcalc[run]'"
-        raise Missing(Problem("tokenizer", "needs the package tokenizers", suggestion=fix)) from None
-    return tokenizers
+    return extra("tokenizers", "tokenizer")
 
 
 def _from_json(path: str) -> FileTokenizer:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from archcalc.catalogue import dump
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.spec import Model
-from archcalc_reference.checkpoint import TYPES, WHOLE, Checkpoint, Header, find_weights, no_weights, package
+from archcalc_reference.checkpoint import TYPES, WHOLE, Checkpoint, Header, find_weights, no_weights, open_tensors
 from archcalc_reference.files import names_in
 from archcalc_reference.layouts import (
     CONFIG,
@@ -97,11 +97,7 @@ def _promoted(types: list[str]) -> torch.dtype:
 
 
 def _open(stack: ExitStack, path: str) -> Any:
-    """A file of weights, mapped into memory: what is not asked for is not read."""
-    try:
-        return stack.enter_context(package().safe_open(path, framework="pt"))
-    except (OSError, ValueError, package().SafetensorError) as error:  # it was whole a moment ago
-        raise Invalid(Problem(path, f"cannot be read: {error}")) from None
+    return stack.enter_context(open_tensors(path, "pt"))
 
 
 def _piece(file: Any, header: Header, entry: Entry, start: int, rows: int) -> Tensor:
