@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Missing, Problem, cut, shown
 from archcalc.vectors import Place, Vectors, rows_at_a_time
@@ -12,51 +12,54 @@ from archcalc.vectors import Place, Vectors, rows_at_a_time
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from archcalc_reference.text import Tokenizer
+
     Array = NDArray[Any]
-
-WEIGHTS, TOKENIZER = "model.safetensors", "tokenizer.json"
-TABLES = ("transformer.wte.weight", "wte.weight", "embedding.token.weight")
-BYTES = 256
-
-
-class Tokens(NamedTuple):
-    """What a tokenizer tells: the numbers of a text's tokens, how a token reads, and which one stands for none."""
-
-    encode: Callable[[str], list[int]]
-    label: Callable[[int], str]
-    unknown: str | None = None
 
 
 class TokenVectors(Vectors):
-    """The embedding table of the model in a folder."""
+    """The embedding table of the model in a folder, or of the newest that a training run keeps there."""
 
     def __init__(self, folder: str) -> None:
-        self.name = folder
-        self._table, self._as_floats = _open_table(folder)
+        from archcalc_reference.checkpoint import latest
+
+        self.name = str(latest(folder) or folder)
+        self._table, self._as_floats = _open_table(self.name)
         shape: list[int] = self._table.get_shape()
         self._count, self.dimensions = shape
-        self._tokens = read_tokens(folder, self._count)
+        self._tokens = _read_tokens(self.name, self._count)
 
     def __len__(self) -> int:
         return self._count
 
     def label(self, row: int) -> str:
-        return self._tokens.label(row)
+        """The text of a row's token; bytes that are no whole character are escaped."""
+        from archcalc_reference.text import NO_TOKEN
+
+        spelled = self._tokens.token_bytes(row)
+        if spelled is NO_TOKEN:  # tables are padded; by identity, since GPT-2 has a token of the same bytes
+            return f"row {row:,}"
+        return spelled.decode(errors="backslashreplace")
 
     def find(self, word: str, where: str) -> Place:
         """A word is one token: as it stands, else after a space, as words are within a text."""
-        whole = [ids[0] for ids in (self._tokens.encode(text) for text in (word, f" {word}")) if len(ids) == 1]
-        known = [row for row in whole if self._tokens.unknown is None or self.label(row) != self._tokens.unknown]
-        if not known:
-            raise self.unknown(word, where) if whole else self._several(word, where)
-        row = known[0]
+        if any("\ud800" <= c <= "\udfff" for c in word):  # how Python keeps an argument's bytes that are no text
+            raise Invalid(Problem(where, "is not UTF-8", value=shown(word)))
+        alone = self._tokens.encode(word)
+        found = [alone]
+        with suppress(Invalid):  # a vocabulary may have no space
+            found.append(self._tokens.encode(f" {word}"))
+        rows = list(dict.fromkeys(ids[0] for ids in found if len(ids) == 1))
+        if not rows:
+            raise self._several(word, alone, where)
+        row, *others = rows
         if row >= len(self):
             raise Invalid(Problem(where, f"{shown(word)} is token {row:,}; the table has {len(self):,} rows"))
-        others = [f"{shown(self.label(other))} is one too" for other in known[1:] if other != row]
-        return Place(row, "; ".join([f"{word} is token {row:,}, {shown(self.label(row))}", *others]))
+        also = [f"{shown(self.label(other))} is one too" for other in others]
+        return Place(row, "; ".join([f"{word} is token {row:,}, {shown(self.label(row))}", *also]))
 
-    def _several(self, word: str, where: str) -> Invalid:
-        pieces = " + ".join(shown(self.label(i)) for i in self._tokens.encode(word))
+    def _several(self, word: str, ids: list[int], where: str) -> Invalid:
+        pieces = " + ".join(shown(self.label(i)) for i in ids)
         what = f"is several tokens, {cut(pieces, 120)}" if pieces else "is no token"
         return Invalid(Problem(where, what, value=shown(word), suggestion="a word of one token has a vector"))
 
@@ -85,71 +88,30 @@ def _open_table(folder: str) -> tuple[Any, Callable[[Any], Array]]:
     """A view of the table, of which only the rows that are asked for are read, and what makes float32 of them."""
     import numpy as np
 
-    path = os.path.join(folder, WEIGHTS)
-    if not os.path.isfile(path):
-        raise Missing(Problem(folder, f"has no {WEIGHTS}", suggestion="name a folder of weights"))
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ModuleNotFoundError as error:
-        raise _needs(error) from None
-    try:
-        held: Any = safe_open(path, framework="numpy")
-        name = next((name for name in TABLES if name in held.keys()), None)  # noqa: SIM118  (it is no dict)
-        if name is None:
-            raise Invalid(Problem(path, f"has no token embedding; it would be {', '.join(TABLES)}"))
-        table = held.get_slice(name)
-        shape, kind = table.get_shape(), table.get_dtype()
-        if len(shape) != 2 or not all(shape) or kind not in ("F64", "F32", "F16", "BF16"):
-            value = f"{kind} of {shape}"
-            raise Invalid(Problem(path, "must be a table of floats", name, value=value))
-        if kind != "BF16":
-            return table, lambda rows: rows.astype(np.float32)
-        try:
-            by_torch: Any = safe_open(path, framework="pt")
-            return by_torch.get_slice(name), lambda rows: rows.float().numpy()
-        except ModuleNotFoundError as error:  # numpy has no bfloat16
-            raise _needs(error) from None
-    except (SafetensorError, OSError) as error:
-        raise Invalid(Problem(path, f"cannot be read: {error}")) from None
+    from archcalc_reference.checkpoint import TYPES, open_tensors, read_headers
+    from archcalc_reference.files import extra
+    from archcalc_reference.layouts import token_tables
+
+    stored = {header.name: header for header in read_headers(folder)}
+    names = token_tables()
+    table = next((stored[name] for name in names if name in stored), None)
+    if table is None:
+        raise Invalid(Problem(folder, "has no token embedding", suggestion=f"it would be {', '.join(names)}"))
+    if len(table.shape) != 2 or not all(table.shape) or table.type not in TYPES:
+        value = f"{table.type} of {list(table.shape)}"
+        raise Invalid(Problem(table.file, "must be a table of floats", table.name, value=value))
+    if table.type == "BF16":  # numpy has none
+        extra("torch", "weights")
+        return open_tensors(table.file, "pt").get_slice(table.name), lambda rows: rows.float().numpy()
+    return open_tensors(table.file, "numpy").get_slice(table.name), lambda rows: rows.astype(np.float32)
 
 
-def read_tokens(folder: str, rows: int) -> Tokens:
-    """The tokens of a folder's tokenizer.json; without one, bytes, where there is a row for each of them."""
-    path = os.path.join(folder, TOKENIZER)
-    if not os.path.isfile(path):
-        if rows != BYTES:
-            raise Missing(Problem(folder, f"has no {TOKENIZER}, and {rows:,} rows are not those of {BYTES} bytes"))
-        return Tokens(lambda text: list(text.encode("utf-8", "surrogateescape")), _byte)
-    try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError as error:
-        raise _needs(error) from None
-    try:
-        tokenizer = Tokenizer.from_file(path)
-    except Exception as error:  # noqa: BLE001  (the package raises nothing narrower)
-        raise Invalid(Problem(path, f"is no tokenizer: {error}")) from None
-    spelled_in_bytes = type(tokenizer.decoder).__name__ == "ByteLevel"
+def _read_tokens(folder: str, rows: int) -> Tokenizer:
+    """A folder's tokenizer; where it has none, bytes, if there is a row for each of them."""
+    from archcalc_reference.text import ByteTokenizer, read_tokenizer
 
-    def label(row: int) -> str:
-        token = tokenizer.id_to_token(row)
-        if token is None:
-            return f"row {row:,}"  # tables are padded
-        text = tokenizer.decode([row], skip_special_tokens=False) if spelled_in_bytes else token
-        return str(token) if "\ufffd" in text else str(text)  # a part of a character
-
-    def encode(text: str) -> list[int]:
-        clean = text.encode("utf-8", "backslashreplace").decode()  # arguments that are no UTF-8 have surrogates
-        try:
-            return list(tokenizer.encode(clean, add_special_tokens=False).ids)
-        except Exception:  # noqa: BLE001  (words alone are known, this is none, and there is no token for such)
-            return []
-
-    return Tokens(encode, label, getattr(tokenizer.model, "unk_token", None))
-
-
-def _byte(row: int) -> str:
-    return chr(row) if row < 128 else f"\\x{row:02x}"
-
-
-def _needs(error: ModuleNotFoundError) -> Missing:
-    return Missing(Problem("embed", f"needs the package {error.name}", suggestion="pip install 'archcalc[run]'"))
+    tokenizer = read_tokenizer(folder)
+    if isinstance(tokenizer, ByteTokenizer) and rows != tokenizer.vocab_size:
+        what = f"has no tokenizer, and {rows:,} rows are not those of {tokenizer.vocab_size} bytes"
+        raise Missing(Problem(folder, what, suggestion="put tokenizer.json there, or vocab.json and merges.txt"))
+    return tokenizer

@@ -102,7 +102,7 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError:
-        what = "a file of vectors, or a folder with model.safetensors"
+        what = "a file of vectors, or a folder of weights"
         raise Missing(Problem(path or "SOURCE", "no such file", suggestion=f"name {what}")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

@@ -241,9 +241,11 @@ def test_a_bad_file_is_one_line_with_its_place(tmp_path, text, line):
 def test_a_file_that_is_not_there_is_missing(tmp_path):
     done = ask("embed", str(tmp_path / "none.txt"), "a")
     assert (done.code, done.err.split(": ", 1)[1]) == (
-        3, "no such file; name a file of vectors, or a folder with model.safetensors\n",
+        3, "no such file; name a file of vectors, or a folder of weights\n",
     )  # fmt: skip
-    assert ask("embed", str(tmp_path), "a").err == f"{tmp_path}: has no model.safetensors; name a folder of weights\n"
+    assert ask("embed", str(tmp_path), "a").err == (
+        f"{tmp_path}: holds no weights: no model.safetensors and no model.safetensors.index.json\n"
+    )
 
 
 def test_a_file_too_large_is_told_at_its_line(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A model's own vectors: a small GPT-2 with a trained tokenizer, tables of bytes, and folders that are broken."""
 
+import json
 import math
 import sys
 from types import SimpleNamespace
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from command import ask
 from space import rows
+
+from archcalc_reference.text import byte_alphabet
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +31,8 @@ def gpt2(tmp_path_factory):
     config = transformers.GPT2Config(vocab_size=300, n_positions=8, n_embd=6, n_layer=1, n_head=2)
     model = transformers.GPT2LMHeadModel(config)
     model.save_pretrained(folder)
-    return SimpleNamespace(
-        path=str(folder), tokenizer=tokenizer, table=model.transformer.wte.weight.detach().double().numpy()
-    )
+    table = model.transformer.wte.weight.detach().double().numpy()
+    return SimpleNamespace(path=str(folder), tokenizer=tokenizer, model=model, table=table)
 
 
 def test_a_models_tokens_have_vectors(gpt2):
@@ -84,10 +86,10 @@ def _save(folder, tensors):
 @pytest.mark.parametrize(
     ("table", "code", "line"),
     [
-        ({"x": np.ones((256, 2))}, 2, "{}/model.safetensors: has no token embedding; it would be transformer.wte.weight,"),
+        ({"x": np.ones((256, 2))}, 2, "{}: has no token embedding; it would be transformer.wte.weight,"),
         ({"wte.weight": np.ones(256)}, 2, "{}/model.safetensors: wte.weight: must be a table of floats; got F64 of [256]"),
         ({"wte.weight": np.ones((256, 2), int)}, 2, "{}/model.safetensors: wte.weight: must be a table of floats; got I64"),
-        ({"wte.weight": np.ones((300, 2))}, 3, "{}: has no tokenizer.json, and 300 rows are not those of 256 bytes"),
+        ({"wte.weight": np.ones((300, 2))}, 3, "{}: has no tokenizer, and 300 rows are not those of 256 bytes"),
         ({"wte.weight": np.full((256, 2), np.nan)}, 2, "{}: row 97 has a number that is not finite"),
         ({"wte.weight": np.full((256, 2), 1e300)}, 2, "{}: row 97 has a number that is not finite"),
     ],
@@ -106,42 +108,146 @@ def test_broken_weights_and_tokenizers_are_one_line(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{")
     done = ask("embed", str(tmp_path), "a")
     assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith(f"{tmp_path}/tokenizer.json:1:2: is not JSON: ")
+    (tmp_path / "tokenizer.json").write_text('{"decoder": {"type": "ByteLevel"}}')
+    done = ask("embed", str(tmp_path), "a")
+    assert (done.code, done.err.count("\n")) == (2, 1)
     assert done.err.startswith(f"{tmp_path}/tokenizer.json: is no tokenizer: ")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     done = ask("embed", str(tmp_path), "a")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"{tmp_path}/model.safetensors: cannot be read: ")
+    assert done.err.startswith(f"{tmp_path}/model.safetensors: is no safetensors file, or not all of one: ")
 
 
-def test_a_token_for_what_is_unknown_is_no_word(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
-    tokenizer = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({"king": 0, "[UNK]": 1, "late": 9}, unk_token="[UNK]")  # noqa: S106  (no password)
-    )
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
+def _vocabulary(folder, ids, merges=()):
+    (folder / "vocab.json").write_text(json.dumps(ids))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{pair}\n" for pair in merges))
+
+
+def test_rows_that_are_no_token_are_not_taken_for_the_replacement_character(tmp_path):
+    pytest.importorskip("tokenizers")
+    _vocabulary(tmp_path, {**byte_alphabet(), "ï¿": 257, "ï¿½": 258}, ["ï ¿", "ï¿ ½"])  # its UTF-8: ef bf bd
+    _save(tmp_path, {"wte.weight": np.arange(1.0, 521).reshape(260, 2)})
+    found = rows(str(tmp_path), "a", "--top", "260", "--rank", "\N{REPLACEMENT CHARACTER}")
+    assert {"row 256", "row 259", "\N{REPLACEMENT CHARACTER}", r"\xef\xbf"} < set(found)
+    assert found["\N{REPLACEMENT CHARACTER}"]["dot"] == 517 * 195 + 518 * 196
+
+
+def test_a_vocabulary_may_lack_a_space_or_have_more_tokens_than_the_table_rows(tmp_path):
+    pytest.importorskip("tokenizers")
+    _vocabulary(tmp_path, {"a": 0, "b": 9})
     _save(tmp_path, {"wte.weight": np.eye(3)})
-    assert list(rows(str(tmp_path), "king")) == ["king", "[UNK]", "row 2"]
-    assert (
-        ask("embed", str(tmp_path), "kin").err == f"EXPRESSION: is no word of {tmp_path}; got 'kin'; nearest: king\n"
+    assert ask("embed", str(tmp_path), "a", "-f", "json").json["tokens"] == ["a is token 0, 'a'"]
+    for word, line in {
+        "b": "EXPRESSION: 'b' is token 9; the table has 3 rows",
+        "c": f"{tmp_path}/vocab.json: has no token for a byte of the text; got 0x63",
+        "\udcff": r"EXPRESSION: is not UTF-8; got '\udcff'",
+    }.items():
+        done = ask("embed", str(tmp_path), word)
+        assert (done.code, done.out, done.err) == (2, "", line + "\n")
+
+
+def test_a_word_that_a_tokenizer_drops_is_no_token(gpt2, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer.from_str(gpt2.tokenizer.to_str())
+    tokenizer.normalizer = tokenizers.normalizers.Strip()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    _save(tmp_path, {"wte.weight": np.ones((300, 2))})
+    assert ask("embed", str(tmp_path), "' '").err.startswith("EXPRESSION: is no token; got ' '")
+
+
+def test_a_tokenizer_that_is_not_spelled_in_bytes_is_refused(tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizers.Tokenizer(tokenizers.models.WordLevel({"king": 0})).save(str(tmp_path / "tokenizer.json"))
+    _save(tmp_path, {"wte.weight": np.eye(3)})
+    done = ask("embed", str(tmp_path), "king")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith(f"{tmp_path}/tokenizer.json: decoder: is no byte-level tokenizer; got None; ")
+
+
+def test_vocab_and_merges_answer_as_tokenizer_json_does(gpt2, tmp_path):
+    _save(tmp_path, {"wte.weight": gpt2.table})
+    gpt2.tokenizer.model.save(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merges.txt", "model.safetensors", "vocab.json"]
+    asked = ("king - queen", "--rank", "woman", "-f", "json")
+    ours, theirs = (ask("embed", path, *asked).json for path in (str(tmp_path), gpt2.path))
+    assert ours["tokens"] == theirs["tokens"]
+    assert [row["word"] for row in ours["rows"]] == [row["word"] for row in theirs["rows"]]
+
+
+# Where the weights lie
+
+
+@pytest.fixture
+def sharded(gpt2, tmp_path):
+    """The same model in shards; the table and another tensor are not in one."""
+    gpt2.model.save_pretrained(tmp_path / "s", max_shard_size="3KB")
+    gpt2.tokenizer.save(str(tmp_path / "s" / "tokenizer.json"))
+    assert not (tmp_path / "s" / "model.safetensors").exists()
+    assert len(list((tmp_path / "s").glob("*.safetensors"))) > 1
+    return tmp_path / "s"
+
+
+def test_shards_answer_as_the_whole_does(gpt2, sharded):
+    whole, done = (
+        ask("embed", folder, "king - queen", "--rank", "woman", "-f", "json") for folder in (gpt2.path, str(sharded))
     )
-    assert ask("embed", str(tmp_path), "late").err == "EXPRESSION: 'late' is token 9; the table has 3 rows\n"
+    assert (done.code, done.err) == (0, "")
+    assert done.json["rows"] == whole.json["rows"]
 
 
-@pytest.mark.parametrize("package", ["safetensors", "tokenizers"])
-def test_a_package_that_is_missing_is_named(gpt2, monkeypatch, package):
+def test_a_missing_or_cut_shard_is_one_line(sharded):
+    index = json.loads((sharded / "model.safetensors.index.json").read_text())
+    shard = sharded / index["weight_map"]["transformer.wte.weight"]
+    shard.write_bytes(shard.read_bytes()[:-10])
+    done = ask("embed", str(sharded), "king")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert done.err.startswith(f"{shard}: is no safetensors file, or not all of one: ")
+    shard.unlink()
+    done = ask("embed", str(sharded), "king")
+    line = f"{shard}: is not there, and model.safetensors.index.json names it\n"
+    assert (done.code, done.out, done.err) == (3, "", line)
+
+
+def test_a_folder_of_training_answers_with_its_newest_weights(tmp_path):
+    pytest.importorskip("torch")
+    asked = ("--steps", "1", "--batch", "1", "--seq", "8", "--every", "1", "--warmup", "0")
+    (tmp_path / "text").write_text("a king and a queen " * 99)
+    done = ask("train", "tiny", "--data", str(tmp_path / "text"), "--out", str(tmp_path / "out"), *asked)
+    assert done.code == 0, done.err
+    kept = tmp_path / "out" / "step-00000001"
+    ours, theirs = (ask("embed", str(folder), "k - q", "-f", "json") for folder in (kept.parent, kept))
+    assert (ours.code, ours.err) == (0, "")
+    assert ours.out == theirs.out
+
+
+def test_of_several_checkpoints_the_newest_is_read(tmp_path):
+    for step, times in {"99999999": 1.0, "100000000": 3.0, "00000007": 1.0}.items():  # by number, not by name
+        (tmp_path / f"step-{step}").mkdir()
+        _save(tmp_path / f"step-{step}", {"embedding.token.weight": np.full((256, 2), times)})
+    assert rows(str(tmp_path), "a", "--rank", "b")["b"]["dot"] == 2 * 3 * 3
+
+
+def test_a_table_in_fp32_needs_no_torch_and_one_in_bf16_says_so(gpt2, tmp_path, monkeypatch):
+    torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
+    table = torch.from_numpy(gpt2.table)
+    for dtype in (torch.float32, torch.bfloat16):
+        (tmp_path / str(dtype)).mkdir()
+        gpt2.tokenizer.save(str(tmp_path / str(dtype) / "tokenizer.json"))
+        safetensors.save_file({"wte.weight": table.to(dtype)}, tmp_path / str(dtype) / "model.safetensors")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert ask("embed", str(tmp_path / "torch.float32"), "king").code == 0
+    done = ask("embed", str(tmp_path / "torch.bfloat16"), "king")
+    assert (done.code, done.out) == (3, "")
+    assert done.err == "weights: needs the package torch; pip install 'archcalc[run]'\n"
+
+
+@pytest.mark.parametrize(("package", "where"), [("safetensors", "weights"), ("tokenizers", "tokenizer")])
+def test_a_package_that_is_missing_is_named(gpt2, monkeypatch, package, where):
     monkeypatch.setitem(sys.modules, package, None)
     done = ask("embed", gpt2.path, "king")
     assert (done.code, done.out, done.err) == (
         3,
         "",
-        f"embed: needs the package {package}; pip install 'archcalc[run]'\n",
+        f"{where}: needs the package {package}; pip install 'archcalc[run]'\n",
     )
-
-
-def test_a_tokenizer_that_knows_no_such_word_says_so(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
-    tokenizers.Tokenizer(tokenizers.models.WordLevel({"king": 0}, unk_token="none")).save(  # noqa: S106  (no password)
-        str(tmp_path / "tokenizer.json")
-    )
-    _save(tmp_path, {"wte.weight": np.eye(3)})
-    assert ask("embed", str(tmp_path), "kin").err.startswith("EXPRESSION: is no token; got 'kin'")

@@ -43,6 +43,12 @@ def test_words_of_a_file_load_numpy_alone(tmp_path):
     assert loaded(command("embed", str(tmp_path / "words.txt"), "king")) == ["numpy"]
 
 
+def test_a_models_own_vectors_load_no_torch(tmp_path):
+    numpy, safetensors = pytest.importorskip("numpy"), pytest.importorskip("safetensors.numpy")
+    safetensors.save_file({"wte.weight": numpy.eye(256)}, tmp_path / "model.safetensors")
+    assert loaded(command("embed", str(tmp_path), "a")) == ["numpy", "archcalc_reference"]
+
+
 def test_the_library_loads_neither():
     code = "import archcalc\nm = archcalc.load('gpt3-175b')\nassert archcalc.params(m).stored == 174604259328\narchcalc.check('gpt2')"
     assert loaded(code) == []
