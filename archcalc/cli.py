@@ -33,6 +33,7 @@ _HOMES = {
     "trust": ("check", "verify"),
     "running": ("trace",),
     "generating": ("generate", "predict"),
+    "chatting": ("chat",),
     "tokens": ("softmax", "embed"),
     "text": ("tokens",),
     "training": ("train",),

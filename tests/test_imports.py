@@ -50,7 +50,7 @@ report.training
 report
 commands.base
 commands.asking | commands.settling | commands.session
-commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.training | commands.generating | commands.tokens | commands.text | commands.files
+commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.training | commands.generating | commands.chatting | commands.tokens | commands.text | commands.files
 commands
 cli
 """

@@ -77,7 +77,7 @@ def read_text(where: str, text: str) -> str:
     where = STDIN if text == "-" else where
     if len(data) > LONGEST_TEXT:
         raise Invalid(Problem(where, f"is longer than {LONGEST_TEXT:,} bytes"))
-    return _decoded(where, data)
+    return decoded(where, data)
 
 
 def _standard_input() -> bytes:
@@ -90,7 +90,7 @@ def _standard_input() -> bytes:
         raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
 
 
-def _decoded(where: str, data: bytes) -> str:
+def decoded(where: str, data: bytes) -> str:
     """A text from its UTF-8; Invalid, placed, where it is not that."""
     try:
         return data.decode()

@@ -15,7 +15,7 @@ from archcalc.output import tell
 
 if TYPE_CHECKING:
     from archcalc_reference.generation import Sampling
-    from archcalc_reference.model import Transformer
+    from archcalc_reference.model import Cache, Transformer
     from archcalc_reference.text import Tokenizer
 
 Prompt = Annotated[
@@ -28,13 +28,15 @@ Seed = Annotated[str, typer.Option(metavar="N", help="of the random numbers")]
 TopP = Annotated[
     str | None, typer.Option(metavar="P", show_default=False, help="of the likely tokens that have this together")
 ]
+LARGEST_SEED = 2**63 - 1  # that PyTorch takes
 
 
 class Session:
     """A model that runs, its tokenizer, and the spec that both belong to."""
 
-    def __init__(self, found: Found, model: Transformer, tokenizer: Tokenizer) -> None:
-        self.found, self.model, self.tokenizer = found, model, tokenizer
+    def __init__(self, found: Found, model: Transformer, tokenizer: Tokenizer, folder: str = "") -> None:
+        """`folder` has the weights, where they have numbers."""
+        self.found, self.model, self.tokenizer, self.folder = found, model, tokenizer, folder
 
     @classmethod
     def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
@@ -51,7 +53,7 @@ class Session:
         tokenizer = read_tokenizer(weights)
         _refuse_more_tokens(weights, tokenizer, found)
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        return cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer)
+        return cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer, weights)
 
     @classmethod
     def of_shapes(cls, found: Found) -> Session:
@@ -69,7 +71,7 @@ class Session:
     @property
     def has_numbers(self) -> bool:
         """Whether its weights are more than shapes."""
-        return not self.model.embedding.token.weight.is_meta
+        return bool(self.folder)
 
     def read(self, prompt: str, to_come: int = 1) -> tuple[str, list[int]]:
         """A prompt and its tokens; Invalid for none, and for more than leave `to_come` places in the context."""
@@ -87,15 +89,11 @@ class Session:
         """The steps of a generation, and at its end what it took."""
         import time
 
-        from archcalc.activations import cache as cache_bytes
-        from archcalc.run import Run
         from archcalc_reference.generation import generate
         from archcalc_reference.model import Cache
 
-        weight = self.model.embedding.token.weight
         length = min(len(ids) + tokens, self.found.model.context_length)
-        cache = Cache(self.found.model, samples, length, weight.dtype)
-        counted = cache_bytes(self.found.model, Run("prefill", samples, length), weight.element_size())
+        cache = Cache(self.found.model, samples, length, self.model.embedding.token.weight.dtype)
         begin, count = time.perf_counter(), 0
         try:
             for step in generate(self.model, ids, tokens, sampling, samples=samples, cache=cache):
@@ -103,8 +101,17 @@ class Session:
                 yield step
         finally:
             rate = count / (time.perf_counter() - begin)
-            agree = "as" if cache.nbytes == counted else f"and not {counted:,} as"
-            tell(f"{count:,} tokens, {rate:,.1f} a second; the cache takes {cache.nbytes:,} bytes, {agree} counted")
+            tell(f"{count:,} tokens, {rate:,.1f} a second; {self.cache_said(cache, samples)}")
+
+    def cache_said(self, cache: Cache, samples: int = 1) -> str:
+        """The bytes that a cache takes, beside those that are counted for it."""
+        from archcalc.activations import cache as cache_bytes
+        from archcalc.run import Run
+
+        width = self.model.embedding.token.weight.element_size()
+        counted = cache_bytes(self.found.model, Run("prefill", samples, cache.length), width)
+        agree = "as" if cache.nbytes == counted else f"and not {counted:,} as"
+        return f"the cache takes {cache.nbytes:,} bytes, {agree} counted"
 
     def likely(self, step: Any, sample: int, most: int) -> list[Any]:
         """The most likely tokens of a step."""
@@ -162,7 +169,7 @@ def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str)
         temperature,
         None if top_k is None else number("--top-k", top_k, LARGEST_SIZE),
         share,
-        number("--seed", seed, 2**63 - 1, least=0),
+        number("--seed", seed, LARGEST_SEED, least=0),
     )
 
 

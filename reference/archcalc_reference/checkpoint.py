@@ -61,7 +61,7 @@ def package() -> Any:
 def latest(folder: str | os.PathLike[str]) -> Path | None:
     """The folder itself where it holds weights, else the newest checkpoint in it; None where there is none."""
     root = Path(folder)
-    if os.path.isfile(root / WHOLE):
+    if any(os.path.isfile(root / name) for name in (WHOLE, INDEX)):
         return root
     found = steps_in(root)
     return found[max(found)] if found else None

@@ -44,6 +44,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
+    "chat_template.jinja",
 )
 ROWS = 4096  # of two tables that are compared: 4,096 rows of 12,288 features are 200 MB in fp32
 

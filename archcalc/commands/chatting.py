@@ -1,0 +1,157 @@
+"""Turns with a model: a talk at a terminal, or one line of standard input after the other."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.catalogue import find
+from archcalc.commands.base import LONGEST_TEXT, RUN, Spec, Weights, app, decoded, needs_to_run, number, read_text
+from archcalc.commands.session import LARGEST_SEED, Precision, Seed, Session, Temperature, TopK, TopP, real, settled
+from archcalc.errors import Invalid, Missing, Problem
+from archcalc.output import tell, write
+from archcalc.source import STDIN
+from archcalc.units import several
+
+if TYPE_CHECKING:
+    from archcalc_reference.generation import Sampling
+    from archcalc_reference.talk import Talk, Turn
+
+_USER = "User: "
+_SYSTEM_SHARE = 4  # of the context, a quarter, that the system prompt may take where none is said
+_ROOM = 4  # and as much is kept for an answer, or --max-tokens where that is less
+
+
+@app.command(rich_help_panel=RUN)
+def chat(
+    spec: Spec,
+    weights: Weights = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            show_default=False,
+            help="what the model is told first; '' is nothing; a sentence of ours for a plain model if none",
+        ),
+    ] = None,
+    max_tokens: Annotated[str, typer.Option(metavar="N", help="of each answer, at most")] = "200",
+    temperature: Temperature = "1",
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = "0",
+    precision: Precision = "fp32",
+) -> None:
+    """A talk: by the checkpoint's own chat template, or as a play of two parts that any model can go on with."""
+    needs_to_run("chat")
+    found = find(spec)
+    tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
+    sampling = settled(real("--temperature", temperature), top_k, top_p, seed)
+    session = Session.load(found, weights, precision)
+    talk = _begun(session, None if system is None else read_text("--system", system))
+    terminal = sys.stdin is not None and sys.stdin.isatty()
+    turns = 0
+    for text in _typed() if terminal else _piped():
+        try:
+            _turn(session, talk, text, tokens, sampling._replace(seed=(sampling.seed + turns) % LARGEST_SEED))
+            turns += 1
+        except Invalid as error:
+            if not terminal:
+                raise
+            tell(str(error))  # and the talk goes on
+        except KeyboardInterrupt:
+            if not terminal:
+                raise
+            tell("")  # what came of the answer stands
+    tell(f"{several(turns, 'turn')}; {session.cache_said(talk.cache)}")
+
+
+def _begun(session: Session, system: str | None) -> Talk:
+    """A talk in which nothing was said but the system prompt; Invalid for one that leaves no place."""
+    from archcalc_reference.talk import Talk
+    from archcalc_reference.template import SYSTEM, read_ends, read_template
+
+    template = read_template(session.folder)
+    ends = read_ends(session.folder, session.tokenizer)
+    most = session.found.model.context_length
+    if system is None:
+        system = SYSTEM if template.name == "plain" else ""
+        took = len(session.tokenizer.encode(system))
+        if took * _SYSTEM_SHARE > most:
+            tell(f"no system prompt: ours has {took:,} tokens, and the context {most:,}")
+            system = ""
+    talk = Talk(session.model, session.tokenizer, template, system=system, ends=ends)
+    if system and len(session.tokenizer.encode(system)) >= most:
+        what = f"has {len(session.tokenizer.encode(system)):,} tokens; the context of {most:,} leaves none to come"
+        raise Invalid(Problem("--system", what))
+    how = "as a play of two parts" if template.name == "plain" else f"by {template.name}"
+    tell(f"{session.found.name}: a talk {how}, {most:,} tokens long at most")
+    return talk
+
+
+def _turn(session: Session, talk: Talk, text: str, tokens: int, sampling: Sampling) -> None:
+    """What is said, what is answered, and what that took."""
+    from archcalc.report.live import Console
+
+    most = session.found.model.context_length
+    heard = talk.hear(text, min(tokens, max(most // _ROOM, 1)))
+    if heard.gone:
+        tell(
+            f"the context is full: {several(heard.gone, 'message')} of {several(heard.gone_tokens, 'token')} left it, "
+            "the oldest after the system prompt"
+        )
+    label = "AI Assistant:" if talk.template.name == "plain" else "Assistant: "
+    console = Console(session, label, 1, None, talk.template.stop, "")
+    drawn = 0
+    answer = talk.answer(tokens, sampling)
+    try:
+        for step in answer:
+            drawn += 1
+            if not console.take(step):
+                break
+    finally:
+        answer.close()
+        console.close()
+        talk.answered(console.texts[0].strip())
+    tell(_took(heard, drawn, most - talk.taken))
+
+
+def _took(heard: Turn, drawn: int, left: int) -> str:
+    new, places = several(heard.tokens - heard.held, "token"), several(left, "place")
+    return f"[{new} read behind {heard.held:,} in the cache, {drawn:,} drawn, {places} left]"
+
+
+def _typed() -> Iterator[str]:
+    """Lines from a terminal, until its end."""
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (it gives `input` its arrows)
+    while True:
+        try:
+            line = input(_USER)
+        except EOFError:
+            write("\n", None)
+            return
+        if line.strip():
+            yield line
+
+
+def _piped() -> Iterator[str]:
+    """Lines of standard input, each shown as it is said."""
+    if sys.stdin is None:
+        raise Missing(Problem(STDIN, "is closed"))
+    said = False
+    while line := sys.stdin.buffer.readline(LONGEST_TEXT + 1):
+        if len(line) > LONGEST_TEXT:
+            raise Invalid(Problem(STDIN, f"has a line that is longer than {LONGEST_TEXT:,} bytes"))
+        text = decoded(STDIN, line).strip()
+        if text:
+            said = True
+            write(f"{_USER}{text}\n", None)
+            yield text
+    if not said:
+        raise Invalid(Problem(STDIN, "is empty; each of its lines is a turn"))

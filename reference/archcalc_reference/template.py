@@ -1,0 +1,148 @@
+"""How the turns of a talk become one text: as a plain base model can go on with, or by a checkpoint's own template.
+
+A checkpoint's template is Jinja, in chat_template.jinja or under `chat_template` in tokenizer_config.json. It runs as
+transformers runs it (huggingface.co/docs/transformers/chat_templating), in Jinja's sandbox: it came with the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn, Protocol
+
+from archcalc.errors import Invalid, Problem, cut
+from archcalc_reference.files import LONGEST_REASON, extra, names_in, read_object, read_text
+from archcalc_reference.text import Tokenizer
+
+SYSTEM = "This is a conversation between a user and an AI assistant who knows much and is glad to help."
+"""What a plain model is told where nothing else is said."""
+
+JINJA, SETTINGS = "chat_template.jinja", "tokenizer_config.json"
+_ENDS = ("generation_config.json", "config.json")
+
+
+class Message(NamedTuple):
+    """Who said what: `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+class Template(Protocol):
+    """What makes one text of many messages, at whose end the assistant is to speak."""
+
+    @property
+    def name(self) -> str:
+        """Where it comes from: a file, or `plain`."""
+
+    @property
+    def stop(self) -> str | None:
+        """What ends an answer, where that is a text."""
+
+    def render(self, messages: list[Message]) -> str:
+        """The text before the answer; Invalid where the template refuses the messages."""
+
+
+class Plain:
+    """A play of two parts, which whatever learned from books and the web can go on with."""
+
+    name, stop = "plain", "\nUser:"
+
+    def render(self, messages: list[Message]) -> str:
+        parts = {"system": "{}", "user": "User: {}", "assistant": "AI Assistant: {}"}
+        said = [parts[message.role].format(message.content) for message in messages]
+        return "\n\n".join([*said, "AI Assistant:"])  # and no space, which is the first word's own
+
+
+class Own:
+    """A checkpoint's own template."""
+
+    stop = None
+
+    def __init__(self, name: str, source: str, words: dict[str, Any]) -> None:
+        """`words` are the special tokens that the template may name, such as bos_token."""
+        jinja = _package()
+        self.name, self._words = name, words
+        environment = jinja.sandbox.ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        environment.filters["tojson"] = _json
+        environment.globals.update(
+            raise_exception=self._refuse, strftime_now=lambda form: datetime.now().strftime(form)
+        )
+        try:
+            self._template = environment.from_string(source)
+        except jinja.TemplateSyntaxError as error:
+            reason = cut(str(error.message), LONGEST_REASON)
+            raise Invalid(Problem(name, f"is no chat template: {reason}", "", error.lineno, 1)) from None
+
+    def render(self, messages: list[Message]) -> str:
+        told = [message._asdict() for message in messages]
+        try:
+            text: str = self._template.render(messages=told, add_generation_prompt=True, **self._words)
+        except Invalid:
+            raise
+        except Exception as error:  # noqa: BLE001  (a template is a program, and may do anything wrong)
+            raise Invalid(Problem(self.name, f"fails: {cut(str(error), LONGEST_REASON)}")) from None
+        return text
+
+    def _refuse(self, why: object) -> NoReturn:
+        raise Invalid(Problem(self.name, f"refuses this talk: {cut(str(why), LONGEST_REASON)}"))
+
+
+def read_template(folder: str) -> Template:
+    """The chat template of a folder; Plain where it has none.
+
+    Raises Invalid for one that is none, Missing without the package jinja2.
+    """
+    there = names_in(folder)
+    settings = read_object(os.path.join(folder, SETTINGS)) if SETTINGS in there else {}
+    words = {name: _word(value) for name, value in settings.items() if name.endswith("_token") and _word(value)}
+    if JINJA in there:
+        path = os.path.join(folder, JINJA)
+        return Own(path, read_text(path), words)
+    found = settings.get("chat_template")
+    path = os.path.join(folder, SETTINGS)
+    if isinstance(found, list):  # several, by name
+        found = next(
+            (one.get("template") for one in found if isinstance(one, dict) and one.get("name") == "default"), 0
+        )
+    if found is None:
+        return Plain()
+    if not isinstance(found, str):
+        raise Invalid(Problem(path, "is no chat template", "chat_template", value=type(found).__name__))
+    return Own(path, found, words)
+
+
+def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens after which nothing comes: what the folder's files call the end of a sequence."""
+    there = names_in(folder)
+    found: set[int] = set()
+    for name in _ENDS:
+        told = read_object(os.path.join(folder, name)).get("eos_token_id") if name in there else None
+        found.update(one for one in (told if isinstance(told, list) else [told]) if isinstance(one, int))
+    word = _word(read_object(os.path.join(folder, SETTINGS)).get("eos_token")) if SETTINGS in there else None
+    ids = tokenizer.encode(word) if word else []
+    if len(ids) == 1:
+        found.update(ids)
+    # A tokenizer of bytes has none; and a config of GPT-2's may name a token that a smaller vocabulary lacks.
+    return frozenset(one for one in found if tokenizer.name != "bytes" and 0 <= one < tokenizer.vocab_size)
+
+
+def _word(value: Any) -> str | None:
+    """A special token, which is a string or an object that has it."""
+    found = value.get("content") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else None
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """Jinja's own filter writes for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _package() -> Any:
+    jinja = extra("jinja2", "chat template")
+    import_module("jinja2.sandbox")  # which it does not load by itself
+    return jinja

@@ -1,0 +1,338 @@
+"""A talk: the text of its turns, the cache that is kept, the turns that leave, and the terminal."""
+
+import io
+import json
+import os
+import sys
+
+import pytest
+from command import ask, spawn
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+pytest.importorskip("jinja2")
+
+import archcalc  # noqa: E402
+from archcalc.errors import Invalid  # noqa: E402
+from archcalc_reference import Transformer  # noqa: E402
+from archcalc_reference.generation import Sampling, generate  # noqa: E402
+from archcalc_reference.talk import Talk  # noqa: E402
+from archcalc_reference.template import Message, Own, Plain, read_ends, read_template  # noqa: E402
+from archcalc_reference.text import ByteTokenizer, read_tokenizer  # noqa: E402
+from archcalc_reference.weights import save_weights  # noqa: E402
+
+GREEDY = Sampling(temperature=0)
+SPEC = "tiny@context_length=128"
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(1)
+    found = Transformer(archcalc.load(SPEC))
+    with torch.no_grad():
+        for parameter in found.parameters():
+            parameter.mul_(3)
+    return found.eval()
+
+
+@pytest.fixture(scope="module")
+def weights(model, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("chat") / "weights")
+    save_weights(model, folder)
+    return folder
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    """Run `chat` in this process with so much standard input."""
+
+    def run(*arguments, stdin):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        return ask("chat", *arguments)
+
+    return run
+
+
+def say(talk, text, tokens=8):
+    """One turn, greedily; what it took and the tokens that came."""
+    turn = talk.hear(text, tokens)
+    drawn = [step.tokens_N[0] for step in talk.answer(tokens, GREEDY)]
+    talk.answered(talk.tokenizer.decode(drawn).strip())
+    return turn, drawn
+
+
+def alone(talk, said, tokens=8):
+    """The tokens that a model without a cache draws after the same messages."""
+    ids = talk.tokenizer.encode(talk.template.render(said))
+    return [step.tokens_N[0] for step in generate(talk.model, ids, tokens, GREEDY, cached=False)]
+
+
+def test_a_plain_model_sees_a_play_of_two_parts():
+    said = [Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "No")]
+    assert Plain().render(said) == "Be brief.\n\nUser: Hi\n\nAI Assistant: Yes?\n\nUser: No\n\nAI Assistant:"
+    assert Plain().render(said[1:2]) == "User: Hi\n\nAI Assistant:"
+
+
+def test_the_cache_is_kept_and_changes_no_token(model):
+    talk = Talk(model, ByteTokenizer(), Plain(), system="So:")
+    said, before = [Message("system", "So:")], 0
+    for text in ("Hi", "You", "ok"):
+        said.append(Message("user", text))
+        expected = alone(talk, said)
+        turn, drawn = say(talk, text)
+        assert drawn == expected
+        said = talk.messages
+        assert turn.tokens == len(Plain().render(said[:-1]).encode())
+        assert turn.gone == 0
+        assert turn.held >= before  # all that stood there before the last answer
+        before = turn.tokens
+
+
+def test_a_turn_reads_no_more_than_is_new(model):
+    """With an answer that comes back as it was drawn, all that came before it is in the cache but its last token."""
+
+    class Marks(Plain):  # letters that stay what they are, so that nothing is stripped or replaced
+        def render(self, messages):
+            return "".join(f"<{m.role[0]}{m.content}" for m in messages) + "<a"
+
+    talk = Talk(model, ByteTokenizer(), Marks())
+    talk.hear("abc", 4)
+    drawn = [step.tokens_N[0] for step in talk.answer(4, GREEDY)]
+    text = bytes(drawn).decode("latin-1")
+    if not text.isascii():
+        text = text.encode("latin-1").decode(errors="replace")
+    talk.answered(text)
+    turn = talk.hear("de", 4)
+    same = next((i for i, (a, b) in enumerate(zip(drawn, text.encode(), strict=False)) if a != b), 4)
+    assert turn.held == len("<uabc<a") + min(same, 3)
+    assert turn.tokens == len("<uabc<a") + len(text.encode()) + len("<ude<a")
+
+
+def test_the_oldest_turns_leave_and_the_system_prompt_stays(model):
+    talk = Talk(model, ByteTokenizer(), Plain(), system="Sys")
+    gone = []
+    for i in range(8):
+        before = [*talk.messages, Message("user", f"number {i}")]
+        turn, drawn = say(talk, f"number {i}")
+        kept = talk.messages[:-1]
+        assert turn.tokens + 8 <= 128
+        assert turn.gone_tokens == len(Plain().render(before).encode()) - len(Plain().render(kept).encode())
+        assert kept[0] == Message("system", "Sys")
+        assert kept[1:] == before[1 + turn.gone :]  # the oldest, and no others
+        assert turn.gone % 2 == 0  # a question goes with its answer
+        assert drawn == alone(talk, kept)
+        gone.append(turn.gone)
+        if turn.gone:  # and no more than had to: with the last that left there was no room
+            more = [kept[0], *before[1 + turn.gone - 2 :]]
+            assert len(Plain().render(more).encode()) + 8 > 128
+    assert sum(gone) > 0
+
+
+def test_what_has_no_place_is_refused_and_nothing_is_lost(model):
+    talk = Talk(model, ByteTokenizer(), Plain())
+    say(talk, "Hi")
+    before = talk.messages
+    with pytest.raises(
+        Invalid, match="takes 221 tokens with what stands before it; the context of 128 leaves no answer"
+    ):
+        talk.hear("x" * 200, 8)  # User: + 200 + \n\nAI Assistant: = 6 + 200 + 15
+    assert talk.messages == before
+    turn, drawn = say(talk, "ok")
+    assert turn.gone == 0
+    assert len(drawn) == 8
+
+
+def test_an_answer_ends_where_the_model_says_so(model):
+    first = Talk(model, ByteTokenizer(), Plain())
+    _, drawn = say(first, "Hi")
+    talk = Talk(model, ByteTokenizer(), Plain(), ends=frozenset({drawn[3]}))
+    assert say(talk, "Hi")[1] == drawn[: drawn.index(drawn[3])]
+
+
+TEMPLATES = {
+    "chatml": (
+        "{% for m in messages %}\n{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}\n"
+        "{% endfor %}\n{% if add_generation_prompt %}\n{{ '<|im_start|>assistant\\n' }}\n{% endif %}"
+    ),
+    "brackets": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content | trim }} [/INST]"
+        "{% elif m.role == 'system' %}<<{{ m.content }}>>{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+    ),
+    "json, loops that break, a namespace": (
+        "{% set ns = namespace(n=0) %}{% for m in messages %}{% if loop.index > 3 %}{% break %}{% endif %}"
+        "{% set ns.n = ns.n + 1 %}\n    {{ m | tojson }}{% endfor %}{{ ns.n }}<é & ü>"
+    ),
+}
+SAID = [
+    Message("system", "Sei kurz & gut."),
+    Message("user", " Hi <b>  "),
+    Message("assistant", "Ja?"),
+    Message("user", "模型"),
+]
+
+
+def chat_folder(folder, template, **settings):
+    """A tokenizer with a chat template, as transformers writes it."""
+    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    fast = tokenizers.Tokenizer(tokenizers.models.BPE())
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = tokenizers.decoders.ByteLevel()
+    specials = ["<|im_start|>", "<|im_end|>", "<s>", "</s>"]
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=300,
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
+        special_tokens=specials,
+        show_progress=False,
+    )
+    fast.train_from_iterator(["a user and an assistant\n"] * 9, trainer)
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=fast, bos_token="<s>", eos_token="</s>")  # noqa: S106
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder, **settings)
+    return tokenizer
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_checkpoint_s_template_says_what_transformers_says(tmp_path, name, inside):
+    """Old folders have the template in tokenizer_config.json, new ones in a file of its own."""
+    theirs = chat_folder(tmp_path, TEMPLATES[name], save_jinja_files=not inside)
+    assert (tmp_path / "chat_template.jinja").exists() is not inside
+    told = [message._asdict() for message in SAID]
+    ours = read_template(str(tmp_path))
+    expected = theirs.apply_chat_template(told, tokenize=False, add_generation_prompt=True)
+    assert ours.render(SAID) == expected
+    ids = read_tokenizer(str(tmp_path)).encode(expected)
+    assert ids == theirs(expected, add_special_tokens=False)["input_ids"]
+    if name == "chatml":
+        assert ids.count(theirs.convert_tokens_to_ids("<|im_end|>")) == 4
+
+
+def test_a_template_of_several_is_the_default_one(tmp_path):
+    settings = {"chat_template": [{"name": "tool", "template": "no"}, {"name": "default", "template": "yes"}]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert read_template(str(tmp_path)).render(SAID) == "yes"
+
+
+def test_the_end_is_what_the_folder_calls_it(tmp_path):
+    tokenizer = chat_folder(tmp_path, "")
+    end, started = (tokenizer.convert_tokens_to_ids(word) for word in ("</s>", "<|im_end|>"))
+    ours = read_tokenizer(str(tmp_path))
+    assert read_ends(str(tmp_path), ours) == {end}
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [started, 50_256]}))
+    assert read_ends(str(tmp_path), ours) == {end, started}  # and none that the vocabulary lacks
+    assert read_ends(str(tmp_path), ByteTokenizer()) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("{% for m in messages %}", "t: is no chat template: "),
+        ("{{ raise_exception('no system here') }}", "t: refuses this talk: no system here"),
+        ("{{ messages[0].nothing.more }}", "t: fails: "),
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "t: fails: "),
+        ("{{ messages.append(1) }}", "t: fails: "),
+        ("{% for i in range(999999999) %}x{% endfor %}", "t: fails: "),
+    ],
+)
+def test_a_template_that_cannot_be_used_is_one_line(source, line):
+    with pytest.raises(Invalid) as caught:
+        Own("t", source, {}).render(SAID)
+    message = str(caught.value)
+    assert message.replace("t:1:1: ", "t: ").startswith(line)
+    assert "\n" not in message
+
+
+def test_settings_that_hold_no_template_are_one_line(tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": 7}')
+    with pytest.raises(Invalid, match="chat_template: is no chat template; got int"):
+        read_template(str(tmp_path))
+
+
+def test_lines_of_standard_input_are_turns(piped, weights):
+    done = spawn("chat", SPEC, "--weights", weights, "--system", "", "--max-tokens", "5", stdin=b"Hi\n\nWho?\n")
+    assert done.code == 0, done.err
+    assert done.out.count("User: ") == done.out.count("AI Assistant:") == 2
+    assert done.out.startswith("User: Hi\nAI Assistant:")
+    size = 128 * 5 * 2 * 128 * 4  # positions x layers x (keys, values) x features x bytes
+    assert done.err.endswith(f"2 turns; the cache takes {size:,} bytes, as counted\n")
+    assert "[23 tokens read behind 0 in the cache, " in done.err  # User: Hi, blank line, AI Assistant:
+    again = piped(SPEC, "--weights", weights, "--system", "", "--max-tokens", "5", stdin=b"Hi\nWho?")
+    assert again.out == done.out
+
+
+def test_when_the_context_is_full_it_says_what_left(piped, weights):
+    talk = "".join(f"number {i}\n" for i in range(8)).encode()
+    done = piped(SPEC, "--weights", weights, "--system", "Sys", "--max-tokens", "8", stdin=talk)
+    assert done.code == 0, done.err
+    assert "the context is full: 2 messages of " in done.err
+    assert " left it, the oldest after the system prompt\n" in done.err
+
+
+def test_a_checkpoint_s_template_and_end_are_used(piped, tmp_path):
+    torch.manual_seed(0)
+    folder = tmp_path / "w"
+    save_weights(Transformer(archcalc.load("tiny@vocab_size=300")), str(folder))
+    chat_folder(folder, TEMPLATES["chatml"])
+    done = piped("tiny@vocab_size=300", "--weights", str(folder), "--max-tokens", "3", stdin=b"Hi\n")
+    assert done.code == 0, done.err
+    assert f"a talk by {folder}/chat_template.jinja, " in done.err
+    assert done.out.startswith("User: Hi\nAssistant: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "stdin", "code", "line"),
+    [
+        ([], b"", 2, "<stdin>: is empty; each of its lines is a turn"),
+        ([], b"Hi \xff\n", 2, "<stdin>:1:4: is not UTF-8; got b'\\xff'"),
+        (["--system", "x" * 128], b"Hi\n", 2, "--system: has 128 tokens; the context of 128 leaves none to come"),
+        (["--system", "x" * 120], b"Hi\n", 2, "what you say: takes 145 tokens with what stands before it; "),
+        (["--max-tokens", "0"], b"Hi\n", 2, "--max-tokens: must be from 1 to "),
+        (["--top-p", "2"], b"Hi\n", 2, "--top-p: must be more than 0 and at most 1; got '2'"),
+    ],
+)
+def test_what_cannot_be_said_is_one_line(piped, weights, flags, stdin, code, line):
+    done = piped(SPEC, "--weights", weights, *flags, stdin=stdin)
+    assert done.code == code
+    assert done.err.splitlines()[-1].startswith(line)
+    assert "Traceback" not in done.err
+
+
+def test_without_weights_the_ways_out_are_told():
+    done = ask("chat", SPEC)
+    assert done.code == 3
+    assert done.err.startswith(f"--weights: {SPEC} has no weights here; `archcalc train")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of Unix")
+def test_at_a_terminal_a_refusal_does_not_end_the_talk(weights):
+    import pty
+    import subprocess
+
+    ours, theirs = pty.openpty()
+    program = [sys.executable, "-c", "from archcalc.cli import main; main()"]
+    process = subprocess.Popen(
+        [*program, "chat", SPEC, "--weights", weights, "--system", "", "--max-tokens", "4"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**os.environ, "TERM": "dumb"},
+    )
+    os.close(theirs)
+
+    def until(text):
+        seen = b""
+        while text not in seen:
+            seen += os.read(ours, 4096)
+        return seen
+
+    until(b"User: ")
+    os.write(ours, b"x" * 150 + b"\n")
+    until(b"leaves no answer")
+    os.write(ours, b"Hi\n")
+    until(b"AI Assistant:")
+    until(b"User: ")
+    os.write(ours, b"\x04")
+    seen = until(b"as counted")
+    assert process.wait(20) == 0
+    assert b"1 turn; " in seen
+    os.close(ours)
