@@ -39,7 +39,7 @@ fitting | schema | grid | learning
 report.sheet
 report.render
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
-report.plot | report.prediction
+report.plot | report.prediction | report.cells
 report.journey | report.drift
 report.live
 report.memory

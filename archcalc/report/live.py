@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from archcalc.errors import printable
-from archcalc.report.prediction import bar
+from archcalc.report.cells import cells, fitted, wrapped
+from archcalc.report.prediction import BAR, bar
 
 
 class Console:
@@ -26,6 +27,7 @@ class Console:
         decoder = codecs.getincrementaldecoder("utf-8")
         self.decoders = [decoder("replace") for _ in range(samples)]
         self.live = self._live() if shown and sys.stdout.isatty() else None
+        self.size = self.live.console.size if self.live is not None else (80, 24)
         if title:
             self._print(f"{title}\n")
         if samples == 1 and not shown:
@@ -85,22 +87,26 @@ class Console:
         return live
 
     def _view(self, likely: list[Any], chosen: int) -> Any:
-        """The text so far, and a row for each likely token."""
-        from rich.console import Group
-        from rich.table import Table
+        """The end of the text so far, and a row for each likely token: as much of both as the terminal has lines."""
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 1))
-        for one in likely:
-            style = "bold" if one.token.id == chosen else ""
-            table.add_row(
-                ">" if one.token.id == chosen else " ",
-                Text(one.token.literal, style=style, overflow="ellipsis", no_wrap=True),
-                f"{100 * one.probability:6.2f}%",
-                Text(bar(one.probability), style=style),
-            )
-        text = "".join(c if c.isprintable() or c in "\n\t" else printable(c) for c in self.prompt + self.texts[0])
-        return Group(Text(text), Text(""), table)
+        width, height = self.size
+        most = max(height - 3, 1)
+        rows = sorted(likely, key=lambda one: one.token.id != chosen)[:most]  # the chosen one whatever is cut
+        rows = [one for one in likely if one in rows]
+        text = "".join(c if c.isprintable() or c == "\n" else printable(c) for c in self._so_far())
+        above = wrapped(text, width - 1)[-max(height - len(rows) - 2, 1) :]
+        longest = max(sum(map(cells, printable(one.token.literal))) for one in rows)
+        names = max(min(longest, width - len(">  100.00%  ") - BAR), 8)
+        view = Text("\n".join(above) + "\n\n", no_wrap=True, overflow="crop")
+        for one in rows:
+            mark, style = (">", "bold") if one.token.id == chosen else (" ", "")
+            name = fitted(printable(one.token.literal), names)
+            view.append(f"{mark} {name} {100 * one.probability:6.2f}% {bar(one.probability)}\n", style=style)
+        return view
+
+    def _so_far(self) -> str:
+        return (self.prompt + self.texts[0]).expandtabs(4)
 
 
 def _beginning(text: str, stop: str | None) -> int:

@@ -1,0 +1,31 @@
+"""Places of a terminal: what the live view draws over must never be wrapped by the terminal itself."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archcalc.report.cells import cells, fitted, wrapped
+
+
+# Widths of Unicode's own table (UAX 11, EastAsianWidth.txt) and of its emoji: 2 for wide ones, 0 for what is joined.
+@pytest.mark.parametrize(
+    ("character", "places"),
+    [("a", 1), ("é", 1), ("模", 2), ("😀", 2), ("\U0001f3fd", 2), ("\u0301", 0), ("\u200d", 0), ("\uff21", 2)],
+)
+def test_a_character_takes_its_places(character, places):
+    assert cells(character) == places
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(2, 30))
+def test_no_line_is_too_long_and_nothing_is_lost(text, width):
+    lines = wrapped(text, width)
+    assert all(sum(cells(c, ambiguous=2) for c in line) <= width for line in lines)
+    assert "".join(lines) == text.replace("\n", "")
+    assert len(lines) >= text.count("\n") + 1
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"])), st.integers(4, 30))
+def test_what_is_fitted_takes_its_width(text, width):
+    found = fitted(text, width)
+    assert sum(map(cells, found)) == width
+    assert found.rstrip(" ").startswith(text.rstrip(" ")) or "…" in found
