@@ -44,14 +44,14 @@ class Session:
         import torch
 
         from archcalc_reference.checkpoint import latest, no_weights
-        from archcalc_reference.text import read_tokenizer
+        from archcalc_reference.text import read_tokenizer, refuse_more_tokens
         from archcalc_reference.weights import load_weights
 
         if weights is None:
             raise no_weights(found.name)
         weights = str(latest(weights) or weights)  # of a training run that kept several
         tokenizer = read_tokenizer(weights)
-        _refuse_more_tokens(weights, tokenizer, found)
+        refuse_more_tokens(tokenizer, weights, found.name, found.model.vocab_size)
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         return cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer, weights)
 
@@ -61,10 +61,10 @@ class Session:
         import torch
 
         from archcalc_reference import Transformer
-        from archcalc_reference.text import ByteTokenizer
+        from archcalc_reference.text import ByteTokenizer, refuse_more_tokens
 
         tokenizer = ByteTokenizer()
-        _refuse_more_tokens("--weights", tokenizer, found)
+        refuse_more_tokens(tokenizer, "--weights", found.name, found.model.vocab_size)
         with torch.device("meta"):
             return cls(found, Transformer(found.model).eval(), tokenizer)
 
@@ -150,12 +150,6 @@ class Session:
                 **({"sample": sample, "temperature": heat} if several else {}),
             }
             yield json.dumps(line, ensure_ascii=False) + "\n"
-
-
-def _refuse_more_tokens(where: str, tokenizer: Tokenizer, found: Found) -> None:
-    if tokenizer.vocab_size > found.model.vocab_size:
-        what = f"has {tokenizer.vocab_size:,} tokens; {found.name} has rows for {found.model.vocab_size:,}"
-        raise Invalid(Problem(where, f"its tokenizer {what}"))
 
 
 def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:

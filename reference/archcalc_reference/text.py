@@ -17,6 +17,17 @@ from archcalc_reference.files import LONGEST_REASON, extra, names_in, parse_obje
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Fast
 
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+"""What makes up a tokenizer, or tells others of it: it goes where the weights go."""
+
 NO_TOKEN = "\N{REPLACEMENT CHARACTER}".encode()
 """The bytes of an id that is no token: a model may have more rows than its tokenizer has tokens."""
 
@@ -103,6 +114,26 @@ def read_tokenizer(folder: str | None) -> Tokenizer:
     if "vocab.json" in there:
         return _from_merges(os.path.join(folder, "vocab.json"), os.path.join(folder, "merges.txt"))
     return ByteTokenizer()
+
+
+def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
+    """Raise Invalid where a folder's tokenizer gives ids for which a model has no row."""
+    if tokenizer.vocab_size > rows:
+        what = f"its tokenizer has {tokenizer.vocab_size:,} tokens; {name} has rows for {rows:,}"
+        raise Invalid(Problem(folder, what))
+
+
+def tokenizer_files(folder: str) -> dict[str, bytes]:
+    """The files of a folder's tokenizer, by their names; none where it has no tokenizer."""
+    found = {}
+    for name in set(TOKENIZER_FILES).intersection(names_in(folder)):
+        path = os.path.join(folder, name)
+        try:
+            with open(path, "rb") as file:
+                found[name] = file.read()
+        except OSError as error:
+            raise Invalid(Problem(path, f"cannot be read: {error.strerror}")) from None
+    return found
 
 
 @cache

@@ -34,18 +34,10 @@ from archcalc_reference.layouts import (
     why_no_gpt2,
 )
 from archcalc_reference.model import Transformer
+from archcalc_reference.text import TOKENIZER_FILES
 
 __all__ = ["load_weights", "no_weights", "save_weights"]
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
 ROWS = 4096  # of two tables that are compared: 4,096 rows of 12,288 features are 200 MB in fp32
 
 
