@@ -1,4 +1,4 @@
-"""What the flags of training ask for: new settings or a checkpoint's; one line that says what cannot be."""
+"""What the flags of training ask for: new weights, a checkpoint's or others'; one line that says what cannot be."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from archcalc.commands.base import number
 from archcalc.errors import Invalid, Missing, Problem, shown
 
 if TYPE_CHECKING:
+    from archcalc_reference.text import Tokenizer
     from archcalc_reference.training import Settings
 
 MOST_STEPS = 10**9
@@ -33,7 +34,8 @@ _SPELLED = {"sequence": "seq", "rate": "lr"}  # flags that bear another name tha
 class Lesson(NamedTuple):
     """A model, how it is to learn, from what and where its checkpoints go.
 
-    `goes_on` says whether `start`, a checkpoint, is continued; its weights alone are taken where it is not.
+    `goes_on` says whether `start`, a checkpoint, is continued; its weights alone are taken where it is not. The
+    tokenizer is the one that lies there.
     """
 
     found: Found
@@ -43,6 +45,7 @@ class Lesson(NamedTuple):
     goes_on: bool
     out: Path | None
     state: dict[str, Any]
+    tokenizer: Tokenizer | None
 
 
 def settle(
@@ -59,6 +62,8 @@ def settle(
     if folder == "":
         raise Invalid(Problem("--out", "names no folder", value="''"))
     if not goes_on and folder is not None and (kept := latest(folder)) is not None:
+        if kept == Path(folder):
+            raise Invalid(Problem("--out", "has weights", value=shown(folder), suggestion="say another --out"))
         fix = "--from it goes on, another --out begins anew"
         raise Invalid(Problem("--out", f"has a checkpoint, {kept.name}", value=shown(folder), suggestion=fix))
     found = _found(spec, start)
@@ -74,14 +79,13 @@ def settle(
     chosen.setdefault("warmup", -(-chosen["steps"] // 20))
     settings = Settings(**chosen)
     _refuse(settings, state.get("step", 0))
-    told = state.get("data", {}).get("files", [])
-    return Lesson(
-        found, settings, tuple(files or told), start, goes_on, None if folder is None else Path(folder), state
-    )
+    told = tuple(files or state.get("data", {}).get("files", []))
+    tokenizer = None if start is None else _tokenizer(start, found, told)
+    return Lesson(found, settings, told, start, goes_on, None if folder is None else Path(folder), state, tokenizer)
 
 
 def _start(source: str) -> Path:
-    from archcalc_reference.checkpoint import latest
+    from archcalc_reference.checkpoint import latest, read_headers
 
     if not os.path.isdir(source):
         known = os.path.exists(source)
@@ -90,9 +94,29 @@ def _start(source: str) -> Path:
         )
     start = latest(source)
     if start is None:
-        fix = "a folder that --out wrote, or one with model.safetensors and spec.yaml"
-        raise Missing(Problem("--from", "has no checkpoint", value=shown(source), suggestion=fix))
+        read_headers(source)  # which says what there is instead
+        raise Missing(Problem("--from", "has no checkpoint", value=shown(source)))
     return start
+
+
+def _tokenizer(start: Path, found: Found, files: tuple[str, ...]) -> Tokenizer | None:
+    """The tokenizer beside weights, None where there is none.
+
+    Raises Missing where a text would need one: bytes as ids of other tokens teach what is not so, and nobody sees it.
+    """
+    from archcalc_reference.data import BYTES, of_tokens
+    from archcalc_reference.resuming import STATE
+    from archcalc_reference.text import ByteTokenizer, read_tokenizer, refuse_more_tokens
+
+    tokenizer = read_tokenizer(os.fspath(start))
+    if not isinstance(tokenizer, ByteTokenizer):
+        refuse_more_tokens(tokenizer, os.fspath(start), found.name, found.model.vocab_size)
+        return tokenizer
+    if found.model.vocab_size > BYTES and not of_tokens(files) and not (start / STATE).exists():
+        what = f"has no tokenizer, and its {found.model.vocab_size:,} tokens are no bytes"
+        fix = "put its tokenizer.json there, or name --data of tokens (.u16, .u32)"
+        raise Missing(Problem(os.fspath(start), what, suggestion=fix))
+    return None
 
 
 def _same(out: str, source: str | None) -> bool:
@@ -103,6 +127,11 @@ def _found(spec: str | None, start: Path | None) -> Found:
     """The spec that was named, which must be the checkpoint's; or the checkpoint's; or the default."""
     if start is None:
         return find(spec or DEFAULT_SPEC)
+    if not (start / "spec.yaml").exists():
+        if spec is None:
+            fix = "name one: archcalc train SPEC --from DIR"
+            raise Invalid(Problem("--from", "has weights and no spec", value=shown(str(start)), suggestion=fix))
+        return find(spec)  # what they are is held against it before they are read
     mine = find(os.fspath(start / "spec.yaml"))
     if spec is None:
         return mine

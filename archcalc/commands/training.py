@@ -23,6 +23,7 @@ from archcalc.units import binary, grouped
 
 if TYPE_CHECKING:
     from archcalc_reference.data import Data
+    from archcalc_reference.text import Tokenizer
     from archcalc_reference.training import Trainer
 
 Device = Literal["cpu", "cuda"]
@@ -40,18 +41,25 @@ def train(
         typer.Argument(
             metavar="[SPEC]",
             show_default=False,
-            help=f"as for the other commands; else --from's own, or {DEFAULT_SPEC}",
+            help=f"as for the other commands; if none that in --from, or {DEFAULT_SPEC}",
         ),
     ] = None,
     data: Annotated[
         list[str] | None,
         _flag(
-            "a text, whose bytes are tokens, or tokens (.u16, .u32); again for more; else archcalc's own sources",
+            "a text, cut by --from's tokenizer, into bytes if none; or tokens (.u16, .u32); again for more; "
+            "else archcalc's own sources",
             metavar="FILE",
         ),
     ] = None,
     source: Annotated[
-        str | None, _flag("go on from its checkpoint; with another --out tune its weights", "--from", metavar="DIR")
+        str | None,
+        _flag(
+            "go on from its checkpoint; with another --out tune its weights, or a Hugging Face folder's "
+            "(GPT-2's layout or ours)",
+            "--from",
+            metavar="DIR",
+        ),
     ] = None,
     out: Annotated[str | None, _flag("keep checkpoints there; those of --from if none", metavar="DIR")] = None,
     steps: Annotated[str | None, _flag(f"of the optimizer, in all; {DEFAULTS['steps']} if none", metavar="N")] = None,
@@ -93,16 +101,23 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
     import torch
 
     from archcalc_reference.data import Data, read_stream
-    from archcalc_reference.training import Trainer
+    from archcalc_reference.text import tokenizer_files
+    from archcalc_reference.training import TYPES, Trainer
+    from archcalc_reference.weights import load_weights
 
     found, settings, *_ = lesson
-    stream, kind = read_stream(lesson.files, found.model.vocab_size)
+    model, beside = None, {}
+    if lesson.start is not None:  # before the data, which may take a while
+        start, width = os.fspath(lesson.start), TYPES[settings.precision]
+        model = load_weights(found.model, start, dtype=width, device=device)
+        beside = {} if lesson.tokenizer is None else tokenizer_files(start)
+    stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer)
     data = Data(stream, settings.sequence, settings.seed, kind)
     said = {"files": [os.path.abspath(file) for file in lesson.files], "fingerprint": data.fingerprint()}
     _refuse_other_data(lesson, str(said["fingerprint"]))
-    trainer = Trainer(found.model, settings, data, device)
-    if lesson.start is not None:
-        trainer.load(lesson.start, goes_on=lesson.goes_on)
+    trainer = Trainer(found.model, settings, data, device, model)
+    if lesson.start is not None and lesson.goes_on:
+        trainer.go_on(lesson.start)
     name = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
     pace = Pace(
         counted.tokens,
@@ -112,7 +127,7 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
     )
     _announce(lesson, counted, trainer, name)
     held_out, measured, loss, text = [(trainer.done, trainer.held_out())], None, None, ""
-    folder = trainer.save(lesson.out, data=said) if lesson.out else None
+    folder = trainer.save(lesson.out, beside, data=said) if lesson.out else None
     with Progress(settings.steps, trainer.done, pace) as progress, _polite() as asked_to_stop:
         begun = trainer.done
         while trainer.done < settings.steps and not asked_to_stop:
@@ -125,10 +140,10 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
             progress.step(trainer.done, loss)
             due = trainer.done % between == 0 or trainer.done == settings.steps
             if lesson.out and (due or asked_to_stop):
-                folder = trainer.save(lesson.out, data=said)
+                folder = trainer.save(lesson.out, beside, data=said)
             if due and not asked_to_stop:
                 held_out.append((trainer.done, trainer.held_out()))
-                text = _sample(trainer, data)
+                text = _sample(trainer, data, lesson.tokenizer)
                 tell_sample(*held_out[-1], text)
     if asked_to_stop:
         kept = "nothing was kept" if folder is None else f"kept in {folder}; --from {lesson.out} goes on"
@@ -141,7 +156,7 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
         data.learned,
         loss,
         tuple(held_out),
-        text or _sample(trainer, data),
+        text or _sample(trainer, data, lesson.tokenizer),
         None if folder is None else str(folder),
         measured,
         name,
@@ -213,6 +228,8 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
     size = f"{grouped(asked.batch)} x {grouped(asked.sequence)} tokens a step{parts}"
     peak = f"{binary(counted.memory.total)} at the peak by the count"
     tell(f"{lesson.found.name}: {grouped(counted.parameters)} parameters; {begins} on {device}: {size}, {peak}")
+    if lesson.tokenizer is not None:
+        tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
     threads = lesson.state.get("threads")
     if threads is not None and threads != torch.get_num_threads():
         tell(
@@ -231,12 +248,14 @@ def _watch(device: Device, *, start: bool = True) -> int | None:
     return most
 
 
-def _sample(trainer: Trainer, data: Data) -> str:
+def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
     """What the model writes after the first words that were held out: a bar stands between the two."""
     from archcalc_reference.training import sample
 
     prompt = [int(n) for n in data.stream.take(data.learned, data.learned + _PROMPT)]
     found = sample(trainer.model, prompt, _SAMPLE, seed=trainer.settings.seed)
+    if tokenizer is not None:
+        return "|".join(map(tokenizer.decode, (prompt, found)))
     if data.kind == "bytes":
         return "|".join(bytes(n % 256 for n in part).decode(errors="replace") for part in (prompt, found))
     return "| ".join(" ".join(map(str, part)) for part in (prompt, found))

@@ -1,17 +1,21 @@
 """What a model learns from: the bytes of texts, or tokens in files, in sequences whose order a seed decides.
 
-A text needs no tokenizer here: its bytes are its tokens, 256 of them. A file of tokens is raw little-endian numbers,
-16 bits each where its name ends in .u16 and 32 where it ends in .u32; it is mapped and never read whole.
+A text is cut by the tokenizer of the weights that learn on; where there is none, its bytes are its tokens, 256 of
+them. A file of tokens is raw little-endian numbers, 16 bits each where its name ends in .u16 and 32 where it ends in
+.u32; it is mapped and never read whole.
 """
 
 from __future__ import annotations
 
+import array
 import hashlib
+import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO
 
 import numpy as np
 import torch
@@ -19,6 +23,7 @@ from torch import Tensor
 
 import archcalc
 from archcalc.errors import Invalid, Missing, Problem, shown
+from archcalc_reference.text import Tokenizer
 
 Array = np.ndarray[Any, Any]
 
@@ -26,6 +31,8 @@ WIDTHS = {".u16": "<u2", ".u32": "<u4"}
 BYTES = 256  # tokens of a text
 HELD_OUT = 10  # the last tenth
 _CHUNK = 2**22  # tokens looked at together
+_PIECE, _LONGEST_PIECE = 2**18, 2**22  # characters that a tokenizer cuts together
+_PLACE = re.compile(r"(?<=[^\W_])(?=[\r\n])|(?<=\S\n)(?=\S)")  # before the end of a line, or after it
 _STRETCHES, _STRETCH = 1024, 4096  # of a large file, what its fingerprint looks at
 
 
@@ -35,16 +42,16 @@ class Stream(NamedTuple):
     arrays: tuple[Array, ...]
 
     def __len__(self) -> int:
-        return sum(array.size for array in self.arrays)
+        return sum(tokens.size for tokens in self.arrays)
 
     def take(self, start: int, stop: int) -> Array:
         """The tokens from `start` up to `stop`, across the ends of files."""
         parts, first = [], 0
-        for array in self.arrays:
-            part = array[max(start - first, 0) : max(stop - first, 0)]
+        for tokens in self.arrays:
+            part = tokens[max(start - first, 0) : max(stop - first, 0)]
             if part.size:
                 parts.append(part.astype(np.int64))
-            first += array.size
+            first += tokens.size
         return np.concatenate(parts)
 
 
@@ -109,14 +116,23 @@ def own_words() -> bytes:
     return b"".join(path.read_bytes() for folder in folders for path in sorted(folder.rglob("*.py")))
 
 
-def read_stream(files: Sequence[str], vocab_size: int) -> tuple[Stream, Literal["bytes", "tokens"]]:
-    """The files one after the other; our own words where there are none.
+def of_tokens(files: Sequence[str]) -> bool:
+    """Whether there are files of tokens among these, and not texts alone."""
+    return any(os.path.splitext(file)[1] in WIDTHS for file in files)
+
+
+def read_stream(
+    files: Sequence[str], vocab_size: int, tokenizer: Tokenizer | None = None
+) -> tuple[Stream, Literal["bytes", "tokens"]]:
+    """The files one after the other; our own words where there are none. Texts are cut by the tokenizer, if any.
 
     Raises Missing for a file that is not there, Invalid for one that cannot be read or has tokens that the vocabulary
     has not.
     """
-    suffixes = {os.path.splitext(file)[1] for file in files}
-    if not suffixes & set(WIDTHS):
+    if not of_tokens(files):
+        if tokenizer is not None:
+            arrays = tuple(_cut(file, tokenizer) for file in files) or (_cut(None, tokenizer),)
+            return Stream(arrays), "tokens"
         if vocab_size < BYTES:
             fix = f"name files of tokens ({', '.join(WIDTHS)})"
             raise Invalid(
@@ -124,16 +140,54 @@ def read_stream(files: Sequence[str], vocab_size: int) -> tuple[Stream, Literal[
             )
         texts = [np.frombuffer(_text(file), np.uint8) for file in files] or [np.frombuffer(own_words(), np.uint8)]
         return Stream(tuple(texts)), "bytes"
-    if suffixes - set(WIDTHS):
+    if not all(of_tokens([file]) for file in files):
         raise Invalid(Problem("--data", "texts and files of tokens do not go together", value=shown(list(files))))
     arrays = tuple(_mapped(file) for file in files)
-    for file, array in zip(files, arrays, strict=True):
-        for start in range(0, array.size, _CHUNK):
-            chunk = array[start : start + _CHUNK]
+    for file, tokens in zip(files, arrays, strict=True):
+        for start in range(0, tokens.size, _CHUNK):
+            chunk = tokens[start : start + _CHUNK]
             if (largest := int(chunk.max())) >= vocab_size:
                 place = f"token {start + int(chunk.argmax()):,}"
                 raise Invalid(Problem(file, f"is not below {vocab_size:,}, the vocabulary", place, value=str(largest)))
     return Stream(arrays), "tokens"
+
+
+def _cut(file: str | None, tokenizer: Tokenizer) -> Array:
+    """The tokens of a text, or of our own words; in memory are these, 2 or 4 bytes each, and a piece of the text."""
+    found = array.array("H" if tokenizer.vocab_size <= 2**16 else "I")
+    try:
+        opened = io.BytesIO(own_words()) if file is None else open(file, "rb")  # noqa: SIM115  (the wrapper closes it)
+        with io.TextIOWrapper(opened, "utf-8", newline="") as text:
+            for piece in pieces(text):
+                found.extend(tokenizer.encode(piece))
+    except UnicodeDecodeError as error:
+        value = f"byte {error.object[error.start]:#04x}"
+        raise Invalid(Problem(str(file), "is not UTF-8, and its tokenizer cuts text", value=value)) from None
+    except OSError as error:
+        raise _unreadable(str(file), error) from None
+    if not found:
+        raise Invalid(Problem(str(file), "is empty"))
+    return np.frombuffer(found, f"u{found.itemsize}")
+
+
+def pieces(text: TextIO, size: int = _PIECE, longest: int = _LONGEST_PIECE) -> Iterator[str]:
+    """A text in pieces of about so many characters that give the tokens of the whole text, cut at the ends of lines.
+
+    Not at each: the patterns by which GPT-2 and those after it part words take blanks together up to the last one,
+    which goes with the next word, and some take a line's end with the point before it.
+    """
+    held = ""
+    while more := text.read(size):
+        held += more
+        end = max((place.start() for place in _PLACE.finditer(held)), default=0)
+        if end:
+            yield held[:end]
+            held = held[end:]
+        elif len(held) >= longest:  # no text that has lines
+            yield held
+            held = ""
+    if held:
+        yield held
 
 
 def _text(file: str) -> bytes:

@@ -5,6 +5,7 @@
         spec.yaml             the architecture
         optimizer.safetensors both moments and the count of steps of each weight, and the state of random numbers
         state.json            the step, the place in the data and what was asked for
+        tokenizer.json ...    the tokenizer's files, where the weights came with one
 
 A checkpoint is written to a folder beside it, which gets its name when all of it is on the disk. What a killed process
 leaves begins with a dot, and goes with the next checkpoint.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +34,15 @@ MODEL, SPEC, OPTIMIZER, STATE = WHOLE, "spec.yaml", "optimizer.safetensors", "st
 _UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
 
 
-def save(folder: Path, step: int, model: Transformer, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
-    """Write the checkpoint of a step; then drop those before it.
+def save(
+    folder: Path,
+    step: int,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    beside: Mapping[str, bytes],
+) -> Path:
+    """Write the checkpoint of a step, with the files that are to stand `beside` it; then drop those before it.
 
     Raises Invalid where it cannot be written: a full disk, no permission. The one before it stands then.
     """
@@ -47,6 +56,8 @@ def save(folder: Path, step: int, model: Transformer, optimizer: torch.optim.Opt
         save_file({name: p.detach() for name, p in model.named_parameters()}, unfinished / MODEL)
         save_file(_moments(model, optimizer), unfinished / OPTIMIZER)
         (unfinished / SPEC).write_text(archcalc.dump(model.spec), encoding="utf-8")
+        for name, content in beside.items():
+            (unfinished / name).write_bytes(content)
         (unfinished / STATE).write_text(json.dumps({"step": step, **state}, indent=1) + "\n", encoding="utf-8")
         for path in (*sorted(unfinished.iterdir()), unfinished):
             _to_disk(path)
@@ -81,17 +92,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     return state
 
 
-def load_model(folder: Path, model: Transformer) -> None:
-    """Put the weights of a checkpoint into a model."""
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, stored in _read(folder / MODEL, {name: p.shape for name, p in parameters.items()}).items():
-            parameters[name].copy_(stored)
-
-
 def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer) -> None:
     """Put both moments of each weight back, and the state of random numbers."""
-    stored = _read(folder / OPTIMIZER, {})
+    stored = _read(folder / OPTIMIZER)
     for name, parameter in model.named_parameters():
         mine = {key: stored[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in stored}
         # copies, laid out as the optimizer's own; it counts steps on the device where it has one kernel for all
@@ -116,22 +119,13 @@ def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, 
     return found
 
 
-def _read(path: Path, shapes: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a file, which must be those of `shapes` where any are named."""
+def _read(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
         raise Missing(Problem(str(path), "no such file")) from None
     except (OSError, SafetensorError) as error:
         raise Invalid(Problem(str(path), f"cannot be read: {error}")) from None
-    for name, shape in shapes.items():
-        got = tensors[name].shape if name in tensors else None
-        if got != shape:
-            raise Invalid(
-                Problem(str(path), f"must have the shape {tuple(shape)}", name, value=str(got and tuple(got)))
-            )
-    if unknown := sorted(set(tensors) - set(shapes)) if shapes else []:
-        raise Invalid(Problem(str(path), "is no parameter of the spec", unknown[0]))
     return tensors
 
 

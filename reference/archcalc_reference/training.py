@@ -7,7 +7,7 @@ the clipping of GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix B), a linea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -84,10 +84,14 @@ def sample(model: Transformer, prompt: list[int], tokens: int, *, seed: int, tem
 class Trainer:
     """A model, its optimizer and its place in the data. `step()` learns from one batch."""
 
-    def __init__(self, spec: Model, settings: Settings, data: Data, device: str = "cpu") -> None:
+    def __init__(
+        self, spec: Model, settings: Settings, data: Data, device: str = "cpu", model: Transformer | None = None
+    ) -> None:
+        """`model` is one that has its weights already, in the precision and on the device; else they are drawn."""
         torch.manual_seed(settings.seed)
         self.settings, self.data, self.device = settings, data, torch.device(device)
-        self.model = Transformer(spec).to(self.device, TYPES[settings.precision])  # drawn in fp32 on any device
+        # drawn in fp32 on any device
+        self.model = model or Transformer(spec).to(self.device, TYPES[settings.precision])
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             settings.rate,
@@ -135,17 +139,15 @@ class Trainer:
             tokens += targets.numel()
         return total / tokens
 
-    def save(self, folder: Path, **said: Any) -> Path:
-        """Write a checkpoint, with what else is to be `said` in its state."""
+    def save(self, folder: Path, beside: Mapping[str, bytes] | None = None, **said: Any) -> Path:
+        """Write a checkpoint, with files `beside` it and what else is to be `said` in its state."""
         state = {"sequences": self.taken, "settings": vars(self.settings), "threads": torch.get_num_threads(), **said}
-        return resuming.save(folder, self.done, self.model, self.optimizer, state)
+        return resuming.save(folder, self.done, self.model, self.optimizer, state, beside or {})
 
-    def load(self, folder: Path, *, goes_on: bool) -> None:
-        """Take the weights of a checkpoint; where training `goes_on`, its step and the optimizer's state as well."""
-        resuming.load_model(folder, self.model)
-        if goes_on:
-            resuming.load_optimizer(folder, self.model, self.optimizer)
-            self.done = resuming.read_state(folder)["step"]
+    def go_on(self, folder: Path) -> None:
+        """Take the step and the optimizer's state of the checkpoint whose weights these are."""
+        resuming.load_optimizer(folder, self.model, self.optimizer)
+        self.done = resuming.read_state(folder)["step"]
 
     def run(self) -> Iterator[Heard]:
         """Every step that is left."""
