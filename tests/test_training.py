@@ -355,7 +355,7 @@ def test_a_checkpoint_is_a_folder_of_weights_by_their_names_and_the_spec(words, 
 
     assert ask(*ASKED, "--data", words, "--out", str(tmp_path / "out")).code == 0
     folder = checkpoint.latest(tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["step-00000006"]
+    assert sorted(os.listdir(tmp_path / "out")) == [".lock", "step-00000006"]
     model = archcalc.load(folder / "spec.yaml")
     assert model == archcalc.load(SMALL)
     shapes = {name: parameter.shape for name, parameter in Transformer(model).named_parameters()}
@@ -478,7 +478,7 @@ print(json.dumps(ends))
         assert (killed, finished) == (-9, 0), (what, moment, said)
         folder = tmp_path / (f"{what}-{moment}" if moment else what)
         assert kept(folder) == kept(tmp_path / "whole"), (what, moment)
-        assert os.listdir(folder) == ["step-00000006"], (what, moment)
+        assert sorted(os.listdir(folder)) == [".lock", "step-00000006"], (what, moment)
 
 
 def test_interrupted_it_keeps_the_step_at_hand_and_goes_on(words, tmp_path):
@@ -505,7 +505,7 @@ left = sorted(os.listdir(root + '/out'))
 print(json.dumps([*full, left, *finish(asked, root + '/out')]))
 """
     code, said, left, again, _ = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path))
-    assert (code, again, left) == (2, 0, ["step-00000002"])
+    assert (code, again, left) == (2, 0, [".lock", "step-00000002"])
     line = said.splitlines()[-1]
     assert line.startswith(f"{tmp_path}/out/step-00000004: cannot be written: ")
     assert line.endswith("; step-00000002 stands")

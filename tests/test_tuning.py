@@ -257,3 +257,55 @@ def test_a_folder_without_weights_says_what_is_there(tmp_path):
 
 def test_a_folder_of_weights_is_never_written_into(theirs):
     assert refused(theirs.shards, "--out", theirs.shards).err.startswith("--out: has weights; got '")
+
+
+# One at a time
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from archcalc_reference.resuming import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+
+def test_two_trainings_never_write_into_one_folder(theirs, tmp_path):
+    """The lock dies with its process: after kill -9 nothing is in the way, although the file is there."""
+    pytest.importorskip("fcntl")
+    out = tmp_path / "out"
+    asked = ["train", SPEC, "--from", theirs.whole, "--data", theirs.text, *FEW, "--out", str(out)]
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            line = f"{out}: another training writes there; say another --out\n"
+            assert ask(*asked) == Answer(2, "", line)
+        finally:
+            other.kill()
+    assert (out / ".lock").exists()
+    assert ask(*asked).code == 0
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "step-00000002"]
+
+
+def test_a_checkpoint_that_came_while_the_flags_were_read_is_not_overwritten(theirs, tmp_path, monkeypatch):
+    from contextlib import contextmanager
+
+    held = resuming.alone
+
+    @contextmanager
+    def slow(folder):
+        shutil.copytree(theirs.whole, folder / "step-00000009")
+        with held(folder):
+            yield
+
+    monkeypatch.setattr(resuming, "alone", slow)
+    out = tmp_path / "out"
+    answer = ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, *FEW, "--out", str(out))
+    assert answer == Answer(2, "", f"{out}: another training wrote there just now; say it again\n")
+    assert (out / "step-00000009").exists()
+
+
+def test_where_there_are_no_locks_it_trains_all_the_same(theirs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    tuned(theirs, "--out", str(tmp_path / "out"))

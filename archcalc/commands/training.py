@@ -7,7 +7,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -92,8 +93,20 @@ def train(
     counted = expected(lesson.found.model, lesson.settings, place)
     _refuse_what_is_larger(lesson, counted, place)
     between = -(-lesson.settings.steps // 5) if every is None else number("--every", every, MOST_STEPS)
-    trained, pace = _learn(lesson, counted, place, between)
+    with nullcontext() if lesson.out is None else _locked(lesson, lesson.out):
+        trained, pace = _learn(lesson, counted, place, between)
     emit(training_sheet(lesson.found, trained, counted, pace), form, output)
+
+
+@contextmanager
+def _locked(lesson: Lesson, out: Path) -> Iterator[None]:
+    """The folder of the checkpoints for this training alone, as it was when the flags were read."""
+    from archcalc_reference import resuming
+
+    with resuming.alone(out):
+        if resuming.latest(out) != (lesson.start if lesson.goes_on else None):
+            raise Invalid(Problem(os.fspath(out), "another training wrote there just now", suggestion="say it again"))
+        yield
 
 
 def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> tuple[Trained, Pace]:

@@ -8,7 +8,7 @@
         tokenizer.json ...    the tokenizer's files, where the weights came with one
 
 A checkpoint is written to a folder beside it, which gets its name when all of it is on the disk. What a killed process
-leaves begins with a dot, and goes with the next checkpoint.
+leaves begins with a dot, and goes with the next checkpoint. Beside them stands .lock, which a training holds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,41 @@ from archcalc_reference.checkpoint import WHOLE, latest, steps_in
 from archcalc_reference.model import Transformer
 
 MODEL, SPEC, OPTIMIZER, STATE = WHOLE, "spec.yaml", "optimizer.safetensors", "state.json"
+LOCK = ".lock"
 _UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is made where there is none: two trainings would drop each other's checkpoints.
+
+    The system lets go of it when the process ends, however it ends, so that the file can stay and means nothing by
+    itself. Raises Invalid where another process holds it, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise Invalid(Problem(str(folder), f"cannot be written: {error.strerror}")) from None
+    try:
+        _hold(handle, folder)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        what, fix = "another training writes there", "say another --out"
+        raise Invalid(Problem(str(folder), what, suggestion=fix)) from None
+    except OSError:  # a file system without locks
+        return
 
 
 def save(
