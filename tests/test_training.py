@@ -1,8 +1,10 @@
 """Training does what was counted, and what it keeps stands whole: from YAML to weights, whatever comes between."""
 
+import io
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -13,6 +15,7 @@ from command import Answer, ask, spawn
 import archcalc
 from archcalc import allocator
 from archcalc.learning import expected, promised
+from archcalc.report.progress import Pace, Progress, tell_sample
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")
@@ -128,6 +131,41 @@ def test_the_output_says_what_the_calculator_says(words):
     assert told["step_flops"] == archcalc.flops(model, run).training
     assert told["step_peak_bytes"] == archcalc.memory(model, run, archcalc.Keeping("fp32")).total
     assert told["step_peak_measured_bytes"] is None, "a CPU keeps no record"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("columns", [50, 80, 120])
+@pytest.mark.parametrize("steps", [300, 300_000])
+def test_the_bar_is_one_line_with_room_for_what_ctrl_c_writes(steps, columns, monkeypatch):
+    """A terminal writes ^C where the cursor is: at a full line's end that begins another, and the bar stands twice."""
+    cells = pytest.importorskip("rich.cells")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    for name, value in {"TERM": "xterm", "COLUMNS": str(columns), "LINES": "30"}.items():
+        monkeypatch.setenv(name, value)
+    pace = Pace(512, 10**9, 10**9, None)
+    pace.add(0.015)
+    with Progress(steps, 0, pace) as progress:
+        progress.step(226, 2.56)
+        tell_sample(226, 2.5, "漢字と仮名 🦊\nthe end")
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()))
+    bars = [line for line in lines if f"/{steps}" in line]
+    assert {cells.cell_len(line.rstrip()) <= columns - 5 for line in bars} == {True}, "room for two of them"
+    assert not [line for line in lines if "…" in line]
+    assert f"226/{steps}" in bars[-1]
+    assert bars[-1].rstrip().endswith("loss 2.560" if columns == 50 else "loss 2.560, 34,133 tokens/s, 66.67B FLOP/s")
+    assert "  | 漢字と仮名 🦊" in [line.rstrip() for line in lines]
+
+
+def test_a_dumb_terminal_has_lines_and_no_bar(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    with Progress(2, 0, Pace(512, 10**9, 10**9, None)) as progress:
+        progress.step(1, 2.56)
+    assert terminal.getvalue() == "step 1 of 2: loss 2.5600, no step\n"
 
 
 def test_devices_are_known_by_what_their_driver_calls_them():

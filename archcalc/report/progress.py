@@ -13,6 +13,8 @@ from archcalc.units import grouped, share, short
 
 _LINES = 20  # of a whole training, where it is told in lines
 _REMEMBERED = 20  # steps that a rate is the mean of
+_ROOM = len("^C^C") + 1  # columns beside the bar
+_SHORTEST = 4  # columns of the bar
 
 
 class Pace:
@@ -66,9 +68,15 @@ class Progress:
     def step(self, done: int, loss: float) -> None:
         """`done` steps are done, and the last one heard this loss."""
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, said=f"loss {loss:.3f}, {self.pace.words()}")
+            self.bar.update(self.task, completed=done, said=self._said(loss))
         elif done % self.each == 0 or done == self.steps:
             tell(f"step {grouped(done)} of {grouped(self.steps)}: loss {loss:.4f}, {self.pace.words()}")
+
+    def _said(self, loss: float) -> str:
+        """The loss, and the rates where the line has room for them: rich would cut the number of steps as well."""
+        loss_, rates = f"loss {loss:.3f}", self.pace.words()
+        others = len(f"{self.steps}/{self.steps} ") + _SHORTEST + len(" 123:45:56 ") + _ROOM
+        return f"{loss_}, {rates}" if others + len(f"{loss_}, {rates}") <= self.bar.console.width else loss_
 
 
 def tell_sample(done: int, held_out: float, text: str) -> None:
@@ -85,12 +93,27 @@ def _bar() -> Any:
     try:
         from rich import progress
         from rich.console import Console
+        from rich.constrain import Constrain
+        from rich.table import Column
     except ModuleNotFoundError:
         return None
+    console = Console(stderr=True)
+    if not console.is_interactive:  # a dumb terminal, on which a bar would stand still
+        return None
+
+    class Bar(progress.Progress):
+        """One that leaves room on its line for the ^C that a terminal writes there: else it would begin another."""
+
+        def get_renderable(self) -> Any:
+            return Constrain(super().get_renderable(), max(console.width - _ROOM, 1))
+
+    def whole() -> Any:
+        return Column(no_wrap=True)
+
     columns = (
-        progress.MofNCompleteColumn(),
-        progress.BarColumn(None),
-        progress.TimeRemainingColumn(),
+        progress.MofNCompleteColumn(table_column=whole()),
+        progress.BarColumn(None),  # which alone becomes shorter
+        progress.TimeRemainingColumn(table_column=whole()),
         progress.TextColumn("{task.fields[said]}"),
     )
-    return progress.Progress(*columns, console=Console(stderr=True))
+    return Bar(*columns, console=console)
