@@ -126,8 +126,18 @@ def test_files_of_tokens_need_no_tokenizer(theirs, tmp_path):
     shutil.copytree(theirs.whole, source)
     (source / "tokenizer.json").unlink()
     np.array(theirs.ids, "<u2").tofile(data)
-    answer = ask("train", SPEC, "--from", str(source), "--data", str(data), *FEW)
+    out = str(tmp_path / "out")
+    answer = ask("train", SPEC, "--from", str(source), "--data", str(data), *FEW, "--out", out)
     assert answer.json["training"]["along"] == tuned(theirs).json["training"]["along"]
+    texts = ask("train", "--from", out, "--data", theirs.text, "--out", str(tmp_path / "other"))
+    assert (texts.code, "has no tokenizer, and its 400 tokens are no bytes" in texts.err) == (3, True)
+
+
+def test_what_learned_bytes_in_a_larger_vocabulary_learns_on_from_bytes(theirs, tmp_path):
+    out = str(tmp_path / "out")
+    assert ask("train", SPEC, "--data", theirs.text, *FEW, "--out", out).code == 0
+    answer = ask("train", "--from", out, "--data", theirs.text, *FEW, "--out", str(tmp_path / "other"))
+    assert answer.json["conventions"]["loss"] == "nats a byte", answer.err
 
 
 # What is kept

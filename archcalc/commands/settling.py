@@ -105,14 +105,15 @@ def _tokenizer(start: Path, found: Found, files: tuple[str, ...]) -> Tokenizer |
     Raises Missing where a text would need one: bytes as ids of other tokens teach what is not so, and nobody sees it.
     """
     from archcalc_reference.data import BYTES, of_tokens
-    from archcalc_reference.resuming import STATE
+    from archcalc_reference.resuming import STATE, read_state
     from archcalc_reference.text import ByteTokenizer, read_tokenizer, refuse_more_tokens
 
     tokenizer = read_tokenizer(os.fspath(start))
     if not isinstance(tokenizer, ByteTokenizer):
         refuse_more_tokens(tokenizer, os.fspath(start), found.name, found.model.vocab_size)
         return tokenizer
-    if found.model.vocab_size > BYTES and not of_tokens(files) and not (start / STATE).exists():
+    learned = read_state(start).get("data", {}).get("kind", "bytes") if (start / STATE).exists() else "tokens"
+    if found.model.vocab_size > BYTES and not of_tokens(files) and learned == "tokens":
         what = f"has no tokenizer, and its {found.model.vocab_size:,} tokens are no bytes"
         fix = "put its tokenizer.json there, or name --data of tokens (.u16, .u32)"
         raise Missing(Problem(os.fspath(start), what, suggestion=fix))

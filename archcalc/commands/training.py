@@ -126,7 +126,8 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
         beside = {} if lesson.tokenizer is None else tokenizer_files(start)
     stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer)
     data = Data(stream, settings.sequence, settings.seed, kind)
-    said = {"files": [os.path.abspath(file) for file in lesson.files], "fingerprint": data.fingerprint()}
+    files = [os.path.abspath(file) for file in lesson.files]
+    said = {"files": files, "kind": kind, "fingerprint": data.fingerprint()}
     _refuse_other_data(lesson, str(said["fingerprint"]))
     trainer = Trainer(found.model, settings, data, device, model)
     if lesson.start is not None and lesson.goes_on:
