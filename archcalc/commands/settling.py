@@ -28,6 +28,8 @@ DEFAULTS = {
 }
 """With these it learns in about a minute on two cores of a CPU. A sequence is as long as the context."""
 
+TUNED_RATE = 5e-5  # of weights that have learned already, as transformers' TrainingArguments has it
+
 _SPELLED = {"sequence": "seq", "rate": "lr"}  # flags that bear another name than the setting
 
 
@@ -75,7 +77,8 @@ def settle(
             flag = f"--{_SPELLED.get(name, name)}"
             what, fix = f"was {stored[name]} when it began", "leave it out, or say another --out to tune the weights"
             raise Invalid(Problem(flag, what, value=str(value), suggestion=fix))
-    chosen = {**DEFAULTS, "sequence": found.model.context_length, **stored, **asked}
+    given = {"sequence": found.model.context_length, **({"rate": TUNED_RATE} if start and not goes_on else {})}
+    chosen = {**DEFAULTS, **given, **stored, **asked}
     chosen.setdefault("warmup", -(-chosen["steps"] // 20))
     settings = Settings(**chosen)
     _refuse(settings, state.get("step", 0))

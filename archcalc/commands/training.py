@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
-from archcalc.commands.settling import DEFAULT_SPEC, DEFAULTS, MOST_STEPS, Lesson, settle
+from archcalc.commands.settling import DEFAULT_SPEC, DEFAULTS, MOST_STEPS, TUNED_RATE, Lesson, settle
 from archcalc.errors import Invalid, Missing, Problem, printable, shown
 from archcalc.learning import Expected, expected, promised
 from archcalc.output import emit, tell
@@ -67,7 +67,8 @@ def train(
     batch: Annotated[str | None, _flag(f"sequences of a step; {DEFAULTS['batch']} if none", metavar="B")] = None,
     seq: Annotated[str | None, _flag("tokens of each (1k = 1,024); the whole context if none", metavar="S")] = None,
     lr: Annotated[
-        str | None, _flag(f"the highest rate of learning; {DEFAULTS['rate']} if none", metavar="RATE")
+        str | None,
+        _flag(f"the highest rate of learning; {DEFAULTS['rate']} if none, {TUNED_RATE} to tune", metavar="RATE"),
     ] = None,
     warmup: Annotated[str | None, _flag("steps up to it; a twentieth if none. A cosine follows", metavar="N")] = None,
     accumulate: Annotated[str | None, _flag("parts of a batch, one after the other: less memory", metavar="N")] = None,
@@ -101,10 +102,11 @@ def train(
 @contextmanager
 def _locked(lesson: Lesson, out: Path) -> Iterator[None]:
     """The folder of the checkpoints for this training alone, as it was when the flags were read."""
-    from archcalc_reference import resuming
+    from archcalc_reference.checkpoint import latest
+    from archcalc_reference.resuming import alone
 
-    with resuming.alone(out):
-        if resuming.latest(out) != (lesson.start if lesson.goes_on else None):
+    with alone(out):
+        if latest(out) != (lesson.start if lesson.goes_on else None):
             raise Invalid(Problem(os.fspath(out), "another training wrote there just now", suggestion="say it again"))
         yield
 
