@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from archcalc.catalogue import Found
+from archcalc.catalogue import Found, names
 from archcalc.errors import printable
 from archcalc.learning import Expected
 from archcalc.report.progress import Pace
@@ -87,4 +87,7 @@ def _kept(found: Found, folder: str | None) -> tuple[str, ...]:
     """Where the weights are, and what can be done with them."""
     if folder is None:
         return ("nowhere; --out DIR keeps checkpoints",)
-    return (folder, f"archcalc generate {found.name} --weights {folder} --prompt TEXT draws from it")
+    spec = f"{folder}/spec.yaml"  # a name of the catalogue is shorter
+    if found.name.partition("@")[0] in names():
+        spec = found.name
+    return (folder, f"archcalc generate {spec} --weights {folder} --prompt TEXT draws from it")
