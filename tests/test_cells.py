@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archcalc.report.cells import cells, fitted, wrapped
+from archcalc.report.cells import bar, cells, fitted, wrapped
 
 
 # Widths of Unicode's own table (UAX 11, EastAsianWidth.txt) and of its emoji: 2 for wide ones, 0 for what is joined.
@@ -29,3 +29,7 @@ def test_what_is_fitted_takes_its_width(text, width):
     found = fitted(text, width)
     assert sum(map(cells, found)) == width
     assert found.rstrip(" ").startswith(text.rstrip(" ")) or "…" in found
+
+
+def test_a_bar_is_full_at_one_and_seen_above_nothing():
+    assert [bar(part, 4) for part in (0, 1e-9, 1 / 32, 0.25, 0.5 + 1 / 32, 1)] == ["", "▏", "▏", "█", "██▏", "████"]

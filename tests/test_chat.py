@@ -17,8 +17,8 @@ from archcalc.errors import Invalid  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.generation import Sampling, generate  # noqa: E402
 from archcalc_reference.talk import Talk  # noqa: E402
-from archcalc_reference.template import Message, Own, Plain, read_ends, read_template  # noqa: E402
-from archcalc_reference.text import ByteTokenizer, read_tokenizer  # noqa: E402
+from archcalc_reference.template import Message, Own, Plain, read_template  # noqa: E402
+from archcalc_reference.text import ByteTokenizer, read_ends, read_tokenizer  # noqa: E402
 from archcalc_reference.weights import save_weights  # noqa: E402
 
 GREEDY = Sampling(temperature=0)

@@ -152,3 +152,44 @@ def test_what_cannot_be_generated_is_one_line(weights, arguments, code, line):
     assert done.err.startswith(line)
     assert done.err.count("\n") == 1
     assert done.out == ""
+
+
+def test_a_text_ends_where_its_tokenizer_says(weights, tmp_path):
+    """A token that a greedy text has anyway is declared the end of a sequence."""
+    tokenizers = pytest.importorskip("tokenizers")
+    folder = tmp_path / "weights"
+    save_weights(load_weights(archcalc.load("tiny"), weights), str(folder))
+    fast = tokenizers.Tokenizer(tokenizers.models.BPE())
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=256, initial_alphabet=alphabet, show_progress=False)
+    fast.train_from_iterator(["Hi"], trainer)
+    fast.save(str(folder / "tokenizer.json"))
+    asked = ("generate", "tiny", "--weights", str(folder), "-p", "Hi", "--max-tokens", "12", "--temperature", "0")
+    trace = tmp_path / "trace.jsonl"
+    run(*asked, "--trace", str(trace))
+    ids = [json.loads(line)["token_id"] for line in trace.read_text().splitlines()]
+    assert len(ids) == 12
+    end = ids[5]
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": end}))
+    out = run(*asked, "--trace", str(trace)).out
+    again = [json.loads(line)["token_id"] for line in trace.read_text().splitlines()]
+    assert again == ids[: ids.index(end) + 1]  # the end was drawn, and is no text
+    assert out == "Hi" + fast.decode(again[:-1]) + "\n"
+
+
+def test_a_trace_has_no_line_of_a_text_that_ended(weights, tmp_path):
+    trace = tmp_path / "trace.jsonl"
+    asked = ("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "20", "--samples", "4")
+    run(*asked, "--trace", str(trace))
+    texts = [""] * 4
+    for line in map(json.loads, trace.read_text().splitlines()):
+        texts[line["sample"]] += chr(line["token_id"])
+    stop = next(c for c in texts[0] if c.isascii() and any(c not in text for text in texts))
+    run(*asked, "--trace", str(trace), "--stop", stop)
+    lengths = [0] * 4
+    for line in map(json.loads, trace.read_text().splitlines()):
+        lengths[line["sample"]] += 1
+    last = max(text.index(stop) if stop in text else 19 for text in texts)
+    assert lengths == [(text.index(stop) if stop in text else last) + 1 for text in texts]

@@ -36,10 +36,10 @@ catalogue
 hardware | strategies | axes
 columns
 fitting | schema | grid | learning
-report.sheet
+report.sheet | report.cells
 report.render
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
-report.plot | report.prediction | report.cells
+report.plot | report.prediction
 report.journey | report.drift
 report.live
 report.memory

@@ -72,10 +72,9 @@ def chat(
 def _begun(session: Session, system: str | None) -> Talk:
     """A talk in which nothing was said but the system prompt; Invalid for one that leaves no place."""
     from archcalc_reference.talk import Talk
-    from archcalc_reference.template import SYSTEM, read_ends, read_template
+    from archcalc_reference.template import SYSTEM, read_template
 
     template = read_template(session.folder)
-    ends = read_ends(session.folder, session.tokenizer)
     most = session.found.model.context_length
     if system is None:
         system = SYSTEM if template.name == "plain" else ""
@@ -83,7 +82,7 @@ def _begun(session: Session, system: str | None) -> Talk:
         if took * _SYSTEM_SHARE > most:
             tell(f"no system prompt: ours has {took:,} tokens, and the context {most:,}")
             system = ""
-    talk = Talk(session.model, session.tokenizer, template, system=system, ends=ends)
+    talk = Talk(session.model, session.tokenizer, template, system=system, ends=session.ends)
     if system and len(session.tokenizer.encode(system)) >= most:
         what = f"has {len(session.tokenizer.encode(system)):,} tokens; the context of {most:,} leaves none to come"
         raise Invalid(Problem("--system", what))

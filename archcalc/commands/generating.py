@@ -82,7 +82,7 @@ def generate(
         console = Console(session, text, many, shown_tokens, stop, f"temperature {heat:g}" if len(heats) > 1 else "")
         for step in session.steps(ids, tokens, sampling._replace(temperature=heat), many):
             if trace is not None:
-                lines.extend(session.traced(step, heat, several=many > 1 or len(heats) > 1))
+                lines.extend(session.traced(step, heat, console.ended, several=many > 1 or len(heats) > 1))
             if not console.take(step):
                 break
         console.close()

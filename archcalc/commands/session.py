@@ -35,8 +35,11 @@ class Session:
     """A model that runs, its tokenizer, and the spec that both belong to."""
 
     def __init__(self, found: Found, model: Transformer, tokenizer: Tokenizer, folder: str = "") -> None:
-        """`folder` has the weights, where they have numbers."""
+        """`folder` has the weights, where they have numbers; it says which tokens end a text."""
+        from archcalc_reference.text import read_ends
+
         self.found, self.model, self.tokenizer, self.folder = found, model, tokenizer, folder
+        self.ends = read_ends(folder, tokenizer) if folder else frozenset()
 
     @classmethod
     def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
@@ -135,11 +138,13 @@ class Session:
 
         return Token(token, self.tokenizer.token_bytes(token))
 
-    def traced(self, step: Any, heat: float, *, several: bool) -> Iterator[str]:
-        """A line of JSON for each sample of a step."""
+    def traced(self, step: Any, heat: float, ended: list[bool], *, several: bool) -> Iterator[str]:
+        """A line of JSON for each sample of a step that has not ended before it."""
         import json
 
         for sample, token in enumerate(step.tokens_N):
+            if ended[sample]:
+                continue
             top = [one.record for one in self.likely(step, sample, 20)]
             line = {
                 "position": step.position,

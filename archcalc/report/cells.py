@@ -1,10 +1,17 @@
-"""How many places of a terminal a text may take at most: what is drawn over must never be wrapped by the terminal."""
+"""Places of a terminal: bars, and how many a text takes. What is drawn over must not be wrapped by the terminal."""
 
 from __future__ import annotations
 
 import unicodedata
 
+BAR = 30
 _EMOJI_STYLE = "\ufe0f"  # after a narrow sign asks for its wide picture
+
+
+def bar(part: float, width: int = BAR) -> str:
+    """A part of 1 as a bar, to an eighth of a place; what is more than nothing is seen."""
+    eighths = round(part * width * 8) or int(part > 0)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def cells(character: str, ambiguous: int = 1) -> int:

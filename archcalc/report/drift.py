@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from archcalc.catalogue import Found
-from archcalc.report.prediction import bar
+from archcalc.report.cells import bar
 from archcalc.report.sheet import Column, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.report.tokens import Token
 from archcalc.units import four_digits

@@ -7,8 +7,7 @@ import sys
 from typing import Any
 
 from archcalc.errors import printable
-from archcalc.report.cells import cells, fitted, wrapped
-from archcalc.report.prediction import BAR, bar
+from archcalc.report.cells import BAR, bar, cells, fitted, wrapped
 
 
 class Console:
@@ -36,6 +35,8 @@ class Console:
     def take(self, step: Any) -> bool:
         """One step; False where every text has come to its end."""
         for sample, token in enumerate(step.tokens_N):
+            if token in self.session.ends:
+                self.ended[sample] = True
             if not self.ended[sample]:
                 self._take(sample, self.session.token(token).bytes)
         if self.shown:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from archcalc.catalogue import Found
+from archcalc.report.cells import bar
 from archcalc.report.sheet import Column, Fields, Sheet, Table, figures, notes, payload, words
 from archcalc.report.tokens import Token
 from archcalc.units import grouped, share
-
-BAR = 30
 
 
 class Likely(NamedTuple):
@@ -28,12 +27,6 @@ class Likely(NamedTuple):
             "logit": self.logit,
             "probability": self.probability,
         }
-
-
-def bar(probability: float, width: int = BAR) -> str:
-    """A probability as a bar, full at 1, to an eighth of a character."""
-    eighths = round(probability * width * 8)
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def prediction_sheet(found: Found, prompt: str, likely: list[Likely], temperature: float, tokens: int) -> Sheet:

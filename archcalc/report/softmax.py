@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import fsum, isfinite
 from typing import Any
 
+from archcalc.report.cells import bar
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, figures, words
 from archcalc.spec import SCHEMA
 from archcalc.units import four_digits, grouped, plain, several
@@ -36,17 +37,16 @@ def _table(head: str, given: Sequence[float], probabilities: Sequence[float]) ->
     largest = max(probabilities)
     if len(given) <= MOST_ROWS:
         rows: list[tuple[Cell, ...]] = [
-            (plain(x), four_digits(p), bar(p, largest)) for x, p in zip(given, probabilities, strict=True)
+            (plain(x), four_digits(p), bar(p / largest, LONGEST_BAR))
+            for x, p in zip(given, probabilities, strict=True)
         ]
         return Table((*figures(head, "probability"), *words("")), tuple(rows))
     order = sorted(range(len(given)), key=lambda place: -probabilities[place])[:MOST_ROWS]
-    rows = [(n + 1, plain(given[n]), four_digits(probabilities[n]), bar(probabilities[n], largest)) for n in order]
+    rows = [
+        (n + 1, plain(given[n]), four_digits(probabilities[n]), bar(probabilities[n] / largest, LONGEST_BAR))
+        for n in order
+    ]
     return Table((*figures("place", head, "probability"), *words("")), tuple(rows))
-
-
-def bar(part: float, largest: float) -> str:
-    """A bar of `#`, which every terminal has; a dot for what is too little for one of them and yet not nothing."""
-    return "#" * round(LONGEST_BAR * part / largest) or "." * (part > 0)
 
 
 def _lines(given: Sequence[float], temperature: float, *, retempered: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from archcalc.errors import Invalid, Problem, cut
 from archcalc_reference.files import LONGEST_REASON, extra, names_in, read_object, read_text
-from archcalc_reference.text import Tokenizer
+from archcalc_reference.text import SETTINGS, special
 
 SYSTEM = "This is a conversation between a user and an AI assistant who knows much and is glad to help."
 """What a plain model is told where nothing else is said."""
 
-JINJA, SETTINGS = "chat_template.jinja", "tokenizer_config.json"
-_ENDS = ("generation_config.json", "config.json")
+JINJA = "chat_template.jinja"
 
 
 class Message(NamedTuple):
@@ -99,7 +98,7 @@ def read_template(folder: str) -> Template:
     """
     there = names_in(folder)
     settings = read_object(os.path.join(folder, SETTINGS)) if SETTINGS in there else {}
-    words = {name: _word(value) for name, value in settings.items() if name.endswith("_token") and _word(value)}
+    words = {name: special(value) for name, value in settings.items() if name.endswith("_token") and special(value)}
     if JINJA in there:
         path = os.path.join(folder, JINJA)
         return Own(path, read_text(path), words)
@@ -114,27 +113,6 @@ def read_template(folder: str) -> Template:
     if not isinstance(found, str):
         raise Invalid(Problem(path, "is no chat template", "chat_template", value=type(found).__name__))
     return Own(path, found, words)
-
-
-def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
-    """The tokens after which nothing comes: what the folder's files call the end of a sequence."""
-    there = names_in(folder)
-    found: set[int] = set()
-    for name in _ENDS:
-        told = read_object(os.path.join(folder, name)).get("eos_token_id") if name in there else None
-        found.update(one for one in (told if isinstance(told, list) else [told]) if isinstance(one, int))
-    word = _word(read_object(os.path.join(folder, SETTINGS)).get("eos_token")) if SETTINGS in there else None
-    ids = tokenizer.encode(word) if word else []
-    if len(ids) == 1:
-        found.update(ids)
-    # A tokenizer of bytes has none; and a config of GPT-2's may name a token that a smaller vocabulary lacks.
-    return frozenset(one for one in found if tokenizer.name != "bytes" and 0 <= one < tokenizer.vocab_size)
-
-
-def _word(value: Any) -> str | None:
-    """A special token, which is a string or an object that has it."""
-    found = value.get("content") if isinstance(value, dict) else value
-    return found if isinstance(found, str) else None
 
 
 def _json(value: Any, indent: int | None = None) -> str:

@@ -17,9 +17,10 @@ from archcalc_reference.files import LONGEST_REASON, extra, names_in, parse_obje
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Fast
 
+SETTINGS = "tokenizer_config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
-    "tokenizer_config.json",
+    SETTINGS,
     "vocab.json",
     "merges.txt",
     "special_tokens_map.json",
@@ -27,6 +28,8 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
 )
 """What makes up a tokenizer, or tells others of it: it goes where the weights go."""
+
+_ENDS = ("generation_config.json", "config.json")
 
 NO_TOKEN = "\N{REPLACEMENT CHARACTER}".encode()
 """The bytes of an id that is no token: a model may have more rows than its tokenizer has tokens."""
@@ -114,6 +117,27 @@ def read_tokenizer(folder: str | None) -> Tokenizer:
     if "vocab.json" in there:
         return _from_merges(os.path.join(folder, "vocab.json"), os.path.join(folder, "merges.txt"))
     return ByteTokenizer()
+
+
+def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens after which nothing comes: what the folder's files call the end of a sequence."""
+    there = names_in(folder)
+    found: set[int] = set()
+    for name in _ENDS:
+        told = read_object(os.path.join(folder, name)).get("eos_token_id") if name in there else None
+        found.update(one for one in (told if isinstance(told, list) else [told]) if isinstance(one, int))
+    word = special(read_object(os.path.join(folder, SETTINGS)).get("eos_token")) if SETTINGS in there else None
+    ids = tokenizer.encode(word) if word else []
+    if len(ids) == 1:
+        found.update(ids)
+    # A tokenizer of bytes has none; and a config of GPT-2's may name a token that a smaller vocabulary lacks.
+    return frozenset(one for one in found if tokenizer.name != "bytes" and 0 <= one < tokenizer.vocab_size)
+
+
+def special(value: Any) -> str | None:
+    """A special token as tokenizer_config.json has it: a string, or an object that holds it."""
+    found = value.get("content") if isinstance(value, dict) else value
+    return found if isinstance(found, str) else None
 
 
 def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
