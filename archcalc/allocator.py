@@ -60,7 +60,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     from archcalc_reference import Transformer
 
     width = {"fp32": torch.float32, "bf16": torch.bfloat16}[keeping.precision]
-    with _alone(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         reference = Transformer(model).to(width)
         tokens, targets = (torch.zeros((run.batch, run.sequence), dtype=torch.long) for _ in range(2))
         weights = reference.parameters()
@@ -79,9 +79,8 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=not keeping.accumulate)
             del loss
-    events = list(record.profiler.kineto_results.events())
-    before, passes = _peak(events, "second passes")
-    return Recorded(passes, _peak(events, "second step")[1], before + live.most)
+    before, passes = peak_within(record, "second passes")
+    return Recorded(passes, peak_within(record, "second step")[1], before + live.most)
 
 
 def _tensors(held: list[Any]) -> Any:
@@ -116,8 +115,9 @@ def _tensors(held: list[Any]) -> Any:
     return Live()
 
 
-def _peak(events: list[Any], within: str) -> tuple[int, int]:
+def peak_within(record: Any, within: str) -> tuple[int, int]:
     """Bytes alive when a stretch begins, and the most within it, from every allocation and release recorded."""
+    events = list(record.profiler.kineto_results.events())
     stretch = next(event for event in events if event.name() == within)
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
     now = before = most = 0
@@ -131,7 +131,7 @@ def _peak(events: list[Any], within: str) -> tuple[int, int]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Nothing of an earlier time is dropped meanwhile, and the profiler does not announce itself on standard error."""
     before, collects = os.environ.get("KINETO_LOG_LEVEL"), gc.isenabled()
     os.environ["KINETO_LOG_LEVEL"] = "99"

@@ -31,7 +31,7 @@ activations | kernels
 liveness
 footprint
 allocator
-audit | witness
+audit | witness | watching
 catalogue
 hardware | strategies | axes
 columns

@@ -13,9 +13,9 @@ import pytest
 from command import Answer, ask, spawn
 
 import archcalc
-from archcalc import allocator
 from archcalc.learning import expected, promised
 from archcalc.report.progress import Pace, Progress, tell_sample
+from archcalc.watching import Seen, watch
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")
@@ -110,16 +110,13 @@ def test_a_step_does_the_flops_that_were_counted(accumulate):
 @pytest.mark.parametrize("spec", ["tiny@n_layers=2", "tiny@n_layers=2,vocab_size=3000"])
 def test_a_step_holds_the_bytes_that_were_counted(accumulate, precision, spec):
     """As archcalc.allocator records a step of a bare loop, with the data, the clipping and the loss of a real one."""
-    from torch.profiler import ProfilerActivity, profile, record_function
-
     settings = Settings(4, 4, 64, 1e-3, 1, accumulate, precision=precision)
-    with allocator._alone(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        run = trainer(settings, spec)
-        run.step()
-        with record_function("second step"):
-            run.step()
-    peak = allocator._peak(list(record.profiler.kineto_results.events()), "second step")[1]
-    inside = peak - expected(run.model.spec, settings, "cpu").memory.total
+    run = trainer(settings, spec)
+    run.step()
+    _, seen = watch(run.step, run.held, "cpu")
+    counted = expected(run.model.spec, settings, "cpu")
+    assert seen.flops == counted.flops
+    inside = seen.peak_bytes - counted.memory.total
     # A kernel that works in bf16 may need some bytes inside, for each thread; see archcalc.allocator.Recorded.
     assert 0 <= inside <= (0 if precision == "fp32" else 4096)
 
@@ -130,7 +127,37 @@ def test_the_output_says_what_the_calculator_says(words):
     run = archcalc.Run(batch=4, sequence=16, attention="flash")
     assert told["step_flops"] == archcalc.flops(model, run).training
     assert told["step_peak_bytes"] == archcalc.memory(model, run, archcalc.Keeping("fp32")).total
-    assert told["step_peak_measured_bytes"] is None, "a CPU keeps no record"
+    assert told["step_flops_measured"] == told["step_flops"]
+    assert told["step_peak_measured_bytes"] == told["step_peak_bytes"]
+    shown = ask("train", SMALL, "--data", words, "--steps", "2", "--batch", "4", "--seq", "16").out
+    assert "a step by the count, as many by PyTorch's counter" in shown
+    assert "peak by the count, as many in the record" in " ".join(shown.split())
+
+
+def test_of_one_step_nothing_is_said_but_the_count(words):
+    told = ask("train", SMALL, "--data", words, "--steps", "1", "--seq", "16", "-f", "json").json["training"]
+    assert (told["step_flops_measured"], told["step_peak_measured_bytes"]) == (None, None)
+
+
+def test_what_differs_is_told(words, monkeypatch):
+    from archcalc.commands import training
+
+    monkeypatch.setattr(training, "watch", lambda step, *_: (step(), Seen(7, 2 * 10**9)))
+    shown = " ".join(ask("train", SMALL, "--data", words, "--steps", "2", "--seq", "16").out.split())
+    assert "by the count, 7 by PyTorch's counter" in shown
+    assert "2,000,000,000 (+" in shown
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_that_is_watched_computes_what_it_would_unseen(precision):
+    settings = Settings(4, 4, 64, 1e-3, 1, 2, precision=precision)
+    seen, unseen = trainer(settings, "tiny@n_layers=2"), trainer(settings, "tiny@n_layers=2")
+    for run in (seen, unseen):
+        run.step()
+    watch(seen.step, seen.held, "cpu")
+    unseen.step()
+    for a, b in zip(seen.held, unseen.held, strict=True):
+        assert torch.equal(a, b)
 
 
 class Terminal(io.StringIO):

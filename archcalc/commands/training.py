@@ -21,6 +21,7 @@ from archcalc.output import emit, tell
 from archcalc.report.progress import Pace, Progress, tell_sample
 from archcalc.report.training import Trained, training_sheet
 from archcalc.units import binary, grouped
+from archcalc.watching import Seen, watch
 
 if TYPE_CHECKING:
     from archcalc_reference.data import Data
@@ -142,18 +143,21 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
         promised(name, settings.precision) if device == "cuda" else None,
     )
     _announce(lesson, counted, trainer, name)
-    held_out, measured, loss, text = [(trainer.done, trainer.held_out())], None, None, ""
+    held_out, text = [(trainer.done, trainer.held_out())], ""
+    loss: float | None = None
+    seen: Seen | None = None
     folder = trainer.save(lesson.out, beside, data=said) if lesson.out else None
     with Progress(settings.steps, trainer.done, pace) as progress, _polite() as asked_to_stop:
         begun = trainer.done
         while trainer.done < settings.steps and not asked_to_stop:
-            _watch(device, start=trainer.done == begun + 1)
-            since = time.perf_counter()
-            loss = _step(trainer, lesson, counted)
-            pace.add(time.perf_counter() - since)
-            if trainer.done == begun + 2:
-                measured = _watch(device)
-            progress.step(trainer.done, loss)
+            if trainer.done == begun + 1:  # the optimizer has its state by then
+                heard, seen = watch(lambda: _step(trainer, lesson, counted), trainer.held, device)
+            else:
+                since = time.perf_counter()
+                heard = _step(trainer, lesson, counted)
+                pace.add(time.perf_counter() - since)
+            progress.step(trainer.done, heard)
+            loss = heard
             due = trainer.done % between == 0 or trainer.done == settings.steps
             if lesson.out and (due or asked_to_stop):
                 folder = trainer.save(lesson.out, beside, data=said)
@@ -174,7 +178,7 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
         tuple(held_out),
         text or _sample(trainer, data, lesson.tokenizer),
         None if folder is None else str(folder),
-        measured,
+        seen,
         name,
     )
     return trained, pace
@@ -251,17 +255,6 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
         tell(
             f"it began with {threads} threads and has {torch.get_num_threads()}: sums may differ in their last digits"
         )
-
-
-def _watch(device: Device, *, start: bool = True) -> int | None:
-    """The most bytes that were requested of a GPU since the last call; a CPU keeps no such record."""
-    if device == "cpu" or not start:
-        return None
-    import torch
-
-    most: int = torch.cuda.memory_stats()["requested_bytes.all.peak"]
-    torch.cuda.reset_peak_memory_stats()
-    return most
 
 
 def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:

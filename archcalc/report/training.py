@@ -10,11 +10,12 @@ from archcalc.errors import printable
 from archcalc.learning import Expected
 from archcalc.report.progress import Pace
 from archcalc.report.sheet import Fields, Sheet, payload
-from archcalc.units import binary, grouped, several, short
+from archcalc.units import binary, grouped, percent, several, short
+from archcalc.watching import Seen
 
 
 class Trained(NamedTuple):
-    """What a training came to: each held-out loss with its step, and the peak of memory where it was `measured`."""
+    """What a training came to: each held-out loss with its step, and what the step took that was `seen`."""
 
     steps: int
     settings: dict[str, Any]
@@ -24,7 +25,7 @@ class Trained(NamedTuple):
     held_out: tuple[tuple[int, float], ...]
     sample: str
     folder: str | None
-    measured: int | None
+    seen: Seen | None
     device: str
 
 
@@ -33,19 +34,18 @@ def training_sheet(found: Found, trained: Trained, counted: Expected, pace: Pace
     tokens, each = trained.steps * counted.tokens, trained.kind.removesuffix("s")
     last = trained.held_out[-1][1]
     peak = counted.memory.total
-    seen = "a CPU keeps no record; `archcalc verify` holds a step against its allocator"
-    if trained.measured is not None:
-        seen = (
-            f"{grouped(trained.measured)} requested of {trained.device}, {100 * (trained.measured / peak - 1):+.2f}%"
-        )
     promise = "" if pace.peak is None else f"; {trained.device} promises {short(pace.peak)} FLOP/s"
     heard = "" if trained.loss is None else f"; {trained.loss:.4f} in the last step"
+    flops, held = _beside(trained, counted)
     rows = (
         ("Learned", (_amount(trained, counted, tokens),)),
         ("Loss", (f"held-out {last:.4f} nats a {each}, {last / math.log(2):.4f} bits{heard}",)),
-        ("FLOPs", (f"{grouped(counted.flops)} a step by the count, {short(counted.flops * trained.steps)} in all",)),
+        (
+            "FLOPs",
+            (f"{grouped(counted.flops)} a step by the count{flops}", f"{short(counted.flops * trained.steps)} in all"),
+        ),
         ("Rate", (f"{pace.words(whole=True)} on {trained.device}{promise}",)),
-        ("Memory", (f"{grouped(peak)} bytes ({binary(peak)}) at a step's peak by the count; {seen}",)),
+        ("Memory", (f"{grouped(peak)} bytes ({binary(peak)}) at a step's peak by the count{held}",)),
         ("Sample", tuple(printable(line) for line in trained.sample.split("\n") if line.strip())),
         ("Kept", _kept(found, trained.folder)),
     )
@@ -57,7 +57,8 @@ def training_sheet(found: Found, trained: Trained, counted: Expected, pace: Pace
         "held_out": last,
         "step_flops": counted.flops,
         "step_peak_bytes": peak,
-        "step_peak_measured_bytes": trained.measured,
+        "step_flops_measured": trained.seen and trained.seen.flops,
+        "step_peak_measured_bytes": trained.seen and trained.seen.peak_bytes,
         "seconds": pace.seconds,
         "steps_timed": pace.steps,
         "device": trained.device,
@@ -75,6 +76,18 @@ def training_sheet(found: Found, trained: Trained, counted: Expected, pace: Pace
         ),
         records=({"spec": found.name, **numbers},),
     )
+
+
+def _beside(trained: Trained, counted: Expected) -> tuple[str, str]:
+    """What PyTorch and the device said of the same step; nothing where no step was seen."""
+    if trained.seen is None:
+        return "", ""
+    flops, peak = trained.seen
+    said = "as many" if flops == counted.flops else grouped(flops)
+    off = peak - counted.memory.total
+    by = "the CPU's allocator" if trained.device == "the CPU" else f"the allocator of {trained.device}"
+    record = "as many" if not off else f"{grouped(peak)} ({off:+,}, {percent(off, counted.memory.total)})"
+    return f", {said} by PyTorch's counter", f", {record} in the record of {by}"
 
 
 def _amount(trained: Trained, counted: Expected, tokens: int) -> str:

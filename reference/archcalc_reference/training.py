@@ -108,6 +108,12 @@ class Trainer:
         """Sequences learned from so far: the place in the data."""
         return self.done * self.settings.batch
 
+    @property
+    def held(self) -> list[Tensor]:
+        """What is there from step to step: weights and the optimizer's state."""
+        state = [x for kept in self.optimizer.state.values() for x in kept.values()]
+        return [*self.model.parameters(), *state]
+
     def step(self) -> Heard:
         """Forward and backward through each part of a batch, then one step of the optimizer along their mean."""
         asked, rate = self.settings, rate_of(self.done, self.settings)
