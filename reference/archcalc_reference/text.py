@@ -26,6 +26,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
+    "generation_config.json",
 )
 """What makes up a tokenizer, or tells others of it: it goes where the weights go."""
 
