@@ -88,24 +88,31 @@ def test_the_cache_is_kept_and_changes_no_token(model):
         before = turn.tokens
 
 
-def test_a_turn_reads_no_more_than_is_new(model):
-    """With an answer that comes back as it was drawn, all that came before it is in the cache but its last token."""
+class Letters(ByteTokenizer):
+    """Each byte is a letter, so that every answer comes back as it was drawn."""
 
-    class Marks(Plain):  # letters that stay what they are, so that nothing is stripped or replaced
-        def render(self, messages):
-            return "".join(f"<{m.role[0]}{m.content}" for m in messages) + "<a"
+    def encode(self, text):
+        return list(text.encode("latin-1"))
 
-    talk = Talk(model, ByteTokenizer(), Marks())
-    talk.hear("abc", 4)
-    drawn = [step.tokens_N[0] for step in talk.answer(4, GREEDY)]
-    text = bytes(drawn).decode("latin-1")
-    if not text.isascii():
-        text = text.encode("latin-1").decode(errors="replace")
-    talk.answered(text)
-    turn = talk.hear("de", 4)
-    same = next((i for i, (a, b) in enumerate(zip(drawn, text.encode(), strict=False)) if a != b), 4)
-    assert turn.held == len("<uabc<a") + min(same, 3)
-    assert turn.tokens == len("<uabc<a") + len(text.encode()) + len("<ude<a")
+    def decode(self, ids):
+        return bytes(ids).decode("latin-1")
+
+
+class Marks(Plain):
+    def render(self, messages):
+        return "".join(f"<{m.role[0]}{m.content}" for m in messages) + "<a"
+
+
+def test_a_turn_reads_what_is_new_and_nothing_else(model):
+    """All that was said and answered is in the cache but the last token, which nothing was drawn after."""
+    talk = Talk(model, Letters(), Marks())
+    for turns, text in enumerate(["abc", "de", "f", "ghij"]):
+        before = len(Marks().render(talk.messages)) if turns else 0
+        turn = talk.hear(text, 4)
+        assert turn.held == max(before - len("<a") - 1, 0)
+        drawn = [step.tokens_N[0] for step in talk.answer(4, GREEDY)]
+        assert drawn == alone(talk, talk.messages, 4)
+        talk.answered(talk.tokenizer.decode(drawn))
 
 
 def test_the_oldest_turns_leave_and_the_system_prompt_stays(model):

@@ -125,8 +125,16 @@ def test_a_word_drifts_as_transformers_has_it(gpt2):
     cosine = {row["after"]: row["cosine"] for row in told["drift"]}
     places = [text.index("model") + len("model") - 1 for text in (A, B)]  # a byte is a token: the word's last
     assert [text["position"] for text in told["texts"]] == places
+    between = []  # what the second norm of each layer reads is what attention left
+    hooks = [h.ln_2.register_forward_pre_hook(lambda _, given: between.append(given[0])) for h in model.transformer.h]
     with torch.no_grad():
         ways = [model(torch.tensor([list(t.encode())]), output_hidden_states=True).hidden_states for t in (A, B)]
+    for hook in hooks:
+        hook.remove()
+    for layer, (first, second) in enumerate(zip(between[:3], between[3:], strict=True)):
+        vectors = (first[0, places[0]], second[0, places[1]])
+        expected = torch.cosine_similarity(*vectors, dim=0).item()
+        assert cosine[f"layers.{layer}.attention"] == pytest.approx(expected, abs=1e-5)
     names = ["embedding", "layers.0.mlp", "layers.1.mlp", "final_norm"]
     for name, first, second in zip(names, *ways, strict=True):
         vectors = (first[0, places[0]], second[0, places[1]])
