@@ -39,7 +39,9 @@ Seq = Annotated[
 Attention = Annotated[Literal["math", "flash"], typer.Option(help="flash keeps the scores inside its kernel")]
 Weights = Annotated[
     str | None,
-    typer.Option("--weights", metavar="DIR", show_default=False, help="a Hugging Face folder: safetensors, tokenizer"),
+    typer.Option(
+        "--weights", metavar="DIR", show_default=False, help="a Hugging Face folder, or one that train --out wrote"
+    ),
 ]
 Form = Annotated[
     Literal["table", "markdown", "json", "csv"] | None,
