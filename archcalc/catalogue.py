@@ -21,7 +21,7 @@ _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 class Found(NamedTuple):
     """A spec, where it was read from, and what a question changed in it.
 
-    `read` is the document before the question, and `answers` what the question put in.
+    `read` is the document before the question, and `answers` what the question put in; `typed` is what was asked for.
     """
 
     model: Model
@@ -30,6 +30,7 @@ class Found(NamedTuple):
     answers: Answers
     changes: tuple[Change, ...] = ()
     question: str = ""
+    typed: str = ""
 
     @property
     def name(self) -> str:
@@ -60,11 +61,11 @@ def find(spec: str) -> Found:
     head, question = (spec, None) if os.path.exists(spec) else split(spec)
     read = _read(head)
     if question is None:
-        return Found(validate(read, Model), read, read, {})
+        return Found(validate(read, Model), read, read, {}, typed=spec)
     answers = understand(read, question, spec)
     document, changes = ask(read, answers, spec)
     question = ",".join(part.strip() for part in question.split(","))
-    return Found(validate(document, Model), document, read, answers, changes, question)
+    return Found(validate(document, Model), document, read, answers, changes, question, spec)
 
 
 def _read(head: str) -> Document:

@@ -42,10 +42,7 @@ def write(text: str, output: str | None) -> None:
     if output in (None, "-"):
         _print(text)
         return
-    if not output:
-        raise Invalid(Problem("--output", "names no file", value="''"))
-    if output.endswith(os.sep):
-        raise Invalid(Problem(output, "cannot be written: Is a directory"))
+    refuse_output(output)
     target = os.path.realpath(output)
     try:
         if os.path.exists(target) and not os.path.isfile(target):
@@ -58,6 +55,23 @@ def write(text: str, output: str | None) -> None:
     except OSError as error:
         raise Invalid(Problem(output, f"cannot be written: {error.strerror}")) from None
     tell(f"wrote {printable(output)}")
+
+
+def refuse_output(output: str | None) -> None:
+    """Raise Invalid or Missing for a file that cannot be written, before the work whose result it is to hold."""
+    if output in (None, "-"):
+        return
+    if not output:
+        raise Invalid(Problem("--output", "names no file", value="''"))
+    target = os.path.realpath(output)
+    if output.endswith(os.sep) or os.path.isdir(target):
+        raise Invalid(Problem(output, "cannot be written: Is a directory"))
+    if not os.path.isdir(os.path.dirname(target)):
+        raise Missing(Problem(output, "cannot be written: its folder is not there"))
+    # A file is replaced by one that is written beside it; what is no file is written to as it stands.
+    plain = os.path.isfile(target) or not os.path.exists(target)
+    if not os.access(os.path.dirname(target) if plain else target, os.W_OK):
+        raise Invalid(Problem(output, "cannot be written: Permission denied"))
 
 
 def tell(line: str) -> None:

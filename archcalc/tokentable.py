@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from archcalc.errors import Invalid, Missing, Problem, cut, shown
+from archcalc.errors import Invalid, Problem, cut, shown
 from archcalc.vectors import Place, Vectors, rows_at_a_time
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from archcalc_reference.text import Tokenizer
 
     Array = NDArray[Any]
 
@@ -22,12 +20,14 @@ class TokenVectors(Vectors):
 
     def __init__(self, folder: str) -> None:
         from archcalc_reference.checkpoint import latest
+        from archcalc_reference.text import read_tokenizer, refuse_bytes
 
         self.name = str(latest(folder) or folder)
         self._table, self._as_floats = _open_table(self.name)
         shape: list[int] = self._table.get_shape()
         self._count, self.dimensions = shape
-        self._tokens = _read_tokens(self.name, self._count)
+        self._tokens = read_tokenizer(self.name)
+        refuse_bytes(self._tokens, self.name, "its table", self._count)
 
     def __len__(self) -> int:
         return self._count
@@ -104,14 +104,3 @@ def _open_table(folder: str) -> tuple[Any, Callable[[Any], Array]]:
         extra("torch", "weights")
         return open_tensors(table.file, "pt").get_slice(table.name), lambda rows: rows.float().numpy()
     return open_tensors(table.file, "numpy").get_slice(table.name), lambda rows: rows.astype(np.float32)
-
-
-def _read_tokens(folder: str, rows: int) -> Tokenizer:
-    """A folder's tokenizer; where it has none, bytes, if there is a row for each of them."""
-    from archcalc_reference.text import ByteTokenizer, read_tokenizer
-
-    tokenizer = read_tokenizer(folder)
-    if isinstance(tokenizer, ByteTokenizer) and rows != tokenizer.vocab_size:
-        what = f"has no tokenizer, and {rows:,} rows are not those of {tokenizer.vocab_size} bytes"
-        raise Missing(Problem(folder, what, suggestion="put tokenizer.json there, or vocab.json and merges.txt"))
-    return tokenizer

@@ -16,6 +16,14 @@ def test_a_character_takes_its_places(character, places):
     assert cells(character) == places
 
 
+def test_lines_are_cut_for_the_widest_terminal():
+    assert wrapped("abcdef", 3) == ["abc", "def"]
+    assert wrapped("ééé", 3) == ["é", "é", "é"]  # two places each in some terminals
+    assert wrapped("模型x", 4) == ["模型", "x"]
+    assert wrapped("👍🏽👍🏽", 8) == ["👍🏽👍🏽"]
+    assert wrapped("a\n\nb", 9) == ["a", "", "b"]
+
+
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(2, 30))
 def test_no_line_is_too_long_and_nothing_is_lost(text, width):
     lines = wrapped(text, width)

@@ -165,6 +165,15 @@ TEMPLATES = {
         "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content | trim }} [/INST]"
         "{% elif m.role == 'system' %}<<{{ m.content }}>>{% else %} {{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
     ),
+    "what is not there, and marks of an answer": (
+        "{% if tools is not none %}tools{% endif %}{% if documents is none %}no documents{% endif %}"
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}{% endfor %}"
+    ),
+    "json of every kind": (
+        "{{ messages | tojson(indent=2, sort_keys=true) }}{{ messages[0] | tojson(separators=(',', ':')) }}"
+        "{{ messages[3] | tojson(ensure_ascii=true) }}{{ messages[3] | tojson }}"
+    ),
     "json, loops that break, a namespace": (
         "{% set ns = namespace(n=0) %}{% for m in messages %}{% if loop.index > 3 %}{% break %}{% endif %}"
         "{% set ns.n = ns.n + 1 %}\n    {{ m | tojson }}{% endfor %}{{ ns.n }}<é & ü>"
@@ -239,6 +248,10 @@ def test_the_end_is_what_the_folder_calls_it(tmp_path):
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "t: fails: "),
         ("{{ messages.append(1) }}", "t: fails: "),
         ("{% for i in range(999999999) %}x{% endfor %}", "t: fails: "),
+        ("", "t: makes no text of this talk"),
+        ("{# nothing #}", "t: makes no text of this talk"),
+        ("{{" + "(" * 20_000, "t: is no chat template: "),
+        ("{{ " + "1" * 5_000 + " }}", "t: is no chat template: "),
     ],
 )
 def test_a_template_that_cannot_be_used_is_one_line(source, line):
@@ -247,6 +260,12 @@ def test_a_template_that_cannot_be_used_is_one_line(source, line):
     message = str(caught.value)
     assert message.replace("t:1:1: ", "t: ").startswith(line)
     assert "\n" not in message
+
+
+def test_a_list_without_a_default_is_no_template(tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": "tool", "template": "x"}]}')
+    with pytest.raises(Invalid, match="chat_template: has no template with the name default"):
+        read_template(str(tmp_path))
 
 
 def test_settings_that_hold_no_template_are_one_line(tmp_path):
@@ -265,6 +284,28 @@ def test_lines_of_standard_input_are_turns(piped, weights):
     assert "[23 tokens read behind 0 in the cache, " in done.err  # User: Hi, blank line, AI Assistant:
     again = piped(SPEC, "--weights", weights, "--system", "", "--max-tokens", "5", stdin=b"Hi\nWho?")
     assert again.out == done.out
+
+
+def test_each_turn_draws_from_a_seed_of_its_own_and_the_same_talk_is_the_same(piped, weights):
+    """No turn fits beside another here, so that the model sees the same text each time: only the draws differ."""
+    asked = (SPEC, "--weights", weights, "--system", "", "--max-tokens", "60", "--temperature", "3")
+    once = piped(*asked, stdin=b"xxxxxxxxxxxxxxxxxxxx\n" * 3)
+    answers = [part.partition("AI Assistant:")[2] for part in once.out.split("User: ")[1:]]
+    assert len(set(answers)) == 3
+    assert piped(*asked, stdin=b"xxxxxxxxxxxxxxxxxxxx\n" * 3).out == once.out
+
+
+def test_an_answer_is_kept_without_the_blanks_around_it(weights):
+    from archcalc.catalogue import find
+    from archcalc.commands import chatting
+    from archcalc.commands.session import Session
+
+    session = Session.load(find(SPEC), weights)
+    talk = chatting._begun(session, "")
+    said = iter([b"  ", b"yes", b"\n", b"\n"])
+    session.tokenizer.token_bytes = lambda _: next(said)
+    chatting._turn(session, talk, "Hi", 4, GREEDY)
+    assert talk.messages[-1] == Message("assistant", "yes")
 
 
 def test_when_the_context_is_full_it_says_what_left(piped, weights):
@@ -291,6 +332,7 @@ def test_a_checkpoint_s_template_and_end_are_used(piped, tmp_path):
     [
         ([], b"", 2, "<stdin>: is empty; each of its lines is a turn"),
         ([], b"Hi \xff\n", 2, "<stdin>:1:4: is not UTF-8; got b'\\xff'"),
+        ([], b"Hi\nHi \xff\n", 2, "<stdin>:2:4: is not UTF-8; got b'\\xff'"),
         (["--system", "x" * 128], b"Hi\n", 2, "--system: has 128 tokens; the context of 128 leaves none to come"),
         (["--system", "x" * 120], b"Hi\n", 2, "what you say: takes 145 tokens with what stands before it; "),
         (["--max-tokens", "0"], b"Hi\n", 2, "--max-tokens: must be from 1 to "),

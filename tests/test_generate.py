@@ -179,6 +179,68 @@ def test_a_text_ends_where_its_tokenizer_says(weights, tmp_path):
     assert out == "Hi" + fast.decode(again[:-1]) + "\n"
 
 
+@pytest.mark.parametrize("how", [["--temperature", "0"], ["--top-k", "2"]])
+def test_the_likely_tokens_are_so_where_all_but_some_have_no_probability(weights, tmp_path, how):
+    trace = tmp_path / "trace.jsonl"
+    run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "1", *how, "--trace", str(trace))
+    top = json.loads(trace.read_text())["top"]
+    model = load_weights(archcalc.load("tiny"), weights).eval()
+    with torch.no_grad():
+        logits = model(torch.tensor([list(b"Hi")])).logits[0, -1]
+    assert [one["token_id"] for one in top] == logits.topk(20).indices.tolist()
+    told = run("predict", "tiny", "--weights", weights, "-p", "Hi", "--temperature", "0", "-f", "json").json
+    assert [row["token_id"] for row in told["rows"]] == logits.topk(20).indices.tolist()
+
+
+def test_bytes_are_not_taken_for_the_ids_of_other_tokens(tmp_path):
+    """A vocabulary that is no bytes, and no tokenizer beside the weights."""
+    folder = str(tmp_path / "weights")
+    save_weights(Transformer(archcalc.load("tiny@vocab_size=600")), folder)
+    line = f"{folder}: has no tokenizer, and the 600 tokens of tiny@vocab_size=600 are no bytes; "
+    for command in ("generate", "predict", "trace"):
+        done = ask(command, "tiny@vocab_size=600", "--weights", folder, "-p", "Hi")
+        assert (done.code, done.out) == (3, "")
+        assert done.err == f"{line}put its tokenizer.json there, or vocab.json and merges.txt\n"
+    done = ask("embed", folder, "A")
+    assert done.code == 3
+    assert "has no tokenizer, and the 600 tokens of its table are no bytes" in done.err
+
+
+def test_the_way_out_names_the_spec_as_it_was_typed(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(archcalc.dump(archcalc.load("tiny")))
+    done = ask("generate", str(path), "-p", "Hi")
+    assert f"`archcalc train {path}` makes them" in done.err
+
+
+def test_a_trace_that_cannot_be_written_is_told_before_anything_is_drawn(weights, tmp_path):
+    asked = ("generate", "tiny", "--weights", weights, "-p", "Hi", "--trace")
+    done = ask(*asked, str(tmp_path / "no" / "x"))
+    assert (done.code, done.out) == (3, "")
+    assert done.err.endswith("cannot be written: its folder is not there\n")
+    assert ask(*asked, str(tmp_path)).code == 2
+    assert ask(*asked, "").code == 2
+
+
+def test_what_was_drawn_before_an_interruption_is_written_and_shown(weights, tmp_path, monkeypatch):
+    from archcalc.commands.session import Session
+
+    real = Session.steps
+
+    def interrupted(self, *arguments):
+        for n, step in enumerate(real(self, *arguments)):
+            if n == 3:
+                raise KeyboardInterrupt
+            yield step
+
+    monkeypatch.setattr(Session, "steps", interrupted)
+    trace = tmp_path / "trace.jsonl"
+    done = ask("generate", "tiny", "--weights", weights, "-p", "Hi", "--trace", str(trace), "--samples", "2")
+    assert done.code == 130
+    assert len(trace.read_text().splitlines()) == 6
+    assert done.out.startswith("--- 1 of 2 ---\nHi")
+
+
 def test_a_trace_has_no_line_of_a_text_that_ended(weights, tmp_path):
     trace = tmp_path / "trace.jsonl"
     asked = ("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "20", "--samples", "4")

@@ -49,7 +49,7 @@ def test_the_run_agrees_with_the_count_whatever_the_size(name):
     layers = range(sum(group.repeat for group in model.layers))
     stored = {t.name.format(i=i): t.shape for t in archcalc.params(model).tensors for i in layers}
     assert met == stored
-    assert told["weights"] == {"read": archcalc.params(model).stored, "counted": archcalc.params(model).stored}
+    assert told["weights"] == {"met": archcalc.params(model).stored, "counted": archcalc.params(model).stored}
 
 
 def test_each_step_has_the_shape_of_the_run():
@@ -117,6 +117,19 @@ def test_with_weights_lengths_and_what_comes_next_are_the_model_s(gpt2):
         expected = out.hidden_states[i + 1][0].norm(dim=-1).mean().item()
         assert length[f"layers.{i}", "add"] == pytest.approx(expected, rel=1e-5)
     assert "mean length" in asked(TINY_GPT2, "-p", A, "--weights", folder).out
+
+
+def test_lengths_are_those_of_the_residual_stream_whatever_the_sizes(tmp_path):
+    """As many tokens as features: scores, which have infinities, are as wide as the model, and so are heads and logits."""
+    spec = "tiny@d_model=16,n_heads=1,d_head=16,d_ff=16,vocab_size=256,n_layers=1,context_length=16"
+    folder = str(tmp_path / "weights")
+    save_weights(Transformer(archcalc.load(spec)), folder)
+    told = asked(spec, "--weights", folder, "-p", "x" * 16, "-f", "json").json
+    with_length = {call["module"] for call in told["calls"] if call["mean_length"] is not None}
+    norms = {"layers.0.attention_norm", "layers.0.mlp_norm", "final_norm"}
+    ends = {"layers.0.attention.output", "layers.0.mlp.down", "layers.0"}
+    assert with_length == {"embedding.token", "embedding.position", "embedding", *norms, *ends}
+    assert all(math.isfinite(call["mean_length"]) for call in told["calls"] if call["mean_length"] is not None)
 
 
 def test_a_word_drifts_as_transformers_has_it(gpt2):
@@ -220,8 +233,8 @@ def test_a_prompt_as_long_as_the_context_is_read(gpt2):
 
 def test_a_vocabulary_that_has_no_bytes_is_refused():
     done = ask("trace", "tiny@vocab_size=100", "-p", "Hi")
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "100" in done.err
+    line = "tiny@vocab_size=100: has 100 tokens, too few for bytes, and no --weights with a tokenizer"
+    assert (done.code, done.err) == (2, f"{line}\n")
 
 
 def test_watching_leaves_no_hook_behind():

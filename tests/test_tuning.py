@@ -130,7 +130,7 @@ def test_files_of_tokens_need_no_tokenizer(theirs, tmp_path):
     answer = ask("train", SPEC, "--from", str(source), "--data", str(data), *FEW, "--out", out)
     assert answer.json["training"]["along"] == tuned(theirs).json["training"]["along"]
     texts = ask("train", "--from", out, "--data", theirs.text, "--out", str(tmp_path / "other"))
-    assert (texts.code, "has no tokenizer, and its 400 tokens are no bytes" in texts.err) == (3, True)
+    assert (texts.code, "has no tokenizer, and the 400 tokens of " in texts.err) == (3, True)
 
 
 def test_what_learned_bytes_in_a_larger_vocabulary_learns_on_from_bytes(theirs, tmp_path):
@@ -169,9 +169,15 @@ main(sys.argv[1:])
     answer = ask("train", "--from", halves, "-f", "json")
     assert answer.code == 0, answer.err
     one, other = resuming.latest(whole), resuming.latest(halves)
-    names = ["model.safetensors", "optimizer.safetensors", "spec.yaml", "state.json", "tokenizer.json"]
-    assert sorted(path.name for path in other.iterdir()) == names
-    for name in ("model.safetensors", "tokenizer.json"):
+    beside = {"tokenizer.json", "generation_config.json"}  # which token ends a text is told by the second
+    assert {path.name for path in other.iterdir()} == {
+        *beside,
+        "model.safetensors",
+        "optimizer.safetensors",
+        "spec.yaml",
+        "state.json",
+    }
+    for name in ("model.safetensors", *beside):
         assert (one / name).read_bytes() == (other / name).read_bytes()
     assert "data" in json.loads((other / "state.json").read_text())
     drawn = ask("generate", SPEC, "--weights", halves, "-p", "The quick 狐", "--max-tokens", "5")
@@ -199,6 +205,48 @@ def test_pieces_have_the_tokens_of_the_whole(pattern):
         assert [i for piece in found for i in tokenizer.encode(piece).ids] == tokenizer.encode(text).ids, found
         cut += len(found) - 1
     assert cut > 1000, "few pieces prove little"
+
+
+@pytest.mark.parametrize("settings", [{"add_prefix_space": True}, {"add_prefix_space": False, "use_regex": False}])
+def test_a_text_whose_words_hang_together_is_cut_as_a_whole(settings, tmp_path, monkeypatch):
+    """A blank before each text, or no words at all: in pieces it would have other tokens."""
+    from archcalc_reference import data
+
+    monkeypatch.setattr(data, "_PIECE", 20)
+    fast = trained()
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(**settings)
+    fast.save(str(tmp_path / "tokenizer.json"))
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    found, kind = read_stream([str(path)], 400, read_tokenizer(str(tmp_path)))
+    assert kind == "tokens"
+    assert found.take(0, len(found)).tolist() == fast.encode(TEXT).ids
+
+
+def test_what_learned_already_learns_at_a_rate_of_its_own(theirs, tmp_path):
+    """5e-5, as transformers' TrainingArguments has it; what goes on keeps the rate that it began with."""
+    assert transformers.TrainingArguments.__dataclass_fields__["learning_rate"].default == 5e-5
+    out = str(tmp_path / "out")
+    told = ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, "--out", out, *FEW)
+    assert told.json["conventions"]["rate"] == 5e-5
+    more = ask("train", "--from", out, "--steps", "3", "-f", "json")
+    assert more.json["conventions"]["rate"] == 5e-5
+    new = ask("train", SPEC, "--steps", "1", "--batch", "4", "--seq", "16", "-f", "json")
+    assert new.json["conventions"]["rate"] == 3e-3
+
+
+def test_what_will_not_be_kept_is_told_at_once(theirs, tmp_path):
+    done = ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, *FEW)
+    assert "nothing will be kept: --out DIR keeps checkpoints\n" in done.err
+    out = tmp_path / "out"
+    ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, "--out", str(out), *FEW)
+    step = out / "step-00000002"
+    done = ask("train", "--from", str(step), "--steps", "3")
+    assert done.code == 2
+    assert done.err == (
+        f"--from: is one checkpoint of a training; got {archcalc.errors.shown(str(step))}; "
+        f"--from {out} goes on, --out tunes its weights\n"
+    )
 
 
 def test_a_text_without_lines_is_cut_where_it_is_too_long():
@@ -232,8 +280,8 @@ def test_a_text_for_weights_without_their_tokenizer_is_one_line(theirs, tmp_path
     source = tmp_path / "w"
     shutil.copytree(theirs.whole, source)
     (source / "tokenizer.json").unlink()
-    fix = "put its tokenizer.json there, or name --data of tokens (.u16, .u32)"
-    line = f"{source}: has no tokenizer, and its 400 tokens are no bytes; {fix}\n"
+    fix = "put its tokenizer.json there, or vocab.json and merges.txt"
+    line = f"{source}: has no tokenizer, and the 400 tokens of {SPEC} are no bytes; {fix}\n"
     assert refused(source, "--data", theirs.text) == Answer(3, "", line)
     assert refused(source) == Answer(3, "", line)
 

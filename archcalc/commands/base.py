@@ -92,12 +92,12 @@ def _standard_input() -> bytes:
         raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
 
 
-def decoded(where: str, data: bytes) -> str:
-    """A text from its UTF-8; Invalid, placed, where it is not that."""
+def decoded(where: str, data: bytes, first: int = 1) -> str:
+    """A text from its UTF-8; Invalid, placed, where it is not that. `first` is the number of its first line."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line = first + data.count(b"\n", 0, error.start)
         column = error.start - data.rfind(b"\n", 0, error.start)
         value = shown(data[error.start : error.start + 1])
         raise Invalid(Problem(where, "is not UTF-8", "", line, column, value=value)) from None

@@ -143,11 +143,12 @@ def _piped() -> Iterator[str]:
     """Lines of standard input, each shown as it is said."""
     if sys.stdin is None:
         raise Missing(Problem(STDIN, "is closed"))
-    said = False
+    said, count = False, 0
     while line := sys.stdin.buffer.readline(LONGEST_TEXT + 1):
+        count += 1
         if len(line) > LONGEST_TEXT:
             raise Invalid(Problem(STDIN, f"has a line that is longer than {LONGEST_TEXT:,} bytes"))
-        text = decoded(STDIN, line).strip()
+        text = decoded(STDIN, line, count).strip()
         if text:
             said = True
             write(f"{_USER}{text}\n", None)

@@ -9,7 +9,7 @@ from archcalc.catalogue import find
 from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, needs_to_run, number
 from archcalc.commands.session import Precision, Prompt, Seed, Session, Temperature, TopK, TopP, real, settled
 from archcalc.errors import Invalid, Problem
-from archcalc.output import emit, write
+from archcalc.output import emit, refuse_output, write
 
 Show = Annotated[str | None, typer.Option(metavar="K", show_default=False, help="the K likely tokens at each step")]
 
@@ -75,16 +75,23 @@ def generate(
     many = number("--samples", samples, 1_000)
     tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
     shown_tokens = None if show is None else number("--show", show, model.vocab_size)
+    if trace is not None:
+        refuse_output(trace)
     session = Session.load(found, weights, precision)
     text, ids = session.read(prompt)
     lines: list[str] = []
-    for heat in heats:
-        console = Console(session, text, many, shown_tokens, stop, f"temperature {heat:g}" if len(heats) > 1 else "")
-        for step in session.steps(ids, tokens, sampling._replace(temperature=heat), many):
-            if trace is not None:
-                lines.extend(session.traced(step, heat, console.ended, several=many > 1 or len(heats) > 1))
-            if not console.take(step):
-                break
-        console.close()
-    if trace is not None:
-        write("".join(lines), trace)
+    try:
+        for heat in heats:
+            title = f"temperature {heat:g}" if len(heats) > 1 else ""
+            console = Console(session, text, many, shown_tokens, stop, title)
+            try:
+                for step in session.steps(ids, tokens, sampling._replace(temperature=heat), many):
+                    if trace is not None:
+                        lines.extend(session.traced(step, heat, console.ended, several=many > 1 or len(heats) > 1))
+                    if not console.take(step):
+                        break
+            finally:
+                console.close()
+    finally:
+        if trace is not None:
+            write("".join(lines), trace)  # what was drawn before an interruption too

@@ -47,14 +47,13 @@ class Session:
         import torch
 
         from archcalc_reference.checkpoint import latest, no_weights
-        from archcalc_reference.text import read_tokenizer, refuse_more_tokens
+        from archcalc_reference.text import tokenizer_of
         from archcalc_reference.weights import load_weights
 
         if weights is None:
-            raise no_weights(found.name)
+            raise no_weights(found.typed)
         weights = str(latest(weights) or weights)  # of a training run that kept several
-        tokenizer = read_tokenizer(weights)
-        refuse_more_tokens(tokenizer, weights, found.name, found.model.vocab_size)
+        tokenizer = tokenizer_of(weights, found.name, found.model.vocab_size)
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         return cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer, weights)
 
@@ -64,10 +63,12 @@ class Session:
         import torch
 
         from archcalc_reference import Transformer
-        from archcalc_reference.text import ByteTokenizer, refuse_more_tokens
+        from archcalc_reference.text import ByteTokenizer
 
-        tokenizer = ByteTokenizer()
-        refuse_more_tokens(tokenizer, "--weights", found.name, found.model.vocab_size)
+        tokenizer, rows = ByteTokenizer(), found.model.vocab_size
+        if rows < tokenizer.vocab_size:
+            what = f"has {rows:,} tokens, too few for bytes, and no --weights with a tokenizer"
+            raise Invalid(Problem(found.name, what))
         with torch.device("meta"):
             return cls(found, Transformer(found.model).eval(), tokenizer)
 
@@ -120,8 +121,8 @@ class Session:
         """The most likely tokens of a step."""
         from archcalc.report.prediction import Likely
 
-        p = step.probabilities_NV[sample]
-        best = p.topk(min(most, p.shape[0])).indices.tolist()
+        p = step.probabilities_NV[sample]  # many of them may be 0: which are likely is what the scores say
+        best = step.logits_NV[sample].topk(min(most, p.shape[0])).indices.tolist()
         return [Likely(self.token(i), step.logits_NV[sample, i].item(), p[i].item()) for i in best]
 
     def drawn(self, step: Any, sample: int) -> Any:

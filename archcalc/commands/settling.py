@@ -55,11 +55,14 @@ def settle(
 ) -> Lesson:
     """Put the flags together with a checkpoint's settings, or with the defaults."""
     from archcalc_reference import resuming
-    from archcalc_reference.checkpoint import latest
+    from archcalc_reference.checkpoint import latest, steps_in
     from archcalc_reference.training import Settings
 
     start = None if source is None else _start(source)
     goes_on = start is not None and (out is None or _same(out, source)) and start != Path(source or "")
+    if start is not None and out is None and not goes_on and start in steps_in(start.parent).values():
+        fix = f"--from {start.parent} goes on, --out tunes its weights"
+        raise Invalid(Problem("--from", "is one checkpoint of a training", value=shown(source), suggestion=fix))
     folder = source if goes_on else out
     if folder == "":
         raise Invalid(Problem("--out", "names no folder", value="''"))
@@ -103,24 +106,15 @@ def _start(source: str) -> Path:
 
 
 def _tokenizer(start: Path, found: Found, files: tuple[str, ...]) -> Tokenizer | None:
-    """The tokenizer beside weights, None where there is none.
+    """The tokenizer beside weights; None where bytes are tokens, or where files of tokens need none."""
+    from archcalc_reference.data import of_tokens
+    from archcalc_reference.text import read_tokenizer, tokenizer_of
 
-    Raises Missing where a text would need one: bytes as ids of other tokens teach what is not so, and nobody sees it.
-    """
-    from archcalc_reference.data import BYTES, of_tokens
-    from archcalc_reference.resuming import STATE, read_state
-    from archcalc_reference.text import ByteTokenizer, read_tokenizer, refuse_more_tokens
-
-    tokenizer = read_tokenizer(os.fspath(start))
-    if not isinstance(tokenizer, ByteTokenizer):
-        refuse_more_tokens(tokenizer, os.fspath(start), found.name, found.model.vocab_size)
-        return tokenizer
-    learned = read_state(start).get("data", {}).get("kind", "bytes") if (start / STATE).exists() else "tokens"
-    if found.model.vocab_size > BYTES and not of_tokens(files) and learned == "tokens":
-        what = f"has no tokenizer, and its {found.model.vocab_size:,} tokens are no bytes"
-        fix = "put its tokenizer.json there, or name --data of tokens (.u16, .u32)"
-        raise Missing(Problem(os.fspath(start), what, suggestion=fix))
-    return None
+    folder = os.fspath(start)
+    if of_tokens(files) and read_tokenizer(folder).name == "bytes":
+        return None
+    tokenizer = tokenizer_of(folder, found.name, found.model.vocab_size)
+    return None if tokenizer.name == "bytes" else tokenizer
 
 
 def _same(out: str, source: str | None) -> bool:

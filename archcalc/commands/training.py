@@ -17,7 +17,7 @@ from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
 from archcalc.commands.settling import DEFAULT_SPEC, DEFAULTS, MOST_STEPS, TUNED_RATE, Lesson, settle
 from archcalc.errors import Invalid, Missing, Problem, printable, shown
 from archcalc.learning import Expected, expected, promised
-from archcalc.output import emit, tell
+from archcalc.output import emit, refuse_output, tell
 from archcalc.report.progress import Pace, Progress, tell_sample
 from archcalc.report.training import Trained, training_sheet
 from archcalc.units import binary, grouped
@@ -92,6 +92,7 @@ def train(
         spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}
     )
     place = _device(device, lesson.settings.precision)
+    refuse_output(output)
     counted = expected(lesson.found.model, lesson.settings, place)
     _refuse_what_is_larger(lesson, counted, place)
     between = -(-lesson.settings.steps // 5) if every is None else number("--every", every, MOST_STEPS)
@@ -248,6 +249,8 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
     size = f"{grouped(asked.batch)} x {grouped(asked.sequence)} tokens a step{parts}"
     peak = f"{binary(counted.memory.total)} at the peak by the count"
     tell(f"{lesson.found.name}: {grouped(counted.parameters)} parameters; {begins} on {device}: {size}, {peak}")
+    if lesson.out is None:
+        tell("nothing will be kept: --out DIR keeps checkpoints")
     if lesson.tokenizer is not None:
         tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
     threads = lesson.state.get("threads")

@@ -37,7 +37,7 @@ def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[An
     numbers = sum(_volume(sizes) for sizes in met.values())
     agrees = (
         f"{grouped(run)} FLOPs by PyTorch's counter, {_beside(run, counted)}",
-        f"{grouped(numbers)} weights were read, {_beside(numbers, stored)}",
+        f"{grouped(numbers)} weights were met, {_beside(numbers, stored)}",
     )
     ran = "on the CPU in fp32, by math attention, which shows the scores"
     if not likely:
@@ -67,7 +67,7 @@ def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[An
             tokens=[token.id for token in tokens],
             calls=[_json(call) for call in calls],
             flops={"run": run, "counted": counted},
-            weights={"read": numbers, "counted": stored},
+            weights={"met": numbers, "counted": stored},
             next=[one.record for one in likely],
             **notes(found),
         ),

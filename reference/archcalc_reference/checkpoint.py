@@ -18,6 +18,8 @@ from archcalc_reference.files import LONGEST_REASON, extra, names_in, read_objec
 from archcalc_reference.layouts import HEAD, PREFIX, TOKENS, Entry, Shape, gpt2, is_mask, own, spoken_by, why_no_gpt2
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+STATE = "state.json"
+"""Where a training says how far it came, and from what."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 GPT2_HEAD = "lm_head.weight"
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}

@@ -32,7 +32,7 @@ BYTES = 256  # tokens of a text
 HELD_OUT = 10  # the last tenth
 _CHUNK = 2**22  # tokens looked at together
 _PIECE, _LONGEST_PIECE = 2**18, 2**22  # characters that a tokenizer cuts together
-_PLACE = re.compile(r"(?<=[^\W_])(?=[\r\n])|(?<=\S\n)(?=\S)")  # before the end of a line, or after it
+_PLACE = re.compile(r"(?<=[^\W_])(?=[\r\n])|(?<=\S\n)(?=[^\s/])")  # before the end of a line, or after it
 _STRETCHES, _STRETCH = 1024, 4096  # of a large file, what its fingerprint looks at
 
 
@@ -158,7 +158,7 @@ def _cut(file: str | None, tokenizer: Tokenizer) -> Array:
     try:
         opened = io.BytesIO(own_words()) if file is None else open(file, "rb")  # noqa: SIM115  (the wrapper closes it)
         with io.TextIOWrapper(opened, "utf-8", newline="") as text:
-            for piece in pieces(text):
+            for piece in pieces(text) if tokenizer.parts_words else [text.read()]:
                 found.extend(tokenizer.encode(piece))
     except UnicodeDecodeError as error:
         value = f"byte {error.object[error.start]:#04x}"

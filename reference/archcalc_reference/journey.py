@@ -20,14 +20,16 @@ from archcalc_reference.model import Transformer
 
 # The same numbers looked at otherwise, and numbers that are known before there is a text: no steps of the journey.
 _LAYOUT = {"view", "reshape", "permute", "transpose", "flatten", "unflatten"}
+# Where vectors are other than the residual stream's: heads, scores, what the MLP asks, logits.
+_ELSEWHERE = (".attention", ".query", ".key", ".value", ".mlp", ".up", "unembedding")
 _KNOWN = {"arange", "full", "triu"}
 
 
 class Call(NamedTuple):
     """One function that the model called: in which module, what came out of it, with which weights.
 
-    `flops` are PyTorch's count. `mean_length` is that of the output's vectors where they are as wide as the model, and
-    None elsewhere and on the meta device, which has no numbers.
+    `flops` are PyTorch's count. `mean_length` is that of the residual stream's vectors, or those that come to it; None
+    elsewhere, and on the meta device, which has no numbers.
     """
 
     module: str
@@ -61,7 +63,7 @@ class _Watch(TorchFunctionMode):
     def __init__(self, model: Transformer, counter: FlopCounterMode) -> None:
         super().__init__()
         self.calls: list[Call] = []
-        self._counter, self._width = counter, model.spec.d_model
+        self._counter = counter
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         self._inside: list[str] = []
         self._model = model
@@ -93,13 +95,16 @@ class _Watch(TorchFunctionMode):
             given = (*args, *(kwargs or {}).values())
             weights = tuple((self._names[id(x)], tuple(x.shape)) for x in given if id(x) in self._names)
             flops = self._counter.get_total_flops() - before
-            self.calls.append(Call(self._inside[-1], name, tuple(out.shape), weights, flops, self._length(out)))
+            self.calls.append(
+                Call(self._inside[-1], name, tuple(out.shape), weights, flops, _length(out, self._inside[-1]))
+            )
         return out
 
-    def _length(self, out: Tensor) -> float | None:
-        if out.is_meta or out.shape[-1] != self._width:
-            return None
-        return float(torch.linalg.vector_norm(out.double(), dim=-1).mean())
+
+def _length(out: Tensor, module: str) -> float | None:
+    if out.is_meta or module.endswith(_ELSEWHERE):
+        return None
+    return float(torch.linalg.vector_norm(out.double(), dim=-1).mean())
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]

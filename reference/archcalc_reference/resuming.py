@@ -28,10 +28,10 @@ from torch import Tensor
 
 import archcalc
 from archcalc.errors import Invalid, Missing, Problem
-from archcalc_reference.checkpoint import WHOLE, latest, steps_in
+from archcalc_reference.checkpoint import STATE, WHOLE, latest, steps_in
 from archcalc_reference.model import Transformer
 
-MODEL, SPEC, OPTIMIZER, STATE = WHOLE, "spec.yaml", "optimizer.safetensors", "state.json"
+MODEL, SPEC, OPTIMIZER = WHOLE, "spec.yaml", "optimizer.safetensors"
 LOCK = ".lock"
 _UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
 

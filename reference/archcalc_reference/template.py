@@ -65,7 +65,7 @@ class Own:
         jinja = _package()
         self.name, self._words = name, words
         environment = jinja.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _generation(jinja)]
         )
         environment.filters["tojson"] = _json
         environment.globals.update(
@@ -76,15 +76,21 @@ class Own:
         except jinja.TemplateSyntaxError as error:
             reason = cut(str(error.message), LONGEST_REASON)
             raise Invalid(Problem(name, f"is no chat template: {reason}", "", error.lineno, 1)) from None
+        except (RecursionError, ValueError) as error:  # brackets without end, a number without end
+            raise Invalid(Problem(name, f"is no chat template: {cut(str(error), LONGEST_REASON)}")) from None
 
     def render(self, messages: list[Message]) -> str:
         told = [message._asdict() for message in messages]
         try:
-            text: str = self._template.render(messages=told, add_generation_prompt=True, **self._words)
+            text: str = self._template.render(
+                messages=told, tools=None, documents=None, add_generation_prompt=True, **self._words
+            )
         except Invalid:
             raise
         except Exception as error:  # noqa: BLE001  (a template is a program, and may do anything wrong)
             raise Invalid(Problem(self.name, f"fails: {cut(str(error), LONGEST_REASON)}")) from None
+        if not text:
+            raise Invalid(Problem(self.name, "makes no text of this talk"))
         return text
 
     def _refuse(self, why: object) -> NoReturn:
@@ -105,9 +111,10 @@ def read_template(folder: str) -> Template:
     found = settings.get("chat_template")
     path = os.path.join(folder, SETTINGS)
     if isinstance(found, list):  # several, by name
-        found = next(
-            (one.get("template") for one in found if isinstance(one, dict) and one.get("name") == "default"), 0
-        )
+        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
+        if "default" not in named:
+            raise Invalid(Problem(path, "has no template with the name default", "chat_template"))
+        found = named["default"]
     if found is None:
         return Plain()
     if not isinstance(found, str):
@@ -115,12 +122,32 @@ def read_template(folder: str) -> Template:
     return Own(path, found, words)
 
 
-def _json(value: Any, indent: int | None = None) -> str:
-    """Jinja's own filter writes for HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
+def _json(
+    value: Any,
+    ensure_ascii: bool = False,  # noqa: FBT001, FBT002  (as templates call it)
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,  # noqa: FBT001, FBT002
+) -> str:
+    """In place of Jinja's own filter, which writes for HTML."""
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _generation(jinja: Any) -> type[Any]:
+    """The tags {% generation %} and {% endgeneration %}, which mark an answer for those who train on it: no text."""
+
+    class Generation(jinja.ext.Extension):
+        tags = frozenset({"generation"})
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+    return Generation
 
 
 def _package() -> Any:
     jinja = extra("jinja2", "chat template")
-    import_module("jinja2.sandbox")  # which it does not load by itself
+    for part in ("sandbox", "ext"):  # which it does not load by itself
+        import_module(f"jinja2.{part}")
     return jinja

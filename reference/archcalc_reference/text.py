@@ -6,12 +6,14 @@ exact bytes, so a stream of tokens can be shown as it comes although a character
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc.errors import Invalid, Missing, Problem, cut, shown
+from archcalc_reference.checkpoint import STATE
 from archcalc_reference.files import LONGEST_REASON, extra, names_in, parse_object, read_object, read_text
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ class Tokenizer(Protocol):
     def vocab_size(self) -> int:
         """Every id that it gives is less."""
 
+    @property
+    def parts_words(self) -> bool:
+        """Whether no token reaches over the end of a word, and the first word is cut as any other."""
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text's tokens; Invalid for a text that has no UTF-8."""
 
@@ -62,6 +68,7 @@ class ByteTokenizer:
 
     name = "bytes"
     vocab_size = 256
+    parts_words = True
 
     def encode(self, text: str) -> list[int]:
         return list(_utf8(text))
@@ -85,6 +92,13 @@ class FileTokenizer:
         self.vocab_size = max(vocab.values(), default=-1) + 1
         # The package leaves out what it has no token for, and says nothing.
         self._lacking = {byte for character, byte in byte_alphabet().items() if character not in vocab}
+
+    @property
+    def parts_words(self) -> bool:
+        found = json.loads(self._fast.to_str()).get("pre_tokenizer") or {}
+        steps = found.get("pretokenizers", [found])
+        parts = any(step.get("type") == "Split" or step.get("use_regex") for step in steps)
+        return parts and not any(step.get("add_prefix_space") for step in steps)
 
     def encode(self, text: str) -> list[int]:
         lost = self._lacking.intersection(_utf8(text))
@@ -139,6 +153,32 @@ def special(value: Any) -> str | None:
     """A special token as tokenizer_config.json has it: a string, or an object that holds it."""
     found = value.get("content") if isinstance(value, dict) else value
     return found if isinstance(found, str) else None
+
+
+def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
+    """The tokenizer of the model `name` of so many rows, whose weights are in a folder.
+
+    Raises Missing where the model's tokens are no bytes and it has none, Invalid for one that gives ids without a row.
+    """
+    tokenizer = read_tokenizer(folder)
+    refuse_bytes(tokenizer, folder, name, rows)
+    refuse_more_tokens(tokenizer, folder, name, rows)
+    return tokenizer
+
+
+def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
+    """Raise Missing where bytes would be taken for ids of other tokens: nonsense, and nobody would see it."""
+    if tokenizer.name == "bytes" and rows > tokenizer.vocab_size and not _learned_bytes(folder):
+        what = f"has no tokenizer, and the {rows:,} tokens of {name} are no bytes"
+        raise Missing(Problem(folder, what, suggestion="put its tokenizer.json there, or vocab.json and merges.txt"))
+
+
+def _learned_bytes(folder: str) -> bool:
+    """Whether a training left the weights that learned from bytes."""
+    if STATE not in names_in(folder):
+        return False
+    data = read_object(os.path.join(folder, STATE)).get("data")
+    return not isinstance(data, dict) or data.get("kind", "bytes") == "bytes"
 
 
 def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
