@@ -128,6 +128,8 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
         start, width = os.fspath(lesson.start), TYPES[settings.precision]
         model = load_weights(found.model, start, dtype=width, device=device)
         beside = {} if lesson.tokenizer is None else tokenizer_files(start)
+    if lesson.tokenizer is not None:  # which takes a second a megabyte
+        tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
     stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer)
     data = Data(stream, settings.sequence, settings.seed, kind)
     files = [os.path.abspath(file) for file in lesson.files]
@@ -251,8 +253,6 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
     tell(f"{lesson.found.name}: {grouped(counted.parameters)} parameters; {begins} on {device}: {size}, {peak}")
     if lesson.out is None:
         tell("nothing will be kept: --out DIR keeps checkpoints")
-    if lesson.tokenizer is not None:
-        tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
     threads = lesson.state.get("threads")
     if threads is not None and threads != torch.get_num_threads():
         tell(
