@@ -25,6 +25,7 @@ from archcalc.watching import Seen, watch
 
 if TYPE_CHECKING:
     from archcalc_reference.data import Data
+    from archcalc_reference.model import Transformer
     from archcalc_reference.text import Tokenizer
     from archcalc_reference.training import Trainer
 
@@ -118,18 +119,10 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
     import torch
 
     from archcalc_reference.data import Data, read_stream
-    from archcalc_reference.text import tokenizer_files
-    from archcalc_reference.training import TYPES, Trainer
-    from archcalc_reference.weights import load_weights
+    from archcalc_reference.training import Trainer
 
     found, settings, *_ = lesson
-    model, beside = None, {}
-    if lesson.start is not None:  # before the data, which may take a while
-        start, width = os.fspath(lesson.start), TYPES[settings.precision]
-        model = load_weights(found.model, start, dtype=width, device=device)
-        beside = {} if lesson.tokenizer is None else tokenizer_files(start)
-    if lesson.tokenizer is not None:  # which takes a second a megabyte
-        tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
+    model, beside = _begun(lesson, device)  # before the data, which may take a while
     stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer)
     data = Data(stream, settings.sequence, settings.seed, kind)
     files = [os.path.abspath(file) for file in lesson.files]
@@ -185,6 +178,19 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
         name,
     )
     return trained, pace
+
+
+def _begun(lesson: Lesson, device: Device) -> tuple[Transformer | None, dict[str, bytes]]:
+    """The weights that learned already, and the files of their tokenizer; neither where it begins with none."""
+    from archcalc_reference.text import tokenizer_files
+    from archcalc_reference.training import TYPES
+    from archcalc_reference.weights import load_weights
+
+    if lesson.start is None:
+        return None, {}
+    start, width = os.fspath(lesson.start), TYPES[lesson.settings.precision]
+    model = load_weights(lesson.found.model, start, dtype=width, device=device)
+    return model, {} if lesson.tokenizer is None else tokenizer_files(start)
 
 
 def _step(trainer: Trainer, lesson: Lesson, counted: Expected) -> float:
@@ -253,6 +259,8 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
     tell(f"{lesson.found.name}: {grouped(counted.parameters)} parameters; {begins} on {device}: {size}, {peak}")
     if lesson.out is None:
         tell("nothing will be kept: --out DIR keeps checkpoints")
+    if lesson.tokenizer is not None:
+        tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
     threads = lesson.state.get("threads")
     if threads is not None and threads != torch.get_num_threads():
         tell(
