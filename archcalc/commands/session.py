@@ -12,6 +12,7 @@ from archcalc.catalogue import Found
 from archcalc.commands.base import number, read_text
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.output import tell
+from archcalc.units import several
 
 if TYPE_CHECKING:
     from archcalc_reference.generation import Sampling
@@ -105,7 +106,7 @@ class Session:
                 yield step
         finally:
             rate = count / (time.perf_counter() - begin)
-            tell(f"{count:,} tokens, {rate:,.1f} a second; {self.cache_said(cache, samples)}")
+            tell(f"{several(count, 'token')}, {rate:,.1f} a second; {self.cache_said(cache, samples)}")
 
     def cache_said(self, cache: Cache, samples: int = 1) -> str:
         """The bytes that a cache takes, beside those that are counted for it."""
