@@ -105,9 +105,7 @@ def decoded(where: str, data: bytes, first: int = 1) -> str:
 
 def needs_to_run(command: str) -> None:
     """Missing, with the extra's name, where what runs the reference is not installed."""
-    try:
-        import safetensors  # noqa: F401
-        import torch  # noqa: F401
-    except ModuleNotFoundError as error:
-        fix = "pip install 'archcalc[run]'"
-        raise Missing(Problem(command, f"needs the package {error.name}", suggestion=fix)) from None
+    from archcalc_reference.files import extra
+
+    for package in ("safetensors", "torch"):
+        extra(package, command)

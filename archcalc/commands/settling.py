@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import Found, find
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Missing, Problem, shown
+from archcalc.learning import Expected
+from archcalc.units import grouped
 
 if TYPE_CHECKING:
     from archcalc_reference.text import Tokenizer
     from archcalc_reference.training import Settings
 
+Device = Literal["cpu", "cuda"]
 MOST_STEPS = 10**9
 DEFAULT_SPEC = "tiny@context_length=64"  # of short sequences a model learns much sooner what stands beside what
 DEFAULTS = {
@@ -125,12 +128,14 @@ def _found(spec: str | None, start: Path | None) -> Found:
     """The spec that was named, which must be the checkpoint's; or the checkpoint's; or the default."""
     if start is None:
         return find(spec or DEFAULT_SPEC)
-    if not (start / "spec.yaml").exists():
+    from archcalc_reference.layouts import SPEC
+
+    if not (start / SPEC).exists():
         if spec is None:
             fix = "name one: archcalc train SPEC --from DIR"
             raise Invalid(Problem("--from", "has weights and no spec", value=shown(str(start)), suggestion=fix))
         return find(spec)  # what they are is held against it before they are read
-    mine = find(os.fspath(start / "spec.yaml"))
+    mine = find(os.fspath(start / SPEC))
     if spec is None:
         return mine
     asked = find(spec)
@@ -180,3 +185,37 @@ def _refuse(settings: Settings, done: int) -> None:
         raise Invalid(Problem("--warmup", what, value=str(settings.warmup)))
     if settings.steps < done:
         raise Invalid(Problem("--steps", f"the checkpoint has done {done:,}", value=str(settings.steps)))
+
+
+def chosen_device(asked: Device | None, precision: str) -> Device:
+    """The device that was asked for, or the best that is there; it must be there, and multiply in the precision."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise Missing(Problem("--device", "no CUDA device is visible", value="'cuda'", suggestion="say --device cpu"))
+    device: Device = asked or ("cuda" if there else "cpu")
+    if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        what = f"{torch.cuda.get_device_name()} does not multiply in bf16"
+        raise Invalid(Problem("--precision", what, value="'bf16'", suggestion="say --precision fp32"))
+    return device
+
+
+def refuse_what_is_larger(lesson: Lesson, counted: Expected, device: Device) -> None:
+    """Raise Invalid, before anything is built, for a step that this machine cannot hold."""
+    import torch
+
+    if device == "cuda":
+        there = torch.cuda.get_device_properties(0).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if counted.memory.total > there:
+        raise too_large(lesson, counted, f"{'the device' if device == 'cuda' else 'the machine'} has {grouped(there)}")
+
+
+def too_large(lesson: Lesson, counted: Expected, why: str) -> Invalid:
+    """What is said of a step that has no room."""
+    what = f"a step takes {grouped(counted.memory.total)} bytes at its peak; {why}"
+    return Invalid(
+        Problem(lesson.found.name, what, suggestion="a smaller --batch or --seq, or more --accumulate, takes less")
+    )

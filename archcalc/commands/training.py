@@ -14,8 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
-from archcalc.commands.settling import DEFAULT_SPEC, DEFAULTS, MOST_STEPS, TUNED_RATE, Lesson, settle
-from archcalc.errors import Invalid, Missing, Problem, printable, shown
+from archcalc.commands.settling import (
+    DEFAULT_SPEC,
+    DEFAULTS,
+    MOST_STEPS,
+    TUNED_RATE,
+    Device,
+    Lesson,
+    chosen_device,
+    refuse_what_is_larger,
+    settle,
+    too_large,
+)
+from archcalc.errors import Invalid, Problem, printable, shown
 from archcalc.learning import Expected, expected, promised
 from archcalc.output import emit, refuse_output, tell
 from archcalc.report.progress import Pace, Progress, tell_sample
@@ -29,7 +40,6 @@ if TYPE_CHECKING:
     from archcalc_reference.text import Tokenizer
     from archcalc_reference.training import Trainer
 
-Device = Literal["cpu", "cuda"]
 _PROMPT, _SAMPLE = 16, 100  # tokens
 
 
@@ -92,10 +102,10 @@ def train(
     lesson = settle(
         spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}
     )
-    place = _device(device, lesson.settings.precision)
+    place = chosen_device(device, lesson.settings.precision)
     refuse_output(output)
     counted = expected(lesson.found.model, lesson.settings, place)
-    _refuse_what_is_larger(lesson, counted, place)
+    refuse_what_is_larger(lesson, counted, place)
     between = -(-lesson.settings.steps // 5) if every is None else number("--every", every, MOST_STEPS)
     with nullcontext() if lesson.out is None else _locked(lesson, lesson.out):
         trained, pace = _learn(lesson, counted, place, between)
@@ -200,45 +210,11 @@ def _step(trainer: Trainer, lesson: Lesson, counted: Expected) -> float:
     except RuntimeError as error:
         if "allocate" not in str(error):
             raise
-        raise _too_large(lesson, counted, "the device has not got that") from None
+        raise too_large(lesson, counted, "the device has not got that") from None
     if not math.isfinite(heard.loss):
         what = f"the loss is no number any more after step {grouped(trainer.done)}"
         raise Invalid(Problem("--lr", what, value=str(lesson.settings.rate), suggestion="a lower one may hold"))
     return heard.loss
-
-
-def _device(asked: Device | None, precision: str) -> Device:
-    import torch
-
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise Missing(Problem("--device", "no CUDA device is visible", value="'cuda'", suggestion="say --device cpu"))
-    device: Device = asked or ("cuda" if there else "cpu")
-    if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        what = f"{torch.cuda.get_device_name()} does not multiply in bf16"
-        raise Invalid(Problem("--precision", what, value="'bf16'", suggestion="say --precision fp32"))
-    return device
-
-
-def _refuse_what_is_larger(lesson: Lesson, counted: Expected, device: Device) -> None:
-    """Before anything is built: a model that this machine cannot hold."""
-    import torch
-
-    if device == "cuda":
-        there = torch.cuda.get_device_properties(0).total_memory
-    else:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if counted.memory.total > there:
-        raise _too_large(
-            lesson, counted, f"{'the device' if device == 'cuda' else 'the machine'} has {grouped(there)}"
-        )
-
-
-def _too_large(lesson: Lesson, counted: Expected, why: str) -> Invalid:
-    what = f"a step takes {grouped(counted.memory.total)} bytes at its peak; {why}"
-    return Invalid(
-        Problem(lesson.found.name, what, suggestion="a smaller --batch or --seq, or more --accumulate, takes less")
-    )
 
 
 def _refuse_other_data(lesson: Lesson, fingerprint: str) -> None:

@@ -26,7 +26,6 @@ class Console:
         decoder = codecs.getincrementaldecoder("utf-8")
         self.decoders = [decoder("replace") for _ in range(samples)]
         self.live = self._live() if shown and sys.stdout.isatty() else None
-        self.size = self.live.console.size if self.live is not None else (80, 24)
         if title:
             self._print(f"{title}\n")
         if samples == 1 and not shown:
@@ -44,7 +43,7 @@ class Console:
             if step.tokens_N[0] not in [one.token.id for one in likely]:
                 likely.append(self.session.drawn(step, 0))
             if self.live is not None:
-                self.live.update(self._view(likely, step.tokens_N[0]), refresh=True)
+                self.live.update(self._view(likely, step.tokens_N[0], *self.live.console.size), refresh=True)
             else:
                 self._print(_lines(step.position, likely, step.tokens_N[0]))
         return not all(self.ended)
@@ -87,11 +86,10 @@ class Console:
         live.start()
         return live
 
-    def _view(self, likely: list[Any], chosen: int) -> Any:
+    def _view(self, likely: list[Any], chosen: int, width: int, height: int) -> Any:
         """The end of the text so far, and a row for each likely token: as much of both as the terminal has lines."""
         from rich.text import Text
 
-        width, height = self.size
         most = max(height - 3, 1)
         rows = sorted(likely, key=lambda one: one.token.id != chosen)[:most]  # the chosen one whatever is cut
         rows = [one for one in likely if one in rows]

@@ -29,9 +29,10 @@ from torch import Tensor
 import archcalc
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc_reference.checkpoint import STATE, WHOLE, latest, steps_in
+from archcalc_reference.layouts import SPEC
 from archcalc_reference.model import Transformer
 
-MODEL, SPEC, OPTIMIZER = WHOLE, "spec.yaml", "optimizer.safetensors"
+MODEL, OPTIMIZER = WHOLE, "optimizer.safetensors"
 LOCK = ".lock"
 _UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from archcalc.errors import Invalid, Missing, Problem, cut, shown
 from archcalc_reference.checkpoint import STATE
 from archcalc_reference.files import LONGEST_REASON, extra, names_in, parse_object, read_object, read_text
+from archcalc_reference.layouts import CONFIG
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Fast
 
-SETTINGS = "tokenizer_config.json"
+SETTINGS, GENERATION = "tokenizer_config.json", "generation_config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     SETTINGS,
@@ -28,11 +29,11 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template.jinja",
-    "generation_config.json",
+    GENERATION,
 )
 """What makes up a tokenizer, or tells others of it: it goes where the weights go."""
 
-_ENDS = ("generation_config.json", "config.json")
+_ENDS = (GENERATION, CONFIG)
 
 NO_TOKEN = "\N{REPLACEMENT CHARACTER}".encode()
 """The bytes of an id that is no token: a model may have more rows than its tokenizer has tokens."""
