@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from command import ask, spawn
+from outside import byte_level
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -189,18 +190,8 @@ SAID = [
 
 def chat_folder(folder, template, **settings):
     """A tokenizer with a chat template, as transformers writes it."""
-    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
-    fast = tokenizers.Tokenizer(tokenizers.models.BPE())
-    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = tokenizers.decoders.ByteLevel()
-    specials = ["<|im_start|>", "<|im_end|>", "<s>", "</s>"]
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300,
-        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
-        special_tokens=specials,
-        show_progress=False,
-    )
-    fast.train_from_iterator(["a user and an assistant\n"] * 9, trainer)
+    transformers = pytest.importorskip("transformers")
+    fast = byte_level(["a user and an assistant\n"] * 9, 300, "<|im_start|>", "<|im_end|>", "<s>", "</s>")
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=fast, bos_token="<s>", eos_token="</s>")  # noqa: S106
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder, **settings)

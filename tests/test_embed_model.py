@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from command import ask
+from outside import byte_level
 from space import rows
 
 from archcalc_reference.text import byte_alphabet
@@ -16,16 +17,11 @@ from archcalc_reference.text import byte_alphabet
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
     """A random GPT-2 whose tokenizer knows the words ` king` and `queen`, and `king` by itself."""
-    transformers, tokenizers = pytest.importorskip("transformers"), pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("gpt2")
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300, initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()), show_progress=False
-    )
-    tokenizer.train_from_iterator(["king king king\nqueen\nqueen\n", "a woman will want a wide way\n"] * 9, trainer)
+    words = ["king king king\nqueen\nqueen\n", "a woman will want a wide way\n"] * 9
+    tokenizer = byte_level(words, 300)
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
     config = transformers.GPT2Config(vocab_size=300, n_positions=8, n_embd=6, n_layer=1, n_head=2)

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from command import ask, spawn
+from outside import byte_level
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -156,15 +157,9 @@ def test_what_cannot_be_generated_is_one_line(weights, arguments, code, line):
 
 def test_a_text_ends_where_its_tokenizer_says(weights, tmp_path):
     """A token that a greedy text has anyway is declared the end of a sequence."""
-    tokenizers = pytest.importorskip("tokenizers")
     folder = tmp_path / "weights"
     save_weights(load_weights(archcalc.load("tiny"), weights), str(folder))
-    fast = tokenizers.Tokenizer(tokenizers.models.BPE())
-    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=256, initial_alphabet=alphabet, show_progress=False)
-    fast.train_from_iterator(["Hi"], trainer)
+    fast = byte_level(["Hi"], 256)
     fast.save(str(folder / "tokenizer.json"))
     asked = ("generate", "tiny", "--weights", str(folder), "-p", "Hi", "--max-tokens", "12", "--temperature", "0")
     trace = tmp_path / "trace.jsonl"

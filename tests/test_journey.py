@@ -4,6 +4,7 @@ import math
 
 import pytest
 from command import ask
+from outside import byte_level
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -178,13 +179,7 @@ def test_the_last_place_where_a_word_stands_is_taken(gpt2, text, word, last):
 
 
 def test_a_word_of_a_real_tokenizer_is_its_last_token(tmp_path):
-    tokenizers = pytest.importorskip("tokenizers")
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(["a model, a model\n"] * 9, trainer)
+    tokenizer = byte_level(["a model, a model\n"] * 9, 300)
     folder = str(tmp_path / "weights")
     save_weights(Transformer(archcalc.load("tiny@vocab_size=300")), folder)
     tokenizer.save(f"{folder}/tokenizer.json")

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outside import byte_level
 
 from archcalc import Invalid, Missing
 from archcalc_reference.text import ByteTokenizer, byte_alphabet, read_tokenizer
@@ -20,18 +21,7 @@ SAMPLE = "the cat's café: 你好 🦙\u200d\n\t <|endoftext|> done "
 
 
 def trained():
-    """A byte-level BPE of GPT-2's kind."""
-    fast = tokenizers.Tokenizer(tokenizers.models.BPE())
-    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=300,
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>"],
-        show_progress=False,
-    )
-    fast.train_from_iterator(CORPUS, trainer)
-    return fast
+    return byte_level(CORPUS, 300, "<|endoftext|>")
 
 
 @pytest.fixture(scope="module")

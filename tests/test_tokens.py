@@ -5,6 +5,7 @@ import io
 
 import pytest
 from command import ask, spawn
+from outside import byte_level
 from test_startup import command, loaded
 
 from archcalc.report.tokens import MOST_ROWS
@@ -28,13 +29,7 @@ Tokenizer  one for each byte; 256 tokens in all
 @pytest.fixture
 def folder(tmp_path):
     """Weights with a tokenizer that has whole characters of several bytes."""
-    tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
-    fast = tokenizers.Tokenizer(tokenizers.models.BPE())
-    fast.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    fast.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    trainer = tokenizers.trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False, min_frequency=2)
-    fast.train_from_iterator(["你🦙 the|"] * 9, trainer)
+    fast = byte_level(["你🦙 the|"] * 9, 30_000, min_frequency=2)
     fast.save(str(tmp_path / "tokenizer.json"))
     return tmp_path
 

@@ -2,6 +2,7 @@
 
 import pytest
 from facts import PARAMETERS
+from outside import gpt2_config
 
 import archcalc
 
@@ -9,24 +10,6 @@ torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 transformers = pytest.importorskip("transformers", reason="the outside voice")
 
 from archcalc_reference import Transformer  # noqa: E402
-
-
-def gpt2_config(model):
-    """The shape of a spec in transformers' words."""
-    layer = model.layers[0]
-    assert layer.attention.n_heads * layer.attention.d_head == model.d_model
-    return transformers.GPT2Config(
-        vocab_size=model.vocab_size,
-        n_positions=model.context_length,
-        n_embd=model.d_model,
-        n_layer=model.n_layers,
-        n_head=layer.attention.n_heads,
-        n_inner=layer.mlp.d_ff,
-        activation_function="gelu_new",
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-    )
 
 
 def lend(theirs):

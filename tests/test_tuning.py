@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from command import Answer, ask
+from outside import byte_level
 
 import archcalc
 
@@ -29,16 +30,7 @@ TEXT = "The quick brown fox jumps over the lazy dog.\n狐狸跳过了懒狗。�
 
 def trained(pattern=None):
     """A byte-level tokenizer of 400 tokens, which parts words as GPT-2's does or by another pattern."""
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
-    level = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pattern is None)
-    tokenizer.pre_tokenizer = level
-    if pattern is not None:
-        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
-        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([split, level])
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    trainer = tokenizers.trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator([TEXT, own_words().decode()], trainer)
+    tokenizer = byte_level([TEXT, own_words().decode()], 400, pattern=pattern)
     assert tokenizer.get_vocab_size() == 400
     return tokenizer
 

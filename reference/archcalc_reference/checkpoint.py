@@ -24,6 +24,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 GPT2_HEAD = "lm_head.weight"
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Those that are read, by safetensors' names and PyTorch's."""
+MOST_TOLD = 5  # tensors, a line each, that are wrong in a model; of more it is another model
 _STEP = re.compile(r"step-([0-9]{8,})")
 
 
@@ -80,7 +81,7 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     """Where each of a model's parameters is stored in a folder, told from the headers alone.
 
     Raises Missing where there are no weights or a shard is gone, Invalid with a line for each tensor that is missing,
-    unexpected, of another shape or of a type that is not read.
+    unexpected, of another shape or of a type that is not read; with one line where those are many.
     """
     headers = read_headers(folder)
     names = [header.name for header in headers]
@@ -114,6 +115,10 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     for entry in wanted.values():
         expected = f"{model.name} expects {sizes(entry.shape)}"
         problems.append(Problem(folder, "is missing", entry.name.removeprefix(prefix), suggestion=expected))
+    if len(problems) > MOST_TOLD:
+        one, count = problems[0], f"{len(problems):,} tensors differ"
+        what = f"holds weights of another model than {model.name}: {count}, first {one.path}"
+        raise Invalid(Problem(folder, what, value=one.value, suggestion=one.suggestion))
     if problems:
         raise Invalid(*problems)
     return Checkpoint(places, again)
