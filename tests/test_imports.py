@@ -36,7 +36,7 @@ catalogue
 hardware | strategies | axes
 columns
 fitting | schema | grid | learning
-report.sheet | report.cells
+report.sheet | report.cells | report.narrow
 report.render
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot | report.prediction

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from textwrap import wrap
 from typing import Any
 
 from archcalc.errors import printable
-from archcalc.report.sheet import Cell, Column, Fields, Format, Rows, Sheet, Table
+from archcalc.report.narrow import Grid, brief, narrowed
+from archcalc.report.sheet import Cell, Fields, Format, Rows, Sheet, Table
 from archcalc.units import grouped, shape
 
 NARROWEST, WIDEST = 80, 100
@@ -42,23 +44,27 @@ def _cell(cell: Cell) -> str:
     return shape(cell) if isinstance(cell, tuple) else printable(cell)
 
 
-def _tabulate(table: Table, form: str) -> str:
+def _grid(table: Table, shortened: frozenset[int] = frozenset()) -> Grid:
+    """The table's cells as text; figures in `shortened` columns have four digits."""
+
+    def row(cells: tuple[Cell, ...]) -> tuple[str, ...]:
+        texts = map(_cell, cells)
+        return tuple(brief(text) if at in shortened else text for at, text in enumerate(texts))
+
+    foot = () if table.total is None else (table.total, *table.more)
+    heads, right = zip(*table.columns, strict=True)
+    return Grid(heads, right, tuple(map(row, table.rows)), tuple(map(row, foot)))
+
+
+def _tabulate(grid: Grid, form: str) -> str:
     from tabulate import SEPARATING_LINE, tabulate
 
-    rows: list[Any] = [[_cell(cell) for cell in row] for row in table.rows]
-    if table.total is not None:
-        rows += [SEPARATING_LINE] if form == "simple" else []
-        rows += [[_cell(cell) for cell in row] for row in (table.total, *table.more)]
+    rows: list[Any] = [*grid.body, *([SEPARATING_LINE] if grid.foot and form == "simple" else []), *grid.foot]
     if form == "pipe":
         rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    heads = [column.head for column in table.columns]
-    align = [_align(column) for column in table.columns]
-    text = tabulate(rows, heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)
+    align = ["right" if right else "left" for right in grid.right]
+    text = tabulate(rows, grid.heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)
     return "\n".join(line.rstrip() for line in text.splitlines())
-
-
-def _align(column: Column) -> str:
-    return "right" if column.right else "left"
 
 
 def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:
@@ -67,7 +73,8 @@ def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:
             yield "\n".join(line for label, paragraphs in block.rows for line in _field(label, paragraphs, width))
         else:
             title = [_bold(block.title) if style else block.title] if block.title else []
-            yield "\n".join([*title, _tabulate(block, "simple")])
+            tables = [_tabulate(grid, "simple") for grid in narrowed(partial(_grid, block), width)]
+            yield "\n".join([*title, "\n\n".join(tables)])
 
 
 def _field(label: str, paragraphs: tuple[str, ...], width: int) -> Iterator[str]:
@@ -84,7 +91,7 @@ def _markdown(sheet: Sheet) -> Iterator[str]:
             for label, paragraphs in block.rows:
                 yield f"**{label}**  \n" + "  \n".join(map(printable, paragraphs))
         else:
-            yield "\n\n".join([*([f"### {block.title}"] if block.title else []), _tabulate(block, "pipe")])
+            yield "\n\n".join([*([f"### {block.title}"] if block.title else []), _tabulate(_grid(block), "pipe")])
 
 
 def _json(payload: dict[str, Any]) -> str:

@@ -1,0 +1,95 @@
+"""Tables fit the terminal: nothing is lost but digits, and a table that has room is not touched."""
+
+import pytest
+from command import ask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archcalc.report.narrow import HEAD_PADDING, Grid, brief, narrowed
+from archcalc.report.render import render
+from archcalc.report.sheet import Sheet, Table, figures, words
+
+WORD = st.text("abcxyz", min_size=1, max_size=9)
+PHRASE = st.lists(WORD, min_size=0, max_size=6).map(" ".join)
+FIGURE = st.integers(-(10**18), 10**18).map(lambda n: f"{n:,}")
+
+
+@st.composite
+def grids(draw):
+    right = draw(st.lists(st.booleans(), min_size=1, max_size=9))
+    row = st.tuples(*(FIGURE if one else PHRASE for one in right))
+    heads = draw(st.tuples(*(PHRASE for _ in right)))
+    return Grid(heads, tuple(right), tuple(draw(st.lists(row, max_size=4))), tuple(draw(st.lists(row, max_size=2))))
+
+
+def shortening(grid):
+    """The table as `narrowed` asks for it."""
+
+    def make(columns):
+        body, foot = (
+            tuple(tuple(brief(cell) if at in columns else cell for at, cell in enumerate(row)) for row in rows)
+            for rows in (grid.body, grid.foot)
+        )
+        return Grid(grid.heads, grid.right, body, foot)
+
+    return make
+
+
+@given(grids(), st.integers(60, 100))
+def test_a_table_takes_no_more_than_its_width_and_keeps_every_word(grid, width):
+    parts = narrowed(shortening(grid), width)
+    # Two columns always fit here: a word has 9 letters at most, a shortened figure 6.
+    assert all(part.width <= width for part in parts)
+    if grid.width <= width:
+        assert parts == [grid]
+    said = [cell for part in parts for row in (part.heads, *part.body, *part.foot) for cell in row]
+    for row in (grid.heads, *grid.body, *grid.foot):
+        for cell in row:
+            assert any(" ".join(one.split()) in (cell, brief(cell)) for one in said), cell
+
+
+@given(grids())
+def test_what_tabulate_prints_is_as_wide_as_counted(grid):
+    table = Table(
+        tuple((figures if right else words)(head)[0] for head, right in zip(grid.heads, grid.right, strict=True)),
+        grid.body,
+    )
+    text = render(Sheet("", (table,), {}), "table", 100)
+    widest = max(map(len, text.splitlines()))
+    assert widest <= max(100, *(len(word) + HEAD_PADDING for head in grid.heads for word in [head, ""]))
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [("1,076,543,210,000", "1.077T"), ("  +9,999", "  +9,999"), ("-12,345", "-12.35k"), ("96 of 128 x 12,288",) * 2],
+)
+def test_only_a_cell_that_is_a_number_is_shortened(text, short):
+    assert brief(text) == short
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "report gpt3-175b",
+        "params gpt3-175b",
+        "params gpt2 --by layer",
+        "params gpt2 --by tensor",
+        "flops gpt3-175b --tokens 300B",
+        "memory gpt3-175b",
+        "memory gpt3-175b --for inference",
+        "diff gpt2 gpt2-xl",
+        "diff gpt2 gpt2-medium gpt2-large gpt2-xl gpt3-175b",
+        "sweep gpt3-175b --vary n_layers=12,96 --vary d_model=12288,24576",
+        "list",
+        "check gpt2 gpt3-xl",
+        "trace gpt3-175b",
+        "explain gpt3-175b flops.forward",
+        "explain gpt3-175b",
+        "softmax 1 2 3",
+    ],
+)
+def test_no_line_is_wider_than_a_terminal_of_80(arguments, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    answer = ask(*arguments.split())
+    assert answer.code == 0
+    assert max(map(len, answer.out.splitlines())) <= 80
