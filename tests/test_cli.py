@@ -18,7 +18,7 @@ COMMANDS = ["report", "params", "trace", "check", "verify", "list", "schema"]
 def test_help_names_every_command_and_its_panel():
     out = ask("--help").out
     assert all(f" {command} " in out for command in COMMANDS)
-    assert all(f" {panel} " in out for panel in ("Count", "Trust", "Run", "Files"))
+    assert all(f"\n{panel}:\n" in out for panel in ("Count", "Choose", "Trust", "Run", "Files"))
     assert ask().out == out
 
 

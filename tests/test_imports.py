@@ -48,6 +48,7 @@ report.difference
 report.progress
 report.training
 report
+commands.overview
 commands.base
 commands.asking | commands.settling | commands.session
 commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.training | commands.generating | commands.chatting | commands.tokens | commands.text | commands.files

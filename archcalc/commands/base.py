@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from archcalc.commands.overview import Commands
 from archcalc.errors import LONGEST_VALUE, Invalid, Missing, Problem, cut, shown
 from archcalc.source import STDIN
 
@@ -12,10 +13,11 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
+    cls=Commands,
 )
 
-COUNT, CHOOSE, TRUST, RUN, TOKENS, FILES = "Count", "Choose", "Trust", "Run", "Tokens", "Files"
+COUNT, CHOOSE, TRUST, RUN, TOKENS, FILES = "Count", "Choose", "Trust", "Run", "Run", "Files"
 
 Spec = Annotated[
     str,
