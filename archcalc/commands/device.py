@@ -39,13 +39,14 @@ def memory(
     dropout: Dropout = False,
     kv_precision: CacheOf = None,
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", show_default=False, help="does it fit? h100-sxm, rtx-4090, ...")
+        str | None,
+        typer.Option(metavar="NAME", show_default=False, help="to hold it against: h100-sxm, rtx-4090, ..."),
     ] = None,
     reserve: Annotated[
         str | None,
-        typer.Option(metavar="%", show_default=False, help=f"of the device, for all else; {RESERVE}% if none"),
+        typer.Option(metavar="%", show_default=False, help=f"of its capacity set aside; {RESERVE}% if none"),
     ] = None,
-    must_fit: Annotated[bool, typer.Option("--must-fit", help="exit code 1 where it does not")] = False,
+    must_fit: Annotated[bool, typer.Option("--must-fit", help="exit code 1 if it does not fit")] = False,
     form: Form = None,
     output: Output = None,
 ) -> None:
