@@ -102,6 +102,7 @@ def peak_of(device: Device, precision: Precision | None = None) -> tuple[Precisi
             return name, peak
     known = [name for name in Peaks.model_fields if device.peak(name)]
     if not known:
-        raise Invalid(Problem("--device", f"no peak of {device.name} is known", suggestion="a YAML file can state one"))
+        what = f"no peak of {device.name} is known"
+        raise Invalid(Problem("--device", what, suggestion="a YAML file of your own can state one"))
     what = f"no peak of {device.name} in {precision or ' or '.join(DEFAULT_PRECISIONS)} is known"
     raise Invalid(Problem("--precision", what, suggestion=f"say one: {', '.join(known)}"))

@@ -44,7 +44,9 @@ class Capacity(Strict):
     """The memory of one device."""
 
     label: Bytes = Field(description="as its maker prints it, who may mean GiB by GB")
-    visible: Bytes | None = Field(default=None, description="what a program sees, the lower figure where hosts differ; null until measured")
+    visible: Bytes | None = Field(
+        default=None, description="what a program sees, the lower figure where hosts differ; null until measured"
+    )
 
 
 class Peaks(Strict):
@@ -95,7 +97,7 @@ class Device(Strict):
     title: Text = Field(description="in full")
     aliases: Annotated[tuple[Name, ...], Field(strict=False)] = Field(default=(), description="other names of it")
     capacity: Capacity
-    dense_peak: Peaks | None = Field(default=None, description="of products of matrices; absent where nobody prints it")
+    dense_peak: Peaks | None = Field(default=None, description="absent where its maker prints none")
     bandwidth: Rate = Field(description="of its memory")
     link: Link | None = None
     power: Watts | None = Field(default=None, description="the most that it may draw")
@@ -119,6 +121,12 @@ class Device(Strict):
     def label_bytes(self) -> int:
         """The memory that its maker prints, as printed: a GB is 10^9 bytes."""
         return parse_quantity(self.capacity.label, "B")
+
+    @property
+    def largest_bytes(self) -> int:
+        """The most memory that it can have: its label, a GB taken for a GiB, as makers of memory do."""
+        binary = re.sub(r"(?<=[0-9 ])([kMGT])B$", lambda match: f"{match[1].upper()}iB", self.capacity.label)
+        return parse_quantity(binary, "B")
 
     @property
     def visible_bytes(self) -> int | None:

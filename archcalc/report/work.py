@@ -13,8 +13,8 @@ from archcalc.report.duration import time_lines, time_payload
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
 from archcalc.spec import Model
-from archcalc.units import grouped, scientific, several, share, short
 from archcalc.traffic import Reading
+from archcalc.units import grouped, scientific, several, share, short
 from archcalc.work import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, flops, training_run
 
 _CAUSAL = {
@@ -45,13 +45,13 @@ def flops_sheet(
         extra["hardware"] = {"recompute": recompute, **executed._asdict()}
     if time is not None:
         extra["time"] = time_payload(time, reading)
-    timed = () if time is None else time_lines(time, reading, run)
+    timed = (*(time_lines(time, reading, run) if time else ()), *_hardware(executed, recompute))
     return Sheet(
         title=f"{found.name}: {grouped(here)} FLOPs {verb} {size} ({short(here)})",
         blocks=(
             _table(work, training=training),
             *([_run_table(whole)] if whole else []),
-            Fields((*timed, *_hardware(executed, recompute), *_lines(found.model, work, counts, run), *caveats(found))),
+            Fields((*timed, *_lines(found.model, work, counts, run), *caveats(found))),
         ),
         payload=payload(found.name, **flops_payload(work, run), **extra, **notes(found)),
         records=tuple(part_record(part) for part in work.categories),
@@ -59,24 +59,20 @@ def flops_sheet(
 
 
 _AGAIN = {"selective": "the core of attention", "full": "every layer"}
+_EARLY = (
+    "as PyTorch's checkpoint does, recomputation stops at the last tensor that the backward pass needs;"
+    " HFU counts it, MFU does not"
+)
 
 
 def _hardware(work: Executed | None, recompute: Recompute) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """What is run beyond what counts for MFU, where something is recomputed to save memory."""
     if work is None or recompute == "none":
         return ()
-    flash = f", with {short(work.flash)} of flash attention's own" if work.flash else ""
-    return (
-        (
-            "Hardware",
-            (
-                f"{grouped(work.hardware)} FLOPs are run, {work.hardware / work.model:.4g} times the model's: "
-                f"{grouped(work.recomputed)} recompute {_AGAIN[recompute]}{flash}",
-                "recomputation stops at the last tensor that the backward pass needs, as PyTorch's checkpoint does;"
-                " it counts in HFU and not in MFU",
-            ),
-        ),
-    )
+    run = f"{grouped(work.hardware)} FLOPs are run, {work.hardware / work.model:.4g} times the model's"
+    again = f"{grouped(work.recomputed)} of them recompute {_AGAIN[recompute]}"
+    flash = f", {grouped(work.flash)} the scores of flash attention" if work.flash else ""
+    return (("Hardware", (f"{run}: {again}{flash}", _EARLY)),)
 
 
 def run_payload(whole: TrainingRun) -> dict[str, Any]:
