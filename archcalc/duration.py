@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from archcalc.errors import Invalid, Problem
-from archcalc.hardware import Device, Peaks, Precision
+from archcalc.hardware import Device, Precision
 from archcalc.legend import Size
 
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16")
@@ -33,12 +33,13 @@ class Price(NamedTuple):
 class Duration(NamedTuple):
     """Some work on `devices` of a kind, in base units.
 
-    `model_flops` is what is useful and `hardware_flops` what is run, of all the work; `peak` is the FLOP/s of one
+    `unit` is what one is called, a GPU or a device. `model_flops` is what is useful and `hardware_flops` what is run, of all the work; `peak` is the FLOP/s of one
     device in `precision`. `lower_bound` says that no utilisation was given and the peak taken for it. `money` is the
     price of `device_seconds`, None where no price was given.
     """
 
     device: str
+    unit: str
     devices: Size
     precision: Precision
     peak: int
@@ -77,6 +78,7 @@ def duration(
     device_seconds = hardware_flops / (hfu * peak)
     return Duration(
         device=device.name,
+        unit=device.unit,
         devices=devices,
         precision=chosen,
         peak=peak,
@@ -100,7 +102,7 @@ def peak_of(device: Device, precision: Precision | None = None) -> tuple[Precisi
     for name in DEFAULT_PRECISIONS if precision is None else (precision,):
         if peak := device.peak(name):
             return name, peak
-    known = [name for name in Peaks.model_fields if device.peak(name)]
+    known = [name for name in WIDTHS if device.peak(name)]
     if not known:
         what = f"no peak of {device.name} is known"
         raise Invalid(Problem("--device", what, suggestion="a YAML file of your own can state one"))

@@ -118,6 +118,11 @@ class Device(Strict):
         return sources
 
     @property
+    def unit(self) -> str:
+        """What one is called: a GPU, or a device where it is something else."""
+        return "GPU" if self.title.startswith(("NVIDIA", "AMD")) else "device"
+
+    @property
     def label_bytes(self) -> int:
         """The memory that its maker prints, as printed: a GB is 10^9 bytes."""
         return parse_quantity(self.capacity.label, "B")

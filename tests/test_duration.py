@@ -180,6 +180,19 @@ def test_a_device_of_several_or_without_a_peak_is_one_line():
     )
 
 
+def test_a_device_of_ones_own_is_timed_as_well(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        'schema: 0\nname: mine\ntitle: "My own"\ncapacity: {label: "24 GiB"}\ndense_peak: {fp16: "1 PFLOP/s"}\n'
+        'bandwidth: "1 TB/s"\nsources: {capacity: s, dense_peak: s, bandwidth: s}\n'
+    )
+    told = asked("gpt2", "--tokens", "1B", "--device", str(path), "--mfu", "50%")
+    assert (told["device"], told["peak"], told["precision"]) == ("mine", 10**15, "fp16")
+    out = " ".join(ask("flops", "gpt2", "--phase", "decode", "--device", str(path), "--price", "2").out.split())
+    assert "at 1,000 GB/s" in out
+    assert "device-hour" in out
+
+
 def test_the_library_takes_the_same():
     device = find_device("a100-80gb")
     found = duration(XL_10B, XL_10B, device, mfu=0.4, devices=8, price=Price(1.5, "EUR"))

@@ -245,6 +245,7 @@ def test_lengths_take_suffixes_and_say_what_was_taken():
     assert ask("flops", "gpt3-175b@context_length=2000", "--seq", "2k").err == (
         "--seq: must be from 1 to 2,000; got 2,048; k is 1,024 here; 2,000 in full fits\n"
     )
+    assert ask("flops", "gpt2", "--seq", "1k", "--tokens", "many").err.startswith("--tokens: ")  # one line alone
     assert ask("flops", "gpt2", "--seq", "50k").err == "--seq: must be from 1 to 1,024; got 51,200\n"
 
 

@@ -11,34 +11,40 @@ from archcalc.precision import BITS, DEFAULTS, RECIPES, CachePrecision, Keeping,
 from archcalc.run import AttentionKernel, Causal, Logits, Phase, Run
 from archcalc.spec import Model
 
-Phases = Annotated[Phase, typer.Option(metavar="PHASE", help="training, prefill or decode")]
+Phases = Annotated[Phase, typer.Option(metavar="PHASE", help="pass to count: training, prefill or decode")]
 Context = Annotated[
-    str | None, typer.Option(metavar="T", show_default=False, help="positions that decode reads, with its own")
+    str | None, typer.Option(metavar="T", show_default=False, help="positions that decode reads, its own included")
 ]
 LogitsOf = Annotated[
     Logits | None,
     typer.Option("--logits", metavar="WHICH", show_default=False, help="logits of all positions, or of the last"),
 ]
-Pairs = Annotated[Causal, typer.Option(metavar="PAIRS", help="full, half or exact pairs of positions")]
+Pairs = Annotated[Causal, typer.Option(metavar="PAIRS", help="pairs of positions that count: full, half or exact")]
 Tokens = Annotated[
     str | None, typer.Option(metavar="N", show_default=False, help="tokens to train on (10B = 10,000,000,000)")
 ]
 Purpose = Literal["training", "inference"]
-For = Annotated[Purpose, typer.Option("--for", metavar="WHAT", help="training or inference")]
+For = Annotated[Purpose, typer.Option("--for", metavar="WHAT", help="purpose: training or inference")]
 PrecisionOf = Annotated[
     Precision | None,
     typer.Option(
         "--precision",
         metavar="TYPE",
         show_default=False,
-        help=f"training: {', '.join(RECIPES)}; inference: {', '.join(BITS)}",
+        help=f"in training {', '.join(RECIPES)}; in inference {', '.join(BITS)}",
     ),
 ]
-OptimizerOf = Annotated[Optimizer, typer.Option("--optimizer", metavar="NAME", help=", ".join(get_args(Optimizer)))]
+OptimizerOf = Annotated[
+    Optimizer,
+    typer.Option("--optimizer", metavar="NAME", help=f"optimizer of training: {', '.join(get_args(Optimizer))}"),
+]
 Again = Annotated[
     Recompute,
     typer.Option(
-        "--recompute", metavar="WHAT", help="none, selective (in attention) or full (layers)", show_default=False
+        "--recompute",
+        metavar="WHAT",
+        help="what backward computes again: none, selective (attention's core), full (layers)",
+        show_default=False,
     ),
 ]
 Accumulate = Annotated[bool, typer.Option("--accumulate", help="gradients stay between micro-batches")]
@@ -49,7 +55,7 @@ CacheOf = Annotated[
         "--kv-precision",
         metavar="TYPE",
         show_default=False,
-        help=f"of the cache: {', '.join(get_args(CachePrecision))}",
+        help=f"cache of keys and values in {', '.join(get_args(CachePrecision))}",
     ),
 ]
 

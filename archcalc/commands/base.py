@@ -57,12 +57,15 @@ Output = Annotated[
 ]
 
 
+remarks: list[str] = []
+"""What is said on standard error once a command has answered; a refusal stays one line."""
+
+
 def number(flag: str, text: str, most: int, *, count: bool = False, least: int = 1) -> int:
     """A flag's number, from `least` to `most`: a length (32k is 32,768) or a count (300B is 3e11).
 
     What a suffix made of a length is said on standard error: people mean 50,000 or 51,200 by 50k.
     """
-    from archcalc.output import tell
     from archcalc.source import resolve
     from archcalc.units import parse_count, parse_length
 
@@ -80,7 +83,9 @@ def number(flag: str, text: str, most: int, *, count: bool = False, least: int =
         value = cut(f"{number:,}", LONGEST_VALUE)
         raise Invalid(Problem(flag, f"must be from {least} to {most:,}", value=value, suggestion=full))
     if decimal is not None:
-        tell(f"{flag}: {stripped} is {number:,}, since {stripped[-1]} is {scale} here; write {decimal:,} in full")
+        remarks.append(
+            f"{flag}: {stripped} is {number:,}, since {stripped[-1]} is {scale} here; write {decimal:,} in full"
+        )
     return number
 
 

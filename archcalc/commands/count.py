@@ -55,7 +55,7 @@ def flops(
 ) -> None:
     """FLOPs by category, forward and backward; beside 6 N D for --tokens; in days and money for a --device.
 
-    Example: flops gpt2-xl --tokens 10B --device a100-80gb --mfu 40% --price 2/h
+    Example: archcalc flops gpt2-xl --tokens 10B --device a100-80gb --mfu 40%
     """
     from archcalc.repetition import executed
     from archcalc.report.work import flops_sheet
@@ -67,5 +67,7 @@ def flops(
     work = executed(found.model, run, recompute)
     size = run.batch * run.positions
     taken = time_of(work, size, amount, device=device, devices=devices, mfu=mfu, precision=precision, price=price)
-    read = None if taken is None or phase == "training" else read_by(found.model, run, taken)
+    read = None
+    if taken is not None and device is not None and phase != "training":
+        read = read_by(found.model, run, taken, device)
     emit(flops_sheet(found, run, amount, recompute, work, taken, read), form, output)

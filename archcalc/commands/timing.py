@@ -18,22 +18,29 @@ MOST_DEVICES = 10**7
 
 DeviceOf = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", show_default=False, help="what runs it: a100-80gb, h100-sxm, ..."),
+    typer.Option("--device", metavar="NAME", show_default=False, help="device that runs it: a100-80gb, h100-sxm, ..."),
 ]
 Mfu = Annotated[
     str | None,
     typer.Option("--mfu", metavar="%", show_default=False, help="model FLOPs utilization, such as 40%"),
 ]
 Devices = Annotated[
-    str, typer.Option("--devices", metavar="N", show_default=False, help="devices that share the work; 1 if none")
+    str,
+    typer.Option(
+        "--devices", metavar="N", show_default=False, help="number of devices that share the work; 1 if none"
+    ),
 ]
 PriceOf = Annotated[
-    str | None, typer.Option("--price", metavar="P", show_default=False, help="of one device for an hour: 2/h, $2/h")
+    str | None,
+    typer.Option("--price", metavar="P", show_default=False, help="price of one device for an hour: 2/h, $2/h"),
 ]
 PeakIn = Annotated[
     Precision | None,
     typer.Option(
-        "--precision", metavar="TYPE", show_default=False, help=f"whose peak counts: {', '.join(get_args(Precision))}"
+        "--precision",
+        metavar="TYPE",
+        show_default=False,
+        help=f"type whose peak counts: {', '.join(get_args(Precision))}",
     ),
 ]
 
@@ -61,10 +68,10 @@ def time_of(
             if is_given:
                 raise Invalid(Problem(flag, "needs a --device", suggestion="such as --device a100-80gb"))
         return None
-    scale = (lambda flops: flops) if tokens is None else (lambda flops: flops * tokens // batch)
+    amount = batch if tokens is None else tokens
     return duration(
-        scale(work.model),
-        scale(work.hardware),
+        work.model * amount // batch,
+        work.hardware * amount // batch,
         find_device(device),
         devices=number("--devices", devices, MOST_DEVICES, count=True),
         mfu=None if mfu is None else _share("--mfu", mfu),
@@ -73,9 +80,9 @@ def time_of(
     )
 
 
-def read_by(model: Model, run: Run, taken: Duration) -> Reading:
+def read_by(model: Model, run: Run, taken: Duration, device: str) -> Reading:
     """What such a pass reads from memory at the least, in the precision whose peak counts."""
-    bandwidth = find_device(taken.device).bandwidth_bytes
+    bandwidth = find_device(device).bandwidth_bytes
     return least_read(model, run, WIDTHS[taken.precision], bandwidth, taken.devices)
 
 

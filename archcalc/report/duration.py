@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from archcalc.duration import CONVENTIONS, Duration
-from archcalc.hardware import find_device
 from archcalc.run import Run
 from archcalc.traffic import Reading
 from archcalc.units import binary, elapsed, grouped, in_digits, money, rate
@@ -24,7 +23,7 @@ def time_payload(time: Duration, reading: Reading | None) -> dict[str, Any]:
 
 def time_lines(time: Duration, reading: Reading | None, run: Run) -> Lines:
     """How long, at which utilisation of which peak, and what it costs."""
-    hour = "GPU-hour" if find_device(time.device).title.startswith(("NVIDIA", "AMD")) else "device-hour"
+    hour = f"{time.unit}-hour"
     least = "at least " * time.lower_bound
     hours = f": {in_digits(time.device_seconds / 3600)} {hour}s" if time.device_seconds >= _SHORT else ""
     what = " to multiply" if reading is not None else ""
