@@ -33,9 +33,9 @@ class Price(NamedTuple):
 class Duration(NamedTuple):
     """Some work on `devices` of a kind, in base units.
 
-    `unit` is what one is called, a GPU or a device. `model_flops` is what is useful and `hardware_flops` what is run, of all the work; `peak` is the FLOP/s of one
-    device in `precision`. `lower_bound` says that no utilisation was given and the peak taken for it. `money` is the
-    price of `device_seconds`, None where no price was given.
+    `unit` is what one of them is called, a GPU or a device. `model_flops` is what is useful and `hardware_flops` what
+    is run, of all the work; `peak` is the FLOP/s of one device in `precision`. `lower_bound` says that no utilisation
+    was given and the peak taken for it. `money` is the price of `device_seconds`, None where no price was given.
     """
 
     device: str
