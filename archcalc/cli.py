@@ -19,7 +19,7 @@ gc.set_threshold(1_000_000)
 
 import typer  # noqa: E402
 
-from archcalc.commands.base import app  # noqa: E402
+from archcalc.commands.base import app, remarks  # noqa: E402
 from archcalc.errors import LONGEST_PLACE, ArchcalcError, Problem, cut  # noqa: E402
 from archcalc.output import silence, tell, write  # noqa: E402
 from archcalc.source import STDIN  # noqa: E402
@@ -100,9 +100,12 @@ def _no_options(arguments: list[str]) -> list[str]:
 
 def _main(arguments: list[str] | None) -> int:
     arguments = _no_options(sys.argv[1:] if arguments is None else arguments)
+    remarks.clear()
     try:
         _load(arguments)
         code = app(arguments, prog_name="archcalc", standalone_mode=False)
+        for line in remarks:
+            tell(line)
         return code if isinstance(code, int) else 0
     except ArchcalcError as error:
         tell(str(error))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.footprint import Memory, peak_bytes
 from archcalc.hardware import Device
+from archcalc.legend import Size, add
 from archcalc.precision import Keeping
 from archcalc.run import Run
 from archcalc.spec import Model
@@ -21,7 +22,9 @@ class Fit(NamedTuple):
     `capacity` is what a program sees where that was measured (`basis` "visible"), else the maker's label, a GB taken
     as 10^9 bytes: the least that it can mean. `usable` is what `reserve`, so many `percent`, leaves of it.
     `largest_batch` and `longest_context` are those that still fit, the rest as asked, and 0 where none does;
-    `longest_context` is at most the model's. `devices_for_state` is how many such devices hold the state alone.
+    `longest_context` is at most the model's. `devices_at_least` is how many such devices it takes whatever the
+    parallel plan: to hold what stays (see `stays`) in the most that each can have. `devices_if_even` is how many there
+    are where all that is alive at the peak divides evenly over what each can use.
     """
 
     device: str
@@ -34,7 +37,18 @@ class Fit(NamedTuple):
     fits: bool
     largest_batch: int
     longest_context: int
-    devices_for_state: int
+    devices_at_least: int
+    devices_if_even: int
+
+
+def stays(used: Memory) -> Size:
+    """Bytes that must be there all the time, once over all devices: the state, and in inference the cache."""
+    return used.state + add(term.bytes for term in used.terms if term.name == "key-value cache")
+
+
+def devices_at_least(used: Memory, device: Device) -> Size:
+    """How many of a device hold what stays, each with the most memory that it can have and nothing set aside."""
+    return -(-stays(used) // device.largest_bytes)
 
 
 def capacity(device: Device) -> int:
@@ -69,7 +83,8 @@ def fit(model: Model, run: Run, keeping: Keeping, used: Memory, device: Device, 
         fits=used.total <= room,
         largest_batch=most(fits_batch, LARGEST_SIZE),
         longest_context=most(fits_context, model.context_length),
-        devices_for_state=-(-used.state // room),
+        devices_at_least=devices_at_least(used, device),
+        devices_if_even=-(-used.total // room),
     )
 
 

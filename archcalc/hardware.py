@@ -1,6 +1,7 @@
 """Accelerators: what their makers promise, with where it was read, and finding one by what was typed."""
 
 import os
+import re
 from functools import cache
 from typing import Annotated, Literal, Self
 
@@ -43,7 +44,9 @@ class Capacity(Strict):
     """The memory of one device."""
 
     label: Bytes = Field(description="as its maker prints it, who may mean GiB by GB")
-    visible: Bytes | None = Field(default=None, description="what a program sees, as measured; null until it was")
+    visible: Bytes | None = Field(
+        default=None, description="what a program sees, the lower figure where hosts differ; null until measured"
+    )
 
 
 class Peaks(Strict):
@@ -76,7 +79,7 @@ class Sources(Strict):
 
     capacity: Text
     visible: Text | None = None
-    dense_peak: Text
+    dense_peak: Text | None = None
     bandwidth: Text
     link: Text | None = None
     power: Text | None = None
@@ -94,7 +97,7 @@ class Device(Strict):
     title: Text = Field(description="in full")
     aliases: Annotated[tuple[Name, ...], Field(strict=False)] = Field(default=(), description="other names of it")
     capacity: Capacity
-    dense_peak: Peaks
+    dense_peak: Peaks | None = Field(default=None, description="absent where its maker prints none")
     bandwidth: Rate = Field(description="of its memory")
     link: Link | None = None
     power: Watts | None = Field(default=None, description="the most that it may draw")
@@ -115,9 +118,20 @@ class Device(Strict):
         return sources
 
     @property
+    def unit(self) -> str:
+        """What one is called: a GPU, or a device where it is something else."""
+        return "GPU" if self.title.startswith(("NVIDIA", "AMD")) else "device"
+
+    @property
     def label_bytes(self) -> int:
         """The memory that its maker prints, as printed: a GB is 10^9 bytes."""
         return parse_quantity(self.capacity.label, "B")
+
+    @property
+    def largest_bytes(self) -> int:
+        """The most memory that it can have: its label, a GB taken for a GiB, as makers of memory do."""
+        binary = re.sub(r"(?<=[0-9 ])([kMGT])B$", lambda match: f"{match[1].upper()}iB", self.capacity.label)
+        return parse_quantity(binary, "B")
 
     @property
     def visible_bytes(self) -> int | None:
@@ -126,7 +140,7 @@ class Device(Strict):
 
     def peak(self, precision: Precision) -> int | None:
         """FLOP/s (OP/s for int8) of dense matrices; None where the device has no such units or no source tells."""
-        printed: str | None = getattr(self.dense_peak, precision)
+        printed: str | None = getattr(self.dense_peak, precision, None)
         return None if printed is None else parse_quantity(printed, "OP/s" if precision == "int8" else "FLOP/s")
 
     @property
@@ -152,7 +166,10 @@ def device_names() -> tuple[str, ...]:
 
 
 def find_device(name: str) -> Device:
-    """The device that `name` means: its name or an alias, in letters of any case, or a path to a YAML file.
+    """The device that `name` means, or a path to a YAML file.
+
+    A name is a device's own or an alias, as people and drivers write it: in letters of any case, with or without
+    dashes and its maker's name, its words in any order, 80g for 80gb ("NVIDIA A100-SXM4-80GB", "H100 SXM", rtx4090).
 
     Raises Invalid for a name of none or of several and for a malformed file, Missing for a path that leads nowhere.
     """
@@ -161,22 +178,59 @@ def find_device(name: str) -> Device:
         return _read(_path(typed))
     if is_path(name):
         return _read(name)
+    words = _words(typed)
     known = _aliases()
-    if typed in known:
-        return _read(_path(known[typed]))
-    several = sorted({device for alias, device in known.items() if typed and alias.startswith(f"{typed}-")})
+    if found := known.get(_key(words)) or known.get("".join(words)):
+        return _read(_path(found))
+    several = _beginning_with(words)
     if len(several) > 1:
         raise Invalid(Problem("--device", f"{name!r} is several devices", suggestion=f"say one: {', '.join(several)}"))
-    near = nearest(typed, list(device_names()), 3)
+    near = several or nearest(typed, list(device_names()), 3)
     suggestion = f"nearest: {', '.join(near)}" if near else "a path to a YAML file describes one"
     raise Invalid(Problem("--device", f"{name!r} is no device", suggestion=suggestion))
 
 
+_MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "google", "cloud", "intel", "aws", "apple"}
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name without its maker's: ["a100", "sxm4", "80gb"]."""
+    joined = re.sub(r"(?<![a-z])(\d+)[ _-]?gi?b?\b", r"\1gb", name.lower())
+    words = [word for word in re.split(r"[^a-z0-9.]+", joined) if word]
+    return [word for word in words if word not in _MAKERS] or words
+
+
+def _key(words: list[str]) -> str:
+    """The same for the same words in any order."""
+    return " ".join(sorted(words))
+
+
 @cache
 def _aliases() -> dict[str, str]:
-    """Every name that a device answers to, its own included."""
-    devices = [_read(_path(name)) for name in device_names()]
-    return {alias: device.name for device in devices for alias in (device.name, *device.aliases)}
+    """The device that each name means, by its words in order without a space between, and by its words in any order.
+
+    Its capacity may stand behind any of its names: "rtx 4090 24gb".
+    """
+    found: dict[str, str] = {}
+    for device in map(_read, map(_path, device_names())):
+        capacity = _words(device.capacity.label)
+        for words in map(_words, (device.name, *device.aliases)):
+            for known in (words, words + [word for word in capacity if word not in words]):
+                found |= {"".join(known): device.name, _key(known): device.name}
+    return found
+
+
+def _beginning_with(words: list[str]) -> list[str]:
+    """The devices of which a name has all of these words, the first of them first."""
+    devices = map(_read, map(_path, device_names()))
+    return sorted(
+        device.name
+        for device in devices
+        if any(
+            words and words[0] == known[0] and set(words) <= set(known)
+            for known in map(_words, (device.name, *device.aliases))
+        )
+    )
 
 
 def _read(path: str) -> Device:

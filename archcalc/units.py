@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 Unit = Literal["B", "B/s", "FLOP/s", "OP/s", "W"]
 
@@ -17,9 +20,20 @@ _SHORT = (
     (10**6, "M"),
     (10**3, "k"),
 )
-_COUNTS = {"k": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-_COUNT = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))?([kMBT])")
-_LENGTH = re.compile(r"([1-9][0-9]{0,15})k")
+_COUNTS = {"k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
+_LENGTHS = {"k": 2**10, "m": 2**20}
+_TYPED = re.compile(
+    r"([0-9]{1,20}|[0-9]{1,3}(?:,[0-9]{3}){1,6}|[0-9]{1,3}(?:_[0-9]{3}){1,6})(?:\.([0-9]{1,20}))? ?([A-Za-z]?)"
+)
+_CURRENCY = r"(?:[A-Z]{2}\$|[^\W\d_]{1,4}|[$€£¥₩₹₽])"
+_PRICE = re.compile(
+    rf"(?:({_CURRENCY}) ?)?([0-9]{{1,12}}(?:\.[0-9]{{1,12}})?)(?: ?({_CURRENCY}))?"
+    r"(?: ?(?:/|per) ?(?:(?:gpu|device|chip)[- /]?)?h(?:r|our)?)?",
+    re.IGNORECASE,
+)
+_NO_CURRENCY = ("h", "hr", "hour", "d", "day", "s", "k", "m", "b")
+_SHARE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,12})?|\.[0-9]{1,12}) ?(%?)")
+_TIMES = ((86_400, "days"), (3_600, "hours"), (60, "minutes"), (1, "seconds"), (10**-3, "ms"))
 _DECIMAL = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _EXAMPLES: dict[Unit, str] = {
@@ -96,25 +110,81 @@ def binary(n: int) -> str:
     return f"{size:,.{max(3 - len(str(int(abs(size)))) + 1, 0)}f} {unit}"
 
 
+def rate(n: int, unit: str) -> str:
+    """So many of a unit, by a decimal prefix up to T: 312 TFLOP/s, 2,039 GB/s."""
+    names = ("T", "G", "M", "k") if unit.startswith(("FLOP", "OP")) else ("G", "M", "k")
+    prefix = next((name for name in names if n >= _DECIMAL[name]), "")
+    return f"{n / _DECIMAL[prefix]:,.10g} {prefix}{unit}"
+
+
+def money(amount: float, currency: str) -> str:
+    """An amount with its currency, a sign before it and a code behind it: $446.15, 446.15 USD, 446.15."""
+    text = f"{amount:,.0f}" if amount >= 1e6 else f"{amount:,.2f}" if amount >= 0.01 else in_digits(amount)
+    return f"{text} {currency}" if currency.isalpha() else f"{currency}{text}"
+
+
 def shape(sizes: tuple[int, ...]) -> str:
     """The sizes of an array: 12,288 x 50,257."""
     return " x ".join(grouped(n) for n in sizes)
 
 
 def parse_count(text: str) -> int | None:
-    """A count with a suffix, 300B = 300,000,000,000; None where `text` is none."""
-    match = _COUNT.fullmatch(text)
-    if match is None:
-        return None
-    digits, fraction, suffix = match[1], match[2] or "", match[3]
-    scaled = int(digits + fraction) * _COUNTS[suffix]
-    return scaled // 10 ** len(fraction) if scaled % 10 ** len(fraction) == 0 else None
+    """A count as people type it: 300B, 300b and 1.5T with a suffix of thousands, 1,000,000 in groups.
+
+    None for a number without either, and for what is no whole number.
+    """
+    return _typed(text, _COUNTS)
 
 
 def parse_length(text: str) -> int | None:
-    """A length in tokens with a suffix, 32k = 32,768; None where `text` is none."""
-    match = _LENGTH.fullmatch(text)
-    return int(match[1]) * 1024 if match else None
+    """A length in tokens: 32k and 32K are 32,768, 1M is 1,048,576, 1.5k is 1,536; else as `parse_count`."""
+    return _typed(text, _LENGTHS)
+
+
+def _typed(text: str, scales: dict[str, int]) -> int | None:
+    match = _TYPED.fullmatch(text)
+    if match is None or not (match[3] or "," in match[1]):
+        return None
+    scale = scales.get(match[3].lower()) if match[3] else 1
+    fraction = match[2] or ""
+    if scale is None or (fraction and scale == 1):
+        return None
+    scaled = int(re.sub("[,_]", "", match[1]) + fraction) * scale
+    parts: int = 10 ** len(fraction)
+    return scaled // parts if scaled % parts == 0 else None
+
+
+def parse_share(text: str) -> Fraction | None:
+    """A share of a whole: 40%, 0.4 and 40 are 2/5. None for what is no number, and for 1, which may mean 1% or all."""
+    from fractions import Fraction
+
+    match = _SHARE.fullmatch(text)
+    if match is None:
+        return None
+    number = Fraction(match[1])
+    return None if not match[2] and number == 1 else number / 100 if match[2] or number > 1 else number
+
+
+def parse_price(text: str) -> tuple[Fraction, str] | None:
+    """A price of an hour and the currency that it names, if any: 2, 2/h, $2/h, 1.99 USD/hr. None for anything else."""
+    from fractions import Fraction
+
+    match = _PRICE.fullmatch(text)
+    if match is None or (match[1] and match[3]):
+        return None
+    currency = match[1] or match[3] or ""
+    return None if currency.lower() in _NO_CURRENCY else (Fraction(match[2]), currency)
+
+
+def elapsed(seconds: float) -> str:
+    """A time in four digits, in the largest unit that it fills: 16.10 days, 41.30 minutes, 0.02500 ms."""
+    size, unit = next(((size, unit) for size, unit in _TIMES if seconds >= size), _TIMES[-1])
+    return f"{in_digits(seconds / size)} {unit}"
+
+
+def in_digits(x: float) -> str:
+    """A number that was worked out, in four digits and never in powers of ten: 0.6590, 16.10, 12,350."""
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:#.4g}".rstrip(".") if abs(x) >= 1e-3 else f"{x:.3g}"
 
 
 def quantity_pattern(unit: Unit) -> str:

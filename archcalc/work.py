@@ -157,6 +157,11 @@ def _in_order(found: dict[str, list[tuple[Segment, list[Op]]]]) -> Iterator[str]
         yield name
 
 
+def of_ops(segment: Segment, ops: list[Op]) -> Size:
+    """FLOPs of some ops of a segment, in all of its layers."""
+    return _terms(segment, ops).value
+
+
 def _vector_ops(segment: Segment) -> list[Op]:
     return [op for op in segment.tape.ops if op.kind in ("pointwise", "reduction")]
 

@@ -224,13 +224,14 @@ def test_a_fit_says_how_far_batch_and_context_could_grow():
     model, run, device = archcalc.load("gpt2"), Run(batch=4, sequence=512, attention="flash"), find_device("rtx-4090")
     used = memory(model, run, Keeping())
     found = fit(model, run, Keeping(), used, device)
-    assert (found.basis, found.capacity, found.usable) == ("label", 24 * 10**9, 24 * 10**9 * (100 - RESERVE) // 100)
+    seen = device.visible_bytes
+    assert (found.basis, found.capacity, found.usable) == ("visible", seen, seen - seen * RESERVE // 100)
     assert found.fits
     assert found.left == found.usable - used.total
     for n, fits in ((found.largest_batch, True), (found.largest_batch + 1, False)):
         assert (peak_bytes(model, run._replace(batch=n), Keeping()) <= found.usable) is fits
     assert found.longest_context == 1024
-    assert found.devices_for_state == 1
+    assert (found.devices_at_least, found.devices_if_even) == (1, 1)
 
 
 def test_a_fit_uses_what_a_program_sees_where_that_was_measured():
@@ -242,4 +243,12 @@ def test_a_fit_uses_what_a_program_sees_where_that_was_measured():
     assert found.basis == "visible"
     assert not found.fits
     assert (found.largest_batch, found.longest_context) == (0, 0)
-    assert found.devices_for_state == -(-used.state // device.visible_bytes)
+    assert found.devices_at_least == -(-used.state // (40 * 2**30)) == 66
+    assert found.devices_if_even == -(-used.total // device.visible_bytes) == 67
+
+
+def test_a_fit_takes_the_label_where_nobody_measured():
+    device = find_device("tpu-v5e")
+    assert usable(device, 0) == 16 * 10**9
+    model, run = archcalc.load("gpt2"), Run(sequence=1024, attention="flash")
+    assert fit(model, run, Keeping(), memory(model, run, Keeping()), device).basis == "label"

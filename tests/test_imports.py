@@ -28,15 +28,16 @@ lettered
 count
 work
 activations | kernels
-liveness
+liveness | repetition | traffic
 footprint
 allocator
 audit | witness | watching
 catalogue
 hardware | strategies | axes
+duration
 columns
 fitting | schema | grid | learning
-report.sheet | report.cells | report.narrow
+report.sheet | report.cells | report.narrow | report.duration
 report.render
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot | report.prediction
@@ -50,7 +51,7 @@ report.training
 report
 commands.overview
 commands.base
-commands.asking | commands.settling | commands.session
+commands.asking | commands.timing | commands.settling | commands.session
 commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.training | commands.generating | commands.chatting | commands.tokens | commands.text | commands.files
 commands
 cli

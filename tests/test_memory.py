@@ -69,19 +69,31 @@ def test_inference_tells_the_cache_of_a_token():
 
 
 def test_a_device_says_what_it_used_and_which_reserve():
+    seen = 24_207 * 2**20  # 23.64 GiB in whole MiB
     shown = lines("gpt2", "--device", "rtx-4090")
-    assert "Device rtx-4090: fits, 18.75 GiB left; 21.23 GiB can be used" in shown
-    assert any("10^9 bytes) less 5% in reserve" in line for line in shown)
-    seen = lines("gpt2", "--device", "a100-40gb", "--reserve", "0%")
-    assert any("39.39 GiB (measured) less 0% in reserve" in line for line in seen)
+    assert "Device rtx-4090: fits, 19.98 GiB left; 22.46 GiB can be used" in shown
+    assert any("23.64 GiB (as programs see it) less 5% in reserve" in line for line in shown)
+    label = lines("gpt2", "--device", "v100-16gb", "--reserve", "0%")
+    assert any("14.90 GiB (its label, a GB as 10^9 bytes) less 0% in reserve" in line for line in label)
     assert any("less 7% in reserve" in line for line in lines("gpt2", "--device", "a100-40gb", "--reserve", "7"))
-    told = ask("memory", "gpt2", "--device", "RTX-4090", "-f", "json").json
+    told = ask("memory", "gpt2", "--device", "RTX 4090", "-f", "json").json
     assert told["fits"] is True
-    assert told["device"]["reserve"] == 24 * 10**9 // 20
-    assert told["device"]["left"] == 24 * 10**9 * 95 // 100 - GPT2
+    assert told["device"]["reserve"] == seen - (seen - seen * 5 // 100) == seen * 5 // 100
+    assert told["device"]["left"] == seen - seen * 5 // 100 - GPT2
     most = told["device"]["largest_batch"]
     for batch, fits in ((most, True), (most + 1, False)):
         assert ask("memory", "gpt2", "--batch", str(batch), "--device", "rtx-4090", "-f", "json").json["fits"] is fits
+
+
+def test_how_many_devices_serve_gpt3_at_batch_16_is_answered():
+    """2 bytes a weight, and keys and values of 96 layers of 12,288: whatever the plan, the devices must hold them."""
+    held = 2 * 174_604_259_328 + 16 * 2_048 * 96 * 2 * 12_288 * 2
+    told = ask("memory", "gpt3-175b", "--for", "inference", "--batch", "16", "--device", "h100-sxm", "-f", "json").json
+    assert told["device"]["devices_at_least"] == -(-held // (80 * 2**30)) == 6
+    assert told["device"]["devices_if_even"] == -(-told["memory"]["total"] // told["device"]["usable"]) == 7
+    shown = " ".join(lines("gpt3-175b", "--for", "inference", "--batch", "16", "--device", "h100-sxm"))
+    assert "at least 6 devices to hold weights and cache; 7 if the whole peak divides evenly (modelled)" in shown
+    assert "devices" not in " ".join(lines("gpt2", "--device", "h100-sxm"))
 
 
 def test_what_must_fit_and_does_not_ends_with_1_and_by_how_much():
@@ -89,7 +101,8 @@ def test_what_must_fit_and_does_not_ends_with_1_and_by_how_much():
     assert done.code == 1
     # 16 bytes a parameter, a counter for each tensor, two more gradients of the tied table, the batch and the loss
     total = 16 * 174_604_259_328 + 4 * 1_540 + 2 * 2 * 50_257 * 12_288 + 16 * 2_048 + 8
-    missing = total - 80 * 10**9 * 95 // 100
+    seen = 80_998 * 2**20  # 79.10 GiB in whole MiB
+    missing = total - (seen - seen * 5 // 100)
     assert done.err == f"gpt3-175b: does not fit h100-sxm; {missing:,} bytes are missing\n"
     assert "does NOT fit" in done.out
     assert ask("memory", "gpt3-175b", "--device", "h100-sxm").code == 0
@@ -123,7 +136,8 @@ def test_what_is_recomputed_held_or_dropped_changes_the_count():
 def test_every_spec_can_be_held_against_a_device(name):
     told = ask("memory", name, "--device", "b200", "-f", "json").json
     assert told["fits"] is (told["memory"]["total"] <= told["device"]["usable"])
-    assert told["device"]["devices_for_state"] == -(-told["memory"]["state"] // told["device"]["usable"])
+    assert told["device"]["devices_at_least"] == -(-told["memory"]["state"] // (180 * 2**30))
+    assert told["device"]["devices_at_least"] <= told["device"]["devices_if_even"]
 
 
 @pytest.mark.parametrize(

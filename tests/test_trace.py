@@ -34,6 +34,7 @@ def test_gpt3_s_data_has_the_film_s_shapes():
         ("mlp_residual", "mlp_residual"): [d, t],
         ("final_norm", "final_norm"): [d, t],
         ("unembedding", "unembedding"): [50_257, t],
+        ("softmax", "softmax"): [50_257, t],
     }
     assert {s["layers"] for key, s in found.items() if "attention" in key[0]} == {96}
     assert found["attention", "query"]["matrices"] == [
@@ -79,9 +80,8 @@ def test_flash_says_what_stays_in_its_kernel():
     out = ask("trace", "gpt2", "--attention", "flash").out
     assert out.count("(in kernel)") == 2
     assert "(in kernel)" not in ask("trace", "gpt2").out
-    assert [s["role"] for s in steps("gpt2", "--attention", "flash") if s["step"] in ("scores", "softmax")] == [
-        "fused"
-    ] * 2
+    inside = [s for s in steps("gpt2", "--attention", "flash") if s["module"] == "attention"]
+    assert [s["role"] for s in inside if s["step"] in ("scores", "softmax")] == ["fused"] * 2
 
 
 def test_batch_and_length_are_the_run_s():
@@ -90,6 +90,15 @@ def test_batch_and_length_are_the_run_s():
     assert found["unembedding"] == [8, 50_257, 16]
     assert found["position"] == [8, 768, 16]
     assert {s["step"]: s["data"] for s in steps("gpt3-175b", "--seq", "1k")}["scores"] == [96, 1_024, 1_024]
+
+
+def test_the_way_ends_with_the_probabilities_of_the_next_tokens():
+    for arguments in ((), ("--batch", "2"), ("--attention", "flash")):
+        *_, logits, last = steps("gpt2", *arguments)
+        assert (last["module"], last["data"], last["matrices"]) == ("softmax", logits["data"], [])
+        assert (last["running_total"], last["other_weights"]) == (logits["running_total"], [])
+    out = ask("trace", "gpt2").out
+    assert out.index("\nunembedding") < out.index("\nsoftmax ") < out.index("\ntally")
 
 
 def test_shared_heads_are_fewer_matrices():

@@ -13,6 +13,7 @@ import archcalc
 from archcalc import strategies
 from archcalc.catalogue import names
 from archcalc.count import params
+from archcalc.repetition import executed
 from archcalc.run import Run, pairs
 from archcalc.work import PF_DAY, flops, training_run
 
@@ -210,6 +211,7 @@ BAD = {
     "training scores all": (["--logits", "last"], "--logits: training scores the logits of all positions; got 'last'\n"),
     "tokens are trained on": (["--phase", "prefill", "--tokens", "1B"], "--tokens: are trained on; say --phase training\n"),
     "too long a context": (["--phase", "decode", "--context", "2k"], "--context: must be from 1 to 1,024; got 2,048\n"),
+    "recomputed is trained": (["--phase", "prefill", "--recompute", "full"], "--recompute: is of training; say --phase training\n"),
     "no tokens": (["--tokens", "0"], "--tokens: must be from 1 to 1,000,000,000,000,000,000; got 0\n"),
     "tokens of nothing": (["--tokens", "many"], "--tokens: must be an integer; 300B is 300,000,000,000; got 'many'\n"),
     "a part of a token": (["--tokens", "0.0001k"], "--tokens: must be an integer; 300B is 300,000,000,000; got '0.0001k'\n"),
@@ -223,8 +225,28 @@ def test_flags_that_make_no_sense_are_one_line(arguments, text):
 
 
 def test_counts_take_suffixes():
-    for text, tokens in (("300B", 3 * 10**11), ("1.5T", 15 * 10**11), ("2048", 2048), ("1e3", 1000), ("7k", 7000)):
+    for text, tokens in (
+        ("300B", 3 * 10**11), ("10b", 10**10), ("1.5T", 15 * 10**11), ("2048", 2048), ("1e3", 1000), ("7k", 7000),
+        ("50k", 50_000), ("1_000_000", 10**6), ("1,000", 1000), ("2e9", 2 * 10**9), (" 10 B ", 10**10),
+    ):  # fmt: skip
         assert ask("flops", "tiny", "--tokens", text, "-f", "json").json["run"]["tokens"] == tokens
+
+
+def test_lengths_take_suffixes_and_say_what_was_taken():
+    told = {
+        "1k": (1024, "--seq: 1k is 1,024, since k is 1,024 here; write 1,000 in full\n"),
+        "0.5K": (512, "--seq: 0.5K is 512, since K is 1,024 here; write 500 in full\n"),
+        "1,000": (1000, ""), "1_000": (1000, ""), "1e3": (1000, ""), "512": (512, ""),
+    }  # fmt: skip
+    for text, (length, line) in told.items():
+        answer = ask("flops", "gpt2", "--seq", text, "-f", "json")
+        assert (answer.json["conventions"]["sequence"], answer.err) == (length, line)
+    assert archcalc.load("gpt2@context_length=0.5K").context_length == 512
+    assert ask("flops", "gpt3-175b@context_length=2000", "--seq", "2k").err == (
+        "--seq: must be from 1 to 2,000; got 2,048; k is 1,024 here; 2,000 in full fits\n"
+    )
+    assert ask("flops", "gpt2", "--seq", "1k", "--tokens", "many").err.startswith("--tokens: ")  # one line alone
+    assert ask("flops", "gpt2", "--seq", "50k").err == "--seq: must be from 1 to 1,024; got 51,200\n"
 
 
 @pytest.mark.parametrize("causal", ["full", "half", "exact"])
@@ -314,3 +336,70 @@ def test_flash_attention_s_own_step_is_what_math_attention_does_not_do():
     assert flash[:-1] == math
     anew = 12 * 2 * 1024 * 768 * 10**6  # layers, a multiplication and an addition, positions read, d_model, tokens
     assert flash[-1] == {"name": "scores that flash attention computes anew", "flops": anew}
+
+
+def test_recomputed_layers_are_what_pytorch_s_checkpoint_runs_again():
+    """The whole kind: both kernels, grouped heads, one layer and several; by PyTorch's own counter."""
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    from archcalc.witness import measure
+    from archcalc_reference import Transformer
+
+    for spec in ("tiny@n_layers=2", "tiny@n_layers=1,n_kv_heads=2", "tiny@n_layers=3,d_ff=96"):
+        model = archcalc.load(spec)
+        for kernel, width in (("math", torch.float32), ("flash", torch.bfloat16)):
+            reference = Transformer(model).to("meta", width)
+            run = Run(batch=2, sequence=32, attention=kernel)
+            for recompute in ("none", "full"):
+                measured = measure(reference, run, recompute=recompute == "full")
+                counted = executed(model, run, recompute)
+                assert counted.hardware == measured.forward + measured.backward, (spec, kernel, recompute)
+                assert counted.model == 3 * measured.forward
+
+
+def test_a_recomputed_core_of_math_attention_stops_before_the_mix():
+    """A checkpoint around scores, softmax and mix, counted by PyTorch."""
+    torch = pytest.importorskip("torch", reason="counted by PyTorch")
+    from torch.utils.checkpoint import checkpoint
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def core(q, k, v):
+        return torch.softmax(q @ k.mT / 4, -1) @ v
+
+    def count(call):
+        q, k, v = (torch.empty(2, 4, 32, 16, device="meta", requires_grad=True) for _ in range(3))
+        with FlopCounterMode(display=False) as counter:
+            call(q, k, v).sum().backward()
+        return counter.get_total_flops()
+
+    again = count(lambda *qkv: checkpoint(core, *qkv, use_reentrant=False)) - count(core)
+    model = archcalc.load("tiny@n_layers=1,d_head=16,n_heads=4,n_kv_heads=4")
+    assert executed(model, Run(batch=2, sequence=32), "selective").recomputed == again == 2 * 2 * 4 * 32 * 32 * 16
+
+
+@given(strategies.models(), st.sampled_from(["math", "flash"]), st.sampled_from(["full", "half", "exact"]))
+def test_recomputation_counts_in_hardware_flops_and_not_in_the_model_s(model, attention, causal):
+    run = Run(batch=3, sequence=model.context_length, attention=attention, causal=causal)
+    work = flops(model, run)
+    none, core, layers = (executed(model, run, again) for again in ("none", "selective", "full"))
+    assert none.model == core.model == layers.model == 3 * work.forward
+    assert none.hardware == work.forward + work.backward
+    assert none.hardware < core.hardware
+    assert core.recomputed <= layers.recomputed < work.forward
+    for one in (none, core, layers):
+        assert one.hardware == one.model + one.flash + one.recomputed
+        assert {type(n) for n in one} == {int}
+
+
+def test_hardware_flops_stand_beside_the_model_s():
+    for arguments in ((), ("--attention", "flash")):
+        told = ask("flops", "gpt2", "--recompute", "full", *arguments, "-f", "json").json
+        d, length, layers = 768, 1024, 12
+        again = layers * length * 2 * (4 * d * d + 4 * d * d) + layers * 2 * 2 * length * length * d  # all but down
+        flash = layers * 2 * length * length * d if arguments else 0
+        model = 3 * 291_648_307_200
+        assert told["hardware"] == {
+            "recompute": "full", "model": model, "hardware": model + again + flash, "flash": flash, "recomputed": again,
+        }  # fmt: skip
+    out = " ".join(ask("flops", "gpt2", "--recompute", "full").out.split())
+    assert f"{model + again:,} FLOPs are run" in out
+    assert "Hardware" not in ask("flops", "gpt2").out

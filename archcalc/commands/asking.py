@@ -1,6 +1,6 @@
 """What the flags of FLOPs and of memory ask for: the runs that they describe, or one line that says what cannot be."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -11,31 +11,52 @@ from archcalc.precision import BITS, DEFAULTS, RECIPES, CachePrecision, Keeping,
 from archcalc.run import AttentionKernel, Causal, Logits, Phase, Run
 from archcalc.spec import Model
 
-Phases = Annotated[Phase, typer.Option(help="what the pass is for")]
+Phases = Annotated[Phase, typer.Option(metavar="PHASE", help="pass to count: training, prefill or decode")]
 Context = Annotated[
     str | None, typer.Option(metavar="T", show_default=False, help="positions that decode reads, its own included")
 ]
 LogitsOf = Annotated[
-    Logits | None, typer.Option("--logits", show_default=False, help="of which positions; all, in training")
+    Logits | None,
+    typer.Option("--logits", metavar="WHICH", show_default=False, help="logits of all positions, or of the last"),
 ]
-Pairs = Annotated[Causal, typer.Option(help="which pairs of positions count")]
+Pairs = Annotated[Causal, typer.Option(metavar="PAIRS", help="pairs of positions that count: full, half or exact")]
 Tokens = Annotated[
-    str | None, typer.Option(metavar="N", show_default=False, help="to train on (300B = 300,000,000,000)")
+    str | None, typer.Option(metavar="N", show_default=False, help="tokens to train on (10B = 10,000,000,000)")
 ]
 Purpose = Literal["training", "inference"]
-For = Annotated[Purpose, typer.Option("--for", help="what is held")]
+For = Annotated[Purpose, typer.Option("--for", metavar="WHAT", help="purpose: training or inference")]
 PrecisionOf = Annotated[
-    Precision | None, typer.Option("--precision", show_default=False, help="mixed-16 if none, for inference bf16")
+    Precision | None,
+    typer.Option(
+        "--precision",
+        metavar="TYPE",
+        show_default=False,
+        help=f"in training {', '.join(RECIPES)}; in inference {', '.join(BITS)}",
+    ),
 ]
-OptimizerOf = Annotated[Optimizer, typer.Option("--optimizer", help="of training; sgd has a momentum")]
+OptimizerOf = Annotated[
+    Optimizer,
+    typer.Option("--optimizer", metavar="NAME", help=f"optimizer of training: {', '.join(get_args(Optimizer))}"),
+]
 Again = Annotated[
-    Recompute, typer.Option("--recompute", help="backward: nothing, the core of attention, whole layers")
+    Recompute,
+    typer.Option(
+        "--recompute",
+        metavar="WHAT",
+        help="what backward computes again: none, selective (attention's core), full (layers)",
+        show_default=False,
+    ),
 ]
-Accumulate = Annotated[bool, typer.Option("--accumulate", help="gradients stay, for micro-batches")]
-Dropout = Annotated[bool, typer.Option("--dropout", help="train with it: its masks are kept")]
+Accumulate = Annotated[bool, typer.Option("--accumulate", help="gradients stay between micro-batches")]
+Dropout = Annotated[bool, typer.Option("--dropout", help="training with dropout, whose masks are kept")]
 CacheOf = Annotated[
     CachePrecision | None,
-    typer.Option("--kv-precision", show_default=False, help="of the cache; as activations if none"),
+    typer.Option(
+        "--kv-precision",
+        metavar="TYPE",
+        show_default=False,
+        help=f"cache of keys and values in {', '.join(get_args(CachePrecision))}",
+    ),
 ]
 
 

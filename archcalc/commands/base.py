@@ -36,9 +36,11 @@ Specs = Annotated[
 Batch = Annotated[str, typer.Option(metavar="B", help="sequences")]
 Seq = Annotated[
     str | None,
-    typer.Option(metavar="S", show_default=False, help="positions of each (1k = 1,024); the whole context if none"),
+    typer.Option(metavar="S", show_default=False, help="positions of each (1k = 1,024); the context if none"),
 ]
-Attention = Annotated[Literal["math", "flash"], typer.Option(help="flash keeps the scores inside its kernel")]
+Attention = Annotated[
+    Literal["math", "flash"], typer.Option(metavar="KERNEL", help="math, or flash, which stores no scores")
+]
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -47,16 +49,23 @@ Weights = Annotated[
 ]
 Form = Annotated[
     Literal["table", "markdown", "json", "csv"] | None,
-    typer.Option("--format", "-f", show_default=False, help="of the output; a table, or what FILE's suffix says"),
+    typer.Option("--format", "-f", metavar="FORMAT", show_default=False, help="table, markdown, json or csv"),
 ]
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", metavar="FILE", show_default=False, help="write there (.txt, .md, .json or .csv)"),
+    typer.Option("--output", "-o", metavar="FILE", show_default=False, help="to write (.txt, .md, .json or .csv)"),
 ]
 
 
+remarks: list[str] = []
+"""What is said on standard error once a command has answered; a refusal stays one line."""
+
+
 def number(flag: str, text: str, most: int, *, count: bool = False, least: int = 1) -> int:
-    """A flag's number, from `least` to `most`: a length (32k is 32,768) or a count (300B is 3e11)."""
+    """A flag's number, from `least` to `most`: a length (32k is 32,768) or a count (300B is 3e11).
+
+    What a suffix made of a length is said on standard error: people mean 50,000 or 51,200 by 50k.
+    """
     from archcalc.source import resolve
     from archcalc.units import parse_count, parse_length
 
@@ -66,8 +75,17 @@ def number(flag: str, text: str, most: int, *, count: bool = False, least: int =
     if not isinstance(number, int) or isinstance(number, bool):
         example = "300B is 300,000,000,000" if count else "32k is 32,768"
         raise Invalid(Problem(flag, f"must be an integer; {example}", value=shown(text)))
+    binary = suffixed is not None and not count and stripped[-1] in "kKmM"
+    decimal = parse_count(stripped) if binary else None
+    scale = "1,024" if stripped[-1:] in "kK" else "1,048,576"
     if not least <= number <= most:
-        raise Invalid(Problem(flag, f"must be from {least} to {most:,}", value=cut(f"{number:,}", LONGEST_VALUE)))
+        full = f"{stripped[-1]} is {scale} here; {decimal:,} in full fits" if decimal and decimal <= most else None
+        value = cut(f"{number:,}", LONGEST_VALUE)
+        raise Invalid(Problem(flag, f"must be from {least} to {most:,}", value=value, suggestion=full))
+    if decimal is not None:
+        remarks.append(
+            f"{flag}: {stripped} is {number:,}, since {stripped[-1]} is {scale} here; write {decimal:,} in full"
+        )
     return number
 
 

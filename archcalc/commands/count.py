@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 import typer
 
 from archcalc.catalogue import find
-from archcalc.commands.asking import Context, LogitsOf, Pairs, Phases, Tokens, work_run
+from archcalc.commands.asking import Again, Context, LogitsOf, Pairs, Phases, Tokens, work_run
 from archcalc.commands.base import COUNT, Attention, Batch, Form, Output, Seq, Spec, app
+from archcalc.commands.timing import DeviceOf, Devices, Mfu, PeakIn, PriceOf, read_by, time_of
+from archcalc.errors import Invalid, Problem
 from archcalc.output import emit
 
 
@@ -42,12 +44,30 @@ def flops(
     causal: Pairs = "full",
     attention: Attention = "math",
     tokens: Tokens = None,
+    recompute: Again = "none",
+    device: DeviceOf = None,
+    devices: Devices = "1",
+    mfu: Mfu = None,
+    precision: PeakIn = None,
+    price: PriceOf = None,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """What is multiplied: FLOPs by category, forward and backward, and for a training run beside 6 N D."""
+    """FLOPs by category, forward and backward; beside 6 N D for --tokens; in days and money for a --device.
+
+    Example: archcalc flops gpt2-xl --tokens 10B --device a100-80gb --mfu 40%
+    """
+    from archcalc.repetition import executed
     from archcalc.report.work import flops_sheet
 
+    if recompute != "none" and phase != "training":
+        raise Invalid(Problem("--recompute", "is of training", suggestion="say --phase training"))
     found = find(spec)
     run, amount = work_run(found.model, phase, batch, seq, context, logits, causal, attention, tokens)
-    emit(flops_sheet(found, run, amount), form, output)
+    work = executed(found.model, run, recompute)
+    size = run.batch * run.positions
+    taken = time_of(work, size, amount, device=device, devices=devices, mfu=mfu, precision=precision, price=price)
+    read = None
+    if taken is not None and device is not None and phase != "training":
+        read = read_by(found.model, run, taken, device)
+    emit(flops_sheet(found, run, amount, recompute, work, taken, read), form, output)

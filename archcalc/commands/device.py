@@ -39,17 +39,21 @@ def memory(
     dropout: Dropout = False,
     kv_precision: CacheOf = None,
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", show_default=False, help="does it fit? h100-sxm, rtx-4090, ...")
+        str | None,
+        typer.Option(metavar="NAME", show_default=False, help="device to hold it against: h100-sxm, rtx-4090, ..."),
     ] = None,
     reserve: Annotated[
         str | None,
-        typer.Option(metavar="%", show_default=False, help=f"of the device, for all else; {RESERVE}% if none"),
+        typer.Option(metavar="%", show_default=False, help=f"part of its capacity set aside; {RESERVE}% if none"),
     ] = None,
-    must_fit: Annotated[bool, typer.Option("--must-fit", help="exit code 1 where it does not")] = False,
+    must_fit: Annotated[bool, typer.Option("--must-fit", help="exit code 1 if it does not fit")] = False,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """What one device holds: every term of the peak, in training or inference, and whether it fits."""
+    """What one device holds: every term of the peak, in training or inference; whether it fits, or how many it takes.
+
+    Example: archcalc memory gpt3-175b --for inference --batch 16 --device h100-sxm
+    """
     kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
     for flag, given in (("--must-fit", must_fit), ("--reserve", reserve is not None)):
         if given and device is None:

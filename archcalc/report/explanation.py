@@ -39,7 +39,8 @@ SOURCES = {
     " arXiv:2205.05198",
     "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what a kernel has at a"
     " time; as a report has it, whatever is asked of memory",
-    "devices": "what is alive at the peak over what a device can use of its capacity, rounded up; as a report has it",
+    "devices": "the state, and in inference weights and cache, over the most memory that a device can have, rounded"
+    " up; as a report has it",
 }
 """Where the formula of each kind of number comes from."""
 

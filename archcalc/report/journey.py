@@ -108,6 +108,8 @@ def _table(calls: list[Any], tokens: int, *, lengths: bool) -> Table:
             leaf = "" if len(group.calls) == 1 else _leaf(first.module, group.module)
             name = f"  {leaf}".rstrip() if len(group.calls) > 1 else f"{group.module}{times}"
             rows.append((name, first.function, shape(first.shape), _weights(first), _flops(same), _lengths(same)))
+    if calls:  # the sampler's own step, behind the model's last
+        rows.append(("softmax, last position", "softmax", shape((1, calls[-1].shape[-1])), None, None, None))
     total = ("together", None, None, None, sum(call.flops for call in calls), None)
     columns = (*words("module", "PyTorch"), *figures("data", "weights in one layer", "FLOPs", "mean length"))
     width = len(columns) if lengths else len(columns) - 1

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from archcalc.activations import cache
 from archcalc.catalogue import Found
 from archcalc.count import params
-from archcalc.fitting import Fit, usable
+from archcalc.fitting import Fit, devices_at_least
 from archcalc.footprint import Memory, alive, choose, memory
 from archcalc.hardware import find_device
 from archcalc.legend import Size
@@ -30,7 +30,7 @@ def memory_sheet(found: Found, run: Run, keeping: Keeping, used: Memory, fit: Fi
             _table(used),
             Fields(
                 (
-                    *([("Device", fit_lines(fit))] if fit else []),
+                    *([("Device", fit_lines(fit, used))] if fit else []),
                     *_lines(found.model, run, keeping, used),
                     *caveats(found),
                 )
@@ -112,8 +112,8 @@ def standing(model: Model, *, letters: bool = False) -> Standing:
     served = Keeping(DEFAULTS["inference"])
     training = count(model, run, Keeping())
     inference = count(model, run._replace(phase="prefill", logits="last"), served)
-    held = {name: usable(find_device(name)) for name in SHOWN}
-    devices = {name: (-(-training.total // n), -(-inference.total // n)) for name, n in held.items()}
+    shown = [find_device(name) for name in SHOWN]
+    devices = {one.name: (devices_at_least(training, one), devices_at_least(inference, one)) for one in shown}
     return Standing(training, inference, _cache_per_token(lettered(model) if letters else model, served), devices)
 
 
@@ -152,14 +152,18 @@ def _table(used: Memory) -> Table:
     )
 
 
-def fit_lines(fit: Fit) -> tuple[str, ...]:
-    """Whether it fits, by how much, and how far it could grow."""
-    basis = "measured" if fit.basis == "visible" else "its label, a GB at the least that it can mean, 10^9 bytes"
+def fit_lines(fit: Fit, used: Memory) -> tuple[str, ...]:
+    """Whether it fits, how many devices it takes, and how far it could grow."""
+    basis = "as programs see it" if fit.basis == "visible" else "its label, a GB as 10^9 bytes"
     verdict = f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} missing"
     grow = f"largest batch {grouped(fit.largest_batch)}, longest context {grouped(fit.longest_context)}"
+    what = "weights and cache" if used.purpose == "inference" else "the state"
+    many = f"at least {several(fit.devices_at_least, 'device')} to hold {what}"
+    even = f"{grouped(fit.devices_if_even)} if the whole peak divides evenly (modelled)"
     return (
         f"{fit.device}: {verdict}; {binary(fit.usable)} can be used",
-        f"{grow}; the state alone fills {several(fit.devices_for_state, 'device')}",
+        *(() if fit.fits else (f"{many}; {even}",)),
+        *((grow,) if fit.largest_batch or fit.longest_context else ()),
         f"{binary(fit.capacity)} ({basis}) less {fit.percent}% in reserve, an allowance for driver and fragments",
     )
 

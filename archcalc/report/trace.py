@@ -52,9 +52,10 @@ class Step(NamedTuple):
 
 
 def trace_sheet(found: Found, run: Run) -> Sheet:
-    """The journey of one batch, from token numbers to logits; the running total ends at the tally."""
+    """The journey of one batch, from token numbers to probabilities; the running total ends at the tally."""
     model = found.model
     steps = list(_steps(model.segments(run)))
+    steps.append(_softmax(steps[-1]))
     total = steps[-1].running_total
     return Sheet(
         title=f"{found.name}: the way of {grouped(run.batch * run.sequence)} tokens through {grouped(total)} weights",
@@ -84,6 +85,12 @@ def _steps(segments: list[Segment]) -> Iterator[Step]:
             out = ops[-1].output
             name = " ".join(spans[1:]) or spans[0]
             yield Step(segment, spans[0], name, out, data_shape(out, segment.env), met, total)
+
+
+def _softmax(logits: Step) -> Step:
+    """What a sampler does with the logits: the model's own pass ends before it, and no weight is met."""
+    output = logits.output._replace(name="softmax")
+    return logits._replace(module="softmax", name="softmax", output=output, uses=())
 
 
 def data_shape(tensor: Tensor, env: Env) -> tuple[int, ...]:
@@ -146,6 +153,7 @@ _LEGEND = (
             "in (brackets): learned too, but no matrices; `archcalc params` adds them up",
         ),
     ),
+    ("Softmax", ("the last one turns each position's logits into probabilities of its next token",)),
 )
 
 

@@ -6,9 +6,14 @@ from typing import Any
 
 from archcalc.catalogue import Found
 from archcalc.count import Parameters, params
+from archcalc.duration import Duration
+from archcalc.precision import Recompute
+from archcalc.repetition import Executed
+from archcalc.report.duration import time_lines, time_payload
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
 from archcalc.spec import Model
+from archcalc.traffic import Reading
 from archcalc.units import grouped, scientific, several, share, short
 from archcalc.work import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, flops, training_run
 
@@ -19,8 +24,16 @@ _CAUSAL = {
 }
 
 
-def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
-    """FLOPs of a batch, by category, forward and backward."""
+def flops_sheet(
+    found: Found,
+    run: Run,
+    tokens: int | None,
+    recompute: Recompute = "none",
+    executed: Executed | None = None,
+    time: Duration | None = None,
+    reading: Reading | None = None,
+) -> Sheet:
+    """FLOPs of a batch, by category, forward and backward; with a `time` also how long they take."""
     work, counts = flops(found.model, run), params(found.model)
     training = run.phase == "training"
     whole = training_run(found.model, counts, run, tokens) if tokens is not None else None
@@ -28,16 +41,38 @@ def flops_sheet(found: Found, run: Run, tokens: int | None) -> Sheet:
     size = several(run.batch * run.positions, "token")
     verb = {"training": "to train on", "prefill": "to read", "decode": "to add"}[run.phase]
     extra = {} if whole is None else {"run": run_payload(whole)}
+    if executed is not None and training:
+        extra["hardware"] = {"recompute": recompute, **executed._asdict()}
+    if time is not None:
+        extra["time"] = time_payload(time, reading)
+    timed = (*(time_lines(time, reading, run) if time else ()), *_hardware(executed, recompute))
     return Sheet(
         title=f"{found.name}: {grouped(here)} FLOPs {verb} {size} ({short(here)})",
         blocks=(
             _table(work, training=training),
             *([_run_table(whole)] if whole else []),
-            Fields((*_lines(found.model, work, counts, run), *caveats(found))),
+            Fields((*timed, *_lines(found.model, work, counts, run), *caveats(found))),
         ),
         payload=payload(found.name, **flops_payload(work, run), **extra, **notes(found)),
         records=tuple(part_record(part) for part in work.categories),
     )
+
+
+_AGAIN = {"selective": "the core of attention", "full": "every layer"}
+_EARLY = (
+    "as PyTorch's checkpoint does, recomputation stops at the last tensor that the backward pass needs;"
+    " HFU counts it, MFU does not"
+)
+
+
+def _hardware(work: Executed | None, recompute: Recompute) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What is run beyond what counts for MFU, where something is recomputed to save memory."""
+    if work is None or recompute == "none":
+        return ()
+    run = f"{grouped(work.hardware)} FLOPs are run, {work.hardware / work.model:.4g} times the model's"
+    again = f"{grouped(work.recomputed)} of them recompute {_AGAIN[recompute]}"
+    flash = f", {grouped(work.flash)} the scores of flash attention" if work.flash else ""
+    return (("Hardware", (f"{run}: {again}{flash}", _EARLY)),)
 
 
 def run_payload(whole: TrainingRun) -> dict[str, Any]:
