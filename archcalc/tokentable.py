@@ -87,7 +87,7 @@ class TokenVectors(Vectors):
 
 
 def _open_table(folder: str) -> tuple[Any, Any, Callable[[Any], Array]]:
-    """The table's header, a view of which only the rows that are asked for are read, and what makes float32 of them."""
+    """The table's header, a view that reads only the rows that are asked for, and what makes float32 of them."""
     import numpy as np
 
     from archcalc_reference.checkpoint import TYPES, open_tensors, read_headers

@@ -46,7 +46,9 @@ def ends_of(folder: str) -> frozenset[int]:
     ids = value if isinstance(value, list) else [] if value is None else [value]
     for one in ids:
         if not isinstance(one, int) or isinstance(one, bool):
-            raise Invalid(Problem(path, "must be the id of a token, or a list of ids", "eos_token_id", value=shown(one)))
+            raise Invalid(
+                Problem(path, "must be the id of a token, or a list of ids", "eos_token_id", value=shown(one))
+            )
     return frozenset(ids)
 
 
