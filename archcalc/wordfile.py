@@ -140,11 +140,11 @@ class _Reader:
         if self.vectors is None:
             raise Invalid(Problem(self.name, "has no vectors" if self.line else "is empty"))
         if len(self.longer) == len(self.vectors) + self.doubles:  # then the header is wrong, not every word odd
-            line, word = self.longer[0]
+            at, word = self.longer[0]
             message = (
                 f"more than {several(self.vectors.dimensions, 'number')}, which the header promises, on every line"
             )
-            raise Invalid(Problem(self.name, message, line=line, column=1, value=shown(word)))
+            raise Invalid(Problem(self.name, message, line=at, column=1, value=shown(word)))
         self.vectors.warnings = tuple(self._warnings(self.vectors))
         return self.vectors
 

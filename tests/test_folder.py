@@ -345,7 +345,25 @@ def test_a_tie_is_taken_as_transformers_takes_it(put, model, stored, said, same,
         loaded = load_weights(model, str(folder))
         assert (loaded.unembedding.weight is loaded.embedding.token.weight) == model.unembedding.tied
     else:
-        refusal(model, folder)
+        said = refusal(model, folder)
+        assert "\n" not in said
+        assert said.startswith(
+            ("DIR/config.json: tie_word_embeddings: is not ", f"DIR/{FILE}: {HEAD}: is not the table {WTE}, ", "DIR: ")
+        )
+
+
+@pytest.mark.parametrize(
+    "stored", [("embedding.token.weight",), ("unembedding.weight",), ("embedding.token.weight", "unembedding.weight")]
+)
+def test_a_tied_table_under_our_names_is_read_from_either(tmp_path, stored):
+    torch.manual_seed(0)
+    ours = Transformer(TIED)
+    rest = {
+        n: p.detach() for n, p in ours.named_parameters() if n not in ("embedding.token.weight", "unembedding.weight")
+    }
+    table = ours.embedding.token.weight.detach()
+    safetensors_torch.save_file({**rest, **{name: table.clone() for name in stored}}, tmp_path / FILE)
+    assert torch.equal(logits(load_weights(TIED, str(tmp_path))), logits(ours))
 
 
 # Another layout, another format
@@ -575,7 +593,23 @@ def test_an_end_that_is_no_id_is_refused(put, value):
          "its settings are --top-p 0.5, which are not taken by themselves; bad_words_ids [[3]]: not supported yet"),
     ],
 )  # fmt: skip
-def test_settings_that_are_not_followed_are_told(tmp_path, told, sampling, line):
+def test_settings_that_are_not_followed_are_one_line(tmp_path, told, sampling, line):
     (tmp_path / "generation_config.json").write_text(json.dumps(told))
     said = not_taken(str(tmp_path), sampling)
     assert said == (None if line is None else f"{tmp_path}/generation_config.json: {line}")
+
+
+def test_a_drawing_tells_the_settings_that_it_does_not_follow(tmp_path):
+    fields = ",".join(f"{name}={value}" for name, value in {**SIZES, "vocab_size": 256}.items())
+    spec = f"tiny@{fields},n_heads=4,n_kv_heads=4"
+    save_weights(Transformer(archcalc.load(spec)), str(tmp_path / "w"))
+    (tmp_path / "w" / "generation_config.json").write_text('{"temperature": 0.6, "repetition_penalty": 1.3}')
+    line = (
+        f"{tmp_path}/w/generation_config.json: its settings are --temperature 0.6, which are not taken by themselves; "
+        "repetition_penalty 1.3: not supported yet"
+    )
+    draw = ("generate", spec, "--prompt", "a", "--weights", str(tmp_path / "w"), "--max-tokens", "1")
+    done = ask(*draw)
+    assert done.code == 0
+    assert line in done.err.splitlines()
+    assert "which are not taken" not in ask(*draw, "--temperature", "0.6").err

@@ -152,7 +152,9 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     head = GPT2_HEAD if as_gpt2 else HEAD
     table = next(entry for entry in entries if TOKENS in entry.parts)
     again = found.get(head)
-    problems += _contradicted_tie(model, tie, found.get(table.name), again)
+    untrue = list(_contradicted_tie(model, tie, found.get(table.name), again))
+    if untrue:
+        raise Invalid(*untrue, *contradictions(model, folder, as_gpt2=as_gpt2))
     if model.unembedding.tied and again:
         del found[head]
         found.setdefault(table.name, again)
