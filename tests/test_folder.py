@@ -19,6 +19,7 @@ safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `
 
 from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.drawing import ends_of, not_taken  # noqa: E402
+from archcalc_reference.folder import FACTS, TIE  # noqa: E402
 from archcalc_reference.generation import Sampling  # noqa: E402
 from archcalc_reference.weights import load_weights, save_weights  # noqa: E402
 
@@ -613,3 +614,30 @@ def test_a_drawing_tells_the_settings_that_it_does_not_follow(tmp_path):
     assert done.code == 0
     assert line in done.err.splitlines()
     assert "which are not taken" not in ask(*draw, "--temperature", "0.6").err
+
+
+OF_NO_INFERENCE = {
+    *("attn_pdrop", "embd_pdrop", "resid_pdrop", "initializer_range", "use_cache", "transformers_version"),
+    *("bos_token_id", "eos_token_id", "pad_token_id"),  # the end is read by ends_of
+    *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj"),
+    *("output_attentions", "output_hidden_states", "return_dict", "chunk_size_feed_forward", "problem_type"),
+    *("id2label", "label2id", "num_labels", "_name_or_path"),
+    "reorder_and_upcast_attn",  # the same function, in another order and precision: a test above loads it
+}
+READ_OTHERWISE = {"model_type", "architectures", "dtype", "torch_dtype", TIE}
+
+
+def test_every_setting_of_gpt2config_is_compared_or_known_to_change_nothing():
+    names = {name for fact in FACTS for name in fact.names}
+    assert set(transformers.GPT2Config().to_dict()) <= names | OF_NO_INFERENCE | READ_OTHERWISE
+    assert set(transformers.GPT2Config.attribute_map) <= names
+    defaults = {fact.names[0]: fact.default for fact in FACTS if fact.names and fact.default is not None}
+    assert defaults == {name: getattr(transformers.GPT2Config(), name) for name in defaults}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["gpt2", "no model_type"])
+@pytest.mark.parametrize(("other", "name"), transformers.GPT2Config.attribute_map.items())
+def test_each_other_name_of_gpt2config_is_compared(put, kept, other, name, old):
+    value = kept[id(TIED)][1][name] + 4
+    config = {name: ABSENT, other: value, **({"model_type": ABSENT} if old else {})}
+    assert refusal(TIED, put(**config)).startswith(f"DIR/config.json: {other}: is not what tiny has, ")
