@@ -152,6 +152,7 @@ CONTRADICTED = {
         "scale_attn_by_inverse_layer_idx: is not what tiny has, False; got True",
     ),
     "cross attention": ({"add_cross_attention": True}, "add_cross_attention: is not what tiny has, False; got True"),
+    "attention both ways": ({"is_causal": False}, "is_causal: is not what tiny has, True; got False"),
     "vocabulary": ({"vocab_size": 40}, "vocab_size: is not what tiny has, 41; got 40"),
     "width": ({"n_embd": 48}, "n_embd: is not what tiny has, 24; got 48"),
     "layers": ({"n_layer": 3}, "n_layer: is not what tiny has, 2; got 3"),
@@ -170,6 +171,7 @@ CONTRADICTED = {
     "dtype": ({"dtype": "float8_e4m3fn"}, "dtype: is a type that is not supported; got 'float8_e4m3fn'"),
     "old dtype": ({"torch_dtype": "torch.int8"}, "torch_dtype: is a type that is not supported; got 'torch.int8'"),
     "code": ({"auto_map": {"AutoModelForCausalLM": "m.M"}}, "auto_map: code of its own is not supported: it is never run; got"),
+    "weights of another file": ({"transformers_weights": "other.safetensors"}, "transformers_weights: another file of weights is not supported; got"),
     "pruned heads": ({"pruned_heads": {"0": [1]}}, "pruned_heads: pruned heads are not supported; got"),
 }  # fmt: skip
 

@@ -106,6 +106,7 @@ FACTS = (
     Fact(("scale_attn_weights",), (), _always(value=True), default=True),
     Fact(("scale_attn_by_inverse_layer_idx",), (), _always(value=False)),
     Fact(("add_cross_attention",), (), _always(value=False)),
+    Fact(("is_causal",), (), _always(value=True)),
     Fact(("is_encoder_decoder",), (), _always(value=False)),
 )
 
@@ -147,6 +148,9 @@ def _another(config: dict[str, Any], path: str) -> Iterator[Problem]:
     custom = config.get("auto_map")
     if custom and (not isinstance(custom, dict) or {"AutoModel", "AutoModelForCausalLM"} & {*custom}):
         yield Problem(path, "code of its own is not supported: it is never run", "auto_map", value=shown(custom))
+    named = config.get("transformers_weights")
+    if named not in (None, "model.safetensors"):
+        yield Problem(path, "another file of weights is not supported", "transformers_weights", value=shown(named))
     if config.get("pruned_heads"):
         yield Problem(path, "pruned heads are not supported", "pruned_heads", value=shown(config["pruned_heads"]))
     if kind is None:
