@@ -23,7 +23,8 @@ class TokenVectors(Vectors):
         from archcalc_reference.text import read_tokenizer, refuse_bytes
 
         self.name = str(latest(folder) or folder)
-        self._table, self._as_floats = _open_table(self.name)
+        header, self._table, self._as_floats = _open_table(self.name)
+        self._file, self._tensor = header.file, header.name
         shape: list[int] = self._table.get_shape()
         self._count, self.dimensions = shape
         self._tokens = read_tokenizer(self.name)
@@ -80,27 +81,30 @@ class TokenVectors(Vectors):
         with np.errstate(over="ignore"):  # what is too large for float32 becomes inf, and is told
             block = self._as_floats(self._table[start:end])
         if not (good := np.isfinite(block).all(axis=1)).all():
-            raise Invalid(Problem(self.name, f"row {start + int(good.argmin()):,} has a number that is not finite"))
+            row = f"row {start + int(good.argmin()):,}"
+            raise Invalid(Problem(self._file, f"{row} has a number that is not finite in float32", self._tensor))
         return block
 
 
-def _open_table(folder: str) -> tuple[Any, Callable[[Any], Array]]:
-    """A view of the table, of which only the rows that are asked for are read, and what makes float32 of them."""
+def _open_table(folder: str) -> tuple[Any, Any, Callable[[Any], Array]]:
+    """The table's header, a view that reads only the rows that are asked for, and what makes float32 of them."""
     import numpy as np
 
     from archcalc_reference.checkpoint import TYPES, open_tensors, read_headers
     from archcalc_reference.files import extra
-    from archcalc_reference.layouts import token_tables
+    from archcalc_reference.folder import is_tied
+    from archcalc_reference.layouts import heads, token_tables
 
     stored = {header.name: header for header in read_headers(folder)}
     names = token_tables()
-    table = next((stored[name] for name in names if name in stored), None)
-    if table is None:
+    # A tied table may be stored as the head alone.
+    table = next((stored[name] for name in (*names, *heads()) if name in stored), None)
+    if table is None or (table.name in heads() and not is_tied(folder)):
         raise Invalid(Problem(folder, "has no token embedding", suggestion=f"it would be {', '.join(names)}"))
     if len(table.shape) != 2 or not all(table.shape) or table.type not in TYPES:
         value = f"{table.type} of {list(table.shape)}"
         raise Invalid(Problem(table.file, "must be a table of floats", table.name, value=value))
     if table.type == "BF16":  # numpy has none
         extra("torch", "weights")
-        return open_tensors(table.file, "pt").get_slice(table.name), lambda rows: rows.float().numpy()
-    return open_tensors(table.file, "numpy").get_slice(table.name), lambda rows: rows.astype(np.float32)
+        return table, open_tensors(table.file, "pt").get_slice(table.stored), lambda rows: rows.float().numpy()
+    return table, open_tensors(table.file, "numpy").get_slice(table.stored), lambda rows: rows.astype(np.float32)

@@ -235,33 +235,41 @@ class Slice(NamedTuple):
 def project(points: Array, axes: Sequence[Sum]) -> Slice:
     """The points seen along the axes chosen, and where those are fewer than two, along where they differ the most.
 
-    Without a choice there are three axes where the points differ in three directions. Of an axis that is not at a
-    right angle to those before it, the part that is.
+    Without a choice there are three axes where the points differ in three directions. An axis that is not at a right
+    angle to those before it loses the part along them, and its name says so. The name of a principal direction has
+    its share of the variance: of the sum of the points' squared distances from their mean.
 
     Raises Invalid for axes that lie in each other and for points that differ in too few directions.
     """
     import numpy as np
 
     directions: list[Array] = []
+    names: list[str] = []
     for axis in axes:
         rest = axis.vector - sum((axis.vector @ other) * other for other in directions)
         if (length := np.sqrt(rest @ rest)) <= 1e-6 * axis.length:
             raise Invalid(Problem("--axes", "lies in the axes before it", value=shown(axis.text)))
+        slanted = length < (1 - 1e-6) * axis.length
+        before = " and ".join("xyz"[: len(names)])
+        names.append(f"{axis.text}, less its part along {before}" if slanted else axis.text)
         directions.append(rest / length)
-    names = [axis.text for axis in axes]
     most = max(2, len(axes)) if axes else MOST_AXES
     if len(directions) < most:
         rest = points - points.mean(axis=0)
+        variance = float((rest * rest).sum())
         for direction in directions:
             rest = rest - np.outer(rest @ direction, direction)
         _, spread, principal = np.linalg.svd(rest, full_matrices=False)
         # Points differ less than rounding does in the directions that are left out.
         real = spread > 1e-6 * np.abs(points).max()
-        for n, direction in enumerate(principal[real][: most - len(directions)], 1):
+        shares = [f"{100 * float(s * s) / variance:.0f}% of the variance" for s in spread[real]]
+        found = zip(principal[real][: most - len(directions)], shares, strict=False)
+        for n, (direction, share) in enumerate(found, 1):
             coordinates = points @ direction
             turn = np.sign(coordinates[np.argmax(np.abs(coordinates))]) or 1.0  # else its sign is chance
             directions.append(direction * turn)
-            names.append(f"principal direction {n}")
+            name = "principal direction of what is left" if axes else f"principal direction {n}"
+            names.append(f"{name} ({share})")
     if len(directions) < 2:
         raise Invalid(Problem("--plot", "needs points that differ in two directions", suggestion="name more words"))
     return Slice(tuple(names), points @ np.array(directions).T)

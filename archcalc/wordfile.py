@@ -28,6 +28,7 @@ MOST_WORDS = 10_000_000
 LONGEST_LINE = 2**20
 
 _HEADER = re.compile(rb"\s*([0-9]{1,18})\s+([0-9]{1,18})\s*")
+_HEXADECIMAL = re.compile(rb"[+-]?0[xX][0-9a-fA-F.]+(?:[pP][+-]?[0-9]+)?")
 
 
 class WordVectors(Vectors):
@@ -119,6 +120,7 @@ class _Reader:
         self.dimensions: int | None = None
         self.promised: int | None = None
         self.doubles = 0
+        self.longer: list[tuple[int, str]] = []
 
     def read(self, file: IO[bytes]) -> WordVectors:
         while line := file.readline(LONGEST_LINE + 1):
@@ -137,6 +139,12 @@ class _Reader:
                 self._take(line)
         if self.vectors is None:
             raise Invalid(Problem(self.name, "has no vectors" if self.line else "is empty"))
+        if len(self.longer) == len(self.vectors) + self.doubles:  # then the header is wrong, not every word odd
+            at, word = self.longer[0]
+            message = (
+                f"more than {several(self.vectors.dimensions, 'number')}, which the header promises, on every line"
+            )
+            raise Invalid(Problem(self.name, message, line=at, column=1, value=shown(word)))
         self.vectors.warnings = tuple(self._warnings(self.vectors))
         return self.vectors
 
@@ -156,12 +164,16 @@ class _Reader:
                 value=shown(_text(line.strip())),
             )
         pieces = written.split()
-        if len(pieces) > 1 and _number(pieces[-1]) is not None:  # else the word would take it in, and nobody know
-            raise self._wrong(f"more than {several(dimensions, 'number')}", value=shown(_text(line.strip())))
+        if len(pieces) > 1 and _like_number(pieces[-1]):
+            if self.promised is None:  # else the word would take it in, and nobody know
+                raise self._wrong(f"more than {several(dimensions, 'number')}", value=shown(_text(line.strip())))
+            self.longer.append((self.line, _text(written.strip())))
         try:
             numbers = list(map(float, texts))
         except ValueError:
             raise self._wrong_number(line, dimensions) from None
+        if b"_" in line and any(b"_" in text for text in texts):  # which Python reads as a number, 1_0 as 10
+            raise self._wrong_number(line, dimensions)
         if self.vectors is None:
             self.vectors = WordVectors(self.name, dimensions)
         word = _text(written.strip())
@@ -201,6 +213,11 @@ class _Reader:
         if self.promised is not None and self.promised != len(vectors) + self.doubles:
             there = grouped(len(vectors) + self.doubles)
             yield f"the header promises {several(self.promised, 'word')}; {there} are there"
+        if self.longer:
+            count = len(self.longer)
+            ends = "1 word ends" if count == 1 else f"{count:,} words end"
+            vector = f"the last {several(vectors.dimensions, 'number')}"
+            yield f"{ends} in a number, as {shown(self.longer[0][1])} does: its vector is {vector}"
         if self.doubles:
             yield f"{several(self.doubles, 'line')} of words that stand before already: the first of each counts"
 
@@ -209,15 +226,24 @@ def _count_numbers(line: bytes) -> int:
     """How many numbers end the first line; its first field is the word, whatever it is."""
     count = 0
     for field in reversed(line.split()[1:]):
-        if _number(field) is None:
+        if not _like_number(field):
             break
         count += 1
     return count
 
 
+def _like_number(field: bytes) -> bool:
+    """Whether something stands where a number may stand: one that is read, or one written as elsewhere, 1_0 or 0x1."""
+    try:
+        float(_text(field))
+    except ValueError:
+        return _HEXADECIMAL.fullmatch(field) is not None
+    return True
+
+
 def _number(field: bytes) -> float | None:
     try:
-        return float(field)
+        return None if b"_" in field else float(field)
     except ValueError:
         return None
 

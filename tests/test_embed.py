@@ -199,6 +199,16 @@ def test_the_last_numbers_of_a_line_are_the_vector_and_the_rest_is_the_word(tmp_
     assert rows(path, "'New York'", "--top", "1")["New York"]["dot"] == 1
 
 
+def test_under_a_header_a_word_may_have_blanks_and_end_in_a_number(tmp_path):
+    text = "7 2\nroute 66 1 0\nNew York 0 1\n10 000 1 1\n. . . 2 0\nat me@x.org 0 2\n1 3 3\na_b c_d 0 3\n"
+    path = write(tmp_path, text)
+    vectors = read_words(path)
+    words = ["route 66", "New York", "10 000", ". . .", "at me@x.org", "1", "a_b c_d"]
+    assert [vectors.label(row) for row in range(7)] == words
+    assert evaluate(vectors, "'route 66' + 'New York'", "").vector.tolist() == [1, 1]
+    assert vectors.warnings == ("2 words end in a number, as 'route 66' does: its vector is the last 2 numbers",)
+
+
 def test_of_a_word_that_stands_twice_the_first_counts(tmp_path):
     path = write(tmp_path, "4 1\na 1\nb 2\na 3\n")
     vectors = read_words(path)
@@ -225,6 +235,17 @@ def test_of_a_word_that_stands_twice_the_first_counts(tmp_path):
         ("a 1 2\nb 1 x\n", "{}:2:5: must be a finite number of float32, as 2 numbers after each word are; got 'x'"),
         ("a 1 2\nb nan 1\n", "{}:2:3: must be a finite number of float32, as 2 numbers after each word are; got 'nan'"),
         ("a 1 2\na inf 1\n", "{}:2:3: must be a finite number of float32, as 2 numbers after each word are; got 'inf'"),
+        ("a 1_0 2\n", "{}:1:3: must be a finite number of float32, as 2 numbers after each word are; got '1_0'"),
+        ("a 1 2\nb 3 1_0\n", "{}:2:5: must be a finite number of float32, as 2 numbers after each word are; got '1_0'"),
+        ("2 2\na 1 2\na 1_0 2\n", "{}:3:3: must be a finite number of float32, as 2 numbers after each word are; got '1_0'"),
+        ("a 1 2\nb 0x1 2\n", "{}:2:3: must be a finite number of float32, as 2 numbers after each word are; got '0x1'"),
+        ("a 0x1 2\n", "{}:1:3: must be a finite number of float32, as 2 numbers after each word are; got '0x1'"),
+        ("a \u0661 2\n", "{}:1:3: must be a finite number of float32, as 2 numbers after each word are; got '\u0661'"),
+        ("a 1 2\nb 1 \uff11\n", "{}:2:5: must be a finite number of float32, as 2 numbers after each word are; got '\uff11'"),
+        ("a 1 2\nb 1e999 1\n", "{}:2:3: must be a finite number of float32, as 2 numbers after each word are; got '1e999'"),
+        ("a 1 2\nb -Infinity 1\n", "{}:2:3: must be a finite number of float32, as 2 numbers after each word are; got '-Infinity'"),
+        ("a 1 2\nb 1,5 1\n", "{}:2:3: must be a finite number of float32, as 2 numbers after each word are; got '1,5'"),
+        ("2 2\na 1 2 3\nb 1 2 3\n", "{}:2:1: more than 2 numbers, which the header promises, on every line; got 'a 1'"),
         ("a 1 2\n\nhé 1 1e39\n", "{}:3:6: must be a finite number of float32, as 2 numbers after each word are; got '1e39'"),
         ("2 2\na \0\0\0\0\n", "{}: is a binary file; vectors are read in word2vec's or GloVe's text form"),
         ("a " + "1 " * 2**20, "{}:1:1: a line longer than 1,048,576 bytes"),

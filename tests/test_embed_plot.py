@@ -60,7 +60,9 @@ def test_a_slice_by_chosen_axes(words, tmp_path, plotly):
     assert points.text == ["woman", "man", "queen", "cats", "king"]
     assert list(zip(points.x, points.y, strict=True)) == [(1, 1), (0, 1), (1, 2), (0, 0), (0, 2)]
     assert (line.x, line.y, line.mode) == ([0, 1], [1, 1], "lines")  # from man to woman
-    assert Drawn.last.layout["xaxis"]["title"]["text"] == "woman - man"
+    assert Drawn.last.layout["xaxis"]["title"]["text"] == "x: woman - man"
+    assert Drawn.last.layout["yaxis"]["title"]["text"] == "y: king"
+    assert points.cliponaxis is False
     assert (tmp_path / "page.html").read_text() == "<html>{'include_plotlyjs': True}</html>"
 
 
@@ -75,9 +77,48 @@ def test_a_slice_by_principal_directions_has_three(words, tmp_path, plotly):
     queen = others.text.index("queen")
     assert [others.x[queen], others.y[queen], others.z[queen]] == [sums.x[0], sums.y[0], sums.z[0]]
     axes = Drawn.last.layout["scene"]
+    table = np.array([[0, 2, 0], [0, 1, 0], [1, 1, 0], [1, 2, 0], [1, 2, 0], [0, 0, 1], [0, 0, 2]])
+    shares = np.linalg.eigvalsh(np.cov(table.T))[::-1] / np.trace(np.cov(table.T))
     assert [axes[f"{letter}axis"]["title"]["text"] for letter in "xyz"] == [
-        f"principal direction {n}" for n in (1, 2, 3)
+        f"{letter}: principal direction {n} ({100 * share:.0f}% of the variance)"
+        for letter, n, share in zip("xyz", (1, 2, 3), shares, strict=True)
     ]
+
+
+def test_no_label_of_a_scene_is_cut_off(tmp_path, plotly):
+    """Text in a scene is cut at the sides of its box: labels are notes over it, and no point is at a side."""
+    path = write(tmp_path, "a 9 0 0\n<b> 0 5 0\nc 0 0 1\nd 1 1 0\n")
+    assert ask("embed", path, "a - '<b>'", "--plot", str(tmp_path / "page.html")).code == 0
+    scene = Drawn.last.layout["scene"]
+    points = [trace for trace in Drawn.last.data if isinstance(trace, plotly.Scatter3d) and trace.mode != "lines"]
+    assert {trace.mode for trace in points} == {"markers"}
+    places = {
+        text: place
+        for trace in points
+        for text, place in zip(trace.text, zip(trace.x, trace.y, trace.z, strict=True), strict=True)
+    }
+    assert {note["text"]: (note["x"], note["y"], note["z"]) for note in scene["annotations"]} == places
+    assert set(places) == {"a", "&lt;b&gt;", "c", "d"}
+    ranges = [scene[f"{letter}axis"]["range"] for letter in "xyz"]
+    for place in places.values():
+        assert all(low < number < high for number, (low, high) in zip(place, ranges, strict=True))
+    sides = [high - low for low, high in ranges]
+    ratio = [scene["aspectratio"][letter] for letter in "xyz"]  # a length is as long in each direction
+    assert [side / one for side, one in zip(sides, ratio, strict=True)] == pytest.approx([max(sides)] * 3)
+    assert max(ratio) == 1
+
+
+def test_an_axis_is_named_for_what_it_is(words):
+    vectors = read_words(words)
+    axes = [evaluate(vectors, text, "") for text in ("woman - man", "king + woman", "cat + queen")]
+    found = project(np.eye(3), axes)
+    assert found.axes == (
+        "woman - man",
+        "king + woman, less its part along x",
+        "cat + queen, less its part along x and y",
+    )
+    right = [evaluate(vectors, text, "") for text in ("woman - man", "king", "cat")]
+    assert project(np.eye(3), right).axes == ("woman - man", "king", "cat")
 
 
 @pytest.mark.usefixtures("plotly")
@@ -100,7 +141,9 @@ def test_one_axis_is_joined_by_a_principal_direction(words):
     vectors = read_words(words)
     points = np.array([[0.0, 1, 0], [5, 1, 0], [0, 1, 7]])
     found = project(points, [evaluate(vectors, "woman - man", "")])
-    assert found.axes == ("woman - man", "principal direction 1")
+    left = 2 * 7**2 / 9 + 7**2 * 4 / 9  # squared distances from their mean, 7 / 3, along the third direction
+    share = 100 * left / (left + 2 * 5**2 / 9 + 5**2 * 4 / 9)
+    assert found.axes == ("woman - man", f"principal direction of what is left ({share:.0f}% of the variance)")
     assert found.coordinates.tolist() == pytest.approx(np.array([[0, 0], [5, 0], [0, 7]]), abs=1e-12)
 
 

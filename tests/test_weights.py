@@ -304,7 +304,7 @@ def test_each_tensor_that_is_not_as_the_spec_has_it_is_one_line(model, saved):
     rewrite(saved, stored)
     assert sorted(refusal(model, saved).splitlines()) == [
         "DIR/model.safetensors: transformer.extra: is no tensor of tiny; got 2 x 3",
-        "DIR/model.safetensors: transformer.h.0.mlp.c_fc.weight: is of another shape; got 100 x 48; tiny expects 48 x 100",
+        "DIR/model.safetensors: transformer.h.0.mlp.c_fc.weight: is transposed; got 100 x 48; tiny expects 48 x 100",
         "DIR/model.safetensors: transformer.wpe.weight: is of a type that is not read; got I32; one of F64, F32, F16, BF16 is",
         "DIR: transformer.h.1.ln_1.bias: is missing; tiny expects 48",
     ]

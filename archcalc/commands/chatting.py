@@ -51,6 +51,7 @@ def chat(
     tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
     sampling = settled(real("--temperature", temperature), top_k, top_p, seed)
     session = Session.load(found, weights, precision)
+    session.tell_settings(sampling)
     talk = _begun(session, None if system is None else read_text("--system", system))
     terminal = sys.stdin is not None and sys.stdin.isatty()
     turns = 0

@@ -79,6 +79,7 @@ def generate(
         refuse_output(trace)
     session = Session.load(found, weights, precision)
     text, ids = session.read(prompt)
+    session.tell_settings(sampling)
     lines: list[str] = []
     try:
         for heat in heats:

@@ -10,7 +10,7 @@ import typer
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import Found
 from archcalc.commands.base import number, read_text
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem, printable, shown
 from archcalc.output import tell
 from archcalc.units import several
 
@@ -72,6 +72,13 @@ class Session:
             raise Invalid(Problem(found.name, what))
         with torch.device("meta"):
             return cls(found, Transformer(found.model).eval(), tokenizer)
+
+    def tell_settings(self, sampling: Sampling) -> None:
+        """Say which settings of the weights' folder are not followed by what is about to be drawn."""
+        from archcalc_reference.drawing import not_taken
+
+        if self.folder and (line := not_taken(self.folder, sampling)):
+            tell(printable(line))
 
     @property
     def has_numbers(self) -> bool:

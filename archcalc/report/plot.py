@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from archcalc.errors import Missing, Problem
+from archcalc.errors import Missing, Problem, cut
 from archcalc.report.vectors import quoted
 from archcalc.vectors import Slice, Sum, Vectors, project
 
 _MARKS = ("circle", "diamond", "square")  # a group is told by its mark too, not by colour alone
+_COLOURS = ("#c44e52", "#117733", "#4c72b0")
+_LINES = "#888888"
+_LONGEST_NAME = 60  # characters of the name of an axis
 
 
 class Point(NamedTuple):
@@ -67,22 +70,37 @@ def plot_page(title: str, drawn: Points, axes: Sequence[Sum]) -> str:
     points = drawn.points
     found = project(np.array([point.vector for point in points]), axes)
     places = {point.label: tuple(map(float, place)) for point, place in zip(points, found.coordinates, strict=True)}
-    traces = [_trace(graph, found, [places[a], places[b]], mode="lines", hoverinfo="skip") for a, b in drawn.lines]
+    traces = [
+        _trace(graph, found, [places[a], places[b]], mode="lines", hoverinfo="skip", line={"color": _LINES})
+        for a, b in drawn.lines
+    ]
+    deep = len(found.axes) == 3
     for n, group in enumerate(dict.fromkeys(point.group for point in points)):
         labels = [point.label for point in points if point.group == group]
+        written = {"mode": "markers"} if deep else {"mode": "markers+text", "cliponaxis": False}
         traces.append(
             _trace(
                 graph,
                 found,
                 [places[label] for label in labels],
-                mode="markers+text",
                 name=group,
-                text=[escape(quoted(label)) for label in labels],  # plotly reads tags in a text
+                text=[_written(label) for label in labels],
+                hoverinfo="text",
                 textposition="top center",
-                marker={"symbol": _MARKS[n], "size": 5},
+                marker={"symbol": _MARKS[n], "size": 5 if deep else 8, "color": _COLOURS[n]},
+                **written,
             )
         )
-    return str(graph.Figure(data=traces, layout=_layout(title, found.axes)).to_html(include_plotlyjs=True))
+    return str(graph.Figure(data=traces, layout=_layout(title, found, places)).to_html(include_plotlyjs=True))
+
+
+def _written(label: str) -> str:
+    return _literal(quoted(label))
+
+
+def _literal(text: str) -> str:
+    """A text as plotly takes it, which reads tags in it."""
+    return escape(text, quote=False)
 
 
 def _trace(graph: Any, found: Slice, places: Sequence[tuple[float, ...]], **rest: Any) -> Any:
@@ -91,12 +109,38 @@ def _trace(graph: Any, found: Slice, places: Sequence[tuple[float, ...]], **rest
     return kind(**coordinates, showlegend=rest["mode"] != "lines", **rest)
 
 
-def _layout(title: str, axes: Sequence[str]) -> dict[str, Any]:
+def _layout(title: str, found: Slice, places: dict[str, tuple[float, ...]]) -> dict[str, Any]:
     titles: dict[str, Any] = {
-        f"{letter}axis": {"title": {"text": escape(axis)}} for letter, axis in zip("xyz", axes, strict=False)
+        f"{letter}axis": {"title": {"text": _literal(f"{letter}: {cut(axis, _LONGEST_NAME)}")}}
+        for letter, axis in zip("xyz", found.axes, strict=False)
     }
-    drawn = {"title": {"text": escape(title)}}
-    if len(axes) == 3:
-        return {**drawn, "scene": {**titles, "aspectmode": "data"}}
+    drawn = {"title": {"text": _literal(title)}}
+    if len(found.axes) == 3:
+        margin = {"l": 20, "r": 20, "b": 20, "t": 80}
+        return {**drawn, "margin": margin, "scene": {**titles, **_box(titles, places)}}
     titles["yaxis"]["scaleanchor"] = "x"  # a length is as long in both directions
     return {**drawn, **titles}
+
+
+def _box(titles: dict[str, Any], places: dict[str, tuple[float, ...]]) -> dict[str, Any]:
+    """A box around the points with room at its sides, seen from where its axes and their names are in the picture.
+
+    A length is as long in all three directions. Labels are notes that lie over the scene: text within it is cut off
+    at the sides of the box and hidden by what stands before it.
+    """
+    bounds = [(min(numbers), max(numbers)) for numbers in zip(*places.values(), strict=True)]
+    room = 0.08 * max(high - low for low, high in bounds)
+    for axis, (low, high) in zip(titles.values(), bounds, strict=True):
+        axis["range"] = [low - room, high + room]
+        axis["title"]["font"] = {"size": 11}
+    sides = [high - low + 2 * room for low, high in bounds]
+    notes = [
+        {**dict(zip("xyz", place, strict=True)), "text": _written(label), "showarrow": False, "yshift": 12}
+        for label, place in places.items()
+    ]
+    return {
+        "aspectmode": "manual",
+        "aspectratio": {letter: side / max(sides) for letter, side in zip("xyz", sides, strict=True)},
+        "camera": {"eye": {"x": 1.4, "y": 1.4, "z": 0.8}, "center": {"x": 0, "y": 0, "z": -0.1}},
+        "annotations": notes,
+    }

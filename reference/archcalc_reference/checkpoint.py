@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,13 +16,47 @@ from archcalc.errors import Invalid, Missing, Problem, cut, shown
 from archcalc.spec import Model
 from archcalc.units import shape as sizes
 from archcalc_reference.files import LONGEST_REASON, extra, names_in, read_object
-from archcalc_reference.layouts import HEAD, PREFIX, TOKENS, Entry, Shape, gpt2, is_mask, own, spoken_by, why_no_gpt2
+from archcalc_reference.folder import TIE, Tie, contradictions, read_tie, refuse_what_is_not_read
+from archcalc_reference.layouts import (
+    GPT2_HEAD,
+    HEAD,
+    PREFIX,
+    TOKENS,
+    Entry,
+    Shape,
+    gpt2,
+    heads,
+    is_mask,
+    may_be_absent,
+    own,
+    spoken_by,
+    token_tables,
+    why_no_gpt2,
+)
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 STATE = "state.json"
 """Where a training says how far it came, and from what."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-GPT2_HEAD = "lm_head.weight"
+_FORMATS = {
+    ".gguf": "GGUF",
+    ".onnx": "ONNX",
+    ".npz": "arrays of MLX or NumPy",
+    ".h5": "TensorFlow's HDF5",
+    ".msgpack": "Flax's msgpack",
+    ".ckpt.index": "a TensorFlow checkpoint",
+    ".tflite": "TensorFlow Lite",
+    ".ot": "rust-bert's archive",
+    ".nemo": "a NeMo archive",
+}
+"""Other files of weights, by how their names end."""
+_TURNED = {"mlx": "MLX's layout", "flax": "Flax's layout", "tf": "TensorFlow's layout"}
+"""Formats that a file's metadata may name, in which matrices may be transposed: square ones do not show it."""
+_QUANTIZED = re.compile(
+    r"\.(qweight|qzeros|g_idx|scales|SCB|(nested_)?absmax|(nested_)?quant_map|quant_state\..+|input_scale"
+    r"|weight_(scale(_inv|_2)?|packed|zero_point))"
+)
+_QUANTIZED_TYPES = ("F8", "F6", "F4", "I4", "U4", "I8", "U8", "U32")
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Those that are read, by safetensors' names and PyTorch's."""
 MOST_TOLD = 5  # tensors, a line each, that are wrong in a model; of more it is another model
@@ -29,19 +64,33 @@ _STEP = re.compile(r"step-([0-9]{8,})")
 
 
 class Header(NamedTuple):
-    """A stored tensor as its file announces it."""
+    """A tensor as its file announces it.
+
+    `same_as` is the name that it is stored under where the file's metadata says that two names are one tensor, as
+    safetensors' `save_model` writes it.
+    """
 
     file: str
     name: str
     shape: Shape
     type: str
+    same_as: str | None = None
+
+    @property
+    def stored(self) -> str:
+        """The name in the file."""
+        return self.same_as or self.name
 
 
 class Checkpoint(NamedTuple):
-    """Every parameter's place in the files; `head` is a tied head that is stored a second time."""
+    """Every parameter's place in the files; `head` is stored beside the token table, and may be the same as it.
+
+    `tie` is what config.json says of the two.
+    """
 
     places: list[tuple[Entry, Header]]
     head: Header | None
+    tie: Tie | None
 
     @property
     def types(self) -> list[str]:
@@ -78,40 +127,115 @@ def steps_in(folder: Path) -> dict[int, Path]:
 
 
 def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Checkpoint:
-    """Where each of a model's parameters is stored in a folder, told from the headers alone.
+    """Where each of a model's parameters is stored in a folder, told from the headers and the files beside them.
 
     Raises Missing where there are no weights or a shard is gone, Invalid with a line for each tensor that is missing,
-    unexpected, of another shape or of a type that is not read; with one line where those are many.
+    unexpected, of another shape or of a type that is not read, with one line where those are many; then with a line
+    for each fact in the files beside that the spec has otherwise.
     """
+    refuse_what_is_not_read(folder)
     headers = read_headers(folder)
+    _refuse_quantized(headers)
     names = [header.name for header in headers]
     tongue = spoken_by(names)
     if tongue is None:
         first = ", ".join(names[:3]) or "no tensor"
         message = "holds weights of another architecture: names neither of GPT-2's nor of archcalc's"
         raise Invalid(Problem(folder, message, value=shown(first)))
-    why = why_no_gpt2(model) if tongue == "gpt2" else None
+    as_gpt2 = tongue == "gpt2"
+    why = why_no_gpt2(model) if as_gpt2 else None
     if why is not None:
         raise Invalid(Problem(folder, f"holds weights of GPT-2's architecture; {model.name} has {why}"))
-    prefix = PREFIX if tongue == "gpt2" and not any(name.startswith(PREFIX) for name in names) else ""
-    entries = gpt2(parameters) if tongue == "gpt2" else own(parameters)
-    wanted = {entry.name: entry for entry in entries}
-    head = GPT2_HEAD if tongue == "gpt2" else HEAD
+    entries = gpt2(parameters) if as_gpt2 else own(parameters)
+    tie = read_tie(folder, as_gpt2=as_gpt2)
+    found, problems = _by_name(headers, as_gpt2=as_gpt2)
+    head = GPT2_HEAD if as_gpt2 else HEAD
+    table = next(entry for entry in entries if TOKENS in entry.parts)
+    again = found.get(head)
+    untrue = list(_contradicted_tie(model, tie, found.get(table.name), again))
+    if untrue:
+        raise Invalid(*untrue, *contradictions(model, folder, as_gpt2=as_gpt2))
+    if model.unembedding.tied and again:
+        del found[head]
+        found.setdefault(table.name, again)
+        if found[table.name] is not again and (wrong := _mismatch(model, again, table.shape)):
+            problems.append(wrong)
+    places = _placed(model, folder, entries, found, problems, "" if _has_prefix(names) else PREFIX)
+    problems = list(contradictions(model, folder, as_gpt2=as_gpt2))
+    if problems:
+        raise Invalid(*problems)
+    beside = again if again and found[table.name] is not again else None
+    return Checkpoint(places, beside, tie)
 
-    problems, places, again = [], [], None
+
+def _has_prefix(names: list[str]) -> bool:
+    return any(name.startswith(PREFIX) for name in names)
+
+
+def _by_name(headers: list[Header], *, as_gpt2: bool) -> tuple[dict[str, Header], list[Problem]]:
+    """The tensors by their names in full, without masks; a problem for each that stands twice."""
+    found: dict[str, Header] = {}
+    problems = []
     for header in headers:
-        if tongue == "gpt2" and is_mask(header.name):
+        if as_gpt2 and is_mask(header.name):
             continue
-        name = header.name if header.name == head else prefix + header.name
+        whole = not as_gpt2 or header.name.startswith(PREFIX) or header.name == GPT2_HEAD
+        name = header.name if whole else PREFIX + header.name
+        first = found.setdefault(name, header)
+        if first is not header:
+            problems.append(Problem(header.file, f"is stored as {first.name} too", header.name))
+    return found, problems
+
+
+def _contradicted_tie(model: Model, tie: Tie | None, table: Header | None, head: Header | None) -> Iterator[Problem]:
+    """What is wrong with the tie of token table and head, before their numbers are compared."""
+    tied, both = model.unembedding.tied, table is not None and head is not None
+    if tie is not None and tied != tie.tied and (tied or not both):
+        yield otherwise_tied(model, tie)
+    for one in (table, head):
+        if one is not None and one.same_as and not tied:
+            message = f"is the same tensor as {one.same_as}; {model.name} has a head of its own"
+            yield Problem(one.file, message, one.name, suggestion="unembedding.tied=true is that model")
+
+
+def otherwise_tied(model: Model, tie: Tie) -> Problem:
+    """The line for a tie that the spec has otherwise than config.json."""
+    wanted = model.unembedding.tied
+    what = f"is not what {model.name} has, {wanted}" if tie.said else "is not there, and transformers takes True"
+    value = str(tie.tied) if tie.said else None
+    return Problem(
+        tie.file, what, TIE, value=value, suggestion=f"unembedding.tied={str(not wanted).lower()} is that model"
+    )
+
+
+def _placed(
+    model: Model,
+    folder: str,
+    entries: list[Entry],
+    found: dict[str, Header],
+    problems: list[Problem],
+    prefix: str,
+) -> list[tuple[Entry, Header]]:
+    """Each tensor that is expected with its place. Raises Invalid for `problems` and whatever is wrong beside."""
+    wanted = {entry.name: entry for entry in entries}
+    places, turned, upright = [], [], 0
+    for name, header in found.items():
         entry = wanted.pop(name, None)
-        shape = entry.shape if entry else None
-        if entry is None and name == head and model.unembedding.tied:
-            again, shape = header, parameters[TOKENS]
-        problem = _mismatch(model, header, shape)
+        problem = _mismatch(model, header, entry.shape if entry else None)
         if problem:
             problems.append(problem)
-        elif entry:
+        if entry:
+            matrix = (
+                len(entry.shape) == 2 and entry.shape[0] != entry.shape[1] and entry.parts[0].startswith("layers.")
+            )
+            upright += matrix and header.shape == entry.shape
+            if matrix and _is_turned(header, entry.shape):
+                turned.append(problem)
             places.append((entry, header))
+    if turned and not upright and turned[0]:
+        layout = "(in, out), as GPT2LMHeadModel stores them" if entries[0].name.startswith(PREFIX) else "(out, in)"
+        what = f"is transposed, as all matrices of this folder are, square ones too; {model.name} expects {layout}"
+        raise Invalid(Problem(folder, what, turned[0].path, value=turned[0].value, suggestion=turned[0].suggestion))
     for entry in wanted.values():
         expected = f"{model.name} expects {sizes(entry.shape)}"
         problems.append(Problem(folder, "is missing", entry.name.removeprefix(prefix), suggestion=expected))
@@ -121,7 +245,11 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
         raise Invalid(Problem(folder, what, value=one.value, suggestion=one.suggestion))
     if problems:
         raise Invalid(*problems)
-    return Checkpoint(places, again)
+    return places
+
+
+def _is_turned(header: Header, expected: Shape) -> bool:
+    return len(expected) == 2 and header.shape == expected[::-1] != expected
 
 
 def _mismatch(model: Model, header: Header, expected: Shape | None) -> Problem | None:
@@ -130,12 +258,24 @@ def _mismatch(model: Model, header: Header, expected: Shape | None) -> Problem |
         return Problem(header.file, f"is no tensor of {model.name}", header.name, value=sizes(header.shape))
     if header.shape != expected:
         fix = f"{model.name} expects {sizes(expected)}"
-        message = "is of another shape"
+        message = "is transposed" if _is_turned(header, expected) else "is of another shape"
         return Problem(header.file, message, header.name, value=sizes(header.shape) or "a number", suggestion=fix)
     if header.type not in TYPES:
         fix = f"one of {', '.join(TYPES)} is"
         return Problem(header.file, "is of a type that is not read", header.name, value=header.type, suggestion=fix)
+    if header.same_as and header.name not in (*token_tables(), *heads()):
+        message = f"is the same tensor as {header.same_as}: layers that share weights are not supported"
+        return Problem(header.file, message, header.name)
     return None
+
+
+def _refuse_quantized(headers: list[Header]) -> None:
+    """Raise Invalid for weights that are packed or scaled: one line, at the first."""
+    for header in headers:
+        packed = header.type not in TYPES and header.type.startswith(_QUANTIZED_TYPES) and len(header.shape) == 2
+        if packed or _QUANTIZED.search(header.name):
+            message = "belongs to quantized weights, which are not supported yet"
+            raise Invalid(Problem(header.file, message, header.name, value=header.type))
 
 
 def read_headers(folder: str) -> list[Header]:
@@ -159,7 +299,7 @@ def read_headers(folder: str) -> list[Header]:
             if first is not header:
                 problems.append(Problem(header.file, f"is in {os.path.basename(first.file)} too", header.name))
     for name, shard in promised.items():
-        if name not in found:
+        if name not in found and not may_be_absent(name):
             problems.append(Problem(os.path.join(folder, shard), f"is not in it, and {INDEX} says so", name))
     if problems:
         raise Invalid(*problems)
@@ -172,6 +312,10 @@ def _nothing(folder: str, there: list[str]) -> Invalid | Missing:
         fix = "where you trust it: GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW), of transformers"
         message = f"holds {pickles[0]} and no {WHOLE}; a pickle can run code when it is read, so none is"
         return Invalid(Problem(folder, message, suggestion=f"convert it {fix}"))
+    for ending, form in _FORMATS.items():
+        if named := [name for name in there if name.endswith(ending)]:
+            what = f"holds {named[0]}: {form} is not supported"
+            return Invalid(Problem(folder, what, suggestion=f"weights are read from {WHOLE}"))
     others = [name for name in there if name.endswith(".safetensors")]
     if others:
         return Missing(Problem(folder, f"holds no {WHOLE} and no {INDEX}", value=shown(others[0])))
@@ -191,8 +335,17 @@ def _promises(index: str) -> dict[str, str]:
 
 def _announced(path: str) -> list[Header]:
     with open_tensors(path, "numpy") as file:  # what it announces takes no PyTorch, BF16 included
+        metadata: dict[str, str] = file.metadata() or {}
+        turned = _TURNED.get(metadata.get("format", ""))
+        if turned:
+            message = f"is in {turned}, in which matrices may be transposed"
+            raise Invalid(Problem(path, message, "format", value=shown(metadata["format"]), suggestion="'pt' is read"))
         slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118  (no mapping)
-        return [Header(path, name, tuple(part.get_shape()), str(part.get_dtype())) for name, part in slices]
+        found = {n: Header(path, n, tuple(part.get_shape()), str(part.get_dtype())) for n, part in slices}
+        for name, kept in metadata.items():
+            if kept in found and name not in found:
+                found[name] = found[kept]._replace(name=name, same_as=found[kept].stored)
+        return list(found.values())
 
 
 def open_tensors(path: str, framework: Literal["numpy", "pt"]) -> Any:

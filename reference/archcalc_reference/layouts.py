@@ -1,39 +1,28 @@
 """The two ways in which a checkpoint names and lays out a model's tensors: ours, and that of GPT-2 in transformers.
 
-GPT-2 stores matrices as (in, out), the transpose of nn.Linear's, and query, key and value side by side.
+GPT-2 stores matrices as (in, out), the transpose of nn.Linear's, and query, key and value side by side. A folder that
+has them the other way round (nanoGPT's, MLX's) is noticed by the shapes of matrices that are not square, c_attn above
+all, or by the format that the file names. Square matrices alone look the same both ways.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.mlp import PlainMLP
 from archcalc.blocks.norm import LayerNorm
-from archcalc.catalogue import load
-from archcalc.errors import Problem, shown
 from archcalc.spec import Model
-from archcalc_reference.files import read_object
 
 Shape = tuple[int, ...]
 
 CONFIG, SPEC = "config.json", "spec.yaml"
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu"}
 TOKENS, HEAD = "embedding.token.weight", "unembedding.weight"
+GPT2_HEAD = "lm_head.weight"
 PREFIX = "transformer."
 
-# Of GPT2Config, what decides the logits and does not show in the shapes.
-_UNSHAPED = (
-    "n_head",
-    "activation_function",
-    "layer_norm_epsilon",
-    "scale_attn_weights",
-    "scale_attn_by_inverse_layer_idx",
-)
-_SYNONYMS = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
 _OUTSIDE = {
     "embedding.token": "transformer.wte",
     "embedding.position": "transformer.wpe",
@@ -51,7 +40,6 @@ _INSIDE = {
     "mlp.down": "mlp.c_proj",
 }
 _OURS = re.compile(r"layers\.(\d+)\.(.+)\.(weight|bias)")
-_LAYER = re.compile(r"layers\.\d+\.")
 _MASKS = re.compile(r"(transformer\.)?h\.\d+\.attn\.(bias|masked_bias)")
 _THEIRS = re.compile(r"(transformer\.)?(wte|wpe|h\.\d+\.attn\.c_attn)\.")
 _OWN = re.compile(r"embedding\.(token|position)\.|layers\.\d+\.(attention|mlp)")
@@ -95,9 +83,19 @@ def _gpt2_name(name: str) -> str:
 
 
 def token_tables() -> tuple[str, ...]:
-    """Every name that a stored token table may have: GPT-2's, with and without the head's prefix, and ours."""
+    """Every name that a stored token table may have: GPT-2's, with and without the prefix, and ours."""
     theirs = _gpt2_name(TOKENS)
     return theirs, theirs.removeprefix(PREFIX), TOKENS
+
+
+def heads() -> tuple[str, ...]:
+    """Every name that a stored head may have; where it is tied, a token table may be stored under it alone."""
+    return GPT2_HEAD, HEAD
+
+
+def may_be_absent(name: str) -> bool:
+    """Whether an index may promise a tensor that no shard has: a mask, or one of the two names of a tied table."""
+    return is_mask(name) or name in (*token_tables(), *heads())
 
 
 def is_mask(name: str) -> bool:
@@ -179,49 +177,3 @@ def gpt2_config(model: Model, dtype: str) -> dict[str, Any]:
         "bos_token_id": end,
         "eos_token_id": end,
     }
-
-
-def contradictions(model: Model, folder: str) -> list[Problem]:
-    """What config.json or spec.yaml beside the weights say otherwise than the spec, shapes apart.
-
-    Twelve heads and sixteen have weights of the same shapes, and other logits.
-    """
-    found = []
-    path = os.path.join(folder, SPEC)
-    if os.path.exists(path):
-        said, wanted = (dict(_leaves(one)) for one in (load(path), model))
-        fields = set()
-        for where, value in wanted.items():
-            field = _LAYER.sub("", where)
-            if where in said and said[where] != value and field not in fields:  # of alike layers one tells
-                fields.add(field)
-                found.append(_otherwise(path, where, said[where], model, value))
-    path = os.path.join(folder, CONFIG)
-    config = read_object(path) if os.path.exists(path) else {}
-    if config.get("model_type") == "gpt2" and why_no_gpt2(model) is None:
-        wanted = {**gpt2_config(model, ""), "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
-        for where in _UNSHAPED:
-            value = config.get(where, wanted[where])
-            if _SYNONYMS.get(str(value), value) != wanted[where]:
-                found.append(_otherwise(path, where, value, model, wanted[where]))
-    return found
-
-
-def _otherwise(path: str, where: str, said: Any, model: Model, wish: Any) -> Problem:
-    return Problem(path, f"is not what {model.name} has, {shown(wish)}", where, value=shown(said))
-
-
-def _leaves(model: Model) -> Iterator[tuple[str, Any]]:
-    """The fields that decide the logits, each layer's by its number."""
-    layers = [group for group in model.layers for _ in range(group.repeat)]
-    for i, group in enumerate(layers):
-        yield from _fields(f"layers.{i}", group.model_dump(exclude={"repeat"}))
-    yield from _fields("final_norm", model.final_norm.model_dump())
-
-
-def _fields(where: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _fields(f"{where}.{name}", part)
-    else:
-        yield where, value

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from archcalc.errors import Invalid, Missing, Problem, cut, shown
 from archcalc_reference.checkpoint import STATE
+from archcalc_reference.drawing import GENERATION, ends_of
 from archcalc_reference.files import LONGEST_REASON, extra, names_in, parse_object, read_object, read_text
-from archcalc_reference.layouts import CONFIG
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Fast
 
-SETTINGS, GENERATION = "tokenizer_config.json", "generation_config.json"
+SETTINGS = "tokenizer_config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     SETTINGS,
@@ -32,8 +32,6 @@ TOKENIZER_FILES = (
     GENERATION,
 )
 """What makes up a tokenizer, or tells others of it: it goes where the weights go."""
-
-_ENDS = (GENERATION, CONFIG)
 
 NO_TOKEN = "\N{REPLACEMENT CHARACTER}".encode()
 """The bytes of an id that is no token: a model may have more rows than its tokenizer has tokens."""
@@ -138,10 +136,7 @@ def read_tokenizer(folder: str | None) -> Tokenizer:
 def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
     """The tokens after which nothing comes: what the folder's files call the end of a sequence."""
     there = names_in(folder)
-    found: set[int] = set()
-    for name in _ENDS:
-        told = read_object(os.path.join(folder, name)).get("eos_token_id") if name in there else None
-        found.update(one for one in (told if isinstance(told, list) else [told]) if isinstance(one, int))
+    found = set(ends_of(folder))
     word = special(read_object(os.path.join(folder, SETTINGS)).get("eos_token")) if SETTINGS in there else None
     ids = tokenizer.encode(word) if word else []
     if len(ids) == 1:

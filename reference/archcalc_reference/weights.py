@@ -7,6 +7,7 @@ in memory twice.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -20,14 +21,22 @@ from torch import Tensor, nn
 from archcalc.catalogue import dump
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.spec import Model
-from archcalc_reference.checkpoint import TYPES, WHOLE, Checkpoint, Header, find_weights, no_weights, open_tensors
+from archcalc_reference.checkpoint import (
+    TYPES,
+    WHOLE,
+    Checkpoint,
+    Header,
+    find_weights,
+    no_weights,
+    open_tensors,
+    otherwise_tied,
+)
 from archcalc_reference.files import names_in
 from archcalc_reference.layouts import (
     CONFIG,
     SPEC,
     TOKENS,
     Entry,
-    contradictions,
     gpt2,
     gpt2_config,
     own,
@@ -56,21 +65,19 @@ def load_weights(
         reference = Transformer(model)
     shapes = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
     found = find_weights(model, shapes, folder)
-    problems = contradictions(model, folder)
-    if problems:
-        raise Invalid(*problems)
     if dtype is None:
         dtype = _promoted(found.types)
     filled: dict[str, nn.Parameter] = {}
     with ExitStack() as stack:
         files = {path: _open(stack, path) for path in dict.fromkeys(header.file for _, header in found.places)}
         if found.head:
-            _refuse_another_head(files, stack, found, found.head)
+            _refuse_another_tie(model, files, stack, found, found.head)
         for entry, header in found.places:
             start = 0
             for name in entry.parts:
                 weight = torch.empty(shapes[name], dtype=dtype, device=device)
-                weight.copy_(_piece(files[header.file], header, entry, start, shapes[name][0]))
+                piece = _piece(files[header.file], header, entry, start, shapes[name][0])
+                _refuse_not_finite(weight.copy_(piece), piece, header)
                 filled[name] = nn.Parameter(weight)
                 start += shapes[name][0]
     for name, parameter in filled.items():
@@ -95,21 +102,51 @@ def _open(stack: ExitStack, path: str) -> Any:
 
 def _piece(file: Any, header: Header, entry: Entry, start: int, rows: int) -> Tensor:
     """The part of a stored tensor that is one of our parameters: `rows` of its rows, or columns where transposed."""
-    part = file.get_slice(header.name)
+    part = file.get_slice(header.stored)
     if entry.transposed:
         return part[:, start : start + rows].t()
     return part[start : start + rows]
 
 
-def _refuse_another_head(files: dict[str, Any], stack: ExitStack, found: Checkpoint, head: Header) -> None:
-    """Raise Invalid where a tied head is stored beside the table that it is, with other numbers."""
+def _refuse_not_finite(weight: Tensor, stored: Tensor, header: Header) -> None:
+    """Raise Invalid where a weight is NaN or infinite, as it is stored or in the type that it becomes.
+
+    The least and the largest number say so (of a tensor with NaN in it both are NaN), and take no memory for it.
+    """
+    if _finite(weight):
+        return
+    least, largest = (x.item() for x in stored.aminmax())
+    wrong = [x for x in (least, largest) if not math.isfinite(x)]
+    if wrong:
+        raise Invalid(Problem(header.file, "has a number that is not finite", header.name, value=str(wrong[0])))
+    what = f"has a number too large for {_type(weight)}"
+    raise Invalid(Problem(header.file, what, header.name, value=f"{max(least, largest, key=abs):g}"))
+
+
+def _finite(tensor: Tensor) -> bool:
+    return all(math.isfinite(x.item()) for x in tensor.aminmax())
+
+
+def _refuse_another_tie(
+    model: Model, files: dict[str, Any], stack: ExitStack, found: Checkpoint, head: Header
+) -> None:
+    """Raise Invalid where a head beside the token table is not, or is, the same numbers, against spec and config.json.
+
+    transformers ties what is equal and leaves apart what differs, where config.json says that they are tied.
+    """
+    tied = model.unembedding.tied
+    if not tied and not (found.tie and found.tie.tied):
+        return
     table = next(header for entry, header in found.places if TOKENS in entry.parts)
     file = files.get(head.file) or _open(stack, head.file)
-    ours, theirs = files[table.file].get_slice(table.name), file.get_slice(head.name)
-    for start in range(0, head.shape[0], ROWS):
-        if not torch.equal(ours[start : start + ROWS], theirs[start : start + ROWS]):
-            message = f"is not the table {table.name}, and the spec ties them"
-            raise Invalid(Problem(head.file, message, head.name, suggestion="unembedding.tied=false is another model"))
+    ours, theirs = files[table.file].get_slice(table.stored), file.get_slice(head.stored)
+    rows = range(0, head.shape[0], ROWS)
+    same = all(torch.equal(ours[start : start + ROWS], theirs[start : start + ROWS]) for start in rows)
+    if tied and not same:
+        message = f"is not the table {table.name}, and the spec ties them"
+        raise Invalid(Problem(head.file, message, head.name, suggestion="unembedding.tied=false is another model"))
+    if not tied and same and found.tie:
+        raise Invalid(otherwise_tied(model, found.tie))
 
 
 def save_weights(reference: Transformer, folder: str, *, tokenizer_from: str | None = None) -> None:
