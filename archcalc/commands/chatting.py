@@ -82,7 +82,7 @@ def _begun(session: Session, system: str | None) -> Talk:
         if took * _SYSTEM_SHARE > most:
             tell(f"no system prompt: ours has {took:,} tokens, and the context {most:,}")
             system = ""
-    talk = Talk(session.model, session.tokenizer, template, system=system, ends=session.ends)
+    talk = Talk(session.model, session.tokenizer, template, system=system, ends=session.ends, never=session.nameless)
     if system and len(session.tokenizer.encode(system)) >= most:
         what = f"has {len(session.tokenizer.encode(system)):,} tokens; the context of {most:,} leaves none to come"
         raise Invalid(Problem("--system", what))

@@ -246,14 +246,16 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
 
 def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
     """What the model writes after the first words that were held out: a bar stands between the two."""
+    from archcalc_reference.text import ByteTokenizer
     from archcalc_reference.training import sample
 
     prompt = [int(n) for n in data.stream.take(data.learned, data.learned + _PROMPT)]
-    found = sample(trainer.model, prompt, _SAMPLE, seed=trainer.settings.seed)
+    if tokenizer is None and data.kind == "bytes":
+        tokenizer = ByteTokenizer()
+    never = [] if tokenizer is None else tokenizer.nameless(trainer.model.spec.vocab_size)
+    found = sample(trainer.model, prompt, _SAMPLE, seed=trainer.settings.seed, never=never)
     if tokenizer is not None:
         return "|".join(map(tokenizer.decode, (prompt, found)))
-    if data.kind == "bytes":
-        return "|".join(bytes(n % 256 for n in part).decode(errors="replace") for part in (prompt, found))
     return "| ".join(" ".join(map(str, part)) for part in (prompt, found))
 
 

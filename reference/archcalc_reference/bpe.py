@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from archcalc.errors import Invalid, Problem, cut, shown
-from archcalc_reference.changes import Change, change
+from archcalc_reference.changes import PREFIX, STRIPS, Change, change
 from archcalc_reference.files import LONGEST_REASON, extra, parse_object, read_object, read_text
 from archcalc_reference.helper import Ended, Helper
 from archcalc_reference.special import SETTINGS, Added, read_special
@@ -80,7 +80,7 @@ class FileTokenizer:
         ids, found = self.cut(text)
         if found is not None and found.loses:
             fix = "`archcalc tokens` shows all of them"
-            raise Invalid(Problem(self.name, f"changes the text: {found.what}", suggestion=fix))
+            raise Invalid(Problem(self.name, found.what, suggestion=fix))
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -125,8 +125,8 @@ def from_merges(folder: str, rows: int | None) -> FileTokenizer:
     fast.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     # GPT-2's files do not say which of their tokens are no merges; this is the only one.
     own = [Added(GPT2_END, ids[GPT2_END], where=vocab)] if GPT2_END in ids else []
-    told = ("a blank is added before each text",) if prefix else ()
-    return _finished(package, fast, vocab, folder, rows, own, Read({}, False, not prefix, told))
+    read = Read({}, foreign=False, parts_words=not prefix, told=(PREFIX,) if prefix else ())
+    return _finished(package, fast, vocab, folder, rows, own, read)
 
 
 def _pairs(path: str) -> list[tuple[str, str]]:
@@ -175,7 +175,7 @@ def _finished(
         encode,
         parts_words=read.parts_words,
         normalizes=bool(read.data.get("normalizer")),
-        told=(*read.told, *told),
+        told=(*read.told, *told, *([STRIPS] if any(one.lstrip or one.rstrip for one in added) else [])),
     )
 
 

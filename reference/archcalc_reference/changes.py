@@ -14,6 +14,9 @@ from typing import NamedTuple
 from archcalc.errors import shown
 from archcalc_reference.special import Added
 
+PREFIX = "a blank is added before the text"
+STRIPS = "blanks beside an added token are left out"
+NORMAL_FORM = "the tokens have another Unicode normal form of the same characters"
 _EXCERPT = 20  # characters of each text that are shown
 
 
@@ -43,7 +46,7 @@ def change(text: str, ids: Sequence[int], joined: Sequence[bytes], added: Mappin
     for form in (None, "NFC"):
         found = _beside(text, runs, form)
         if found is not None:
-            return Change("; ".join([*found, *(["they are in another Unicode normal form"] if form else [])]), False)
+            return Change("; ".join([*found, *([NORMAL_FORM] if form else [])]), False)
     return Change(_difference(text, "".join(run for run, _ in runs)), True)
 
 
@@ -59,7 +62,7 @@ def _beside(text: str, runs: list[tuple[str, Added | None]], form: str | None) -
         while place < len(text) and text[place].isspace():
             place += 1
         if place > begin:
-            told["blanks beside an added token are left out, as the tokenizer's files say"] = None
+            told[STRIPS] = None
 
     for run, one in runs:
         if one is not None and one.lstrip and not text.startswith(run, place):
@@ -68,7 +71,7 @@ def _beside(text: str, runs: list[tuple[str, Added | None]], form: str | None) -
             place += len(run)
         elif run[:1] == " " and text.startswith(run[1:], place):
             place += len(run) - 1
-            told["a blank is added before the text"] = None
+            told[PREFIX] = None
         else:
             return None
         if one is not None and one.rstrip:
@@ -81,4 +84,4 @@ def _difference(text: str, said: str) -> str:
     at = next((i for i, (a, b) in enumerate(zip(text, said, strict=False)) if a != b), min(len(text), len(said)))
     begin = max(at - _EXCERPT // 2, 0)
     ours, theirs = (shown(one[begin : begin + _EXCERPT]) for one in (text, said))
-    return f"they stand for another text from character {at + 1:,} on: {theirs}, where it says {ours}"
+    return f"its tokens say {theirs} where the text says {ours}, from character {at + 1:,} on"

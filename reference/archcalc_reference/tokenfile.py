@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
+from archcalc_reference.changes import PREFIX
 from archcalc_reference.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, token_id
 
 Object = dict[str, Any]
@@ -79,7 +80,7 @@ def understood(data: Object, path: str) -> Read:
     )
     apart = all(step["type"] in WORDS_APART for step in normalizers)
     kinds = [step["type"] for step in normalizers if step["type"] != "ByteLevel"]
-    told = ["a blank is added before each text"] if prefix else []
+    told = [PREFIX] if prefix else []
     told += [f"texts are changed first: {', '.join(kinds)}"] if kinds else []
     kept = {
         "version": "1.0",
