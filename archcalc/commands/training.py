@@ -60,10 +60,14 @@ def train(
     data: Annotated[
         list[str] | None,
         _flag(
-            "a text, cut by --from's tokenizer, into bytes if none; or tokens (.u16, .u32); again for more; "
-            "else archcalc's own sources",
+            "a text, cut by --from's tokenizer, into bytes if none; or tokens (.u16, .u32, .npy, llm.c's .bin); "
+            "again for more; else archcalc's own sources",
             metavar="FILE",
         ),
+    ] = None,
+    data_as: Annotated[
+        Literal["text", "bytes", "uint16", "uint32"] | None,
+        _flag("what every --data FILE holds, if not what its header or suffix says; nanoGPT's .bin is uint16"),
     ] = None,
     source: Annotated[
         str | None,
@@ -100,7 +104,7 @@ def train(
     needs_to_run("train")
     flags = {"steps": steps, "batch": batch, "seq": seq, "lr": lr, "warmup": warmup, "accumulate": accumulate}
     lesson = settle(
-        spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}
+        spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}, data_as
     )
     place = chosen_device(device, lesson.settings.precision)
     refuse_output(output)
@@ -133,10 +137,10 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
 
     found, settings, *_ = lesson
     model, beside = _begun(lesson, device)  # before the data, which may take a while
-    stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer)
+    stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer, lesson.said)
     data = Data(stream, settings.sequence, settings.seed, kind)
     files = [os.path.abspath(file) for file in lesson.files]
-    said = {"files": files, "kind": kind, "fingerprint": data.fingerprint()}
+    said = {"files": files, "as": lesson.said, "kind": kind, "fingerprint": data.fingerprint()}
     _refuse_other_data(lesson, str(said["fingerprint"]))
     trainer = Trainer(found.model, settings, data, device, model)
     if lesson.start is not None and lesson.goes_on:

@@ -1,7 +1,7 @@
-"""Byte-level BPE from a folder's files, run by the package `tokenizers`: GPT-2's kind (Radford et al. 2019, section 2.2).
+"""Byte-level BPE from a folder's files, run by the package `tokenizers`.
 
-Each token stands for exact bytes, so a stream of tokens can be shown as it comes although a character may end in the
-middle of one.
+It is GPT-2's kind (Radford et al. 2019, section 2.2). Each token stands for exact bytes, so a stream of tokens can be
+shown as it comes although a character may end in the middle of one.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class FileTokenizer:
         self.name, self.told = name, tuple(told)
         self.words, self.added = vocabulary
         self.vocab_size = max(self.words, default=-1) + 1
-        breaks = any(one.lstrip or one.rstrip or "\n" in one.content or "\r" in one.content for one in self.added.values())
+        breaks = any(
+            one.lstrip or one.rstrip or "\n" in one.content or "\r" in one.content for one in self.added.values()
+        )
         self.parts_words = parts_words and not breaks
         self._encode = encode
         spelled = set(self.words.values())

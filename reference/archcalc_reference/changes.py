@@ -46,8 +46,8 @@ def change(text: str, ids: Sequence[int], joined: Sequence[bytes], added: Mappin
     for form in (None, "NFC"):
         found = _beside(text, runs, form)
         if found is not None:
-            return Change("; ".join([*found, *([NORMAL_FORM] if form else [])]), False)
-    return Change(_difference(text, "".join(run for run, _ in runs)), True)
+            return Change("; ".join([*found, *([NORMAL_FORM] if form else [])]), loses=False)
+    return Change(_difference(text, "".join(run for run, _ in runs)), loses=True)
 
 
 def _beside(text: str, runs: list[tuple[str, Added | None]], form: str | None) -> list[str] | None:

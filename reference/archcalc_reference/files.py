@@ -84,7 +84,7 @@ def unreadable(path: str, error: OSError | ValueError) -> Invalid | Missing:
 
 
 def read_bytes(path: str) -> bytes:
-    """A file, whole. Raises Missing where there is none, Invalid where it is no file or larger than its kind may be."""
+    """A file, whole. Raises Missing where there is none, Invalid where it is larger than its kind may be."""
     largest = LARGEST.get(os.path.basename(path), LARGEST_FILE)
     with open_file(path) as file:
         try:

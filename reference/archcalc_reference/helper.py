@@ -1,11 +1,13 @@
 """A Python process beside this one that answers questions and can be ended: for what a checkpoint's files may run.
 
-A chat template is a program and a tokenizer's pattern nearly one; no thread that runs them could be stopped. A question
-and its answer are a line of JSON each. Nothing here takes more than the standard library: the process starts with it.
+A chat template is a program and a tokenizer's pattern nearly one; no thread that runs them could be stopped. A
+question and its answer are a line of JSON each. Nothing here takes more than the standard library: the process starts
+with it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -49,14 +51,18 @@ class Helper:
     def ask(self, question: Any) -> Any:
         """The answer. Raises Ended where there is none in time, or an error instead."""
         if self._process is None:
-            self._start()
-            self._exchange(self._setup)
-        return self._exchange(question)
+            self._process = self._start()
+            try:
+                self._exchange(self._process, self._setup)
+            except Ended:
+                self._stop()
+                raise
+        return self._exchange(self._process, question)
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         path = str(Path(__file__).with_name(f"{self._program}.py"))
         try:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603  (this Python, and a module of this package)
                 [sys.executable, "-P", path, str(self._memory), str(self._seconds)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -66,13 +72,12 @@ class Helper:
             )
         except OSError as error:
             raise Ended(f"cannot be run: {error.strerror}") from None
-        self._finalizer = weakref.finalize(self, _end, self._process)
+        self._finalizer = weakref.finalize(self, _end, process)
+        return process
 
-    def _exchange(self, said: Any) -> Any:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
+    def _exchange(self, process: subprocess.Popen[bytes], said: Any) -> Any:
+        if process.stdin is None or process.stdout is None:
+            raise Ended("cannot be run: no pipe leads there")
         timer = Timer(_PATIENCE * self._seconds, process.kill)
         timer.start()
         try:
@@ -106,10 +111,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            try:
+            with contextlib.suppress(OSError):  # what was not written when it ended
                 pipe.close()
-            except OSError:  # what was not written when it ended
-                pass
 
 
 def serve(begin: Callable[[Any], Answer]) -> None:
@@ -119,6 +122,7 @@ def serve(begin: Callable[[Any], Answer]) -> None:
     answer: Answer | None = None
     for line in sys.stdin.buffer:
         _allow(seconds)
+        found: dict[str, Any]
         try:
             if answer is None:
                 answer, found = begin(json.loads(line)), {"answer": None}

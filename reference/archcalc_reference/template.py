@@ -70,9 +70,7 @@ class Own:
         if find_spec("jinja2") is None:
             extra("jinja2", "chat template")
         self.name = name
-        self._helper = Helper(
-            "rendering", {"source": source, "words": words}, seconds=SECONDS, memory=MEMORY
-        )
+        self._helper = Helper("rendering", {"source": source, "words": words}, seconds=SECONDS, memory=MEMORY)
 
     def render(self, messages: list[Message]) -> str:
         try:

@@ -32,6 +32,7 @@ TOKENIZER_FILES = (
 
 _ENDS = (GENERATION, CONFIG)
 
+
 class Tokenizer(Protocol):
     """What cuts a text into tokens and joins tokens to a text."""
 
@@ -95,7 +96,9 @@ def read_tokenizer(folder: str | None, rows: int | None = None) -> Tokenizer:
     """The tokenizer of a folder: its tokenizer.json, or GPT-2's vocab.json and merges.txt; by bytes where it has none.
 
     A special token that stands in no vocabulary gets the next id, as transformers gives it, where the model's `rows`
-    have one. Raises Missing without the folder or the package `tokenizers`, Invalid for files that are no byte-level tokenizer.
+    have one.
+
+    Raises Missing without the folder or the package `tokenizers`, Invalid for files that are no byte-level tokenizer.
     """
     if folder is None:
         return ByteTokenizer()

@@ -15,14 +15,15 @@ from archcalc_reference.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, token_i
 
 Object = dict[str, Any]
 
+_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 KINDS = {
-    "normalizer": ("ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Strip", "StripAccents"),
+    "normalizer": ("ByteLevel", "Lowercase", *_FORMS, "Prepend", "Replace", "Strip", "StripAccents"),
     "pre_tokenizer": ("ByteLevel", "Digits", "Metaspace", "Punctuation", "Split", "Whitespace", "WhitespaceSplit"),
     "decoder": ("ByteLevel", "Fuse"),
-}  # fmt: skip
+}
 """The steps that are read, beside sequences of them."""
 _INNER = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
-WORDS_APART = {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "ByteLevel"}
+WORDS_APART = {*_FORMS, "Lowercase", "ByteLevel"}
 """Normalizers that change a part of a text as they change the whole."""
 
 DEEPEST = 4  # sequences within one another
