@@ -77,15 +77,13 @@ def test_a_tokenizer_json_with_others_beside_it_is_what_transformers_reads(fast,
     hold(theirs, folder)
 
 
-@pytest.mark.parametrize("name", layouts(266))
+@pytest.mark.parametrize("name", [name for name in layouts(266) if "by id" not in name])  # other ids here
 def test_gpt2s_files_with_others_beside_them_are_what_transformers_reads(fast, tmp_path, name):
     fast.model.save(str(tmp_path))
     vocab = json.loads((tmp_path / "vocab.json").read_text())
     vocab["<|endoftext|>"] = 0 if 0 not in vocab.values() else max(vocab.values()) + 1
     (tmp_path / "vocab.json").write_text(json.dumps(vocab))
     found = layouts(len(vocab))[name]
-    if "by id" in name:  # their places are those of the words
-        pytest.skip("the last words are others here")
     found.get("added_tokens.json", {}).pop("<|im_end|>", None)
     folder = write(tmp_path, found)
     hold(transformers.GPT2TokenizerFast.from_pretrained(folder), folder)

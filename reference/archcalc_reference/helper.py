@@ -21,6 +21,7 @@ from typing import Any
 
 Answer = Callable[[Any], Any]
 _PATIENCE = 5  # times the seconds, by the clock: a busy machine is slow
+_START = 10  # seconds by the clock, in which Python starts
 _OUT_OF_TIME = -getattr(signal, "SIGPROF", 0)
 _LONGEST = 1_000  # characters of an error that another process told
 
@@ -53,7 +54,7 @@ class Helper:
         if self._process is None:
             self._process = self._start()
             try:
-                self._exchange(self._process, self._setup)
+                self._exchange(self._process, self._setup, begins=True)
             except Ended:
                 self._stop()
                 raise
@@ -75,10 +76,10 @@ class Helper:
         self._finalizer = weakref.finalize(self, _end, process)
         return process
 
-    def _exchange(self, process: subprocess.Popen[bytes], said: Any) -> Any:
+    def _exchange(self, process: subprocess.Popen[bytes], said: Any, *, begins: bool = False) -> Any:
         if process.stdin is None or process.stdout is None:
             raise Ended("cannot be run: no pipe leads there")
-        timer = Timer(_PATIENCE * self._seconds, process.kill)
+        timer = Timer(_PATIENCE * self._seconds + (_START if begins else 0), process.kill)
         timer.start()
         try:
             process.stdin.write(json.dumps(said).encode() + b"\n")

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import jinja2
 import jinja2.ext
 import jinja2.sandbox
+import jinja2.utils
 
 from archcalc_reference.helper import Answer, Ended, serve
 
@@ -36,6 +37,27 @@ class _Dict:
         return dict.fromkeys(*args)
 
 
+class _Namespace(jinja2.utils.Namespace):
+    """`namespace`, in which nothing is named as Python names its insides; transformers has the same rule."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, *rest = args  # as in Jinja's own, so that an attribute may be called self
+        found = dict(*rest, **kwargs)
+        for name in found:
+            _refuse_insides(name)
+        jinja2.utils.Namespace.__init__(self, found)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_insides(name)
+        super().__setitem__(name, value)
+
+
+def _refuse_insides(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        what = "chat templates cannot set an attribute that begins with an underscore"
+        raise jinja2.exceptions.SecurityError(f"{what}: {name!r}")
+
+
 def begin(setup: dict[str, Any]) -> Answer:
     """Compile `source`; the special tokens that it may name are `words`."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
@@ -43,7 +65,10 @@ def begin(setup: dict[str, Any]) -> Answer:
     )
     environment.filters["tojson"] = _json
     environment.globals.update(
-        raise_exception=_refuse, strftime_now=lambda form: datetime.now().strftime(form), dict=_Dict()
+        raise_exception=_refuse,
+        strftime_now=lambda form: datetime.now().strftime(form),
+        dict=_Dict(),
+        namespace=_Namespace,
     )
     try:
         template, words = environment.from_string(setup["source"]), setup["words"]
