@@ -91,7 +91,11 @@ def test_a_hostile_template_is_one_line_and_soon(name):
 
 
 def test_one_process_renders_every_turn_and_another_follows_one_that_was_ended():
-    own = Own("t", "{% if messages[0].content == 'x' %}{{ 9 ** (9 ** (messages | length + 8)) }}{% endif %}{{ messages[0].content }}", {})
+    own = Own(
+        "t",
+        "{% if messages[0].content == 'x' %}{{ 9 ** (9 ** (messages | length + 8)) }}{% endif %}{{ messages[0].content }}",
+        {},
+    )
     assert own.render(SAID) == "Hi"
     first = own._helper._process
     assert own.render([Message("user", "Ho")]) == "Ho"

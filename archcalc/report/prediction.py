@@ -48,7 +48,11 @@ def prediction_sheet(
                 (
                     ("Prompt", (repr(prompt),)),
                     ("Shown", (f"{len(rows):,} tokens, {share(together, 1)} together; temperature {temperature:g}",)),
-                    *([("Never drawn", (f"{never:,} ids that stand for no token",))] if never else []),
+                    *(
+                        [("No token", (f"{never:,} of the model's ids stand for none and are never drawn",))]
+                        if never
+                        else []
+                    ),
                 )
             ),
         ),

@@ -22,7 +22,7 @@ from torch import Tensor
 import archcalc
 from archcalc.errors import Invalid, Problem, shown
 from archcalc_reference.files import open_file, unreadable
-from archcalc_reference.kinds import WIDTHS, Array, Said, map_text, map_tokens, of_tokens
+from archcalc_reference.kinds import WIDTHS, Array, Said, map_tokens, of_tokens, open_text
 from archcalc_reference.text import Tokenizer
 
 BYTES = 256  # tokens of a text
@@ -142,7 +142,7 @@ def read_stream(
             raise Invalid(
                 Problem("--data", f"a text has {BYTES} tokens; the vocabulary {vocab_size:,}", suggestion=fix)
             )
-        texts = [map_text(file, tokenizer=False, any_bytes=said == "bytes") for file in files]
+        texts = [open_text(file, tokenizer=False, any_bytes=said == "bytes") for file in files]
         texts = texts or [np.frombuffer(own_words(), np.uint8)]
         return Stream(tuple(texts)), "bytes"
     if not all(of_tokens(file, said) for file in files):
@@ -164,7 +164,7 @@ def _cut(file: str | None, tokenizer: Tokenizer) -> Array:
     """The tokens of a text, or of our own words; in memory are these, 2 or 4 bytes each, and a piece of the text."""
     found = array.array("H" if tokenizer.vocab_size <= 2**16 else "I")
     if file is not None:
-        size, most = map_text(file, tokenizer=True, any_bytes=False).size, LARGEST_CUT
+        size, most = open_text(file, tokenizer=True, any_bytes=False).size, LARGEST_CUT
         if not tokenizer.parts_words:
             most = LARGEST_WHOLE
         if size > most:

@@ -30,6 +30,8 @@ _HEADED = {20240520: ("<u2", 1), 20240801: ("<u4", 7)}
 _HEADER = 256 * 4  # bytes
 _NUMPY = b"\x93NUMPY"
 _HEAD = 512  # bytes that tell what a file is
+LARGEST_READ = 64 * 2**20
+"""Bytes of a text that is held in memory, where nothing that happens to the file matters; larger ones are mapped."""
 _CHUNK = 2**20  # bytes of a text that are checked together
 
 MAGICS = {
@@ -112,17 +114,20 @@ def map_tokens(file: str, said: Said | None = None) -> Array:
     return tokens
 
 
-def map_text(file: str, *, tokenizer: bool, any_bytes: bool) -> Array:
-    """A text's bytes, mapped. Raises Invalid where it is none, unless any bytes will do.
+def open_text(file: str, *, tokenizer: bool, any_bytes: bool) -> Array:
+    """A text's bytes; mapped and not read where there are very many.
 
-    `tokenizer` says whether one is to cut it, which takes UTF-8.
+    `tokenizer` says whether one is to cut it, which takes UTF-8. Raises Invalid where it is no text, unless any bytes
+    will do.
     """
     with open_file(file) as opened:
         if not os.fstat(opened.fileno()).st_size:  # as files of /proc say, whatever they hold
             raise Invalid(Problem(file, "is empty"))
         if not any_bytes:
             _refuse_what_is_no_text(file, opened, tokenizer=tokenizer)
-    return np.memmap(file, np.uint8, "r")
+            opened.seek(0)
+        data = np.frombuffer(_read(opened, file, LARGEST_READ + 1), np.uint8)
+    return data if data.size <= LARGEST_READ else np.memmap(file, np.uint8, "r")
 
 
 def _refuse_what_is_no_text(file: str, opened: BinaryIO, *, tokenizer: bool) -> None:
