@@ -337,6 +337,14 @@ def test_what_cannot_be_said_is_one_line(piped, weights, flags, stdin, code, lin
     assert "Traceback" not in done.err
 
 
+def test_lines_without_end_are_bounded(piped, weights):
+    done = piped(SPEC, "--weights", weights, stdin=b"\n" * 10_001)
+    assert done.code == 2
+    assert done.err.endswith("<stdin>: has more than 10,000 lines, the most that are read as turns\n")
+    done = piped(SPEC, "--weights", weights, stdin=b"x" * (2**20 + 1))
+    assert done.err.endswith("<stdin>: has a line that is longer than 1,048,576 bytes\n")
+
+
 def test_without_weights_the_ways_out_are_told():
     done = ask("chat", SPEC)
     assert done.code == 3

@@ -179,3 +179,18 @@ def test_what_is_malformed_is_one_line(fast, tmp_path, name):
     assert answer.err.startswith(f"{tmp_path}/{next(iter(files))}: ")
     assert line in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_a_new_token_never_takes_the_id_of_another(fast, tmp_path):
+    """The package gives it the count of the vocabulary, which a vocabulary with holes may have used."""
+    data = json.loads(fast.to_str())
+    words = list(data["model"]["vocab"])
+    data["model"] = {**data["model"], "vocab": {word: 2 * i for i, word in enumerate(words)}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data))
+    size = len(words) + len(words) % 2
+    write(tmp_path, {"special_tokens_map.json": {"pad_token": "<pad>"}})
+    if len(words) % 2 == 0:
+        with pytest.raises(Invalid, match=rf"'<pad>' gets the id {size}, which .* has$"):
+            read_tokenizer(str(tmp_path))
+    else:
+        assert read_tokenizer(str(tmp_path)).added.keys() == {len(words)}

@@ -276,11 +276,11 @@ def test_tokens_stand_for_the_text_or_the_difference_is_told(kinds, name, text):
 
 
 LOSES = {
-    "lower case": ("The Cat", "its tokens say 'the cat' where the text says 'The Cat', from character 1 on"),
-    "NFKC": ("a ﬁ", "its tokens say 'a fi' where the text says 'a ﬁ', from character 3 on"),
-    "stripped": (" a ", "its tokens say 'a' where the text says ' a ', from character 1 on"),
-    "blanks dropped": ("a b", "its tokens say 'ab' where the text says 'a b', from character 2 on"),
-    "with a beginning": ("a", "its tokens say '_a' where the text says 'a', from character 1 on"),
+    "lower case": ("The Cat", "its tokens say 'the cat' where the text says 'The Cat'"),
+    "NFKC": ("a ﬁ", "its tokens say 'a fi' where the text says 'a ﬁ'"),
+    "stripped": (" a ", "its tokens say 'a' where the text says ' a '"),
+    "blanks dropped": ("a b", "its tokens say 'ab' where the text says 'a b'"),
+    "with a beginning": ("a", "its tokens say '_a' where the text says 'a'"),
 }  # fmt: skip
 
 
@@ -322,7 +322,7 @@ def test_settings_of_training_are_off(plain, tmp_path):
 def test_what_a_vocabulary_may_have_is_bounded(tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps({"a": MOST_IDS}))
     (tmp_path / "merges.txt").write_text("")
-    with pytest.raises(Invalid, match=r"'a': is no id; got 4194304; an id is from 0 to 4,194,303$"):
+    with pytest.raises(Invalid, match=r"'a': is no id; got 1048576; an id is from 0 to 1,048,575$"):
         read_tokenizer(str(tmp_path))
 
 

@@ -41,8 +41,9 @@ class Session:
 
         self.found, self.model, self.tokenizer, self.folder = found, model, tokenizer, folder
         self.ends = read_ends(folder, tokenizer) if folder else frozenset()
-        self.nameless = tokenizer.nameless(found.model.vocab_size) if folder else []
-        """Rows of the model that no token has: they are never drawn."""
+        nameless = tokenizer.nameless(found.model.vocab_size) if folder else []
+        self.nameless = [token for token in nameless if token not in self.ends]
+        """The ids that stand for no token: they are never drawn."""
 
     @classmethod
     def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:

@@ -241,6 +241,8 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
         tell("nothing will be kept: --out DIR keeps checkpoints")
     if lesson.tokenizer is not None:
         tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
+        for line in lesson.tokenizer.told:
+            tell(printable(f"{lesson.tokenizer.name}: {line}"))
     threads = lesson.state.get("threads")
     if threads is not None and threads != torch.get_num_threads():
         tell(

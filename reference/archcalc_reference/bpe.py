@@ -10,14 +10,14 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from archcalc.errors import Invalid, Problem, cut, shown
 from archcalc_reference.changes import PREFIX, STRIPS, Change, change
 from archcalc_reference.files import LONGEST_REASON, extra, parse_object, read_object, read_text
 from archcalc_reference.helper import Ended, Helper
-from archcalc_reference.special import SETTINGS, Added, read_special
+from archcalc_reference.special import FLAGS, SETTINGS, Added, read_special
 from archcalc_reference.tokenfile import Read, refuse_ids, understood
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def from_json(folder: str, rows: int | None) -> FileTokenizer:
     here = {**read.data, "normalizer": None, "pre_tokenizer": None} if read.foreign else read.data
     fast = _guarded(path, lambda: package.Tokenizer.from_str(json.dumps(here)))
     own = [
-        Added(one["content"], one["id"], one["lstrip"], one["rstrip"], where=path) for one in read.data["added_tokens"]
+        Added(one["content"], one["id"], **{flag: one[flag] for flag in FLAGS}, where=path)
+        for one in read.data["added_tokens"]
     ]
     return _finished(package, fast, path, folder, rows, own, read)
 
@@ -127,7 +128,7 @@ def from_merges(folder: str, rows: int | None) -> FileTokenizer:
     fast.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     # GPT-2's files do not say which of their tokens are no merges; this is the only one.
     own = [Added(GPT2_END, ids[GPT2_END], where=vocab)] if GPT2_END in ids else []
-    read = Read({}, foreign=False, parts_words=not prefix, told=(PREFIX,) if prefix else ())
+    read = Read({"model": {"vocab": ids}}, foreign=False, parts_words=not prefix, told=(PREFIX,) if prefix else ())
     return _finished(package, fast, vocab, folder, rows, own, read)
 
 
@@ -149,31 +150,29 @@ def _finished(
 ) -> FileTokenizer:
     """With the tokens that the folder's other files add, which get the ids that these say."""
     said = read_special(folder)
+    vocab: dict[str, int] = read.data["model"]["vocab"]
     known = {one.content for one in own}
-    vocab = _guarded(path, lambda: fast.get_vocab(with_added_tokens=True))
-    free = max(vocab.values(), default=-1) + 1
-    told = list(said.told)
-    more = []
+    free = max([len(vocab), *(one.id + 1 for one in own if one.id is not None)])  # as the package has it
+    told, added = list(said.told), list(own)
     for one in said.added:
         if one.content in known:
             continue
-        if one.id is None and one.content not in vocab:
-            if rows is not None and free >= rows:
+        if one.content not in vocab:
+            if one.id is None and rows is not None and free >= rows:
                 told.append(f"{shown(one.content)} has no token, and the model no row for one more")
                 continue
             free += 1
-        more.append(one)
-    added = [*own, *more]
-    if not read.data or more:
-        new = [package.AddedToken(one.content, **{f: getattr(one, f) for f in _FLAGS}) for one in added]
-        _guarded(path, lambda: fast.add_tokens(new))
-        vocab = _guarded(path, lambda: fast.get_vocab(with_added_tokens=True))
-    _refuse_other_ids([*own, *said.added], vocab, path)
+        added.append(one)
+    new = [package.AddedToken(one.content, **{flag: getattr(one, flag) for flag in FLAGS}) for one in added]
+    _guarded(path, lambda: fast.add_tokens(new))  # and those that it has stay as they are
+    ids = {one.content: _guarded(path, partial(fast.token_to_id, one.content)) for one in added}
     words = {number: word for word, number in vocab.items()}
+    _refuse_other_ids([*own, *said.added], {**vocab, **ids}, words, path)
+    words.update({number: word for word, number in ids.items()})
     encode = _elsewhere(path, read, fast) if read.foreign else _here(path, fast)
     return FileTokenizer(
         path,
-        Vocabulary(words, {vocab[one.content]: one for one in added}),
+        Vocabulary(words, {ids[one.content]: one for one in added}),
         encode,
         parts_words=read.parts_words,
         normalizes=bool(read.data.get("normalizer")),
@@ -181,17 +180,24 @@ def _finished(
     )
 
 
-_FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
+def _refuse_other_ids(added: list[Added], ids: dict[str, int], words: dict[int, str], path: str) -> None:
+    """Raise Invalid where an added token has not the id that its file says, or one that another token has.
 
-
-def _refuse_other_ids(added: list[Added], vocab: dict[str, int], path: str) -> None:
-    """Raise Invalid where a file gives an added token another id than it has: the model's rows would be others."""
+    The model's row for it would be another's. The package counts the tokens of a vocabulary for the next id, and not
+    its holes.
+    """
     for one in added:
-        found = vocab.get(one.content)
-        if one.id is not None and found is not None and found != one.id:
+        found = ids.get(one.content)
+        if found is None:  # left out
+            continue
+        if one.id is not None and found != one.id:
             where = "added_tokens" if one.where == path else os.path.basename(one.where)
             what = f"{shown(one.content)} has the id {found:,} here, and another in {where}"
             raise Invalid(Problem(path, what, value=f"{one.id:,}"))
+        if words.get(found, one.content) != one.content:
+            raise Invalid(
+                Problem(path, f"{shown(one.content)} gets the id {found:,}, which {shown(words[found])} has")
+            )
 
 
 def _here(path: str, fast: Fast) -> Callable[[str], list[int]]:

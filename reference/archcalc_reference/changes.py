@@ -84,4 +84,4 @@ def _difference(text: str, said: str) -> str:
     at = next((i for i, (a, b) in enumerate(zip(text, said, strict=False)) if a != b), min(len(text), len(said)))
     begin = max(at - _EXCERPT // 2, 0)
     ours, theirs = (shown(one[begin : begin + _EXCERPT]) for one in (text, said))
-    return f"its tokens say {theirs} where the text says {ours}, from character {at + 1:,} on"
+    return f"its tokens say {theirs} where the text says {ours}"

@@ -26,7 +26,7 @@ FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 MOST_ADDED = 100_000
 """Added tokens of a tokenizer; published ones have some 6,000."""
 LONGEST_TOKEN = 4_096  # characters of an added token
-MOST_IDS = 2**22
+MOST_IDS = 2**20
 """Every id of a tokenizer is below; the largest published vocabularies have a million tokens."""
 
 
@@ -105,12 +105,18 @@ def special(value: Any) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def is_id(value: Any) -> bool:
+    """Whether a value may be a token's id."""
+    return type(value) is int and 0 <= value < MOST_IDS
+
+
 def token_id(value: Any, path: str, where: str) -> int:
     """A number that may be a token's id; Invalid for another."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MOST_IDS:
+    if not is_id(value):
         fix = f"an id is from 0 to {MOST_IDS - 1:,}"
         raise Invalid(Problem(path, "is no id", where, value=shown(value), suggestion=fix))
-    return value
+    found: int = value
+    return found
 
 
 def _list(value: Any, path: str, where: str) -> list[Any]:

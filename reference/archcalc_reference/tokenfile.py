@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
 from archcalc_reference.changes import PREFIX
-from archcalc_reference.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, token_id
+from archcalc_reference.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, is_id, token_id
 
 Object = dict[str, Any]
 
@@ -85,6 +85,7 @@ def understood(data: Object, path: str) -> Read:
     told += [f"texts are changed first: {', '.join(kinds)}"] if kinds else []
     kept = {
         "version": "1.0",
+        **dict.fromkeys(("truncation", "padding", "post_processor", "decoder")),
         "added_tokens": _added(data.get("added_tokens"), path),
         **{name: data.get(name) for name in ("normalizer", "pre_tokenizer")},
         "model": model,
@@ -98,7 +99,9 @@ def refuse_ids(vocab: Object, path: str) -> None:
         raise Invalid(Problem(path, "has no tokens"))
     seen: dict[int, str] = {}
     for token, number in vocab.items():
-        first = seen.setdefault(token_id(number, path, shown(token)), token)
+        if not is_id(number):
+            token_id(number, path, shown(token))
+        first = seen.setdefault(number, token)
         if first is not token:
             raise Invalid(Problem(path, f"has the id {number:,}, as {shown(first)} has", shown(token)))
 
