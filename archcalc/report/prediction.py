@@ -48,11 +48,7 @@ def prediction_sheet(
                 (
                     ("Prompt", (repr(prompt),)),
                     ("Shown", (f"{len(rows):,} tokens, {share(together, 1)} together; temperature {temperature:g}",)),
-                    *(
-                        [("No token", (f"{never:,} of the model's ids stand for none and are never drawn",))]
-                        if never
-                        else []
-                    ),
+                    *([("No token", (f"{never:,} of the ids stand for none and are never drawn",))] if never else []),
                 )
             ),
         ),

@@ -118,7 +118,7 @@ def _refuse_other_kinds(model: Any, path: str) -> None:
 def _model(model: Any, path: str) -> Object:
     """The BPE model, without the dropout of its training."""
     if not isinstance(model, dict):
-        raise Invalid(Problem(path, "is no object", "model", value=shown(model)))
+        raise Invalid(Problem(path, "is no tokenizer: it has no model"))
     vocab = model.get("vocab")
     if not isinstance(vocab, dict):
         raise Invalid(Problem(path, "is no object of ids", "model.vocab", value=type(vocab).__name__))
