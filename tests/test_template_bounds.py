@@ -123,7 +123,10 @@ def test_it_ends_by_itself_where_nobody_waits_for_it():
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as process:
         process.stdin.write(f"{setup}\n9\n".encode())
         process.stdin.flush()
-        assert process.wait(30) == -signal.SIGPROF
+        try:
+            assert process.wait(30) == -signal.SIGPROF
+        finally:
+            process.kill()
 
 
 def test_what_cannot_be_started_is_one_line(monkeypatch):
