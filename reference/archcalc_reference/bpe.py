@@ -165,14 +165,15 @@ def _finished(
         added.append(one)
     new = [package.AddedToken(one.content, **{flag: getattr(one, flag) for flag in FLAGS}) for one in added]
     _guarded(path, lambda: fast.add_tokens(new))  # and those that it has stay as they are
-    ids = {one.content: _guarded(path, partial(fast.token_to_id, one.content)) for one in added}
+    numbers = {one.content: _guarded(path, partial(fast.token_to_id, one.content)) for one in added}
+    ids = {word: number for word, number in numbers.items() if number is not None}
     words = {number: word for word, number in vocab.items()}
     _refuse_other_ids([*own, *said.added], {**vocab, **ids}, words, path)
     words.update({number: word for word, number in ids.items()})
     encode = _elsewhere(path, read, fast) if read.foreign else _here(path, fast)
     return FileTokenizer(
         path,
-        Vocabulary(words, {ids[one.content]: one for one in added}),
+        Vocabulary(words, {ids[one.content]: one for one in added if one.content in ids}),
         encode,
         parts_words=read.parts_words,
         normalizes=bool(read.data.get("normalizer")),
