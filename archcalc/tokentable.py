@@ -46,7 +46,9 @@ class TokenVectors(Vectors):
         """A word is one token: as it stands, else after a space, as words are within a text."""
         if any("\ud800" <= c <= "\udfff" for c in word):  # how Python keeps an argument's bytes that are no text
             raise Invalid(Problem(where, "is not UTF-8", value=shown(word)))
-        alone = self._tokens.encode(word)
+        alone, change = self._tokens.cut(word)
+        if change is not None and change.loses and alone:
+            raise Invalid(Problem(where, f"is another word for {self._tokens.name}: {change.what}", value=shown(word)))
         found = [alone]
         with suppress(Invalid):  # a vocabulary may have no space
             found.append(self._tokens.encode(f" {word}"))

@@ -234,13 +234,13 @@ def test_the_end_is_what_the_folder_calls_it(tmp_path):
     ("source", "line"),
     [
         ("{% for m in messages %}", "t: is no chat template: "),
-        ("{{ raise_exception('no system here') }}", "t: refuses this talk: no system here"),
+        ("{{ raise_exception('no system here') }}", "t: refuses this conversation: no system here"),
         ("{{ messages[0].nothing.more }}", "t: fails: "),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "t: fails: "),
         ("{{ messages.append(1) }}", "t: fails: "),
         ("{% for i in range(999999999) %}x{% endfor %}", "t: fails: "),
-        ("", "t: makes no text of this talk"),
-        ("{# nothing #}", "t: makes no text of this talk"),
+        ("", "t: makes no text of this conversation"),
+        ("{# nothing #}", "t: makes no text of this conversation"),
         ("{{" + "(" * 20_000, "t: is no chat template: "),
         ("{{ " + "1" * 5_000 + " }}", "t: is no chat template: "),
     ],
@@ -335,6 +335,14 @@ def test_what_cannot_be_said_is_one_line(piped, weights, flags, stdin, code, lin
     assert done.code == code
     assert done.err.splitlines()[-1].startswith(line)
     assert "Traceback" not in done.err
+
+
+def test_lines_without_end_are_bounded(piped, weights):
+    done = piped(SPEC, "--weights", weights, stdin=b"\n" * 10_001)
+    assert done.code == 2
+    assert done.err.endswith("<stdin>: has more than 10,000 lines, the most that are read as turns\n")
+    done = piped(SPEC, "--weights", weights, stdin=b"x" * (2**20 + 1))
+    assert done.err.endswith("<stdin>: has a line that is longer than 1,048,576 bytes\n")
 
 
 def test_without_weights_the_ways_out_are_told():

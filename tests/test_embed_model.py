@@ -150,6 +150,10 @@ def test_a_word_that_a_tokenizer_drops_is_no_token(gpt2, tmp_path):
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     _save(tmp_path, {"wte.weight": np.ones((300, 2))})
     assert ask("embed", str(tmp_path), "' '").err.startswith("EXPRESSION: is no token; got ' '")
+    tokenizer.normalizer = tokenizers.normalizers.Lowercase()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    line = f"is another word for {tmp_path}/tokenizer.json: its tokens say 'a' where the text says 'A'; got 'A'\n"
+    assert ask("embed", str(tmp_path), "A").err == f"EXPRESSION: {line}"
 
 
 def test_a_tokenizer_that_is_not_spelled_in_bytes_is_refused(tmp_path):
@@ -158,7 +162,7 @@ def test_a_tokenizer_that_is_not_spelled_in_bytes_is_refused(tmp_path):
     _save(tmp_path, {"wte.weight": np.eye(3)})
     done = ask("embed", str(tmp_path), "king")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"{tmp_path}/tokenizer.json: decoder: is no byte-level tokenizer; got None; ")
+    assert done.err.startswith(f"{tmp_path}/tokenizer.json: model.type: WordLevel tokenizers are not supported yet; ")
 
 
 def test_vocab_and_merges_answer_as_tokenizer_json_does(gpt2, tmp_path):

@@ -146,7 +146,7 @@ DAMAGE = {
     "no model": (
         "tokenizer.json",
         lambda _: '{"decoder": {"type": "ByteLevel"}}',
-        "tokenizer.json: is no tokenizer: ",
+        "tokenizer.json: is no tokenizer: it has no model",
         "",
     ),
     "vocab truncated": ("vocab.json", lambda text: text[:100], "vocab.json:1:", "is not JSON"),

@@ -245,6 +245,36 @@ def test_a_text_without_lines_is_cut_where_it_is_too_long():
     assert [len(piece) for piece in pieces(io.StringIO("x" * 100), 10, 30)] == [30, 30, 30, 10]
 
 
+def with_settings(theirs, folder, **settings):
+    """Their weights, with a tokenizer that has other settings."""
+    shutil.copytree(theirs.whole, folder)
+    data = json.loads((folder / "tokenizer.json").read_text())
+    dropout = settings.pop("dropout", None)
+    (folder / "tokenizer.json").write_text(
+        json.dumps({**data, **settings, "model": {**data["model"], "dropout": dropout}})
+    )
+    return str(folder)
+
+
+def test_a_tokenizer_with_dropout_cuts_as_without_and_its_training_goes_on(theirs, tmp_path):
+    source, out = with_settings(theirs, tmp_path / "w", dropout=0.5), str(tmp_path / "out")
+    answer = tuned(theirs, "--out", out, source=source)
+    assert answer.json["training"]["along"] == tuned(theirs).json["training"]["along"]
+    assert ask("train", "--from", out, "--steps", "3").code == 0
+
+
+def test_a_tokenizer_that_makes_another_text_is_one_line_wherever_a_model_runs(theirs, tmp_path):
+    source = with_settings(theirs, tmp_path / "w", normalizer={"type": "Lowercase"})
+    line = f"{source}/tokenizer.json: its tokens say 'the' where the text says 'The'; `archcalc tokens` shows all of them\n"
+    told = f"{source}/tokenizer.json: texts are changed first: Lowercase\n"
+    for command in ("generate", "predict"):
+        assert ask(command, SPEC, "--weights", source, "-p", "The") == Answer(2, "", told + line)
+    (tmp_path / "text").write_text("The\n" * 999)
+    answer = ask("train", SPEC, "--from", source, "--data", str(tmp_path / "text"), *FEW)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"{source}/tokenizer.json: its tokens say 'the\\nth")
+
+
 # What cannot be
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _USER = "User: "
 _SYSTEM_SHARE = 4  # of the context, a quarter, that the system prompt may take where none is said
+MOST_LINES = 10_000  # of standard input
 _ROOM = 4  # and as much is kept for an answer, or --max-tokens where that is less
 
 
@@ -83,7 +84,7 @@ def _begun(session: Session, system: str | None) -> Talk:
         if took * _SYSTEM_SHARE > most:
             tell(f"no system prompt: ours has {took:,} tokens, and the context {most:,}")
             system = ""
-    talk = Talk(session.model, session.tokenizer, template, system=system, ends=session.ends)
+    talk = Talk(session.model, session.tokenizer, template, system=system, ends=session.ends, never=session.nameless)
     if system and len(session.tokenizer.encode(system)) >= most:
         what = f"has {len(session.tokenizer.encode(system)):,} tokens; the context of {most:,} leaves none to come"
         raise Invalid(Problem("--system", what))
@@ -147,6 +148,8 @@ def _piped() -> Iterator[str]:
     said, count = False, 0
     while line := sys.stdin.buffer.readline(LONGEST_TEXT + 1):
         count += 1
+        if count > MOST_LINES:
+            raise Invalid(Problem(STDIN, f"has more than {MOST_LINES:,} lines, the most that are read as turns"))
         if len(line) > LONGEST_TEXT:
             raise Invalid(Problem(STDIN, f"has a line that is longer than {LONGEST_TEXT:,} bytes"))
         text = decoded(STDIN, line, count).strip()

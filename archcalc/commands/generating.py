@@ -35,8 +35,9 @@ def predict(
     most = number("--top", top, found.model.vocab_size)
     session = Session.load(found, weights, precision)
     text, ids = session.read(prompt)
-    step = next(generate(session.model, ids, 1, Sampling(warm)))
-    emit(prediction_sheet(found, text, session.likely(step, 0, most), warm, len(ids)), form, output)
+    step = next(generate(session.model, ids, 1, Sampling(warm), never=session.nameless))
+    likely = session.likely(step, 0, most)
+    emit(prediction_sheet(found, text, likely, warm, len(ids), never=len(session.nameless)), form, output)
 
 
 @app.command(rich_help_panel=RUN)

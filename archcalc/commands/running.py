@@ -71,7 +71,7 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     import torch
 
     from archcalc.report.journey import journey_sheet
-    from archcalc_reference.generation import Sampling, Step, distribution
+    from archcalc_reference.generation import Sampling, Step, distribution, masked
     from archcalc_reference.journey import watch
 
     session = Session.of_shapes(found) if weights is None else Session.load(found, weights)
@@ -80,7 +80,7 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     calls, logits = watch(session.model, torch.tensor([ids], device=device))
     likely = []
     if session.has_numbers:
-        last = logits[:, -1]
+        last = masked(logits[:, -1], session.nameless)
         likely = session.likely(Step(len(ids), [], last, distribution(last, Sampling())), 0, _NEXT)
     return journey_sheet(found, text, [session.token(token) for token in ids], calls, likely)
 

@@ -41,6 +41,9 @@ class Session:
 
         self.found, self.model, self.tokenizer, self.folder = found, model, tokenizer, folder
         self.ends = read_ends(folder, tokenizer) if folder else frozenset()
+        nameless = tokenizer.nameless(found.model.vocab_size) if folder else []
+        self.nameless = [token for token in nameless if token not in self.ends]
+        """The ids that stand for no token: they are never drawn."""
 
     @classmethod
     def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
@@ -56,7 +59,13 @@ class Session:
         weights = str(latest(weights) or weights)  # of a training run that kept several
         tokenizer = tokenizer_of(weights, found.name, found.model.vocab_size)
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        return cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer, weights)
+        session = cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer, weights)
+        for line in tokenizer.told:
+            tell(printable(f"{tokenizer.name}: {line}"))
+        if session.nameless:
+            rows = found.model.vocab_size
+            tell(f"{len(session.nameless):,} of the {rows:,} ids stand for no token and are never drawn")
+        return session
 
     @classmethod
     def of_shapes(cls, found: Found) -> Session:
@@ -108,7 +117,7 @@ class Session:
         cache = Cache(self.found.model, samples, length, self.model.embedding.token.weight.dtype)
         begin, count = time.perf_counter(), 0
         try:
-            for step in generate(self.model, ids, tokens, sampling, samples=samples, cache=cache):
+            for step in generate(self.model, ids, tokens, sampling, samples=samples, cache=cache, never=self.nameless):
                 count += samples
                 yield step
         finally:
@@ -130,7 +139,8 @@ class Session:
         from archcalc.report.prediction import Likely
 
         p = step.probabilities_NV[sample]  # many of them may be 0: which are likely is what the scores say
-        best = step.logits_NV[sample].topk(min(most, p.shape[0])).indices.tolist()
+        named = p.shape[0] - len(self.nameless)
+        best = step.logits_NV[sample].topk(min(most, named)).indices.tolist()
         return [Likely(self.token(i), step.logits_NV[sample, i].item(), p[i].item()) for i in best]
 
     def drawn(self, step: Any, sample: int) -> Any:

@@ -14,6 +14,7 @@ from archcalc.learning import Expected
 from archcalc.units import grouped
 
 if TYPE_CHECKING:
+    from archcalc_reference.kinds import Said
     from archcalc_reference.text import Tokenizer
     from archcalc_reference.training import Settings
 
@@ -51,10 +52,17 @@ class Lesson(NamedTuple):
     out: Path | None
     state: dict[str, Any]
     tokenizer: Tokenizer | None
+    said: Said | None
+    """What the files hold, where that was said."""
 
 
 def settle(
-    spec: str | None, files: list[str], source: str | None, out: str | None, flags: dict[str, str | None]
+    spec: str | None,
+    files: list[str],
+    source: str | None,
+    out: str | None,
+    flags: dict[str, str | None],
+    said: Said | None = None,
 ) -> Lesson:
     """Put the flags together with a checkpoint's settings, or with the defaults."""
     from archcalc_reference import resuming
@@ -89,8 +97,13 @@ def settle(
     settings = Settings(**chosen)
     _refuse(settings, state.get("step", 0))
     told = tuple(files or state.get("data", {}).get("files", []))
-    tokenizer = None if start is None else _tokenizer(start, found, told)
-    return Lesson(found, settings, told, start, goes_on, None if folder is None else Path(folder), state, tokenizer)
+    if said is not None and not told:
+        raise Invalid(Problem("--data-as", "says what --data holds, which is not given", value=shown(said)))
+    if goes_on:
+        said = said or state.get("data", {}).get("as")
+    tokenizer = None if start is None else _tokenizer(start, found, told, said)
+    kept = None if folder is None else Path(folder)
+    return Lesson(found, settings, told, start, goes_on, kept, state, tokenizer, said)
 
 
 def _start(source: str) -> Path:
@@ -108,13 +121,13 @@ def _start(source: str) -> Path:
     return start
 
 
-def _tokenizer(start: Path, found: Found, files: tuple[str, ...]) -> Tokenizer | None:
+def _tokenizer(start: Path, found: Found, files: tuple[str, ...], said: Said | None) -> Tokenizer | None:
     """The tokenizer beside weights; None where bytes are tokens, or where files of tokens need none."""
-    from archcalc_reference.data import of_tokens
+    from archcalc_reference.data import any_of_tokens
     from archcalc_reference.text import read_tokenizer, tokenizer_of
 
     folder = os.fspath(start)
-    if of_tokens(files) and read_tokenizer(folder).name == "bytes":
+    if any_of_tokens(files, said) and read_tokenizer(folder).name == "bytes":
         return None
     tokenizer = tokenizer_of(folder, found.name, found.model.vocab_size)
     return None if tokenizer.name == "bytes" else tokenizer

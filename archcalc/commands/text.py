@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from archcalc.commands.base import TOKENS, Form, Output, Weights, app, read_text
-from archcalc.output import emit
+from archcalc.errors import printable
+from archcalc.output import emit, tell
 
 
 @app.command(rich_help_panel=TOKENS)
@@ -21,5 +22,9 @@ def tokens(
 
     text = read_text("TEXT", text)
     tokenizer = read_tokenizer(weights)
-    found = [Token(token, tokenizer.token_bytes(token)) for token in tokenizer.encode(text)]
-    emit(tokens_sheet(found, tokenizer.name, tokenizer.vocab_size), form, output)
+    ids, change = tokenizer.cut(text)
+    for line in tokenizer.told:
+        tell(printable(f"{tokenizer.name}: {line}"))
+    found = [Token(token, tokenizer.token_bytes(token)) for token in ids]
+    differs = None if change is None else change.what
+    emit(tokens_sheet(found, tokenizer.name, tokenizer.vocab_size, differs), form, output)

@@ -60,10 +60,14 @@ def train(
     data: Annotated[
         list[str] | None,
         _flag(
-            "a text, cut by --from's tokenizer, into bytes if none; or tokens (.u16, .u32); again for more; "
-            "else archcalc's own sources",
+            "a text, cut by --from's tokenizer, into bytes if none; or tokens (.u16, .u32, .npy, llm.c's .bin); "
+            "again for more; else archcalc's own sources",
             metavar="FILE",
         ),
+    ] = None,
+    data_as: Annotated[
+        Literal["text", "bytes", "uint16", "uint32"] | None,
+        _flag("what every --data FILE holds, if not what its header or suffix says; nanoGPT's .bin is uint16"),
     ] = None,
     source: Annotated[
         str | None,
@@ -100,7 +104,7 @@ def train(
     needs_to_run("train")
     flags = {"steps": steps, "batch": batch, "seq": seq, "lr": lr, "warmup": warmup, "accumulate": accumulate}
     lesson = settle(
-        spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}
+        spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}, data_as
     )
     place = chosen_device(device, lesson.settings.precision)
     refuse_output(output)
@@ -133,10 +137,10 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
 
     found, settings, *_ = lesson
     model, beside = _begun(lesson, device)  # before the data, which may take a while
-    stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer)
+    stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer, lesson.said)
     data = Data(stream, settings.sequence, settings.seed, kind)
     files = [os.path.abspath(file) for file in lesson.files]
-    said = {"files": files, "kind": kind, "fingerprint": data.fingerprint()}
+    said = {"files": files, "as": lesson.said, "kind": kind, "fingerprint": data.fingerprint()}
     _refuse_other_data(lesson, str(said["fingerprint"]))
     trainer = Trainer(found.model, settings, data, device, model)
     if lesson.start is not None and lesson.goes_on:
@@ -237,6 +241,8 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
         tell("nothing will be kept: --out DIR keeps checkpoints")
     if lesson.tokenizer is not None:
         tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
+        for line in lesson.tokenizer.told:
+            tell(printable(f"{lesson.tokenizer.name}: {line}"))
     threads = lesson.state.get("threads")
     if threads is not None and threads != torch.get_num_threads():
         tell(
@@ -246,14 +252,16 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
 
 def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
     """What the model writes after the first words that were held out: a bar stands between the two."""
+    from archcalc_reference.text import ByteTokenizer
     from archcalc_reference.training import sample
 
     prompt = [int(n) for n in data.stream.take(data.learned, data.learned + _PROMPT)]
-    found = sample(trainer.model, prompt, _SAMPLE, seed=trainer.settings.seed)
+    if tokenizer is None and data.kind == "bytes":
+        tokenizer = ByteTokenizer()
+    never = [] if tokenizer is None else tokenizer.nameless(trainer.model.spec.vocab_size)
+    found = sample(trainer.model, prompt, _SAMPLE, seed=trainer.settings.seed, never=never)
     if tokenizer is not None:
         return "|".join(map(tokenizer.decode, (prompt, found)))
-    if data.kind == "bytes":
-        return "|".join(bytes(n % 256 for n in part).decode(errors="replace") for part in (prompt, found))
     return "| ".join(" ".join(map(str, part)) for part in (prompt, found))
 
 

@@ -29,8 +29,10 @@ class Likely(NamedTuple):
         }
 
 
-def prediction_sheet(found: Found, prompt: str, likely: list[Likely], temperature: float, tokens: int) -> Sheet:
-    """What comes next, the most likely first."""
+def prediction_sheet(
+    found: Found, prompt: str, likely: list[Likely], temperature: float, tokens: int, *, never: int = 0
+) -> Sheet:
+    """What comes next, the most likely first; so many ids stand for no token and are `never` drawn."""
     together = sum(one.probability for one in likely)
     best = likely[0]
     rows = tuple(
@@ -46,6 +48,7 @@ def prediction_sheet(found: Found, prompt: str, likely: list[Likely], temperatur
                 (
                     ("Prompt", (repr(prompt),)),
                     ("Shown", (f"{len(rows):,} tokens, {share(together, 1)} together; temperature {temperature:g}",)),
+                    *([("No token", (f"{never:,} of the ids stand for none and are never drawn",))] if never else []),
                 )
             ),
         ),
@@ -53,6 +56,7 @@ def prediction_sheet(found: Found, prompt: str, likely: list[Likely], temperatur
             found.name,
             prompt=prompt,
             temperature=temperature,
+            ids_without_a_token=never,
             rows=[one.record for one in likely],
             **notes(found),
         ),

@@ -14,6 +14,9 @@ MOST_ROWS = 10_000
 """That a table shows: a million would take a minute to align. CSV and JSON have all."""
 
 
+_EMPTY = "0 tokens: an empty text"
+
+
 class Token(NamedTuple):
     """One token of a text: which of the vocabulary, and the bytes that it stands for."""
 
@@ -34,8 +37,11 @@ class Token(NamedTuple):
         return repr(self.bytes if self.text is None else self.text)
 
 
-def tokens_sheet(tokens: list[Token], name: str, vocab_size: int) -> Sheet:
-    """A row for each token; `name` and `vocab_size` are of the tokenizer."""
+def tokens_sheet(tokens: list[Token], name: str, vocab_size: int, differs: str | None = None) -> Sheet:
+    """A row for each token; `name` and `vocab_size` are of the tokenizer.
+
+    `differs` says how the text of the tokens differs from the one that was cut.
+    """
     heads = ("position", "id", "bytes", "text")
 
     def rows() -> Iterator[tuple[int | str, ...]]:
@@ -46,20 +52,21 @@ def tokens_sheet(tokens: list[Token], name: str, vocab_size: int) -> Sheet:
     cut = (("Left out", (f"{several(left, 'token')} more; --format csv has all",)),) if left > 0 else ()
     length = sum(len(token.bytes) for token in tokens)
     by = "one for each byte" if name == "bytes" else name
+    apart = (("Differs", (differs,)),) if differs else ()
     return Sheet(
-        title=f"{several(len(tokens), 'token')} of {several(length, 'byte')}" if tokens else "0 tokens: an empty text",
+        title=f"{several(len(tokens), 'token')} of {several(length, 'byte')}" if tokens or differs else _EMPTY,
         blocks=(
             *(
                 [Table((*figures(*heads[:2]), *map(Column, heads[2:])), tuple(islice(rows(), MOST_ROWS)))]
                 if tokens
                 else []
             ),
-            Fields((*cut, ("Tokenizer", (f"{by}; {several(vocab_size, 'token')} in all",)))),
+            Fields((*cut, *apart, ("Tokenizer", (f"{by}; {several(vocab_size, 'token')} in all",)))),
         ),
         payload={
             "schema": SCHEMA,
             "tokens": [_json(position, token) for position, token in enumerate(tokens)],
-            "tokenizer": {"name": name, "vocab_size": vocab_size},
+            "tokenizer": {"name": name, "vocab_size": vocab_size, "differs": differs},
         },
         records=Rows(heads, rows),
     )

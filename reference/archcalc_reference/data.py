@@ -1,8 +1,7 @@
 """What a model learns from: the bytes of texts, or tokens in files, in sequences whose order a seed decides.
 
 A text is cut by the tokenizer of the weights that learn on; where there is none, its bytes are its tokens, 256 of
-them. A file of tokens is raw little-endian numbers, 16 bits each where its name ends in .u16 and 32 where it ends in
-.u32; it is mapped and never read whole.
+them. Files of tokens, and texts whose bytes are the tokens, are mapped and never read whole.
 """
 
 from __future__ import annotations
@@ -10,28 +9,30 @@ from __future__ import annotations
 import array
 import hashlib
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import archcalc
-from archcalc.errors import Invalid, Missing, Problem, shown
+from archcalc.errors import Invalid, Problem, shown
+from archcalc_reference.files import open_file, unreadable
+from archcalc_reference.kinds import WIDTHS, Array, Said, map_tokens, of_tokens, open_text
 from archcalc_reference.text import Tokenizer
 
-Array = np.ndarray[Any, Any]
-
-WIDTHS = {".u16": "<u2", ".u32": "<u4"}
 BYTES = 256  # tokens of a text
 HELD_OUT = 10  # the last tenth
 _CHUNK = 2**22  # tokens looked at together
-_PIECE, _LONGEST_PIECE = 2**18, 2**22  # characters that a tokenizer cuts together
+_PIECE, _LONGEST_PIECE = 2**18, 2**20  # characters that a tokenizer cuts together
+LARGEST_CUT = 4 * 2**30
+"""Bytes of a text that a tokenizer cuts: its tokens are held in memory, 2 or 4 bytes each."""
+LARGEST_WHOLE = 8 * 2**20
+"""Bytes of a text whose words hang together, so that it is cut as a whole: it takes some hundred times its size."""
 _PLACE = re.compile(r"(?<=[^\W_])(?=[\r\n])|(?<=\S\n)(?=[^\s/])")  # before the end of a line, or after it
 _STRETCHES, _STRETCH = 1024, 4096  # of a large file, what its fingerprint looks at
 
@@ -116,21 +117,24 @@ def own_words() -> bytes:
     return b"".join(path.read_bytes() for folder in folders for path in sorted(folder.rglob("*.py")))
 
 
-def of_tokens(files: Sequence[str]) -> bool:
+def any_of_tokens(files: Sequence[str], said: Said | None = None) -> bool:
     """Whether there are files of tokens among these, and not texts alone."""
-    return any(os.path.splitext(file)[1] in WIDTHS for file in files)
+    return any(of_tokens(file, said) for file in files)
 
 
 def read_stream(
-    files: Sequence[str], vocab_size: int, tokenizer: Tokenizer | None = None
+    files: Sequence[str], vocab_size: int, tokenizer: Tokenizer | None = None, said: Said | None = None
 ) -> tuple[Stream, Literal["bytes", "tokens"]]:
     """The files one after the other; our own words where there are none. Texts are cut by the tokenizer, if any.
 
-    Raises Missing for a file that is not there, Invalid for one that cannot be read or has tokens that the vocabulary
-    has not.
+    `said` is what all of them hold, where that was said. Raises Missing for a file that is not there, Invalid for one
+    that is no text and no tokens, cannot be read, or has tokens that the vocabulary does not have.
     """
-    if not of_tokens(files):
+    if not any_of_tokens(files, said):
         if tokenizer is not None:
+            if said == "bytes":
+                fix = "leave it out, or begin without --from"
+                raise Invalid(Problem("--data-as", f"{tokenizer.name} cuts text, not bytes", suggestion=fix))
             arrays = tuple(_cut(file, tokenizer) for file in files) or (_cut(None, tokenizer),)
             return Stream(arrays), "tokens"
         if vocab_size < BYTES:
@@ -138,35 +142,42 @@ def read_stream(
             raise Invalid(
                 Problem("--data", f"a text has {BYTES} tokens; the vocabulary {vocab_size:,}", suggestion=fix)
             )
-        texts = [np.frombuffer(_text(file), np.uint8) for file in files] or [np.frombuffer(own_words(), np.uint8)]
+        texts = [open_text(file, tokenizer=False, any_bytes=said == "bytes") for file in files]
+        texts = texts or [np.frombuffer(own_words(), np.uint8)]
         return Stream(tuple(texts)), "bytes"
-    if not all(of_tokens([file]) for file in files):
+    if not all(of_tokens(file, said) for file in files):
         raise Invalid(Problem("--data", "texts and files of tokens do not go together", value=shown(list(files))))
-    arrays = tuple(_mapped(file) for file in files)
+    arrays = tuple(map_tokens(file, said) for file in files)
     for file, tokens in zip(files, arrays, strict=True):
         for start in range(0, tokens.size, _CHUNK):
             chunk = tokens[start : start + _CHUNK]
             if (largest := int(chunk.max())) >= vocab_size:
                 place = f"token {start + int(chunk.argmax()):,}"
                 raise Invalid(Problem(file, f"is not below {vocab_size:,}, the vocabulary", place, value=str(largest)))
+            if (least := int(chunk.min())) < 0:
+                place = f"token {start + int(chunk.argmin()):,}"
+                raise Invalid(Problem(file, "is below 0", place, value=str(least)))
     return Stream(arrays), "tokens"
 
 
 def _cut(file: str | None, tokenizer: Tokenizer) -> Array:
     """The tokens of a text, or of our own words; in memory are these, 2 or 4 bytes each, and a piece of the text."""
     found = array.array("H" if tokenizer.vocab_size <= 2**16 else "I")
-    try:
-        opened = io.BytesIO(own_words()) if file is None else open(file, "rb")  # noqa: SIM115  (the wrapper closes it)
-        with io.TextIOWrapper(opened, "utf-8", newline="") as text:
-            for piece in pieces(text) if tokenizer.parts_words else [text.read()]:
+    if file is not None:
+        size, most = open_text(file, tokenizer=True, any_bytes=False).size, LARGEST_CUT
+        if not tokenizer.parts_words:
+            most = LARGEST_WHOLE
+        if size > most:
+            fix = f"cut it into tokens first ({', '.join(WIDTHS)})"
+            raise Invalid(Problem(file, f"is larger than {most:,} bytes, the most that is cut", suggestion=fix))
+    with io.TextIOWrapper(io.BytesIO(own_words()) if file is None else open_file(file), "utf-8", newline="") as text:
+        try:
+            for piece in pieces(text) if tokenizer.parts_words else [text.read(LARGEST_WHOLE)]:
                 found.extend(tokenizer.encode(piece))
-    except UnicodeDecodeError as error:
-        value = f"byte {error.object[error.start]:#04x}"
-        raise Invalid(Problem(str(file), "is not UTF-8, and its tokenizer cuts text", value=value)) from None
-    except OSError as error:
-        raise _unreadable(str(file), error) from None
+        except OSError as error:
+            raise unreadable(str(file), error) from None
     if not found:
-        raise Invalid(Problem(str(file), "is empty"))
+        raise Invalid(Problem(str(file), "has no tokens"))
     return np.frombuffer(found, f"u{found.itemsize}")
 
 
@@ -188,37 +199,3 @@ def pieces(text: TextIO, size: int = _PIECE, longest: int = _LONGEST_PIECE) -> I
             held = ""
     if held:
         yield held
-
-
-def _text(file: str) -> bytes:
-    try:
-        with open(file, "rb") as opened:
-            text = opened.read()
-    except OSError as error:
-        raise _unreadable(file, error) from None
-    if not text:
-        raise Invalid(Problem(file, "is empty"))
-    return text
-
-
-def _mapped(file: str) -> Array:
-    width = np.dtype(WIDTHS[os.path.splitext(file)[1]])
-    try:
-        held = os.path.getsize(file)
-        if not os.path.isdir(file) and held and held % width.itemsize == 0:
-            return np.memmap(file, width, "r")
-    except OSError as error:
-        raise _unreadable(file, error) from None
-    if os.path.isdir(file):
-        raise Invalid(Problem(file, "is a directory"))
-    if held:
-        raise Invalid(Problem(file, f"is not made of tokens of {width.itemsize} bytes", value=f"{held:,} bytes"))
-    raise Invalid(Problem(file, "is empty"))
-
-
-def _unreadable(file: str, error: OSError) -> Invalid | Missing:
-    if isinstance(error, FileNotFoundError):
-        return Missing(Problem(file, "no such file"))
-    if isinstance(error, IsADirectoryError):
-        return Invalid(Problem(file, "is a directory"))
-    return Invalid(Problem(file, f"cannot be read: {error.strerror}"))

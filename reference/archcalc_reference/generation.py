@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,6 +63,13 @@ def distribution(logits_NV: Tensor, sampling: Sampling) -> Tensor:
     return p_NV / p_NV.sum(-1, keepdim=True)
 
 
+def masked(logits_NV: Tensor, never: Sequence[int]) -> Tensor:
+    """The scores, with those of ids that are `never` drawn at minus infinity: of a model's rows without a token."""
+    if not never:
+        return logits_NV
+    return logits_NV.index_fill(-1, torch.tensor(never, device=logits_NV.device), float("-inf"))
+
+
 def draw(p_NV: Tensor, generator: torch.Generator) -> list[int]:
     """A token for each row: the first whose running sum passes a random number."""
     random_N1 = torch.rand(p_NV.shape[0], 1, dtype=torch.float64, generator=generator).to(p_NV.device)
@@ -83,11 +90,12 @@ def generate(
     kernel: Kernel = "flash",
     cache: Cache | None = None,
     cached: bool = True,
+    never: Sequence[int] = (),
 ) -> Iterator[Step]:
     """Up to `tokens` steps after a prompt, fewer where the context ends; `samples` continuations at once.
 
     The prompt is read in one pass, once for all samples, behind what a `cache` holds that is given. Without `cached`
-    every pass reads the whole text again.
+    every pass reads the whole text again. The ids in `never` are not drawn.
 
     Raises ValueError for an empty prompt, one that fills the context, or a token outside the vocabulary.
     """
@@ -102,6 +110,7 @@ def generate(
     text_NS = torch.tensor([prompt] * samples, device=weight.device)
     logits_NV = _read(model, text_NS, cache, kernel)
     for position in range(first + len(prompt), length):
+        logits_NV = masked(logits_NV, never)
         p_NV = distribution(logits_NV, sampling)
         chosen = draw(p_NV, generator)
         yield Step(position, chosen, logits_NV, p_NV)

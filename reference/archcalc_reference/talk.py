@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from archcalc.errors import Invalid, Problem
@@ -42,9 +42,12 @@ class Talk:
         *,
         system: str = "",
         ends: frozenset[int] = frozenset(),
+        never: Sequence[int] = (),
     ) -> None:
+        """The ids in `never` are not drawn."""
         weight = model.embedding.token.weight
         self.model, self.tokenizer, self.template, self.ends = model, tokenizer, template, ends
+        self._never = never
         self.cache = Cache(model.spec, 1, model.spec.context_length, weight.dtype, weight.device)
         self._first = [Message("system", system)] if system else []
         self._said: list[Message] = []
@@ -86,7 +89,8 @@ class Talk:
         ids = self._text
         drawn: list[int] = []
         try:
-            for step in generate(self.model, ids[self.cache.filled :], tokens, sampling, cache=self.cache):
+            new = ids[self.cache.filled :]
+            for step in generate(self.model, new, tokens, sampling, cache=self.cache, never=self._never):
                 if step.tokens_N[0] in self.ends:
                     return
                 drawn.append(step.tokens_N[0])

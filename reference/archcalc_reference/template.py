@@ -1,25 +1,30 @@
-"""How the turns of a talk become one text: as a plain base model can go on with, or by a checkpoint's own template.
+"""How the turns of a conversation become one text: a plain one for a base model, or by a checkpoint's own template.
 
-A checkpoint's template is Jinja, in chat_template.jinja or under `chat_template` in tokenizer_config.json. It runs as
-transformers runs it (huggingface.co/docs/transformers/chat_templating), in Jinja's sandbox: it came with the weights.
+A checkpoint's template is Jinja: in chat_template.jinja, in chat_template.json or under `chat_template` in
+tokenizer_config.json, the first of these that there is. It runs as transformers runs it
+(huggingface.co/docs/transformers/chat_templating), in Jinja's sandbox and in a process with limits, for it came with
+the weights.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from datetime import datetime
-from importlib import import_module
-from typing import Any, NamedTuple, NoReturn, Protocol
+from importlib.util import find_spec
+from typing import Any, NamedTuple, Protocol
 
 from archcalc.errors import Invalid, Problem, cut
 from archcalc_reference.files import LONGEST_REASON, extra, names_in, read_object, read_text
-from archcalc_reference.text import SETTINGS, special
+from archcalc_reference.helper import Ended, Helper
+from archcalc_reference.special import SETTINGS, read_words
 
 SYSTEM = "This is a conversation between a user and an AI assistant who knows much and is glad to help."
 """What a plain model is told where nothing else is said."""
 
-JINJA = "chat_template.jinja"
+JINJA, LEGACY = "chat_template.jinja", "chat_template.json"
+SECONDS = 2.0
+"""A processor's time that a template may take for a conversation."""
+MEMORY = 512 * 2**20
+"""Bytes of address space of the process that runs it; Python with Jinja takes a tenth."""
 
 
 class Message(NamedTuple):
@@ -56,45 +61,26 @@ class Plain:
 
 
 class Own:
-    """A checkpoint's own template."""
+    """A checkpoint's own template, which is a program: a process that can be ended runs it."""
 
     stop = None
 
     def __init__(self, name: str, source: str, words: dict[str, Any]) -> None:
         """`words` are the special tokens that the template may name, such as bos_token."""
-        jinja = _package()
-        self.name, self._words = name, words
-        environment = jinja.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _generation(jinja)]
-        )
-        environment.filters["tojson"] = _json
-        environment.globals.update(
-            raise_exception=self._refuse, strftime_now=lambda form: datetime.now().strftime(form)
-        )
-        try:
-            self._template = environment.from_string(source)
-        except jinja.TemplateSyntaxError as error:
-            reason = cut(str(error.message), LONGEST_REASON)
-            raise Invalid(Problem(name, f"is no chat template: {reason}", "", error.lineno, 1)) from None
-        except (RecursionError, ValueError) as error:  # brackets without end, a number without end
-            raise Invalid(Problem(name, f"is no chat template: {cut(str(error), LONGEST_REASON)}")) from None
+        if find_spec("jinja2") is None:
+            extra("jinja2", "chat template")
+        self.name = name
+        self._helper = Helper("rendering", {"source": source, "words": words}, seconds=SECONDS, memory=MEMORY)
 
     def render(self, messages: list[Message]) -> str:
-        told = [message._asdict() for message in messages]
         try:
-            text: str = self._template.render(
-                messages=told, tools=None, documents=None, add_generation_prompt=True, **self._words
-            )
-        except Invalid:
-            raise
-        except Exception as error:  # noqa: BLE001  (a template is a program, and may do anything wrong)
-            raise Invalid(Problem(self.name, f"fails: {cut(str(error), LONGEST_REASON)}")) from None
+            text: str = self._helper.ask([message._asdict() for message in messages])
+        except Ended as error:
+            why, line = cut(str(error), LONGEST_REASON + 30), error.line
+            raise Invalid(Problem(self.name, why, "", line, None if line is None else 1)) from None
         if not text:
-            raise Invalid(Problem(self.name, "makes no text of this talk"))
+            raise Invalid(Problem(self.name, "makes no text of this conversation"))
         return text
-
-    def _refuse(self, why: object) -> NoReturn:
-        raise Invalid(Problem(self.name, f"refuses this talk: {cut(str(why), LONGEST_REASON)}"))
 
 
 def read_template(folder: str) -> Template:
@@ -103,51 +89,19 @@ def read_template(folder: str) -> Template:
     Raises Invalid for one that is none, Missing without the package jinja2.
     """
     there = names_in(folder)
-    settings = read_object(os.path.join(folder, SETTINGS)) if SETTINGS in there else {}
-    words = {name: special(value) for name, value in settings.items() if name.endswith("_token") and special(value)}
+    words = read_words(folder)
     if JINJA in there:
         path = os.path.join(folder, JINJA)
         return Own(path, read_text(path), words)
-    found = settings.get("chat_template")
-    path = os.path.join(folder, SETTINGS)
-    if isinstance(found, list):  # several, by name
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        if "default" not in named:
-            raise Invalid(Problem(path, "has no template with the name default", "chat_template"))
-        found = named["default"]
-    if found is None:
-        return Plain()
-    if not isinstance(found, str):
-        raise Invalid(Problem(path, "is no chat template", "chat_template", value=type(found).__name__))
-    return Own(path, found, words)
-
-
-def _json(
-    value: Any,
-    ensure_ascii: bool = False,  # noqa: FBT001, FBT002  (as templates call it)
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,  # noqa: FBT001, FBT002
-) -> str:
-    """In place of Jinja's own filter, which writes for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _generation(jinja: Any) -> type[Any]:
-    """The tags {% generation %} and {% endgeneration %}, which mark an answer for those who train on it: no text."""
-
-    class Generation(jinja.ext.Extension):
-        tags = frozenset({"generation"})
-
-        def parse(self, parser: Any) -> Any:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    return Generation
-
-
-def _package() -> Any:
-    jinja = extra("jinja2", "chat template")
-    for part in ("sandbox", "ext"):  # which it does not load by itself
-        import_module(f"jinja2.{part}")
-    return jinja
+    for path in (os.path.join(folder, name) for name in (LEGACY, SETTINGS) if name in there):
+        found = read_object(path).get("chat_template")
+        if isinstance(found, list):  # several, by name
+            first = [one for one in found if isinstance(one, dict) and one.get("name") == "default"]
+            if not first:
+                raise Invalid(Problem(path, "has no template with the name default", "chat_template"))
+            found = first[0].get("template")
+        if isinstance(found, str):
+            return Own(path, found, words)
+        if found is not None:
+            raise Invalid(Problem(path, "is no chat template", "chat_template", value=type(found).__name__))
+    return Plain()

@@ -7,7 +7,7 @@ the clipping of GPT-3 (Brown et al. 2020, arXiv:2005.14165, appendix B), a linea
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,6 +18,7 @@ from torch import Tensor
 from archcalc.spec import Model
 from archcalc_reference import resuming
 from archcalc_reference.data import Data
+from archcalc_reference.generation import masked
 from archcalc_reference.model import Kernel, Transformer
 
 BETAS = (0.9, 0.95)
@@ -68,14 +69,26 @@ def rate_of(step: int, settings: Settings) -> float:
     return settings.rate * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * gone)) / 2)
 
 
-def sample(model: Transformer, prompt: list[int], tokens: int, *, seed: int, temperature: float = 0.8) -> list[int]:
-    """Draw tokens after a prompt, each from what the model makes of all before it. Nothing is kept in between."""
+def sample(
+    model: Transformer,
+    prompt: list[int],
+    tokens: int,
+    *,
+    seed: int,
+    temperature: float = 0.8,
+    never: Sequence[int] = (),
+) -> list[int]:
+    """Draw tokens after a prompt, each from what the model makes of all before it. Nothing is kept in between.
+
+    The ids in `never` are not drawn.
+    """
     draw, found = torch.Generator().manual_seed(seed), list(prompt)
     device, longest = model.embedding.token.weight.device, model.spec.context_length
     for _ in range(tokens):
         tokens_BS = torch.tensor([found[-longest:]], device=device)
         with torch.no_grad():
             logits_V = model(tokens_BS, kernel="flash").logits[0, -1].float().cpu()
+        logits_V = masked(logits_V, never)
         chances_V = torch.softmax(logits_V / temperature, dim=-1)
         found.append(int(torch.multinomial(chances_V, 1, generator=draw)))
     return found[len(prompt) :]
