@@ -21,7 +21,7 @@ blocks.unembedding
 blocks
 spec
 source | verdict | vectors
-wordfile | tokentable
+wordfile
 validation | question
 formula
 lettered
@@ -31,7 +31,8 @@ activations | kernels
 liveness
 footprint
 allocator
-audit | witness | watching
+audit | witness | watching | checkpoints
+tokentable
 catalogue
 hardware | strategies | axes
 columns
@@ -49,7 +50,8 @@ report.progress
 report.training
 report
 commands.base
-commands.asking | commands.settling | commands.session
+commands.asking | commands.settling | commands.weights
+commands.session
 commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.training | commands.generating | commands.chatting | commands.tokens | commands.text | commands.files
 commands
 cli

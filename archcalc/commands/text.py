@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from archcalc.commands.base import TOKENS, Form, Output, Weights, app, read_text
+from archcalc.commands.weights import weights_of
 from archcalc.output import emit
 
 
@@ -20,6 +21,6 @@ def tokens(
     from archcalc_reference.text import read_tokenizer
 
     text = read_text("TEXT", text)
-    tokenizer = read_tokenizer(weights)
+    tokenizer = read_tokenizer(None if weights is None else weights_of(weights))
     found = [Token(token, tokenizer.token_bytes(token)) for token in tokenizer.encode(text)]
     emit(tokens_sheet(found, tokenizer.name, tokenizer.vocab_size), form, output)

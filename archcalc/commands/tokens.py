@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from archcalc.commands.base import TOKENS, Form, Output, app, number
+from archcalc.commands.weights import weights_of
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.output import emit, write
 from archcalc.source import STDIN, is_stdin
@@ -131,7 +132,7 @@ def _open_vectors(source: str) -> Vectors:
     if os.path.isdir(source):
         from archcalc.tokentable import TokenVectors
 
-        return TokenVectors(source)
+        return TokenVectors(weights_of(source))
     from archcalc.wordfile import read_words
 
     return read_words(source)

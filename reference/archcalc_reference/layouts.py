@@ -14,13 +14,14 @@ from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.mlp import PlainMLP
 from archcalc.blocks.norm import LayerNorm
 from archcalc.catalogue import load
+from archcalc.checkpoints import SPEC
 from archcalc.errors import Problem, shown
 from archcalc.spec import Model
 from archcalc_reference.files import read_object
 
 Shape = tuple[int, ...]
 
-CONFIG, SPEC = "config.json", "spec.yaml"
+CONFIG = "config.json"
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu"}
 TOKENS, HEAD = "embedding.token.weight", "unembedding.weight"
 PREFIX = "transformer."

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from archcalc.checkpoints import STATE
 from archcalc.errors import Invalid, Missing, Problem, cut, shown
-from archcalc_reference.checkpoint import STATE
 from archcalc_reference.files import LONGEST_REASON, extra, names_in, parse_object, read_object, read_text
 from archcalc_reference.layouts import CONFIG
 
