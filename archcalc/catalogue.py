@@ -110,7 +110,8 @@ def is_path(head: str) -> bool:
 def is_readable(spec: str) -> bool:
     """Whether there is a file to read, whatever is in it."""
     head = split(spec)[0]
-    return is_stdin(head) or head in names() or any(map(os.path.isfile, (head, spec))) or _inside(head) is not None
+    paths = (head, spec, os.path.join(head, "spec.yaml"))
+    return is_stdin(head) or head in names() or any(map(os.path.isfile, paths))
 
 
 def load(spec: str | os.PathLike[str]) -> Model:

@@ -293,4 +293,3 @@ def _size(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise Invalid(Problem(str(path), "is no regular file"))
     return found.st_size
-

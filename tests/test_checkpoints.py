@@ -254,9 +254,9 @@ MOMENTS = {
     "one is surplus": (lambda t: t.update(x=torch.zeros(1)), "x: belongs to no weight"),
     "another shape": (
         lambda t: t.update({TENSOR: torch.zeros(8, 9)}),
-        f"{TENSOR}: is not what its weight needs; got 8 x 9 of float32; 8 x 8 of float32",
+        f"{TENSOR}: does not fit its weight; got 8 x 9 of float32; must be 8 x 8 of float32",
     ),
-    "another type": (lambda t: t.update({TENSOR: t[TENSOR].half()}), "got 8 x 8 of float16; 8 x 8 of float32"),
+    "another type": (lambda t: t.update({TENSOR: t[TENSOR].half()}), "got 8 x 8 of float16; must be 8 x 8 of float32"),
     "another step": (
         lambda t: t.update({"final_norm.bias.step": torch.tensor(7.0)}),
         "final_norm.bias.step: is not 2, the steps done; got 7.0",
@@ -264,7 +264,7 @@ MOMENTS = {
     "no random numbers": (lambda t: t.pop("random.cpu"), "random.cpu: is missing"),
     "few random numbers": (
         lambda t: t.update({"random.cpu": t["random.cpu"][:9].clone()}),
-        "random.cpu: is not what its weight needs",
+        "random.cpu: does not fit its weight",
     ),
 }
 
@@ -335,6 +335,12 @@ def test_what_is_named_otherwise_is_no_checkpoint(runs):
     for name in ("step-2", "step-000000002", "step-00000002x", "step-00000009.yaml"):
         shutil.copytree(runs / NEW, runs / name)
     assert list(checkpoints.steps_in(runs)) == [1, 2]
+
+
+def test_the_newest_is_so_by_number_and_not_by_name(runs):
+    for step in (99_999_999, 100_000_000, 7):
+        shutil.copytree(runs / NEW, runs / checkpoints.name_of(step))
+    assert checkpoints.newest(runs, lambda _: None).path.name == "step-100000000"
 
 
 def test_a_damaged_newest_is_written_anew_when_its_step_comes_again(runs):

@@ -77,7 +77,7 @@ def test_top_p_keeps_the_fewest_that_have_the_share(logits, share):
 
 # What transformers makes of the same scores
 
-FLOATS = st.floats(-60, 60, width=32)  # as models give them: what differs in float32 differs in float64 after a division
+FLOATS = st.floats(-60, 60, width=32)  # as models give them: what differs, differs after a division in float64 too
 TIED = st.lists(st.sampled_from([-7.5, -1.0, 0.0, 0.5, 0.75, 3.0]), min_size=1, max_size=40)
 SCORES = st.one_of(st.lists(FLOATS, min_size=1, max_size=40), TIED)
 WARPED = st.fixed_dictionaries(

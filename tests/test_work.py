@@ -266,7 +266,7 @@ def test_a_prefill_repeats_nothing():
 
 def test_a_run_that_the_model_cannot_take_is_told():
     for run, text in (
-        (Run(sequence=257), "Run: context: must be from 1 to 256; got 257"),
+        (Run(sequence=65), "Run: context: must be from 1 to 64; got 65"),
         (Run(batch=0, sequence=1), "Run: batch: must be from 1 to 4,294,967,296; got 0"),
         (Run(sequence=10, context=3), "Run: sequence: must be from 1 to 3; got 10"),
     ):
@@ -292,7 +292,7 @@ def test_the_bridge_reads_what_multiplies_off_the_tape(monkeypatch):
         return tape.pointwise("gated", record(self, tape, x)) if gate else x
 
     monkeypatch.setattr(PlainMLP, "record", routed)
-    model = archcalc.load("tiny")
+    model = archcalc.load("tiny@context_length=256")
     whole = training_run(model, params(model), Run(sequence=256), 256)
     assert whole.flops == whole.six_nd + sum(step.flops for step in whole.bridge)
     assert next(s for s in whole.bridge if s.short == "biases").flops == -6 * 256 * 5 * (4 * 128 + 512 + 128)

@@ -93,7 +93,8 @@ def generate(
                         break
             finally:
                 console.close()
-                tell(continuation.statistics)
+                if continuation.drawn:
+                    tell(continuation.statistics)
     finally:
         if trace is not None:
             write("".join(lines), trace)  # what was drawn before an interruption too

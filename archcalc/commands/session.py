@@ -157,7 +157,7 @@ class Continuation:
         length = min(len(ids) + tokens, model.context_length)
         self._cache = Cache(model, samples, length, session.model.embedding.token.weight.dtype)
         self._session, self._given, self._samples = session, (ids, tokens, sampling), samples
-        self._count, self._seconds = 0, 0.0
+        self.drawn, self._seconds = 0, 0.0
 
     def __iter__(self) -> Iterator[Any]:
         import time
@@ -166,15 +166,16 @@ class Continuation:
 
         begin = time.perf_counter()
         for step in generate(self._session.model, *self._given, samples=self._samples, cache=self._cache):
-            self._count += self._samples
+            self.drawn += self._samples
             self._seconds = time.perf_counter() - begin
             yield step
 
     @property
     def statistics(self) -> str:
         """A line of their own: how many tokens, how fast, and what the cache takes."""
-        rate = f", {self._count / self._seconds:,.1f} a second" if self._count else ""
-        return f"{several(self._count, 'token')}{rate}; {self._session.cache_said(self._cache, self._samples)}"
+        rate = self.drawn / self._seconds
+        took = self._session.cache_said(self._cache, self._samples)
+        return f"{several(self.drawn, 'token')}, {rate:,.1f} a second; {took}"
 
 
 def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:

@@ -52,7 +52,9 @@ def refuse_other_spec(found: Found, named: str, folder: str) -> None:
 
 def _differences(asked: Model, mine: Model) -> str | None:
     """The first fields of the shape that `mine` has otherwise than `asked`."""
-    found = [f"{field} {'absent' if value is None else value}" for field, (_, value) in differing_fields([asked, mine])]
+    found = [
+        f"{field} {'absent' if value is None else value}" for field, (_, value) in differing_fields([asked, mine])
+    ]
     more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
     return ", ".join(found[:_MOST_NAMED]) + more if found else None
 

@@ -45,12 +45,14 @@ class Step(NamedTuple):
 def distribution(logits_NV: Tensor, sampling: Sampling) -> Tensor:
     """What a token is drawn from: softmax(logits / temperature), in float64; what may not be drawn is 0.
 
-    Temperature, top-k and top-p mean what they do in transformers' `generate` (TemperatureLogitsWarper,
-    TopKLogitsWarper and TopPLogitsWarper, in this order), ties included: at the threshold of top-k all equals are kept,
-    and top-p leaves out the least likely tokens that together have at most 1 - P of what top-k left (which of equals
-    stay there is up to torch.sort, as it is there). Temperature 1, a top-k of the whole vocabulary and top-p 1 change no bit.
+    Temperature, top-k and top-p mean what they do in transformers' `generate`: TemperatureLogitsWarper,
+    TopKLogitsWarper and TopPLogitsWarper, in this order. Top-k keeps all tokens that are as likely as the k-th. Top-p
+    then leaves out the least likely tokens that have at most 1 - P of what is left together; which of equal tokens
+    these are is up to torch.sort, as it is there. Temperature 1, a top-k of the whole vocabulary and top-p 1 change
+    no bit. At temperature 0 the first of the most likely tokens has all of it.
+
     transformers computes in float32: where a running sum comes within about 1e-6 of 1 - P, it may keep one token more
-    or less. At temperature 0 the first of the most likely tokens has all of it.
+    or less than this does.
 
     A logit of -inf has probability 0. Raises Invalid for NaN or inf, and where all of a row are -inf.
     """

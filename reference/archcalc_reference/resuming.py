@@ -1,7 +1,7 @@
 """Writing checkpoints, folders that stand whole or not at all, and going on from one bit for bit.
 
-`archcalc.checkpoints` says what is in such a folder. It is written under another name beside its place, and renamed when
-all of it is on the disk. What a killed process leaves begins with a dot, and is removed with the next checkpoint. The
+`archcalc.checkpoints` says what is in such a folder. It is written under another name, and renamed when all of it is
+on the disk. What a killed process leaves begins with a dot, and is removed with the next checkpoint. The
 last two are kept. Beside them is .lock, which a running training holds.
 """
 
@@ -150,7 +150,13 @@ def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Opti
         *(Problem(str(path), "is missing", name) for name in needed if name not in found),
         *(Problem(str(path), "belongs to no weight", name) for name in found if name not in needed and name != _CUDA),
         *(
-            Problem(str(path), "is not what its weight needs", name, value=_said(found[name]), suggestion=_said(wanted))
+            Problem(
+                str(path),
+                "does not fit its weight",
+                name,
+                value=_said(found[name]),
+                suggestion=f"must be {_said(wanted)}",
+            )
             for name, wanted in needed.items()
             if name in found and _said(found[name]) != _said(wanted)
         ),
