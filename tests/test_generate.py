@@ -340,6 +340,10 @@ def test_weights_of_gpt2_say_the_question_that_fits_them(tmp_path):
     way = done.err.partition("; ask for ")[2].strip()
     assert archcalc.params(archcalc.load(way)).stored == archcalc.params(archcalc.load(spec)).stored
     assert ask("predict", way, "--weights", folder, "-p", "Hi").code == 0
+    config = json.loads((tmp_path / "w" / "config.json").read_text())
+    (tmp_path / "w" / "config.json").write_text(json.dumps({**config, "activation_function": "gelu"}))
+    other = f"{way},layers.0.mlp.activation=gelu"  # what is no size is not this line's to say
+    assert ask("predict", other, "--weights", folder, "-p", "Hi").code == 0
 
 
 # What is no number goes nowhere

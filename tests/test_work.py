@@ -196,7 +196,7 @@ def test_the_default_is_a_training_pass_over_the_context(name):
 
 def test_ints_and_arrays_agree():
     widths = [64, 128, 4096, 2**20]
-    model = archcalc.load("tiny")
+    model = archcalc.load("tiny@context_length=256")
     array = flops(model.model_copy(update={"d_model": np.array(widths)}), Run(batch=2, sequence=256, causal="half"))
     for i, width in enumerate(widths):
         exact = flops(model.model_copy(update={"d_model": width}), Run(batch=2, sequence=256, causal="half"))
@@ -244,7 +244,9 @@ def test_counts_are_ints_whatever_the_pairs(causal):
 def test_the_steps_from_six_nd_are_named():
     steps = {
         step["name"]: step["flops"]
-        for step in ask("flops", "tiny@tied=false", "--tokens", "1", "-f", "json").json["run"]["bridge"]
+        for step in ask("flops", "tiny@tied=false,context_length=256", "--tokens", "1", "-f", "json").json["run"][
+            "bridge"
+        ]
     }
     d, layers = 128, 5
     assert steps == {
@@ -255,7 +257,7 @@ def test_the_steps_from_six_nd_are_named():
         "scores and mixing of attention": 6 * layers * 2 * 256 * d,
     }
     # 6 x 1,057,152 less the first three, and attention's: each in thousands
-    line = " ".join(ask("report", "tiny").out.split()).partition(" a token = ")[2]
+    line = " ".join(ask("report", "tiny@context_length=256").out.split()).partition(" a token = ")[2]
     assert line.startswith("6 N (6.343M) - 196.6k positions - 16.90k norms - 34.56k biases + 1.966M attention ")
 
 

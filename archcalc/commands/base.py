@@ -22,7 +22,8 @@ Spec = Annotated[
     typer.Argument(
         metavar="SPEC",
         show_default=False,
-        help="a catalogue name, a path, a folder that train wrote, or - for standard input; @field=value,... asks about a changed spec",
+        help="a catalogue name, a path, a folder that train wrote, or - for standard input; @field=value,... asks "
+        "about a changed spec",
     ),
 ]
 Specs = Annotated[

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from archcalc.catalogue import Found, find
 from archcalc.checkpoints import SPEC, weights_in
 from archcalc.errors import ArchcalcError, Invalid, Problem
 from archcalc.output import tell
 from archcalc.report.difference import differing_fields
-from archcalc.spec import Model
+from archcalc.spec import LayerGroup, Model
 
 _CONFIG = "config.json"
 _MOST_NAMED = 3  # fields that differ
-# What GPT2Config calls the fields of a spec. Absent are those that follow from others.
+# What GPT2Config calls the sizes of a spec.
 _GPT2 = {"n_layers": "n_layer", "d_model": "n_embd", "n_heads": "n_head", "vocab_size": "vocab_size"}
 _GPT2 |= {"context_length": "n_positions", "d_ff": "n_inner"}
 
@@ -45,34 +46,59 @@ def refuse_other_spec(found: Found, named: str, folder: str) -> None:
             fix = f"say {named} in place of {found.typed}, without --weights"
             raise Invalid(Problem(folder, what, suggestion=fix))
         return
-    if (asked := _of_config(folder)) and (differences := _differences(found.model, find(asked).model)):
-        what = f"has weights with {differences} by its {_CONFIG}, not of {found.name}"
-        raise Invalid(Problem(folder, what, suggestion=f"ask for {asked}"))
+    wanted, said = _sizes(found.model), _sizes_of_config(folder)
+    wrong = {field: value for field, value in said.items() if field in wanted and wanted[field] != value}
+    if wrong:
+        what = f"has weights with {_listed(wrong)} by its {_CONFIG}, not of {found.name}"
+        fix = f"ask for gpt2@{','.join(f'{field}={value}' for field, value in said.items())}"
+        raise Invalid(Problem(folder, what, suggestion=fix))
 
 
-def _differences(asked: Model, mine: Model) -> str | None:
+def _differences(asked: Model, mine: Model) -> str:
     """The first fields of the shape that `mine` has otherwise than `asked`."""
-    found = [
-        f"{field} {'absent' if value is None else value}" for field, (_, value) in differing_fields([asked, mine])
-    ]
-    more = f" and {len(found) - _MOST_NAMED:,} more" if len(found) > _MOST_NAMED else ""
-    return ", ".join(found[:_MOST_NAMED]) + more if found else None
+    fields = differing_fields([_joined(asked), _joined(mine)])
+    return _listed({field: "absent" if new is None else new for field, (_, new) in fields})
 
 
-def _of_config(folder: str) -> str | None:
-    """The question to `gpt2` that a config.json of GPT-2's answers; None where it is of another kind, or cannot be."""
+def _joined(model: Model) -> Model:
+    """Groups of layers that are alike, one after the other, are the same layers as one group."""
+    groups: list[LayerGroup] = []
+    for group in model.layers:
+        if groups and groups[-1].model_copy(update={"repeat": group.repeat}) == group:
+            groups[-1] = group.model_copy(update={"repeat": groups[-1].repeat + group.repeat})
+        else:
+            groups.append(group)
+    return model.model_copy(update={"layers": tuple(groups)})
+
+
+def _listed(fields: dict[str, Any]) -> str:
+    """The first of some fields with their values; nothing where there is none."""
+    more = len(fields) - _MOST_NAMED
+    told = [f"{field} {value}" for field, value in list(fields.items())[:_MOST_NAMED]]
+    return ", ".join(told) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _sizes(model: Model) -> dict[str, int]:
+    """The sizes that a config.json of GPT-2's has too, where the layers are alike."""
+    first = model.layers[0]
+    if len(model.layers) > 1:
+        return {}
+    heads, hidden = getattr(first.attention, "n_heads", None), getattr(first.mlp, "d_ff", None)
+    sizes = {"n_layers": model.n_layers, "d_model": model.d_model, "n_heads": heads, "d_ff": hidden}
+    sizes |= {"vocab_size": model.vocab_size, "context_length": model.context_length}
+    return {field: size for field, size in sizes.items() if isinstance(size, int)}
+
+
+def _sizes_of_config(folder: str) -> dict[str, int]:
+    """The sizes that a config.json of GPT-2's says; none where it is of another kind or cannot be read."""
     from archcalc_reference.files import read_object
 
     try:
         config = read_object(os.path.join(folder, _CONFIG))
-        if config.get("model_type") != "gpt2":
-            return None
-        sizes = {field: config.get(name) for field, name in _GPT2.items()}
-        if sizes["d_ff"] is None and isinstance(sizes["d_model"], int):
-            sizes["d_ff"] = 4 * sizes["d_model"]
-        given = ",".join(f"{field}={value}" for field, value in sizes.items() if isinstance(value, int))
-        asked = f"gpt2@{given}"
-        plain = find("gpt2").model
-        return asked if _differences(plain, find(asked).model) else "gpt2"
     except ArchcalcError:
-        return None
+        return {}
+    sizes = {field: config.get(name) for field, name in _GPT2.items()}
+    if config.get("model_type") != "gpt2" or not isinstance(sizes["d_model"], int):
+        return {}
+    sizes["d_ff"] = sizes["d_ff"] or 4 * sizes["d_model"]
+    return {field: size for field, size in sizes.items() if isinstance(size, int)}
