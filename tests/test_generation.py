@@ -141,6 +141,14 @@ def test_top_p_is_of_what_top_k_left():
     assert (of(logits, top_k=2, top_p=0.6) > 0).tolist() == [True, False, False, False]
 
 
+@pytest.mark.parametrize(("share", "kept"), [(0.25, 1), (0.2501, 2), (0.4999, 2), (0.5, 2), (0.5001, 3), (0.75, 3)])
+def test_at_the_threshold_of_top_p_what_has_the_share_is_enough(share, kept):
+    """Four equals, a quarter each: sums are exact."""
+    ours, theirs = of([2.0] * 4, top_p=share), warped(torch.full((1, 4), 2.0, dtype=torch.float64), top_p=share)[0]
+    assert (ours > 0).sum() == kept
+    assert torch.equal(ours, theirs)
+
+
 def test_equals_at_the_threshold_of_top_k_are_all_kept():
     assert of([1.0, 3.0, 1.0, 0.0, 1.0], top_k=2).gt(0).tolist() == [True, True, True, False, True]
 
