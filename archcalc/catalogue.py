@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from archcalc.audit import audit
@@ -22,6 +23,7 @@ class Found(NamedTuple):
     """A spec, where it was read from, and what a question changed in it.
 
     `read` is the document before the question, and `answers` what the question put in; `typed` is what was asked for.
+    `folder` is the folder that stood for its spec, and has its weights; "" where a file was named.
     """
 
     model: Model
@@ -31,6 +33,7 @@ class Found(NamedTuple):
     changes: tuple[Change, ...] = ()
     question: str = ""
     typed: str = ""
+    folder: str = ""
 
     @property
     def name(self) -> str:
@@ -59,13 +62,30 @@ def find(spec: str) -> Found:
     that leads nowhere.
     """
     head, question = (spec, None) if os.path.exists(spec) else split(spec)
+    inside = _inside(head)
+    folder, head = (head, inside) if inside else ("", head)
     read = _read(head)
     if question is None:
-        return Found(validate(read, Model), read, read, {}, typed=spec)
+        return Found(validate(read, Model), read, read, {}, typed=spec, folder=folder)
     answers = understand(read, question, spec)
     document, changes = ask(read, answers, spec)
     question = ",".join(part.strip() for part in question.split(","))
-    return Found(validate(document, Model), document, read, answers, changes, question, spec)
+    return Found(validate(document, Model), document, read, answers, changes, question, spec, folder)
+
+
+def _inside(head: str) -> str | None:
+    """The spec that a folder stands for: its own, or that of its newest checkpoint; None where there is none."""
+    if head in names() or not os.path.isdir(head):
+        return None
+    from archcalc.checkpoints import SPEC, is_checkpoint, newest, spec_of
+
+    folder = Path(head)
+    if is_checkpoint(folder):
+        return os.fspath(spec_of(folder))
+    if os.path.isfile(folder / SPEC):
+        return os.fspath(folder / SPEC)
+    chosen = newest(folder, spec_of)
+    return None if chosen is None else os.fspath(chosen.path / SPEC)
 
 
 def _read(head: str) -> Document:
@@ -90,7 +110,8 @@ def is_path(head: str) -> bool:
 def is_readable(spec: str) -> bool:
     """Whether there is a file to read, whatever is in it."""
     head = split(spec)[0]
-    return is_stdin(head) or head in names() or os.path.isfile(head) or os.path.isfile(spec)
+    paths = (head, spec, os.path.join(head, "spec.yaml"))
+    return is_stdin(head) or head in names() or any(map(os.path.isfile, paths))
 
 
 def load(spec: str | os.PathLike[str]) -> Model:

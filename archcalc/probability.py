@@ -43,6 +43,9 @@ def retemper(probabilities: Sequence[float], temperature: float) -> list[float]:
     numbers = _numbers(probabilities, "probability", lowest=0, highest=1)
     if not any(numbers):
         raise Invalid(Problem("softmax", "has no probability above 0"))
+    if temperature == 1:  # as they are, but for their sum: a logarithm and its power would change the last bits
+        whole = fsum(numbers)
+        return [p / whole for p in numbers]
     # p^(1/T) = exp(log p / T), which does not become 0 for all of them where T is tiny.
     return softmax([log(p) if p else -inf for p in numbers], temperature)
 

@@ -19,10 +19,11 @@ class TokenVectors(Vectors):
     """The embedding table of the model in a folder, or of the newest that a training run keeps there."""
 
     def __init__(self, folder: str) -> None:
-        from archcalc_reference.checkpoint import latest
+        from archcalc.checkpoints import weights_in
         from archcalc_reference.text import read_tokenizer, refuse_bytes
 
-        self.name = str(latest(folder) or folder)
+        chosen = weights_in(folder)
+        self.name = folder if chosen is None else str(chosen.path)
         header, self._table, self._as_floats = _open_table(self.name)
         self._file, self._tensor = header.file, header.name
         shape: list[int] = self._table.get_shape()

@@ -77,7 +77,7 @@ def test_recomputing_saves_no_more_than_not(model):
 
 @pytest.mark.parametrize("rule", ["none", "selective", "full"])
 def test_ints_and_arrays_agree(rule):
-    widest, model = [64, 128, 4096], archcalc.load("tiny")
+    widest, model = [64, 128, 4096], archcalc.load("tiny@context_length=256")
     run = Run(batch=3, sequence=200)
     array = saved(model.model_copy(update={"d_model": np.array(widest)}), run, widths(2), rule)
     for i, width in enumerate(widest):

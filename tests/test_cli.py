@@ -185,7 +185,7 @@ def test_a_terminal_of_few_characters_gets_the_figures(tmp_path):
     )
     answer = spawn("report", str(path), env={"PYTHONIOENCODING": "ascii"})
     assert answer.code == 0
-    assert "1,057,152" in answer.out
+    assert "1,032,576" in answer.out
     assert "\x1b" not in answer.out
 
 

@@ -221,13 +221,6 @@ def test_a_folder_of_training_answers_with_its_newest_weights(tmp_path):
     assert ours.out == theirs.out
 
 
-def test_of_several_checkpoints_the_newest_is_read(tmp_path):
-    for step, times in {"99999999": 1.0, "100000000": 3.0, "00000007": 1.0}.items():  # by number, not by name
-        (tmp_path / f"step-{step}").mkdir()
-        _save(tmp_path / f"step-{step}", {"embedding.token.weight": np.full((256, 2), times)})
-    assert rows(str(tmp_path), "a", "--rank", "b")["b"]["dot"] == 2 * 3 * 3
-
-
 def test_a_table_in_fp32_needs_no_torch_and_one_in_bf16_says_so(gpt2, tmp_path, monkeypatch):
     torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
     table = torch.from_numpy(gpt2.table)

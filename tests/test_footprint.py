@@ -190,7 +190,7 @@ def test_all_tensors_at_once_take_a_list_as_large_as_a_moment():
 
 
 def test_a_mask_is_made_once_for_all_groups_of_layers():
-    model = archcalc.load("tiny")
+    model = archcalc.load("tiny@context_length=256")
     both = model.model_copy(update={"layers": (*model.layers, *model.layers)})
     run = Run(sequence=200, attention="math")
     for keeping in (Keeping("fp32"), Keeping("fp32", recompute="full"), Keeping("fp32", recompute="selective")):

@@ -1,8 +1,12 @@
 """The commands that run a model: texts, the likely tokens of each step, one prediction."""
 
+import io
 import json
 import math
+import re
+import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 from command import ask, spawn
@@ -12,6 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
 import archcalc  # noqa: E402
+from archcalc.cli import _main  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.generation import Sampling, generate  # noqa: E402
 from archcalc_reference.weights import load_weights, save_weights  # noqa: E402
@@ -47,6 +52,22 @@ def test_the_cache_takes_what_memory_counts(weights):
     done = run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "20", "--samples", "3")
     counted = 3 * 22 * 5 * 2 * 128 * 4  # samples x positions x layers x (keys, values) x features x bytes
     assert f"the cache takes {counted:,} bytes, as counted\n" in done.err
+
+
+@pytest.mark.parametrize("flags", [(), ("--samples", "2"), ("--show", "2"), ("--compare-temperatures", "0,1")])
+def test_statistics_stand_on_lines_of_their_own_after_the_text(weights, flags, monkeypatch):
+    """On a terminal both streams are one: the text has come to its end, with a line's end, before they are told."""
+    both = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", both)
+    monkeypatch.setattr(sys, "stderr", both)
+    assert _main(["generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "4", *flags]) == 0
+    lines = both.getvalue().split("\n")
+    told = [line for line in lines if " a second; the cache takes " in line]
+    assert len(told) == (2 if "0,1" in flags else 1)
+    assert all(
+        re.match(r"\d+ tokens, [\d.,]+ a second; the cache takes [\d,]+ bytes, as counted$", one) for one in told
+    )
+    assert lines[-2] == told[-1], "after all of the text"
 
 
 def test_the_same_seed_gives_the_same_text_and_another_another(weights):
@@ -131,7 +152,7 @@ def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
         ([], 3, "--weights: tiny has no weights here; "),
         (["--weights", "nowhere"], 3, "nowhere: "),
         (["-p", ""], 2, "--prompt: is empty"),
-        (["-p", "x" * 256], 2, "--prompt: has 256 tokens; the context of 256 leaves none to come"),
+        (["-p", "x" * 64], 2, "--prompt: has 64 tokens; the context of 64 leaves none to come"),
         (["--temperature", "-1"], 2, "--temperature: must be a number from 0; got '-1'"),
         (["--temperature", "hot"], 2, "--temperature: must be a number from 0; got 'hot'"),
         (["--top-k", "0"], 2, "--top-k: must be from 1 to "),
@@ -218,17 +239,17 @@ def test_a_trace_that_cannot_be_written_is_told_before_anything_is_drawn(weights
 
 
 def test_what_was_drawn_before_an_interruption_is_written_and_shown(weights, tmp_path, monkeypatch):
-    from archcalc.commands.session import Session
+    from archcalc.commands.session import Continuation
 
-    real = Session.steps
+    real = Continuation.__iter__
 
-    def interrupted(self, *arguments):
-        for n, step in enumerate(real(self, *arguments)):
+    def interrupted(self):
+        for n, step in enumerate(real(self)):
             if n == 3:
                 raise KeyboardInterrupt
             yield step
 
-    monkeypatch.setattr(Session, "steps", interrupted)
+    monkeypatch.setattr(Continuation, "__iter__", interrupted)
     trace = tmp_path / "trace.jsonl"
     done = ask("generate", "tiny", "--weights", weights, "-p", "Hi", "--trace", str(trace), "--samples", "2")
     assert done.code == 130
@@ -250,3 +271,101 @@ def test_a_trace_has_no_line_of_a_text_that_ended(weights, tmp_path):
         lengths[line["sample"]] += 1
     last = max(text.index(stop) if stop in text else 19 for text in texts)
     assert lengths == [(text.index(stop) if stop in text else last) + 1 for text in texts]
+
+
+# A folder stands for its spec
+
+
+def copied(weights, folder, **specs):
+    """The weights in a folder of their own, by another spec where one is given."""
+    shutil.copytree(weights, folder)
+    for name, text in specs.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    return str(folder)
+
+
+RUNS = {
+    "predict": ("-p", "Hi"),
+    "generate": ("-p", "Hi", "--max-tokens", "2"),
+    "trace": ("-p", "Hi"),
+    "trace of a word": ("-p", "a cat", "-p", "the cat", "--word", "cat"),
+    "chat": (),
+}
+COUNTS = ["params", "report", "flops", "memory", "trace", "explain", "check"]
+
+
+@pytest.mark.parametrize("how", RUNS)
+def test_a_folder_of_weights_runs_without_saying_them_again(how, weights, monkeypatch):
+    command, flags = how.split()[0], RUNS[how]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(b"Hi\n")))
+    alone = ask(command, weights, *flags)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(b"Hi\n")))
+    both = ask(command, "tiny", "--weights", weights, *flags)
+    assert (alone.code, both.code) == (0, 0), alone.err + both.err
+    assert alone.out == both.out
+
+
+@pytest.mark.parametrize("command", COUNTS)
+def test_a_folder_is_counted_as_its_spec(command, weights):
+    folder, spec = ask(command, weights), ask(command, f"{weights}/spec.yaml")
+    assert (folder.code, folder.out, folder.err) == (spec.code, spec.out, spec.err)
+    assert folder.out
+    wide, asked = ask(command, f"{weights}@d_ff=256"), ask(command, f"{weights}/spec.yaml@d_ff=256")
+    assert wide.out == asked.out
+
+
+def test_a_folder_without_a_spec_is_a_directory(tmp_path):
+    done = ask("params", str(tmp_path))
+    assert (done.code, done.err) == (2, f"{tmp_path}: is a directory; name a YAML file in it\n")
+
+
+@pytest.mark.parametrize("how", RUNS)
+def test_weights_of_another_spec_say_how_to_ask_for_the_right_one(how, weights):
+    for spec, said in (("tiny@d_ff=256", "mlp.d_ff 512"), ("tiny@context_length=256", "context_length 64")):
+        done = ask(how.split()[0], spec, "--weights", weights, *RUNS[how])
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done.err
+        assert done.err.startswith(f"{weights}: has weights of tiny with ")
+        assert said in done.err
+        assert done.err.endswith(f"; say {weights} in place of {spec}, without --weights\n")
+
+
+def test_weights_of_gpt2_say_the_question_that_fits_them(tmp_path):
+    """As Hugging Face has them: a config.json, and no spec of ours."""
+    spec = "gpt2@n_layers=2,d_model=32,n_heads=2,d_ff=128,vocab_size=256,context_length=32"
+    folder = str(tmp_path / "w")
+    save_weights(Transformer(archcalc.load(spec)), folder)
+    (tmp_path / "w" / "spec.yaml").unlink()
+    done = ask("predict", "gpt2", "--weights", folder, "-p", "Hi")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    way = done.err.partition("; ask for ")[2].strip()
+    assert archcalc.params(archcalc.load(way)).stored == archcalc.params(archcalc.load(spec)).stored
+    assert ask("predict", way, "--weights", folder, "-p", "Hi").code == 0
+    config = json.loads((tmp_path / "w" / "config.json").read_text())
+    (tmp_path / "w" / "config.json").write_text(json.dumps({**config, "activation_function": "gelu"}))
+    other = f"{way},layers.0.mlp.activation=gelu"  # what is no size is not this line's to say
+    assert ask("predict", other, "--weights", folder, "-p", "Hi").code == 0
+
+
+# What is no number goes nowhere
+
+
+@pytest.mark.parametrize("how", [*RUNS, "generate and show", "generate and trace"])
+@pytest.mark.parametrize("place", ["token", "final_norm", "last_mlp"])
+def test_weights_that_overflow_are_one_line_and_no_number(how, place, weights, tmp_path, monkeypatch):
+    """Finite, as they are stored; what comes of them is not."""
+    model = load_weights(archcalc.load("tiny"), weights)
+    with torch.no_grad():
+        part = {"token": model.embedding.token, "final_norm": model.final_norm, "last_mlp": model.layers[-1].mlp.down}
+        part[place].weight.fill_(3e38)
+    folder = str(tmp_path / "large")
+    save_weights(model, folder)
+    more = {"generate and show": ("--show", "3"), "generate and trace": ("--trace", str(tmp_path / "t"))}.get(how, ())
+    command = how.split()[0]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(b"Hi\n")))
+    for form in ((), ("-f", "json"), ("-f", "csv")) if command in ("predict", "trace") else ((),):
+        done = ask(command, folder, *RUNS.get(how, RUNS[command]), *more, *form)
+        assert done.code == 2, done.out
+        assert not re.search(r"\b(nan|inf|NaN|Infinity)\b", done.out)
+        assert re.match(r"(logits|weights): .*not finite", done.err.splitlines()[-1]), done.err
+    if more[:1] == ("--trace",):
+        assert (tmp_path / "t").read_text() == ""

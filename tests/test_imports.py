@@ -21,7 +21,7 @@ blocks.unembedding
 blocks
 spec
 source | verdict | vectors
-wordfile | tokentable
+wordfile
 validation | question
 formula
 lettered
@@ -31,7 +31,8 @@ activations | kernels
 liveness | repetition | traffic
 footprint
 allocator
-audit | witness | watching
+audit | witness | watching | checkpoints
+tokentable
 catalogue
 hardware | strategies | axes
 duration
@@ -51,7 +52,8 @@ report.training
 report
 commands.overview
 commands.base
-commands.asking | commands.timing | commands.settling | commands.session
+commands.asking | commands.timing | commands.settling | commands.weights
+commands.session
 commands.count | commands.choosing | commands.device | commands.explaining | commands.trust | commands.running | commands.training | commands.generating | commands.chatting | commands.tokens | commands.text | commands.files
 commands
 cli

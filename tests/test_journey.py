@@ -195,7 +195,7 @@ def test_a_word_of_a_real_tokenizer_is_its_last_token(tmp_path):
     ("arguments", "line"),
     [
         (["-p", ""], "--prompt: is empty"),
-        (["-p", "x" * 257], "--prompt: has 257 tokens; the context of 256 has no more places"),
+        (["-p", "x" * 65], "--prompt: has 65 tokens; the context of 64 has no more places"),
         (["-p", "a", "-p", "b"], "--prompt: is taken once; two are compared with --word; got 2"),
         (["-p", "a", "--word", "a"], "--prompt: is taken twice with --word; got 1"),
         (["--word", "a"], "--word: is of a run, which needs a --prompt; got 'a'"),

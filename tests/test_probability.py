@@ -54,6 +54,24 @@ def test_pytorch_gives_the_same(logits, temperature):
     assert near(softmax(logits, temperature), theirs.tolist())
 
 
+@given(MODEST, st.one_of(st.just(1.0), TEMPERATURES))
+def test_transformers_gives_the_same(logits, temperature):
+    """Its warper divides; 1 is the softmax as it is."""
+    torch = pytest.importorskip("torch")
+    warpers = pytest.importorskip("transformers", reason="the outside voice").generation.logits_process
+    scores = torch.tensor([logits], dtype=torch.float64)
+    theirs = torch.softmax(warpers.TemperatureLogitsWarper(temperature)(None, scores), -1)[0].tolist()
+    assert near(softmax(logits, temperature), theirs, 1e-12)
+
+
+@given(MODEST)
+def test_a_temperature_of_1_changes_no_bit(logits):
+    assert softmax(logits, 1.0) == softmax(logits)
+    once = softmax(logits)
+    if math.fsum(once) == 1:
+        assert retemper(once, 1) == once
+
+
 @given(MODEST)
 def test_at_zero_the_first_of_the_largest_has_it_all(logits):
     found = softmax(logits, 0)

@@ -42,7 +42,14 @@ def test_the_reference_s_tables_have_the_registered_kinds():
 
 
 # What stands around the model reads and writes files, so it knows specs and how to tell what is wrong, never a count.
-AROUND = {"archcalc", "archcalc.spec", "archcalc.errors", "archcalc.units", "archcalc.catalogue"}
+AROUND = {
+    "archcalc",
+    "archcalc.spec",
+    "archcalc.errors",
+    "archcalc.units",
+    "archcalc.catalogue",
+    "archcalc.checkpoints",
+}
 AROUND |= {f"archcalc.blocks.{name}" for name in ("attention", "mlp", "norm")}
 
 

@@ -31,6 +31,50 @@ def test_the_json_has_a_row_for_each_number():
     assert told == {"schema": 0, "temperature": 5.0, "from": "logits", "rows": rows}
 
 
+@pytest.mark.parametrize("heats", [["0", "1", "5"], ["0,1,5"], ["0", "1, 5"]], ids=" ".join)
+def test_several_temperatures_stand_side_by_side(heats):
+    asked = ["softmax", "2", "1", "0.1", *(part for heat in heats for part in ("--temperature", heat))]
+    logits = [2.0, 1.0, 0.1]
+    columns = [softmax(logits, heat) for heat in (0, 1, 5)]
+    told = ask(*asked, "-f", "json").json
+    assert (told["temperatures"], told["from"]) == ([0, 1, 5], "logits")
+    assert told["rows"] == [
+        {"logit": x, "probabilities": list(row)} for x, row in zip(logits, zip(*columns, strict=True), strict=True)
+    ]
+    assert ask(*asked).out == (
+        "softmax of 3 numbers at temperatures 0, 1, 5\n"
+        "\n"
+        "Probabilities at each temperature T\n"
+        "  logit    T = 0    T = 1    T = 5\n"
+        "-------  -------  -------  -------\n"
+        "      2    1.000   0.6590   0.3996\n"
+        "      1    0.000   0.2424   0.3272\n"
+        "    0.1    0.000  0.09857   0.2733\n"
+        "\n"
+        "Counted    exp(logit / T), divided by the sum of all of them\n"
+        "           at temperature 0 the largest has all the weight, of equals the first\n"
+    )
+    lines = list(csv.DictReader(io.StringIO(ask(*asked, "-f", "csv").out)))
+    assert [float(line["probability_at_5"]) for line in lines] == columns[2]
+    assert list(lines[0]) == ["logit", "probability_at_0", "probability_at_1", "probability_at_5"]
+
+
+def test_several_temperatures_fit_a_terminal_of_80_and_a_table_of_fifty_rows():
+    heats = "0,0.25,0.5,2,1000"
+    out = ask("softmax", *map(str, range(1_000)), "--temperature", heats, "-f", "table").out
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[5].split()[:3] == ["1,000", "999", "1.000"]
+    assert "950 more" in out
+
+
+def test_probabilities_are_retempered_to_several():
+    asked = ["softmax", "0.64", "0.04", "--temperature", "1,2", "--from-probabilities"]
+    rows = ask(*asked, "-f", "json").json["rows"]
+    assert rows[0]["probabilities"] == pytest.approx([0.64 / 0.68, 0.8])
+    assert "p^(1/T)" in ask(*asked).out
+
+
 def test_the_csv_has_the_same_rows():
     out = ask("softmax", "0", "0", "-f", "csv").out
     assert list(csv.DictReader(io.StringIO(out))) == [{"logit": "0.0", "probability": "0.5"}] * 2
@@ -113,6 +157,10 @@ def test_bad_standard_input_is_one_line_with_its_place(text, line):
         (["1", "-"], "archcalc softmax: reads standard input or its arguments, not both"),
         (["1", "--temperature", "-1"], "--temperature: must be a number from 0 up; got -1.0"),
         (["1", "--temperature", "nan"], "--temperature: must be a number from 0 up; got nan"),
+        (["1", "--temperature", "1,,2"], "--temperature: must be a number from 0 up; got ''"),
+        (["1", "--temperature", "1,-2"], "--temperature: must be a number from 0 up; got -2.0"),
+        (["1", "--temperature", "1", "--temperature", "1.0"], "--temperature: is asked for twice; got 1"),
+        (["1", "--temperature", "1,2,3,4,5,6"], "--temperature: are at most 5; got 6"),
         (["1", "--temperature", "warm"], "--temperature: must be a number from 0 up; got 'warm'"),
         (["--from-probabilities", "-0.5"], "softmax: probability 1: must be a number from 0 to 1; got -0.5"),
         (["--from-probabilities", "0", "0"], "softmax: has no probability above 0"),

@@ -13,6 +13,9 @@ import pytest
 from command import Answer, ask, spawn
 
 import archcalc
+from archcalc import checkpoints
+from archcalc.checkpoints import Settings
+from archcalc.errors import Invalid
 from archcalc.learning import expected, promised
 from archcalc.report.progress import Pace, Progress, tell_sample
 from archcalc.watching import Seen, watch
@@ -20,13 +23,17 @@ from archcalc.watching import Seen, watch
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 
-from archcalc_reference import checkpoint, resuming  # noqa: E402
+from archcalc_reference import resuming  # noqa: E402
 from archcalc_reference.data import Data, Stream, own_words, read_stream  # noqa: E402
 from archcalc_reference.model import Transformer  # noqa: E402
-from archcalc_reference.training import Settings, Trainer, rate_of, sample  # noqa: E402
+from archcalc_reference.training import Trainer, rate_of, sample  # noqa: E402
 
 SMALL = "tiny@n_layers=2,d_model=32,n_heads=2,d_ff=64,context_length=32"
 FEW = Settings(steps=4, batch=4, sequence=16, rate=1e-2, warmup=1)
+
+
+def few(**settings):
+    return Settings(**{**FEW.model_dump(), **settings})
 
 
 def text(n=4000):
@@ -84,7 +91,7 @@ def test_the_trigram_is_a_distribution_and_a_good_one():
 def test_with_nothing_said_it_learns_more_than_a_trigram_knows():
     answer = spawn("train", "-f", "json")
     assert answer.code == 0, answer.err
-    told, spec = json.loads(answer.out)["training"], archcalc.load("tiny@context_length=64")
+    told, spec = json.loads(answer.out)["training"], archcalc.load("tiny")
     data = own_words()
     kept = len(data) - len(data) // 10
     assert told["held_out"] < Trigram(data[:kept]).loss(data[kept:])
@@ -98,7 +105,7 @@ def test_with_nothing_said_it_learns_more_than_a_trigram_knows():
 def test_a_step_does_the_flops_that_were_counted(accumulate):
     from torch.utils.flop_counter import FlopCounterMode
 
-    settings = Settings(4, 4, 16, 1e-2, 1, accumulate, attention="math")
+    settings = few(accumulate=accumulate, attention="math")
     run = trainer(settings)
     with FlopCounterMode(display=False) as counter:
         run.step()
@@ -110,7 +117,7 @@ def test_a_step_does_the_flops_that_were_counted(accumulate):
 @pytest.mark.parametrize("spec", ["tiny@n_layers=2", "tiny@n_layers=2,vocab_size=3000"])
 def test_a_step_holds_the_bytes_that_were_counted(accumulate, precision, spec):
     """As archcalc.allocator records a step of a bare loop, with the data, the clipping and the loss of a real one."""
-    settings = Settings(4, 4, 64, 1e-3, 1, accumulate, precision=precision)
+    settings = few(sequence=64, rate=1e-3, accumulate=accumulate, precision=precision)
     run = trainer(settings, spec)
     run.step()
     _, seen = watch(run.step, run.held, "cpu")
@@ -150,7 +157,7 @@ def test_what_differs_is_told(words, monkeypatch):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_that_is_watched_computes_what_it_would_unseen(precision):
-    settings = Settings(4, 4, 64, 1e-3, 1, 2, precision=precision)
+    settings = few(sequence=64, rate=1e-3, accumulate=2, precision=precision)
     seen, unseen = trainer(settings, "tiny@n_layers=2"), trainer(settings, "tiny@n_layers=2")
     for run in (seen, unseen):
         run.step()
@@ -203,7 +210,7 @@ def test_devices_are_known_by_what_their_driver_calls_them():
 
 
 def test_parts_of_a_batch_learn_what_the_batch_learns():
-    whole, parts = trainer(), trainer(Settings(4, 4, 16, 1e-2, 1, accumulate=4))
+    whole, parts = trainer(), trainer(few(accumulate=4))
     for _ in range(3):
         assert whole.step().loss == pytest.approx(parts.step().loss, abs=1e-5)
 
@@ -218,7 +225,7 @@ def test_the_rate_climbs_along_a_line_and_falls_along_a_cosine():
 
 
 def test_bf16_is_the_type_of_everything():
-    run = trainer(Settings(4, 4, 16, 1e-2, 1, precision="bf16"))
+    run = trainer(few(precision="bf16"))
     run.step()
     assert {p.dtype for p in run.model.parameters()} == {torch.bfloat16}
     assert {s["exp_avg"].dtype for s in run.optimizer.state.values()} == {torch.bfloat16}
@@ -322,7 +329,7 @@ def test_a_bad_value_is_one_line(arguments, code, line, tmp_path, monkeypatch):
         (
             "short.txt",
             b"x" * 100,
-            "--data: 100 bytes are too few to learn sequences of 256 and hold a tenth out; 2,470 more would do, or a shorter --seq",
+            "--data: 100 bytes are too few to learn sequences of 64 and hold a tenth out; 550 more would do, or a shorter --seq",
         ),
     ],
 )
@@ -354,11 +361,69 @@ def test_cuda_that_is_not_there_is_missing():
     assert ask("train", "--device", "cuda") == Answer(3, "", line)
 
 
-def test_a_loss_that_is_no_number_ends_it_with_one_line(words, monkeypatch):
+# What is no number
+
+
+def ruined(words, out, every="1"):
+    return ask("train", SMALL, "--data", words, "--seq", "16", "--steps", "9", "--every", every, "--out", str(out))
+
+
+@pytest.mark.parametrize("every", ["1", "9"])
+def test_a_loss_that_is_no_number_ends_it_with_one_line_and_the_last_good_one_stands(
+    every, words, tmp_path, monkeypatch
+):
+    """At such a rate the weights grow until no loss can be told: whichever loss it is, nothing of it is kept."""
     monkeypatch.setattr("archcalc_reference.training.rate_of", lambda *_: 1e30)
-    answer = ask("train", SMALL, "--data", words, "--seq", "16", "--steps", "9")
-    assert answer.code == 2
-    assert "--lr: the loss is no number any more after step " in last_line(answer)
+    answer = ruined(words, tmp_path / "out", every)
+    assert (answer.code, answer.out) == (2, "")
+    assert re.match(r"--lr: the (held-out )?loss is no number any more after step \d; got 0.003; ", last_line(answer))
+    good = checkpoints.weights_in(tmp_path / "out").path
+    assert last_line(answer).endswith(f"; {good} stands")
+    monkeypatch.undo()
+    assert ask("train", "--from", str(tmp_path / "out"), "--steps", "9", "--every", "9").code == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_gradients_that_are_no_numbers_move_no_weight(bad, words, tmp_path, monkeypatch):
+    """Clipping would make all of them NaN, and the step every weight."""
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(bad))
+    run = trainer()
+    before = [parameter.clone() for parameter in run.model.parameters()]
+    assert not run.step().finite
+    assert run.done == 0
+    assert all(map(torch.equal, before, run.model.parameters()))
+    assert "the gradients are no number" in last_line(ruined(words, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("where", ["weight", "moment"])
+def test_what_is_no_number_is_never_kept(where, bad, tmp_path):
+    run = trainer()
+    learned = checkpoints.Learned(files=[], kind="bytes", fingerprint=run.data.fingerprint())
+    good = run.save(tmp_path, learned)
+    run.step()
+    weight = next(iter(run.model.parameters()))
+    with torch.no_grad():
+        (weight if where == "weight" else run.optimizer.state[weight]["exp_avg"])[0, 0] = bad
+    with pytest.raises(Invalid, match=r"is not finite after step 1, so no checkpoint .*; step-00000000 stands"):
+        run.save(tmp_path, learned)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == [good]
+
+
+def test_a_sample_of_what_is_no_number_is_refused():
+    model = Transformer(archcalc.load(SMALL))
+    with torch.no_grad():
+        model.final_norm.bias[0] = math.nan
+    with pytest.raises(Invalid, match="weights: give scores that are no finite numbers"):
+        sample(model, [1, 2], 4, seed=0)
+
+
+def test_tiny_as_trained_is_the_tiny_of_the_catalogue(tmp_path):
+    out = str(tmp_path / "out")
+    assert ask("train", "--steps", "1", "--batch", "1", "--out", out).code == 0
+    for spec, flags in (("tiny", ["--weights", out]), (out, [])):
+        drawn = ask("generate", spec, *flags, "-p", "x", "--max-tokens", "2")
+        assert (drawn.code, drawn.out[:1]) == (0, "x"), drawn.err
 
 
 def test_without_safetensors_it_says_what_to_install():
@@ -374,7 +439,7 @@ ASKED = ["train", SMALL, "--steps", "6", "--batch", "2", "--seq", "16", "--every
 
 def kept(folder):
     """The bytes of the weights and of the optimizer's state."""
-    where = checkpoint.latest(folder)
+    where = checkpoints.weights_in(folder).path
     return [(where / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")]
 
 
@@ -382,11 +447,11 @@ def test_a_checkpoint_goes_on_bit_for_bit_and_is_asked_for_nothing_else(words, t
     whole, halves = str(tmp_path / "whole"), str(tmp_path / "halves")
     asked = [*ASKED, "--data", words, "--warmup", "1"]
     assert ask(*asked, "--out", whole).code == 0
-    run = trainer(Settings(6, 2, 16, 3e-3, 1))
+    run = trainer(few(steps=6, batch=2, rate=3e-3))
     for _ in range(3):
         run.step()
-    said = {"files": [words], "fingerprint": run.data.fingerprint()}
-    run.save(resuming.Path(halves), data=said)
+    learned = checkpoints.Learned(files=[words], kind="bytes", fingerprint=run.data.fingerprint())
+    run.save(resuming.Path(halves), learned)
     answer = ask("train", "--from", halves, "-f", "json")
     assert answer.code == 0, answer.err
     assert answer.json["training"]["steps"] == 6
@@ -419,8 +484,8 @@ def test_a_checkpoint_is_a_folder_of_weights_by_their_names_and_the_spec(words, 
     from safetensors.torch import load_file
 
     assert ask(*ASKED, "--data", words, "--out", str(tmp_path / "out")).code == 0
-    folder = checkpoint.latest(tmp_path / "out")
-    assert sorted(os.listdir(tmp_path / "out")) == [".lock", "step-00000006"]
+    folder = checkpoints.weights_in(tmp_path / "out").path
+    assert sorted(os.listdir(tmp_path / "out")) == [".lock", "step-00000004", "step-00000006"]
     model = archcalc.load(folder / "spec.yaml")
     assert model == archcalc.load(SMALL)
     shapes = {name: parameter.shape for name, parameter in Transformer(model).named_parameters()}
@@ -434,7 +499,8 @@ import torch._dynamo  # what an optimizer's first step would load, in each child
 torch.set_num_threads(1)
 import archcalc.commands.training
 from archcalc.cli import _main
-from archcalc_reference import checkpoint, resuming, training
+from archcalc import checkpoints
+from archcalc_reference import resuming, training
 
 training.sample = lambda *_, **__: []
 
@@ -488,17 +554,14 @@ def run(arguments, what=None, moment=0):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
 
 def whole(folder):
-    '''Each checkpoint that stands can be read to its end.'''
-    for step, path in checkpoint.steps_in(checkpoint.Path(folder)).items():
-        assert resuming.read_state(path)['step'] == step
-        resuming.read_spec(path)
-        for name in (resuming.MODEL, resuming.OPTIMIZER):
-            resuming.load_file(path / name)
+    '''Each checkpoint that stands is as it was written.'''
+    for path in checkpoints.steps_in(folder).values():
+        checkpoints.intact(path)
 
 def finish(asked, folder):
     '''The same command again, with --from where there is a checkpoint.'''
     whole(folder)
-    there = checkpoint.latest(folder) is not None
+    there = checkpoints.weights_in(folder) is not None
     return run([*asked, '--out', folder, *(['--from', folder] if there else [])])
 """
 
@@ -543,7 +606,7 @@ print(json.dumps(ends))
         assert (killed, finished) == (-9, 0), (what, moment, said)
         folder = tmp_path / (f"{what}-{moment}" if moment else what)
         assert kept(folder) == kept(tmp_path / "whole"), (what, moment)
-        assert sorted(os.listdir(folder)) == [".lock", "step-00000006"], (what, moment)
+        assert sorted(os.listdir(folder)) == [".lock", "step-00000004", "step-00000006"], (what, moment)
 
 
 def test_interrupted_it_keeps_the_step_at_hand_and_goes_on(words, tmp_path):
@@ -570,7 +633,7 @@ left = sorted(os.listdir(root + '/out'))
 print(json.dumps([*full, left, *finish(asked, root + '/out')]))
 """
     code, said, left, again, _ = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path))
-    assert (code, again, left) == (2, 0, [".lock", "step-00000002"])
+    assert (code, again, left) == (2, 0, [".lock", "step-00000000", "step-00000002"])
     line = said.splitlines()[-1]
     assert line.startswith(f"{tmp_path}/out/step-00000004: cannot be written: ")
     assert line.endswith("; step-00000002 stands")

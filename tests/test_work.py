@@ -197,7 +197,7 @@ def test_the_default_is_a_training_pass_over_the_context(name):
 
 def test_ints_and_arrays_agree():
     widths = [64, 128, 4096, 2**20]
-    model = archcalc.load("tiny")
+    model = archcalc.load("tiny@context_length=256")
     array = flops(model.model_copy(update={"d_model": np.array(widths)}), Run(batch=2, sequence=256, causal="half"))
     for i, width in enumerate(widths):
         exact = flops(model.model_copy(update={"d_model": width}), Run(batch=2, sequence=256, causal="half"))
@@ -266,7 +266,9 @@ def test_counts_are_ints_whatever_the_pairs(causal):
 def test_the_steps_from_six_nd_are_named():
     steps = {
         step["name"]: step["flops"]
-        for step in ask("flops", "tiny@tied=false", "--tokens", "1", "-f", "json").json["run"]["bridge"]
+        for step in ask("flops", "tiny@tied=false,context_length=256", "--tokens", "1", "-f", "json").json["run"][
+            "bridge"
+        ]
     }
     d, layers = 128, 5
     assert steps == {
@@ -277,7 +279,7 @@ def test_the_steps_from_six_nd_are_named():
         "scores and mixing of attention": 6 * layers * 2 * 256 * d,
     }
     # 6 x 1,057,152 less the first three, and attention's: each in thousands
-    line = " ".join(ask("report", "tiny").out.split()).partition(" a token = ")[2]
+    line = " ".join(ask("report", "tiny@context_length=256").out.split()).partition(" a token = ")[2]
     assert line.startswith("6 N (6.343M) - 196.6k positions - 16.90k norms - 34.56k biases + 1.966M attention ")
 
 
@@ -288,7 +290,7 @@ def test_a_prefill_repeats_nothing():
 
 def test_a_run_that_the_model_cannot_take_is_told():
     for run, text in (
-        (Run(sequence=257), "Run: context: must be from 1 to 256; got 257"),
+        (Run(sequence=65), "Run: context: must be from 1 to 64; got 65"),
         (Run(batch=0, sequence=1), "Run: batch: must be from 1 to 4,294,967,296; got 0"),
         (Run(sequence=10, context=3), "Run: sequence: must be from 1 to 3; got 10"),
     ):
@@ -314,7 +316,7 @@ def test_the_bridge_reads_what_multiplies_off_the_tape(monkeypatch):
         return tape.pointwise("gated", record(self, tape, x)) if gate else x
 
     monkeypatch.setattr(PlainMLP, "record", routed)
-    model = archcalc.load("tiny")
+    model = archcalc.load("tiny@context_length=256")
     whole = training_run(model, params(model), Run(sequence=256), 256)
     assert whole.flops == whole.six_nd + sum(step.flops for step in whole.bridge)
     assert next(s for s in whole.bridge if s.short == "biases").flops == -6 * 256 * 5 * (4 * 128 + 512 + 128)

@@ -24,7 +24,8 @@ Spec = Annotated[
     typer.Argument(
         metavar="SPEC",
         show_default=False,
-        help="a catalogue name, a path, or - for standard input; @field=value,... asks about a changed spec",
+        help="a catalogue name, a path, a folder that train wrote, or - for standard input; @field=value,... asks "
+        "about a changed spec",
     ),
 ]
 Specs = Annotated[
@@ -44,7 +45,10 @@ Attention = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", metavar="DIR", show_default=False, help="a Hugging Face folder, or one that train --out wrote"
+        "--weights",
+        metavar="DIR",
+        show_default=False,
+        help="a Hugging Face folder, or one that train wrote; SPEC's own if that is one",
     ),
 ]
 Form = Annotated[

@@ -9,7 +9,7 @@ from archcalc.catalogue import find
 from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, needs_to_run, number
 from archcalc.commands.session import Precision, Prompt, Seed, Session, Temperature, TopK, TopP, real, settled
 from archcalc.errors import Invalid, Problem
-from archcalc.output import emit, refuse_output, write
+from archcalc.output import emit, refuse_output, tell, write
 
 Show = Annotated[str | None, typer.Option(metavar="K", show_default=False, help="the K likely tokens at each step")]
 
@@ -85,15 +85,18 @@ def generate(
     try:
         for heat in heats:
             title = f"temperature {heat:g}" if len(heats) > 1 else ""
+            continuation = session.continuation(ids, tokens, sampling._replace(temperature=heat), many)
             console = Console(session, text, many, shown_tokens, stop, title)
             try:
-                for step in session.steps(ids, tokens, sampling._replace(temperature=heat), many):
+                for step in continuation:
                     if trace is not None:
                         lines.extend(session.traced(step, heat, console.ended, several=many > 1 or len(heats) > 1))
                     if not console.take(step):
                         break
             finally:
                 console.close()
+                if continuation.drawn:
+                    tell(continuation.statistics)
     finally:
         if trace is not None:
             write("".join(lines), trace)  # what was drawn before an interruption too

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from itertools import accumulate
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import Found, find
+from archcalc.checkpoints import weights_in
 from archcalc.commands.base import RUN, Attention, Batch, Form, Output, Seq, Spec, Weights, app, needs_to_run, number
 from archcalc.commands.session import Session
 from archcalc.errors import Invalid, Problem, shown
@@ -74,12 +76,14 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     from archcalc_reference.generation import Sampling, Step, distribution, masked
     from archcalc_reference.journey import watch
 
-    session = Session.of_shapes(found) if weights is None else Session.load(found, weights)
+    shapes = weights is None and not (found.folder and weights_in(found.folder))
+    session = Session.of_shapes(found) if shapes else Session.load(found, weights)
     text, ids = session.read(prompt, to_come=0)
     device = session.model.embedding.token.weight.device
     calls, logits = watch(session.model, torch.tensor([ids], device=device))
     likely = []
     if session.has_numbers:
+        _refuse_no_numbers([(call.module, call.mean_length) for call in calls])
         last = masked(logits[:, -1], session.nameless)
         likely = session.likely(Step(len(ids), [], last, distribution(last, Sampling())), 0, _NEXT)
     return journey_sheet(found, text, [session.token(token) for token in ids], calls, likely)
@@ -101,7 +105,16 @@ def _reading(session: Session, word: str, prompt: str) -> Reading:
     text, ids = session.read(prompt, to_come=0)
     position = _place(session, word, ids)
     way = vector_along(session.model, ids, position)
+    _refuse_no_numbers([(along.place, float(along.vector_D.norm())) for along in way])
     return Reading(text, len(ids), position, session.token(ids[position]), way)
+
+
+def _refuse_no_numbers(lengths: list[tuple[str, float | None]]) -> None:
+    """Raise Invalid, with the first place, where a vector on the way is NaN or infinite."""
+    for place, length in lengths:
+        if length is not None and not isfinite(length):
+            what = f"give a vector that is not finite after {place}"
+            raise Invalid(Problem("weights", what, suggestion="they are damaged, or too large for the precision"))
 
 
 def _place(session: Session, word: str, ids: list[int]) -> int:

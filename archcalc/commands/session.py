@@ -10,6 +10,7 @@ import typer
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import Found
 from archcalc.commands.base import number, read_text
+from archcalc.commands.weights import refuse_other_spec, weights_of
 from archcalc.errors import Invalid, Problem, printable, shown
 from archcalc.output import tell
 from archcalc.units import several
@@ -47,16 +48,18 @@ class Session:
 
     @classmethod
     def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
-        """With the weights of a folder."""
+        """With the weights of a folder, which may be the one that stands for the spec."""
         import torch
 
-        from archcalc_reference.checkpoint import latest, no_weights
+        from archcalc_reference.checkpoint import no_weights
         from archcalc_reference.text import tokenizer_of
         from archcalc_reference.weights import load_weights
 
-        if weights is None:
+        named = (found.folder or None) if weights is None else weights
+        if named is None:
             raise no_weights(found.typed)
-        weights = str(latest(weights) or weights)  # of a training run that kept several
+        weights = weights_of(named)
+        refuse_other_spec(found, named, weights)
         tokenizer = tokenizer_of(weights, found.name, found.model.vocab_size)
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         session = cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer, weights)
@@ -106,23 +109,9 @@ class Session:
             raise Invalid(Problem("--prompt", f"has {len(ids):,} tokens; the context of {most:,} {left}"))
         return text, ids
 
-    def steps(self, ids: list[int], tokens: int, sampling: Any, samples: int) -> Iterator[Any]:
-        """The steps of a generation, and at its end what it took."""
-        import time
-
-        from archcalc_reference.generation import generate
-        from archcalc_reference.model import Cache
-
-        length = min(len(ids) + tokens, self.found.model.context_length)
-        cache = Cache(self.found.model, samples, length, self.model.embedding.token.weight.dtype)
-        begin, count = time.perf_counter(), 0
-        try:
-            for step in generate(self.model, ids, tokens, sampling, samples=samples, cache=cache, never=self.nameless):
-                count += samples
-                yield step
-        finally:
-            rate = count / (time.perf_counter() - begin)
-            tell(f"{several(count, 'token')}, {rate:,.1f} a second; {self.cache_said(cache, samples)}")
+    def continuation(self, ids: list[int], tokens: int, sampling: Sampling, samples: int) -> Continuation:
+        """What comes after a prompt, drawn as it is asked for."""
+        return Continuation(self, ids, tokens, sampling, samples)
 
     def cache_said(self, cache: Cache, samples: int = 1) -> str:
         """The bytes that a cache takes, beside those that are counted for it."""
@@ -173,7 +162,39 @@ class Session:
                 "top": top,
                 **({"sample": sample, "temperature": heat} if several else {}),
             }
-            yield json.dumps(line, ensure_ascii=False) + "\n"
+            yield json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class Continuation:
+    """The steps of one generation, each drawn when it is asked for, and what they took."""
+
+    def __init__(self, session: Session, ids: list[int], tokens: int, sampling: Sampling, samples: int) -> None:
+        from archcalc_reference.model import Cache
+
+        model = session.found.model
+        length = min(len(ids) + tokens, model.context_length)
+        self._cache = Cache(model, samples, length, session.model.embedding.token.weight.dtype)
+        self._session, self._given, self._samples = session, (ids, tokens, sampling), samples
+        self.drawn, self._seconds = 0, 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        import time
+
+        from archcalc_reference.generation import generate
+
+        begin = time.perf_counter()
+        never = self._session.nameless
+        for step in generate(self._session.model, *self._given, samples=self._samples, cache=self._cache, never=never):
+            self.drawn += self._samples
+            self._seconds = time.perf_counter() - begin
+            yield step
+
+    @property
+    def statistics(self) -> str:
+        """A line of their own: how many tokens, how fast, and what the cache takes."""
+        rate = self.drawn / self._seconds
+        took = self._session.cache_said(self._cache, self._samples)
+        return f"{several(self.drawn, 'token')}, {rate:,.1f} a second; {took}"
 
 
 def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:

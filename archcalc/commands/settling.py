@@ -8,19 +8,30 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import Found, find
+from archcalc.checkpoints import (
+    MOST_STEPS,
+    SPEC,
+    STATE,
+    Chosen,
+    Settings,
+    State,
+    is_checkpoint,
+    read_state,
+    steps_in,
+    weights_in,
+)
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.learning import Expected
+from archcalc.output import tell
 from archcalc.units import grouped
 
 if TYPE_CHECKING:
     from archcalc_reference.kinds import Said
     from archcalc_reference.text import Tokenizer
-    from archcalc_reference.training import Settings
 
 Device = Literal["cpu", "cuda"]
-MOST_STEPS = 10**9
-DEFAULT_SPEC = "tiny@context_length=64"  # of short sequences a model learns much sooner what stands beside what
+DEFAULT_SPEC = "tiny"
 DEFAULTS = {
     "steps": 1100,
     "batch": 8,
@@ -40,18 +51,18 @@ _SPELLED = {"sequence": "seq", "rate": "lr"}  # flags that bear another name tha
 class Lesson(NamedTuple):
     """A model, how it is to learn, from what and where its checkpoints go.
 
-    `goes_on` says whether `start`, a checkpoint, is continued; its weights alone are taken where it is not. The
-    tokenizer is the one that lies there.
+    `state` is that of `start` where that checkpoint is continued, and None where its weights alone are taken. The
+    tokenizer is the one that lies there. `there` has the checkpoints of `out` when the flags were read.
     """
 
     found: Found
     settings: Settings
     files: tuple[str, ...]
     start: Path | None
-    goes_on: bool
     out: Path | None
-    state: dict[str, Any]
+    state: State | None
     tokenizer: Tokenizer | None
+    there: frozenset[int]
     said: Said | None
     """What the files hold, where that was said."""
 
@@ -65,56 +76,68 @@ def settle(
     said: Said | None = None,
 ) -> Lesson:
     """Put the flags together with a checkpoint's settings, or with the defaults."""
-    from archcalc_reference import resuming
-    from archcalc_reference.checkpoint import latest, steps_in
-    from archcalc_reference.training import Settings
-
-    start = None if source is None else _start(source)
+    chosen = None if source is None else _start(source)
+    start = None if chosen is None else chosen.path
     goes_on = start is not None and (out is None or _same(out, source)) and start != Path(source or "")
-    if start is not None and out is None and not goes_on and start in steps_in(start.parent).values():
+    if start is not None and out is None and not goes_on and is_checkpoint(start):
         fix = f"--from {start.parent} goes on, --out tunes its weights"
         raise Invalid(Problem("--from", "is one checkpoint of a training", value=shown(source), suggestion=fix))
     folder = source if goes_on else out
     if folder == "":
         raise Invalid(Problem("--out", "names no folder", value="''"))
-    if not goes_on and folder is not None and (kept := latest(folder)) is not None:
-        if kept == Path(folder):
-            raise Invalid(Problem("--out", "has weights", value=shown(folder), suggestion="say another --out"))
-        fix = "--from it goes on, another --out begins anew"
-        raise Invalid(Problem("--out", f"has a checkpoint, {kept.name}", value=shown(folder), suggestion=fix))
+    if not goes_on and folder is not None:
+        _refuse_what_is_kept(folder)
+    if chosen is not None and chosen.said:
+        tell(chosen.said)
     found = _found(spec, start)
-    state = resuming.read_state(start) if start is not None and goes_on else {}
+    state = read_state(start) if start is not None and goes_on else None
     asked = _numbers(flags, found.model.context_length)
-    stored = state.get("settings", {})
+    kept = {} if state is None else state.settings.model_dump()
     for name, value in asked.items():
-        if name != "steps" and name in stored and stored[name] != value:
+        if name != "steps" and name in kept and kept[name] != value:
             flag = f"--{_SPELLED.get(name, name)}"
-            what, fix = f"was {stored[name]} when it began", "leave it out, or say another --out to tune the weights"
+            what, fix = f"was {kept[name]} when it began", "leave it out, or say another --out to tune the weights"
             raise Invalid(Problem(flag, what, value=str(value), suggestion=fix))
     given = {"sequence": found.model.context_length, **({"rate": TUNED_RATE} if start and not goes_on else {})}
-    chosen = {**DEFAULTS, **given, **stored, **asked}
-    chosen.setdefault("warmup", -(-chosen["steps"] // 20))
-    settings = Settings(**chosen)
-    _refuse(settings, state.get("step", 0))
-    told = tuple(files or state.get("data", {}).get("files", []))
+    chosen_ones = {**DEFAULTS, **given, **kept, **asked}
+    chosen_ones.setdefault("warmup", -(-chosen_ones["steps"] // 20))
+    settings = Settings(**chosen_ones)
+    _refuse(settings, 0 if state is None else state.step)
+    if state is not None and settings.sequence > (most := found.model.context_length):
+        what, value = f"is longer than the context of {most:,}", f"{settings.sequence:,}"
+        raise Invalid(Problem(str(start and start / STATE), what, "settings.sequence", value=value))
+    told = tuple(files or (state.data.files if state is not None else []))
     if said is not None and not told:
         raise Invalid(Problem("--data-as", "says what --data holds, which is not given", value=shown(said)))
-    if goes_on:
-        said = said or state.get("data", {}).get("as")
+    if state is not None:
+        said = said or state.data.data_as
     tokenizer = None if start is None else _tokenizer(start, found, told, said)
-    kept = None if folder is None else Path(folder)
-    return Lesson(found, settings, told, start, goes_on, kept, state, tokenizer, said)
+    there = frozenset(steps_in(folder)) if folder is not None else frozenset[int]()
+    place = None if folder is None else Path(folder)
+    return Lesson(found, settings, told, start, place, state, tokenizer, there, said)
 
 
-def _start(source: str) -> Path:
-    from archcalc_reference.checkpoint import latest, read_headers
+def _refuse_what_is_kept(folder: str) -> None:
+    """Raise Invalid where weights are already in the folder that is to have a new training's."""
+    if is_checkpoint(Path(folder)):
+        raise Invalid(Problem("--out", "is a checkpoint", value=shown(folder), suggestion="say another --out"))
+    kept = [path for path in steps_in(folder).values() if is_checkpoint(path)]
+    if kept:
+        fix = "--from it goes on, another --out begins anew"
+        raise Invalid(Problem("--out", f"has a checkpoint, {kept[-1].name}", value=shown(folder), suggestion=fix))
+    if weights_in(folder) is not None:
+        raise Invalid(Problem("--out", "has weights", value=shown(folder), suggestion="say another --out"))
+
+
+def _start(source: str) -> Chosen:
+    from archcalc_reference.checkpoint import read_headers
 
     if not os.path.isdir(source):
         known = os.path.exists(source)
         raise (Invalid if known else Missing)(
             Problem("--from", "is no folder" if known else "no such folder", value=shown(source))
         )
-    start = latest(source)
+    start = weights_in(source)
     if start is None:
         read_headers(source)  # which says what there is instead
         raise Missing(Problem("--from", "has no checkpoint", value=shown(source)))
@@ -141,8 +164,6 @@ def _found(spec: str | None, start: Path | None) -> Found:
     """The spec that was named, which must be the checkpoint's; or the checkpoint's; or the default."""
     if start is None:
         return find(spec or DEFAULT_SPEC)
-    from archcalc_reference.layouts import SPEC
-
     if not (start / SPEC).exists():
         if spec is None:
             fix = "name one: archcalc train SPEC --from DIR"

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from archcalc.commands.base import TOKENS, Form, Output, Weights, app, read_text
+from archcalc.commands.weights import weights_of
 from archcalc.errors import printable
 from archcalc.output import emit, tell
 
@@ -21,7 +22,7 @@ def tokens(
     from archcalc_reference.text import read_tokenizer
 
     text = read_text("TEXT", text)
-    tokenizer = read_tokenizer(weights)
+    tokenizer = read_tokenizer(None if weights is None else weights_of(weights))
     ids, change = tokenizer.cut(text)
     for line in tokenizer.told:
         tell(printable(f"{tokenizer.name}: {line}"))

@@ -10,13 +10,16 @@ from typing import Annotated
 import typer
 
 from archcalc.commands.base import TOKENS, Form, Output, app, number
+from archcalc.commands.weights import weights_of
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.output import emit, write
 from archcalc.source import STDIN, is_stdin
+from archcalc.units import plain
 from archcalc.vectors import MOST_AXES, Vectors
 
 LARGEST_INPUT = 64 * 2**20  # bytes of standard input: a million numbers, however they are written
 MOST_NEIGHBOURS = 1_000
+_MOST_TEMPERATURES = 5  # columns that a terminal of 80 has room for
 
 
 @app.command(rich_help_panel=TOKENS)
@@ -26,9 +29,14 @@ def softmax(
         typer.Argument(metavar="NUMBER...", show_default=False, help="logits; - reads them from standard input"),
     ],
     temperature: Annotated[
-        str,
-        typer.Option("--temperature", metavar="T", help="above 1 evens out, below 1 sharpens, 0 takes the largest"),
-    ] = "1",
+        list[str] | None,
+        typer.Option(
+            "--temperature",
+            metavar="T[,T]",
+            show_default=False,
+            help="above 1 evens out, below 1 sharpens, 0 takes the largest; a column for each; 1 if not given",
+        ),
+    ] = None,
     from_probabilities: Annotated[
         bool,
         typer.Option("--from-probabilities", help="the numbers are probabilities p: p^(1/T), made to add up to 1"),
@@ -38,15 +46,35 @@ def softmax(
 ) -> None:
     """Numbers as a probability distribution: exp(x / T) over the sum of all of them."""
     from archcalc import probability
-    from archcalc.report.softmax import softmax_sheet
+    from archcalc.report.softmax import compared_sheet, softmax_sheet
 
-    hot = _read_number(temperature, Problem("--temperature", "must be a number from 0 up"))
+    heats = _temperatures(temperature or ["1"])
     piped = any(map(is_stdin, numbers))
     if piped and len(numbers) > 1:
         raise Invalid(Problem("archcalc softmax", "reads standard input or its arguments, not both"))
     given = _from_stdin() if piped else [_argument(place, text) for place, text in enumerate(numbers, 1)]
     apply = probability.retemper if from_probabilities else probability.softmax
-    emit(softmax_sheet(given, apply(given, hot), hot, retempered=from_probabilities), form, output)
+    if len(given) * len(heats) > probability.MOST_NUMBERS:
+        what = f"numbers x temperatures are at most {probability.MOST_NUMBERS:,}"
+        raise Invalid(Problem("archcalc softmax", what, value=f"{len(given):,} x {len(heats):,}"))
+    columns = [apply(given, heat) for heat in heats]
+    if len(heats) == 1:
+        sheet = softmax_sheet(given, columns[0], heats[0], retempered=from_probabilities)
+    else:
+        sheet = compared_sheet(given, columns, heats, retempered=from_probabilities)
+    emit(sheet, form, output)
+
+
+def _temperatures(asked: list[str]) -> list[float]:
+    """Each that was asked for, in order; one may hold several, parted by commas."""
+    where = Problem("--temperature", "must be a number from 0 up")
+    heats = [_read_number(text, where) for one in asked for text in one.split(",")]
+    if len(heats) > _MOST_TEMPERATURES:
+        raise Invalid(Problem("--temperature", f"are at most {_MOST_TEMPERATURES}", value=f"{len(heats):,}"))
+    names = [plain(heat) for heat in heats]
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise Invalid(Problem("--temperature", "is asked for twice", value=twice[0]))
+    return heats
 
 
 @app.command(rich_help_panel=TOKENS)
@@ -131,7 +159,7 @@ def _open_vectors(source: str) -> Vectors:
     if os.path.isdir(source):
         from archcalc.tokentable import TokenVectors
 
-        return TokenVectors(source)
+        return TokenVectors(weights_of(source))
     from archcalc.wordfile import read_words
 
     return read_words(source)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from archcalc.checkpoints import MOST_STEPS, Learned, steps_in
 from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
 from archcalc.commands.settling import (
     DEFAULT_SPEC,
     DEFAULTS,
-    MOST_STEPS,
     TUNED_RATE,
     Device,
     Lesson,
@@ -119,11 +119,10 @@ def train(
 @contextmanager
 def _locked(lesson: Lesson, out: Path) -> Iterator[None]:
     """The folder of the checkpoints for this training alone, as it was when the flags were read."""
-    from archcalc_reference.checkpoint import latest
     from archcalc_reference.resuming import alone
 
     with alone(out):
-        if latest(out) != (lesson.start if lesson.goes_on else None):
+        if steps_in(out).keys() != lesson.there:
             raise Invalid(Problem(os.fspath(out), "another training wrote there just now", suggestion="say it again"))
         yield
 
@@ -135,16 +134,16 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
     from archcalc_reference.data import Data, read_stream
     from archcalc_reference.training import Trainer
 
-    found, settings, *_ = lesson
+    found, settings = lesson.found, lesson.settings
     model, beside = _begun(lesson, device)  # before the data, which may take a while
     stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer, lesson.said)
     data = Data(stream, settings.sequence, settings.seed, kind)
     files = [os.path.abspath(file) for file in lesson.files]
-    said = {"files": files, "as": lesson.said, "kind": kind, "fingerprint": data.fingerprint()}
-    _refuse_other_data(lesson, str(said["fingerprint"]))
+    learned = Learned(files=files, data_as=lesson.said, kind=kind, fingerprint=data.fingerprint())
+    _refuse_other_data(lesson, learned)
     trainer = Trainer(found.model, settings, data, device, model)
-    if lesson.start is not None and lesson.goes_on:
-        trainer.go_on(lesson.start)
+    if lesson.start is not None and lesson.state is not None:
+        trainer.go_on(lesson.start, lesson.state)
     name = torch.cuda.get_device_name() if device == "cuda" else "the CPU"
     pace = Pace(
         counted.tokens,
@@ -153,10 +152,10 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
         promised(name, settings.precision) if device == "cuda" else None,
     )
     _announce(lesson, counted, trainer, name)
-    held_out, text = [(trainer.done, trainer.held_out())], ""
+    held_out, text = [_held_out(trainer)], ""
     loss: float | None = None
     seen: Seen | None = None
-    folder = trainer.save(lesson.out, beside, data=said) if lesson.out else None
+    folder = trainer.save(lesson.out, learned, beside) if lesson.out else None
     with Progress(settings.steps, trainer.done, pace) as progress, _polite() as asked_to_stop:
         begun = trainer.done
         while trainer.done < settings.steps and not asked_to_stop:
@@ -169,10 +168,11 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
             progress.step(trainer.done, heard)
             loss = heard
             due = trainer.done % between == 0 or trainer.done == settings.steps
-            if lesson.out and (due or asked_to_stop):
-                folder = trainer.save(lesson.out, beside, data=said)
             if due and not asked_to_stop:
-                held_out.append((trainer.done, trainer.held_out()))
+                held_out.append(_held_out(trainer))  # first, so that weights which give no number are not kept
+            if lesson.out and (due or asked_to_stop):
+                folder = trainer.save(lesson.out, learned, beside)
+            if due and not asked_to_stop:
                 text = _sample(trainer, data, lesson.tokenizer)
                 tell_sample(*held_out[-1], text)
     if asked_to_stop:
@@ -181,7 +181,7 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
         raise KeyboardInterrupt
     trained = Trained(
         trainer.done,
-        {**vars(settings), "seconds_are_of": "steps alone"},
+        {**settings.model_dump(), "seconds_are_of": "steps alone"},
         kind,
         data.learned,
         loss,
@@ -215,14 +215,33 @@ def _step(trainer: Trainer, lesson: Lesson, counted: Expected) -> float:
         if "allocate" not in str(error):
             raise
         raise too_large(lesson, counted, "the device has not got that") from None
-    if not math.isfinite(heard.loss):
-        what = f"the loss is no number any more after step {grouped(trainer.done)}"
-        raise Invalid(Problem("--lr", what, value=str(lesson.settings.rate), suggestion="a lower one may hold"))
+    if not heard.finite:
+        what = "gradients are" if math.isfinite(heard.loss) else "loss is"
+        raise _no_number(trainer, what)
     return heard.loss
 
 
-def _refuse_other_data(lesson: Lesson, fingerprint: str) -> None:
-    if lesson.goes_on and lesson.state.get("data", {}).get("fingerprint") != fingerprint:
+def _held_out(trainer: Trainer) -> tuple[int, float]:
+    """The steps that are done, and the held-out loss after them, which must be a number."""
+    loss = trainer.held_out()
+    if not math.isfinite(loss):
+        raise _no_number(trainer, "held-out loss is")
+    return trainer.done, loss
+
+
+def _no_number(trainer: Trainer, what: str) -> Invalid:
+    """What is said where the numbers of a training overflow; what was kept before stands."""
+    if not trainer.done:
+        return Invalid(Problem("weights", f"the {what} no number before the first step: damaged, or too large"))
+    message = f"the {what} no number any more after step {grouped(trainer.done)}"
+    kept = "" if trainer.kept is None else f"; {trainer.kept} stands"
+    rate = str(trainer.settings.rate)
+    return Invalid(Problem("--lr", message, value=rate, suggestion=f"a lower one may hold{kept}"))
+
+
+def _refuse_other_data(lesson: Lesson, learned: Learned) -> None:
+    before = lesson.state and lesson.state.data
+    if before and (before.kind, before.fingerprint) != (learned.kind, learned.fingerprint):
         what, fix = "is not what the checkpoint learned from", "say another --out to tune its weights on it"
         value = shown(list(lesson.files)) if lesson.files else "archcalc's own sources"
         raise Invalid(Problem("--data", what, value=value, suggestion=fix))
@@ -232,7 +251,7 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
     import torch
 
     asked, done = lesson.settings, trainer.done
-    begins = f"goes on after step {grouped(done)}" if lesson.goes_on else "learns"
+    begins = f"goes on after step {grouped(done)}" if lesson.state else "learns"
     parts = f" in {asked.accumulate} parts" if asked.accumulate > 1 else ""
     size = f"{grouped(asked.batch)} x {grouped(asked.sequence)} tokens a step{parts}"
     peak = f"{binary(counted.memory.total)} at the peak by the count"
@@ -243,11 +262,9 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
         tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
         for line in lesson.tokenizer.told:
             tell(printable(f"{lesson.tokenizer.name}: {line}"))
-    threads = lesson.state.get("threads")
-    if threads is not None and threads != torch.get_num_threads():
-        tell(
-            f"it began with {threads} threads and has {torch.get_num_threads()}: sums may differ in their last digits"
-        )
+    before, now = lesson.state and lesson.state.threads, torch.get_num_threads()
+    if before and before != now:
+        tell(f"it began with {before} threads and has {now}: sums may differ in their last digits")
 
 
 def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:

@@ -44,7 +44,7 @@ def difference_sheet(found: list[Found], asked: Asked) -> Sheet:
     """The first spec beside each of the others."""
     models = [one.model for one in found]
     names = [one.name for one in found]
-    changed = list(_fields(models))
+    changed = list(differing_fields(models))
     rows = list(_rows(models, asked))
     shown = [row for row in rows if row.headline or row.differs]
     stored = rows[0].values
@@ -68,7 +68,7 @@ def difference_sheet(found: list[Found], asked: Asked) -> Sheet:
     )
 
 
-def _fields(models: list[Model]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def differing_fields(models: list[Model]) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Fields of the shape whose values are not all the same; None where a spec has no such field."""
     leaves = [dict(_leaves(model.model_dump(mode="json", include=SHAPE))) for model in models]
     for path in dict.fromkeys(path for one in leaves for path in one):

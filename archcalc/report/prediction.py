@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any, NamedTuple
 
 from archcalc.catalogue import Found
@@ -24,7 +25,7 @@ class Likely(NamedTuple):
         return {
             "token_id": self.token.id,
             "text": self.token.text,
-            "logit": self.logit,
+            "logit": self.logit if isfinite(self.logit) else None,  # JSON knows no infinity
             "probability": self.probability,
         }
 

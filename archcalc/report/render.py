@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from math import isfinite
 from textwrap import wrap
 from typing import Any
 
@@ -22,7 +23,7 @@ def render(sheet: Sheet, form: Format, width: int = WIDEST, *, style: bool = Fal
     `width` bounds the prose of a table between NARROWEST and WIDEST; `style` allows escapes for a terminal.
     """
     if form == "json":
-        return _json(sheet.payload) + "\n"
+        return _json(_finite(sheet.payload)) + "\n"
     if form == "csv":
         return _csv(sheet)
     if form == "markdown":
@@ -92,6 +93,15 @@ def _markdown(sheet: Sheet) -> Iterator[str]:
                 yield f"**{label}**  \n" + "  \n".join(map(printable, paragraphs))
         else:
             yield "\n\n".join([*([f"### {block.title}"] if block.title else []), _tabulate(_grid(block), "pipe")])
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity: null stands for them."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _json(payload: dict[str, Any]) -> str:

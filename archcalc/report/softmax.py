@@ -1,4 +1,4 @@
-"""The sheet of a distribution: each number, its probability, and a bar as long as it is likely."""
+"""The sheet of a distribution: each number with its probability and a bar, or with its probabilities at several T."""
 
 from __future__ import annotations
 
@@ -33,6 +33,48 @@ def softmax_sheet(
     )
 
 
+def compared_sheet(
+    given: Sequence[float], columns: Sequence[Sequence[float]], temperatures: Sequence[float], *, retempered: bool
+) -> Sheet:
+    """A row for each number, and a column of probabilities for each temperature."""
+    head = "given" if retempered else "logit"
+    names = [f"T = {plain(heat)}" for heat in temperatures]
+    listed = ", ".join(map(plain, temperatures))
+    order = list(range(len(given)))
+    if len(given) > MOST_ROWS:
+        order = sorted(order, key=lambda place: -given[place])[:MOST_ROWS]
+    places = ("place",) if len(given) > MOST_ROWS else ()
+    rows = tuple(
+        (*((n + 1,) if places else ()), plain(given[n]), *(four_digits(column[n]) for column in columns))
+        for n in order
+    )
+    power = "p^(1/T)" if retempered else "exp(logit / T)"
+    rule = [f"{power}, divided by the sum of all of them"]
+    if 0 in temperatures:
+        rule.append("at temperature 0 the largest has all the weight, of equals the first")
+    numbers = [x if isfinite(x) else None for x in given]
+    return Sheet(
+        title=f"softmax of {several(len(given), 'number')} at temperatures {listed}",
+        blocks=(
+            Table(figures(*places, head, *names), rows, title="Probabilities at each temperature T"),
+            Fields((("Counted", tuple(rule)), *_given(given, retempered=retempered), *_more(given, "largest"))),
+        ),
+        payload={
+            "schema": SCHEMA,
+            "temperatures": list(temperatures),
+            "from": "probabilities" if retempered else "logits",
+            "rows": [
+                {head: x, "probabilities": list(row)}
+                for x, row in zip(numbers, zip(*columns, strict=True), strict=True)
+            ],
+        },
+        records=tuple(
+            {head: x, **{f"probability_at_{plain(t)}": p for t, p in zip(temperatures, row, strict=True)}}
+            for x, row in zip(numbers, zip(*columns, strict=True), strict=True)
+        ),
+    )
+
+
 def _table(head: str, given: Sequence[float], probabilities: Sequence[float]) -> Table:
     largest = max(probabilities)
     if len(given) <= MOST_ROWS:
@@ -56,10 +98,15 @@ def _lines(given: Sequence[float], temperature: float, *, retempered: bool) -> t
         rule = f"p^(1/{plain(temperature)}), divided by the sum of all of them"
     else:
         rule = f"exp(logit / {plain(temperature)}), divided by the sum of all of them"
-    lines = [("Counted", (rule,))]
-    if retempered:
-        lines.append(("Given", (f"probabilities that add up to {plain(fsum(given))}",)))
-    if (more := len(given) - MOST_ROWS) > 0:
-        told = f"the {MOST_ROWS} most probable; {grouped(more)} more, which --format csv has in the order given"
-        lines.append(("Rows", (told,)))
-    return tuple(lines)
+    return (("Counted", (rule,)), *_given(given, retempered=retempered), *_more(given, "most probable"))
+
+
+def _given(given: Sequence[float], *, retempered: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return (("Given", (f"probabilities that add up to {plain(fsum(given))}",)),) if retempered else ()
+
+
+def _more(given: Sequence[float], which: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """That the table leaves out all but some rows."""
+    more = len(given) - MOST_ROWS
+    told = f"the {MOST_ROWS} {which}; {grouped(more)} more, which --format csv has in the order given"
+    return (("Rows", (told,)),) if more > 0 else ()

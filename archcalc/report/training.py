@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, NamedTuple
 
-from archcalc.catalogue import Found, names
+from archcalc.catalogue import Found
 from archcalc.errors import printable
 from archcalc.learning import Expected
 from archcalc.report.progress import Pace
@@ -47,7 +48,7 @@ def training_sheet(found: Found, trained: Trained, counted: Expected, pace: Pace
         ("Rate", (f"{pace.words(whole=True)} on {trained.device}{promise}",)),
         ("Memory", (f"{grouped(peak)} bytes ({binary(peak)}) at a step's peak by the count{held}",)),
         ("Sample", tuple(printable(line) for line in trained.sample.split("\n") if line.strip())),
-        ("Kept", _kept(found, trained.folder)),
+        ("Kept", _kept(trained.folder)),
     )
     numbers = {
         "steps": trained.steps,
@@ -96,11 +97,9 @@ def _amount(trained: Trained, counted: Expected, tokens: int) -> str:
     return f"{grouped(tokens)} tokens, {ratio:.3g} a parameter; {epochs:.3g} times the {which}"
 
 
-def _kept(found: Found, folder: str | None) -> tuple[str, ...]:
+def _kept(folder: str | None) -> tuple[str, ...]:
     """Where the weights are, and what can be done with them."""
     if folder is None:
         return ("nowhere; --out DIR keeps checkpoints",)
-    spec = f"{folder}/spec.yaml"  # a name of the catalogue is shorter
-    if found.name.partition("@")[0] in names():
-        spec = found.name
-    return (folder, f"archcalc generate {spec} --weights {folder} --prompt TEXT draws from it")
+    kept = os.path.dirname(folder)
+    return (folder, f"`archcalc generate {kept} --prompt TEXT` draws from it")

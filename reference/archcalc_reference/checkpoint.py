@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from archcalc.checkpoints import INDEX, WHOLE
 from archcalc.errors import Invalid, Missing, Problem, cut, shown
 from archcalc.spec import Model
 from archcalc.units import shape as sizes
@@ -34,9 +34,6 @@ from archcalc_reference.layouts import (
     why_no_gpt2,
 )
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-STATE = "state.json"
-"""Where a training says how far it came, and from what."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _FORMATS = {
     ".gguf": "GGUF",
@@ -60,7 +57,6 @@ _QUANTIZED_TYPES = ("F8", "F6", "F4", "I4", "U4", "I8", "U8", "U32")
 TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Those that are read, by safetensors' names and PyTorch's."""
 MOST_TOLD = 5  # tensors, a line each, that are wrong in a model; of more it is another model
-_STEP = re.compile(r"step-([0-9]{8,})")
 
 
 class Header(NamedTuple):
@@ -108,22 +104,6 @@ def no_weights(spec: str) -> Missing:
 def package() -> Any:
     """The package safetensors; Missing says how to install it."""
     return extra("safetensors", "weights")
-
-
-def latest(folder: str | os.PathLike[str]) -> Path | None:
-    """The folder itself where it holds weights, else the newest checkpoint in it; None where there is none."""
-    root = Path(folder)
-    if any(os.path.isfile(root / name) for name in (WHOLE, INDEX)):
-        return root
-    found = steps_in(root)
-    return found[max(found)] if found else None
-
-
-def steps_in(folder: Path) -> dict[int, Path]:
-    """The checkpoints that a training run keeps in a folder, by their steps."""
-    if not os.path.isdir(folder):
-        return {}
-    return {int(match[1]): folder / name for name in names_in(str(folder)) if (match := _STEP.fullmatch(name))}
 
 
 def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Checkpoint:

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from archcalc.catalogue import load
+from archcalc.checkpoints import SPEC
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.spec import Model
 from archcalc_reference.files import names_in, read_object
-from archcalc_reference.layouts import ACTIVATIONS, CONFIG, SPEC, why_no_gpt2
+from archcalc_reference.layouts import ACTIVATIONS, CONFIG, why_no_gpt2
 
 TIE = "tie_word_embeddings"
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from archcalc.errors import Invalid, Problem
 from archcalc_reference.model import Cache, Kernel, Transformer
 
 
@@ -16,9 +17,9 @@ class Sampling(NamedTuple):
 
     Attributes:
         temperature: 0 takes the most likely token; 1 is the model's own distribution; there is no upper limit.
-        top_k: only so many of the most likely tokens may be drawn.
+        top_k: only so many of the most likely tokens may be drawn, and those that are as likely as the last of them.
         top_p: only the most likely tokens that together have at least this probability (Holtzman et al. 2019,
-            arXiv:1904.09751).
+            arXiv:1904.09751), of what top_k leaves.
         seed: of the random numbers; the same one gives the same tokens on the same machine.
     """
 
@@ -42,25 +43,47 @@ class Step(NamedTuple):
 
 
 def distribution(logits_NV: Tensor, sampling: Sampling) -> Tensor:
-    """softmax(logits / temperature), in float64; what may not be drawn is 0, and the rest sums to 1.
+    """What a token is drawn from: softmax(logits / temperature), in float64; what may not be drawn is 0.
 
-    Of equals the first is the most likely. Logits of any size do not overflow: their maximum is taken off first.
+    Temperature, top-k and top-p mean what they do in transformers' `generate`: TemperatureLogitsWarper,
+    TopKLogitsWarper and TopPLogitsWarper, in this order. Top-k keeps all tokens that are as likely as the k-th. Top-p
+    then leaves out the least likely tokens that have at most 1 - P of what is left together; which of equal tokens
+    these are is up to torch.sort, as it is there. Temperature 1, a top-k of the whole vocabulary and top-p 1 change
+    no bit. At temperature 0 the first of the most likely tokens has all of it.
+
+    transformers computes in float32: where a running sum comes within about 1e-6 of 1 - P, it may keep one token more
+    or less than this does.
+
+    A logit of -inf has probability 0. Raises Invalid for NaN or inf, and where all of a row are -inf.
     """
+    _refuse_no_numbers(logits_NV)
     logits_NV = logits_NV.double()
     best_N1 = logits_NV.argmax(-1, keepdim=True)
     if sampling.temperature == 0:
         return torch.zeros_like(logits_NV).scatter(-1, best_N1, 1.0)
+    # The maximum is taken off before the division: x / T alone overflows where T is tiny.
     scaled_NV = (logits_NV - logits_NV.gather(-1, best_N1)) / sampling.temperature
-    p_NV = torch.softmax(scaled_NV, -1)
-    sorted_NV, order_NV = torch.sort(p_NV, dim=-1, descending=True, stable=True)
-    kept_NV = torch.ones_like(sorted_NV, dtype=torch.bool)
-    if sampling.top_k is not None:
-        kept_NV[:, sampling.top_k :] = False
-    if sampling.top_p is not None:
-        before_NV = sorted_NV.cumsum(-1) - sorted_NV  # the first is kept whatever its share
-        kept_NV &= before_NV < sampling.top_p
-    p_NV = p_NV * torch.zeros_like(kept_NV).scatter(-1, order_NV, kept_NV)
-    return p_NV / p_NV.sum(-1, keepdim=True)
+    if sampling.top_k is not None and sampling.top_k < scaled_NV.shape[-1]:
+        least_N1 = scaled_NV.topk(sampling.top_k, -1).values[:, -1:]
+        scaled_NV = scaled_NV.masked_fill(scaled_NV < least_N1, -torch.inf)
+    if sampling.top_p is not None and sampling.top_p < 1:
+        sorted_NV, order_NV = torch.sort(scaled_NV, dim=-1)
+        left_out_NV = torch.softmax(sorted_NV, -1).cumsum(-1) <= 1 - sampling.top_p
+        left_out_NV[:, -1] = False
+        scaled_NV = scaled_NV.masked_fill(left_out_NV.scatter(-1, order_NV, left_out_NV), -torch.inf)
+    return torch.softmax(scaled_NV, -1)
+
+
+def _refuse_no_numbers(logits_NV: Tensor) -> None:
+    """Raise Invalid for scores from which no probability can be told."""
+    bad_NV = logits_NV.isnan() | (logits_NV == torch.inf)
+    if bad_NV.any():
+        row, token = bad_NV.nonzero()[0].tolist()
+        value = str(logits_NV[row, token].item())
+        fix = "the weights are damaged, or too large for the precision"
+        raise Invalid(Problem("logits", "are not finite", f"token {token:,}", value=value, suggestion=fix))
+    if (logits_NV == -torch.inf).all(-1).any():
+        raise Invalid(Problem("logits", "are all -inf: there is no token to draw"))
 
 
 def masked(logits_NV: Tensor, never: Sequence[int]) -> Tensor:

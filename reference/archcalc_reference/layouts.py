@@ -17,7 +17,7 @@ from archcalc.spec import Model
 
 Shape = tuple[int, ...]
 
-CONFIG, SPEC = "config.json", "spec.yaml"
+CONFIG = "config.json"
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu"}
 TOKENS, HEAD = "embedding.token.weight", "unembedding.weight"
 GPT2_HEAD = "lm_head.weight"

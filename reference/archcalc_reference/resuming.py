@@ -1,19 +1,12 @@
-"""Checkpoints: folders that stand whole or not at all, from which training goes on bit for bit.
+"""Writing checkpoints, folders that stand whole or not at all, and going on from one bit for bit.
 
-    DIR/step-00000400/        the newest; an older one is there only until this one stands
-        model.safetensors     the weights, by the names of the reference's parameters
-        spec.yaml             the architecture
-        optimizer.safetensors both moments and the count of steps of each weight, and the state of random numbers
-        state.json            the step, the place in the data and what was asked for
-        tokenizer.json ...    the tokenizer's files, where the weights came with one
-
-A checkpoint is written to a folder beside it, which gets its name when all of it is on the disk. What a killed process
-leaves begins with a dot, and goes with the next checkpoint. Beside them stands .lock, which a training holds.
+`archcalc.checkpoints` says what is in such a folder. It is written under another name, and renamed when all of it is
+on the disk. What a killed process leaves begins with a dot, and is removed with the next checkpoint. The
+last two are kept. Beside them is .lock, which a running training holds.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -27,14 +20,27 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import archcalc
-from archcalc.errors import Invalid, Missing, Problem
-from archcalc_reference.checkpoint import STATE, WHOLE, latest, steps_in
-from archcalc_reference.layouts import SPEC
+from archcalc.checkpoints import (
+    OPTIMIZER,
+    SPEC,
+    STATE,
+    WHOLE,
+    is_checkpoint,
+    name_of,
+    sealed,
+    steps_in,
+    stored,
+)
+from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc.units import grouped
+from archcalc.units import shape as sizes
+from archcalc_reference.files import LONGEST_REASON
 from archcalc_reference.model import Transformer
 
-MODEL, OPTIMIZER = WHOLE, "optimizer.safetensors"
+MOMENTS = ("exp_avg", "exp_avg_sq")
 LOCK = ".lock"
 _UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
+_CPU, _CUDA = "random.cpu", "random.cuda"  # the states of random numbers
 
 
 @contextmanager
@@ -77,70 +83,114 @@ def save(
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],
     beside: Mapping[str, bytes],
+    before: Path | None = None,
 ) -> Path:
-    """Write the checkpoint of a step, with the files that are to stand `beside` it; then drop those before it.
+    """Write the checkpoint of a step, with the files that are to stand `beside` it, and drop those of earlier steps.
 
-    Raises Invalid where it cannot be written: a full disk, no permission. The one before it stands then.
+    `before` is the one that this training wrote last or went on from: it stays, for the case that the new one is
+    damaged. Raises Invalid, and leaves all others as they are, where a weight is no finite number, or where nothing
+    can be written: a full disk, no permission.
     """
-    standing, unfinished = folder / f"step-{step:08d}", folder / f"{_UNFINISHED}{step:08d}"
+    standing, unfinished = folder / name_of(step), folder / f"{_UNFINISHED}{step:08d}"
+    if standing == before:  # a run that was interrupted right after it
+        return standing
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    moments = _moments(model, optimizer)
+    _refuse_no_numbers(step, {**tensors, **moments}, before)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _clear(folder)
-        if standing.is_dir():  # a run that was interrupted right after it
-            return standing
         unfinished.mkdir()
-        save_file({name: p.detach() for name, p in model.named_parameters()}, unfinished / MODEL)
-        save_file(_moments(model, optimizer), unfinished / OPTIMIZER)
+        save_file(tensors, unfinished / WHOLE)
+        save_file(moments, unfinished / OPTIMIZER)
         (unfinished / SPEC).write_text(archcalc.dump(model.spec), encoding="utf-8")
         for name, content in beside.items():
             (unfinished / name).write_bytes(content)
-        (unfinished / STATE).write_text(json.dumps({"step": step, **state}, indent=1) + "\n", encoding="utf-8")
+        files = {path.name: stored(path).model_dump() for path in sorted(unfinished.iterdir())}
+        text = sealed({"version": 1, "step": step, **state, "files": files})
+        (unfinished / STATE).write_text(text, encoding="utf-8")
         for path in (*sorted(unfinished.iterdir()), unfinished):
             _to_disk(path)
+        if is_checkpoint(standing):  # a damaged one, or it would have been gone on from
+            _drop(standing)
         os.replace(unfinished, standing)
         _to_disk(folder)
         for old, path in steps_in(folder).items():
-            if old != step:
-                os.replace(path, folder / f"{_DROPPED}{old:08d}")  # so that no half of it is ever found
+            if old < step and path != before and is_checkpoint(path):
+                _drop(path)
         _clear(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        kept = latest(folder)
         what = f"cannot be written: {getattr(error, 'strerror', None) or error}"
-        fix = None if kept is None else f"{kept.name} stands"
-        raise Invalid(Problem(str(standing), what, suggestion=fix)) from None
+        raise Invalid(Problem(str(standing), what, suggestion=_kept(before))) from None
     return standing
 
 
-def read_spec(folder: Path) -> archcalc.Model:
-    """The architecture of a checkpoint."""
-    return archcalc.load(folder / SPEC)
+def _kept(before: Path | None) -> str | None:
+    return None if before is None else f"{before.name} stands"
 
 
-def read_state(folder: Path) -> dict[str, Any]:
-    """What state.json says: the step, and what was asked for."""
-    try:
-        state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise Missing(Problem(str(folder / STATE), "no such file", suggestion="its weights can be tuned")) from None
-    except (OSError, ValueError) as error:
-        raise Invalid(Problem(str(folder / STATE), f"cannot be read: {error}")) from None
-    return state
+def _refuse_no_numbers(step: int, tensors: Mapping[str, Tensor], before: Path | None) -> None:
+    """Raise Invalid for NaN or infinity, from which no training goes on."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            what = f"is not finite after step {grouped(step)}, so no checkpoint is written"
+            raise Invalid(Problem("weights", what, name, suggestion=_kept(before)))
 
 
-def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer) -> None:
-    """Put both moments of each weight back, and the state of random numbers."""
-    stored = _read(folder / OPTIMIZER)
-    for name, parameter in model.named_parameters():
-        mine = {key: stored[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}.{key}" in stored}
+def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Put both moments of each weight back, and the state of random numbers, as they were after a step.
+
+    Raises Invalid where the file has other tensors than the weights need, of other shapes or types.
+    """
+    path = folder / OPTIMIZER
+    found = _read(path)
+    needed = _needed(model, step)
+    problems = [
+        *(Problem(str(path), "is missing", name) for name in needed if name not in found),
+        *(Problem(str(path), "belongs to no weight", name) for name in found if name not in needed and name != _CUDA),
+        *(
+            Problem(
+                str(path),
+                "does not fit its weight",
+                name,
+                value=_said(found[name]),
+                suggestion=f"must be {_said(wanted)}",
+            )
+            for name, wanted in needed.items()
+            if name in found and _said(found[name]) != _said(wanted)
+        ),
+    ]
+    problems += [
+        Problem(str(path), f"is not {step:,}, the steps done", name, value=shown(found[name].item()))
+        for name in needed
+        if not problems and name.endswith(".step") and found[name].item() != step
+    ]
+    if problems:
+        raise Invalid(problems[0])
+    fused = optimizer.defaults.get("fused")
+    for name, parameter in model.named_parameters() if step else ():
         # copies, laid out as the optimizer's own; it counts steps on the device where it has one kernel for all
-        fused = optimizer.defaults.get("fused")
         optimizer.state[parameter] = {
-            key: x.to(parameter.device if key != "step" or fused else "cpu", copy=True) for key, x in mine.items()
+            key: found[f"{name}.{key}"].to(parameter.device if key != "step" or fused else "cpu", copy=True)
+            for key in ("step", *MOMENTS)
         }
-    torch.set_rng_state(stored["random.cpu"])
-    if "random.cuda" in stored and torch.cuda.is_available():
-        torch.cuda.set_rng_state(stored["random.cuda"])
+    torch.set_rng_state(found[_CPU])
+    if _CUDA in found and torch.cuda.is_available():
+        torch.cuda.set_rng_state(found[_CUDA])
+
+
+def _needed(model: Transformer, step: int) -> dict[str, Tensor]:
+    """What the optimizer's file has after a step: before the first one the optimizer has no state."""
+    needed: dict[str, Tensor] = {_CPU: torch.get_rng_state()}
+    for name, parameter in model.named_parameters() if step else ():
+        needed[f"{name}.step"] = torch.tensor(0.0)
+        needed |= {f"{name}.{key}": parameter for key in MOMENTS}
+    return needed
+
+
+def _said(tensor: Tensor) -> str:
+    return f"{sizes(tuple(tensor.shape)) or 'a number'} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -149,26 +199,29 @@ def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, 
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state[parameter].items()
     }
-    found["random.cpu"] = torch.get_rng_state()
+    found[_CPU] = torch.get_rng_state()
     if model.embedding.token.weight.is_cuda:
-        found["random.cuda"] = torch.cuda.get_rng_state()
+        found[_CUDA] = torch.cuda.get_rng_state()
     return found
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
-    except FileNotFoundError:
-        raise Missing(Problem(str(path), "no such file")) from None
     except (OSError, SafetensorError) as error:
-        raise Invalid(Problem(str(path), f"cannot be read: {error}")) from None
+        raise Invalid(Problem(str(path), f"cannot be read: {cut(str(error), LONGEST_REASON)}")) from None
     return tensors
+
+
+def _drop(path: Path) -> None:
+    """So that no half of it is ever found."""
+    os.replace(path, path.with_name(f"{_DROPPED}{path.name}"))
 
 
 def _clear(folder: Path) -> None:
     """Remove what a killed process left, and what was dropped."""
     for path in folder.iterdir():
-        if path.name.startswith((_UNFINISHED, _DROPPED)):
+        if path.name.startswith((_UNFINISHED, _DROPPED)) and path.is_dir():
             shutil.rmtree(path)
 
 

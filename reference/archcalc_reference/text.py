@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable
 from typing import Protocol
 
+from archcalc.checkpoints import STATE
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc_reference.bpe import NO_TOKEN, byte_alphabet, from_json, from_merges, utf8
 from archcalc_reference.changes import Change
-from archcalc_reference.checkpoint import STATE
 from archcalc_reference.drawing import GENERATION, ends_of
 from archcalc_reference.files import names_in, read_bytes, read_object
 from archcalc_reference.special import ADDED, MAP, SETTINGS, read_words

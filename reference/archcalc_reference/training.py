@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from archcalc.checkpoints import Learned, Settings, State
+from archcalc.errors import Invalid, Problem
 from archcalc.spec import Model
 from archcalc_reference import resuming
 from archcalc_reference.data import Data
 from archcalc_reference.generation import masked
-from archcalc_reference.model import Kernel, Transformer
+from archcalc_reference.model import Transformer
 
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.1
@@ -30,35 +31,17 @@ MOST_HELD_OUT = 2**17  # tokens that are read for a held-out loss
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What was asked for. With the same ones, on the same machine, training gives the same weights.
-
-    `batch` sequences of `sequence` tokens make one step; they go through the model in `accumulate` parts, one after
-    the other.
-    """
-
-    steps: int
-    batch: int
-    sequence: int
-    rate: float
-    warmup: int
-    accumulate: int = 1
-    seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    attention: Kernel = "flash"
-
-    @property
-    def part(self) -> int:
-        """Sequences that go through the model together."""
-        return self.batch // self.accumulate
-
-
 class Heard(NamedTuple):
-    """What one step told: the loss before it, and the rate that it took."""
+    """What one step told: the loss before it, the length of all gradients together, and the rate that it took."""
 
     loss: float
+    norm: float
     rate: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether a step was made: along what is no number there is none."""
+        return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
 def rate_of(step: int, settings: Settings) -> float:
@@ -88,6 +71,8 @@ def sample(
         tokens_BS = torch.tensor([found[-longest:]], device=device)
         with torch.no_grad():
             logits_V = model(tokens_BS, kernel="flash").logits[0, -1].float().cpu()
+        if not torch.isfinite(logits_V).all():
+            raise Invalid(Problem("weights", "give scores that are no finite numbers"))
         logits_V = masked(logits_V, never)
         chances_V = torch.softmax(logits_V / temperature, dim=-1)
         found.append(int(torch.multinomial(chances_V, 1, generator=draw)))
@@ -115,6 +100,7 @@ class Trainer:
             fused=self.device.type == "cuda",
         )
         self.done = 0  # steps
+        self.kept: Path | None = None  # the last checkpoint
 
     @property
     def taken(self) -> int:
@@ -138,14 +124,15 @@ class Trainer:
             loss = self.model(tokens, targets, asked.attention).loss
             loss.backward(torch.full_like(loss, 1 / asked.accumulate))
             heard += loss.item() / asked.accumulate
-        if math.isfinite(heard):
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM).item()
+        told = Heard(heard, norm, rate)
+        if told.finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.optimizer.step()
             self.done += 1
         self.optimizer.zero_grad(set_to_none=True)
-        return Heard(heard, rate)
+        return told
 
     def held_out(self) -> float:
         """The mean loss of a token that was never learned from, in nats; each has what came before in its sequence."""
@@ -158,15 +145,22 @@ class Trainer:
             tokens += targets.numel()
         return total / tokens
 
-    def save(self, folder: Path, beside: Mapping[str, bytes] | None = None, **said: Any) -> Path:
-        """Write a checkpoint, with files `beside` it and what else is to be `said` in its state."""
-        state = {"sequences": self.taken, "settings": vars(self.settings), "threads": torch.get_num_threads(), **said}
-        return resuming.save(folder, self.done, self.model, self.optimizer, state, beside or {})
+    def save(self, folder: Path, data: Learned, beside: Mapping[str, bytes] | None = None) -> Path:
+        """Write a checkpoint that says which `data` was learned from, with files `beside` it."""
+        state = {
+            "sequences": self.taken,
+            "settings": self.settings.model_dump(),
+            "threads": torch.get_num_threads(),
+            "data": data.model_dump(),
+        }
+        args = (folder, self.done, self.model, self.optimizer, state, beside or {}, self.kept)
+        self.kept = resuming.save(*args)
+        return self.kept
 
-    def go_on(self, folder: Path) -> None:
-        """Take the step and the optimizer's state of the checkpoint whose weights these are."""
-        resuming.load_optimizer(folder, self.model, self.optimizer)
-        self.done = resuming.read_state(folder)["step"]
+    def go_on(self, folder: Path, state: State) -> None:
+        """Take the step and the optimizer's state of the checkpoint whose weights these are, and whose state this."""
+        resuming.load_optimizer(folder, self.model, self.optimizer, state.step)
+        self.done, self.kept = state.step, folder
 
     def run(self) -> Iterator[Heard]:
         """Every step that is left."""

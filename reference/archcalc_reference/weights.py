@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from archcalc.catalogue import dump
+from archcalc.checkpoints import SPEC, WHOLE
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.spec import Model
 from archcalc_reference.checkpoint import (
     TYPES,
-    WHOLE,
     Checkpoint,
     Header,
     find_weights,
@@ -34,7 +34,6 @@ from archcalc_reference.checkpoint import (
 from archcalc_reference.files import names_in
 from archcalc_reference.layouts import (
     CONFIG,
-    SPEC,
     TOKENS,
     Entry,
     gpt2,
