@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from archcalc.escaping import json_text
 from archcalc.hardware import Device
 from archcalc.spec import Model
 
@@ -18,4 +18,4 @@ _KINDS: dict[Kind, type[BaseModel]] = {"model": Model, "device": Device}
 def schema_text(of: Kind = "model") -> str:
     """A schema as it stands in specs/schema."""
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **_KINDS[of].model_json_schema(by_alias=True)}
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return json_text(schema, indent=2) + "\n"

@@ -12,6 +12,7 @@ ROOT = Path(archcalc.__file__).parent
 # Each module may import those before it in the list; `|` joins modules that may not import each other.
 DIRECTION = """
 errors
+escaping
 units | legend | precision | probability
 run
 tape
@@ -37,7 +38,7 @@ hardware | strategies | axes
 columns
 fitting | schema | grid | learning
 report.sheet | report.cells
-report.render
+report.render | writing
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot | report.prediction
 report.journey | report.drift

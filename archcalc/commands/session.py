@@ -11,6 +11,7 @@ from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import Found
 from archcalc.commands.base import number, read_text
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.escaping import json_text
 from archcalc.output import tell
 from archcalc.units import several
 
@@ -142,8 +143,6 @@ class Session:
 
     def traced(self, step: Any, heat: float, ended: list[bool], *, several: bool) -> Iterator[str]:
         """A line of JSON for each sample of a step that has not ended before it."""
-        import json
-
         for sample, token in enumerate(step.tokens_N):
             if ended[sample]:
                 continue
@@ -156,7 +155,7 @@ class Session:
                 "top": top,
                 **({"sample": sample, "temperature": heat} if several else {}),
             }
-            yield json.dumps(line, ensure_ascii=False) + "\n"
+            yield json_text(line) + "\n"
 
 
 def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:
