@@ -117,7 +117,7 @@ def _main(arguments: list[str] | None) -> int:
     with one_way_out():
         try:
             _load(arguments)
-            code = app(arguments, prog_name="archcalc", standalone_mode=False)
+            code = app(arguments, prog_name="archcalc", standalone_mode=False, complete_var="")
             return code if isinstance(code, int) else 0
         except ArchcalcError as error:
             tell(str(error))

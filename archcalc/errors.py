@@ -17,7 +17,9 @@ LONGEST_VALUE = 60
 LONGEST_PLACE = 200
 LONGEST_WORDS = 300
 LONGEST_LINE = 1_000
-"""Characters of a value, of a file's name or a path in it, of what is said of them, and of a whole message."""
+MOST_COMPARED = 5_000
+"""Characters of a value, of a file's name or a path in it, of what is said of them, and of a whole message;
+and words that are compared with what was typed, for a suggestion."""
 
 
 def printable(text: str) -> str:
@@ -41,10 +43,12 @@ def shown(value: object) -> str:
 
 
 def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
-    """The `count` words most like `word`, the most alike first."""
+    """The `count` words most like `word`, the most alike first, among the first MOST_COMPARED."""
     from difflib import get_close_matches
 
-    return get_close_matches(word, words, n=count, cutoff=0.6 if count == 1 else 0.3)
+    if len(word) > LONGEST_PLACE:
+        return []
+    return get_close_matches(word, words[:MOST_COMPARED], n=count, cutoff=0.6 if count == 1 else 0.3)
 
 
 def did_you_mean(word: object, words: list[str]) -> str | None:

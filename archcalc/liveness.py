@@ -66,7 +66,7 @@ class Uses:
     @staticmethod
     def key(weight: Weight, segment: Segment) -> tuple[str, int | None]:
         """One weight: layers have their own, of one name in every group of layers."""
-        return weight.path, id(segment.tape) if "{i}" in weight.path else None
+        return weight.path, id(segment.env) if "{i}" in weight.path else None
 
 
 class Walk:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from archcalc.errors import Invalid, Missing, Problem, shown
+from archcalc.errors import LONGEST_PLACE, Invalid, Missing, Problem, shown
 
 LARGEST_FILE = 2**20
 DEEPEST = 64
@@ -66,8 +66,11 @@ class Document:
 
 
 def dotted(path: Where) -> str:
-    """A path as it is written in messages and on the command line: layers.0.attention.n_heads."""
-    return ".".join(str(part) for part in path)
+    """A path as it is written in messages and on the command line: layers.0.attention.n_heads.
+
+    What is longer than a message shows is not put together: a key may have 64 kB, and each of 50,000 problems its path.
+    """
+    return ".".join(str(part)[: LONGEST_PLACE + 1] for part in path)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -214,7 +217,7 @@ class _Builder:
             raise self._refusal(mark, f"a value longer than {LONGEST_SCALAR:,} characters")
         if not event.implicit[0]:  # quoted
             return text
-        if len(text) > LONGEST_NUMBER and (_NUMERIC.fullmatch(text) or _BASED.fullmatch(text)):
+        if _is_long_number(text):
             raise self._refusal(mark, f"a number longer than {LONGEST_NUMBER} characters")
         return resolve(text)
 
@@ -255,6 +258,20 @@ _INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
 _BASED = re.compile(r"0x[0-9a-fA-F][0-9a-fA-F_]*|0o[0-7][0-7_]*")
 _FLOAT = re.compile(r"([-+]?)([0-9][0-9_]*)?(?:\.([0-9][0-9_]*)?)?(?:[eE]([-+]?[0-9]+))?")
 _NAMED_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _is_long_number(text: str) -> bool:
+    """Whether it looks like a number of more characters than a number may have."""
+    return len(text) > LONGEST_NUMBER and bool(_NUMERIC.fullmatch(text) or _BASED.fullmatch(text))
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text may stand in YAML without quotes and be read as that text.
+
+    PyYAML takes care of YAML's own signs. YAML 1.2 has other numbers; and U+0085 and the like, which end a line in
+    YAML 1.1, are lost without an escape.
+    """
+    return resolve(text) == text and not _is_long_number(text) and text.isprintable()
 
 
 def resolve(text: str) -> Any:
