@@ -21,6 +21,7 @@ gc.set_threshold(1_000_000)
 import typer  # noqa: E402
 
 from archcalc.commands.base import app  # noqa: E402
+from archcalc.docstrings import restore  # noqa: E402
 from archcalc.errors import LONGEST_PLACE, ArchcalcError, Problem, cut  # noqa: E402
 from archcalc.output import ReaderGone, one_way_out, tell, write  # noqa: E402
 from archcalc.source import STDIN  # noqa: E402
@@ -47,6 +48,8 @@ def _load(arguments: list[str]) -> None:
     asked = [home for home, commands in _HOMES.items() if arguments[:1] and arguments[0] in commands]
     for home in asked or _HOMES:
         import_module(f"archcalc.commands.{home}")
+        restore(f"archcalc.commands.{home}")
+    restore(__name__)
 
 
 @app.callback(invoke_without_command=True)
@@ -144,7 +147,9 @@ def _unforeseen(error: Exception) -> int:
     if isinstance(error, RecursionError):
         tell(str(Problem("archcalc", "what it was given is nested too deeply")))
         return 2
-    if isinstance(error, OSError) and error.filename is not None:  # the catalogue of a broken installation, or a folder
+    if (
+        isinstance(error, OSError) and error.filename is not None
+    ):  # the catalogue of a broken installation, or a folder
         tell(str(Problem(os.fsdecode(error.filename), f"cannot be read: {error.strerror}")))
         return 3
     what = f"a bug of ours: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
@@ -154,5 +159,7 @@ def _unforeseen(error: Exception) -> int:
 
 def _is_memory(error: Exception) -> bool:
     """Whether memory ran out, as Python, the system or PyTorch says it."""
-    said = isinstance(error, RuntimeError) and re.search("out of memory|not enough memory|t allocate memory", str(error))
+    said = isinstance(error, RuntimeError) and re.search(
+        "out of memory|not enough memory|t allocate memory", str(error)
+    )
     return isinstance(error, MemoryError) or bool(said) or getattr(error, "errno", None) == errno.ENOMEM

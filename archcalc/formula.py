@@ -54,7 +54,7 @@ class Formula:
     __slots__ = ("terms", "value")
 
     def __init__(self, terms: Mapping[Monomial, Fraction | int], value: Fraction | int) -> None:
-        self.terms = {monomial: _plain(n) for monomial, n in terms.items() if n}
+        self.terms = {monomial: n if type(n) is int else _plain(n) for monomial, n in terms.items() if n}
         self.value = _plain(value)
 
     @classmethod

@@ -7,15 +7,22 @@ from typing import Literal
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from archcalc.docstrings import restore
 from archcalc.escaping import json_text
 from archcalc.hardware import Device
 from archcalc.spec import Model
 
 Kind = Literal["model", "device"]
+_DESCRIBED = (
+    "spec",
+    "hardware",
+    *(f"blocks.{name}" for name in ("attention", "base", "embedding", "mlp", "norm", "unembedding")),
+)
 _KINDS: dict[Kind, type[BaseModel]] = {"model": Model, "device": Device}
 
 
 def schema_text(of: Kind = "model") -> str:
     """A schema as it stands in specs/schema."""
+    restore(*(f"archcalc.{name}" for name in _DESCRIBED))
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **_KINDS[of].model_json_schema(by_alias=True)}
     return json_text(schema, indent=2) + "\n"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from archcalc.errors import LONGEST_PLACE, Invalid, Missing, Problem, shown
+from archcalc.reading import TooSlow, read_bytes, read_stdin
 
 LARGEST_FILE = 2**20
 DEEPEST = 64
@@ -82,15 +83,13 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     try:
         if is_stdin(name) and sys.stdin is None:
             raise Missing(Problem(STDIN, "is closed"))
-        if is_stdin(name):
-            data = sys.stdin.buffer.read(LARGEST_FILE + 1)
-        else:
-            with open(name, "rb") as file:
-                data = file.read(LARGEST_FILE + 1)
+        data = read_stdin(LARGEST_FILE) if is_stdin(name) else read_bytes(name, LARGEST_FILE)
     except FileNotFoundError:
         raise Missing(Problem(name, "no such file")) from None
     except IsADirectoryError:
         raise Invalid(Problem(name, "is a directory", suggestion="name a YAML file in it")) from None
+    except TooSlow as error:
+        raise Invalid(Problem(display_name(name), f"{error.strerror}", suggestion=SAVE)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
@@ -100,6 +99,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 STDIN = "<stdin>"
+SAVE = "save what it brings to a file, and name that"
 
 
 def is_stdin(path: str) -> bool:

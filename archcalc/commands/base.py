@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from archcalc.errors import LONGEST_VALUE, Invalid, Missing, Problem, cut, shown
-from archcalc.source import STDIN
+from archcalc.reading import TooSlow, read_stdin
+from archcalc.source import SAVE, STDIN
 
 app = typer.Typer(
     add_completion=False,
@@ -87,7 +88,9 @@ def _standard_input() -> bytes:
     if sys.stdin is None:
         raise Missing(Problem(STDIN, "is closed"))
     try:
-        return sys.stdin.buffer.read(LONGEST_TEXT + 1)
+        return read_stdin(LONGEST_TEXT)
+    except TooSlow as error:
+        raise Invalid(Problem(STDIN, f"{error.strerror}", suggestion=SAVE)) from None
     except OSError as error:
         raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
 

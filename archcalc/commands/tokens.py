@@ -12,6 +12,7 @@ import typer
 from archcalc.commands.base import TOKENS, Form, Output, app, number
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.output import emit, write
+from archcalc.reading import read_stdin
 from archcalc.source import STDIN, is_stdin
 from archcalc.vectors import MOST_AXES, Vectors
 
@@ -158,7 +159,7 @@ def _from_stdin() -> list[float]:
 
     if sys.stdin is None:
         raise Missing(Problem(STDIN, "is closed"))
-    data = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    data = _input()
     if len(data) > LARGEST_INPUT:
         raise Invalid(Problem(STDIN, f"is larger than {LARGEST_INPUT:,} bytes, the most that numbers may be"))
     text = data.decode("utf-8-sig", "backslashreplace")  # what is no text is no number, and the message shows it
@@ -170,3 +171,11 @@ def _from_stdin() -> list[float]:
             if len(numbers) > MOST_NUMBERS:
                 raise Invalid(replace(place, message=f"more than {MOST_NUMBERS:,} numbers"))
     return numbers
+
+
+def _input() -> bytes:
+    """All of standard input, or a byte more than is read."""
+    try:
+        return read_stdin(LARGEST_INPUT)
+    except OSError as error:
+        raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
