@@ -147,10 +147,8 @@ def _unforeseen(error: Exception) -> int:
     if isinstance(error, RecursionError):
         tell(str(Problem("archcalc", "what it was given is nested too deeply")))
         return 2
-    if (
-        isinstance(error, OSError) and error.filename is not None
-    ):  # the catalogue of a broken installation, or a folder
-        tell(str(Problem(os.fsdecode(error.filename), f"cannot be read: {error.strerror}")))
+    if isinstance(error, OSError) and error.filename is not None:  # the catalogue of a broken installation
+        tell(str(Problem(str(error.filename), f"cannot be read: {error.strerror}")))
         return 3
     what = f"a bug of ours: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
     tell(str(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows where")))
@@ -159,7 +157,8 @@ def _unforeseen(error: Exception) -> int:
 
 def _is_memory(error: Exception) -> bool:
     """Whether memory ran out, as Python, the system or PyTorch says it."""
-    said = isinstance(error, RuntimeError) and re.search(
-        "out of memory|not enough memory|t allocate memory", str(error)
-    )
+    said = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))
     return isinstance(error, MemoryError) or bool(said) or getattr(error, "errno", None) == errno.ENOMEM
+
+
+_OUT_OF_MEMORY = re.compile("out of memory|not enough memory|t allocate memory")

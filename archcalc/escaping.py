@@ -15,7 +15,7 @@ _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|\](?=[(\[])")
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """A value as JSON, with `\\u` escapes for what a terminal might obey or that cannot be seen.
+    r"""A value as JSON, with `\u` escapes for what a terminal might obey or that cannot be seen.
 
     Text in any language stays readable. The JSON says the same with and without the escapes.
     """

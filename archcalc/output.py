@@ -25,7 +25,7 @@ _SUFFIXES: dict[str, Format] = {".txt": "table", ".md": "markdown", ".json": "js
 class ReaderGone(BaseException):
     """Whoever read the output has closed it: no error, and there is nothing to add.
 
-    It is no OSError, since typer makes exit code 1 of a broken pipe, and no Exception, so that nobody takes it for one.
+    It is no OSError, since typer makes exit code 1 of a broken pipe, and no Exception, so that nobody catches it.
     """
 
 
@@ -89,7 +89,9 @@ def one_way_out() -> Iterator[None]:
         sys.stdout = before
 
 
-_PLAIN = str.maketrans({"█": "#", "…": "...", "–": "-", "—": "-", "×": "x", "’": "'", **dict.fromkeys("▏▎▍▌▋▊▉", ".")})
+_PLAIN = str.maketrans(
+    {"█": "#", "…": "...", "\u2013": "-", "\u2014": "-", "\u00d7": "x", "\u2019": "'", **dict.fromkeys("▏▎▍▌▋▊▉", ".")}
+)
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

@@ -29,7 +29,7 @@ def open_bytes(path: str) -> BinaryIO:
     try:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            _refuse_folder(path)
         if stat.S_ISFIFO(mode):
             _wait(handle, PATIENCE, f"is a pipe to which nothing was written for {PATIENCE} seconds")
         if hasattr(os, "set_blocking"):
@@ -38,6 +38,10 @@ def open_bytes(path: str) -> BinaryIO:
     except BaseException:
         os.close(handle)
         raise
+
+
+def _refuse_folder(path: str) -> None:
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 
 
 def read_bytes(path: str, most: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 from pydantic import BaseModel
@@ -13,16 +14,16 @@ from archcalc.hardware import Device
 from archcalc.spec import Model
 
 Kind = Literal["model", "device"]
-_DESCRIBED = (
-    "spec",
-    "hardware",
-    *(f"blocks.{name}" for name in ("attention", "base", "embedding", "mlp", "norm", "unembedding")),
-)
 _KINDS: dict[Kind, type[BaseModel]] = {"model": Model, "device": Device}
+
+
+def _described() -> list[str]:
+    """The modules whose classes describe what is read."""
+    return [name for name in sys.modules if name.startswith(("archcalc.blocks.", "archcalc.spec", "archcalc.hardware"))]
 
 
 def schema_text(of: Kind = "model") -> str:
     """A schema as it stands in specs/schema."""
-    restore(*(f"archcalc.{name}" for name in _DESCRIBED))
+    restore(*_described())
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **_KINDS[of].model_json_schema(by_alias=True)}
     return json_text(schema, indent=2) + "\n"

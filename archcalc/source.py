@@ -69,7 +69,7 @@ class Document:
 def dotted(path: Where) -> str:
     """A path as it is written in messages and on the command line: layers.0.attention.n_heads.
 
-    What is longer than a message shows is not put together: a key may have 64 kB, and each of 50,000 problems its path.
+    Of a long key only as much as a message shows: each of 50,000 problems has its path.
     """
     return ".".join(str(part)[: LONGEST_PLACE + 1] for part in path)
 

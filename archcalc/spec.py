@@ -19,7 +19,7 @@ from archcalc.units import to_digits
 
 SCHEMA = 0  # 1 when the first release freezes it; stands in every JSON that archcalc writes
 MOST_REPEATS = 10_000
-MOST_STRETCHES = 256
+MOST_STRETCHES = 160
 """Of layers that are alike, one after the other. Published models have 126 layers at most, and each may be another."""
 MOST_NOTES = 100
 """Printed figures, and misprints, and assumptions, of one spec."""
@@ -66,10 +66,12 @@ class LayerGroup(Strict):
 
 
 def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
-    """The groups that follow each other and are alike, by index: together they are counted as one.
+    """The groups that are counted as one, by index: those that are alike and follow each other, where there are many.
 
-    Groups whose sizes are arrays are not compared.
+    Up to MOST_STRETCHES each is counted as it is written. Groups whose sizes are arrays are not compared.
     """
+    if len(layers) <= MOST_STRETCHES:
+        return [range(i, i + 1) for i in range(len(layers))]
     found: list[range] = []
     last = None
     for i, group in enumerate(layers):

@@ -32,7 +32,7 @@ def validate(document: Document, what: type[Described]) -> Described:
     except ValidationError as error:
         errors = [dict(e) for e in error.errors(include_url=False)]
     errors = [error for error in errors if not _echo(error)]
-    told = sorted(((_problem(document, what, error), error) for error in errors), key=lambda found: _place(found[0]))
+    told = sorted(((_problem(document, error), error) for error in errors), key=lambda found: _place(found[0]))
     shown_ = [_suggested(problem, document, what, error) for problem, error in told[:MOST_PROBLEMS_SHOWN]]
     raise Invalid(*shown_, *(problem for problem, _ in told[MOST_PROBLEMS_SHOWN:]))
 
@@ -65,7 +65,7 @@ def _echo(error: dict[str, Any]) -> bool:
     return error["type"] == "too_short" and bool(error["input"])
 
 
-def _problem(document: Document, what: type[BaseModel], error: dict[str, Any]) -> Problem:
+def _problem(document: Document, error: dict[str, Any]) -> Problem:
     where, value, kind = _where(document.data, error["loc"]), error["input"], error["type"]
     context = error.get("ctx", {})
     if kind == "missing":

@@ -55,8 +55,7 @@ def refuse(path: str) -> None:
 def _looked_up(path: str) -> tuple[str, int | None]:
     """Where a path leads, and the mode of what is there, None of a new file."""
     try:
-        if "\0" in path or not os.fsencode(path):
-            raise ValueError
+        os.stat(os.fsencode(path)) if "\0" in path else os.fsencode(path)
         target = os.path.realpath(path)
         try:
             return target, os.stat(path).st_mode

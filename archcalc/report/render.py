@@ -125,7 +125,7 @@ def _csv(sheet: Sheet) -> Iterator[str]:
         heads, rows = records.heads, records.make()
     else:
         heads = tuple(records[0]) if records else ()
-        rows = ((record.get(head, "") for head in heads) for record in records)
+        rows = (tuple(record.get(head, "") for head in heads) for record in records)
     if not heads:
         return
     out = io.StringIO()
