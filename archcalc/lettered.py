@@ -31,12 +31,13 @@ class LetteredModel:
     def segments(self, run: Run | None = None) -> list[Segment]:
         """The model's segments. Sizes that the run decides are as the run has them: see `lettered_run`."""
         run = run or Run()
-        groups = iter(stretches(self.model.layers))
+        counted = stretches(self.model.layers)
+        groups = iter(counted)
         found = []
         for segment in self.model.segments(run):
             own = segment.first is not None
             group = next(groups).start if own else 0
-            index = str(group + 1) if own and len(self.model.layers) > 1 else ""
+            index = str(group + 1) if own and len(counted) > 1 else ""
             env = {}
             for label, size in segment.env.items():
                 name = label if label in _SHARED else label + index

@@ -66,7 +66,7 @@ def trace(
         raise Invalid(Problem("--prompt", takes, value=f"{len(prompt)}"))
     if found.model.n_layers > MOST_LAYERS_WATCHED:
         what = f"is run through at most {MOST_LAYERS_WATCHED} layers; {found.name} has {found.model.n_layers:,}"
-        raise Invalid(Problem("--prompt", what, suggestion=f"trace {found.name}@n_layers={MOST_LAYERS_WATCHED}"))
+        raise Invalid(Problem("--prompt", what, suggestion=f"trace {found.model.name}@n_layers={MOST_LAYERS_WATCHED}"))
     needs_to_run("trace")
     emit(_journey(found, prompt[0], weights) if word is None else _drift(found, word, prompt, weights), form, output)
 
