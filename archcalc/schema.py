@@ -19,7 +19,8 @@ _KINDS: dict[Kind, type[BaseModel]] = {"model": Model, "device": Device}
 
 def _described() -> list[str]:
     """The modules whose classes describe what is read."""
-    return [name for name in sys.modules if name.startswith(("archcalc.blocks.", "archcalc.spec", "archcalc.hardware"))]
+    kinds = ("archcalc.blocks.", "archcalc.spec", "archcalc.hardware")
+    return [name for name in sys.modules if name.startswith(kinds)]
 
 
 def schema_text(of: Kind = "model") -> str:

@@ -18,7 +18,11 @@ from archcalc import reading
 from archcalc.errors import LONGEST_LINE, Problem
 from archcalc.spec import MOST_STRETCHES
 
-ROWS = re.findall(r"^\| ([^|]+) \| ([0-9,]+) \| `([\w.]+)` \|$", (Path(__file__).parent.parent / "docs" / "bounds.md").read_text(), re.MULTILINE)
+ROWS = re.findall(
+    r"^\| ([^|]+) \| ([0-9,]+) \| `([\w.]+)` \|$",
+    (Path(__file__).parent.parent / "docs" / "bounds.md").read_text(),
+    re.MULTILINE,
+)
 
 
 @pytest.mark.parametrize(("what", "bound", "constant"), ROWS, ids=[row[2] for row in ROWS])
@@ -123,7 +127,7 @@ def test_groups_of_one_kind_count_as_when_each_has_a_tape_of_its_own(monkeypatch
     model = tiny.model_copy(update={"layers": layers})
     shared = [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))]
     assert len({id(segment.tape) for segment in model.segments()[1:-1]}) == 1
-    monkeypatch.setattr("archcalc.spec._without_sizes", lambda group: id(group))
+    monkeypatch.setattr("archcalc.spec._without_sizes", id)
     assert len({id(segment.tape) for segment in model.segments()[1:-1]}) == 4
     assert [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))] == shared
 
@@ -147,7 +151,7 @@ def test_a_sweep_is_written_in_pieces_and_fewer_shapes_are_of_more_groups(tmp_pa
     assert told == "--vary: makes more than 10,000 shapes of 100 groups of layers; got 10,001\n"
 
 
-def test_layers_that_are_run_are_bounded(tmp_path):
+def test_layers_that_are_run_are_bounded():
     for arguments, message in (
         (("verify", "tiny@n_layers=201"), "tiny: has 201 layers; verify runs at most 200; say --tensors\n"),
         (("verify", "--tensors", "tiny@n_layers=2001"), "tiny: has 2,001 layers; verify builds at most 2,000\n"),
@@ -203,7 +207,7 @@ def test_input_without_an_end_is_refused(monkeypatch):
         def read(self, most):
             return (self.line * (most // len(self.line) + 1))[:most]
 
-        def readline(self, most):
+        def readline(self, _):
             return self.line
 
         def fileno(self):

@@ -83,6 +83,11 @@ def read_text(where: str, text: str) -> str:
     return decoded(where, data)
 
 
+def typed(text: str) -> str:
+    """An argument as it was typed, in UTF-8, where the locale's encoding made something else of it."""
+    return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
+
+
 def _standard_input() -> bytes:
     """All of it, or one byte more than is read."""
     if sys.stdin is None:

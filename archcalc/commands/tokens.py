@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import TOKENS, Form, Output, app, number
+from archcalc.commands.base import TOKENS, Form, Output, app, number, typed
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.output import emit, write
 from archcalc.reading import read_stdin
@@ -89,6 +89,8 @@ def embed(
     from archcalc.report.plot import load_plotly, plot_page, points_of
     from archcalc.report.vectors import along_sheet, neighbours_sheet
 
+    expressions, axes, rank = ([typed(text) for text in texts or ()] for texts in (expressions, axes, rank))
+    along = None if along is None else typed(along)
     count = number("--top", top, MOST_NEIGHBOURS)
     _refuse_what_does_not_go_together(expressions, along, rank, plot, axes)
     if plot is not None:
