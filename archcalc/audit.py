@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from archcalc.count import Parameters, params
-from archcalc.errors import Problem
+from archcalc.errors import MOST_PROBLEMS_SHOWN, Problem
 from archcalc.spec import Model, Published
-from archcalc.units import percent, to_digits
+from archcalc.units import percent, several, to_digits
 from archcalc.verdict import Check, Verdict
 
 
@@ -28,9 +28,12 @@ def audit(model: Model, counts: Parameters | None = None) -> Verdict:
     return Verdict(model.name, tuple(_check(entry, counts) for entry in model.published))
 
 
-def unreadable(spec: str, problems: tuple[Problem, ...]) -> Verdict:
-    """The verdict on what is no spec at all."""
-    return Verdict(spec, tuple(Check("a spec", None, None, equal=False, reason=str(p)) for p in problems))
+def unreadable(spec: str, problems: tuple[Problem, ...], most: int = MOST_PROBLEMS_SHOWN) -> Verdict:
+    """The verdict on what is no spec at all: the first `most` of its problems, and how many more there are."""
+    reasons = [str(problem) for problem in problems[:most]]
+    if (more := len(problems) - len(reasons)) > 0:
+        reasons.append(f"and {more:,} more" if reasons else several(more, "problem"))
+    return Verdict(spec, tuple(Check("a spec", None, None, equal=False, reason=reason) for reason in reasons))
 
 
 def _check(entry: Published, counts: Parameters) -> Check:

@@ -19,6 +19,7 @@ from archcalc.units import grouped, parse_length
 from archcalc.validation import validate
 
 MOST_SHAPES = 1_000_000
+"""Of a spec with one group of layers; of more groups so many shapes fewer."""
 FLAG = "--vary"
 
 RUN = {"batch": "sequences in the batch", "seq": "positions of each sequence"}
@@ -77,8 +78,11 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
         axes.append(Axis(name, where, tuple(_ranges(found, name, where, values))))
         if not axes[-1].ranges:
             raise Invalid(Problem(FLAG, "has no values", name))
-        if (shapes := count_shapes(axes)) > MOST_SHAPES:
-            raise Invalid(Problem(FLAG, f"makes more than {grouped(MOST_SHAPES)} shapes", value=grouped(shapes)))
+        groups = len(found.model.layers)
+        if (shapes := count_shapes(axes)) * groups > MOST_SHAPES:
+            of = f" of {grouped(groups)} groups of layers" if groups > 1 else ""
+            message = f"makes more than {grouped(MOST_SHAPES // groups)} shapes{of}"
+            raise Invalid(Problem(FLAG, message, value=grouped(shapes)))
     return tuple(axes)
 
 

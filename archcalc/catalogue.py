@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from archcalc.audit import audit
 from archcalc.errors import ArchcalcError, Invalid, Problem, nearest
 from archcalc.question import Answers, Change, ask, split, understand
-from archcalc.source import Document, display_name, is_stdin, parse, read_file, resolve
+from archcalc.source import Document, display_name, is_plain, is_stdin, parse, read_file
 from archcalc.spec import Model
 from archcalc.validation import validate
 
@@ -156,7 +156,7 @@ def dump(model: Model) -> str:
         """PyYAML writes words of YAML 1.1; those that are numbers in 1.2 need quotes."""
 
     def text(dumper: Any, value: str) -> Any:
-        style = None if resolve(value) == value else '"'
+        style = None if is_plain(value) else '"'
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)

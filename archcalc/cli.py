@@ -1,9 +1,10 @@
 """The command line: arguments and exit codes, nothing else.
 
 Exit codes: 0 answered; 1 `check` or `verify` found something, or what must fit does not; 2 the question cannot be
-understood; 3 something is missing; 130 interrupted; 70 a bug of ours.
+understood; 3 something is missing, memory too; 130 interrupted; 70 a bug of ours.
 """
 
+import errno
 import gc
 import os
 import re
@@ -20,8 +21,9 @@ gc.set_threshold(1_000_000)
 import typer  # noqa: E402
 
 from archcalc.commands.base import app, remarks  # noqa: E402
+from archcalc.docstrings import restore  # noqa: E402
 from archcalc.errors import LONGEST_PLACE, ArchcalcError, Problem, cut  # noqa: E402
-from archcalc.output import silence, tell, write  # noqa: E402
+from archcalc.output import ReaderGone, one_way_out, tell, write  # noqa: E402
 from archcalc.source import STDIN  # noqa: E402
 
 # Where each command is. Only the module of the one that is asked for is loaded; for help all are.
@@ -46,6 +48,8 @@ def _load(arguments: list[str]) -> None:
     asked = [home for home, commands in _HOMES.items() if arguments[:1] and arguments[0] in commands]
     for home in asked or _HOMES:
         import_module(f"archcalc.commands.{home}")
+        restore(f"archcalc.commands.{home}")
+    restore(__name__)
 
 
 @app.callback(invoke_without_command=True)
@@ -77,6 +81,7 @@ def _usage(error: Any) -> Problem:
 
 def main(arguments: Iterable[str] | None = None) -> None:
     """The entry point. Every way out ends here, with one line where something was wrong."""
+    _hold_standard_places()
     sys.exit(_main(None if arguments is None else list(arguments)))
 
 
@@ -98,36 +103,65 @@ def _no_options(arguments: list[str]) -> list[str]:
     return [STDIN + text[1:] if text.startswith("-@") else text for text in arguments]
 
 
+def _hold_standard_places() -> None:
+    """Give nowhere to standard input, output and error that are closed: else a file that is opened takes their place.
+
+    Python has none of them then, and what a library prints would go into that file.
+    """
+    for place in range(3):
+        try:
+            os.fstat(place)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the first place that is free: this one
+
+
 def _main(arguments: list[str] | None) -> int:
     arguments = _no_options(sys.argv[1:] if arguments is None else arguments)
     remarks.clear()
-    try:
-        _load(arguments)
-        code = app(arguments, prog_name="archcalc", standalone_mode=False)
-        for line in remarks:
-            tell(line)
-        return code if isinstance(code, int) else 0
-    except ArchcalcError as error:
-        tell(str(error))
-        return error.exit_code
-    except typer.TyperException as error:
-        tell(str(_usage(error)))
+    with one_way_out():
+        try:
+            _load(arguments)
+            code = app(arguments, prog_name="archcalc", standalone_mode=False, complete_var="")
+            for line in remarks:
+                tell(line)
+            return code if isinstance(code, int) else 0
+        except ArchcalcError as error:
+            tell(str(error))
+            return error.exit_code
+        except typer.TyperException as error:
+            tell(str(_usage(error)))
+            return 2
+        except ReaderGone:
+            return 0
+        except KeyboardInterrupt:
+            return 130
+        except Exception as error:
+            if os.environ.get("ARCHCALC_DEBUG") == "1":
+                raise
+            return _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> int:
+    """Say in one line what nobody raised on purpose, and give its exit code."""
+    if _is_memory(error):
+        fix = "ask about a smaller shape, or run it where there is more"
+        tell(str(Problem("archcalc", "is out of memory", suggestion=fix)))
+        return 3
+    if isinstance(error, RecursionError):
+        tell(str(Problem("archcalc", "what it was given is nested too deeply")))
         return 2
-    except BrokenPipeError:
-        silence()
-        return 0
-    except KeyboardInterrupt:
-        return 130
-    except OSError as error:
-        if error.filename is not None:  # a file of ours, such as the catalogue of a broken installation
-            tell(str(Problem(str(error.filename), f"cannot be read: {error.strerror}")))
-            return 3
-        silence()  # help, which typer prints by itself
-        tell(str(Problem("standard output", f"cannot be written: {error.strerror}")))
-        return 2
-    except Exception as error:
-        if os.environ.get("ARCHCALC_DEBUG") == "1":
-            raise
-        what = f"a bug of ours: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-        tell(str(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows where")))
-        return 70
+    if isinstance(error, OSError) and error.filename is not None:  # the catalogue of a broken installation
+        tell(str(Problem(str(error.filename), f"cannot be read: {error.strerror}")))
+        return 3
+    what = f"a bug of ours: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    tell(str(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows where")))
+    return 70
+
+
+def _is_memory(error: Exception) -> bool:
+    """Whether memory ran out, as Python, the system or PyTorch says it."""
+    said = isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error))
+    return isinstance(error, MemoryError) or bool(said) or getattr(error, "errno", None) == errno.ENOMEM
+
+
+_OUT_OF_MEMORY = re.compile("out of memory|not enough memory|t allocate memory")

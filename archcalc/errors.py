@@ -15,16 +15,25 @@ from dataclasses import dataclass
 MOST_PROBLEMS_SHOWN = 20
 LONGEST_VALUE = 60
 LONGEST_PLACE = 200
+LONGEST_WORDS = 300
+LONGEST_LINE = 1_000
+MOST_COMPARED = 5_000
+"""Characters of a value, of a file's name or a path in it, of what is said of them, and of a whole message;
+and words that are compared with what was typed, for a suggestion."""
 
 
 def printable(text: str) -> str:
-    """`text` with every character that a terminal might obey written as an escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    """`text` with an escape in place of every character that a terminal might obey or that cannot be seen.
+
+    Those are control characters (the 8-bit ones too), marks of direction, line separators, zero width and lone
+    surrogates: all that Python calls unprintable.
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def cut(text: str, longest: int) -> str:
     """`text` on one line of bounded length."""
-    text = printable(text)
+    text = printable(text[: longest + 1])  # an escape is never shorter than what it stands for
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
@@ -34,10 +43,12 @@ def shown(value: object) -> str:
 
 
 def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
-    """The `count` words most like `word`, the most alike first."""
+    """The `count` words most like `word`, the most alike first, among the first MOST_COMPARED."""
     from difflib import get_close_matches
 
-    return get_close_matches(word, words, n=count, cutoff=0.6 if count == 1 else 0.3)
+    if len(word) > LONGEST_PLACE:
+        return []
+    return get_close_matches(word, words[:MOST_COMPARED], n=count, cutoff=0.6 if count == 1 else 0.3)
 
 
 def did_you_mean(word: object, words: list[str]) -> str | None:
@@ -63,12 +74,13 @@ class Problem:
 
     def __str__(self) -> str:
         where = cut(self.file, LONGEST_PLACE) + (f":{self.line}:{self.column}" if self.line is not None else "")
-        line = ": ".join(part for part in (where, cut(self.path, LONGEST_PLACE), self.message) if part)
+        message = cut(self.message, LONGEST_WORDS)
+        line = ": ".join(part for part in (where, cut(self.path, LONGEST_PLACE), message) if part)
         if self.value is not None:
-            line += f"; got {self.value}"
+            line += f"; got {cut(self.value, 2 * LONGEST_VALUE)}"
         if self.suggestion is not None:
-            line += f"; {self.suggestion}"
-        return line
+            line += f"; {cut(self.suggestion, LONGEST_WORDS)}"
+        return cut(line, LONGEST_LINE)
 
 
 class ArchcalcError(Exception):

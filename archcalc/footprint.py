@@ -66,6 +66,9 @@ class Alive(NamedTuple):
         return add(self.parts().values())
 
 
+Sum = tuple[Size, ...]  # numbers that are still to be added
+
+
 class Chosen(NamedTuple):
     """Which of all moments is the peak, and which is the largest of each phase, by index."""
 
@@ -82,8 +85,13 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
     add up the formulas of every moment takes its time.
     """
     keeping = _settled(run, keeping)
-    found = list(alive(model, run, keeping))
-    chosen = chosen or choose(found)
+    moments = alive(model, run, keeping)
+    if chosen is None:
+        every = list(moments)
+        chosen = choose(every)
+        moments = iter(every)
+    wanted = {chosen.peak, *chosen.phases.values()}
+    found = {index: moment for index, moment in enumerate(moments) if index in wanted}
     peak = found[chosen.peak]
     terms = tuple(_term(name, n, run, keeping) for name, n in peak.parts().items() if n != 0)
     return Memory(
@@ -161,15 +169,18 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     constants = _constants(segments, width)
     held_again = constants if keeping.recompute != "none" else 0
 
-    def parts(moment: Moment, before: Size, gradients: Size, *, inputs: Size, head: bool) -> Alive:
-        """`before` is saved by segments that come before this one, `gradients` are those of segments after it."""
+    def parts(moment: Moment, before: Sum, gradients: Sum, *, inputs: Size, head: bool) -> Alive:
+        """`before` is saved by segments that come before this one, `gradients` are those of segments after it.
+
+        Both are added up when they are asked for: of many layers in letters that takes its time at each moment.
+        """
 
         def made() -> dict[str, Size]:
-            new = gradients + moment.gradients
+            new, held = add(gradients) + moment.gradients, add(before)
             return {
                 **state,
                 "gradients": state["gradients"] + (0 if keeping.holds else new),
-                "saved activations": before + (0 if head else moment.saved),
+                "saved activations": held + (0 if head else moment.saved),
                 "saved by the head": moment.saved if head else 0,
                 "recomputed": moment.recomputed,
                 "in passing": moment.transient + (new if keeping.holds else 0),
@@ -183,7 +194,7 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     for walk in walks:
         head, repeat = walk is walks[-1], walk.segment.repeat
         for moment in list(walk.forward()):
-            yield parts(moment, before + (repeat - 1) * walk.saved, 0, inputs=batch + constants, head=head)
+            yield parts(moment, (before, (repeat - 1) * walk.saved), (), inputs=batch + constants, head=head)
         befores.append(before)
         before = before + repeat * walk.saved
     gradients: Size = 0
@@ -192,9 +203,9 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
         saved, inputs = walk.saved, batch + _LOSS + (held_again if walk is not walks[0] else 0)
         for moment in list(walk.backward()):
             # Of layers that are alike one is first, with the others' activations, and one last, with their gradients.
-            yield parts(moment, before + others * saved, gradients, inputs=inputs, head=head)
+            yield parts(moment, (before, others * saved), (gradients,), inputs=inputs, head=head)
             if walk.segment.first is not None:
-                yield parts(moment, before, gradients + others * walk.gradients, inputs=inputs, head=head)
+                yield parts(moment, (before,), (gradients, others * walk.gradients), inputs=inputs, head=head)
         gradients = gradients + walk.segment.repeat * walk.gradients
     final = {
         **state,

@@ -6,9 +6,10 @@ code that counts it, and never beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 ORDER = ("L", "B", "S", "T", "tokens", "G", "R", "K", "W", "D", "F", "V", "P")
@@ -30,7 +31,13 @@ class Letter(NamedTuple):
 
     @property
     def rank(self) -> tuple[int, str]:
-        return (ORDER.index(self.stem) if self.stem in ORDER else len(ORDER), self.name)
+        return _rank(self.name)
+
+
+@lru_cache(4_096)
+def _rank(name: str) -> tuple[int, str]:
+    stem = name.rstrip("0123456789")
+    return (ORDER.index(stem) if stem in ORDER else len(ORDER), name)
 
 
 Monomial = tuple[tuple[Letter, int], ...]
@@ -47,7 +54,7 @@ class Formula:
     __slots__ = ("terms", "value")
 
     def __init__(self, terms: Mapping[Monomial, Fraction | int], value: Fraction | int) -> None:
-        self.terms = {monomial: _plain(n) for monomial, n in terms.items() if n}
+        self.terms = {monomial: n if type(n) is int else _plain(n) for monomial, n in terms.items() if n}
         self.value = _plain(value)
 
     @classmethod
@@ -66,6 +73,15 @@ class Formula:
         for monomial, n in other.terms.items():
             terms[monomial] = terms.get(monomial, 0) + n
         return Formula(terms, self.value + other.value)
+
+    def with_all(self, others: Iterable[Any]) -> Formula:
+        """The sum of it and all the others, put together once."""
+        terms, value = dict(self.terms), self.value
+        for other in map(Formula.of, others):
+            value += other.value
+            for monomial, n in other.terms.items():
+                terms[monomial] = terms.get(monomial, 0) + n
+        return Formula(terms, value)
 
     def __mul__(self, other: Any) -> Formula:
         other = Formula.of(other)
@@ -177,6 +193,8 @@ def _plain(n: Fraction | int) -> Fraction | int:
 
 
 def _times(mine: Monomial, yours: Monomial) -> Monomial:
+    if not (mine and yours):
+        return mine or yours
     powers = dict(mine)
     for letter, power in yours:
         powers[letter] = powers.get(letter, 0) + power

@@ -23,6 +23,7 @@ from archcalc.units import grouped
 from archcalc.validation import validate
 
 CHUNK = 16_384  # rows at a time: arrays that stay in a processor's cache
+MOST_AT_ONCE = 16  # groups of layers that so many rows are counted of: of more groups fewer rows
 
 
 class Followed(NamedTuple):
@@ -59,7 +60,10 @@ class Grid(NamedTuple):
 
     def rows(self, most: int | None = None) -> Iterator[tuple[int, ...]]:
         """The rows as ints, the first `most` of them."""
-        return zip(*(map(int, column[:most].tolist()) for column in self.values.values()), strict=True)
+        count = len(self) if most is None else min(most, len(self))
+        for start in range(0, count, CHUNK):  # as ints all rows together would take a gigabyte
+            end = min(start + CHUNK, count)
+            yield from zip(*(map(int, column[start:end].tolist()) for column in self.values.values()), strict=True)
 
 
 def sweep(
@@ -107,11 +111,12 @@ def sweep(
     rows = np.flatnonzero(possible)
 
     values = {name: np.empty(len(rows)) for name in chosen}  # of floats: int64 overflows in silence
-    for start in range(0, len(rows), CHUNK):
-        here = rows[start : start + CHUNK]
+    chunk = CHUNK * MOST_AT_ONCE // max(len(found.model.layers), MOST_AT_ONCE)
+    for start in range(0, len(rows), chunk):
+        here = rows[start : start + chunk]
         shapes = Shapes(_at(model, here), Run(*(_at(part, here) for part in run)), keeping)
         for name, column in chosen.items():
-            values[name][start : start + CHUNK] = column.of(shapes)
+            values[name][start : start + chunk] = column.of(shapes)
     return Grid(
         found=_same(found, changes),
         axes=axes,

@@ -109,9 +109,12 @@ def volume(over: Iterable[str], env: Env) -> Size:
 
 
 def add(numbers: Iterable[Size]) -> Size:
-    """The sum, from 0, of ints or of arrays."""
+    """The sum, from 0, of ints, arrays or formulas."""
     total: Size = 0
-    for n in numbers:
+    rest = iter(numbers)
+    for n in rest:
+        if hasattr(n, "with_all"):  # a formula: a sum of thousands would be copied thousands of times
+            return total + n.with_all(rest)
         total = total + n
     return total
 

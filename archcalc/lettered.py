@@ -9,7 +9,7 @@ from archcalc.formula import Formula, Letter
 from archcalc.legend import LABELS
 from archcalc.run import Run
 from archcalc.source import Where
-from archcalc.spec import Model, Segment
+from archcalc.spec import Model, Segment, stretches
 
 _SHARED = ("D", "V", "P")  # of the whole model; other sizes are a group of layers' own
 
@@ -31,12 +31,13 @@ class LetteredModel:
     def segments(self, run: Run | None = None) -> list[Segment]:
         """The model's segments. Sizes that the run decides are as the run has them: see `lettered_run`."""
         run = run or Run()
-        group = -1
+        counted = stretches(self.model.layers)
+        groups = iter(counted)
         found = []
         for segment in self.model.segments(run):
             own = segment.first is not None
-            group += own
-            index = str(group + 1) if own and len(self.model.layers) > 1 else ""
+            group = next(groups).start if own else 0
+            index = str(group + 1) if own and len(counted) > 1 else ""
             env = {}
             for label, size in segment.env.items():
                 name = label if label in _SHARED else label + index
@@ -71,7 +72,10 @@ def meaning(letter: Letter, model: Model) -> Meaning:
     words = own.get(stem) or LABELS[stem].partition(" (")[0]
     names = ["repeat"] if stem == "L" else re.findall(r"[a-z]+(?:_[a-z]+)+", LABELS.get(stem, ""))
     data = model.model_dump()
-    return Meaning(letter, words, tuple(where for name in names for where in _fields(data, name, group)))
+    alike = [group]
+    if stem == "L":  # of all groups that are counted as one
+        alike = next(list(stretch) for stretch in stretches(model.layers) if group in stretch)
+    return Meaning(letter, words, tuple(where for name in names for i in alike for where in _fields(data, name, i)))
 
 
 def _fields(data: dict[str, object], name: str, group: int) -> list[Where]:

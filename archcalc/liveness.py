@@ -66,7 +66,7 @@ class Uses:
     @staticmethod
     def key(weight: Weight, segment: Segment) -> tuple[str, int | None]:
         """One weight: layers have their own, of one name in every group of layers."""
-        return weight.path, id(segment.tape) if "{i}" in weight.path else None
+        return weight.path, id(segment.env) if "{i}" in weight.path else None
 
 
 class Walk:
@@ -97,6 +97,7 @@ class Walk:
         self.gradients: Size = 0
         self.transient: Size = 0
         self.held: dict[str, Size] = {}
+        self.sizes: dict[tuple[tuple[str, ...], str], Size] = {}
         self.made_again: set[str] = set()
         self.pending: dict[str, _Storage] = {}
 
@@ -271,4 +272,7 @@ class Walk:
         return Moment(phase, node.name, self.saved, self.recomputed, self.gradients, self.transient)
 
     def _bytes(self, tensor: Tensor) -> Size:
-        return volume(tensor.labels, self.segment.env) * self.width[tensor.role]
+        kind = (tensor.labels, tensor.role)
+        if kind not in self.sizes:  # a walk asks about each kind many times, and a formula takes its time
+            self.sizes[kind] = volume(tensor.labels, self.segment.env) * self.width[tensor.role]
+        return self.sizes[kind]

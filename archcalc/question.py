@@ -21,6 +21,10 @@ from archcalc.legend import Size, anywhere, choose
 from archcalc.source import Document, Where, dotted, resolve
 from archcalc.units import grouped, parse_length
 
+DEEPEST_FIELD = 8
+LONGEST_FIELD = 50
+"""Steps of a path, and characters of a step, that a question looks for; a spec has 4 and 14."""
+
 _ALIASES = {"n_layers": "repeat"}
 _DESCRIPTION = ("schema", "name", "source", "published", "misprints", "assumptions")
 
@@ -97,9 +101,15 @@ def ask(document: Document, answers: Answers, argument: str) -> tuple[Document, 
 
 
 def fields(document: Document) -> dict[str, list[Where]]:
-    """Every field by each name that it answers to: its path, and each end of it."""
+    """Every field by each name that it answers to: its path, and each end of it.
+
+    What lies deeper than any field of a spec, or has a longer name, is none: a file may have 50,000 values at a depth
+    of 64, and all ends of their paths would take gigabytes.
+    """
     index: dict[str, list[Where]] = {}
     for where, _ in _leaves(document.data):
+        if len(where) > DEEPEST_FIELD or any(isinstance(step, str) and len(step) > LONGEST_FIELD for step in where):
+            continue
         for start in range(len(where)):
             index.setdefault(dotted(where[start:]), []).append(where)
     return index

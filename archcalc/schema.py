@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from typing import Literal
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from archcalc.docstrings import restore
+from archcalc.escaping import json_text
 from archcalc.hardware import Device
 from archcalc.spec import Model
 
@@ -15,7 +17,14 @@ Kind = Literal["model", "device"]
 _KINDS: dict[Kind, type[BaseModel]] = {"model": Model, "device": Device}
 
 
+def _described() -> list[str]:
+    """The modules whose classes describe what is read."""
+    kinds = ("archcalc.blocks.", "archcalc.spec", "archcalc.hardware")
+    return [name for name in sys.modules if name.startswith(kinds)]
+
+
 def schema_text(of: Kind = "model") -> str:
     """A schema as it stands in specs/schema."""
+    restore(*_described())
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **_KINDS[of].model_json_schema(by_alias=True)}
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return json_text(schema, indent=2) + "\n"

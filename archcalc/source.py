@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from archcalc.errors import Invalid, Missing, Problem, shown
+from archcalc.errors import LONGEST_PLACE, Invalid, Missing, Problem, shown
+from archcalc.reading import TooSlow, read_bytes, read_stdin
 
 LARGEST_FILE = 2**20
 DEEPEST = 64
@@ -66,8 +67,11 @@ class Document:
 
 
 def dotted(path: Where) -> str:
-    """A path as it is written in messages and on the command line: layers.0.attention.n_heads."""
-    return ".".join(str(part) for part in path)
+    """A path as it is written in messages and on the command line: layers.0.attention.n_heads.
+
+    Of a long key only as much as a message shows: each of 50,000 problems has its path.
+    """
+    return ".".join(str(part)[: LONGEST_PLACE + 1] for part in path)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -79,15 +83,13 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     try:
         if is_stdin(name) and sys.stdin is None:
             raise Missing(Problem(STDIN, "is closed"))
-        if is_stdin(name):
-            data = sys.stdin.buffer.read(LARGEST_FILE + 1)
-        else:
-            with open(name, "rb") as file:
-                data = file.read(LARGEST_FILE + 1)
+        data = read_stdin(LARGEST_FILE) if is_stdin(name) else read_bytes(name, LARGEST_FILE)
     except FileNotFoundError:
         raise Missing(Problem(name, "no such file")) from None
     except IsADirectoryError:
         raise Invalid(Problem(name, "is a directory", suggestion="name a YAML file in it")) from None
+    except TooSlow as error:
+        raise Invalid(Problem(display_name(name), f"{error.strerror}", suggestion=SAVE)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
@@ -97,6 +99,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 STDIN = "<stdin>"
+SAVE = "save what it brings to a file, and name that"
 
 
 def is_stdin(path: str) -> bool:
@@ -214,7 +217,7 @@ class _Builder:
             raise self._refusal(mark, f"a value longer than {LONGEST_SCALAR:,} characters")
         if not event.implicit[0]:  # quoted
             return text
-        if len(text) > LONGEST_NUMBER and (_NUMERIC.fullmatch(text) or _BASED.fullmatch(text)):
+        if _is_long_number(text):
             raise self._refusal(mark, f"a number longer than {LONGEST_NUMBER} characters")
         return resolve(text)
 
@@ -255,6 +258,20 @@ _INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
 _BASED = re.compile(r"0x[0-9a-fA-F][0-9a-fA-F_]*|0o[0-7][0-7_]*")
 _FLOAT = re.compile(r"([-+]?)([0-9][0-9_]*)?(?:\.([0-9][0-9_]*)?)?(?:[eE]([-+]?[0-9]+))?")
 _NAMED_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+def _is_long_number(text: str) -> bool:
+    """Whether it looks like a number of more characters than a number may have."""
+    return len(text) > LONGEST_NUMBER and bool(_NUMERIC.fullmatch(text) or _BASED.fullmatch(text))
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text may stand in YAML without quotes and be read as that text.
+
+    PyYAML takes care of YAML's own signs. YAML 1.2 has other numbers; and U+0085 and the like, which end a line in
+    YAML 1.1, are lost without an escape.
+    """
+    return resolve(text) == text and not _is_long_number(text) and text.isprintable()
 
 
 def resolve(text: str) -> Any:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.attention import Attention
@@ -12,13 +12,17 @@ from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.legend import Env, Size, environment
+from archcalc.legend import Env, Size, add, environment
 from archcalc.run import Run
 from archcalc.tape import Tape, Tensor
 from archcalc.units import to_digits
 
 SCHEMA = 0  # 1 when the first release freezes it; stands in every JSON that archcalc writes
 MOST_REPEATS = 10_000
+MOST_STRETCHES = 160
+"""Of layers that are alike, one after the other. Published models have 126 layers at most, and each may be another."""
+MOST_NOTES = 100
+"""Printed figures, and misprints, and assumptions, of one spec."""
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -59,6 +63,33 @@ class LayerGroup(Strict):
             with tape.span(f"{name}_residual"):
                 x = tape.sum("sum", x, y)
         return x
+
+
+def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
+    """The groups that are counted as one, by index: those that are alike and follow each other, where there are many.
+
+    Up to MOST_STRETCHES each is counted as it is written. Groups whose sizes are arrays are not compared.
+    """
+    if len(layers) <= MOST_STRETCHES:
+        return [range(i, i + 1) for i in range(len(layers))]
+    found: list[range] = []
+    last = None
+    for i, group in enumerate(layers):
+        kind = (group.norm, group.attention, group.mlp)
+        try:
+            alike = last is not None and hash(kind) == hash(last) and kind == last
+        except TypeError:
+            alike = False
+        found[-1:] = [range(found[-1].start, i + 1)] if alike else [*found[-1:], range(i, i + 1)]
+        last = kind
+    return found
+
+
+def _without_sizes(part: object) -> object:
+    """What is left of a block where its sizes are not looked at: its kinds, words and booleans."""
+    if isinstance(part, BaseModel):
+        return (type(part), *(_without_sizes(inner) for _, inner in part))
+    return part if isinstance(part, bool | str) else None
 
 
 class Initialization(Strict):
@@ -148,11 +179,19 @@ class Model(Strict):
     initialization: Initialization = Field(
         default=Initialization(), description="how training starts; changes no count"
     )
-    published: Annotated[tuple[Published, ...], Field(strict=False)] = ()
-    misprints: Annotated[tuple[Misprint, ...], Field(strict=False)] = ()
-    assumptions: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+    published: Annotated[tuple[Published, ...], Field(strict=False, max_length=MOST_NOTES)] = ()
+    misprints: Annotated[tuple[Misprint, ...], Field(strict=False, max_length=MOST_NOTES)] = ()
+    assumptions: Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
         default=(), description="what these counts take for granted; printed with every result"
     )
+
+    @field_validator("layers")
+    @classmethod
+    def _few_stretches(cls, layers: tuple[LayerGroup, ...]) -> tuple[LayerGroup, ...]:
+        if (found := len(stretches(layers))) > MOST_STRETCHES:
+            what = "has {found} stretches of layers that are alike; at most {most} are counted"
+            raise PydanticCustomError("one_of", what, {"found": f"{found:,}", "most": MOST_STRETCHES})
+        return layers
 
     @property
     def n_layers(self) -> Size:
@@ -173,13 +212,18 @@ class Model(Strict):
         found = [Segment("embedding", 1, None, tape, environment(sizes))]
 
         first: Size = 0
-        for group in self.layers:
-            tape = Tape(run)
-            with tape.scope("layers.{i}"):
-                group.record(tape, RESIDUAL)
+        tapes: dict[object, Tape] = {}  # a tape knows no sizes: layers that differ in nothing else share one
+        for stretch in stretches(self.layers):
+            group, repeat = self.layers[stretch[0]], add(self.layers[i].repeat for i in stretch)
+            kind = _without_sizes(group)
+            if kind not in tapes:
+                tapes[kind] = Tape(run)
+                with tapes[kind].scope("layers.{i}"):
+                    group.record(tapes[kind], RESIDUAL)
+            tape = tapes[kind]
             env = environment(sizes, group.norm.sizes(), group.attention.sizes(), group.mlp.sizes())
-            found.append(Segment("layers", group.repeat, first, tape, env))
-            first = first + group.repeat
+            found.append(Segment("layers", repeat, first, tape, env))
+            first = first + repeat
 
         tape = Tape(run)
         with tape.scope("final_norm"):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-MOST_LAYERS_BUILT, MOST_LAYERS_RUN = 20_000, 1_000
+MOST_LAYERS_BUILT, MOST_LAYERS_RUN = 2_000, 200  # a few seconds each
 FLASH_STATE = 24  # bytes a layer: PyTorch's CUDA flash attention keeps the seed and offset of its random numbers
 
 

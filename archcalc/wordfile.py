@@ -5,15 +5,16 @@ The file is read once, line by line, into float32; nothing else of it is kept bu
 
 from __future__ import annotations
 
-import os
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isfinite
 from typing import IO, TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Missing, Problem, shown
+from archcalc.reading import open_bytes
 from archcalc.source import STDIN, display_name, is_stdin
 from archcalc.units import binary, grouped, several
 from archcalc.vectors import Place, Vectors, rows_at_a_time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LARGEST_MATRIX = 4 * 2**30
 MOST_WORDS = 10_000_000
+MOST_LINES = 2 * MOST_WORDS  # empty ones and words that stand again too
 LONGEST_LINE = 2**20
 
 _HEADER = re.compile(rb"\s*([0-9]{1,18})\s+([0-9]{1,18})\s*")
@@ -100,7 +102,7 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        with open(path, "rb") as file:
+        with open_bytes(path) as file:
             yield file
     except FileNotFoundError:
         what = "a file of vectors, or a folder of weights"
@@ -125,13 +127,15 @@ class _Reader:
     def read(self, file: IO[bytes]) -> WordVectors:
         while line := file.readline(LONGEST_LINE + 1):
             self.line += 1
+            if self.line > MOST_LINES:
+                raise self._wrong(f"more than {MOST_LINES:,} lines")
             if b"\0" in line:
                 fix = "vectors are read in word2vec's or GloVe's text form; of a model, name its folder"
                 raise Invalid(Problem(self.name, "is a binary file", suggestion=fix))
             if len(line) > LONGEST_LINE:
                 raise self._wrong(f"a line longer than {LONGEST_LINE:,} bytes")
             if self.line == 1:
-                line = line.removeprefix(os.fsencode("\ufeff"))
+                line = line.removeprefix(BOM_UTF8)
                 if header := _HEADER.fullmatch(line):
                     self._header(int(header[1]), int(header[2]))
                     continue

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from command import Answer, ask
 
 ROOT = Path(__file__).parent.parent
-README, LEARNED = ["README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md"], "docs/running.md"
+README = ["README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/bounds.md"]
+LEARNED = "docs/running.md"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _SAMPLE = re.compile(r"^Sample .*\n(?: .*\n)*", re.MULTILINE)  # a text that chance draws

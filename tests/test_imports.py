@@ -11,7 +11,8 @@ ROOT = Path(archcalc.__file__).parent
 
 # Each module may import those before it in the list; `|` joins modules that may not import each other.
 DIRECTION = """
-errors
+docstrings | reading | errors
+escaping
 units | legend | precision | probability
 run
 tape
@@ -39,7 +40,7 @@ duration
 columns
 fitting | schema | grid | learning
 report.sheet | report.cells | report.narrow | report.duration
-report.render
+report.render | writing
 output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot | report.prediction
 report.journey | report.drift

@@ -141,8 +141,8 @@ def test_more_layers_than_anyone_builds_are_refused(tmp_path):
             model.model_copy(update={"layers": (model.layers[0].model_copy(update={"repeat": 10_000}),) * 3})
         )
     )
-    assert ask("verify", str(path)).err == "tiny: has 30,000 layers; verify runs at most 1,000; say --tensors\n"
-    assert ask("verify", str(path), "--tensors").err == "tiny: has 30,000 layers; verify builds at most 20,000\n"
+    assert ask("verify", str(path)).err == "tiny: has 30,000 layers; verify runs at most 200; say --tensors\n"
+    assert ask("verify", str(path), "--tensors").err == "tiny: has 30,000 layers; verify builds at most 2,000\n"
 
 
 def test_without_torch_verify_says_what_to_install():

@@ -27,16 +27,14 @@ class Divides:
     def check(self, name: str, part: int, whole: int) -> None:
         """Raise pydantic's error, placed at the field `name`, where `part` does not divide `whole`."""
         if whole % part:
-            near = sorted(divisors(whole), key=lambda n: (abs(n - part), n))[:2]
-            raise PydanticCustomError(
-                "divides",
-                "must divide {whole}",
-                {
-                    "whole": f"{self.whole} ({whole:,})",
-                    "field": name,
-                    "suggestion": f"nearest: {' or '.join(f'{n:,}' for n in sorted(near))}",
-                },
-            )
+            context = {"whole": f"{self.whole} ({whole:,})", "field": name, "part": part, "of": whole}
+            raise PydanticCustomError("divides", "must divide {whole}", context)
+
+
+def nearest_divisors(part: int, whole: int) -> str:
+    """The two divisors of `whole` that are nearest to `part`, as a suggestion."""
+    near = sorted(divisors(whole), key=lambda n: (abs(n - part), n))[:2]
+    return f"nearest: {' or '.join(f'{n:,}' for n in sorted(near))}"
 
 
 def divisors(n: int) -> list[int]:

@@ -7,7 +7,8 @@ import typer
 
 from archcalc.commands.overview import Commands
 from archcalc.errors import LONGEST_VALUE, Invalid, Missing, Problem, cut, shown
-from archcalc.source import STDIN
+from archcalc.reading import TooSlow, read_stdin
+from archcalc.source import SAVE, STDIN
 
 app = typer.Typer(
     add_completion=False,
@@ -106,12 +107,19 @@ def read_text(where: str, text: str) -> str:
     return decoded(where, data)
 
 
+def typed(text: str) -> str:
+    """An argument as it was typed, in UTF-8, where the locale's encoding made something else of it."""
+    return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
+
+
 def _standard_input() -> bytes:
     """All of it, or one byte more than is read."""
     if sys.stdin is None:
         raise Missing(Problem(STDIN, "is closed"))
     try:
-        return sys.stdin.buffer.read(LONGEST_TEXT + 1)
+        return read_stdin(LONGEST_TEXT)
+    except TooSlow as error:
+        raise Invalid(Problem(STDIN, f"{error.strerror}", suggestion=SAVE)) from None
     except OSError as error:
         raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from archcalc.report.drift import Reading
     from archcalc.report.sheet import Sheet
 
+MOST_LAYERS_WATCHED = 200  # a few seconds
 _NEXT = 5  # likely tokens at the end of a journey
 
 
@@ -65,6 +66,9 @@ def trace(
     if len(prompt) != (1 if word is None else 2):
         takes = "is taken once; two are compared with --word" if word is None else "is taken twice with --word"
         raise Invalid(Problem("--prompt", takes, value=f"{len(prompt)}"))
+    if found.model.n_layers > MOST_LAYERS_WATCHED:
+        what = f"is run through at most {MOST_LAYERS_WATCHED} layers; {found.name} has {found.model.n_layers:,}"
+        raise Invalid(Problem("--prompt", what, suggestion=f"trace {found.model.name}@n_layers={MOST_LAYERS_WATCHED}"))
     needs_to_run("trace")
     emit(_journey(found, prompt[0], weights) if word is None else _drift(found, word, prompt, weights), form, output)
 

@@ -12,6 +12,7 @@ from archcalc.catalogue import Found
 from archcalc.commands.base import number, read_text
 from archcalc.commands.weights import refuse_other_spec, weights_of
 from archcalc.errors import Invalid, Problem, printable, shown
+from archcalc.escaping import json_text
 from archcalc.output import tell
 from archcalc.units import several
 
@@ -148,8 +149,6 @@ class Session:
 
     def traced(self, step: Any, heat: float, ended: list[bool], *, several: bool) -> Iterator[str]:
         """A line of JSON for each sample of a step that has not ended before it."""
-        import json
-
         for sample, token in enumerate(step.tokens_N):
             if ended[sample]:
                 continue
@@ -162,7 +161,7 @@ class Session:
                 "top": top,
                 **({"sample": sample, "temperature": heat} if several else {}),
             }
-            yield json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+            yield json_text(line) + "\n"
 
 
 class Continuation:

@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import TOKENS, Form, Output, app, number
+from archcalc.commands.base import TOKENS, Form, Output, app, number, typed
 from archcalc.commands.weights import weights_of
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.output import emit, write
+from archcalc.reading import read_stdin
 from archcalc.source import STDIN, is_stdin
 from archcalc.units import plain
 from archcalc.vectors import MOST_AXES, Vectors
@@ -116,6 +117,8 @@ def embed(
     from archcalc.report.plot import load_plotly, plot_page, points_of
     from archcalc.report.vectors import along_sheet, neighbours_sheet
 
+    expressions, axes, rank = ([typed(text) for text in texts or ()] for texts in (expressions, axes, rank))
+    along = None if along is None else typed(along)
     count = number("--top", top, MOST_NEIGHBOURS)
     _refuse_what_does_not_go_together(expressions, along, rank, plot, axes)
     if plot is not None:
@@ -186,7 +189,7 @@ def _from_stdin() -> list[float]:
 
     if sys.stdin is None:
         raise Missing(Problem(STDIN, "is closed"))
-    data = sys.stdin.buffer.read(LARGEST_INPUT + 1)
+    data = _input()
     if len(data) > LARGEST_INPUT:
         raise Invalid(Problem(STDIN, f"is larger than {LARGEST_INPUT:,} bytes, the most that numbers may be"))
     text = data.decode("utf-8-sig", "backslashreplace")  # what is no text is no number, and the message shows it
@@ -198,3 +201,11 @@ def _from_stdin() -> list[float]:
             if len(numbers) > MOST_NUMBERS:
                 raise Invalid(replace(place, message=f"more than {MOST_NUMBERS:,} numbers"))
     return numbers
+
+
+def _input() -> bytes:
+    """All of standard input, or a byte more than is read."""
+    try:
+        return read_stdin(LARGEST_INPUT)
+    except OSError as error:
+        raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None

@@ -7,7 +7,7 @@ import typer
 
 from archcalc.catalogue import broken_promises, find, is_readable, names
 from archcalc.commands.base import TRUST, Form, Output, Specs, app
-from archcalc.errors import ArchcalcError, Invalid
+from archcalc.errors import MOST_PROBLEMS_SHOWN, ArchcalcError, Invalid, Problem
 from archcalc.output import emit, tell
 
 
@@ -18,19 +18,21 @@ def check(specs: Specs = None, form: Form = None, output: Output = None) -> None
     from archcalc.report.verdict import verdict_sheet
 
     verdicts, worst = [], 0
+    told: list[Problem] = []
     for spec in specs or names():
         try:
             found = find(spec)
         except ArchcalcError as error:
             problems, code = error.problems, 1 if is_readable(spec) else error.exit_code
-            verdicts.append(unreadable(spec, problems))
+            verdicts.append(unreadable(spec, problems, max(MOST_PROBLEMS_SHOWN - len(told), 0)))
         else:
             verdict = audit(found.model)
             problems, code = tuple(broken_promises(found)), 0 if verdict.passed else 1
             verdicts.append(verdict._replace(spec=found.name))
         worst = max(worst, code)
-        if problems:
-            tell(str(Invalid(*problems)))
+        told += problems
+    if told:
+        tell(str(Invalid(*told)))
     emit(verdict_sheet(verdicts, "printed"), form, output)
     if worst:
         raise typer.Exit(worst)

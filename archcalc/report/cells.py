@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 
 BAR = 30
+SIGNS = "█▏▎▍▌▋▊▉"
+"""What bars are made of."""
 _EMOJI_STYLE = "\ufe0f"  # after a narrow sign asks for its wide picture
 
 

@@ -218,4 +218,10 @@ def _from(fields: list[dict[str, Any]]) -> str:
     for one in fields:
         place = "asked" if one["line"] is None else f"{one['file']}:{one['line']}"
         places.setdefault(place, []).append(one["field"].rpartition(".")[2])
-    return ", ".join(f"{' / '.join(names)} ({place})" for place, names in places.items()) or "the run"
+    written = [f"{' / '.join(names)} ({place})" for place, names in places.items()]
+    if len(written) > _PLACES:
+        written[_PLACES:] = [f"and {len(written) - _PLACES:,} more"]
+    return ", ".join(written) or "the run"
+
+
+_PLACES = 3  # of a letter that several groups of layers state together

@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from archcalc.errors import printable
-from archcalc.report.cells import BAR, bar, cells, fitted, wrapped
+from archcalc.output import on_terminal, stream
+from archcalc.report.cells import BAR, SIGNS, bar, cells, fitted, wrapped
 
 
 class Console:
@@ -25,7 +26,7 @@ class Console:
         self.printed = 0
         decoder = codecs.getincrementaldecoder("utf-8")
         self.decoders = [decoder("replace") for _ in range(samples)]
-        self.live = self._live() if shown and sys.stdout.isatty() else None
+        self.live = self._live() if shown and on_terminal() else None
         if title:
             self._print(f"{title}\n")
         if samples == 1 and not shown:
@@ -73,12 +74,14 @@ class Console:
 
     def _print(self, text: str) -> None:
         """On a terminal without what it might obey; whole where it is piped."""
-        if sys.stdout.isatty():
+        if on_terminal():
             text = "".join(c if c.isprintable() or c in "\n\t" else printable(c) for c in text)
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        stream(text)
 
     def _live(self) -> Any:
+        """What is drawn over; None on a terminal that cannot show bars, where lines are printed."""
+        if not _shows(SIGNS):
+            return None
         from rich.console import Console as Terminal
         from rich.live import Live
 
@@ -106,6 +109,14 @@ class Console:
 
     def _so_far(self) -> str:
         return (self.prompt + self.texts[0]).expandtabs(4)
+
+
+def _shows(signs: str) -> bool:
+    """Whether the encoding of standard output has them all."""
+    try:
+        return bool(signs.encode(sys.stdout.encoding or "utf-8"))
+    except (LookupError, UnicodeEncodeError):
+        return False
 
 
 def _beginning(text: str, stop: str | None) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
-from math import isfinite
+from itertools import islice
 from textwrap import wrap
 from typing import Any
 
 from archcalc.errors import printable
+from archcalc.escaping import csv_text, json_text, markdown, markdown_cell
 from archcalc.report.narrow import Grid, brief, narrowed
 from archcalc.report.sheet import Cell, Fields, Format, Rows, Sheet, Table
 from archcalc.units import grouped, shape
@@ -22,15 +23,21 @@ def render(sheet: Sheet, form: Format, width: int = WIDEST, *, style: bool = Fal
 
     `width` bounds the prose of a table between NARROWEST and WIDEST; `style` allows escapes for a terminal.
     """
+    return "".join(rendered(sheet, form, width, style=style))
+
+
+def rendered(sheet: Sheet, form: Format, width: int = WIDEST, *, style: bool = False) -> Iterator[str]:
+    """The same in pieces, as they are made: a million rows are never in memory together."""
     if form == "json":
-        return _json(_finite(sheet.payload)) + "\n"
-    if form == "csv":
-        return _csv(sheet)
-    if form == "markdown":
-        return "\n\n".join([f"## {sheet.title}", *_markdown(sheet)]) + "\n"
-    width = max(NARROWEST, min(width, WIDEST))
-    title = "\n".join(wrap(sheet.title, width))
-    return "\n\n".join([_bold(title) if style else title, *_text(sheet, width, style=style)]) + "\n"
+        yield from _json(sheet.payload)
+    elif form == "csv":
+        yield from _csv(sheet)
+    elif form == "markdown":
+        yield "\n\n".join([f"## {markdown(sheet.title)}", *_markdown(sheet)]) + "\n"
+    else:
+        width = max(NARROWEST, min(width, WIDEST))
+        title = "\n".join(wrap(printable(sheet.title), width))
+        yield "\n\n".join([_bold(title) if style else title, *_text(sheet, width, style=style)]) + "\n"
 
 
 def _bold(text: str) -> str:
@@ -53,7 +60,8 @@ def _grid(table: Table, shortened: frozenset[int] = frozenset()) -> Grid:
         return tuple(brief(text) if at in shortened else text for at, text in enumerate(texts))
 
     foot = () if table.total is None else (table.total, *table.more)
-    heads, right = zip(*table.columns, strict=True)
+    heads = tuple(printable(column.head) for column in table.columns)
+    right = tuple(column.right for column in table.columns)
     return Grid(heads, right, tuple(map(row, table.rows)), tuple(map(row, foot)))
 
 
@@ -62,9 +70,10 @@ def _tabulate(grid: Grid, form: str) -> str:
 
     rows: list[Any] = [*grid.body, *([SEPARATING_LINE] if grid.foot and form == "simple" else []), *grid.foot]
     if form == "pipe":
-        rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+        rows = [[markdown_cell(cell) for cell in row] for row in rows]
+    heads = [markdown_cell(head) if form == "pipe" else head for head in grid.heads]
     align = ["right" if right else "left" for right in grid.right]
-    text = tabulate(rows, grid.heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)
+    text = tabulate(rows, heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 
@@ -73,14 +82,15 @@ def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:
         if isinstance(block, Fields):
             yield "\n".join(line for label, paragraphs in block.rows for line in _field(label, paragraphs, width))
         else:
-            title = [_bold(block.title) if style else block.title] if block.title else []
+            above = printable(block.title)
+            title = [_bold(above) if style else above] if above else []
             tables = [_tabulate(grid, "simple") for grid in narrowed(partial(_grid, block), width)]
             yield "\n".join([*title, "\n\n".join(tables)])
 
 
 def _field(label: str, paragraphs: tuple[str, ...], width: int) -> Iterator[str]:
     """A label, and its paragraphs wrapped beside it."""
-    lead = label.ljust(LABEL)
+    lead = printable(label).ljust(LABEL)
     for paragraph in map(printable, paragraphs):
         yield from wrap(paragraph, width, initial_indent=lead, subsequent_indent=" " * LABEL, break_on_hyphens=False)
         lead = " " * LABEL
@@ -90,46 +100,57 @@ def _markdown(sheet: Sheet) -> Iterator[str]:
     for block in sheet.blocks:
         if isinstance(block, Fields):
             for label, paragraphs in block.rows:
-                yield f"**{label}**  \n" + "  \n".join(map(printable, paragraphs))
+                yield f"**{markdown(label)}**  \n" + "  \n".join(map(markdown, paragraphs))
         else:
-            yield "\n\n".join([*([f"### {block.title}"] if block.title else []), _tabulate(_grid(block), "pipe")])
+            above = [f"### {markdown(block.title)}"] if block.title else []
+            yield "\n\n".join([*above, _tabulate(_grid(block), "pipe")])
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows neither NaN nor infinity: null stands for them."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+_ROWS = 4_096  # that are put in words at a time
 
 
-def _json(payload: dict[str, Any]) -> str:
+def _json(payload: dict[str, Any]) -> Iterator[str]:
     """Indented, but Rows stand one on a line."""
-    import json
-
     rows = payload.get("rows")
     if not isinstance(rows, Rows):
-        return json.dumps(payload, indent=2, ensure_ascii=False)
-    lines = (
-        json.dumps(list(rows.make())).replace("[[", "[\n    [").replace("], [", "],\n    [").replace("]]", "]\n  ]")
-    )
-    frame = json.dumps({**payload, "rows": []}, indent=2, ensure_ascii=False)
-    return frame.replace('"rows": []', f'"rows": {lines}', 1)  # a text's own quotes have a backslash
+        yield json_text(payload, indent=2) + "\n"
+        return
+    frame = json_text({**payload, "rows": []}, indent=2)
+    before, after = frame.split('"rows": []', 1)  # a text's own quotes have a backslash
+    yield before + '"rows": ['
+    comma = "\n    "
+    for some in _pieces(rows.make()):
+        yield comma + ",\n    ".join(json_text(row) for row in some)
+        comma = ",\n    "
+    yield ("]" if comma == "\n    " else "\n  ]") + after + "\n"
 
 
-def _csv(sheet: Sheet) -> str:
+def _csv(sheet: Sheet) -> Iterator[str]:
+    """Rows under heads; every text without what a terminal might obey."""
     import csv
     import io
 
-    out = io.StringIO()
     records = sheet.records
     if isinstance(records, Rows):
-        lines = csv.writer(out, lineterminator="\n")
-        lines.writerow(records.heads)
-        lines.writerows(records.make())
-    elif records:
-        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(records)
-    return out.getvalue()
+        heads, rows = records.heads, records.make()
+    else:
+        heads = tuple(records[0]) if records else ()
+        rows = (tuple(record.get(head, "") for head in heads) for record in records)
+    if not heads:
+        return
+    out = io.StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(map(csv_text, heads))
+    yield out.getvalue()
+    for some in _pieces(rows):
+        out.seek(0)
+        out.truncate()
+        lines.writerows(map(csv_text, row) for row in some)
+        yield out.getvalue()
+
+
+def _pieces(rows: Iterable[Any]) -> Iterator[list[Any]]:
+    """Rows, some at a time."""
+    rows = iter(rows)
+    while some := list(islice(rows, _ROWS)):
+        yield some

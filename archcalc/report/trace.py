@@ -73,14 +73,14 @@ def trace_sheet(found: Found, run: Run) -> Sheet:
 
 def _steps(segments: list[Segment]) -> Iterator[Step]:
     """Ops of one span are one step: a matrix with its bias, a softmax with its maximum and sum."""
-    uses: dict[int, list[Use]] = {}
+    uses: dict[tuple[int, int], list[Use]] = {}  # segments that are alike share their ops
     for use in weight_uses(segments):
-        uses.setdefault(id(use.op), []).append(use)
+        uses.setdefault((id(use.segment), id(use.op)), []).append(use)
     total = 0
     for segment in segments:
         for spans, group in groupby(segment.tape.ops, lambda op: tuple(s for s in op.spans if s not in _SILENT)):
             ops = list(group)
-            met = tuple(use for op in ops for use in uses.get(id(op), ()))
+            met = tuple(use for op in ops for use in uses.get((id(segment), id(op)), ()))
             total += sum(use.parameters for use in met if use.weight.part in CATEGORIES)
             out = ops[-1].output
             name = " ".join(spans[1:]) or spans[0]

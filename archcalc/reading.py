@@ -1,0 +1,84 @@
+"""Bytes of a file or of standard input: so many at most, and from a pipe in bounded time."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import sys
+import time
+from typing import BinaryIO
+
+PATIENCE = 5
+"""Seconds that the first byte of a named pipe is waited for."""
+LONGEST_WAIT = 60
+"""Seconds until a pipe, standard input too, must have come to its end. A terminal may take its time."""
+
+
+class TooSlow(OSError):
+    """A pipe that did not bring what it should in time; `strerror` says what."""
+
+
+def open_bytes(path: str) -> BinaryIO:
+    """A file, open to be read; a named pipe once something is in it.
+
+    Raises OSError and ValueError as `open` does, TooSlow for a pipe to which nobody writes.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            _refuse_folder(path)
+        if stat.S_ISFIFO(mode):
+            _wait(handle, PATIENCE, f"is a pipe to which nothing was written for {PATIENCE} seconds")
+        if hasattr(os, "set_blocking"):
+            os.set_blocking(handle, True)
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def _refuse_folder(path: str) -> None:
+    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+
+
+def read_bytes(path: str, most: int) -> bytes:
+    """A file, or so many of its bytes and one more. Raises as `open_bytes` does, TooSlow for a pipe without an end."""
+    with open_bytes(path) as file:
+        return _all(file, most)
+
+
+def read_stdin(most: int) -> bytes:
+    """The same of standard input, which is not closed."""
+    return _all(sys.stdin.buffer, most)
+
+
+def _all(file: BinaryIO, most: int) -> bytes:
+    try:
+        handle = file.fileno()
+        piped = stat.S_ISFIFO(os.fstat(handle).st_mode) or stat.S_ISSOCK(os.fstat(handle).st_mode)
+    except (OSError, ValueError):  # what stands for standard input in a test
+        piped = False
+    if not piped or not hasattr(select, "poll"):
+        return file.read(most + 1)
+    end = time.monotonic() + LONGEST_WAIT
+    data = bytearray()
+    while len(data) <= most:
+        _wait(handle, end - time.monotonic(), f"has not come to its end in {LONGEST_WAIT} seconds")
+        piece = os.read(handle, min(most + 1 - len(data), 2**16))
+        if not piece:
+            break
+        data += piece
+    return bytes(data)
+
+
+def _wait(handle: int, seconds: float, otherwise: str) -> None:
+    """Until something can be read, or the end was reached; TooSlow says `otherwise` after so many seconds."""
+    if not hasattr(select, "poll"):
+        return
+    ready = select.poll()
+    ready.register(handle, select.POLLIN)
+    if not ready.poll(max(seconds, 0) * 1000):
+        raise TooSlow(errno.ETIMEDOUT, otherwise)
