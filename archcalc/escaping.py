@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import isfinite
 from typing import Any
 
 from archcalc.errors import printable
@@ -17,10 +18,22 @@ _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|\](?=[(\[])")
 def json_text(value: Any, indent: int | None = None) -> str:
     r"""A value as JSON, with `\u` escapes for what a terminal might obey or that cannot be seen.
 
-    Text in any language stays readable. The JSON says the same with and without the escapes.
+    Text in any language stays readable. The JSON says the same with and without the escapes. It knows neither NaN nor
+    infinity: null stands for them.
     """
-    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
     return _SEEN.sub(_escape, text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _escape(match: re.Match[str]) -> str:
