@@ -155,7 +155,7 @@ def steps_in(folder: str | os.PathLike[str]) -> dict[int, Path]:
     """Whatever is named as a checkpoint in a folder, by step; it may be none, or damaged."""
     try:
         there = os.listdir(folder)
-    except OSError:
+    except (OSError, ValueError):  # a name with a NUL
         return {}
     numbers = {name: int(match[1]) for name in there if (match := _STEP.fullmatch(name))}
     return {step: Path(folder) / name for name, step in sorted(numbers.items()) if name == name_of(step)}

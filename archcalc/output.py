@@ -37,6 +37,8 @@ class Out:
 
     def write(self, text: str) -> int:
         """Raises Invalid where it is closed or full, ReaderGone where nobody reads."""
+        if not isinstance(text, str) or not text:  # with which typer's help asks what kind of stream it is
+            return len("" + text)
         if self.stream is None:
             raise Invalid(Problem("standard output", "is closed"))
         with self._ending():
@@ -53,6 +55,8 @@ class Out:
         return self.stream is not None and self.stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # the way around, which typer's help takes where the encoding is ASCII
+            raise AttributeError(name)
         return getattr(self.stream, name)
 
     @contextlib.contextmanager
