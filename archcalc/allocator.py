@@ -83,15 +83,49 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     return Recorded(passes, peak_within(record, "second step")[1], before + live.most)
 
 
+def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Recorded]:
+    """Read a prompt into a cache that is as long, then the last token alone: the peaks of `prefill` and `decode`.
+
+    `step` of each is 0. `keeping.precision` must be fp32 or bf16, and the cache's the same.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    from archcalc_reference.model import Cache, Transformer
+
+    width = {"fp32": torch.float32, "bf16": torch.bfloat16}[keeping.precision]
+    handed_out = {}
+    # Not in inference mode: there PyTorch does not show what attention hands out beside its output.
+    with torch.no_grad(), undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        reference = Transformer(model).to(width)
+        cache = Cache(model, run.batch, run.read, width)
+        given = [*reference.parameters(), *cache.k_BGTK, *cache.v_BGTW]
+        for phase, positions in (("prefill", run.read), ("decode", 1)):
+            cache.filled = run.read - positions
+            tokens = torch.zeros((run.batch, positions), dtype=torch.long)
+            live = _tensors([tokens, *given])
+            with record_function(phase), live:
+                logits = reference(tokens, kernel=run.attention, cache=cache, last=run.logits == "last").logits
+            handed_out[phase] = live.most
+            del tokens, logits
+    found = {}
+    for phase, most in handed_out.items():
+        before, peak = peak_within(record, phase)
+        found[phase] = Recorded(peak, 0, before + most)
+    return found
+
+
 def _tensors(held: list[Any]) -> Any:
     """A mode of PyTorch that adds up the storages that ops give back, while they are there; not of what is `held`."""
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
+    identities = [tensor.untyped_storage()._cdata for tensor in held]  # noqa: SLF001  (as below)
+
     class Live(TorchDispatchMode):  # type: ignore[misc]  # torch's own types are not read
         def __init__(self) -> None:
             super().__init__()
-            self.known = {tensor.untyped_storage()._cdata: 0 for tensor in held}  # noqa: SLF001  (as below)
+            self.known = dict.fromkeys(identities, 0)
             self.now = self.most = 0
 
         def __torch_dispatch__(self, op: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 from archcalc.activations import RECOMPUTED, Widths, cache, widths
 from archcalc.count import Parameters, params
+from archcalc.inference import moments
 from archcalc.legend import Size, add, largest, volume
 from archcalc.liveness import Gradients, Moment, Uses, Walk
 from archcalc.precision import BITS, DEFAULTS, MOMENTS, Keeping, compute_width
@@ -246,17 +247,16 @@ def _weight_bytes(counts: Parameters, keeping: Keeping) -> Size:
 
 def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     """A prompt that fills the cache, then one more token that reads it."""
-    weights, width = _weight_bytes(params(model), keeping), compute_width(keeping.precision)
+    weights = _weight_bytes(params(model), keeping)
+    width = widths(compute_width(keeping.precision), keeping.statistic)
     held = cache(model, run, keeping.kv_width)
     for phase in (run, run._replace(phase="decode", context=run.read)):
         segments = model.segments(phase)
-        constants = _constants(segments, widths(width))
+        constants = _constants(segments, width)
         tokens = 8 * phase.batch * phase.positions
-        for segment in segments:
-            for moment in Walk(segment, widths(width), learns=False).forward():
-                passing = moment.transient + constants
-                parts = {"weights": weights, "key-value cache": held, "in passing": passing, "inputs": tokens}
-                yield Alive(phase.phase, moment.op, partial(dict, parts))
+        for op, passing in moments(segments, width):
+            parts = {"weights": weights, "key-value cache": held, "in passing": passing + constants, "inputs": tokens}
+            yield Alive(phase.phase, op, partial(dict, parts))
 
 
 def _term(name: str, n: Size, run: Run, keeping: Keeping) -> Term:

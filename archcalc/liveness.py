@@ -72,7 +72,7 @@ class Uses:
 class Walk:
     """The way through one segment: `forward()` and then `backward()`, each of which yields its moments.
 
-    `span` is recomputed; without `learns` nothing is kept.
+    `span` is recomputed.
     """
 
     def __init__(
@@ -81,7 +81,6 @@ class Walk:
         width: Widths,
         span: str | None = None,
         *,
-        learns: bool = True,
         gradients: Gradients | None = None,
         uses: Uses | None = None,
     ) -> None:
@@ -90,7 +89,7 @@ class Walk:
         self.uses = uses or Uses([segment])
         self.nodes = nodes(ops)
         self.again = [node for node in self.nodes if span in node.ops[0].spans]
-        self.keeps = kept(ops, span) if learns else {}
+        self.keeps = kept(ops, span)
         self.statistics = {op.output.name for op in ops if op.kind == "reduction"}
         self.saved: Size = 0
         self.recomputed: Size = 0
@@ -128,7 +127,10 @@ class Walk:
     def _is_alias(self, node: Node) -> bool:
         """Whether its output is its input under another name: a conversion to the type that it has."""
         op = node.ops[0]
-        return op.passes and len(op.inputs) == 1 and self.width[node.inputs[0].role] == self.width[op.output.role]
+        if not op.passes or len(op.inputs) > 1:
+            return False
+        before, after = node.inputs[0].role, op.output.role
+        return before != after and self.width[before] == self.width[after]
 
     def _make(self, tensor: Tensor, keeps: dict[str, Tensor], loose: dict[str, Size], *, again: bool) -> None:
         if is_given(tensor) or tensor.name in self.held:

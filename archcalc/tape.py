@@ -195,6 +195,10 @@ class Tape:
         """Add the inputs point by point, the others broadcast to the first."""
         return self.pointwise(name, *inputs, role=role, passes=True)
 
+    def copy(self, name: str, x: Tensor) -> Tensor:
+        """The same numbers in another order in memory."""
+        return self.pointwise(name, x, role=x.role, per_point=0, passes=True)
+
     def convert(self, name: str, x: Tensor, role: Role) -> Tensor:
         """The same numbers in the type of another role; nothing at all where both have one type."""
         return self.pointwise(name, x, role=role, per_point=0, passes=True)

@@ -28,7 +28,7 @@ lettered
 count
 work
 activations | kernels
-liveness
+liveness | inference
 footprint
 allocator
 audit | witness | watching
