@@ -12,7 +12,7 @@ from archcalc.count import Parameters, params
 from archcalc.inference import moments
 from archcalc.legend import Size, add, largest, volume
 from archcalc.liveness import Gradients, Moment, Uses, Walk
-from archcalc.precision import BITS, DEFAULTS, MOMENTS, Keeping, compute_width
+from archcalc.precision import BITS, DEFAULTS, Keeping, compute_width
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Tensor
@@ -134,13 +134,13 @@ def _settled(run: Run, keeping: Keeping | None) -> Keeping:
 
 def _state(counts: Parameters, keeping: Keeping) -> dict[str, Size]:
     """What stays from step to step."""
-    recipe, moments = keeping.recipe, MOMENTS[keeping.optimizer]
-    counters = 0 if keeping.optimizer == "sgd" else 4 * _tensors(counts)  # AdamW's: how many steps were taken
+    recipe, method = keeping.recipe, keeping.method
+    counters = 4 * _tensors(counts) if method.counts else 0  # how many steps were taken
     return {
         "weights": counts.stored * recipe.weight,
         "gradients": counts.stored * recipe.gradient if keeping.holds else 0,
         "master weights": counts.stored * recipe.master,
-        "optimizer state": counts.stored * (moments * recipe.moment) + counters,
+        "optimizer state": counts.stored * (method.moments * recipe.moment) + counters,
     }
 
 
@@ -219,26 +219,23 @@ def _constants(segments: list[Segment], width: Widths) -> Size:
 
 
 def _scratch(counts: Parameters, keeping: Keeping) -> Size:
-    """What an optimizer makes beside its state, one tensor at a time.
+    """What the optimizer makes while it steps, beside its state: numbers as wide as its moments.
 
-    torch.optim.AdamW makes the root of the second moment and the divisor, while the last tensor's divisor is still
-    there. SGD works in place. Both make a number a tensor, in two types. Mixed precision is taken for one kernel that
-    needs nothing.
+    torch.optim.AdamW makes the root of the second moment and the divisor of each tensor, while the last tensor's
+    divisor is still there; with foreach the roots of all tensors at once. What is fused, and SGD, make nothing. Where
+    PyTorch counts steps, or multiplies in place, a number in two types is made as well.
     """
-    recipe = keeping.recipe
-    if recipe.master:
-        return 0
-    scalars = 8 + recipe.moment
-    if keeping.optimizer == "sgd":
-        return scalars
-    if keeping.optimizer == "adamw-foreach":
-        return counts.stored * recipe.moment  # the roots of all second moments at once
+    width, method = keeping.recipe.moment, keeping.method
+    if method.temporaries == "none":
+        return 12 if method.counts else (8 + width) * method.moments
+    if method.temporaries == "all":
+        return counts.stored * width + 8 + width
     sizes: list[Size] = []
     for first, group in groupby(counts.tensors, lambda tensor: tensor.first):
         one_layer = [tensor.parameters // tensor.layers for tensor in group]
         sizes += one_layer if first is None else one_layer * 2  # a layer's first tensor follows a layer's last
     pairs = [2 * size + last for last, size in zip([0, *sizes], sizes, strict=False)]
-    return largest(pairs) * recipe.moment + scalars
+    return largest(pairs) * width + 8 + width
 
 
 def _weight_bytes(counts: Parameters, keeping: Keeping) -> Size:

@@ -27,7 +27,7 @@ For = Annotated[Purpose, typer.Option("--for", help="what is held")]
 PrecisionOf = Annotated[
     Precision | None, typer.Option("--precision", show_default=False, help="mixed-16 if none, for inference bf16")
 ]
-OptimizerOf = Annotated[Optimizer, typer.Option("--optimizer", help="of training; sgd has a momentum")]
+OptimizerOf = Annotated[Optimizer, typer.Option("--optimizer", help="of training; PyTorch's default on a GPU is adamw-foreach")]
 Again = Annotated[
     Recompute, typer.Option("--recompute", help="backward: nothing, the core of attention, whole layers")
 ]
@@ -102,7 +102,7 @@ def keeping(
 ) -> Keeping:
     """How that run keeps its numbers; what is of training is refused for inference, and the other way round."""
     asked = {
-        "--optimizer": optimizer != "adamw",
+        "--optimizer": optimizer != "adamw-fused",
         "--recompute": recompute != "none",
         "--accumulate": accumulate,
         "--dropout": dropout,

@@ -32,7 +32,7 @@ def memory(
     batch: Batch = "1",
     seq: Seq = None,
     precision: PrecisionOf = None,
-    optimizer: OptimizerOf = "adamw",
+    optimizer: OptimizerOf = "adamw-fused",
     recompute: Again = "none",
     accumulate: Accumulate = False,
     attention: Attention = "flash",

@@ -50,7 +50,7 @@ def explain(
     tokens: Tokens = None,
     purpose: For = "training",
     precision: PrecisionOf = None,
-    optimizer: OptimizerOf = "adamw",
+    optimizer: OptimizerOf = "adamw-fused",
     recompute: Again = "none",
     accumulate: Accumulate = False,
     dropout: Dropout = False,

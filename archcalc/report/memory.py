@@ -12,7 +12,7 @@ from archcalc.footprint import Memory, alive, choose, memory
 from archcalc.hardware import find_device
 from archcalc.legend import Size
 from archcalc.lettered import lettered, lettered_run
-from archcalc.precision import BITS, DEFAULTS, MOMENTS, Keeping, compute_width
+from archcalc.precision import BITS, DEFAULTS, Keeping, compute_width
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
 from archcalc.spec import Model
@@ -182,17 +182,12 @@ def phase_line(used: Memory) -> str:
 
 def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     """What was asked, in words."""
-    optimizer = {
-        "adamw": "AdamW, a tensor at a time",
-        "adamw-foreach": "AdamW, all tensors at once",
-        "sgd": "SGD with momentum",
-    }[keeping.optimizer]
-    moments = several(MOMENTS[keeping.optimizer], "moment")
+    optimizer = f"{keeping.method.meaning}, {several(keeping.method.moments, 'moment')}"
     again = {"none": "nothing recomputed", "selective": "core of attention recomputed", "full": "layers recomputed"}
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
     held = "gradients stay from step to step" if keeping.holds else "gradients appear while activations go"
     return (
-        f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}, {moments}",
+        f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}",
         f"{size}, {again[keeping.recompute]}, {'dropout' if run.dropout else 'no dropout'}; {held}",
     )
 
