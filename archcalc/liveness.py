@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from archcalc.activations import Widths, kept
 from archcalc.kernels import Node, as_far_as_needed, is_given, nodes
-from archcalc.legend import Size, volume
+from archcalc.legend import Size, add, volume
 from archcalc.spec import Segment
 from archcalc.tape import Op, Tensor, Weight
 
@@ -172,7 +172,10 @@ class Walk:
         joins: list[tuple[_Storage, _Storage, Tensor]] = []
         for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
             joins += self._make_gradients(node, outputs[0], late=late)
+            scratch = add(op.scratch * self._bytes(op.output) for op in node.ops if op.scratch and not late)
+            self.transient = self.transient + scratch
             yield self._moment(node, "backward")
+            self.transient = self.transient - scratch
             self._release(node, readers, again=not late)
         for storage in outputs:
             self._drop(storage)
