@@ -21,7 +21,7 @@ class Fit(NamedTuple):
     `capacity` is what a program sees where that was measured (`basis` "visible"), else the maker's label, a GB taken
     as 10^9 bytes: the least that it can mean. `usable` is what `reserve`, so many `percent`, leaves of it.
     `largest_batch` and `longest_context` are those that still fit, the rest as asked, and 0 where none does;
-    `longest_context` is at most the model's. `devices_for_state` is how many such devices hold the state alone.
+    `longest_context` is at most the model's. No fewer than `devices_for_state` such devices hold the state alone.
     """
 
     device: str
@@ -48,6 +48,14 @@ def usable(device: Device, reserve: int = RESERVE) -> int:
     return capacity(device) - capacity(device) * reserve // 100
 
 
+def at_most(device: Device) -> int:
+    """The most that it can have, for bounds from below: a GB of its label as 2^30 bytes, nothing in reserve."""
+    label = device.label_bytes
+    if "i" not in device.capacity.label:
+        label = label * 2**30 // 10**9
+    return max(label, capacity(device))
+
+
 def fit(model: Model, run: Run, keeping: Keeping, used: Memory, device: Device, reserve: int = RESERVE) -> Fit:
     """Hold the memory of a run against a device, `reserve` percent of which is set aside."""
     room = usable(device, reserve)
@@ -69,7 +77,7 @@ def fit(model: Model, run: Run, keeping: Keeping, used: Memory, device: Device, 
         fits=used.total <= room,
         largest_batch=most(fits_batch, LARGEST_SIZE),
         longest_context=most(fits_context, model.context_length),
-        devices_for_state=-(-used.state // room),
+        devices_for_state=-(-used.state // at_most(device)),
     )
 
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from archcalc.activations import RECOMPUTED, Widths, cache, widths
+from archcalc.autocast import autocast
 from archcalc.count import Parameters, params
 from archcalc.inference import moments
 from archcalc.legend import Size, add, largest, volume
@@ -23,6 +24,7 @@ COUNTED = "parameters of the reference x width"
 AUTOGRAD = "autograd's saved tensors (meta)"
 RULES = "autograd's rules, exact on small steps"
 CACHED = "the reference's own cache"
+CALLS = "what calls hold, exact on small runs"
 
 
 class Term(NamedTuple):
@@ -151,8 +153,8 @@ def _tensors(counts: Parameters) -> Size:
 def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     """Forward and backward through the segments; then the optimizer's step."""
     recipe, counts = keeping.recipe, params(model)
-    segments = model.segments(run)
-    width = widths(recipe.compute, keeping.statistic)
+    segments = autocast(model.segments(run)) if recipe.autocast else model.segments(run)
+    width = widths(recipe.compute, keeping.statistic, recipe.weight)
     state = _state(counts, keeping)
     batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
     span = RECOMPUTED[keeping.recompute]
@@ -180,13 +182,16 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
         return Alive(moment.phase, moment.op, made)
 
     before: Size = 0
+    copied: Size = 0  # cast weights that nothing saved
     befores: list[Size] = []
     for walk in walks:
         head, repeat = walk is walks[-1], walk.segment.repeat
         for moment in list(walk.forward()):
+            moment = moment._replace(transient=moment.transient + copied + (repeat - 1) * walk.copied)
             yield parts(moment, before + (repeat - 1) * walk.saved, 0, inputs=batch + constants, head=head)
         befores.append(before)
         before = before + repeat * walk.saved
+        copied = copied + repeat * walk.copied
     gradients: Size = 0
     for walk, before in reversed(list(zip(walks, befores, strict=True))):
         head, others = walk is walks[-1], walk.segment.repeat - 1
@@ -214,7 +219,7 @@ def _constants(segments: list[Segment], width: Widths) -> Size:
     found: dict[str, Size] = {}
     for segment in segments:
         for x in [x for op in segment.tape.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "constant"]:
-            found.setdefault(x.name, volume(x.labels, segment.env) * width["activation"])
+            found.setdefault(x.name, volume(x.labels, segment.env) * width["constant"])
     return add(found.values())
 
 
@@ -257,16 +262,19 @@ def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
 
 
 def _term(name: str, n: Size, run: Run, keeping: Keeping) -> Term:
-    """A part of the peak with how it is known: the parameters and what autograd saves are proven, the rest follows."""
+    """A part of the peak with how it is known: exact where PyTorch was run with this recipe and held the same."""
     exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
-    if name == "weights" and run.phase != "training" and BITS[keeping.precision] < 16:
+    trains = run.phase == "training"
+    ran = not run.dropout and keeping.recompute != "selective" if trains else BITS[keeping.precision] >= 16
+    if name == "weights" and not trains and not ran:
         return modelled("every weight at this width, without scales")
     if name in ("weights", "gradients", "master weights", "optimizer state"):
         return exact(COUNTED)
     if name == "key-value cache":
-        own = keeping.kv_width == compute_width(keeping.precision)
+        own = ran and keeping.kv_width == compute_width(keeping.precision)
         return exact(CACHED) if own else modelled("keys and values at this width, without scales")
     if name in ("saved activations", "saved by the head", "recomputed"):
-        proven = not run.dropout and keeping.recompute != "selective"
-        return exact(AUTOGRAD) if proven else modelled("what the tape's backward pass reads again")
-    return modelled(RULES if run.phase == "training" else "a kernel's input and output at a time")
+        return exact(AUTOGRAD) if ran else modelled("what the tape's backward pass reads again")
+    if trains:
+        return modelled(RULES if ran and run.attention == "flash" else "autograd's rules; no such step was measured")
+    return modelled(CALLS if ran else "what calls hold; no such run was measured")

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.activations import Widths, kept
+from archcalc.autocast import copies
 from archcalc.kernels import Node, as_far_as_needed, is_given, nodes
 from archcalc.legend import Size, add, volume
 from archcalc.spec import Segment
@@ -90,6 +91,8 @@ class Walk:
         self.nodes = nodes(ops)
         self.again = [node for node in self.nodes if span in node.ops[0].spans]
         self.keeps = kept(ops, span)
+        self.copies = copies(ops)
+        self.copied: Size = 0
         self.statistics = {op.output.name for op in ops if op.kind == "reduction"}
         self.saved: Size = 0
         self.recomputed: Size = 0
@@ -102,6 +105,8 @@ class Walk:
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
         yield from self._run(self.nodes, self.keeps)
+        self.copied = add(self._bytes(x) for node in self.nodes for x in node.outputs if x.name in self.copies)
+        self.copied = self.copied - add(n for name, n in self.held.items() if name in self.copies)
         self.transient = 0
 
     def _run(self, run: list[Node], keeps: dict[str, Tensor], *, again: bool = False) -> Iterator[Moment]:
@@ -121,13 +126,13 @@ class Walk:
             for tensor in node.inputs:
                 readers[tensor.name] -= 1
             for name in {x.name for x in (*node.inputs, *node.outputs)}:
-                if not readers[name] and name != last:
+                if not readers[name] and name != last and name not in self.copies:
                     self.transient = self.transient - loose.pop(name, 0)
 
     def _is_alias(self, node: Node) -> bool:
         """Whether its output is its input under another name: a conversion to the type that it has."""
         op = node.ops[0]
-        if not op.passes or len(op.inputs) > 1:
+        if not (op.passes and len(op.inputs) == len(node.inputs) == 1):
             return False
         before, after = node.inputs[0].role, op.output.role
         return before != after and self.width[before] == self.width[after]

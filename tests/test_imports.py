@@ -27,7 +27,9 @@ formula
 lettered
 count
 work
-activations | kernels
+kernels
+autocast
+activations
 liveness | inference
 footprint
 allocator

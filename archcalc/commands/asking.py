@@ -8,7 +8,7 @@ from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.precision import BITS, DEFAULTS, RECIPES, CachePrecision, Keeping, Optimizer, Precision, Recompute
-from archcalc.run import AttentionKernel, Causal, Logits, Phase, Run
+from archcalc.run import ActivationKernel, AttentionKernel, Causal, Logits, Phase, Run
 from archcalc.spec import Model
 
 Phases = Annotated[Phase, typer.Option(help="what the pass is for")]
@@ -32,6 +32,10 @@ Again = Annotated[
     Recompute, typer.Option("--recompute", help="backward: nothing, the core of attention, whole layers")
 ]
 Accumulate = Annotated[bool, typer.Option("--accumulate", help="gradients stay, for micro-batches")]
+ActivationOf = Annotated[
+    ActivationKernel,
+    typer.Option("--activation-kernel", help="GELU in one kernel, or op by op as in transformers' GPT-2"),
+]
 Dropout = Annotated[bool, typer.Option("--dropout", help="train with it: its masks are kept")]
 CacheOf = Annotated[
     CachePrecision | None,
@@ -76,7 +80,14 @@ def work_run(
 
 
 def memory_run(
-    model: Model, purpose: Purpose, batch: str, seq: str | None, attention: AttentionKernel, *, dropout: bool
+    model: Model,
+    purpose: Purpose,
+    batch: str,
+    seq: str | None,
+    attention: AttentionKernel,
+    activation: ActivationKernel,
+    *,
+    dropout: bool,
 ) -> Run:
     """The run whose memory is asked for."""
     trains, most = purpose == "training", model.context_length
@@ -86,6 +97,7 @@ def memory_run(
         most if seq is None else number("--seq", seq, most),
         attention=attention,
         dropout=dropout,
+        activation=activation,
         logits="all" if trains else "last",
     )
 

@@ -39,7 +39,7 @@ SOURCES = {
     " arXiv:2205.05198",
     "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what a kernel has at a"
     " time; as a report has it, whatever is asked of memory",
-    "devices": "what is alive at the peak over what a device can use of its capacity, rounded up; as a report has it",
+    "devices": "what is alive at the peak over the most that a device can have (a GB of its label as 2^30 bytes), rounded up; as a report has it",
 }
 """Where the formula of each kind of number comes from."""
 

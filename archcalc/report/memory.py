@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from archcalc.activations import cache
 from archcalc.catalogue import Found
 from archcalc.count import params
-from archcalc.fitting import Fit, usable
+from archcalc.fitting import Fit, at_most
 from archcalc.footprint import Memory, alive, choose, memory
 from archcalc.hardware import find_device
 from archcalc.legend import Size
@@ -64,6 +64,7 @@ def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory, formu
             "batch": run.batch,
             "sequence": run.sequence,
             "attention": run.attention,
+            "activation_kernel": run.activation,
             "dropout": run.dropout,
             **keeping._asdict(),
         },
@@ -112,7 +113,7 @@ def standing(model: Model, *, letters: bool = False) -> Standing:
     served = Keeping(DEFAULTS["inference"])
     training = count(model, run, Keeping())
     inference = count(model, run._replace(phase="prefill", logits="last"), served)
-    held = {name: usable(find_device(name)) for name in SHOWN}
+    held = {name: at_most(find_device(name)) for name in SHOWN}
     devices = {name: (-(-training.total // n), -(-inference.total // n)) for name, n in held.items()}
     return Standing(training, inference, _cache_per_token(lettered(model) if letters else model, served), devices)
 
@@ -159,7 +160,7 @@ def fit_lines(fit: Fit) -> tuple[str, ...]:
     grow = f"largest batch {grouped(fit.largest_batch)}, longest context {grouped(fit.longest_context)}"
     return (
         f"{fit.device}: {verdict}; {binary(fit.usable)} can be used",
-        f"{grow}; the state alone fills {several(fit.devices_for_state, 'device')}",
+        f"{grow}; the state alone takes at least {several(fit.devices_for_state, 'device')}",
         f"{binary(fit.capacity)} ({basis}) less {fit.percent}% in reserve, an allowance for driver and fragments",
     )
 
@@ -189,7 +190,14 @@ def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     return (
         f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}",
         f"{size}, {again[keeping.recompute]}, {'dropout' if run.dropout else 'no dropout'}; {held}",
+        ACTIVATIONS[run.activation],
     )
+
+
+ACTIVATIONS = {
+    "fused": "activation function in one kernel (transformers' GPT-2 has it op by op: --activation-kernel eager)",
+    "eager": "activation function op by op, as in transformers' GPT-2",
+}
 
 
 def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
@@ -199,4 +207,5 @@ def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     return (
         f"weights of {BITS[keeping.precision]} bits, activations of {computed}, cache of {kept}",
         f"{size}: all read at once, or the last alone behind the rest; {run.attention} attention, logits of the last",
+        ACTIVATIONS[run.activation],
     )
