@@ -113,7 +113,9 @@ class Walk:
         loose: dict[str, Size] = {}
         readers = Counter(x.name for node in run for x in node.inputs)
         made = {x.name for node in run for x in node.outputs}
-        last = run[-1].outputs[-1].name
+        logits = {x.name for node in run if node.is_loss for x in node.inputs}
+        logits -= {x.name for node in run if node.is_loss for x in node.outputs}
+        stays = {run[-1].outputs[-1].name, *logits, *self.copies}  # until the forward pass ends
         for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
             self._make(tensor, keeps, loose, again=again)
         for node in run:
@@ -126,7 +128,7 @@ class Walk:
             for tensor in node.inputs:
                 readers[tensor.name] -= 1
             for name in {x.name for x in (*node.inputs, *node.outputs)}:
-                if not readers[name] and name != last and name not in self.copies:
+                if not readers[name] and name not in stays:
                     self.transient = self.transient - loose.pop(name, 0)
 
     def _is_alias(self, node: Node) -> bool:
