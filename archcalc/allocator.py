@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from archcalc.errors import Invalid, Problem
 from archcalc.footprint import memory
 from archcalc.precision import Keeping
 from archcalc.run import Run
@@ -47,6 +48,13 @@ class Recorded(NamedTuple):
     tensors: int
 
 
+def refuse_unrun(run: Run, keeping: Keeping) -> None:
+    """Raise Invalid for a step that the reference does not know how to take."""
+    for what, asked in (("dropout", run.dropout), ("selective recomputation", keeping.recompute == "selective")):
+        if asked:
+            raise Invalid(Problem("record_step", f"{what} is not in the reference"))
+
+
 def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     """Run two steps with the reference and PyTorch's own optimizer; the peaks of the second.
 
@@ -55,6 +63,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     With mixed precision the optimizer steps fp32 copies of bf16 weights. Their gradients are fp32, since torch.optim
     takes no others: with mixed-16 they are made for the step, so that of it the passes alone are as counted.
     """
+    refuse_unrun(run, keeping)
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 

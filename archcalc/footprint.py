@@ -88,7 +88,7 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
     found = list(alive(model, run, keeping))
     chosen = chosen or choose(found)
     peak = found[chosen.peak]
-    terms = tuple(_term(name, n, run, keeping) for name, n in peak.parts().items() if n != 0)
+    terms = tuple(_term(name, n, run, keeping, peak.phase) for name, n in peak.parts().items() if n != 0)
     return Memory(
         "training" if run.phase == "training" else "inference",
         add(term.bytes for term in terms),
@@ -261,7 +261,7 @@ def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
             yield Alive(phase.phase, op, partial(dict, parts))
 
 
-def _term(name: str, n: Size, run: Run, keeping: Keeping) -> Term:
+def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
     """A part of the peak with how it is known: exact where PyTorch was run with this recipe and held the same."""
     exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
     trains = run.phase == "training"
@@ -275,6 +275,9 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping) -> Term:
         return exact(CACHED) if own else modelled("keys and values at this width, without scales")
     if name in ("saved activations", "saved by the head", "recomputed"):
         return exact(AUTOGRAD) if ran else modelled("what the tape's backward pass reads again")
+    if phase == "step":
+        mine = keeping.recipe.master and not keeping.recipe.holds  # torch.optim takes no narrower gradients than weights
+        return modelled("torch.optim's rules" + ("; no such step was measured" if mine else ", exact on small steps"))
     if trains:
         return modelled(RULES if ran and run.attention == "flash" else "autograd's rules; no such step was measured")
     return modelled(CALLS if ran else "what calls hold; no such run was measured")

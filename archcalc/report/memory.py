@@ -195,8 +195,8 @@ def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
 
 
 ACTIVATIONS = {
-    "fused": "activation function in one kernel (transformers' GPT-2 has it op by op: --activation-kernel eager)",
-    "eager": "activation function op by op, as in transformers' GPT-2",
+    "fused": "activation kernel fused: GELU in one kernel; transformers' GPT-2 is eager",
+    "eager": "activation kernel eager: GELU op by op, each result stored, as in transformers' GPT-2",
 }
 
 
