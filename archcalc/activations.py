@@ -50,9 +50,7 @@ class Saved(NamedTuple):
     working_set: Size
 
 
-def saved(
-    model: Model, run: Run, width: Widths, recompute: Recompute = "none", *, cast: bool = False
-) -> Saved:
+def saved(model: Model, run: Run, width: Widths, recompute: Recompute = "none", *, cast: bool = False) -> Saved:
     """Bytes that autograd saves, each tensor once, weights not counted; those that autocast `cast` are.
 
     A recomputed span saves its inputs in place of what its ops save (Korthikanti et al. 2022, arXiv:2205.05198: their

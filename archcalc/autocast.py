@@ -65,7 +65,10 @@ def _caster(x: Tensor | Weight, node: Node) -> Op:
 
 
 def _retyped(op: Op, types: Mapping[str, Role], cast: Mapping[str, Tensor]) -> Op:
-    """An op on what was cast for it, or on data of their types; a product reads a cast weight again on its way back."""
+    """An op on what was cast for it, or on data of their types.
+
+    A product reads a cast weight again on its way back.
+    """
 
     def now(x: Tensor) -> Tensor:
         return cast.get(x.name) or x._replace(role=types.get(x.name, x.role))

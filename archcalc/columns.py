@@ -38,9 +38,7 @@ class Shapes:
     @property
     def saved(self) -> Size:
         recipe = self.keeping.recipe
-        return saved(
-            self.model, self.run, widths(recipe.compute), self.keeping.recompute, cast=recipe.autocast
-        ).total
+        return saved(self.model, self.run, widths(recipe.compute), self.keeping.recompute, cast=recipe.autocast).total
 
     @property
     def cache_per_token(self) -> Size:

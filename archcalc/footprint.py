@@ -24,6 +24,7 @@ COUNTED = "parameters of the reference x width"
 AUTOGRAD = "autograd's saved tensors (meta)"
 RULES = "autograd's rules, exact on small steps"
 CACHED = "the reference's own cache"
+STEPS = "torch.optim's rules"
 CALLS = "what calls hold, exact on small runs"
 
 
@@ -158,7 +159,7 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     state = _state(counts, keeping)
     batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
     span = RECOMPUTED[keeping.recompute]
-    kinds = Gradients(0, recipe.compute) if keeping.holds else Gradients(recipe.gradient, 0)
+    kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
     uses = Uses(segments)
     walks = [Walk(segment, width, span, gradients=kinds, uses=uses) for segment in segments]
     constants = _constants(segments, width)
@@ -187,8 +188,8 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     for walk in walks:
         head, repeat = walk is walks[-1], walk.segment.repeat
         for moment in list(walk.forward()):
-            moment = moment._replace(transient=moment.transient + copied + (repeat - 1) * walk.copied)
-            yield parts(moment, before + (repeat - 1) * walk.saved, 0, inputs=batch + constants, head=head)
+            held = moment._replace(transient=moment.transient + copied + (repeat - 1) * walk.copied)
+            yield parts(held, before + (repeat - 1) * walk.saved, 0, inputs=batch + constants, head=head)
         befores.append(before)
         before = before + repeat * walk.saved
         copied = copied + repeat * walk.copied
@@ -276,8 +277,9 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
     if name in ("saved activations", "saved by the head", "recomputed"):
         return exact(AUTOGRAD) if ran else modelled("what the tape's backward pass reads again")
     if phase == "step":
-        mine = keeping.recipe.master and not keeping.recipe.holds  # torch.optim takes no narrower gradients than weights
-        return modelled("torch.optim's rules" + ("; no such step was measured" if mine else ", exact on small steps"))
+        # torch.optim takes no gradients that are narrower than the weights that it steps.
+        narrower = keeping.recipe.master and not keeping.recipe.holds
+        return modelled(STEPS + ("; no such step was measured" if narrower else ", exact on small steps"))
     if trains:
         return modelled(RULES if ran and run.attention == "flash" else "autograd's rules; no such step was measured")
     return modelled(CALLS if ran else "what calls hold; no such run was measured")

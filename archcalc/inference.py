@@ -2,7 +2,8 @@
 
 The rules are those of a model that is run call by call, as PyTorch runs it:
 
-- A module, or a function, holds what it was called with until it returns: the layer its input, the MLP its norm's output.
+- A module, or a function, holds what it was called with until it returns: the layer its input, the MLP the output of
+  its norm.
 - What one call made and nothing reads after is dropped.
 - New keys and values are written into the cache as soon as both are there, and attention reads them there.
 - Of the last layer's output the head may read one position; all of it is there until the pass ends.

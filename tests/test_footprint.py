@@ -43,7 +43,11 @@ def questions(draw):
             draw(TRAINING),
         )
     activation = draw(st.sampled_from(["fused", "eager"]))
-    return model, Run("prefill", batch, sequence, attention=attention, logits="last", activation=activation), draw(SERVING)
+    return (
+        model,
+        Run("prefill", batch, sequence, attention=attention, logits="last", activation=activation),
+        draw(SERVING),
+    )
 
 
 @given(asked=questions())

@@ -138,9 +138,14 @@ def test_every_spec_can_be_held_against_a_device(name):
         (["--batch", "0"], "--batch: must be from 1 to 4,294,967,296; got 0"),
         (["--seq", "1025"], "--seq: must be from 1 to 1,024; got 1,025"),
         (["--precision", "fp64"], "--precision: 'fp64' is not one of"),
-        (["--precision", "int8"], "--precision: of training is one of mixed-16, mixed-18, amp, bf16, fp32; got 'int8'"),
-        (["--optimizer", "lion"], "--optimizer: 'lion' is not one of 'adamw-fused', 'adamw', 'adamw-foreach', 'sgd', "
-            "'sgd-plain'"),
+        (
+            ["--precision", "int8"],
+            "--precision: of training is one of mixed-16, mixed-18, amp, bf16, fp32; got 'int8'",
+        ),
+        (
+            ["--optimizer", "lion"],
+            "--optimizer: 'lion' is not one of 'adamw-fused', 'adamw', 'adamw-foreach', 'sgd', 'sgd-plain'",
+        ),
         (["--recompute", "some"], "--recompute: 'some' is not one of 'none', 'selective', 'full'"),
         (["--attention", "fast"], "--attention: 'fast' is not one of 'math', 'flash'"),
         (["--kv-precision", "bf16"], "--kv-precision: is of inference; say --for inference"),

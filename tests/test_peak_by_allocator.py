@@ -25,7 +25,7 @@ def asked(precision, *rest, **more):
 @pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_gpt2_cut_to_four_layers_takes_what_was_counted(precision, recompute):
-    model, run = archcalc.load("gpt2@n_layers=4"), Run(batch=2, sequence=256, attention="flash")
+    model, run = archcalc.load("gpt2@n_layers=4,vocab_size=2000"), Run(batch=2, sequence=128, attention="flash")
     keeping = asked(precision, recompute=recompute)
     assert record_step(model, run, keeping) == predicted_step(model, run, keeping)
 
@@ -52,7 +52,7 @@ def takes_what_was_counted(model, run, keeping):
     assert recorded.step == counted.step or (keeping.precision == "mixed-16" and recorded.step > counted.step)
 
 
-@settings(max_examples=30)
+@settings(max_examples=25)
 @given(step=steps(list(RECIPES)))
 def test_any_model_takes_what_was_counted(step):
     takes_what_was_counted(*step)
@@ -80,10 +80,10 @@ def in_pieces(x, approximate):
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_gradients_that_are_held_are_there_from_the_start(optimizer):
+@pytest.mark.parametrize("precision", list(RECIPES))
+def test_gradients_that_are_held_are_there_from_the_start(precision, optimizer):
     model, run = archcalc.load("tiny@n_layers=2"), Run(batch=2, sequence=64, attention="flash")
-    keeping = asked("fp32", optimizer=optimizer, accumulate=True)
-    assert record_step(model, run, keeping) == predicted_step(model, run, keeping)
+    takes_what_was_counted(model, run, asked(precision, optimizer, accumulate=True))
 
 
 def test_math_attention_is_counted_where_the_peak_is_the_loss():
@@ -117,9 +117,14 @@ def test_any_model_reads_a_prompt_and_adds_a_token_in_what_was_counted(model, da
         sequence=data.draw(st.integers(1, model.context_length)),
         attention=data.draw(st.sampled_from(["math", "flash"])),
         logits=data.draw(st.sampled_from(["last", "all"])),
+        activation=data.draw(st.sampled_from(["fused", "eager"])),
     )
     keeping = served(data.draw(st.sampled_from(["fp32", "bf16"])))
     counted = predicted_phases(model, run, keeping)
-    for phase, recorded in record_inference(model, run, keeping).items():
+    with pytest.MonkeyPatch.context() as patch:
+        if run.activation == "eager":
+            patch.setattr(archcalc_reference.model.F, "gelu", in_pieces)
+        found = record_inference(model, run, keeping)
+    for phase, recorded in found.items():
         assert recorded.tensors == counted[phase]
         assert recorded.passes >= counted[phase]  # by what a kernel needs inside, where the peak is in one

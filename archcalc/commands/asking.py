@@ -27,7 +27,9 @@ For = Annotated[Purpose, typer.Option("--for", help="what is held")]
 PrecisionOf = Annotated[
     Precision | None, typer.Option("--precision", show_default=False, help="mixed-16 if none, for inference bf16")
 ]
-OptimizerOf = Annotated[Optimizer, typer.Option("--optimizer", help="of training; PyTorch's default on a GPU is adamw-foreach")]
+OptimizerOf = Annotated[
+    Optimizer, typer.Option("--optimizer", help="of training; PyTorch's default on a GPU is adamw-foreach")
+]
 Again = Annotated[
     Recompute, typer.Option("--recompute", help="backward: nothing, the core of attention, whole layers")
 ]

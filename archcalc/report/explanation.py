@@ -37,9 +37,10 @@ SOURCES = {
     "memory": "bytes of what is alive at the peak, by the rules of PyTorch's autograd; Adam's bytes a parameter:"
     " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; what is saved: Korthikanti et al. 2022,"
     " arXiv:2205.05198",
-    "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what a kernel has at a"
-    " time; as a report has it, whatever is asked of memory",
-    "devices": "what is alive at the peak over the most that a device can have (a GB of its label as 2^30 bytes), rounded up; as a report has it",
+    "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what calls hold at the"
+    " peak; as a report has it, whatever is asked of memory",
+    "devices": "what is alive at the peak over the most that a device can have (a GB of its label as 2^30 bytes),"
+    " rounded up; as a report has it",
 }
 """Where the formula of each kind of number comes from."""
 

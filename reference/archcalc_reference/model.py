@@ -147,7 +147,7 @@ def _math_attention(q_BSGRK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, mask_ST: Te
 
 
 def _scores(q_BSGRK: Tensor, k_BGTK: Tensor) -> Tensor:
-    """How well each query fits each key. The R query heads of a key stand one below the other, so it is not repeated."""
+    """How well each query fits each key; a key's R query heads stand one below the other, so it is not repeated."""
     B, S, G, R, K = q_BSGRK.shape
     q_BGXK = _in_order(q_BSGRK.permute(0, 2, 3, 1, 4)).view(B, G, R * S, K)
     return (q_BGXK @ k_BGTK.transpose(2, 3)).view(B, G, R, S, -1)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
