@@ -113,8 +113,8 @@ class Walk:
         loose: dict[str, Size] = {}
         readers = Counter(x.name for node in run for x in node.inputs)
         made = {x.name for node in run for x in node.outputs}
-        logits = {x.name for node in run if node.is_loss for x in node.inputs}
-        logits -= {x.name for node in run if node.is_loss for x in node.outputs}
+        loss = [node for node in run if node.is_loss]
+        logits = {x.name for node in loss[:2] for x in node.inputs}  # as they are, and in full precision
         stays = {run[-1].outputs[-1].name, *logits, *self.copies}  # until the forward pass ends
         for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
             self._make(tensor, keeps, loose, again=again)
