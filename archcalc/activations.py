@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from archcalc.autocast import autocast
 from archcalc.legend import Size, add, largest
 from archcalc.precision import Recompute
 from archcalc.run import Run
@@ -19,8 +20,11 @@ Widths = Mapping[Role, int]
 RECOMPUTED = {"none": None, "selective": "attention_core", "full": "layers.{i}"}
 
 
-def widths(activation: int, statistic: int = 4) -> Widths:
-    """Bytes of a number by its role: activations as asked, statistics of norms and what is `float` in fp32."""
+def widths(activation: int, statistic: int = 4, constant: int | None = None) -> Widths:
+    """Bytes of a number by its role: activations as asked, statistics of norms and what is `float` in fp32.
+
+    A `constant` is as wide as an activation if not given.
+    """
     return {
         "activation": activation,
         "cache": activation,
@@ -28,6 +32,7 @@ def widths(activation: int, statistic: int = 4) -> Widths:
         "float": 4,
         "mask": 1,
         "index": 8,
+        "constant": activation if constant is None else constant,
     }
 
 
@@ -45,14 +50,14 @@ class Saved(NamedTuple):
     working_set: Size
 
 
-def saved(model: Model, run: Run, width: Widths, recompute: Recompute = "none") -> Saved:
-    """Bytes that autograd saves, each tensor once, weights not counted.
+def saved(model: Model, run: Run, width: Widths, recompute: Recompute = "none", *, cast: bool = False) -> Saved:
+    """Bytes that autograd saves, each tensor once, weights not counted; those that autocast `cast` are.
 
     A recomputed span saves its inputs in place of what its ops save (Korthikanti et al. 2022, arXiv:2205.05198: their
     selective is the core of attention, their full a whole layer).
     """
     span = RECOMPUTED[recompute]
-    segments = model.segments(run)
+    segments = autocast(model.segments(run)) if cast else model.segments(run)
     by_name: dict[str, Size] = {}
     for segment in segments:
         here = _terms(segment, kept(segment.tape.ops, span), width).value

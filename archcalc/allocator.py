@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from archcalc.errors import Invalid, Problem
 from archcalc.footprint import memory
 from archcalc.precision import Keeping
 from archcalc.run import Run
@@ -47,40 +48,116 @@ class Recorded(NamedTuple):
     tensors: int
 
 
+def refuse_unrun(run: Run, keeping: Keeping) -> None:
+    """Raise Invalid for a step that the reference does not know how to take."""
+    for what, asked in (("dropout", run.dropout), ("selective recomputation", keeping.recompute == "selective")):
+        if asked:
+            raise Invalid(Problem("record_step", f"{what} is not in the reference"))
+
+
 def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
-    """Run two steps with the reference and PyTorch's own optimizer, tensor by tensor; the peaks of the second.
+    """Run two steps with the reference and PyTorch's own optimizer; the peaks of the second.
 
     The optimizer makes its state in the first. Every allocation from the model's first on is in the record.
 
-    `keeping.precision` must be fp32 or bf16: mixed precision has no one implementation.
+    With mixed precision the optimizer steps fp32 copies of bf16 weights. Their gradients are fp32, since torch.optim
+    takes no others: with mixed-16 they are made for the step, so that of it the passes alone are as counted.
     """
+    refuse_unrun(run, keeping)
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
     from archcalc_reference import Transformer
 
-    width = {"fp32": torch.float32, "bf16": torch.bfloat16}[keeping.precision]
+    recipe = keeping.recipe
+    width = torch.float32 if recipe.weight == 4 else torch.bfloat16
     with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         reference = Transformer(model).to(width)
         tokens, targets = (torch.zeros((run.batch, run.sequence), dtype=torch.long) for _ in range(2))
-        weights = reference.parameters()
-        optimizer: Any
-        if keeping.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(weights, foreach=False)
-        else:
-            optimizer = torch.optim.SGD(weights, momentum=0.9, foreach=False)
+        weights = list(reference.parameters())
+        masters = [weight.detach().float().requires_grad_() for weight in weights] if recipe.master else weights
+        if recipe.holds:
+            _add_to_held(weights, masters)
+        optimizer = _optimizer(keeping, masters)
         for turn in ("first", "second"):
-            held = [tokens, targets, *reference.parameters()]
-            live = _tensors([*held, *(weight.grad for weight in reference.parameters() if weight.grad is not None)])
+            grads = [x.grad for x in {*weights, *masters} if x.grad is not None]
+            live = _tensors([tokens, targets, *weights, *masters, *grads])
+            del grads
             with record_function(f"{turn} passes"), live:
-                loss = reference(tokens, targets, run.attention, recompute=keeping.recompute == "full").loss
+                with torch.autocast("cpu", torch.bfloat16, enabled=recipe.autocast):
+                    loss = reference(tokens, targets, run.attention, recompute=keeping.recompute == "full").loss
                 loss.backward()
             with record_function(f"{turn} step"):
+                if recipe.master and not recipe.holds:
+                    for weight, master in zip(weights, masters, strict=True):
+                        master.grad = weight.grad.float()
                 optimizer.step()
-            optimizer.zero_grad(set_to_none=not keeping.accumulate)
+            if recipe.master and not recipe.holds:
+                optimizer.zero_grad()
+            for x in weights if not recipe.holds else masters:
+                if keeping.holds and x.grad is not None:
+                    x.grad.zero_()
+                else:
+                    x.grad = None
             del loss
     before, passes = peak_within(record, "second passes")
     return Recorded(passes, peak_within(record, "second step")[1], before + live.most)
+
+
+def _add_to_held(weights: list[Any], masters: list[Any]) -> None:
+    """Each weight's gradient is added to its master's, which stays, as soon as it is there."""
+    import torch
+
+    for weight, master in zip(weights, masters, strict=True):
+        master.grad = torch.zeros_like(master)
+
+        def add(weight: Any, master: Any = master) -> None:
+            master.grad.add_(weight.grad)
+            weight.grad = None
+
+        weight.register_post_accumulate_grad_hook(add)
+
+
+def _optimizer(keeping: Keeping, weights: list[Any]) -> Any:
+    """PyTorch's optimizer of that name."""
+    import torch
+
+    if not keeping.optimizer.startswith("adamw"):
+        return torch.optim.SGD(weights, momentum=0.9 * keeping.method.moments, foreach=False)
+    one = {"adamw-foreach": {"foreach": True}, "adamw-fused": {"fused": True}, "adamw": {"foreach": False}}
+    return torch.optim.AdamW(weights, **one[keeping.optimizer])
+
+
+def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Recorded]:
+    """Read a prompt into a cache that is as long, then the last token alone: the peaks of `prefill` and `decode`.
+
+    `step` of each is 0. `keeping.precision` must be fp32 or bf16, and the cache's the same.
+    """
+    import torch
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    from archcalc_reference.model import Cache, Transformer
+
+    width = {"fp32": torch.float32, "bf16": torch.bfloat16}[keeping.precision]
+    handed_out = {}
+    # Not in inference mode: there PyTorch does not show what attention hands out beside its output.
+    with torch.no_grad(), undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        reference = Transformer(model).to(width)
+        cache = Cache(model, run.batch, run.read, width)
+        given = [*reference.parameters(), *cache.k_BGTK, *cache.v_BGTW]
+        for phase, positions in (("prefill", run.read), ("decode", 1)):
+            cache.filled = run.read - positions
+            tokens = torch.zeros((run.batch, positions), dtype=torch.long)
+            live = _tensors([tokens, *given])
+            with record_function(phase), live:
+                logits = reference(tokens, kernel=run.attention, cache=cache, last=run.logits == "last").logits
+            handed_out[phase] = live.most
+            del tokens, logits
+    found = {}
+    for phase, most in handed_out.items():
+        before, peak = peak_within(record, phase)
+        found[phase] = Recorded(peak, 0, before + most)
+    return found
 
 
 def _tensors(held: list[Any]) -> Any:
@@ -88,10 +165,12 @@ def _tensors(held: list[Any]) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
+    identities = [tensor.untyped_storage()._cdata for tensor in held]  # noqa: SLF001  (as below)
+
     class Live(TorchDispatchMode):  # type: ignore[misc]  # torch's own types are not read
         def __init__(self) -> None:
             super().__init__()
-            self.known = {tensor.untyped_storage()._cdata: 0 for tensor in held}  # noqa: SLF001  (as below)
+            self.known = dict.fromkeys(identities, 0)
             self.now = self.most = 0
 
         def __torch_dispatch__(self, op: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -120,14 +199,15 @@ def peak_within(record: Any, within: str) -> tuple[int, int]:
     events = list(record.profiler.kineto_results.events())
     stretch = next(event for event in events if event.name() == within)
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]
-    now = before = most = 0
+    now = before = 0
+    most: int | None = None
     for at, change in sorted(changes, key=lambda found: found[0]):
         now += change
         if at < stretch.start_ns():
             before = now
         elif at <= stretch.end_ns():
-            most = max(most, now)
-    return before, most
+            most = max(now, before if most is None else most)
+    return before, before if most is None else most
 
 
 @contextmanager

@@ -37,7 +37,8 @@ class Shapes:
 
     @property
     def saved(self) -> Size:
-        return saved(self.model, self.run, widths(self.keeping.recipe.compute), self.keeping.recompute).total
+        recipe = self.keeping.recipe
+        return saved(self.model, self.run, widths(recipe.compute), self.keeping.recompute, cast=recipe.autocast).total
 
     @property
     def cache_per_token(self) -> Size:

@@ -8,10 +8,12 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from archcalc.activations import RECOMPUTED, Widths, cache, widths
+from archcalc.autocast import autocast
 from archcalc.count import Parameters, params
+from archcalc.inference import moments
 from archcalc.legend import Size, add, largest, volume
 from archcalc.liveness import Gradients, Moment, Uses, Walk
-from archcalc.precision import BITS, DEFAULTS, MOMENTS, Keeping, compute_width
+from archcalc.precision import BITS, DEFAULTS, Keeping, compute_width
 from archcalc.run import Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Tensor
@@ -22,6 +24,8 @@ COUNTED = "parameters of the reference x width"
 AUTOGRAD = "autograd's saved tensors (meta)"
 RULES = "autograd's rules, exact on small steps"
 CACHED = "the reference's own cache"
+STEPS = "torch.optim's rules"
+CALLS = "what calls hold, exact on small runs"
 
 
 class Term(NamedTuple):
@@ -93,7 +97,7 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
     wanted = {chosen.peak, *chosen.phases.values()}
     found = {index: moment for index, moment in enumerate(moments) if index in wanted}
     peak = found[chosen.peak]
-    terms = tuple(_term(name, n, run, keeping) for name, n in peak.parts().items() if n != 0)
+    terms = tuple(_term(name, n, run, keeping, peak.phase) for name, n in peak.parts().items() if n != 0)
     return Memory(
         "training" if run.phase == "training" else "inference",
         add(term.bytes for term in terms),
@@ -141,13 +145,13 @@ def _settled(run: Run, keeping: Keeping | None) -> Keeping:
 
 def _state(counts: Parameters, keeping: Keeping) -> dict[str, Size]:
     """What stays from step to step."""
-    recipe, moments = keeping.recipe, MOMENTS[keeping.optimizer]
-    counters = 0 if keeping.optimizer == "sgd" else 4 * _tensors(counts)  # AdamW's: how many steps were taken
+    recipe, method = keeping.recipe, keeping.method
+    counters = 4 * _tensors(counts) if method.counts else 0  # how many steps were taken
     return {
         "weights": counts.stored * recipe.weight,
         "gradients": counts.stored * recipe.gradient if keeping.holds else 0,
         "master weights": counts.stored * recipe.master,
-        "optimizer state": counts.stored * (moments * recipe.moment) + counters,
+        "optimizer state": counts.stored * (method.moments * recipe.moment) + counters,
     }
 
 
@@ -158,12 +162,12 @@ def _tensors(counts: Parameters) -> Size:
 def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     """Forward and backward through the segments; then the optimizer's step."""
     recipe, counts = keeping.recipe, params(model)
-    segments = model.segments(run)
-    width = widths(recipe.compute, keeping.statistic)
+    segments = autocast(model.segments(run)) if recipe.autocast else model.segments(run)
+    width = widths(recipe.compute, keeping.statistic, recipe.weight)
     state = _state(counts, keeping)
     batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
     span = RECOMPUTED[keeping.recompute]
-    kinds = Gradients(0, recipe.compute) if keeping.holds else Gradients(recipe.gradient, 0)
+    kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
     uses = Uses(segments)
     walks = [Walk(segment, width, span, gradients=kinds, uses=uses) for segment in segments]
     constants = _constants(segments, width)
@@ -190,13 +194,16 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
         return Alive(moment.phase, moment.op, made)
 
     before: Size = 0
+    copied: Size = 0  # cast weights that nothing saved
     befores: list[Size] = []
     for walk in walks:
         head, repeat = walk is walks[-1], walk.segment.repeat
         for moment in list(walk.forward()):
-            yield parts(moment, (before, (repeat - 1) * walk.saved), (), inputs=batch + constants, head=head)
+            held = moment._replace(transient=moment.transient + copied + (repeat - 1) * walk.copied)
+            yield parts(held, (before, (repeat - 1) * walk.saved), (), inputs=batch + constants, head=head)
         befores.append(before)
         before = before + repeat * walk.saved
+        copied = copied + repeat * walk.copied
     gradients: Size = 0
     for walk, before in reversed(list(zip(walks, befores, strict=True))):
         head, others = walk is walks[-1], walk.segment.repeat - 1
@@ -224,31 +231,28 @@ def _constants(segments: list[Segment], width: Widths) -> Size:
     found: dict[str, Size] = {}
     for segment in segments:
         for x in [x for op in segment.tape.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "constant"]:
-            found.setdefault(x.name, volume(x.labels, segment.env) * width["activation"])
+            found.setdefault(x.name, volume(x.labels, segment.env) * width["constant"])
     return add(found.values())
 
 
 def _scratch(counts: Parameters, keeping: Keeping) -> Size:
-    """What an optimizer makes beside its state, one tensor at a time.
+    """What the optimizer makes while it steps, beside its state: numbers as wide as its moments.
 
-    torch.optim.AdamW makes the root of the second moment and the divisor, while the last tensor's divisor is still
-    there. SGD works in place. Both make a number a tensor, in two types. Mixed precision is taken for one kernel that
-    needs nothing.
+    torch.optim.AdamW makes the root of the second moment and the divisor of each tensor, while the last tensor's
+    divisor is still there; with foreach the roots of all tensors at once. What is fused, and SGD, make nothing. Where
+    PyTorch counts steps, or multiplies in place, a number in two types is made as well.
     """
-    recipe = keeping.recipe
-    if recipe.master:
-        return 0
-    scalars = 8 + recipe.moment
-    if keeping.optimizer == "sgd":
-        return scalars
-    if keeping.optimizer == "adamw-foreach":
-        return counts.stored * recipe.moment  # the roots of all second moments at once
+    width, method = keeping.recipe.moment, keeping.method
+    if method.temporaries == "none":
+        return 12 if method.counts else (8 + width) * method.moments
+    if method.temporaries == "all":
+        return counts.stored * width + 8 + width
     sizes: list[Size] = []
     for first, group in groupby(counts.tensors, lambda tensor: tensor.first):
         one_layer = [tensor.parameters // tensor.layers for tensor in group]
         sizes += one_layer if first is None else one_layer * 2  # a layer's first tensor follows a layer's last
     pairs = [2 * size + last for last, size in zip([0, *sizes], sizes, strict=False)]
-    return largest(pairs) * recipe.moment + scalars
+    return largest(pairs) * width + 8 + width
 
 
 def _weight_bytes(counts: Parameters, keeping: Keeping) -> Size:
@@ -257,30 +261,36 @@ def _weight_bytes(counts: Parameters, keeping: Keeping) -> Size:
 
 def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     """A prompt that fills the cache, then one more token that reads it."""
-    weights, width = _weight_bytes(params(model), keeping), compute_width(keeping.precision)
+    weights = _weight_bytes(params(model), keeping)
+    width = widths(compute_width(keeping.precision), keeping.statistic)
     held = cache(model, run, keeping.kv_width)
     for phase in (run, run._replace(phase="decode", context=run.read)):
         segments = model.segments(phase)
-        constants = _constants(segments, widths(width))
+        constants = _constants(segments, width)
         tokens = 8 * phase.batch * phase.positions
-        for segment in segments:
-            for moment in Walk(segment, widths(width), learns=False).forward():
-                passing = moment.transient + constants
-                parts = {"weights": weights, "key-value cache": held, "in passing": passing, "inputs": tokens}
-                yield Alive(phase.phase, moment.op, partial(dict, parts))
+        for op, passing in moments(segments, width):
+            parts = {"weights": weights, "key-value cache": held, "in passing": passing + constants, "inputs": tokens}
+            yield Alive(phase.phase, op, partial(dict, parts))
 
 
-def _term(name: str, n: Size, run: Run, keeping: Keeping) -> Term:
-    """A part of the peak with how it is known: the parameters and what autograd saves are proven, the rest follows."""
+def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
+    """A part of the peak with how it is known: exact where PyTorch was run with this recipe and held the same."""
     exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
-    if name == "weights" and run.phase != "training" and BITS[keeping.precision] < 16:
+    trains = run.phase == "training"
+    ran = not run.dropout and keeping.recompute != "selective" if trains else BITS[keeping.precision] >= 16
+    if name == "weights" and not trains and not ran:
         return modelled("every weight at this width, without scales")
     if name in ("weights", "gradients", "master weights", "optimizer state"):
         return exact(COUNTED)
     if name == "key-value cache":
-        own = keeping.kv_width == compute_width(keeping.precision)
+        own = ran and keeping.kv_width == compute_width(keeping.precision)
         return exact(CACHED) if own else modelled("keys and values at this width, without scales")
     if name in ("saved activations", "saved by the head", "recomputed"):
-        proven = not run.dropout and keeping.recompute != "selective"
-        return exact(AUTOGRAD) if proven else modelled("what the tape's backward pass reads again")
-    return modelled(RULES if run.phase == "training" else "a kernel's input and output at a time")
+        return exact(AUTOGRAD) if ran else modelled("what the tape's backward pass reads again")
+    if phase == "step":
+        # torch.optim takes no gradients that are narrower than the weights that it steps.
+        narrower = keeping.recipe.master and not keeping.recipe.holds
+        return modelled(STEPS + ("; no such step was measured" if narrower else ", exact on small steps"))
+    if trains:
+        return modelled(RULES if ran and run.attention == "flash" else "autograd's rules; no such step was measured")
+    return modelled(CALLS if ran else "what calls hold; no such run was measured")

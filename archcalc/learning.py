@@ -33,6 +33,7 @@ def expected(model: Model, settings: Any, device: str) -> Expected:
     run = Run(batch=settings.part, sequence=settings.sequence, attention=settings.attention)
     keeping = Keeping(
         settings.precision,
+        "adamw-fused" if device == "cuda" else "adamw",  # as the trainer has it
         accumulate=settings.accumulate > 1,
         statistic=2 if (device, settings.precision) == ("cpu", "bf16") else 4,
     )

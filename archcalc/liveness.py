@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.activations import Widths, kept
+from archcalc.autocast import copies
 from archcalc.kernels import Node, as_far_as_needed, is_given, nodes
-from archcalc.legend import Size, volume
+from archcalc.legend import Size, add, volume
 from archcalc.spec import Segment
 from archcalc.tape import Op, Tensor, Weight
 
@@ -72,7 +73,7 @@ class Uses:
 class Walk:
     """The way through one segment: `forward()` and then `backward()`, each of which yields its moments.
 
-    `span` is recomputed; without `learns` nothing is kept.
+    `span` is recomputed.
     """
 
     def __init__(
@@ -81,7 +82,6 @@ class Walk:
         width: Widths,
         span: str | None = None,
         *,
-        learns: bool = True,
         gradients: Gradients | None = None,
         uses: Uses | None = None,
     ) -> None:
@@ -90,7 +90,9 @@ class Walk:
         self.uses = uses or Uses([segment])
         self.nodes = nodes(ops)
         self.again = [node for node in self.nodes if span in node.ops[0].spans]
-        self.keeps = kept(ops, span) if learns else {}
+        self.keeps = kept(ops, span)
+        self.copies = copies(ops)
+        self.copied: Size = 0
         self.statistics = {op.output.name for op in ops if op.kind == "reduction"}
         self.saved: Size = 0
         self.recomputed: Size = 0
@@ -104,13 +106,17 @@ class Walk:
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
         yield from self._run(self.nodes, self.keeps)
+        self.copied = add(self._bytes(x) for node in self.nodes for x in node.outputs if x.name in self.copies)
+        self.copied = self.copied - add(n for name, n in self.held.items() if name in self.copies)
         self.transient = 0
 
     def _run(self, run: list[Node], keeps: dict[str, Tensor], *, again: bool = False) -> Iterator[Moment]:
         loose: dict[str, Size] = {}
         readers = Counter(x.name for node in run for x in node.inputs)
         made = {x.name for node in run for x in node.outputs}
-        last = run[-1].outputs[-1].name
+        loss = [node for node in run if node.is_loss]
+        logits = {x.name for node in loss[:2] for x in node.inputs}  # as they are, and in full precision
+        stays = {run[-1].outputs[-1].name, *logits, *self.copies}  # until the forward pass ends
         for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
             self._make(tensor, keeps, loose, again=again)
         for node in run:
@@ -123,13 +129,16 @@ class Walk:
             for tensor in node.inputs:
                 readers[tensor.name] -= 1
             for name in {x.name for x in (*node.inputs, *node.outputs)}:
-                if not readers[name] and name != last:
+                if not readers[name] and name not in stays:
                     self.transient = self.transient - loose.pop(name, 0)
 
     def _is_alias(self, node: Node) -> bool:
         """Whether its output is its input under another name: a conversion to the type that it has."""
         op = node.ops[0]
-        return op.passes and len(op.inputs) == 1 and self.width[node.inputs[0].role] == self.width[op.output.role]
+        if not (op.passes and len(op.inputs) == len(node.inputs) == 1):
+            return False
+        before, after = node.inputs[0].role, op.output.role
+        return before != after and self.width[before] == self.width[after]
 
     def _make(self, tensor: Tensor, keeps: dict[str, Tensor], loose: dict[str, Size], *, again: bool) -> None:
         if is_given(tensor) or tensor.name in self.held:
@@ -171,7 +180,10 @@ class Walk:
         joins: list[tuple[_Storage, _Storage, Tensor]] = []
         for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
             joins += self._make_gradients(node, outputs[0], late=late)
+            scratch = add(op.scratch * self._bytes(op.output) for op in node.ops if op.scratch and not late)
+            self.transient = self.transient + scratch
             yield self._moment(node, "backward")
+            self.transient = self.transient - scratch
             self._release(node, readers, again=not late)
         for storage in outputs:
             self._drop(storage)

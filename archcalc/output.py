@@ -37,7 +37,7 @@ class Out:
 
     def write(self, text: str) -> int:
         """Raises Invalid where it is closed or full, ReaderGone where nobody reads."""
-        if not isinstance(text, str) or not text:  # with which typer's help asks what kind of stream it is
+        if not text:  # with an empty one, of bytes or not, typer's help asks what kind of stream it is
             return len("" + text)
         if self.stream is None:
             raise Invalid(Problem("standard output", "is closed"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Precision = Literal["mixed-16", "mixed-18", "fp32", "bf16", "fp16", "fp8", "int8", "int4"]
-Optimizer = Literal["adamw", "adamw-foreach", "sgd"]
+Precision = Literal["mixed-16", "mixed-18", "amp", "fp32", "bf16", "fp16", "fp8", "int8", "int4"]
+Optimizer = Literal["adamw-fused", "adamw", "adamw-foreach", "sgd", "sgd-plain"]
 Recompute = Literal["none", "selective", "full"]
 CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
 
@@ -16,7 +16,8 @@ class Recipe(NamedTuple):
     """Bytes that training keeps of each parameter.
 
     `compute` is the width of activations and of a gradient as it is made. Where it `holds` gradients, they stay from
-    step to step and new ones are added to them. `master` is 0 where the weights are their own.
+    step to step and new ones are added to them. `master` is 0 where the weights are their own. With `autocast` the
+    weights are wider than what is computed, and are cast as torch.autocast does it.
     """
 
     compute: int
@@ -26,6 +27,7 @@ class Recipe(NamedTuple):
     moment: int
     meaning: str
     holds: bool = False
+    autocast: bool = False
 
 
 RECIPES: dict[str, Recipe] = {
@@ -46,6 +48,15 @@ RECIPES: dict[str, Recipe] = {
         holds=True,
         meaning="bf16 weights, fp32 gradients that stay, fp32 master weights and moments",
     ),
+    "amp": Recipe(
+        compute=2,
+        weight=4,
+        gradient=4,
+        master=0,
+        moment=4,
+        autocast=True,
+        meaning="fp32 weights, gradients and moments; torch.autocast multiplies matrices in bf16",
+    ),
     "bf16": Recipe(compute=2, weight=2, gradient=2, master=0, moment=2, meaning="everything in bf16"),
     "fp32": Recipe(compute=4, weight=4, gradient=4, master=0, moment=4, meaning="everything in fp32"),
 }
@@ -55,11 +66,29 @@ count 2 + 2 + 12; Megatron-LM's main gradients in fp32 make 2 + 4 + 12 (Korthika
 DEFAULTS = {"training": "mixed-16", "inference": "bf16"}
 """What is taken where no precision is asked for."""
 
-MOMENTS = {"adamw": 2, "adamw-foreach": 2, "sgd": 1}
-"""Moments of an optimizer: first and second of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), SGD's momentum.
 
-`foreach` is what torch.optim.AdamW does by default on a GPU: all tensors at once, with a list as large as a moment.
-"""
+class Method(NamedTuple):
+    """What an optimizer of torch.optim keeps, and what it makes while it steps.
+
+    `moments` are kept for each parameter, and where it `counts` its steps a number for each tensor. `temporaries` are
+    made of one `tensor` at a time, or of `all` tensors at once.
+    """
+
+    moments: int
+    counts: bool
+    temporaries: Literal["none", "tensor", "all"]
+    meaning: str
+
+
+OPTIMIZERS: dict[str, Method] = {
+    "adamw-fused": Method(2, counts=True, temporaries="none", meaning="AdamW in one fused kernel"),
+    "adamw": Method(2, counts=True, temporaries="tensor", meaning="AdamW, one tensor at a time"),
+    "adamw-foreach": Method(2, counts=True, temporaries="all", meaning="AdamW, all tensors at once (foreach)"),
+    "sgd": Method(1, counts=False, temporaries="none", meaning="SGD with momentum"),
+    "sgd-plain": Method(0, counts=False, temporaries="none", meaning="SGD without momentum"),
+}
+"""First and second moment of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), SGD's momentum. On a GPU
+torch.optim.AdamW is foreach by default; Megatron-LM and DeepSpeed use fused kernels."""
 
 
 def compute_width(precision: str) -> int:
@@ -80,7 +109,7 @@ class Keeping(NamedTuple):
     """
 
     precision: str = DEFAULTS["training"]
-    optimizer: Optimizer = "adamw"
+    optimizer: Optimizer = "adamw-fused"
     recompute: Recompute = "none"
     accumulate: bool = False
     kv_precision: CachePrecision | None = None
@@ -90,6 +119,11 @@ class Keeping(NamedTuple):
     def recipe(self) -> Recipe:
         """Of training."""
         return RECIPES[self.precision]
+
+    @property
+    def method(self) -> Method:
+        """Of the optimizer."""
+        return OPTIMIZERS[self.optimizer]
 
     @property
     def kv_width(self) -> int:

@@ -8,6 +8,7 @@ from archcalc.legend import Env, Size
 
 Phase = Literal["training", "prefill", "decode"]
 AttentionKernel = Literal["math", "flash"]
+ActivationKernel = Literal["fused", "eager"]
 Causal = Literal["full", "half", "exact"]
 Logits = Literal["all", "last"]
 
@@ -24,6 +25,8 @@ class Run(NamedTuple):
         attention: `math` stores the scores of every pair of positions; `flash` keeps them inside one kernel.
         causal: which pairs of positions count, see `pairs`; in decode all of them.
         logits: of `all` positions, or of the `last` of each sequence.
+        activation: `fused` works an activation function out in one kernel; `eager` op by op, each result stored, as
+            transformers' GPT-2 has it (NewGELUActivation).
         dropout: whether the pass drops at random (attention's probabilities, and the end of each branch).
     """
 
@@ -35,6 +38,7 @@ class Run(NamedTuple):
     causal: Causal = "full"
     logits: Logits = "all"
     dropout: bool = False
+    activation: ActivationKernel = "fused"
 
     @property
     def positions(self) -> Size:

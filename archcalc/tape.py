@@ -92,6 +92,7 @@ class Op(NamedTuple):
         per_point: FLOPs for each point of its space: 2 in a contraction, a model of the work elsewhere.
         repeats: how often the backward pass computes a contraction anew, beside the two of its gradients.
         passes: whether the output's gradient is the inputs' own: a sum, or another type of the same numbers.
+        scratch: how many tensors as large as its output its backward pass makes on the way, and drops.
     """
 
     kind: Kind
@@ -102,6 +103,7 @@ class Op(NamedTuple):
     per_point: int = 0
     repeats: int = 0
     passes: bool = False
+    scratch: int = 0
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -178,6 +180,7 @@ class Tape:
         keeps: bool = False,
         per_point: int = 1,
         passes: bool = False,
+        scratch: int = 0,
     ) -> Tensor:
         """One number out for each of the first input's, the others broadcast to it.
 
@@ -186,7 +189,7 @@ class Tape:
         first = inputs[0].labels
         output = self._output(name, first, role)
         saves = (*saves, output) if keeps else saves
-        op = Op("pointwise", inputs, output, self._spans, saves, per_point, passes=passes)
+        op = Op("pointwise", inputs, output, self._spans, saves, per_point, passes=passes, scratch=scratch)
         if set(op.space) != set(first):
             raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
         return self._record(op)
@@ -194,6 +197,10 @@ class Tape:
     def sum(self, name: str, *inputs: Tensor | Weight, role: Role = "activation") -> Tensor:
         """Add the inputs point by point, the others broadcast to the first."""
         return self.pointwise(name, *inputs, role=role, passes=True)
+
+    def copy(self, name: str, x: Tensor) -> Tensor:
+        """The same numbers in another order in memory."""
+        return self.pointwise(name, x, role=x.role, per_point=0, passes=True)
 
     def convert(self, name: str, x: Tensor, role: Role) -> Tensor:
         """The same numbers in the type of another role; nothing at all where both have one type."""

@@ -54,7 +54,9 @@ def rows(device: str, specs: list[str], batches: list[int], seq: int | None) -> 
         for batch in batches:
             for recompute in ("none", "full"):
                 run = archcalc.Run(batch=batch, sequence=seq or model.context_length, attention="flash")
-                keeping = archcalc.Keeping("bf16", recompute=recompute, statistic=4 if device == "cuda" else 2)
+                keeping = archcalc.Keeping(
+                    "bf16", "adamw", recompute=recompute, statistic=4 if device == "cuda" else 2
+                )
                 counted = archcalc.memory(model, run, keeping).total
                 gc.collect()
                 if device == "cuda":

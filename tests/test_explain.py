@@ -15,7 +15,7 @@ from archcalc import strategies
 from archcalc.catalogue import find
 from archcalc.formula import Formula
 from archcalc.lettered import lettered, lettered_run
-from archcalc.precision import Keeping
+from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
 from archcalc.report.explanation import Asked, explainable
 
 
@@ -107,8 +107,8 @@ def questions(draw, model):
         keeping = draw(
             st.builds(
                 Keeping,
-                st.sampled_from(["mixed-16", "mixed-18", "bf16", "fp32"]),
-                st.sampled_from(["adamw", "sgd"]),
+                st.sampled_from(list(RECIPES)),
+                st.sampled_from(list(OPTIMIZERS)),
                 st.sampled_from(["none", "selective", "full"]),
                 st.booleans(),
             )
@@ -122,6 +122,7 @@ def questions(draw, model):
         attention=attention,
         dropout=trains and draw(st.booleans()),
         logits="all" if trains else "last",
+        activation=draw(st.sampled_from(["fused", "eager"])),
     )
     tokens = draw(st.integers(1, 10**12)) if phase == "training" else None
     return Asked(work, tokens, held, keeping)

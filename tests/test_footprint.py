@@ -7,17 +7,19 @@ from hypothesis import strategies as st
 import archcalc
 from archcalc import strategies
 from archcalc.activations import saved, widths
-from archcalc.fitting import RESERVE, fit, most, usable
+from archcalc.allocator import refuse_unrun
+from archcalc.errors import Invalid
+from archcalc.fitting import RESERVE, capacity, fit, most, usable
 from archcalc.footprint import memory, peak_bytes, state_bytes
-from archcalc.hardware import find_device
-from archcalc.precision import RECIPES, Keeping
+from archcalc.hardware import device_names, find_device
+from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
 from archcalc.report.memory import lettered_memory
 from archcalc.run import Run
 
 TRAINING = st.builds(
     Keeping,
     st.sampled_from(list(RECIPES)),
-    st.sampled_from(["adamw", "adamw-foreach", "sgd"]),
+    st.sampled_from(list(OPTIMIZERS)),
     st.sampled_from(["none", "selective", "full"]),
     st.booleans(),
 )
@@ -40,7 +42,12 @@ def questions(draw):
             Run("training", batch, sequence, attention=attention, dropout=draw(st.booleans())),
             draw(TRAINING),
         )
-    return model, Run("prefill", batch, sequence, attention=attention, logits="last"), draw(SERVING)
+    activation = draw(st.sampled_from(["fused", "eager"]))
+    return (
+        model,
+        Run("prefill", batch, sequence, attention=attention, logits="last", activation=activation),
+        draw(SERVING),
+    )
 
 
 @given(asked=questions())
@@ -76,6 +83,14 @@ def test_recomputing_and_narrower_numbers_never_take_more_to_save(model, data):
         ("mixed-18", "adamw", 2 + 4 + 4 + 4 + 4, True),
         ("bf16", "adamw", 2 + 2 + 2 + 2, True),
         ("fp32", "adamw", 4 + 4 + 4 + 4, True),
+        ("amp", "adamw", 4 + 4 + 4 + 4, True),
+        ("amp", "adamw-foreach", 4 + 4 + 4 + 4, True),
+        ("mixed-16", "adamw-fused", 2 + 2 + 4 + 4 + 4, True),
+        ("amp", "sgd", 4 + 4 + 4, False),
+        ("mixed-16", "sgd-plain", 2 + 2 + 4, False),
+        ("mixed-18", "sgd-plain", 2 + 4 + 4, False),
+        ("amp", "sgd-plain", 4 + 4, False),
+        ("bf16", "sgd-plain", 2 + 2, False),
         ("mixed-16", "sgd", 2 + 2 + 4 + 4, False),
         ("mixed-18", "sgd", 2 + 4 + 4 + 4, False),
         ("bf16", "sgd", 2 + 2 + 2, False),
@@ -180,12 +195,36 @@ def test_gradients_are_one_for_each_parameter_and_a_tied_table_s_others_pass():
     assert terms["in passing"] == 2 * 2 * 768 * 50_257  # another gradient of the table, and the sum of both
 
 
+@pytest.mark.parametrize("precision", list(RECIPES))
+@pytest.mark.parametrize("optimizer", list(OPTIMIZERS))
+def test_an_optimizer_s_temporaries_come_with_every_recipe(precision, optimizer):
+    # Bytes a parameter: weights, gradients, masters and moments of 4, and foreach's list, as wide as a moment. GPT-2's
+    # table of 38,597,376 comes first and is the largest: AdamW makes two numbers of each of its own at a time.
+    state = {"mixed-16": 8, "mixed-18": 10, "amp": 8, "fp32": 8, "bf16": 4}[precision]
+    moment = 2 if precision == "bf16" else 4
+    moments = {"sgd": 1, "sgd-plain": 0}.get(optimizer, 2)
+    state += moments * moment
+    once = {"adamw-foreach": 124_439_808, "adamw": 2 * 38_597_376}.get(optimizer, 0) * moment
+    run = Run(sequence=1, attention="flash")
+    step = {p.phase: p.bytes for p in memory(archcalc.load("gpt2"), run, Keeping(precision, optimizer)).phases}["step"]
+    assert 0 <= step - state * 124_439_808 - once < 1000  # a counter for each of 196 tensors, numbers, the batch
+
+
+def test_nanogpt_under_autocast_with_foreach_takes_20_bytes_a_parameter():
+    # fp32 weights, gradients and two moments, and the roots of all second moments at once
+    model, run = archcalc.load("gpt2"), Run(sequence=1, attention="flash")
+    for precision in ("amp", "fp32", "mixed-16"):
+        step = memory(model, run, Keeping(precision, "adamw-foreach")).phases[-1]
+        assert step.phase == "step"
+        assert step.bytes == pytest.approx(20 * 124_439_808, rel=1e-6)
+
+
 def test_all_tensors_at_once_take_a_list_as_large_as_a_moment():
     # torch.optim.AdamW(foreach=True) makes the roots of all second moments before it divides by any
     model, run = archcalc.load("gpt2"), Run(sequence=1, attention="flash")
     one, every = (memory(model, run, Keeping("fp32", optimizer)) for optimizer in ("adamw", "adamw-foreach"))
     assert every.peak == "step, the optimizer"
-    assert every.total == every.state + 4 * 124_439_808 + 16 + 4  # and the batch and the loss
+    assert every.total == every.state + 4 * 124_439_808 + 12 + 16 + 4  # a number in two types, the batch, the loss
     assert one.total < every.total
 
 
@@ -252,3 +291,43 @@ def test_a_fit_takes_the_label_where_nobody_measured():
     assert usable(device, 0) == 16 * 10**9
     model, run = archcalc.load("gpt2"), Run(sequence=1024, attention="flash")
     assert fit(model, run, Keeping(), memory(model, run, Keeping()), device).basis == "label"
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_a_bound_from_below_takes_the_most_that_a_label_can_mean(name):
+    device = find_device(name)
+    number, unit = device.capacity.label.split()
+    assert unit in ("GB", "GiB")
+    assert device.largest_bytes >= int(number) * 2**30
+    assert usable(device) < capacity(device) <= device.largest_bytes
+    run = Run(sequence=2048, attention="flash")
+    model = archcalc.load("gpt3-175b")
+    used = memory(model, run, Keeping())
+    found = fit(model, run, Keeping(), used, device)
+    most = device.largest_bytes
+    assert (found.devices_at_least - 1) * most < used.state <= found.devices_at_least * most
+
+
+def test_what_is_called_exact_was_run():
+    """Every recipe, choice and kernel: a step that PyTorch was not run with has no exact part but its parameters."""
+    model = archcalc.load("gpt2")
+    for precision in RECIPES:
+        for recompute in ("none", "selective", "full"):
+            for dropout in (False, True):
+                run = Run(batch=16, sequence=1024, attention="flash", dropout=dropout)
+                keeping = Keeping(precision, recompute=recompute)
+                terms = {term.name: term for term in memory(model, run, keeping).terms}
+                kinds = {terms[name].kind for name in ("saved activations", "saved by the head")}
+                try:
+                    refuse_unrun(run, keeping)
+                    assert kinds == {"exact"}
+                    assert "exact on small steps" in terms["in passing"].witness
+                except Invalid:
+                    assert kinds == {"modelled"}
+                    assert "exact" not in terms["in passing"].witness
+    math = memory(model, Run(batch=16, sequence=1024, attention="math"), Keeping("fp32"))
+    assert "exact" not in next(term.witness for term in math.terms if term.name == "in passing")
+    for precision in RECIPES:  # torch.optim does not step fp32 weights by bf16 gradients
+        step = memory(model, Run(sequence=1, attention="flash"), Keeping(precision, "adamw-foreach"))
+        made = next(term for term in step.terms if term.name == "in passing")
+        assert ("no such step" in made.witness) is (precision == "mixed-16")

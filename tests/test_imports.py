@@ -28,8 +28,10 @@ formula
 lettered
 count
 work
-activations | kernels
-liveness | repetition | traffic
+kernels
+autocast
+activations
+liveness | inference | repetition | traffic
 footprint
 allocator
 audit | witness | watching | checkpoints

@@ -39,7 +39,8 @@ def test_training_is_the_default():
         "attention": "flash",
         "dropout": False,
         "precision": "mixed-16",
-        "optimizer": "adamw",
+        "activation_kernel": "fused",
+        "optimizer": "adamw-fused",
         "recompute": "none",
         "accumulate": False,
         "kv_precision": None,
@@ -121,6 +122,8 @@ def test_what_is_recomputed_held_or_dropped_changes_the_count():
             ("--accumulate",),
             ("--optimizer", "sgd"),
             ("--precision", "fp32"),
+            ("--precision", "amp"),
+            ("--activation-kernel", "eager"),
         ]
     }
     base = totals[()]
@@ -129,7 +132,9 @@ def test_what_is_recomputed_held_or_dropped_changes_the_count():
     assert totals["--dropout",] > base
     assert totals["--accumulate",] == base + 2 * 124_439_808
     assert totals["--optimizer", "sgd"] == base - 4 * 124_439_808 - 4 * (2 + 12 * 16 + 2)  # a moment, the counters
-    assert totals["--precision", "fp32"] > base
+    assert base < totals["--precision", "amp"] < totals["--precision", "fp32"]
+    # x^3's tanh, 1 + tanh and half of x: three tensors a layer in bf16, as wide as the MLP
+    assert totals["--activation-kernel", "eager"] == base + 12 * 3 * 2 * 8 * 1024 * 3072
 
 
 @pytest.mark.parametrize("name", names())
@@ -147,8 +152,14 @@ def test_every_spec_can_be_held_against_a_device(name):
         (["--batch", "0"], "--batch: must be from 1 to 4,294,967,296; got 0"),
         (["--seq", "1025"], "--seq: must be from 1 to 1,024; got 1,025"),
         (["--precision", "fp64"], "--precision: 'fp64' is not one of"),
-        (["--precision", "int8"], "--precision: of training is one of mixed-16, mixed-18, bf16, fp32; got 'int8'"),
-        (["--optimizer", "lion"], "--optimizer: 'lion' is not one of 'adamw', 'adamw-foreach', 'sgd'"),
+        (
+            ["--precision", "int8"],
+            "--precision: of training is one of mixed-16, mixed-18, amp, bf16, fp32; got 'int8'",
+        ),
+        (
+            ["--optimizer", "lion"],
+            "--optimizer: 'lion' is not one of 'adamw-fused', 'adamw', 'adamw-foreach', 'sgd', 'sgd-plain'",
+        ),
         (["--recompute", "some"], "--recompute: 'some' is not one of 'none', 'selective', 'full'"),
         (["--attention", "fast"], "--attention: 'fast' is not one of 'math', 'flash'"),
         (["--kv-precision", "bf16"], "--kv-precision: is of inference; say --for inference"),

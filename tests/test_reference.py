@@ -96,7 +96,7 @@ def test_shapes_at_the_end_of_names_are_true_at_run_time():
     finally:
         sys.settrace(None)
     suffixed = set(re.findall(r"\b[a-z]+_[A-Z]+\b", inspect.getsource(reference)))
-    assert seen == suffixed >= {"q_BSGRK", "k_BTGK", "v_BTGW", "q_BGXK", "p_BGRST", "h_BSF", "logits_BSV"}
+    assert seen == suffixed >= {"q_BSGRK", "k_BGTK", "v_BGTW", "q_BGXK", "a_BGRST", "h_BSF", "logits_BSV"}
 
 
 def test_flash_gives_the_numbers_of_math():

@@ -44,7 +44,7 @@ FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward, 2,048 to
            attention
            math attention, all pairs of positions
 Memory     training 2.543 TiB at the peak, 2.541 TiB of it state (mixed-16)
-           inference 334.6 GiB in bf16: weights 325.2 GiB, cache 4.500 MiB a token
+           inference 334.7 GiB in bf16: weights 325.2 GiB, cache 4.500 MiB a token
 Devices    at least 33 h100-sxm to train, 5 to serve; or 14 and 2 mi300x
 Assumed    attention is counted dense in every layer; the paper alternates dense and locally banded
            sparse layers, which have the same weights
@@ -79,7 +79,7 @@ FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward, 2,048
            63.70M biases + 28.99B attention
            math attention, all pairs of positions
 Memory     training 2.543 TiB at the peak, 2.541 TiB of it state (mixed-16)
-           inference 334.6 GiB in bf16: weights 325.2 GiB, cache 4.500 MiB a
+           inference 334.7 GiB in bf16: weights 325.2 GiB, cache 4.500 MiB a
            token
 Devices    at least 33 h100-sxm to train, 5 to serve; or 14 and 2 mi300x
 Assumed    attention is counted dense in every layer; the paper alternates dense

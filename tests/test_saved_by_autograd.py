@@ -68,3 +68,52 @@ def test_gpt3_recomputed_saves_what_was_counted():
     model, run = archcalc.load("gpt3-175b"), Run(sequence=2048, attention="flash")
     found = measured(model, run, "meta", "bfloat16", recompute=True)
     assert found.saved == saved(model, run, widths(2), "full").total
+
+
+@settings(max_examples=40)
+@given(strategies.models(), st.sampled_from(["math", "flash"]), st.booleans(), st.integers(1, 3))
+def test_autograd_saves_under_autocast_what_was_counted(model, attention, recompute, batch):
+    """On a CPU, whose lists for autocast give these models the types that CUDA's give."""
+    import torch
+
+    from archcalc.witness import measure
+    from archcalc_reference import Transformer
+
+    run = Run(batch=batch, sequence=model.context_length, attention=attention)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = measure(Transformer(model), run, recompute=recompute)
+    rule = "full" if recompute else "none"
+    assert found.saved == saved(model, run, widths(2), rule, cast=True).total
+
+
+@pytest.mark.parametrize(("function", "kernel"), [("gelu_new", "eager"), ("gelu_pytorch_tanh", "fused")])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_layer_of_transformers_gpt2_saves_what_was_counted(function, kernel, precision):
+    """Its own classes: `gelu_new`, as GPT-2 is shipped, is op by op; `gelu_pytorch_tanh` is one kernel."""
+    import torch
+
+    transformers = pytest.importorskip("transformers")
+    model = archcalc.load("gpt2@n_layers=1,vocab_size=50")
+    run = Run(batch=2, sequence=64, attention="flash", activation=kernel)
+    width = 4 if precision == "float32" else 2
+
+    def kept_by(layers):
+        off = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+        config = transformers.GPT2Config(
+            n_layer=layers, vocab_size=50, activation_function=function, attn_implementation="sdpa", **off
+        )
+        theirs = transformers.GPT2LMHeadModel(config).to(getattr(torch, precision)).train()
+        weights = {x.untyped_storage()._cdata for x in theirs.parameters()}
+        storages = {}
+
+        def pack(x):
+            if x.untyped_storage()._cdata not in weights:
+                storages[x.untyped_storage()._cdata] = x.untyped_storage()
+            return x
+
+        tokens = torch.zeros(2, 64, dtype=torch.long)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+            theirs(tokens, labels=tokens, use_cache=False)
+        return sum(storage.nbytes() for storage in storages.values())
+
+    assert kept_by(3) - kept_by(2) == saved(model, run, widths(width, width)).layers

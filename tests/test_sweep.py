@@ -18,7 +18,7 @@ from archcalc.catalogue import find
 from archcalc.columns import COLUMNS
 from archcalc.errors import Invalid
 from archcalc.footprint import memory, state_bytes
-from archcalc.precision import Keeping
+from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
 
 SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 64, 96, 100, 512, 768, 1_024, 3_072, 2**20, 2**31, 2**32 - 1, 2**32]
 GPT2 = archcalc.load("gpt2").model_copy(update={"published": ()})
@@ -48,7 +48,9 @@ def one_by_one(spec, question, sizes, run, keeping):
         "parameters": stored,
         "forward_flops": work.forward,
         "training_flops": work.training,
-        "saved_bytes": saved(model, run, widths(keeping.recipe.compute), keeping.recompute).total,
+        "saved_bytes": saved(
+            model, run, widths(keeping.recipe.compute), keeping.recompute, cast=keeping.recipe.autocast
+        ).total,
         "cache_bytes_per_token": cache(model, archcalc.Run("prefill", 1, 1), keeping.recipe.compute),
         "state_bytes": state_bytes(archcalc.params(model), run, keeping),
         "memory_bytes": memory(model, run, keeping).total,
@@ -91,8 +93,8 @@ def spec(tmp_path_factory):
     attention=st.sampled_from(["math", "flash"]),
     keeping=st.builds(
         Keeping,
-        st.sampled_from(["mixed-16", "mixed-18", "bf16", "fp32"]),
-        st.sampled_from(["adamw", "sgd"]),
+        st.sampled_from(list(RECIPES)),
+        st.sampled_from(list(OPTIMIZERS)),
         st.sampled_from(["none", "selective", "full"]),
         st.booleans(),
     ),

@@ -43,7 +43,8 @@ def test_attention_is_recorded_as_the_reference_computes_it():
         "pointwise attention.key.biased: attention.key.product[B S G K], attention.key.bias[G K] -> [B S G K] cache",
         "contraction attention.value.product: x[B S D], attention.value.weight[G W D] -> [B S G W] fused",
         "pointwise attention.value.biased: attention.value.product[B S G W], attention.value.bias[G W] -> [B S G W] cache",
-        f"contraction {core}.scores.product: attention.query.biased[B S G R K], attention.key.biased[B T G K] -> [B G R S T]",
+        f"pointwise {core}.scores.by_head: attention.query.biased[B S G R K] -> [B S G R K]",
+        f"contraction {core}.scores.product: {core}.scores.by_head[B S G R K], attention.key.biased[B T G K] -> [B G R S T]",
         f"pointwise {core}.scores.scaled: {core}.scores.product[B G R S T] -> [B G R S T]",
         f"pointwise {core}.scores.masked: {core}.scores.scaled[B G R S T], mask[S T] -> [B G R S T]",
         f"reduction {after}.maximum: {core}.scores.masked[B G R S T] -> [B G R S] fused",
@@ -51,7 +52,8 @@ def test_attention_is_recorded_as_the_reference_computes_it():
         f"reduction {after}.sum: {after}.exponential[B G R S T] -> [B G R S] fused",
         f"pointwise {after}.probabilities: {after}.exponential[B G R S T], {after}.sum[B G R S] -> [B G R S T]",
         f"contraction {core}.mix.product: {after}.probabilities[B G R S T], attention.value.biased[B T G W] -> [B S G R W]",
-        f"contraction attention.output.product: {core}.mix.product[B S G R W], attention.output.weight[D G R W] -> [B S D] fused",
+        f"pointwise {core}.mix.by_position: {core}.mix.product[B S G R W] -> [B S G R W]",
+        f"contraction attention.output.product: {core}.mix.by_position[B S G R W], attention.output.weight[D G R W] -> [B S D] fused",
         "pointwise attention.output.biased: attention.output.product[B S D], attention.output.bias[D] -> [B S D]",
     ]
 
@@ -79,8 +81,8 @@ def test_the_core_of_attention_is_a_span_and_no_part_of_a_path():
         MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
     inside = [op for op in t.ops if "attention_core" in op.spans]
     assert not any(op.weights for op in inside)
-    assert inside[2].inputs[1] == Tensor("mask", ("S", "T"), "constant")
-    assert [op.spans[-1] for op in inside] == ["scores"] * 3 + ["softmax"] * 4 + ["mix"]
+    assert inside[3].inputs[1] == Tensor("mask", ("S", "T"), "constant")
+    assert [op.spans[-1] for op in inside] == ["scores"] * 4 + ["softmax"] * 4 + ["mix"] * 2
     assert all(op.spans[:2] == ("layers.{i}", "attention") for op in t.ops)
     assert [w.path for op in t.ops for w in op.weights] == [
         f"layers.{{i}}.attention.{name}.weight" for name in ("query", "key", "value", "output")
@@ -188,11 +190,11 @@ def test_math_attention_saves_what_each_product_needs_and_the_probabilities():
     MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
     assert saves(t) == [
         "x activation",
-        "query.product activation",
+        "attention_core.scores.by_head activation",
         "key.product cache",
         "attention_core.softmax.probabilities activation",
         "value.product cache",
-        "attention_core.mix.product activation",
+        "attention_core.mix.by_position activation",
     ]
 
 
@@ -256,7 +258,7 @@ def test_recomputed_spans_save_their_inputs():
     MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
     assert list(kept(t.ops, "attention_core")) == [
         "x",
-        "attention_core.mix.product",
+        "attention_core.mix.by_position",
         "query.product",
         "key.product",
         "value.product",
@@ -281,9 +283,13 @@ def test_pointwise_work_is_a_model_of_each_step():
         block.record(t, *arguments)
         return [op.per_point for op in t.ops if op.kind != "contraction"]
 
-    assert work(MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False), X) == [1, 1, 1, 2, 1, 1]
+    assert work(MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False), X) == [0, 1, 1, 1, 2, 1, 1, 0]
     assert work(PlainMLP(d_ff=8, activation="gelu", bias=False), X) == [5]
     assert work(PlainMLP(d_ff=8, activation="gelu_tanh", bias=True), X) == [1, 9, 1]
+    for activation in ("gelu", "gelu_tanh"):  # op by op it is the same work
+        t = tape(activation="eager")
+        PlainMLP(d_ff=8, activation=activation, bias=False).record(t, X)
+        assert sum(op.per_point for op in t.ops if op.kind == "pointwise") == {"gelu": 5, "gelu_tanh": 9}[activation]
     assert work(LayerNorm(bias=True), R) == [1, 3, 4]
     assert work(LayerNorm(bias=False), R) == [1, 3, 3]
     assert work(Embedding(positions="learned")) == [0, 0, 1]

@@ -44,14 +44,18 @@ class MultiHead(Attention):
 
 
 def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Every step stored: softmax(q k / sqrt(K) + mask) v."""
+    """Every step stored: softmax(q k / sqrt(K) + mask) v.
+
+    A product of many matrices at once reads each head's positions together, so queries are copied into that order, and
+    what is mixed is copied back.
+    """
     with tape.span("scores"):
-        scores = tape.contract("product", "B G R S T", q, k)
+        scores = tape.contract("product", "B G R S T", tape.copy("by_head", q), k)
         scaled = tape.pointwise("scaled", scores)
         masked = tape.sum("masked", scaled, Tensor("mask", ("S", "T"), "constant"))
     probabilities = tape.dropout("probabilities_dropout", tape.softmax(masked, over="T"))
     with tape.span("mix"):
-        return tape.contract("product", "B S G R W", probabilities, v)
+        return tape.copy("by_position", tape.contract("product", "B S G R W", probabilities, v))
 
 
 def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.precision import BITS, DEFAULTS, RECIPES, CachePrecision, Keeping, Optimizer, Precision, Recompute
-from archcalc.run import AttentionKernel, Causal, Logits, Phase, Run
+from archcalc.run import ActivationKernel, AttentionKernel, Causal, Logits, Phase, Run
 from archcalc.spec import Model
 
 Phases = Annotated[Phase, typer.Option(metavar="PHASE", help="pass to count: training, prefill or decode")]
@@ -48,6 +48,14 @@ Again = Annotated[
     ),
 ]
 Accumulate = Annotated[bool, typer.Option("--accumulate", help="gradients stay between micro-batches")]
+ActivationOf = Annotated[
+    ActivationKernel,
+    typer.Option(
+        "--activation-kernel",
+        metavar="KERNEL",
+        help="GELU in one kernel (fused), or op by op as in transformers (eager)",
+    ),
+]
 Dropout = Annotated[bool, typer.Option("--dropout", help="training with dropout, whose masks are kept")]
 CacheOf = Annotated[
     CachePrecision | None,
@@ -97,7 +105,14 @@ def work_run(
 
 
 def memory_run(
-    model: Model, purpose: Purpose, batch: str, seq: str | None, attention: AttentionKernel, *, dropout: bool
+    model: Model,
+    purpose: Purpose,
+    batch: str,
+    seq: str | None,
+    attention: AttentionKernel,
+    activation: ActivationKernel,
+    *,
+    dropout: bool,
 ) -> Run:
     """The run whose memory is asked for."""
     trains, most = purpose == "training", model.context_length
@@ -107,6 +122,7 @@ def memory_run(
         most if seq is None else number("--seq", seq, most),
         attention=attention,
         dropout=dropout,
+        activation=activation,
         logits="all" if trains else "last",
     )
 
@@ -123,7 +139,7 @@ def keeping(
 ) -> Keeping:
     """How that run keeps its numbers; what is of training is refused for inference, and the other way round."""
     asked = {
-        "--optimizer": optimizer != "adamw",
+        "--optimizer": optimizer != "adamw-fused",
         "--recompute": recompute != "none",
         "--accumulate": accumulate,
         "--dropout": dropout,

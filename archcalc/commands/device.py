@@ -7,6 +7,7 @@ import typer
 from archcalc.catalogue import find
 from archcalc.commands.asking import (
     Accumulate,
+    ActivationOf,
     Again,
     CacheOf,
     Dropout,
@@ -32,10 +33,11 @@ def memory(
     batch: Batch = "1",
     seq: Seq = None,
     precision: PrecisionOf = None,
-    optimizer: OptimizerOf = "adamw",
+    optimizer: OptimizerOf = "adamw-fused",
     recompute: Again = "none",
     accumulate: Accumulate = False,
     attention: Attention = "flash",
+    activation_kernel: ActivationOf = "fused",
     dropout: Dropout = False,
     kv_precision: CacheOf = None,
     device: Annotated[
@@ -61,7 +63,7 @@ def memory(
     aside = RESERVE if reserve is None else _percent("--reserve", reserve)
     chosen = None if device is None else find_device(device)
     found = find(spec)
-    run = memory_run(found.model, purpose, batch, seq, attention, dropout=dropout)
+    run = memory_run(found.model, purpose, batch, seq, attention, activation_kernel, dropout=dropout)
     used = count_memory(found.model, run, kept)
     held = None if chosen is None else fit(found.model, run, kept, used, chosen, aside)
     emit(memory_sheet(found, run, kept, used, held), form, output)

@@ -7,6 +7,7 @@ import typer
 from archcalc.catalogue import find
 from archcalc.commands.asking import (
     Accumulate,
+    ActivationOf,
     Again,
     CacheOf,
     Context,
@@ -50,9 +51,10 @@ def explain(
     tokens: Tokens = None,
     purpose: For = "training",
     precision: PrecisionOf = None,
-    optimizer: OptimizerOf = "adamw",
+    optimizer: OptimizerOf = "adamw-fused",
     recompute: Again = "none",
     accumulate: Accumulate = False,
+    activation_kernel: ActivationOf = "fused",
     dropout: Dropout = False,
     kv_precision: CacheOf = None,
     form: Annotated[
@@ -66,7 +68,7 @@ def explain(
     found = find(spec)
     model = found.model
     run, amount = work_run(model, phase, batch, seq, context, logits, causal, attention or "math", tokens)
-    held = memory_run(model, purpose, batch, seq, attention or "flash", dropout=dropout)
+    held = memory_run(model, purpose, batch, seq, attention or "flash", activation_kernel, dropout=dropout)
     asked = Asked(run, amount, held, kept)
     if form is None and output is not None and output.endswith(".tex"):
         form = "latex"

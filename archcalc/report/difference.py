@@ -111,7 +111,10 @@ def _rows(models: list[Model], asked: Asked) -> Iterator[Row]:
     yield row("FLOPs", "training", [work.forward + work.backward for work in works], headline=True)
     cached = [cache(model, Run("prefill"), asked.keeping.recipe.compute) for model in models]
     yield row("bytes", "cache per token", cached, headline=True)
-    kept = [saved(model, run, width, asked.keeping.recompute).total for model, run in pairs]
+    kept = [
+        saved(model, run, width, asked.keeping.recompute, cast=asked.keeping.recipe.autocast).total
+        for model, run in pairs
+    ]
     held = [memory(model, run, asked.keeping) for model, run in pairs]
     yield row("bytes", "state of training", [one.state for one in held], headline=True)
     yield row("bytes", "saved activations", kept, headline=True)

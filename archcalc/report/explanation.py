@@ -37,8 +37,8 @@ SOURCES = {
     "memory": "bytes of what is alive at the peak, by the rules of PyTorch's autograd; Adam's bytes a parameter:"
     " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; what is saved: Korthikanti et al. 2022,"
     " arXiv:2205.05198",
-    "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what a kernel has at a"
-    " time; as a report has it, whatever is asked of memory",
+    "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what calls hold at the"
+    " peak; as a report has it, whatever is asked of memory",
     "devices": "the state, and in inference weights and cache, over the most memory that a device can have, rounded"
     " up; as a report has it",
 }

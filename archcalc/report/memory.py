@@ -12,7 +12,7 @@ from archcalc.footprint import Memory, alive, choose, memory
 from archcalc.hardware import find_device
 from archcalc.legend import Size
 from archcalc.lettered import lettered, lettered_run
-from archcalc.precision import BITS, DEFAULTS, MOMENTS, Keeping, compute_width
+from archcalc.precision import BITS, DEFAULTS, Keeping, compute_width
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.run import Run
 from archcalc.spec import Model
@@ -64,6 +64,7 @@ def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory, formu
             "batch": run.batch,
             "sequence": run.sequence,
             "attention": run.attention,
+            "activation_kernel": run.activation,
             "dropout": run.dropout,
             **keeping._asdict(),
         },
@@ -186,19 +187,21 @@ def phase_line(used: Memory) -> str:
 
 def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     """What was asked, in words."""
-    optimizer = {
-        "adamw": "AdamW, a tensor at a time",
-        "adamw-foreach": "AdamW, all tensors at once",
-        "sgd": "SGD with momentum",
-    }[keeping.optimizer]
-    moments = several(MOMENTS[keeping.optimizer], "moment")
+    optimizer = f"{keeping.method.meaning}, {several(keeping.method.moments, 'moment')}"
     again = {"none": "nothing recomputed", "selective": "core of attention recomputed", "full": "layers recomputed"}
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
     held = "gradients stay from step to step" if keeping.holds else "gradients appear while activations go"
     return (
-        f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}, {moments}",
+        f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}",
         f"{size}, {again[keeping.recompute]}, {'dropout' if run.dropout else 'no dropout'}; {held}",
+        ACTIVATIONS[run.activation],
     )
+
+
+ACTIVATIONS = {
+    "fused": "activation kernel fused: GELU in one kernel; transformers' GPT-2 is eager",
+    "eager": "activation kernel eager: GELU op by op, each result stored, as in transformers' GPT-2",
+}
 
 
 def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
@@ -208,4 +211,5 @@ def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     return (
         f"weights of {BITS[keeping.precision]} bits, activations of {computed}, cache of {kept}",
         f"{size}: all read at once, or the last alone behind the rest; {run.attention} attention, logits of the last",
+        ACTIVATIONS[run.activation],
     )

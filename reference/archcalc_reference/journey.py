@@ -18,8 +18,8 @@ from torch.utils.hooks import RemovableHandle
 
 from archcalc_reference.model import Transformer
 
-# The same numbers looked at otherwise, and numbers that are known before there is a text: no steps of the journey.
-_LAYOUT = {"view", "reshape", "permute", "transpose", "flatten", "unflatten"}
+# The same numbers in another order, and numbers that are known before there is a text: no steps of the journey.
+_LAYOUT = {"view", "reshape", "permute", "transpose", "flatten", "unflatten", "clone"}
 # Where vectors are other than the residual stream's: heads, scores, what the MLP asks, logits.
 _ELSEWHERE = (".attention", ".query", ".key", ".value", ".mlp", ".up", "unembedding")
 _KNOWN = {"arange", "full", "triu"}

@@ -35,7 +35,8 @@ Store = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 class Cache:
     """The keys and values of the positions read so far, so that a new one need not read the old ones again.
 
-    Its memory is taken once, for `batch` sequences of at most `length` positions; `filled` of them are there.
+    Its memory is taken once, for `batch` sequences of at most `length` positions; `filled` of them are there. The
+    positions of a head stand together, as products of matrices read them: nothing is copied to be read.
     """
 
     def __init__(
@@ -43,31 +44,31 @@ class Cache:
     ) -> None:
         layers: list[Any] = [group.attention for group in model.layers for _ in range(group.repeat)]
         self.filled, self.length = 0, length
-        self.k_BTGK = [torch.empty(batch, length, a.n_kv_heads, a.d_head, dtype=dtype, device=device) for a in layers]
-        self.v_BTGW = [torch.empty(batch, length, a.n_kv_heads, a.d_head, dtype=dtype, device=device) for a in layers]
+        self.k_BGTK = [torch.empty(batch, a.n_kv_heads, length, a.d_head, dtype=dtype, device=device) for a in layers]
+        self.v_BGTW = [torch.empty(batch, a.n_kv_heads, length, a.d_head, dtype=dtype, device=device) for a in layers]
 
     @property
     def nbytes(self) -> int:
         """Bytes of its memory, filled or not."""
-        return sum(tensor.nbytes for tensor in (*self.k_BTGK, *self.v_BTGW))
+        return sum(tensor.nbytes for tensor in (*self.k_BGTK, *self.v_BGTW))
 
-    def store(self, layer: int, k_BSGK: Tensor, v_BSGW: Tensor) -> tuple[Tensor, Tensor]:
+    def store(self, layer: int, k_BGSK: Tensor, v_BGSW: Tensor) -> tuple[Tensor, Tensor]:
         """Write what is new behind what is there; all of it so far, at T positions, comes back."""
-        end = self.filled + k_BSGK.shape[1]
-        self.k_BTGK[layer][:, self.filled : end] = k_BSGK
-        self.v_BTGW[layer][:, self.filled : end] = v_BSGW
-        return self.k_BTGK[layer][:, :end], self.v_BTGW[layer][:, :end]
+        end = self.filled + k_BGSK.shape[2]
+        self.k_BGTK[layer][:, :, self.filled : end] = k_BGSK
+        self.v_BGTW[layer][:, :, self.filled : end] = v_BGSW
+        return self.k_BGTK[layer][:, :, :end], self.v_BGTW[layer][:, :, :end]
 
     def first(self) -> Cache:
         """The part of it that is the first sequence's, in the same memory."""
         one = copy(self)
-        one.k_BTGK, one.v_BTGW = ([kept[:1] for kept in all_kept] for all_kept in (self.k_BTGK, self.v_BTGW))
+        one.k_BGTK, one.v_BGTW = ([kept[:1] for kept in all_kept] for all_kept in (self.k_BGTK, self.v_BGTW))
         return one
 
     def spread(self, one: Cache) -> None:
         """Give all sequences what the first has."""
-        for kept in (*self.k_BTGK, *self.v_BTGW):
-            kept[1:, : one.filled] = kept[:1, : one.filled]
+        for kept in (*self.k_BGTK, *self.v_BGTW):
+            kept[1:, :, : one.filled] = kept[:1, :, : one.filled]
         self.filled = one.filled
 
 
@@ -117,43 +118,53 @@ class MultiHeadAttention(nn.Module):
         self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.bias)
 
     def forward(self, x_BSD: Tensor, mask_ST: Tensor | None, kernel: Kernel, store: Store | None = None) -> Tensor:
+        # What mixing reads is gone when it is done: a name of it here would keep it until the output is made.
+        y_BSGRW = self._mix(x_BSD, mask_ST, kernel, store)
+        return self.output(y_BSGRW.flatten(2))
+
+    def _mix(self, x_BSD: Tensor, mask_ST: Tensor | None, kernel: Kernel, store: Store | None) -> Tensor:
         B, S, _ = x_BSD.shape
         G, R, K, W = self.G, self.R, self.K, self.W
         q_BSGRK = self.query(x_BSD).view(B, S, G, R, K)
-        k_BTGK = self.key(x_BSD).view(B, S, G, K)
-        v_BTGW = self.value(x_BSD).view(B, S, G, W)
+        k_BGTK = self.key(x_BSD).view(B, S, G, K).transpose(1, 2)
+        v_BGTW = self.value(x_BSD).view(B, S, G, W).transpose(1, 2)
         if store is not None:
-            k_BTGK, v_BTGW = store(k_BTGK, v_BTGW)
+            k_BGTK, v_BGTW = store(k_BGTK, v_BGTW)
         attention = {"math": _math_attention, "flash": _flash_attention}[kernel]
-        y_BSGRW = attention(q_BSGRK, k_BTGK, v_BTGW, mask_ST)
-        return self.output(y_BSGRW.reshape(B, S, G * R * W))
+        return attention(q_BSGRK, k_BGTK, v_BGTW, mask_ST)
 
 
-def _math_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Tensor | None) -> Tensor:
+def _math_attention(q_BSGRK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, mask_ST: Tensor | None) -> Tensor:
     """softmax(q k / sqrt(K) + mask) v, every step there to see, in the type that the model works in."""
     B, S, G, R, K = q_BSGRK.shape
-    T, W = v_BTGW.shape[1], v_BTGW.shape[3]
-    # The R query heads of a key/value head stand one below the other, so keys and values are not repeated R times.
-    q_BGXK = q_BSGRK.permute(0, 2, 3, 1, 4).reshape(B, G, R * S, K)
-    k_BGKT = k_BTGK.permute(0, 2, 3, 1)
-    v_BGTW = v_BTGW.transpose(1, 2)
-
-    a_BGRST = (q_BGXK @ k_BGKT).view(B, G, R, S, T)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
-    a_BGRST = a_BGRST / math.sqrt(K)
+    T, W = v_BGTW.shape[2:]
+    a_BGRST = _scores(q_BSGRK, k_BGTK) / math.sqrt(K)
     if mask_ST is not None:
         a_BGRST = a_BGRST + mask_ST
-    p_BGRST = torch.softmax(a_BGRST, dim=-1)
-    y_BGXW = p_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
-    return y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4)
+    a_BGRST = torch.softmax(a_BGRST, dim=-1)
+    y_BGXW = a_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
+    return _in_order(y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4))
 
 
-def _flash_attention(q_BSGRK: Tensor, k_BTGK: Tensor, v_BTGW: Tensor, mask_ST: Tensor | None) -> Tensor:
+def _scores(q_BSGRK: Tensor, k_BGTK: Tensor) -> Tensor:
+    """How well each query fits each key; a key's R query heads stand one below the other, so it is not repeated."""
+    B, S, G, R, K = q_BSGRK.shape
+    q_BGXK = _in_order(q_BSGRK.permute(0, 2, 3, 1, 4)).view(B, G, R * S, K)
+    return (q_BGXK @ k_BGTK.transpose(2, 3)).view(B, G, R, S, -1)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
+
+
+def _in_order(x: Tensor) -> Tensor:
+    """A copy whose numbers stand in memory as its axes do: heads are split off, and put together again, by copying."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def _flash_attention(q_BSGRK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, mask_ST: Tensor | None) -> Tensor:
     """The same numbers from PyTorch's fused kernel, which never stores the scores.
 
     It masks by itself where queries and keys are of the same positions; one new query has nothing to mask.
     """
     G, R = q_BSGRK.shape[2:4]
-    q, k, v = (x.transpose(1, 2) for x in (q_BSGRK.flatten(2, 3), k_BTGK, v_BTGW))
+    q, k, v = q_BSGRK.flatten(2, 3).transpose(1, 2), k_BGTK, v_BGTW
     if q.is_meta:  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
         y = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, is_causal=True)[0]  # noqa: SLF001
     else:
@@ -276,8 +287,8 @@ class Transformer(nn.Module):
         if first + S > most:
             raise ValueError(f"{first + S:,} tokens; the context holds {most:,}")
         x_BSD = self.embedding(tokens_BS, first)
-        # One new position may see all that came before; and flash attention masks by itself what is all new.
-        masked = kernel == "math" if cache is None else S > 1 and (kernel == "math" or first > 0)
+        # Flash attention masks by itself what is all new, and one new position, which may see all that came before.
+        masked = kernel == "math" or (S > 1 and first > 0)
         mask_ST = _causal_mask(x_BSD, first) if masked else None
         for i, layer in enumerate(self.layers):
             if recompute:
