@@ -129,7 +129,7 @@ class Device(Strict):
 
     @property
     def largest_bytes(self) -> int:
-        """The most memory that it can have: its label, a GB taken for a GiB as makers of memory do, or what is seen."""
+        """The most memory it can have: its label, with a GB taken for a GiB as makers of memory do, or what is seen."""
         binary = re.sub(r"(?<=[0-9 ])([kMGT])B$", lambda match: f"{match[1].upper()}iB", self.capacity.label)
         return max(parse_quantity(binary, "B"), self.visible_bytes or 0)
 
