@@ -20,17 +20,17 @@ blocks.norm | blocks.attention | blocks.mlp | blocks.embedding
 blocks.unembedding
 blocks
 spec
-source | verdict | vectors
+source | verdict | vectors | miniature | counterpart
 wordfile | tokentable
 validation | question
 formula
 lettered
 count
 work
-activations | kernels
+activations | kernels | numerics
 liveness
 footprint
-allocator
+allocator | serving
 audit | witness | watching
 catalogue
 hardware | strategies | axes

@@ -1,6 +1,7 @@
 """The peak of a training step that is really run, as the CPU allocator recorded it, equals what was counted."""
 
 import pytest
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,15 +17,19 @@ def asked(precision, **rest):
     return Keeping(precision, statistic=2 if precision == "bf16" else 4, **rest)
 
 
+SPECS = ["tiny", pytest.param("gpt2@n_layers=4", marks=pytest.mark.prove)]
+
+
 @pytest.mark.parametrize("recompute", ["none", "full"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_gpt2_cut_to_four_layers_takes_what_was_counted(precision, recompute):
-    model, run = archcalc.load("gpt2@n_layers=4"), Run(batch=2, sequence=256, attention="flash")
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_step_takes_what_was_counted(spec, precision, recompute):
+    model, run = archcalc.load(spec), Run(batch=2, sequence=256, attention="flash")
     keeping = asked(precision, recompute=recompute)
     assert record_step(model, run, keeping) == predicted_step(model, run, keeping)
 
 
-@settings(max_examples=30)
+@settings(max_examples=few(8))
 @given(model=strategies.models(), data=st.data())
 def test_any_model_takes_what_was_counted(model, data):
     small, _ = cut_down(model)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from examples import few
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +30,7 @@ def test_counted_is_built(model):
     assert verdict.checks[0].what == "parameters"
 
 
-@settings(max_examples=30)  # each runs six passes and two real steps
+@settings(max_examples=few(5))
 @given(strategies.models())
 def test_counted_is_run(model):
     pytest.importorskip("torch", reason="the reference is PyTorch")

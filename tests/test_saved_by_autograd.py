@@ -1,6 +1,7 @@
 """Saved bytes equal autograd's, to the byte: random whole models, GPT-2 for real, GPT-3 on the meta device."""
 
 import pytest
+from examples import few
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def measured(model, run, device, precision, *, recompute):
         return measure(Transformer(model).to(getattr(torch, precision)), run, recompute=recompute)
 
 
-@settings(max_examples=60)
+@settings(max_examples=few(20))
 @given(
     strategies.models(),
     st.sampled_from(["cpu", "meta"]),

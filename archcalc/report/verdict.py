@@ -28,19 +28,22 @@ def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]
         outcome = outcome if checks else "a spec, and nothing is printed to hold it to"
     subject = f"{len(verdicts):,} specs" if many else verdicts[0].spec
     witnesses = tuple(dict.fromkeys(v.proven_with for v in verdicts if v.proven_with))
+    not_asked = tuple(dict.fromkeys(words for v in verdicts for words in v.not_asked))
     rows = tuple(_row(verdict, check, many=many, printed=other == "printed") for verdict, check in checks)
+    fields = tuple((name, said) for name, said in (("Proven by", witnesses), ("Not asked", not_asked)) if said)
     columns = (*words(*(["spec"] if many else []), "what"), *figures("counted", *([other] * (other == "measured"))))
     return Sheet(
         title=f"{subject}: {outcome}",
         blocks=(
             *([Table((*columns, *words("")), rows)] if rows else []),
-            *([Fields((("Proven by", witnesses),))] if witnesses else []),
+            *([Fields(fields)] if fields else []),
         ),
         payload=payload(
             *([None] if many else [verdicts[0].spec]),
             passed=passed,
             checks=[_json(verdict, check) for verdict, check in checks],
             proven_with=list(witnesses),
+            not_asked=list(not_asked),
         ),
         records=tuple(_record(verdict, check) for verdict, check in checks),
     )
