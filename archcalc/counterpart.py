@@ -30,11 +30,11 @@ def counterpart(reference: Any) -> Counterpart | str:
     try:
         import transformers
     except ModuleNotFoundError:
-        return "transformers is not installed (pip install transformers)"
+        return "transformers is not installed; pip install transformers"
     model: Model = reference.spec
     odd = _unknown(model)
     if odd:
-        return f"no model of transformers is known here that has {odd}"
+        return f"none of transformers' models is known here to have {odd}"
     transformers.logging.set_verbosity_error()
     build = _gpt2 if _is_gpt2(model) else _starcoder2
     theirs, logits = build(transformers, reference)

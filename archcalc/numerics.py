@@ -27,21 +27,21 @@ def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
     """All comparisons of a small model's numbers, and what could not be compared and why."""
     import torch
 
-    not_asked: tuple[str, ...]
+    not_compared: tuple[str, ...]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         reference = _with_a_say(model)
         tokens = torch.randint(reference.spec.vocab_size, (BATCH, reference.spec.context_length))
         theirs = counterpart(reference)
         if isinstance(theirs, Counterpart):
-            checks, not_asked = list(ran("logits", _logits(reference, tokens, theirs))), ()
+            checks, not_compared = list(ran("logits", _logits(reference, tokens, theirs))), ()
         else:
-            checks, not_asked = [], (f"logits of another implementation: {theirs}",)
+            checks, not_compared = [], (f"logits with another implementation's: {theirs}",)
         checks += ran("loss", _loss(reference, tokens))
         checks += ran("logits with the cache", _decoding(reference, tokens))
         checks += ran("pairs that change a logit", _causality(reference, tokens))
     checks += ran("gradients, layers recomputed", _recomputation(reference, tokens))
-    return checks, not_asked
+    return checks, not_compared
 
 
 def _with_a_say(model: Model) -> Any:

@@ -38,7 +38,8 @@ def compare_inference(model: Model, reference: Any) -> Iterator[Check]:
     yield _same("weights to serve, bf16", state_bytes(params(model), run, keeping), built, BUILT)
     yield _same("weights at the peak of serving, bf16", terms.get("weights"), built, BUILT)
     kept = _cache(model, length, torch.bfloat16).nbytes
-    yield _same("cache, bf16", cache(model, run, keeping.kv_width), kept, CACHE)
+    decoding = Run("decode", BATCH, context=length)
+    yield _same("cache, bf16", cache(model, decoding, keeping.kv_width), kept, CACHE)
     yield _same("cache at the peak of serving, bf16", terms.get("key-value cache"), kept, CACHE)
 
 

@@ -31,12 +31,16 @@ def ran(what: str, checks: Iterator[Check]) -> Iterator[Check]:
 
 
 class Verdict(NamedTuple):
-    """All comparisons of one spec; `not_asked` says what could not be compared, and why."""
+    """All comparisons of one spec.
+
+    `not_compared` says what could not be compared and why, `warnings` which values of the source are misprints.
+    """
 
     spec: str
     checks: tuple[Check, ...]
     proven_with: str | None = None
-    not_asked: tuple[str, ...] = ()
+    not_compared: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
