@@ -17,12 +17,15 @@ def miniature(model: Model) -> Model:
     not), of few layers and small sizes. Sizes of one stay one where they are an architecture of their own: one
     key/value head is multi-query attention.
     """
-    found: list[Any] = [group for i, group in enumerate(model.layers) if group not in model.layers[:i]][:MOST_GROUPS]
+    found: list[Any] = []
+    for group in model.layers:
+        if group not in found and len(found) < MOST_GROUPS:
+            found.append(group)
     heads = _small([group.attention.d_head for group in found], D_HEAD)
     hidden = _small([group.mlp.d_ff for group in found], D_FF)
     layers = tuple(_layers(group, heads[group.attention.d_head], hidden[group.mlp.d_ff]) for group in found)
     makes_up = all(group.attention.n_heads * group.attention.d_head == model.d_model for group in found)
-    first = layers[0].attention
+    first: Any = layers[0].attention
     d_model = first.n_heads * first.d_head + (0 if makes_up else 5)
     sizes = {"vocab_size": VOCABULARY, "context_length": CONTEXT, "d_model": d_model, "layers": layers}
     return model.model_copy(update=sizes)

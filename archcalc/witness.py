@@ -56,8 +56,8 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
     if not passes:
         return Verdict(model.name, tuple(checks), _proven_with(torch.__version__))
     if not all(check.equal for check in checks):  # a model of other weights has other FLOPs, and says nothing new
-        not_compared = (f"FLOPs, bytes and logits of {model.name}: its tensors are not those counted",)
-        return Verdict(model.name, tuple(checks), _proven_with(torch.__version__), not_compared)
+        nothing_more = (f"FLOPs, bytes and logits of {model.name}: its tensors are not those counted",)
+        return Verdict(model.name, tuple(checks), _proven_with(torch.__version__), nothing_more)
     checks += ran("a pass, math attention", _pass(model, reference, "math", "fp32", 4))
     checks += ran("a pass, flash attention", _pass(model, reference.to(torch.bfloat16), "flash", "bf16", 2))
     checks += ran("inference", compare_inference(model, reference))
@@ -81,9 +81,9 @@ def _proven_with(version: str, *more: str) -> str:
 
 RECORDED = "the CPU allocator's record of the second step"
 
-# Steps that have their peaks at different moments: in the loss, in a layer's backward pass where the vocabulary is small,
-# in math attention's scores, in a layer that is recomputed, in gradients that stay. A norm's statistics are bf16 where
-# a CPU works in bf16.
+# Steps that have their peaks at different moments: in the loss, in a layer's backward pass where the vocabulary is
+# small, in math attention's scores, in a layer that is recomputed, in gradients that stay. A norm's statistics are
+# bf16 where a CPU works in bf16.
 STEPS: tuple[tuple[str, AttentionKernel, int, Keeping], ...] = (
     ("flash attention", "flash", 97, Keeping("fp32")),
     ("math attention", "math", 4, Keeping("fp32")),
