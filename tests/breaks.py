@@ -145,6 +145,7 @@ def in_a_process_of_its_own(folder: Path, ask: str) -> int:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)
+            os.environ["HYPOTHESIS_PROFILE"] = "faults"
             code = _verify() if ask == "verify" else _tests()
         os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
