@@ -6,11 +6,11 @@
 A fault that lives is told and the exit code is 1. `make prove` asks `verify` about all of them.
 """
 
-import contextlib
 import os
 import shutil
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,7 +137,7 @@ def in_a_process_of_its_own(folder: Path, ask: str) -> int:
     child = os.fork()
     if child == 0:
         code = 70
-        with contextlib.suppress(BaseException):
+        try:
             os.chdir(folder)
             sys.path[:0] = [str(folder / part) for part in ("", "reference", "tests")]
             os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
@@ -146,6 +146,10 @@ def in_a_process_of_its_own(folder: Path, ask: str) -> int:
             os.dup2(said, 2)
             os.environ["HYPOTHESIS_PROFILE"] = "faults"
             code = _verify() if ask == "verify" else _tests()
+        except BaseException:  # noqa: BLE001  (a fault may end it in any way)
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
@@ -159,7 +163,7 @@ def _verify() -> int:
 def _tests() -> int:
     import pytest
 
-    return int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *TESTS]))
+    return int(pytest.main(["-q", "-x", "--assert=plain", "-p", "no:cacheprovider", *TESTS]))
 
 
 def noticed(fault: Break | None, ask: str) -> bool:
