@@ -2,13 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: report test check fuzz mutants bench clean
+.PHONY: report test prove check fuzz mutants bench clean
 
 report: .venv/installed
 	@$(BIN)/archcalc report gpt3-175b
 
+# Two processes, since a machine of CI has two cores. `WORKERS=0` runs the tests in one.
+WORKERS ?= 2
+
 test: .venv/tested
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal
+
+# Every test, with ten times the examples and with those that take long: trainings, whole models, the broken copies.
+prove: .venv/tested
+	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal -m ""
 
 check: .venv/linted
 	$(BIN)/ruff check .

@@ -212,10 +212,12 @@ def peak_within(record: Any, within: str) -> tuple[int, int]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Nothing of an earlier time is dropped meanwhile, and the profiler does not announce itself on standard error."""
+    """Nothing of an earlier time is dropped meanwhile, and the profiler does not announce itself on standard error.
+
+    Python's collector waits until the end: to run it first would take longer than the step, where PyTorch is loaded.
+    """
     before, collects = os.environ.get("KINETO_LOG_LEVEL"), gc.isenabled()
     os.environ["KINETO_LOG_LEVEL"] = "99"
-    gc.collect()
     gc.disable()
     try:
         yield

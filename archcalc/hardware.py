@@ -129,7 +129,7 @@ class Device(Strict):
 
     @property
     def largest_bytes(self) -> int:
-        """The most memory it can have: its label, with a GB taken for a GiB as makers of memory do, or what is seen."""
+        """The most memory it can have: what is seen, or its label with a GB taken for a GiB, as memory is made."""
         binary = re.sub(r"(?<=[0-9 ])([kMGT])B$", lambda match: f"{match[1].upper()}iB", self.capacity.label)
         return max(parse_quantity(binary, "B"), self.visible_bytes or 0)
 

@@ -24,6 +24,9 @@ MOST_NODES = 50_000
 LONGEST_SCALAR = 64 * 1024
 LONGEST_NUMBER = 40
 
+TOO_DEEP = f"nested deeper than {DEEPEST} levels"
+TOO_DEEP_FOR_LIBYAML = "maximum nesting depth"
+
 _LONGEST_PATH = 8  # steps of a path that a message about its place shows
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -127,13 +130,13 @@ def parse(data: bytes, file: str) -> Document:
         raise Invalid(Problem(file, "is not UTF-8", "", *place, value=shown(byte))) from None
     if "\0" in text:
         raise Invalid(Problem(file, "is a binary file"))
-    builder = _Builder(Document(file))
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
-            builder.take(event)
+        builder = _build(text, file)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Mark(mark.line + 1, mark.column + 1) if mark else Mark(1, 1)  # libyaml always has one
+        if mark and TOO_DEEP_FOR_LIBYAML in (error.problem or ""):
+            raise _too_deep(text, mark.index, place, file) from None
         raise Invalid(Problem(file, f"is not YAML: {error.problem or error.context}", "", *place)) from None
     except yaml.YAMLError as error:  # a character that YAML forbids
         reason = getattr(error, "reason", None) or str(error)
@@ -143,6 +146,26 @@ def parse(data: bytes, file: str) -> Document:
     if builder.problems:
         raise Invalid(*builder.problems)
     return builder.document
+
+
+def _build(text: str, file: str) -> _Builder:
+    builder = _Builder(Document(file))
+    for event in yaml.parse(text, Loader=_LOADER):
+        builder.take(event)
+    return builder
+
+
+def _too_deep(text: str, end: int, place: Mark, file: str) -> Invalid:
+    """Our own refusal where libyaml has refused first: recent ones stop at 1,000 levels, in characters that they have
+    looked at and made no events of yet. What stands before `end` is within their bound, so it is read again.
+    """
+    try:
+        _build(text[:end], file)
+    except Invalid as refused:
+        return refused
+    except yaml.YAMLError:
+        pass
+    return Invalid(Problem(file, TOO_DEEP, "", *place))
 
 
 class _Builder:
@@ -182,7 +205,7 @@ class _Builder:
         else:
             value = {} if isinstance(event, yaml.MappingStartEvent) else []
             if len(self._open) == DEEPEST:
-                raise self._refusal(mark, f"nested deeper than {DEEPEST} levels")
+                raise self._refusal(mark, TOO_DEEP)
 
         if not self._open:
             path: Where = ()

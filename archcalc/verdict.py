@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 
@@ -21,12 +22,25 @@ class Check(NamedTuple):
     required: bool = True
 
 
+def ran(what: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """Comparisons that run a model, and one that fails where PyTorch refuses to run it."""
+    try:
+        yield from checks
+    except (RuntimeError, IndexError) as error:
+        yield Check(what, None, None, equal=False, reason=f"DOES NOT RUN: {str(error).splitlines()[0]}")
+
+
 class Verdict(NamedTuple):
-    """All comparisons of one spec."""
+    """All comparisons of one spec.
+
+    `not_compared` says what could not be compared and why, `warnings` which values of the source are misprints.
+    """
 
     spec: str
     checks: tuple[Check, ...]
     proven_with: str | None = None
+    not_compared: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -1,6 +1,7 @@
 """The proof: the reference model, built from the same spec, has the tensors, does the FLOPs, saves the bytes.
 
-On the meta device, where a tensor has a shape and no numbers, so that every model runs at its full size.
+On the meta device, where a tensor has a shape and no numbers, so that every model runs at its full size. That the
+reference is the model is proven by numbers, on a miniature of it.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.activations import saved, widths
-from archcalc.allocator import LARGEST_STEP, cut_down, predicted_step, record_step
+from archcalc.allocator import predicted_step, record_step
 from archcalc.count import Parameters, Stored, params
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.legend import volume
+from archcalc.miniature import described, miniature
+from archcalc.numerics import compare_numbers
 from archcalc.precision import Keeping
 from archcalc.run import AttentionKernel, Run
+from archcalc.serving import compare_inference
 from archcalc.spec import Model
-from archcalc.verdict import Check, Verdict
+from archcalc.verdict import Check, Verdict, ran
 from archcalc.work import flops
 
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ FLASH_STATE = 24  # bytes a layer: PyTorch's CUDA flash attention keeps the seed
 
 
 def prove(model: Model, *, passes: bool = True) -> Verdict:
-    """Build the model at full size; compare every tensor's name and shape, FLOPs and saved bytes of a training pass.
+    """Build the model at full size; compare every tensor's name and shape, FLOPs and bytes; and a miniature's numbers.
 
     Without `passes` tensors are compared alone, in a fraction of the time.
 
@@ -49,42 +53,68 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
         reference = Transformer(model)
     built = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
     checks = list(compare(counts, built))
-    if passes and all(
-        check.equal for check in checks
-    ):  # a model of other weights has other FLOPs, and says nothing new
-        checks += _pass(model, reference, "math", "fp32", 4)
-        checks += _pass(model, reference.to(torch.bfloat16), "flash", "bf16", 2)
-        checks += _real_step(model)
-    return Verdict(model.name, tuple(checks), _proven_with(checks, torch.__version__, passes=passes))
+    if not passes:
+        return Verdict(model.name, tuple(checks), _proven_with(torch.__version__))
+    if not all(check.equal for check in checks):  # a model of other weights has other FLOPs, and says nothing new
+        nothing_more = (f"FLOPs, bytes and logits of {model.name}: its tensors are not those counted",)
+        return Verdict(model.name, tuple(checks), _proven_with(torch.__version__), nothing_more)
+    checks += ran("a pass, math attention", _pass(model, reference, "math", "fp32", 4))
+    checks += ran("a pass, flash attention", _pass(model, reference.to(torch.bfloat16), "flash", "bf16", 2))
+    checks += ran("inference", compare_inference(model, reference))
+    small = miniature(model)
+    numbers, not_compared = compare_numbers(small)
+    checks += [*numbers, *ran("saved bytes, layers recomputed", _recomputed(small))]
+    checks += ran("a real step", _real_steps(small))
+    theirs = next((check.source for check in numbers if check.what.startswith("logits, ")), None)
+    voice = f"logits by {theirs}, " if theirs else ""
+    proven_with = _proven_with(
+        torch.__version__,
+        "passes of one sequence as long as the context",
+        f"{voice}decoding, causality and real steps on the CPU with {described(small)}",
+    )
+    return Verdict(model.name, tuple(checks), proven_with, not_compared)
 
 
-def _proven_with(checks: list[Check], version: str, *, passes: bool) -> str:
-    words = [f"PyTorch {version} on the meta device, Python {platform.python_version()}"]
-    if passes:
-        words.append("passes of one sequence as long as the context")
-        real = any(check.source == RECORDED for check in checks)
-        words.append("a step of a few layers on the CPU" if real else "too wide for a real step to be run as a proof")
-    return "; ".join(words)
+def _proven_with(version: str, *more: str) -> str:
+    return "; ".join((f"PyTorch {version} on the meta device, Python {platform.python_version()}", *more))
 
 
-RECORDED = "the CPU allocator's record of AdamW's second step in fp32, flash attention, at most 2 layers of a group"
+RECORDED = "the CPU allocator's record of the second step"
+
+# Steps that have their peaks at different moments: in the loss, in a layer's backward pass where the vocabulary is
+# small, in math attention's scores, in a layer that is recomputed, in gradients that stay. A norm's statistics are
+# bf16 where a CPU works in bf16.
+STEPS: tuple[tuple[str, AttentionKernel, int, Keeping], ...] = (
+    ("flash attention", "flash", 97, Keeping("fp32")),
+    ("math attention", "math", 4, Keeping("fp32")),
+    ("large vocabulary", "flash", 4000, Keeping("fp32")),
+    ("small vocabulary", "flash", 4, Keeping("fp32")),
+    ("layers recomputed", "flash", 97, Keeping("fp32", recompute="full")),
+    ("math attention, recomputed", "math", 4, Keeping("fp32", recompute="full")),
+    ("SGD, gradients held", "flash", 97, Keeping("fp32", optimizer="sgd", accumulate=True)),
+    ("bf16", "flash", 97, Keeping("bf16", statistic=2)),
+)
 
 
-def _real_step(model: Model) -> Iterator[Check]:
-    """The peaks of a step that is really run, of the model cut down, where that is small enough."""
-    small, run = cut_down(model)
-    for words, keeping in (("", Keeping("fp32")), (", layers recomputed", Keeping("fp32", recompute="full"))):
-        counted = predicted_step(small, run, keeping)
-        if max(counted) > LARGEST_STEP:
-            return
-        recorded = record_step(small, run, keeping)
-        inside = recorded.passes - recorded.tensors
-        passes = _same(f"peak of the passes{words}", counted.passes, recorded.passes, RECORDED)
-        if inside and recorded.tensors == counted.tensors:
-            passes = passes._replace(reason=f"{inside:,} inside a kernel", required=False)
-        yield passes
-        if not words:
-            yield _same("peak of the optimizer's step", counted.step, recorded.step, RECORDED)
+def _recomputed(small: Model) -> Iterator[Check]:
+    """What a pass saves where its layers are computed again."""
+    from archcalc_reference import Transformer
+
+    run = Run(batch=2, sequence=small.context_length)
+    kept, measured = saved(small, run, widths(4), "full").total, measure(Transformer(small), run, recompute=True)
+    yield _same("saved bytes, layers recomputed", kept, measured.saved, "autograd's saved tensors")
+
+
+def _real_steps(small: Model) -> Iterator[Check]:
+    """The peaks of steps that are really run. What a kernel takes inside, beside tensors, is told and not counted."""
+    for words, kernel, vocabulary, keeping in STEPS:
+        model = small.model_copy(update={"vocab_size": vocabulary})
+        run = Run(batch=2, sequence=model.context_length, attention=kernel)
+        counted, recorded = predicted_step(model, run, keeping), record_step(model, run, keeping)
+        inside = recorded.passes - recorded.tensors  # bytes
+        passes = _same(f"peak of the passes, {words}", counted.passes, recorded.tensors, RECORDED)
+        yield passes._replace(reason=f"= and {inside:,} inside a kernel") if passes.equal and inside else passes
+        yield _same(f"peak of the optimizer, {words}", counted.step, recorded.step, RECORDED)
 
 
 def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters, *, passes: bool) -> None:
@@ -166,6 +196,7 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
     """Every tensor that was counted beside the one that was built; alike layers stand in one line."""
     yield _same("parameters", counts.stored, sum(_elements(shape) for shape in built.values()))
     yield _same("tensors", sum(tensor.layers for tensor in counts.tensors), len(built))
+    yield _same("tally of matrices", counts.tally.total, _tally(built))
     left = dict(built)
     for tensor in counts.tensors:
         outcomes: dict[Shape | None, list[str]] = {}
@@ -176,6 +207,14 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
             yield Check(_together(tensor, names), list(tensor.shape), _listed(shape), shape == tensor.shape, reason)
     for name, shape in left.items():
         yield Check(name, None, list(shape), equal=False, reason="NOT COUNTED")
+
+
+def _tally(built: dict[str, Shape]) -> int:
+    """The elements of all matrices but the table of positions; a tied table is built once and counted twice."""
+    positions, tokens, head = "embedding.position.weight", "embedding.token.weight", "unembedding.weight"
+    matrices = [shape for name, shape in built.items() if len(shape) == 2 and name != positions]
+    tied = [] if head in built or tokens not in built else [built[tokens]]
+    return sum(_elements(shape) for shape in matrices + tied)
 
 
 def _same(what: str, counted: int, measured: int, source: str | None = None) -> Check:

@@ -29,7 +29,7 @@ def ask(*arguments: str) -> Answer:
     return Answer(code, out.getvalue(), err.getvalue())
 
 
-def spawn(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Answer:
+def spawn(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None, timeout: int = 120) -> Answer:
     """Run a command in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", "from archcalc.cli import main; main()", *arguments],
@@ -37,6 +37,6 @@ def spawn(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
         capture_output=True,
         env={**os.environ, **(env or {})},
         check=False,
-        timeout=120,
+        timeout=timeout,
     )
     return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -1,11 +1,20 @@
-"""One fixed hypothesis profile gates; a random one searches further (`make fuzz` prints its seed)."""
+"""The fixed hypothesis profile gates; `prove` tries more of it, and a random one searches further (`make fuzz` prints
+its seed).
+"""
 
 import os
 
-from hypothesis import HealthCheck, settings
+# Models here are tiny: a second thread costs more than it brings, and `make test` uses the cores by processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-settings.register_profile("fixed", derandomize=True, max_examples=100, deadline=None, database=None)
+from examples import PROFILE
+from hypothesis import HealthCheck, Phase, settings
+
+settings.register_profile("fixed", derandomize=True, max_examples=50, deadline=None, database=None)
+settings.register_profile("prove", settings.get_profile("fixed"), max_examples=300)
+# A fault that is put in on purpose need not be shrunk to its smallest example.
+settings.register_profile("faults", settings.get_profile("fixed"), phases=(Phase.explicit, Phase.generate))
 settings.register_profile(
     "random", max_examples=2_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+settings.load_profile(PROFILE)

@@ -206,6 +206,21 @@ def test_what_is_no_spec_at_all_is_told_at_once(spec, content, text):
     assert (answer.err, answer.code) == (text, 2)
 
 
+@pytest.mark.parametrize("levels", [65, 999, 1_000, 1_001, 2_000])
+@pytest.mark.parametrize("one", ["[", "{a: ", "- ", "[{a: "])
+def test_our_own_bound_of_depth_answers_before_libyaml_s(spec, levels, one):
+    """libyaml 0.2.6 has a bound of 1,000 levels, and looks ahead of what it hands out."""
+    err = ask("params", spec((one * levels).encode())).err
+    assert err.startswith("s.yaml:1:")
+    assert err.endswith(": nested deeper than 64 levels\n")
+
+
+def test_levels_behind_what_is_no_yaml_are_one_line_whichever_libyaml_refuses(spec):
+    answer = ask("params", spec(b"x: y\n" + b"[" * 5_000))
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "nested deeper than 64 levels" in answer.err or "is not YAML" in answer.err
+
+
 def test_depth_and_values_are_allowed_up_to_their_bounds(spec):
     assert "nested deeper" not in ask("params", spec(b"[" * 64 + b"]" * 64)).err
     assert "more than" not in ask("params", spec(b"[" + b"1," * 49_999 + b"]")).err

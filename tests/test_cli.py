@@ -287,7 +287,29 @@ def test_check_finds_a_d_ff_that_is_off_by_one(name, tmp_path):
 
 
 def test_a_spec_without_printed_figures_is_a_spec():
-    assert ask("check", "tiny").out == "tiny: a spec, and nothing is printed to hold it to\n"
+    assert ask("check", "tiny").out == "tiny: valid, with no published figures to compare with\n"
+
+
+@pytest.mark.parametrize("content", ["schema: 0\n", "", "- a\n", "a: [\n"], ids=["fields", "empty", "list", "no YAML"])
+def test_what_is_wrong_with_a_spec_is_told_once_and_is_no_comparison(content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.yaml").write_text(content)
+    alone, beside = ask("check", "bad.yaml"), ask("check", "bad.yaml", "gpt2", "tiny")
+    assert (alone.code, alone.out) == (1, "bad.yaml: not a valid spec\n")
+    assert alone.err == beside.err
+    assert len(set(alone.err.splitlines())) == len(alone.err.splitlines())
+    assert beside.out.splitlines()[0] == "3 specs: 1 not valid; 2 comparisons held; 1 nominal figure shown"
+    assert "bad.yaml" not in beside.out
+
+
+def test_check_tells_misprints():
+    """Brown et al. 2020, Table 2.1: GPT-3 XL has 24 heads of 128, which is not its width."""
+    line = "Table 2.1 prints n_heads 24; 16 is used"
+    assert line in ask("check", "gpt3-xl").out
+    assert ask("check", "gpt3-xl", "-f", "json").json["warnings"][0].startswith(line)
+    assert f"gpt3-xl: {line}" in " ".join(ask("check", "gpt3-xl", "gpt3-13b").out.split())
+    assert line not in ask("check", "gpt3-xl@n_heads=8").out, "there it is no matter"
+    assert "Warning" not in ask("check", "gpt3-175b").out
 
 
 def test_check_tells_all_it_finds_in_several_files(tmp_path):

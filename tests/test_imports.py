@@ -21,19 +21,19 @@ blocks.norm | blocks.attention | blocks.mlp | blocks.embedding
 blocks.unembedding
 blocks
 spec
-source | verdict | vectors
+source | verdict | vectors | miniature | counterpart
 wordfile
 validation | question
 formula
 lettered
 count
 work
-kernels
+kernels | numerics
 autocast
 activations
 liveness | inference | repetition | traffic
 footprint
-allocator
+allocator | serving
 audit | witness | watching | checkpoints
 tokentable
 catalogue

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from examples import few
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
@@ -29,14 +30,15 @@ def test_counted_is_built(model):
     assert verdict.checks[0].what == "parameters"
 
 
-@settings(max_examples=30)  # each runs six passes and two real steps
+@settings(max_examples=few(2))
 @given(strategies.models())
 def test_counted_is_run(model):
     pytest.importorskip("torch", reason="the reference is PyTorch")
     from archcalc.witness import prove
 
     verdict = prove(model)
-    assert len([check for check in verdict.checks if "attention" in check.what and "layers" not in check.what]) == 6
+    kinds = ("FLOPs", "saved bytes", "logits", "cache", "peak of the passes", "peak of the optimizer")
+    assert all(any(kind in check.what for check in verdict.checks) for kind in kinds)
     assert verdict.passed, [check for check in verdict.checks if not check.equal]
 
 

@@ -15,6 +15,7 @@ from archcalc.output import emit, tell
 def check(specs: Specs = None, form: Form = None, output: Output = None) -> None:
     """Are these good specs, and do their counts hold to the figures that were printed? Exit code 1 if not."""
     from archcalc.audit import audit, unreadable
+    from archcalc.report.sheet import warnings
     from archcalc.report.verdict import verdict_sheet
 
     verdicts, worst = [], 0
@@ -28,7 +29,7 @@ def check(specs: Specs = None, form: Form = None, output: Output = None) -> None
         else:
             verdict = audit(found.model)
             problems, code = tuple(broken_promises(found)), 0 if verdict.passed else 1
-            verdicts.append(verdict._replace(spec=found.name))
+            verdicts.append(verdict._replace(spec=found.name, warnings=warnings(found)))
         worst = max(worst, code)
         told += problems
     if told:

@@ -15,35 +15,50 @@ def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]
     A printed figure is part of its name, so its column is left out.
     """
     many = len(verdicts) != 1
-    checks = [(verdict, check) for verdict in verdicts for check in verdict.checks]
-    passed = all(verdict.passed for verdict in verdicts)
-    failed = sum(check.required and not check.equal for _, check in checks)
-    outcome = f"{failed:,} of {len(checks):,} comparisons DO NOT HOLD"
-    if passed:
-        nominal = sum(not check.required for _, check in checks)
-        outcome = (
-            f"{several(len(checks) - nominal, 'comparison')} held"
-            + f"; {several(nominal, 'nominal figure')} shown" * bool(nominal)
-        )
-        outcome = outcome if checks else "a spec, and nothing is printed to hold it to"
+    every = [(verdict, check) for verdict in verdicts for check in verdict.checks]
+    # What is wrong with a spec that cannot be read was told already, a line each; here nothing is compared.
+    told = {verdict.spec for verdict, check in every if other == "printed" and check.measured is None}
+    checks = [(verdict, check) for verdict, check in every if verdict.spec not in told]
     subject = f"{len(verdicts):,} specs" if many else verdicts[0].spec
-    witnesses = tuple(dict.fromkeys(v.proven_with for v in verdicts if v.proven_with))
+    said = {
+        "Proven by": dict.fromkeys(v.proven_with for v in verdicts if v.proven_with),
+        "Not compared": dict.fromkeys(words for v in verdicts for words in v.not_compared),
+        "Warning": [f"{v.spec}: {words}" if many else words for v in verdicts for words in v.warnings],
+    }
+    fields = tuple((label, tuple(lines)) for label, lines in said.items() if lines)
     rows = tuple(_row(verdict, check, many=many, printed=other == "printed") for verdict, check in checks)
     columns = (*words(*(["spec"] if many else []), "what"), *figures("counted", *([other] * (other == "measured"))))
     return Sheet(
-        title=f"{subject}: {outcome}",
+        title=f"{subject}: {_outcome([check for _, check in checks], len(told), many=many)}",
         blocks=(
             *([Table((*columns, *words("")), rows)] if rows else []),
-            *([Fields((("Proven by", witnesses),))] if witnesses else []),
+            *([Fields(fields)] if fields else []),
         ),
         payload=payload(
             *([None] if many else [verdicts[0].spec]),
-            passed=passed,
-            checks=[_json(verdict, check) for verdict, check in checks],
-            proven_with=list(witnesses),
+            passed=all(verdict.passed for verdict in verdicts),
+            checks=[_json(verdict, check) for verdict, check in every],
+            proven_with=list(said["Proven by"]),
+            not_compared=list(said["Not compared"]),
+            warnings=list(said["Warning"]),
         ),
-        records=tuple(_record(verdict, check) for verdict, check in checks),
+        records=tuple(_record(verdict, check) for verdict, check in every),
     )
+
+
+def _outcome(checks: list[Check], invalid: int, *, many: bool) -> str:
+    """How many specs are not valid, and of the comparisons how many hold."""
+    failed = sum(check.required and not check.equal for check in checks)
+    nominal = sum(not check.required for check in checks)
+    if failed:
+        held = f"{failed:,} of {several(len(checks), 'comparison')} DO NOT HOLD"
+    elif checks:
+        held = f"{several(len(checks) - nominal, 'comparison')} held"
+        held += f"; {several(nominal, 'nominal figure')} shown" * bool(nominal)
+    else:
+        held = "" if invalid else "valid, with no published figures to compare with"
+    not_valid = (f"{invalid:,} not valid" if many else "not a valid spec") if invalid else ""
+    return "; ".join(words for words in (not_valid, held) if words)
 
 
 def _row(verdict: Verdict, check: Check, *, many: bool, printed: bool) -> tuple[Cell, ...]:

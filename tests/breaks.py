@@ -1,0 +1,206 @@
+"""Faults put into copies of the code, one at a time: who notices, `archcalc verify` or the tests?
+
+    python tests/breaks.py [WORD ...]        those whose name has one of the words; all without any
+    python tests/breaks.py --tests [...]     asks the tests that `make test` runs, too
+
+A fault that lives is told and the exit code is 1. `make prove` asks `verify` about all of them.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+MODEL = "reference/archcalc_reference/model.py"
+
+# One model that GPT-2's class can be, and one with everything that it cannot have.
+SPECS = [
+    "tiny@n_layers=2",
+    "tiny@n_layers=3,n_heads=6,n_kv_heads=2,d_head=5,tied=false,unembedding.bias=true,norm.bias=false,final_norm.bias=false",
+]
+
+# Those of `make test` that speak of the model and its counts, the quick ones first.
+TESTS = [
+    f"tests/test_{name}.py"
+    for name in (
+        *("tape", "counts", "activations", "work", "groups", "memory", "footprint"),
+        *("reference", "transformers", "generation", "breaks"),
+        *("saved_by_autograd", "peak_by_allocator", "verify", "properties"),
+    )
+]
+
+
+class Break(NamedTuple):
+    """A fault: in `file`, `old` (which stands there at least once) becomes `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+def reference(name: str, old: str, new: str) -> Break:
+    return Break(f"reference: {name}", MODEL, old, new)
+
+
+def count(name: str, file: str, old: str, new: str) -> Break:
+    return Break(f"counts: {name}", f"archcalc/{file}", old, new)
+
+
+_FLASH = "F.scaled_dot_product_attention(q, k, v, "
+_SAVED = "widths(recipe.compute, keeping.statistic)"
+
+BREAKS = [
+    # The model is another one, of the same shapes
+    reference("scores are not scaled", "a_BGRST / math.sqrt(K)", "a_BGRST"),
+    reference("flash attention scales otherwise", _FLASH, f"{_FLASH}scale=1.0, "),
+    reference("no residual around attention", "x_BSD = x_BSD + self.attention(", "x_BSD = self.attention("),
+    reference("no residual around the MLP", "return x_BSD + self.mlp(", "return self.mlp("),
+    reference("math attention sees the future", "        a_BGRST = a_BGRST + mask_ST", "        pass"),
+    reference("flash attention sees the future", "is_causal=causal", "is_causal=False"),
+    reference("the mask hides too little", "mask_ST.triu(1 + first)", "mask_ST.triu(2 + first)"),
+    reference("the mask forgets what is cached", "mask_ST.triu(1 + first)", "mask_ST.triu(1)"),
+    reference("one GELU for the other", '{"gelu": "none", "gelu_tanh": "tanh"}', '{"gelu": "tanh", "gelu_tanh": "none"}'),
+    reference("a bias twice", "return self.down(h_BSF)", "y = self.down(h_BSF)\n        return y if self.down.bias is None else y + self.down.bias"),
+    reference("positions off by one", "torch.arange(first, first + tokens_BS.shape[1]", "torch.arange(first + 1, first + 1 + tokens_BS.shape[1]"),
+    reference("positions begin anew behind a cache", "self.embedding(tokens_BS, first)", "self.embedding(tokens_BS)"),
+    reference("query heads interleaved, in both kernels", "self.query(x_BSD).view(B, S, G, R, K)", "self.query(x_BSD).view(B, S, R, G, K).transpose(2, 3)"),
+    reference("another epsilon", "eps=norm.epsilon", "eps=1e-6"),
+    reference("the norm before the MLP is that before attention", "self.mlp(self.mlp_norm(x_BSD))", "self.mlp(self.attention_norm(x_BSD))"),
+    reference("norms after the branches", "return x_BSD + self.mlp(self.mlp_norm(x_BSD))", "return x_BSD + self.mlp_norm(self.mlp(x_BSD))"),
+    reference("no final norm", "self.unembedding(self.final_norm(x_BSD))", "self.unembedding(x_BSD)"),
+    reference("softmax over the queries", "torch.softmax(a_BGRST, dim=-1)", "torch.softmax(a_BGRST, dim=-2)"),
+    reference("the cache is read one short", "self.k_BTGK[layer][:, :end], self.v_BTGW[layer][:, :end]", "self.k_BTGK[layer][:, : end - 1], self.v_BTGW[layer][:, : end - 1]"),
+    reference("all layers share one layer's cache", "partial(cache.store, i)", "partial(cache.store, 0)"),
+    reference("the cache is written one position late", "[:, self.filled : end] = v_BSGW", "[:, self.filled : end] = v_BSGW.roll(1, 1)"),
+    reference("a shared prompt is shared without its values", "for kept in (*self.k_BTGK, *self.v_BTGW):\n            kept[1:", "for kept in self.k_BTGK:\n            kept[1:"),
+    reference("the cache is too large", "torch.empty(batch, length, a.n_kv_heads, a.d_head, dtype", "torch.empty(batch, length, a.n_heads, a.d_head, dtype"),
+    reference("the loss is shifted once more", "F.cross_entropy(logits_BSV.flatten(0, 1).float(), targets_BS.flatten())", "F.cross_entropy(logits_BSV[:, :-1].flatten(0, 1).float(), targets_BS[:, 1:].flatten())"),
+    reference("the first position's logits for the last's", "x_BSD = x_BSD[:, -1:]", "x_BSD = x_BSD[:, :1]"),
+    reference("recomputed layers see the future", "partial(layer, mask_ST=mask_ST, kernel=kernel)", "partial(layer, mask_ST=None, kernel=kernel)"),
+    # Counts
+    count("biases of keys are forgotten", "blocks/attention.py", 'part="key", bias=bias', 'part="key", bias=False'),
+    count("as many key heads as heads", "blocks/attention.py", '"(G K) D", each="G", part="key"', '"(G R K) D", each="G", part="key"'),
+    count("a bias of the MLP is forgotten", "blocks/mlp.py", 'part="down_projection", bias=self.bias', 'part="down_projection", bias=False'),
+    count("norms always have biases", "blocks/norm.py", "if self.bias:", "if True:"),
+    count("a tied table is stored twice", "count.py", "if not use.again)", ")"),
+    count("the tally counts a tied table once", "count.py", "uses = list(weight_uses(model.segments()))", "uses = [use for use in weight_uses(model.segments()) if not use.again]"),
+    count("one layer of a group is forgotten", "count.py", 'return self.segment.repeat if "{i}"', 'return max(self.segment.repeat - 1, 1) if "{i}"'),
+    count("a FLOP is a multiplication and an addition", "tape.py", "(*saves, output) if keeps else saves, 2, repeats)", "(*saves, output) if keeps else saves, 1, repeats)"),
+    count("one gradient a product", "work.py", "GRADIENTS = 2", "GRADIENTS = 1"),
+    count("flash attention computes nothing anew", "blocks/attention.py", 'role="fused", repeats=1', 'role="fused", repeats=0'),
+    count("layers do one layer's work", "work.py", "whole(total * self.segment.repeat)", "whole(total)"),
+    count("decoding reads one position", "run.py", '"T": self.read', '"T": new'),
+    count("exact leaves a position's own pair out", "run.py", 'new - (causal == "exact")', "new"),
+    count("half is exact", "run.py", 'new - (causal == "exact")', "new - 1"),
+    count("logits of all positions where the last is asked", "run.py", 'if self.logits == "last" else {}', "if False else {}"),
+    count("the activation's input is not saved", "blocks/mlp.py", "saves=(up,), ", ""),
+    count("the loss saves nothing", "blocks/unembedding.py", 'role="float", keeps=True', 'role="float"'),
+    count("statistics of norms are not saved", "blocks/norm.py", "saves=(x, mean, rstd)", "saves=(x,)"),
+    count("statistics are as wide as activations", "activations.py", '"statistic": statistic', '"statistic": activation'),
+    count("indices have four bytes", "activations.py", '"index": 8', '"index": 4'),
+    count("values are not cached", "blocks/attention.py", 'part="value", bias=bias, role="cache"', 'part="value", bias=bias'),
+    count("a recomputed layer keeps nothing", "activations.py", "return tensors | _inputs(inside)", "return tensors"),
+    count("AdamW has one moment", "precision.py", '"adamw": 2', '"adamw": 1'),
+    count("AdamW has no counters", "footprint.py", "4 * _tensors(counts)", "0"),
+    count("the optimizer needs no scratch", "footprint.py", "pairs = [2 * size + last", "pairs = [size"),
+    count("the mask takes no memory", "footprint.py", "constants = _constants(segments, width)\n    held", "constants: Size = 0\n    held"),
+    count("gradients go at once", "liveness.py", "self.gradients = self.gradients + size", "self.gradients = self.gradients"),
+    count("the first layer alone keeps activations", "footprint.py", "before = before + repeat * walk.saved", "before = before + walk.saved"),
+    count("second gradients are added in place", "liveness.py", "self.transient = self.transient + total.size", "self.transient = self.transient + 0 * total.size"),
+    count("saved tensors are never released", "liveness.py", "self.saved = self.saved - size", "self.saved = self.saved - 0"),
+    count("weights to serve are as wide as gradients to learn", "footprint.py", "counts.stored * BITS[keeping.precision] // 8", "counts.stored * BITS[keeping.precision] // 4"),
+    count("one sequence's cache for all", "footprint.py", "held = cache(model, run, keeping.kv_width)", "held = cache(model, run._replace(batch=1), keeping.kv_width)"),
+]  # fmt: skip
+
+
+def copy_with(fault: Break | None, folder: Path) -> None:
+    """The code, the specs and the tests in another folder, with the fault in them."""
+    for part in ("archcalc", "reference", "specs", "tests", "benchmarks", "docs"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (*ROOT.glob("*.md"), *(ROOT / name for name in ("pyproject.toml", "Makefile", "LICENSE"))):
+        shutil.copy(path, folder)
+    if fault is not None:
+        path = folder / fault.file
+        text = path.read_text()
+        if fault.old not in text:
+            raise LookupError(f"{fault.name}: {fault.file} has no {fault.old!r} any more")
+        path.write_text(text.replace(fault.old, fault.new))
+
+
+def in_a_process_of_its_own(folder: Path, ask: str) -> int:
+    """The exit code of a question to the copy, forked so that PyTorch is loaded once."""
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.chdir(folder)
+            sys.path[:0] = [str(folder / part) for part in ("", "reference", "tests")]
+            os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])
+            said = os.open("said.txt", os.O_WRONLY | os.O_CREAT)
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            os.environ["HYPOTHESIS_PROFILE"] = "faults"
+            code = _verify() if ask == "verify" else _tests()
+        except BaseException:  # noqa: BLE001  (a fault may end it in any way)
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _verify() -> int:
+    from archcalc.cli import _main
+
+    return _main(["verify", *SPECS])
+
+
+def _tests() -> int:
+    import pytest
+
+    return int(pytest.main(["-q", "-x", "--assert=plain", "-p", "no:cacheprovider", *TESTS]))
+
+
+def noticed(fault: Break | None, ask: str) -> bool:
+    """Whether the question has another answer than "all holds" with this fault in the code."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy_with(fault, Path(folder))
+        code = in_a_process_of_its_own(Path(folder), ask)
+        if code and fault is None:
+            print(Path(folder, "said.txt").read_text())
+        return code != 0
+
+
+def main(arguments: list[str]) -> int:
+    asks = ["verify", *(["tests"] if "--tests" in arguments else [])]
+    words = [argument for argument in arguments if not argument.startswith("--")]
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch  # noqa: F401  (once, before the forks)
+    import transformers.models.gpt2.modeling_gpt2
+    import transformers.models.starcoder2.modeling_starcoder2  # noqa: F401
+
+    lived = 0
+    for ask in asks:
+        if noticed(None, ask):
+            print(f"{ask} does not pass without a fault")
+            return 1
+    for fault in BREAKS:
+        if words and not any(word in fault.name for word in words):
+            continue
+        found = {ask: noticed(fault, ask) for ask in asks}
+        lived += not all(found.values())
+        print(
+            f"{fault.name}: "
+            + ", ".join(f"{ask} {'notices' if saw else 'DOES NOT NOTICE'}" for ask, saw in found.items()),
+            flush=True,
+        )
+    return 1 if lived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
