@@ -5,13 +5,14 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from archcalc.arguments import integer, size
 from archcalc.blocks.attention import Attention
-from archcalc.blocks.base import LARGEST_SIZE, Count, Strict
+from archcalc.blocks.base import Count, Strict
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem
 from archcalc.legend import Env, Size, environment
 from archcalc.run import Run
 from archcalc.tape import Tape, Tensor
@@ -178,8 +179,9 @@ class Model(Strict):
             with tape.scope("layers.{i}"):
                 group.record(tape, RESIDUAL)
             env = environment(sizes, group.norm.sizes(), group.attention.sizes(), group.mlp.sizes())
-            found.append(Segment("layers", group.repeat, first, tape, env))
-            first = first + group.repeat
+            repeat = size("Model", "repeat", group.repeat)
+            found.append(Segment("layers", repeat, first, tape, env))
+            first = first + repeat
 
         tape = Tape(run)
         with tape.scope("final_norm"):
@@ -193,11 +195,8 @@ class Model(Strict):
         return found
 
     def _refuse(self, run: Run) -> None:
-        """Sizes that are arrays are their maker's to check."""
-        for name, low, n, high in (
-            ("batch", 1, run.batch, LARGEST_SIZE),
-            ("sequence", 1, run.positions, run.read),
-            ("context", 1, run.read, self.context_length),
-        ):
-            if isinstance(n, int) and isinstance(high, int) and not low <= n <= high:
-                raise Invalid(Problem("Run", f"must be from {low} to {high:,}", name, value=shown(n)))
+        """A run checks itself; what it reads must fit the model. Sizes that are arrays are their maker's to check."""
+        read, most = run.read, self.context_length
+        if isinstance(read, int) and not getattr(most, "ndim", 0) and read > most:
+            name = "context" if run.phase == "decode" else "sequence"
+            raise Invalid(Problem("Run", f"must be from 1 to {most:,}", name, value=integer(read)))

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from archcalc.arguments import has_segments, instance
 from archcalc.count import Parameters
 from archcalc.legend import CATEGORIES, Size, add, volume
-from archcalc.run import Run
+from archcalc.run import FLOPS_KERNEL, Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op
 
@@ -73,6 +74,9 @@ def flops(model: Model, run: Run) -> Flops:
     Takes ints, or arrays in place of sizes. Formula: 2 x the product of the sizes of all labels of each contraction
     (2mnk for a product of matrices).
     """
+    has_segments("flops", model)
+    instance("flops", "run", run, Run)
+    run = run.by_default(FLOPS_KERNEL)
     segments = model.segments(run)
     learns = run.phase == "training"
     parts = tuple(_parts(segments, learns=learns))
