@@ -64,7 +64,7 @@ def instance(where: str, name: str, value: Any, kind: type) -> None:
 
 
 def has_segments(where: str, model: Any) -> None:
-    """Raises Invalid for what is no model: a name, a path, a document."""
+    """Raises Invalid for what is no model, nor one in letters: a name, a path, a document."""
     if not hasattr(model, "segments"):
         fix = "archcalc.load reads one"
         raise Invalid(Problem(where, "must be a Model", "model", value=shown(model), suggestion=fix))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
@@ -60,12 +60,18 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
 
     Raises Invalid for a field that is not there, is no size, or is set already.
     """
+    if not isinstance(vary, Mapping):
+        raise Invalid(Problem(FLAG, "must map fields to sizes", value=shown(vary)))
     if not vary:
         raise Invalid(Problem(FLAG, "names no field"))
     names = fields(found.read)
     axes: list[Axis] = []
     for name, values in vary.items():
-        where = None if name in RUN else place(name, names, FLAG)
+        if not isinstance(name, str):
+            raise Invalid(Problem(FLAG, "must map fields to sizes", value=shown(name)))
+        if not isinstance(values, Iterable) or isinstance(values, bytes) or not getattr(values, "ndim", 1):
+            raise Invalid(Problem(FLAG, "must be sizes", name, value=shown(values)))
+        where = None if name in RUN else place(name, names, FLAG, [*RUN, *size_names(found)])
         if where is not None:
             if where in found.answers:
                 raise Invalid(Problem(FLAG, "is set by the question already", dotted(where)))
@@ -74,7 +80,7 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
             if not is_size(value_at(found.model, where)):
                 fix = f"sizes alone are varied; set it in the question: SPEC@{name}=..."
                 raise Invalid(Problem(FLAG, "is no size", dotted(where), suggestion=fix))
-        axes.append(Axis(name, where, tuple(_ranges(found, name, where, values))))
+        axes.append(Axis(name, where, tuple(islice(_ranges(found, name, where, values), MOST_SHAPES + 1))))
         if not axes[-1].ranges:
             raise Invalid(Problem(FLAG, "has no values", name))
         if (shapes := count_shapes(axes)) > MOST_SHAPES:
@@ -101,6 +107,13 @@ def value_at(model: Model, where: Where) -> Size:
     for step in where:
         part = part[step] if isinstance(step, int) else getattr(part, step)
     return part
+
+
+def size_names(found: Found) -> list[str]:
+    """Every name that means a field which is a size, `n_layers` with them."""
+    names = fields(found.read)
+    sizes = [name for name, places in names.items() if any(is_size(value_at(found.model, where)) for where in places)]
+    return [*sizes, "n_layers"]
 
 
 def limits(field: FieldInfo) -> tuple[int, int]:
@@ -130,7 +143,7 @@ def _ranges(found: Found, name: str, where: Where | None, values: Values) -> Ite
             if not text:
                 raise Invalid(Problem(FLAG, "has an empty value", name, value=cut(repr(values), LONGEST_VALUE)))
             value = (parse_length(text) if lengths else None) or resolve(text)
-        elif hasattr(value, "dtype"):
+        elif hasattr(value, "dtype") and not value.ndim:
             value = value.item()
         if not is_size(value) or not bounds[0] <= value <= bounds[1]:
             raise _refusal(found, name, where, value)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 MOST_PROBLEMS_SHOWN = 20
 LONGEST_VALUE = 60
 LONGEST_PLACE = 200
+NEAR = 0.7  # of difflib's ratio: one letter in four may be wrong
 
 
 def printable(text: str) -> str:
@@ -34,10 +35,17 @@ def shown(value: object) -> str:
 
 
 def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
-    """The `count` words most like `word`, the most alike first."""
+    """At most `count` words that `word` may be meant for, the most alike first: a slip of a few letters, none else.
+
+    Of a dotted path its beginning or its end may be enough: `per_token` is near `flops.per_token`.
+    """
     from difflib import get_close_matches
 
-    return get_close_matches(word, words, n=count, cutoff=0.6 if count == 1 else 0.3)
+    typed = word[:LONGEST_PLACE].lower()
+    known = {name.lower(): name for name in reversed(words)}
+    near = get_close_matches(typed, known, n=count, cutoff=NEAR)
+    parts = [name for name in known if typed and (name.endswith(f".{typed}") or name.startswith(f"{typed}."))]
+    return [known[name] for name in dict.fromkeys([*parts, *near])][:count]
 
 
 def did_you_mean(word: object, words: list[str]) -> str | None:

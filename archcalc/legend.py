@@ -130,6 +130,15 @@ def choose(mask: Mask, here: Size, elsewhere: Size) -> Size:
     return elsewhere + (here - elsewhere) * mask
 
 
+def quotient(n: Size, parts: Size) -> Size:
+    """`n // parts`, for arrays too, where a float a hair below a whole number is that number."""
+    if not (hasattr(n, "dtype") or hasattr(parts, "dtype")):
+        return n // parts
+    q = n / parts
+    near = q.round()
+    return choose(abs(q - near) <= 1e-12 * near, near, q // 1)
+
+
 def anywhere(mask: Mask) -> bool:
     """Whether a condition holds, of any where it is asked about many."""
     return bool(mask.any()) if hasattr(mask, "any") else bool(mask)

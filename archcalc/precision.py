@@ -78,7 +78,7 @@ class _Fields(NamedTuple):
     recompute: Recompute = "none"
     accumulate: bool = False
     kv_precision: CachePrecision | None = None
-    statistic: int = 4
+    statistic: Literal[2, 4] = 4
 
 
 class Keeping(_Fields):
@@ -125,13 +125,16 @@ class Keeping(_Fields):
 def _checked(keeping: _Fields) -> _Fields:
     """The fields with numpy's numbers as Python's; Invalid where one cannot be."""
     kv = keeping.kv_precision
+    statistic = size("Keeping", "statistic", keeping.statistic)
+    if statistic not in (2, 4):
+        raise Invalid(Problem("Keeping", "must be 2 or 4", "statistic", value=shown(statistic)))
     return _Fields(
-        choice("Keeping", "precision", keeping.precision, dict.fromkeys([*RECIPES, *BITS])),
+        choice("Keeping", "precision", keeping.precision, get_args(Precision)),
         choice("Keeping", "optimizer", keeping.optimizer, get_args(Optimizer)),
         choice("Keeping", "recompute", keeping.recompute, get_args(Recompute)),
         boolean("Keeping", "accumulate", keeping.accumulate),
         None if kv is None else choice("Keeping", "kv_precision", kv, get_args(CachePrecision)),
-        size("Keeping", "statistic", keeping.statistic, 4, 2),
+        statistic,
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from archcalc.arguments import has_segments, instance
 from archcalc.count import Parameters
-from archcalc.legend import CATEGORIES, Size, add, volume
+from archcalc.legend import CATEGORIES, Size, add, quotient, volume
 from archcalc.run import FLOPS_KERNEL, Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op
@@ -59,13 +59,17 @@ class Part(NamedTuple):
 
 
 class Flops(NamedTuple):
-    """FLOPs of one run: see CONVENTIONS. `backward` is 0 and `training` None where nothing is learned."""
+    """FLOPs of one run: see CONVENTIONS. `backward` is 0 and `training` None where nothing is learned.
+
+    `per_token` are those of forward and backward over the tokens of the batch, rounded down.
+    """
 
     forward: Size
     backward: Size
     training: Size | None
-    vector_forward: Size
+    pointwise: Size
     categories: tuple[Part, ...]
+    per_token: Size
 
 
 def flops(model: Model, run: Run) -> Flops:
@@ -83,7 +87,8 @@ def flops(model: Model, run: Run) -> Flops:
     forward = add(part.forward for part in parts)
     backward = add(part.backward for part in parts)
     vector = add(_terms(segment, _vector_ops(segment)).value for segment in segments)
-    return Flops(forward, backward, forward + backward if learns else None, vector, parts)
+    per_token = quotient(forward + backward, run.batch * run.positions)
+    return Flops(forward, backward, forward + backward if learns else None, vector, parts, per_token)
 
 
 class Step(NamedTuple):

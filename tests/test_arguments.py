@@ -212,7 +212,7 @@ def test_a_grid_takes_numpys_integers_as_pythons():
     exact = archcalc.sweep("gpt2", {"n_layers": [1, 2]}, batch=3, seq=5)
     typed = archcalc.sweep("gpt2", {"n_layers": np.array([1, 2], np.uint8)}, batch=np.int8(3), seq=np.array(5))
     assert list(typed.rows()) == list(exact.rows())
-    assert typed.run == exact.run
+    assert typed.asked.work == exact.asked.work
 
 
 @pytest.mark.parametrize("kind", WIDTHS, ids=lambda kind: kind.__name__)

@@ -35,11 +35,11 @@ allocator
 audit | witness | watching
 catalogue
 hardware | strategies | axes
-columns
+quantities
 fitting | schema | grid | learning
 report.sheet | report.cells
 report.render
-output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
+output | report.params | report.verdict | report.listing | report.quantities | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot | report.prediction
 report.journey | report.drift
 report.live

@@ -143,10 +143,10 @@ def test_tying_changes_no_flops(model):
         flops(model.model_copy(update={"unembedding": model.unembedding.model_copy(update={"tied": tied})}), run)
         for tied in (True, False)
     )
-    assert (tied.forward, tied.backward, tied.vector_forward) == (
+    assert (tied.forward, tied.backward, tied.pointwise) == (
         untied.forward,
         untied.backward,
-        untied.vector_forward,
+        untied.pointwise,
     )
 
 
@@ -161,7 +161,7 @@ def test_a_prefill_is_a_decode_after_a_prefill_of_one_less(model):
 
 def test_matrix_products_are_nearly_everything():
     work = flops(archcalc.load("gpt3-175b"), Run(sequence=2048))
-    assert 0.999 < work.forward / (work.forward + work.vector_forward) < 1
+    assert 0.999 < work.forward / (work.forward + work.pointwise) < 1
     assert "contractions are 99.94% of the operations" in ask("flops", "gpt3-175b").out
 
 
@@ -201,7 +201,7 @@ def test_ints_and_arrays_agree():
     for i, width in enumerate(widths):
         exact = flops(model.model_copy(update={"d_model": width}), Run(batch=2, sequence=256, causal="half"))
         assert array.forward[i] == pytest.approx(exact.forward, rel=1e-12)
-        assert array.vector_forward[i] == pytest.approx(exact.vector_forward, rel=1e-12)
+        assert array.pointwise[i] == pytest.approx(exact.pointwise, rel=1e-12)
 
 
 BAD = {
@@ -232,7 +232,7 @@ def test_counts_are_ints_whatever_the_pairs(causal):
     """An odd S has half a pair too many, which the two FLOPs of a multiplication make whole again."""
     model = archcalc.load("tiny@n_heads=1,d_head=1,n_layers=1,context_length=5")
     work = flops(model, Run(sequence=5, causal=causal))
-    numbers = [work.forward, work.backward, work.training, work.vector_forward]
+    numbers = [work.forward, work.backward, work.training, work.pointwise]
     numbers += [n for part in work.categories for n in part[2:]]
     assert {type(n) for n in numbers} == {int}
     assert isinstance(pairs(4, 4, "half"), int)

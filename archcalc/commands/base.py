@@ -37,6 +37,10 @@ Seq = Annotated[
     typer.Option(metavar="S", show_default=False, help="positions of each (1k = 1,024); the whole context if none"),
 ]
 Attention = Annotated[Literal["math", "flash"], typer.Option(help="flash keeps the scores inside its kernel")]
+AnyAttention = Annotated[
+    Literal["math", "flash"] | None,
+    typer.Option("--attention", show_default=False, help="of all; if not given, math for FLOPs, flash for memory"),
+]
 Weights = Annotated[
     str | None,
     typer.Option(

@@ -8,18 +8,20 @@ from typing import Any, Literal
 
 from archcalc.audit import audit
 from archcalc.catalogue import Found
-from archcalc.count import CONVENTIONS, Parameters, Stored, params
+from archcalc.count import CONVENTIONS, Parameters, Stored
+from archcalc.quantities import Asked, one_pass, values
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec import Model
-from archcalc.units import grouped, short
+from archcalc.units import grouped, share, short
 
 By = Literal["category", "layer", "tensor"]
 
 
 def params_sheet(found: Found, by: By) -> Sheet:
     """The parameters of a model, by category, layer or tensor."""
-    model, counts = found.model, params(found.model)
-    tables = {"category": tally_table, "layer": _layer_table, "tensor": _tensor_table}
+    model, asked = found.model, one_pass(found.model)
+    counts = asked.counts
+    tables = {"category": _category_table, "layer": _layer_table, "tensor": _tensor_table}
     rows = {"category": category_records, "layer": layer_records, "tensor": tensor_records}
     records = tuple(rows[by](counts))
     extra: dict[str, Any] = {}
@@ -33,14 +35,16 @@ def params_sheet(found: Found, by: By) -> Sheet:
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
         blocks=(tables[by](counts), _bridge_table(counts), Fields(fields)),
-        payload=payload(found.name, **counts_payload(found, counts), **extra),
+        payload=payload(found.name, **counts_payload(found, asked), **extra),
         records=records,
     )
 
 
-def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
+def counts_payload(found: Found, asked: Asked) -> dict[str, Any]:
     """The counts as JSON."""
+    counts = asked.counts
     return {
+        **values(asked, ("parameters", "matrices")),
         **counted_numbers(counts),
         "printed": [check._asdict() for check in audit(found.model, counts).checks],
         "conventions": CONVENTIONS,
@@ -49,16 +53,9 @@ def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
 
 
 def counted_numbers(counts: Parameters) -> dict[str, Any]:
-    """Those of them that were counted."""
+    """What the quantities are made of: the tally and the bridge."""
     return {
-        "parameters": {
-            "stored": counts.stored,
-            "active": counts.active,
-            "non_embedding": counts.non_embedding,
-        },
         "tally": {
-            "total": counts.tally.total,
-            "matrices": counts.tally.matrices,
             "categories": [
                 {
                     "category": category.category,
@@ -95,6 +92,22 @@ def tally_table(counts: Parameters, most: int | None = None) -> Table:
             name = ""
     return Table(
         columns=(*words("category"), *figures("one matrix", "matrices", "parameters", "running total")),
+        rows=tuple(rows),
+        total=("together", None, counts.tally.matrices, counts.tally.total, None),
+    )
+
+
+def _category_table(counts: Parameters) -> Table:
+    """The eight categories with each shape that occurs, and the share of the tally."""
+    rows: list[tuple[Cell, ...]] = []
+    for category in counts.tally.categories:
+        name = category.category
+        for one in category.shapes:
+            part = share(one.parameters, counts.tally.total)
+            rows.append((name, (one.rows, one.columns), one.matrices, one.parameters, part))
+            name = ""
+    return Table(
+        columns=(*words("category"), *figures("one matrix", "matrices", "parameters", "share")),
         rows=tuple(rows),
         total=("together", None, counts.tally.matrices, counts.tally.total, None),
     )
@@ -175,12 +188,12 @@ def _layer_table(counts: Parameters) -> Table:
             layer_range(r["first_layer"], r["layers"]),
             r["parameters_each"],
             r["parameters"],
-            r["running_total"],
+            share(r["parameters"], counts.stored),
         )
         for r in layer_records(counts)
     )
     return Table(
-        columns=(*words("module", "layers"), *figures("in one layer", "parameters", "running total")),
+        columns=(*words("module", "layers"), *figures("in one layer", "parameters", "share")),
         rows=rows,
         total=("stored", "", None, counts.stored, None),
     )
@@ -207,7 +220,13 @@ def _tensor_table(counts: Parameters) -> Table:
     return Table(
         columns=(*words("tensor", "layers"), *figures("stored shape", "parameters"), *words("category")),
         rows=tuple(
-            (t.name, layer_range(t.first, t.layers), t.shape, t.parameters, t.category or f"({t.part})")
+            (
+                t.name,
+                layer_range(t.first, t.layers),
+                t.shape,
+                t.parameters,
+                t.category or f"({t.part})",
+            )
             for t in counts.tensors
         ),
         total=("stored", "", None, counts.stored, ""),
