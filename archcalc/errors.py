@@ -42,7 +42,7 @@ def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
     from difflib import get_close_matches
 
     typed = word[:LONGEST_PLACE].lower()
-    known = {name.lower(): name for name in reversed(words)}
+    known = {name.lower(): name for name in words}
     near = get_close_matches(typed, known, n=count, cutoff=NEAR)
     parts = [name for name in known if typed and (name.endswith(f".{typed}") or name.startswith(f"{typed}."))]
     return [known[name] for name in dict.fromkeys([*parts, *near])][:count]

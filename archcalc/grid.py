@@ -214,7 +214,7 @@ def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None, 
             continue
         if not isinstance(name, str) or (name not in index and name != "n_layers"):
             near = nearest(str(name), [*QUANTITIES, *size_names(found)], 3)
-            fix = "`archcalc list quantities` names them; fields that are sizes are columns too"
+            fix = "`archcalc list quantities` has the names; sizes of the spec are columns too"
             fix = f"nearest: {', '.join(near)}" if near else fix
             raise Invalid(Problem("--columns", "is no column", value=shown(name), suggestion=fix))
         where = place(name, index, "--columns")

@@ -17,6 +17,7 @@ from archcalc.vectors import MOST_AXES, Vectors
 
 LARGEST_INPUT = 64 * 2**20  # bytes of standard input: a million numbers, however they are written
 MOST_NEIGHBOURS = 1_000
+_TOP = "10"  # neighbours, if not given
 
 
 @app.command(rich_help_panel=TOKENS)
@@ -67,7 +68,7 @@ def embed(
         str | None,
         typer.Option(metavar="EXPRESSION", show_default=False, help="a direction, 'cats - cat': how far along it"),
     ] = None,
-    top: Annotated[str, typer.Option(metavar="N", help="neighbours to show")] = "10",
+    top: Annotated[str, typer.Option(metavar="N", help="neighbours to show")] = _TOP,
     rank: Annotated[
         list[str] | None, typer.Option(metavar="WORD", show_default=False, help="to show too, however far; may repeat")
     ] = None,
@@ -89,7 +90,7 @@ def embed(
     from archcalc.report.vectors import along_sheet, neighbours_sheet
 
     count = number("--top", top, MOST_NEIGHBOURS)
-    _refuse_what_does_not_go_together(expressions, along, rank, plot, axes)
+    _refuse_what_does_not_go_together(expressions, along, top, rank, plot, axes)
     if plot is not None:
         load_plotly()  # what is missing is told before a large file is read
     vectors = _open_vectors(source)
@@ -111,11 +112,18 @@ def embed(
 
 
 def _refuse_what_does_not_go_together(
-    expressions: list[str], along: str | None, rank: list[str] | None, plot: str | None, axes: list[str] | None
+    expressions: list[str],
+    along: str | None,
+    top: str,
+    rank: list[str] | None,
+    plot: str | None,
+    axes: list[str] | None,
 ) -> None:
     if along is None and len(expressions) > 1:
         fix = "put quotes around a sum, or say --along"
         raise Invalid(Problem("archcalc embed", "takes one EXPRESSION", value=shown(expressions[1]), suggestion=fix))
+    if along is not None and top != _TOP:
+        raise Invalid(Problem("--top", "is of neighbours, which --along does not look for", value=shown(top)))
     if along is not None and rank:
         raise Invalid(Problem("--rank", "is among neighbours, which --along does not look for"))
     if axes and plot is None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from archcalc import count, work
@@ -58,22 +59,30 @@ _LARGEST = "of the moment that is the largest at these sizes; at others another 
 _FIRST = dict.fromkeys(name.partition(".")[0] for name in QUANTITIES)  # the sections of quantities
 
 
-def explainable(found: Found, asked: Asked, tokens: int | None = None) -> dict[str, Formula]:
-    """Every number that was counted, by its path in the JSON of its command, as a formula."""
+def explainable(
+    found: Found, asked: Asked, tokens: int | None = None, section: str | None = None
+) -> dict[str, Formula]:
+    """Every number that was counted, by its path in the JSON of its command, as a formula.
+
+    Only those of one section of the JSON where one is named: memory takes its time.
+    """
     letters = in_letters(found.model, asked)
-    counts, numbers = letters.counts, values(letters, _FIRST)
-    held = memory(letters.model, letters.held, letters.keeping, letters.chosen)
-    more: dict[str, Any] = {
-        **counted_numbers(counts),
-        "flops": work_numbers(letters.flops),
-        "memory": memory_numbers(held),
-        **_standing(found.model),
-        "layers": list(layer_records(counts)),
-        "tensors": list(tensor_records(counts)),
+    counts = letters.counts
+    parts: dict[str, Callable[[], Any]] = {
+        **{name: partial(counted_numbers(counts).get, name) for name in ("tally", "bridge")},
+        "flops": lambda: work_numbers(letters.flops),
+        "memory": lambda: memory_numbers(memory(letters.model, letters.held, letters.keeping, letters.chosen)),
+        **{name: partial(_standing, found.model, name) for name in ("inference", "devices")},
+        "layers": lambda: list(layer_records(counts)),
+        "tensors": lambda: list(tensor_records(counts)),
     }
     if tokens is not None:
-        whole = work.training_run(letters.model, counts, letters.work, Formula.letter("tokens", tokens))
-        more["run"] = run_payload(whole)
+        letter = Formula.letter("tokens", tokens)
+        parts["run"] = lambda: run_payload(work.training_run(letters.model, counts, letters.work, letter))
+    known = {*_FIRST, *parts}
+    wanted = {section} if section in known else known
+    numbers = values(letters, [name for name in _FIRST if name in wanted])
+    more = {name: part() for name, part in parts.items() if name in wanted}
     flat: dict[str, Formula] = {}
     for path, number in (*_flat(numbers), *_flat(more)):
         flat.setdefault(path, Formula.of(number))
@@ -86,10 +95,9 @@ def in_letters(model: Model, asked: Asked) -> Asked:
     return Asked(lettered(model), lettered_run(asked.work), lettered_run(asked.held), asked.keeping, chosen)
 
 
-def _standing(model: Model) -> dict[str, Any]:
-    """What a report says of inference and devices; its memory is that of training by default, asked for as such."""
-    numbers = standing_numbers(standing(model, letters=True))
-    return {name: numbers[name] for name in ("inference", "devices")}
+def _standing(model: Model, section: str) -> Any:
+    """What a report says of inference or devices; its memory is that of training by default, asked for as such."""
+    return standing_numbers(standing(model, letters=True))[section]
 
 
 def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -108,12 +116,11 @@ def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int | None = None) -> Sheet:
     """A number and its formula, or, without a path, all that can be asked for."""
-    numbers = explainable(found, asked, tokens)
     if path is None:
-        return _index(found, numbers)
+        return _index(found, explainable(found, asked, tokens))
     path = path.strip().replace(" ", "_")
-    formula = _pick(path, numbers, asked)
     section = path.partition(".")[0]
+    formula = _pick(path, explainable(found, asked, tokens, section), asked)
     meanings = [meaning(letter, found.model) for letter in formula.letters]
     convention = _convention(path)
     terms = formula.by_size()
@@ -171,7 +178,9 @@ def _terms_table(formula: Formula) -> Table:
 
 def latex(found: Found, path: str, asked: Asked, tokens: int | None = None) -> str:
     """The formula as a line of LaTeX, between dollars."""
-    return f"${_pick(path.strip().replace(' ', '_'), explainable(found, asked, tokens), asked).latex()}$\n"
+    path = path.strip().replace(" ", "_")
+    numbers = explainable(found, asked, tokens, path.partition(".")[0])
+    return f"${_pick(path, numbers, asked).latex()}$\n"
 
 
 def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:

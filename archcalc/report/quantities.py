@@ -6,7 +6,7 @@ from archcalc.quantities import QUANTITIES
 from archcalc.report.sheet import Fields, Sheet, Table, words
 from archcalc.spec import SCHEMA
 
-_WIDTH = 46  # of a meaning, so that the table has 80 columns
+_WIDTH = 42  # of a meaning, so that the table has 80 columns
 
 
 def quantities_sheet() -> Sheet:
