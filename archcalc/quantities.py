@@ -105,6 +105,7 @@ class Quantity(NamedTuple):
 
 
 _PASS = ("--phase", "--batch", "--seq", "--context", "--causal", "--attention", "--logits")
+_LEARNING = ("--phase", "--batch", "--seq", "--causal", "--attention")
 _STATE = ("--for", "--precision", "--optimizer")
 _CACHE = ("--for", "--precision", "--kv-precision")
 _HELD = (*_STATE, "--batch", "--seq", "--attention", "--recompute", "--accumulate", "--dropout", "--kv-precision")
@@ -152,14 +153,14 @@ QUANTITIES: dict[str, Quantity] = {
         lambda asked: asked.flops.backward,
         "FLOPs",
         "contractions of the backward pass, with the scores that flash attention computes again",
-        _PASS,
+        _LEARNING,
         "learns",
     ),
     "flops.training": Quantity(
         lambda asked: asked.flops.training,
         "FLOPs",
         "forward and backward, nothing that is recomputed to save memory",
-        _PASS,
+        _LEARNING,
         "learns",
     ),
     "flops.per_token": Quantity(
@@ -172,7 +173,7 @@ QUANTITIES: dict[str, Quantity] = {
         lambda asked: asked.flops.pointwise,
         "FLOPs",
         "pointwise operations and reductions of the forward pass, one for each number; modelled",
-        _PASS,
+        tuple(flag for flag in _PASS if flag != "--causal"),
     ),
     "activations.saved": Quantity(
         lambda asked: asked.saved,
