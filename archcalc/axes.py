@@ -69,9 +69,9 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
     for name, values in vary.items():
         if not isinstance(name, str):
             raise Invalid(Problem(FLAG, "must map fields to sizes", value=shown(name)))
-        if not isinstance(values, Iterable) or isinstance(values, bytes) or not getattr(values, "ndim", 1):
+        if not _are_many(values):
             raise Invalid(Problem(FLAG, "must be sizes", name, value=shown(values)))
-        where = None if name in RUN else place(name, names, FLAG, [*RUN, *size_names(found)])
+        where = None if name in RUN else place(name, names, FLAG, lambda: [*RUN, *size_names(found)])
         if where is not None:
             if where in found.answers:
                 raise Invalid(Problem(FLAG, "is set by the question already", dotted(where)))
@@ -107,6 +107,11 @@ def value_at(model: Model, where: Where) -> Size:
     for step in where:
         part = part[step] if isinstance(step, int) else getattr(part, step)
     return part
+
+
+def _are_many(values: object) -> bool:
+    """Whether there are sizes in it: a text, a list, a range, an array; no number and no bytes."""
+    return isinstance(values, Iterable) and not isinstance(values, bytes) and getattr(values, "ndim", 1) > 0
 
 
 def size_names(found: Found) -> list[str]:

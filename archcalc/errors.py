@@ -15,7 +15,7 @@ from dataclasses import dataclass
 MOST_PROBLEMS_SHOWN = 20
 LONGEST_VALUE = 60
 LONGEST_PLACE = 200
-NEAR = 0.7  # of difflib's ratio: one letter in four may be wrong
+NEAR = 0.7  # of difflib's ratio, for one word alone: about one letter in four may be wrong
 
 
 def printable(text: str) -> str:
@@ -43,7 +43,7 @@ def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
 
     typed = word[:LONGEST_PLACE].lower()
     known = {name.lower(): name for name in words}
-    near = get_close_matches(typed, known, n=count, cutoff=NEAR)
+    near = get_close_matches(typed, known, n=count, cutoff=NEAR if count == 1 else 0.6)
     parts = [name for name in known if typed and (name.endswith(f".{typed}") or name.startswith(f"{typed}."))]
     return [known[name] for name in dict.fromkeys([*parts, *near])][:count]
 

@@ -196,10 +196,19 @@ def _refuse_unused(columns: Mapping[str, Quantity], given: Mapping[str, bool], k
             raise Invalid(Problem(flag, "changes none of the columns", value=", ".join(columns)))
 
 
+def _names(columns: object) -> list[str]:
+    """Names of columns. Raises Invalid for what is no list of words."""
+    if isinstance(columns, str) or not isinstance(columns, Iterable):
+        raise Invalid(Problem("--columns", "must be a list of names", value=shown(columns)))
+    for name in (names := list(columns)):
+        if not isinstance(name, str):
+            raise Invalid(Problem("--columns", "is no column", value=shown(name)))
+    return names
+
+
 def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None, asked: Asked) -> dict[str, Quantity]:
     """The columns by name: what is varied, which comes first unless it is named, and what is asked for."""
-    if isinstance(names, str) or not (names is None or isinstance(names, Iterable)):
-        raise Invalid(Problem("--columns", "must be a list of names", value=shown(names)))
+    names = None if names is None else _names(names)
     index = fields(found.read)
     varied = {axis.name: _size_column(found, axis.name, axis.where) for axis in axes}
     named: dict[str, Quantity] = {}
@@ -212,8 +221,8 @@ def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None, 
             if refused := named[name].refusal(asked):
                 raise Invalid(Problem("--columns", refused, name))
             continue
-        if not isinstance(name, str) or (name not in index and name != "n_layers"):
-            near = nearest(str(name), [*QUANTITIES, *size_names(found)], 3)
+        if name not in index and name != "n_layers":
+            near = nearest(name, [*QUANTITIES, *size_names(found)], 3)
             fix = "`archcalc list quantities` has the names; sizes of the spec are columns too"
             fix = f"nearest: {', '.join(near)}" if near else fix
             raise Invalid(Problem("--columns", "is no column", value=shown(name), suggestion=fix))

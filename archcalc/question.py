@@ -11,7 +11,7 @@ An answer may be an array in place of a size: then it is asked about many specs 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -106,9 +106,9 @@ def fields(document: Document) -> dict[str, list[Where]]:
 
 
 def place(
-    name: str, index: Mapping[str, list[Where]], argument: str, suggested: Collection[str] | None = None
+    name: str, index: Mapping[str, list[Where]], argument: str, suggested: Callable[[], Iterable[str]] | None = None
 ) -> Where:
-    """The one field that a full path or an unambiguous short name means; near names are of those `suggested`."""
+    """The one field that a full path or an unambiguous short name means; near names are of those `suggested`, of all fields if none."""
     short = _ALIASES.get(name, name)
     found = index.get(short, [])
     found = [where for where in found if dotted(where) == short] or found
@@ -117,7 +117,7 @@ def place(
     if found:
         paths = ", ".join(dotted(where) for where in found[:3]) + (", ..." if len(found) > 3 else "")
         raise Invalid(Problem(argument, f"is the name of {len(found)} fields", name, suggestion=f"name one: {paths}"))
-    near = nearest(name, list(suggested or [*index, *_ALIASES]), 3)
+    near = nearest(name, list(suggested() if suggested else [*index, *_ALIASES]), 3)
     raise Invalid(
         Problem(argument, "is no field here", name, suggestion=f"nearest: {', '.join(near)}" if near else None)
     )

@@ -78,12 +78,12 @@ def test_what_is_no_boolean_is_refused(value):
 
 
 RUNS = {
-    "sequence in decode": (dict(phase="decode", sequence=5), "Run: sequence: decode adds one position to each sequence; got 5; say context"),
-    "context in training": (dict(context=8), "Run: context: is what decode reads; training reads what it is given; got 8; say sequence"),
-    "context in prefill": (dict(phase="prefill", context=8), "Run: context: is what decode reads; prefill reads what it is given; got 8; say sequence"),
-    "the last logits in training": (dict(logits="last"), "Run: logits: training scores the logits of all positions; got 'last'"),
-    "dropout in prefill": (dict(phase="prefill", dropout=True), "Run: dropout: is of training; got True"),
-    "half the pairs in decode": (dict(phase="decode", causal="half"), "Run: causal: decode pairs its new position with all positions that are there, never with half of them; got 'half'"),
+    "sequence in decode": ({"phase": "decode", "sequence": 5}, "Run: sequence: decode adds one position to each sequence; got 5; say context"),
+    "context in training": ({"context": 8}, "Run: context: is what decode reads; training reads what it is given; got 8; say sequence"),
+    "context in prefill": ({"phase": "prefill", "context": 8}, "Run: context: is what decode reads; prefill reads what it is given; got 8; say sequence"),
+    "the last logits in training": ({"logits": "last"}, "Run: logits: training scores the logits of all positions; got 'last'"),
+    "dropout in prefill": ({"phase": "prefill", "dropout": True}, "Run: dropout: is of training; got True"),
+    "half the pairs in decode": ({"phase": "decode", "causal": "half"}, "Run: causal: decode pairs its new position with all positions that are there, never with half of them; got 'half'"),
 }  # fmt: skip
 
 
@@ -183,11 +183,15 @@ def narrow(kind):
     return min(most, 2**32), min(most, 2048)
 
 
-@pytest.mark.parametrize("kind", [*WIDTHS, lambda n: np.array(n)], ids=lambda kind: getattr(kind, "__name__", "array"))
+@pytest.mark.parametrize("kind", [*WIDTHS, np.array], ids=lambda kind: getattr(kind, "__name__", "array"))
 def test_numpys_integers_count_as_pythons_do(kind):
     model = archcalc.load("gpt3-175b")
     batch, sequence = (2**32, 2048) if kind not in WIDTHS else narrow(kind)
-    runs = [Run(batch=batch, sequence=sequence), Run("prefill", batch, sequence), Run("decode", batch, context=sequence)]
+    runs = [
+        Run(batch=batch, sequence=sequence),
+        Run("prefill", batch, sequence),
+        Run("decode", batch, context=sequence),
+    ]
     for run in runs:
         typed = Run(
             run.phase,
@@ -220,9 +224,7 @@ def test_a_model_of_numpys_integers_counts_as_one_of_pythons(kind):
     most = min(int(np.iinfo(kind).max), 50_257)
     exact = GPT2.model_copy(update={"vocab_size": most, "d_model": min(most, 768)})
     group = exact.layers[0].model_copy(update={"repeat": kind(12)})
-    typed = exact.model_copy(
-        update={"vocab_size": kind(most), "d_model": kind(min(most, 768)), "layers": (group,)}
-    )
+    typed = exact.model_copy(update={"vocab_size": kind(most), "d_model": kind(min(most, 768)), "layers": (group,)})
     run = Run(batch=2**32, sequence=1024)
     assert archcalc.params(typed) == archcalc.params(exact)
     assert archcalc.flops(typed, run) == archcalc.flops(exact, run)
@@ -233,7 +235,9 @@ def test_a_model_of_numpys_integers_counts_as_one_of_pythons(kind):
 def test_arrays_of_many_sizes_still_count():
     batches = np.array([1, 2, 2**20])
     work = archcalc.flops(GPT2, Run(batch=batches, sequence=1024))
-    assert [int(n) for n in work.forward] == [archcalc.flops(GPT2, Run(batch=int(b), sequence=1024)).forward for b in batches]
+    assert [int(n) for n in work.forward] == [
+        archcalc.flops(GPT2, Run(batch=int(b), sequence=1024)).forward for b in batches
+    ]
 
 
 def test_a_run_is_still_a_tuple_with_names():

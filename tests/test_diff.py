@@ -64,7 +64,9 @@ def test_more_than_two_are_held_against_the_first():
 
 def test_markdown_is_tables_for_a_review():
     text = ask("diff", "gpt2", "gpt2@n_layers=6", "--format", "markdown").out
-    assert text.startswith("## gpt2 -> gpt2@n_layers=6: parameters -34.17%; FLOPs per token -36.45%\n\n### What differs\n\n| field ")
+    assert text.startswith(
+        "## gpt2 -> gpt2@n_layers=6: parameters -34.17%; FLOPs per token -36.45%\n\n### What differs\n\n| field "
+    )
 
 
 def test_groups_of_layers_that_one_side_lacks_are_told(tmp_path):

@@ -82,7 +82,9 @@ def all_sheets(found, asked, tokens):
 
     used = memory(found.model, asked.held, asked.keeping)
     report = report_sheet(found)
-    whole = {name: report.payload[name] for name in ("parameters", "matrices", "tally", "bridge", "inference", "devices")}
+    whole = {
+        name: report.payload[name] for name in ("parameters", "matrices", "tally", "bridge", "inference", "devices")
+    }
     return (
         report._replace(payload=whole),  # its FLOPs and memory are those of a whole context, asked for as such
         params_sheet(found, "layer"),
@@ -115,6 +117,7 @@ def questions(draw, model):
                 st.sampled_from(["adamw", "sgd"]),
                 st.sampled_from(["none", "selective", "full"]),
                 st.booleans(),
+                st.none(),
             )
         )
     else:
@@ -256,7 +259,10 @@ def test_latex_is_one_line_between_dollars():
             ["flops"],
             "PATH: is no number by itself; got 'flops'; below it: flops.forward, flops.backward, flops.training",
         ),
-        (["flop.forward"], "PATH: is no number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward"),
+        (
+            ["flop.forward"],
+            "PATH: is no number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
+        ),
         ([""], "PATH: is no number of report, params, flops or memory; got ''; without a PATH all of them are listed"),
         (["--format", "latex"], "--format: latex is of one number; name its PATH"),
     ],

@@ -168,7 +168,9 @@ ELSEWHERE = {"predict": "test_generate", "tokens": "test_tokens", "train": "test
 
 def flags(command):
     """The long name of every flag of a command."""
-    return {max(parameter.opts, key=len) for parameter in COMMANDS[command].params if parameter.opts[0].startswith("-")}
+    return {
+        max(parameter.opts, key=len) for parameter in COMMANDS[command].params if parameter.opts[0].startswith("-")
+    }
 
 
 def told():
@@ -278,7 +280,9 @@ def number(name, **asked):
         get("context"), get("logits"), get("causal", "full"), get("attention", "math"), None,
     )  # fmt: skip
     attention = get("attention", "flash")
-    held = memory_run(model, get("purpose", "training"), get("batch", "1"), get("seq"), attention, dropout=get("dropout", False))
+    held = memory_run(
+        model, get("purpose", "training"), get("batch", "1"), get("seq"), attention, dropout=get("dropout", False)
+    )
     quantity, whole = QUANTITIES[name], Asked(model, run, held, kept)
     return None if quantity.refusal(whole) else quantity.of(whole)
 

@@ -20,6 +20,7 @@ TRAINING = st.builds(
     st.sampled_from(["adamw", "adamw-foreach", "sgd"]),
     st.sampled_from(["none", "selective", "full"]),
     st.booleans(),
+    st.none(),  # the precision of a cache is of inference
 )
 SERVING = st.builds(
     lambda precision, kv: Keeping(precision, kv_precision=kv),

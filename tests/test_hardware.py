@@ -108,7 +108,7 @@ UNKNOWN = {
     "tpu": "'tpu' is several devices; say one: tpu-v5e, tpu-v5p, tpu-v6e",
     "a100-sxm4": "'a100-sxm4' is several devices; say one: a100-40gb, a100-80gb",
     "rtx-4080": "'rtx-4080' is no device; nearest: rtx-4090, rtx-5090, rtx-3090",
-    "mi300": "'mi300' is no device; nearest: mi300x, mi325x, rtx-3090",
+    "mi300": "'mi300' is no device; nearest: mi300x",
     "": "'' is no device; a path to a YAML file describes one",
     "\x1b": "'\\x1b' is no device; a path to a YAML file describes one",
 }

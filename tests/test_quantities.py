@@ -96,7 +96,10 @@ def test_every_quantity_is_one_number_wherever_it_is_asked(asked):
 def test_every_quantity_can_be_explained(name):
     model = archcalc.load("tiny")
     told = ask("explain", "tiny", name, "-f", "json").json
-    assert (told["path"], told["value"]) == (name, library(name, model, archcalc.Run(sequence=256), archcalc.Keeping()))
+    assert (told["path"], told["value"]) == (
+        name,
+        library(name, model, archcalc.Run(sequence=256), archcalc.Keeping()),
+    )
     assert told["convention"].startswith(QUANTITIES[name].meaning)
     assert told["source"]
 
@@ -120,10 +123,18 @@ def test_inference_has_the_same_names():
     assert expected.items() <= rows.items()
     for name, value in expected.items():
         assert at(told, name) == value
-        words = [w for flag, word in zip(flags[::2], flags[1::2], strict=True) if flag in QUANTITIES[name].flags for w in (flag, word)]
+        words = [
+            w
+            for flag, word in zip(flags[::2], flags[1::2], strict=True)
+            if flag in QUANTITIES[name].flags
+            for w in (flag, word)
+        ]
         assert ask("explain", "tiny", name, *words, "-f", "json").json["value"] == value
     assert "activations.saved" not in rows
-    for command in (["explain", "tiny", "activations.saved"], ["sweep", "tiny", "--vary", "n_layers=5", "--columns", "activations.saved"]):
+    for command in (
+        ["explain", "tiny", "activations.saved"],
+        ["sweep", "tiny", "--vary", "n_layers=5", "--columns", "activations.saved"],
+    ):
         done = ask(*command, "--for", "inference")
         assert done.code == 2
         assert "is of training; inference keeps nothing for a backward pass" in done.err
@@ -147,7 +158,10 @@ def test_a_new_quantity_is_one_entry(monkeypatch):
     monkeypatch.setitem(QUANTITIES, "parameters.twice", twice)
     stored = 2 * archcalc.params(archcalc.load("tiny")).stored
     assert ask("explain", "tiny", "parameters.twice", "-f", "json").json["value"] == stored
-    assert ask("sweep", "tiny", "--vary", "n_layers=5", "--columns", "parameters.twice", "-f", "csv").out.split()[1] == f"5,{stored}"
+    assert (
+        ask("sweep", "tiny", "--vary", "n_layers=5", "--columns", "parameters.twice", "-f", "csv").out.split()[1]
+        == f"5,{stored}"
+    )
     assert ask("params", "tiny", "-f", "json").json["parameters"]["twice"] == stored
     assert f"parameters.twice,parameters,{stored},{stored}" in ask("diff", "tiny", "tiny", "-f", "csv").out
     assert "parameters.twice" in ask("list", "quantities").out
@@ -160,7 +174,11 @@ def test_devices_are_listed_with_their_figures():
     assert [one["name"] for one in told] == list(device_names())
     for one in told:
         device = find_device(one["name"])
-        assert (one["memory"], one["bandwidth"], one["bf16"]) == (device.label_bytes, device.bandwidth_bytes, device.peak("bf16"))
+        assert (one["memory"], one["bandwidth"], one["bf16"]) == (
+            device.label_bytes,
+            device.bandwidth_bytes,
+            device.peak("bf16"),
+        )
         assert one["sources"]["capacity"] == device.sources.capacity
     assert max(map(len, ask("list", "devices").out.splitlines())) <= 100
     rows = list(csv.DictReader(io.StringIO(ask("list", "devices", "-f", "csv").out)))
@@ -180,7 +198,14 @@ def figures(*arguments):
     return {row["name"]: row for row in ask("diff", *arguments, "-f", "json").json["rows"]}
 
 
-@pytest.mark.parametrize(("specs", "length"), [(("gpt2-xl", "gpt3-xl"), 1024), (("gpt3-xl", "gpt2-xl", "tiny"), 256), (("gpt2", "gpt2@context_length=32k"), 1024)])
+@pytest.mark.parametrize(
+    ("specs", "length"),
+    [
+        (("gpt2-xl", "gpt3-xl"), 1024),
+        (("gpt3-xl", "gpt2-xl", "tiny"), 256),
+        (("gpt2", "gpt2@context_length=32k"), 1024),
+    ],
+)
 def test_models_side_by_side_are_counted_at_the_shortest_context(specs, length):
     rows = figures(*specs)
     assert rows == figures(*specs, "--seq", str(length))
@@ -261,7 +286,12 @@ def test_a_suggestion_is_near_and_exists(arguments):
 
 def test_a_field_of_another_name_is_not_guessed(tmp_path):
     spec = tmp_path / "spec.yaml"
-    for name, near in (("d_modle", "d_model"), ("rope_theta", None), ("hidden_act", None), ("vocabsize", "vocab_size")):
+    for name, near in (
+        ("d_modle", "d_model"),
+        ("rope_theta", None),
+        ("hidden_act", None),
+        ("vocabsize", "vocab_size"),
+    ):
         spec.write_text(f"{name}: 3\n")
         told = ask("params", str(spec)).err
         line = next(line for line in told.splitlines() if name in line)

@@ -105,6 +105,7 @@ def spec(tmp_path_factory):
         st.sampled_from(["adamw", "sgd"]),
         st.sampled_from(["none", "selective", "full"]),
         st.booleans(),
+        st.none(),
     ),
     chunk=st.sampled_from([1, 3, grid.CHUNK]),
 )
@@ -258,7 +259,9 @@ def test_a_size_that_int64_cannot_hold_is_left_out_too(spec):
 
 
 def test_json_holds_rows_of_ints_in_base_units():
-    payload = ask("sweep", "gpt2", "--vary", "n_layers=12,24", "--columns", "parameters.stored,d_ff", "-f", "json").json
+    payload = ask(
+        "sweep", "gpt2", "--vary", "n_layers=12,24", "--columns", "parameters.stored,d_ff", "-f", "json"
+    ).json
     assert (payload["schema"], payload["spec"]) == (0, "gpt2")
     assert [column["name"] for column in payload["columns"]] == ["n_layers", "parameters.stored", "d_ff"]
     assert payload["rows"] == [[12, 124_439_808, 3_072], [24, 209_494_272, 3_072]]
@@ -343,7 +346,7 @@ FLAGS = {
     "no equals sign": (["--vary", "n_layers"], "--vary: 'n_layers' is not field=values\n"),
     "no values": (["--vary", "n_layers="], "--vary: 'n_layers=' is not field=values\n"),
     "an empty value": (["--vary", "n_layers=1,,2"], "--vary: n_layers: has an empty value; got '1,,2'\n"),
-    "no field": (["--vary", "heads=3"], "--vary: heads: is no field here; nearest: n_heads, d_head\n"),
+    "no field": (["--vary", "heads=3"], "--vary: heads: is no field here; nearest: n_heads, d_head, n_kv_heads\n"),
     "a description": (["--vary", "name=3"], "--vary: name: is no field here\n"),
     "several": (["--vary", "bias=1"], "--vary: bias: is the name of 5 fields; name one: layers.0.norm.bias,"),
     "a boolean": (

@@ -69,7 +69,9 @@ def generate(
     heats = [real("--temperature", temperature)]
     if compare_temperatures is not None:
         if temperature != "1":
-            raise Invalid(Problem("--temperature", "is not used with --compare-temperatures", value=shown(temperature)))
+            raise Invalid(
+                Problem("--temperature", "is not used with --compare-temperatures", value=shown(temperature))
+            )
         heats = [real("--compare-temperatures", part) for part in compare_temperatures.split(",")]
     if stop == "":
         raise Invalid(Problem("--stop", "is empty"))

@@ -207,7 +207,8 @@ def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
     if path.partition(".")[0] == "run":
         raise Invalid(Problem("PATH", "is of a whole training", value=shown(path), suggestion="say --tokens"))
     below = [known for known in numbers if known.startswith(f"{path}.") and not known[len(path) + 1 :][0].isdigit()]
-    near = below or nearest(path, [*QUANTITIES, *(known for known in numbers if known not in QUANTITIES)], 3)
+    named = [known for known in numbers if not any(part.isdigit() for part in known.split("."))]
+    near = below or nearest(path, [*QUANTITIES, *(known for known in named if known not in QUANTITIES)], 3)
     suggestion = f"{'below it' if below else 'nearest'}: {', '.join(near[:3])}" if near else None
     what = "is no number by itself" if below else "is no number of report, params, flops or memory"
     raise Invalid(
