@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archcalc.activations import cache, saved, widths
+from archcalc import count, work
 from archcalc.count import Parameters, params
-from archcalc.footprint import Chosen, memory, peak_bytes, state_bytes
 from archcalc.legend import Size
 from archcalc.precision import DEFAULTS, Keeping, Purpose
 from archcalc.run import FLOPS_KERNEL, MEMORY_KERNEL, AttentionKernel, Run
 from archcalc.spec import Model
 from archcalc.work import Flops, flops
+
+if TYPE_CHECKING:
+    from archcalc.footprint import Chosen  # which parameters and FLOPs have no use for, so that they start sooner
 
 
 class Asked:
@@ -57,13 +59,28 @@ class Asked:
         """Bytes of a number in the cache: as activations where none is asked for."""
         return self.keeping.recipe.compute if self.purpose == "training" else self.keeping.kv_width
 
+    def cache(self, batch: Size, sequence: Size) -> Size:
+        from archcalc.activations import cache
+
+        return cache(self.model, Run("prefill", batch, sequence), self.cache_width)
+
+    @property
+    def state(self) -> Size:
+        from archcalc.footprint import state_bytes
+
+        return state_bytes(self.counts, self.held, self.keeping)
+
     @property
     def saved(self) -> Size:
+        from archcalc.activations import saved, widths
+
         width = widths(self.keeping.recipe.compute, self.keeping.statistic)
         return saved(self.model, self.held, width, self.keeping.recompute).total
 
     @property
     def peak(self) -> Size:
+        from archcalc.footprint import memory, peak_bytes
+
         if self.chosen is not None:
             return memory(self.model, self.held, self.keeping, self.chosen).total
         return peak_bytes(self.model, self.held, self.keeping)
@@ -125,41 +142,35 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 """The flags that change the numbers of each section of the JSON which are no quantities of their own."""
 
 QUANTITIES: dict[str, Quantity] = {
-    "parameters.stored": Quantity(
-        lambda asked: asked.counts.stored, "parameters", "distinct weights of a checkpoint, a tied table once"
-    ),
-    "parameters.active": Quantity(
-        lambda asked: asked.counts.active, "parameters", "stored minus the experts not chosen for a token"
-    ),
+    "parameters.stored": Quantity(lambda asked: asked.counts.stored, "parameters", count.CONVENTIONS["stored"]),
+    "parameters.active": Quantity(lambda asked: asked.counts.active, "parameters", count.CONVENTIONS["active"]),
     "parameters.non_embedding": Quantity(
         lambda asked: asked.counts.non_embedding,
         "parameters",
-        "stored minus token table, learned positions, an untied unembedding and its bias",
+        count.CONVENTIONS["non_embedding"],
     ),
     "parameters.tally": Quantity(
         lambda asked: asked.counts.tally.total,
         "parameters",
-        "the matrices of eight categories, a tied table in both of its roles",
+        count.CONVENTIONS["tally"],
     ),
     "matrices.tally": Quantity(
         lambda asked: asked.counts.tally.matrices,
         "matrices",
-        "query, key and value one for each head that has its own; output and projections one a layer",
+        count.CONVENTIONS["matrices"],
     ),
-    "flops.forward": Quantity(
-        lambda asked: asked.flops.forward, "FLOPs", "contractions of the forward pass of the batch", _PASS
-    ),
+    "flops.forward": Quantity(lambda asked: asked.flops.forward, "FLOPs", work.CONVENTIONS["forward"], _PASS),
     "flops.backward": Quantity(
         lambda asked: asked.flops.backward,
         "FLOPs",
-        "contractions of the backward pass, with the scores that flash attention computes again",
+        work.CONVENTIONS["backward"],
         _LEARNING,
         "learns",
     ),
     "flops.training": Quantity(
         lambda asked: asked.flops.training,
         "FLOPs",
-        "forward and backward, nothing that is recomputed to save memory",
+        work.CONVENTIONS["training"],
         _LEARNING,
         "learns",
     ),
@@ -183,19 +194,19 @@ QUANTITIES: dict[str, Quantity] = {
         "trains",
     ),
     "cache.per_token": Quantity(
-        lambda asked: cache(asked.model, Run("prefill"), asked.cache_width),
+        lambda asked: asked.cache(1, 1),
         "bytes",
         "keys and values of one position in all layers",
         _CACHE,
     ),
     "cache.total": Quantity(
-        lambda asked: cache(asked.model, Run("prefill", asked.held.batch, asked.held.sequence), asked.cache_width),
+        lambda asked: asked.cache(asked.held.batch, asked.held.sequence),
         "bytes",
         "keys and values of all positions of the batch",
         (*_CACHE, "--batch", "--seq"),
     ),
     "memory.state": Quantity(
-        lambda asked: state_bytes(asked.counts, asked.held, asked.keeping),
+        lambda asked: asked.state,
         "bytes",
         "weights, and in training gradients and the optimizer's state: what stays from step to step",
         _STATE,

@@ -108,7 +108,10 @@ def fields(document: Document) -> dict[str, list[Where]]:
 def place(
     name: str, index: Mapping[str, list[Where]], argument: str, suggested: Callable[[], Iterable[str]] | None = None
 ) -> Where:
-    """The one field that a full path or an unambiguous short name means; near names are of those `suggested`, of all fields if none."""
+    """The one field that a full path or an unambiguous short name means.
+
+    Raises Invalid for a name of none or of several; what is near is looked for in `suggested`, else in all fields.
+    """
     short = _ALIASES.get(name, name)
     found = index.get(short, [])
     found = [where for where in found if dotted(where) == short] or found

@@ -19,7 +19,7 @@ CONVENTIONS = {
     "FLOP": "a multiplication and an addition are two",
     "forward": "contractions, which is what PyTorch's counter counts; lookups are none",
     "backward": "one contraction of the same space for each of two factors; flash attention's scores once more",
-    "training": "forward and backward, with what flash attention computes anew",
+    "training": "forward and backward, flash attention's scores once more; nothing recomputed to save memory",
     "vector": "what is no contraction, modelled: an operation on a number is one, exp too; all pairs, causal or not",
 }
 

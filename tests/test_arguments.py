@@ -54,7 +54,7 @@ def test_a_size_that_cannot_be_is_no_run(field, value):
     assert refusal(lambda: Run(phase, **{field: number})) == line
     assert refusal(lambda: Run(phase)._replace(**{field: number})) == line
     for function in (archcalc.flops, archcalc.memory):
-        assert refusal(lambda: function(GPT2, Run(phase, **{field: number}))) == line
+        assert refusal(lambda call=function: call(GPT2, Run(phase, **{field: number}))) == line
 
 
 @pytest.mark.parametrize("field", [*WORDS, *KEPT])
