@@ -22,6 +22,8 @@ def size(where: str, name: str, value: Any, most: int = LARGEST_SIZE, least: int
         return value
     if hasattr(value, "dtype"):
         if value.ndim:
+            if value.dtype.kind not in "iuf" or bool((value % 1 > 0).any()):
+                raise Invalid(Problem(where, "must be integers", name, value=shown(value)))
             if bool(((value >= least) & (value <= most)).all()):
                 return value
             raise Invalid(Problem(where, f"must be from {least} to {most:,}", name, value=shown(value)))

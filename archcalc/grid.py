@@ -189,7 +189,8 @@ def _sizes(model: Model, varied: Mapping[str, Size], batch: int, seq: int | None
 def _refuse_unused(columns: Mapping[str, Quantity], given: Mapping[str, bool], keeping: Keeping) -> None:
     """Raises Invalid for a flag that changes none of the columns."""
     own = Keeping(DEFAULTS["inference" if given["--for"] else "training"])
-    kept = {f"--{field.replace('_', '-')}": getattr(keeping, field) != getattr(own, field) for field in own._fields}
+    flags = {field: f"--{field.replace('_', '-')}" for field in own._fields if field != "statistic"}  # which has none
+    kept = {flag: getattr(keeping, field) != getattr(own, field) for field, flag in flags.items()}
     used = {flag for column in columns.values() for flag in column.flags}
     for flag, is_given in {**given, **kept}.items():
         if is_given and flag not in used:

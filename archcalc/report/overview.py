@@ -26,7 +26,7 @@ def report_sheet(found: Found) -> Sheet:
                 (
                     ("Stored", (bridge_line(counts),)),
                     *printed(model, counts),
-                    ("FLOPs", training_lines(model, counts, work, asked.work)),
+                    ("FLOPs", training_lines(model, counts, work, asked)),
                     *standing_lines(held),
                     *caveats(found),
                 )

@@ -116,13 +116,14 @@ def _causal(run: Run) -> str:
     return f"causal {run.causal}: {_CAUSAL[run.causal]}"
 
 
-def training_lines(model: Model, counts: Parameters, work: Flops, run: Run) -> tuple[str, ...]:
+def training_lines(model: Model, counts: Parameters, work: Flops, asked: Asked) -> tuple[str, ...]:
     """A training pass in three sentences."""
+    run = asked.work
     size = several(run.batch * run.positions, "token")
     return (
         f"{grouped(work.forward)} forward, {grouped(work.backward)} backward, {size}",
         token_line(model, counts, run),
-        f"{run.kernel} attention, all pairs of positions",
+        f"{run.kernel} attention, all pairs of positions; memory: {asked.held.kernel} attention",
     )
 
 
