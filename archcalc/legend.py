@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from archcalc.arguments import LARGEST_SIZE
 from archcalc.arguments import size as checked
 from archcalc.errors import TapeError
 
@@ -155,7 +156,7 @@ def environment(*sizes: Env) -> dict[str, Size]:
     for env in sizes:
         for label, n in env.items():
             many = getattr(n, "ndim", 0)  # the sizes of a grid are checked by whoever makes it
-            size = n * 1.0 if many else n if label == "Q" else checked("Model", label, n)
+            size = n * 1.0 if many else n if label == "Q" else checked("Model", label, n, LARGEST_SIZE**2)
             differ: Any = label in found and found[label] != size
             if bool(differ.any() if hasattr(differ, "any") else differ):
                 raise TapeError(f"label {label!r} has two sizes in one tape: {found[label]} and {size}")

@@ -165,7 +165,6 @@ QUANTITIES: dict[str, Quantity] = {
         "FLOPs",
         work.CONVENTIONS["backward"],
         _LEARNING,
-        "learns",
     ),
     "flops.training": Quantity(
         lambda asked: asked.flops.training,

@@ -168,7 +168,7 @@ def test_every_public_function_stands_in_these_tables():
     assert {"models", "sizes"} <= told  # of strategies; `spoiled` takes nothing
 
 
-@pytest.mark.parametrize("value", [-768, 0, 768.0, True, "768", 2**32 + 1, np.int64(-1), np.float32(768)])
+@pytest.mark.parametrize("value", [-768, 0, 768.0, True, "768", 2**64 + 1, np.int64(-1), np.float32(768)])
 def test_a_model_whose_sizes_were_replaced_is_checked_too(value):
     model = GPT2.model_copy(update={"d_model": value})
     group = GPT2.layers[0].model_copy(update={"repeat": value})

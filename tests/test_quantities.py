@@ -300,9 +300,10 @@ def test_a_field_of_another_name_is_not_guessed(tmp_path):
 
 def test_parameters_have_shares():
     model = archcalc.params(archcalc.load("gpt2"))
-    out = ask("params", "gpt2").out
-    for category in model.tally.categories:
-        line = next(line for line in out.splitlines() if line.startswith(f"{category.category} "))
-        assert line.endswith(f"{100 * category.parameters / model.tally.total:.2f}%")
+    said = " ".join(ask("params", "gpt2").out.partition("\nShares ")[2].partition("\nPrinted ")[0].split())
+    shares = [100 * category.parameters / model.tally.total for category in model.tally.categories]
+    for category, percent in zip(model.tally.categories, shares, strict=True):
+        assert f"{category.category} {percent:.2f}%" in said
+    assert said.startswith(f"of the tally: embedding {max(shares):.2f}%")
     mlp = next(line for line in ask("params", "gpt2", "--by", "layer").out.splitlines() if ".mlp " in line)
     assert mlp.endswith(f"{100 * 12 * (2 * 768 * 3072 + 3072 + 768) / model.stored:.2f}%")

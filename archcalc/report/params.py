@@ -21,7 +21,7 @@ def params_sheet(found: Found, by: By) -> Sheet:
     """The parameters of a model, by category, layer or tensor."""
     model, asked = found.model, one_pass(found.model)
     counts = asked.counts
-    tables = {"category": _category_table, "layer": _layer_table, "tensor": _tensor_table}
+    tables = {"category": tally_table, "layer": _layer_table, "tensor": _tensor_table}
     rows = {"category": category_records, "layer": layer_records, "tensor": tensor_records}
     records = tuple(rows[by](counts))
     extra: dict[str, Any] = {}
@@ -31,7 +31,8 @@ def params_sheet(found: Found, by: By) -> Sheet:
         extra["tensors"] = [
             {**record, "shape": list(t.shape)} for record, t in zip(records, counts.tensors, strict=True)
         ]
-    fields = (*printed(model, counts), *counted(counts), *caveats(found))
+    shares = _shares(counts) if by == "category" else ()
+    fields = (*shares, *printed(model, counts), *counted(counts), *caveats(found))
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
         blocks=(tables[by](counts), _bridge_table(counts), Fields(fields)),
@@ -97,20 +98,11 @@ def tally_table(counts: Parameters, most: int | None = None) -> Table:
     )
 
 
-def _category_table(counts: Parameters) -> Table:
-    """The eight categories with each shape that occurs, and the share of the tally."""
-    rows: list[tuple[Cell, ...]] = []
-    for category in counts.tally.categories:
-        name = category.category
-        for one in category.shapes:
-            part = share(one.parameters, counts.tally.total)
-            rows.append((name, (one.rows, one.columns), one.matrices, one.parameters, part))
-            name = ""
-    return Table(
-        columns=(*words("category"), *figures("one matrix", "matrices", "parameters", "share")),
-        rows=tuple(rows),
-        total=("together", None, counts.tally.matrices, counts.tally.total, None),
-    )
+def _shares(counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The share of each category in the tally, the largest first."""
+    largest = sorted(counts.tally.categories, key=lambda category: -category.parameters)
+    parts = [f"{category.category} {share(category.parameters, counts.tally.total)}" for category in largest]
+    return (("Shares", (f"of the tally: {', '.join(parts)}",)),)
 
 
 def category_records(counts: Parameters) -> Iterator[dict[str, Any]]:
