@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
@@ -61,12 +61,18 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
 
     Raises Invalid for a field that is not there, is no size, or is set already.
     """
+    if not isinstance(vary, Mapping):
+        raise Invalid(Problem(FLAG, "must map fields to sizes", value=shown(vary)))
     if not vary:
         raise Invalid(Problem(FLAG, "names no field"))
     names = fields(found.read)
     axes: list[Axis] = []
     for name, values in vary.items():
-        where = None if name in RUN else place(name, names, FLAG)
+        if not isinstance(name, str):
+            raise Invalid(Problem(FLAG, "must map fields to sizes", value=shown(name)))
+        if not _are_many(values):
+            raise Invalid(Problem(FLAG, "must be sizes", name, value=shown(values)))
+        where = None if name in RUN else place(name, names, FLAG, lambda: [*RUN, *size_names(found)])
         if where is not None:
             if where in found.answers:
                 raise Invalid(Problem(FLAG, "is set by the question already", dotted(where)))
@@ -75,7 +81,7 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
             if not is_size(value_at(found.model, where)):
                 fix = f"sizes alone are varied; set it in the question: SPEC@{name}=..."
                 raise Invalid(Problem(FLAG, "is no size", dotted(where), suggestion=fix))
-        axes.append(Axis(name, where, tuple(_ranges(found, name, where, values))))
+        axes.append(Axis(name, where, tuple(islice(_ranges(found, name, where, values), MOST_SHAPES + 1))))
         if not axes[-1].ranges:
             raise Invalid(Problem(FLAG, "has no values", name))
         groups = len(found.model.layers)
@@ -107,6 +113,18 @@ def value_at(model: Model, where: Where) -> Size:
     return part
 
 
+def _are_many(values: object) -> bool:
+    """Whether there are sizes in it: a text, a list, a range, an array; no number and no bytes."""
+    return isinstance(values, Iterable) and not isinstance(values, bytes) and getattr(values, "ndim", 1) > 0
+
+
+def size_names(found: Found) -> list[str]:
+    """Every name that means a field which is a size, `n_layers` with them."""
+    names = fields(found.read)
+    sizes = [name for name, places in names.items() if any(is_size(value_at(found.model, where)) for where in places)]
+    return [*sizes, "n_layers"]
+
+
 def limits(field: FieldInfo) -> tuple[int, int]:
     """The least and the largest value that a size may have by itself."""
     low = next((m.ge for m in field.metadata if hasattr(m, "ge")), 1)
@@ -134,7 +152,7 @@ def _ranges(found: Found, name: str, where: Where | None, values: Values) -> Ite
             if not text:
                 raise Invalid(Problem(FLAG, "has an empty value", name, value=cut(repr(values), LONGEST_VALUE)))
             value = (parse_length(text) if lengths else None) or resolve(text)
-        elif hasattr(value, "dtype"):
+        elif hasattr(value, "dtype") and not value.ndim:
             value = value.item()
         if not is_size(value) or not bounds[0] <= value <= bounds[1]:
             raise _refusal(found, name, where, value)

@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archcalc.arguments import has_segments
 from archcalc.audit import audit
-from archcalc.errors import ArchcalcError, Invalid, Problem, nearest
+from archcalc.errors import ArchcalcError, Invalid, Problem, nearest, shown
 from archcalc.question import Answers, Change, ask, split, understand
 from archcalc.source import Document, display_name, is_plain, is_stdin, parse, read_file
 from archcalc.spec import Model
@@ -119,7 +120,15 @@ def load(spec: str | os.PathLike[str]) -> Model:
 
     Raises Invalid or Missing, whose `problems` say where and what.
     """
-    return find(os.fspath(spec)).model
+    return find(typed(spec)).model
+
+
+def typed(spec: Any) -> str:
+    """A spec's name or path as text. Raises Invalid for what is neither."""
+    text = os.fspath(spec) if isinstance(spec, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise Invalid(Problem("SPEC", "must be a name or a path", value=shown(spec)))
+    return text
 
 
 def check(spec: str | os.PathLike[str]) -> list[Problem]:
@@ -128,7 +137,7 @@ def check(spec: str | os.PathLike[str]) -> list[Problem]:
     Raises nothing for a bad spec; an empty list is a good one.
     """
     try:
-        found = find(os.fspath(spec))
+        found = find(typed(spec))
     except ArchcalcError as error:
         return list(error.problems)
     return broken_promises(found)
@@ -149,8 +158,10 @@ def broken_promises(found: Found) -> list[Problem]:
 
 
 def dump(model: Model) -> str:
-    """A model as YAML that reads back as an equal model."""
+    """A model as YAML that reads back as an equal model. Raises Invalid for what is no Model."""
     import yaml
+
+    has_segments("dump", model)
 
     class Dumper(yaml.SafeDumper):
         """PyYAML writes words of YAML 1.1; those that are numbers in 1.2 need quotes."""

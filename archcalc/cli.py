@@ -75,6 +75,8 @@ def _usage(error: Any) -> Problem:
     if parameter is not None and parameter.param_type_name == "option":
         where = max(parameter.opts, key=len)
         message = error.message.removeprefix("Value error, ") or "is missing"
+    elif parameter is not None and error.message:
+        message = error.message.removeprefix("Value error, ")
     message = " ".join(message.split()).rstrip(".").replace(". Did you", "; did you")
     return Problem(where, cut(message[:1].lower() + message[1:], LONGEST_PLACE))
 

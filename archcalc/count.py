@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from archcalc.arguments import has_segments
 from archcalc.errors import TapeError
 from archcalc.legend import BRIDGE, CATEGORIES, Size, add, volume
 from archcalc.spec import Model, Segment
@@ -113,6 +114,7 @@ def params(model: Model) -> Parameters:
     Takes ints, or numpy arrays of equal shape in place of sizes (see legend.environment). No array is built from a
     weight: the work grows with the kinds of layers, never with their number.
     """
+    has_segments("params", model)
     uses = list(weight_uses(model.segments()))
     stored = tuple(_stored(use) for use in uses if not use.again)
     total = add(weight.parameters for weight in stored)

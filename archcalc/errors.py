@@ -20,6 +20,7 @@ LONGEST_LINE = 1_000
 MOST_COMPARED = 5_000
 """Characters of a value, of a file's name or a path in it, of what is said of them, and of a whole message;
 and words that are compared with what was typed, for a suggestion."""
+NEAR = 0.7  # of difflib's ratio, for one word alone: about one letter in four may be wrong
 
 
 def printable(text: str) -> str:
@@ -43,12 +44,20 @@ def shown(value: object) -> str:
 
 
 def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
-    """The `count` words most like `word`, the most alike first, among the first MOST_COMPARED."""
+    """At most `count` words that `word` may be meant for, the most alike first: a slip of a few letters, none else.
+
+    Of a dotted path its beginning or its end may be enough: `per_token` is near `flops.per_token`. The first
+    MOST_COMPARED words are looked at.
+    """
     from difflib import get_close_matches
 
     if len(word) > LONGEST_PLACE:
         return []
-    return get_close_matches(word, words[:MOST_COMPARED], n=count, cutoff=0.6 if count == 1 else 0.3)
+    typed = word.lower()
+    known = {name.lower(): name for name in words[:MOST_COMPARED]}
+    near = get_close_matches(typed, known, n=count, cutoff=NEAR if count == 1 else 0.6)
+    parts = [name for name in known if typed and (name.endswith(f".{typed}") or name.startswith(f"{typed}."))]
+    return [known[name] for name in dict.fromkeys([*parts, *near])][:count]
 
 
 def did_you_mean(word: object, words: list[str]) -> str | None:

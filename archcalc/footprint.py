@@ -8,13 +8,15 @@ from itertools import groupby
 from typing import Literal, NamedTuple
 
 from archcalc.activations import RECOMPUTED, Widths, cache, widths
+from archcalc.arguments import has_segments, instance
 from archcalc.autocast import autocast
 from archcalc.count import Parameters, params
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.inference import moments
 from archcalc.legend import Size, add, largest, volume
 from archcalc.liveness import Gradients, Moment, Uses, Walk
-from archcalc.precision import BITS, DEFAULTS, Keeping, compute_width
-from archcalc.run import Run
+from archcalc.precision import BITS, DEFAULTS, Keeping, compute_width, refuse_other_purpose
+from archcalc.run import MEMORY_KERNEL, Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Tensor
 
@@ -87,8 +89,18 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
 
     Takes ints; for arrays see `peak_bytes`. Takes letters too, for which the moments should be `chosen` by ints: to
     add up the formulas of every moment takes its time.
+
+    Raises Invalid for decode, which is part of prefill here, and for a keeping of the other purpose.
     """
+    has_segments("memory", model)
+    instance("memory", "run", run, Run)
+    if keeping is not None:
+        instance("memory", "keeping", keeping, Keeping)
+    if run.phase == "decode":
+        message, fix = "of memory is training or prefill", "prefill reads a prompt and adds a token"
+        raise Invalid(Problem("Run", message, "phase", value=shown("decode"), suggestion=fix))
     keeping = _settled(run, keeping)
+    refuse_other_purpose("training" if run.phase == "training" else "inference", keeping)
     moments = alive(model, run, keeping)
     if chosen is None:
         every = list(moments)
@@ -136,6 +148,7 @@ def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) ->
 
 def alive(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     """Every moment that could be the peak."""
+    run = run.by_default(MEMORY_KERNEL)
     return _training(model, run, keeping) if run.phase == "training" else _inference(model, run, keeping)
 
 
@@ -264,7 +277,7 @@ def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     weights = _weight_bytes(params(model), keeping)
     width = widths(compute_width(keeping.precision), keeping.statistic)
     held = cache(model, run, keeping.kv_width)
-    for phase in (run, run._replace(phase="decode", context=run.read)):
+    for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):
         segments = model.segments(phase)
         constants = _constants(segments, width)
         tokens = 8 * phase.batch * phase.positions

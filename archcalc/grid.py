@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel
 
-from archcalc.axes import FLAG, RUN, Axis, Values, count_shapes, divisions, is_size, limits, read_axes, value_at
-from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.catalogue import Found, dump, find
-from archcalc.columns import COLUMNS, DEFAULTS, Column, Shapes
+from archcalc.arguments import LARGEST_SIZE, choice, instance, size
+from archcalc.axes import (
+    FLAG,
+    RUN,
+    Axis,
+    Values,
+    count_shapes,
+    divisions,
+    is_size,
+    limits,
+    read_axes,
+    size_names,
+    value_at,
+)
+from archcalc.catalogue import Found, dump, find, typed
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.legend import Mask, Size
-from archcalc.precision import Keeping
+from archcalc.precision import DEFAULTS, Keeping, Purpose, refuse_other_purpose
+from archcalc.quantities import QUANTITIES, Asked, Quantity, one_pass
 from archcalc.question import Change, ask, fields, place, short_name
 from archcalc.run import AttentionKernel, Run
 from archcalc.source import Where, dotted, parse
 from archcalc.spec import Model
-from archcalc.units import grouped
 from archcalc.validation import validate
 
 CHUNK = 16_384  # rows at a time: arrays that stay in a processor's cache
 MOST_AT_ONCE = 16  # groups of layers that so many rows are counted of: of more groups fewer rows
+
+SHOWN = (
+    "parameters.stored",
+    "flops.forward",
+    "flops.training",
+    "activations.saved",
+    "cache.per_token",
+    "memory.state",
+)
+"""The columns if none are named: memory.total takes ten times as long as the others."""
 
 
 class Followed(NamedTuple):
@@ -43,14 +64,13 @@ class Grid(NamedTuple):
     """A sweep's answer: columns of as many figures as there are rows.
 
     `values` has arrays of float64 that hold whole numbers, exact below 2^53 and to 1e-12 above. `left_out` counts the
-    shapes that no spec may have, by reason. `found` is the spec with what is the same in all rows, `run` the pass.
+    shapes that no spec may have, by reason. `found` is the spec with what is the same in all rows, `asked` the pass.
     """
 
     found: Found
     axes: tuple[Axis, ...]
-    run: Run
-    keeping: Keeping
-    columns: dict[str, Column]
+    asked: Asked
+    columns: dict[str, Quantity]
     values: dict[str, Size]
     followed: tuple[Followed, ...]
     left_out: dict[str, int]
@@ -73,22 +93,26 @@ def sweep(
     columns: Sequence[str] | None = None,
     batch: int = 1,
     seq: int | None = None,
-    attention: AttentionKernel = "math",
+    attention: AttentionKernel | None = None,
+    purpose: Purpose = "training",
     keeping: Keeping | None = None,
 ) -> Grid:
     """Count every shape of a grid: `sweep("gpt2", {"n_layers": [12, 24], "d_model": "512..2048:256"})`.
 
     `vary` has fields as a question names them, or `batch` and `seq`, with their sizes; the last varies quickest.
-    `columns` are names of COLUMNS, DEFAULTS where None, or of sizes; `seq` is the whole context where None.
+    `columns` are names of quantities (see `archcalc list quantities`), SHOWN where None, or of sizes. `seq` is the
+    whole context where None; where `attention` is None, FLOPs are those of math, memory is that of flash attention.
+    `purpose` is what memory is held for.
 
-    Raises Invalid for a field, a size or a column that cannot be.
+    Raises Invalid for a field, a size or a column that cannot be, and for what no column depends on.
     """
     import numpy as np
 
     found = _found(spec)
-    keeping = keeping or Keeping()
+    keeping = _keeping(choice("--for", "", purpose, get_args(Purpose)), keeping)
+    if attention is not None:
+        choice("--attention", "", attention, get_args(AttentionKernel))
     axes = read_axes(found, vary)
-    chosen = _columns(found, axes, columns)
     inner = count = count_shapes(axes)
     sizes: list[tuple[Axis, Size]] = []
     for axis in axes:
@@ -98,7 +122,16 @@ def sweep(
     document, changes = ask(found.read, {**found.answers, **asked}, FLAG)
     model = _filled(found.model, document.data)
     varied = {axis.name: column for axis, column in sizes if not axis.where}
-    run = _run(model, varied, batch, seq)._replace(attention=attention)
+    asked_for = one_pass(model, *_sizes(model, varied, batch, seq), attention, purpose, keeping)
+    chosen = _columns(found, axes, columns, asked_for)
+    given = {
+        "--batch": batch != 1,
+        "--seq": seq is not None,
+        "--attention": attention is not None,
+        "--for": purpose != "training",
+    }
+    _refuse_unused(chosen, given, keeping)
+    run = asked_for.work
 
     names = fields(found.read)
     possible = np.ones(count, dtype=bool)
@@ -114,14 +147,14 @@ def sweep(
     chunk = CHUNK * MOST_AT_ONCE // max(len(found.model.layers), MOST_AT_ONCE)
     for start in range(0, len(rows), chunk):
         here = rows[start : start + chunk]
-        shapes = Shapes(_at(model, here), Run(*(_at(part, here) for part in run)), keeping)
+        work, held = (Run(*(_at(part, here) for part in one)) for one in (asked_for.work, asked_for.held))
+        shapes = Asked(_at(model, here), work, held, keeping)
         for name, column in chosen.items():
             values[name][start : start + chunk] = column.of(shapes)
     return Grid(
         found=_same(found, changes),
         axes=axes,
-        run=run,
-        keeping=keeping,
+        asked=asked_for,
         columns=chosen,
         values=values,
         followed=tuple(_followed(changes, names)),
@@ -135,36 +168,70 @@ def _found(spec: str | os.PathLike[str] | Model | Found) -> Found:
     if isinstance(spec, Model):
         document = parse(dump(spec).encode(), spec.name)
         return Found(validate(document, Model), document, document, {})
-    return find(os.fspath(spec))
+    return find(typed(spec))
 
 
-def _run(model: Model, varied: Mapping[str, Size], batch: int, seq: int | None) -> Run:
-    """The pass: its sizes are varied, given, or the whole context."""
+def _keeping(purpose: Purpose, keeping: Keeping | None) -> Keeping:
+    """How numbers are kept, as the purpose has it if not given."""
+    if keeping is None:
+        return Keeping(DEFAULTS[purpose])
+    instance("sweep", "keeping", keeping, Keeping)
+    refuse_other_purpose(purpose, keeping)
+    return keeping
+
+
+def _sizes(model: Model, varied: Mapping[str, Size], batch: int, seq: int | None) -> tuple[Size, Size]:
+    """Batch and sequence of the pass: varied, given, or the whole context."""
     most = model.context_length if is_size(model.context_length) else LARGEST_SIZE
-    for name, given, high in (("batch", None if batch == 1 else batch, LARGEST_SIZE), ("seq", seq, most)):
-        if given is not None and name in varied:
+    batch = size("--batch", "", batch)
+    seq = None if seq is None else size("--seq", "", seq, most)
+    for name, given in (("batch", batch != 1), ("seq", seq is not None)):
+        if given and name in varied:
             raise Invalid(Problem(FLAG, f"is set by --{name} already", name))
-        if given is not None and not 1 <= given <= high:
-            raise Invalid(Problem(f"--{name}", f"must be from 1 to {high:,}", value=grouped(given)))
-    sequence = varied.get("seq", model.context_length if seq is None else seq)
-    return Run(batch=varied.get("batch", batch), sequence=sequence)
+    return varied.get("batch", batch), varied.get("seq", model.context_length if seq is None else seq)
 
 
-def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None) -> dict[str, Column]:
+def _refuse_unused(columns: Mapping[str, Quantity], given: Mapping[str, bool], keeping: Keeping) -> None:
+    """Raises Invalid for a flag that changes none of the columns."""
+    own = Keeping(DEFAULTS["inference" if given["--for"] else "training"])
+    flags = {field: f"--{field.replace('_', '-')}" for field in own._fields if field != "statistic"}  # which has none
+    kept = {flag: getattr(keeping, field) != getattr(own, field) for field, flag in flags.items()}
+    used = {flag for column in columns.values() for flag in column.flags}
+    for flag, is_given in {**given, **kept}.items():
+        if is_given and flag not in used:
+            raise Invalid(Problem(flag, "changes none of the columns", value=", ".join(columns)))
+
+
+def _names(columns: object) -> list[str]:
+    """Names of columns. Raises Invalid for what is no list of words."""
+    if isinstance(columns, str) or not isinstance(columns, Iterable):
+        raise Invalid(Problem("--columns", "must be a list of names", value=shown(columns)))
+    for name in (names := list(columns)):
+        if not isinstance(name, str):
+            raise Invalid(Problem("--columns", "is no column", value=shown(name)))
+    return names
+
+
+def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None, asked: Asked) -> dict[str, Quantity]:
     """The columns by name: what is varied, which comes first unless it is named, and what is asked for."""
+    names = None if names is None else _names(names)
     index = fields(found.read)
     varied = {axis.name: _size_column(found, axis.name, axis.where) for axis in axes}
-    named: dict[str, Column] = {}
-    for name in DEFAULTS if names is None else names:
+    named: dict[str, Quantity] = {}
+    possible = [name for name in SHOWN if not QUANTITIES[name].refusal(asked)]
+    for name in possible if names is None else names:
         if name in named:
             raise Invalid(Problem("--columns", "is named twice", name))
-        if name in varied or name in COLUMNS:
-            named[name] = varied.get(name) or COLUMNS[name]
+        if name in varied or name in QUANTITIES:
+            named[name] = varied.get(name) or QUANTITIES[name]
+            if refused := named[name].refusal(asked):
+                raise Invalid(Problem("--columns", refused, name))
             continue
-        near = nearest(name, [*COLUMNS, *index], 3)
-        listed = f"nearest: {', '.join(near)}" if near else f"one of {', '.join(COLUMNS)}, or a size of the spec"
         if name not in index and name != "n_layers":
-            raise Invalid(Problem("--columns", "is no column", value=shown(name), suggestion=listed))
+            near = nearest(name, [*QUANTITIES, *size_names(found)], 3)
+            fix = "`archcalc list quantities` has the names; sizes of the spec are columns too"
+            fix = f"nearest: {', '.join(near)}" if near else fix
+            raise Invalid(Problem("--columns", "is no column", value=shown(name), suggestion=fix))
         where = place(name, index, "--columns")
         if not is_size(value_at(found.model, where)):
             raise Invalid(Problem("--columns", "is no size", dotted(where)))
@@ -172,13 +239,13 @@ def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None) 
     return {name: column for name, column in varied.items() if name not in named} | named
 
 
-def _size_column(found: Found, name: str, where: Where | None) -> Column:
+def _size_column(found: Found, name: str, where: Where | None) -> Quantity:
     """A size itself, as a column."""
     if where is None:
-        return Column(lambda shapes: shapes.run.batch if name == "batch" else shapes.run.sequence, "", RUN[name])
+        return Quantity(lambda asked: asked.work.batch if name == "batch" else asked.work.sequence, "", RUN[name])
     holder = value_at(found.model, where[:-1])
     meaning = f"{dotted(where)}: {type(holder).model_fields[where[-1]].description}"
-    return Column(lambda shapes: value_at(shapes.model, where), "", meaning)
+    return Quantity(lambda asked: value_at(asked.model, where), "", meaning)
 
 
 def _filled(part: Any, data: Any) -> Any:

@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from archcalc.arguments import LARGEST_SIZE
+from archcalc.arguments import size as checked
 from archcalc.errors import TapeError
 
 Size = Any  # an int for one model, a numpy array for a grid of models: nothing below can tell them apart
@@ -132,6 +134,15 @@ def choose(mask: Mask, here: Size, elsewhere: Size) -> Size:
     return elsewhere + (here - elsewhere) * mask
 
 
+def quotient(n: Size, parts: Size) -> Size:
+    """`n // parts`, for arrays too, where a float a hair below a whole number is that number."""
+    if not (hasattr(n, "dtype") or hasattr(parts, "dtype")):
+        return n // parts
+    q = n / parts
+    near = q.round()
+    return choose(abs(q - near) <= 1e-12 * near, near, q // 1)
+
+
 def anywhere(mask: Mask) -> bool:
     """Whether a condition holds, of any where it is asked about many."""
     return bool(mask.any()) if hasattr(mask, "any") else bool(mask)
@@ -147,7 +158,8 @@ def environment(*sizes: Env) -> dict[str, Size]:
     found: dict[str, Size] = {}
     for env in sizes:
         for label, n in env.items():
-            size = n * 1.0 if hasattr(n, "dtype") else n
+            many = getattr(n, "ndim", 0)  # the sizes of a grid are checked by whoever makes it
+            size = n * 1.0 if many else n if label == "Q" else checked("Model", label, n, LARGEST_SIZE**2)
             differ: Any = label in found and found[label] != size
             if bool(differ.any() if hasattr(differ, "any") else differ):
                 raise TapeError(f"label {label!r} has two sizes in one tape: {found[label]} and {size}")

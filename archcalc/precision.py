@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+from archcalc.arguments import boolean, choice, size
+from archcalc.errors import Invalid, Problem, shown
 
 Precision = Literal["mixed-16", "mixed-18", "amp", "fp32", "bf16", "fp16", "fp8", "int8", "int4"]
 Optimizer = Literal["adamw-fused", "adamw", "adamw-foreach", "sgd", "sgd-plain"]
@@ -96,8 +101,17 @@ def compute_width(precision: str) -> int:
     return max(BITS[precision], 16) // 8
 
 
-class Keeping(NamedTuple):
-    """How a run keeps its numbers.
+class _Fields(NamedTuple):
+    precision: str = DEFAULTS["training"]
+    optimizer: Optimizer = "adamw-fused"
+    recompute: Recompute = "none"
+    accumulate: bool = False
+    kv_precision: CachePrecision | None = None
+    statistic: Literal[2, 4] = 4
+
+
+class Keeping(_Fields):
+    """How a run keeps its numbers. Raises Invalid for a word or a number that is none of those below.
 
     Attributes:
         precision: a recipe of training (see precision.RECIPES), or the precision of weights in inference.
@@ -108,12 +122,18 @@ class Keeping(NamedTuple):
         statistic: bytes of a norm's statistic: 4, and 2 on a CPU that works in bf16.
     """
 
-    precision: str = DEFAULTS["training"]
-    optimizer: Optimizer = "adamw-fused"
-    recompute: Recompute = "none"
-    accumulate: bool = False
-    kv_precision: CachePrecision | None = None
-    statistic: int = 4
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # the checker knows the constructor of the fields
+
+        @wraps(_Fields.__new__)
+        def __new__(cls, *fields, **named):
+            return cls._make(_Fields(*fields, **named))
+
+        @classmethod
+        def _make(cls, fields: Iterable[Any]) -> Keeping:
+            """Every Keeping is made here, by `_replace` too."""
+            return tuple.__new__(cls, _checked(_Fields._make(fields)))
 
     @property
     def recipe(self) -> Recipe:
@@ -134,3 +154,47 @@ class Keeping(NamedTuple):
     def holds(self) -> bool:
         """Whether gradients are there before the backward pass."""
         return self.accumulate or self.recipe.holds
+
+
+def _checked(keeping: _Fields) -> _Fields:
+    """The fields with numpy's numbers as Python's; Invalid where one cannot be."""
+    kv = keeping.kv_precision
+    statistic = size("Keeping", "statistic", keeping.statistic)
+    if statistic not in (2, 4):
+        raise Invalid(Problem("Keeping", "must be 2 or 4", "statistic", value=shown(statistic)))
+    return _Fields(
+        choice("Keeping", "precision", keeping.precision, get_args(Precision)),
+        choice("Keeping", "optimizer", keeping.optimizer, get_args(Optimizer)),
+        choice("Keeping", "recompute", keeping.recompute, get_args(Recompute)),
+        boolean("Keeping", "accumulate", keeping.accumulate),
+        None if kv is None else choice("Keeping", "kv_precision", kv, get_args(CachePrecision)),
+        statistic,
+    )
+
+
+Purpose = Literal["training", "inference"]
+
+
+def refuse_other_purpose(purpose: Purpose, keeping: Keeping, *, flags: bool = False) -> None:
+    """Raises Invalid for what a Keeping says that training, or inference, has no use for.
+
+    With `flags` it is told of the command line's flags.
+    """
+    other = "training" if purpose == "inference" else "inference"
+    for field, message, value in _of_the_other(purpose, keeping):
+        where, path = (f"--{field.replace('_', '-')}", "") if flags else ("Keeping", field)
+        fix = f"say --for {other}" if flags and value is None else None
+        raise Invalid(Problem(where, message, path, value=value, suggestion=fix))
+
+
+def _of_the_other(purpose: Purpose, keeping: Keeping) -> Iterator[tuple[str, str, str | None]]:
+    """A field, what is wrong with it, and its value where another one would do."""
+    if purpose == "inference":
+        for field in ("optimizer", "recompute", "accumulate"):
+            if getattr(keeping, field) != _Fields._field_defaults[field]:
+                yield field, "is of training", None
+    elif keeping.kv_precision is not None:
+        yield "kv_precision", "is of inference", None
+    known = RECIPES if purpose == "training" else BITS
+    if keeping.precision not in known:
+        yield "precision", f"of {purpose} is one of {', '.join(known)}", shown(keeping.precision)

@@ -11,7 +11,7 @@ An answer may be an array in place of a size: then it is asked about many specs 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -115,8 +115,13 @@ def fields(document: Document) -> dict[str, list[Where]]:
     return index
 
 
-def place(name: str, index: Mapping[str, list[Where]], argument: str) -> Where:
-    """The one field that a full path or an unambiguous short name means."""
+def place(
+    name: str, index: Mapping[str, list[Where]], argument: str, suggested: Callable[[], Iterable[str]] | None = None
+) -> Where:
+    """The one field that a full path or an unambiguous short name means.
+
+    Raises Invalid for a name of none or of several; what is near is looked for in `suggested`, else in all fields.
+    """
     short = _ALIASES.get(name, name)
     found = index.get(short, [])
     found = [where for where in found if dotted(where) == short] or found
@@ -125,7 +130,7 @@ def place(name: str, index: Mapping[str, list[Where]], argument: str) -> Where:
     if found:
         paths = ", ".join(dotted(where) for where in found[:3]) + (", ..." if len(found) > 3 else "")
         raise Invalid(Problem(argument, f"is the name of {len(found)} fields", name, suggestion=f"name one: {paths}"))
-    near = nearest(name, list(index), 3)
+    near = nearest(name, list(suggested() if suggested else [*index, *_ALIASES]), 3)
     raise Invalid(
         Problem(argument, "is no field here", name, suggestion=f"nearest: {', '.join(near)}" if near else None)
     )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Iterable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
+from archcalc.arguments import boolean, choice, size
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.legend import Env, Size
 
 Phase = Literal["training", "prefill", "decode"]
@@ -12,33 +16,63 @@ ActivationKernel = Literal["fused", "eager"]
 Causal = Literal["full", "half", "exact"]
 Logits = Literal["all", "last"]
 
+FLOPS_KERNEL: AttentionKernel = "math"
+MEMORY_KERNEL: AttentionKernel = "flash"
+"""The attention that is counted where none is asked for, by every command and function: FLOPs are what a model
+multiplies once, which is math attention; memory is what PyTorch's attention keeps by default, which is flash."""
 
-class Run(NamedTuple):
-    """One pass of a batch through the model.
+
+class _Fields(NamedTuple):
+    phase: Phase = "training"
+    batch: Size = 1
+    sequence: Size = 1
+    context: Size | None = None
+    attention: AttentionKernel | None = None
+    causal: Causal = "full"
+    logits: Logits = "all"
+    dropout: bool = False
+    activation: ActivationKernel = "fused"
+
+
+class Run(_Fields):
+    """One pass of a batch through the model. Raises Invalid for what no pass can be.
 
     Attributes:
         phase: `training` scores the logits against the next tokens; `prefill` reads a prompt; `decode` adds one token
             to `context` - 1 that are there.
         batch: sequences, B.
         sequence: positions in each, N = S (1 in decode).
-        context: positions that are read, T; `sequence` where None.
-        attention: `math` stores the scores of every pair of positions; `flash` keeps them inside one kernel.
-        causal: which pairs of positions count, see `pairs`; in decode all of them.
+        context: positions that decode reads, T; `sequence` where None.
+        attention: `math` stores the scores of every pair of positions; `flash` keeps them inside one kernel; where
+            None, FLOPs are those of math and memory is that of flash attention.
+        causal: which pairs of positions count as FLOPs, see `pairs`; in decode all of them.
         logits: of `all` positions, or of the `last` of each sequence.
         activation: `fused` works an activation function out in one kernel; `eager` op by op, each result stored, as
             transformers' GPT-2 has it (NewGELUActivation).
         dropout: whether the pass drops at random (attention's probabilities, and the end of each branch).
     """
 
-    phase: Phase = "training"
-    batch: Size = 1
-    sequence: Size = 1
-    context: Size | None = None
-    attention: AttentionKernel = "math"
-    causal: Causal = "full"
-    logits: Logits = "all"
-    dropout: bool = False
-    activation: ActivationKernel = "fused"
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # the checker knows the constructor of the fields
+
+        @wraps(_Fields.__new__)
+        def __new__(cls, *fields, **named):
+            return cls._make(_Fields(*fields, **named))
+
+        @classmethod
+        def _make(cls, fields: Iterable[Any]) -> Run:
+            """Every run is made here, by `_replace` too, so that every run is one that can be."""
+            return tuple.__new__(cls, _checked(_Fields._make(fields)))
+
+    @property
+    def kernel(self) -> AttentionKernel:
+        """The attention of the recording."""
+        return self.attention or FLOPS_KERNEL
+
+    def by_default(self, kernel: AttentionKernel) -> Run:
+        """This run with an attention where it names none."""
+        return self if self.attention else self._replace(attention=kernel)
 
     @property
     def positions(self) -> Size:
@@ -53,12 +87,48 @@ class Run(NamedTuple):
     def sizes(self) -> Env:
         """The sizes of the labels that a run decides."""
         new = self.positions
-        causal = "full" if self.phase == "decode" else self.causal  # one new token has no future to leave out
-        return {"B": self.batch, "N": new, "S": new, "T": self.read, "Q": pairs(new, self.read, causal)}
+        return {"B": self.batch, "N": new, "S": new, "T": self.read, "Q": pairs(new, self.read, self.causal)}
 
     def head_sizes(self) -> Env:
         """Those of them that are other at the head of the model."""
         return {"N": 1, "S": 1} if self.logits == "last" else {}
+
+
+def _checked(run: _Fields) -> _Fields:
+    """The fields with numpy's numbers as Python's; Invalid where one cannot be, or contradicts another."""
+    found = _Fields(
+        choice("Run", "phase", run.phase, get_args(Phase)),
+        size("Run", "batch", run.batch),
+        size("Run", "sequence", run.sequence),
+        None if run.context is None else size("Run", "context", run.context),
+        None if run.attention is None else choice("Run", "attention", run.attention, get_args(AttentionKernel)),
+        choice("Run", "causal", run.causal, get_args(Causal)),
+        choice("Run", "logits", run.logits, get_args(Logits)),
+        boolean("Run", "dropout", run.dropout),
+        choice("Run", "activation", run.activation, get_args(ActivationKernel)),
+    )
+    for field, message, fix in _contradictions(found):
+        raise Invalid(Problem("Run", message, field, value=shown(getattr(found, field)), suggestion=fix))
+    return found
+
+
+def _contradictions(run: _Fields) -> Iterable[tuple[str, str, str | None]]:
+    """Fields that the phase has no use for: which, why, and what to say instead."""
+    if run.phase == "decode":
+        if isinstance(run.sequence, int) and run.sequence != 1:
+            yield "sequence", "decode adds one position to each sequence", "say context"
+        if run.causal == "half":
+            yield "causal", ALL_PAIRS, None
+    elif run.context is not None:
+        yield "context", f"is what decode reads; {run.phase} reads what it is given", "say sequence"
+    if run.phase == "training" and run.logits == "last":
+        yield "logits", ALL_LOGITS, None
+    if run.phase != "training" and run.dropout:
+        yield "dropout", "is of training", None
+
+
+ALL_PAIRS = "decode pairs its new position with all positions that are there, never with half of them"
+ALL_LOGITS = "training scores the logits of all positions"
 
 
 def pairs(new: Size, read: Size, causal: Causal) -> Size:

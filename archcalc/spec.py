@@ -5,13 +5,14 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from archcalc.arguments import integer, size
 from archcalc.blocks.attention import Attention
-from archcalc.blocks.base import LARGEST_SIZE, Count, Strict
+from archcalc.blocks.base import Count, Strict
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem
 from archcalc.legend import Env, Size, add, environment
 from archcalc.run import Run
 from archcalc.tape import Tape, Tensor
@@ -214,7 +215,10 @@ class Model(Strict):
         first: Size = 0
         tapes: dict[object, Tape] = {}  # a tape knows no sizes: layers that differ in nothing else share one
         for stretch in stretches(self.layers):
-            group, repeat = self.layers[stretch[0]], add(self.layers[i].repeat for i in stretch)
+            group, repeat = (
+                self.layers[stretch[0]],
+                add(size("Model", "repeat", self.layers[i].repeat) for i in stretch),
+            )
             kind = _without_sizes(group)
             if kind not in tapes:
                 tapes[kind] = Tape(run)
@@ -237,11 +241,8 @@ class Model(Strict):
         return found
 
     def _refuse(self, run: Run) -> None:
-        """Sizes that are arrays are their maker's to check."""
-        for name, low, n, high in (
-            ("batch", 1, run.batch, LARGEST_SIZE),
-            ("sequence", 1, run.positions, run.read),
-            ("context", 1, run.read, self.context_length),
-        ):
-            if isinstance(n, int) and isinstance(high, int) and not low <= n <= high:
-                raise Invalid(Problem("Run", f"must be from {low} to {high:,}", name, value=shown(n)))
+        """A run checks itself; what it reads must fit the model. Sizes that are arrays are their maker's to check."""
+        read, most = run.read, self.context_length
+        if isinstance(read, int) and not getattr(most, "ndim", 0) and read > most:
+            name = "context" if run.phase == "decode" else "sequence"
+            raise Invalid(Problem("Run", f"must be from 1 to {most:,}", name, value=integer(read)))

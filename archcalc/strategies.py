@@ -15,9 +15,10 @@ from typing import Any, Literal, get_args, get_origin
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
-from archcalc.blocks.base import LARGEST_SIZE, Divides, Strict, divisors, registered
+from archcalc.arguments import size
+from archcalc.blocks.base import Divides, Strict, divisors, registered
 from archcalc.catalogue import dump
-from archcalc.spec import Initialization, Model
+from archcalc.spec import MOST_REPEATS, Initialization, Model
 
 LARGEST = 8
 """The largest size drawn where no other is asked for: small enough to build and run the model."""
@@ -27,13 +28,18 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
     """Valid models with sizes from 1 to `largest`, of one to `most_groups` groups of one to `most_repeats` layers.
 
     They have no published figures, misprints or assumptions; biases, ties and kinds of blocks are drawn.
+
+    Raises Invalid for a bound that is no size.
     """
+    largest = size("strategies", "largest", largest)
+    most_groups = size("strategies", "most_groups", most_groups)
+    most_repeats = size("strategies", "most_repeats", most_repeats, MOST_REPEATS)
     return _mappings(Model, largest, most_groups, most_repeats).map(Model.model_validate)
 
 
 def sizes(largest: int = LARGEST) -> st.SearchStrategy[int]:
     """Sizes of an architecture, 1 among them often."""
-    return st.integers(1, min(largest, LARGEST_SIZE))
+    return st.integers(1, size("strategies", "largest", largest))
 
 
 def _mappings(holder: type[Strict], largest: int, most_groups: int, most_repeats: int) -> st.SearchStrategy[Any]:

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from archcalc.arguments import has_segments, instance
 from archcalc.count import Parameters
-from archcalc.legend import CATEGORIES, Size, add, volume
-from archcalc.run import Run
+from archcalc.legend import CATEGORIES, Size, add, quotient, volume
+from archcalc.run import FLOPS_KERNEL, Run
 from archcalc.spec import Model, Segment
 from archcalc.tape import Op
 
@@ -18,7 +19,7 @@ CONVENTIONS = {
     "FLOP": "a multiplication and an addition are two",
     "forward": "contractions, which is what PyTorch's counter counts; lookups are none",
     "backward": "one contraction of the same space for each of two factors; flash attention's scores once more",
-    "training": "forward and backward, with what flash attention computes anew",
+    "training": "forward and backward, flash attention's scores once more; nothing recomputed to save memory",
     "vector": "what is no contraction, modelled: an operation on a number is one, exp too; all pairs, causal or not",
 }
 
@@ -58,13 +59,17 @@ class Part(NamedTuple):
 
 
 class Flops(NamedTuple):
-    """FLOPs of one run: see CONVENTIONS. `backward` is 0 and `training` None where nothing is learned."""
+    """FLOPs of one run: see CONVENTIONS. `backward` is 0 and `training` None where nothing is learned.
+
+    `per_token` are those of forward and backward over the tokens of the batch, rounded down.
+    """
 
     forward: Size
     backward: Size
     training: Size | None
-    vector_forward: Size
+    pointwise: Size
     categories: tuple[Part, ...]
+    per_token: Size
 
 
 def flops(model: Model, run: Run) -> Flops:
@@ -73,13 +78,17 @@ def flops(model: Model, run: Run) -> Flops:
     Takes ints, or arrays in place of sizes. Formula: 2 x the product of the sizes of all labels of each contraction
     (2mnk for a product of matrices).
     """
+    has_segments("flops", model)
+    instance("flops", "run", run, Run)
+    run = run.by_default(FLOPS_KERNEL)
     segments = model.segments(run)
     learns = run.phase == "training"
     parts = tuple(_parts(segments, learns=learns))
     forward = add(part.forward for part in parts)
     backward = add(part.backward for part in parts)
     vector = add(_terms(segment, _vector_ops(segment)).value for segment in segments)
-    return Flops(forward, backward, forward + backward if learns else None, vector, parts)
+    per_token = quotient(forward + backward, run.batch * run.positions)
+    return Flops(forward, backward, forward + backward if learns else None, vector, parts, per_token)
 
 
 class Step(NamedTuple):

@@ -24,7 +24,7 @@ from archcalc.footprint import state_bytes
 
 SPEC = "gpt3-175b"
 VARY = {"n_layers": "10..100:10", "d_model": "128..12800:128", "vocab_size": "50000..50990:10"}
-COLUMNS = ["parameters", "forward_flops", "training_flops", "saved_bytes", "state_bytes"]
+COLUMNS = ["parameters.stored", "flops.forward", "flops.training", "activations.saved", "memory.state"]
 SAMPLE = 300
 
 
@@ -39,7 +39,7 @@ def one(model: archcalc.Model) -> tuple[Any, ...]:
     """The same columns of one model."""
     run = archcalc.Run(sequence=model.context_length)
     counts, work = archcalc.params(model), archcalc.flops(model, run)
-    kept = saved(model, run, widths(2)).total
+    kept = saved(model, run.by_default("flash"), widths(2)).total
     return counts.stored, work.forward, work.training, kept, state_bytes(counts, run)
 
 
@@ -72,7 +72,7 @@ def main() -> None:
     questions = [f"{SPEC}@" + ",".join(f"{n}={v}" for n, v in zip(VARY, row, strict=False)) for row in rows]
     models = [find(question).model for question in questions]
     agreed("the scalar path", [one(model) for model in models], [row[len(VARY) :] for row in rows])
-    by_hand = ("parameters", "forward_flops", "training_flops", "state_bytes")
+    by_hand = ("parameters.stored", "flops.forward", "flops.training", "memory.state")
     agreed("the formulas", formulas(*sizes), [grid.values[name] for name in by_hand])
 
     ways = {

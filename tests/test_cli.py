@@ -43,8 +43,8 @@ def test_formats_tell_the_same_figures(command):
     rows = list(csv.DictReader(io.StringIO(ask(command, "gpt3-175b", "-f", "csv").out)))
     assert rows[-1]["running_total"] == "175181291520"
     payload = ask(command, "gpt3-175b", "-f", "json").json
-    assert (payload["schema"], payload["spec"], payload["tally"]["total"]) == (0, "gpt3-175b", 175_181_291_520)
-    assert payload["tally"]["matrices"] == 27_938
+    assert (payload["schema"], payload["spec"], payload["parameters"]["tally"]) == (0, "gpt3-175b", 175_181_291_520)
+    assert payload["matrices"]["tally"] == 27_938
 
 
 @pytest.mark.parametrize("command", ["report", "params", "trace"])
@@ -68,7 +68,7 @@ def test_misprints_are_warnings(name, printed, used):
 
 def test_the_json_of_params_is_the_contract():
     payload = ask("params", "gpt3-175b", "-f", "json").json
-    assert set(payload["parameters"]) == {"stored", "active", "non_embedding"}
+    assert set(payload["parameters"]) == {"stored", "active", "non_embedding", "tally"}
     assert set(payload["tally"]["categories"][0]) >= {"category", "rows", "columns", "matrices", "parameters"}
     assert {"conventions", "warnings"} <= set(payload)
 

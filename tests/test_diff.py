@@ -9,31 +9,31 @@ from hypothesis import given
 import archcalc
 from archcalc import strategies
 from archcalc.catalogue import Found
-from archcalc.precision import Keeping
-from archcalc.report.difference import Asked, difference_sheet
+from archcalc.quantities import one_pass
+from archcalc.report.difference import difference_sheet
 from archcalc.source import Document
 
 
 def rows(*specs):
     told = ask("diff", *specs, "--format", "json")
     assert told.code == 0
-    return {(row["section"], row["name"]): row for row in told.json["rows"]}
+    return {row["name"]: row for row in told.json["rows"]}
 
 
 def test_gpt2_and_gpt2_medium():
     found = rows("gpt2", "gpt2-medium")
-    assert found["parameters", "stored"] == {
-        "section": "parameters",
-        "name": "stored",
+    assert found["parameters.stored"] == {
+        "name": "parameters.stored",
+        "unit": "parameters",
         "values": {"gpt2": 124_439_808, "gpt2-medium": 354_823_168},  # transformers, GPT2LMHeadModel
         "differences": [354_823_168 - 124_439_808],
     }
-    assert found["FLOPs", "forward"]["values"]["gpt2"] == 291_648_307_200
+    assert found["flops.forward"]["values"]["gpt2"] == 291_648_307_200
     text = ask("diff", "gpt2", "gpt2-medium").out
-    assert text.startswith("gpt2 -> gpt2-medium: parameters +185.14%\n")
+    assert text.startswith("gpt2 -> gpt2-medium: parameters +185.14%; FLOPs per token +183.54%\n")
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert "layers.0.repeat 12 24" in lines
-    assert "stored 124,439,808 354,823,168 +230,383,360 +185.14%" in lines
+    assert "parameters.stored 124,439,808 354,823,168 +230,383,360 +185.14%" in lines
 
 
 def test_a_spec_with_itself_has_no_difference():
@@ -47,9 +47,9 @@ def test_a_spec_with_itself_has_no_difference():
 def test_fewer_key_value_heads_save_keys_values_and_cache():
     found = rows("gpt3-xl", "gpt3-xl@n_kv_heads=4")
     keys = 24 * 2048 * 16 * 128  # layers x d_model x heads x features
-    assert found["parameters", "key"]["differences"] == [keys // 4 - keys]
-    assert found["parameters", "stored"]["differences"] == [2 * (keys // 4 - keys) - 24 * 2 * 12 * 128]  # and biases
-    assert found["bytes", "cache per token"]["values"]["gpt3-xl@n_kv_heads=4"] == 24 * 2 * 4 * 128 * 2
+    assert found["tally.categories.key.parameters"]["differences"] == [keys // 4 - keys]
+    assert found["parameters.stored"]["differences"] == [2 * (keys // 4 - keys) - 24 * 2 * 12 * 128]  # and biases
+    assert found["cache.per_token"]["values"]["gpt3-xl@n_kv_heads=4"] == 24 * 2 * 4 * 128 * 2
     text = ask("diff", "gpt3-xl", "gpt3-xl@n_kv_heads=4").out
     assert "  query" not in text  # what is alike is left out
     assert "layers.0.attention.n_kv_heads 16 -> 4" in text
@@ -57,14 +57,16 @@ def test_fewer_key_value_heads_save_keys_values_and_cache():
 
 def test_more_than_two_are_held_against_the_first():
     done = ask("diff", "gpt2", "gpt2-medium", "gpt2-large", "--format", "csv")
-    head, stored = done.out.splitlines()[:2]
-    assert head == "section,name,gpt2,1: gpt2-medium,2: gpt2-large"
-    assert stored == "parameters,stored,124439808,354823168,774030080"
+    head, *rows = done.out.splitlines()
+    assert head == "name,unit,gpt2,1: gpt2-medium,2: gpt2-large"
+    assert "parameters.stored,parameters,124439808,354823168,774030080" in rows
 
 
 def test_markdown_is_tables_for_a_review():
     text = ask("diff", "gpt2", "gpt2@n_layers=6", "--format", "markdown").out
-    assert text.startswith("## gpt2 -> gpt2@n_layers=6: parameters -34.17%\n\n### What differs\n\n| field ")
+    assert text.startswith(
+        "## gpt2 -> gpt2@n_layers=6: parameters -34.17%; FLOPs per token -36.45%\n\n### What differs\n\n| field "
+    )
 
 
 def test_groups_of_layers_that_one_side_lacks_are_told(tmp_path):
@@ -79,9 +81,9 @@ def test_groups_of_layers_that_one_side_lacks_are_told(tmp_path):
 @given(first=strategies.models(), second=strategies.models())
 def test_differences_are_what_lies_between_the_values(first, second):
     found = [Found(model, Document(model.name), Document(model.name), {}) for model in (first, second)]
-    sheet = difference_sheet(found, Asked(1, 1, Keeping()))
+    sheet = difference_sheet(found, [one_pass(model, 1, 1) for model in (first, second)])
     for row, flat in zip(sheet.payload["rows"], sheet.records, strict=True):
-        before, after = [value for key, value in flat.items() if key not in ("section", "name")]
+        before, after = [value for key, value in flat.items() if key not in ("name", "unit")]
         assert row["differences"] == [after - before]
     assert json.dumps(sheet.payload)
 

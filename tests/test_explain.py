@@ -16,7 +16,8 @@ from archcalc.catalogue import find
 from archcalc.formula import Formula
 from archcalc.lettered import lettered, lettered_run
 from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
-from archcalc.report.explanation import Asked, explainable
+from archcalc.quantities import Asked
+from archcalc.report.explanation import explainable
 
 
 def evaluate(text, values):
@@ -54,6 +55,9 @@ def printed_numbers(*sheets):
     for sheet in sheets:
         for section in (
             "parameters",
+            "matrices",
+            "activations",
+            "cache",
             "tally",
             "bridge",
             "flops",
@@ -69,22 +73,24 @@ def printed_numbers(*sheets):
     return found
 
 
-def all_sheets(found, asked):
+def all_sheets(found, asked, tokens):
     from archcalc.footprint import memory
     from archcalc.report.memory import memory_sheet
     from archcalc.report.overview import report_sheet
     from archcalc.report.params import params_sheet
     from archcalc.report.work import flops_sheet
 
-    used = memory(found.model, asked.memory, asked.keeping)
+    used = memory(found.model, asked.held, asked.keeping)
     report = report_sheet(found)
-    whole = {name: report.payload[name] for name in ("parameters", "tally", "bridge", "inference", "devices")}
+    whole = {
+        name: report.payload[name] for name in ("parameters", "matrices", "tally", "bridge", "inference", "devices")
+    }
     return (
         report._replace(payload=whole),  # its FLOPs and memory are those of a whole context, asked for as such
         params_sheet(found, "layer"),
         params_sheet(found, "tensor"),
-        flops_sheet(found, asked.work, asked.tokens),
-        memory_sheet(found, asked.memory, asked.keeping, used, None),
+        flops_sheet(found, asked.work, tokens),
+        memory_sheet(found, asked.held, asked.keeping, used, None),
     )
 
 
@@ -100,7 +106,7 @@ def questions(draw, model):
         1 if phase == "decode" else sequence,
         sequence if phase == "decode" else None,
         attention=attention,
-        causal=draw(st.sampled_from(["full", "half", "exact"])),
+        causal=draw(st.sampled_from(["full", "exact"] if phase == "decode" else ["full", "half", "exact"])),
     )
     trains = draw(st.booleans())
     if trains:
@@ -111,6 +117,7 @@ def questions(draw, model):
                 st.sampled_from(list(OPTIMIZERS)),
                 st.sampled_from(["none", "selective", "full"]),
                 st.booleans(),
+                st.none(),
             )
         )
     else:
@@ -125,7 +132,7 @@ def questions(draw, model):
         activation=draw(st.sampled_from(["fused", "eager"])),
     )
     tokens = draw(st.integers(1, 10**12)) if phase == "training" else None
-    return Asked(work, tokens, held, keeping)
+    return Asked(model, work, held, keeping), tokens
 
 
 @settings(max_examples=40)  # some three hundred formulas each
@@ -135,9 +142,9 @@ def test_every_formula_comes_to_the_number_that_its_command_prints(data, tmp_pat
     path = tmp_path_factory.mktemp("explain") / "drawn.yaml"
     path.write_text(archcalc.dump(model))
     found = find(str(path))
-    asked = data.draw(questions(model))
-    formulas = explainable(found, asked)
-    printed = printed_numbers(*all_sheets(found, asked))
+    asked, tokens = data.draw(questions(model))
+    formulas = explainable(found, asked, tokens)
+    printed = printed_numbers(*all_sheets(found, asked, tokens))
     shapes = {path for path in printed if ".shape." in path or path.endswith("first_layer")}  # not counts
     assert printed
     for path, number in printed.items():
@@ -153,7 +160,7 @@ def test_every_formula_comes_to_the_number_that_its_command_prints(data, tmp_pat
 def test_the_formulas_are_those_of_the_textbook():
     found = find("gpt2")
     whole = archcalc.Run(sequence=1024, attention="math")
-    numbers = explainable(found, Asked(whole, 10**9, whole._replace(attention="flash"), Keeping()))
+    numbers = explainable(found, Asked(found.model, whole, whole._replace(attention="flash"), Keeping()), 10**9)
     assert str(numbers["tally.categories.up_projection.parameters"]) == "L D F"
     assert str(numbers["flops.categories.scores.forward"]) == "2 L B S^2 G R K"
     assert str(numbers["flops.categories.unembedding.forward"]) == "2 B S D V"
@@ -253,7 +260,10 @@ def test_latex_is_one_line_between_dollars():
             ["flops"],
             "PATH: is no number by itself; got 'flops'; below it: flops.forward, flops.backward, flops.training",
         ),
-        (["flop.forward"], "PATH: is no number of report, params, flops or memory; got 'flop.forward'; nearest: "),
+        (
+            ["flop.forward"],
+            "PATH: is no number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
+        ),
         ([""], "PATH: is no number of report, params, flops or memory; got ''; without a PATH all of them are listed"),
         (["--format", "latex"], "--format: latex is of one number; name its PATH"),
     ],

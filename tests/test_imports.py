@@ -12,7 +12,7 @@ ROOT = Path(archcalc.__file__).parent
 # Each module may import those before it in the list; `|` joins modules that may not import each other.
 DIRECTION = """
 docstrings | reading | errors
-escaping
+arguments | escaping
 units | legend | precision | probability
 run
 tape
@@ -39,11 +39,11 @@ tokentable
 catalogue
 hardware | strategies | axes
 duration
-columns
+quantities
 fitting | schema | grid | learning
 report.sheet | report.cells | report.narrow | report.duration
 report.render | writing
-output | report.params | report.verdict | report.listing | report.work | report.grid | report.softmax | report.vectors | report.tokens
+output | report.params | report.verdict | report.listing | report.quantities | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot | report.prediction
 report.journey | report.drift
 report.live

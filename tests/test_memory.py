@@ -65,7 +65,7 @@ def test_inference_tells_the_cache_of_a_token():
     shown = lines("gpt3-175b", "--for", "inference")
     assert "Cache 4,718,592 bytes a token (4.500 MiB), keys and values of all layers" in shown
     told = ask("memory", "gpt3-175b", "--for", "inference", "-f", "json").json
-    assert told["memory"]["cache_per_token"] == 2 * 96 * 96 * 128 * 2
+    assert told["cache"]["per_token"] == 2 * 96 * 96 * 128 * 2
     assert told["conventions"]["precision"] == "bf16"
 
 

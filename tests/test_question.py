@@ -110,7 +110,7 @@ BAD = {
     "empty": ("gpt2@", "'' is not field=value"),
     "no value": ("gpt2@d_model", "'d_model' is not field=value"),
     "no field": ("gpt2@=3", "'=3' is not field=value"),
-    "description": ("gpt2@name=x", "name: is no field here; nearest: n_heads, d_model, final_norm.kind"),
+    "description": ("gpt2@name=x", "name: is no field here"),
     "no size, and nothing follows": ("gpt2@d_model=1k", "d_model: must be an integer; got '1k'"),
     "true is no size": ("gpt2@d_model=true", "d_model: must be an integer; got True"),
     "no digits": ("gpt2@d_model=._", "d_model: must be an integer; got '._'"),

@@ -42,7 +42,7 @@ Printed    174,600M: holds to 4 digits (Brown et al. 2020, Table D.1)
 FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward, 2,048 tokens
            1.076T a token = 6 N (1.048T) - 151.0M positions - 28.46M norms - 63.70M biases + 28.99B
            attention
-           math attention, all pairs of positions
+           math attention, all pairs of positions; memory: flash attention
 Memory     training 2.543 TiB at the peak, 2.541 TiB of it state (mixed-16)
            inference 334.7 GiB in bf16: weights 325.2 GiB, cache 4.500 MiB a token
 Devices    at least 33 h100-sxm to train, 5 to serve; or 14 and 2 mi300x
@@ -77,7 +77,7 @@ FLOPs      734,804,261,732,352 forward, 1,469,608,523,464,704 backward, 2,048
            tokens
            1.076T a token = 6 N (1.048T) - 151.0M positions - 28.46M norms -
            63.70M biases + 28.99B attention
-           math attention, all pairs of positions
+           math attention, all pairs of positions; memory: flash attention
 Memory     training 2.543 TiB at the peak, 2.541 TiB of it state (mixed-16)
            inference 334.7 GiB in bf16: weights 325.2 GiB, cache 4.500 MiB a
            token

@@ -15,10 +15,10 @@ import archcalc
 from archcalc import grid, strategies
 from archcalc.activations import cache, saved, widths
 from archcalc.catalogue import find
-from archcalc.columns import COLUMNS
 from archcalc.errors import Invalid
 from archcalc.footprint import memory, state_bytes
 from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.quantities import QUANTITIES
 
 SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 64, 96, 100, 512, 768, 1_024, 3_072, 2**20, 2**31, 2**32 - 1, 2**32]
 GPT2 = archcalc.load("gpt2").model_copy(update={"published": ()})
@@ -43,19 +43,27 @@ def one_by_one(spec, question, sizes, run, keeping):
     asked = [*([question] if question else []), *(f"{n}={v}" for n, v in sizes.items() if n not in ("batch", "seq"))]
     model = find(f"{spec}@{','.join(asked)}" if asked else spec).model
     run = run._replace(batch=sizes.get("batch", 1), sequence=sizes.get("seq", model.context_length))
-    work, stored = archcalc.flops(model, run), archcalc.params(model).stored
+    work, counts = archcalc.flops(model, run), archcalc.params(model)
+    held, length = run.by_default("flash"), run.sequence
+    width = keeping.recipe.compute
     figures = {
-        "parameters": stored,
-        "forward_flops": work.forward,
-        "training_flops": work.training,
-        "saved_bytes": saved(
-            model, run, widths(keeping.recipe.compute), keeping.recompute, cast=keeping.recipe.autocast
-        ).total,
-        "cache_bytes_per_token": cache(model, archcalc.Run("prefill", 1, 1), keeping.recipe.compute),
-        "state_bytes": state_bytes(archcalc.params(model), run, keeping),
-        "memory_bytes": memory(model, run, keeping).total,
+        "parameters.stored": counts.stored,
+        "parameters.active": counts.active,
+        "parameters.non_embedding": counts.non_embedding,
+        "parameters.tally": counts.tally.total,
+        "matrices.tally": counts.tally.matrices,
+        "flops.forward": work.forward,
+        "flops.backward": work.backward,
+        "flops.training": work.training,
+        "flops.per_token": (work.forward + work.backward) // (run.batch * length),
+        "flops.pointwise": work.pointwise,
+        "activations.saved": saved(model, held, widths(width, keeping.statistic), keeping.recompute, cast=keeping.recipe.autocast).total,
+        "cache.per_token": cache(model, archcalc.Run("prefill", 1, 1), width),
+        "cache.total": cache(model, archcalc.Run("prefill", 1, 1), width) * run.batch * length,
+        "memory.state": state_bytes(counts, run, keeping),
+        "memory.total": memory(model, held, keeping).total,
     }
-    assert set(figures) == set(COLUMNS)
+    assert set(figures) == set(QUANTITIES)
     return sizes | figures | {path: value(model, path) for path in size_paths(model) if path not in sizes}
 
 
@@ -90,13 +98,14 @@ def spec(tmp_path_factory):
 
 @given(
     drawn=questions(),
-    attention=st.sampled_from(["math", "flash"]),
+    attention=st.sampled_from([None, "math", "flash"]),
     keeping=st.builds(
         Keeping,
         st.sampled_from(list(RECIPES)),
         st.sampled_from(list(OPTIMIZERS)),
         st.sampled_from(["none", "selective", "full"]),
         st.booleans(),
+        st.none(),
     ),
     chunk=st.sampled_from([1, 3, grid.CHUNK]),
 )
@@ -117,7 +126,7 @@ def test_every_row_is_what_the_scalar_path_says(spec, drawn, attention, keeping,
             expected.append(one_by_one(path, question, dict(zip(axes, point, strict=True)), run, keeping))
         except Invalid:
             continue
-    names = [*COLUMNS, *(p for p in size_paths(model) if p not in axes)]
+    names = [*QUANTITIES, *(p for p in size_paths(model) if p not in axes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "CHUNK", chunk)
         found = archcalc.sweep(asked, axes, columns=names, attention=attention, keeping=keeping)
@@ -136,26 +145,26 @@ def test_every_row_is_what_the_scalar_path_says(spec, drawn, attention, keeping,
 def test_columns_asked_for_are_those_of_all_columns(drawn):
     model, _, axes = drawn
     every = archcalc.sweep(model, axes)
-    some = archcalc.sweep(model, axes, columns=["state_bytes", "parameters"])
-    assert list(some.columns) == [*axes, "state_bytes", "parameters"]
+    some = archcalc.sweep(model, axes, columns=["memory.state", "parameters.stored"])
+    assert list(some.columns) == [*axes, "memory.state", "parameters.stored"]
     for name, column in some.values.items():
         assert np.array_equal(column, every.values[name])
 
 
 def test_only_what_is_asked_for_is_counted(monkeypatch):
-    monkeypatch.setattr("archcalc.columns.flops", lambda *_: 1 / 0)
-    assert len(archcalc.sweep("gpt2", {"n_layers": [1]}, columns=["saved_bytes", "parameters"])) == 1
+    monkeypatch.setattr("archcalc.quantities.flops", lambda *_: 1 / 0)
+    assert len(archcalc.sweep("gpt2", {"n_layers": [1]}, columns=["activations.saved", "parameters.stored"])) == 1
     with pytest.raises(ZeroDivisionError):
-        archcalc.sweep("gpt2", {"n_layers": [1]}, columns=["forward_flops"])
+        archcalc.sweep("gpt2", {"n_layers": [1]}, columns=["flops.forward"])
 
 
 def test_a_chunk_is_recorded_once_however_many_rows_it_has(monkeypatch):
     calls = []
     segments = archcalc.Model.segments
     monkeypatch.setattr(archcalc.Model, "segments", lambda *a: calls.append(1) or segments(*a))
-    archcalc.sweep("gpt2", {"d_model": range(1, 11)}, columns=["parameters"])
+    archcalc.sweep("gpt2", {"d_model": range(1, 11)}, columns=["parameters.stored"])
     few = len(calls)
-    archcalc.sweep("gpt2", {"d_model": range(1, 10_001)}, columns=["parameters"])
+    archcalc.sweep("gpt2", {"d_model": range(1, 10_001)}, columns=["parameters.stored"])
     assert len(calls) == 2 * few
 
 
@@ -169,7 +178,7 @@ def test_the_published_models_lie_on_one_grid():
 
 def test_values_are_lists_ranges_and_lengths():
     def sizes(name, values):
-        return [row[0] for row in archcalc.sweep("gpt3-xl", {name: values}, columns=["parameters"]).rows()]
+        return [row[0] for row in archcalc.sweep("gpt3-xl", {name: values}, columns=["parameters.stored"]).rows()]
 
     assert sizes("d_ff", "12, 24") == [12, 24]
     assert sizes("d_ff", "3..5") == [3, 4, 5]
@@ -184,7 +193,7 @@ def test_what_followed_is_said_once_above_the_table():
     answer = ask("sweep", "gpt2", "--vary", "d_model=768,1024", "--vary", "n_layers=12..14")
     assert answer.code == 0
     assert answer.out.startswith(
-        "gpt2: 6 shapes, varied d_model x n_layers\n\n"
+        "gpt2: 6 shapes, varied d_model x n_layers; each at 1 x 1,024 tokens\n\n"
         "Followed   n_heads = d_model / 64, to keep n_heads x d_head = d_model\n"
         "           n_kv_heads = n_heads\n"
         "           d_ff = 4 x d_model\n\n"
@@ -250,16 +259,18 @@ def test_a_size_that_int64_cannot_hold_is_left_out_too(spec):
 
 
 def test_json_holds_rows_of_ints_in_base_units():
-    payload = ask("sweep", "gpt2", "--vary", "n_layers=12,24", "--columns", "parameters,d_ff", "-f", "json").json
+    payload = ask(
+        "sweep", "gpt2", "--vary", "n_layers=12,24", "--columns", "parameters.stored,d_ff", "-f", "json"
+    ).json
     assert (payload["schema"], payload["spec"]) == (0, "gpt2")
-    assert [column["name"] for column in payload["columns"]] == ["n_layers", "parameters", "d_ff"]
+    assert [column["name"] for column in payload["columns"]] == ["n_layers", "parameters.stored", "d_ff"]
     assert payload["rows"] == [[12, 124_439_808, 3_072], [24, 209_494_272, 3_072]]
     assert payload["followed"] == payload["left_out"] == []
     assert "2^53" in payload["conventions"]["figures"]
     assert {key: payload["conventions"][key] for key in ("batch", "sequence", "attention", "recompute")} == {
         "batch": 1,
         "sequence": 1_024,
-        "attention": "math",
+        "attention": {"flops": "math", "memory": "flash"},
         "recompute": "none",
     }
     followed = ask("sweep", "gpt2", "--vary", "d_model=1024", "-f", "json").json["followed"]
@@ -279,7 +290,7 @@ def test_a_text_of_the_spec_that_looks_like_rows_stays_a_text(spec):
 
 
 def test_figures_above_2_to_the_53_are_ints_too():
-    out = ask("sweep", "gpt3-175b", "--vary", "batch=4294967296", "--columns", "training_flops", "-f", "json").out
+    out = ask("sweep", "gpt3-175b", "--vary", "batch=4294967296", "--columns", "flops.training", "-f", "json").out
     ((_, figure),) = json.loads(out)["rows"]
     exact = archcalc.flops(archcalc.load("gpt3-175b"), archcalc.Run(batch=2**32, sequence=2_048)).training
     assert isinstance(figure, int)
@@ -288,9 +299,9 @@ def test_figures_above_2_to_the_53_are_ints_too():
 
 
 def test_csv_has_every_row_and_the_table_the_first_fifty():
-    arguments = ("sweep", "gpt2", "--vary", "d_ff=1..60", "--columns", "parameters,d_ff")
+    arguments = ("sweep", "gpt2", "--vary", "d_ff=1..60", "--columns", "parameters.stored,d_ff")
     rows = list(csv.reader(io.StringIO(ask(*arguments, "-f", "csv").out)))
-    assert rows[0] == ["parameters", "d_ff"]
+    assert rows[0] == ["parameters.stored", "d_ff"]
     assert [row[1] for row in rows[1:]] == [str(n) for n in range(1, 61)]
     table = ask(*arguments).out
     assert "and 10 more rows; --format csv has them all" in table
@@ -298,8 +309,8 @@ def test_csv_has_every_row_and_the_table_the_first_fifty():
 
 
 def test_a_grid_without_a_shape_keeps_its_heads():
-    arguments = ("sweep", "gpt2", "--vary", "n_kv_heads=5", "--columns", "parameters")
-    assert ask(*arguments, "-f", "csv").out == "n_kv_heads,parameters\n"
+    arguments = ("sweep", "gpt2", "--vary", "n_kv_heads=5", "--columns", "parameters.stored")
+    assert ask(*arguments, "-f", "csv").out == "n_kv_heads,parameters.stored\n"
     assert ask(*arguments, "-f", "json").json["rows"] == []
     for form in ("table", "markdown"):
         answer = ask(*arguments, "-f", form)
@@ -336,7 +347,7 @@ FLAGS = {
     "no values": (["--vary", "n_layers="], "--vary: 'n_layers=' is not field=values\n"),
     "an empty value": (["--vary", "n_layers=1,,2"], "--vary: n_layers: has an empty value; got '1,,2'\n"),
     "no field": (["--vary", "heads=3"], "--vary: heads: is no field here; nearest: n_heads, d_head, n_kv_heads\n"),
-    "a description": (["--vary", "name=3"], "--vary: name: is no field here; nearest:"),
+    "a description": (["--vary", "name=3"], "--vary: name: is no field here\n"),
     "several": (["--vary", "bias=1"], "--vary: bias: is the name of 5 fields; name one: layers.0.norm.bias,"),
     "a boolean": (
         ["--vary", "tied=true,false"],
@@ -364,9 +375,9 @@ FLAGS = {
     "a sequence too long": (["--vary", "d_ff=1", "--seq", "2k"], "--seq: must be from 1 to 1,024; got 2,048\n"),
     "a sequence of nothing": (["--vary", "d_ff=1", "--seq", "0"], "--seq: must be from 1 to 4,294,967,296; got 0\n"),
     "no batch at all": (["--vary", "d_ff=1", "--batch", "x"], "--batch: must be an integer; 32k is 32,768; got 'x'\n"),
-    "no column": (["--vary", "d_ff=1", "--columns", "paramters"], "--columns: is no column; got 'paramters'; nearest: parameters,"),
-    "nothing like a column": (["--vary", "d_ff=1", "--columns", "%"], "--columns: is no column; got '%'; one of parameters, forward_flops,"),
-    "an empty column": (["--vary", "d_ff=1", "--columns", ""], "--columns: is no column; got ''; one of parameters,"),
+    "no column": (["--vary", "d_ff=1", "--columns", "paramters"], "--columns: is no column; got 'paramters'; nearest: parameters.tally"),
+    "nothing like a column": (["--vary", "d_ff=1", "--columns", "%"], "--columns: is no column; got '%'; `archcalc list quantities` has the names"),
+    "an empty column": (["--vary", "d_ff=1", "--columns", ""], "--columns: is no column; got ''; `archcalc list quantities` has the names"),
     "a column twice": (["--vary", "d_ff=1", "--columns", "d_ff,d_ff"], "--columns: d_ff: is named twice\n"),
     "a column that is no size": (["--vary", "d_ff=1", "--columns", "tied"], "--columns: unembedding.tied: is no size\n"),
     "no kernel": (["--vary", "d_ff=1", "--attention", "x"], "--attention: 'x' is not one of"),

@@ -305,7 +305,7 @@ def test_a_run_sizes_positions_three_ways():
     assert Run(batch=2, sequence=9).sizes() == {"B": 2, "N": 9, "S": 9, "T": 9, "Q": 81}
     assert Run("decode", 2, context=9).sizes() == {"B": 2, "N": 1, "S": 1, "T": 9, "Q": 9}
     assert Run().sizes() == {"B": 1, "N": 1, "S": 1, "T": 1, "Q": 1}
-    assert Run(logits="last").head_sizes() == {"N": 1, "S": 1}
+    assert Run("prefill", logits="last").head_sizes() == {"N": 1, "S": 1}
     assert Run().head_sizes() == {}
 
 

@@ -50,8 +50,8 @@ def test_gpt3_s_data_has_the_film_s_shapes():
 def test_the_running_total_ends_at_the_tally(name):
     payload = ask("trace", name, "-f", "json").json
     tally = archcalc.params(archcalc.load(name)).tally
-    assert payload["steps"][-1]["running_total"] == payload["tally"]["total"] == tally.total
-    assert payload["tally"]["matrices"] == tally.matrices
+    assert payload["steps"][-1]["running_total"] == payload["parameters"]["tally"] == tally.total
+    assert payload["matrices"]["tally"] == tally.matrices
     totals = [step["running_total"] for step in payload["steps"]]
     assert totals == sorted(totals)
 

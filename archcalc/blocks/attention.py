@@ -38,7 +38,7 @@ class MultiHead(Attention):
         k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=bias, role="cache")
         v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=bias, role="cache")
         with tape.span("attention_core"):
-            core = {"math": _math, "flash": _flash}[tape.run.attention]
+            core = {"math": _math, "flash": _flash}[tape.run.kernel]
             mixed = core(tape, q, k.relabel(S="T"), v.relabel(S="T"))
         return tape.linear("output", "B S D", mixed, "D (G R W)", part="output", bias=bias)
 

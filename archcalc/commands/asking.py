@@ -1,14 +1,25 @@
 """What the flags of FLOPs and of memory ask for: the runs that they describe, or one line that says what cannot be."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.precision import BITS, DEFAULTS, RECIPES, CachePrecision, Keeping, Optimizer, Precision, Recompute
-from archcalc.run import ActivationKernel, AttentionKernel, Causal, Logits, Phase, Run
+from archcalc.precision import (
+    BITS,
+    DEFAULTS,
+    RECIPES,
+    CachePrecision,
+    Keeping,
+    Optimizer,
+    Precision,
+    Purpose,
+    Recompute,
+    refuse_other_purpose,
+)
+from archcalc.run import ALL_LOGITS, ALL_PAIRS, ActivationKernel, AttentionKernel, Causal, Logits, Phase, Run
 from archcalc.spec import Model
 
 Phases = Annotated[Phase, typer.Option(metavar="PHASE", help="pass to count: training, prefill or decode")]
@@ -23,7 +34,6 @@ Pairs = Annotated[Causal, typer.Option(metavar="PAIRS", help="pairs of positions
 Tokens = Annotated[
     str | None, typer.Option(metavar="N", show_default=False, help="tokens to train on (10B = 10,000,000,000)")
 ]
-Purpose = Literal["training", "inference"]
 For = Annotated[Purpose, typer.Option("--for", metavar="WHAT", help="purpose: training or inference")]
 PrecisionOf = Annotated[
     Precision | None,
@@ -88,7 +98,11 @@ def work_run(
             Problem("--context", f"is what decode reads; {phase} reads what it is given", suggestion="say --seq")
         )
     if phase == "training" and logits == "last":
-        raise Invalid(Problem("--logits", "training scores the logits of all positions", value=shown(logits)))
+        raise Invalid(Problem("--logits", ALL_LOGITS, value=shown(logits)))
+    if phase == "decode" and logits is not None:
+        raise Invalid(Problem("--logits", "decode adds one position, whose logits are all there are"))
+    if phase == "decode" and causal == "half":
+        raise Invalid(Problem("--causal", ALL_PAIRS, value=shown(causal)))
     if phase != "training" and tokens is not None:
         raise Invalid(Problem("--tokens", "are trained on", suggestion="say --phase training"))
     read = most if context is None else number("--context", context, most)
@@ -138,21 +152,10 @@ def keeping(
     dropout: bool,
 ) -> Keeping:
     """How that run keeps its numbers; what is of training is refused for inference, and the other way round."""
-    asked = {
-        "--optimizer": optimizer != "adamw-fused",
-        "--recompute": recompute != "none",
-        "--accumulate": accumulate,
-        "--dropout": dropout,
-    }
-    for flag, given in asked.items():
-        if given and purpose == "inference":
-            raise Invalid(Problem(flag, "is of training", suggestion="say --for training"))
-    if purpose == "training" and kv_precision is not None:
-        raise Invalid(Problem("--kv-precision", "is of inference", suggestion="say --for inference"))
-    known = RECIPES if purpose == "training" else BITS
-    if precision is not None and precision not in known:
-        message = f"of {purpose} is one of {', '.join(known)}"
-        raise Invalid(Problem("--precision", message, value=shown(precision)))
-    return Keeping(
+    if dropout and purpose == "inference":
+        raise Invalid(Problem("--dropout", "is of training", suggestion="say --for training"))
+    asked = Keeping(
         precision or DEFAULTS[purpose], optimizer, recompute, accumulate=accumulate, kv_precision=kv_precision
     )
+    refuse_other_purpose(purpose, asked, flags=True)
+    return asked

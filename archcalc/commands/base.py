@@ -43,6 +43,15 @@ Seq = Annotated[
 Attention = Annotated[
     Literal["math", "flash"], typer.Option(metavar="KERNEL", help="math, or flash, which stores no scores")
 ]
+AnyAttention = Annotated[
+    Literal["math", "flash"] | None,
+    typer.Option(
+        "--attention",
+        metavar="KERNEL",
+        show_default=False,
+        help="math or flash; if not given, math for FLOPs, flash for memory",
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(

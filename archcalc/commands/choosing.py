@@ -6,10 +6,15 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import find
-from archcalc.commands.asking import Again, OptimizerOf, PrecisionOf, keeping
-from archcalc.commands.base import CHOOSE, Attention, Batch, Form, Output, Seq, Spec, app, number
+from archcalc.commands.asking import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
+from archcalc.commands.base import CHOOSE, AnyAttention, Batch, Form, Output, Seq, Spec, app, number
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.output import emit
+
+Shortest = Annotated[
+    str | None,
+    typer.Option("--seq", metavar="S", show_default=False, help="positions of each; the shortest context if none"),
+]
 
 
 @app.command(rich_help_panel=CHOOSE)
@@ -19,10 +24,12 @@ def sweep(
     columns: Annotated[str | None, typer.Option(metavar="A,B", show_default=False, help="to show, fields too")] = None,
     batch: Batch = "1",
     seq: Seq = None,
-    attention: Attention = "math",
+    attention: AnyAttention = None,
+    purpose: For = "training",
     precision: PrecisionOf = None,
     optimizer: OptimizerOf = "adamw-fused",
     recompute: Again = "none",
+    kv_precision: CacheOf = None,
     form: Form = None,
     output: Output = None,
 ) -> None:
@@ -38,7 +45,8 @@ def sweep(
         batch=number("--batch", batch, LARGEST_SIZE),
         seq=None if seq is None else number("--seq", seq, LARGEST_SIZE),
         attention=attention,
-        keeping=keeping("training", precision, optimizer, recompute, None, accumulate=False, dropout=False),
+        purpose=purpose,
+        keeping=keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False),
     )
     emit(grid_sheet(grid), form, output)
 
@@ -49,23 +57,26 @@ def diff(
         list[str], typer.Argument(metavar="SPEC SPEC...", show_default=False, help="the first, and others")
     ],
     batch: Batch = "1",
-    seq: Seq = None,
+    seq: Shortest = None,
+    attention: AnyAttention = None,
+    purpose: For = "training",
     precision: PrecisionOf = None,
     optimizer: OptimizerOf = "adamw-fused",
     recompute: Again = "none",
+    kv_precision: CacheOf = None,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """What differs between specs, and what that does to parameters, FLOPs, cache and memory."""
-    from archcalc.report.difference import Asked, difference_sheet
+    """What differs between specs, and what that does to parameters, FLOPs, cache and memory, at one length."""
+    from archcalc.quantities import one_pass
+    from archcalc.report.difference import difference_sheet
 
     if len(specs) < 2:
         raise Invalid(Problem("archcalc diff", "compares two specs or more", value=shown(specs[0])))
     found = [find(spec) for spec in specs]
     most = min(one.model.context_length for one in found)
-    asked = Asked(
-        number("--batch", batch, LARGEST_SIZE),
-        None if seq is None else number("--seq", seq, most),
-        keeping("training", precision, optimizer, recompute, None, accumulate=False, dropout=False),
-    )
+    sequences = number("--batch", batch, LARGEST_SIZE)
+    length = most if seq is None else number("--seq", seq, most)
+    kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False)
+    asked = [one_pass(one.model, sequences, length, attention, purpose, kept) for one in found]
     emit(difference_sheet(found, asked), form, output)

@@ -1,6 +1,6 @@
 """Where a number comes from."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,27 +23,47 @@ from archcalc.commands.asking import (
     memory_run,
     work_run,
 )
-from archcalc.commands.base import COUNT, Batch, Output, Seq, Spec, app
-from archcalc.errors import Invalid, Problem
+from archcalc.commands.base import COUNT, AnyAttention, Batch, Output, Seq, Spec, app
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut
 from archcalc.output import emit, write
-from archcalc.report.explanation import Asked, explanation_sheet, latex
+from archcalc.quantities import Asked, depends_on
+from archcalc.report.explanation import explanation_sheet, latex
+from archcalc.run import FLOPS_KERNEL, MEMORY_KERNEL
+
+_OF_THE_OUTPUT = ("--format", "--output")
+
+
+def refuse_unused(called: typer.Context, path: str) -> None:
+    """Raises Invalid for a flag that cannot change the number at a path."""
+    flags = depends_on(path)
+    for parameter in called.command.params:
+        flag = max(parameter.opts, key=len)
+        given: Any = called.params.get(parameter.name or "")
+        if flag.startswith("--") and flag not in (*flags, *_OF_THE_OUTPUT) and given != parameter.default:
+            fix = _TAKES_FLAGS.get(path.partition(".")[0])
+            raise Invalid(Problem(flag, f"does not change {cut(path, LONGEST_VALUE)}", suggestion=fix))
+
+
+# What a report says of one whole context, and where the same is asked for with flags.
+_TAKES_FLAGS = {
+    "inference": "memory.total --for inference is of any run",
+    "devices": "`archcalc memory --device` is of any run",
+}
 
 
 @app.command(rich_help_panel=COUNT)
 def explain(
+    called: typer.Context,
     spec: Spec,
     path: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PATH]", show_default=False, help="in the JSON of a command: flops.forward; all if none"
+            metavar="[PATH]", show_default=False, help="flops.per_token, or a path in a command's JSON; all if none"
         ),
     ] = None,
     batch: Batch = "1",
     seq: Seq = None,
-    attention: Annotated[
-        Literal["math", "flash"] | None,
-        typer.Option(show_default=False, help="as asked; else of FLOPs math, of memory flash"),
-    ] = None,
+    attention: AnyAttention = None,
     phase: Phases = "training",
     context: Context = None,
     logits: LogitsOf = None,
@@ -64,17 +84,19 @@ def explain(
     output: Output = None,
 ) -> None:
     """Any number of report, params, flops and memory: its formula, its terms, the lines of the spec behind it."""
+    if path is not None:
+        refuse_unused(called, path.strip().replace(" ", "_"))
     kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
     found = find(spec)
     model = found.model
-    run, amount = work_run(model, phase, batch, seq, context, logits, causal, attention or "math", tokens)
-    held = memory_run(model, purpose, batch, seq, attention or "flash", activation_kernel, dropout=dropout)
-    asked = Asked(run, amount, held, kept)
+    run, amount = work_run(model, phase, batch, seq, context, logits, causal, attention or FLOPS_KERNEL, tokens)
+    held = memory_run(model, purpose, batch, seq, attention or MEMORY_KERNEL, activation_kernel, dropout=dropout)
+    asked = Asked(model, run, held, kept)
     if form is None and output is not None and output.endswith(".tex"):
         form = "latex"
     if form != "latex":
-        emit(explanation_sheet(found, path, asked), form, output)
+        emit(explanation_sheet(found, path, asked, amount), form, output)
     elif path is None:
         raise Invalid(Problem("--format", "latex is of one number", suggestion="name its PATH"))
     else:
-        write(latex(found, path, asked), output)
+        write(latex(found, path, asked, amount), output)

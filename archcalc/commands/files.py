@@ -10,11 +10,28 @@ from archcalc.output import emit, write
 
 
 @app.command(name="list", rich_help_panel=FILES)
-def list_(form: Form = None, output: Output = None) -> None:
-    """The specs of the catalogue."""
-    from archcalc.report.listing import listing_sheet
+def list_(
+    what: Annotated[
+        Literal["models", "devices", "quantities"],
+        typer.Argument(metavar="[models|devices|quantities]", show_default=False, help="models if not given"),
+    ] = "models",
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """The models of the catalogue, the devices, or the names of the quantities that are counted."""
+    if what == "models":
+        from archcalc.report.listing import models_sheet
 
-    emit(listing_sheet([find(name).model for name in names()]), form, output)
+        emit(models_sheet([find(name).model for name in names()]), form, output)
+    elif what == "devices":
+        from archcalc.hardware import device_names, find_device
+        from archcalc.report.listing import devices_sheet
+
+        emit(devices_sheet([find_device(name) for name in device_names()]), form, output)
+    else:
+        from archcalc.report.quantities import quantities_sheet
+
+        emit(quantities_sheet(), form, output)
 
 
 @app.command(rich_help_panel=FILES)

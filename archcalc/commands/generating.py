@@ -8,7 +8,7 @@ from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.catalogue import find
 from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, needs_to_run, number
 from archcalc.commands.session import Precision, Prompt, Seed, Session, Temperature, TopK, TopP, real, settled
-from archcalc.errors import Invalid, Problem
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.output import emit, refuse_output, tell, write
 
 Show = Annotated[str | None, typer.Option(metavar="K", show_default=False, help="the K likely tokens at each step")]
@@ -69,6 +69,10 @@ def generate(
     model = found.model
     heats = [real("--temperature", temperature)]
     if compare_temperatures is not None:
+        if temperature != "1":
+            raise Invalid(
+                Problem("--temperature", "is not used with --compare-temperatures", value=shown(temperature))
+            )
         heats = [real("--compare-temperatures", part) for part in compare_temperatures.split(",")]
     if stop == "":
         raise Invalid(Problem("--stop", "is empty"))

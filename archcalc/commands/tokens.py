@@ -21,6 +21,7 @@ from archcalc.vectors import MOST_AXES, Vectors
 LARGEST_INPUT = 64 * 2**20  # bytes of standard input: a million numbers, however they are written
 MOST_NEIGHBOURS = 1_000
 _MOST_TEMPERATURES = 5  # columns that a terminal of 80 has room for
+_TOP = "10"  # neighbours, if not given
 
 
 @app.command(rich_help_panel=TOKENS)
@@ -96,7 +97,7 @@ def embed(
         str | None,
         typer.Option(metavar="EXPRESSION", show_default=False, help="a direction, 'cats - cat': how far along it"),
     ] = None,
-    top: Annotated[str, typer.Option(metavar="N", help="neighbours to show")] = "10",
+    top: Annotated[str, typer.Option(metavar="N", help="neighbours to show")] = _TOP,
     rank: Annotated[
         list[str] | None, typer.Option(metavar="WORD", show_default=False, help="to show too, however far; may repeat")
     ] = None,
@@ -120,7 +121,7 @@ def embed(
     expressions, axes, rank = ([typed(text) for text in texts or ()] for texts in (expressions, axes, rank))
     along = None if along is None else typed(along)
     count = number("--top", top, MOST_NEIGHBOURS)
-    _refuse_what_does_not_go_together(expressions, along, rank, plot, axes)
+    _refuse_what_does_not_go_together(expressions, along, top, rank, plot, axes)
     if plot is not None:
         load_plotly()  # what is missing is told before a large file is read
     vectors = _open_vectors(source)
@@ -142,11 +143,18 @@ def embed(
 
 
 def _refuse_what_does_not_go_together(
-    expressions: list[str], along: str | None, rank: list[str] | None, plot: str | None, axes: list[str] | None
+    expressions: list[str],
+    along: str | None,
+    top: str,
+    rank: list[str] | None,
+    plot: str | None,
+    axes: list[str] | None,
 ) -> None:
     if along is None and len(expressions) > 1:
         fix = "put quotes around a sum, or say --along"
         raise Invalid(Problem("archcalc embed", "takes one EXPRESSION", value=shown(expressions[1]), suggestion=fix))
+    if along is not None and top != _TOP:
+        raise Invalid(Problem("--top", "is of neighbours, which --along does not look for", value=shown(top)))
     if along is not None and rank:
         raise Invalid(Problem("--rank", "is among neighbours, which --along does not look for"))
     if axes and plot is None:

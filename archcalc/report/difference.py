@@ -5,33 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from archcalc.activations import cache, saved, widths
 from archcalc.catalogue import Found
-from archcalc.count import params
-from archcalc.footprint import memory
 from archcalc.legend import BRIDGE
-from archcalc.precision import Keeping
+from archcalc.quantities import QUANTITIES, Asked
 from archcalc.report.overview import SHAPE
-from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, payload, words
-from archcalc.run import Run
+from archcalc.report.sheet import (
+    Cell,
+    Fields,
+    Sheet,
+    Table,
+    caveats,
+    figures,
+    kept_words,
+    kernel_words,
+    payload,
+    words,
+)
 from archcalc.spec import Model
-from archcalc.units import grouped, percent
-from archcalc.work import flops
-
-
-class Asked(NamedTuple):
-    """What is compared: batches of `sequence` positions, of the whole context where None."""
-
-    batch: int
-    sequence: int | None
-    keeping: Keeping
+from archcalc.units import grouped, percent, several
 
 
 class Row(NamedTuple):
-    """A count of each spec. A `headline` is shown even where nothing differs."""
+    """A count of each spec, by the name that `explain` takes. A `headline` is shown even where nothing differs."""
 
-    section: str
     name: str
+    unit: str
     values: tuple[int, ...]
     headline: bool
 
@@ -40,29 +38,36 @@ class Row(NamedTuple):
         return len(set(self.values)) > 1
 
 
-def difference_sheet(found: list[Found], asked: Asked) -> Sheet:
-    """The first spec beside each of the others."""
+def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
+    """The first spec beside each of the others; one pass is asked of all of them."""
     models = [one.model for one in found]
     names = [one.name for one in found]
     changed = list(differing_fields(models))
-    rows = list(_rows(models, asked))
-    shown = [row for row in rows if row.headline or row.differs]
-    stored = rows[0].values
+    rows = list(_rows(asked))
+    shown = [row for row in rows if row.name not in IN_FULL and (row.headline or row.differs)]
+    changes = {row.name: ", ".join(_change(row.values)) for row in rows}
     subject = f"{names[0]} -> {', '.join(names[1:])}"
-    outcome = "the same shape" if not changed else f"parameters {', '.join(_change(stored))}"
+    outcome = f"parameters {changes['parameters.stored']}; FLOPs per token {changes['flops.per_token']}"
+    outcome = outcome if changed else "the same shape"
     return Sheet(
         title=f"{subject}: {outcome}",
         blocks=(
             *([_fields_table(names, changed)] if changed else []),
-            _counts_table(names, shown),
-            Fields((("Counted", _counted(asked)), *_caveats(found))),
+            _counts_table(names, shown, _length(asked[0], models)),
+            Fields((("Counted", _counted(asked[0])), *_caveats(found))),
         ),
         payload=payload(
             names[0],
             specs=names,
             fields=[{"field": field, "values": list(values)} for field, values in changed],
             rows=[_record(row, names) for row in rows],
-            conventions={"batch": asked.batch, "sequence": asked.sequence, **asked.keeping._asdict()},
+            conventions={
+                "batch": asked[0].work.batch,
+                "sequence": asked[0].work.sequence,
+                "attention": asked[0].kernels,
+                "for": asked[0].purpose,
+                **asked[0].keeping._asdict(),
+            },
         ),
         records=tuple(_flat(row, names) for row in rows),
     )
@@ -85,40 +90,34 @@ def _leaves(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(inner, f"{path}.{key}" if path else str(key))
 
 
-def _rows(models: list[Model], asked: Asked) -> Iterator[Row]:
-    """Every count, of all models side by side."""
-    counts = [params(model) for model in models]
-    runs = [
-        Run(batch=asked.batch, sequence=asked.sequence or model.context_length, attention="flash") for model in models
-    ]
-    works = [flops(model, run._replace(attention="math")) for model, run in zip(models, runs, strict=True)]
-    pairs = list(zip(models, runs, strict=True))
-    width = widths(asked.keeping.recipe.compute)
+FIRST = ("flops.per_token", "cache.per_token")  # what no length of the pass turns round
+IN_FULL = ("parameters.active", "parameters.non_embedding", "parameters.tally", "flops.backward", "flops.pointwise")
+"""What JSON and CSV have and the table leaves out."""
 
-    def row(section: str, name: str, values: list[int], *, headline: bool = False) -> Row:
-        return Row(section, name, tuple(values), headline)
 
-    yield row("parameters", "stored", [count.stored for count in counts], headline=True)
+def _rows(asked: list[Asked]) -> Iterator[Row]:
+    """Every count, of all models side by side: per token first, then the quantities and what they are made of."""
+    names = [name for name, quantity in QUANTITIES.items() if not quantity.refusal(asked[0])]
+    for name in (*FIRST, *(name for name in names if name not in FIRST)):
+        quantity = QUANTITIES[name]
+        yield Row(name, quantity.unit, tuple(quantity.of(one) for one in asked), headline=True)
+        if name == "parameters.stored":
+            yield from _parts_of_parameters(asked)
+        if name == "flops.forward":
+            for i, part in enumerate(asked[0].flops.categories):
+                parts = tuple(one.flops.categories[i].forward for one in asked)
+                yield Row(f"flops.categories.{part.category}.forward", "FLOPs", parts, headline=False)
+
+
+def _parts_of_parameters(asked: list[Asked]) -> Iterator[Row]:
+    """The categories of the tally, and what a checkpoint stores beside them."""
+    counts = [one.counts for one in asked]
     for i, category in enumerate(counts[0].tally.categories):
-        yield row("parameters", category.category, [count.tally.categories[i].parameters for count in counts])
+        parts = tuple(count.tally.categories[i].parameters for count in counts)
+        yield Row(f"tally.categories.{category.category}.parameters", "parameters", parts, headline=False)
     for rest in BRIDGE:
-        learned = [sum(tensor.parameters for tensor in count.tensors if tensor.part == rest) for count in counts]
-        yield row("parameters", rest, learned)
-    yield row("matrices", "tallied", [count.tally.matrices for count in counts], headline=True)
-    yield row("FLOPs", "forward", [work.forward for work in works], headline=True)
-    for i, part in enumerate(works[0].categories):
-        yield row("FLOPs", f"forward, {part.category}", [work.categories[i].forward for work in works])
-    yield row("FLOPs", "training", [work.forward + work.backward for work in works], headline=True)
-    cached = [cache(model, Run("prefill"), asked.keeping.recipe.compute) for model in models]
-    yield row("bytes", "cache per token", cached, headline=True)
-    kept = [
-        saved(model, run, width, asked.keeping.recompute, cast=asked.keeping.recipe.autocast).total
-        for model, run in pairs
-    ]
-    held = [memory(model, run, asked.keeping) for model, run in pairs]
-    yield row("bytes", "state of training", [one.state for one in held], headline=True)
-    yield row("bytes", "saved activations", kept, headline=True)
-    yield row("bytes", "peak of training", [one.total for one in held], headline=True)
+        learned = tuple(sum(tensor.parameters for tensor in count.tensors if tensor.part == rest) for count in counts)
+        yield Row(f"bridge.{rest}.parameters", "parameters", learned, headline=False)
 
 
 def _change(values: tuple[int, ...]) -> list[str]:
@@ -136,32 +135,36 @@ def _value(value: Any) -> Cell:
     return "-" if value is None else str(value).lower() if isinstance(value, bool | float) else value
 
 
-def _counts_table(names: list[str], rows: list[Row]) -> Table:
-    """A count, and for each of the others its difference from the first."""
+def _counts_table(names: list[str], rows: list[Row], length: str) -> Table:
+    """A count, and for each of the others its difference from the first; what a count is made of stands below it."""
     heads = [names[0]]
     for name in names[1:]:
         heads += [name, "difference", ""]
     lines: list[tuple[Cell, ...]] = []
-    section = ""
     for row in rows:
-        if row.section != section:
-            section = row.section
-            lines.append((section, *([None] * (len(heads)))))
-        cells: list[Cell] = [f"  {row.name}", row.values[0]]
+        parts = row.name.split(".")
+        label = row.name if row.headline else f"  {parts[-2]}"
+        cells: list[Cell] = [label, row.values[0]]
         for value, change in zip(row.values[1:], _change(row.values), strict=True):
             difference = value - row.values[0]
             cells += [value, f"{difference:+,}" if difference else "=", change if difference else None]
         lines.append(tuple(cells))
-    return Table((*words(""), *figures(*heads)), tuple(lines), title="What that does")
+    return Table((*words(""), *figures(*heads)), tuple(lines), title=f"What that does, {length}")
+
+
+def _length(asked: Asked, models: list[Model]) -> str:
+    """The one length at which all are counted, and where it is from."""
+    contexts = {model.context_length for model in models}
+    sequence = asked.work.sequence
+    why = "the whole context" if contexts == {sequence} else "the shortest context" if sequence in contexts else ""
+    size = f"all at {grouped(asked.work.batch)} x {several(sequence, 'token')}"
+    return f"{size} ({why})" if why and sequence == min(contexts) else size
 
 
 def _counted(asked: Asked) -> tuple[str, ...]:
-    size = "the whole context of each" if asked.sequence is None else f"{grouped(asked.sequence)} tokens"
-    kept = f"{asked.keeping.precision}, {asked.keeping.optimizer}, flash attention"
     return (
-        f"{grouped(asked.batch)} x {size}; FLOPs: math attention, causal full",
-        f"bytes: {kept}, recompute {asked.keeping.recompute}",
-        "categories that are alike are left out; JSON and CSV have them all",
+        f"{kernel_words(asked)}, causal full; {kept_words(asked)}",
+        "parts that are alike are left out; JSON and CSV have all rows",
     )
 
 
@@ -173,8 +176,8 @@ def _caveats(found: list[Found]) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def _record(row: Row, names: list[str]) -> dict[str, Any]:
     return {
-        "section": row.section,
         "name": row.name,
+        "unit": row.unit,
         "values": dict(zip(names, row.values, strict=False)) if len(set(names)) == len(names) else list(row.values),
         "differences": [value - row.values[0] for value in row.values[1:]],
     }
@@ -184,4 +187,4 @@ def _flat(row: Row, names: list[str]) -> dict[str, Any]:
     cells = {
         f"{name}" if i == 0 else f"{i}: {name}": v for i, (name, v) in enumerate(zip(names, row.values, strict=True))
     }
-    return {"section": row.section, "name": row.name, **cells}
+    return {"name": row.name, "unit": row.unit, **cells}

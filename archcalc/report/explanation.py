@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from archcalc import count, work
 from archcalc.catalogue import Found, specs_folder
 from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.footprint import alive, choose, memory
 from archcalc.formula import Formula
 from archcalc.lettered import Meaning, lettered, lettered_run, meaning
-from archcalc.precision import Keeping
-from archcalc.report.memory import lettered_memory, memory_numbers, standing, standing_numbers
+from archcalc.quantities import QUANTITIES, Asked, values
+from archcalc.report.memory import memory_numbers, standing, standing_numbers
 from archcalc.report.params import counted_numbers, layer_records, tensor_records
 from archcalc.report.render import LABEL, NARROWEST
 from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.report.work import run_payload, work_numbers
-from archcalc.run import Run
 from archcalc.source import dotted
 from archcalc.spec import Model
 from archcalc.units import grouped, share
@@ -26,6 +27,7 @@ from archcalc.units import grouped, share
 _TAPE = "read off the forward pass that the blocks of the spec record"
 SOURCES = {
     "parameters": f"the stored axes of each weight multiplied, {_TAPE}",
+    "matrices": f"the matrices of each category, {_TAPE}",
     "tally": f"rows x columns of each matrix, {_TAPE}",
     "bridge": f"the stored axes of each weight multiplied, {_TAPE}",
     "layers": f"the stored axes of each weight multiplied, {_TAPE}",
@@ -37,6 +39,9 @@ SOURCES = {
     "memory": "bytes of what is alive at the peak, by the rules of PyTorch's autograd; Adam's bytes a parameter:"
     " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; what is saved: Korthikanti et al. 2022,"
     " arXiv:2205.05198",
+    "activations": "bytes of each tensor that an op saves, once, by the rules of PyTorch's autograd: Korthikanti et"
+    " al. 2022, arXiv:2205.05198",
+    "cache": "bytes of the keys and values as the next token reads them, read off the tape",
     "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what calls hold at the"
     " peak; as a report has it, whatever is asked of memory",
     "devices": "the state, and in inference weights and cache, over the most memory that a device can have, rounded"
@@ -52,40 +57,48 @@ _CONVENTIONS: dict[str, dict[str, str]] = {
 _LARGEST = "of the moment that is the largest at these sizes; at others another one may be"
 
 
-class Asked(NamedTuple):
-    """The runs and the keeping that numbers are explained for."""
-
-    work: Run
-    tokens: int | None
-    memory: Run
-    keeping: Keeping
+_FIRST = dict.fromkeys(name.partition(".")[0] for name in QUANTITIES)  # the sections of quantities
 
 
-def explainable(found: Found, asked: Asked) -> dict[str, Formula]:
-    """Every number that was counted, by its path in the JSON of its command, as a formula."""
-    model, run = lettered(found.model), lettered_run(asked.work)
-    counts = count.params(model)
-    numbers: dict[str, Any] = {
-        **counted_numbers(counts),
-        **work_numbers(work.flops(model, run)),
-        **memory_numbers(model, asked.keeping, lettered_memory(found.model, asked.memory, asked.keeping)),
-        **_standing(found.model),
-        "layers": list(layer_records(counts)),
-        "tensors": list(tensor_records(counts)),
+def explainable(
+    found: Found, asked: Asked, tokens: int | None = None, section: str | None = None
+) -> dict[str, Formula]:
+    """Every number that was counted, by its path in the JSON of its command, as a formula.
+
+    Only those of one section of the JSON where one is named: memory takes its time.
+    """
+    letters = in_letters(found.model, asked)
+    counts = letters.counts
+    parts: dict[str, Callable[[], Any]] = {
+        **{name: partial(counted_numbers(counts).get, name) for name in ("tally", "bridge")},
+        "flops": lambda: work_numbers(letters.flops),
+        "memory": lambda: memory_numbers(memory(letters.model, letters.held, letters.keeping, letters.chosen)),
+        **{name: partial(_standing, found.model, name) for name in ("inference", "devices")},
+        "layers": lambda: list(layer_records(counts)),
+        "tensors": lambda: list(tensor_records(counts)),
     }
-    if asked.tokens is not None:
-        tokens = Formula.letter("tokens", asked.tokens)
-        numbers["run"] = run_payload(work.training_run(model, counts, run, tokens))
+    if tokens is not None:
+        letter = Formula.letter("tokens", tokens)
+        parts["run"] = lambda: run_payload(work.training_run(letters.model, counts, letters.work, letter))
+    known = {*_FIRST, *parts}
+    wanted = {section} if section in known else known
+    numbers = values(letters, [name for name in _FIRST if name in wanted])
+    more = {name: part() for name, part in parts.items() if name in wanted}
     flat: dict[str, Formula] = {}
-    for path, number in _flat(numbers):
+    for path, number in (*_flat(numbers), *_flat(more)):
         flat.setdefault(path, Formula.of(number))
     return flat
 
 
-def _standing(model: Model) -> dict[str, Any]:
-    """What a report says of inference and devices; its memory is that of training by default, asked for as such."""
-    numbers = standing_numbers(standing(model, letters=True))
-    return {name: numbers[name] for name in ("inference", "devices")}
+def in_letters(model: Model, asked: Asked) -> Asked:
+    """The same question, with letters for sizes and the moments that are largest at these sizes."""
+    chosen = choose(list(alive(model, asked.held, asked.keeping)))
+    return Asked(lettered(model), lettered_run(asked.work), lettered_run(asked.held), asked.keeping, chosen)
+
+
+def _standing(model: Model, section: str) -> Any:
+    """What a report says of inference or devices; its memory is that of training by default, asked for as such."""
+    return standing_numbers(standing(model, letters=True))[section]
 
 
 def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -102,16 +115,15 @@ def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, part
 
 
-def explanation_sheet(found: Found, path: str | None, asked: Asked) -> Sheet:
+def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int | None = None) -> Sheet:
     """A number and its formula, or, without a path, all that can be asked for."""
-    numbers = explainable(found, asked)
     if path is None:
-        return _index(found, numbers)
-    formula = _pick(path.strip().replace(" ", "_"), numbers)
-    section = path.split(".")[0]
+        return _index(found, explainable(found, asked, tokens))
+    path = path.strip().replace(" ", "_")
+    section = path.partition(".")[0]
+    formula = _pick(path, explainable(found, asked, tokens, section), asked)
     meanings = [meaning(letter, found.model) for letter in formula.letters]
-    known = _CONVENTIONS.get(section, dict.fromkeys(("total", "phases", "devices"), _LARGEST))
-    convention = next((known[word] for word in reversed(path.split(".")) if word in known), None)
+    convention = _convention(path)
     terms = formula.by_size()
     letters = [_letter(found, one) for one in meanings]
     return Sheet(
@@ -144,6 +156,18 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked) -> Sheet:
     )
 
 
+def _convention(path: str) -> str | None:
+    """What is meant: of a quantity its meaning, of its parts the convention of the last word that has one."""
+    section, *rest = path.split(".")
+    largest = section in ("memory", "inference", "devices") and not {"state", "weights"} & set(rest)
+    if path in QUANTITIES:
+        return QUANTITIES[path].meaning + (f"; {_LARGEST}" if largest else "")
+    if largest:
+        return _LARGEST
+    known = _CONVENTIONS.get(section, {})
+    return next((known[word] for word in reversed(rest) if word in known), None)
+
+
 def _terms_table(formula: Formula) -> Table:
     whole = float(formula.value)
     rows = tuple(
@@ -153,9 +177,11 @@ def _terms_table(formula: Formula) -> Table:
     return Table((*words("term", "with its values"), *figures("value", "share")), rows, title="Its terms")
 
 
-def latex(found: Found, path: str, asked: Asked) -> str:
+def latex(found: Found, path: str, asked: Asked, tokens: int | None = None) -> str:
     """The formula as a line of LaTeX, between dollars."""
-    return f"${_pick(path.strip().replace(' ', '_'), explainable(found, asked)).latex()}$\n"
+    path = path.strip().replace(" ", "_")
+    numbers = explainable(found, asked, tokens, path.partition(".")[0])
+    return f"${_pick(path, numbers, asked).latex()}$\n"
 
 
 def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:
@@ -173,11 +199,17 @@ def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:
     )
 
 
-def _pick(path: str, numbers: dict[str, Formula]) -> Formula:
+def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
+    """The number at a path. Raises Invalid where there is none, with the flag that it needs or what is near."""
     if path in numbers:
         return numbers[path]
+    if path in QUANTITIES and (refused := QUANTITIES[path].refusal(asked)):
+        raise Invalid(Problem("PATH", refused, value=shown(path)))
+    if path.partition(".")[0] == "run":
+        raise Invalid(Problem("PATH", "is of a whole training", value=shown(path), suggestion="say --tokens"))
     below = [known for known in numbers if known.startswith(f"{path}.") and not known[len(path) + 1 :][0].isdigit()]
-    near = below or nearest(path, list(numbers), 3)
+    named = [known for known in numbers if not any(part.isdigit() for part in known.split("."))]
+    near = below or nearest(path, [*QUANTITIES, *(known for known in named if known not in QUANTITIES)], 3)
     suggestion = f"{'below it' if below else 'nearest'}: {', '.join(near[:3])}" if near else None
     what = "is no number by itself" if below else "is no number of report, params, flops or memory"
     raise Invalid(

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.columns import COLUMNS
 from archcalc.grid import Grid
 from archcalc.legend import Size
-from archcalc.report.sheet import Fields, Rows, Sheet, Table, caveats, figures, notes, payload
+from archcalc.quantities import QUANTITIES
+from archcalc.report.sheet import (
+    Fields,
+    Rows,
+    Sheet,
+    Table,
+    caveats,
+    figures,
+    kept_words,
+    kernel_words,
+    notes,
+    payload,
+)
 from archcalc.units import grouped, several
 
 MOST_ROWS = 50
@@ -17,17 +28,18 @@ _FIGURES = "whole numbers; float64 inside, exact below 2^53 and to 1e-12 above"
 def grid_sheet(grid: Grid) -> Sheet:
     """The shapes in the order of the grid, the first MOST_ROWS of them in a table."""
     rows = Rows(tuple(grid.columns), grid.rows)
+    varied = " x ".join(axis.name for axis in grid.axes)
     found, all_of_them = grid.found, len(grid) + sum(grid.left_out.values())
     above = (("Followed", tuple(map(str, grid.followed))), ("Left out", _left_out(grid, all_of_them)))
     more = len(grid) - MOST_ROWS
     below = (
         ("Rows", (f"and {several(more, 'more row')}; --format csv has them all",) if more > 0 else ()),
-        ("Columns", tuple(f"{name}: {column.meaning}" for name, column in grid.columns.items() if name in COLUMNS)),
+        ("Columns", tuple(f"{name}: {column.meaning}" for name, column in grid.columns.items() if name in QUANTITIES)),
         ("Counted", (_run(grid), _FIGURES)),
     )
     table = Table(figures(*grid.columns), tuple(grid.rows(MOST_ROWS)))
     return Sheet(
-        title=f"{found.name}: {several(len(grid), 'shape')}, varied {' x '.join(axis.name for axis in grid.axes)}",
+        title=f"{found.name}: {several(len(grid), 'shape')}, varied {varied}; each at {_pass(grid)}",
         blocks=(
             *_fields(above),
             *([table] if len(grid) else []),
@@ -61,18 +73,22 @@ def _left_out(grid: Grid, shapes: int) -> tuple[str, ...]:
     return (f"{grouped(shapes - len(grid))} of {several(shapes, 'shape')}: {reasons}",)
 
 
-def _run(grid: Grid) -> str:
+def _pass(grid: Grid) -> str:
     """The pass that is counted, with the name of what is varied in it."""
     sizes = {name: _size(grid, name) for name in ("batch", "sequence")}
     batch, sequence = (grouped(n) if isinstance(n, int) else n for n in sizes.values())
-    again = {"none": "nothing", "selective": "attention's core", "full": "each layer"}[grid.keeping.recompute]
-    kept = f"{grid.keeping.precision}, {grid.keeping.optimizer}"
-    return f"{kept}; {batch} x {sequence} tokens, {grid.run.attention} attention, {again} recomputed, causal full"
+    return f"{batch} x {sequence} tokens"
+
+
+def _run(grid: Grid) -> str:
+    """How it is counted."""
+    asked = grid.asked
+    return f"{kernel_words(asked)}, causal full; {kept_words(asked)}"
 
 
 def _size(grid: Grid, name: str) -> Size:
     """A size of the run: a number, or the name of what it is in each row."""
-    n = getattr(grid.run, name)
+    n = getattr(grid.asked.work, name)
     if not hasattr(n, "dtype"):
         return n
     return "batch" if name == "batch" else "seq" if "seq" in grid.columns else "context_length"
@@ -82,8 +98,9 @@ def _conventions(grid: Grid) -> dict[str, Any]:
     return {
         "batch": _size(grid, "batch"),
         "sequence": _size(grid, "sequence"),
-        "attention": grid.run.attention,
-        **grid.keeping._asdict(),
-        "causal": grid.run.causal,
+        "attention": grid.asked.kernels,
+        "for": grid.asked.purpose,
+        **grid.asked.keeping._asdict(),
+        "causal": grid.asked.work.causal,
         "figures": _FIGURES,
     }

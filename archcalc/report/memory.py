@@ -13,8 +13,9 @@ from archcalc.hardware import find_device
 from archcalc.legend import Size
 from archcalc.lettered import lettered, lettered_run
 from archcalc.precision import BITS, DEFAULTS, Keeping, compute_width
+from archcalc.quantities import Asked, values
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
-from archcalc.run import Run
+from archcalc.run import MEMORY_KERNEL, Run
 from archcalc.spec import Model
 from archcalc.units import binary, grouped, several
 
@@ -55,15 +56,18 @@ def lettered_memory(model: Model, run: Run, keeping: Keeping) -> Memory:
 
 def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory, formulas: dict[str, str]) -> dict[str, Any]:
     """The memory as JSON."""
-    numbers = memory_numbers(model, keeping, used)["memory"]
+    asked = Asked(model, Run(), run, keeping)
+    numbers = memory_numbers(used)
     terms = [{**term, "formula": formulas[term["name"]]} for term in numbers["terms"]]
+    known = {"memory.total": used.total, "memory.state": used.state}
     return {
-        "memory": {**numbers, "terms": terms},
+        "memory": {**values(asked, ("memory",), known)["memory"], **numbers, "terms": terms},
+        **values(asked, ("activations", "cache")),
         "conventions": {
             "phase": run.phase,
             "batch": run.batch,
             "sequence": run.sequence,
-            "attention": run.attention,
+            "attention": run.by_default(MEMORY_KERNEL).kernel,
             "activation_kernel": run.activation,
             "dropout": run.dropout,
             **keeping._asdict(),
@@ -71,15 +75,8 @@ def memory_payload(model: Model, run: Run, keeping: Keeping, used: Memory, formu
     }
 
 
-def memory_numbers(model: Model, keeping: Keeping, used: Memory) -> dict[str, Any]:
+def memory_numbers(used: Memory) -> dict[str, Any]:
     """What was counted of it."""
-    numbers = _numbers(used)
-    if used.purpose == "inference":
-        numbers["cache_per_token"] = _cache_per_token(model, keeping)
-    return {"memory": numbers}
-
-
-def _numbers(used: Memory) -> dict[str, Any]:
     return {
         "for": used.purpose,
         "total": used.total,
@@ -121,8 +118,8 @@ def standing(model: Model, *, letters: bool = False) -> Standing:
 def standing_numbers(found: Standing) -> dict[str, Any]:
     """The same as JSON."""
     return {
-        "memory": _numbers(found.training),
-        "inference": {**_numbers(found.inference), "cache_per_token": found.cache_per_token},
+        "memory": memory_numbers(found.training),
+        "inference": memory_numbers(found.inference),
         "devices": [{"device": name, "training": n, "inference": m} for name, (n, m) in found.devices.items()],
     }
 

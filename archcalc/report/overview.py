@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from archcalc.catalogue import Found
-from archcalc.count import params
+from archcalc.quantities import one_pass, values
 from archcalc.report.memory import standing, standing_lines, standing_numbers
 from archcalc.report.params import bridge_line, category_records, counts_payload, printed, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
 from archcalc.report.work import flops_payload, training_lines
-from archcalc.run import Run
 from archcalc.spec import Model
 from archcalc.units import grouped, several, short
-from archcalc.work import flops
 
 
 def report_sheet(found: Found) -> Sheet:
     """The shape, the tally, stored and printed counts, the work and memory of one context, what is assumed."""
-    model, counts = found.model, params(found.model)
-    run = Run(sequence=model.context_length)
-    work, held = flops(model, run), standing(model)
-    tallied, worked = counts_payload(found, counts), flops_payload(work, run)
+    model, asked = found.model, one_pass(found.model)
+    counts, work, held = asked.counts, asked.flops, standing(model)
+    tallied, worked = counts_payload(found, asked), flops_payload(asked)
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters ({short(counts.stored)})",
         blocks=(
@@ -29,7 +26,7 @@ def report_sheet(found: Found) -> Sheet:
                 (
                     ("Stored", (bridge_line(counts),)),
                     *printed(model, counts),
-                    ("FLOPs", training_lines(model, counts, work, run)),
+                    ("FLOPs", training_lines(model, counts, work, asked)),
                     *standing_lines(held),
                     *caveats(found),
                 )
@@ -39,6 +36,7 @@ def report_sheet(found: Found) -> Sheet:
             found.name,
             shape=model.model_dump(mode="json", include=SHAPE),
             **standing_numbers(held),
+            **values(asked, ("activations", "cache")),
             **{**tallied, **worked, "conventions": tallied["conventions"] | worked["conventions"]},
         ),
         records=tuple(category_records(counts)),

@@ -8,17 +8,19 @@ from typing import Any, Literal
 
 from archcalc.audit import audit
 from archcalc.catalogue import Found
-from archcalc.count import CONVENTIONS, Parameters, Stored, params
+from archcalc.count import CONVENTIONS, Parameters, Stored
+from archcalc.quantities import Asked, one_pass, values
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec import Model
-from archcalc.units import grouped, short
+from archcalc.units import grouped, share, short
 
 By = Literal["category", "layer", "tensor"]
 
 
 def params_sheet(found: Found, by: By) -> Sheet:
     """The parameters of a model, by category, layer or tensor."""
-    model, counts = found.model, params(found.model)
+    model, asked = found.model, one_pass(found.model)
+    counts = asked.counts
     tables = {"category": tally_table, "layer": _layer_table, "tensor": _tensor_table}
     rows = {"category": category_records, "layer": layer_records, "tensor": tensor_records}
     records = tuple(rows[by](counts))
@@ -29,18 +31,21 @@ def params_sheet(found: Found, by: By) -> Sheet:
         extra["tensors"] = [
             {**record, "shape": list(t.shape)} for record, t in zip(records, counts.tensors, strict=True)
         ]
-    fields = (*printed(model, counts), *counted(counts), *caveats(found))
+    shares = _shares(counts) if by == "category" else ()
+    fields = (*shares, *printed(model, counts), *counted(counts), *caveats(found))
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
         blocks=(tables[by](counts), _bridge_table(counts), Fields(fields)),
-        payload=payload(found.name, **counts_payload(found, counts), **extra),
+        payload=payload(found.name, **counts_payload(found, asked), **extra),
         records=records,
     )
 
 
-def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
+def counts_payload(found: Found, asked: Asked) -> dict[str, Any]:
     """The counts as JSON."""
+    counts = asked.counts
     return {
+        **values(asked, ("parameters", "matrices")),
         **counted_numbers(counts),
         "printed": [check._asdict() for check in audit(found.model, counts).checks],
         "conventions": CONVENTIONS,
@@ -49,16 +54,9 @@ def counts_payload(found: Found, counts: Parameters) -> dict[str, Any]:
 
 
 def counted_numbers(counts: Parameters) -> dict[str, Any]:
-    """Those of them that were counted."""
+    """What the quantities are made of: the tally and the bridge."""
     return {
-        "parameters": {
-            "stored": counts.stored,
-            "active": counts.active,
-            "non_embedding": counts.non_embedding,
-        },
         "tally": {
-            "total": counts.tally.total,
-            "matrices": counts.tally.matrices,
             "categories": [
                 {
                     "category": category.category,
@@ -98,6 +96,13 @@ def tally_table(counts: Parameters, most: int | None = None) -> Table:
         rows=tuple(rows),
         total=("together", None, counts.tally.matrices, counts.tally.total, None),
     )
+
+
+def _shares(counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The share of each category in the tally, the largest first."""
+    largest = sorted(counts.tally.categories, key=lambda category: -category.parameters)
+    parts = [f"{category.category} {share(category.parameters, counts.tally.total)}" for category in largest]
+    return (("Shares", (f"of the tally: {', '.join(parts)}",)),)
 
 
 def category_records(counts: Parameters) -> Iterator[dict[str, Any]]:
@@ -175,12 +180,12 @@ def _layer_table(counts: Parameters) -> Table:
             layer_range(r["first_layer"], r["layers"]),
             r["parameters_each"],
             r["parameters"],
-            r["running_total"],
+            share(r["parameters"], counts.stored),
         )
         for r in layer_records(counts)
     )
     return Table(
-        columns=(*words("module", "layers"), *figures("in one layer", "parameters", "running total")),
+        columns=(*words("module", "layers"), *figures("in one layer", "parameters", "share")),
         rows=rows,
         total=("stored", "", None, counts.stored, None),
     )
@@ -207,7 +212,13 @@ def _tensor_table(counts: Parameters) -> Table:
     return Table(
         columns=(*words("tensor", "layers"), *figures("stored shape", "parameters"), *words("category")),
         rows=tuple(
-            (t.name, layer_range(t.first, t.layers), t.shape, t.parameters, t.category or f"({t.part})")
+            (
+                t.name,
+                layer_range(t.first, t.layers),
+                t.shape,
+                t.parameters,
+                t.category or f"({t.part})",
+            )
             for t in counts.tensors
         ),
         total=("stored", "", None, counts.stored, ""),

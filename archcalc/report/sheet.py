@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from archcalc.catalogue import Found
+from archcalc.quantities import Asked
 from archcalc.spec import SCHEMA
 
 Cell = int | str | tuple[int, ...] | None
@@ -97,3 +98,17 @@ def notes(found: Found) -> dict[str, Any]:
         "assumptions": list(found.model.assumptions),
         **({"changes": changes} if changes else {}),
     }
+
+
+def kernel_words(asked: Asked) -> str:
+    """Whose attention is counted, in words."""
+    return f"FLOPs of {asked.kernels['flops']} attention, memory of {asked.kernels['memory']} attention"
+
+
+def kept_words(asked: Asked) -> str:
+    """How numbers are kept, in words."""
+    keeping = asked.keeping
+    if asked.purpose == "inference":
+        return f"inference, {keeping.precision}"
+    again = {"none": "nothing", "selective": "attention's core", "full": "each layer"}[keeping.recompute]
+    return f"{keeping.precision}, {keeping.optimizer}, {again} recomputed"

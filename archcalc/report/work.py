@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from archcalc.catalogue import Found
-from archcalc.count import Parameters, params
+from archcalc.count import Parameters
 from archcalc.duration import Duration
-from archcalc.precision import Recompute
+from archcalc.precision import Keeping, Recompute
+from archcalc.quantities import Asked, values
 from archcalc.repetition import Executed
 from archcalc.report.duration import time_lines, time_payload
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
@@ -15,7 +16,7 @@ from archcalc.run import Run
 from archcalc.spec import Model
 from archcalc.traffic import Reading
 from archcalc.units import grouped, scientific, several, share, short
-from archcalc.work import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, flops, training_run
+from archcalc.work import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, training_run
 
 _CAUSAL = {
     "full": "all pairs of positions, as PyTorch's counter has it",
@@ -34,7 +35,8 @@ def flops_sheet(
     reading: Reading | None = None,
 ) -> Sheet:
     """FLOPs of a batch, by category, forward and backward; with a `time` also how long they take."""
-    work, counts = flops(found.model, run), params(found.model)
+    asked = Asked(found.model, run, Run(), Keeping())
+    work, counts = asked.flops, asked.counts
     training = run.phase == "training"
     whole = training_run(found.model, counts, run, tokens) if tokens is not None else None
     here = work.forward + work.backward
@@ -53,7 +55,7 @@ def flops_sheet(
             *([_run_table(whole)] if whole else []),
             Fields((*timed, *_lines(found.model, work, counts, run), *caveats(found))),
         ),
-        payload=payload(found.name, **flops_payload(work, run), **extra, **notes(found)),
+        payload=payload(found.name, **flops_payload(asked), **extra, **notes(found)),
         records=tuple(part_record(part) for part in work.categories),
     )
 
@@ -81,17 +83,18 @@ def run_payload(whole: TrainingRun) -> dict[str, Any]:
     return {**whole._asdict(), "bridge": bridge, "pf_days": whole.flops / PF_DAY}
 
 
-def flops_payload(work: Flops, run: Run) -> dict[str, Any]:
+def flops_payload(asked: Asked) -> dict[str, Any]:
     """The FLOPs as JSON."""
+    run = asked.work
     return {
-        **work_numbers(work),
+        "flops": values(asked, ("flops",))["flops"] | work_numbers(asked.flops),
         "conventions": {
             "phase": run.phase,
             "batch": run.batch,
             "sequence": run.positions,
             "context": run.read,
             "causal": run.causal,
-            "attention": run.attention,
+            "attention": run.kernel,
             "logits": run.logits,
             **CONVENTIONS,
         },
@@ -99,16 +102,8 @@ def flops_payload(work: Flops, run: Run) -> dict[str, Any]:
 
 
 def work_numbers(work: Flops) -> dict[str, Any]:
-    """Those of it that were counted."""
-    return {
-        "flops": {
-            "forward": work.forward,
-            "backward": work.backward,
-            "training": work.training,
-            "vector_forward": work.vector_forward,
-            "categories": [part_record(part) for part in work.categories],
-        }
-    }
+    """What the quantities are made of: the categories."""
+    return {"categories": [part_record(part) for part in work.categories]}
 
 
 def part_record(part: Part) -> dict[str, Any]:
@@ -128,7 +123,7 @@ def _table(work: Flops, *, training: bool) -> Table:
         row: tuple[Cell, ...] = (part.category, part.forward, share(part.forward, work.forward))
         rows.append((*row, part.backward, part.forward + part.backward) if training else row)
     contractions: tuple[Cell, ...] = ("contractions", work.forward, None)
-    pointwise: tuple[Cell, ...] = ("pointwise, modelled", work.vector_forward, None)
+    pointwise: tuple[Cell, ...] = ("pointwise, modelled", work.pointwise, None)
     if training:
         contractions, pointwise = (*contractions, work.backward, work.training), (*pointwise, None, None)
     columns = figures("forward", "share", *(("backward", "together") if training else ()))
@@ -155,13 +150,14 @@ def _causal(run: Run) -> str:
     return f"causal {run.causal}: {_CAUSAL[run.causal]}"
 
 
-def training_lines(model: Model, counts: Parameters, work: Flops, run: Run) -> tuple[str, ...]:
+def training_lines(model: Model, counts: Parameters, work: Flops, asked: Asked) -> tuple[str, ...]:
     """A training pass in three sentences."""
+    run = asked.work
     size = several(run.batch * run.positions, "token")
     return (
         f"{grouped(work.forward)} forward, {grouped(work.backward)} backward, {size}",
         token_line(model, counts, run),
-        f"{run.attention} attention, all pairs of positions",
+        f"{run.kernel} attention, all pairs of positions; memory: {asked.held.kernel} attention",
     )
 
 
@@ -177,7 +173,7 @@ def token_line(model: Model, counts: Parameters, run: Run) -> str:
 
 
 def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tuple[str, tuple[str, ...]]]:
-    every = work.forward + work.vector_forward
+    every = work.forward + work.pointwise
     products = f"contractions are {share(work.forward, every)} of the operations of the forward pass"
     lines: list[tuple[str, tuple[str, ...]]] = [("Share", (products,))]
     if run.phase == "training":
@@ -187,6 +183,6 @@ def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tupl
             lines.append(("Flash", (f"{grouped(repeated)} of the backward pass are scores that it computes anew",)))
     where = f"{run.phase}, {grouped(run.batch)} x {several(run.positions, 'token')}"
     reading = f" reading {grouped(run.read)}" if run.phase == "decode" else ""
-    kernel = f"{run.attention} attention, logits of {run.logits} positions"
+    kernel = f"{run.kernel} attention, logits of {run.logits} positions"
     lines.append(("Counted", (f"{where}{reading}, {kernel}", _causal(run))))
     return lines

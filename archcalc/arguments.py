@@ -1,0 +1,72 @@
+"""What callers hand to the library, checked where it comes in, with the words that the command line has for it.
+
+A size may also be an array (of a grid) or a formula (of `explain`); both are made from sizes that were checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
+
+LARGEST_SIZE = 2**32
+
+
+def size(where: str, name: str, value: Any, most: int = LARGEST_SIZE, least: int = 1) -> Any:
+    """A size as a Python int: numpy's integers become one, so that no product overflows or becomes a float.
+
+    Raises Invalid for what is no integer (a bool, a float) or not from `least` to `most`.
+    """
+    if hasattr(type(value), "letters"):
+        return value
+    if hasattr(value, "dtype"):
+        if value.ndim:
+            if value.dtype.kind not in "iuf" or bool((value % 1 > 0).any()):
+                raise Invalid(Problem(where, "must be integers", name, value=shown(value)))
+            if bool(((value >= least) & (value <= most)).all()):
+                return value
+            raise Invalid(Problem(where, f"must be from {least} to {most:,}", name, value=shown(value)))
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Invalid(Problem(where, "must be an integer", name, value=shown(value)))
+    if not least <= value <= most:
+        raise Invalid(Problem(where, f"must be from {least} to {most:,}", name, value=integer(value)))
+    return int(value)
+
+
+def integer(value: int) -> str:
+    """An integer of any length on one line."""
+    if value.bit_length() > 200:  # Python refuses to write thousands of digits
+        return f"an integer of {value.bit_length():,} bits"
+    return cut(f"{value:,}", LONGEST_VALUE)
+
+
+def choice(where: str, name: str, value: Any, choices: Iterable[str]) -> Any:
+    """One of some words. Raises Invalid, which lists them."""
+    words = tuple(choices)
+    if not isinstance(value, str) or value not in words:
+        listed = ", ".join(map(repr, words))
+        raise Invalid(Problem(where, f"{shown(value)} is not one of {listed}", name))
+    return str(value)
+
+
+def boolean(where: str, name: str, value: Any) -> bool:
+    """True or False, numpy's too. Raises Invalid for anything else, also for 0 and 1."""
+    value = value.item() if hasattr(value, "dtype") and not value.ndim else value
+    if not isinstance(value, bool):
+        raise Invalid(Problem(where, "must be True or False", name, value=shown(value)))
+    return value
+
+
+def instance(where: str, name: str, value: Any, kind: type) -> None:
+    """Raises Invalid for an argument that is no `kind`."""
+    if not isinstance(value, kind):
+        raise Invalid(Problem(where, f"must be a {kind.__name__}", name, value=shown(value)))
+
+
+def has_segments(where: str, model: Any) -> None:
+    """Raises Invalid for what is no model, nor one in letters: a name, a path, a document."""
+    if not hasattr(model, "segments"):
+        fix = "archcalc.load reads one"
+        raise Invalid(Problem(where, "must be a Model", "model", value=shown(model), suggestion=fix))
