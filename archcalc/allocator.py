@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from archcalc.errors import Invalid, Problem
 from archcalc.footprint import memory
 from archcalc.precision import Keeping
-from archcalc.run import Run
+from archcalc.run import MEMORY_KERNEL, Run
 from archcalc.spec import Model
 
 MOST_LAYERS = 2  # of each group of layers that are alike: one to be first, one to be last
@@ -64,6 +64,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     takes no others: with mixed-16 they are made for the step, so that of it the passes alone are as counted.
     """
     refuse_unrun(run, keeping)
+    run = run.by_default(MEMORY_KERNEL)
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -85,7 +86,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
             del grads
             with record_function(f"{turn} passes"), live:
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.autocast):
-                    loss = reference(tokens, targets, run.attention, recompute=keeping.recompute == "full").loss
+                    loss = reference(tokens, targets, run.kernel, recompute=keeping.recompute == "full").loss
                 loss.backward()
             with record_function(f"{turn} step"):
                 if recipe.master and not recipe.holds:
@@ -133,6 +134,7 @@ def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Reco
 
     `step` of each is 0. `keeping.precision` must be fp32 or bf16, and the cache's the same.
     """
+    run = run.by_default(MEMORY_KERNEL)
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
@@ -150,7 +152,7 @@ def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Reco
             tokens = torch.zeros((run.batch, positions), dtype=torch.long)
             live = _tensors([tokens, *given])
             with record_function(phase), live:
-                logits = reference(tokens, kernel=run.attention, cache=cache, last=run.logits == "last").logits
+                logits = reference(tokens, kernel=run.kernel, cache=cache, last=run.logits == "last").logits
             handed_out[phase] = live.most
             del tokens, logits
     found = {}

@@ -126,7 +126,17 @@ _PASS = ("--phase", "--batch", "--seq", "--context", "--causal", "--attention", 
 _LEARNING = ("--phase", "--batch", "--seq", "--causal", "--attention")
 _STATE = ("--for", "--precision", "--optimizer")
 _CACHE = ("--for", "--precision", "--kv-precision")
-_HELD = (*_STATE, "--batch", "--seq", "--attention", "--recompute", "--accumulate", "--dropout", "--kv-precision")
+_HELD = (
+    *_STATE,
+    "--batch",
+    "--seq",
+    "--attention",
+    "--activation-kernel",
+    "--recompute",
+    "--accumulate",
+    "--dropout",
+    "--kv-precision",
+)
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "parameters": (),
@@ -190,7 +200,7 @@ QUANTITIES: dict[str, Quantity] = {
         lambda asked: asked.saved,
         "bytes",
         "kept from the forward pass for the backward pass",
-        ("--batch", "--seq", "--attention", "--precision", "--recompute", "--dropout", "--for"),
+        ("--batch", "--seq", "--attention", "--activation-kernel", "--precision", "--recompute", "--dropout", "--for"),
         "trains",
     ),
     "cache.per_token": Quantity(

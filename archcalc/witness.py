@@ -177,7 +177,7 @@ def measure(reference: Any, run: Run, *, recompute: bool = False) -> Measured:
 
     with FlopCounterMode(display=False) as counter:
         with saved_tensors_hooks(pack, lambda tensor: tensor):
-            output = reference(tokens, targets, kernel=run.attention, recompute=recompute)
+            output = reference(tokens, targets, kernel=run.kernel, recompute=recompute)
         forward = counter.get_total_flops()
         kept = sum(storage.nbytes() for storage in storages.values())
         output.loss.backward()

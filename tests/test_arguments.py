@@ -245,7 +245,7 @@ def test_arrays_of_many_sizes_still_count():
 
 def test_a_run_is_still_a_tuple_with_names():
     run = Run("prefill", 2, 3)
-    assert run == ("prefill", 2, 3, None, None, "full", "all", False)
+    assert run == ("prefill", 2, 3, None, None, "full", "all", False, "fused")
     assert repr(run).startswith("Run(phase='prefill', batch=2, sequence=3")
     assert list(inspect.signature(Run).parameters) == list(Run._fields)
     assert list(inspect.signature(Keeping).parameters) == list(Keeping._fields)

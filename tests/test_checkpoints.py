@@ -36,7 +36,7 @@ def original(tmp_path_factory):
     asked = checkpoints.Settings(steps=4, batch=2, sequence=8, rate=1e-2, warmup=1)
     data = Data(stream, 8, 0, "bytes")
     run = Trainer(archcalc.load(SPEC), asked, data)
-    learned = checkpoints.Learned(files=[str(root / "text")], kind="bytes", fingerprint=data.fingerprint())
+    learned = checkpoints.Learned(files=[str(root / "text")], data_as=None, kind="bytes", fingerprint=data.fingerprint())
     for _ in range(2):
         run.step()
         run.save(root / "runs", learned, {"tokenizer.json": b'{"step": %d}' % run.done})

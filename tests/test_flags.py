@@ -33,6 +33,12 @@ OBEYED = {
         "flops tiny [--causal half]",
         "flops tiny [--attention flash]",
         "flops tiny [--tokens 1M]",
+        "flops tiny [--recompute full]",
+        "flops tiny [--device l4]",
+        "flops tiny --tokens 1M --device l4 [--devices 2]",
+        "flops tiny --tokens 1M --device l4 [--mfu 40%]",
+        "flops tiny --device l4 [--precision fp8]",
+        "flops tiny --tokens 1M --device l4 [--price 2/h]",
     ],
     "memory": [
         "memory tiny [--for inference]",
@@ -45,6 +51,7 @@ OBEYED = {
         "memory tiny [--attention math]",
         "memory tiny --batch 64 [--dropout]",
         "memory tiny --for inference [--kv-precision fp32]",
+        "memory tiny --batch 64 [--activation-kernel eager]",
         "memory tiny [--device l4]",
         "memory tiny --device l4 [--reserve 20]",
         "memory gpt3-175b --device l4 [--must-fit]",
@@ -53,7 +60,7 @@ OBEYED = {
         "explain tiny flops.forward [--batch 2]",
         "explain tiny flops.forward [--seq 5]",
         "explain tiny flops.backward [--attention flash]",
-        "explain tiny memory.total [--attention math]",
+        "explain tiny memory.total --batch 64 [--attention math]",
         "explain tiny flops.forward [--phase decode]",
         "explain tiny flops.forward --phase decode [--context 5]",
         "explain tiny flops.forward --phase prefill [--logits last]",
@@ -67,6 +74,7 @@ OBEYED = {
         "explain tiny memory.total --batch 64 [--accumulate]",
         "explain tiny activations.saved [--dropout]",
         "explain tiny cache.per_token --for inference [--kv-precision fp8]",
+        "explain tiny activations.saved [--activation-kernel eager]",
     ],
     "sweep": [
         "sweep tiny --vary batch=1 [--vary n_layers=1,2]",
@@ -110,6 +118,11 @@ REFUSED = {
     "memory tiny --dropout --for inference": "--dropout: is of training; say --for training",
     "memory tiny --kv-precision fp8": "--kv-precision: is of inference; say --for inference",
     "memory tiny --precision int4": "--precision: of training is one of mixed-16",
+    "flops tiny --devices 2": "--devices: ",
+    "flops tiny --mfu 40%": "--mfu: ",
+    "flops tiny --precision bf16": "--precision: ",
+    "flops tiny --price 2/h": "--price: ",
+    "flops tiny --recompute full --phase prefill": "--recompute: ",
     "memory tiny --reserve 5": "--reserve: needs a --device",
     "memory tiny --must-fit": "--must-fit: needs a --device",
     "explain gpt2 inference.total --batch 64 --seq 128": "--batch: does not change inference.total; memory.total --for inference is of any run",
@@ -152,7 +165,7 @@ RUN = {
     },
     "tokens": {"--weights": "test_tokens"},
     "train": dict.fromkeys(
-        ["--data", "--from", "--out", "--steps", "--batch", "--seq", "--lr", "--warmup", "--accumulate", "--precision",
+        ["--data", "--data-as", "--from", "--out", "--steps", "--batch", "--seq", "--lr", "--warmup", "--accumulate", "--precision",
          "--attention", "--device", "--seed", "--every"], "test_training"),
 }  # fmt: skip
 
@@ -258,6 +271,7 @@ CHANGES = {
     "--accumulate": [{"accumulate": True, "batch": "64"}],
     "--dropout": [{"dropout": True, "batch": "64"}],
     "--kv-precision": [{"purpose": "inference", "kv_precision": "fp8"}],
+    "--activation-kernel": [{"activation_kernel": "eager", "batch": "64"}],
 }
 OBEYED_ALIKE = {
     ("flops.forward", "--attention"),  # flash attention's forward pass has the FLOPs of math attention's
@@ -272,7 +286,7 @@ def number(name, **asked):
     """A quantity of tiny as `explain` would ask for it; what differs for inference is None."""
     model, get = archcalc.load("tiny"), asked.get
     kept = keeping(
-        get("purpose", "training"), get("precision"), get("optimizer", "adamw"), get("recompute", "none"),
+        get("purpose", "training"), get("precision"), get("optimizer", "adamw-fused"), get("recompute", "none"),
         get("kv_precision"), accumulate=get("accumulate", False), dropout=get("dropout", False),
     )  # fmt: skip
     run, _ = work_run(
@@ -281,7 +295,8 @@ def number(name, **asked):
     )  # fmt: skip
     attention = get("attention", "flash")
     held = memory_run(
-        model, get("purpose", "training"), get("batch", "1"), get("seq"), attention, dropout=get("dropout", False)
+        model, get("purpose", "training"), get("batch", "1"), get("seq"), attention, get("activation_kernel", "fused"),
+        dropout=get("dropout", False),
     )
     quantity, whole = QUANTITIES[name], Asked(model, run, held, kept)
     return None if quantity.refusal(whole) else quantity.of(whole)

@@ -69,7 +69,7 @@ ASKED = {
 def test_every_quantity_is_one_number_wherever_it_is_asked(asked):
     flags, run, keeping = ASKED[asked]
     model = archcalc.load("tiny")
-    run, keeping = archcalc.Run(**{"sequence": 256, **run}), archcalc.Keeping(**keeping)
+    run, keeping = archcalc.Run(**{"sequence": 64, **run}), archcalc.Keeping(**keeping)
     expected = {name: library(name, model, run, keeping) for name in NAMES}
     assert all(type(number) is int for number in expected.values())
     listed = {row["path"]: row["value"] for row in ask("explain", "tiny", *flags, "-f", "json").json["rows"]}
@@ -98,7 +98,7 @@ def test_every_quantity_can_be_explained(name):
     told = ask("explain", "tiny", name, "-f", "json").json
     assert (told["path"], told["value"]) == (
         name,
-        library(name, model, archcalc.Run(sequence=256), archcalc.Keeping()),
+        library(name, model, archcalc.Run(sequence=64), archcalc.Keeping()),
     )
     assert told["convention"].startswith(QUANTITIES[name].meaning)
     assert told["source"]
@@ -202,7 +202,7 @@ def figures(*arguments):
     ("specs", "length"),
     [
         (("gpt2-xl", "gpt3-xl"), 1024),
-        (("gpt3-xl", "gpt2-xl", "tiny"), 256),
+        (("gpt3-xl", "gpt2-xl", "tiny"), 64),
         (("gpt2", "gpt2@context_length=32k"), 1024),
     ],
 )
@@ -245,7 +245,7 @@ def test_a_sweep_says_its_length_in_its_head():
 
 
 def test_one_attention_is_the_default_of_every_command_and_of_the_library():
-    model, run = archcalc.load("tiny"), archcalc.Run(sequence=256)
+    model, run = archcalc.load("tiny"), archcalc.Run(sequence=64)
     assert archcalc.flops(model, run) == archcalc.flops(model, run._replace(attention="math"))
     assert archcalc.memory(model, run) == archcalc.memory(model, run._replace(attention="flash"))
     assert one_pass(model).kernels == {"flops": "math", "memory": "flash"}

@@ -400,7 +400,7 @@ def test_gradients_that_are_no_numbers_move_no_weight(bad, words, tmp_path, monk
 @pytest.mark.parametrize("where", ["weight", "moment"])
 def test_what_is_no_number_is_never_kept(where, bad, tmp_path):
     run = trainer()
-    learned = checkpoints.Learned(files=[], kind="bytes", fingerprint=run.data.fingerprint())
+    learned = checkpoints.Learned(files=[], data_as=None, kind="bytes", fingerprint=run.data.fingerprint())
     good = run.save(tmp_path, learned)
     run.step()
     weight = next(iter(run.model.parameters()))
@@ -451,7 +451,7 @@ def test_a_checkpoint_goes_on_bit_for_bit_and_is_asked_for_nothing_else(words, t
     run = trainer(few(steps=6, batch=2, rate=3e-3))
     for _ in range(3):
         run.step()
-    learned = checkpoints.Learned(files=[words], kind="bytes", fingerprint=run.data.fingerprint())
+    learned = checkpoints.Learned(files=[words], data_as=None, kind="bytes", fingerprint=run.data.fingerprint())
     run.save(resuming.Path(halves), learned)
     answer = ask("train", "--from", halves, "-f", "json")
     assert answer.code == 0, answer.err
