@@ -4,11 +4,14 @@ its seed).
 
 import os
 
-# Models here are tiny: a second thread costs more than it brings, and `make test` uses the cores by processes.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 from examples import PROFILE
 from hypothesis import HealthCheck, Phase, settings
+
+# Models here are tiny: a second thread costs more than it brings, and `make test` uses the cores by processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A terminal's size is none of a test's business; pytest-xdist tells its processes one.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 
 settings.register_profile("fixed", derandomize=True, max_examples=50, deadline=None, database=None)
 settings.register_profile("prove", settings.get_profile("fixed"), max_examples=300)

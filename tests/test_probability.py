@@ -15,7 +15,7 @@ ANY = st.lists(st.floats(allow_nan=False, max_value=1.7e308), min_size=1, max_si
 )
 TEMPERATURES = st.floats(0.01, 100)
 ALL_TEMPERATURES = st.floats(0, allow_infinity=False)
-SHARES = st.lists(st.floats(0, 1), min_size=1, max_size=30).filter(any)
+SHARES = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=30).filter(any)
 
 
 def near(one, other, tolerance=1e-6):

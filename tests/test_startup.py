@@ -62,4 +62,4 @@ def test_importing_the_package_loads_nothing_of_ours():
 def test_this_test_can_fail():
     assert loaded("import numpy") == ["numpy"]
     pytest.importorskip("torch")
-    assert "torch" in loaded(command("verify", "tiny"))
+    assert "torch" in loaded(command("verify", "tiny", "--tensors"))

@@ -159,6 +159,7 @@ def test_the_weights_are_in_memory_once(model, saved):
     assert most <= held + largest + 64 * len(changes), "64: what the allocator rounds up"
 
 
+@pytest.mark.prove  # half a gigabyte; smaller ones are read and written in each run of the tests
 def test_gpt2_itself_at_its_size(tmp_path):
     """124M weights: the names and shapes of the published checkpoint, there and back."""
     model = archcalc.load("gpt2")
