@@ -99,7 +99,7 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
     if run.phase == "decode":
         message, fix = "of memory is training or prefill", "prefill reads a prompt and adds a token"
         raise Invalid(Problem("Run", message, "phase", value=shown("decode"), suggestion=fix))
-    keeping = _settled(run, keeping)
+    run, keeping = run.by_default(MEMORY_KERNEL), _settled(run, keeping)
     refuse_other_purpose("training" if run.phase == "training" else "inference", keeping)
     moments = alive(model, run, keeping)
     if chosen is None:

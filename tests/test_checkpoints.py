@@ -168,6 +168,8 @@ def spoiled(state, where, wrong):
         holder[last]["surplus"] = 1
     elif (where, wrong) in (((*PATHS, 0), "x"), (PATHS, ["x"])):
         return None  # another path, whose tokens are compared when it is read
+    elif where == ("data", "data_as") and wrong is None:
+        return None  # nothing was said
     else:
         holder[last] = wrong
     return state

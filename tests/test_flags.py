@@ -261,7 +261,7 @@ CHANGES = {
     "--seq": [{"seq": "5"}],
     "--context": [{"phase": "decode", "context": "5"}],
     "--causal": [{"causal": "half"}],
-    "--attention": [{"attention": "flash"}, {"attention": "math"}],
+    "--attention": [{"attention": one, "batch": "64"} for one in ("flash", "math")],
     "--logits": [{"phase": "prefill", "logits": "last"}],
     "--tokens": [],
     "--for": [{"purpose": "inference"}],
