@@ -179,7 +179,7 @@ UNKNOWN = {
     "rtx 6000": "'rtx 6000' is several devices; say one: rtx-6000-ada, rtx-pro-6000",
     "apple m4": "'apple m4' is several devices; say one: apple-m4-max, apple-m4-pro",
     "rtx-4080": "'rtx-4080' is no device; nearest: rtx-4090, rtx-5090, rtx-3090",
-    "mi300": "'mi300' is no device; nearest: mi300x",
+    "mi300": "'mi300' is no device; nearest: mi300x, b300, gb300",
     "a100-80gb-pcie": "'a100-80gb-pcie' is no device; nearest: a100-80gb, h100-pcie, a100-40gb",
     "h200-nvl": "'h200-nvl' is no device; nearest: h100-nvl, h200, gh200",
     "": "'' is no device; a path to a YAML file describes one",
