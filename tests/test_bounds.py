@@ -141,7 +141,7 @@ def test_a_sweep_is_written_in_pieces_and_fewer_shapes_are_of_more_groups(tmp_pa
 
     monkeypatch.setattr("archcalc.grid.CHUNK", 7)
     monkeypatch.setattr("archcalc.report.render._ROWS", 5)
-    sheet = grid_sheet(sweep("tiny", {"n_layers": "1..5", "batch": "1..4"}, columns=["parameters"]))
+    sheet = grid_sheet(sweep("tiny", {"n_layers": "1..5", "batch": "1..4"}, columns=["parameters.stored"]))
     monkeypatch.setattr("archcalc.grid.CHUNK", CHUNK)
     assert len(list(rendered(sheet, "csv"))) == 1 + 4
     rows = json.loads(render(sheet, "json"))["rows"]
