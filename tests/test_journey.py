@@ -86,11 +86,11 @@ def test_layers_that_do_the_same_are_one_row_and_others_are_not(tmp_path):
 
 
 def test_without_weights_there_are_shapes_and_no_numbers():
-    done = asked("gpt3-175b", "-p", "Hi")
+    done = asked("gpt3-175b@n_layers=2", "-p", "Hi")
     assert "meta device: shapes and no numbers" in done.out
     assert "mean length" not in done.out
     assert "Next" not in done.out
-    told = asked("gpt3-175b", "-p", "Hi", "-f", "json").json
+    told = asked("gpt3-175b@n_layers=2", "-p", "Hi", "-f", "json").json
     assert told["next"] == []
     assert {call["mean_length"] for call in told["calls"]} == {None}
 

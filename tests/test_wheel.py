@@ -26,7 +26,7 @@ def wheel(tmp_path_factory):
     return next(out.glob("*.whl"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def archcalc(wheel, tmp_path_factory):
     home = tmp_path_factory.mktemp("empty")
     venv.create(home / "venv", with_pip=True)
@@ -41,7 +41,8 @@ def archcalc(wheel, tmp_path_factory):
     return run
 
 
-def test_the_wheel_holds_both_packages_the_specs_and_the_types(wheel):
+def test_the_wheel_holds_what_it_needs_reports_without_torch_and_says_what_to_install(wheel, archcalc):
+    """One test, so that the wheel is built and installed once, whichever process runs it."""
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {f"archcalc/specs/models/{name}.yaml" for name in names()} <= held
     assert {f"archcalc/specs/hardware/{name}.yaml" for name in device_names()} <= held
@@ -49,14 +50,10 @@ def test_the_wheel_holds_both_packages_the_specs_and_the_types(wheel):
     assert {"archcalc/specs/schema/model.json", "archcalc/py.typed", "archcalc_reference/model.py"} <= held
     assert not any(name.startswith(("tests", "benchmarks", "specs", "reference/")) for name in held)
 
-
-def test_the_wheel_reports_without_torch(archcalc):
     done = archcalc("report", "gpt3-175b")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", ask("report", "gpt3-175b").out)
     assert archcalc("check").returncode == 0
 
-
-def test_verify_then_says_what_to_install(archcalc):
     done = archcalc("verify", "gpt2")
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "verify: needs the package torch; pip install 'archcalc[torch]'\n"
