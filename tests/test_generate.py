@@ -17,6 +17,7 @@ pytest.importorskip("safetensors")
 
 import archcalc  # noqa: E402
 from archcalc.cli import _main  # noqa: E402
+from archcalc.packages import install_command  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.generation import Sampling, generate  # noqa: E402
 from archcalc_reference.weights import load_weights, save_weights  # noqa: E402
@@ -138,7 +139,7 @@ def test_without_pytorch_the_extra_is_named(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     done = ask(command, "tiny", "-p", "Hi")
     assert done.code == 3
-    assert done.err == f"{command}: needs the package torch; pip install 'archcalc[run]'\n"
+    assert done.err == f"{command}: needs the package torch; {install_command('run')}\n"
 
 
 def test_a_prompt_that_is_no_utf_8_is_one_line(weights):

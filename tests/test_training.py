@@ -17,6 +17,7 @@ from archcalc import checkpoints
 from archcalc.checkpoints import Settings
 from archcalc.errors import Invalid
 from archcalc.learning import expected, promised
+from archcalc.packages import install_command
 from archcalc.report.progress import Pace, Progress, tell_sample
 from archcalc.watching import Seen, watch
 
@@ -430,7 +431,7 @@ def test_tiny_as_trained_is_the_tiny_of_the_catalogue(tmp_path):
 def test_without_safetensors_it_says_what_to_install():
     code = "import sys\nsys.modules['safetensors'] = None\nfrom archcalc.cli import main\nmain(['train'])\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (3, "train: needs the package safetensors; pip install 'archcalc[run]'\n")
+    assert (done.returncode, done.stderr) == (3, f"train: needs the package safetensors; {install_command('run')}\n")
 
 
 # What is kept

@@ -7,6 +7,7 @@ import typer
 
 from archcalc.commands.overview import Commands
 from archcalc.errors import LONGEST_VALUE, Invalid, Missing, Problem, cut, shown
+from archcalc.packages import needed
 from archcalc.reading import TooSlow, read_stdin
 from archcalc.source import SAVE, STDIN
 
@@ -146,7 +147,5 @@ def decoded(where: str, data: bytes, first: int = 1) -> str:
 
 def needs_to_run(command: str) -> None:
     """Missing, with the extra's name, where what runs the reference is not installed."""
-    from archcalc_reference.files import extra
-
     for package in ("safetensors", "torch"):
-        extra(package, command)
+        needed(package, command)
