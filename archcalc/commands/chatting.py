@@ -106,8 +106,8 @@ def _turn(session: Session, talk: Talk, text: str, tokens: int, sampling: Sampli
     heard = talk.hear(text, min(tokens, max(most // _ROOM, 1)))
     if heard.gone:
         tell(
-            f"the context is full: the oldest {several(heard.gone, 'message')} "
-            f"({several(heard.gone_tokens, 'token')}) after the system prompt were dropped"
+            f"the context is full: dropped the oldest {several(heard.gone, 'message')} "
+            f"({several(heard.gone_tokens, 'token')}) after the system prompt"
         )
     label = "AI Assistant:" if talk.template.name == "plain" else "Assistant: "
     console = Console(session, label, 1, None, talk.template.stop, "")

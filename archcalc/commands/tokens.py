@@ -74,7 +74,7 @@ def softmax(
 
 def _temperatures(asked: list[str]) -> list[float]:
     """Each that was asked for, in order; one may hold several, parted by commas."""
-    where = Problem("--temperature", "must be a number, 0 or more")
+    where = Problem("--temperature", "must be a number from 0 up")
     heats = [_read_number(text, where) for one in asked for text in one.split(",")]
     if len(heats) > _MOST_TEMPERATURES:
         raise Invalid(Problem("--temperature", f"takes at most {_MOST_TEMPERATURES} numbers", value=f"{len(heats):,}"))
