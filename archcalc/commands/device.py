@@ -56,6 +56,8 @@ def memory(
 ) -> None:
     """Count peak memory; say whether it fits, or how many devices.
 
+    `archcalc list devices` shows the memory of every device; --device asks about one.
+
     Example: archcalc memory gpt3-175b --for inference --device h100-sxm
     """
     kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)

@@ -92,7 +92,7 @@ def explain(
     ] = None,
     output: Output = None,
 ) -> None:
-    """Explain a number: its formula, terms and lines of the spec.
+    """Explain a number: its formula (also in LaTeX), terms, source.
 
     Example: archcalc explain gpt2 flops.per_token --format latex
     """

@@ -54,8 +54,8 @@ def trace(
 ) -> None:
     """Follow data through the layers: shapes, vectors, attention.
 
-    Without --prompt: shapes and matrices of a forward pass. With it the model runs: what attention and MLPs do to its
-    vectors, and the next token.
+    Without --prompt: shapes and matrices of a forward pass. With --prompt the model runs, and with weights it shows
+    what attention and MLPs do to the vectors, and the likely next tokens.
 
     Example: archcalc trace gpt2 --weights DIR -p "The cat sat on the"
     """

@@ -15,7 +15,8 @@ from archcalc.output import emit, tell
 def check(specs: Specs = None, form: Form = None, output: Output = None) -> None:
     """Validate specs; compare counts with published figures.
 
-    Exit code 1 if a spec is invalid or a figure differs.
+    Exit code 1 if a spec is invalid or a figure differs. `archcalc schema` describes the format, which may have
+    several groups of layers.
 
     Example: archcalc check own.yaml
     """
