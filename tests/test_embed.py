@@ -154,7 +154,10 @@ def test_what_is_no_sum_is_one_line(words, text, line):
         (["king", "--top", "0"], "--top: must be from 1 to 1,000; got 0"),
         (["king", "--axes", "king"], "--axes: needs a --plot"),
         (["king", "--rank", "kong"], "--rank: is no word of {words}; got 'kong'; nearest: king"),
-        (["king", "--rank", "man", "--along", "cat"], "--rank: cannot be combined with --along, which lists no neighbours"),
+        (
+            ["king", "--rank", "man", "--along", "cat"],
+            "--rank: cannot be combined with --along, which lists no neighbours",
+        ),
         (["king", "--along", "cat - cat"], "--along: is the zero vector, which has no direction; got 'cat - cat'"),
         (["king", "--plot", "page.png"], "--plot: must end in .html; got 'page.png'"),
         (["king", "--plot", "a.html", *["--axes", "cat"] * 4], "--axes: can be given at most 3 times; got 4"),

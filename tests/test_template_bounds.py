@@ -141,7 +141,9 @@ def test_what_cannot_be_started_is_one_line(monkeypatch):
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(Missing, match="^" + re.escape(f"chat template: needs the package jinja2; {install_command('run')}") + "$"):
+    with pytest.raises(
+        Missing, match="^" + re.escape(f"chat template: needs the package jinja2; {install_command('run')}") + "$"
+    ):
         Own("t", "x", {})
 
 

@@ -198,5 +198,7 @@ def test_what_is_not_there_is_missing(halves, tmp_path):
 
 def test_without_the_package_the_extra_is_named(whole, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    with pytest.raises(Missing, match="^" + re.escape(f"tokenizer: needs the package tokenizers; {install_command('run')}") + "$"):
+    with pytest.raises(
+        Missing, match="^" + re.escape(f"tokenizer: needs the package tokenizers; {install_command('run')}") + "$"
+    ):
         read_tokenizer(str(whole))

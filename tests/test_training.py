@@ -467,8 +467,14 @@ def test_what_goes_on_keeps_its_settings_and_another_out_tunes(words, tmp_path):
     asked = [*ASKED, "--data", words]
     assert ask(*asked, "--out", out).code == 0
     fix = "leave it out, or say another --out to tune the weights"
-    assert ask("train", "--from", out, "--lr", "1e-4").err == f"--lr: was 0.003 when the training began; got 0.0001; {fix}\n"
-    assert ask("train", "--from", out, "--steps", "5").err == "--steps: is less than the 6 that the checkpoint has done; got 5\n"
+    assert (
+        ask("train", "--from", out, "--lr", "1e-4").err
+        == f"--lr: was 0.003 when the training began; got 0.0001; {fix}\n"
+    )
+    assert (
+        ask("train", "--from", out, "--steps", "5").err
+        == "--steps: is less than the 6 that the checkpoint has done; got 5\n"
+    )
     assert ask("train", "tiny", "--from", out).err.startswith("tiny: is not the architecture of ")
     line = ask(*asked, "--out", out).err
     assert line.startswith("--out: has a checkpoint, step-00000006; got ")

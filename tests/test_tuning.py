@@ -315,7 +315,9 @@ def test_a_tokenizer_with_more_tokens_than_rows_is_one_line(theirs):
     line = f"{theirs.whole}: its tokenizer has 400 tokens; {spec} has rows for 399\n"
     assert answer == Answer(2, "", line)
     drawn = ask("generate", spec, "--weights", theirs.whole, "-p", "x").err
-    assert drawn.startswith(f"{theirs.whole}: has weights of another shape than {spec}: its config.json says vocab_size 400; ask ")
+    assert drawn.startswith(
+        f"{theirs.whole}: has weights of another shape than {spec}: its config.json says vocab_size 400; ask "
+    )
 
 
 def test_a_text_that_is_no_text_is_one_line(theirs, tmp_path):
