@@ -307,8 +307,8 @@ def test_our_own_words_are_the_sources_in_order():
         (("--precision", "fp8"), 2, "--precision: 'fp8' is not one of 'fp32', 'bf16'"),
         (("--attention", "none"), 2, "--attention: 'none' is not one of 'math', 'flash'"),
         (("--device", "tpu"), 2, "--device: 'tpu' is not one of 'cpu', 'cuda'"),
-        (("--out", ""), 2, "--out: names no folder; got ''"),
-        (("--from", "nowhere"), 3, "--from: no such folder; got 'nowhere'"),
+        (("--out", ""), 2, "--out: is empty"),
+        (("--from", "nowhere"), 3, "--from: no such directory; got 'nowhere'"),
         (("nonsense",), 2, "nonsense: is no spec of the catalogue; `archcalc list` shows the catalogue"),
         (("--data", "nowhere.txt"), 3, "nowhere.txt: no such file"),
         (("--data", "nowhere.u16"), 3, "nowhere.u16: no such file"),
@@ -380,7 +380,7 @@ def test_a_loss_that_is_no_number_ends_it_with_one_line_and_the_last_good_one_st
     assert (answer.code, answer.out) == (2, "")
     assert re.match(r"--lr: the (held-out )?loss is not a finite number after step \d; got 0.003; ", last_line(answer))
     good = checkpoints.weights_in(tmp_path / "out").path
-    assert last_line(answer).endswith(f"; {good} stands")
+    assert last_line(answer).endswith(f"; {good} is intact")
     monkeypatch.undo()
     assert ask("train", "--from", str(tmp_path / "out"), "--steps", "9", "--every", "9").code == 0
 
@@ -466,7 +466,7 @@ def test_what_goes_on_keeps_its_settings_and_another_out_tunes(words, tmp_path):
     out, other = str(tmp_path / "out"), str(tmp_path / "other")
     asked = [*ASKED, "--data", words]
     assert ask(*asked, "--out", out).code == 0
-    fix = "leave it out, or say another --out to tune the weights"
+    fix = "leave it out, or say another --out to fine-tune"
     assert (
         ask("train", "--from", out, "--lr", "1e-4").err
         == f"--lr: was 0.003 when the training began; got 0.0001; {fix}\n"

@@ -237,7 +237,7 @@ def test_what_will_not_be_kept_is_told_at_once(theirs, tmp_path):
     done = ask("train", "--from", str(step), "--steps", "3")
     assert done.code == 2
     assert done.err == (
-        f"--from: is one checkpoint of a training; got {archcalc.errors.shown(str(step))}; "
+        f"--from: is a single checkpoint of a training; got {archcalc.errors.shown(str(step))}; "
         f"--from {out} continues it, --out DIR fine-tunes its weights\n"
     )
 
