@@ -1,7 +1,7 @@
 """The command line: arguments and exit codes, nothing else.
 
 Exit codes: 0 answered; 1 `check` or `verify` found something, or what must fit does not; 2 the question cannot be
-understood; 3 something is missing, memory too; 130 interrupted; 70 a bug of ours.
+understood; 3 something is missing, memory too; 130 interrupted; 70 an internal error.
 """
 
 import errno

@@ -70,7 +70,7 @@ def chat(
         except KeyboardInterrupt:
             if not terminal:
                 raise
-            tell("")  # what came of the answer stands
+            tell("")  # the part of the answer so far remains
     tell(f"{several(turns, 'turn')}; {session.cache_said(talk.cache)}")
 
 

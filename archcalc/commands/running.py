@@ -130,7 +130,7 @@ def _refuse_no_numbers(lengths: list[tuple[str, float | None]]) -> None:
 
 
 def _place(session: Session, word: str, ids: list[int]) -> int:
-    """Which token ends a word where it stands last in a text: by itself if it does, within another word if not."""
+    """The position of the token that ends the last occurrence of a word, a whole word before a part of another."""
     parts = [session.tokenizer.token_bytes(token) for token in ids]
     text = b"".join(parts).decode(errors="replace")
     alone = [match.end() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]

@@ -55,11 +55,11 @@ class Session:
         self.ends = read_ends(folder, tokenizer) if folder else frozenset()
         nameless = tokenizer.nameless(found.model.vocab_size) if folder else []
         self.nameless = [token for token in nameless if token not in self.ends]
-        """The ids that stand for no token: they are never drawn."""
+        """The ids that are not in the tokenizer: they are never sampled."""
 
     @classmethod
     def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
-        """With the weights of a folder, which may be the one that stands for the spec."""
+        """With the weights of a folder, which may be the one named as the spec."""
         import torch
 
         from archcalc_reference.checkpoint import no_weights
@@ -97,7 +97,7 @@ class Session:
             return cls(found, Transformer(found.model).eval(), tokenizer)
 
     def tell_settings(self, sampling: Sampling) -> None:
-        """Say which settings of the weights' folder are not followed by what is about to be drawn."""
+        """Report the generation settings of the weights' folder that are not used."""
         from archcalc_reference.drawing import not_taken
 
         if self.folder and (line := not_taken(self.folder, sampling)):
@@ -207,7 +207,7 @@ class Continuation:
 
 
 def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:
-    """How tokens are drawn, from the flags that say so."""
+    """The sampling that the flags ask for."""
     from archcalc_reference.generation import Sampling
 
     share = None if top_p is None else real("--top-p", top_p)

@@ -143,7 +143,7 @@ def embed(
     count = number("--top", top, MOST_NEIGHBOURS)
     _refuse_what_does_not_go_together(expressions, along, top, rank, plot, axes)
     if plot is not None:
-        load_plotly()  # what is missing is told before a large file is read
+        load_plotly()  # a missing package is reported before a large file is read
     vectors = _open_vectors(source)
     asked = [space.evaluate(vectors, text, "EXPRESSION") for text in expressions]
     chosen = [space.evaluate(vectors, text, "--axes").pointing("--axes") for text in axes or ()]
@@ -201,7 +201,7 @@ def _argument(place: int, text: str) -> float:
 
 
 def _read_number(text: str, problem: Problem) -> float:
-    """The number that `text` writes; what it may be is for others to say."""
+    """The number in `text`, of any range. Raises Invalid, as `problem` says, where it is not a number."""
     try:
         number = float(text)
     except ValueError:
@@ -220,7 +220,7 @@ def _from_stdin() -> list[float]:
     data = _input()
     if len(data) > LARGEST_INPUT:
         raise Invalid(Problem(STDIN, f"is larger than {LARGEST_INPUT:,} bytes, the most that is read"))
-    text = data.decode("utf-8-sig", "backslashreplace")  # what is no text is no number, and the message shows it
+    text = data.decode("utf-8-sig", "backslashreplace")  # bytes that are not UTF-8 are shown in the message
     numbers = []
     for row, line in enumerate(text.splitlines(), 1):
         for word in re.finditer(r"\S+", line):

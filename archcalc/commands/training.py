@@ -146,7 +146,7 @@ def _locked(lesson: Lesson, out: Path) -> Iterator[None]:
 
 
 def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> tuple[Trained, Pace]:
-    """The training itself, and all that is told and kept along the way."""
+    """The training itself, with its messages and checkpoints."""
     import torch
 
     from archcalc_reference.data import Data, read_stream
@@ -248,7 +248,7 @@ def _held_out(trainer: Trainer) -> tuple[int, float]:
 
 
 def _no_number(trainer: Trainer, what: str) -> Invalid:
-    """What is said where the numbers of a training overflow; what was kept before stands."""
+    """The error for a training whose numbers overflow; earlier checkpoints are kept."""
     if not trainer.done:
         return Invalid(
             Problem("weights", f"the {what} not a finite number before the first step: damaged, or too large")
@@ -288,7 +288,7 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
 
 
 def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
-    """What the model writes after the first words that were held out: a bar stands between the two."""
+    """A continuation of the first held-out words, after a bar."""
     from archcalc_reference.text import ByteTokenizer
     from archcalc_reference.training import sample
 
