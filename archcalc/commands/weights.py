@@ -21,7 +21,7 @@ _GPT2 |= {"context_length": "n_positions", "d_ff": "n_inner"}
 
 
 def weights_of(folder: str) -> str:
-    """The folder itself where it has weights, else its newest intact checkpoint; checkpoints that were skipped are reported.
+    """The folder itself where it has weights, else its newest intact checkpoint; skipped ones are reported.
 
     Raises Invalid where all its checkpoints are damaged. A folder without weights is given back for others to refuse.
     """
