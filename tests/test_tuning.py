@@ -386,7 +386,7 @@ def test_a_checkpoint_that_came_while_the_flags_were_read_is_not_overwritten(the
     monkeypatch.setattr(resuming, "alone", slow)
     out = tmp_path / "out"
     answer = ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, *FEW, "--out", str(out))
-    assert answer == Answer(2, "", f"{out}: another training just wrote there; run the command again\n")
+    assert answer == Answer(2, "", f"{out}: another training just wrote there; try again\n")
     assert (out / "step-00000009").exists()
 
 

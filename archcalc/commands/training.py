@@ -82,7 +82,7 @@ def train(
         ),
     ] = None,
     out: Annotated[
-        str | None, _flag("folder for checkpoints; default: that of --from, else none are kept", metavar="DIR")
+        str | None, _flag("folder for checkpoints; default: that of --from, or none", metavar="DIR")
     ] = None,
     steps: Annotated[str | None, _flag(f"optimizer steps in total; default: {DEFAULTS['steps']}", metavar="N")] = None,
     batch: Annotated[str | None, _flag(f"sequences per step; default: {DEFAULTS['batch']}", metavar="B")] = None,
@@ -91,13 +91,10 @@ def train(
         str | None,
         _flag(f"peak learning rate; default: {DEFAULTS['rate']}, to fine-tune {TUNED_RATE}", metavar="RATE"),
     ] = None,
-    warmup: Annotated[
-        str | None, _flag("warm-up steps, then cosine decay; default: 5% of --steps", metavar="N")
-    ] = None,
+    warmup: Annotated[str | None, _flag("warm-up steps, then cosine; default: 5% of --steps", metavar="N")] = None,
     accumulate: Annotated[str | None, _flag("micro-batches per step, to save memory; default: 1", metavar="N")] = None,
     precision: Annotated[
-        Literal["fp32", "bf16"] | None,
-        _flag("number format: fp32 (default) or bf16", metavar="TYPE"),
+        Literal["fp32", "bf16"] | None, _flag("number format: fp32 (default) or bf16", metavar="TYPE")
     ] = None,
     attention: Annotated[
         Literal["math", "flash"] | None, _flag("attention kernel: math or flash; default: flash", metavar="KERNEL")
@@ -139,9 +136,7 @@ def _locked(lesson: Lesson, out: Path) -> Iterator[None]:
 
     with alone(out):
         if steps_in(out).keys() != lesson.there:
-            raise Invalid(
-                Problem(os.fspath(out), "another training just wrote there", suggestion="run the command again")
-            )
+            raise Invalid(Problem(os.fspath(out), "another training just wrote there", suggestion="try again"))
         yield
 
 
@@ -250,10 +245,8 @@ def _held_out(trainer: Trainer) -> tuple[int, float]:
 def _no_number(trainer: Trainer, what: str) -> Invalid:
     """The error for a training whose numbers overflow; earlier checkpoints are kept."""
     if not trainer.done:
-        return Invalid(
-            Problem("weights", f"the {what} not a finite number before the first step: damaged, or too large")
-        )
-    message = f"the {what} not a finite number after step {grouped(trainer.done)}"
+        return Invalid(Problem("weights", f"the {what} not finite before the first step: damaged, or too large"))
+    message = f"the {what} not finite after step {grouped(trainer.done)}"
     kept = "" if trainer.kept is None else f"; {trainer.kept} is intact"
     rate = str(trainer.settings.rate)
     return Invalid(Problem("--lr", message, value=rate, suggestion=f"a lower one may work{kept}"))
