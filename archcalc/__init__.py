@@ -57,7 +57,9 @@ def __getattr__(name: str) -> Any:
             try:
                 module = import_module(f"archcalc.{home}")
             except ModuleNotFoundError as error:  # an extra that is not installed is an attribute that is not there
-                raise AttributeError(f"archcalc.{name} needs {error.name}: pip install 'archcalc[{name}]'") from error
+                from archcalc.packages import install_command
+
+                raise AttributeError(f"archcalc.{name} needs {error.name}: {install_command(name)}") from error
             return module if name == home else getattr(module, name)
     raise AttributeError(f"module 'archcalc' has no attribute {name!r}")
 

@@ -1,7 +1,7 @@
 """The command line: arguments and exit codes, nothing else.
 
 Exit codes: 0 answered; 1 `check` or `verify` found something, or what must fit does not; 2 the question cannot be
-understood; 3 something is missing, memory too; 130 interrupted; 70 a bug of ours.
+understood; 3 something is missing, memory too; 130 interrupted; 70 an internal error.
 """
 
 import errno
@@ -33,12 +33,12 @@ _HOMES = {
     "explaining": ("explain",),
     "choosing": ("diff", "sweep"),
     "trust": ("check", "verify"),
-    "running": ("trace",),
     "generating": ("generate", "predict"),
     "chatting": ("chat",),
+    "running": ("trace",),
+    "training": ("train",),
     "tokens": ("softmax", "embed"),
     "text": ("tokens",),
-    "training": ("train",),
     "files": ("list", "schema"),
 }
 
@@ -55,9 +55,12 @@ def _load(arguments: list[str]) -> None:
 @app.callback(invoke_without_command=True)
 def _archcalc(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
-    """Count what a transformer is made of, from one description, and prove it by running the model."""
+    """Count a transformer's parameters, FLOPs and memory, and prove the counts.
+
+    SPEC is a name (see `archcalc list`) or a YAML file; gpt2@n_layers=24,n_kv_heads=4 changes fields.
+    """
     if version:
         from archcalc import __version__
 
@@ -123,7 +126,9 @@ def _main(arguments: list[str] | None) -> int:
     with one_way_out():
         try:
             _load(arguments)
-            code = app(arguments, prog_name="archcalc", standalone_mode=False, complete_var="")
+            code = app(arguments, prog_name="archcalc", standalone_mode=False, complete_var=_completing())
+            if code == 1 and arguments[:1] and arguments[0] in _COMPLETION:
+                return 3  # typer found no shell that it knows
             for line in remarks:
                 tell(line)
             return code if isinstance(code, int) else 0
@@ -133,6 +138,8 @@ def _main(arguments: list[str] | None) -> int:
         except typer.TyperException as error:
             tell(str(_usage(error)))
             return 2
+        except SystemExit as left:  # how typer ends once it has completed a command
+            return left.code if isinstance(left.code, int) else 0
         except ReaderGone:
             return 0
         except KeyboardInterrupt:
@@ -143,20 +150,33 @@ def _main(arguments: list[str] | None) -> int:
             return _unforeseen(error)
 
 
+_COMPLETION = ("--install-completion", "--show-completion")
+
+
+def _completing() -> str:
+    """The variable by which a shell asks for completion; nothing where something else has set it."""
+    asked = re.fullmatch("(complete|source)_(bash|zsh|fish|powershell|pwsh)", os.environ.get(_COMPLETE, ""))
+    words = "_TYPER_COMPLETE_ARGS" in os.environ or os.environ.get("COMP_CWORD", "").isdecimal()
+    return _COMPLETE if asked and words else ""
+
+
+_COMPLETE = "_ARCHCALC_COMPLETE"  # as typer names it in the scripts that it writes for shells
+
+
 def _unforeseen(error: Exception) -> int:
     """Say in one line what nobody raised on purpose, and give its exit code."""
     if _is_memory(error):
-        fix = "ask about a smaller shape, or run it where there is more"
+        fix = "ask about a smaller shape, or use a machine with more memory"
         tell(str(Problem("archcalc", "is out of memory", suggestion=fix)))
         return 3
     if isinstance(error, RecursionError):
-        tell(str(Problem("archcalc", "what it was given is nested too deeply")))
+        tell(str(Problem("archcalc", "the input is nested too deeply")))
         return 2
     if isinstance(error, OSError) and error.filename is not None:  # the catalogue of a broken installation
         tell(str(Problem(str(error.filename), f"cannot be read: {error.strerror}")))
         return 3
-    what = f"a bug of ours: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    tell(str(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows where")))
+    what = f"internal error: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    tell(str(Problem("archcalc", what, suggestion="please report it; ARCHCALC_DEBUG=1 shows the traceback")))
     return 70
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from archcalc.packages import pip_install
 from archcalc.spec import Model
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def counterpart(reference: Any) -> Counterpart | str:
     try:
         import transformers
     except ModuleNotFoundError:
-        return "transformers is not installed; pip install transformers"
+        return f"transformers is not installed; {pip_install('transformers')}"
     model: Model = reference.spec
     odd = _unknown(model)
     if odd:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc.packages import needed
 from archcalc.vectors import Place, Vectors, rows_at_a_time
 
 if TYPE_CHECKING:
@@ -94,7 +95,6 @@ def _open_table(folder: str) -> tuple[Any, Any, Callable[[Any], Array]]:
     import numpy as np
 
     from archcalc_reference.checkpoint import TYPES, open_tensors, read_headers
-    from archcalc_reference.files import extra
     from archcalc_reference.folder import is_tied
     from archcalc_reference.layouts import heads, token_tables
 
@@ -108,6 +108,6 @@ def _open_table(folder: str) -> tuple[Any, Any, Callable[[Any], Array]]:
         value = f"{table.type} of {list(table.shape)}"
         raise Invalid(Problem(table.file, "must be a table of floats", table.name, value=value))
     if table.type == "BF16":  # numpy has none
-        extra("torch", "weights")
+        needed("torch", "weights")
         return table, open_tensors(table.file, "pt").get_slice(table.stored), lambda rows: rows.float().numpy()
     return table, open_tensors(table.file, "numpy").get_slice(table.stored), lambda rows: rows.astype(np.float32)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from archcalc.activations import saved, widths
 from archcalc.allocator import predicted_step, record_step
 from archcalc.count import Parameters, Stored, params
-from archcalc.errors import Invalid, Missing, Problem
+from archcalc.errors import Invalid, Problem
 from archcalc.legend import volume
 from archcalc.miniature import described, miniature
 from archcalc.numerics import compare_numbers
+from archcalc.packages import missing
 from archcalc.precision import Keeping
 from archcalc.run import AttentionKernel, Run
 from archcalc.serving import compare_inference
@@ -45,8 +46,7 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
 
         from archcalc_reference import Transformer
     except ModuleNotFoundError as error:
-        fix = "pip install 'archcalc[torch]'"
-        raise Missing(Problem("verify", f"needs the package {error.name}", suggestion=fix)) from None
+        raise missing(error, "verify", "torch") from None
     counts = params(model)
     _refuse_what_torch_cannot_hold(model, counts, passes=passes)
     with torch.device("meta"):

@@ -307,7 +307,10 @@ def test_a_bug_of_ours_shows_no_traceback(monkeypatch):
     monkeypatch.setattr("archcalc.quantities.params", lambda _: 1 / 0)
     answer = ask("params", "gpt2")
     assert answer.code == 70
-    assert answer.err == "archcalc: a bug of ours: ZeroDivisionError: division by zero; ARCHCALC_DEBUG=1 shows where\n"
+    assert (
+        answer.err
+        == "archcalc: internal error: ZeroDivisionError: division by zero; please report it; ARCHCALC_DEBUG=1 shows the traceback\n"
+    )
     monkeypatch.setenv("ARCHCALC_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         ask("params", "gpt2")

@@ -204,7 +204,7 @@ def test_layers_that_are_run_are_bounded():
         (("verify", "--tensors", "tiny@n_layers=2001"), "tiny: has 2,001 layers; verify builds at most 2,000\n"),
         (
             ("trace", "tiny@n_layers=201", "-p", "a"),
-            "--prompt: is run through at most 200 layers; tiny@n_layers=201 has 201; trace tiny@n_layers=200\n",
+            "--prompt: runs through at most 200 layers; tiny@n_layers=201 has 201; trace tiny@n_layers=200\n",
         ),
     ):
         assert ask(*arguments) == (2, "", message)

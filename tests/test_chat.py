@@ -271,8 +271,8 @@ def test_lines_of_standard_input_are_turns(piped, weights):
     assert done.out.count("User: ") == done.out.count("AI Assistant:") == 2
     assert done.out.startswith("User: Hi\nAI Assistant:")
     size = 128 * 5 * 2 * 128 * 4  # positions x layers x (keys, values) x features x bytes
-    assert done.err.endswith(f"2 turns; the cache takes {size:,} bytes, as counted\n")
-    assert "[23 tokens read behind 0 in the cache, " in done.err  # User: Hi, blank line, AI Assistant:
+    assert done.err.endswith(f"2 turns; the KV cache takes {size:,} bytes, as counted\n")
+    assert "[23 new tokens read after 0 in the cache; " in done.err  # User: Hi, blank line, AI Assistant:
     again = piped(SPEC, "--weights", weights, "--system", "", "--max-tokens", "5", stdin=b"Hi\nWho?")
     assert again.out == done.out
 
@@ -303,8 +303,8 @@ def test_when_the_context_is_full_it_says_what_left(piped, weights):
     talk = "".join(f"number {i}\n" for i in range(8)).encode()
     done = piped(SPEC, "--weights", weights, "--system", "Sys", "--max-tokens", "8", stdin=talk)
     assert done.code == 0, done.err
-    assert "the context is full: 2 messages of " in done.err
-    assert " left it, the oldest after the system prompt\n" in done.err
+    assert "the context is full: dropped the oldest 2 messages (" in done.err
+    assert " after the system prompt\n" in done.err
 
 
 def test_a_checkpoint_s_template_and_end_are_used(piped, tmp_path):
@@ -314,17 +314,17 @@ def test_a_checkpoint_s_template_and_end_are_used(piped, tmp_path):
     chat_folder(folder, TEMPLATES["chatml"])
     done = piped("tiny@vocab_size=300", "--weights", str(folder), "--max-tokens", "3", stdin=b"Hi\n")
     assert done.code == 0, done.err
-    assert f"a talk by {folder}/chat_template.jinja, " in done.err
+    assert f"conversation with the template of {folder}/chat_template.jinja, " in done.err
     assert done.out.startswith("User: Hi\nAssistant: ")
 
 
 @pytest.mark.parametrize(
     ("flags", "stdin", "code", "line"),
     [
-        ([], b"", 2, "<stdin>: is empty; each of its lines is a turn"),
+        ([], b"", 2, "<stdin>: is empty; each line is one turn"),
         ([], b"Hi \xff\n", 2, "<stdin>:1:4: is not UTF-8; got b'\\xff'"),
         ([], b"Hi\nHi \xff\n", 2, "<stdin>:2:4: is not UTF-8; got b'\\xff'"),
-        (["--system", "x" * 128], b"Hi\n", 2, "--system: has 128 tokens; the context of 128 leaves none to come"),
+        (["--system", "x" * 128], b"Hi\n", 2, "--system: has 128 tokens; the context holds 128, which leaves no room"),
         (["--system", "x" * 120], b"Hi\n", 2, "what you say: takes 145 tokens with what stands before it; "),
         (["--max-tokens", "0"], b"Hi\n", 2, "--max-tokens: must be from 1 to "),
         (["--top-p", "2"], b"Hi\n", 2, "--top-p: must be more than 0 and at most 1; got '2'"),
@@ -342,7 +342,7 @@ def test_lines_without_end_are_bounded(piped, weights):
     assert done.code == 2
     assert done.err.endswith("<stdin>: has more than 10,000 lines, the most that are read as turns\n")
     done = piped(SPEC, "--weights", weights, stdin=b"x" * (2**20 + 1))
-    assert done.err.endswith("<stdin>: has a line that is longer than 1,048,576 bytes\n")
+    assert done.err.endswith("<stdin>: has a line longer than 1,048,576 bytes\n")
 
 
 def test_without_weights_the_ways_out_are_told():

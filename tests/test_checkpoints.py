@@ -351,7 +351,7 @@ def test_a_damaged_newest_is_written_anew_when_its_step_comes_again(runs):
     flip(runs / NEW / "model.safetensors", 500)
     done = ask("train", "--from", str(runs), "--every", "1")
     assert done.code == 0, done.err
-    assert "goes on after step 1 " in done.err
+    assert "continuing after step 1 " in done.err
     assert sorted(os.listdir(runs)) == [".lock", "step-00000003", "step-00000004"]
     assert len(whole) == (runs / "step-00000004" / "model.safetensors").stat().st_size
     assert checkpoints.intact(runs / "step-00000004").step == 4

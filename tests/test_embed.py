@@ -152,12 +152,15 @@ def test_what_is_no_sum_is_one_line(words, text, line):
         (["king", "man"], "archcalc embed: takes one EXPRESSION; got 'man'; put quotes around a sum, or say --along"),
         ([], "archcalc embed: missing argument 'EXPRESSION'"),
         (["king", "--top", "0"], "--top: must be from 1 to 1,000; got 0"),
-        (["king", "--axes", "king"], "--axes: are those of a --plot"),
+        (["king", "--axes", "king"], "--axes: needs a --plot"),
         (["king", "--rank", "kong"], "--rank: is no word of {words}; got 'kong'; nearest: king"),
-        (["king", "--rank", "man", "--along", "cat"], "--rank: is among neighbours, which --along does not look for"),
+        (
+            ["king", "--rank", "man", "--along", "cat"],
+            "--rank: cannot be combined with --along, which lists no neighbours",
+        ),
         (["king", "--along", "cat - cat"], "--along: is the zero vector, which has no direction; got 'cat - cat'"),
-        (["king", "--plot", "page.png"], "--plot: writes a page, FILE.html; got 'page.png'"),
-        (["king", "--plot", "a.html", *["--axes", "cat"] * 4], "--axes: are at most 3; got 4"),
+        (["king", "--plot", "page.png"], "--plot: must end in .html; got 'page.png'"),
+        (["king", "--plot", "a.html", *["--axes", "cat"] * 4], "--axes: can be given at most 3 times; got 4"),
     ],
 )
 def test_what_cannot_be_asked_is_one_line(words, arguments, line):

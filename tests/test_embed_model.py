@@ -11,6 +11,7 @@ from command import ask
 from outside import byte_level
 from space import rows
 
+from archcalc.packages import install_command
 from archcalc_reference.text import byte_alphabet
 
 
@@ -232,7 +233,7 @@ def test_a_table_in_fp32_needs_no_torch_and_one_in_bf16_says_so(gpt2, tmp_path, 
     assert ask("embed", str(tmp_path / "torch.float32"), "king").code == 0
     done = ask("embed", str(tmp_path / "torch.bfloat16"), "king")
     assert (done.code, done.out) == (3, "")
-    assert done.err == "weights: needs the package torch; pip install 'archcalc[run]'\n"
+    assert done.err == f"weights: needs the package torch; {install_command('run')}\n"
 
 
 @pytest.mark.parametrize(("package", "where"), [("safetensors", "weights"), ("tokenizers", "tokenizer")])
@@ -242,5 +243,5 @@ def test_a_package_that_is_missing_is_named(gpt2, monkeypatch, package, where):
     assert (done.code, done.out, done.err) == (
         3,
         "",
-        f"{where}: needs the package {package}; pip install 'archcalc[run]'\n",
+        f"{where}: needs the package {package}; {install_command('run')}\n",
     )

@@ -9,6 +9,7 @@ import pytest
 from command import ask
 from space import write
 
+from archcalc.packages import install_command
 from archcalc.vectors import evaluate, project
 from archcalc.wordfile import read_words
 
@@ -166,7 +167,7 @@ def test_without_plotly_it_is_said_what_to_install(words, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "plotly", None)
     done = ask("embed", words, "king", "--plot", str(tmp_path / "page.html"))
     assert (done.code, done.out) == (3, "")
-    assert done.err == "--plot: needs the package plotly; pip install 'archcalc[plot]'\n"
+    assert done.err == f"--plot: needs the package plotly; {install_command('plot')}\n"
 
 
 def test_plotly_draws_the_page_where_it_is_installed(words, tmp_path):

@@ -266,7 +266,7 @@ def test_latex_is_one_line_between_dollars():
             "PATH: is no number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
         ),
         ([""], "PATH: is no number of report, params, flops or memory; got ''; without a PATH all of them are listed"),
-        (["--format", "latex"], "--format: latex is of one number; name its PATH"),
+        (["--format", "latex"], "--format: latex shows one number; name its PATH, such as flops.per_token"),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(arguments, line):

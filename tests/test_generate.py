@@ -17,6 +17,7 @@ pytest.importorskip("safetensors")
 
 import archcalc  # noqa: E402
 from archcalc.cli import _main  # noqa: E402
+from archcalc.packages import install_command  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.generation import Sampling, generate  # noqa: E402
 from archcalc_reference.weights import load_weights, save_weights  # noqa: E402
@@ -51,7 +52,7 @@ def test_the_text_is_that_of_the_model(weights):
 def test_the_cache_takes_what_memory_counts(weights):
     done = run("generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "20", "--samples", "3")
     counted = 3 * 22 * 5 * 2 * 128 * 4  # samples x positions x layers x (keys, values) x features x bytes
-    assert f"the cache takes {counted:,} bytes, as counted\n" in done.err
+    assert f"the KV cache takes {counted:,} bytes, as counted\n" in done.err
 
 
 @pytest.mark.parametrize("flags", [(), ("--samples", "2"), ("--show", "2"), ("--compare-temperatures", "0,1")])
@@ -62,10 +63,10 @@ def test_statistics_stand_on_lines_of_their_own_after_the_text(weights, flags, m
     monkeypatch.setattr(sys, "stderr", both)
     assert _main(["generate", "tiny", "--weights", weights, "-p", "Hi", "--max-tokens", "4", *flags]) == 0
     lines = both.getvalue().split("\n")
-    told = [line for line in lines if " a second; the cache takes " in line]
+    told = [line for line in lines if " per second; the KV cache takes " in line]
     assert len(told) == (2 if "0,1" in flags else 1)
     assert all(
-        re.match(r"\d+ tokens, [\d.,]+ a second; the cache takes [\d,]+ bytes, as counted$", one) for one in told
+        re.match(r"\d+ tokens, [\d.,]+ per second; the KV cache takes [\d,]+ bytes, as counted$", one) for one in told
     )
     assert lines[-2] == told[-1], "after all of the text"
 
@@ -138,7 +139,7 @@ def test_without_pytorch_the_extra_is_named(command, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     done = ask(command, "tiny", "-p", "Hi")
     assert done.code == 3
-    assert done.err == f"{command}: needs the package torch; pip install 'archcalc[run]'\n"
+    assert done.err == f"{command}: needs the package torch; {install_command('run')}\n"
 
 
 def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
@@ -152,9 +153,9 @@ def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
         ([], 3, "--weights: tiny has no weights here; "),
         (["--weights", "nowhere"], 3, "nowhere: "),
         (["-p", ""], 2, "--prompt: is empty"),
-        (["-p", "x" * 64], 2, "--prompt: has 64 tokens; the context of 64 leaves none to come"),
-        (["--temperature", "-1"], 2, "--temperature: must be a number from 0; got '-1'"),
-        (["--temperature", "hot"], 2, "--temperature: must be a number from 0; got 'hot'"),
+        (["-p", "x" * 64], 2, "--prompt: has 64 tokens; the context holds 64, which leaves no room for a new one"),
+        (["--temperature", "-1"], 2, "--temperature: must be a number from 0 up; got '-1'"),
+        (["--temperature", "hot"], 2, "--temperature: must be a number from 0 up; got 'hot'"),
         (["--top-k", "0"], 2, "--top-k: must be from 1 to "),
         (["--top-p", "1.5"], 2, "--top-p: must be more than 0 and at most 1; got '1.5'"),
         (["--max-tokens", "0"], 2, "--max-tokens: must be from 1 to "),
@@ -162,7 +163,7 @@ def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
         (["--seed", "x"], 2, "--seed: must be an integer"),
         (["--stop", ""], 2, "--stop: is empty"),
         (["--show", "257"], 2, "--show: must be from 1 to 256; got 257"),
-        (["--compare-temperatures", "0,,1"], 2, "--compare-temperatures: must be a number from 0; got ''"),
+        (["--compare-temperatures", "0,,1"], 2, "--compare-temperatures: must be a number from 0 up; got ''"),
         (["--precision", "int8"], 2, "--precision: 'int8' is not one of"),
     ],
 )

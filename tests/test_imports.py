@@ -12,6 +12,7 @@ ROOT = Path(archcalc.__file__).parent
 # Each module may import those before it in the list; `|` joins modules that may not import each other.
 DIRECTION = """
 docstrings | reading | errors
+packages
 arguments | escaping
 units | legend | precision | probability
 run

@@ -195,16 +195,16 @@ def test_a_word_of_a_real_tokenizer_is_its_last_token(tmp_path):
     ("arguments", "line"),
     [
         (["-p", ""], "--prompt: is empty"),
-        (["-p", "x" * 65], "--prompt: has 65 tokens; the context of 64 has no more places"),
-        (["-p", "a", "-p", "b"], "--prompt: is taken once; two are compared with --word; got 2"),
-        (["-p", "a", "--word", "a"], "--prompt: is taken twice with --word; got 1"),
-        (["--word", "a"], "--word: is of a run, which needs a --prompt; got 'a'"),
-        (["--weights", "here"], "--weights: is of a run, which needs a --prompt; got 'here'"),
-        (["-p", "a", "--seq", "4"], "--seq: is what the --prompt has; got '4'"),
-        (["-p", "a", "--batch", "4"], "--batch: is 1 with a --prompt; got '4'"),
+        (["-p", "x" * 65], "--prompt: has 65 tokens; the context holds 64"),
+        (["-p", "a", "-p", "b"], "--prompt: must be given once; --word compares two; got 2"),
+        (["-p", "a", "--word", "a"], "--prompt: must be given twice with --word; got 1"),
+        (["--word", "a"], "--word: needs a --prompt; got 'a'"),
+        (["--weights", "here"], "--weights: needs a --prompt; got 'here'"),
+        (["-p", "a", "--seq", "4"], "--seq: cannot be combined with --prompt, whose length is used; got '4'"),
+        (["-p", "a", "--batch", "4"], "--batch: must be 1 with --prompt; got '4'"),
         (
             ["-p", "a", "--attention", "flash"],
-            "--attention: is math with a --prompt: flash shows no scores; got 'flash'",
+            "--attention: must be math with --prompt: flash stores no scores; got 'flash'",
         ),
     ],
 )
@@ -228,7 +228,7 @@ def test_a_prompt_as_long_as_the_context_is_read(gpt2):
 
 def test_a_vocabulary_that_has_no_bytes_is_refused():
     done = ask("trace", "tiny@vocab_size=100", "-p", "Hi")
-    line = "tiny@vocab_size=100: has 100 tokens, too few for bytes, and no --weights with a tokenizer"
+    line = "tiny@vocab_size=100: has a vocabulary of 100, too small for bytes; --weights with a tokenizer is needed"
     assert (done.code, done.err) == (2, f"{line}\n")
 
 

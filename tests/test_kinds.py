@@ -178,6 +178,6 @@ def test_training_says_what_a_file_holds_and_goes_on_without_being_told_again(tm
     more = ask("train", "--from", out, "--steps", "2", "-f", "json")
     assert more.code == 0, more.err
     other = ask("train", "--from", out, "--data-as", "bytes", "--steps", "3")
-    assert other.err.startswith("--data: is not what the checkpoint learned from; ")
+    assert other.err.startswith("--data: differs from the data of the checkpoint; ")
     alone = ask("train", "tiny", "--data-as", "uint16", *FEW)
-    assert alone == (2, "", "--data-as: says what --data holds, which is not given; got 'uint16'\n")
+    assert alone == (2, "", "--data-as: needs a --data; got 'uint16'\n")

@@ -104,7 +104,7 @@ def test_what_must_fit_and_does_not_ends_with_1_and_by_how_much():
     total = 16 * 174_604_259_328 + 4 * 1_540 + 2 * 2 * 50_257 * 12_288 + 16 * 2_048 + 8
     seen = 80_998 * 2**20  # 79.10 GiB in whole MiB
     missing = total - (seen - seen * 5 // 100)
-    assert done.err == f"gpt3-175b: does not fit h100-sxm; {missing:,} bytes are missing\n"
+    assert done.err == f"gpt3-175b: does not fit on h100-sxm; {missing:,} bytes are missing\n"
     assert "does NOT fit" in done.out
     assert ask("memory", "gpt3-175b", "--device", "h100-sxm").code == 0
     assert ask("memory", "gpt2", "--device", "h100-sxm", "--must-fit").code == 0
@@ -166,7 +166,7 @@ def test_every_spec_can_be_held_against_a_device(name):
         (["--kv-precision", "int2"], "--kv-precision: 'int2' is not one of"),
         (["--for", "inference", "--recompute", "full"], "--recompute: is of training; say --for training"),
         (["--for", "inference", "--optimizer", "sgd"], "--optimizer: is of training; say --for training"),
-        (["--for", "inference", "--dropout"], "--dropout: is of training; say --for training"),
+        (["--for", "inference", "--dropout"], "--dropout: applies only to training; say --for training"),
         (["--for", "inference", "--accumulate"], "--accumulate: is of training; say --for training"),
         (["--device", "a100"], "--device: 'a100' is several devices; say one: a100-40gb, a100-80gb"),
         (["--device", "h1000"], "--device: 'h1000' is no device; nearest: "),

@@ -77,7 +77,7 @@ def test_generate_never_draws_them(folder, never, tmp_path):
     assert len(drawn) == 99
     assert never.isdisjoint(one["token_id"] for one in drawn)
     assert never.isdisjoint(likely["token_id"] for one in drawn for likely in one["top"])
-    assert f"{len(never)} of the {ROWS} ids stand for no token and are never drawn\n" in answer.err
+    assert f"{len(never)} of the {ROWS} token ids are not in the tokenizer and are never sampled\n" in answer.err
 
 
 def test_predict_shows_none_of_them_and_says_how_many_there_are(folder, never):

@@ -11,6 +11,7 @@ import archcalc
 from archcalc import strategies
 from archcalc.catalogue import names
 from archcalc.miniature import miniature
+from archcalc.packages import pip_install
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 
@@ -81,7 +82,7 @@ def test_without_transformers_the_rest_is_compared_and_what_is_not_is_told(monke
     monkeypatch.setitem(sys.modules, "transformers", None)
     answer = ask("verify", "tiny@n_layers=1")
     assert answer.code == 0
-    line = "logits with another implementation's: transformers is not installed; pip install transformers"
+    line = f"logits with another implementation's: transformers is not installed; {pip_install('transformers')}"
     assert line in " ".join(answer.out.split())
     assert "logits with the cache, math attention" in answer.out
     assert "\nlogits, math attention" not in answer.out

@@ -163,7 +163,7 @@ print(json.dumps(found))
         for flags in ([], ["-OO"])
     ]
     assert outs[0] == outs[1]
-    assert "Count what a transformer is made of" in outs[0]
+    assert "parameters, FLOPs and memory" in outs[0]
 
 
 ENDS_OF_LINES = "\x85\u2028\u2029\ufeff\r\n\t\x00\x1b\x7f\x9f"

@@ -133,8 +133,8 @@ def test_of_many_numbers_the_table_has_the_most_probable():
         (b"1,2", "<stdin>:1:1: must be a number; got '1,2'\n"),
         (b"1 \xff", "<stdin>:1:3: must be a number; got '\\\\xff'\n"),
         (b"1 2 nan", "softmax: logit 3: must be a number below inf; got nan\n"),
-        (b"0 " * 1_000_001, "<stdin>:1:2000001: more than 1,000,000 numbers\n"),
-        (b" " * (64 * 2**20 + 1), "<stdin>: is larger than 67,108,864 bytes, the most that numbers may be\n"),
+        (b"0 " * 1_000_001, "<stdin>:1:2000001: has more than 1,000,000 numbers\n"),
+        (b" " * (64 * 2**20 + 1), "<stdin>: is larger than 67,108,864 bytes, the most that is read\n"),
     ],
 )
 def test_bad_standard_input_is_one_line_with_its_place(text, line):
@@ -145,7 +145,7 @@ def test_bad_standard_input_is_one_line_with_its_place(text, line):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        ([], "archcalc softmax: missing argument 'NUMBER...'"),
+        ([], "archcalc softmax: missing argument 'NUMBER'"),
         (["x"], "archcalc softmax: NUMBER 1: must be a number; got 'x'"),
         (["1", "1,5"], "archcalc softmax: NUMBER 2: must be a number; got '1,5'"),
         (["nan"], "softmax: logit 1: must be a number below inf; got nan"),
@@ -159,8 +159,8 @@ def test_bad_standard_input_is_one_line_with_its_place(text, line):
         (["1", "--temperature", "nan"], "--temperature: must be a number from 0 up; got nan"),
         (["1", "--temperature", "1,,2"], "--temperature: must be a number from 0 up; got ''"),
         (["1", "--temperature", "1,-2"], "--temperature: must be a number from 0 up; got -2.0"),
-        (["1", "--temperature", "1", "--temperature", "1.0"], "--temperature: is asked for twice; got 1"),
-        (["1", "--temperature", "1,2,3,4,5,6"], "--temperature: are at most 5; got 6"),
+        (["1", "--temperature", "1", "--temperature", "1.0"], "--temperature: has a number twice; got 1"),
+        (["1", "--temperature", "1,2,3,4,5,6"], "--temperature: takes at most 5 numbers; got 6"),
         (["1", "--temperature", "warm"], "--temperature: must be a number from 0 up; got 'warm'"),
         (["--from-probabilities", "-0.5"], "softmax: probability 1: must be a number from 0 to 1; got -0.5"),
         (["--from-probabilities", "0", "0"], "softmax: has no probability above 0"),

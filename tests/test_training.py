@@ -17,6 +17,7 @@ from archcalc import checkpoints
 from archcalc.checkpoints import Settings
 from archcalc.errors import Invalid
 from archcalc.learning import expected, promised
+from archcalc.packages import install_command
 from archcalc.report.progress import Pace, Progress, tell_sample
 from archcalc.watching import Seen, watch
 
@@ -294,9 +295,9 @@ def test_our_own_words_are_the_sources_in_order():
         (("--steps", "ten"), 2, "--steps: must be an integer; 32k is 32,768; got 'ten'"),
         (("--batch", "-1"), 2, "--batch: must be from 1 to 4,294,967,296; got -1"),
         (("--seq", "65"), 2, "--seq: must be from 1 to 64; got 65"),
-        (("--lr", "0"), 2, "--lr: must be above 0, and 1 at most; got '0'"),
-        (("--lr", "nan"), 2, "--lr: must be above 0, and 1 at most; got 'nan'"),
-        (("--lr", "true"), 2, "--lr: must be above 0, and 1 at most; got 'true'"),
+        (("--lr", "0"), 2, "--lr: must be above 0 and at most 1; got '0'"),
+        (("--lr", "nan"), 2, "--lr: must be above 0 and at most 1; got 'nan'"),
+        (("--lr", "true"), 2, "--lr: must be above 0 and at most 1; got 'true'"),
         (("--warmup", "x"), 2, "--warmup: must be an integer; 32k is 32,768; got 'x'"),
         (("--warmup", "9", "--steps", "8"), 2, "--warmup: must be at most the steps, 8; got 9"),
         (("--accumulate", "3", "--batch", "8"), 2, "--accumulate: must divide the batch, 8; got 3; nearest: 2"),
@@ -306,8 +307,8 @@ def test_our_own_words_are_the_sources_in_order():
         (("--precision", "fp8"), 2, "--precision: 'fp8' is not one of 'fp32', 'bf16'"),
         (("--attention", "none"), 2, "--attention: 'none' is not one of 'math', 'flash'"),
         (("--device", "tpu"), 2, "--device: 'tpu' is not one of 'cpu', 'cuda'"),
-        (("--out", ""), 2, "--out: names no folder; got ''"),
-        (("--from", "nowhere"), 3, "--from: no such folder; got 'nowhere'"),
+        (("--out", ""), 2, "--out: is empty"),
+        (("--from", "nowhere"), 3, "--from: no such directory; got 'nowhere'"),
         (("nonsense",), 2, "nonsense: is no spec of the catalogue; `archcalc list` shows the catalogue"),
         (("--data", "nowhere.txt"), 3, "nowhere.txt: no such file"),
         (("--data", "nowhere.u16"), 3, "nowhere.u16: no such file"),
@@ -377,9 +378,9 @@ def test_a_loss_that_is_no_number_ends_it_with_one_line_and_the_last_good_one_st
     monkeypatch.setattr("archcalc_reference.training.rate_of", lambda *_: 1e30)
     answer = ruined(words, tmp_path / "out", every)
     assert (answer.code, answer.out) == (2, "")
-    assert re.match(r"--lr: the (held-out )?loss is no number any more after step \d; got 0.003; ", last_line(answer))
+    assert re.match(r"--lr: the (held-out )?loss is not finite after step \d; got 0.003; ", last_line(answer))
     good = checkpoints.weights_in(tmp_path / "out").path
-    assert last_line(answer).endswith(f"; {good} stands")
+    assert last_line(answer).endswith(f"; {good} is intact")
     monkeypatch.undo()
     assert ask("train", "--from", str(tmp_path / "out"), "--steps", "9", "--every", "9").code == 0
 
@@ -393,7 +394,7 @@ def test_gradients_that_are_no_numbers_move_no_weight(bad, words, tmp_path, monk
     assert not run.step().finite
     assert run.done == 0
     assert all(map(torch.equal, before, run.model.parameters()))
-    assert "the gradients are no number" in last_line(ruined(words, tmp_path / "out"))
+    assert "the gradients are not finite" in last_line(ruined(words, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -430,7 +431,7 @@ def test_tiny_as_trained_is_the_tiny_of_the_catalogue(tmp_path):
 def test_without_safetensors_it_says_what_to_install():
     code = "import sys\nsys.modules['safetensors'] = None\nfrom archcalc.cli import main\nmain(['train'])\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (3, "train: needs the package safetensors; pip install 'archcalc[run]'\n")
+    assert (done.returncode, done.stderr) == (3, f"train: needs the package safetensors; {install_command('run')}\n")
 
 
 # What is kept
@@ -465,15 +466,21 @@ def test_what_goes_on_keeps_its_settings_and_another_out_tunes(words, tmp_path):
     out, other = str(tmp_path / "out"), str(tmp_path / "other")
     asked = [*ASKED, "--data", words]
     assert ask(*asked, "--out", out).code == 0
-    fix = "leave it out, or say another --out to tune the weights"
-    assert ask("train", "--from", out, "--lr", "1e-4").err == f"--lr: was 0.003 when it began; got 0.0001; {fix}\n"
-    assert ask("train", "--from", out, "--steps", "5").err == "--steps: the checkpoint has done 6; got 5\n"
+    fix = "leave it out, or say another --out to fine-tune"
+    assert (
+        ask("train", "--from", out, "--lr", "1e-4").err
+        == f"--lr: was 0.003 when the training began; got 0.0001; {fix}\n"
+    )
+    assert (
+        ask("train", "--from", out, "--steps", "5").err
+        == "--steps: is less than the 6 that the checkpoint has done; got 5\n"
+    )
     assert ask("train", "tiny", "--from", out).err.startswith("tiny: is not the architecture of ")
     line = ask(*asked, "--out", out).err
     assert line.startswith("--out: has a checkpoint, step-00000006; got ")
     (tmp_path / "more.txt").write_bytes(text(5000))
     answer = ask("train", "--from", out, "--data", str(tmp_path / "more.txt"))
-    assert "--data: is not what the checkpoint learned from; got " in answer.err
+    assert "--data: differs from the data of the checkpoint; got " in answer.err
     tuned = ask("train", "--from", out, "--out", other, *asked[2:], "--lr", "1e-4")
     assert tuned.code == 0, tuned.err
     assert tuned.json["training"]["along"][0]["held_out"] == pytest.approx(
@@ -621,7 +628,7 @@ print(json.dumps([*first, *finish(asked, root + '/out')]))
     code, said, again, _ = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path))
     assert (code, again) == (130, 0)
     out = tmp_path / "out"
-    assert said.splitlines()[-1] == f"interrupted after step 3; kept in {out}/step-00000003; --from {out} goes on"
+    assert said.splitlines()[-1] == f"interrupted after step 3; saved in {out}/step-00000003; --from {out} continues"
     assert kept(out) == kept(tmp_path / "whole")
 
 

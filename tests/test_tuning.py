@@ -88,7 +88,7 @@ def test_before_the_first_step_it_loses_what_transformers_loses(theirs, source):
         "held_out": pytest.approx(held_out(theirs, theirs.ids), abs=1e-4),
     }
     assert told["conventions"]["loss"] == "nats a token"
-    assert f"texts are cut by {getattr(theirs, source)}/tokenizer.json" in answer.err
+    assert f"tokenizer: {getattr(theirs, source)}/tokenizer.json" in answer.err
 
 
 def test_a_sample_is_text(theirs):
@@ -230,15 +230,15 @@ def test_what_learned_already_learns_at_a_rate_of_its_own(theirs, tmp_path):
 
 def test_what_will_not_be_kept_is_told_at_once(theirs, tmp_path):
     done = ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, *FEW)
-    assert "nothing will be kept: --out DIR keeps checkpoints\n" in done.err
+    assert "nothing will be saved: --out DIR saves checkpoints\n" in done.err
     out = tmp_path / "out"
     ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, "--out", str(out), *FEW)
     step = out / "step-00000002"
     done = ask("train", "--from", str(step), "--steps", "3")
     assert done.code == 2
     assert done.err == (
-        f"--from: is one checkpoint of a training; got {archcalc.errors.shown(str(step))}; "
-        f"--from {out} goes on, --out tunes its weights\n"
+        f"--from: is a single checkpoint of a training; got {archcalc.errors.shown(str(step))}; "
+        f"--from {out} continues it, --out DIR fine-tunes its weights\n"
     )
 
 
@@ -285,7 +285,7 @@ def refused(source, *more, spec=SPEC):
 
 def test_without_a_spec_it_says_to_name_one(theirs):
     value = archcalc.errors.shown(theirs.whole)
-    line = f"--from: has weights and no spec; got {value}; name one: archcalc train SPEC --from DIR\n"
+    line = f"--from: has weights but no spec; got {value}; name one: archcalc train SPEC --from DIR\n"
     assert refused(theirs.whole, spec=None) == Answer(2, "", line)
 
 
@@ -315,7 +315,9 @@ def test_a_tokenizer_with_more_tokens_than_rows_is_one_line(theirs):
     line = f"{theirs.whole}: its tokenizer has 400 tokens; {spec} has rows for 399\n"
     assert answer == Answer(2, "", line)
     drawn = ask("generate", spec, "--weights", theirs.whole, "-p", "x").err
-    assert drawn.startswith(f"{theirs.whole}: has weights with vocab_size 400 by its config.json, not of {spec}; ask ")
+    assert drawn.startswith(
+        f"{theirs.whole}: has weights of another shape than {spec}: its config.json says vocab_size 400; ask "
+    )
 
 
 def test_a_text_that_is_no_text_is_one_line(theirs, tmp_path):
@@ -384,7 +386,7 @@ def test_a_checkpoint_that_came_while_the_flags_were_read_is_not_overwritten(the
     monkeypatch.setattr(resuming, "alone", slow)
     out = tmp_path / "out"
     answer = ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, *FEW, "--out", str(out))
-    assert answer == Answer(2, "", f"{out}: another training wrote there just now; say it again\n")
+    assert answer == Answer(2, "", f"{out}: another training just wrote there; try again\n")
     assert (out / "step-00000009").exists()
 
 

@@ -9,6 +9,7 @@ from command import ask
 import archcalc
 from archcalc.blocks import MultiHead, PlainMLP
 from archcalc.catalogue import names
+from archcalc.packages import install_command
 
 pytest.importorskip("torch", reason="the reference is PyTorch")
 
@@ -155,4 +156,4 @@ def test_without_torch_verify_says_what_to_install():
     code = "import sys\nsys.modules['torch'] = None\nfrom archcalc.cli import main\nmain(['verify', 'gpt2'])\n"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "verify: needs the package torch; pip install 'archcalc[torch]'\n"
+    assert done.stderr == f"verify: needs the package torch; {install_command('torch')}\n"

@@ -11,6 +11,7 @@ from outside import gpt2_config
 
 import archcalc
 from archcalc import Invalid, Missing
+from archcalc.packages import install_command
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 transformers = pytest.importorskip("transformers", reason="the outside voice")
@@ -465,4 +466,4 @@ def test_no_folder_at_all_names_the_ways_out():
 
 def test_without_the_package_the_extra_is_named(model, saved, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    assert refusal(model, saved, Missing) == "weights: needs the package safetensors; pip install 'archcalc[run]'"
+    assert refusal(model, saved, Missing) == f"weights: needs the package safetensors; {install_command('run')}"

@@ -1,5 +1,6 @@
-"""What the flags of FLOPs and of memory ask for: the runs that they describe, or one line that says what cannot be."""
+"""The flags of FLOPs and memory, and the runs that they describe; what cannot be is refused in one line."""
 
+from collections.abc import Iterable
 from typing import Annotated, get_args
 
 import typer
@@ -22,58 +23,82 @@ from archcalc.precision import (
 from archcalc.run import ALL_LOGITS, ALL_PAIRS, ActivationKernel, AttentionKernel, Causal, Logits, Phase, Run
 from archcalc.spec import Model
 
-Phases = Annotated[Phase, typer.Option(metavar="PHASE", help="pass to count: training, prefill or decode")]
+
+def _listed(choices: Iterable[str], default: str) -> str:
+    """The choices of a flag, the default first."""
+    return ", ".join([f"{default} (default)", *(one for one in choices if one != default)])
+
+
+Phases = Annotated[
+    Phase,
+    typer.Option(metavar="PHASE", show_default=False, help="pass to count: training (default), prefill, decode"),
+]
 Context = Annotated[
-    str | None, typer.Option(metavar="T", show_default=False, help="positions that decode reads, its own included")
+    str | None,
+    typer.Option(metavar="T", show_default=False, help="positions read by decode; default: the context"),
 ]
 LogitsOf = Annotated[
     Logits | None,
-    typer.Option("--logits", metavar="WHICH", show_default=False, help="logits of all positions, or of the last"),
+    typer.Option("--logits", metavar="WHICH", show_default=False, help="positions with logits: all (default) or last"),
 ]
-Pairs = Annotated[Causal, typer.Option(metavar="PAIRS", help="pairs of positions that count: full, half or exact")]
+Pairs = Annotated[
+    Causal,
+    typer.Option(metavar="PAIRS", show_default=False, help="query-key pairs: full (default), half or exact"),
+]
 Tokens = Annotated[
-    str | None, typer.Option(metavar="N", show_default=False, help="tokens to train on (10B = 10,000,000,000)")
+    str | None,
+    typer.Option(metavar="N", show_default=False, help="tokens of a whole training run, such as 10B"),
 ]
-For = Annotated[Purpose, typer.Option("--for", metavar="WHAT", help="purpose: training or inference")]
+For = Annotated[
+    Purpose,
+    typer.Option("--for", metavar="WHAT", show_default=False, help="purpose: training (default) or inference"),
+]
 PrecisionOf = Annotated[
     Precision | None,
     typer.Option(
         "--precision",
         metavar="TYPE",
         show_default=False,
-        help=f"in training {', '.join(RECIPES)}; in inference {', '.join(BITS)}",
+        help=f"number format; in training {_listed(RECIPES, DEFAULTS['training'])}; "
+        f"in inference {_listed(BITS, DEFAULTS['inference'])}",
     ),
 ]
 OptimizerOf = Annotated[
     Optimizer,
-    typer.Option("--optimizer", metavar="NAME", help=f"optimizer of training: {', '.join(get_args(Optimizer))}"),
+    typer.Option(
+        "--optimizer",
+        metavar="NAME",
+        show_default=False,
+        help=f"optimizer: {_listed(get_args(Optimizer), 'adamw-fused')}",
+    ),
 ]
 Again = Annotated[
     Recompute,
     typer.Option(
         "--recompute",
         metavar="WHAT",
-        help="what backward computes again: none, selective (attention's core), full (layers)",
         show_default=False,
+        help="recomputed in backward: none (default), selective (attention core) or full (layers)",
     ),
 ]
-Accumulate = Annotated[bool, typer.Option("--accumulate", help="gradients stay between micro-batches")]
+Accumulate = Annotated[bool, typer.Option("--accumulate", help="keep gradients between micro-batches")]
 ActivationOf = Annotated[
     ActivationKernel,
     typer.Option(
         "--activation-kernel",
-        metavar="KERNEL",
-        help="GELU in one kernel (fused), or op by op as in transformers (eager)",
+        metavar="KIND",
+        show_default=False,
+        help="activation function: fused (default) or eager (op by op, as in transformers)",
     ),
 ]
-Dropout = Annotated[bool, typer.Option("--dropout", help="training with dropout, whose masks are kept")]
+Dropout = Annotated[bool, typer.Option("--dropout", help="train with dropout, whose masks are saved")]
 CacheOf = Annotated[
     CachePrecision | None,
     typer.Option(
         "--kv-precision",
         metavar="TYPE",
         show_default=False,
-        help=f"cache of keys and values in {', '.join(get_args(CachePrecision))}",
+        help=f"number format of the KV cache: {', '.join(get_args(CachePrecision))}; default: as activations",
     ),
 ]
 
@@ -92,19 +117,23 @@ def work_run(
     """The run whose FLOPs are asked for, and the tokens of a whole training."""
     most = model.context_length
     if phase == "decode" and seq is not None:
-        raise Invalid(Problem("--seq", "decode adds one position to each sequence", suggestion="say --context"))
-    if phase != "decode" and context is not None:
         raise Invalid(
-            Problem("--context", f"is what decode reads; {phase} reads what it is given", suggestion="say --seq")
+            Problem(
+                "--seq",
+                "does not apply to decode, which adds one position to each sequence",
+                suggestion="say --context",
+            )
         )
+    if phase != "decode" and context is not None:
+        raise Invalid(Problem("--context", f"applies only to decode, not to {phase}", suggestion="say --seq"))
     if phase == "training" and logits == "last":
         raise Invalid(Problem("--logits", ALL_LOGITS, value=shown(logits)))
     if phase == "decode" and logits is not None:
-        raise Invalid(Problem("--logits", "decode adds one position, whose logits are all there are"))
+        raise Invalid(Problem("--logits", "does not apply to decode, which computes the logits of one position"))
     if phase == "decode" and causal == "half":
         raise Invalid(Problem("--causal", ALL_PAIRS, value=shown(causal)))
     if phase != "training" and tokens is not None:
-        raise Invalid(Problem("--tokens", "are trained on", suggestion="say --phase training"))
+        raise Invalid(Problem("--tokens", "applies only to training", suggestion="say --phase training"))
     read = most if context is None else number("--context", context, most)
     run = Run(
         phase,
@@ -151,9 +180,9 @@ def keeping(
     accumulate: bool,
     dropout: bool,
 ) -> Keeping:
-    """How that run keeps its numbers; what is of training is refused for inference, and the other way round."""
+    """How that run keeps its numbers. Raises Invalid for a flag of training with inference, or the reverse."""
     if dropout and purpose == "inference":
-        raise Invalid(Problem("--dropout", "is of training", suggestion="say --for training"))
+        raise Invalid(Problem("--dropout", "applies only to training", suggestion="say --for training"))
     asked = Keeping(
         precision or DEFAULTS[purpose], optimizer, recompute, accumulate=accumulate, kv_precision=kv_precision
     )

@@ -7,41 +7,54 @@ import typer
 
 from archcalc.commands.overview import Commands
 from archcalc.errors import LONGEST_VALUE, Invalid, Missing, Problem, cut, shown
+from archcalc.packages import needed
 from archcalc.reading import TooSlow, read_stdin
 from archcalc.source import SAVE, STDIN
 
 app = typer.Typer(
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     cls=Commands,
 )
 
-COUNT, CHOOSE, TRUST, RUN, TOKENS, FILES = "Count", "Choose", "Trust", "Run", "Run", "Files"
+COUNT, CHOOSE, TRUST, RUN, FILES = "Count", "Choose", "Trust", "Run", "Files"
+
+
+def catalogue_names(incomplete: str) -> list[str]:
+    """The catalogue's names that begin so, for the shell's completion."""
+    from archcalc.catalogue import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
 
 Spec = Annotated[
     str,
     typer.Argument(
         metavar="SPEC",
+        autocompletion=catalogue_names,
         show_default=False,
-        help="a catalogue name, a path, a folder that train wrote, or - for standard input; @field=value,... asks "
-        "about a changed spec",
+        help="catalogue name, path, folder written by train, or - for standard input; SPEC@FIELD=VALUE,... changes "
+        "fields",
     ),
 ]
 Specs = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SPEC]...", show_default=False, help="as for the other commands; all the catalogue if none"
+        metavar="SPEC",
+        autocompletion=catalogue_names,
+        show_default=False,
+        help="catalogue names, paths, folders written by train, or - for standard input; default: the whole catalogue",
     ),
 ]
-Batch = Annotated[str, typer.Option(metavar="B", help="sequences")]
+Batch = Annotated[str, typer.Option(metavar="B", help="number of sequences")]
 Seq = Annotated[
     str | None,
-    typer.Option(metavar="S", show_default=False, help="positions of each (1k = 1,024); the context if none"),
+    typer.Option(metavar="S", show_default=False, help="positions per sequence; default: the context"),
 ]
 Attention = Annotated[
-    Literal["math", "flash"], typer.Option(metavar="KERNEL", help="math, or flash, which stores no scores")
+    Literal["math", "flash"],
+    typer.Option(metavar="KERNEL", help="attention kernel: math, or flash (stores no scores)"),
 ]
 AnyAttention = Annotated[
     Literal["math", "flash"] | None,
@@ -49,7 +62,7 @@ AnyAttention = Annotated[
         "--attention",
         metavar="KERNEL",
         show_default=False,
-        help="math or flash; if not given, math for FLOPs, flash for memory",
+        help="attention kernel: math or flash; default: math for FLOPs, flash for memory",
     ),
 ]
 Weights = Annotated[
@@ -58,21 +71,29 @@ Weights = Annotated[
         "--weights",
         metavar="DIR",
         show_default=False,
-        help="a Hugging Face folder, or one that train wrote; SPEC's own if that is one",
+        help="folder of weights, from Hugging Face or written by train; default: SPEC, if that is one",
     ),
 ]
 Form = Annotated[
     Literal["table", "markdown", "json", "csv"] | None,
-    typer.Option("--format", "-f", metavar="FORMAT", show_default=False, help="table, markdown, json or csv"),
+    typer.Option(
+        "--format", "-f", metavar="FORMAT", show_default=False, help="output format: table, markdown, json or csv"
+    ),
 ]
 Output = Annotated[
     str | None,
-    typer.Option("--output", "-o", metavar="FILE", show_default=False, help="to write (.txt, .md, .json or .csv)"),
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        show_default=False,
+        help="file to write; its suffix sets the format",
+    ),
 ]
 
 
 remarks: list[str] = []
-"""What is said on standard error once a command has answered; a refusal stays one line."""
+"""Lines for standard error once a command has answered; an error stays one line."""
 
 
 def number(flag: str, text: str, most: int, *, count: bool = False, least: int = 1) -> int:
@@ -145,8 +166,6 @@ def decoded(where: str, data: bytes, first: int = 1) -> str:
 
 
 def needs_to_run(command: str) -> None:
-    """Missing, with the extra's name, where what runs the reference is not installed."""
-    from archcalc_reference.files import extra
-
+    """Raise Missing, with how to install it, where a package that the reference model needs is not installed."""
     for package in ("safetensors", "torch"):
-        extra(package, command)
+        needed(package, command)

@@ -1,4 +1,4 @@
-"""Turns with a model: a talk at a terminal, or one line of standard input after the other."""
+"""The command chat: turns typed at a terminal, or read from the lines of standard input."""
 
 from __future__ import annotations
 
@@ -36,17 +36,20 @@ def chat(
         typer.Option(
             metavar="TEXT",
             show_default=False,
-            help="what the model is told first; '' is nothing; a sentence of ours for a plain model if none",
+            help="system prompt; '' for none; default: none with a chat template, else a short sentence",
         ),
     ] = None,
-    max_tokens: Annotated[str, typer.Option(metavar="N", help="of each answer, at most")] = "200",
+    max_tokens: Annotated[str, typer.Option(metavar="N", help="most tokens of each answer")] = "200",
     temperature: Temperature = "1",
     top_k: TopK = None,
     top_p: TopP = None,
     seed: Seed = "0",
     precision: Precision = "fp32",
 ) -> None:
-    """A talk: by the checkpoint's own chat template, or as a play of two parts that any model can go on with."""
+    """Chat with a model, in a terminal or by standard input.
+
+    The checkpoint's chat template is used; a model without one continues a dialogue of User and AI Assistant.
+    """
     needs_to_run("chat")
     found = find(spec)
     tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
@@ -63,16 +66,16 @@ def chat(
         except Invalid as error:
             if not terminal:
                 raise
-            tell(str(error))  # and the talk goes on
+            tell(str(error))  # and the conversation goes on
         except KeyboardInterrupt:
             if not terminal:
                 raise
-            tell("")  # what came of the answer stands
+            tell("")  # the part of the answer so far remains
     tell(f"{several(turns, 'turn')}; {session.cache_said(talk.cache)}")
 
 
 def _begun(session: Session, system: str | None) -> Talk:
-    """A talk in which nothing was said but the system prompt; Invalid for one that leaves no place."""
+    """A conversation with its system prompt. Raises Invalid where that leaves no room in the context."""
     from archcalc_reference.talk import Talk
     from archcalc_reference.template import SYSTEM, read_template
 
@@ -82,27 +85,29 @@ def _begun(session: Session, system: str | None) -> Talk:
         system = SYSTEM if template.name == "plain" else ""
         took = len(session.tokenizer.encode(system))
         if took * _SYSTEM_SHARE > most:
-            tell(f"no system prompt: ours has {took:,} tokens, and the context {most:,}")
+            tell(f"no system prompt: the default one has {took:,} tokens, and the context holds {most:,}")
             system = ""
     talk = Talk(session.model, session.tokenizer, template, system=system, ends=session.ends, never=session.nameless)
     if system and len(session.tokenizer.encode(system)) >= most:
-        what = f"has {len(session.tokenizer.encode(system)):,} tokens; the context of {most:,} leaves none to come"
+        what = (
+            f"has {len(session.tokenizer.encode(system)):,} tokens; the context holds {most:,}, which leaves no room"
+        )
         raise Invalid(Problem("--system", what))
-    how = "as a play of two parts" if template.name == "plain" else f"by {template.name}"
-    tell(f"{session.found.name}: a talk {how}, {most:,} tokens long at most")
+    how = "as a plain dialogue" if template.name == "plain" else f"with the template of {template.name}"
+    tell(f"{session.found.name}: conversation {how}, up to {most:,} tokens")
     return talk
 
 
 def _turn(session: Session, talk: Talk, text: str, tokens: int, sampling: Sampling) -> None:
-    """What is said, what is answered, and what that took."""
+    """One turn: the message, the answer, and the tokens of both."""
     from archcalc.report.live import Console
 
     most = session.found.model.context_length
     heard = talk.hear(text, min(tokens, max(most // _ROOM, 1)))
     if heard.gone:
         tell(
-            f"the context is full: {several(heard.gone, 'message')} of {several(heard.gone_tokens, 'token')} left it, "
-            "the oldest after the system prompt"
+            f"the context is full: dropped the oldest {several(heard.gone, 'message')} "
+            f"({several(heard.gone_tokens, 'token')}) after the system prompt"
         )
     label = "AI Assistant:" if talk.template.name == "plain" else "Assistant: "
     console = Console(session, label, 1, None, talk.template.stop, "")
@@ -121,8 +126,8 @@ def _turn(session: Session, talk: Talk, text: str, tokens: int, sampling: Sampli
 
 
 def _took(heard: Turn, drawn: int, left: int) -> str:
-    new, places = several(heard.tokens - heard.held, "token"), several(left, "place")
-    return f"[{new} read behind {heard.held:,} in the cache, {drawn:,} drawn, {places} left]"
+    new, room = several(heard.tokens - heard.held, "new token"), several(left, "token")
+    return f"[{new} read after {heard.held:,} in the cache; {drawn:,} generated; room for {room}]"
 
 
 def _typed() -> Iterator[str]:
@@ -151,11 +156,11 @@ def _piped() -> Iterator[str]:
         if count > MOST_LINES:
             raise Invalid(Problem(STDIN, f"has more than {MOST_LINES:,} lines, the most that are read as turns"))
         if len(line) > LONGEST_TEXT:
-            raise Invalid(Problem(STDIN, f"has a line that is longer than {LONGEST_TEXT:,} bytes"))
+            raise Invalid(Problem(STDIN, f"has a line longer than {LONGEST_TEXT:,} bytes"))
         text = decoded(STDIN, line, count).strip()
         if text:
             said = True
             write(f"{_USER}{text}\n", None)
             yield text
     if not said:
-        raise Invalid(Problem(STDIN, "is empty; each of its lines is a turn"))
+        raise Invalid(Problem(STDIN, "is empty; each line is one turn"))

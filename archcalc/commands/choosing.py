@@ -1,4 +1,4 @@
-"""Shapes beside each other: what to build, and what a change does."""
+"""The commands sweep and diff."""
 
 from typing import Annotated
 
@@ -13,15 +13,32 @@ from archcalc.output import emit
 
 Shortest = Annotated[
     str | None,
-    typer.Option("--seq", metavar="S", show_default=False, help="positions of each; the shortest context if none"),
+    typer.Option(
+        "--seq",
+        metavar="S",
+        show_default=False,
+        help="positions per sequence; default: the shortest context",
+    ),
 ]
 
 
 @app.command(rich_help_panel=CHOOSE)
 def sweep(
     spec: Spec,
-    vary: Annotated[list[str], typer.Option(metavar="FIELD=SIZES", help="12,24 or 64..512 or 64..512:64 (a step)")],
-    columns: Annotated[str | None, typer.Option(metavar="A,B", show_default=False, help="to show, fields too")] = None,
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FIELD=SIZES",
+            help="field of the spec, batch or seq, and its values: n_layers=12,24 or d_model=64..512:64 (step 64); "
+            "may repeat",
+        ),
+    ],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", show_default=False, help="quantities or fields to show (see `archcalc list quantities`)"
+        ),
+    ] = None,
     batch: Batch = "1",
     seq: Seq = None,
     attention: AnyAttention = None,
@@ -33,7 +50,12 @@ def sweep(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Every shape of a grid over fields of the spec, batch or seq: parameters, FLOPs, bytes, and what followed."""
+    """Evaluate a grid of shapes: one row each, also as CSV.
+
+    Fields that depend on a varied one, such as d_head, are adjusted.
+
+    Example: archcalc sweep gpt2 --vary n_layers=12,24 --vary d_model=768,960
+    """
     from archcalc.axes import split_pairs
     from archcalc.grid import sweep as evaluate
     from archcalc.report.grid import grid_sheet
@@ -54,7 +76,10 @@ def sweep(
 @app.command(rich_help_panel=CHOOSE)
 def diff(
     specs: Annotated[
-        list[str], typer.Argument(metavar="SPEC SPEC...", show_default=False, help="the first, and others")
+        list[str],
+        typer.Argument(
+            metavar="SPEC", show_default=False, help="two or more catalogue names or paths; the first is the baseline"
+        ),
     ],
     batch: Batch = "1",
     seq: Shortest = None,
@@ -67,12 +92,17 @@ def diff(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """What differs between specs, and what that does to parameters, FLOPs, cache and memory, at one length."""
+    """Compare specs: fields, parameters, FLOPs, cache and memory.
+
+    All are counted at one length, the shortest context unless --seq says another.
+
+    Example: archcalc diff gpt2-xl own.yaml
+    """
     from archcalc.quantities import one_pass
     from archcalc.report.difference import difference_sheet
 
     if len(specs) < 2:
-        raise Invalid(Problem("archcalc diff", "compares two specs or more", value=shown(specs[0])))
+        raise Invalid(Problem("archcalc diff", "needs two or more specs", value=shown(specs[0])))
     found = [find(spec) for spec in specs]
     most = min(one.model.context_length for one in found)
     sequences = number("--batch", batch, LARGEST_SIZE)

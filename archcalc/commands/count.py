@@ -1,4 +1,4 @@
-"""What a model is made of, does and holds."""
+"""The commands report, params and flops."""
 
 from typing import Annotated, Literal
 
@@ -14,7 +14,12 @@ from archcalc.output import emit
 
 @app.command(rich_help_panel=COUNT)
 def report(spec: Spec, form: Form = None, output: Output = None) -> None:
-    """One screen: the shape, where the weights live, the work and memory of one context, what is assumed."""
+    """One-screen summary: parameters, FLOPs, memory and KV cache.
+
+    All figures are for one sequence of the model's context length.
+
+    Example: archcalc report gpt3-175b@n_kv_heads=8
+    """
     from archcalc.report.overview import report_sheet
 
     emit(report_sheet(find(spec)), form, output)
@@ -23,11 +28,19 @@ def report(spec: Spec, form: Form = None, output: Output = None) -> None:
 @app.command(rich_help_panel=COUNT)
 def params(
     spec: Spec,
-    by: Annotated[Literal["category", "layer", "tensor"], typer.Option(help="what a row stands for")] = "category",
+    by: Annotated[
+        Literal["category", "layer", "tensor"],
+        typer.Option(metavar="ROWS", show_default=False, help="rows: category (default), layer or tensor"),
+    ] = "category",
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Every weight, in eight categories of matrices, and the bridge to what a checkpoint stores."""
+    """Count parameters: where they live, by category or layer.
+
+    Weight matrices in eight categories, and the difference to what a checkpoint stores.
+
+    Example: archcalc params gpt3-175b --by layer
+    """
     from archcalc.report.params import params_sheet
 
     emit(params_sheet(find(spec), by), form, output)
@@ -53,7 +66,7 @@ def flops(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """FLOPs by category, forward and backward; beside 6 N D for --tokens; in days and money for a --device.
+    """Count FLOPs; estimate time and cost on devices.
 
     Example: archcalc flops gpt2-xl --tokens 10B --device a100-80gb --mfu 40%
     """
@@ -61,7 +74,7 @@ def flops(
     from archcalc.report.work import flops_sheet
 
     if recompute != "none" and phase != "training":
-        raise Invalid(Problem("--recompute", "is of training", suggestion="say --phase training"))
+        raise Invalid(Problem("--recompute", "applies only to training", suggestion="say --phase training"))
     found = find(spec)
     run, amount = work_run(found.model, phase, batch, seq, context, logits, causal, attention, tokens)
     work = executed(found.model, run, recompute)

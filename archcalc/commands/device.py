@@ -1,4 +1,4 @@
-"""What one device holds, and whether it fits."""
+"""The command memory."""
 
 from typing import Annotated
 
@@ -42,19 +42,23 @@ def memory(
     kv_precision: CacheOf = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", show_default=False, help="device to hold it against: h100-sxm, rtx-4090, ..."),
+        typer.Option(metavar="NAME", show_default=False, help="device to fit it on (see `archcalc list devices`)"),
     ] = None,
     reserve: Annotated[
         str | None,
-        typer.Option(metavar="%", show_default=False, help=f"part of its capacity set aside; {RESERVE}% if none"),
+        typer.Option(metavar="%", show_default=False, help=f"share of device memory set aside; default: {RESERVE}%"),
     ] = None,
-    must_fit: Annotated[bool, typer.Option("--must-fit", help="exit code 1 if it does not fit")] = False,
+    must_fit: Annotated[
+        bool, typer.Option("--must-fit", help="end with exit code 1 if it does not fit the device")
+    ] = False,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """What one device holds: every term of the peak, in training or inference; whether it fits, or how many it takes.
+    """Count peak memory; say whether it fits, or how many devices.
 
-    Example: archcalc memory gpt3-175b --for inference --batch 16 --device h100-sxm
+    `archcalc list devices` shows the memory of every device; --device asks about one.
+
+    Example: archcalc memory gpt3-175b --for inference --device h100-sxm
     """
     kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
     for flag, given in (("--must-fit", must_fit), ("--reserve", reserve is not None)):
@@ -68,7 +72,7 @@ def memory(
     held = None if chosen is None else fit(found.model, run, kept, used, chosen, aside)
     emit(memory_sheet(found, run, kept, used, held), form, output)
     if must_fit and held is not None and not held.fits:
-        tell(f"{found.name}: does not fit {held.device}; {-held.left:,} bytes are missing")
+        tell(f"{found.name}: does not fit on {held.device}; {-held.left:,} bytes are missing")
         raise typer.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""Where a number comes from."""
+"""The command explain."""
 
 from typing import Annotated, Any, Literal
 
@@ -44,10 +44,10 @@ def refuse_unused(called: typer.Context, path: str) -> None:
             raise Invalid(Problem(flag, f"does not change {cut(path, LONGEST_VALUE)}", suggestion=fix))
 
 
-# What a report says of one whole context, and where the same is asked for with flags.
+# What report counts for one context alone, and what counts the same for other runs.
 _TAKES_FLAGS = {
-    "inference": "memory.total --for inference is of any run",
-    "devices": "`archcalc memory --device` is of any run",
+    "inference": "explain memory.total --for inference takes it",
+    "devices": "`archcalc memory --device` takes it",
 }
 
 
@@ -58,7 +58,10 @@ def explain(
     path: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PATH]", show_default=False, help="flops.per_token, or a path in a command's JSON; all if none"
+            metavar="PATH",
+            show_default=False,
+            help="number, such as flops.per_token (see `archcalc list quantities`), or path in the JSON of report; "
+            "default: all",
         ),
     ] = None,
     batch: Batch = "1",
@@ -79,11 +82,20 @@ def explain(
     kv_precision: CacheOf = None,
     form: Annotated[
         Literal["table", "markdown", "latex", "json", "csv"] | None,
-        typer.Option("--format", "-f", show_default=False, help="of the output; a table, or what FILE's suffix says"),
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            show_default=False,
+            help="format: table, markdown, latex, json or csv",
+        ),
     ] = None,
     output: Output = None,
 ) -> None:
-    """Any number of report, params, flops and memory: its formula, its terms, the lines of the spec behind it."""
+    """Explain a number: its formula (also in LaTeX), terms, source.
+
+    Example: archcalc explain gpt2 flops.per_token --format latex
+    """
     if path is not None:
         refuse_unused(called, path.strip().replace(" ", "_"))
     kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
@@ -97,6 +109,8 @@ def explain(
     if form != "latex":
         emit(explanation_sheet(found, path, asked, amount), form, output)
     elif path is None:
-        raise Invalid(Problem("--format", "latex is of one number", suggestion="name its PATH"))
+        raise Invalid(
+            Problem("--format", "latex shows one number", suggestion="name its PATH, such as flops.per_token")
+        )
     else:
         write(latex(found, path, asked, amount), output)

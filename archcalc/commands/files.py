@@ -1,4 +1,4 @@
-"""The catalogue and the schemas."""
+"""The commands list and schema."""
 
 from typing import Annotated, Literal
 
@@ -13,12 +13,15 @@ from archcalc.output import emit, write
 def list_(
     what: Annotated[
         Literal["models", "devices", "quantities"],
-        typer.Argument(metavar="[models|devices|quantities]", show_default=False, help="models if not given"),
+        typer.Argument(metavar="WHAT", show_default=False, help="what to list; default: models"),
     ] = "models",
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """The models of the catalogue, the devices, or the names of the quantities that are counted."""
+    """List the models, the devices or the quantities.
+
+    Example: archcalc list quantities
+    """
     if what == "models":
         from archcalc.report.listing import models_sheet
 
@@ -36,10 +39,15 @@ def list_(
 
 @app.command(rich_help_panel=FILES)
 def schema(
-    of: Annotated[Literal["model", "device"], typer.Option("--of", help="what the YAML describes")] = "model",
-    output: Output = None,
+    of: Annotated[
+        Literal["model", "device"],
+        typer.Option("--of", metavar="KIND", help="kind of file described: model or device"),
+    ] = "model",
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="file to write")
+    ] = None,
 ) -> None:
-    """The JSON Schema of a spec, for editors and validators."""
+    """Print the JSON Schema of specs, for editors and validators."""
     from archcalc.schema import schema_text
 
     write(schema_text(of), output)

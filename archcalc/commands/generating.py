@@ -1,4 +1,4 @@
-"""The reference at work: one prediction, or one token after the other."""
+"""The commands predict and generate."""
 
 from typing import Annotated
 
@@ -11,7 +11,9 @@ from archcalc.commands.session import Precision, Prompt, Seed, Session, Temperat
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.output import emit, refuse_output, tell, write
 
-Show = Annotated[str | None, typer.Option(metavar="K", show_default=False, help="the K likely tokens at each step")]
+Show = Annotated[
+    str | None, typer.Option(metavar="K", show_default=False, help="show the K most likely tokens at each step")
+]
 
 
 @app.command(rich_help_panel=RUN)
@@ -20,12 +22,15 @@ def predict(
     prompt: Prompt,
     weights: Weights = None,
     temperature: Temperature = "1",
-    top: Annotated[str, typer.Option(metavar="K", help="how many of the likely tokens are shown")] = "20",
+    top: Annotated[str, typer.Option(metavar="K", help="number of likely tokens to show")] = "20",
     precision: Precision = "fp32",
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """One prediction: what the model takes for the next token, with every probability."""
+    """Show the probabilities of the next token (word).
+
+    Example: archcalc predict gpt2 --weights DIR -p "The capital of France is"
+    """
     needs_to_run("predict")
     from archcalc.report.prediction import prediction_sheet
     from archcalc_reference.generation import Sampling, generate
@@ -45,23 +50,36 @@ def generate(
     spec: Spec,
     prompt: Prompt,
     weights: Weights = None,
-    max_tokens: Annotated[str, typer.Option(metavar="N", help="at most; fewer where the context ends")] = "100",
+    max_tokens: Annotated[
+        str, typer.Option(metavar="N", help="most tokens to generate; fewer where the context ends")
+    ] = "100",
     temperature: Temperature = "1",
     top_k: TopK = None,
     top_p: TopP = None,
     seed: Seed = "0",
-    samples: Annotated[str, typer.Option(metavar="N", help="continuations at once, in one batch")] = "1",
-    stop: Annotated[str | None, typer.Option(metavar="TEXT", show_default=False, help="ends a text before it")] = None,
+    samples: Annotated[str, typer.Option(metavar="N", help="number of continuations, generated as one batch")] = "1",
+    stop: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", show_default=False, help="text that ends a continuation; it is not printed"),
+    ] = None,
     show: Show = None,
     compare_temperatures: Annotated[
-        str | None, typer.Option(metavar="T,T", show_default=False, help="a text for each, from the same seed")
+        str | None,
+        typer.Option(
+            metavar="T,T,...",
+            show_default=False,
+            help="temperatures to compare: one continuation each, from the same seed",
+        ),
     ] = None,
     trace: Annotated[
-        str | None, typer.Option(metavar="FILE", show_default=False, help="a line of JSON for each token")
+        str | None, typer.Option(metavar="FILE", show_default=False, help="file for one JSON line per token")
     ] = None,
     precision: Precision = "fp32",
 ) -> None:
-    """Text after a prompt, token by token, as it is drawn."""
+    """Generate text from a prompt, at one or more temperatures.
+
+    Example: archcalc generate run -p "Once" --compare-temperatures 0.5,1,1.5
+    """
     needs_to_run("generate")
     from archcalc.report.live import Console
 
@@ -71,7 +89,7 @@ def generate(
     if compare_temperatures is not None:
         if temperature != "1":
             raise Invalid(
-                Problem("--temperature", "is not used with --compare-temperatures", value=shown(temperature))
+                Problem("--temperature", "cannot be combined with --compare-temperatures", value=shown(temperature))
             )
         heats = [real("--compare-temperatures", part) for part in compare_temperatures.split(",")]
     if stop == "":

@@ -1,4 +1,4 @@
-"""The way of the data: by the count, or as the running model takes it."""
+"""The command trace: shapes by the count, or vectors of a running model."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ def trace(
             "-p",
             metavar="TEXT",
             show_default=False,
-            help="run the model on it (- reads standard input); two with --word",
+            help="text to run the model on, or - for standard input; give two with --word",
         ),
     ] = None,
     weights: Weights = None,
     word: Annotated[
         str | None,
-        typer.Option(metavar="WORD", show_default=False, help="how its vector in two prompts drifts apart"),
+        typer.Option(
+            metavar="WORD", show_default=False, help="word whose vectors in two prompts are compared, layer by layer"
+        ),
     ] = None,
     batch: Batch = "1",
     seq: Seq = None,
@@ -50,7 +52,13 @@ def trace(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """The way of the data: its shape at each step, the matrices met; with a prompt, as the running model takes it."""
+    """Follow data through the layers: shapes, vectors, attention.
+
+    Without --prompt: shapes and matrices of a forward pass. With --prompt the model runs, and with weights it shows
+    what attention and MLPs do to the vectors, and the likely next tokens.
+
+    Example: archcalc trace gpt2 --weights DIR -p "The cat sat on the"
+    """
     found = find(spec)
     if prompt is None:
         _refuse_without_prompt(word, weights)
@@ -64,10 +72,10 @@ def trace(
         return
     _refuse_what_a_prompt_decides(batch, seq, attention)
     if len(prompt) != (1 if word is None else 2):
-        takes = "is taken once; two are compared with --word" if word is None else "is taken twice with --word"
+        takes = "must be given once; --word compares two" if word is None else "must be given twice with --word"
         raise Invalid(Problem("--prompt", takes, value=f"{len(prompt)}"))
     if found.model.n_layers > MOST_LAYERS_WATCHED:
-        what = f"is run through at most {MOST_LAYERS_WATCHED} layers; {found.name} has {found.model.n_layers:,}"
+        what = f"runs through at most {MOST_LAYERS_WATCHED} layers; {found.name} has {found.model.n_layers:,}"
         raise Invalid(Problem("--prompt", what, suggestion=f"trace {found.model.name}@n_layers={MOST_LAYERS_WATCHED}"))
     needs_to_run("trace")
     emit(_journey(found, prompt[0], weights) if word is None else _drift(found, word, prompt, weights), form, output)
@@ -122,7 +130,7 @@ def _refuse_no_numbers(lengths: list[tuple[str, float | None]]) -> None:
 
 
 def _place(session: Session, word: str, ids: list[int]) -> int:
-    """Which token ends a word where it stands last in a text: by itself if it does, within another word if not."""
+    """The position of the token that ends the last occurrence of a word, a whole word before a part of another."""
     parts = [session.tokenizer.token_bytes(token) for token in ids]
     text = b"".join(parts).decode(errors="replace")
     alone = [match.end() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
@@ -136,13 +144,15 @@ def _place(session: Session, word: str, ids: list[int]) -> int:
 def _refuse_without_prompt(word: str | None, weights: str | None) -> None:
     for flag, value in (("--word", word), ("--weights", weights)):
         if value is not None:
-            raise Invalid(Problem(flag, "is of a run, which needs a --prompt", value=shown(value)))
+            raise Invalid(Problem(flag, "needs a --prompt", value=shown(value)))
 
 
 def _refuse_what_a_prompt_decides(batch: str, seq: str | None, attention: str) -> None:
     if seq is not None:
-        raise Invalid(Problem("--seq", "is what the --prompt has", value=shown(seq)))
+        raise Invalid(Problem("--seq", "cannot be combined with --prompt, whose length is used", value=shown(seq)))
     if batch.strip() != "1":
-        raise Invalid(Problem("--batch", "is 1 with a --prompt", value=shown(batch)))
+        raise Invalid(Problem("--batch", "must be 1 with --prompt", value=shown(batch)))
     if attention != "math":
-        raise Invalid(Problem("--attention", "is math with a --prompt: flash shows no scores", value=shown(attention)))
+        raise Invalid(
+            Problem("--attention", "must be math with --prompt: flash stores no scores", value=shown(attention))
+        )

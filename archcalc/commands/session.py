@@ -1,4 +1,4 @@
-"""A model at work: its weights, its tokenizer, and the options of whatever draws tokens from it."""
+"""A model that runs: its weights, its tokenizer, and the options of the commands that sample tokens from it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,24 @@ if TYPE_CHECKING:
     from archcalc_reference.text import Tokenizer
 
 Prompt = Annotated[
-    str, typer.Option("--prompt", "-p", metavar="TEXT", show_default=False, help="or - for standard input")
+    str,
+    typer.Option(
+        "--prompt", "-p", metavar="TEXT", show_default=False, help="text to continue, or - for standard input"
+    ),
 ]
-Temperature = Annotated[str, typer.Option(metavar="T", help="0 takes the most likely token; there is no upper limit")]
-Precision = Annotated[Literal["fp32", "bf16"], typer.Option(help="in which the model works")]
-TopK = Annotated[str | None, typer.Option(metavar="K", show_default=False, help="of so many likely tokens only")]
-Seed = Annotated[str, typer.Option(metavar="N", help="of the random numbers")]
+Temperature = Annotated[str, typer.Option(metavar="T", help="sampling temperature; 0 takes the most likely token")]
+Precision = Annotated[
+    Literal["fp32", "bf16"], typer.Option(metavar="TYPE", help="number format of the model: fp32 or bf16")
+]
+TopK = Annotated[
+    str | None, typer.Option(metavar="K", show_default=False, help="sample from the K most likely tokens only")
+]
+Seed = Annotated[str, typer.Option(metavar="N", help="seed of the random numbers")]
 TopP = Annotated[
-    str | None, typer.Option(metavar="P", show_default=False, help="of the likely tokens that have this together")
+    str | None,
+    typer.Option(
+        metavar="P", show_default=False, help="sample from the most likely tokens whose probabilities sum to P"
+    ),
 ]
 LARGEST_SEED = 2**63 - 1  # that PyTorch takes
 
@@ -45,11 +55,11 @@ class Session:
         self.ends = read_ends(folder, tokenizer) if folder else frozenset()
         nameless = tokenizer.nameless(found.model.vocab_size) if folder else []
         self.nameless = [token for token in nameless if token not in self.ends]
-        """The ids that stand for no token: they are never drawn."""
+        """The ids that are not in the tokenizer: they are never sampled."""
 
     @classmethod
     def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
-        """With the weights of a folder, which may be the one that stands for the spec."""
+        """With the weights of a folder, which may be the one named as the spec."""
         import torch
 
         from archcalc_reference.checkpoint import no_weights
@@ -68,7 +78,7 @@ class Session:
             tell(printable(f"{tokenizer.name}: {line}"))
         if session.nameless:
             rows = found.model.vocab_size
-            tell(f"{len(session.nameless):,} of the {rows:,} ids stand for no token and are never drawn")
+            tell(f"{len(session.nameless):,} of the {rows:,} token ids are not in the tokenizer and are never sampled")
         return session
 
     @classmethod
@@ -81,13 +91,13 @@ class Session:
 
         tokenizer, rows = ByteTokenizer(), found.model.vocab_size
         if rows < tokenizer.vocab_size:
-            what = f"has {rows:,} tokens, too few for bytes, and no --weights with a tokenizer"
+            what = f"has a vocabulary of {rows:,}, too small for bytes; --weights with a tokenizer is needed"
             raise Invalid(Problem(found.name, what))
         with torch.device("meta"):
             return cls(found, Transformer(found.model).eval(), tokenizer)
 
     def tell_settings(self, sampling: Sampling) -> None:
-        """Say which settings of the weights' folder are not followed by what is about to be drawn."""
+        """Report the generation settings of the weights' folder that are not used."""
         from archcalc_reference.drawing import not_taken
 
         if self.folder and (line := not_taken(self.folder, sampling)):
@@ -99,30 +109,30 @@ class Session:
         return bool(self.folder)
 
     def read(self, prompt: str, to_come: int = 1) -> tuple[str, list[int]]:
-        """A prompt and its tokens; Invalid for none, and for more than leave `to_come` places in the context."""
+        """A prompt and its tokens. Raises Invalid where it is empty, or leaves no room for `to_come` more tokens."""
         text = read_text("--prompt", prompt)
         ids = self.tokenizer.encode(text)
         most = self.found.model.context_length
         if not ids:
             raise Invalid(Problem("--prompt", "is empty"))
         if len(ids) > most - to_come:
-            left = "leaves none to come" if to_come else "has no more places"
-            raise Invalid(Problem("--prompt", f"has {len(ids):,} tokens; the context of {most:,} {left}"))
+            left = ", which leaves no room for a new one" if to_come else ""
+            raise Invalid(Problem("--prompt", f"has {len(ids):,} tokens; the context holds {most:,}{left}"))
         return text, ids
 
     def continuation(self, ids: list[int], tokens: int, sampling: Sampling, samples: int) -> Continuation:
-        """What comes after a prompt, drawn as it is asked for."""
+        """The tokens after a prompt, sampled as they are asked for."""
         return Continuation(self, ids, tokens, sampling, samples)
 
     def cache_said(self, cache: Cache, samples: int = 1) -> str:
-        """The bytes that a cache takes, beside those that are counted for it."""
+        """The bytes of a KV cache, compared with the count."""
         from archcalc.activations import cache as cache_bytes
         from archcalc.run import Run
 
         width = self.model.embedding.token.weight.element_size()
         counted = cache_bytes(self.found.model, Run("prefill", samples, cache.length), width)
-        agree = "as" if cache.nbytes == counted else f"and not {counted:,} as"
-        return f"the cache takes {cache.nbytes:,} bytes, {agree} counted"
+        agree = "as counted" if cache.nbytes == counted else f"but {counted:,} were counted"
+        return f"the KV cache takes {cache.nbytes:,} bytes, {agree}"
 
     def likely(self, step: Any, sample: int, most: int) -> list[Any]:
         """The most likely tokens of a step."""
@@ -165,7 +175,7 @@ class Session:
 
 
 class Continuation:
-    """The steps of one generation, each drawn when it is asked for, and what they took."""
+    """The steps of one generation, each sampled when it is asked for, and their statistics."""
 
     def __init__(self, session: Session, ids: list[int], tokens: int, sampling: Sampling, samples: int) -> None:
         from archcalc_reference.model import Cache
@@ -190,14 +200,14 @@ class Continuation:
 
     @property
     def statistics(self) -> str:
-        """A line of their own: how many tokens, how fast, and what the cache takes."""
+        """One line: how many tokens, how fast, and the size of the KV cache."""
         rate = self.drawn / self._seconds
         took = self._session.cache_said(self._cache, self._samples)
-        return f"{several(self.drawn, 'token')}, {rate:,.1f} a second; {took}"
+        return f"{several(self.drawn, 'token')}, {rate:,.1f} per second; {took}"
 
 
 def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:
-    """How tokens are drawn, from the flags that say so."""
+    """The sampling that the flags ask for."""
     from archcalc_reference.generation import Sampling
 
     share = None if top_p is None else real("--top-p", top_p)
@@ -217,5 +227,5 @@ def real(flag: str, text: str) -> float:
 
     found = resolve(text.strip())
     if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < float("inf"):
-        raise Invalid(Problem(flag, "must be a number from 0", value=shown(text)))
+        raise Invalid(Problem(flag, "must be a number from 0 up", value=shown(text)))
     return float(found)

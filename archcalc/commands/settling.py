@@ -1,4 +1,4 @@
-"""What the flags of training ask for: new weights, a checkpoint's or others'; one line that says what cannot be."""
+"""The flags of training: new weights, a checkpoint's or others'; what cannot be is refused in one line."""
 
 from __future__ import annotations
 
@@ -80,11 +80,11 @@ def settle(
     start = None if chosen is None else chosen.path
     goes_on = start is not None and (out is None or _same(out, source)) and start != Path(source or "")
     if start is not None and out is None and not goes_on and is_checkpoint(start):
-        fix = f"--from {start.parent} goes on, --out tunes its weights"
-        raise Invalid(Problem("--from", "is one checkpoint of a training", value=shown(source), suggestion=fix))
+        fix = f"--from {start.parent} continues it, --out DIR fine-tunes its weights"
+        raise Invalid(Problem("--from", "is a single checkpoint of a training", value=shown(source), suggestion=fix))
     folder = source if goes_on else out
     if folder == "":
-        raise Invalid(Problem("--out", "names no folder", value="''"))
+        raise Invalid(Problem("--out", "is empty"))
     if not goes_on and folder is not None:
         _refuse_what_is_kept(folder)
     if chosen is not None and chosen.said:
@@ -96,7 +96,7 @@ def settle(
     for name, value in asked.items():
         if name != "steps" and name in kept and kept[name] != value:
             flag = f"--{_SPELLED.get(name, name)}"
-            what, fix = f"was {kept[name]} when it began", "leave it out, or say another --out to tune the weights"
+            what, fix = f"was {kept[name]} when the training began", "leave it out, or say another --out to fine-tune"
             raise Invalid(Problem(flag, what, value=str(value), suggestion=fix))
     given = {"sequence": found.model.context_length, **({"rate": TUNED_RATE} if start and not goes_on else {})}
     chosen_ones = {**DEFAULTS, **given, **kept, **asked}
@@ -108,7 +108,7 @@ def settle(
         raise Invalid(Problem(str(start and start / STATE), what, "settings.sequence", value=value))
     told = tuple(files or (state.data.files if state is not None else []))
     if said is not None and not told:
-        raise Invalid(Problem("--data-as", "says what --data holds, which is not given", value=shown(said)))
+        raise Invalid(Problem("--data-as", "needs a --data", value=shown(said)))
     if state is not None:
         said = said or state.data.data_as
     tokenizer = None if start is None else _tokenizer(start, found, told, said)
@@ -123,7 +123,7 @@ def _refuse_what_is_kept(folder: str) -> None:
         raise Invalid(Problem("--out", "is a checkpoint", value=shown(folder), suggestion="say another --out"))
     kept = [path for path in steps_in(folder).values() if is_checkpoint(path)]
     if kept:
-        fix = "--from it goes on, another --out begins anew"
+        fix = "--from continues it, another --out starts anew"
         raise Invalid(Problem("--out", f"has a checkpoint, {kept[-1].name}", value=shown(folder), suggestion=fix))
     if weights_in(folder) is not None:
         raise Invalid(Problem("--out", "has weights", value=shown(folder), suggestion="say another --out"))
@@ -135,7 +135,7 @@ def _start(source: str) -> Chosen:
     if not os.path.isdir(source):
         known = os.path.exists(source)
         raise (Invalid if known else Missing)(
-            Problem("--from", "is no folder" if known else "no such folder", value=shown(source))
+            Problem("--from", "is not a directory" if known else "no such directory", value=shown(source))
         )
     start = weights_in(source)
     if start is None:
@@ -167,7 +167,7 @@ def _found(spec: str | None, start: Path | None) -> Found:
     if not (start / SPEC).exists():
         if spec is None:
             fix = "name one: archcalc train SPEC --from DIR"
-            raise Invalid(Problem("--from", "has weights and no spec", value=shown(str(start)), suggestion=fix))
+            raise Invalid(Problem("--from", "has weights but no spec", value=shown(str(start)), suggestion=fix))
         return find(spec)  # what they are is held against it before they are read
     mine = find(os.fspath(start / SPEC))
     if spec is None:
@@ -204,7 +204,7 @@ def _rate(text: str) -> float:
 
     value = resolve(text.strip())
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-        raise Invalid(Problem("--lr", "must be above 0, and 1 at most", value=shown(text)))
+        raise Invalid(Problem("--lr", "must be above 0 and at most 1", value=shown(text)))
     return float(value)
 
 
@@ -218,7 +218,9 @@ def _refuse(settings: Settings, done: int) -> None:
         what = f"must be at most the steps, {settings.steps:,}"
         raise Invalid(Problem("--warmup", what, value=str(settings.warmup)))
     if settings.steps < done:
-        raise Invalid(Problem("--steps", f"the checkpoint has done {done:,}", value=str(settings.steps)))
+        raise Invalid(
+            Problem("--steps", f"is less than the {done:,} that the checkpoint has done", value=str(settings.steps))
+        )
 
 
 def chosen_device(asked: Device | None, precision: str) -> Device:

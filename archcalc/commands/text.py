@@ -1,23 +1,35 @@
-"""Text as models see it."""
+"""The command tokens."""
 
 from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import TOKENS, Form, Output, Weights, app, read_text
+from archcalc.commands.base import RUN, Form, Output, app, read_text
 from archcalc.commands.weights import weights_of
 from archcalc.errors import printable
 from archcalc.output import emit, tell
 
 
-@app.command(rich_help_panel=TOKENS)
+@app.command(rich_help_panel=RUN)
 def tokens(
-    text: Annotated[str, typer.Argument(metavar="TEXT", show_default=False, help="or - for standard input")],
-    weights: Weights = None,
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", show_default=False, help="text to split, or - for standard input")
+    ],
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            show_default=False,
+            help="folder with a tokenizer, from Hugging Face or written by train; default: bytes",
+        ),
+    ] = None,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """A text cut into tokens, by the tokenizer beside a model's weights; into its bytes without."""
+    """Split a text into tokens, with a model's tokenizer.
+
+    Example: archcalc tokens "Hello, world" --weights DIR
+    """
     from archcalc.report.tokens import Token, tokens_sheet
     from archcalc_reference.text import read_tokenizer
 

@@ -1,4 +1,4 @@
-"""What the flags of time and money ask for: a device, a utilisation, a price; or one line that says what cannot be."""
+"""The flags of time and money: a device, a utilization, a price; what cannot be is refused in one line."""
 
 from typing import Annotated, get_args
 
@@ -18,21 +18,26 @@ MOST_DEVICES = 10**7
 
 DeviceOf = Annotated[
     str | None,
-    typer.Option("--device", metavar="NAME", show_default=False, help="device that runs it: a100-80gb, h100-sxm, ..."),
+    typer.Option(
+        "--device", metavar="NAME", show_default=False, help="device to time the work on (see `archcalc list devices`)"
+    ),
 ]
 Mfu = Annotated[
     str | None,
-    typer.Option("--mfu", metavar="%", show_default=False, help="model FLOPs utilization, such as 40%"),
+    typer.Option(
+        "--mfu",
+        metavar="%",
+        show_default=False,
+        help="model FLOPs utilization, such as 40%; default: the peak, a lower bound",
+    ),
 ]
 Devices = Annotated[
     str,
-    typer.Option(
-        "--devices", metavar="N", show_default=False, help="number of devices that share the work; 1 if none"
-    ),
+    typer.Option("--devices", metavar="N", help="number of devices that share the work"),
 ]
 PriceOf = Annotated[
     str | None,
-    typer.Option("--price", metavar="P", show_default=False, help="price of one device for an hour: 2/h, $2/h"),
+    typer.Option("--price", metavar="P", show_default=False, help="price of one device per hour, such as 2/h or $2/h"),
 ]
 PeakIn = Annotated[
     Precision | None,
@@ -40,7 +45,7 @@ PeakIn = Annotated[
         "--precision",
         metavar="TYPE",
         show_default=False,
-        help=f"type whose peak counts: {', '.join(get_args(Precision))}",
+        help=f"number format whose peak FLOP/s counts: {', '.join(get_args(Precision))}; default: bf16, else fp16",
     ),
 ]
 
@@ -81,7 +86,7 @@ def time_of(
 
 
 def read_by(model: Model, run: Run, taken: Duration, device: str) -> Reading:
-    """What such a pass reads from memory at the least, in the precision whose peak counts."""
+    """The least memory traffic of such a pass, in the precision whose peak counts."""
     bandwidth = find_device(device).bandwidth_bytes
     return least_read(model, run, WIDTHS[taken.precision], bandwidth, taken.devices)
 
@@ -99,5 +104,5 @@ def _price(flag: str, text: str) -> Price:
     """An amount of money, with or without its currency."""
     found = parse_price(text.strip())
     if found is None or not found[0]:
-        raise Invalid(Problem(flag, "must be the price of one device for an hour, such as 2/h", value=shown(text)))
+        raise Invalid(Problem(flag, "must be the price of one device per hour, such as 2/h", value=shown(text)))
     return Price(float(found[0]), found[1])

@@ -1,4 +1,4 @@
-"""What comes before the first layer and after the last: vectors of words, and probabilities of tokens."""
+"""The commands softmax and embed: before the first layer and after the last."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import TOKENS, Form, Output, app, number, typed
+from archcalc.commands.base import RUN, Form, Output, app, number, typed
 from archcalc.commands.weights import weights_of
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.output import emit, write
@@ -24,11 +24,11 @@ _MOST_TEMPERATURES = 5  # columns that a terminal of 80 has room for
 _TOP = "10"  # neighbours, if not given
 
 
-@app.command(rich_help_panel=TOKENS)
+@app.command(rich_help_panel=RUN)
 def softmax(
     numbers: Annotated[
         list[str],
-        typer.Argument(metavar="NUMBER...", show_default=False, help="logits; - reads them from standard input"),
+        typer.Argument(metavar="NUMBER", show_default=False, help="logits, or - for standard input"),
     ],
     temperature: Annotated[
         list[str] | None,
@@ -36,17 +36,22 @@ def softmax(
             "--temperature",
             metavar="T[,T]",
             show_default=False,
-            help="above 1 evens out, below 1 sharpens, 0 takes the largest; a column for each; 1 if not given",
+            help="temperatures, one column each: above 1 flattens, below 1 sharpens, 0 takes the largest; default: 1",
         ),
     ] = None,
     from_probabilities: Annotated[
         bool,
-        typer.Option("--from-probabilities", help="the numbers are probabilities p: p^(1/T), made to add up to 1"),
+        typer.Option("--from-probabilities", help="take the numbers as probabilities p, and normalize p^(1/T)"),
     ] = False,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Numbers as a probability distribution: exp(x / T) over the sum of all of them."""
+    """Turn logits into probabilities, at one or more temperatures.
+
+    Each probability is exp(x / T) over the sum of all.
+
+    Example: archcalc softmax 2 1 0.1 --temperature 0.5,1,2
+    """
     from archcalc import probability
     from archcalc.report.softmax import compared_sheet, softmax_sheet
 
@@ -57,7 +62,7 @@ def softmax(
     given = _from_stdin() if piped else [_argument(place, text) for place, text in enumerate(numbers, 1)]
     apply = probability.retemper if from_probabilities else probability.softmax
     if len(given) * len(heats) > probability.MOST_NUMBERS:
-        what = f"numbers x temperatures are at most {probability.MOST_NUMBERS:,}"
+        what = f"takes at most {probability.MOST_NUMBERS:,} numbers x temperatures"
         raise Invalid(Problem("archcalc softmax", what, value=f"{len(given):,} x {len(heats):,}"))
     columns = [apply(given, heat) for heat in heats]
     if len(heats) == 1:
@@ -72,48 +77,63 @@ def _temperatures(asked: list[str]) -> list[float]:
     where = Problem("--temperature", "must be a number from 0 up")
     heats = [_read_number(text, where) for one in asked for text in one.split(",")]
     if len(heats) > _MOST_TEMPERATURES:
-        raise Invalid(Problem("--temperature", f"are at most {_MOST_TEMPERATURES}", value=f"{len(heats):,}"))
+        raise Invalid(Problem("--temperature", f"takes at most {_MOST_TEMPERATURES} numbers", value=f"{len(heats):,}"))
     names = [plain(heat) for heat in heats]
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        raise Invalid(Problem("--temperature", "is asked for twice", value=twice[0]))
+        raise Invalid(Problem("--temperature", "has a number twice", value=twice[0]))
     return heats
 
 
-@app.command(rich_help_panel=TOKENS)
+@app.command(rich_help_panel=RUN)
 def embed(
     source: Annotated[
         str,
         typer.Argument(
             metavar="SOURCE",
             show_default=False,
-            help="a file of vectors (word2vec's or GloVe's text), - for standard input, or a folder of weights",
+            help="file of vectors (text of word2vec or GloVe), - for standard input, or folder of weights",
         ),
     ],
     expressions: Annotated[
         list[str],
-        typer.Argument(metavar="EXPRESSION", show_default=False, help="'king - man + woman'; with --along, several"),
+        typer.Argument(
+            metavar="EXPRESSION",
+            show_default=False,
+            help="word or sum of words, such as 'king - man + woman'; several with --along",
+        ),
     ],
     along: Annotated[
         str | None,
-        typer.Option(metavar="EXPRESSION", show_default=False, help="a direction, 'cats - cat': how far along it"),
+        typer.Option(
+            metavar="EXPRESSION",
+            show_default=False,
+            help="direction to measure the expressions along, such as 'cats - cat'",
+        ),
     ] = None,
-    top: Annotated[str, typer.Option(metavar="N", help="neighbours to show")] = _TOP,
+    top: Annotated[str, typer.Option(metavar="N", help="number of neighbours to show")] = _TOP,
     rank: Annotated[
-        list[str] | None, typer.Option(metavar="WORD", show_default=False, help="to show too, however far; may repeat")
+        list[str] | None,
+        typer.Option(metavar="WORD", show_default=False, help="word to show too, however far; may repeat"),
     ] = None,
     plot: Annotated[
-        str | None, typer.Option(metavar="FILE.html", show_default=False, help="draw a slice of the space")
+        str | None,
+        typer.Option(metavar="FILE.html", show_default=False, help="page to write, with a plot of the vectors"),
     ] = None,
     axes: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="EXPRESSION", show_default=False, help="of the slice, up to 3; else principal directions"
+            metavar="EXPRESSION",
+            show_default=False,
+            help="axis of the plot; may repeat, up to 3; default: principal components",
         ),
     ] = None,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Words as vectors: what is near a sum of them, how far they go along a direction, and a slice of the space."""
+    """Explore word vectors: nearest words, directions, plots.
+
+    Example: archcalc embed glove.txt 'king - man + woman'
+    """
     from archcalc import vectors as space
     from archcalc.report.plot import load_plotly, plot_page, points_of
     from archcalc.report.vectors import along_sheet, neighbours_sheet
@@ -123,7 +143,7 @@ def embed(
     count = number("--top", top, MOST_NEIGHBOURS)
     _refuse_what_does_not_go_together(expressions, along, top, rank, plot, axes)
     if plot is not None:
-        load_plotly()  # what is missing is told before a large file is read
+        load_plotly()  # a missing package is reported before a large file is read
     vectors = _open_vectors(source)
     asked = [space.evaluate(vectors, text, "EXPRESSION") for text in expressions]
     chosen = [space.evaluate(vectors, text, "--axes").pointing("--axes") for text in axes or ()]
@@ -154,15 +174,15 @@ def _refuse_what_does_not_go_together(
         fix = "put quotes around a sum, or say --along"
         raise Invalid(Problem("archcalc embed", "takes one EXPRESSION", value=shown(expressions[1]), suggestion=fix))
     if along is not None and top != _TOP:
-        raise Invalid(Problem("--top", "is of neighbours, which --along does not look for", value=shown(top)))
+        raise Invalid(Problem("--top", "cannot be combined with --along, which lists no neighbours", value=shown(top)))
     if along is not None and rank:
-        raise Invalid(Problem("--rank", "is among neighbours, which --along does not look for"))
+        raise Invalid(Problem("--rank", "cannot be combined with --along, which lists no neighbours"))
     if axes and plot is None:
-        raise Invalid(Problem("--axes", "are those of a --plot"))
+        raise Invalid(Problem("--axes", "needs a --plot"))
     if len(axes or ()) > MOST_AXES:
-        raise Invalid(Problem("--axes", f"are at most {MOST_AXES}", value=f"{len(axes or ())}"))
+        raise Invalid(Problem("--axes", f"can be given at most {MOST_AXES} times", value=f"{len(axes or ())}"))
     if plot is not None and not plot.lower().endswith((".html", ".htm")):
-        raise Invalid(Problem("--plot", "writes a page, FILE.html", value=shown(plot)))
+        raise Invalid(Problem("--plot", "must end in .html", value=shown(plot)))
 
 
 def _open_vectors(source: str) -> Vectors:
@@ -181,7 +201,7 @@ def _argument(place: int, text: str) -> float:
 
 
 def _read_number(text: str, problem: Problem) -> float:
-    """The number that `text` writes; what it may be is for others to say."""
+    """The number in `text`, of any range. Raises Invalid, as `problem` says, where it is not a number."""
     try:
         number = float(text)
     except ValueError:
@@ -199,15 +219,15 @@ def _from_stdin() -> list[float]:
         raise Missing(Problem(STDIN, "is closed"))
     data = _input()
     if len(data) > LARGEST_INPUT:
-        raise Invalid(Problem(STDIN, f"is larger than {LARGEST_INPUT:,} bytes, the most that numbers may be"))
-    text = data.decode("utf-8-sig", "backslashreplace")  # what is no text is no number, and the message shows it
+        raise Invalid(Problem(STDIN, f"is larger than {LARGEST_INPUT:,} bytes, the most that is read"))
+    text = data.decode("utf-8-sig", "backslashreplace")  # bytes that are not UTF-8 are shown in the message
     numbers = []
     for row, line in enumerate(text.splitlines(), 1):
         for word in re.finditer(r"\S+", line):
             place = Problem(STDIN, "must be a number", line=row, column=word.start() + 1)
             numbers.append(_read_number(word[0], place))
             if len(numbers) > MOST_NUMBERS:
-                raise Invalid(replace(place, message=f"more than {MOST_NUMBERS:,} numbers"))
+                raise Invalid(replace(place, message=f"has more than {MOST_NUMBERS:,} numbers"))
     return numbers
 
 

@@ -1,4 +1,4 @@
-"""Learning: from a spec to weights, and on from a checkpoint."""
+"""The command train: from a spec to weights, or on from a checkpoint."""
 
 from __future__ import annotations
 
@@ -52,55 +52,68 @@ def train(
     spec: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SPEC]",
+            metavar="SPEC",
             show_default=False,
-            help=f"as for the other commands; if none that in --from, or {DEFAULT_SPEC}",
+            help=f"catalogue name or path; default: the spec in --from, else {DEFAULT_SPEC}",
         ),
     ] = None,
     data: Annotated[
         list[str] | None,
         _flag(
-            "a text, cut by --from's tokenizer, into bytes if none; or tokens (.u16, .u32, .npy, llm.c's .bin); "
-            "again for more; else archcalc's own sources",
+            "file of text (split by the tokenizer in --from, else into bytes) or of tokens (.u16, .u32, .npy, llm.c's "
+            ".bin); may repeat; default: archcalc's own sources",
             metavar="FILE",
         ),
     ] = None,
     data_as: Annotated[
         Literal["text", "bytes", "uint16", "uint32"] | None,
-        _flag("what every --data FILE holds, if not what its header or suffix says; nanoGPT's .bin is uint16"),
+        _flag(
+            "content of --data: text, bytes, uint16 (nanoGPT's .bin) or uint32; default: by header or suffix",
+            metavar="KIND",
+        ),
     ] = None,
     source: Annotated[
         str | None,
         _flag(
-            "go on from its checkpoint; with another --out tune its weights, or a Hugging Face folder's "
-            "(GPT-2's layout or ours)",
+            "folder to continue from; with another --out its weights are fine-tuned, also those of a GPT-2 from "
+            "Hugging Face",
             "--from",
             metavar="DIR",
         ),
     ] = None,
-    out: Annotated[str | None, _flag("keep checkpoints there; those of --from if none", metavar="DIR")] = None,
-    steps: Annotated[str | None, _flag(f"of the optimizer, in all; {DEFAULTS['steps']} if none", metavar="N")] = None,
-    batch: Annotated[str | None, _flag(f"sequences of a step; {DEFAULTS['batch']} if none", metavar="B")] = None,
-    seq: Annotated[str | None, _flag("tokens of each (1k = 1,024); the whole context if none", metavar="S")] = None,
+    out: Annotated[
+        str | None, _flag("folder for checkpoints; default: that of --from, or none", metavar="DIR")
+    ] = None,
+    steps: Annotated[str | None, _flag(f"optimizer steps in total; default: {DEFAULTS['steps']}", metavar="N")] = None,
+    batch: Annotated[str | None, _flag(f"sequences per step; default: {DEFAULTS['batch']}", metavar="B")] = None,
+    seq: Annotated[str | None, _flag("tokens per sequence; default: the context length", metavar="S")] = None,
     lr: Annotated[
         str | None,
-        _flag(f"the highest rate of learning; {DEFAULTS['rate']} if none, {TUNED_RATE} to tune", metavar="RATE"),
+        _flag(f"peak learning rate; default: {DEFAULTS['rate']}, to fine-tune {TUNED_RATE}", metavar="RATE"),
     ] = None,
-    warmup: Annotated[str | None, _flag("steps up to it; a twentieth if none. A cosine follows", metavar="N")] = None,
-    accumulate: Annotated[str | None, _flag("parts of a batch, one after the other: less memory", metavar="N")] = None,
-    precision: Annotated[Literal["fp32", "bf16"] | None, _flag("of everything; fp32 if none")] = None,
-    attention: Annotated[Literal["math", "flash"] | None, _flag("flash, which is faster, if none")] = None,
-    device: Annotated[Device | None, _flag("cuda if there is one")] = None,
-    seed: Annotated[
-        str | None, _flag("of the first weights and the order of the data; 0 if none", metavar="N")
+    warmup: Annotated[str | None, _flag("warm-up steps, then cosine; default: 5% of --steps", metavar="N")] = None,
+    accumulate: Annotated[str | None, _flag("micro-batches per step, to save memory; default: 1", metavar="N")] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16"] | None, _flag("number format: fp32 (default) or bf16", metavar="TYPE")
     ] = None,
+    attention: Annotated[
+        Literal["math", "flash"] | None, _flag("attention kernel: math or flash; default: flash", metavar="KERNEL")
+    ] = None,
+    device: Annotated[Device | None, _flag("cpu or cuda; default: cuda if available", metavar="NAME")] = None,
+    seed: Annotated[str | None, _flag("seed of initial weights and data order; default: 0", metavar="N")] = None,
     every: Annotated[
-        str | None, _flag("steps between checkpoints, held-out losses, samples; a fifth if none", metavar="N")
+        str | None,
+        _flag("steps between checkpoints, validation losses and samples; default: 1/5 of --steps", metavar="N"),
     ] = None,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Learn from a text: with nothing said, a tiny model from random weights, in about a minute on two cores."""
+    """Train a model on text, or fine-tune one from a folder.
+
+    By default a tiny model learns archcalc's sources in about a minute on two cores.
+
+    Example: archcalc train gpt2@n_layers=4 --data book.txt --out run
+    """
     needs_to_run("train")
     flags = {"steps": steps, "batch": batch, "seq": seq, "lr": lr, "warmup": warmup, "accumulate": accumulate}
     lesson = settle(
@@ -123,12 +136,12 @@ def _locked(lesson: Lesson, out: Path) -> Iterator[None]:
 
     with alone(out):
         if steps_in(out).keys() != lesson.there:
-            raise Invalid(Problem(os.fspath(out), "another training wrote there just now", suggestion="say it again"))
+            raise Invalid(Problem(os.fspath(out), "another training just wrote there", suggestion="try again"))
         yield
 
 
 def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> tuple[Trained, Pace]:
-    """The training itself, and all that is told and kept along the way."""
+    """The training itself, with its messages and checkpoints."""
     import torch
 
     from archcalc_reference.data import Data, read_stream
@@ -176,7 +189,7 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
                 text = _sample(trainer, data, lesson.tokenizer)
                 tell_sample(*held_out[-1], text)
     if asked_to_stop:
-        kept = "nothing was kept" if folder is None else f"kept in {folder}; --from {lesson.out} goes on"
+        kept = "nothing was saved" if folder is None else f"saved in {folder}; --from {lesson.out} continues"
         tell(printable(f"interrupted after step {grouped(trainer.done)}; {kept}"))
         raise KeyboardInterrupt
     trained = Trained(
@@ -214,7 +227,7 @@ def _step(trainer: Trainer, lesson: Lesson, counted: Expected) -> float:
     except RuntimeError as error:
         if "allocate" not in str(error):
             raise
-        raise too_large(lesson, counted, "the device has not got that") from None
+        raise too_large(lesson, counted, "the device ran out of memory") from None
     if not heard.finite:
         what = "gradients are" if math.isfinite(heard.loss) else "loss is"
         raise _no_number(trainer, what)
@@ -230,19 +243,19 @@ def _held_out(trainer: Trainer) -> tuple[int, float]:
 
 
 def _no_number(trainer: Trainer, what: str) -> Invalid:
-    """What is said where the numbers of a training overflow; what was kept before stands."""
+    """The error for a training whose numbers overflow; earlier checkpoints are kept."""
     if not trainer.done:
-        return Invalid(Problem("weights", f"the {what} no number before the first step: damaged, or too large"))
-    message = f"the {what} no number any more after step {grouped(trainer.done)}"
-    kept = "" if trainer.kept is None else f"; {trainer.kept} stands"
+        return Invalid(Problem("weights", f"the {what} not finite before the first step: damaged, or too large"))
+    message = f"the {what} not finite after step {grouped(trainer.done)}"
+    kept = "" if trainer.kept is None else f"; {trainer.kept} is intact"
     rate = str(trainer.settings.rate)
-    return Invalid(Problem("--lr", message, value=rate, suggestion=f"a lower one may hold{kept}"))
+    return Invalid(Problem("--lr", message, value=rate, suggestion=f"a lower one may work{kept}"))
 
 
 def _refuse_other_data(lesson: Lesson, learned: Learned) -> None:
     before = lesson.state and lesson.state.data
     if before and (before.kind, before.fingerprint) != (learned.kind, learned.fingerprint):
-        what, fix = "is not what the checkpoint learned from", "say another --out to tune its weights on it"
+        what, fix = "differs from the data of the checkpoint", "say another --out to fine-tune on it"
         value = shown(list(lesson.files)) if lesson.files else "archcalc's own sources"
         raise Invalid(Problem("--data", what, value=value, suggestion=fix))
 
@@ -251,24 +264,24 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
     import torch
 
     asked, done = lesson.settings, trainer.done
-    begins = f"goes on after step {grouped(done)}" if lesson.state else "learns"
-    parts = f" in {asked.accumulate} parts" if asked.accumulate > 1 else ""
-    size = f"{grouped(asked.batch)} x {grouped(asked.sequence)} tokens a step{parts}"
-    peak = f"{binary(counted.memory.total)} at the peak by the count"
+    begins = f"continuing after step {grouped(done)}" if lesson.state else "training"
+    parts = f" in {asked.accumulate} micro-batches" if asked.accumulate > 1 else ""
+    size = f"{grouped(asked.batch)} x {grouped(asked.sequence)} tokens per step{parts}"
+    peak = f"predicted peak memory {binary(counted.memory.total)}"
     tell(f"{lesson.found.name}: {grouped(counted.parameters)} parameters; {begins} on {device}: {size}, {peak}")
     if lesson.out is None:
-        tell("nothing will be kept: --out DIR keeps checkpoints")
+        tell("nothing will be saved: --out DIR saves checkpoints")
     if lesson.tokenizer is not None:
-        tell(f"texts are cut by {printable(lesson.tokenizer.name)}")
+        tell(f"tokenizer: {printable(lesson.tokenizer.name)}")
         for line in lesson.tokenizer.told:
             tell(printable(f"{lesson.tokenizer.name}: {line}"))
     before, now = lesson.state and lesson.state.threads, torch.get_num_threads()
     if before and before != now:
-        tell(f"it began with {before} threads and has {now}: sums may differ in their last digits")
+        tell(f"it began with {before} threads and now has {now}: sums may differ in their last digits")
 
 
 def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
-    """What the model writes after the first words that were held out: a bar stands between the two."""
+    """A continuation of the first held-out words, after a bar."""
     from archcalc_reference.text import ByteTokenizer
     from archcalc_reference.training import sample
 

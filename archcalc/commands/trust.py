@@ -1,4 +1,4 @@
-"""What is held against what was printed, and against PyTorch."""
+"""The commands check and verify."""
 
 import sys
 from typing import Annotated
@@ -13,7 +13,13 @@ from archcalc.output import emit, tell
 
 @app.command(rich_help_panel=TRUST)
 def check(specs: Specs = None, form: Form = None, output: Output = None) -> None:
-    """Are these good specs, and do their counts hold to the figures that were printed? Exit code 1 if not."""
+    """Validate specs; compare counts with published figures.
+
+    Exit code 1 if a spec is invalid or a figure differs. `archcalc schema` describes the format, which may have
+    several groups of layers.
+
+    Example: archcalc check own.yaml
+    """
     from archcalc.audit import audit, unreadable
     from archcalc.report.sheet import warnings
     from archcalc.report.verdict import verdict_sheet
@@ -42,19 +48,26 @@ def check(specs: Specs = None, form: Form = None, output: Output = None) -> None
 @app.command(rich_help_panel=TRUST)
 def verify(
     specs: Specs = None,
-    tensors: Annotated[bool, typer.Option("--tensors", help="names and shapes alone, no pass: faster")] = False,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="compare tensor names and shapes only, which is faster")
+    ] = False,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Build the model in PyTorch: does it have the tensors, FLOPs, bytes counted? Exit code 1 if not."""
+    """Build the model in PyTorch and compare it with the counts.
+
+    Exit code 1 if tensors, FLOPs, bytes or logits differ.
+
+    Example: archcalc verify gpt2
+    """
     from archcalc.report.verdict import verdict_sheet
     from archcalc.witness import prove
 
-    every = [find(spec) for spec in specs or names()]  # what is no spec is told before any is proven
+    every = [find(spec) for spec in specs or names()]  # an invalid spec is refused before any is verified
     verdicts = []
     for found in every:
         if len(every) > 1 and sys.stderr is not None and sys.stderr.isatty():
-            tell(f"proving {found.name}")
+            tell(f"verifying {found.name}")
         verdicts.append(prove(found.model, passes=not tensors)._replace(spec=found.name))
     emit(verdict_sheet(verdicts, "measured"), form, output)
     if not all(verdict.passed for verdict in verdicts):

@@ -1,4 +1,4 @@
-"""A folder of weights as it was named: which of its checkpoints is used, and whether they are those of the spec."""
+"""A folder of weights: which of its checkpoints is used, and whether its weights fit the spec."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GPT2 |= {"context_length": "n_positions", "d_ff": "n_inner"}
 
 
 def weights_of(folder: str) -> str:
-    """The folder itself where it has weights, else its newest intact checkpoint; what was passed over is told.
+    """The folder itself where it has weights, else its newest intact checkpoint; skipped ones are reported.
 
     Raises Invalid where all its checkpoints are damaged. A folder without weights is given back for others to refuse.
     """
@@ -49,7 +49,7 @@ def refuse_other_spec(found: Found, named: str, folder: str) -> None:
     wanted, said = _sizes(found.model), _sizes_of_config(folder)
     wrong = {field: value for field, value in said.items() if field in wanted and wanted[field] != value}
     if wrong:
-        what = f"has weights with {_listed(wrong)} by its {_CONFIG}, not of {found.name}"
+        what = f"has weights of another shape than {found.name}: its {_CONFIG} says {_listed(wrong)}"
         fix = f"ask for gpt2@{','.join(f'{field}={value}' for field, value in said.items())}"
         raise Invalid(Problem(folder, what, suggestion=fix))
 

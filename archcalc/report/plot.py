@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from archcalc.errors import Missing, Problem, cut
+from archcalc.errors import cut
+from archcalc.packages import missing
 from archcalc.report.vectors import quoted
 from archcalc.vectors import Slice, Sum, Vectors, project
 
@@ -36,8 +37,7 @@ def load_plotly() -> Any:
     try:
         from plotly import graph_objects
     except ModuleNotFoundError as error:
-        fix = "pip install 'archcalc[plot]'"
-        raise Missing(Problem("--plot", f"needs the package {error.name}", suggestion=fix)) from None
+        raise missing(error, "--plot", "plot") from None
     return graph_objects
 
 

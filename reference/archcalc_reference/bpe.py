@@ -14,8 +14,9 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc.packages import needed
 from archcalc_reference.changes import PREFIX, STRIPS, Change, change
-from archcalc_reference.files import LONGEST_REASON, extra, parse_object, read_object, read_text
+from archcalc_reference.files import LONGEST_REASON, parse_object, read_object, read_text
 from archcalc_reference.helper import Ended, Helper
 from archcalc_reference.special import FLAGS, SETTINGS, Added, read_special
 from archcalc_reference.tokenfile import Read, refuse_ids, understood
@@ -104,7 +105,7 @@ class FileTokenizer:
 def from_json(folder: str, rows: int | None) -> FileTokenizer:
     """The tokenizer of a folder that has tokenizer.json."""
     path = os.path.join(folder, "tokenizer.json")
-    package = extra("tokenizers", "tokenizer")
+    package = needed("tokenizers", "tokenizer")
     read = understood(parse_object(read_text(path), path), path)
     # What this process loads has no pattern that another one is to run.
     here = {**read.data, "normalizer": None, "pre_tokenizer": None} if read.foreign else read.data
@@ -119,7 +120,7 @@ def from_json(folder: str, rows: int | None) -> FileTokenizer:
 def from_merges(folder: str, rows: int | None) -> FileTokenizer:
     """The tokenizer of a folder that has GPT-2's vocab.json and merges.txt."""
     vocab, merges = os.path.join(folder, "vocab.json"), os.path.join(folder, "merges.txt")
-    package = extra("tokenizers", "tokenizer")
+    package = needed("tokenizers", "tokenizer")
     ids, pairs = read_object(vocab), _pairs(merges)
     refuse_ids(ids, vocab)
     settings = os.path.join(folder, SETTINGS)

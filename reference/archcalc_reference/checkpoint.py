@@ -13,9 +13,10 @@ from typing import Any, Literal, NamedTuple
 
 from archcalc.checkpoints import INDEX, WHOLE
 from archcalc.errors import Invalid, Missing, Problem, cut, shown
+from archcalc.packages import needed
 from archcalc.spec import Model
 from archcalc.units import shape as sizes
-from archcalc_reference.files import LONGEST_REASON, extra, names_in, read_object
+from archcalc_reference.files import LONGEST_REASON, names_in, read_object
 from archcalc_reference.folder import TIE, Tie, contradictions, read_tie, refuse_what_is_not_read
 from archcalc_reference.layouts import (
     GPT2_HEAD,
@@ -103,7 +104,7 @@ def no_weights(spec: str) -> Missing:
 
 def package() -> Any:
     """The package safetensors; Missing says how to install it."""
-    return extra("safetensors", "weights")
+    return needed("safetensors", "weights")
 
 
 def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Checkpoint:

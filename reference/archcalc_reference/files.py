@@ -1,4 +1,4 @@
-"""Bounded readers of what lies beside weights: folders, JSON, lines; and the packages that read the rest.
+"""Bounded readers of what lies beside weights: folders, JSON, lines.
 
 Nothing here takes PyTorch.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-from importlib import import_module
 from typing import Any, BinaryIO
 
 from archcalc.errors import Invalid, Missing, Problem
@@ -26,15 +25,6 @@ LARGEST = {
 """Bytes of the files that may be larger, or must be smaller."""
 MOST_VALUES = 4_000_000
 """Commas, colons and brackets of a JSON file: each may become a Python object of some 60 bytes."""
-
-
-def extra(name: str, where: str) -> Any:
-    """A package of the extra `run`; Missing, at `where`, says how to install it."""
-    try:
-        return import_module(name)
-    except ModuleNotFoundError:
-        fix = "pip install 'archcalc[run]'"
-        raise Missing(Problem(where, f"needs the package {name}", suggestion=fix)) from None
 
 
 def refuse_what_is_no_folder(folder: str) -> None:

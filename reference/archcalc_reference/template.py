@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
 from archcalc.errors import Invalid, Problem, cut
-from archcalc_reference.files import LONGEST_REASON, extra, names_in, read_object, read_text
+from archcalc.packages import needed
+from archcalc_reference.files import LONGEST_REASON, names_in, read_object, read_text
 from archcalc_reference.helper import Ended, Helper
 from archcalc_reference.special import SETTINGS, read_words
 
@@ -68,7 +69,7 @@ class Own:
     def __init__(self, name: str, source: str, words: dict[str, Any]) -> None:
         """`words` are the special tokens that the template may name, such as bos_token."""
         if find_spec("jinja2") is None:
-            extra("jinja2", "chat template")
+            needed("jinja2", "chat template")
         self.name = name
         self._helper = Helper("rendering", {"source": source, "words": words}, seconds=SECONDS, memory=MEMORY)
 
