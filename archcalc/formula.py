@@ -17,12 +17,13 @@ ORDER = ("L", "B", "S", "T", "tokens", "G", "R", "K", "W", "D", "F", "V", "P")
 
 
 class Letter(NamedTuple):
-    """A letter, a word, or `floor(...)` of a formula with letters `inside`, and what it stands for."""
+    """A letter, a word, or `floor(...)` or `ceil(...)` of a formula with letters `inside`, and what it stands for."""
 
     name: str
     value: int
     inside: tuple[Letter, ...] = ()
     written: str = ""
+    opposite: Letter | None = None  # of a floor the ceiling of what is inside with the other sign, and back
 
     @property
     def stem(self) -> str:
@@ -93,7 +94,17 @@ class Formula:
         return Formula(terms, self.value * other.value)
 
     def __neg__(self) -> Formula:
+        word = self._word()
+        if word is not None and word.opposite is not None:  # -(-n // k) is a ceiling
+            return Formula({((word.opposite._replace(opposite=word._replace(opposite=None)), 1),): 1}, -self.value)
         return self * -1
+
+    def _word(self) -> Letter | None:
+        """The letter that it is, where it is one alone."""
+        terms = list(self.terms.items())
+        if len(terms) == 1 and terms[0][1] == 1 and len(terms[0][0]) == 1 and terms[0][0][0][1] == 1:
+            return terms[0][0][0][0]
+        return None
 
     def __sub__(self, other: Any) -> Formula:
         return self + Formula.of(other) * -1
@@ -119,17 +130,15 @@ class Formula:
         return Formula(terms, Fraction(self.value) / other.value)
 
     def __floordiv__(self, other: Any) -> Formula:
-        """What is no whole number is a word of its own: floor(...)."""
+        """What is no whole number is a word of its own: floor(...), which is -ceil(...) of the negative."""
         other = Formula.of(other)
         whole = int(self.value // other.value)
         with suppress(ArithmeticError):
             quotient: Formula = self / other
             if quotient.value == whole:
                 return quotient
-        inside = tuple(dict.fromkeys([*self.letters, *other.letters]))
-        written = rf"\left\lfloor \frac{{{self.latex()}}}{{{other.latex()}}} \right\rfloor"
-        word = Letter(f"floor(({self}) / ({other}))", whole, inside, written)
-        return Formula({((word, 1),): 1}, whole)
+        floor = _rounded("floor", self, other, whole)
+        return Formula({((floor._replace(opposite=_rounded("ceil", -self, other, -whole)), 1),): 1}, whole)
 
     def __eq__(self, other: object) -> bool:
         return bool(self.value == (other.value if isinstance(other, Formula) else other))
@@ -186,6 +195,15 @@ class Formula:
             sign = ("-" if n < 0 else "") if not words else (" - " if n < 0 else " + ")
             words += sign + product(monomial, abs(n))
         return words or "0"
+
+
+def _rounded(how: str, n: Formula, k: Formula, value: int) -> Letter:
+    """A quotient rounded down or up as a word: ceil((a + b) / 8)."""
+    inside = tuple(dict.fromkeys([*n.letters, *k.letters]))
+    above, below = (f"({x})" if len(x.terms) > 1 else str(x) for x in (n, k))
+    side = "floor" if how == "floor" else "ceil"
+    written = rf"\left\l{side} \frac{{{n.latex()}}}{{{k.latex()}}} \right\r{side}"
+    return Letter(f"{how}({above} / {below})", value, inside, written)
 
 
 def _plain(n: Fraction | int) -> Fraction | int:

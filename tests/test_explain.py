@@ -165,7 +165,7 @@ def test_the_formulas_are_those_of_the_textbook():
     assert str(numbers["flops.categories.scores.forward"]) == "2 L B S^2 G R K"
     assert str(numbers["flops.categories.unembedding.forward"]) == "2 B S D V"
     assert str(numbers["bridge.positions.parameters"]) == "D P"
-    assert str(numbers["memory.terms.in_passing.bytes"]) == "8 B S V"  # two gradients of fp32 logits
+    assert str(numbers["memory.terms.temporaries.bytes"]) == "8 B S V"  # two gradients of fp32 logits
     assert numbers["run.flops"].by_size()[0].latex() == r"12 \, L \, \mathrm{tokens} \, D \, F"
 
 
@@ -237,7 +237,7 @@ def test_json_has_rows_letters_and_latex():
     ).items()
     assert told["letters"][-1]["fields"] == [{"field": "context_length", "file": "gpt2.yaml", "line": 6}]
     assert told["latex"].startswith(r"2 \, L \, D \, F")
-    assert "a tied table once" in told["convention"]
+    assert "a tied table counts once" in told["convention"]
 
 
 def test_without_a_path_all_numbers_are_listed_once():
@@ -249,7 +249,7 @@ def test_without_a_path_all_numbers_are_listed_once():
 
 
 def test_latex_is_one_line_between_dollars():
-    done = ask("explain", "gpt2", "memory.terms.in passing.bytes", "--format", "latex")
+    done = ask("explain", "gpt2", "memory.terms.temporaries.bytes", "--format", "latex")
     assert done.out == "$8 \\, B \\, S \\, V$\n"
 
 
@@ -258,13 +258,13 @@ def test_latex_is_one_line_between_dollars():
     [
         (
             ["flops"],
-            "PATH: is no number by itself; got 'flops'; below it: flops.forward, flops.backward, flops.training",
+            "PATH: is not a single number; got 'flops'; below it: flops.forward, flops.backward, flops.training",
         ),
         (
             ["flop.forward"],
-            "PATH: is no number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
+            "PATH: is not a number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
         ),
-        ([""], "PATH: is no number of report, params, flops or memory; got ''; without a PATH all of them are listed"),
+        ([""], "PATH: is not a number of report, params, flops or memory; got ''; leave out PATH to list all of them"),
         (["--format", "latex"], "--format: latex is of one number; name its PATH"),
     ],
 )

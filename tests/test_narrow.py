@@ -61,7 +61,7 @@ def test_what_tabulate_prints_is_as_wide_as_counted(grid):
 
 @pytest.mark.parametrize(
     ("text", "short"),
-    [("1,076,543,210,000", "1.077T"), ("  +9,999", "  +9,999"), ("-12,345", "-12.35k"), ("96 of 128 x 12,288",) * 2],
+    [("1,076,543,210,000", "1.077T"), ("  +9,999", "  +9,999"), ("-12,345", "-12,345"), ("-1,234,567", "-1.235M"), ("96 of 128 x 12,288",) * 2],
 )
 def test_only_a_cell_that_is_a_number_is_shortened(text, short):
     assert brief(text) == short

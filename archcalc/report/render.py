@@ -11,8 +11,8 @@ from typing import Any
 from archcalc.errors import printable
 from archcalc.escaping import csv_text, json_text, markdown, markdown_cell
 from archcalc.report.narrow import Grid, brief, narrowed
-from archcalc.report.sheet import Cell, Fields, Format, Rows, Sheet, Table
-from archcalc.units import grouped, shape
+from archcalc.report.sheet import Bytes, Cell, Fields, Format, Rows, Sheet, Table
+from archcalc.units import binary, grouped, shape
 
 NARROWEST, WIDEST = 80, 100
 LABEL = 11
@@ -49,20 +49,28 @@ def _cell(cell: Cell) -> str:
         return ""
     if isinstance(cell, int):
         return grouped(cell)
+    if isinstance(cell, Bytes):
+        return f"{cell.n:+,}" if cell.signed else grouped(cell.n)
     return shape(cell) if isinstance(cell, tuple) else printable(cell)
+
+
+def _short(cell: Cell) -> str:
+    """A cell whose figure has four digits: of bytes in binary units."""
+    if isinstance(cell, Bytes):
+        return ("+" if cell.signed and cell.n > 0 else "") + binary(cell.n)
+    return brief(_cell(cell))
 
 
 def _grid(table: Table, shortened: frozenset[int] = frozenset()) -> Grid:
     """The table's cells as text; figures in `shortened` columns have four digits."""
 
     def row(cells: tuple[Cell, ...]) -> tuple[str, ...]:
-        texts = map(_cell, cells)
-        return tuple(brief(text) if at in shortened else text for at, text in enumerate(texts))
+        return tuple(_short(cell) if at in shortened else _cell(cell) for at, cell in enumerate(cells))
 
     foot = () if table.total is None else (table.total, *table.more)
     heads = tuple(printable(column.head) for column in table.columns)
     right = tuple(column.right for column in table.columns)
-    return Grid(heads, right, tuple(map(row, table.rows)), tuple(map(row, foot)))
+    return Grid(heads, right, tuple(map(row, table.rows)), tuple(map(row, foot)), table.keys)
 
 
 def _tabulate(grid: Grid, form: str) -> str:
