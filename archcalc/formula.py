@@ -184,25 +184,38 @@ class Formula:
         """The same in LaTeX, without the dollars."""
         return self._written(_latex_product)
 
+    def latex_lines(self, terms: int = 4) -> list[str]:
+        """The same in lines of so many terms."""
+        pieces = self._pieces(_latex_product)
+        return ["".join(pieces[at : at + terms]).strip() for at in range(0, len(pieces), terms)] or ["0"]
+
     def with_values(self) -> str:
         """The same with the values in place of the letters: `2 x 8 x 2,048`."""
         return self._written(lambda monomial, n: _product(monomial, n, values=True))
 
     def _written(self, product: Any) -> str:
-        words = ""
+        return "".join(self._pieces(product)) or "0"
+
+    def _pieces(self, product: Any) -> list[str]:
+        """Each term with its sign, the largest first."""
+        pieces: list[str] = []
         for term in self.by_size():
             ((monomial, n),) = term.terms.items()
-            sign = ("-" if n < 0 else "") if not words else (" - " if n < 0 else " + ")
-            words += sign + product(monomial, abs(n))
-        return words or "0"
+            sign = ("-" if n < 0 else "") if not pieces else (" - " if n < 0 else " + ")
+            pieces.append(sign + product(monomial, abs(n)))
+        return pieces
 
 
 def _rounded(how: str, n: Formula, k: Formula, value: int) -> Letter:
     """A quotient rounded down or up as a word: ceil((a + b) / 8)."""
     inside = tuple(dict.fromkeys([*n.letters, *k.letters]))
-    above, below = (f"({x})" if len(x.terms) > 1 else str(x) for x in (n, k))
+    above = f"({n})" if len(n.terms) > 1 else str(n)
+    below = f"({k})" if " " in str(k) else str(k)
     side = "floor" if how == "floor" else "ceil"
-    written = rf"\left\l{side} \frac{{{n.latex()}}}{{{k.latex()}}} \right\r{side}"
+    lines = n.latex_lines()
+    top = r" \\ ".join(lines)
+    top = top if len(lines) == 1 else rf"\begin{{gathered}} {top} \end{{gathered}}"
+    written = rf"\left\l{side} \frac{{{top}}}{{{k.latex()}}} \right\r{side}"
     return Letter(f"{how}({above} / {below})", value, inside, written)
 
 

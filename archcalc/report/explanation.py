@@ -10,7 +10,7 @@ from typing import Any
 
 from archcalc import count, work
 from archcalc.catalogue import Found, specs_folder
-from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.errors import Invalid, Problem, nearest, printable, shown
 from archcalc.footprint import alive, choose, memory
 from archcalc.formula import Formula
 from archcalc.lettered import Meaning, lettered, lettered_run, meaning
@@ -130,7 +130,7 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
         title=f"{found.name}: {path} = {_number(formula.value)}",
         blocks=(
             Fields((("Formula", tuple(formula.lines(NARROWEST - LABEL))),)),
-            *([_terms_table(formula)] if not any("floor" in str(term) for term in terms) else []),
+            *([_terms_table(formula)] if not any(_is_rounded(term) for term in terms) else []),
             *([_letters_table(letters)] if letters else []),
             Fields(
                 (
@@ -156,6 +156,11 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
     )
 
 
+def _is_rounded(term: Formula) -> bool:
+    """Whether it has a floor or a ceiling, which is too long for a row."""
+    return any(letter.inside for monomial in term.terms for letter, _ in monomial)
+
+
 def _convention(path: str) -> str | None:
     """What is meant: of a quantity its meaning, of its parts the convention of the last word that has one."""
     section, *rest = path.split(".")
@@ -178,10 +183,39 @@ def _terms_table(formula: Formula) -> Table:
 
 
 def latex(found: Found, path: str, asked: Asked, tokens: int | None = None) -> str:
-    """The formula as a line of LaTeX, between dollars."""
+    """The formula in LaTeX, broken into lines of four terms, and a table of its letters. It needs amsmath."""
     path = path.strip().replace(" ", "_")
-    numbers = explainable(found, asked, tokens, path.partition(".")[0])
-    return f"${_pick(path, numbers, asked).latex()}$\n"
+    formula = _pick(path, explainable(found, asked, tokens, path.partition(".")[0]), asked)
+    first, *more = formula.latex_lines()
+    lines = [
+        f"% {_ascii(found.name)}: {_ascii(path)} = {_number(formula.value)}; needs \\usepackage{{amsmath}}",
+        r"\begin{equation*}",
+        r"\begin{aligned}",
+        rf"\text{{{_latex_text(path)}}} ={{}} & {first}" + r" \\" * bool(more),
+        *(rf"& {{}} {line}" + r" \\" * (line is not more[-1]) for line in more),
+        r"\end{aligned}",
+        r"\end{equation*}",
+    ]
+    meanings = [meaning(letter, found.model) for letter in formula.letters]
+    if meanings:
+        lines += [r"\begin{tabular}{lrl}"]
+        lines += [
+            rf"${Formula.letter(*one.letter[:2]).latex()}$ & {_number(one.letter.value)} & {_latex_text(one.words)} \\"
+            for one in meanings
+        ]
+        lines += [r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def _ascii(text: str) -> str:
+    """On one line, with what is not ASCII escaped."""
+    return printable(text).encode("ascii", "backslashreplace").decode()
+
+
+def _latex_text(text: str) -> str:
+    """As LaTeX takes it in text."""
+    escaped = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(escaped.get(c, f"\\{c}" if c in "_&%#${}" else c) for c in _ascii(text))
 
 
 def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:
