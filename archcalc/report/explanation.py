@@ -22,7 +22,7 @@ from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes,
 from archcalc.report.work import run_payload, work_numbers
 from archcalc.source import dotted
 from archcalc.spec import Model
-from archcalc.units import grouped, share
+from archcalc.units import binary, grouped, share
 
 _TAPE = "read from the recorded forward pass of the spec's blocks"
 SOURCES = {
@@ -127,7 +127,7 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
     terms = formula.by_size()
     letters = [_letter(found, one) for one in meanings]
     return Sheet(
-        title=f"{found.name}: {path} = {_number(formula.value)}",
+        title=f"{found.name}: {path} = {_with_unit(path, formula.value)}",
         blocks=(
             Fields((("Formula", tuple(formula.lines(NARROWEST - LABEL))),)),
             *([_terms_table(formula)] if not any(_is_rounded(term) for term in terms) else []),
@@ -154,6 +154,19 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
         ),
         records=tuple({"term": str(term), "value": _plain(term.value)} for term in terms),
     )
+
+
+def _with_unit(path: str, n: Fraction | int) -> str:
+    """A figure in full with its unit, and bytes in binary units too."""
+    section = path.partition(".")[0]
+    unit = QUANTITIES[path].unit if path in QUANTITIES else _UNITS.get(section, "")
+    short = f" ({binary(n)})" if unit == "bytes" and isinstance(n, int) and n >= _KIB else ""
+    return f"{_number(n)} {unit}".rstrip() + short
+
+
+_KIB = 1024
+_UNITS = {**dict.fromkeys(("memory", "inference"), "bytes"), "flops": "FLOPs", "bridge": "parameters"}
+"""Of every number in a section of the JSON that is no quantity."""
 
 
 def _is_rounded(term: Formula) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from textwrap import wrap
 
+from archcalc.report.cells import width as places
 from archcalc.units import short
 
 GAP = 2  # spaces between two columns
@@ -76,7 +77,7 @@ def brief(text: str) -> str:
 
 
 def _width(cell: str) -> int:
-    return max(map(len, cell.split("\n")))
+    return max(map(places, cell.split("\n")))
 
 
 def _fold_heads(grid: Grid) -> Grid:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import islice, zip_longest
 from textwrap import wrap
 from typing import Any
 
 from archcalc.errors import printable
 from archcalc.escaping import csv_text, json_text, markdown, markdown_cell
+from archcalc.report.cells import width as places
 from archcalc.report.narrow import Grid, brief, narrowed
 from archcalc.report.sheet import Bytes, Cell, Fields, Format, Rows, Sheet, Table
 from archcalc.units import binary, grouped, shape
@@ -76,13 +79,42 @@ def _grid(table: Table, shortened: frozenset[int] = frozenset()) -> Grid:
 def _tabulate(grid: Grid, form: str) -> str:
     from tabulate import SEPARATING_LINE, tabulate
 
+    hidden: list[str] = []
+    if form == "simple":
+        grid = _masked(grid, hidden)
     rows: list[Any] = [*grid.body, *([SEPARATING_LINE] if grid.foot and form == "simple" else []), *grid.foot]
     if form == "pipe":
         rows = [[markdown_cell(cell) for cell in row] for row in rows]
     heads = [markdown_cell(head) if form == "pipe" else head for head in grid.heads]
     align = ["right" if right else "left" for right in grid.right]
     text = tabulate(rows, heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)
-    return "\n".join(line.rstrip() for line in text.splitlines())
+    rest = iter(hidden)
+    return "\n".join(re.sub(f"{_MASK}+", lambda _: next(rest), line).rstrip() for line in text.split("\n"))
+
+
+_MASK = "\ue000"  # a character of no meaning
+
+
+def _masked(grid: Grid, hidden: list[str]) -> Grid:
+    """The grid with as many masks as places in each line that takes more or fewer places than it has characters.
+
+    tabulate counts characters. What is masked is added to `hidden`, in the order in which it is printed.
+    """
+
+    def mask(line: str) -> str:
+        if line.isascii() or (places(line) == len(line) and _MASK not in line):
+            return line
+        hidden.append(line)
+        return _MASK * max(places(line), 1)
+
+    def row(cells: tuple[str, ...]) -> tuple[str, ...]:
+        if all(map(str.isascii, cells)):
+            return cells
+        lines = zip_longest(*(cell.split("\n") for cell in cells))
+        columns = zip(*([None if line is None else mask(line) for line in one] for one in lines), strict=True)
+        return tuple("\n".join(line for line in column if line is not None) for column in columns)
+
+    return replace(grid, heads=row(grid.heads), body=tuple(map(row, grid.body)), foot=tuple(map(row, grid.foot)))
 
 
 def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:
