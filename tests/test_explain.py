@@ -273,7 +273,9 @@ def test_latex_breaks_its_lines_and_carries_its_legend(path):
 
 def test_a_short_formula_is_exactly_this():
     done = ask("explain", "gpt2", "memory.terms.temporaries.bytes", "--format", "latex")
-    assert done.out == r"""% gpt2: memory.terms.temporaries.bytes = 411,705,344; needs \usepackage{amsmath}
+    assert (
+        done.out
+        == r"""% gpt2: memory.terms.temporaries.bytes = 411,705,344; needs \usepackage{amsmath}
 \begin{equation*}
 \begin{aligned}
 \text{memory.terms.temporaries.bytes} ={} & 8 \, B \, S \, V
@@ -285,6 +287,7 @@ $S$ & 1,024 & positions of a sequence \\
 $V$ & 50,257 & tokens in the vocabulary \\
 \end{tabular}
 """
+    )
 
 
 def test_a_number_rounded_up_is_a_ceiling():

@@ -87,7 +87,7 @@ def test_layers_that_do_the_same_are_one_row_and_others_are_not(tmp_path):
 
 def test_without_weights_there_are_shapes_and_no_numbers():
     done = asked("gpt3-175b", "-p", "Hi")
-    assert "meta device: shapes and no numbers" in done.out
+    assert "meta device: shapes without values" in done.out
     assert "mean length" not in done.out
     assert "Next" not in done.out
     told = asked("gpt3-175b", "-p", "Hi", "-f", "json").json

@@ -91,7 +91,13 @@ def test_a_table_in_parts_repeats_its_keys_and_keeps_columns_without_a_head_besi
 
 @pytest.mark.parametrize(
     ("text", "short"),
-    [("1,076,543,210,000", "1.077T"), ("  +9,999", "  +9,999"), ("-12,345", "-12,345"), ("-1,234,567", "-1.235M"), ("96 of 128 x 12,288",) * 2],
+    [
+        ("1,076,543,210,000", "1.077T"),
+        ("  +9,999", "  +9,999"),
+        ("-12,345", "-12,345"),
+        ("-1,234,567", "-1.235M"),
+        ("96 of 128 x 12,288",) * 2,
+    ],
 )
 def test_only_a_cell_that_is_a_number_is_shortened(text, short):
     assert brief(text) == short

@@ -57,7 +57,9 @@ def one_by_one(spec, question, sizes, run, keeping):
         "flops.training": work.training,
         "flops.per_token": (work.forward + work.backward) // (run.batch * length),
         "flops.pointwise": work.pointwise,
-        "activations.saved": saved(model, held, widths(width, keeping.statistic), keeping.recompute, cast=keeping.recipe.autocast).total,
+        "activations.saved": saved(
+            model, held, widths(width, keeping.statistic), keeping.recompute, cast=keeping.recipe.autocast
+        ).total,
         "cache.per_token": cache(model, archcalc.Run("prefill", 1, 1), width),
         "cache.total": cache(model, archcalc.Run("prefill", 1, 1), width) * run.batch * length,
         "memory.state": state_bytes(counts, run, keeping),

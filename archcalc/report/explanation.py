@@ -253,7 +253,9 @@ def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
     if path in QUANTITIES and (refused := QUANTITIES[path].refusal(asked)):
         raise Invalid(Problem("PATH", refused, value=shown(path)))
     if path.partition(".")[0] == "run":
-        raise Invalid(Problem("PATH", "needs the number of training tokens", value=shown(path), suggestion="add --tokens"))
+        raise Invalid(
+            Problem("PATH", "needs the number of training tokens", value=shown(path), suggestion="add --tokens")
+        )
     below = [known for known in numbers if known.startswith(f"{path}.") and not known[len(path) + 1 :][0].isdigit()]
     named = [known for known in numbers if not any(part.isdigit() for part in known.split("."))]
     near = below or nearest(path, [*QUANTITIES, *(known for known in named if known not in QUANTITIES)], 3)

@@ -41,7 +41,9 @@ def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[An
     )
     ran = "on the CPU in fp32, with math attention, which shows the scores"
     if not likely:
-        ran = "on PyTorch's meta device: shapes without values, one token per byte; --weights DIR loads a trained model"
+        ran = (
+            "on PyTorch's meta device: shapes without values, one token per byte; --weights DIR loads a trained model"
+        )
     following = (("Next", (", ".join(_chance(one) for one in likely),)),) if likely else ()
     lengths = (("Length", ("mean over all positions; in the first layer .. in the last",)),) if likely else ()
     return Sheet(

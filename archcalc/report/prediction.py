@@ -48,7 +48,12 @@ def prediction_sheet(
             Fields(
                 (
                     ("Prompt", (repr(prompt),)),
-                    ("Shown", (f"{len(rows):,} tokens, {share(together, 1)} of the probability; temperature {temperature:g}",)),
+                    (
+                        "Shown",
+                        (
+                            f"{len(rows):,} tokens, {share(together, 1)} of the probability; temperature {temperature:g}",
+                        ),
+                    ),
                     *([("No token", (f"{several(never, 'id')} without a token, never drawn",))] if never else []),
                 )
             ),

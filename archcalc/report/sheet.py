@@ -10,6 +10,7 @@ from archcalc.catalogue import Found
 from archcalc.quantities import Asked
 from archcalc.spec import SCHEMA
 
+
 @dataclass(frozen=True)
 class Bytes:
     """A figure in bytes, which shortens in binary units (1.500 GiB); a difference has its sign."""

@@ -108,5 +108,5 @@ def _given(given: Sequence[float], *, retempered: bool) -> tuple[tuple[str, tupl
 def _more(given: Sequence[float], which: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """That the table leaves out all but some rows."""
     more = len(given) - MOST_ROWS
-    told = f"the {MOST_ROWS} {which}, {grouped(more)} left out; --format csv has all, in the order given"
+    told = f"the {MOST_ROWS} {which}, {grouped(more)} left out; --format csv has all in input order"
     return (("Rows", (told,)),) if more > 0 else ()

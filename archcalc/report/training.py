@@ -84,11 +84,11 @@ def _beside(trained: Trained, counted: Expected) -> tuple[str, str]:
     if trained.seen is None:
         return "", ""
     flops, peak = trained.seen
-    said = "as many" if flops == counted.flops else grouped(flops)
+    said = "agrees" if flops == counted.flops else f"counts {grouped(flops)}"
     off = peak - counted.memory.total
     by = "the CPU's allocator" if trained.device == "the CPU" else f"the allocator of {trained.device}"
-    record = "as many" if not off else f"{grouped(peak)} ({off:+,}, {percent(off, counted.memory.total)})"
-    return f", {said} by PyTorch's counter", f", {record} in the record of {by}"
+    record = f"records {grouped(peak)} ({off:+,}, {percent(off, counted.memory.total)})" if off else "agrees"
+    return f"; PyTorch's FLOP counter {said}", f"; {by} {record}"
 
 
 def _amount(trained: Trained, counted: Expected, tokens: int) -> str:

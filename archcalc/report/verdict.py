@@ -28,7 +28,10 @@ def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]
     }
     fields = tuple((label, tuple(lines)) for label, lines in said.items() if lines)
     rows = tuple(_row(verdict, check, many=many, printed=other == "printed") for verdict, check in checks)
-    columns = (*words(*(["spec"] if many else []), "comparison"), *figures("counted", *([other] * (other == "measured"))))
+    columns = (
+        *words(*(["spec"] if many else []), "comparison"),
+        *figures("counted", *([other] * (other == "measured"))),
+    )
     return Sheet(
         title=f"{subject}: {_outcome([check for _, check in checks], len(told), many=many)}",
         blocks=(
