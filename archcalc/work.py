@@ -19,8 +19,8 @@ CONVENTIONS = {
     "FLOP": "a multiplication and an addition count as two",
     "forward": "contractions, as PyTorch's FLOP counter counts them; lookups do not count",
     "backward": "two contractions of the same size per forward one, plus the scores that flash attention recomputes",
-    "training": "forward and backward, with the scores that flash attention recomputes, without activation recomputation",
-    "vector": "everything but contractions, modelled: one operation per number, exp too; all query-key pairs, causal or not",
+    "training": "forward and backward, with the scores that flash attention recomputes; no activation recomputation",
+    "vector": "all but contractions, modelled: one operation per number, exp too; all query-key pairs, causal or not",
 }
 
 

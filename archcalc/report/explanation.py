@@ -33,9 +33,9 @@ SOURCES = {
     "layers": f"product of the stored axes of each weight, {_TAPE}",
     "tensors": f"product of the stored axes of each weight, {_TAPE}",
     "flops": "2 x the product of all axes of each contraction (2mnk for a matrix product); twice that backward:"
-    " Kaplan et al. 2020, arXiv:2001.08361, section 2.1; recomputation in flash attention: Dao et al. 2022,"
-    " arXiv:2205.14135",
-    "run": "FLOPs of one batch scaled to the number of tokens; 6 N D: Kaplan et al. 2020, arXiv:2001.08361, section 2.1",
+    " Kaplan et al. 2020, arXiv:2001.08361, section 2.1; recomputation in flash attention: Dao et al."
+    " 2022, arXiv:2205.14135",
+    "run": "FLOPs of one batch scaled to the tokens; 6 N D: Kaplan et al. 2020, arXiv:2001.08361, section 2.1",
     "memory": "bytes allocated at the peak, by the rules of PyTorch's autograd; Adam's bytes per parameter:"
     " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; saved activations: Korthikanti et al. 2022,"
     " arXiv:2205.05198",
@@ -44,8 +44,8 @@ SOURCES = {
     "cache": "bytes of the keys and values that the next token reads, from the recorded decode pass",
     "inference": "bytes of bf16 weights, of keys and values of one full context, and of temporaries at the"
     " peak; the figure of `archcalc report`, which no flag changes",
-    "devices": "weights, gradients and optimizer state (weights and cache in inference) over the device's label capacity,"
-    " rounded up; the figure of `archcalc report`, which no flag changes",
+    "devices": "weights, gradients and optimizer state (weights and cache in inference) over the largest capacity of"
+    " the device, rounded up; the figure of `archcalc report`, which no flag changes",
 }
 """Where the formula of each kind of number comes from."""
 

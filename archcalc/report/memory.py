@@ -203,7 +203,7 @@ ACTIVATIONS = {
 def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     """What was asked, in words."""
     computed, kept = 8 * compute_width(keeping.precision), 8 * keeping.kv_width
-    size = f"prefill of {grouped(run.batch)} x {several(run.sequence, 'token')}, then decode with all of them in the cache"
+    size = f"prefill of {grouped(run.batch)} x {several(run.sequence, 'token')}, then decode with a full cache"
     return (
         f"{BITS[keeping.precision]}-bit weights, {computed}-bit activations, {kept}-bit cache",
         f"{size}; {run.attention} attention, logits of the last position",

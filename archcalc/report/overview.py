@@ -7,7 +7,7 @@ from archcalc.quantities import one_pass, values
 from archcalc.report.memory import standing, standing_lines, standing_numbers
 from archcalc.report.params import bridge_line, category_records, counts_payload, published_lines, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
-from archcalc.report.work import flops_payload, training_lines
+from archcalc.report.work import flops_payload, training_line
 from archcalc.spec import Model
 from archcalc.units import grouped, several, short
 
@@ -26,7 +26,7 @@ def report_sheet(found: Found) -> Sheet:
                 (
                     ("Stored", (bridge_line(counts),)),
                     *published_lines(model, counts),
-                    ("FLOPs", training_lines(model, counts, work, asked)),
+                    ("FLOPs", (training_line(model, counts, work, asked),)),
                     *standing_lines(held),
                     *caveats(found, assumed=True),
                 )

@@ -36,6 +36,7 @@ def prediction_sheet(
     """What comes next, the most likely first; so many ids stand for no token and are `never` drawn."""
     together = sum(one.probability for one in likely)
     best = likely[0]
+    shown = f"{several(len(likely), 'token')} with {share(together, 1)}"
     rows = tuple(
         (one.token.literal, one.token.id, f"{one.logit:.4f}", share(one.probability, 1), bar(one.probability))
         for one in likely
@@ -50,9 +51,7 @@ def prediction_sheet(
                     ("Prompt", (repr(prompt),)),
                     (
                         "Shown",
-                        (
-                            f"{len(rows):,} tokens, {share(together, 1)} of the probability; temperature {temperature:g}",
-                        ),
+                        (f"{shown} of the probability; temperature {temperature:g}",),
                     ),
                     *([("No token", (f"{several(never, 'id')} without a token, never drawn",))] if never else []),
                 )

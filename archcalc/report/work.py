@@ -151,15 +151,13 @@ def _causal(run: Run) -> str:
     return f"causal {run.causal}: {_CAUSAL[run.causal]}"
 
 
-def training_lines(model: Model, counts: Parameters, work: Flops, asked: Asked) -> tuple[str, ...]:
+def training_line(model: Model, counts: Parameters, work: Flops, asked: Asked) -> str:
     """A training pass in one sentence."""
     run = asked.work
     size = several(run.batch * run.positions, "token")
     each = training_run(model, counts, run, 1)
-    return (
-        f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size};"
-        f" {short(each.flops)} per token (6 N: {short(each.six_nd)})",
-    )
+    both = f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size}"
+    return f"{both}; {short(each.flops)} per token (6 N: {short(each.six_nd)})"
 
 
 def token_line(model: Model, counts: Parameters, run: Run) -> str:
