@@ -279,7 +279,7 @@ def test_the_steps_from_six_nd_are_named():
         "attention scores and mixing": 6 * layers * 2 * 256 * d,
     }
     # 6 x 1,057,152 less the first three, and attention's: each in thousands
-    line = " ".join(ask("report", "tiny@context_length=256").out.split()).partition(" per token = ")[2]
+    line = " ".join(ask("flops", "tiny@context_length=256").out.split()).partition(" per token = ")[2]
     assert line.startswith("6 N (6.343M) - 196.6k positions - 16.90k norms - 34.56k biases + 1.966M attention ")
 
 
