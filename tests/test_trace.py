@@ -61,7 +61,7 @@ def test_gpt3_s_trace_reads_as_the_film_tells_it():
     assert f"2,048 tokens pass through {FILM_TOTAL:,} weights" in out.splitlines()[0]
     assert max(map(len, out.splitlines())) <= 100
     for text in (
-        "attention, 96 times",
+        "attention x96",
         "vectors talk to each other",
         "each vector on its own",
         "12,288 x 2,048",

@@ -102,7 +102,7 @@ def _spelled(tokens: list[Token]) -> str:
 def _table(calls: list[Any], tokens: int, *, lengths: bool) -> Table:
     rows: list[tuple[Cell, ...]] = [("token ids", None, f"1 x {grouped(tokens)}", None, None, None)]
     for group in _grouped(calls):
-        times = f", {several(group.layers, 'time')}" if group.layers > 1 else ""
+        times = f" x{grouped(group.layers)}" if group.layers > 1 else ""
         if len(group.calls) > 1:
             rows.append((f"{group.module}{times}", *[None] * 5))
         for same in group.calls:

@@ -130,7 +130,7 @@ def _heading(step: Step, *, alone: bool) -> str:
     if segment.first is None:
         return name
     return (
-        f"{name}, {several(segment.repeat, 'time')}"
+        f"{name} x{grouped(segment.repeat)}"
         if alone
         else f"{name}, layers {layer_range(segment.first, segment.repeat)}"
     )
