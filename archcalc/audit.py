@@ -25,7 +25,9 @@ def holds(published: Published, figure: int) -> bool:
 def audit(model: Model, counts: Parameters | None = None) -> Verdict:
     """Hold every published figure against our count. A nominal one is shown with its difference and cannot fail."""
     counts = counts or params(model)
-    return Verdict(model.name, tuple(_check(entry, counts) for entry in model.published))
+    return Verdict(
+        model.name, tuple(_check(entry, counts) for entry in model.published), assumptions=model.assumptions
+    )
 
 
 def unreadable(spec: str, problems: tuple[Problem, ...], most: int = MOST_PROBLEMS_SHOWN) -> Verdict:

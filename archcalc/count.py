@@ -12,12 +12,12 @@ from archcalc.spec import Model, Segment
 from archcalc.tape import Op, Weight
 
 CONVENTIONS = {
-    "stored": "distinct weights of a checkpoint, a tied table once; buffers are none",
-    "active": "stored minus the experts not chosen for a token",
-    "non_embedding": "stored minus token table, learned positions, an untied unembedding and its bias",
-    "tally": "the matrices of eight categories, a tied table in both of its roles, no norms, biases, positions",
-    "orientation": "rows x columns of one matrix, output x input; the embedding has one column for each token",
-    "matrices": "query, key and value one for each head that has its own; output and projections one a layer",
+    "stored": "distinct weights in a checkpoint; a tied table counts once, buffers do not count",
+    "active": "stored parameters minus the experts that are not chosen for a token",
+    "non_embedding": "stored parameters minus token table, learned positions, and an untied unembedding with its bias",
+    "tally": "matrices of eight categories, without norms, biases and positions; a tied table counts in both roles",
+    "orientation": "rows x columns of one matrix, output x input; the embedding has one column per token",
+    "matrices": "query, key and value: one per head that has its own; output and projections: one per layer",
 }
 
 

@@ -15,11 +15,11 @@ WIDTHS: dict[Precision, int] = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, 
 """Bits of a number in memory."""
 
 CONVENTIONS = {
-    "peak": "of dense matrices, as the maker prints it; never that of 2:4 sparsity",
-    "mfu": "FLOPs of the model over what the devices could do in the time; nothing counts twice",
-    "hfu": "FLOPs that the hardware runs over the same, with what is recomputed",
-    "seconds": "the work divides evenly, and every device has the same utilisation",
-    "lower_bound": "without an MFU the hardware is taken to run at its peak: no run is faster",
+    "peak": "dense peak as published by the maker; never with 2:4 sparsity",
+    "mfu": "model FLOPs divided by what the devices could do at their peak in that time; recomputation does not count",
+    "hfu": "executed FLOPs divided by the same; recomputation counts",
+    "seconds": "the work divides evenly and every device has the same utilization",
+    "lower_bound": "without an MFU the hardware is assumed to run at its peak, so no run is faster",
 }
 
 

@@ -22,12 +22,12 @@ from archcalc.tape import Tensor
 
 Kind = Literal["exact", "modelled", "allowance"]
 
-COUNTED = "parameters of the reference x width"
-AUTOGRAD = "autograd's saved tensors (meta)"
+COUNTED = "reference's parameters"
+AUTOGRAD = "autograd's hooks (meta)"
 RULES = "autograd's rules, exact on small steps"
 CACHED = "the reference's own cache"
 STEPS = "torch.optim's rules"
-CALLS = "what calls hold, exact on small runs"
+CALLS = "live tensors of each call, exact on small runs"
 
 
 class Term(NamedTuple):
@@ -200,7 +200,7 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
                 "saved activations": held + (0 if head else moment.saved),
                 "saved by the head": moment.saved if head else 0,
                 "recomputed": moment.recomputed,
-                "in passing": moment.transient + (new if keeping.holds else 0),
+                "temporaries": moment.transient + (new if keeping.holds else 0),
                 "inputs and loss": inputs,
             }
 
@@ -230,7 +230,7 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     final = {
         **state,
         "gradients": state["gradients"] + (0 if keeping.holds else gradients),
-        "in passing": _scratch(counts, keeping),
+        "temporaries": _scratch(counts, keeping),
         "inputs and loss": batch + 4,
     }
     yield Alive("step", "the optimizer", lambda: final)
@@ -282,7 +282,7 @@ def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
         constants = _constants(segments, width)
         tokens = 8 * phase.batch * phase.positions
         for op, passing in moments(segments, width):
-            parts = {"weights": weights, "key-value cache": held, "in passing": passing + constants, "inputs": tokens}
+            parts = {"weights": weights, "key-value cache": held, "temporaries": passing + constants, "inputs": tokens}
             yield Alive(phase.phase, op, partial(dict, parts))
 
 
@@ -292,18 +292,18 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
     trains = run.phase == "training"
     ran = not run.dropout and keeping.recompute != "selective" if trains else BITS[keeping.precision] >= 16
     if name == "weights" and not trains and not ran:
-        return modelled("every weight at this width, without scales")
+        return modelled("all weights at this width, without scales")
     if name in ("weights", "gradients", "master weights", "optimizer state"):
         return exact(COUNTED)
     if name == "key-value cache":
         own = ran and keeping.kv_width == compute_width(keeping.precision)
         return exact(CACHED) if own else modelled("keys and values at this width, without scales")
     if name in ("saved activations", "saved by the head", "recomputed"):
-        return exact(AUTOGRAD) if ran else modelled("what the tape's backward pass reads again")
+        return exact(AUTOGRAD) if ran else modelled("tensors that the backward pass reads")
     if phase == "step":
         # torch.optim takes no gradients that are narrower than the weights that it steps.
         narrower = keeping.recipe.master and not keeping.recipe.holds
-        return modelled(STEPS + ("; no such step was measured" if narrower else ", exact on small steps"))
+        return modelled(STEPS + ("; not measured" if narrower else ", exact on small steps"))
     if trains:
-        return modelled(RULES if ran and run.attention == "flash" else "autograd's rules; no such step was measured")
-    return modelled(CALLS if ran else "what calls hold; no such run was measured")
+        return modelled(RULES if ran and run.attention == "flash" else "autograd's rules; not measured")
+    return modelled(CALLS if ran else "live tensors of each call; not measured")

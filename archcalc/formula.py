@@ -17,12 +17,13 @@ ORDER = ("L", "B", "S", "T", "tokens", "G", "R", "K", "W", "D", "F", "V", "P")
 
 
 class Letter(NamedTuple):
-    """A letter, a word, or `floor(...)` of a formula with letters `inside`, and what it stands for."""
+    """A letter, a word, or `floor(...)` or `ceil(...)` of a formula with letters `inside`, and what it stands for."""
 
     name: str
     value: int
     inside: tuple[Letter, ...] = ()
     written: str = ""
+    opposite: Letter | None = None  # of a floor the ceiling of what is inside with the other sign, and back
 
     @property
     def stem(self) -> str:
@@ -93,7 +94,17 @@ class Formula:
         return Formula(terms, self.value * other.value)
 
     def __neg__(self) -> Formula:
+        word = self._word()
+        if word is not None and word.opposite is not None:  # -(-n // k) is a ceiling
+            return Formula({((word.opposite._replace(opposite=word._replace(opposite=None)), 1),): 1}, -self.value)
         return self * -1
+
+    def _word(self) -> Letter | None:
+        """The letter that it is, where it is one alone."""
+        terms = list(self.terms.items())
+        if len(terms) == 1 and terms[0][1] == 1 and len(terms[0][0]) == 1 and terms[0][0][0][1] == 1:
+            return terms[0][0][0][0]
+        return None
 
     def __sub__(self, other: Any) -> Formula:
         return self + Formula.of(other) * -1
@@ -119,17 +130,15 @@ class Formula:
         return Formula(terms, Fraction(self.value) / other.value)
 
     def __floordiv__(self, other: Any) -> Formula:
-        """What is no whole number is a word of its own: floor(...)."""
+        """What is no whole number is a word of its own: floor(...), which is -ceil(...) of the negative."""
         other = Formula.of(other)
         whole = int(self.value // other.value)
         with suppress(ArithmeticError):
             quotient: Formula = self / other
             if quotient.value == whole:
                 return quotient
-        inside = tuple(dict.fromkeys([*self.letters, *other.letters]))
-        written = rf"\left\lfloor \frac{{{self.latex()}}}{{{other.latex()}}} \right\rfloor"
-        word = Letter(f"floor(({self}) / ({other}))", whole, inside, written)
-        return Formula({((word, 1),): 1}, whole)
+        floor = _rounded("floor", self, other, whole)
+        return Formula({((floor._replace(opposite=_rounded("ceil", -self, other, -whole)), 1),): 1}, whole)
 
     def __eq__(self, other: object) -> bool:
         return bool(self.value == (other.value if isinstance(other, Formula) else other))
@@ -175,17 +184,39 @@ class Formula:
         """The same in LaTeX, without the dollars."""
         return self._written(_latex_product)
 
+    def latex_lines(self, terms: int = 4) -> list[str]:
+        """The same in lines of so many terms."""
+        pieces = self._pieces(_latex_product)
+        return ["".join(pieces[at : at + terms]).strip() for at in range(0, len(pieces), terms)] or ["0"]
+
     def with_values(self) -> str:
         """The same with the values in place of the letters: `2 x 8 x 2,048`."""
         return self._written(lambda monomial, n: _product(monomial, n, values=True))
 
     def _written(self, product: Any) -> str:
-        words = ""
+        return "".join(self._pieces(product)) or "0"
+
+    def _pieces(self, product: Any) -> list[str]:
+        """Each term with its sign, the largest first."""
+        pieces: list[str] = []
         for term in self.by_size():
             ((monomial, n),) = term.terms.items()
-            sign = ("-" if n < 0 else "") if not words else (" - " if n < 0 else " + ")
-            words += sign + product(monomial, abs(n))
-        return words or "0"
+            sign = ("-" if n < 0 else "") if not pieces else (" - " if n < 0 else " + ")
+            pieces.append(sign + product(monomial, abs(n)))
+        return pieces
+
+
+def _rounded(how: str, n: Formula, k: Formula, value: int) -> Letter:
+    """A quotient rounded down or up as a word: ceil((a + b) / 8)."""
+    inside = tuple(dict.fromkeys([*n.letters, *k.letters]))
+    above = f"({n})" if len(n.terms) > 1 else str(n)
+    below = f"({k})" if " " in str(k) else str(k)
+    side = "floor" if how == "floor" else "ceil"
+    lines = n.latex_lines()
+    top = r" \\ ".join(lines)
+    top = top if len(lines) == 1 else rf"\begin{{gathered}} {top} \end{{gathered}}"
+    written = rf"\left\l{side} \frac{{{top}}}{{{k.latex()}}} \right\r{side}"
+    return Letter(f"{how}({above} / {below})", value, inside, written)
 
 
 def _plain(n: Fraction | int) -> Fraction | int:

@@ -51,7 +51,7 @@ RECIPES: dict[str, Recipe] = {
         master=4,
         moment=4,
         holds=True,
-        meaning="bf16 weights, fp32 gradients that stay, fp32 master weights and moments",
+        meaning="bf16 weights, fp32 gradients kept between steps, fp32 master weights and moments",
     ),
     "amp": Recipe(
         compute=2,
@@ -60,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
         master=0,
         moment=4,
         autocast=True,
-        meaning="fp32 weights, gradients and moments; torch.autocast multiplies matrices in bf16",
+        meaning="fp32 weights, gradients and moments; torch.autocast runs matrix products in bf16",
     ),
     "bf16": Recipe(compute=2, weight=2, gradient=2, master=0, moment=2, meaning="everything in bf16"),
     "fp32": Recipe(compute=4, weight=4, gradient=4, master=0, moment=4, meaning="everything in fp32"),

@@ -187,19 +187,19 @@ QUANTITIES: dict[str, Quantity] = {
     "flops.per_token": Quantity(
         lambda asked: asked.flops.per_token,
         "FLOPs",
-        "of the pass, forward and in training backward, over its tokens; rounded down",
+        "FLOPs of the pass (in training forward and backward) divided by its tokens, rounded down",
         tuple(flag for flag in _PASS if flag != "--batch"),
     ),
     "flops.pointwise": Quantity(
         lambda asked: asked.flops.pointwise,
         "FLOPs",
-        "pointwise operations and reductions of the forward pass, one for each number; modelled",
+        "pointwise operations and reductions of the forward pass, one per number; modelled",
         tuple(flag for flag in _PASS if flag != "--causal"),
     ),
     "activations.saved": Quantity(
         lambda asked: asked.saved,
         "bytes",
-        "kept from the forward pass for the backward pass",
+        "activations saved in the forward pass for the backward pass",
         ("--batch", "--seq", "--attention", "--activation-kernel", "--precision", "--recompute", "--dropout", "--for"),
         "trains",
     ),
@@ -212,19 +212,19 @@ QUANTITIES: dict[str, Quantity] = {
     "cache.total": Quantity(
         lambda asked: asked.cache(asked.held.batch, asked.held.sequence),
         "bytes",
-        "keys and values of all positions of the batch",
+        "keys and values of all positions in the batch",
         (*_CACHE, "--batch", "--seq"),
     ),
     "memory.state": Quantity(
         lambda asked: asked.state,
         "bytes",
-        "weights, and in training gradients and the optimizer's state: what stays from step to step",
+        "weights, and in training gradients and optimizer state: what persists between steps",
         _STATE,
     ),
     "memory.total": Quantity(
         lambda asked: asked.peak,
         "bytes",
-        "the peak of a training step, or of reading a prompt and adding a token",
+        "peak memory of a training step, or of prefill and decode in inference",
         _HELD,
     ),
 }

@@ -33,7 +33,8 @@ def ran(what: str, checks: Iterator[Check]) -> Iterator[Check]:
 class Verdict(NamedTuple):
     """All comparisons of one spec.
 
-    `not_compared` says what could not be compared and why, `warnings` which values of the source are misprints.
+    `not_compared` says what could not be compared and why, `warnings` which values of the source are misprints,
+    `assumptions` what the spec assumes where its source says nothing.
     """
 
     spec: str
@@ -41,6 +42,7 @@ class Verdict(NamedTuple):
     proven_with: str | None = None
     not_compared: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

@@ -16,11 +16,11 @@ from archcalc.tape import Op
 GRADIENTS = 2  # of a product of two: each gradient is one contraction over the same space
 
 CONVENTIONS = {
-    "FLOP": "a multiplication and an addition are two",
-    "forward": "contractions, which is what PyTorch's counter counts; lookups are none",
-    "backward": "one contraction of the same space for each of two factors; flash attention's scores once more",
-    "training": "forward and backward, flash attention's scores once more; nothing recomputed to save memory",
-    "vector": "what is no contraction, modelled: an operation on a number is one, exp too; all pairs, causal or not",
+    "FLOP": "a multiplication and an addition count as two",
+    "forward": "contractions, as PyTorch's FLOP counter counts them; lookups do not count",
+    "backward": "two contractions of the same size per forward one, plus the scores that flash attention recomputes",
+    "training": "forward and backward, with the scores that flash attention recomputes; no activation recomputation",
+    "vector": "all but contractions, modelled: one operation per number, exp too; all query-key pairs, causal or not",
 }
 
 
@@ -127,13 +127,13 @@ def training_run(model: Model, counts: Parameters, run: Run, tokens: Size) -> Tr
             idle[tensor.part] = idle.get(tensor.part, 0) + tensor.parameters
     repeated = add(part.repeated for part in work.categories)
     unlearned = add(part.forward + part.backward - part.repeated for part in work.categories if not part.learned)
-    bridge = [Step(f"{part}: no multiplication", part, -6 * n * tokens) for part, n in idle.items()]
-    bridge.append(Step("scores and mixing of attention", "attention", unlearned * tokens // batch))
+    bridge = [Step(f"{part} (not multiplied)", part, -6 * n * tokens) for part, n in idle.items()]
+    bridge.append(Step("attention scores and mixing", "attention", unlearned * tokens // batch))
     total = (work.forward + work.backward) * tokens // batch
     six_nd = 6 * counts.stored * tokens
     if repeated:
         rest = total - six_nd - add(step.flops for step in bridge)
-        bridge.append(Step("scores that flash attention computes anew", "repeated", rest))
+        bridge.append(Step("scores recomputed by flash attention", "recomputed scores", rest))
     return TrainingRun(tokens, total, six_nd, tuple(bridge))
 
 

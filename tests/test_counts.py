@@ -65,8 +65,8 @@ def test_params_prints_the_film_s_table_digit_for_digit():
             f"{running:,}",
         ]
     assert running == FILM_TOTAL
-    assert next(line for line in out if line.startswith("together")).split() == [
-        "together",
+    assert next(line for line in out if line.startswith("total")).split() == [
+        "total",
         "27,938",
         "175,181,291,520",
     ]

@@ -1,4 +1,4 @@
-"""What differs between specs, and what that does."""
+"""Fields that differ between specs, and what that does."""
 
 import json
 
@@ -38,8 +38,8 @@ def test_gpt2_and_gpt2_medium():
 
 def test_a_spec_with_itself_has_no_difference():
     text = ask("diff", "gpt2", "gpt2").out
-    assert text.startswith("gpt2 -> gpt2: the same shape\n")
-    assert "What differs" not in text
+    assert text.startswith("gpt2 -> gpt2: no difference in shape\n")
+    assert "Fields that differ" not in text
     assert "%" not in text
     assert all(not any(row["differences"]) for row in ask("diff", "gpt2", "gpt2", "-f", "json").json["rows"])
 
@@ -65,7 +65,7 @@ def test_more_than_two_are_held_against_the_first():
 def test_markdown_is_tables_for_a_review():
     text = ask("diff", "gpt2", "gpt2@n_layers=6", "--format", "markdown").out
     assert text.startswith(
-        "## gpt2 -> gpt2@n_layers=6: parameters -34.17%; FLOPs per token -36.45%\n\n### What differs\n\n| field "
+        "## gpt2 -> gpt2@n_layers=6: parameters -34.17%; FLOPs per token -36.45%\n\n### Fields that differ\n\n| field "
     )
 
 

@@ -63,8 +63,8 @@ def test_the_table_says_the_same(words):
         "                    4  man       0.8944          2.000\n"
         "     2              5  cat        0.000          0.000\n"
         "\n"
-        "Inputs     king, man, woman: left out of the rank, counted in the rank with inputs\n"
-        "Length     2.236, of the vector that came out\n"
+        "Inputs     king, man, woman: excluded from the rank, included in the rank with inputs\n"
+        "Length     2.236 (of the resulting vector)\n"
     )
 
 

@@ -23,7 +23,7 @@ from archcalc.report.explanation import explainable
 
 def evaluate(text, values):
     """A formula as it is printed, worked out: letters side by side are multiplied."""
-    tokens = re.findall(r"floor|[A-Za-z]+\d*|\d+|[-+/^()]", text)
+    tokens = re.findall(r"floor|ceil|[A-Za-z]+\d*|\d+|[-+/^()]", text)
     python, operand = "", False
     for word in tokens:
         begins = word[0].isalnum() or word == "("
@@ -35,8 +35,8 @@ def evaluate(text, values):
             python += word if python.endswith("**") else f"Fraction({word})"
         else:
             python += word
-        operand = word != "floor" and (word[0].isalnum() or word == ")")
-    return eval(python, {"Fraction": Fraction, "floor": math.floor, **values})  # noqa: S307  (our own output)
+        operand = word not in ("floor", "ceil") and (word[0].isalnum() or word == ")")
+    return eval(python, {"Fraction": Fraction, "floor": math.floor, "ceil": math.ceil, **values})  # noqa: S307  (our own output)
 
 
 def printed_numbers(*sheets):
@@ -166,7 +166,7 @@ def test_the_formulas_are_those_of_the_textbook():
     assert str(numbers["flops.categories.scores.forward"]) == "2 L B S^2 G R K"
     assert str(numbers["flops.categories.unembedding.forward"]) == "2 B S D V"
     assert str(numbers["bridge.positions.parameters"]) == "D P"
-    assert str(numbers["memory.terms.in_passing.bytes"]) == "8 B S V"  # two gradients of fp32 logits
+    assert str(numbers["memory.terms.temporaries.bytes"]) == "8 B S V"  # two gradients of fp32 logits
     assert numbers["run.flops"].by_size()[0].latex() == r"12 \, L \, \mathrm{tokens} \, D \, F"
 
 
@@ -187,7 +187,7 @@ def test_a_formula_adds_multiplies_divides_and_compares():
     assert str((x * y * 4) // y) == "4 S"
     assert str(x / 2) == "1/2 S"
     assert (x / 2).latex() == r"\frac{1}{2} \, S"
-    assert str(-(-x // 2)) == "-floor((-S) / (2))"
+    assert str(-(-x // 2)) == "ceil(S / 2)"
     assert (-(-x // 2)).value == 4  # rounded up
     assert str((x + y) // (x * y)) == "floor((S + D) / (S D))"
     assert x > y
@@ -238,7 +238,7 @@ def test_json_has_rows_letters_and_latex():
     ).items()
     assert told["letters"][-1]["fields"] == [{"field": "context_length", "file": "gpt2.yaml", "line": 6}]
     assert told["latex"].startswith(r"2 \, L \, D \, F")
-    assert "a tied table once" in told["convention"]
+    assert "a tied table counts once" in told["convention"]
 
 
 def test_without_a_path_all_numbers_are_listed_once():
@@ -249,9 +249,55 @@ def test_without_a_path_all_numbers_are_listed_once():
     assert {"layers.layers.{i}.mlp.parameters", "tensors.embedding.token.weight.parameters"} <= set(paths)
 
 
-def test_latex_is_one_line_between_dollars():
-    done = ask("explain", "gpt2", "memory.terms.in passing.bytes", "--format", "latex")
-    assert done.out == "$8 \\, B \\, S \\, V$\n"
+@pytest.mark.parametrize(
+    "path",
+    [
+        "memory.terms.temporaries.bytes",
+        "memory.total",
+        "parameters.stored",
+        "flops.training",
+        "devices.h100-sxm.training",
+        "inference.total",
+    ],
+)
+def test_latex_breaks_its_lines_and_carries_its_legend(path):
+    out = ask("explain", "gpt2", path, "--format", "latex").out
+    assert out.isascii()
+    assert out.count("{") == out.count("}")
+    assert sorted(re.findall(r"\\begin{(\w+\*?)}", out)) == sorted(re.findall(r"\\end{(\w+\*?)}", out))
+    body, _, legend = out.partition(r"\end{equation*}")
+    assert all(len(re.findall(r" [+-] ", line)) <= 4 for line in re.split(r"\\\\", body.partition("aligned}")[2]))
+    formula = re.sub(r"\\[a-z]+({\w+}|{[^}]*})?", "", body.partition("={}")[2])
+    for letter in set(re.findall("[A-Z]", formula)):
+        assert f"\n${letter}$ & " in legend
+
+
+def test_a_short_formula_is_exactly_this():
+    done = ask("explain", "gpt2", "memory.terms.temporaries.bytes", "--format", "latex")
+    assert (
+        done.out
+        == r"""% gpt2: memory.terms.temporaries.bytes = 411,705,344; needs \usepackage{amsmath}
+\begin{equation*}
+\begin{aligned}
+\text{memory.terms.temporaries.bytes} ={} & 8 \, B \, S \, V
+\end{aligned}
+\end{equation*}
+\begin{tabular}{lrl}
+$B$ & 1 & sequences in the batch \\
+$S$ & 1,024 & positions of a sequence \\
+$V$ & 50,257 & tokens in the vocabulary \\
+\end{tabular}
+"""
+    )
+
+
+def test_a_number_rounded_up_is_a_ceiling():
+    state = ask("explain", "gpt3-175b", "devices.h100-sxm.training", "-f", "json").json
+    assert state["formula"].startswith("ceil(")
+    assert state["latex"].startswith(r"\left\lceil \frac{")
+    assert state["value"] == 33
+    letters = {one["letter"]: one["value"] for one in state["letters"]}
+    assert evaluate(state["formula"], letters) == 33
 
 
 @pytest.mark.parametrize(
@@ -259,13 +305,13 @@ def test_latex_is_one_line_between_dollars():
     [
         (
             ["flops"],
-            "PATH: is no number by itself; got 'flops'; below it: flops.forward, flops.backward, flops.training",
+            "PATH: is not a single number; got 'flops'; below it: flops.forward, flops.backward, flops.training",
         ),
         (
             ["flop.forward"],
-            "PATH: is no number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
+            "PATH: is not a number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
         ),
-        ([""], "PATH: is no number of report, params, flops or memory; got ''; without a PATH all of them are listed"),
+        ([""], "PATH: is not a number of report, params, flops or memory; got ''; leave out PATH to list all of them"),
         (["--format", "latex"], "--format: latex shows one number; name its PATH, such as flops.per_token"),
     ],
 )

@@ -119,7 +119,7 @@ def test_the_peak_of_gpt2_is_its_loss():
     terms = {term.name: term.bytes for term in used.terms}
     logits = 4 * 1024 * 50_257
     assert used.peak == "loss, loss.log_probabilities"
-    assert terms["in passing"] == 2 * logits
+    assert terms["temporaries"] == 2 * logits
     assert terms["weights"] == 2 * 124_439_808
     assert terms["master weights"] == 4 * 124_439_808
     assert terms["saved by the head"] == logits + 2 * 2 * 1024 * 768 + 2 * 4 * 1024
@@ -180,7 +180,7 @@ def test_what_is_proven_and_what_is_modelled_is_told():
         return {term.name: term.kind for term in memory(model, Run(**asked), keeping).terms}
 
     assert kinds(Keeping())["saved activations"] == kinds(Keeping())["weights"] == "exact"
-    assert kinds(Keeping())["in passing"] == "modelled"
+    assert kinds(Keeping())["temporaries"] == "modelled"
     assert kinds(Keeping(), dropout=True)["saved activations"] == "modelled"
     assert kinds(Keeping(recompute="selective"))["saved activations"] == "modelled"
     served = {"phase": "prefill", "logits": "last"}
@@ -193,7 +193,7 @@ def test_gradients_are_one_for_each_parameter_and_a_tied_table_s_others_pass():
     run = Run(sequence=1, attention="flash")
     terms = {term.name: term.bytes for term in memory(archcalc.load("gpt2"), run, Keeping()).terms}
     assert terms["gradients"] == 2 * 124_439_808
-    assert terms["in passing"] == 2 * 2 * 768 * 50_257  # another gradient of the table, and the sum of both
+    assert terms["temporaries"] == 2 * 2 * 768 * 50_257  # another gradient of the table, and the sum of both
 
 
 @pytest.mark.parametrize("precision", list(RECIPES))
@@ -322,13 +322,13 @@ def test_what_is_called_exact_was_run():
                 try:
                     refuse_unrun(run, keeping)
                     assert kinds == {"exact"}
-                    assert "exact on small steps" in terms["in passing"].witness
+                    assert "exact on small steps" in terms["temporaries"].witness
                 except Invalid:
                     assert kinds == {"modelled"}
-                    assert "exact" not in terms["in passing"].witness
+                    assert "exact" not in terms["temporaries"].witness
     math = memory(model, Run(batch=16, sequence=1024, attention="math"), Keeping("fp32"))
-    assert "exact" not in next(term.witness for term in math.terms if term.name == "in passing")
+    assert "exact" not in next(term.witness for term in math.terms if term.name == "temporaries")
     for precision in RECIPES:  # torch.optim does not step fp32 weights by bf16 gradients
         step = memory(model, Run(sequence=1, attention="flash"), Keeping(precision, "adamw-foreach"))
-        made = next(term for term in step.terms if term.name == "in passing")
-        assert ("no such step" in made.witness) is (precision == "mixed-16")
+        made = next(term for term in step.terms if term.name == "temporaries")
+        assert ("not measured" in made.witness) is (precision == "mixed-16")

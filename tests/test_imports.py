@@ -41,8 +41,8 @@ catalogue
 hardware | strategies | axes
 duration
 quantities
-fitting | schema | grid | learning
-report.sheet | report.cells | report.narrow | report.duration
+fitting | schema | grid | learning | report.cells
+report.sheet | report.narrow | report.duration
 report.render | writing
 output | report.params | report.verdict | report.listing | report.quantities | report.work | report.grid | report.softmax | report.vectors | report.tokens
 report.plot | report.prediction

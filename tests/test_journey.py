@@ -71,7 +71,7 @@ def test_each_step_has_the_shape_of_the_run():
 
 def test_layers_that_do_the_same_are_one_row_and_others_are_not(tmp_path):
     out = asked("tiny", "-p", "Hi!").out
-    assert out.count("layers.{i}.attention, 5 times\n") == 1
+    assert out.count("layers.{i}.attention x5\n") == 1
     model = archcalc.load("tiny")
     group = model.layers[0]
     two = (
@@ -81,13 +81,13 @@ def test_layers_that_do_the_same_are_one_row_and_others_are_not(tmp_path):
     path = tmp_path / "two.yaml"
     path.write_text(archcalc.dump(model.model_copy(update={"layers": two})))
     out = asked(str(path), "-p", "Hi!").out
-    assert out.count("layers.{i}.attention, 2 times\n") == 1
-    assert out.count("layers.{i}.attention, 5 times\n") == 1
+    assert out.count("layers.{i}.attention x2\n") == 1
+    assert out.count("layers.{i}.attention x5\n") == 1
 
 
 def test_without_weights_there_are_shapes_and_no_numbers():
     done = asked("gpt3-175b@n_layers=2", "-p", "Hi")
-    assert "meta device: shapes and no numbers" in done.out
+    assert "meta device: shapes without values" in done.out
     assert "mean length" not in done.out
     assert "Next" not in done.out
     told = asked("gpt3-175b@n_layers=2", "-p", "Hi", "-f", "json").json

@@ -174,7 +174,7 @@ def test_training_says_what_a_file_holds_and_goes_on_without_being_told_again(tm
     first = ask("train", "tiny", "--data", str(path), *FEW)
     assert (first.code, first.err) == (2, f"{path}: a .bin file without a header may hold anything; {SAY}\n")
     asked = ("--data", str(path), "--data-as", "uint16", "--out", out)
-    assert ask("train", "tiny", *asked, *FEW).json["conventions"]["loss"] == "nats a token"
+    assert ask("train", "tiny", *asked, *FEW).json["conventions"]["loss"] == "nats per token"
     more = ask("train", "--from", out, "--steps", "2", "-f", "json")
     assert more.code == 0, more.err
     other = ask("train", "--from", out, "--data-as", "bytes", "--steps", "3")

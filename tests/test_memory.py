@@ -56,14 +56,14 @@ def test_training_is_the_default():
 def test_the_table_says_what_is_alive_at_the_peak():
     shown = lines("gpt2")
     assert shown[0] == f"gpt2: {GPT2:,} bytes to train on 1,024 tokens (2.483 GiB)"
-    assert "in passing 411,705,344 392.6 MiB modelled autograd's rules, exact on small steps" in shown
+    assert "temporaries 411,705,344 392.6 MiB modelled autograd's rules, exact on small steps" in shown
     assert "Peak loss, loss.log_probabilities" in shown
-    assert "State 1,991,037,712 from step to step: 16 bytes a parameter" in shown
+    assert "State 1,991,037,712 bytes between steps, 16 per parameter" in shown
 
 
 def test_inference_tells_the_cache_of_a_token():
     shown = lines("gpt3-175b", "--for", "inference")
-    assert "Cache 4,718,592 bytes a token (4.500 MiB), keys and values of all layers" in shown
+    assert "Cache 4,718,592 bytes per token (4.500 MiB): keys and values of all layers" in shown
     told = ask("memory", "gpt3-175b", "--for", "inference", "-f", "json").json
     assert told["cache"]["per_token"] == 2 * 96 * 96 * 128 * 2
     assert told["conventions"]["precision"] == "bf16"
@@ -72,11 +72,11 @@ def test_inference_tells_the_cache_of_a_token():
 def test_a_device_says_what_it_used_and_which_reserve():
     seen = 24_207 * 2**20  # 23.64 GiB in whole MiB
     shown = lines("gpt2", "--device", "rtx-4090")
-    assert "Device rtx-4090: fits, 19.98 GiB left; 22.46 GiB can be used" in shown
-    assert any("23.64 GiB (as programs see it) less 5% in reserve" in line for line in shown)
+    assert "Device rtx-4090: fits, 19.98 GiB left; 22.46 GiB usable" in shown
+    assert any("23.64 GiB (visible to programs) less a 5% reserve" in line for line in shown)
     label = lines("gpt2", "--device", "v100-16gb", "--reserve", "0%")
-    assert any("14.90 GiB (its label, a GB as 10^9 bytes) less 0% in reserve" in line for line in label)
-    assert any("less 7% in reserve" in line for line in lines("gpt2", "--device", "a100-40gb", "--reserve", "7"))
+    assert any("14.90 GiB (by its label, 1 GB = 10^9 bytes) less a 0% reserve" in line for line in label)
+    assert any("less a 7% reserve" in line for line in lines("gpt2", "--device", "a100-40gb", "--reserve", "7"))
     told = ask("memory", "gpt2", "--device", "RTX 4090", "-f", "json").json
     assert told["fits"] is True
     assert told["device"]["reserve"] == seen - (seen - seen * 5 // 100) == seen * 5 // 100
@@ -93,7 +93,7 @@ def test_how_many_devices_serve_gpt3_at_batch_16_is_answered():
     assert told["device"]["devices_at_least"] == -(-held // (80 * 2**30)) == 6
     assert told["device"]["devices_if_even"] == -(-told["memory"]["total"] // told["device"]["usable"]) == 7
     shown = " ".join(lines("gpt3-175b", "--for", "inference", "--batch", "16", "--device", "h100-sxm"))
-    assert "at least 6 devices to hold weights and cache; 7 if the whole peak divides evenly (modelled)" in shown
+    assert "weights and cache alone need at least 6 devices; 7 if the whole peak divides evenly (modelled)" in shown
     assert "devices" not in " ".join(lines("gpt2", "--device", "h100-sxm"))
 
 

@@ -86,7 +86,7 @@ def test_predict_shows_none_of_them_and_says_how_many_there_are(folder, never):
     assert sum(row["probability"] for row in answer["rows"]) == pytest.approx(1)
     assert answer["ids_without_a_token"] == len(never)
     table = ask("predict", SPEC, "--weights", folder, "-p", "a").out
-    assert f"No token   {len(never)} of the ids stand for none and are never drawn\n" in table
+    assert f"No token   {len(never)} ids without a token, never drawn\n" in table
 
 
 def test_a_chat_never_draws_them(folder, never, monkeypatch):

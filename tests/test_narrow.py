@@ -5,9 +5,11 @@ from command import ask
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archcalc.errors import printable
+from archcalc.report.cells import width
 from archcalc.report.narrow import HEAD_PADDING, Grid, brief, narrowed
 from archcalc.report.render import render
-from archcalc.report.sheet import Sheet, Table, figures, words
+from archcalc.report.sheet import Bytes, Sheet, Table, figures, words
 
 WORD = st.text("abcxyz", min_size=1, max_size=9)
 PHRASE = st.lists(WORD, min_size=0, max_size=6).map(" ".join)
@@ -59,9 +61,43 @@ def test_what_tabulate_prints_is_as_wide_as_counted(grid):
     assert widest <= max(100, *(len(word) + HEAD_PADDING for head in grid.heads for word in [head, ""]))
 
 
+@given(st.lists(st.text(st.sampled_from("aé模型😀ｘ가\u0301 "), min_size=1).map(lambda text: f"a{text}a"), min_size=1))
+def test_columns_stand_below_each_other_whatever_is_in_their_cells(names):
+    table = Table((*words("name"), *figures("n"), *words("rest")), tuple((name, 1, "|") for name in names))
+    rows = render(Sheet("", (table,), {}), "table", 100).splitlines()[-len(names) :]
+    assert len({width(row.partition("|")[0]) for row in rows}) == 1
+    for name, row in zip(names, rows, strict=True):
+        assert row.startswith(printable(name))
+
+
+def test_bytes_shorten_in_binary_units_and_keys_never():
+    columns = figures("size", *(f"bytes of a long head {n}" for n in range(4)))
+    rows = ((12_345_678, *[Bytes(3 * 2**40)] * 4), (7, *[Bytes(-(2**41), signed=True)] * 4))
+    text = render(Sheet("", (Table(columns, rows),), {}), "table", 80)
+    assert "12,345,678" in text
+    assert text.count("3.000 TiB") == text.count("-2.000 TiB") > 0
+
+
+def test_a_table_in_parts_repeats_its_keys_and_keeps_columns_without_a_head_beside_theirs():
+    heads = (*words("one", "two"), *figures(*[head for n in range(4) for head in (f"figure{n:020}", "")]))
+    table = Table(heads, ((*"ab", *["x" * 20, "y" * 8] * 4),), keys=2)
+    parts = render(Sheet("", (table,), {}), "table", 80).strip().split("\n\n")
+    assert len(parts) > 1
+    for part in parts:
+        row = part.splitlines()[-1].split()
+        assert row[:2] == ["a", "b"]
+        assert row[2:] == ["x" * 20, "y" * 8] * (len(row) // 2 - 1)
+
+
 @pytest.mark.parametrize(
     ("text", "short"),
-    [("1,076,543,210,000", "1.077T"), ("  +9,999", "  +9,999"), ("-12,345", "-12.35k"), ("96 of 128 x 12,288",) * 2],
+    [
+        ("1,076,543,210,000", "1.077T"),
+        ("  +9,999", "  +9,999"),
+        ("-12,345", "-12,345"),
+        ("-1,234,567", "-1.235M"),
+        ("96 of 128 x 12,288",) * 2,
+    ],
 )
 def test_only_a_cell_that_is_a_number_is_shortened(text, short):
     assert brief(text) == short

@@ -216,7 +216,7 @@ def test_models_side_by_side_are_counted_at_the_shortest_context(specs, length):
         assert rows["flops.training"]["values"][spec] == archcalc.flops(model, run).training
         assert rows["memory.total"]["values"][spec] == archcalc.memory(model, run).total
     out = ask("diff", *specs).out
-    assert f"What that does, all at 1 x {length:,} tokens (the shortest context)\n" in out
+    assert f"Quantities, all at 1 x {length:,} tokens (the shortest context)\n" in out
 
 
 def test_a_longer_context_alone_is_no_more_work_for_a_token():
@@ -229,20 +229,20 @@ def test_figures_per_token_stand_first_and_in_the_title():
     done = ask("diff", "gpt2-xl", "gpt3-xl")
     title, below = done.out.split("\n", 1)
     assert title == "gpt2-xl -> gpt3-xl: parameters -15.53%; FLOPs per token -17.56%"
-    lines = [line.split()[0] for line in below.partition("What that does")[2].splitlines()[3:5]]
+    lines = [line.split()[0] for line in below.partition("Quantities, ")[2].splitlines()[3:5]]
     assert lines == ["flops.per_token", "cache.per_token"]
     assert list(figures("gpt2", "tiny"))[:2] == ["flops.per_token", "cache.per_token"]
 
 
 def test_one_length_that_was_asked_for_is_said():
     assert "all at 2 x 100 tokens\n" in ask("diff", "gpt2", "gpt3-xl", "--batch", "2", "--seq", "100").out
-    assert "all at 1 x 1,024 tokens (the whole context)\n" in ask("diff", "gpt2", "gpt2-xl").out
+    assert "all at 1 x 1,024 tokens (the full context)\n" in ask("diff", "gpt2", "gpt2-xl").out
 
 
 def test_a_sweep_says_its_length_in_its_head():
-    assert ask("sweep", "gpt2", "--vary", "n_layers=1").out.splitlines()[0].endswith("; each at 1 x 1,024 tokens")
+    assert ask("sweep", "gpt2", "--vary", "n_layers=1").out.splitlines()[0].endswith(", each at 1 x 1,024 tokens")
     head = ask("sweep", "gpt2", "--vary", "context_length=1k,2k").out.splitlines()[0]
-    assert head.endswith("; each at 1 x context_length tokens")
+    assert head.endswith(", each at 1 x context_length tokens")
 
 
 def test_one_attention_is_the_default_of_every_command_and_of_the_library():
@@ -263,8 +263,8 @@ SUGGESTED = {
     ("params", "llama"): "`archcalc list` shows the catalogue",
     ("explain", "gpt2", "per_token"): "nearest: flops.per_token, cache.per_token",
     ("explain", "gpt2", "flops.pertoken"): "nearest: flops.per_token",
-    ("explain", "gpt2", "rotary"): "without a PATH all of them are listed",
-    ("explain", "gpt2", "run.flops"): "say --tokens",
+    ("explain", "gpt2", "rotary"): "leave out PATH to list all of them",
+    ("explain", "gpt2", "run.flops"): "add --tokens",
     ("sweep", "gpt2", "--vary", "n_layer=3"): "nearest: n_layers",
     ("sweep", "gpt2", "--vary", "tie=3"): None,  # tied is no size: to suggest it would lead nowhere
     ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "parameters"): "nearest: parameters.stored, parameters.active, parameters.non_embedding",
@@ -301,7 +301,7 @@ def test_a_field_of_another_name_is_not_guessed(tmp_path):
 
 def test_parameters_have_shares():
     model = archcalc.params(archcalc.load("gpt2"))
-    said = " ".join(ask("params", "gpt2").out.partition("\nShares ")[2].partition("\nPrinted ")[0].split())
+    said = " ".join(ask("params", "gpt2").out.partition("\nShares ")[2].partition("\nPublished ")[0].split())
     shares = [100 * category.parameters / model.tally.total for category in model.tally.categories]
     for category, percent in zip(model.tally.categories, shares, strict=True):
         assert f"{category.category} {percent:.2f}%" in said

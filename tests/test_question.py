@@ -35,7 +35,7 @@ def test_what_changed_is_printed():
 def test_printed_figures_of_the_unchanged_spec_are_left_out():
     assert archcalc.load("gpt3-xl@context_length=4k").published == ()
     out = ask("report", "gpt3-xl@context_length=4k").out
-    assert "Printed" not in out
+    assert "Published" not in out
     assert "left out" in out
 
 

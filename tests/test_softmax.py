@@ -20,7 +20,7 @@ def test_the_table_has_a_bar_for_each_number():
         "      1         0.3272  ████████████████████████████████▊\n"
         "    0.1         0.2733  ███████████████████████████▍\n"
         "\n"
-        "Counted    exp(logit / 5), divided by the sum of all of them\n"
+        "Counted    exp(logit / 5), divided by the sum of all\n"
     )
 
 
@@ -51,8 +51,8 @@ def test_several_temperatures_stand_side_by_side(heats):
         "      1    0.000   0.2424   0.3272\n"
         "    0.1    0.000  0.09857   0.2733\n"
         "\n"
-        "Counted    exp(logit / T), divided by the sum of all of them\n"
-        "           at temperature 0 the largest has all the weight, of equals the first\n"
+        "Counted    exp(logit / T), divided by the sum of all\n"
+        "           at temperature 0 the largest takes it all (the first one, if tied)\n"
     )
     lines = list(csv.DictReader(io.StringIO(ask(*asked, "-f", "csv").out)))
     assert [float(line["probability_at_5"]) for line in lines] == columns[2]
@@ -65,7 +65,7 @@ def test_several_temperatures_fit_a_terminal_of_80_and_a_table_of_fifty_rows():
     lines = out.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[5].split()[:3] == ["1,000", "999", "1.000"]
-    assert "950 more" in out
+    assert "950 left out" in out
 
 
 def test_probabilities_are_retempered_to_several():
@@ -100,12 +100,12 @@ def test_probabilities_are_retempered_as_the_film_does():
     assert [row["probability"] for row in told["rows"]] == pytest.approx([0.8, 0.2])  # the roots, 0.8 : 0.2
     shown = ask("softmax", "0.64", "0.04", "--temperature", "2", "--from-probabilities").out
     assert "p^(1/2), divided by the sum" in shown
-    assert "probabilities that add up to 0.68" in shown
+    assert "probabilities that sum to 0.68" in shown
 
 
 def test_at_zero_the_first_of_equals_has_it_all():
     asked = ask("softmax", "1", "3", "3", "--temperature", "0")
-    assert "of equals the first" in asked.out
+    assert "the first one, if tied" in asked.out
     told = ask("softmax", "1", "3", "3", "--temperature", "0", "-f", "json").json
     assert [row["probability"] for row in told["rows"]] == [0, 1, 0]
 
@@ -122,7 +122,7 @@ def test_of_many_numbers_the_table_has_the_most_probable():
     lines = [line.split() for line in done.out.splitlines()]
     assert lines[4][:3] == ["1,000", "999", "0.6321"]  # 1 - 1/e: a geometric series
     assert len([line for line in lines if line[:1] and line[0].replace(",", "").isdigit()]) == 50
-    assert "950 more" in done.out
+    assert "950 left out" in done.out
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,9 @@ def one_by_one(spec, question, sizes, run, keeping):
         "flops.training": work.training,
         "flops.per_token": (work.forward + work.backward) // (run.batch * length),
         "flops.pointwise": work.pointwise,
-        "activations.saved": saved(model, held, widths(width, keeping.statistic), keeping.recompute, cast=keeping.recipe.autocast).total,
+        "activations.saved": saved(
+            model, held, widths(width, keeping.statistic), keeping.recompute, cast=keeping.recipe.autocast
+        ).total,
         "cache.per_token": cache(model, archcalc.Run("prefill", 1, 1), width),
         "cache.total": cache(model, archcalc.Run("prefill", 1, 1), width) * run.batch * length,
         "memory.state": state_bytes(counts, run, keeping),
@@ -193,13 +195,13 @@ def test_what_followed_is_said_once_above_the_table():
     answer = ask("sweep", "gpt2", "--vary", "d_model=768,1024", "--vary", "n_layers=12..14")
     assert answer.code == 0
     assert answer.out.startswith(
-        "gpt2: 6 shapes, varied d_model x n_layers; each at 1 x 1,024 tokens\n\n"
-        "Followed   n_heads = d_model / 64, to keep n_heads x d_head = d_model\n"
+        "gpt2: 6 shapes, varying d_model x n_layers, each at 1 x 1,024 tokens\n\n"
+        "Adjusted   n_heads = d_model / 64, to keep n_heads x d_head = d_model\n"
         "           n_kv_heads = n_heads\n"
         "           d_ff = 4 x d_model\n\n"
     )
     assert answer.out.count("n_heads x d_head = d_model") == 1
-    assert "Asked" not in answer.out
+    assert "Changed" not in answer.out
 
 
 FOLLOWED = {
@@ -229,7 +231,7 @@ def test_what_follows_is_told_as_a_rule(spec, vary, rules):
 
 def test_what_is_the_same_in_all_rows_is_told_as_of_any_question():
     answer = ask("sweep", "gpt2@d_head=32", "--vary", "n_heads=12,24")
-    assert "Asked      layers.0.attention.d_head 64 -> 32\n" in answer.out
+    assert "Changed    layers.0.attention.d_head 64 -> 32\n" in answer.out
     assert "n_heads 12" not in answer.out  # 768 / 32 = 24 would be wrong beside heads that are varied
 
 
@@ -304,7 +306,7 @@ def test_csv_has_every_row_and_the_table_the_first_fifty():
     assert rows[0] == ["parameters.stored", "d_ff"]
     assert [row[1] for row in rows[1:]] == [str(n) for n in range(1, 61)]
     table = ask(*arguments).out
-    assert "and 10 more rows; --format csv has them all" in table
+    assert "10 more rows; --format csv has all of them" in table
     assert sum(line.split()[-1:] in ([str(n)] for n in range(1, 61)) for line in table.splitlines()) == 50
 
 

@@ -22,7 +22,7 @@ TABLE = """\
          4   160  a0       b'\\xa0'
          5    27  1b       '\\x1b'
 
-Tokenizer  one for each byte; 256 tokens in all
+Tokenizer  one token per byte; vocabulary of 256 tokens
 """
 
 
@@ -76,7 +76,7 @@ def test_a_bar_does_not_end_a_cell_of_markdown():
 
 
 def test_an_empty_text_is_an_answer_without_rows():
-    assert ask("tokens", "").out.startswith("0 tokens: an empty text\n\nTokenizer")
+    assert ask("tokens", "").out.startswith("0 tokens: the text is empty\n\nTokenizer")
     assert ask("tokens", "", "-f", "json").json["tokens"] == []
     assert ask("tokens", "", "-f", "csv").out == "position,id,bytes,text\n"
     assert spawn("tokens", "-").out == ask("tokens", "").out
@@ -120,7 +120,7 @@ def test_a_long_text_is_counted_whole_and_its_table_cut():
     text = "x" * (MOST_ROWS + 5)
     out = ask("tokens", text).out
     assert out.startswith("10,005 tokens of 10,005 bytes\n")
-    assert "Left out   5 tokens more; --format csv has all\n" in out
+    assert "Left out   5 more tokens; --format csv has all of them\n" in out
     assert [line.split()[0] for line in out.splitlines() if line.endswith("'x'")][-1] == "9,999"
     assert len(ask("tokens", text, "-f", "csv").out.splitlines()) == 1 + len(text)
 

@@ -58,12 +58,12 @@ def test_the_running_total_ends_at_the_tally(name):
 
 def test_gpt3_s_trace_reads_as_the_film_tells_it():
     out = ask("trace", "gpt3-175b").out
-    assert f"2,048 tokens through {FILM_TOTAL:,} weights" in out.splitlines()[0]
+    assert f"2,048 tokens pass through {FILM_TOTAL:,} weights" in out.splitlines()[0]
     assert max(map(len, out.splitlines())) <= 100
     for text in (
-        "attention, 96 times",
+        "attention x96",
         "vectors talk to each other",
-        "each vector alone",
+        "each vector on its own",
         "12,288 x 2,048",
         "50,257 x 2,048",
     ):

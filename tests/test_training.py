@@ -139,8 +139,8 @@ def test_the_output_says_what_the_calculator_says(words):
     assert told["step_flops_measured"] == told["step_flops"]
     assert told["step_peak_measured_bytes"] == told["step_peak_bytes"]
     shown = ask("train", SMALL, "--data", words, "--steps", "2", "--batch", "4", "--seq", "16").out
-    assert "a step by the count, as many by PyTorch's counter" in shown
-    assert "peak by the count, as many in the record" in " ".join(shown.split())
+    assert "counted per step; PyTorch's FLOP counter agrees" in shown
+    assert "counted at the peak of a step; the CPU's allocator agrees" in " ".join(shown.split())
 
 
 def test_of_one_step_nothing_is_said_but_the_count(words):
@@ -153,8 +153,8 @@ def test_what_differs_is_told(words, monkeypatch):
 
     monkeypatch.setattr(training, "watch", lambda step, *_: (step(), Seen(7, 2 * 10**9)))
     shown = " ".join(ask("train", SMALL, "--data", words, "--steps", "2", "--seq", "16").out.split())
-    assert "by the count, 7 by PyTorch's counter" in shown
-    assert "2,000,000,000 (+" in shown
+    assert "per step; PyTorch's FLOP counter counts 7" in shown
+    assert "allocator records 2,000,000,000 (+" in shown
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -201,7 +201,7 @@ def test_a_dumb_terminal_has_lines_and_no_bar(monkeypatch):
     monkeypatch.setenv("TERM", "dumb")
     with Progress(2, 0, Pace(512, 10**9, 10**9, None)) as progress:
         progress.step(1, 2.56)
-    assert terminal.getvalue() == "step 1 of 2: loss 2.5600, no step\n"
+    assert terminal.getvalue() == "step 1 of 2: loss 2.5600, no steps\n"
 
 
 def test_devices_are_known_by_what_their_driver_calls_them():

@@ -87,7 +87,7 @@ def test_before_the_first_step_it_loses_what_transformers_loses(theirs, source):
         "step": 0,
         "held_out": pytest.approx(held_out(theirs, theirs.ids), abs=1e-4),
     }
-    assert told["conventions"]["loss"] == "nats a token"
+    assert told["conventions"]["loss"] == "nats per token"
     assert f"tokenizer: {getattr(theirs, source)}/tokenizer.json" in answer.err
 
 
@@ -130,7 +130,7 @@ def test_what_learned_bytes_in_a_larger_vocabulary_learns_on_from_bytes(theirs, 
     out = str(tmp_path / "out")
     assert ask("train", SPEC, "--data", theirs.text, *FEW, "--out", out).code == 0
     answer = ask("train", "--from", out, "--data", theirs.text, *FEW, "--out", str(tmp_path / "other"))
-    assert answer.json["conventions"]["loss"] == "nats a byte", answer.err
+    assert answer.json["conventions"]["loss"] == "nats per byte", answer.err
 
 
 # What is kept

@@ -126,7 +126,7 @@ def test_the_bridge_from_six_nd_has_no_gap(model, tokens, causal, attention):
     assert whole.flops == whole.six_nd + sum(step.flops for step in whole.bridge)
     assert whole.flops == (work.forward + work.backward) * tokens // (3 * model.context_length)
     anew = sum(part.repeated for part in work.categories)
-    assert (whole.bridge[-1].short == "repeated") == (attention == "flash") == (anew > 0)
+    assert (whole.bridge[-1].short == "recomputed scores") == (attention == "flash") == (anew > 0)
 
 
 @given(strategies.models(), st.sampled_from(["math", "flash"]), st.sampled_from(["full", "half", "exact"]))
@@ -163,7 +163,7 @@ def test_a_prefill_is_a_decode_after_a_prefill_of_one_less(model):
 def test_matrix_products_are_nearly_everything():
     work = flops(archcalc.load("gpt3-175b"), Run(sequence=2048))
     assert 0.999 < work.forward / (work.forward + work.pointwise) < 1
-    assert "contractions are 99.94% of the operations" in ask("flops", "gpt3-175b").out
+    assert "contractions are 99.94% of all operations" in ask("flops", "gpt3-175b").out
 
 
 def test_rows_are_the_eight_categories_scores_and_mixing():
@@ -272,14 +272,14 @@ def test_the_steps_from_six_nd_are_named():
     }
     d, layers = 128, 5
     assert steps == {
-        "embedding: no multiplication": -6 * 256 * d,
-        "positions: no multiplication": -6 * 256 * d,
-        "norms: no multiplication": -6 * (2 * layers + 1) * 2 * d,
-        "biases: no multiplication": -6 * layers * (4 * d + 512 + d),
-        "scores and mixing of attention": 6 * layers * 2 * 256 * d,
+        "embedding (not multiplied)": -6 * 256 * d,
+        "positions (not multiplied)": -6 * 256 * d,
+        "norms (not multiplied)": -6 * (2 * layers + 1) * 2 * d,
+        "biases (not multiplied)": -6 * layers * (4 * d + 512 + d),
+        "attention scores and mixing": 6 * layers * 2 * 256 * d,
     }
     # 6 x 1,057,152 less the first three, and attention's: each in thousands
-    line = " ".join(ask("report", "tiny@context_length=256").out.split()).partition(" a token = ")[2]
+    line = " ".join(ask("flops", "tiny@context_length=256").out.split()).partition(" per token = ")[2]
     assert line.startswith("6 N (6.343M) - 196.6k positions - 16.90k norms - 34.56k biases + 1.966M attention ")
 
 
@@ -301,7 +301,7 @@ def test_a_run_that_the_model_cannot_take_is_told():
 def test_decode_says_which_pairs_it_counts():
     out = ask("flops", "gpt2", "--phase", "decode", "--context", "9", "--causal", "exact").out
     assert "to add 1 token " in out
-    assert "the new position is paired with all 9, itself included" in out
+    assert "the new token attends to all 9 positions, itself included" in out
     assert "S x" not in out
 
 
@@ -336,7 +336,7 @@ def test_flash_attention_s_own_step_is_what_math_attention_does_not_do():
     )
     assert flash[:-1] == math
     anew = 12 * 2 * 1024 * 768 * 10**6  # layers, a multiplication and an addition, positions read, d_model, tokens
-    assert flash[-1] == {"name": "scores that flash attention computes anew", "flops": anew}
+    assert flash[-1] == {"name": "scores recomputed by flash attention", "flops": anew}
 
 
 def test_recomputed_layers_are_what_pytorch_s_checkpoint_runs_again():
@@ -402,5 +402,5 @@ def test_hardware_flops_stand_beside_the_model_s():
             "recompute": "full", "model": model, "hardware": model + again + flash, "flash": flash, "recomputed": again,
         }  # fmt: skip
     out = " ".join(ask("flops", "gpt2", "--recompute", "full").out.split())
-    assert f"{model + again:,} FLOPs are run" in out
+    assert f"{model + again:,} FLOPs executed" in out
     assert "Hardware" not in ask("flops", "gpt2").out

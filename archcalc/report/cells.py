@@ -28,6 +28,11 @@ def cells(character: str, ambiguous: int = 1) -> int:
     return {"W": 2, "F": 2, "A": ambiguous}.get(unicodedata.east_asian_width(character), 1)
 
 
+def width(text: str) -> int:
+    """The places that a line takes."""
+    return len(text) if text.isascii() else sum(map(cells, text))
+
+
 def wrapped(text: str, width: int) -> list[str]:
     """Lines of at most `width` places in any terminal, cut where they are full."""
     lines = []

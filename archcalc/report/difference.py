@@ -10,6 +10,7 @@ from archcalc.legend import BRIDGE
 from archcalc.quantities import QUANTITIES, Asked
 from archcalc.report.overview import SHAPE
 from archcalc.report.sheet import (
+    Bytes,
     Cell,
     Fields,
     Sheet,
@@ -48,7 +49,7 @@ def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
     changes = {row.name: ", ".join(_change(row.values)) for row in rows}
     subject = f"{names[0]} -> {', '.join(names[1:])}"
     outcome = f"parameters {changes['parameters.stored']}; FLOPs per token {changes['flops.per_token']}"
-    outcome = outcome if changed else "the same shape"
+    outcome = outcome if changed else "no difference in shape"
     return Sheet(
         title=f"{subject}: {outcome}",
         blocks=(
@@ -121,14 +122,24 @@ def _parts_of_parameters(asked: list[Asked]) -> Iterator[Row]:
 
 
 def _change(values: tuple[int, ...]) -> list[str]:
-    """Each of the others beside the first: +12.50%."""
+    """Each of the others beside the first: +12.50%, or x 15.2 of what is more than ten times as much."""
     first = values[0]
-    return [percent(value - first, first) if first else "new" if value else "=" for value in values[1:]]
+    return [
+        ("new" if value else "=")
+        if not first
+        else f"x {value / first:,.4g}"
+        if value > _TIMES * first
+        else percent(value - first, first)
+        for value in values[1:]
+    ]
+
+
+_TIMES = 10  # from where a factor says more than a percentage
 
 
 def _fields_table(names: list[str], changed: list[tuple[str, tuple[Any, ...]]]) -> Table:
     rows = tuple((field, *(_value(value) for value in values)) for field, values in changed)
-    return Table((*words("field"), *figures(*names)), rows, title="What differs")
+    return Table((*words("field"), *figures(*names)), rows, title="Fields that differ")
 
 
 def _value(value: Any) -> Cell:
@@ -136,27 +147,35 @@ def _value(value: Any) -> Cell:
 
 
 def _counts_table(names: list[str], rows: list[Row], length: str) -> Table:
-    """A count, and for each of the others its difference from the first; what a count is made of stands below it."""
+    """A count, and for each of the others its difference from the first; what a count is made of stands below it.
+
+    Of several others the difference is in percent alone.
+    """
+    both = len(names) == 2
     heads = [names[0]]
     for name in names[1:]:
-        heads += [name, "difference", ""]
+        heads += [name, "difference", ""] if both else [name, ""]
     lines: list[tuple[Cell, ...]] = []
     for row in rows:
         parts = row.name.split(".")
         label = row.name if row.headline else f"  {parts[-2]}"
-        cells: list[Cell] = [label, row.values[0]]
+        size = Bytes if row.unit == "bytes" else int
+        cells: list[Cell] = [label, size(row.values[0])]
         for value, change in zip(row.values[1:], _change(row.values), strict=True):
             difference = value - row.values[0]
-            cells += [value, f"{difference:+,}" if difference else "=", change if difference else None]
+            signed = Bytes(difference, signed=True) if size is Bytes else f"{difference:+,}"
+            cells += [size(value), signed if difference else "=", change] if both else [size(value), change]
+            if not difference:
+                cells[-1] = None if both else "="
         lines.append(tuple(cells))
-    return Table((*words(""), *figures(*heads)), tuple(lines), title=f"What that does, {length}")
+    return Table((*words("quantity"), *figures(*heads)), tuple(lines), title=f"Quantities, {length}")
 
 
 def _length(asked: Asked, models: list[Model]) -> str:
     """The one length at which all are counted, and where it is from."""
     contexts = {model.context_length for model in models}
     sequence = asked.work.sequence
-    why = "the whole context" if contexts == {sequence} else "the shortest context" if sequence in contexts else ""
+    why = "the full context" if contexts == {sequence} else "the shortest context" if sequence in contexts else ""
     size = f"all at {grouped(asked.work.batch)} x {several(sequence, 'token')}"
     return f"{size} ({why})" if why and sequence == min(contexts) else size
 
@@ -164,14 +183,14 @@ def _length(asked: Asked, models: list[Model]) -> str:
 def _counted(asked: Asked) -> tuple[str, ...]:
     return (
         f"{kernel_words(asked)}, causal full; {kept_words(asked)}",
-        "parts that are alike are left out; JSON and CSV have all rows",
+        "unchanged parts are left out; JSON and CSV have every row",
     )
 
 
 def _caveats(found: list[Found]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What was asked of each spec; what they assume is in their own reports."""
     for one in found:
-        yield from ((label, lines) for label, lines in caveats(one) if label == "Asked")
+        yield from ((label, lines) for label, lines in caveats(one) if label == "Changed")
 
 
 def _record(row: Row, names: list[str]) -> dict[str, Any]:

@@ -33,13 +33,13 @@ def drift_sheet(found: Found, word: str, readings: tuple[Reading, Reading]) -> S
     """How far the vectors of one word come apart on their way through two texts."""
     drifts = [_drift(a, b) for a, b in zip(*(reading.way for reading in readings), strict=True)]
     least = min(drifts, key=lambda drift: drift.cosine)
-    last = drifts[-1].cosine
+    first, last = drifts[0].cosine, drifts[-1].cosine
     same = all(reading.token.id == readings[0].token.id for reading in readings)
     where = [f"{letter}: {_where(reading)}" for letter, reading in zip("AB", readings, strict=True)]
     if not same:
-        where.append("two tokens, so two vectors from the start")
+        where.append("a different token in each text, so the vectors differ from the start")
     return Sheet(
-        title=f"{found.name}: {word!r} in two texts: cosine {drifts[0].cosine:.4f} at first, {last:.4f} at last",
+        title=f"{found.name}: {word!r} in two texts: cosine {first:.4f} at the start, {last:.4f} at the end",
         blocks=(
             Table(
                 (*words("after"), *figures("cosine"), Column(""), *figures("length in A", "length in B")),
@@ -50,8 +50,8 @@ def drift_sheet(found: Found, word: str, readings: tuple[Reading, Reading]) -> S
             Fields(
                 (
                     ("Word", tuple(where)),
-                    ("Least", (f"{least.cosine:.4f} after {least.place}",)),
-                    ("Counted", ("cosine: the dot product over both lengths; 1 is the same direction",)),
+                    ("Lowest", (f"{least.cosine:.4f} after {least.place}",)),
+                    ("Counted", ("cosine: the dot product divided by both lengths; 1 means the same direction",)),
                     *caveats(found),
                 )
             ),

@@ -26,10 +26,10 @@ def time_lines(time: Duration, reading: Reading | None, run: Run) -> Lines:
     hour = f"{time.unit}-hour"
     least = "at least " * time.lower_bound
     hours = f": {in_digits(time.device_seconds / 3600)} {hour}s" if time.device_seconds >= _SHORT else ""
-    what = " to multiply" if reading is not None else ""
+    what = " of computation" if reading is not None else ""
     peak = f"{rate(time.peak, 'OP/s' if time.precision == 'int8' else 'FLOP/s')} ({time.precision}, dense)"
     if time.lower_bound:
-        at = f"at the peak of {peak}, which no run reaches; --mfu 40% gives the time at that utilization"
+        at = f"at the peak of {peak}, a lower bound; --mfu 40% gives the time at that utilization"
     elif time.hfu == time.mfu:
         at = f"at {_share(time.mfu)} MFU of a peak of {peak}"
     else:
@@ -40,7 +40,7 @@ def time_lines(time: Duration, reading: Reading | None, run: Run) -> Lines:
     if time.price is not None and time.money is not None:
         currency = time.price.currency
         each = money(time.price.per_hour, currency)
-        lines = (*lines, ("Money", (f"{least}{money(time.money, currency)} at {each} per {hour}",)))
+        lines = (*lines, ("Cost", (f"{least}{money(time.money, currency)} at {each} per {hour}",)))
     return lines
 
 
@@ -56,7 +56,7 @@ def _reading(time: Duration, reading: Reading, run: Run) -> str:
     kept = f" and {binary(reading.cache)} of cache" if reading.cache else ""
     bound = f"at least {elapsed(reading.seconds)} to read {binary(reading.weights)} of weights{kept} once"
     speed = f"; at most {in_digits(run.batch * run.positions / slowest)} tokens/s (modelled)"
-    speed = speed if reading.seconds < time.seconds else f", longer than multiplying takes{speed}"
+    speed = speed if reading.seconds < time.seconds else f", longer than the computation{speed}"
     return f"{bound}, at {rate(reading.bandwidth, 'B/s')}{speed}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from archcalc import count, work
 from archcalc.catalogue import Found, specs_folder
-from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.errors import Invalid, Problem, nearest, printable, shown
 from archcalc.footprint import alive, choose, memory
 from archcalc.formula import Formula
 from archcalc.lettered import Meaning, lettered, lettered_run, meaning
@@ -22,30 +22,30 @@ from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes,
 from archcalc.report.work import run_payload, work_numbers
 from archcalc.source import dotted
 from archcalc.spec import Model
-from archcalc.units import grouped, share
+from archcalc.units import binary, grouped, share
 
-_TAPE = "read off the forward pass that the blocks of the spec record"
+_TAPE = "read from the recorded forward pass of the spec's blocks"
 SOURCES = {
-    "parameters": f"the stored axes of each weight multiplied, {_TAPE}",
-    "matrices": f"the matrices of each category, {_TAPE}",
+    "parameters": f"product of the stored axes of each weight, {_TAPE}",
+    "matrices": f"matrices in each category, {_TAPE}",
     "tally": f"rows x columns of each matrix, {_TAPE}",
-    "bridge": f"the stored axes of each weight multiplied, {_TAPE}",
-    "layers": f"the stored axes of each weight multiplied, {_TAPE}",
-    "tensors": f"the stored axes of each weight multiplied, {_TAPE}",
-    "flops": "2 x the sizes of all labels of each contraction (2mnk for a product of matrices); twice that backward:"
-    " Kaplan et al. 2020, arXiv:2001.08361, section 2.1; what flash attention does again: Dao et al. 2022,"
-    " arXiv:2205.14135",
-    "run": "the FLOPs of a batch, scaled to the tokens; 6 N D: Kaplan et al. 2020, arXiv:2001.08361, section 2.1",
-    "memory": "bytes of what is alive at the peak, by the rules of PyTorch's autograd; Adam's bytes a parameter:"
-    " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; what is saved: Korthikanti et al. 2022,"
+    "bridge": f"product of the stored axes of each weight, {_TAPE}",
+    "layers": f"product of the stored axes of each weight, {_TAPE}",
+    "tensors": f"product of the stored axes of each weight, {_TAPE}",
+    "flops": "2 x the product of all axes of each contraction (2mnk for a matrix product); twice that backward:"
+    " Kaplan et al. 2020, arXiv:2001.08361, section 2.1; recomputation in flash attention: Dao et al."
+    " 2022, arXiv:2205.14135",
+    "run": "FLOPs of one batch scaled to the tokens; 6 N D: Kaplan et al. 2020, arXiv:2001.08361, section 2.1",
+    "memory": "bytes allocated at the peak, by the rules of PyTorch's autograd; Adam's bytes per parameter:"
+    " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; saved activations: Korthikanti et al. 2022,"
     " arXiv:2205.05198",
-    "activations": "bytes of each tensor that an op saves, once, by the rules of PyTorch's autograd: Korthikanti et"
+    "activations": "bytes of each distinct tensor that an op saves, by the rules of PyTorch's autograd: Korthikanti et"
     " al. 2022, arXiv:2205.05198",
-    "cache": "bytes of the keys and values as the next token reads them, read off the tape",
-    "inference": "bytes of the weights in bf16, of the keys and values of one context, and of what calls hold at the"
-    " peak; as a report has it, whatever is asked of memory",
-    "devices": "the state, and in inference weights and cache, over the most memory that a device can have, rounded"
-    " up; as a report has it",
+    "cache": "bytes of the keys and values that the next token reads, from the recorded decode pass",
+    "inference": "bytes of bf16 weights, of keys and values of one full context, and of temporaries at the"
+    " peak; the figure of `archcalc report`, which no flag changes",
+    "devices": "weights, gradients and optimizer state (weights and cache in inference) over the largest capacity of"
+    " the device, rounded up; the figure of `archcalc report`, which no flag changes",
 }
 """Where the formula of each kind of number comes from."""
 
@@ -54,7 +54,7 @@ _CONVENTIONS: dict[str, dict[str, str]] = {
     **dict.fromkeys(("flops", "run"), work.CONVENTIONS),
 }
 
-_LARGEST = "of the moment that is the largest at these sizes; at others another one may be"
+_LARGEST = "the formula is that of the peak at these sizes; other sizes may peak at another moment"
 
 
 _FIRST = dict.fromkeys(name.partition(".")[0] for name in QUANTITIES)  # the sections of quantities
@@ -127,10 +127,10 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
     terms = formula.by_size()
     letters = [_letter(found, one) for one in meanings]
     return Sheet(
-        title=f"{found.name}: {path} = {_number(formula.value)}",
+        title=f"{found.name}: {path} = {_with_unit(path, formula.value)}",
         blocks=(
             Fields((("Formula", tuple(formula.lines(NARROWEST - LABEL))),)),
-            *([_terms_table(formula)] if not any("floor" in str(term) for term in terms) else []),
+            *([_terms_table(formula)] if not any(_is_rounded(term) for term in terms) else []),
             *([_letters_table(letters)] if letters else []),
             Fields(
                 (
@@ -156,6 +156,24 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
     )
 
 
+def _with_unit(path: str, n: Fraction | int) -> str:
+    """A figure in full with its unit, and bytes in binary units too."""
+    section = path.partition(".")[0]
+    unit = QUANTITIES[path].unit if path in QUANTITIES else _UNITS.get(section, "")
+    short = f" ({binary(n)})" if unit == "bytes" and isinstance(n, int) and n >= _KIB else ""
+    return f"{_number(n)} {unit}".rstrip() + short
+
+
+_KIB = 1024
+_UNITS = {**dict.fromkeys(("memory", "inference"), "bytes"), "flops": "FLOPs", "bridge": "parameters"}
+"""Of every number in a section of the JSON that is no quantity."""
+
+
+def _is_rounded(term: Formula) -> bool:
+    """Whether it has a floor or a ceiling, which is too long for a row."""
+    return any(letter.inside for monomial in term.terms for letter, _ in monomial)
+
+
 def _convention(path: str) -> str | None:
     """What is meant: of a quantity its meaning, of its parts the convention of the last word that has one."""
     section, *rest = path.split(".")
@@ -174,14 +192,43 @@ def _terms_table(formula: Formula) -> Table:
         (str(term), term.with_values(), _number(term.value), share(float(term.value), whole))
         for term in formula.by_size()
     )
-    return Table((*words("term", "with its values"), *figures("value", "share")), rows, title="Its terms")
+    return Table((*words("term", "with values"), *figures("value", "share")), rows, title="Terms, largest first")
 
 
 def latex(found: Found, path: str, asked: Asked, tokens: int | None = None) -> str:
-    """The formula as a line of LaTeX, between dollars."""
+    """The formula in LaTeX, broken into lines of four terms, and a table of its letters. It needs amsmath."""
     path = path.strip().replace(" ", "_")
-    numbers = explainable(found, asked, tokens, path.partition(".")[0])
-    return f"${_pick(path, numbers, asked).latex()}$\n"
+    formula = _pick(path, explainable(found, asked, tokens, path.partition(".")[0]), asked)
+    first, *more = formula.latex_lines()
+    lines = [
+        f"% {_ascii(found.name)}: {_ascii(path)} = {_number(formula.value)}; needs \\usepackage{{amsmath}}",
+        r"\begin{equation*}",
+        r"\begin{aligned}",
+        rf"\text{{{_latex_text(path)}}} ={{}} & {first}" + r" \\" * bool(more),
+        *(rf"& {{}} {line}" + r" \\" * (line is not more[-1]) for line in more),
+        r"\end{aligned}",
+        r"\end{equation*}",
+    ]
+    meanings = [meaning(letter, found.model) for letter in formula.letters]
+    if meanings:
+        lines += [r"\begin{tabular}{lrl}"]
+        lines += [
+            rf"${Formula.letter(*one.letter[:2]).latex()}$ & {_number(one.letter.value)} & {_latex_text(one.words)} \\"
+            for one in meanings
+        ]
+        lines += [r"\end{tabular}"]
+    return "\n".join(lines) + "\n"
+
+
+def _ascii(text: str) -> str:
+    """On one line, with what is not ASCII escaped."""
+    return printable(text).encode("ascii", "backslashreplace").decode()
+
+
+def _latex_text(text: str) -> str:
+    """As LaTeX takes it in text."""
+    escaped = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(escaped.get(c, f"\\{c}" if c in "_&%#${}" else c) for c in _ascii(text))
 
 
 def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:
@@ -189,7 +236,7 @@ def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:
     named = {path: n for path, n in numbers.items() if not any(part.isdigit() for part in path.split("."))}
     rows = tuple((path, _number(n.value), str(n)) for path, n in named.items())
     return Sheet(
-        title=f"{found.name}: {len(named):,} numbers that can be explained",
+        title=f"{found.name}: {len(named):,} quantities that can be explained",
         blocks=(Table((*words("path"), *figures("value")), tuple(row[:2] for row in rows)),),
         payload=payload(
             found.name,
@@ -206,14 +253,16 @@ def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
     if path in QUANTITIES and (refused := QUANTITIES[path].refusal(asked)):
         raise Invalid(Problem("PATH", refused, value=shown(path)))
     if path.partition(".")[0] == "run":
-        raise Invalid(Problem("PATH", "is of a whole training", value=shown(path), suggestion="say --tokens"))
+        raise Invalid(
+            Problem("PATH", "needs the number of training tokens", value=shown(path), suggestion="add --tokens")
+        )
     below = [known for known in numbers if known.startswith(f"{path}.") and not known[len(path) + 1 :][0].isdigit()]
     named = [known for known in numbers if not any(part.isdigit() for part in known.split("."))]
     near = below or nearest(path, [*QUANTITIES, *(known for known in named if known not in QUANTITIES)], 3)
     suggestion = f"{'below it' if below else 'nearest'}: {', '.join(near[:3])}" if near else None
-    what = "is no number by itself" if below else "is no number of report, params, flops or memory"
+    what = "is not a single number" if below else "is not a number of report, params, flops or memory"
     raise Invalid(
-        Problem("PATH", what, value=shown(path), suggestion=suggestion or "without a PATH all of them are listed")
+        Problem("PATH", what, value=shown(path), suggestion=suggestion or "leave out PATH to list all of them")
     )
 
 
@@ -241,7 +290,7 @@ def _file(name: str) -> str:
 
 def _letters_table(letters: list[dict[str, Any]]) -> Table:
     rows = tuple((one["letter"], one["value"], one["meaning"], _from(one["fields"])) for one in letters)
-    return Table((*words("letter"), *figures("value"), *words("meaning", "from")), rows, title="Its letters")
+    return Table((*words("letter"), *figures("value"), *words("meaning", "defined in")), rows, title="Letters")
 
 
 def _from(fields: list[dict[str, Any]]) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from archcalc.grid import Grid
 from archcalc.legend import Size
 from archcalc.quantities import QUANTITIES
 from archcalc.report.sheet import (
+    Bytes,
+    Cell,
     Fields,
     Rows,
     Sheet,
@@ -22,7 +25,7 @@ from archcalc.report.sheet import (
 from archcalc.units import grouped, several
 
 MOST_ROWS = 50
-_FIGURES = "whole numbers; float64 inside, exact below 2^53 and to 1e-12 above"
+_FIGURES = "computed in float64: exact below 2^53, to within 1e-12 above"
 
 
 def grid_sheet(grid: Grid) -> Sheet:
@@ -30,16 +33,16 @@ def grid_sheet(grid: Grid) -> Sheet:
     rows = Rows(tuple(grid.columns), grid.rows)
     varied = " x ".join(axis.name for axis in grid.axes)
     found, all_of_them = grid.found, len(grid) + sum(grid.left_out.values())
-    above = (("Followed", tuple(map(str, grid.followed))), ("Left out", _left_out(grid, all_of_them)))
+    above = (("Adjusted", tuple(map(str, grid.followed))), ("Left out", _left_out(grid, all_of_them)))
     more = len(grid) - MOST_ROWS
     below = (
-        ("Rows", (f"and {several(more, 'more row')}; --format csv has them all",) if more > 0 else ()),
+        ("Rows", (f"{several(more, 'more row')}; --format csv has all of them",) if more > 0 else ()),
         ("Columns", tuple(f"{name}: {column.meaning}" for name, column in grid.columns.items() if name in QUANTITIES)),
         ("Counted", (_run(grid), _FIGURES)),
     )
-    table = Table(figures(*grid.columns), tuple(grid.rows(MOST_ROWS)))
+    table = Table(figures(*grid.columns), tuple(_cells(grid)), keys=len(grid.axes))
     return Sheet(
-        title=f"{found.name}: {several(len(grid), 'shape')}, varied {varied}; each at {_pass(grid)}",
+        title=f"{found.name}: {several(len(grid), 'shape')}, varying {varied}, each at {_pass(grid)}",
         blocks=(
             *_fields(above),
             *([table] if len(grid) else []),
@@ -58,6 +61,13 @@ def grid_sheet(grid: Grid) -> Sheet:
         ),
         records=rows,
     )
+
+
+def _cells(grid: Grid) -> Iterator[tuple[Cell, ...]]:
+    """The first rows, with bytes as bytes."""
+    sizes = [column.unit == "bytes" for column in grid.columns.values()]
+    for row in grid.rows(MOST_ROWS):
+        yield tuple(Bytes(n) if is_bytes else n for n, is_bytes in zip(row, sizes, strict=True))
 
 
 def _fields(rows: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[Fields, ...]:

@@ -36,16 +36,18 @@ def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[An
     stored = params(found.model).stored
     numbers = sum(_volume(sizes) for sizes in met.values())
     agrees = (
-        f"{grouped(run)} FLOPs by PyTorch's counter, {_beside(run, counted)}",
-        f"{grouped(numbers)} weights were met, {_beside(numbers, stored)}",
+        f"{grouped(run)} FLOPs by PyTorch's FLOP counter, {_beside(run, counted)}",
+        f"{grouped(numbers)} parameters used, {_beside(numbers, stored)}",
     )
-    ran = "on the CPU in fp32, by math attention, which shows the scores"
+    ran = "on the CPU in fp32, with math attention, which shows the scores"
     if not likely:
-        ran = "on PyTorch's meta device: shapes and no numbers; --weights DIR brings them. Bytes are its tokens"
+        ran = (
+            "on PyTorch's meta device: shapes without values, one token per byte; --weights DIR loads a trained model"
+        )
     following = (("Next", (", ".join(_chance(one) for one in likely),)),) if likely else ()
-    lengths = (("Length", ("the mean of all positions; in the first layer .. in the last",)),) if likely else ()
+    lengths = (("Length", ("mean over all positions; in the first layer .. in the last",)),) if likely else ()
     return Sheet(
-        title=f"{found.name}: {several(len(tokens), 'token')} on their way through the running model",
+        title=f"{found.name}: {several(len(tokens), 'token')} pass through the running model",
         blocks=(
             _table(calls, len(tokens), lengths=bool(likely)),
             Fields(
@@ -54,8 +56,8 @@ def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[An
                     *following,
                     ("Agrees" if (run, numbers) == (counted, stored) else "Differs", agrees),
                     ("Ran", (ran,)),
-                    ("Data", ("as PyTorch has it: sequences x positions x features; heads before the positions",)),
-                    ("FLOPs", ("of all layers together",)),
+                    ("Data", ("as in PyTorch: sequences x positions x features; heads come before positions",)),
+                    ("FLOPs", ("summed over all layers",)),
                     *lengths,
                     *caveats(found),
                 )
@@ -98,9 +100,9 @@ def _spelled(tokens: list[Token]) -> str:
 
 
 def _table(calls: list[Any], tokens: int, *, lengths: bool) -> Table:
-    rows: list[tuple[Cell, ...]] = [("token numbers", None, f"1 x {grouped(tokens)}", None, None, None)]
+    rows: list[tuple[Cell, ...]] = [("token ids", None, f"1 x {grouped(tokens)}", None, None, None)]
     for group in _grouped(calls):
-        times = f", {several(group.layers, 'time')}" if group.layers > 1 else ""
+        times = f" x{grouped(group.layers)}" if group.layers > 1 else ""
         if len(group.calls) > 1:
             rows.append((f"{group.module}{times}", *[None] * 5))
         for same in group.calls:
@@ -110,7 +112,7 @@ def _table(calls: list[Any], tokens: int, *, lengths: bool) -> Table:
             rows.append((name, first.function, shape(first.shape), _weights(first), _flops(same), _lengths(same)))
     if calls:  # the sampler's own step, behind the model's last
         rows.append(("softmax, last position", "softmax", shape((1, calls[-1].shape[-1])), None, None, None))
-    total = ("together", None, None, None, sum(call.flops for call in calls), None)
+    total = ("total", None, None, None, sum(call.flops for call in calls), None)
     columns = (*words("module", "PyTorch"), *figures("data", "weights in one layer", "FLOPs", "mean length"))
     width = len(columns) if lengths else len(columns) - 1
     return Table(columns[:width], tuple(row[:width] for row in rows), total[:width])

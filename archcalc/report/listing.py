@@ -30,7 +30,7 @@ def models_sheet(models: list[Model]) -> Sheet:
     )
     heads = ("parameters", "", "layers", "d_model", "vocabulary", "context")
     return Sheet(
-        title=f"{len(models)} specs",
+        title=f"{len(models)} models",
         blocks=(Table((*words("name"), *figures(*heads)), rows),),
         payload={"schema": SCHEMA, "specs": list(records)},
         records=records,
@@ -66,9 +66,9 @@ def devices_sheet(devices: list[Device]) -> Sheet:
         for device in devices
     )
     said = (
-        "memory: its maker's label; visible: what a program sees, as measured",
-        "bf16: the peak of dense matrices",
-        "--format json has their other names, and the source of each figure",
+        "memory: the maker's label; visible: what programs see, as measured",
+        "bf16: peak rate of dense matrix products",
+        "--format json has aliases and the source of each figure",
     )
     return Sheet(
         title=f"{len(devices)} devices",

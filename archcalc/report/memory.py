@@ -128,15 +128,13 @@ def standing_lines(found: Standing) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The same in three lines."""
     train, serve = found.training, found.inference
     weights = next(term.bytes for term in serve.terms if term.name == "weights")
-    first, *rest = [(name, *(grouped(n) for n in both)) for name, both in found.devices.items()]
-    trained = f"training {binary(train.total)} at the peak, {binary(train.state)} of it state (mixed-16)"
-    cached = f"cache {binary(found.cache_per_token)} a token"
-    served = f"inference {binary(serve.total)} in bf16: weights {binary(weights)}, {cached}"
-    many = [
-        f"at least {first[1]} {first[0]} to train, {first[2]} to serve",
-        *(f"or {n} and {m} {x}" for x, n, m in rest),
-    ]
-    return (("Memory", (trained, served)), ("Devices", ("; ".join(many),)))
+    trained = f"training peak {binary(train.total)}, of which state {binary(train.state)} (mixed-16, flash)"
+    cached = f"cache {binary(found.cache_per_token)}/token"
+    served = f"inference {binary(serve.total)} (bf16), weights {binary(weights)}, {cached}"
+    (name, (trains, serves)), *rest = found.devices.items()
+    many = f"at least {grouped(trains)} {name} to train and {grouped(serves)} to serve"
+    others = [f"{other}: {grouped(n)} and {grouped(m)}" for other, (n, m) in rest]
+    return (("Memory", (trained, served)), ("Devices", ("; ".join([many, *others]),)))
 
 
 def _table(used: Memory) -> Table:
@@ -144,25 +142,26 @@ def _table(used: Memory) -> Table:
         (term.name, term.bytes, binary(term.bytes), term.kind, term.witness) for term in used.terms
     ]
     return Table(
-        columns=(*words("alive at the peak"), *figures("bytes", ""), *words("", "known by")),
+        title="Memory at the peak, term by term",
+        columns=(*words("term"), *figures("bytes", ""), *words("", "source")),
         rows=tuple(rows),
-        total=("together", used.total, binary(used.total), None, None),
+        total=("total", used.total, binary(used.total), None, None),
     )
 
 
 def fit_lines(fit: Fit, used: Memory) -> tuple[str, ...]:
     """Whether it fits, how many devices it takes, and how far it could grow."""
-    basis = "as programs see it" if fit.basis == "visible" else "its label, a GB as 10^9 bytes"
-    verdict = f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} missing"
+    basis = "visible to programs" if fit.basis == "visible" else "by its label, 1 GB = 10^9 bytes"
+    verdict = f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} short"
     grow = f"largest batch {grouped(fit.largest_batch)}, longest context {grouped(fit.longest_context)}"
-    what = "weights and cache" if used.purpose == "inference" else "the state"
-    many = f"at least {several(fit.devices_at_least, 'device')} to hold {what}"
+    what = "weights and cache" if used.purpose == "inference" else "weights, gradients and optimizer state"
+    many = f"{what} alone need at least {several(fit.devices_at_least, 'device')}"
     even = f"{grouped(fit.devices_if_even)} if the whole peak divides evenly (modelled)"
     return (
-        f"{fit.device}: {verdict}; {binary(fit.usable)} can be used",
+        f"{fit.device}: {verdict}; {binary(fit.usable)} usable",
         *(() if fit.fits else (f"{many}; {even}",)),
         *((grow,) if fit.largest_batch or fit.longest_context else ()),
-        f"{binary(fit.capacity)} ({basis}) less {fit.percent}% in reserve, an allowance for driver and fragments",
+        f"usable: {binary(fit.capacity)} ({basis}) less a {fit.percent}% reserve for driver and fragmentation",
     )
 
 
@@ -170,10 +169,10 @@ def _lines(model: Model, run: Run, keeping: Keeping, used: Memory) -> tuple[tupl
     lines = (("Peak", (used.peak,)), ("Phases", (phase_line(used),)))
     if used.purpose == "training":
         each = used.state / params(model).stored
-        state = f"{grouped(used.state)} from step to step: {each:.4g} bytes a parameter"
+        state = f"{grouped(used.state)} bytes between steps, {each:.4g} per parameter"
         return (*lines, ("State", (state,)), ("Counted", training_lines(run, keeping)))
     per_token = _cache_per_token(model, keeping)
-    kept = f"{grouped(per_token)} bytes a token ({binary(per_token)}), keys and values of all layers"
+    kept = f"{grouped(per_token)} bytes per token ({binary(per_token)}): keys and values of all layers"
     return (*lines, ("Cache", (kept,)), ("Counted", inference_lines(run, keeping)))
 
 
@@ -185,9 +184,9 @@ def phase_line(used: Memory) -> str:
 def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     """What was asked, in words."""
     optimizer = f"{keeping.method.meaning}, {several(keeping.method.moments, 'moment')}"
-    again = {"none": "nothing recomputed", "selective": "core of attention recomputed", "full": "layers recomputed"}
+    again = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
-    held = "gradients stay from step to step" if keeping.holds else "gradients appear while activations go"
+    held = "gradients kept between steps" if keeping.holds else "gradients allocated as activations are freed"
     return (
         f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}",
         f"{size}, {again[keeping.recompute]}, {'dropout' if run.dropout else 'no dropout'}; {held}",
@@ -196,17 +195,17 @@ def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
 
 
 ACTIVATIONS = {
-    "fused": "activation kernel fused: GELU in one kernel; transformers' GPT-2 is eager",
-    "eager": "activation kernel eager: GELU op by op, each result stored, as in transformers' GPT-2",
+    "fused": "activation kernel fused: GELU is one kernel (eager in transformers' GPT-2)",
+    "eager": "activation kernel eager: GELU runs op by op and stores each result, as in transformers' GPT-2",
 }
 
 
 def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     """What was asked, in words."""
     computed, kept = 8 * compute_width(keeping.precision), 8 * keeping.kv_width
-    size = f"{several(run.batch, 'sequence')} of {several(run.sequence, 'token')}"
+    size = f"prefill of {grouped(run.batch)} x {several(run.sequence, 'token')}, then decode with a full cache"
     return (
-        f"weights of {BITS[keeping.precision]} bits, activations of {computed}, cache of {kept}",
-        f"{size}: all read at once, or the last alone behind the rest; {run.attention} attention, logits of the last",
+        f"{BITS[keeping.precision]}-bit weights, {computed}-bit activations, {kept}-bit cache",
+        f"{size}; {run.attention} attention, logits of the last position",
         ACTIVATIONS[run.activation],
     )

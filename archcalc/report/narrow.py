@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from textwrap import wrap
 
+from archcalc.report.cells import width as places
 from archcalc.units import short
 
 GAP = 2  # spaces between two columns
@@ -20,13 +21,15 @@ _BAR = re.compile(r"[█▏▎▍▌▋▊▉]*")
 class Grid:
     """A table's cells as text; `body` and `foot` are its rows above and below the line.
 
-    `right` says which columns are set to the right, as figures are.
+    `right` says which columns are set to the right, as figures are. The first `keys` columns tell rows apart; they are
+    never shortened, and stand in each of several parts.
     """
 
     heads: tuple[str, ...]
     right: tuple[bool, ...]
     body: tuple[tuple[str, ...], ...]
     foot: tuple[tuple[str, ...], ...] = ()
+    keys: int = 1
 
     @property
     def widths(self) -> list[int]:
@@ -54,7 +57,7 @@ def narrowed(make: Callable[[frozenset[int]], Grid], width: int) -> list[Grid]:
         return [whole]
     widths = whole.widths
     figures = sorted(
-        (column for column in range(len(widths)) if whole.right[column]), key=lambda at: (-widths[at], -at)
+        (column for column in range(whole.keys, len(widths)) if whole.right[column]), key=lambda at: (-widths[at], -at)
     )
     for columns in range(len(figures) + 1):
         grid = _fold_heads(make(frozenset(figures[:columns])))
@@ -65,13 +68,16 @@ def narrowed(make: Callable[[frozenset[int]], Grid], width: int) -> list[Grid]:
 
 
 def brief(text: str) -> str:
-    """A whole number in four digits: 1,076,543,210,000 is 1.077T. Any other text as it is."""
+    """A whole number in four digits: 1,076,543,210,000 is 1.077T. What that does not shorten stays as it is."""
     match = _INTEGER.fullmatch(text)
-    return text if match is None else match[1] + short(int(match[2].replace(",", "")))
+    if match is None:
+        return text
+    figure = match[1] + short(int(match[2].replace(",", "")))
+    return figure if len(figure) < len(text) else text
 
 
 def _width(cell: str) -> int:
-    return max(map(len, cell.split("\n")))
+    return max(map(places, cell.split("\n")))
 
 
 def _fold_heads(grid: Grid) -> Grid:
@@ -103,19 +109,47 @@ def _fold_column(grid: Grid, column: int, most: int) -> Grid:
 
 
 def _split(grid: Grid, width: int) -> list[Grid]:
-    """Several tables, each with the first column and as many of the others as there is room for."""
+    """Several tables, each with the keys and as many of the other columns as there is room for.
+
+    A column without a head, such as a percentage, stays with the one before it.
+    """
     for column in range(len(grid.heads)):
         grid = _fold_column(grid, column, width // 2 - GAP)
     widths = grid.widths
-    parts: list[list[int]] = [[0]]
-    taken = widths[0]
-    for column in range(1, len(widths)):
-        if len(parts[-1]) > 1 and taken + GAP + widths[column] > width:
-            parts.append([0])
-            taken = widths[0]
-        parts[-1].append(column)
-        taken += GAP + widths[column]
-    return [_columns(grid, part) for part in parts]
+    keys = list(range(grid.keys))
+    groups: list[list[int]] = []
+    for column in range(grid.keys, len(widths)):
+        if grid.heads[column] or not groups:
+            groups.append([])
+        groups[-1].append(column)
+    own = taken = sum(widths[key] + GAP for key in keys) - GAP
+    parts: list[list[int]] = [list(keys)]
+    for group in groups:
+        size = sum(GAP + widths[column] for column in group)
+        if len(parts[-1]) > len(keys) and taken + size > width:
+            parts.append(list(keys))
+            taken = own
+        parts[-1] += group
+        taken += size
+    return _told_once([_columns(grid, part) for part in parts])
+
+
+def _told_once(parts: list[Grid]) -> list[Grid]:
+    """A row below the line only in parts where it has a figure, or in the first where it has none."""
+
+    def says(row: tuple[str, ...], part: Grid) -> bool:
+        return any(row[part.keys :])
+
+    silent = [not any(map(says, same, parts)) for same in zip(*(part.foot for part in parts), strict=True)]
+    return [
+        replace(
+            part,
+            foot=tuple(
+                row for row, never in zip(part.foot, silent, strict=True) if says(row, part) or (never and at == 0)
+            ),
+        )
+        for at, part in enumerate(parts)
+    ]
 
 
 def _columns(grid: Grid, chosen: list[int]) -> Grid:
@@ -123,7 +157,7 @@ def _columns(grid: Grid, chosen: list[int]) -> Grid:
         return tuple(row[at] for at in chosen)
 
     right = tuple(grid.right[at] for at in chosen)
-    return Grid(part(grid.heads), right, tuple(map(part, grid.body)), tuple(map(part, grid.foot)))
+    return Grid(part(grid.heads), right, tuple(map(part, grid.body)), tuple(map(part, grid.foot)), grid.keys)
 
 
 def _fold(cell: str, most: int, indent: str = "  ") -> str:

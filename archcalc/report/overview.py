@@ -5,9 +5,9 @@ from __future__ import annotations
 from archcalc.catalogue import Found
 from archcalc.quantities import one_pass, values
 from archcalc.report.memory import standing, standing_lines, standing_numbers
-from archcalc.report.params import bridge_line, category_records, counts_payload, printed, tally_table
+from archcalc.report.params import bridge_line, category_records, counts_payload, published_lines, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
-from archcalc.report.work import flops_payload, training_lines
+from archcalc.report.work import flops_payload, training_line
 from archcalc.spec import Model
 from archcalc.units import grouped, several, short
 
@@ -25,10 +25,10 @@ def report_sheet(found: Found) -> Sheet:
             Fields(
                 (
                     ("Stored", (bridge_line(counts),)),
-                    *printed(model, counts),
-                    ("FLOPs", training_lines(model, counts, work, asked)),
+                    *published_lines(model, counts),
+                    ("FLOPs", (training_line(model, counts, work, asked),)),
                     *standing_lines(held),
-                    *caveats(found),
+                    *caveats(found, assumed=True),
                 )
             ),
         ),
@@ -56,7 +56,7 @@ def shape_lines(model: Model) -> tuple[str, ...]:
     lines = [f"{several(n, 'layer')}: {kind}" for kind, n in kinds.items()]
     if len(lines) > MOST_KINDS:
         lines[MOST_KINDS - 1 :] = [f"and {several(len(lines) - MOST_KINDS + 1, 'more kind')} of layer"]
-    head = "tied unembedding" if model.unembedding.tied else "unembedding of its own"
+    head = "tied unembedding" if model.unembedding.tied else "untied unembedding"
     sizes = (
         f"d_model {grouped(model.d_model)}",
         f"vocabulary {grouped(model.vocab_size)}",

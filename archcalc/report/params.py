@@ -12,7 +12,7 @@ from archcalc.count import CONVENTIONS, Parameters, Stored
 from archcalc.quantities import Asked, one_pass, values
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec import Model
-from archcalc.units import grouped, share, short
+from archcalc.units import grouped, percent, share, short
 
 By = Literal["category", "layer", "tensor"]
 
@@ -92,9 +92,9 @@ def tally_table(counts: Parameters, most: int | None = None) -> Table:
             rows.append((name, (one.rows, one.columns), one.matrices, one.parameters, running))
             name = ""
     return Table(
-        columns=(*words("category"), *figures("one matrix", "matrices", "parameters", "running total")),
+        columns=(*words("category"), *figures("matrix shape", "matrices", "parameters", "running total")),
         rows=tuple(rows),
-        total=("together", None, counts.tally.matrices, counts.tally.total, None),
+        total=("total", None, counts.tally.matrices, counts.tally.total, None),
     )
 
 
@@ -116,10 +116,10 @@ def category_records(counts: Parameters) -> Iterator[dict[str, Any]]:
 def _bridge_table(counts: Parameters) -> Table:
     """From the tally to what a checkpoint stores, term by term."""
     return Table(
-        title="From the tally to a checkpoint",
+        title="From the tally to the checkpoint",
         columns=(*words("term"), *figures("parameters")),
         rows=(
-            ("the eight categories", counts.tally.total),
+            ("tally of eight categories", counts.tally.total),
             *((term.name, f"{term.parameters:+,}") for term in counts.bridge),
         ),
         total=("stored in a checkpoint", counts.stored),
@@ -129,7 +129,7 @@ def _bridge_table(counts: Parameters) -> Table:
 def bridge_line(counts: Parameters) -> str:
     """The bridge in one sentence."""
     steps = [f"{'-' if t.parameters < 0 else '+'} {grouped(abs(t.parameters))} {t.name}" for t in counts.bridge]
-    return " ".join([f"{grouped(counts.tally.total)} tallied", *steps, f"= {grouped(counts.stored)}"])
+    return " ".join([f"{grouped(counts.tally.total)} tally", *steps, f"= {grouped(counts.stored)}"])
 
 
 def printed(model: Model, counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -139,13 +139,32 @@ def printed(model: Model, counts: Parameters) -> tuple[tuple[str, tuple[str, ...
         + (f"; {entry.note}" if entry.note else "")
         for entry, check in zip(model.published, audit(model, counts).checks, strict=True)
     )
-    return (("Printed", lines),) if lines else ()
+    return (("Published", lines),) if lines else ()
+
+
+def published_lines(model: Model, counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """How many of the published figures match, and by how much the others are off, in one sentence."""
+    checks = audit(model, counts).checks
+    if not checks:
+        return ()
+    off = [
+        f"{entry.text} is {'nominal' if entry.status == 'nominal' else 'NOT MATCHED'}, counted"
+        f" {percent(check.counted - check.measured, check.measured)}"
+        for entry, check in zip(model.published, checks, strict=True)
+        if not check.equal
+    ]
+    first = f"{len(checks) - len(off)} of {len(checks)} match"
+    listed = "; ".join([first, *off[:_SHOWN], *([f"and {len(off) - _SHOWN:,} more"] if len(off) > _SHOWN else [])])
+    return (("Published", (f"{listed} (see archcalc check)",)),)
+
+
+_SHOWN = 3  # of the figures that do not match
 
 
 def counted(counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """What the figures mean, with those that stand in no table."""
-    stored = "stored counts a tied table once, the tally in both of its roles"
-    inner = f"non-embedding {grouped(counts.non_embedding)}: without token table, positions and untied unembedding"
+    stored = "a tied table counts once among stored parameters, twice in the tally"
+    inner = f"{grouped(counts.non_embedding)} non-embedding: without token table, positions and untied unembedding"
     return (("Counted", (stored, inner)),)
 
 
@@ -196,6 +215,9 @@ def layer_range(first: int | None, layers: int) -> str:
     return "" if first is None else f"{first}" if layers == 1 else f"{first}-{first + layers - 1}"
 
 
+_LAYER = "layers.{i}."
+
+
 def tensor_records(counts: Parameters) -> Iterator[dict[str, Any]]:
     for tensor in counts.tensors:
         yield {
@@ -209,17 +231,17 @@ def tensor_records(counts: Parameters) -> Iterator[dict[str, Any]]:
 
 
 def _tensor_table(counts: Parameters) -> Table:
+    """Tensors of layers stand below a row that says which layers, without their common beginning."""
+    rows: list[tuple[Cell, ...]] = []
+    for first, group in groupby(counts.tensors, lambda tensor: tensor.first):
+        tensors = list(group)
+        if first is not None:
+            rows.append((f"{_LAYER[:-1]}", layer_range(first, tensors[0].layers), None, None, None))
+        for t in tensors:
+            name = f"  {t.name.removeprefix(_LAYER)}" if first is not None else t.name
+            rows.append((name, None, t.shape, t.parameters, t.category or f"({t.part})"))
     return Table(
-        columns=(*words("tensor", "layers"), *figures("stored shape", "parameters"), *words("category")),
-        rows=tuple(
-            (
-                t.name,
-                layer_range(t.first, t.layers),
-                t.shape,
-                t.parameters,
-                t.category or f"({t.part})",
-            )
-            for t in counts.tensors
-        ),
+        columns=(*words("tensor", "layers"), *figures("shape", "parameters"), *words("category")),
+        rows=tuple(rows),
         total=("stored", "", None, counts.stored, ""),
     )

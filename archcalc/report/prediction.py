@@ -9,7 +9,7 @@ from archcalc.catalogue import Found
 from archcalc.report.cells import bar
 from archcalc.report.sheet import Column, Fields, Sheet, Table, figures, notes, payload, words
 from archcalc.report.tokens import Token
-from archcalc.units import grouped, share
+from archcalc.units import several, share
 
 
 class Likely(NamedTuple):
@@ -36,20 +36,24 @@ def prediction_sheet(
     """What comes next, the most likely first; so many ids stand for no token and are `never` drawn."""
     together = sum(one.probability for one in likely)
     best = likely[0]
+    shown = f"{several(len(likely), 'token')} with {share(together, 1)}"
     rows = tuple(
         (one.token.literal, one.token.id, f"{one.logit:.4f}", share(one.probability, 1), bar(one.probability))
         for one in likely
     )
-    first = f"{best.token.literal} follows with {share(best.probability, 1)}"
+    first = f"the most likely next is {best.token.literal} ({share(best.probability, 1)})"
     return Sheet(
-        title=f"{found.name}: after {grouped(tokens)} tokens {first}",
+        title=f"{found.name}: after {several(tokens, 'token')} {first}",
         blocks=(
             Table((*words("token"), *figures("id", "logit", "probability"), Column("")), rows),
             Fields(
                 (
                     ("Prompt", (repr(prompt),)),
-                    ("Shown", (f"{len(rows):,} tokens, {share(together, 1)} together; temperature {temperature:g}",)),
-                    *([("No token", (f"{never:,} of the ids stand for none and are never drawn",))] if never else []),
+                    (
+                        "Shown",
+                        (f"{shown} of the probability; temperature {temperature:g}",),
+                    ),
+                    *([("No token", (f"{several(never, 'id')} without a token, never drawn",))] if never else []),
                 )
             ),
         ),

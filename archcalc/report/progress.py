@@ -36,7 +36,7 @@ class Pace:
         """The rates of the last steps, or of the whole."""
         steps, seconds = (self.steps, self.seconds) if whole else (len(self.last), sum(self.last))
         if not seconds:
-            return "no step"
+            return "no steps"
         each = steps / seconds
         if self.peak is not None:
             rate = f"MFU {share(self.model_flops * each, self.peak)}"
@@ -81,7 +81,7 @@ class Progress:
 
 def tell_sample(done: int, held_out: float, text: str) -> None:
     """The held-out loss, and what the model writes by now."""
-    tell(f"step {grouped(done)}: held-out loss {held_out:.4f}; it writes")
+    tell(f"step {grouped(done)}: held-out loss {held_out:.4f}; sample:")
     for line in text.split("\n"):
         tell(f"  | {printable(line)}")
 

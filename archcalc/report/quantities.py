@@ -17,9 +17,9 @@ def quantities_sheet() -> Sheet:
     )
     rows = tuple(row for record in records for row in _folded(record))
     said = (
-        "archcalc explain SPEC NAME shows how one is counted, from which sizes",
-        "archcalc sweep SPEC --columns NAME,NAME and the rows of diff have the same names",
-        "in JSON a.b is the key b of the object a",
+        "archcalc explain SPEC NAME shows the formula of a quantity",
+        "columns of archcalc sweep (--columns NAME,NAME) and rows of archcalc diff use these names",
+        "in JSON, a.b is key b of object a",
     )
     return Sheet(
         title=f"{len(records)} quantities",

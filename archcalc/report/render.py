@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import islice, zip_longest
 from textwrap import wrap
 from typing import Any
 
 from archcalc.errors import printable
 from archcalc.escaping import csv_text, json_text, markdown, markdown_cell
+from archcalc.report.cells import width as places
 from archcalc.report.narrow import Grid, brief, narrowed
-from archcalc.report.sheet import Cell, Fields, Format, Rows, Sheet, Table
-from archcalc.units import grouped, shape
+from archcalc.report.sheet import Bytes, Cell, Fields, Format, Rows, Sheet, Table
+from archcalc.units import binary, grouped, shape
 
 NARROWEST, WIDEST = 80, 100
 LABEL = 11
@@ -49,32 +52,69 @@ def _cell(cell: Cell) -> str:
         return ""
     if isinstance(cell, int):
         return grouped(cell)
+    if isinstance(cell, Bytes):
+        return f"{cell.n:+,}" if cell.signed else grouped(cell.n)
     return shape(cell) if isinstance(cell, tuple) else printable(cell)
+
+
+def _short(cell: Cell) -> str:
+    """A cell whose figure has four digits: of bytes in binary units."""
+    if isinstance(cell, Bytes):
+        return ("+" if cell.signed and cell.n > 0 else "") + binary(cell.n)
+    return brief(_cell(cell))
 
 
 def _grid(table: Table, shortened: frozenset[int] = frozenset()) -> Grid:
     """The table's cells as text; figures in `shortened` columns have four digits."""
 
     def row(cells: tuple[Cell, ...]) -> tuple[str, ...]:
-        texts = map(_cell, cells)
-        return tuple(brief(text) if at in shortened else text for at, text in enumerate(texts))
+        return tuple(_short(cell) if at in shortened else _cell(cell) for at, cell in enumerate(cells))
 
     foot = () if table.total is None else (table.total, *table.more)
     heads = tuple(printable(column.head) for column in table.columns)
     right = tuple(column.right for column in table.columns)
-    return Grid(heads, right, tuple(map(row, table.rows)), tuple(map(row, foot)))
+    return Grid(heads, right, tuple(map(row, table.rows)), tuple(map(row, foot)), table.keys)
 
 
 def _tabulate(grid: Grid, form: str) -> str:
     from tabulate import SEPARATING_LINE, tabulate
 
+    hidden: list[str] = []
+    if form == "simple":
+        grid = _masked(grid, hidden)
     rows: list[Any] = [*grid.body, *([SEPARATING_LINE] if grid.foot and form == "simple" else []), *grid.foot]
     if form == "pipe":
         rows = [[markdown_cell(cell) for cell in row] for row in rows]
     heads = [markdown_cell(head) if form == "pipe" else head for head in grid.heads]
     align = ["right" if right else "left" for right in grid.right]
     text = tabulate(rows, heads, tablefmt=form, colalign=align, disable_numparse=True, preserve_whitespace=True)
-    return "\n".join(line.rstrip() for line in text.splitlines())
+    rest = iter(hidden)
+    return "\n".join(re.sub(f"{_MASK}+", lambda _: next(rest), line).rstrip() for line in text.split("\n"))
+
+
+_MASK = "\ue000"  # a character of no meaning
+
+
+def _masked(grid: Grid, hidden: list[str]) -> Grid:
+    """The grid with as many masks as places in each line that takes more or fewer places than it has characters.
+
+    tabulate counts characters. What is masked is added to `hidden`, in the order in which it is printed.
+    """
+
+    def mask(line: str) -> str:
+        if line.isascii() or (places(line) == len(line) and _MASK not in line):
+            return line
+        hidden.append(line)
+        return _MASK * max(places(line), 1)
+
+    def row(cells: tuple[str, ...]) -> tuple[str, ...]:
+        if all(map(str.isascii, cells)):
+            return cells
+        lines = zip_longest(*(cell.split("\n") for cell in cells))
+        columns = zip(*([None if line is None else mask(line) for line in one] for one in lines), strict=True)
+        return tuple("\n".join(line for line in column if line is not None) for column in columns)
+
+    return replace(grid, heads=row(grid.heads), body=tuple(map(row, grid.body)), foot=tuple(map(row, grid.foot)))
 
 
 def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:

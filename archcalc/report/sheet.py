@@ -10,7 +10,16 @@ from archcalc.catalogue import Found
 from archcalc.quantities import Asked
 from archcalc.spec import SCHEMA
 
-Cell = int | str | tuple[int, ...] | None
+
+@dataclass(frozen=True)
+class Bytes:
+    """A figure in bytes, which shortens in binary units (1.500 GiB); a difference has its sign."""
+
+    n: int
+    signed: bool = False
+
+
+Cell = int | str | tuple[int, ...] | Bytes | None
 Format = Literal["table", "markdown", "json", "csv"]
 
 
@@ -22,13 +31,18 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows under heads; `total` stands below a line, and `more` below it. Integers are grouped, tuples are shapes."""
+    """Rows under heads; `total` stands below a line, and `more` below it. Integers are grouped, tuples are shapes.
+
+    The first `keys` columns tell rows apart: they stand in each part of a table that is too wide. A column without a
+    head belongs to the one before it.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     total: tuple[Cell, ...] | None = None
     title: str = ""
     more: tuple[tuple[Cell, ...], ...] = ()
+    keys: int = 1
 
 
 class Fields(NamedTuple):
@@ -69,15 +83,18 @@ def payload(spec: str, **rest: Any) -> dict[str, Any]:
     return {"schema": SCHEMA, "spec": spec, **rest}
 
 
-def caveats(found: Found) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What a question changed, what the source misprints and what is assumed: printed with every result."""
+def caveats(found: Found, *, assumed: bool = False) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What a question changed and what the source misprints: printed with every result.
+
+    What the spec assumes is printed once, by the report, and by `check`; JSON has it everywhere.
+    """
     asked = tuple(str(change) for change in found.changes)
     if asked:
         asked = (
             *asked,
-            "what was printed or assumed was so of the spec before the question; printed figures are left out",
+            "published figures and assumptions describe the unchanged spec and are left out",
         )
-    rows = (("Asked", asked), ("Warning", warnings(found)), ("Assumed", found.model.assumptions))
+    rows = (("Changed", asked), ("Warning", warnings(found)), ("Assumed", found.model.assumptions if assumed else ()))
     return tuple((label, lines) for label, lines in rows if lines)
 
 
@@ -102,7 +119,7 @@ def notes(found: Found) -> dict[str, Any]:
 
 def kernel_words(asked: Asked) -> str:
     """Whose attention is counted, in words."""
-    return f"FLOPs of {asked.kernels['flops']} attention, memory of {asked.kernels['memory']} attention"
+    return f"FLOPs with {asked.kernels['flops']} attention, memory with {asked.kernels['memory']} attention"
 
 
 def kept_words(asked: Asked) -> str:
@@ -110,5 +127,5 @@ def kept_words(asked: Asked) -> str:
     keeping = asked.keeping
     if asked.purpose == "inference":
         return f"inference, {keeping.precision}"
-    again = {"none": "nothing", "selective": "attention's core", "full": "each layer"}[keeping.recompute]
-    return f"{keeping.precision}, {keeping.optimizer}, {again} recomputed"
+    again = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}
+    return f"{keeping.precision}, {keeping.optimizer}, {again[keeping.recompute]}"

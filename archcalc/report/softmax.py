@@ -49,9 +49,9 @@ def compared_sheet(
         for n in order
     )
     power = "p^(1/T)" if retempered else "exp(logit / T)"
-    rule = [f"{power}, divided by the sum of all of them"]
+    rule = [f"{power}, divided by the sum of all"]
     if 0 in temperatures:
-        rule.append("at temperature 0 the largest has all the weight, of equals the first")
+        rule.append("at temperature 0 the largest takes it all (the first one, if tied)")
     numbers = [x if isfinite(x) else None for x in given]
     return Sheet(
         title=f"softmax of {several(len(given), 'number')} at temperatures {listed}",
@@ -93,20 +93,20 @@ def _table(head: str, given: Sequence[float], probabilities: Sequence[float]) ->
 
 def _lines(given: Sequence[float], temperature: float, *, retempered: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if temperature == 0:
-        rule = "at temperature 0 the largest has all the weight, of equals the first"
+        rule = "at temperature 0 the largest takes it all (the first one, if tied)"
     elif retempered:
-        rule = f"p^(1/{plain(temperature)}), divided by the sum of all of them"
+        rule = f"p^(1/{plain(temperature)}), divided by the sum of all"
     else:
-        rule = f"exp(logit / {plain(temperature)}), divided by the sum of all of them"
+        rule = f"exp(logit / {plain(temperature)}), divided by the sum of all"
     return (("Counted", (rule,)), *_given(given, retempered=retempered), *_more(given, "most probable"))
 
 
 def _given(given: Sequence[float], *, retempered: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return (("Given", (f"probabilities that add up to {plain(fsum(given))}",)),) if retempered else ()
+    return (("Given", (f"probabilities that sum to {plain(fsum(given))}",)),) if retempered else ()
 
 
 def _more(given: Sequence[float], which: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """That the table leaves out all but some rows."""
     more = len(given) - MOST_ROWS
-    told = f"the {MOST_ROWS} {which}; {grouped(more)} more, which --format csv has in the order given"
+    told = f"the {MOST_ROWS} {which}, {grouped(more)} left out; --format csv has all in input order"
     return (("Rows", (told,)),) if more > 0 else ()

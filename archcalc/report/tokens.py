@@ -14,7 +14,7 @@ MOST_ROWS = 10_000
 """That a table shows: a million would take a minute to align. CSV and JSON have all."""
 
 
-_EMPTY = "0 tokens: an empty text"
+_EMPTY = "0 tokens: the text is empty"
 
 
 class Token(NamedTuple):
@@ -49,9 +49,9 @@ def tokens_sheet(tokens: list[Token], name: str, vocab_size: int, differs: str |
             yield position, token.id, token.bytes.hex(), token.literal
 
     left = len(tokens) - MOST_ROWS
-    cut = (("Left out", (f"{several(left, 'token')} more; --format csv has all",)),) if left > 0 else ()
+    cut = (("Left out", (f"{several(left, 'more token')}; --format csv has all of them",)),) if left > 0 else ()
     length = sum(len(token.bytes) for token in tokens)
-    by = "one for each byte" if name == "bytes" else name
+    by = "one token per byte" if name == "bytes" else name
     apart = (("Differs", (differs,)),) if differs else ()
     return Sheet(
         title=f"{several(len(tokens), 'token')} of {several(length, 'byte')}" if tokens or differs else _EMPTY,
@@ -61,7 +61,7 @@ def tokens_sheet(tokens: list[Token], name: str, vocab_size: int, differs: str |
                 if tokens
                 else []
             ),
-            Fields((*cut, *apart, ("Tokenizer", (f"{by}; {several(vocab_size, 'token')} in all",)))),
+            Fields((*cut, *apart, ("Tokenizer", (f"{by}; vocabulary of {several(vocab_size, 'token')}",)))),
         ),
         payload={
             "schema": SCHEMA,

@@ -18,7 +18,7 @@ from archcalc.units import grouped, several, shape
 
 _SAYING = {
     "attention": "vectors talk to each other",
-    "mlp": "each vector alone",
+    "mlp": "each vector on its own",
     "embedding": "tokens become vectors",
     "unembedding": "vectors become scores for each token",
 }
@@ -58,7 +58,7 @@ def trace_sheet(found: Found, run: Run) -> Sheet:
     steps.append(_softmax(steps[-1]))
     total = steps[-1].running_total
     return Sheet(
-        title=f"{found.name}: the way of {grouped(run.batch * run.sequence)} tokens through {grouped(total)} weights",
+        title=f"{found.name}: how {several(run.batch * run.sequence, 'token')} pass through {grouped(total)} weights",
         blocks=(_table(steps, run, total), Fields((*_LEGEND, _counted(run), *caveats(found)))),
         payload=payload(
             found.name,
@@ -106,7 +106,7 @@ def data_shape(tensor: Tensor, env: Env) -> tuple[int, ...]:
 
 def _table(steps: list[Step], run: Run, total: int) -> Table:
     tokens = (run.sequence,) if run.batch == 1 else (run.batch, run.sequence)
-    rows: list[tuple[Cell, ...]] = [("token numbers", tokens, None, None)]
+    rows: list[tuple[Cell, ...]] = [("token ids", tokens, None, None)]
     alone = len({id(step.segment) for step in steps if step.segment.first is not None}) == 1
     for _, group in groupby(steps, lambda step: (id(step.segment), step.module)):
         inside = list(group)
@@ -130,7 +130,7 @@ def _heading(step: Step, *, alone: bool) -> str:
     if segment.first is None:
         return name
     return (
-        f"{name}, {several(segment.repeat, 'time')}"
+        f"{name} x{grouped(segment.repeat)}"
         if alone
         else f"{name}, layers {layer_range(segment.first, segment.repeat)}"
     )
@@ -146,22 +146,22 @@ def _met(step: Step) -> str:
 
 
 _LEGEND = (
-    ("Data", ("numbers on their way, features x positions: each position's vector is a column",)),
+    ("Data", ("activations after each step, features x positions: each position's vector is a column",)),
     (
         "Weights",
         (
-            "learned matrices, rows x columns; the running total counts all layers at once",
-            "in (brackets): learned too, but no matrices; `archcalc params` adds them up",
+            "learned matrices, rows x columns; the running total includes all layers",
+            "(in brackets): learned parameters that are not matrices; archcalc params counts them",
         ),
     ),
-    ("Softmax", ("the last one turns each position's logits into probabilities of its next token",)),
+    ("Softmax", ("the last step turns each position's logits into probabilities of its next token",)),
 )
 
 
 def _counted(run: Run) -> tuple[str, tuple[str, ...]]:
     """What passes through."""
-    passed = f"one pass of {several(run.batch, 'sequence')} of {several(run.sequence, 'token')}"
-    return ("Counted", (f"{passed}, {run.attention} attention; a tied table in both of its roles",))
+    passed = f"one pass over {several(run.batch, 'sequence')} of {several(run.sequence, 'token')}"
+    return ("Counted", (f"{passed}, {run.attention} attention; a tied table counts in both roles",))
 
 
 def _json(step: Step) -> dict[str, Any]:

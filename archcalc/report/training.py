@@ -35,20 +35,20 @@ def training_sheet(found: Found, trained: Trained, counted: Expected, pace: Pace
     tokens, each = trained.steps * counted.tokens, trained.kind.removesuffix("s")
     last = trained.held_out[-1][1]
     peak = counted.memory.total
-    promise = "" if pace.peak is None else f"; {trained.device} promises {short(pace.peak)} FLOP/s"
-    heard = "" if trained.loss is None else f"; {trained.loss:.4f} in the last step"
+    promise = "" if pace.peak is None else f"; its peak is {short(pace.peak)} FLOP/s"
+    heard = "" if trained.loss is None else f"; {trained.loss:.4f} in the last training step"
     flops, held = _beside(trained, counted)
     rows = (
         ("Learned", (_amount(trained, counted, tokens),)),
-        ("Loss", (f"held-out {last:.4f} nats a {each}, {last / math.log(2):.4f} bits{heard}",)),
+        ("Loss", (f"held-out {last:.4f} nats per {each}, {last / math.log(2):.4f} bits{heard}",)),
         (
             "FLOPs",
-            (f"{grouped(counted.flops)} a step by the count{flops}", f"{short(counted.flops * trained.steps)} in all"),
+            (f"{grouped(counted.flops)} counted per step{flops}", f"{short(counted.flops * trained.steps)} in total"),
         ),
         ("Rate", (f"{pace.words(whole=True)} on {trained.device}{promise}",)),
-        ("Memory", (f"{grouped(peak)} bytes ({binary(peak)}) at a step's peak by the count{held}",)),
+        ("Memory", (f"{grouped(peak)} bytes ({binary(peak)}) counted at the peak of a step{held}",)),
         ("Sample", tuple(printable(line) for line in trained.sample.split("\n") if line.strip())),
-        ("Kept", _kept(trained.folder)),
+        ("Saved", _kept(trained.folder)),
     )
     numbers = {
         "steps": trained.steps,
@@ -73,7 +73,7 @@ def training_sheet(found: Found, trained: Trained, counted: Expected, pace: Pace
         payload=payload(
             found.name,
             training={**numbers, "along": along, "sample": trained.sample},
-            conventions={**trained.settings, "loss": f"nats a {each}"},
+            conventions={**trained.settings, "loss": f"nats per {each}"},
         ),
         records=({"spec": found.name, **numbers},),
     )
@@ -84,22 +84,22 @@ def _beside(trained: Trained, counted: Expected) -> tuple[str, str]:
     if trained.seen is None:
         return "", ""
     flops, peak = trained.seen
-    said = "as many" if flops == counted.flops else grouped(flops)
+    said = "agrees" if flops == counted.flops else f"counts {grouped(flops)}"
     off = peak - counted.memory.total
     by = "the CPU's allocator" if trained.device == "the CPU" else f"the allocator of {trained.device}"
-    record = "as many" if not off else f"{grouped(peak)} ({off:+,}, {percent(off, counted.memory.total)})"
-    return f", {said} by PyTorch's counter", f", {record} in the record of {by}"
+    record = f"records {grouped(peak)} ({off:+,}, {percent(off, counted.memory.total)})" if off else "agrees"
+    return f"; PyTorch's FLOP counter {said}", f"; {by} {record}"
 
 
 def _amount(trained: Trained, counted: Expected, tokens: int) -> str:
     ratio, epochs = tokens / counted.parameters, tokens / trained.learned
-    which = f"{grouped(trained.learned)} {trained.kind} that are there"
-    return f"{grouped(tokens)} tokens, {ratio:.3g} a parameter; {epochs:.3g} times the {which}"
+    which = f"{grouped(trained.learned)} training {trained.kind}"
+    return f"{grouped(tokens)} tokens, {ratio:.3g} per parameter; {epochs:.3g} x the {which}"
 
 
 def _kept(folder: str | None) -> tuple[str, ...]:
     """Where the weights are, and what can be done with them."""
     if folder is None:
-        return ("nowhere; --out DIR keeps checkpoints",)
+        return ("nothing; --out DIR keeps checkpoints",)
     kept = os.path.dirname(folder)
-    return (folder, f"`archcalc generate {kept} --prompt TEXT` draws from it")
+    return (folder, f"`archcalc generate {kept} --prompt TEXT` generates text with it")

@@ -20,12 +20,12 @@ def neighbours_sheet(vectors: Vectors, target: Sum, found: Sequence[Neighbour]) 
     )
     inputs = list(dict.fromkeys(vectors.label(row) for row in target.rows))
     lines = (
-        ("Inputs", (f"{', '.join(map(quoted, inputs))}: left out of the rank, counted in the rank with inputs",)),
-        ("Length", (f"{four_digits(target.length)}, of the vector that came out",)),
+        ("Inputs", (f"{', '.join(map(quoted, inputs))}: excluded from the rank, included in the rank with inputs",)),
+        ("Length", (f"{four_digits(target.length)} (of the resulting vector)",)),
         *_said(vectors, (target,)),
     )
     return Sheet(
-        title=f"{target.text}: its neighbours among {_size(vectors)}",
+        title=f"{target.text}: nearest neighbours among {_size(vectors)}",
         blocks=(
             Table((*figures("rank", "with inputs"), *words("word"), *figures("cosine", "dot product")), rows),
             Fields(lines),
@@ -48,7 +48,7 @@ def along_sheet(vectors: Vectors, direction: Sum, asked: Sequence[Sum], found: S
     order = [measured.word for measured in sorted(found, key=lambda measured: measured.dot)]
     lines = (
         ("Order", (" < ".join(order),)),
-        ("Length", (f"{four_digits(direction.length)}, of the direction, by which dot products are multiplied",)),
+        ("Length", (f"{four_digits(direction.length)} (of the direction; dot products are proportional to it)",)),
         *_said(vectors, (direction, *asked)),
     )
     return Sheet(

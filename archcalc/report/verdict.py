@@ -24,10 +24,14 @@ def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]
         "Proven by": dict.fromkeys(v.proven_with for v in verdicts if v.proven_with),
         "Not compared": dict.fromkeys(words for v in verdicts for words in v.not_compared),
         "Warning": [f"{v.spec}: {words}" if many else words for v in verdicts for words in v.warnings],
+        "Assumed": [] if many else list(verdicts[0].assumptions),
     }
     fields = tuple((label, tuple(lines)) for label, lines in said.items() if lines)
     rows = tuple(_row(verdict, check, many=many, printed=other == "printed") for verdict, check in checks)
-    columns = (*words(*(["spec"] if many else []), "what"), *figures("counted", *([other] * (other == "measured"))))
+    columns = (
+        *words(*(["spec"] if many else []), "comparison"),
+        *figures("counted", *([other] * (other == "measured"))),
+    )
     return Sheet(
         title=f"{subject}: {_outcome([check for _, check in checks], len(told), many=many)}",
         blocks=(
@@ -41,6 +45,7 @@ def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]
             proven_with=list(said["Proven by"]),
             not_compared=list(said["Not compared"]),
             warnings=list(said["Warning"]),
+            assumptions=list(dict.fromkeys(words for v in verdicts for words in v.assumptions)),
         ),
         records=tuple(_record(verdict, check) for verdict, check in every),
     )

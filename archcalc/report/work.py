@@ -19,9 +19,9 @@ from archcalc.units import grouped, scientific, several, share, short
 from archcalc.work import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, training_run
 
 _CAUSAL = {
-    "full": "all pairs of positions, as PyTorch's counter has it",
-    "half": "half of the pairs, S x S / 2",
-    "exact": "each position with itself and what came before, S x (S + 1) / 2",
+    "full": "all query-key pairs, as PyTorch's FLOP counter counts them",
+    "half": "half of the query-key pairs, S x S / 2",
+    "exact": "each position attends to itself and those before it, S x (S + 1) / 2",
 }
 
 
@@ -60,10 +60,11 @@ def flops_sheet(
     )
 
 
-_AGAIN = {"selective": "the core of attention", "full": "every layer"}
+_LOGITS = {"all": "all positions", "last": "the last position"}
+_AGAIN = {"selective": "the attention core", "full": "every layer"}
 _EARLY = (
-    "as PyTorch's checkpoint does, recomputation stops at the last tensor that the backward pass needs;"
-    " HFU counts it, MFU does not"
+    "as in torch.utils.checkpoint, recomputation stops at the last tensor that the backward pass needs;"
+    " HFU includes it, MFU does not"
 )
 
 
@@ -71,9 +72,9 @@ def _hardware(work: Executed | None, recompute: Recompute) -> tuple[tuple[str, t
     """What is run beyond what counts for MFU, where something is recomputed to save memory."""
     if work is None or recompute == "none":
         return ()
-    run = f"{grouped(work.hardware)} FLOPs are run, {work.hardware / work.model:.4g} times the model's"
-    again = f"{grouped(work.recomputed)} of them recompute {_AGAIN[recompute]}"
-    flash = f", {grouped(work.flash)} the scores of flash attention" if work.flash else ""
+    run = f"{grouped(work.hardware)} FLOPs executed, {work.hardware / work.model:.4g} x the model FLOPs"
+    again = f"{grouped(work.recomputed)} recompute {_AGAIN[recompute]}"
+    flash = f", {grouped(work.flash)} the scores in flash attention" if work.flash else ""
     return (("Hardware", (f"{run}: {again}{flash}", _EARLY)),)
 
 
@@ -123,10 +124,10 @@ def _table(work: Flops, *, training: bool) -> Table:
         row: tuple[Cell, ...] = (part.category, part.forward, share(part.forward, work.forward))
         rows.append((*row, part.backward, part.forward + part.backward) if training else row)
     contractions: tuple[Cell, ...] = ("contractions", work.forward, None)
-    pointwise: tuple[Cell, ...] = ("pointwise, modelled", work.pointwise, None)
+    pointwise: tuple[Cell, ...] = ("pointwise (modelled)", work.pointwise, None)
     if training:
         contractions, pointwise = (*contractions, work.backward, work.training), (*pointwise, None, None)
-    columns = figures("forward", "share", *(("backward", "together") if training else ()))
+    columns = figures("forward", "share", *(("backward", "total") if training else ()))
     return Table((*words("category"), *columns), tuple(rows), contractions, more=(pointwise,))
 
 
@@ -139,26 +140,24 @@ def _run_table(whole: TrainingRun) -> Table:
             ("6 x parameters x tokens", whole.six_nd, scientific(whole.six_nd)),
             *((term.name, f"{term.flops:+,}", scientific(term.flops)) for term in whole.bridge),
         ),
-        total=("together", whole.flops, scientific(whole.flops)),
+        total=("total", whole.flops, scientific(whole.flops)),
     )
 
 
 def _causal(run: Run) -> str:
     """Which pairs of positions were counted."""
     if run.phase == "decode":
-        return f"the new position is paired with all {grouped(run.read)}, itself included"
+        return f"the new token attends to all {grouped(run.read)} positions, itself included"
     return f"causal {run.causal}: {_CAUSAL[run.causal]}"
 
 
-def training_lines(model: Model, counts: Parameters, work: Flops, asked: Asked) -> tuple[str, ...]:
-    """A training pass in three sentences."""
+def training_line(model: Model, counts: Parameters, work: Flops, asked: Asked) -> str:
+    """A training pass in one sentence."""
     run = asked.work
     size = several(run.batch * run.positions, "token")
-    return (
-        f"{grouped(work.forward)} forward, {grouped(work.backward)} backward, {size}",
-        token_line(model, counts, run),
-        f"{run.kernel} attention, all pairs of positions; memory: {asked.held.kernel} attention",
-    )
+    each = training_run(model, counts, run, 1)
+    both = f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size}"
+    return f"{both}; {short(each.flops)} per token (6 N: {short(each.six_nd)})"
 
 
 def token_line(model: Model, counts: Parameters, run: Run) -> str:
@@ -169,20 +168,20 @@ def token_line(model: Model, counts: Parameters, run: Run) -> str:
         for step in whole.bridge
         if step.flops
     ]
-    return " ".join([f"{short(whole.flops)} a token = 6 N ({short(whole.six_nd)})", *steps])
+    return " ".join([f"{short(whole.flops)} per token = 6 N ({short(whole.six_nd)})", *steps])
 
 
 def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tuple[str, tuple[str, ...]]]:
     every = work.forward + work.pointwise
-    products = f"contractions are {share(work.forward, every)} of the operations of the forward pass"
+    products = f"contractions are {share(work.forward, every)} of all operations in the forward pass"
     lines: list[tuple[str, tuple[str, ...]]] = [("Share", (products,))]
     if run.phase == "training":
         lines.append(("Token", (token_line(model, counts, run),)))
         repeated = sum(part.repeated for part in work.categories)
         if repeated:
-            lines.append(("Flash", (f"{grouped(repeated)} of the backward pass are scores that it computes anew",)))
-    where = f"{run.phase}, {grouped(run.batch)} x {several(run.positions, 'token')}"
-    reading = f" reading {grouped(run.read)}" if run.phase == "decode" else ""
-    kernel = f"{run.kernel} attention, logits of {run.logits} positions"
+            lines.append(("Flash", (f"{grouped(repeated)} FLOPs of the backward pass recompute attention scores",)))
+    where = f"{run.phase} pass of {grouped(run.batch)} x {several(run.positions, 'token')}"
+    reading = f" with {grouped(run.read)} in context" if run.phase == "decode" else ""
+    kernel = f"{run.kernel} attention, logits of {_LOGITS[run.logits]}"
     lines.append(("Counted", (f"{where}{reading}, {kernel}", _causal(run))))
     return lines
