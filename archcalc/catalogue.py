@@ -14,6 +14,7 @@ from archcalc.errors import ArchcalcError, Invalid, Problem, nearest, shown
 from archcalc.question import Answers, Change, ask, split, understand
 from archcalc.source import Document, display_name, is_plain, is_stdin, parse, read_file
 from archcalc.spec import Model
+from archcalc.unsupported import SPEC, config, family, format_of, json_file
 from archcalc.validation import validate
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -93,14 +94,31 @@ def _read(head: str) -> Document:
     if head in names():
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")
     elif not (is_path(head) or is_stdin(head) or os.path.isdir(head)):  # a directory is then told to be one
-        near = nearest(head, list(names()), 3)
-        suggestion = f"nearest: {', '.join(near)}" if near else "`archcalc list` shows the catalogue"
-        if os.path.isfile(head):
-            suggestion = f"the file is ./{head}"
-        raise Invalid(Problem(head or "SPEC", "is no spec of the catalogue", suggestion=suggestion))
+        raise Invalid(_unknown(head))
+    if os.path.isfile(head) and (other := format_of(head)):
+        raise Invalid(Problem(head, other, suggestion=SPEC))
+    if os.path.isfile(inside := os.path.join(head, "config.json")):
+        raise Invalid(Problem(inside, json_file(read_file(inside)), suggestion=SPEC))
+    data = read_file(head)
     if head.endswith(".json"):
-        raise Invalid(Problem(head, "only YAML specs are read"))
-    return parse(read_file(head), display_name(head))
+        raise Invalid(Problem(head, json_file(data), suggestion=SPEC))
+    document = parse(data, display_name(head))
+    if other := config(document.data):
+        raise Invalid(Problem(document.file, other, suggestion=SPEC))
+    return document
+
+
+def _unknown(name: str) -> Problem:
+    """A name that the catalogue has not, with why, or with what is near it."""
+    listed = "`archcalc list` shows the catalogue"
+    if os.path.isfile(name):
+        return Problem(name, "is not in the catalogue", suggestion=f"the file is ./{name}")
+    if why := family(name):
+        return Problem(name, why, suggestion=listed)
+    near = nearest(name, list(names()), 3)
+    return Problem(
+        name or "SPEC", "is not in the catalogue", suggestion=f"nearest: {', '.join(near)}" if near else listed
+    )
 
 
 def is_path(head: str) -> bool:

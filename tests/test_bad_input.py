@@ -50,12 +50,12 @@ EDITS = {
     "unknown field": (
         ("n_heads: 4", "n_haeds: 4"),
         "s.yaml:11:16: layers.0.attention.n_heads: is missing\n"
-        "s.yaml:11:35: layers.0.attention.n_haeds: is no field here; did you mean 'n_heads'?\n",
+        "s.yaml:11:35: layers.0.attention.n_haeds: unknown field; did you mean 'n_heads'?\n",
     ),
-    "unknown field, nothing near": (("vocab_size:", "zzz: 1\nvocab_size:"), "s.yaml:4:1: zzz: is no field here\n"),
+    "unknown field, nothing near": (("vocab_size:", "zzz: 1\nvocab_size:"), "s.yaml:4:1: zzz: unknown field\n"),
     "unknown field in a kind": (
         ("d_ff: 11", "d_ff: 11, gated: true"),
-        "s.yaml:12:34: layers.0.mlp.gated: is no field here\n",
+        "s.yaml:12:34: layers.0.mlp.gated: gated MLPs are not supported yet\n",
     ),
     "missing field": (("vocab_size: 10\n", ""), "s.yaml:1:1: vocab_size: is missing\n"),
     "missing kind": (("{kind: plain, ", "{"), "s.yaml:12:10: layers.0.mlp.kind: is missing\n"),
@@ -65,7 +65,7 @@ EDITS = {
     ),
     "unknown word": (
         ("gelu_tanh", "swish"),
-        "s.yaml:12:46: layers.0.mlp.activation: must be gelu_tanh or gelu; got 'swish'\n",
+        "s.yaml:12:46: layers.0.mlp.activation: SiLU is not supported yet; got 'swish'; supported: gelu_tanh, gelu\n",
     ),
     "duplicate field": (
         ("vocab_size: 10\n", "vocab_size: 10\nvocab_size: 11\n"),
@@ -147,7 +147,7 @@ EDITS = {
     ),
     "an escape in a key": (
         ("vocab_size: 10", '"\\e[31m": 10'),
-        "s.yaml:1:1: vocab_size: is missing\ns.yaml:4:1: \\x1b[31m: is no field here\n",
+        "s.yaml:1:1: vocab_size: is missing\ns.yaml:4:1: \\x1b[31m: unknown field\n",
     ),
     "a name that is a path": (
         ("name: good", "name: ../good"),
@@ -237,19 +237,19 @@ def test_at_most_twenty_problems_are_told_and_then_a_count(spec):
 
 
 NAMES = {
-    "unknown": (["params", "gpt4"], 2, "gpt4: is no spec of the catalogue; nearest: gpt2\n"),
+    "unknown": (["params", "gpt4"], 2, "gpt4: is not in the catalogue; nearest: gpt2\n"),
     "a typing error with a dot": (
         ["params", "gpt3-2.8b"],
         2,
-        "gpt3-2.8b: is no spec of the catalogue; nearest: gpt3-2.7b, gpt3-6.7b, gpt3-13b\n",
+        "gpt3-2.8b: is not in the catalogue; nearest: gpt3-2.7b, gpt3-6.7b, gpt3-13b\n",
     ),
-    "nothing near": (["params", "%"], 2, "%: is no spec of the catalogue; `archcalc list` shows the catalogue\n"),
+    "nothing near": (["params", "%"], 2, "%: is not in the catalogue; `archcalc list` shows the catalogue\n"),
     "escapes": (["params", "\x1b[2J.yaml"], 3, "\\x1b[2J.yaml: no such file\n"),
     "no file": (["params", "nope.yaml"], 3, "nope.yaml: no such file\n"),
     "no folder": (["params", "no/where"], 3, "no/where: no such file\n"),
     "a directory": (["params", "./"], 2, "./: is a directory; name a YAML file in it\n"),
-    "config.json": (["params", "config.json"], 2, "config.json: only YAML specs are read\n"),
-    "an empty name": (["params", ""], 2, "SPEC: is no spec of the catalogue; `archcalc list` shows the catalogue\n"),
+    "config.json": (["params", "config.json"], 3, "config.json: no such file\n"),
+    "an empty name": (["params", ""], 2, "SPEC: is not in the catalogue; `archcalc list` shows the catalogue\n"),
     "a zero byte": (["params", "a/\0"], 2, "a/\\x00: cannot be read: embedded null byte\n"),
 }
 

@@ -346,8 +346,8 @@ FLAGS = {
     "no equals sign": (["--vary", "n_layers"], "--vary: 'n_layers' is not field=values\n"),
     "no values": (["--vary", "n_layers="], "--vary: 'n_layers=' is not field=values\n"),
     "an empty value": (["--vary", "n_layers=1,,2"], "--vary: n_layers: has an empty value; got '1,,2'\n"),
-    "no field": (["--vary", "heads=3"], "--vary: heads: is no field here; nearest: n_heads, d_head, n_kv_heads\n"),
-    "a description": (["--vary", "name=3"], "--vary: name: is no field here\n"),
+    "no field": (["--vary", "heads=3"], "--vary: heads: unknown field; nearest: n_heads, d_head, n_kv_heads\n"),
+    "a description": (["--vary", "name=3"], "--vary: name: unknown field\n"),
     "several": (["--vary", "bias=1"], "--vary: bias: is the name of 5 fields; name one: layers.0.norm.bias,"),
     "a boolean": (
         ["--vary", "tied=true,false"],

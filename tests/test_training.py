@@ -308,7 +308,7 @@ def test_our_own_words_are_the_sources_in_order():
         (("--device", "tpu"), 2, "--device: 'tpu' is not one of 'cpu', 'cuda'"),
         (("--out", ""), 2, "--out: names no folder; got ''"),
         (("--from", "nowhere"), 3, "--from: no such folder; got 'nowhere'"),
-        (("nonsense",), 2, "nonsense: is no spec of the catalogue; `archcalc list` shows the catalogue"),
+        (("nonsense",), 2, "nonsense: is not in the catalogue; `archcalc list` shows the catalogue"),
         (("--data", "nowhere.txt"), 3, "nowhere.txt: no such file"),
         (("--data", "nowhere.u16"), 3, "nowhere.u16: no such file"),
         (("--data", "."), 2, ".: is a directory"),
