@@ -1,4 +1,4 @@
-"""Finding a spec by what was typed: a name of the catalogue, a path, `-`; and any of them with a question attached."""
+"""Find a spec by a catalogue name, a path or `-`, with or without a question attached."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def _read(head: str) -> Document:
 
 
 def _unknown(name: str) -> Problem:
-    """A name that the catalogue has not, with why, or with what is near it."""
+    """The problem for a name that is not in the catalogue: why it is not, or the nearest names."""
     listed = "`archcalc list` shows the catalogue"
     if os.path.isfile(name):
         return Problem(name, "is not in the catalogue", suggestion=f"the file is ./{name}")
@@ -136,7 +136,8 @@ def is_readable(spec: str) -> bool:
 def load(spec: str | os.PathLike[str]) -> Model:
     """Read a spec: a catalogue name, a path, `-` for standard input, or any of these with `@field=value,...`.
 
-    Raises Invalid or Missing, whose `problems` say where and what.
+    Returns a Model. Raises Invalid for an unknown name, a malformed spec or a question that is not understood, and
+    Missing if the file does not exist; their `problems` say where and what.
     """
     return find(typed(spec)).model
 
@@ -150,9 +151,9 @@ def typed(spec: Any) -> str:
 
 
 def check(spec: str | os.PathLike[str]) -> list[Problem]:
-    """Everything wrong with a spec: what cannot be read, what is no spec, printed counts that do not hold.
+    """Return everything wrong with a spec: read errors, validation errors, and published counts that do not hold.
 
-    Raises nothing for a bad spec; an empty list is a good one.
+    An empty list means that the spec is good. A bad spec raises nothing.
     """
     try:
         found = find(typed(spec))
@@ -176,7 +177,7 @@ def broken_promises(found: Found) -> list[Problem]:
 
 
 def dump(model: Model) -> str:
-    """A model as YAML that reads back as an equal model. Raises Invalid for what is no Model."""
+    """Return a model as YAML text that loads as an equal model. Raises Invalid if `model` is not a Model."""
     import yaml
 
     has_segments("dump", model)

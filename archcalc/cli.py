@@ -146,17 +146,17 @@ def _main(arguments: list[str] | None) -> int:
 def _unforeseen(error: Exception) -> int:
     """Say in one line what nobody raised on purpose, and give its exit code."""
     if _is_memory(error):
-        fix = "ask about a smaller shape, or run it where there is more"
-        tell(str(Problem("archcalc", "is out of memory", suggestion=fix)))
+        fix = "use a smaller shape, or a machine with more memory"
+        tell(str(Problem("archcalc", "out of memory", suggestion=fix)))
         return 3
     if isinstance(error, RecursionError):
-        tell(str(Problem("archcalc", "what it was given is nested too deeply")))
+        tell(str(Problem("archcalc", "the input is nested too deeply")))
         return 2
     if isinstance(error, OSError) and error.filename is not None:  # the catalogue of a broken installation
         tell(str(Problem(str(error.filename), f"cannot be read: {error.strerror}")))
         return 3
-    what = f"a bug of ours: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    tell(str(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows where")))
+    what = f"internal error: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    tell(str(Problem("archcalc", what, suggestion="ARCHCALC_DEBUG=1 shows the traceback")))
     return 70
 
 

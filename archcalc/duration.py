@@ -105,6 +105,6 @@ def peak_of(device: Device, precision: Precision | None = None) -> tuple[Precisi
     known = [name for name in WIDTHS if device.peak(name)]
     if not known:
         what = f"no peak of {device.name} is known"
-        raise Invalid(Problem("--device", what, suggestion="a YAML file of your own can state one"))
+        raise Invalid(Problem("--device", what, suggestion="a YAML file of the device can give one"))
     what = f"no peak of {device.name} in {precision or ' or '.join(DEFAULT_PRECISIONS)} is known"
-    raise Invalid(Problem("--precision", what, suggestion=f"say one: {', '.join(known)}"))
+    raise Invalid(Problem("--precision", what, suggestion=f"choose one of {', '.join(known)}"))

@@ -1,7 +1,7 @@
-"""What other programs and papers have and a spec has not: known terms, so that a message calls them by name.
+"""Known terms that a spec cannot have, so that messages can name what is not supported yet.
 
-One table of features that are not supported yet, one of other names for what is, one of model families. All three
-serve messages alone: what a spec may hold is decided by its blocks.
+The tables list features that are not supported yet, other names of fields that are, settings that are flags, model
+families and file formats. They are used in messages only: what a spec may contain is decided by its blocks.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def family(name: str) -> str | None:
 
 
 def config(data: Any) -> str | None:
-    """What plain data is that no spec is: a Hugging Face config.json; None for anything else."""
+    """What plain data is if it is a Hugging Face config.json; None for anything else."""
     if not isinstance(data, dict) or isinstance(data.get("layers"), list) or {"d_model", "schema"} <= data.keys():
         return None
     sure = _CONFIG_ALONE & data.keys()
@@ -205,7 +205,7 @@ def config(data: Any) -> str | None:
 
 
 def json_file(data: bytes) -> str:
-    """What a JSON file is, which is no spec."""
+    """What a JSON file is; it is never a spec."""
     try:
         found = config(json.loads(data))
     except (ValueError, RecursionError):

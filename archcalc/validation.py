@@ -1,4 +1,4 @@
-"""From plain data to a model or a device, or to problems that say where and what would be right."""
+"""Validate plain data as a model or a device, or raise problems that say where and how to fix them."""
 
 from __future__ import annotations
 

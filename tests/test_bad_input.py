@@ -69,7 +69,7 @@ EDITS = {
     ),
     "duplicate field": (
         ("vocab_size: 10\n", "vocab_size: 10\nvocab_size: 11\n"),
-        "s.yaml:5:1: vocab_size: is written twice, first in line 4\n",
+        "s.yaml:5:1: vocab_size: duplicate field, first in line 4\n",
     ),
     "text for an integer": (
         ("vocab_size: 10", "vocab_size: ten"),
@@ -122,17 +122,17 @@ EDITS = {
     ),
     "an alias": (
         ("vocab_size: 10\n", "vocab_size: &n 10\nd: *n\n"),
-        "s.yaml:5:4: d: alias 'n'; aliases are not read: write the value out\n",
+        "s.yaml:5:4: d: alias 'n': aliases are not supported; write the value out\n",
     ),
     "a tag": (
         ("vocab_size: 10", "vocab_size: !!int 10"),
-        "s.yaml:4:13: vocab_size: tag 'tag:yaml.org,2002:int'; tags are not read: write plain YAML\n",
+        "s.yaml:4:13: vocab_size: tag 'tag:yaml.org,2002:int': tags are not supported; write plain YAML\n",
     ),
     "a merge key": (
         ("vocab_size: 10", "<<: {vocab_size: 10}"),
-        "s.yaml:4:1: merge key <<; merge keys are not read: write the fields out\n",
+        "s.yaml:4:1: merge keys (<<) are not supported; write the fields out\n",
     ),
-    "a key that is a list": (("vocab_size: 10", "? [a]\n: 10"), "s.yaml:4:3: a key that is not a word\n"),
+    "a key that is a list": (("vocab_size: 10", "? [a]\n: 10"), "s.yaml:4:3: a key must be a word\n"),
     "a second document": (
         ("vocab_size: 10", "vocab_size: 10\n---\na: 1"),
         "s.yaml:5:1: a second document begins; a spec is one document\n",
@@ -184,8 +184,8 @@ def test_a_malformed_spec_is_told_where_and_what(spec, edit, text):
 
 
 WHOLE = {
-    "empty": (b"", "s.yaml: is empty; `archcalc schema` describes what belongs in it\n"),
-    "only a comment": (b"# nothing\n", "s.yaml: is empty; `archcalc schema` describes what belongs in it\n"),
+    "empty": (b"", "s.yaml: is empty; `archcalc schema` describes a spec\n"),
+    "only a comment": (b"# nothing\n", "s.yaml: is empty; `archcalc schema` describes a spec\n"),
     "only null": (b"---\n", "s.yaml:2:1: must be a mapping; got None\n"),
     "binary": (b"\x7fELF\0\xff\xfe", "s.yaml: is a binary file\n"),
     "zero bytes": (b"a: 1\0", "s.yaml: is a binary file\n"),
@@ -247,7 +247,7 @@ NAMES = {
     "escapes": (["params", "\x1b[2J.yaml"], 3, "\\x1b[2J.yaml: no such file\n"),
     "no file": (["params", "nope.yaml"], 3, "nope.yaml: no such file\n"),
     "no folder": (["params", "no/where"], 3, "no/where: no such file\n"),
-    "a directory": (["params", "./"], 2, "./: is a directory; name a YAML file in it\n"),
+    "a directory": (["params", "./"], 2, "./: is a directory; give the path of a YAML file in it\n"),
     "config.json": (["params", "config.json"], 3, "config.json: no such file\n"),
     "an empty name": (["params", ""], 2, "SPEC: is not in the catalogue; `archcalc list` shows the catalogue\n"),
     "a zero byte": (["params", "a/\0"], 2, "a/\\x00: cannot be read: embedded null byte\n"),
@@ -291,7 +291,7 @@ FLAGS = {
     "zero": (["trace", "gpt2", "--seq", "0"], "--seq: must be from 1 to 1,024; got 0"),
     "no batch": (["trace", "gpt2", "--batch", "0"], "--batch: must be from 1 to 4,294,967,296; got 0"),
     "no kernel": (["trace", "gpt2", "--attention", "slow"], "--attention: 'slow' is not one of"),
-    "no suffix": (["params", "gpt2", "-o", "x.foo"], "--output: has no suffix of .txt, .md, .json, .csv; got 'x.foo'; say --format"),
+    "no suffix": (["params", "gpt2", "-o", "x.foo"], "--output: has no suffix of .txt, .md, .json, .csv; got 'x.foo'; name it with --format"),
 }  # fmt: skip
 
 
@@ -307,7 +307,10 @@ def test_a_bug_of_ours_shows_no_traceback(monkeypatch):
     monkeypatch.setattr("archcalc.quantities.params", lambda _: 1 / 0)
     answer = ask("params", "gpt2")
     assert answer.code == 70
-    assert answer.err == "archcalc: a bug of ours: ZeroDivisionError: division by zero; ARCHCALC_DEBUG=1 shows where\n"
+    assert (
+        answer.err
+        == "archcalc: internal error: ZeroDivisionError: division by zero; ARCHCALC_DEBUG=1 shows the traceback\n"
+    )
     monkeypatch.setenv("ARCHCALC_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         ask("params", "gpt2")

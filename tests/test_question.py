@@ -112,7 +112,7 @@ BAD = {
     "no field": ("gpt2@=3", "'=3' is not field=value"),
     "description": ("gpt2@name=x", "name: unknown field"),
     "no size, and nothing follows": ("gpt2@d_model=1k", "d_model: must be an integer; got '1k'"),
-    "true is no size": ("gpt2@d_model=true", "d_model: must be an integer; got True"),
+    "true is not a size": ("gpt2@d_model=true", "d_model: must be an integer; got True"),
     "no digits": ("gpt2@d_model=._", "d_model: must be an integer; got '._'"),
     "a length that is none": ("gpt2@context_length=4q", "context_length: must be an integer; got '4q'"),
     "a count with a length's suffix": ("gpt2@vocab_size=50k", "vocab_size: must be an integer; got '50k'"),

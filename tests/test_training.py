@@ -307,7 +307,7 @@ def test_our_own_words_are_the_sources_in_order():
         (("--attention", "none"), 2, "--attention: 'none' is not one of 'math', 'flash'"),
         (("--device", "tpu"), 2, "--device: 'tpu' is not one of 'cpu', 'cuda'"),
         (("--out", ""), 2, "--out: names no folder; got ''"),
-        (("--from", "nowhere"), 3, "--from: no such folder; got 'nowhere'"),
+        (("--from", "nowhere"), 3, "--from: no such directory; got 'nowhere'"),
         (("nonsense",), 2, "nonsense: is not in the catalogue; `archcalc list` shows the catalogue"),
         (("--data", "nowhere.txt"), 3, "nowhere.txt: no such file"),
         (("--data", "nowhere.u16"), 3, "nowhere.u16: no such file"),
@@ -325,12 +325,12 @@ def test_a_bad_value_is_one_line(arguments, code, line, tmp_path, monkeypatch):
     [
         ("empty.txt", b"", "empty.txt: is empty"),
         ("empty.u16", b"", "empty.u16: is empty"),
-        ("odd.u32", b"12345", "odd.u32: is not made of tokens of 4 bytes; got '5 bytes'"),
-        ("large.u16", b"\1\0\0\1", "large.u16: token 1: is not below 256, the vocabulary; got 256"),
+        ("odd.u32", b"12345", "odd.u32: is not a whole number of 4-byte tokens; got '5 bytes'"),
+        ("large.u16", b"\1\0\0\1", "large.u16: token 1: is outside the vocabulary of 256; got 256"),
         (
             "short.txt",
             b"x" * 100,
-            "--data: 100 bytes are too few to learn sequences of 64 and hold a tenth out; 550 more would do, or a shorter --seq",
+            "--data: 100 bytes are too few for sequences of 64 with a tenth held out; 550 more would do, or a shorter --seq",
         ),
     ],
 )
@@ -343,9 +343,12 @@ def test_bad_data_is_one_line(name, content, line, tmp_path, monkeypatch):
 def test_a_text_needs_a_vocabulary_of_bytes_and_no_tokens_beside_it(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few = ask("train", "tiny@vocab_size=100", "--data", words)
-    assert few.err == "--data: a text has 256 tokens; the vocabulary 100; name files of tokens (.u16, .u32)\n"
+    assert (
+        few.err
+        == "--data: a text without a tokenizer needs 256 tokens; the vocabulary has 100; name files of tokens (.u16, .u32)\n"
+    )
     assert ask("train", "--data", "words.txt", "--data", "x.u16").err == (
-        "--data: texts and files of tokens do not go together; got ['words.txt', 'x.u16']\n"
+        "--data: must be either all texts or all token files; got ['words.txt', 'x.u16']\n"
     )
 
 
@@ -415,7 +418,7 @@ def test_a_sample_of_what_is_no_number_is_refused():
     model = Transformer(archcalc.load(SMALL))
     with torch.no_grad():
         model.final_norm.bias[0] = math.nan
-    with pytest.raises(Invalid, match="weights: give scores that are no finite numbers"):
+    with pytest.raises(Invalid, match="weights: give logits that are not finite"):
         sample(model, [1, 2], 4, seed=0)
 
 
@@ -465,7 +468,7 @@ def test_what_goes_on_keeps_its_settings_and_another_out_tunes(words, tmp_path):
     out, other = str(tmp_path / "out"), str(tmp_path / "other")
     asked = [*ASKED, "--data", words]
     assert ask(*asked, "--out", out).code == 0
-    fix = "leave it out, or say another --out to tune the weights"
+    fix = "leave it out, or choose another --out to tune the weights"
     assert ask("train", "--from", out, "--lr", "1e-4").err == f"--lr: was 0.003 when it began; got 0.0001; {fix}\n"
     assert ask("train", "--from", out, "--steps", "5").err == "--steps: the checkpoint has done 6; got 5\n"
     assert ask("train", "tiny", "--from", out).err.startswith("tiny: is not the architecture of ")

@@ -177,8 +177,8 @@ def test_memory_that_runs_out_is_no_bug_of_ours(monkeypatch, error):
         raise error
 
     monkeypatch.setattr("archcalc.commands.count.find", raised)
-    fix = "ask about a smaller shape, or run it where there is more"
-    assert ask("params", "gpt2") == (3, "", f"archcalc: is out of memory; {fix}\n")
+    fix = "use a smaller shape, or a machine with more memory"
+    assert ask("params", "gpt2") == (3, "", f"archcalc: out of memory; {fix}\n")
 
 
 def test_what_is_nested_too_deeply_is_told(monkeypatch):
@@ -188,4 +188,4 @@ def test_what_is_nested_too_deeply_is_told(monkeypatch):
         raise RecursionError
 
     monkeypatch.setattr("archcalc.commands.count.find", raised)
-    assert ask("params", "gpt2") == (2, "", "archcalc: what it was given is nested too deeply\n")
+    assert ask("params", "gpt2") == (2, "", "archcalc: the input is nested too deeply\n")

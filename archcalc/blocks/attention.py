@@ -1,4 +1,4 @@
-"""Attention: the vectors of a sequence talk to each other."""
+"""Attention: mixes the vectors of different positions."""
 
 from typing import Annotated, Literal
 

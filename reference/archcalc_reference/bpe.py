@@ -139,7 +139,7 @@ def _pairs(path: str) -> list[tuple[str, str]]:
     for at, line in enumerate(lines[first:], start=first + 1):
         left, space, right = line.rstrip("\r").partition(" ")
         if line.strip() and not (left and space and right and " " not in right):
-            raise Invalid(Problem(path, "is no merge of two tokens", "", at, 1, value=shown(line)))
+            raise Invalid(Problem(path, "is not a merge of two tokens", "", at, 1, value=shown(line)))
         if line.strip():
             pairs.append((left, right))
     return pairs
@@ -159,7 +159,7 @@ def _finished(
             continue
         if one.content not in vocab:
             if one.id is None and rows is not None and free >= rows:
-                told.append(f"{shown(one.content)} has no token, and the model no row for one more")
+                told.append(f"{shown(one.content)} has no token, and the model has no row for another")
                 continue
             free += 1
         added.append(one)
@@ -193,7 +193,7 @@ def _refuse_other_ids(added: list[Added], ids: dict[str, int], words: dict[int, 
             continue
         if one.id is not None and found != one.id:
             where = "added_tokens" if one.where == path else os.path.basename(one.where)
-            what = f"{shown(one.content)} has the id {found:,} here, and another in {where}"
+            what = f"{shown(one.content)} has the id {found:,} here and another one in {where}"
             raise Invalid(Problem(path, what, value=f"{one.id:,}"))
         if words.get(found, one.content) != one.content:
             raise Invalid(
@@ -232,7 +232,7 @@ def _guarded(path: str, call: Callable[[], T]) -> T:
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # noqa: BLE001
-        raise Invalid(Problem(path, f"is no tokenizer: {cut(str(error), LONGEST_REASON)}")) from None
+        raise Invalid(Problem(path, f"is not a valid tokenizer: {cut(str(error), LONGEST_REASON)}")) from None
 
 
 @contextmanager
@@ -278,4 +278,4 @@ def utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise Invalid(Problem("text", "has no UTF-8", value=shown(text[error.start]))) from None
+        raise Invalid(Problem("text", "cannot be encoded as UTF-8", value=shown(text[error.start]))) from None

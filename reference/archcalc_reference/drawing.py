@@ -1,4 +1,4 @@
-"""What a folder says of drawing tokens: which end a text, and the settings that its makers draw with.
+"""The sampling settings of a folder: the tokens that end a text, and generation_config.json.
 
 transformers reads generation_config.json, and config.json only where that is not there.
 """
@@ -69,7 +69,7 @@ def not_taken(folder: str, sampling: Sampling) -> str | None:
         if told.get(key) is not None and told[key] is not False and told[key] not in neutral
     ]
     asked = ["--temperature 0"] if greedy else others
-    said = [f"its settings are {' '.join(asked)}, which are not taken by themselves"] if asked else []
+    said = [f"its settings are {' '.join(asked)}, which are not applied by default"] if asked else []
     said += [f"{', '.join(lacking)}: not supported yet"] if lacking else []
     return f"{path}: {'; '.join(said)}" if said else None
 

@@ -79,7 +79,7 @@ class Own:
             why, line = cut(str(error), LONGEST_REASON + 30), error.line
             raise Invalid(Problem(self.name, why, "", line, None if line is None else 1)) from None
         if not text:
-            raise Invalid(Problem(self.name, "makes no text of this conversation"))
+            raise Invalid(Problem(self.name, "renders this conversation as an empty text"))
         return text
 
 
@@ -98,10 +98,12 @@ def read_template(folder: str) -> Template:
         if isinstance(found, list):  # several, by name
             first = [one for one in found if isinstance(one, dict) and one.get("name") == "default"]
             if not first:
-                raise Invalid(Problem(path, "has no template with the name default", "chat_template"))
+                raise Invalid(Problem(path, "has no template named default", "chat_template"))
             found = first[0].get("template")
         if isinstance(found, str):
             return Own(path, found, words)
         if found is not None:
-            raise Invalid(Problem(path, "is no chat template", "chat_template", value=type(found).__name__))
+            raise Invalid(
+                Problem(path, "must be text or a list of templates", "chat_template", value=type(found).__name__)
+            )
     return Plain()

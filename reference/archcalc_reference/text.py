@@ -1,4 +1,4 @@
-"""Text to tokens and back: by bytes, or by the tokenizer that lies beside a model's weights."""
+"""Text to tokens and back, by bytes or by the tokenizer beside a model's weights."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
 def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
     """Raise Missing where bytes would be taken for ids of other tokens: nonsense, and nobody would see it."""
     if tokenizer.name == "bytes" and rows > tokenizer.vocab_size and not _learned_bytes(folder):
-        what = f"has no tokenizer, and the {rows:,} tokens of {name} are no bytes"
-        raise Missing(Problem(folder, what, suggestion="put its tokenizer.json there, or vocab.json and merges.txt"))
+        what = f"has no tokenizer, and the {rows:,} tokens of {name} are not bytes"
+        raise Missing(Problem(folder, what, suggestion="add its tokenizer.json, or vocab.json and merges.txt"))
 
 
 def _learned_bytes(folder: str) -> bool:

@@ -72,7 +72,7 @@ def sample(
         with torch.no_grad():
             logits_V = model(tokens_BS, kernel="flash").logits[0, -1].float().cpu()
         if not torch.isfinite(logits_V).all():
-            raise Invalid(Problem("weights", "give scores that are no finite numbers"))
+            raise Invalid(Problem("weights", "give logits that are not finite"))
         logits_V = masked(logits_V, never)
         chances_V = torch.softmax(logits_V / temperature, dim=-1)
         found.append(int(torch.multinomial(chances_V, 1, generator=draw)))
