@@ -1,9 +1,9 @@
 """A question attached to a spec: `gpt3-xl@n_kv_heads=4,context_length=32k`.
 
 It changes the plain data before validation, so that what it asks for is checked as if the file said it. A relation
-that the spec has between two fields is kept where the question changes one of them, and the adjusted fields are
-listed: heads as wide as the model (n_heads x d_head = d_model), plain multi-head (n_kv_heads = n_heads), an MLP that is a
-whole multiple of the model (d_ff = 4 x d_model). A field named in the question never follows.
+between two fields of the spec is kept where the question changes one of them, and the adjusted fields are listed:
+heads as wide as the model (n_heads x d_head = d_model), plain multi-head (n_kv_heads = n_heads), an MLP that is a
+whole multiple of the model (d_ff = 4 x d_model). A field named in the question is never adjusted.
 
 An answer may be an array in place of a size: then it is asked about many specs at once, and what follows is an array.
 """

@@ -204,6 +204,15 @@ def test_a_model_that_is_not_in_the_catalogue_is_told_why(name, what):
     assert (answer.code, answer.err) == (2, said)
 
 
+@pytest.mark.parametrize(
+    "flag", ["--tp", "--tensor-parallel", "--pipeline-parallel", "--experts", "--window", "--rope"]
+)
+def test_a_flag_that_asks_for_what_is_not_supported_is_told_so(flag):
+    answer = ask("memory", "gpt2", flag, "8")
+    assert answer.code == 2
+    assert re.fullmatch(rf"archcalc memory: no such option: {flag}: .* not supported yet\n", answer.err), answer.err
+
+
 def test_no_field_or_kind_of_a_spec_is_called_unsupported():
     from archcalc.catalogue import find, names
     from archcalc.question import fields
