@@ -19,7 +19,7 @@ from archcalc.units import grouped, parse_length
 from archcalc.validation import validate
 
 MOST_SHAPES = 1_000_000
-"""Of a spec with one group of layers; of more groups so many shapes fewer."""
+"""For a spec with one group of layers; divided by the number of groups."""
 FLAG = "--vary"
 
 RUN = {"batch": "sequences in the batch", "seq": "positions of each sequence"}

@@ -143,7 +143,7 @@ class Chosen(NamedTuple):
             return None
         more = len(self.passed) - _MOST_TOLD
         told = [*map(str, self.passed[:_MOST_TOLD]), *([f"{more:,} more"] if more > 0 else [])]
-        return f"passed over: {', '.join(told)}; {self.path.name} is used"
+        return f"skipped: {', '.join(told)}; {self.path.name} is used"
 
 
 def name_of(step: int) -> str:

@@ -175,7 +175,7 @@ def _category(name: str, uses: list[Use]) -> Category:
 
 
 def _bridge(uses: list[Use], stored: tuple[Stored, ...]) -> Iterator[Term]:
-    """From the tally to what is stored: less each further part of a tied table, plus what is no matrix."""
+    """From the tally to what is stored: less each further part of a tied table, plus all that is not a matrix."""
     for use in uses:
         if use.again:
             yield Term(f"tied {use.weight.part}", -use.parameters)

@@ -9,7 +9,7 @@ from archcalc.hardware import Device, Precision
 from archcalc.legend import Size
 
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16")
-"""What matrices are taken to be multiplied in where nobody says: the first of them that the device has."""
+"""The default precisions of matrix products: the first one that the device supports."""
 
 WIDTHS: dict[Precision, int] = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4}
 """Bits of a number in memory."""

@@ -62,7 +62,7 @@ class Memory(NamedTuple):
 
 
 class Alive(NamedTuple):
-    """What is alive at one moment, in bytes, by name; worked out when it is asked for."""
+    """Bytes in use at one moment, by name; computed on demand."""
 
     phase: str
     at: str

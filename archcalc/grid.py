@@ -203,7 +203,7 @@ def _refuse_unused(columns: Mapping[str, Quantity], given: Mapping[str, bool], k
 
 
 def _names(columns: object) -> list[str]:
-    """Names of columns. Raises Invalid for what is no list of words."""
+    """Names of columns. Raises Invalid for what is not a list of words."""
     if isinstance(columns, str) or not isinstance(columns, Iterable):
         raise Invalid(Problem("--columns", "must be a list of names", value=shown(columns)))
     for name in (names := list(columns)):
@@ -270,7 +270,7 @@ def _at(part: Any, rows: Size) -> Any:
 
 
 def _impossible(model: Model, run: Run, names: Mapping[str, list[Where]]) -> Iterator[tuple[str, Mask]]:
-    """Why shapes are no specs, and which: what validation says of one by one."""
+    """Which shapes are not valid specs, and why, as validation would say of each."""
     for where, holder in _blocks(model):
         for field, known in type(holder).model_fields.items():
             size, name = getattr(holder, field), (*where, field)
@@ -303,7 +303,7 @@ def _followed(changes: tuple[Change, ...], names: Mapping[str, list[Where]]) -> 
 
 
 def _same(found: Found, changes: tuple[Change, ...]) -> Found:
-    """The spec with what a question changed in all rows alike; a misprint of what is varied is no matter."""
+    """The spec with what a question changed in all rows alike; a misprint of a varied field is ignored."""
     many = {change.path.rpartition(".")[2] for change in changes if hasattr(change.new, "dtype")}
     misprints = tuple(misprint for misprint in found.model.misprints if misprint.field not in many)
     model = found.model.model_copy(update={"misprints": misprints})

@@ -107,7 +107,7 @@ class Device(Strict):
     @field_validator("sources")
     @classmethod
     def _every_figure_has_a_source(cls, sources: Sources, info: ValidationInfo) -> Sources:
-        """A figure that was not readable is told already."""
+        """A figure that could not be read has been reported already."""
         figures = {name: info.data[name] for name in Sources.model_fields if name in info.data}
         if "capacity" in figures:
             figures["visible"] = figures["capacity"].visible

@@ -45,7 +45,7 @@ def _refuse_folder(path: str) -> None:
 
 
 def read_bytes(path: str, most: int) -> bytes:
-    """A file, or so many of its bytes and one more. Raises as `open_bytes` does, TooSlow for a pipe without an end."""
+    """A file, up to `most` bytes and one more. Raises as `open_bytes` does, TooSlow for a pipe that does not end."""
     with open_bytes(path) as file:
         return _all(file, most)
 
@@ -75,7 +75,7 @@ def _all(file: BinaryIO, most: int) -> bytes:
 
 
 def _wait(handle: int, seconds: float, otherwise: str) -> None:
-    """Until something can be read, or the end was reached; TooSlow says `otherwise` after so many seconds."""
+    """Wait until something can be read or the end is reached; after `seconds` raise TooSlow(`otherwise`)."""
     if not hasattr(select, "poll"):
         return
     ready = select.poll()

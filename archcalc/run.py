@@ -90,7 +90,7 @@ class Run(_Fields):
         return {"B": self.batch, "N": new, "S": new, "T": self.read, "Q": pairs(new, self.read, self.causal)}
 
     def head_sizes(self) -> Env:
-        """Those of them that are other at the head of the model."""
+        """Those of them that differ at the head of the model."""
         return {"N": 1, "S": 1} if self.logits == "last" else {}
 
 

@@ -144,7 +144,7 @@ _QUANTITIES = ("parameters", "tally", "matrices")
 
 
 class Misprint(Strict):
-    """A value of the source that cannot be meant, and what stands here instead."""
+    """A value of the source that must be a misprint, and the value used here instead."""
 
     field: Text
     printed: Text

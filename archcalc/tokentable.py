@@ -35,7 +35,7 @@ class TokenVectors(Vectors):
         return self._count
 
     def label(self, row: int) -> str:
-        """The text of a row's token; bytes that are no whole character are escaped."""
+        """The text of a row's token; incomplete characters are escaped."""
         from archcalc_reference.text import NO_TOKEN
 
         spelled = self._tokens.token_bytes(row)

@@ -83,7 +83,7 @@ def _kinds(error: dict[str, Any]) -> list[str]:
 
 
 def _echo(error: dict[str, Any]) -> bool:
-    """Pydantic calls a list too short when all that stands in it is wrong; what is wrong is told already."""
+    """Pydantic calls a list too short when all its items are wrong; those errors are reported already."""
     return error["type"] == "too_short" and bool(error["input"])
 
 

@@ -106,7 +106,7 @@ def _recomputed(small: Model) -> Iterator[Check]:
 
 
 def _real_steps(small: Model) -> Iterator[Check]:
-    """The peaks of steps that are really run. What a kernel takes inside, beside tensors, is told and not counted."""
+    """The peaks of real steps. Memory inside a kernel, apart from tensors, is reported and not counted."""
     for words, kernel, vocabulary, keeping in STEPS:
         model = small.model_copy(update={"vocab_size": vocabulary})
         run = Run(batch=2, sequence=model.context_length, attention=kernel)

@@ -101,7 +101,7 @@ class Step(NamedTuple):
 
 
 class TrainingRun(NamedTuple):
-    """FLOPs of training on so many tokens, and the bridge from 6 x parameters x tokens: it sums to `flops`."""
+    """FLOPs of training on a number of tokens, and the bridge from 6 x parameters x tokens: it sums to `flops`."""
 
     tokens: Size
     flops: Size

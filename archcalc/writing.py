@@ -76,7 +76,7 @@ def _stands(path: str) -> bool:
 
 
 def _opened(path: str) -> IO[str]:
-    """What is no file, open to be written. A pipe that nobody reads is waited for, but not for ever."""
+    """A pipe or device, opened for writing. A pipe without a reader is waited for, for a bounded time."""
     if not stat.S_ISFIFO(os.stat(path).st_mode):
         return open(path, "w", encoding="utf-8")
     end = time.monotonic() + PATIENCE

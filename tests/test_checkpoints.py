@@ -94,7 +94,7 @@ def test_the_older_is_used_where_a_file_of_the_newest_is_damaged(name, how, runs
     DAMAGE[how](runs / NEW / name, runs / OLD / name)
     chosen = checkpoints.weights_in(runs)
     assert chosen.path == runs / OLD
-    assert chosen.said.startswith(f"passed over: {runs / NEW / name}: ")
+    assert chosen.said.startswith(f"skipped: {runs / NEW / name}: ")
     assert chosen.said.endswith(f"; {OLD} is used")
     assert "\n" not in chosen.said
 
@@ -191,7 +191,7 @@ def test_a_state_with_anything_wrong_is_one_line_even_where_it_is_sealed(how, ru
             tried += 1
     assert tried > (40 if how != "extra" else 10)
     done = ask("train", "--from", str(runs))
-    assert f"passed over: {runs / NEW}" in done.err
+    assert f"skipped: {runs / NEW}" in done.err
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_a_stray_hides_no_good_one_and_is_told(name, how, runs):
     STRAYS[how](runs / name)
     done = ask("generate", str(runs), "-p", "x", "--max-tokens", "1")
     assert done.code == 0, done.err
-    assert done.err.startswith(f"passed over: {runs / name}")
+    assert done.err.startswith(f"skipped: {runs / name}")
     assert f"; {NEW} is used\n" in done.err
     if name == "step-99999999":
         going = ask("train", "--from", str(runs), "--every", "1")

@@ -32,7 +32,7 @@ SECONDS = 5.0
 MEMORY = 4 * 2**30
 """Bytes of address space of the process in which it does."""
 NO_TOKEN = "\N{REPLACEMENT CHARACTER}".encode()
-"""The bytes of an id that is no token: a model may have more rows than its tokenizer has tokens."""
+"""The bytes of an id without a token: a model may have more rows than its tokenizer has tokens."""
 GPT2_END = "<|endoftext|>"
 
 
@@ -225,7 +225,7 @@ def _elsewhere(path: str, read: Read, fast: Fast) -> Callable[[str], list[int]]:
 
 
 def _guarded(path: str, call: Callable[[], T]) -> T:
-    """Call the package: what it raises has no class of its own, and its panics are no Exception."""
+    """Call the package, whose errors are plain Exceptions and whose panics are not Exceptions at all."""
     try:
         with _quiet():
             return call()

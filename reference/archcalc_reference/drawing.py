@@ -40,7 +40,7 @@ def read_settings(folder: str) -> tuple[str, dict[str, Any]]:
 
 
 def ends_of(folder: str) -> frozenset[int]:
-    """The ids that end a text. Raises Invalid for what is no id and no list of ids."""
+    """The ids that end a text. Raises Invalid for anything but an id or a list of ids."""
     path, told = read_settings(folder)
     value = told.get("eos_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]

@@ -118,7 +118,7 @@ def read_config(folder: str) -> dict[str, Any]:
 
 
 def refuse_what_is_not_read(folder: str) -> None:
-    """Raise Invalid where a folder's files say that its tensors are no plain GPT-2, whatever they look like."""
+    """Raise Invalid where a folder's files say that it is not a plain GPT-2, whatever its tensors look like."""
     there = names_in(folder)
     for name, message in _BESIDE.items():
         if name in there:

@@ -71,7 +71,7 @@ _SAY = "set its format with --data-as: text, bytes, uint16 or uint32"
 
 
 def of_tokens(file: str, said: Said | None = None) -> bool:
-    """Whether a file holds tokens, and no text. Raises Invalid for what is neither, Missing where there is no file."""
+    """Whether a file holds tokens rather than text. Raises Invalid if it is neither, Missing if it does not exist."""
     if said is not None:
         return said in _RAW
     suffix = os.path.splitext(file)[1].lower()

@@ -18,7 +18,7 @@ from archcalc_reference.helper import Ended, Helper
 from archcalc_reference.special import SETTINGS, read_words
 
 SYSTEM = "This is a conversation between a user and an AI assistant who knows much and is glad to help."
-"""What a plain model is told where nothing else is said."""
+"""The default system prompt of a plain template."""
 
 JINJA, LEGACY = "chat_template.jinja", "chat_template.json"
 SECONDS = 2.0

@@ -56,7 +56,7 @@ class Tokenizer(Protocol):
         """The ids of a text's tokens, and how what they stand for differs from it."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of tokens; bytes that are no UTF-8 become replacement characters."""
+        """The text of tokens; bytes that are not UTF-8 become replacement characters."""
 
     def token_bytes(self, token: int) -> bytes:
         """The exact bytes that a token stands for."""
@@ -117,7 +117,7 @@ def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
-    """The tokenizer of the model `name` of so many rows, whose weights are in a folder.
+    """The tokenizer of the model `name` with `rows` rows, whose weights are in a folder.
 
     Raises Missing where the model's tokens are no bytes and it has none, Invalid for one that gives ids without a row.
     """

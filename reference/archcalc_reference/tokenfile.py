@@ -107,7 +107,7 @@ def refuse_ids(vocab: Object, path: str) -> None:
 
 
 def _refuse_other_kinds(model: Any, path: str) -> None:
-    """Raise Invalid for a model that is no BPE; old files do not say that it is, and have merges."""
+    """Raise Invalid for a model other than BPE; old files without a type are BPE if they have merges."""
     kind = model.get("type", "BPE") if isinstance(model, dict) else "BPE"
     if kind != "BPE":
         fix = "supported: byte-level BPE, as GPT-2's"

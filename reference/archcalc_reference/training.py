@@ -40,7 +40,7 @@ class Heard(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether a step was made: along what is no number there is none."""
+        """Whether the step was made; it is not if the gradient is not finite."""
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
