@@ -21,7 +21,7 @@ LARGEST_STEP = 1536 * 2**20  # bytes: beyond that a step takes more seconds than
 
 
 def cut_down(model: Model) -> tuple[Model, Run]:
-    """A model of few of its layers and a batch of short sequences: what is alive is the same but for their number."""
+    """A model of few of its layers and a batch of short sequences: memory differs only by their number."""
     layers = tuple(
         group.model_copy(update={"repeat": min(group.repeat, MOST_LAYERS)}) for group in model.layers[:MOST_LAYERS]
     )
@@ -37,7 +37,7 @@ def predicted_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
 
 
 class Recorded(NamedTuple):
-    """The most bytes alive in the forward and backward pass, and in the optimizer's step.
+    """The peak bytes of the forward and backward pass, and of the optimizer's step.
 
     `tensors` is the part of `passes` that kernels handed out as tensors. What is more is what a kernel needed inside:
     other kernels, on another device or at another size, need another amount, so that it is recorded and not counted.
@@ -197,7 +197,7 @@ def _tensors(held: list[Any]) -> Any:
 
 
 def peak_within(record: Any, within: str) -> tuple[int, int]:
-    """Bytes alive when a stretch begins, and the most within it, from every allocation and release recorded."""
+    """Bytes in use when a stretch begins, and its peak, from every allocation and release recorded."""
     events = list(record.profiler.kineto_results.events())
     stretch = next(event for event in events if event.name() == within)
     changes = [(event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"]

@@ -1,4 +1,4 @@
-"""What callers hand to the library, checked where it comes in, with the words that the command line has for it.
+"""Check the arguments of the library's public functions, with the same words as the command line.
 
 A size may also be an array (of a grid) or a formula (of `explain`); both are made from sizes that were checked.
 """
@@ -16,7 +16,7 @@ LARGEST_SIZE = 2**32
 def size(where: str, name: str, value: Any, most: int = LARGEST_SIZE, least: int = 1) -> Any:
     """A size as a Python int: numpy's integers become one, so that no product overflows or becomes a float.
 
-    Raises Invalid for what is no integer (a bool, a float) or not from `least` to `most`.
+    Raises Invalid for what is not an integer (a bool, a float) or not from `least` to `most`.
     """
     if hasattr(type(value), "letters"):
         return value
@@ -60,13 +60,13 @@ def boolean(where: str, name: str, value: Any) -> bool:
 
 
 def instance(where: str, name: str, value: Any, kind: type) -> None:
-    """Raises Invalid for an argument that is no `kind`."""
+    """Raises Invalid for an argument that is not a `kind`."""
     if not isinstance(value, kind):
         raise Invalid(Problem(where, f"must be a {kind.__name__}", name, value=shown(value)))
 
 
 def has_segments(where: str, model: Any) -> None:
-    """Raises Invalid for what is no model, nor one in letters: a name, a path, a document."""
+    """Raises Invalid for what is not a Model (nor one in letters): a name, a path, a document."""
     if not hasattr(model, "segments"):
         fix = "archcalc.load reads one"
         raise Invalid(Problem(where, "must be a Model", "model", value=shown(model), suggestion=fix))

@@ -31,7 +31,7 @@ def audit(model: Model, counts: Parameters | None = None) -> Verdict:
 
 
 def unreadable(spec: str, problems: tuple[Problem, ...], most: int = MOST_PROBLEMS_SHOWN) -> Verdict:
-    """The verdict on what is no spec at all: the first `most` of its problems, and how many more there are."""
+    """The verdict on an invalid spec: the first `most` of its problems, and how many more there are."""
     reasons = [str(problem) for problem in problems[:most]]
     if (more := len(problems) - len(reasons)) > 0:
         reasons.append(f"and {more:,} more" if reasons else several(more, "problem"))

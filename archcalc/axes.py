@@ -19,7 +19,7 @@ from archcalc.units import grouped, parse_length
 from archcalc.validation import validate
 
 MOST_SHAPES = 1_000_000
-"""Of a spec with one group of layers; of more groups so many shapes fewer."""
+"""For a spec with one group of layers; divided by the number of groups."""
 FLAG = "--vary"
 
 RUN = {"batch": "sequences in the batch", "seq": "positions of each sequence"}
@@ -64,7 +64,7 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
     if not isinstance(vary, Mapping):
         raise Invalid(Problem(FLAG, "must map fields to sizes", value=shown(vary)))
     if not vary:
-        raise Invalid(Problem(FLAG, "names no field"))
+        raise Invalid(Problem(FLAG, "is empty"))
     names = fields(found.read)
     axes: list[Axis] = []
     for name, values in vary.items():
@@ -75,12 +75,12 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
         where = None if name in RUN else place(name, names, FLAG, lambda: [*RUN, *size_names(found)])
         if where is not None:
             if where in found.answers:
-                raise Invalid(Problem(FLAG, "is set by the question already", dotted(where)))
+                raise Invalid(Problem(FLAG, "is already set by the question", dotted(where)))
             if where in [axis.where for axis in axes]:
                 raise Invalid(Problem(FLAG, "is varied twice", dotted(where)))
             if not is_size(value_at(found.model, where)):
-                fix = f"sizes alone are varied; set it in the question: SPEC@{name}=..."
-                raise Invalid(Problem(FLAG, "is no size", dotted(where), suggestion=fix))
+                fix = f"only sizes can be varied; set it in the question: SPEC@{name}=..."
+                raise Invalid(Problem(FLAG, "is not a size", dotted(where), suggestion=fix))
         axes.append(Axis(name, where, tuple(islice(_ranges(found, name, where, values), MOST_SHAPES + 1))))
         if not axes[-1].ranges:
             raise Invalid(Problem(FLAG, "has no values", name))
@@ -168,7 +168,9 @@ def _ranges(found: Found, name: str, where: Where | None, values: Values) -> Ite
         first, last = (size(end) for end in ends.split("..", 1))
         step = size(by) if colon else 1
         if first > last:
-            raise Invalid(Problem(FLAG, "must begin with the smaller end", name, value=shown(part.strip())))
+            raise Invalid(
+                Problem(FLAG, "must be a range from the smaller to the larger value", name, value=shown(part.strip()))
+            )
         yield range(first, last + 1, step)
 
 

@@ -1,4 +1,4 @@
-"""Finding a spec by what was typed: a name of the catalogue, a path, `-`; and any of them with a question attached."""
+"""Find a spec by a catalogue name, a path or `-`, with or without a question attached."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from archcalc.errors import ArchcalcError, Invalid, Problem, nearest, shown
 from archcalc.question import Answers, Change, ask, split, understand
 from archcalc.source import Document, display_name, is_plain, is_stdin, parse, read_file
 from archcalc.spec import Model
+from archcalc.unsupported import SPEC, config, family, format_of, json_file
 from archcalc.validation import validate
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -93,14 +94,31 @@ def _read(head: str) -> Document:
     if head in names():
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")
     elif not (is_path(head) or is_stdin(head) or os.path.isdir(head)):  # a directory is then told to be one
-        near = nearest(head, list(names()), 3)
-        suggestion = f"nearest: {', '.join(near)}" if near else "`archcalc list` shows the catalogue"
-        if os.path.isfile(head):
-            suggestion = f"the file is ./{head}"
-        raise Invalid(Problem(head or "SPEC", "is no spec of the catalogue", suggestion=suggestion))
+        raise Invalid(_unknown(head))
+    if os.path.isfile(head) and (other := format_of(head)):
+        raise Invalid(Problem(head, other, suggestion=SPEC))
+    if os.path.isfile(inside := os.path.join(head, "config.json")):
+        raise Invalid(Problem(inside, json_file(read_file(inside)), suggestion=SPEC))
+    data = read_file(head)
     if head.endswith(".json"):
-        raise Invalid(Problem(head, "only YAML specs are read"))
-    return parse(read_file(head), display_name(head))
+        raise Invalid(Problem(head, json_file(data), suggestion=SPEC))
+    document = parse(data, display_name(head))
+    if other := config(document.data):
+        raise Invalid(Problem(document.file, other, suggestion=SPEC))
+    return document
+
+
+def _unknown(name: str) -> Problem:
+    """The problem for a name that is not in the catalogue: why it is not, or the nearest names."""
+    listed = "`archcalc list` shows the catalogue"
+    if os.path.isfile(name):
+        return Problem(name, "is not in the catalogue", suggestion=f"the file is ./{name}")
+    if why := family(name):
+        return Problem(name, why, suggestion=listed)
+    near = nearest(name, list(names()), 3)
+    return Problem(
+        name or "SPEC", "is not in the catalogue", suggestion=f"nearest: {', '.join(near)}" if near else listed
+    )
 
 
 def is_path(head: str) -> bool:
@@ -118,7 +136,8 @@ def is_readable(spec: str) -> bool:
 def load(spec: str | os.PathLike[str]) -> Model:
     """Read a spec: a catalogue name, a path, `-` for standard input, or any of these with `@field=value,...`.
 
-    Raises Invalid or Missing, whose `problems` say where and what.
+    Returns a Model. Raises Invalid for an unknown name, a malformed spec or a question that is not understood, and
+    Missing if the file does not exist; their `problems` say where and what.
     """
     return find(typed(spec)).model
 
@@ -132,9 +151,9 @@ def typed(spec: Any) -> str:
 
 
 def check(spec: str | os.PathLike[str]) -> list[Problem]:
-    """Everything wrong with a spec: what cannot be read, what is no spec, printed counts that do not hold.
+    """Return everything wrong with a spec: read errors, validation errors, and published counts that do not hold.
 
-    Raises nothing for a bad spec; an empty list is a good one.
+    An empty list means that the spec is good. A bad spec raises nothing.
     """
     try:
         found = find(typed(spec))
@@ -158,7 +177,7 @@ def broken_promises(found: Found) -> list[Problem]:
 
 
 def dump(model: Model) -> str:
-    """A model as YAML that reads back as an equal model. Raises Invalid for what is no Model."""
+    """Return a model as YAML text that loads as an equal model. Raises Invalid if `model` is not a Model."""
     import yaml
 
     has_segments("dump", model)

@@ -117,9 +117,9 @@ class State(Strict):
         asked = self.settings
         for wrong, what in (
             (self.step > asked.steps, f"has done {self.step:,} steps of {asked.steps:,}"),
-            (self.sequences != self.step * asked.batch, "has sequences that are not steps x batch"),
-            (asked.warmup > asked.steps, "has a longer warm-up than steps"),
-            (asked.batch % asked.accumulate, "has a batch that its parts do not divide"),
+            (self.sequences != self.step * asked.batch, "says a number of sequences that is not steps x batch"),
+            (asked.warmup > asked.steps, "says a warm-up longer than the training"),
+            (asked.batch % asked.accumulate, "says a batch that is not a multiple of its parts"),
             (set(self.files) & {STATE}, "has a hash of itself"),
         ):
             if wrong:
@@ -143,7 +143,7 @@ class Chosen(NamedTuple):
             return None
         more = len(self.passed) - _MOST_TOLD
         told = [*map(str, self.passed[:_MOST_TOLD]), *([f"{more:,} more"] if more > 0 else [])]
-        return f"passed over: {', '.join(told)}; {self.path.name} is used"
+        return f"skipped: {', '.join(told)}; {self.path.name} is used"
 
 
 def name_of(step: int) -> str:
@@ -183,18 +183,18 @@ def read_state(folder: Path) -> State:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        raise Invalid(Problem(str(path), "is not JSON that can be read")) from None
+        raise Invalid(Problem(str(path), "is not readable JSON")) from None
     if isinstance(data, dict) and "version" not in data:
-        what = "has no version: it is damaged, or older than checkpoints that can be checked"
-        raise Invalid(Problem(str(path), what, suggestion="train anew"))
+        what = "has no version: it is damaged, or was written before checkpoints had checksums"
+        raise Invalid(Problem(str(path), what, suggestion="start the training again"))
     try:
         state = validate(Document(str(path), data), State)
     except Invalid as error:
         raise Invalid(error.problems[0]) from None
     if text != sealed({**state.model_dump(), "seal": None}):
-        raise Invalid(Problem(str(path), "was changed after it was written: its seal does not fit"))
+        raise Invalid(Problem(str(path), "was changed after it was written: its checksum does not match"))
     if _STEP.fullmatch(folder.name) and folder.name != name_of(state.step):
-        raise Invalid(Problem(str(path), f"is that of {name_of(state.step)}"))
+        raise Invalid(Problem(str(path), f"belongs to {name_of(state.step)}"))
     return state
 
 
@@ -213,7 +213,7 @@ def newest(folder: str | os.PathLike[str], check: Callable[[Path], object] = int
     worst: Problem | None = None
     for _, path in sorted(steps_in(folder).items(), reverse=True):
         if not is_checkpoint(path):
-            passed.append(Problem(str(path), "is no checkpoint"))
+            passed.append(Problem(str(path), "is not a checkpoint"))
             continue
         try:
             check(path)
@@ -281,7 +281,7 @@ def _refuse_damage(path: Path, written: Stored) -> None:
     except OSError as error:
         raise Invalid(Problem(str(path), f"cannot be read: {error.strerror}")) from None
     if now != written:
-        raise Invalid(Problem(str(path), "was changed or damaged after it was written: its SHA-256 is another"))
+        raise Invalid(Problem(str(path), "was changed or damaged after it was written: its SHA-256 differs"))
 
 
 def _size(path: Path) -> int:
@@ -295,5 +295,5 @@ def _size(path: Path) -> int:
     if stat.S_ISDIR(found.st_mode):
         raise Invalid(Problem(str(path), "is a directory"))
     if not stat.S_ISREG(found.st_mode):
-        raise Invalid(Problem(str(path), "is no regular file"))
+        raise Invalid(Problem(str(path), "is not a regular file"))
     return found.st_size

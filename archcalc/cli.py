@@ -22,9 +22,10 @@ import typer  # noqa: E402
 
 from archcalc.commands.base import app, remarks  # noqa: E402
 from archcalc.docstrings import restore  # noqa: E402
-from archcalc.errors import LONGEST_PLACE, ArchcalcError, Problem, cut  # noqa: E402
+from archcalc.errors import LONGEST_PLACE, ArchcalcError, Problem, cut, did_you_mean  # noqa: E402
 from archcalc.output import ReaderGone, one_way_out, tell, write  # noqa: E402
 from archcalc.source import STDIN  # noqa: E402
+from archcalc.unsupported import feature  # noqa: E402
 
 # Where each command is. Only the module of the one that is asked for is loaded; for help all are.
 _HOMES = {
@@ -81,7 +82,12 @@ def _usage(error: Any) -> Problem:
     elif parameter is not None and error.message:
         message = error.message.removeprefix("Value error, ")
     message = " ".join(message.split()).rstrip(".").replace(". Did you", "; did you")
-    return Problem(where, cut(message[:1].lower() + message[1:], LONGEST_PLACE))
+    message = cut(message[:1].lower() + message[1:], LONGEST_PLACE)
+    if found := re.match("no such option: (--[^ ;]+)", message):  # typer's guesses are of any two words alike
+        options = [name for one in getattr(context and context.command, "params", ()) for name in one.opts]
+        message = f"{found[0]}: {unsupported}" if (unsupported := feature(found[1])) else found[0]
+        return Problem(where, message, suggestion=None if unsupported else did_you_mean(found[1], options))
+    return Problem(where, message)
 
 
 def main(arguments: Iterable[str] | None = None) -> None:

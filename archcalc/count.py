@@ -73,7 +73,10 @@ class Term(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """All counts of a model, in numbers, not bytes; see CONVENTIONS. `tally.total + sum(bridge) == stored`."""
+    """Parameter counts of a model, in numbers of parameters, not bytes.
+
+    `tally.total` plus the sum of `bridge` equals `stored`. See CONVENTIONS for what each count includes.
+    """
 
     stored: Size
     active: Size
@@ -111,8 +114,9 @@ class Use(NamedTuple):
 def params(model: Model) -> Parameters:
     """Count a model's parameters.
 
-    Takes ints, or numpy arrays of equal shape in place of sizes (see legend.environment). No array is built from a
-    weight: the work grows with the kinds of layers, never with their number.
+    A parameter's count is the product of the sizes of its axes; a tied table counts once. Sizes may be ints, or numpy
+    arrays of one shape (see legend.environment). No tensor is allocated: the time grows with the number of different
+    layer groups, not with the number of layers. Raises Invalid if `model` is not a Model.
     """
     has_segments("params", model)
     uses = list(weight_uses(model.segments()))
@@ -171,7 +175,7 @@ def _category(name: str, uses: list[Use]) -> Category:
 
 
 def _bridge(uses: list[Use], stored: tuple[Stored, ...]) -> Iterator[Term]:
-    """From the tally to what is stored: less each further part of a tied table, plus what is no matrix."""
+    """From the tally to what is stored: less each further part of a tied table, plus all that is not a matrix."""
     for use in uses:
         if use.again:
             yield Term(f"tied {use.weight.part}", -use.parameters)

@@ -9,7 +9,7 @@ from archcalc.hardware import Device, Precision
 from archcalc.legend import Size
 
 DEFAULT_PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16")
-"""What matrices are taken to be multiplied in where nobody says: the first of them that the device has."""
+"""The default precisions of matrix products: the first one that the device supports."""
 
 WIDTHS: dict[Precision, int] = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "fp4": 4}
 """Bits of a number in memory."""
@@ -105,6 +105,6 @@ def peak_of(device: Device, precision: Precision | None = None) -> tuple[Precisi
     known = [name for name in WIDTHS if device.peak(name)]
     if not known:
         what = f"no peak of {device.name} is known"
-        raise Invalid(Problem("--device", what, suggestion="a YAML file of your own can state one"))
+        raise Invalid(Problem("--device", what, suggestion="a YAML file of the device can give one"))
     what = f"no peak of {device.name} in {precision or ' or '.join(DEFAULT_PRECISIONS)} is known"
-    raise Invalid(Problem("--precision", what, suggestion=f"say one: {', '.join(known)}"))
+    raise Invalid(Problem("--precision", what, suggestion=f"choose one of {', '.join(known)}"))

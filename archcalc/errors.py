@@ -1,4 +1,4 @@
-"""What can go wrong, and how it is told.
+"""Exceptions, and the one-line form of every message.
 
     ArchcalcError
     |-- Invalid      the question cannot be understood            exit code 2
@@ -24,10 +24,10 @@ NEAR = 0.7  # of difflib's ratio, for one word alone: about one letter in four m
 
 
 def printable(text: str) -> str:
-    """`text` with an escape in place of every character that a terminal might obey or that cannot be seen.
+    """`text` with escapes in place of characters that a terminal might interpret or that are invisible.
 
-    Those are control characters (the 8-bit ones too), marks of direction, line separators, zero width and lone
-    surrogates: all that Python calls unprintable.
+    These are control characters (8-bit ones too), direction marks, line separators, zero-width characters and lone
+    surrogates: everything that `str.isprintable` rejects.
     """
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
@@ -67,10 +67,10 @@ def did_you_mean(word: object, words: list[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a spec or a flag; `str()` gives its one line.
+    """One thing wrong with a spec or a flag. `str()` gives `FILE:LINE:COLUMN: PATH: MESSAGE; got VALUE; SUGGESTION`.
 
-    `line` and `column` count from 1 and are None where the text has no place (a flag, a missing file). `value` is
-    the offending value as it is shown, None where there is none; `suggestion` says what would be right, where known.
+    `line` and `column` count from 1, and are None where there is no position (a flag, a missing file). `value` is the
+    offending value as text, or None. `suggestion` says how to fix it, or is None.
     """
 
     file: str
@@ -93,7 +93,7 @@ class Problem:
 
 
 class ArchcalcError(Exception):
-    """The root of what archcalc raises on purpose; `exit_code` is what the command line answers with."""
+    """Base class of archcalc's exceptions. `problems` lists what is wrong, `exit_code` is the command line's."""
 
     exit_code = 2
 
@@ -109,11 +109,11 @@ class ArchcalcError(Exception):
 
 
 class Invalid(ArchcalcError):
-    """The question cannot be understood: a malformed spec, an unknown name, a bad value."""
+    """The input is not valid: a malformed spec, an unknown name or a bad value. Exit code 2."""
 
 
 class Missing(ArchcalcError):
-    """Something that the question needs is not there; the problem's suggestion says how to get it."""
+    """A file, an optional package or weights are missing; the suggestion says how to get them. Exit code 3."""
 
     exit_code = 3
 

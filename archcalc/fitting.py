@@ -1,4 +1,4 @@
-"""Whether a run fits a device: what is used, what is left, and how far batch and context could grow."""
+"""Whether a run fits a device: memory used, memory left, and the largest batch and context that fit."""
 
 from __future__ import annotations
 

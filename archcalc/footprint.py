@@ -1,4 +1,4 @@
-"""Memory of one device: what is alive at each moment of training or inference, and the terms of the peak."""
+"""Peak memory of one device in training or inference, and the terms that it consists of."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CALLS = "live tensors of each call, exact on small runs"
 
 
 class Term(NamedTuple):
-    """Bytes that are alive at the peak, and how they are known: exact by a witness, or modelled."""
+    """Bytes in use at the peak, and their status: exact (with the witness that proves it), modelled or allowance."""
 
     name: str
     bytes: Size
@@ -40,16 +40,17 @@ class Term(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """The most bytes that are alive in one phase."""
+    """The peak of one phase, in bytes."""
 
     phase: str
     bytes: Size
 
 
 class Memory(NamedTuple):
-    """Bytes on one device: `total` is the largest of `phases`, and the sum of `terms`, what is alive at that moment.
+    """Memory of one device, in bytes.
 
-    `peak` names the moment. `state` is what stays from step to step: weights, their gradients, the optimizer's.
+    `total` is the peak: the largest of `phases`, and the sum of `terms`. `peak` names the moment at which it occurs.
+    `state` is what persists from step to step: weights, gradients and optimizer state.
     """
 
     purpose: Literal["training", "inference"]
@@ -61,7 +62,7 @@ class Memory(NamedTuple):
 
 
 class Alive(NamedTuple):
-    """What is alive at one moment, in bytes, by name; worked out when it is asked for."""
+    """Bytes in use at one moment, by name; computed on demand."""
 
     phase: str
     at: str
@@ -83,21 +84,23 @@ class Chosen(NamedTuple):
 
 
 def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chosen | None = None) -> Memory:
-    """What one device holds at the peak of a training step, or of a prompt read and a token added.
+    """Peak memory of one device, in bytes: of a training step, or of a prefill followed by one decoding step.
 
-    `run.phase` is training, or prefill: then `run.sequence` positions are read, and as many are in the cache.
+    `run.phase` is training or prefill; a prefill reads `run.sequence` positions, and the cache holds as many.
+    `keeping` gives precision, optimizer and recomputation; default: Keeping().
 
-    Takes ints; for arrays see `peak_bytes`. Takes letters too, for which the moments should be `chosen` by ints: to
-    add up the formulas of every moment takes its time.
+    Sizes are ints, or letters (for `explain`), for which `chosen` names the peak found with ints. For arrays see
+    `peak_bytes`.
 
-    Raises Invalid for decode, which is part of prefill here, and for a keeping of the other purpose.
+    Raises Invalid for the phase decode, and for settings of `keeping` that do not apply to the phase.
     """
     has_segments("memory", model)
     instance("memory", "run", run, Run)
     if keeping is not None:
         instance("memory", "keeping", keeping, Keeping)
     if run.phase == "decode":
-        message, fix = "of memory is training or prefill", "prefill reads a prompt and adds a token"
+        message = "must be training or prefill for memory"
+        fix = "inference memory is that of a prefill and the decoding after it"
         raise Invalid(Problem("Run", message, "phase", value=shown("decode"), suggestion=fix))
     run, keeping = run.by_default(MEMORY_KERNEL), _settled(run, keeping)
     refuse_other_purpose("training" if run.phase == "training" else "inference", keeping)

@@ -130,7 +130,7 @@ class Formula:
         return Formula(terms, Fraction(self.value) / other.value)
 
     def __floordiv__(self, other: Any) -> Formula:
-        """What is no whole number is a word of its own: floor(...), which is -ceil(...) of the negative."""
+        """A quotient that is not a whole number is written as floor(...), which is -ceil(...) of the negative."""
         other = Formula.of(other)
         whole = int(self.value // other.value)
         with suppress(ArithmeticError):

@@ -1,4 +1,4 @@
-"""Grids of shapes: arrays in place of a model's sizes, through the same functions that count one model."""
+"""Grids of shapes: arrays in place of a model's sizes, counted by the same functions as one model."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class Followed(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """A sweep's answer: columns of as many figures as there are rows.
+    """The result of a sweep: one figure a column and row.
 
-    `values` has arrays of float64 that hold whole numbers, exact below 2^53 and to 1e-12 above. `left_out` counts the
-    shapes that no spec may have, by reason. `found` is the spec with what is the same in all rows, `asked` the pass.
+    `values` maps each column to an array of float64 with one whole number a row, exact below 2^53 and to a relative
+    1e-12 above. `left_out` counts the invalid shapes by reason. `found` is the spec that was varied, `asked` the run.
     """
 
     found: Found
@@ -99,12 +99,12 @@ def sweep(
 ) -> Grid:
     """Count every shape of a grid: `sweep("gpt2", {"n_layers": [12, 24], "d_model": "512..2048:256"})`.
 
-    `vary` has fields as a question names them, or `batch` and `seq`, with their sizes; the last varies quickest.
-    `columns` are names of quantities (see `archcalc list quantities`), SHOWN where None, or of sizes. `seq` is the
-    whole context where None; where `attention` is None, FLOPs are those of math, memory is that of flash attention.
-    `purpose` is what memory is held for.
+    `vary` maps fields of the spec, `batch` or `seq` to their sizes; the last field varies fastest. `columns` are names
+    of quantities (see `archcalc list quantities`) or of sizes; default: SHOWN. `seq` defaults to the context length.
+    `attention` defaults to math for FLOPs and to flash for memory. `purpose` says whether memory is that of training
+    or of inference.
 
-    Raises Invalid for a field, a size or a column that cannot be, and for what no column depends on.
+    Raises Invalid for an unknown field or column, for a size out of range, and for an argument that changes no column.
     """
     import numpy as np
 
@@ -187,7 +187,7 @@ def _sizes(model: Model, varied: Mapping[str, Size], batch: int, seq: int | None
     seq = None if seq is None else size("--seq", "", seq, most)
     for name, given in (("batch", batch != 1), ("seq", seq is not None)):
         if given and name in varied:
-            raise Invalid(Problem(FLAG, f"is set by --{name} already", name))
+            raise Invalid(Problem(FLAG, f"is already set by --{name}", name))
     return varied.get("batch", batch), varied.get("seq", model.context_length if seq is None else seq)
 
 
@@ -203,12 +203,12 @@ def _refuse_unused(columns: Mapping[str, Quantity], given: Mapping[str, bool], k
 
 
 def _names(columns: object) -> list[str]:
-    """Names of columns. Raises Invalid for what is no list of words."""
+    """Names of columns. Raises Invalid for what is not a list of words."""
     if isinstance(columns, str) or not isinstance(columns, Iterable):
         raise Invalid(Problem("--columns", "must be a list of names", value=shown(columns)))
     for name in (names := list(columns)):
         if not isinstance(name, str):
-            raise Invalid(Problem("--columns", "is no column", value=shown(name)))
+            raise Invalid(Problem("--columns", "unknown column", value=shown(name)))
     return names
 
 
@@ -221,7 +221,7 @@ def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None, 
     possible = [name for name in SHOWN if not QUANTITIES[name].refusal(asked)]
     for name in possible if names is None else names:
         if name in named:
-            raise Invalid(Problem("--columns", "is named twice", name))
+            raise Invalid(Problem("--columns", "is listed twice", name))
         if name in varied or name in QUANTITIES:
             named[name] = varied.get(name) or QUANTITIES[name]
             if refused := named[name].refusal(asked):
@@ -229,12 +229,12 @@ def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None, 
             continue
         if name not in index and name != "n_layers":
             near = nearest(name, [*QUANTITIES, *size_names(found)], 3)
-            fix = "`archcalc list quantities` has the names; sizes of the spec are columns too"
+            fix = "`archcalc list quantities` lists the names; the spec's sizes can be columns too"
             fix = f"nearest: {', '.join(near)}" if near else fix
-            raise Invalid(Problem("--columns", "is no column", value=shown(name), suggestion=fix))
+            raise Invalid(Problem("--columns", "unknown column", value=shown(name), suggestion=fix))
         where = place(name, index, "--columns")
         if not is_size(value_at(found.model, where)):
-            raise Invalid(Problem("--columns", "is no size", dotted(where)))
+            raise Invalid(Problem("--columns", "is not a size", dotted(where)))
         named[name] = _size_column(found, name, where)
     return {name: column for name, column in varied.items() if name not in named} | named
 
@@ -270,7 +270,7 @@ def _at(part: Any, rows: Size) -> Any:
 
 
 def _impossible(model: Model, run: Run, names: Mapping[str, list[Where]]) -> Iterator[tuple[str, Mask]]:
-    """Why shapes are no specs, and which: what validation says of one by one."""
+    """Which shapes are not valid specs, and why, as validation would say of each."""
     for where, holder in _blocks(model):
         for field, known in type(holder).model_fields.items():
             size, name = getattr(holder, field), (*where, field)
@@ -303,7 +303,7 @@ def _followed(changes: tuple[Change, ...], names: Mapping[str, list[Where]]) -> 
 
 
 def _same(found: Found, changes: tuple[Change, ...]) -> Found:
-    """The spec with what a question changed in all rows alike; a misprint of what is varied is no matter."""
+    """The spec with what a question changed in all rows alike; a misprint of a varied field is ignored."""
     many = {change.path.rpartition(".")[2] for change in changes if hasattr(change.new, "dtype")}
     misprints = tuple(misprint for misprint in found.model.misprints if misprint.field not in many)
     model = found.model.model_copy(update={"misprints": misprints})

@@ -1,4 +1,4 @@
-"""Accelerators: what their makers promise, with where it was read, and finding one by what was typed."""
+"""Devices: their specifications with sources, and finding one by name or alias."""
 
 import os
 import re
@@ -107,13 +107,17 @@ class Device(Strict):
     @field_validator("sources")
     @classmethod
     def _every_figure_has_a_source(cls, sources: Sources, info: ValidationInfo) -> Sources:
-        """A figure that was not readable is told already."""
+        """A figure that could not be read has been reported already."""
         figures = {name: info.data[name] for name in Sources.model_fields if name in info.data}
         if "capacity" in figures:
             figures["visible"] = figures["capacity"].visible
         for name, figure in figures.items():
             if (figure is None) != (getattr(sources, name) is None):
-                what = "must say where {name} is from" if figure is not None else "names a source of {name}, not given"
+                what = (
+                    "must give the source of {name}"
+                    if figure is not None
+                    else "has a source of {name}, which is not given"
+                )
                 raise PydanticCustomError("one_of", what, {"name": name})
         return sources
 
@@ -184,10 +188,16 @@ def find_device(name: str) -> Device:
         return _read(_path(found))
     several = _beginning_with(words)
     if len(several) > 1:
-        raise Invalid(Problem("--device", f"{name!r} is several devices", suggestion=f"say one: {', '.join(several)}"))
+        raise Invalid(
+            Problem("--device", f"{name!r} matches several devices", suggestion=f"choose one of {', '.join(several)}")
+        )
     near = several or nearest(typed, list(device_names()), 3)
-    suggestion = f"nearest: {', '.join(near)}" if near else "a path to a YAML file describes one"
-    raise Invalid(Problem("--device", f"{name!r} is no device", suggestion=suggestion))
+    suggestion = (
+        f"nearest: {', '.join(near)}"
+        if near
+        else "`archcalc list devices` shows all; a path to a YAML file describes another"
+    )
+    raise Invalid(Problem("--device", f"unknown device {name!r}", suggestion=suggestion))
 
 
 _MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "google", "cloud", "intel", "aws", "apple"}

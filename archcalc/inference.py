@@ -1,4 +1,4 @@
-"""What is alive at each moment of a forward pass that keeps nothing for a backward pass, read off the tape.
+"""Bytes in use at each moment of a forward pass without a backward pass, read off the tape.
 
 The rules are those of a model that is run call by call, as PyTorch runs it:
 
@@ -23,7 +23,7 @@ from archcalc.tape import Tensor
 
 
 def moments(segments: list[Segment], width: Widths) -> Iterator[tuple[str, Size]]:
-    """Each op of the pass with the bytes that are alive while it runs, beside weights, cache, constants and tokens."""
+    """Each op of the pass with the bytes in use while it runs, apart from weights, cache, constants and tokens."""
     entering: Size = 0  # bytes of the residual stream as the segment before left it
     for segment in segments:
         yield from _segment(segment, width, entering)

@@ -1,4 +1,4 @@
-"""What is alive at each moment of a pass, read off the tape: forward and backward through one segment.
+"""Bytes in use at each moment of a pass, read off the tape: forward and backward through one segment.
 
 The rules are those by which PyTorch's autograd keeps and drops tensors:
 
@@ -26,7 +26,7 @@ from archcalc.tape import Op, Tensor, Weight
 
 
 class Moment(NamedTuple):
-    """Bytes of one segment that are alive while `op` runs.
+    """Bytes of one segment that are in use while `op` runs.
 
     `saved` is kept for the backward pass, `recomputed` was made again for it, `gradients` are those of weights, one
     for each (or, where they are added to held ones, those that are on their way), and `transient` is the rest:

@@ -1,4 +1,4 @@
-"""Where a command's output goes: to a terminal, a pipe, or whole into a file.
+"""Write a command's output: to a terminal, a pipe or, whole, a file.
 
 While a command runs, standard output is an `Out`: whatever prints, typer's help and rich's live view too, goes one way
 and ends in one way.
@@ -116,7 +116,9 @@ def emit(sheet: Sheet, form: Format | None, output: str | None) -> None:
         if form is None:
             listed = ", ".join(_SUFFIXES)
             raise Invalid(
-                Problem("--output", f"has no suffix of {listed}", value=shown(output), suggestion="say --format")
+                Problem(
+                    "--output", f"has no suffix of {listed}", value=shown(output), suggestion="name it with --format"
+                )
             )
     terminal = output is None and on_terminal()
     width = WIDEST

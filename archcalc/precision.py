@@ -1,4 +1,4 @@
-"""How wide numbers are kept: recipes of training, and precisions of inference. Facts of no model."""
+"""Precision: recipes of training and precisions of inference, in bytes a number."""
 
 from __future__ import annotations
 
@@ -111,15 +111,15 @@ class _Fields(NamedTuple):
 
 
 class Keeping(_Fields):
-    """How a run keeps its numbers. Raises Invalid for a word or a number that is none of those below.
+    """How numbers are stored in a run. Raises Invalid for any value that is not listed below.
 
     Attributes:
-        precision: a recipe of training (see precision.RECIPES), or the precision of weights in inference.
-        optimizer: of training.
-        recompute: what is computed again in the backward pass instead of being saved.
-        accumulate: whether gradients are held from micro-batch to micro-batch, so that they are there from the start.
-        kv_precision: of the cache in inference; that of activations where None.
-        statistic: bytes of a norm's statistic: 4, and 2 on a CPU that works in bf16.
+        precision: a training recipe (see precision.RECIPES), or the precision of the weights in inference.
+        optimizer: the optimizer of training.
+        recompute: activations that are recomputed in the backward pass instead of saved.
+        accumulate: whether gradients are accumulated over micro-batches, and thus allocated before the forward pass.
+        kv_precision: precision of the key-value cache in inference; default: that of the activations.
+        statistic: bytes of a norm's statistic: 4, or 2 on a CPU in bf16.
     """
 
     __slots__ = ()
@@ -183,7 +183,7 @@ def refuse_other_purpose(purpose: Purpose, keeping: Keeping, *, flags: bool = Fa
     other = "training" if purpose == "inference" else "inference"
     for field, message, value in _of_the_other(purpose, keeping):
         where, path = (f"--{field.replace('_', '-')}", "") if flags else ("Keeping", field)
-        fix = f"say --for {other}" if flags and value is None else None
+        fix = f"use --for {other}" if flags and value is None else None
         raise Invalid(Problem(where, message, path, value=value, suggestion=fix))
 
 
@@ -192,9 +192,9 @@ def _of_the_other(purpose: Purpose, keeping: Keeping) -> Iterator[tuple[str, str
     if purpose == "inference":
         for field in ("optimizer", "recompute", "accumulate"):
             if getattr(keeping, field) != _Fields._field_defaults[field]:
-                yield field, "is of training", None
+                yield field, "applies to training only", None
     elif keeping.kv_precision is not None:
-        yield "kv_precision", "is of inference", None
+        yield "kv_precision", "applies to inference only", None
     known = RECIPES if purpose == "training" else BITS
     if keeping.precision not in known:
-        yield "precision", f"of {purpose} is one of {', '.join(known)}", shown(keeping.precision)
+        yield "precision", f"for {purpose} must be one of {', '.join(known)}", shown(keeping.precision)

@@ -21,7 +21,7 @@ def softmax(logits: Sequence[float], temperature: float = 1.0) -> list[float]:
     numbers = _numbers(logits, "logit", lowest=-inf)
     largest = max(numbers)
     if largest == -inf:
-        raise Invalid(Problem("softmax", "has no logit above -inf"))
+        raise Invalid(Problem("softmax", "needs a logit above -inf"))
     if temperature == 0:
         first = numbers.index(largest)
         return [float(place == first) for place in range(len(numbers))]
@@ -42,7 +42,7 @@ def retemper(probabilities: Sequence[float], temperature: float) -> list[float]:
     _refuse_temperature(temperature)
     numbers = _numbers(probabilities, "probability", lowest=0, highest=1)
     if not any(numbers):
-        raise Invalid(Problem("softmax", "has no probability above 0"))
+        raise Invalid(Problem("softmax", "needs a probability above 0"))
     if temperature == 1:  # as they are, but for their sum: a logarithm and its power would change the last bits
         whole = fsum(numbers)
         return [p / whole for p in numbers]
@@ -52,13 +52,13 @@ def retemper(probabilities: Sequence[float], temperature: float) -> list[float]:
 
 def _refuse_temperature(temperature: float) -> None:
     if not (temperature >= 0 and isfinite(temperature)):
-        raise Invalid(Problem("--temperature", "must be a number from 0 up", value=shown(temperature)))
+        raise Invalid(Problem("--temperature", "must be a number of at least 0", value=shown(temperature)))
 
 
 def _numbers(given: Sequence[float], what: str, lowest: float, highest: float | None = None) -> list[float]:
     """The numbers as floats, where there are some and each is in its range."""
     if not len(given):
-        raise Invalid(Problem("softmax", "has no numbers"))
+        raise Invalid(Problem("softmax", "needs at least one number"))
     if len(given) > MOST_NUMBERS:
         raise Invalid(Problem("softmax", f"takes at most {MOST_NUMBERS:,} numbers", value=f"{len(given):,}"))
     numbers = []

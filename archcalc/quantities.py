@@ -114,7 +114,7 @@ class Quantity(NamedTuple):
     only: str = ""
 
     def refusal(self, asked: Asked) -> str | None:
-        """Why there is no such number of what is asked, None where there is."""
+        """Why the quantity does not exist for what is asked; None where it does."""
         if self.only == "learns" and asked.work.phase != "training":
             return f"is of training; {asked.work.phase} has no backward pass"
         if self.only == "trains" and asked.purpose != "training":
@@ -150,7 +150,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "run": (*_PASS, "--tokens"),
     "memory": _HELD,
 }
-"""The flags that change the numbers of each section of the JSON which are no quantities of their own."""
+"""The flags that change the numbers of each section of the JSON that are not quantities."""
 
 QUANTITIES: dict[str, Quantity] = {
     "parameters.stored": Quantity(lambda asked: asked.counts.stored, "parameters", count.CONVENTIONS["stored"]),

@@ -1,9 +1,9 @@
 """A question attached to a spec: `gpt3-xl@n_kv_heads=4,context_length=32k`.
 
 It changes the plain data before validation, so that what it asks for is checked as if the file said it. A relation
-that the spec has between two fields is kept where the question changes one of them, and what followed is told:
+between two fields of the spec is kept where the question changes one of them, and the adjusted fields are listed:
 heads as wide as the model (n_heads x d_head = d_model), plain multi-head (n_kv_heads = n_heads), an MLP that is a
-whole multiple of the model (d_ff = 4 x d_model). A field named in the question never follows.
+whole multiple of the model (d_ff = 4 x d_model). A field named in the question is never adjusted.
 
 An answer may be an array in place of a size: then it is asked about many specs at once, and what follows is an array.
 """
@@ -20,6 +20,7 @@ from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.legend import Size, anywhere, choose
 from archcalc.source import Document, Where, dotted, resolve
 from archcalc.units import grouped, parse_length
+from archcalc.unsupported import feature, flag, other_name
 
 DEEPEST_FIELD = 8
 LONGEST_FIELD = 50
@@ -130,10 +131,15 @@ def place(
     if found:
         paths = ", ".join(dotted(where) for where in found[:3]) + (", ..." if len(found) > 3 else "")
         raise Invalid(Problem(argument, f"is the name of {len(found)} fields", name, suggestion=f"name one: {paths}"))
+    if unsupported := feature(name):
+        raise Invalid(Problem(argument, unsupported, name))
+    if (ours := other_name(name)) in {*index, *_ALIASES.values()}:
+        raise Invalid(Problem(argument, "unknown field", name, suggestion=f"here it is called {ours!r}"))
+    if given := flag(name):
+        raise Invalid(Problem(argument, "unknown field", name, suggestion=f"{given} sets it"))
     near = nearest(name, list(suggested() if suggested else [*index, *_ALIASES]), 3)
-    raise Invalid(
-        Problem(argument, "is no field here", name, suggestion=f"nearest: {', '.join(near)}" if near else None)
-    )
+    fix = f"nearest: {', '.join(near)}" if near else None
+    raise Invalid(Problem(argument, "unknown field", name, suggestion=fix))
 
 
 def short_name(where: Where, index: Mapping[str, list[Where]]) -> str:

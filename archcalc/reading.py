@@ -1,4 +1,4 @@
-"""Bytes of a file or of standard input: so many at most, and from a pipe in bounded time."""
+"""Read a file or standard input, up to a size and, from a pipe, within a time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def open_bytes(path: str) -> BinaryIO:
         if stat.S_ISDIR(mode):
             _refuse_folder(path)
         if stat.S_ISFIFO(mode):
-            _wait(handle, PATIENCE, f"is a pipe to which nothing was written for {PATIENCE} seconds")
+            _wait(handle, PATIENCE, f"is a pipe that was not written to for {PATIENCE} seconds")
         if hasattr(os, "set_blocking"):
             os.set_blocking(handle, True)
         return os.fdopen(handle, "rb")
@@ -45,7 +45,7 @@ def _refuse_folder(path: str) -> None:
 
 
 def read_bytes(path: str, most: int) -> bytes:
-    """A file, or so many of its bytes and one more. Raises as `open_bytes` does, TooSlow for a pipe without an end."""
+    """A file, up to `most` bytes and one more. Raises as `open_bytes` does, TooSlow for a pipe that does not end."""
     with open_bytes(path) as file:
         return _all(file, most)
 
@@ -66,7 +66,7 @@ def _all(file: BinaryIO, most: int) -> bytes:
     end = time.monotonic() + LONGEST_WAIT
     data = bytearray()
     while len(data) <= most:
-        _wait(handle, end - time.monotonic(), f"has not come to its end in {LONGEST_WAIT} seconds")
+        _wait(handle, end - time.monotonic(), f"did not end within {LONGEST_WAIT} seconds")
         piece = os.read(handle, min(most + 1 - len(data), 2**16))
         if not piece:
             break
@@ -75,7 +75,7 @@ def _all(file: BinaryIO, most: int) -> bytes:
 
 
 def _wait(handle: int, seconds: float, otherwise: str) -> None:
-    """Until something can be read, or the end was reached; TooSlow says `otherwise` after so many seconds."""
+    """Wait until something can be read or the end is reached; after `seconds` raise TooSlow(`otherwise`)."""
     if not hasattr(select, "poll"):
         return
     ready = select.poll()

@@ -1,4 +1,4 @@
-"""What is asked of a model that is neither its architecture nor a parallel plan."""
+"""A run: what a pass computes, apart from the architecture (phase, batch, lengths, attention, conventions)."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ class _Fields(NamedTuple):
 
 
 class Run(_Fields):
-    """One pass of a batch through the model. Raises Invalid for what no pass can be.
+    """One pass of a batch through a model. Raises Invalid for a value that is not listed below.
 
     Attributes:
-        phase: `training` scores the logits against the next tokens; `prefill` reads a prompt; `decode` adds one token
-            to `context` - 1 that are there.
-        batch: sequences, B.
-        sequence: positions in each, N = S (1 in decode).
-        context: positions that decode reads, T; `sequence` where None.
-        attention: `math` stores the scores of every pair of positions; `flash` keeps them inside one kernel; where
-            None, FLOPs are those of math and memory is that of flash attention.
+        phase: `training` includes the loss; `prefill` reads a prompt; `decode` adds one token to a cache of
+            `context` - 1 positions.
+        batch: sequences in the batch, B.
+        sequence: positions in each sequence, N = S; 1 in decode.
+        context: positions whose keys and values decode reads, T; default: `sequence`.
+        attention: `math` stores the scores of all pairs of positions, `flash` computes them inside one kernel;
+            default: math for FLOPs, flash for memory.
         causal: which pairs of positions count as FLOPs, see `pairs`; in decode all of them.
         logits: of `all` positions, or of the `last` of each sequence.
-        activation: `fused` works an activation function out in one kernel; `eager` op by op, each result stored, as
-            transformers' GPT-2 has it (NewGELUActivation).
-        dropout: whether the pass drops at random (attention's probabilities, and the end of each branch).
+        activation: `fused` computes the activation function in one kernel; `eager` computes it op by op and stores
+            each result, as transformers' GPT-2 does (NewGELUActivation).
+        dropout: whether dropout is applied (to the attention probabilities and at the end of each branch).
     """
 
     __slots__ = ()
@@ -90,7 +90,7 @@ class Run(_Fields):
         return {"B": self.batch, "N": new, "S": new, "T": self.read, "Q": pairs(new, self.read, self.causal)}
 
     def head_sizes(self) -> Env:
-        """Those of them that are other at the head of the model."""
+        """Those of them that differ at the head of the model."""
         return {"N": 1, "S": 1} if self.logits == "last" else {}
 
 
@@ -116,19 +116,19 @@ def _contradictions(run: _Fields) -> Iterable[tuple[str, str, str | None]]:
     """Fields that the phase has no use for: which, why, and what to say instead."""
     if run.phase == "decode":
         if isinstance(run.sequence, int) and run.sequence != 1:
-            yield "sequence", "decode adds one position to each sequence", "say context"
+            yield "sequence", "must be 1 for decode, which adds one position to each sequence", "set context instead"
         if run.causal == "half":
             yield "causal", ALL_PAIRS, None
     elif run.context is not None:
-        yield "context", f"is what decode reads; {run.phase} reads what it is given", "say sequence"
+        yield "context", f"applies to decode only; {run.phase} reads the sequence alone", "set sequence instead"
     if run.phase == "training" and run.logits == "last":
         yield "logits", ALL_LOGITS, None
     if run.phase != "training" and run.dropout:
-        yield "dropout", "is of training", None
+        yield "dropout", "applies to training only", None
 
 
-ALL_PAIRS = "decode pairs its new position with all positions that are there, never with half of them"
-ALL_LOGITS = "training scores the logits of all positions"
+ALL_PAIRS = "must not be half for decode: its new position attends to all earlier ones"
+ALL_LOGITS = "must be all for training, whose loss reads the logits of all positions"
 
 
 def pairs(new: Size, read: Size, causal: Causal) -> Size:

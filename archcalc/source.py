@@ -90,7 +90,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     except FileNotFoundError:
         raise Missing(Problem(name, "no such file")) from None
     except IsADirectoryError:
-        raise Invalid(Problem(name, "is a directory", suggestion="name a YAML file in it")) from None
+        raise Invalid(Problem(name, "is a directory", suggestion="give the path of a YAML file in it")) from None
     except TooSlow as error:
         raise Invalid(Problem(display_name(name), f"{error.strerror}", suggestion=SAVE)) from None
     except (OSError, ValueError) as error:
@@ -102,7 +102,7 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
 
 STDIN = "<stdin>"
-SAVE = "save what it brings to a file, and name that"
+SAVE = "save its output to a file first"
 
 
 def is_stdin(path: str) -> bool:
@@ -142,7 +142,7 @@ def parse(data: bytes, file: str) -> Document:
         reason = getattr(error, "reason", None) or str(error)
         raise Invalid(Problem(file, f"is not YAML: {reason}")) from None
     if builder.documents == 0:
-        raise Invalid(Problem(file, "is empty", suggestion="`archcalc schema` describes what belongs in it"))
+        raise Invalid(Problem(file, "is empty", suggestion="`archcalc schema` describes a spec"))
     if builder.problems:
         raise Invalid(*builder.problems)
     return builder.document
@@ -186,7 +186,7 @@ class _Builder:
             if self.documents > 1:
                 raise self._refusal(mark, "a second document begins", "a spec is one document")
         elif isinstance(event, yaml.AliasEvent):
-            raise self._refusal(mark, f"alias {shown(event.anchor)}", "aliases are not read: write the value out")
+            raise self._refusal(mark, f"alias {shown(event.anchor)}: aliases are not supported", "write the value out")
         elif isinstance(event, yaml.CollectionEndEvent):
             self._open.pop()
         elif isinstance(event, yaml.NodeEvent):
@@ -198,7 +198,7 @@ class _Builder:
             raise self._refusal(mark, f"more than {MOST_NODES:,} values")
         tag = getattr(event, "tag", None)
         if tag is not None:
-            raise self._refusal(mark, f"tag {shown(tag)}", "tags are not read: write plain YAML")
+            raise self._refusal(mark, f"tag {shown(tag)}: tags are not supported", "write plain YAML")
         value: Any
         if isinstance(event, yaml.ScalarEvent):
             value = self._scalar(event, mark)
@@ -222,13 +222,13 @@ class _Builder:
 
     def _key(self, parent: _Open, event: yaml.NodeEvent, value: Any, mark: Mark) -> None:
         if not isinstance(event, yaml.ScalarEvent):
-            raise self._refusal(mark, "a key that is not a word")
+            raise self._refusal(mark, "a key must be a word")
         if value == "<<":
-            raise self._refusal(mark, "merge key <<", "merge keys are not read: write the fields out")
+            raise self._refusal(mark, "merge keys (<<) are not supported", "write the fields out")
         key = event.value
         path = (*parent.path, key)
         if first := self.document.keys.get(path):
-            message = f"is written twice, first in line {first.line}"
+            message = f"duplicate field, first in line {first.line}"
             self.problems.append(Problem(self.document.file, message, dotted(path), *mark))
         else:
             self.document.keys[path] = mark

@@ -1,4 +1,4 @@
-"""What the YAML says: one architecture, written once, and the tapes that it records."""
+"""The spec: one architecture as YAML describes it, and the tapes that it records."""
 
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -136,7 +136,7 @@ class Published(Strict):
         if sum(getattr(self, name) is not None for name in _QUANTITIES) != 1:
             raise PydanticCustomError("one_of", "must have exactly one of parameters, tally and matrices")
         if self.digits is not None and to_digits(self.figure, self.digits) != self.figure:
-            raise PydanticCustomError("one_of", "must have a figure that is rounded to its digits")
+            raise PydanticCustomError("one_of", "must have a figure rounded to its digits")
         return self
 
 
@@ -144,7 +144,7 @@ _QUANTITIES = ("parameters", "tally", "matrices")
 
 
 class Misprint(Strict):
-    """A value of the source that cannot be meant, and what stands here instead."""
+    """A value of the source that must be a misprint, and the value used here instead."""
 
     field: Text
     printed: Text
@@ -190,19 +190,19 @@ class Model(Strict):
     @classmethod
     def _few_stretches(cls, layers: tuple[LayerGroup, ...]) -> tuple[LayerGroup, ...]:
         if (found := len(stretches(layers))) > MOST_STRETCHES:
-            what = "has {found} stretches of layers that are alike; at most {most} are counted"
+            what = "has {found} different groups of layers; at most {most} are supported"
             raise PydanticCustomError("one_of", what, {"found": f"{found:,}", "most": MOST_STRETCHES})
         return layers
 
     @property
     def n_layers(self) -> Size:
-        """Layers of all groups together."""
+        """The number of layers, over all groups."""
         return sum(group.repeat for group in self.layers)
 
     def segments(self, run: Run | None = None) -> list[Segment]:
-        """The whole forward pass: the embedding, each group of layers, the head with the loss where the run asks.
+        """The forward pass in segments: the embedding, each group of layers, and the head, with the loss in training.
 
-        Raises Invalid for a run that the model cannot take.
+        `run` defaults to Run(). Raises Invalid if the run is longer than the context.
         """
         run = run or Run()
         self._refuse(run)

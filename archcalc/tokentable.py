@@ -36,7 +36,7 @@ class TokenVectors(Vectors):
         return self._count
 
     def label(self, row: int) -> str:
-        """The text of a row's token; bytes that are no whole character are escaped."""
+        """The text of a row's token; incomplete characters are escaped."""
         from archcalc_reference.text import NO_TOKEN
 
         spelled = self._tokens.token_bytes(row)
@@ -50,7 +50,7 @@ class TokenVectors(Vectors):
             raise Invalid(Problem(where, "is not UTF-8", value=shown(word)))
         alone, change = self._tokens.cut(word)
         if change is not None and change.loses and alone:
-            raise Invalid(Problem(where, f"is another word for {self._tokens.name}: {change.what}", value=shown(word)))
+            raise Invalid(Problem(where, f"is changed by {self._tokens.name}: {change.what}", value=shown(word)))
         found = [alone]
         with suppress(Invalid):  # a vocabulary may have no space
             found.append(self._tokens.encode(f" {word}"))
@@ -65,8 +65,8 @@ class TokenVectors(Vectors):
 
     def _several(self, word: str, ids: list[int], where: str) -> Invalid:
         pieces = " + ".join(shown(self.label(i)) for i in ids)
-        what = f"is several tokens, {cut(pieces, 120)}" if pieces else "is no token"
-        return Invalid(Problem(where, what, value=shown(word), suggestion="a word of one token has a vector"))
+        what = f"is several tokens, {cut(pieces, 120)}" if pieces else "is not a token"
+        return Invalid(Problem(where, what, value=shown(word), suggestion="only a word of one token has a vector"))
 
     def blocks(self) -> Iterator[Array]:
         step = rows_at_a_time(self.dimensions)
@@ -103,7 +103,7 @@ def _open_table(folder: str) -> tuple[Any, Any, Callable[[Any], Array]]:
     # A tied table may be stored as the head alone.
     table = next((stored[name] for name in (*names, *heads()) if name in stored), None)
     if table is None or (table.name in heads() and not is_tied(folder)):
-        raise Invalid(Problem(folder, "has no token embedding", suggestion=f"it would be {', '.join(names)}"))
+        raise Invalid(Problem(folder, "has no token embedding", suggestion=f"expected {', '.join(names)}"))
     if len(table.shape) != 2 or not all(table.shape) or table.type not in TYPES:
         value = f"{table.type} of {list(table.shape)}"
         raise Invalid(Problem(table.file, "must be a table of floats", table.name, value=value))

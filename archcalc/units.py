@@ -61,7 +61,7 @@ def short(n: int) -> str:
 
 
 def to_digits(n: int, digits: int) -> int:
-    """`n` rounded to so many significant decimal digits, halves away from zero, as a printed table is read."""
+    """`n` rounded to `digits` significant decimal digits, halves away from zero, as a printed table is read."""
     step: int = 10 ** max(len(str(abs(n))) - digits, 0)
     rounded = (abs(n) + step // 2) // step * step
     return rounded if n >= 0 else -rounded
@@ -155,7 +155,7 @@ def _typed(text: str, scales: dict[str, int]) -> int | None:
 
 
 def parse_share(text: str) -> Fraction | None:
-    """A share of a whole: 40%, 0.4 and 40 are 2/5. None for what is no number, and for 1, which may mean 1% or all."""
+    """A share of a whole: 40%, 0.4 and 40 are 2/5. None for other text, and for 1, which may mean 1% or all."""
     from fractions import Fraction
 
     match = _SHARE.fullmatch(text)

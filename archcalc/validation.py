@@ -1,4 +1,4 @@
-"""From plain data to a model or a device, or to problems that say where and what would be right."""
+"""Validate plain data as a model or a device, or raise problems that say where and how to fix them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from archcalc.blocks.base import nearest_divisors, registered
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
 from archcalc.source import Document, Where
+from archcalc.unsupported import feature, flag, other_name
 
 Described = TypeVar("Described", bound=BaseModel)
 
@@ -46,14 +47,35 @@ def _suggested(problem: Problem, document: Document, what: type[BaseModel], erro
     where = _where(document.data, error["loc"])
     suggestion = None
     if error["type"] == "extra_forbidden":
-        suggestion = did_you_mean(where[-1], _fields(what, where[:-1]))
+        suggestion = _field_meant(where[-1], error["input"], _fields(what, where[:-1]))
     elif error["type"] == "union_tag_invalid":
-        suggestion = did_you_mean(error["input"]["kind"], _kinds(error))
+        suggestion = _choice_meant(error["input"]["kind"], _kinds(error))
     elif error["type"] == "literal_error":
-        suggestion = did_you_mean(error["input"], _literals(error["ctx"]["expected"]))
+        suggestion = _choice_meant(error["input"], _literals(error["ctx"]["expected"]))
     elif error["type"] == "divides":
         suggestion = nearest_divisors(error["ctx"]["part"], error["ctx"]["of"])
     return problem if suggestion is None else replace(problem, suggestion=suggestion)
+
+
+def _field_meant(field: object, value: object, fields: list[str]) -> str | None:
+    """What an unknown field may be meant for: another program's name, a flag, a slip of a few letters."""
+    if unsupported := feature(field):
+        return f"leave it out: {unsupported}" if value is None or value is False else None
+    ours = other_name(field)
+    if ours in fields:
+        return f"here it is called {ours!r}"
+    if given := flag(field):
+        return f"{given} sets it on the command line"
+    near = did_you_mean(field, fields)
+    return near or (f"here it is {ours!r}, in another place" if ours else None)
+
+
+def _choice_meant(value: object, choices: list[str]) -> str | None:
+    """What an unknown kind or word may be meant for; where it is known and not supported, what is."""
+    if feature(value):
+        return f"supported: {', '.join(choices)}"
+    ours = other_name(value)
+    return f"here it is called {ours!r}" if ours in choices else did_you_mean(value, choices)
 
 
 def _kinds(error: dict[str, Any]) -> list[str]:
@@ -61,7 +83,7 @@ def _kinds(error: dict[str, Any]) -> list[str]:
 
 
 def _echo(error: dict[str, Any]) -> bool:
-    """Pydantic calls a list too short when all that stands in it is wrong; what is wrong is told already."""
+    """Pydantic calls a list too short when all its items are wrong; those errors are reported already."""
     return error["type"] == "too_short" and bool(error["input"])
 
 
@@ -71,7 +93,8 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
     if kind == "missing":
         return document.problem("is missing", where)
     if kind == "extra_forbidden":
-        return document.problem("is no field here", where, at_key=True)
+        off = value is None or value is False
+        return document.problem((not off and feature(where[-1])) or "unknown field", where, at_key=True)
     if kind == "union_tag_not_found":
         return document.problem("is missing", (*where, "kind"))
     if kind == "union_tag_invalid":
@@ -112,7 +135,8 @@ def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
 
 
 def _choice(document: Document, where: Where, value: object, choices: list[str]) -> Problem:
-    return document.problem(f"must be {' or '.join(choices)}", where, value=shown(value))
+    message = feature(value) or f"must be {' or '.join(choices)}"
+    return document.problem(message, where, value=shown(value))
 
 
 def _literals(expected: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Words as vectors: sums of them, what is near, how far along a direction they are, and a slice of their space.
+"""Word vectors: sums, nearest words, projections on a direction, and a plot of two or three dimensions.
 
 Where the vectors come from, a file of words or a model's own table, is for those who derive from Vectors. They come in
 blocks of rows, so that nothing here holds a second copy of them all.
@@ -68,7 +68,7 @@ class Vectors(ABC):
             words = [w for w in words if abs(len(w) - length) <= 1 and w[:1].casefold() == first][:_MANY]
         near = same[:3] or nearest(word, words, 3)
         fix = f"nearest: {', '.join(near)}" if near else None
-        return Invalid(Problem(where, f"is no word of {self.name}", value=shown(word), suggestion=fix))
+        return Invalid(Problem(where, f"is not a word of {self.name}", value=shown(word), suggestion=fix))
 
 
 def rows_at_a_time(dimensions: int) -> int:
@@ -248,7 +248,7 @@ def project(points: Array, axes: Sequence[Sum]) -> Slice:
     for axis in axes:
         rest = axis.vector - sum((axis.vector @ other) * other for other in directions)
         if (length := np.sqrt(rest @ rest)) <= 1e-6 * axis.length:
-            raise Invalid(Problem("--axes", "lies in the axes before it", value=shown(axis.text)))
+            raise Invalid(Problem("--axes", "is a combination of the axes before it", value=shown(axis.text)))
         slanted = length < (1 - 1e-6) * axis.length
         before = " and ".join("xyz"[: len(names)])
         names.append(f"{axis.text}, less its part along {before}" if slanted else axis.text)

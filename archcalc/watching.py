@@ -14,7 +14,7 @@ Told = TypeVar("Told")
 
 
 class Seen(NamedTuple):
-    """What a step took: FLOPs, and the most bytes that were alive in it."""
+    """What a step took: FLOPs, and its peak memory in bytes."""
 
     flops: int
     peak_bytes: int

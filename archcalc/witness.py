@@ -106,7 +106,7 @@ def _recomputed(small: Model) -> Iterator[Check]:
 
 
 def _real_steps(small: Model) -> Iterator[Check]:
-    """The peaks of steps that are really run. What a kernel takes inside, beside tensors, is told and not counted."""
+    """The peaks of real steps. Memory inside a kernel, apart from tensors, is reported and not counted."""
     for words, kernel, vocabulary, keeping in STEPS:
         model = small.model_copy(update={"vocab_size": vocabulary})
         run = Run(batch=2, sequence=model.context_length, attention=kernel)
@@ -122,7 +122,9 @@ def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters, *, passes: 
     most = MOST_LAYERS_RUN if passes else MOST_LAYERS_BUILT
     if model.n_layers > most:
         what = f"has {model.n_layers:,} layers; verify {'runs' if passes else 'builds'} at most {most:,}"
-        raise Invalid(Problem(model.name, what, suggestion="say --tensors" if passes else None))
+        raise Invalid(
+            Problem(model.name, what, suggestion="--tensors compares without running it" if passes else None)
+        )
     sizes = {tensor.name: _elements(tensor.shape) for tensor in counts.tensors}
     for segment in model.segments(Run(sequence=model.context_length)) if passes else ():
         sizes |= {op.output.name: volume(op.output.labels, segment.env) for op in segment.tape.ops}

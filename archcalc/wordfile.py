@@ -105,8 +105,8 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         with open_bytes(path) as file:
             yield file
     except FileNotFoundError:
-        what = "a file of vectors, or a folder of weights"
-        raise Missing(Problem(path or "SOURCE", "no such file", suggestion=f"name {what}")) from None
+        what = "a file of vectors, or a directory of weights"
+        raise Missing(Problem(path or "SOURCE", "no such file", suggestion=f"give {what}")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(path, f"cannot be read: {reason}")) from None
@@ -130,7 +130,7 @@ class _Reader:
             if self.line > MOST_LINES:
                 raise self._wrong(f"more than {MOST_LINES:,} lines")
             if b"\0" in line:
-                fix = "vectors are read in word2vec's or GloVe's text form; of a model, name its folder"
+                fix = "word vectors must be in the text format of word2vec or GloVe; for a model, give its folder"
                 raise Invalid(Problem(self.name, "is a binary file", suggestion=fix))
             if len(line) > LONGEST_LINE:
                 raise self._wrong(f"a line longer than {LONGEST_LINE:,} bytes")
@@ -196,7 +196,7 @@ class _Reader:
             message = f"more than {MOST_WORDS:,} words"
         else:
             return
-        raise self._wrong(message, suggestion=f"the lines before it can be read: head -n {self.line - 1}")
+        raise self._wrong(message, suggestion=f"the lines before it can be read: `head -n {self.line - 1}`")
 
     def _wrong(self, message: str, *, value: str | None = None, suggestion: str | None = None) -> Invalid:
         return Invalid(Problem(self.name, message, line=self.line, column=1, value=value, suggestion=suggestion))
@@ -223,7 +223,7 @@ class _Reader:
             vector = f"the last {several(vectors.dimensions, 'number')}"
             yield f"{ends} in a number, as {shown(self.longer[0][1])} does: its vector is {vector}"
         if self.doubles:
-            yield f"{several(self.doubles, 'line')} of words that stand before already: the first of each counts"
+            yield f"{several(self.doubles, 'line')} repeat an earlier word: the first vector of each is used"
 
 
 def _count_numbers(line: bytes) -> int:

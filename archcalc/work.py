@@ -1,4 +1,4 @@
-"""FLOPs, read off the tape: what is multiplied and added, forward and backward, by category of weights."""
+"""FLOPs, read off the tape: forward and backward, by category of weights."""
 
 from __future__ import annotations
 
@@ -59,9 +59,10 @@ class Part(NamedTuple):
 
 
 class Flops(NamedTuple):
-    """FLOPs of one run: see CONVENTIONS. `backward` is 0 and `training` None where nothing is learned.
+    """FLOPs of one run; see CONVENTIONS for what counts.
 
-    `per_token` are those of forward and backward over the tokens of the batch, rounded down.
+    Without training, `backward` is 0 and `training` is None. `per_token` is forward plus backward, divided by the
+    tokens of the batch and rounded down.
     """
 
     forward: Size
@@ -73,10 +74,10 @@ class Flops(NamedTuple):
 
 
 def flops(model: Model, run: Run) -> Flops:
-    """Count the FLOPs of a pass of a batch, and of its backward pass.
+    """Count the FLOPs of a pass of a batch, and of its backward pass in training.
 
-    Takes ints, or arrays in place of sizes. Formula: 2 x the product of the sizes of all labels of each contraction
-    (2mnk for a product of matrices).
+    Formula: 2 x the product of the sizes of all labels of each contraction (2mnk for a matrix product), as PyTorch's
+    FlopCounterMode counts. Sizes are ints or arrays of one shape. Raises Invalid for a run that the model cannot take.
     """
     has_segments("flops", model)
     instance("flops", "run", run, Run)
@@ -100,7 +101,7 @@ class Step(NamedTuple):
 
 
 class TrainingRun(NamedTuple):
-    """FLOPs of training on so many tokens, and the bridge from 6 x parameters x tokens: it sums to `flops`."""
+    """FLOPs of training on a number of tokens, and the bridge from 6 x parameters x tokens: it sums to `flops`."""
 
     tokens: Size
     flops: Size

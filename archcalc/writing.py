@@ -34,7 +34,7 @@ def write_file(path: str, pieces: Iterable[str]) -> None:
     except BrokenPipeError:
         raise
     except FileNotFoundError:
-        raise Missing(Problem(path, "cannot be written: its folder is not there")) from None
+        raise Missing(Problem(path, "cannot be written: its parent directory does not exist")) from None
     except OSError as error:
         raise Invalid(Problem(path, f"cannot be written: {error.strerror}")) from None
 
@@ -42,7 +42,7 @@ def write_file(path: str, pieces: Iterable[str]) -> None:
 def refuse(path: str) -> None:
     """Raise Invalid or Missing for a file that cannot be written, before the work whose result it is to hold."""
     if not path:
-        raise Invalid(Problem("--output", "names no file", value="''"))
+        raise Invalid(Problem("--output", "is empty", value="''"))
     target, mode = _looked_up(path)
     if path.endswith(os.sep) or (mode is not None and stat.S_ISDIR(mode)):
         raise Invalid(Problem(path, "cannot be written: Is a directory"))
@@ -63,9 +63,9 @@ def _looked_up(path: str) -> tuple[str, int | None]:
             os.stat(os.path.dirname(target))
             return target, None
     except ValueError:  # a zero byte, or letters that the file system's encoding lacks
-        raise Invalid(Problem(path, "cannot be written: no file can have this name")) from None
+        raise Invalid(Problem(path, "cannot be written: not a valid file name")) from None
     except FileNotFoundError:
-        raise Missing(Problem(path, "cannot be written: its folder is not there")) from None
+        raise Missing(Problem(path, "cannot be written: its parent directory does not exist")) from None
     except OSError as error:
         raise Invalid(Problem(path, f"cannot be written: {error.strerror}")) from None
 
@@ -76,7 +76,7 @@ def _stands(path: str) -> bool:
 
 
 def _opened(path: str) -> IO[str]:
-    """What is no file, open to be written. A pipe that nobody reads is waited for, but not for ever."""
+    """A pipe or device, opened for writing. A pipe without a reader is waited for, for a bounded time."""
     if not stat.S_ISFIFO(os.stat(path).st_mode):
         return open(path, "w", encoding="utf-8")
     end = time.monotonic() + PATIENCE
@@ -88,7 +88,7 @@ def _opened(path: str) -> IO[str]:
             if error.errno != errno.ENXIO:
                 raise
             if time.monotonic() > end:
-                raise Invalid(Problem(path, f"is a pipe that nobody has read from for {PATIENCE} seconds")) from None
+                raise Invalid(Problem(path, f"is a pipe without a reader for {PATIENCE} seconds")) from None
             time.sleep(0.02)
     os.set_blocking(handle, True)
     return open(handle, "w", encoding="utf-8")

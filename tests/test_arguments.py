@@ -81,12 +81,12 @@ def test_what_is_no_boolean_is_refused(value):
 
 
 RUNS = {
-    "sequence in decode": ({"phase": "decode", "sequence": 5}, "Run: sequence: decode adds one position to each sequence; got 5; say context"),
-    "context in training": ({"context": 8}, "Run: context: is what decode reads; training reads what it is given; got 8; say sequence"),
-    "context in prefill": ({"phase": "prefill", "context": 8}, "Run: context: is what decode reads; prefill reads what it is given; got 8; say sequence"),
-    "the last logits in training": ({"logits": "last"}, "Run: logits: training scores the logits of all positions; got 'last'"),
-    "dropout in prefill": ({"phase": "prefill", "dropout": True}, "Run: dropout: is of training; got True"),
-    "half the pairs in decode": ({"phase": "decode", "causal": "half"}, "Run: causal: decode pairs its new position with all positions that are there, never with half of them; got 'half'"),
+    "sequence in decode": ({"phase": "decode", "sequence": 5}, "Run: sequence: must be 1 for decode, which adds one position to each sequence; got 5; set context instead"),
+    "context in training": ({"context": 8}, "Run: context: applies to decode only; training reads the sequence alone; got 8; set sequence instead"),
+    "context in prefill": ({"phase": "prefill", "context": 8}, "Run: context: applies to decode only; prefill reads the sequence alone; got 8; set sequence instead"),
+    "the last logits in training": ({"logits": "last"}, "Run: logits: must be all for training, whose loss reads the logits of all positions; got 'last'"),
+    "dropout in prefill": ({"phase": "prefill", "dropout": True}, "Run: dropout: applies to training only; got True"),
+    "half the pairs in decode": ({"phase": "decode", "causal": "half"}, "Run: causal: must not be half for decode: its new position attends to all earlier ones; got 'half'"),
 }  # fmt: skip
 
 
@@ -111,11 +111,11 @@ CALLS = {
     "decode beyond the context": (lambda: archcalc.flops(GPT2, Run("decode", context=4096)), "Run: context: must be from 1 to 1,024; got 4,096"),
     "memory with a Run twice": (lambda: archcalc.memory(GPT2, Run(), Run()), "memory: keeping: must be a Keeping; got Run("),
     "memory with a precision": (lambda: archcalc.memory(GPT2, Run(), "fp32"), "memory: keeping: must be a Keeping; got 'fp32'"),
-    "memory of decode": (lambda: archcalc.memory(GPT2, Run("decode", context=8)), "Run: phase: of memory is training or prefill; got 'decode'"),
-    "training in int4": (lambda: archcalc.memory(GPT2, Run(), Keeping("int4")), "Keeping: precision: of training is one of mixed-16,"),
-    "serving with a recipe": (lambda: archcalc.memory(GPT2, Run("prefill"), Keeping()), "Keeping: precision: of inference is one of fp32,"),
-    "serving with an optimizer": (lambda: archcalc.memory(GPT2, Run("prefill"), Keeping("bf16", "sgd")), "Keeping: optimizer: is of training"),
-    "training with a cache": (lambda: archcalc.memory(GPT2, Run(), Keeping(kv_precision="fp8")), "Keeping: kv_precision: is of inference"),
+    "memory of decode": (lambda: archcalc.memory(GPT2, Run("decode", context=8)), "Run: phase: must be training or prefill for memory; got 'decode'"),
+    "training in int4": (lambda: archcalc.memory(GPT2, Run(), Keeping("int4")), "Keeping: precision: for training must be one of mixed-16,"),
+    "serving with a recipe": (lambda: archcalc.memory(GPT2, Run("prefill"), Keeping()), "Keeping: precision: for inference must be one of fp32,"),
+    "serving with an optimizer": (lambda: archcalc.memory(GPT2, Run("prefill"), Keeping("bf16", "sgd")), "Keeping: optimizer: applies to training only"),
+    "training with a cache": (lambda: archcalc.memory(GPT2, Run(), Keeping(kv_precision="fp8")), "Keeping: kv_precision: applies to inference only"),
     "load of a Model": (lambda: archcalc.load(GPT2), "SPEC: must be a name or a path; got Model("),
     "load of bytes": (lambda: archcalc.load(b"gpt2"), "SPEC: must be a name or a path; got b'gpt2'"),
     "load of nothing": (lambda: archcalc.load(None), "SPEC: must be a name or a path; got None"),
@@ -128,7 +128,7 @@ CALLS = {
     "sweep over a float batch": (lambda: archcalc.sweep("gpt2", {"batch": np.array([1.0])}), "--vary: batch: must be an integer"),
     "sweep over what never ends": (lambda: archcalc.sweep("gpt2", {"batch": iter(lambda: 1, 2)}), "--vary: makes more than 1,000,000 shapes"),
     "sweep with one column in words": (lambda: archcalc.sweep("gpt2", {"batch": [1]}, columns="parameters.stored"), "--columns: must be a list of names; got 'parameters.stored'"),
-    "sweep with a column of no word": (lambda: archcalc.sweep("gpt2", {"batch": [1]}, columns=[3]), "--columns: is no column; got 3"),
+    "sweep with a column of no word": (lambda: archcalc.sweep("gpt2", {"batch": [1]}, columns=[3]), "--columns: unknown column; got 3"),
     "sweep of no sequence": (lambda: archcalc.sweep("gpt2", {"n_layers": [1]}, batch=0), "--batch: must be from 1 to 4,294,967,296; got 0"),
     "sweep of half a sequence": (lambda: archcalc.sweep("gpt2", {"n_layers": [1]}, batch=0.5), "--batch: must be an integer; got 0.5"),
     "sweep of a long one": (lambda: archcalc.sweep("gpt2", {"n_layers": [1]}, seq=np.int64(4096)), "--seq: must be from 1 to 1,024; got 4,096"),

@@ -50,12 +50,12 @@ EDITS = {
     "unknown field": (
         ("n_heads: 4", "n_haeds: 4"),
         "s.yaml:11:16: layers.0.attention.n_heads: is missing\n"
-        "s.yaml:11:35: layers.0.attention.n_haeds: is no field here; did you mean 'n_heads'?\n",
+        "s.yaml:11:35: layers.0.attention.n_haeds: unknown field; did you mean 'n_heads'?\n",
     ),
-    "unknown field, nothing near": (("vocab_size:", "zzz: 1\nvocab_size:"), "s.yaml:4:1: zzz: is no field here\n"),
+    "unknown field, nothing near": (("vocab_size:", "zzz: 1\nvocab_size:"), "s.yaml:4:1: zzz: unknown field\n"),
     "unknown field in a kind": (
         ("d_ff: 11", "d_ff: 11, gated: true"),
-        "s.yaml:12:34: layers.0.mlp.gated: is no field here\n",
+        "s.yaml:12:34: layers.0.mlp.gated: gated MLPs are not supported yet\n",
     ),
     "missing field": (("vocab_size: 10\n", ""), "s.yaml:1:1: vocab_size: is missing\n"),
     "missing kind": (("{kind: plain, ", "{"), "s.yaml:12:10: layers.0.mlp.kind: is missing\n"),
@@ -65,11 +65,11 @@ EDITS = {
     ),
     "unknown word": (
         ("gelu_tanh", "swish"),
-        "s.yaml:12:46: layers.0.mlp.activation: must be gelu_tanh or gelu; got 'swish'\n",
+        "s.yaml:12:46: layers.0.mlp.activation: SiLU is not supported yet; got 'swish'; supported: gelu_tanh, gelu\n",
     ),
     "duplicate field": (
         ("vocab_size: 10\n", "vocab_size: 10\nvocab_size: 11\n"),
-        "s.yaml:5:1: vocab_size: is written twice, first in line 4\n",
+        "s.yaml:5:1: vocab_size: duplicate field, first in line 4\n",
     ),
     "text for an integer": (
         ("vocab_size: 10", "vocab_size: ten"),
@@ -122,17 +122,17 @@ EDITS = {
     ),
     "an alias": (
         ("vocab_size: 10\n", "vocab_size: &n 10\nd: *n\n"),
-        "s.yaml:5:4: d: alias 'n'; aliases are not read: write the value out\n",
+        "s.yaml:5:4: d: alias 'n': aliases are not supported; write the value out\n",
     ),
     "a tag": (
         ("vocab_size: 10", "vocab_size: !!int 10"),
-        "s.yaml:4:13: vocab_size: tag 'tag:yaml.org,2002:int'; tags are not read: write plain YAML\n",
+        "s.yaml:4:13: vocab_size: tag 'tag:yaml.org,2002:int': tags are not supported; write plain YAML\n",
     ),
     "a merge key": (
         ("vocab_size: 10", "<<: {vocab_size: 10}"),
-        "s.yaml:4:1: merge key <<; merge keys are not read: write the fields out\n",
+        "s.yaml:4:1: merge keys (<<) are not supported; write the fields out\n",
     ),
-    "a key that is a list": (("vocab_size: 10", "? [a]\n: 10"), "s.yaml:4:3: a key that is not a word\n"),
+    "a key that is a list": (("vocab_size: 10", "? [a]\n: 10"), "s.yaml:4:3: a key must be a word\n"),
     "a second document": (
         ("vocab_size: 10", "vocab_size: 10\n---\na: 1"),
         "s.yaml:5:1: a second document begins; a spec is one document\n",
@@ -147,7 +147,7 @@ EDITS = {
     ),
     "an escape in a key": (
         ("vocab_size: 10", '"\\e[31m": 10'),
-        "s.yaml:1:1: vocab_size: is missing\ns.yaml:4:1: \\x1b[31m: is no field here\n",
+        "s.yaml:1:1: vocab_size: is missing\ns.yaml:4:1: \\x1b[31m: unknown field\n",
     ),
     "a name that is a path": (
         ("name: good", "name: ../good"),
@@ -184,8 +184,8 @@ def test_a_malformed_spec_is_told_where_and_what(spec, edit, text):
 
 
 WHOLE = {
-    "empty": (b"", "s.yaml: is empty; `archcalc schema` describes what belongs in it\n"),
-    "only a comment": (b"# nothing\n", "s.yaml: is empty; `archcalc schema` describes what belongs in it\n"),
+    "empty": (b"", "s.yaml: is empty; `archcalc schema` describes a spec\n"),
+    "only a comment": (b"# nothing\n", "s.yaml: is empty; `archcalc schema` describes a spec\n"),
     "only null": (b"---\n", "s.yaml:2:1: must be a mapping; got None\n"),
     "binary": (b"\x7fELF\0\xff\xfe", "s.yaml: is a binary file\n"),
     "zero bytes": (b"a: 1\0", "s.yaml: is a binary file\n"),
@@ -237,19 +237,19 @@ def test_at_most_twenty_problems_are_told_and_then_a_count(spec):
 
 
 NAMES = {
-    "unknown": (["params", "gpt4"], 2, "gpt4: is no spec of the catalogue; nearest: gpt2\n"),
+    "unknown": (["params", "gpt4"], 2, "gpt4: is not in the catalogue; nearest: gpt2\n"),
     "a typing error with a dot": (
         ["params", "gpt3-2.8b"],
         2,
-        "gpt3-2.8b: is no spec of the catalogue; nearest: gpt3-2.7b, gpt3-6.7b, gpt3-13b\n",
+        "gpt3-2.8b: is not in the catalogue; nearest: gpt3-2.7b, gpt3-6.7b, gpt3-13b\n",
     ),
-    "nothing near": (["params", "%"], 2, "%: is no spec of the catalogue; `archcalc list` shows the catalogue\n"),
+    "nothing near": (["params", "%"], 2, "%: is not in the catalogue; `archcalc list` shows the catalogue\n"),
     "escapes": (["params", "\x1b[2J.yaml"], 3, "\\x1b[2J.yaml: no such file\n"),
     "no file": (["params", "nope.yaml"], 3, "nope.yaml: no such file\n"),
     "no folder": (["params", "no/where"], 3, "no/where: no such file\n"),
-    "a directory": (["params", "./"], 2, "./: is a directory; name a YAML file in it\n"),
-    "config.json": (["params", "config.json"], 2, "config.json: only YAML specs are read\n"),
-    "an empty name": (["params", ""], 2, "SPEC: is no spec of the catalogue; `archcalc list` shows the catalogue\n"),
+    "a directory": (["params", "./"], 2, "./: is a directory; give the path of a YAML file in it\n"),
+    "config.json": (["params", "config.json"], 3, "config.json: no such file\n"),
+    "an empty name": (["params", ""], 2, "SPEC: is not in the catalogue; `archcalc list` shows the catalogue\n"),
     "a zero byte": (["params", "a/\0"], 2, "a/\\x00: cannot be read: embedded null byte\n"),
 }
 
@@ -291,7 +291,7 @@ FLAGS = {
     "zero": (["trace", "gpt2", "--seq", "0"], "--seq: must be from 1 to 1,024; got 0"),
     "no batch": (["trace", "gpt2", "--batch", "0"], "--batch: must be from 1 to 4,294,967,296; got 0"),
     "no kernel": (["trace", "gpt2", "--attention", "slow"], "--attention: 'slow' is not one of"),
-    "no suffix": (["params", "gpt2", "-o", "x.foo"], "--output: has no suffix of .txt, .md, .json, .csv; got 'x.foo'; say --format"),
+    "no suffix": (["params", "gpt2", "-o", "x.foo"], "--output: has no suffix of .txt, .md, .json, .csv; got 'x.foo'; name it with --format"),
 }  # fmt: skip
 
 

@@ -161,7 +161,7 @@ def test_groups_that_are_alike_are_one_and_those_that_differ_are_bounded(tmp_pat
     path.write_text(groups(MOST_STRETCHES))
     assert ask("params", str(path)).code == 0
     path.write_text(groups(MOST_STRETCHES + 1))
-    told = f"has {MOST_STRETCHES + 1} stretches of layers that are alike; at most {MOST_STRETCHES} are counted"
+    told = f"has {MOST_STRETCHES + 1} different groups of layers; at most {MOST_STRETCHES} are supported"
     assert ask("params", str(path)).err == f"{path}:9:3: layers: {told}\n"
 
 
@@ -200,7 +200,10 @@ def test_a_sweep_is_written_in_pieces_and_fewer_shapes_are_of_more_groups(tmp_pa
 
 def test_layers_that_are_run_are_bounded():
     for arguments, message in (
-        (("verify", "tiny@n_layers=201"), "tiny: has 201 layers; verify runs at most 200; say --tensors\n"),
+        (
+            ("verify", "tiny@n_layers=201"),
+            "tiny: has 201 layers; verify runs at most 200; --tensors compares without running it\n",
+        ),
         (("verify", "--tensors", "tiny@n_layers=2001"), "tiny: has 2,001 layers; verify builds at most 2,000\n"),
         (
             ("trace", "tiny@n_layers=201", "-p", "a"),
@@ -220,8 +223,8 @@ def test_pipes_are_waited_for_in_bounded_time(tmp_path, monkeypatch):
         answer = ask(*command)
         assert answer.code == 2
         assert answer.err.startswith(f"{fifo}: ")
-        assert "is a pipe to which nothing was written for 0.1 seconds" in answer.err
-    assert ask("list", "-f", "csv", "-o", str(fifo)).err.startswith(f"{fifo}: is a pipe that nobody has read from")
+        assert "is a pipe that was not written to for 0.1 seconds" in answer.err
+    assert ask("list", "-f", "csv", "-o", str(fifo)).err.startswith(f"{fifo}: is a pipe without a reader")
 
     def write(text, then):
         with fifo.open("w") as file:
@@ -241,7 +244,7 @@ def test_pipes_are_waited_for_in_bounded_time(tmp_path, monkeypatch):
         return answer
 
     assert told(GOOD, ends=True).out.startswith("good: ")
-    assert "has not come to its end in 0.3 seconds; save what it brings to a file" in told("a: 1\n", ends=False).err
+    assert "did not end within 0.3 seconds; save its output to a file" in told("a: 1\n", ends=False).err
 
 
 def test_input_without_an_end_is_refused(monkeypatch):

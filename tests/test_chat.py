@@ -141,7 +141,7 @@ def test_what_has_no_place_is_refused_and_nothing_is_lost(model):
     say(talk, "Hi")
     before = talk.messages
     with pytest.raises(
-        Invalid, match="takes 221 tokens with what stands before it; the context of 128 leaves no answer"
+        Invalid, match="takes 221 tokens with the conversation so far; the context of 128 leaves no room"
     ):
         talk.hear("x" * 200, 8)  # User: + 200 + \n\nAI Assistant: = 6 + 200 + 15
     assert talk.messages == before
@@ -233,16 +233,16 @@ def test_the_end_is_what_the_folder_calls_it(tmp_path):
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        ("{% for m in messages %}", "t: is no chat template: "),
+        ("{% for m in messages %}", "t: must be text or a list of templates: "),
         ("{{ raise_exception('no system here') }}", "t: refuses this conversation: no system here"),
         ("{{ messages[0].nothing.more }}", "t: fails: "),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "t: fails: "),
         ("{{ messages.append(1) }}", "t: fails: "),
         ("{% for i in range(999999999) %}x{% endfor %}", "t: fails: "),
-        ("", "t: makes no text of this conversation"),
-        ("{# nothing #}", "t: makes no text of this conversation"),
-        ("{{" + "(" * 20_000, "t: is no chat template: "),
-        ("{{ " + "1" * 5_000 + " }}", "t: is no chat template: "),
+        ("", "t: renders this conversation as an empty text"),
+        ("{# nothing #}", "t: renders this conversation as an empty text"),
+        ("{{" + "(" * 20_000, "t: must be text or a list of templates: "),
+        ("{{ " + "1" * 5_000 + " }}", "t: must be text or a list of templates: "),
     ],
 )
 def test_a_template_that_cannot_be_used_is_one_line(source, line):
@@ -255,13 +255,13 @@ def test_a_template_that_cannot_be_used_is_one_line(source, line):
 
 def test_a_list_without_a_default_is_no_template(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": [{"name": "tool", "template": "x"}]}')
-    with pytest.raises(Invalid, match="chat_template: has no template with the name default"):
+    with pytest.raises(Invalid, match="chat_template: has no template named default"):
         read_template(str(tmp_path))
 
 
 def test_settings_that_hold_no_template_are_one_line(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"chat_template": 7}')
-    with pytest.raises(Invalid, match="chat_template: is no chat template; got int"):
+    with pytest.raises(Invalid, match="chat_template: must be text or a list of templates; got int"):
         read_template(str(tmp_path))
 
 
@@ -325,7 +325,7 @@ def test_a_checkpoint_s_template_and_end_are_used(piped, tmp_path):
         ([], b"Hi \xff\n", 2, "<stdin>:1:4: is not UTF-8; got b'\\xff'"),
         ([], b"Hi\nHi \xff\n", 2, "<stdin>:2:4: is not UTF-8; got b'\\xff'"),
         (["--system", "x" * 128], b"Hi\n", 2, "--system: has 128 tokens; the context holds 128, which leaves no room"),
-        (["--system", "x" * 120], b"Hi\n", 2, "what you say: takes 145 tokens with what stands before it; "),
+        (["--system", "x" * 120], b"Hi\n", 2, "the message: takes 145 tokens with the conversation so far; "),
         (["--max-tokens", "0"], b"Hi\n", 2, "--max-tokens: must be from 1 to "),
         (["--top-p", "2"], b"Hi\n", 2, "--top-p: must be more than 0 and at most 1; got '2'"),
     ],
@@ -348,7 +348,7 @@ def test_lines_without_end_are_bounded(piped, weights):
 def test_without_weights_the_ways_out_are_told():
     done = ask("chat", SPEC)
     assert done.code == 3
-    assert done.err.startswith(f"--weights: {SPEC} has no weights here; `archcalc train")
+    assert done.err.startswith(f"--weights: {SPEC} has no weights in the current directory; `archcalc train")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal of Unix")

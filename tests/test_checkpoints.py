@@ -94,7 +94,7 @@ def test_the_older_is_used_where_a_file_of_the_newest_is_damaged(name, how, runs
     DAMAGE[how](runs / NEW / name, runs / OLD / name)
     chosen = checkpoints.weights_in(runs)
     assert chosen.path == runs / OLD
-    assert chosen.said.startswith(f"passed over: {runs / NEW / name}: ")
+    assert chosen.said.startswith(f"skipped: {runs / NEW / name}: ")
     assert chosen.said.endswith(f"; {OLD} is used")
     assert "\n" not in chosen.said
 
@@ -193,19 +193,22 @@ def test_a_state_with_anything_wrong_is_one_line_even_where_it_is_sealed(how, ru
             tried += 1
     assert tried > (40 if how != "extra" else 10)
     done = ask("train", "--from", str(runs))
-    assert f"passed over: {runs / NEW}" in done.err
+    assert f"skipped: {runs / NEW}" in done.err
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "is empty"),
-        ("{", "is not JSON that can be read"),
-        ("[" * 100_000, "is not JSON that can be read"),
-        ('{"version": ' + "9" * 5_000 + "}", "is not JSON that can be read"),
+        ("{", "is not readable JSON"),
+        ("[" * 100_000, "is not readable JSON"),
+        ('{"version": ' + "9" * 5_000 + "}", "is not readable JSON"),
         ("[]", "must be a mapping"),
         ("null", "must be a mapping"),
-        ('{"step": 2}', "has no version: it is damaged, or older than checkpoints that can be checked; train anew"),
+        (
+            '{"step": 2}',
+            "has no version: it is damaged, or was written before checkpoints had checksums; start the training again",
+        ),
         ('{"version": 2}', "version: must be 1"),
     ],
 )
@@ -221,10 +224,10 @@ def test_what_is_no_state_at_all_is_one_line(text, said, runs):
     ("change", "said"),
     [
         ({"step": 5}, "has done 5 steps of 4"),
-        ({"sequences": 5}, "has sequences that are not steps x batch"),
-        ({"settings": {"warmup": 9}}, "has a longer warm-up than steps"),
-        ({"settings": {"accumulate": 3}}, "has a batch that its parts do not divide"),
-        ({"step": 1, "sequences": 2}, "is that of step-00000001"),
+        ({"sequences": 5}, "says a number of sequences that is not steps x batch"),
+        ({"settings": {"warmup": 9}}, "says a warm-up longer than the training"),
+        ({"settings": {"accumulate": 3}}, "says a batch that is not a multiple of its parts"),
+        ({"step": 1, "sequences": 2}, "belongs to step-00000001"),
     ],
 )
 def test_a_state_that_contradicts_itself_is_refused(change, said, runs):
@@ -253,20 +256,20 @@ MOMENTS = {
     "one is missing": (lambda t: t.pop(TENSOR), f"{TENSOR}: is missing"),
     "a count is missing": (lambda t: t.pop("final_norm.bias.step"), "final_norm.bias.step: is missing"),
     "all are missing": (lambda t: [t.pop(name) for name in list(t) if name != "random.cpu"], "is missing"),
-    "one is surplus": (lambda t: t.update(x=torch.zeros(1)), "x: belongs to no weight"),
+    "one is surplus": (lambda t: t.update(x=torch.zeros(1)), "x: does not belong to any weight"),
     "another shape": (
         lambda t: t.update({TENSOR: torch.zeros(8, 9)}),
-        f"{TENSOR}: does not fit its weight; got 8 x 9 of float32; must be 8 x 8 of float32",
+        f"{TENSOR}: does not match its weight; got 8 x 9 of float32; must be 8 x 8 of float32",
     ),
     "another type": (lambda t: t.update({TENSOR: t[TENSOR].half()}), "got 8 x 8 of float16; must be 8 x 8 of float32"),
     "another step": (
         lambda t: t.update({"final_norm.bias.step": torch.tensor(7.0)}),
-        "final_norm.bias.step: is not 2, the steps done; got 7.0",
+        "final_norm.bias.step: must be 2, the steps done; got 7.0",
     ),
     "no random numbers": (lambda t: t.pop("random.cpu"), "random.cpu: is missing"),
     "few random numbers": (
         lambda t: t.update({"random.cpu": t["random.cpu"][:9].clone()}),
-        "random.cpu: does not fit its weight",
+        "random.cpu: does not match its weight",
     ),
 }
 
@@ -289,11 +292,11 @@ def test_moments_that_are_not_those_of_the_weights_are_one_line(how, runs):
     assert said in done.err
 
 
-# What is no checkpoint hides none
+# What is not a checkpoint hides none
 
 
 def plain(runs):
-    """Without the file that is no tokenizer, so that a training can go on."""
+    """Without the file that is not a tokenizer, so that a training can go on."""
     for step in (OLD, NEW):
         (runs / step / "tokenizer.json").unlink()
         state = json.loads((runs / step / "state.json").read_text())
@@ -325,7 +328,7 @@ def test_a_stray_hides_no_good_one_and_is_told(name, how, runs):
     STRAYS[how](runs / name)
     done = ask("generate", str(runs), "-p", "x", "--max-tokens", "1")
     assert done.code == 0, done.err
-    assert done.err.startswith(f"passed over: {runs / name}")
+    assert done.err.startswith(f"skipped: {runs / name}")
     assert f"; {NEW} is used\n" in done.err
     if name == "step-99999999":
         going = ask("train", "--from", str(runs), "--every", "1")

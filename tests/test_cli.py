@@ -117,7 +117,10 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path):
     assert ask("params", "gpt4", "-o", str(path)).code == 2
     assert path.read_text() == "before"
     gone = ask("params", "gpt2", "-o", str(tmp_path / "no" / "out.json"))
-    assert (gone.code, gone.err) == (3, f"{tmp_path}/no/out.json: cannot be written: its folder is not there\n")
+    assert (gone.code, gone.err) == (
+        3,
+        f"{tmp_path}/no/out.json: cannot be written: its parent directory does not exist\n",
+    )
     folder = tmp_path / "folder.json"
     folder.mkdir()
     assert ask("params", "gpt2", "-o", str(folder)).err == f"{folder}: cannot be written: Is a directory\n"
@@ -159,7 +162,7 @@ def test_a_link_is_followed_a_mode_kept_and_a_pipe_left_a_pipe(tmp_path):
 def test_a_dash_is_standard_output_and_nothing_is_no_file():
     assert ask("params", "gpt2", "-o", "-").out == ask("params", "gpt2").out
     empty = ask("params", "gpt2", "-o", "", "-f", "json")
-    assert (empty.code, empty.err) == (2, "--output: names no file; got ''\n")
+    assert (empty.code, empty.err) == (2, "--output: is empty; got ''\n")
 
 
 def shell(line):

@@ -92,11 +92,11 @@ def test_differences_are_what_lies_between_the_values(first, second):
     ("arguments", "line"),
     [
         (["gpt2"], "archcalc diff: needs two or more specs; got 'gpt2'"),
-        (["gpt2", "gpt9"], "gpt9: is no spec of the catalogue; nearest: "),
+        (["gpt2", "gpt9"], "gpt9: is not in the catalogue; nearest: "),
         (["gpt2", "tiny", "--seq", "65"], "--seq: must be from 1 to 64; got 65"),
         (
             ["gpt2", "tiny", "--precision", "int4"],
-            "--precision: of training is one of mixed-16, mixed-18, amp, bf16, fp32",
+            "--precision: for training must be one of mixed-16, mixed-18, amp, bf16, fp32",
         ),
         ([], "archcalc diff: missing argument"),
     ],

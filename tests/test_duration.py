@@ -160,7 +160,7 @@ def test_a_flag_that_makes_no_sense_alone_is_refused_in_one_line(flag, value):
         (["--price", "2/day"], "--price: must be the price of one device per hour, such as 2/h; got '2/day'"),
         (["--devices", "0"], "--devices: must be from 1 to 10,000,000; got 0"),
         (["--devices", "some"], "--devices: must be an integer; 300B is 300,000,000,000; got 'some'"),
-        (["--precision", "int8"], "--precision: no peak of rtx-3090 in int8 is known; say one: fp32, bf16, fp16"),
+        (["--precision", "int8"], "--precision: no peak of rtx-3090 in int8 is known; choose one of fp32, bf16, fp16"),
         (["--precision", "fp64"], "--precision: 'fp64' is not one of"),
     ],
 )
@@ -173,10 +173,10 @@ def test_what_cannot_be_asked_is_one_line(arguments, line):
 
 def test_a_device_of_several_or_without_a_peak_is_one_line():
     assert ask("flops", "gpt2", "--device", "a100").err == (
-        "--device: 'a100' is several devices; say one: a100-40gb, a100-80gb\n"
+        "--device: 'a100' matches several devices; choose one of a100-40gb, a100-80gb\n"
     )
     assert ask("flops", "gpt2", "--device", "m4 max").err == (
-        "--device: no peak of apple-m4-max is known; a YAML file of your own can state one\n"
+        "--device: no peak of apple-m4-max is known; a YAML file of the device can give one\n"
     )
 
 

@@ -133,9 +133,9 @@ def test_any_words_in_quotes_make_a_sum(terms):
         ("king - - man", "EXPRESSION: has '-' where a word should be; got 'king - - man'"),
         ("9999999999 king", "EXPRESSION: has no sign before 'king'; got '9999999999 king'"),
         ("king + ''", "EXPRESSION: has '' where a word should be; got \"king + ''\""),
-        ("kingg", "EXPRESSION: is no word of {words}; got 'kingg'; nearest: king"),
-        ("KING", "EXPRESSION: is no word of {words}; got 'KING'; nearest: king"),
-        ("%", "EXPRESSION: is no word of {words}; got '%'"),
+        ("kingg", "EXPRESSION: is not a word of {words}; got 'kingg'; nearest: king"),
+        ("KING", "EXPRESSION: is not a word of {words}; got 'KING'; nearest: king"),
+        ("%", "EXPRESSION: is not a word of {words}; got '%'"),
         ("king - king", "EXPRESSION: is the zero vector, which has no direction; got 'king - king'"),
     ],
 )
@@ -153,7 +153,7 @@ def test_what_is_no_sum_is_one_line(words, text, line):
         ([], "archcalc embed: missing argument 'EXPRESSION'"),
         (["king", "--top", "0"], "--top: must be from 1 to 1,000; got 0"),
         (["king", "--axes", "king"], "--axes: needs a --plot"),
-        (["king", "--rank", "kong"], "--rank: is no word of {words}; got 'kong'; nearest: king"),
+        (["king", "--rank", "kong"], "--rank: is not a word of {words}; got 'kong'; nearest: king"),
         (
             ["king", "--rank", "man", "--along", "cat"],
             "--rank: cannot be combined with --along, which lists no neighbours",
@@ -218,7 +218,7 @@ def test_of_a_word_that_stands_twice_the_first_counts(tmp_path):
     assert (len(vectors), evaluate(vectors, "a", "").vector.tolist()) == (2, [1])
     assert vectors.warnings == (
         "the header promises 4 words; 3 are there",
-        "1 line of words that stand before already: the first of each counts",
+        "1 line repeat an earlier word: the first vector of each is used",
     )
     assert "Warning    the header promises 4 words" in ask("embed", path, "a").out
 
@@ -250,7 +250,7 @@ def test_of_a_word_that_stands_twice_the_first_counts(tmp_path):
         ("a 1 2\nb 1,5 1\n", "{}:2:3: must be a finite number of float32, as 2 numbers after each word are; got '1,5'"),
         ("2 2\na 1 2 3\nb 1 2 3\n", "{}:2:1: more than 2 numbers, which the header promises, on every line; got 'a 1'"),
         ("a 1 2\n\nhé 1 1e39\n", "{}:3:6: must be a finite number of float32, as 2 numbers after each word are; got '1e39'"),
-        ("2 2\na \0\0\0\0\n", "{}: is a binary file; vectors are read in word2vec's or GloVe's text form"),
+        ("2 2\na \0\0\0\0\n", "{}: is a binary file; word vectors must be in the text format of word2vec or GloVe"),
         ("a " + "1 " * 2**20, "{}:1:1: a line longer than 1,048,576 bytes"),
     ],
 )  # fmt: skip
@@ -265,10 +265,10 @@ def test_a_bad_file_is_one_line_with_its_place(tmp_path, text, line):
 def test_a_file_that_is_not_there_is_missing(tmp_path):
     done = ask("embed", str(tmp_path / "none.txt"), "a")
     assert (done.code, done.err.split(": ", 1)[1]) == (
-        3, "no such file; name a file of vectors, or a folder of weights\n",
+        3, "no such file; give a file of vectors, or a directory of weights\n",
     )  # fmt: skip
     assert ask("embed", str(tmp_path), "a").err == (
-        f"{tmp_path}: holds no weights: no model.safetensors and no model.safetensors.index.json\n"
+        f"{tmp_path}: has no weights: neither model.safetensors nor model.safetensors.index.json\n"
     )
 
 
@@ -277,7 +277,7 @@ def test_a_file_too_large_is_told_at_its_line(tmp_path, monkeypatch):
     monkeypatch.setattr(wordfile, "LARGEST_MATRIX", 50 * 4 * 4)
     with pytest.raises(Invalid) as caught:
         read_words(path)
-    what = "more than 800 B of vectors in float32; the lines before it can be read: head -n 50"
+    what = "more than 800 B of vectors in float32; the lines before it can be read: `head -n 50"
     assert str(caught.value) == f"{path}:51:1: {what}"
     monkeypatch.setattr(wordfile, "MOST_WORDS", 7)
     with pytest.raises(Invalid, match=":8:1: more than 7 words; "):

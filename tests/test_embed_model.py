@@ -54,7 +54,7 @@ def test_it_is_said_which_token_was_used(gpt2):
 
 def test_a_word_of_several_tokens_shows_them(gpt2):
     done = ask("embed", gpt2.path, "kingqueen")
-    what = "is several tokens, 'king' + 'queen'; got 'kingqueen'; a word of one token has a vector"
+    what = "is several tokens, 'king' + 'queen'; got 'kingqueen'; only a word of one token has a vector"
     assert (done.code, done.err) == (2, f"EXPRESSION: {what}\n")
 
 
@@ -83,7 +83,7 @@ def _save(folder, tensors):
 @pytest.mark.parametrize(
     ("table", "code", "line"),
     [
-        ({"x": np.ones((256, 2))}, 2, "{}: has no token embedding; it would be transformer.wte.weight,"),
+        ({"x": np.ones((256, 2))}, 2, "{}: has no token embedding; expected transformer.wte.weight,"),
         ({"wte.weight": np.ones(256)}, 2, "{}/model.safetensors: wte.weight: must be a table of floats; got F64 of [256]"),
         ({"wte.weight": np.ones((256, 2), int)}, 2, "{}/model.safetensors: wte.weight: must be a table of floats; got I64"),
         ({"wte.weight": np.ones((300, 2))}, 3, "{}: has no tokenizer, and the 300 tokens of its table are no bytes; "),
@@ -109,11 +109,11 @@ def test_broken_weights_and_tokenizers_are_one_line(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"decoder": {"type": "ByteLevel"}}')
     done = ask("embed", str(tmp_path), "a")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"{tmp_path}/tokenizer.json: is no tokenizer: ")
+    assert done.err.startswith(f"{tmp_path}/tokenizer.json: is not a valid tokenizer: ")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     done = ask("embed", str(tmp_path), "a")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"{tmp_path}/model.safetensors: is no safetensors file, or not all of one: ")
+    assert done.err.startswith(f"{tmp_path}/model.safetensors: is not a complete safetensors file: ")
 
 
 def _vocabulary(folder, ids, merges=()):
@@ -150,10 +150,10 @@ def test_a_word_that_a_tokenizer_drops_is_no_token(gpt2, tmp_path):
     tokenizer.normalizer = tokenizers.normalizers.Strip()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     _save(tmp_path, {"wte.weight": np.ones((300, 2))})
-    assert ask("embed", str(tmp_path), "' '").err.startswith("EXPRESSION: is no token; got ' '")
+    assert ask("embed", str(tmp_path), "' '").err.startswith("EXPRESSION: is not a token; got ' '")
     tokenizer.normalizer = tokenizers.normalizers.Lowercase()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    line = f"is another word for {tmp_path}/tokenizer.json: its tokens say 'a' where the text says 'A'; got 'A'\n"
+    line = f"is changed by {tmp_path}/tokenizer.json: its tokens have 'a' where the text has 'A'; got 'A'\n"
     assert ask("embed", str(tmp_path), "A").err == f"EXPRESSION: {line}"
 
 
@@ -203,10 +203,10 @@ def test_a_missing_or_cut_shard_is_one_line(sharded):
     shard.write_bytes(shard.read_bytes()[:-10])
     done = ask("embed", str(sharded), "king")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert done.err.startswith(f"{shard}: is no safetensors file, or not all of one: ")
+    assert done.err.startswith(f"{shard}: is not a complete safetensors file: ")
     shard.unlink()
     done = ask("embed", str(sharded), "king")
-    line = f"{shard}: is not there, and model.safetensors.index.json names it\n"
+    line = f"{shard}: no such file, although model.safetensors.index.json names it\n"
     assert (done.code, done.out, done.err) == (3, "", line)
 
 

@@ -151,7 +151,7 @@ def test_one_axis_is_joined_by_a_principal_direction(words):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["king", "--axes", "cat", "--axes", "cats"], "--axes: lies in the axes before it; got 'cats'\n"),
+        (["king", "--axes", "cat", "--axes", "cats"], "--axes: is a combination of the axes before it; got 'cats'\n"),
         (["king", "--axes", "cat - cat"], "--axes: is the zero vector, which has no direction; got 'cat - cat'\n"),
         (["--along", "cat", "cats"], "--plot: needs points that differ in two directions; name more words\n"),
     ],

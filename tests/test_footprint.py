@@ -22,7 +22,7 @@ TRAINING = st.builds(
     st.sampled_from(list(OPTIMIZERS)),
     st.sampled_from(["none", "selective", "full"]),
     st.booleans(),
-    st.none(),  # the precision of a cache is of inference
+    st.none(),  # the precision of a cache applies to inference only
 )
 SERVING = st.builds(
     lambda precision, kv: Keeping(precision, kv_precision=kv),

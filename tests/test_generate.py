@@ -150,7 +150,7 @@ def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        ([], 3, "--weights: tiny has no weights here; "),
+        ([], 3, "--weights: tiny has no weights in the current directory; "),
         (["--weights", "nowhere"], 3, "nowhere: "),
         (["-p", ""], 2, "--prompt: is empty"),
         (["-p", "x" * 64], 2, "--prompt: has 64 tokens; the context holds 64, which leaves no room for a new one"),
@@ -213,11 +213,11 @@ def test_bytes_are_not_taken_for_the_ids_of_other_tokens(tmp_path):
     """A vocabulary that is no bytes, and no tokenizer beside the weights."""
     folder = str(tmp_path / "weights")
     save_weights(Transformer(archcalc.load("tiny@vocab_size=600")), folder)
-    line = f"{folder}: has no tokenizer, and the 600 tokens of tiny@vocab_size=600 are no bytes; "
+    line = f"{folder}: has no tokenizer, and the 600 tokens of tiny@vocab_size=600 are not bytes; "
     for command in ("generate", "predict", "trace"):
         done = ask(command, "tiny@vocab_size=600", "--weights", folder, "-p", "Hi")
         assert (done.code, done.out) == (3, "")
-        assert done.err == f"{line}put its tokenizer.json there, or vocab.json and merges.txt\n"
+        assert done.err == f"{line}add its tokenizer.json, or vocab.json and merges.txt\n"
     done = ask("embed", folder, "A")
     assert done.code == 3
     assert "has no tokenizer, and the 600 tokens of its table are no bytes" in done.err
@@ -227,14 +227,14 @@ def test_the_way_out_names_the_spec_as_it_was_typed(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(archcalc.dump(archcalc.load("tiny")))
     done = ask("generate", str(path), "-p", "Hi")
-    assert f"`archcalc train {path}` makes them" in done.err
+    assert f"`archcalc train {path}` trains them" in done.err
 
 
 def test_a_trace_that_cannot_be_written_is_told_before_anything_is_drawn(weights, tmp_path):
     asked = ("generate", "tiny", "--weights", weights, "-p", "Hi", "--trace")
     done = ask(*asked, str(tmp_path / "no" / "x"))
     assert (done.code, done.out) == (3, "")
-    assert done.err.endswith("cannot be written: its folder is not there\n")
+    assert done.err.endswith("cannot be written: its parent directory does not exist\n")
     assert ask(*asked, str(tmp_path)).code == 2
     assert ask(*asked, "").code == 2
 
@@ -317,7 +317,7 @@ def test_a_folder_is_counted_as_its_spec(command, weights):
 
 def test_a_folder_without_a_spec_is_a_directory(tmp_path):
     done = ask("params", str(tmp_path))
-    assert (done.code, done.err) == (2, f"{tmp_path}: is a directory; name a YAML file in it\n")
+    assert (done.code, done.err) == (2, f"{tmp_path}: is a directory; give the path of a YAML file in it\n")
 
 
 @pytest.mark.parametrize("how", RUNS)
@@ -343,7 +343,7 @@ def test_weights_of_gpt2_say_the_question_that_fits_them(tmp_path):
     assert ask("predict", way, "--weights", folder, "-p", "Hi").code == 0
     config = json.loads((tmp_path / "w" / "config.json").read_text())
     (tmp_path / "w" / "config.json").write_text(json.dumps({**config, "activation_function": "gelu"}))
-    other = f"{way},layers.0.mlp.activation=gelu"  # what is no size is not this line's to say
+    other = f"{way},layers.0.mlp.activation=gelu"  # what is not a size is not this line's to say
     assert ask("predict", other, "--weights", folder, "-p", "Hi").code == 0
 
 

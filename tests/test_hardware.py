@@ -171,19 +171,19 @@ def test_a_device_is_found_by_what_people_type(typed, name):
 
 
 UNKNOWN = {
-    "a100": "'a100' is several devices; say one: a100-40gb, a100-80gb",
-    "H100": "'H100' is several devices; say one: h100-nvl, h100-pcie, h100-sxm",
-    "v100": "'v100' is several devices; say one: v100-16gb, v100-32gb",
-    "tpu": "'tpu' is several devices; say one: tpu-v4, tpu-v5e, tpu-v5p, tpu-v6e",
-    "a100-sxm4": "'a100-sxm4' is several devices; say one: a100-40gb, a100-80gb",
-    "rtx 6000": "'rtx 6000' is several devices; say one: rtx-6000-ada, rtx-pro-6000",
-    "apple m4": "'apple m4' is several devices; say one: apple-m4-max, apple-m4-pro",
-    "rtx-4080": "'rtx-4080' is no device; nearest: rtx-4090, rtx-5090, rtx-3090",
-    "mi300": "'mi300' is no device; nearest: mi300x, b300, gb300",
-    "a100-80gb-pcie": "'a100-80gb-pcie' is no device; nearest: a100-80gb, h100-pcie, a100-40gb",
-    "h200-nvl": "'h200-nvl' is no device; nearest: h100-nvl, h200, gh200",
-    "": "'' is no device; a path to a YAML file describes one",
-    "\x1b": "'\\x1b' is no device; a path to a YAML file describes one",
+    "a100": "'a100' matches several devices; choose one of a100-40gb, a100-80gb",
+    "H100": "'H100' matches several devices; choose one of h100-nvl, h100-pcie, h100-sxm",
+    "v100": "'v100' matches several devices; choose one of v100-16gb, v100-32gb",
+    "tpu": "'tpu' matches several devices; choose one of tpu-v4, tpu-v5e, tpu-v5p, tpu-v6e",
+    "a100-sxm4": "'a100-sxm4' matches several devices; choose one of a100-40gb, a100-80gb",
+    "rtx 6000": "'rtx 6000' matches several devices; choose one of rtx-6000-ada, rtx-pro-6000",
+    "apple m4": "'apple m4' matches several devices; choose one of apple-m4-max, apple-m4-pro",
+    "rtx-4080": "unknown device 'rtx-4080'; nearest: rtx-4090, rtx-5090, rtx-3090",
+    "mi300": "unknown device 'mi300'; nearest: mi300x, b300, gb300",
+    "a100-80gb-pcie": "unknown device 'a100-80gb-pcie'; nearest: a100-80gb, h100-pcie, a100-40gb",
+    "h200-nvl": "unknown device 'h200-nvl'; nearest: h100-nvl, h200, gh200",
+    "": "unknown device ''; `archcalc list devices` shows all; a path to a YAML file describes another",
+    "\x1b": "unknown device '\\x1b'; `archcalc list devices` shows all; a path to a YAML file describes another",
 }
 
 
@@ -233,13 +233,13 @@ BAD = {
     "nothing": (('"0.3 kW"', '"0 W"'), "8:8: power: must be an amount such as '700 W'; got '0 W'"),
     "a part of a byte": (("24 GiB", "0.5 B"), "4:19: capacity.label: must be an amount such as '80 GB' or '80 GiB'; got '0.5 B'"),
     "floating operations of integers": (("3 POP/s", "3 PFLOP/s"), "5:41: dense_peak.int8: must be an amount such as '1979 TOP/s'; got '3 PFLOP/s'"),
-    "unknown field": (("bandwidth: \"", "bandwith: \""), "1:1: bandwidth: is missing\nd.yaml:6:1: bandwith: is no field here; did you mean 'bandwidth'?"),
-    "unknown precision": (("{bf16:", "{bf61:"), "5:14: dense_peak.bf61: is no field here; did you mean 'bf16'?"),
-    "unknown field of the link": (("kind:", "kin:"), "7:7: link.kind: is missing\nd.yaml:7:8: link.kin: is no field here; did you mean 'kind'?"),
+    "unknown field": (("bandwidth: \"", "bandwith: \""), "1:1: bandwidth: is missing\nd.yaml:6:1: bandwith: unknown field; did you mean 'bandwidth'?"),
+    "unknown precision": (("{bf16:", "{bf61:"), "5:14: dense_peak.bf61: unknown field; did you mean 'bf16'?"),
+    "unknown field of the link": (("kind:", "kin:"), "7:7: link.kind: is missing\nd.yaml:7:8: link.kin: unknown field; did you mean 'kind'?"),
     "no peak": (('{bf16: "1.5 PFLOP/s", int8: "3 POP/s"}', "{}"), "5:13: dense_peak: must have at least one precision"),
-    "no source": ((", power: s}", "}"), "9:10: sources: must say where power is from"),
-    "visible without a source": (("visible: null", 'visible: "23 GiB"'), "9:10: sources: must say where visible is from"),
-    "a source of nothing": (('power: "0.3 kW"\n', ""), "8:10: sources: names a source of power, not given"),
+    "no source": ((", power: s}", "}"), "9:10: sources: must give the source of power"),
+    "visible without a source": (("visible: null", 'visible: "23 GiB"'), "9:10: sources: must give the source of visible"),
+    "a source of nothing": (('power: "0.3 kW"\n', ""), "8:10: sources: has a source of power, which is not given"),
     "no sources": (("sources: {capacity: s, dense_peak: s, bandwidth: s, link: s, power: s}\n", ""), "1:1: sources: is missing"),
 }  # fmt: skip
 

@@ -215,7 +215,7 @@ def test_what_cannot_be_is_one_line(arguments, line):
 
 def test_a_word_needs_weights_and_must_be_there(gpt2):
     done = ask("trace", "tiny", "--word", "a", "-p", "a", "-p", "a")
-    assert (done.code, done.err.startswith("--weights: tiny has no weights here; ")) == (3, True)
+    assert (done.code, done.err.startswith("--weights: tiny has no weights in the current directory; ")) == (3, True)
     for word, line in (("zebra", "is not in the prompt; got 'zebra'"), ("", "is empty; got ''")):
         done = ask("trace", TINY_GPT2, "--weights", gpt2[1], "--word", word, "-p", "a", "-p", "b")
         assert (done.code, done.err) == (2, f"--word: {line}\n")

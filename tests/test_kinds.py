@@ -78,38 +78,38 @@ def tar():
     return file.getvalue()
 
 
-SAY = "--data-as says what it holds: text, bytes, uint16 or uint32"
+SAY = "set its format with --data-as: text, bytes, uint16 or uint32"
 REFUSED = {
-    "nanoGPT's, not said": ("train.bin", IDS.astype("<u2").tobytes(), f"a .bin file without a header may hold anything; {SAY}"),
-    "a text called .bin": ("train.bin", b"The cat sat.\n" * 99, f"a .bin file without a header may hold anything; {SAY}"),
-    "tokens under any name": ("tokens.dat", IDS.astype("<u2").tobytes(), f"is no text: it has NUL bytes; {SAY}"),
+    "nanoGPT's, not said": ("train.bin", IDS.astype("<u2").tobytes(), f"is a .bin file without a header, whose format is unknown; {SAY}"),
+    "a text called .bin": ("train.bin", b"The cat sat.\n" * 99, f"is a .bin file without a header, whose format is unknown; {SAY}"),
+    "tokens under any name": ("tokens.dat", IDS.astype("<u2").tobytes(), f"is not text: it has NUL bytes; {SAY}"),
     "tokens without NUL": ("tokens", (IDS + 40_000).astype("<u2").tobytes(), f"is not UTF-8; got byte 0x9c; {SAY}"),
     "half a character at the end": ("a.txt", b"caf\xc3", f"is not UTF-8; got byte 0xc3; {SAY}"),
     "Latin-1": ("a.txt", b"caf\xe9 " * 99, f"is not UTF-8; got byte 0xe9; {SAY}"),
-    "NUL far behind": ("a.txt", b"x" * 3_000_000 + b"\0", f"is no text: it has NUL bytes; {SAY}"),
-    "UTF-16": ("a.txt", "The cat".encode("utf-16"), "is a text in UTF-16 or UTF-32, not UTF-8, and neither text nor tokens"),
-    "UTF-16 without a mark": ("a.txt", "The cat".encode("utf-16-le"), "is no text: it has NUL bytes"),
-    "gzip": ("a.txt", gzip.compress(b"The cat"), f"is a gzip archive, and neither text nor tokens; {SAY}"),
+    "NUL far behind": ("a.txt", b"x" * 3_000_000 + b"\0", f"is not text: it has NUL bytes; {SAY}"),
+    "UTF-16": ("a.txt", "The cat".encode("utf-16"), "is text in UTF-16 or UTF-32, not UTF-8, not text or tokens"),
+    "UTF-16 without a mark": ("a.txt", "The cat".encode("utf-16-le"), "is not text: it has NUL bytes"),
+    "gzip": ("a.txt", gzip.compress(b"The cat"), f"is a gzip archive, not text or tokens; {SAY}"),
     "zip": ("a.txt", archive(), "is a zip archive"),
     "tar": ("a.txt", tar(), "is a tar archive"),
     "llm.c's of another version": ("a.bin", headed(20240520, 2, 300, "<u2"), "version 2 of llm.c's header is not supported yet"),
-    "llm.c's, cut": ("a.bin", headed(20240520, 1, 300, "<u2")[:-2], "its header says 300 tokens, and its size another count; got 1,622 bytes"),
-    "llm.c's of a negative count": ("a.bin", headed(20240520, 1, -300, "<u2"), "its header says -300 tokens"),
-    "llm.c's without tokens": ("a.bin", headed(20240520, 1, 0, "<u2")[:1024], "its header says 0 tokens"),
-    "numpy's of floats": ("a.npy", npy(IDS.astype("f4")), "must be one row of integers; got float32 of [300]"),
-    "numpy's of rows": ("a.npy", npy(IDS.reshape(3, 100)), "must be one row of integers; got int64 of [3, 100]"),
-    "numpy's of one number": ("a.npy", npy(np.int64(3)), "must be one row of integers; got int64 of []"),
-    "numpy's of booleans": ("a.npy", npy(IDS > 3), "must be one row of integers"),
-    "numpy's of objects": ("a.npy", npy(np.array([{}], object), allow_pickle=True), "is no numpy file, or not all of one: "),
-    "numpy's, cut": ("a.npy", npy(IDS)[:-8], "is no numpy file, or not all of one: "),
-    "numpy's, cut in its header": ("a.npy", npy(IDS)[:20], "is no numpy file, or not all of one: "),
-    "numpy's, and more": ("a.npy", npy(IDS) + npy(IDS), "has more than one array, or something after it"),
+    "llm.c's, cut": ("a.bin", headed(20240520, 1, 300, "<u2")[:-2], "its size does not match the 300 tokens of its header; got 1,622 bytes"),
+    "llm.c's of a negative count": ("a.bin", headed(20240520, 1, -300, "<u2"), "its size does not match the -300 tokens of its header"),
+    "llm.c's without tokens": ("a.bin", headed(20240520, 1, 0, "<u2")[:1024], "its size does not match the 0 tokens of its header"),
+    "numpy's of floats": ("a.npy", npy(IDS.astype("f4")), "must be a one-dimensional array of integers; got float32 of [300]"),
+    "numpy's of rows": ("a.npy", npy(IDS.reshape(3, 100)), "must be a one-dimensional array of integers; got int64 of [3, 100]"),
+    "numpy's of one number": ("a.npy", npy(np.int64(3)), "must be a one-dimensional array of integers; got int64 of []"),
+    "numpy's of booleans": ("a.npy", npy(IDS > 3), "must be a one-dimensional array of integers"),
+    "numpy's of objects": ("a.npy", npy(np.array([{}], object), allow_pickle=True), "is not a complete numpy file: "),
+    "numpy's, cut": ("a.npy", npy(IDS)[:-8], "is not a complete numpy file: "),
+    "numpy's, cut in its header": ("a.npy", npy(IDS)[:20], "is not a complete numpy file: "),
+    "numpy's, and more": ("a.npy", npy(IDS) + npy(IDS), "has more data after its array"),
     "numpy's without numbers": ("a.npy", npy(IDS[:0]), "is "),
-    "numpy's of a huge shape": ("a.npy", npy(IDS).replace(b"(300,)", b"(9**9)"), "is no numpy file, or not all of one: "),
-    "numpy's in name": ("a.npy", b"The cat", "does not begin as numpy's files do"),
-    "numpy's below 0": ("a.npy", npy(-IDS), "token 96: is below 0; got -96"),
-    "numpy's above the vocabulary": ("a.npy", npy(IDS + 2**40), "is not below 256, the vocabulary; got 10995116"),
-    "odd bytes": ("a.u32", b"12345", "is not made of tokens of 4 bytes; got 5 bytes"),
+    "numpy's of a huge shape": ("a.npy", npy(IDS).replace(b"(300,)", b"(9**9)"), "is not a complete numpy file: "),
+    "numpy's in name": ("a.npy", b"The cat", "is not a numpy file: its first bytes differ"),
+    "numpy's below 0": ("a.npy", npy(-IDS), "token 96: is negative; got -96"),
+    "numpy's above the vocabulary": ("a.npy", npy(IDS + 2**40), "is outside the vocabulary of 256; got 10995116"),
+    "odd bytes": ("a.u32", b"12345", "is not a whole number of 4-byte tokens; got 5 bytes"),
     "empty": ("a.txt", b"", "is empty"),
     "empty .bin": ("a.bin", b"", "is empty"),
     **{f"what begins as {kind}": ("a.txt", magic + b"x" * 999, f"is {kind}") for magic, kind in MAGICS.items()},
@@ -136,10 +136,10 @@ def test_what_is_said_is_taken(tmp_path):
     path.write_bytes(b"The cat " * 99)
     assert read_stream([str(path)], 256, None, "text")[1] == "bytes"
     path.write_bytes(b"\0")
-    with pytest.raises(Invalid, match="is no text: it has NUL bytes"):
+    with pytest.raises(Invalid, match="is not text: it has NUL bytes"):
         read_stream([str(path)], 256, None, "text")
     path.write_bytes(npy(IDS.astype("<u4")))
-    with pytest.raises(Invalid, match=r"its header says uint32; leave --data-as out$"):
+    with pytest.raises(Invalid, match=r"its header says uint32; omit --data-as$"):
         read_stream([str(path)], 256, None, "uint16")
 
 
@@ -172,7 +172,7 @@ def test_training_says_what_a_file_holds_and_goes_on_without_being_told_again(tm
     path, out = tmp_path / "train.bin", str(tmp_path / "out")
     path.write_bytes(struct.pack("<300H", *IDS.tolist()))
     first = ask("train", "tiny", "--data", str(path), *FEW)
-    assert (first.code, first.err) == (2, f"{path}: a .bin file without a header may hold anything; {SAY}\n")
+    assert (first.code, first.err) == (2, f"{path}: is a .bin file without a header, whose format is unknown; {SAY}\n")
     asked = ("--data", str(path), "--data-as", "uint16", "--out", out)
     assert ask("train", "tiny", *asked, *FEW).json["conventions"]["loss"] == "nats per token"
     more = ask("train", "--from", out, "--steps", "2", "-f", "json")

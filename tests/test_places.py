@@ -84,7 +84,7 @@ def test_places_that_are_none(tmp_path, monkeypatch):
         ("x" * 300 + ".csv", "File name too long"),
         ("loop", "Too many levels of symbolic links"),
         ("file/a.csv", "Not a directory"),
-        ("a\0.csv", "no file can have this name"),
+        ("a\0.csv", "not a valid file name"),
         ("./", "Is a directory"),
     ):
         answer = ask("list", "-f", "csv", "-o", f"{tmp_path}/{name}")
@@ -96,7 +96,7 @@ def test_places_that_are_none(tmp_path, monkeypatch):
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert ask("list", "-o", "a.csv") == (3, "", "a.csv: cannot be written: its folder is not there\n")
+    assert ask("list", "-o", "a.csv") == (3, "", "a.csv: cannot be written: its parent directory does not exist\n")
     assert ask("params", "a.yaml") == (3, "", "a.yaml: no such file\n")
     assert ask("params", "gpt2").code == 0
 

@@ -138,7 +138,7 @@ def test_inference_has_the_same_names():
     ):
         done = ask(*command, "--for", "inference")
         assert done.code == 2
-        assert "is of training; inference keeps nothing for a backward pass" in done.err
+        assert "applies to training only; inference keeps nothing for a backward pass" in done.err
 
 
 def test_the_list_names_every_quantity_with_its_unit_and_meaning():
@@ -266,10 +266,10 @@ SUGGESTED = {
     ("explain", "gpt2", "rotary"): "leave out PATH to list all of them",
     ("explain", "gpt2", "run.flops"): "add --tokens",
     ("sweep", "gpt2", "--vary", "n_layer=3"): "nearest: n_layers",
-    ("sweep", "gpt2", "--vary", "tie=3"): None,  # tied is no size: to suggest it would lead nowhere
+    ("sweep", "gpt2", "--vary", "tie=3"): None,  # tied is not a size: to suggest it would lead nowhere
     ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "parameters"): "nearest: parameters.stored, parameters.active, parameters.non_embedding",
-    ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "tie"): "sizes of the spec are columns too",
-    ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "training_flops"): "sizes of the spec are columns too",
+    ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "tie"): "the spec's sizes can be columns too",
+    ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "training_flops"): "the spec's sizes can be columns too",
 }  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def test_of_many_numbers_the_table_has_the_most_probable():
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (b"", "softmax: has no numbers\n"),
+        (b"", "softmax: needs at least one number\n"),
         (b"1\n2 x\n", "<stdin>:2:3: must be a number; got 'x'\n"),
         (b"1,2", "<stdin>:1:1: must be a number; got '1,2'\n"),
         (b"1 \xff", "<stdin>:1:3: must be a number; got '\\\\xff'\n"),
@@ -153,7 +153,7 @@ def test_bad_standard_input_is_one_line_with_its_place(text, line):
         (["inf"], "softmax: logit 1: must be a number below inf; got inf"),
         (["1e999"], "archcalc softmax: NUMBER 1: is too large for a float; got '1e999'"),
         (["-1e999"], "archcalc softmax: NUMBER 1: is too large for a float; got '-1e999'"),
-        (["-inf"], "softmax: has no logit above -inf"),
+        (["-inf"], "softmax: needs a logit above -inf"),
         (["1", "-"], "archcalc softmax: reads standard input or its arguments, not both"),
         (["1", "--temperature", "-1"], "--temperature: must be a number from 0 up; got -1.0"),
         (["1", "--temperature", "nan"], "--temperature: must be a number from 0 up; got nan"),
@@ -163,7 +163,7 @@ def test_bad_standard_input_is_one_line_with_its_place(text, line):
         (["1", "--temperature", "1,2,3,4,5,6"], "--temperature: takes at most 5 numbers; got 6"),
         (["1", "--temperature", "warm"], "--temperature: must be a number from 0 up; got 'warm'"),
         (["--from-probabilities", "-0.5"], "softmax: probability 1: must be a number from 0 to 1; got -0.5"),
-        (["--from-probabilities", "0", "0"], "softmax: has no probability above 0"),
+        (["--from-probabilities", "0", "0"], "softmax: needs a probability above 0"),
         (["1", "--temprature", "2"], "archcalc softmax: no such option: --temprature"),
     ],
 )

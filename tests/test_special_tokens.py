@@ -126,7 +126,7 @@ def test_files_that_contradict_each_other_are_a_line(fast, tmp_path):
     answer = ask("tokens", "a", "--weights", write(tmp_path, files))
     assert answer.err == (
         f"{tmp_path}/tokenizer.json: eos_token is '<end>' in tokenizer_config.json and '<|im_end|>' in "
-        "special_tokens_map.json, which is followed\n"
+        "special_tokens_map.json, which is used\n"
     )
 
 
@@ -139,7 +139,7 @@ def test_an_id_that_is_not_the_tokenizers_is_refused(fast, tmp_path):
         ({"added_tokens.json": {"<|im_end|>": 3}}, 3),
         ({"tokenizer_config.json": {"added_tokens_decoder": {"3": token("<|im_end|>")}}}, 3),
     ):
-        with pytest.raises(Invalid, match=rf"has the id \d+ here, and another in .*; got {value}$"):
+        with pytest.raises(Invalid, match=rf"has the id \d+ here and another one in .*; got {value}$"):
             read_tokenizer(write(tmp_path, files))
 
 
@@ -148,25 +148,25 @@ def test_a_token_for_which_the_model_has_no_row_is_left_out_and_told(fast, tmp_p
     folder = write(tmp_path, {"special_tokens_map.json": {"pad_token": "<pad>"}})
     size = fast.get_vocab_size()
     assert read_tokenizer(folder, size).vocab_size == size
-    assert read_tokenizer(folder, size).told == ("'<pad>' has no token, and the model no row for one more",)
+    assert read_tokenizer(folder, size).told == ("'<pad>' has no token, and the model has no row for another",)
     assert read_tokenizer(folder, size + 1).vocab_size == size + 1
 
 
 BAD = {
-    "a number for a token": ({"special_tokens_map.json": {"eos_token": {"content": 7}}}, "eos_token: is no token of 1 to"),
-    "an empty one": ({"tokenizer_config.json": {"eos_token": ""}}, "eos_token: is no token of 1 to"),
-    "a list that is none": ({"tokenizer_config.json": {"extra_special_tokens": 7}}, "extra_special_tokens: is no list"),
-    "an id that is none": ({"added_tokens.json": {"<x>": "7"}}, "'<x>': is no id; got '7'"),
-    "an id that is huge": ({"added_tokens.json": {"<x>": 2**40}}, "'<x>': is no id; got 1099511627776"),
-    "a key that is no id": ({"tokenizer_config.json": {"added_tokens_decoder": {"x": {}}}}, "added_tokens_decoder.x: is no id"),
-    "a key without end": ({"tokenizer_config.json": {"added_tokens_decoder": {"9" * 50: {}}}}, "is no id; got '999"),
-    "no objects": ({"tokenizer_config.json": {"added_tokens_decoder": {"3": "x"}}}, "added_tokens_decoder.3: is no object"),
-    "no object": ({"tokenizer_config.json": {"added_tokens_decoder": []}}, "added_tokens_decoder: is no object of tokens"),
+    "a number for a token": ({"special_tokens_map.json": {"eos_token": {"content": 7}}}, "eos_token: must be a token of 1 to"),
+    "an empty one": ({"tokenizer_config.json": {"eos_token": ""}}, "eos_token: must be a token of 1 to"),
+    "a list that is none": ({"tokenizer_config.json": {"extra_special_tokens": 7}}, "extra_special_tokens: is not a list"),
+    "an id that is none": ({"added_tokens.json": {"<x>": "7"}}, "'<x>': is not a token id; got '7'"),
+    "an id that is huge": ({"added_tokens.json": {"<x>": 2**40}}, "'<x>': is not a token id; got 1099511627776"),
+    "a key that is no id": ({"tokenizer_config.json": {"added_tokens_decoder": {"x": {}}}}, "added_tokens_decoder.x: is not a token id"),
+    "a key without end": ({"tokenizer_config.json": {"added_tokens_decoder": {"9" * 50: {}}}}, "is not a token id; got '999"),
+    "no objects": ({"tokenizer_config.json": {"added_tokens_decoder": {"3": "x"}}}, "added_tokens_decoder.3: must be an object"),
+    "no object": ({"tokenizer_config.json": {"added_tokens_decoder": []}}, "added_tokens_decoder: must be an object that maps ids"),
     "a flag that is none": (
         {"tokenizer_config.json": {"added_tokens_decoder": {"3": token("x", lstrip=3)}}},
-        "added_tokens_decoder.3.lstrip: is neither true nor false; got 3",
+        "added_tokens_decoder.3.lstrip: must be true or false; got 3",
     ),
-    "a list for an object": ({"special_tokens_map.json": []}, "special_tokens_map.json: is no JSON object; got list"),
+    "a list for an object": ({"special_tokens_map.json": []}, "special_tokens_map.json: is not a JSON object; got list"),
 }  # fmt: skip
 
 

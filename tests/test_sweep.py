@@ -348,14 +348,14 @@ FLAGS = {
     "no equals sign": (["--vary", "n_layers"], "--vary: 'n_layers' is not field=values\n"),
     "no values": (["--vary", "n_layers="], "--vary: 'n_layers=' is not field=values\n"),
     "an empty value": (["--vary", "n_layers=1,,2"], "--vary: n_layers: has an empty value; got '1,,2'\n"),
-    "no field": (["--vary", "heads=3"], "--vary: heads: is no field here; nearest: n_heads, d_head, n_kv_heads\n"),
-    "a description": (["--vary", "name=3"], "--vary: name: is no field here\n"),
+    "no field": (["--vary", "heads=3"], "--vary: heads: unknown field; nearest: n_heads, d_head, n_kv_heads\n"),
+    "a description": (["--vary", "name=3"], "--vary: name: unknown field\n"),
     "several": (["--vary", "bias=1"], "--vary: bias: is the name of 5 fields; name one: layers.0.norm.bias,"),
     "a boolean": (
         ["--vary", "tied=true,false"],
-        "--vary: unembedding.tied: is no size; sizes alone are varied; set it in the question: SPEC@tied=...\n",
+        "--vary: unembedding.tied: is not a size; only sizes can be varied; set it in the question: SPEC@tied=...\n",
     ),
-    "a word": (["--vary", "activation=gelu"], "--vary: layers.0.mlp.activation: is no size; "),
+    "a word": (["--vary", "activation=gelu"], "--vary: layers.0.mlp.activation: is not a size; "),
     "twice": (["--vary", "n_layers=1", "--vary", "n_layers=2"], "--vary: n_layers: is varied twice\n"),
     "twice by two names": (["--vary", "n_layers=1", "--vary", "repeat=2"], "--vary: layers.0.repeat: is varied twice\n"),
     "zero": (["--vary", "n_heads=0"], "--vary: layers.0.attention.n_heads: must be at least 1; got 0\n"),
@@ -367,21 +367,21 @@ FLAGS = {
     "a step of nothing": (["--vary", "d_model=1..9:0"], "--vary: d_model: must be at least 1; got 0\n"),
     "a range that never ends": (["--vary", "d_model=1.."], "--vary: d_model: has an empty value; got '1..'\n"),
     "a range of three": (["--vary", "d_model=1..2..3"], "--vary: d_model: must be an integer; got '2..3'\n"),
-    "backwards": (["--vary", "d_model=9..1"], "--vary: d_model: must begin with the smaller end; got '9..1'\n"),
+    "backwards": (["--vary", "d_model=9..1"], "--vary: d_model: must be a range from the smaller to the larger value; got '9..1'\n"),
     "too many": (["--vary", "d_ff=1..1001", "--vary", "d_model=1..1000"], "--vary: makes more than 1,000,000 shapes; got 1,001,000\n"),
     "far too many": (["--vary", "d_ff=1..4294967296"], "--vary: makes more than 1,000,000 shapes; got 4,294,967,296\n"),
     "no batch": (["--vary", "batch=0"], "--vary: batch: must be from 1 to 4,294,967,296; got 0\n"),
     "no length": (["--vary", "seq=abc"], "--vary: seq: must be an integer; 32k is 32,768; got 'abc'\n"),
-    "two sequences": (["--vary", "seq=1", "--seq", "2"], "--vary: seq: is set by --seq already\n"),
-    "two batches": (["--vary", "batch=1", "--batch", "2"], "--vary: batch: is set by --batch already\n"),
+    "two sequences": (["--vary", "seq=1", "--seq", "2"], "--vary: seq: is already set by --seq\n"),
+    "two batches": (["--vary", "batch=1", "--batch", "2"], "--vary: batch: is already set by --batch\n"),
     "a sequence too long": (["--vary", "d_ff=1", "--seq", "2k"], "--seq: must be from 1 to 1,024; got 2,048\n"),
     "a sequence of nothing": (["--vary", "d_ff=1", "--seq", "0"], "--seq: must be from 1 to 4,294,967,296; got 0\n"),
     "no batch at all": (["--vary", "d_ff=1", "--batch", "x"], "--batch: must be an integer; 32k is 32,768; got 'x'\n"),
-    "no column": (["--vary", "d_ff=1", "--columns", "paramters"], "--columns: is no column; got 'paramters'; nearest: parameters.tally"),
-    "nothing like a column": (["--vary", "d_ff=1", "--columns", "%"], "--columns: is no column; got '%'; `archcalc list quantities` has the names"),
-    "an empty column": (["--vary", "d_ff=1", "--columns", ""], "--columns: is no column; got ''; `archcalc list quantities` has the names"),
-    "a column twice": (["--vary", "d_ff=1", "--columns", "d_ff,d_ff"], "--columns: d_ff: is named twice\n"),
-    "a column that is no size": (["--vary", "d_ff=1", "--columns", "tied"], "--columns: unembedding.tied: is no size\n"),
+    "no column": (["--vary", "d_ff=1", "--columns", "paramters"], "--columns: unknown column; got 'paramters'; nearest: parameters.tally"),
+    "nothing like a column": (["--vary", "d_ff=1", "--columns", "%"], "--columns: unknown column; got '%'; `archcalc list quantities` lists the names"),
+    "an empty column": (["--vary", "d_ff=1", "--columns", ""], "--columns: unknown column; got ''; `archcalc list quantities` lists the names"),
+    "a column twice": (["--vary", "d_ff=1", "--columns", "d_ff,d_ff"], "--columns: d_ff: is listed twice\n"),
+    "a column that is not a size": (["--vary", "d_ff=1", "--columns", "tied"], "--columns: unembedding.tied: is not a size\n"),
     "no kernel": (["--vary", "d_ff=1", "--attention", "x"], "--attention: 'x' is not one of"),
     "no recomputation": (["--vary", "d_ff=1", "--recompute", "x"], "--recompute: 'x' is not one of"),
 }  # fmt: skip
@@ -397,7 +397,7 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(arguments, text):
 
 def test_a_question_and_a_grid_do_not_set_the_same_field():
     answer = ask("sweep", "gpt2@n_layers=3", "--vary", "repeat=1")
-    assert (answer.code, answer.err) == (2, "--vary: layers.0.repeat: is set by the question already\n")
+    assert (answer.code, answer.err) == (2, "--vary: layers.0.repeat: is already set by the question\n")
     answer = ask("sweep", "gpt2@n_kv_heads=5", "--vary", "n_layers=1")
     assert answer.err.startswith("gpt2@n_kv_heads=5: layers.0.attention.n_kv_heads: must divide n_heads (12); got 5")
 

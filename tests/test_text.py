@@ -113,7 +113,7 @@ def test_what_a_training_set_to_cut_or_pad_is_left(whole, tmp_path):
 
 def test_a_text_without_utf8_is_refused(every):
     for tokenizer in every:
-        with pytest.raises(Invalid, match=r"^text: has no UTF-8; got '\\ud800'$"):
+        with pytest.raises(Invalid, match=r"^text: cannot be encoded as UTF-8; got '\\ud800'$"):
             tokenizer.encode("a\ud800")
 
 
@@ -131,35 +131,35 @@ def test_a_byte_that_has_no_token_is_refused_and_not_dropped(halves, tmp_path):
 DAMAGE = {
     "truncated": ("tokenizer.json", lambda text: text[: len(text) // 2], "tokenizer.json:", "is not JSON"),
     "empty": ("tokenizer.json", lambda _: "", "tokenizer.json: is empty", ""),
-    "a list": ("tokenizer.json", lambda _: "[]", "tokenizer.json: is no JSON object; got list", ""),
+    "a list": ("tokenizer.json", lambda _: "[]", "tokenizer.json: is not a JSON object; got list", ""),
     "nested without end": ("tokenizer.json", lambda _: '{"a":' + "[" * 200_000, "tokenizer.json:", "JSON"),
     "no decoder": (
         "tokenizer.json",
         lambda _: "{}",
-        "tokenizer.json: decoder: is no byte-level tokenizer; got None",
+        "tokenizer.json: decoder: tokenizers that are not byte-level are not supported yet; got None",
         "",
     ),
     "another kind": (
         "tokenizer.json",
         lambda text: json.dumps({**json.loads(text), "decoder": {"type": "Metaspace"}}),
-        "tokenizer.json: decoder: is no byte-level tokenizer; got 'Metaspace'; byte-level ones are read, as GPT-2's",
+        "tokenizer.json: decoder: tokenizers that are not byte-level are not supported yet; got 'Metaspace'; supported: byte-level BPE, as GPT-2's",
         "",
     ),
     "no model": (
         "tokenizer.json",
         lambda _: '{"decoder": {"type": "ByteLevel"}}',
-        "tokenizer.json: is no tokenizer: it has no model",
+        "tokenizer.json: is not a tokenizer: it has no model",
         "",
     ),
     "vocab truncated": ("vocab.json", lambda text: text[:100], "vocab.json:1:", "is not JSON"),
-    "an id that is none": ("vocab.json", lambda _: '{"a": -1}', "vocab.json: 'a': is no id; got -1", ""),
+    "an id that is none": ("vocab.json", lambda _: '{"a": -1}', "vocab.json: 'a': is not a token id; got -1", ""),
     "merge that is none": (
         "merges.txt",
         lambda _: "#version: 0.2\na b\nabc",
-        "merges.txt:3:1: is no merge",
+        "merges.txt:3:1: is not a merge",
         "got 'abc'",
     ),
-    "merge of no tokens": ("merges.txt", lambda _: "zz zzz", "merges.txt: is no tokenizer: ", "zz"),
+    "merge of no tokens": ("merges.txt", lambda _: "zz zzz", "merges.txt: is not a valid tokenizer: ", "zz"),
 }
 
 
@@ -187,12 +187,12 @@ def test_what_is_not_there_is_missing(halves, tmp_path):
     (tmp_path / "vocab.json").write_text("{}")
     for folder, line in (
         (tmp_path, f"{tmp_path}/merges.txt: no such file"),
-        (tmp_path / "no", f"{tmp_path}/no: no such folder"),
+        (tmp_path / "no", f"{tmp_path}/no: no such directory"),
     ):
         with pytest.raises(Missing) as error:
             read_tokenizer(str(folder))
         assert str(error.value) == line
-    with pytest.raises(Invalid, match="is no folder; name the folder that it is in"):
+    with pytest.raises(Invalid, match="is not a directory; give the directory that it is in"):
         read_tokenizer(str(halves / "vocab.json"))
 
 

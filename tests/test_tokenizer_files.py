@@ -60,58 +60,58 @@ HOSTILE = {
     "Unigram": (model(type="Unigram", vocab=[["a", 0.0]]), "model.type: Unigram tokenizers are not supported yet"),
     "WordLevel": (model(type="WordLevel"), "model.type: WordLevel tokenizers are not supported yet"),
     "a kind that nobody knows": (model(type={"a": 1}), "model.type: {'a': 1} tokenizers are not supported yet"),
-    "an id of 2^31": (model(vocab={"a": 2**31}), "'a': is no id; got 2147483648"),
-    "an id that is true": (model(vocab={"a": True}), "'a': is no id; got True"),
-    "an id of 0.5": (model(vocab={"a": 0.5}), "'a': is no id; got 0.5"),
-    "two tokens of one id": (model(vocab={"a": 1, "b": 1}), "'b': has the id 1, as 'a' has"),
+    "an id of 2^31": (model(vocab={"a": 2**31}), "'a': is not a token id; got 2147483648"),
+    "an id that is true": (model(vocab={"a": True}), "'a': is not a token id; got True"),
+    "an id of 0.5": (model(vocab={"a": 0.5}), "'a': is not a token id; got 0.5"),
+    "two tokens of one id": (model(vocab={"a": 1, "b": 1}), "'b': has the id 1 of 'a'"),
     "no tokens": (model(vocab={}), "has no tokens"),
     "a suffix at the end of words": (model(end_of_word_suffix="</w>"), "model.end_of_word_suffix: is not supported yet"),
-    "merges that are none": (model(merges=[["zz", "yy"]]), "is no tokenizer: "),
-    "merges of another kind": (model(merges=7), "is no tokenizer: "),
+    "merges that are none": (model(merges=[["zz", "yy"]]), "is not a valid tokenizer: "),
+    "merges of another kind": (model(merges=7), "is not a valid tokenizer: "),
     "a precompiled table": (
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(b"\xff" * 99).decode()}},
         "normalizer: Precompiled is not supported yet",
     ),
     "a normalizer of BERT": ({"normalizer": {"type": "BertNormalizer"}}, "normalizer: BertNormalizer is not supported yet"),
-    "a megabyte for nothing": (replace({"String": ""}, "x" * 2**20), "normalizer.content: is no text of at most 64"),
-    "something for nothing": (replace({"String": ""}, "xy"), "normalizer.pattern: is no String and no Regex of 1 to"),
+    "a megabyte for nothing": (replace({"String": ""}, "x" * 2**20), "normalizer.content: must be a text of at most 64"),
+    "something for nothing": (replace({"String": ""}, "xy"), "normalizer.pattern: must be a String or a Regex of 1 to"),
     "a chain of replacements": (
         {"normalizer": {"type": "Sequence", "normalizers": [replace({"String": "a"}, "a" * 60)["normalizer"]] * 9}},
-        "normalizer: makes a text more than 64 times as long",
+        "normalizer: can make a text more than 64 times as long",
     ),
-    "a long beginning": ({"normalizer": {"type": "Prepend", "prepend": "x" * 10**6}}, "normalizer.prepend: is no text"),
+    "a long beginning": ({"normalizer": {"type": "Prepend", "prepend": "x" * 10**6}}, "normalizer.prepend: must be a text"),
     "sequences in sequences": ({"normalizer": nested(50)}, "normalizer: is nested deeper than 4 sequences"),
     "sequences without end": (lambda _: '{"normalizer":' + '{"normalizers":[' * 20_000, "nested too deep"),
     "very many steps": (
         {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 10_000}},
         "normalizer: has more than 16 steps",
     ),
-    "a step without a type": ({"normalizer": {"normalizers": []}}, "normalizer: is no object with a type"),
+    "a step without a type": ({"normalizer": {"normalizers": []}}, "normalizer: must be an object with a type"),
     "a pattern that never ends": ({"pre_tokenizer": split({"Regex": "(a+)+$"})}, "its pattern "),
     "a pattern that takes squares": ({"pre_tokenizer": split({"Regex": r"\w+\d"})}, "its pattern "),
     "a pattern that is none": ({"pre_tokenizer": split({"Regex": "("})}, "its pattern "),
-    "a pattern as long as a book": ({"pre_tokenizer": split({"Regex": "a|" * 10**5 + "b"})}, "pattern: is no String and no Regex of"),
-    "a pattern of both kinds": ({"pre_tokenizer": split({"Regex": "a", "String": "b"})}, "pattern: is no String"),
+    "a pattern as long as a book": ({"pre_tokenizer": split({"Regex": "a|" * 10**5 + "b"})}, "pattern: must be a String or a Regex of"),
+    "a pattern of both kinds": ({"pre_tokenizer": split({"Regex": "a", "String": "b"})}, "pattern: must be a String"),
     "a repetition of repetitions": ({"pre_tokenizer": split({"Regex": "((a{9999}){9999}){9999}"})}, "its pattern "),
     "a pre-tokenizer of BERT": (
         {"pre_tokenizer": {"type": "BertPreTokenizer"}},
         "pre_tokenizer: BertPreTokenizer is not supported yet",
     ),
-    "an added token of nothing": ({"added_tokens": [{"id": 0, "content": ""}]}, "added_tokens.0: is no token of 1 to"),
-    "a huge added token": ({"added_tokens": [{"id": 0, "content": "x" * 10**6}]}, "added_tokens.0: is no token of 1 to"),
+    "an added token of nothing": ({"added_tokens": [{"id": 0, "content": ""}]}, "added_tokens.0: must be a token of 1 to"),
+    "a huge added token": ({"added_tokens": [{"id": 0, "content": "x" * 10**6}]}, "added_tokens.0: must be a token of 1 to"),
     "an added token elsewhere": (
         {"added_tokens": [{"id": 3_000, "content": "<far>", "special": True}]},
         "'<far>' has the id ",
     ),
-    "added tokens that are no list": ({"added_tokens": {"a": 1}}, "added_tokens: is no list of at most"),
-    "a million added tokens": ({"added_tokens": [{}] * 10**6}, "added_tokens: is no list of at most 100,000 tokens"),
+    "added tokens that are no list": ({"added_tokens": {"a": 1}}, "added_tokens: must be a list of at most"),
+    "a million added tokens": ({"added_tokens": [{}] * 10**6}, "added_tokens: must be a list of at most 100,000 tokens"),
     "a decoder that does more": (
         {"decoder": {"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "Strip"}]}},
         "decoder: Strip is not supported yet",
     ),
     "a decoder of SentencePiece": (
         {"decoder": {"type": "Metaspace"}},
-        "decoder: is no byte-level tokenizer; got 'Metaspace'",
+        "decoder: tokenizers that are not byte-level are not supported yet; got 'Metaspace'",
     ),
 }  # fmt: skip
 
@@ -145,7 +145,7 @@ def test_what_the_library_cannot_do_is_no_traceback(plain, tmp_path, capfd):
 
         return call
 
-    with pytest.raises(Invalid, match=r"tokenizer.json: is no tokenizer: index out of bounds$"):
+    with pytest.raises(Invalid, match=r"tokenizer.json: is not a valid tokenizer: index out of bounds$"):
         bpe._guarded(tokenizer.name, raises(panic("index out of bounds")))
     with pytest.raises(KeyboardInterrupt):
         bpe._guarded(tokenizer.name, raises(KeyboardInterrupt()))
@@ -162,7 +162,7 @@ def test_a_real_panic_is_one_line(plain, tmp_path, capfd, monkeypatch):
     folder = folder_of(tmp_path, {**plain, **replace({"String": ""}, "xy")})
     answer = ask("tokens", "abc", "--weights", folder)
     assert answer.code == 2
-    assert answer.err.startswith(f"{folder}/tokenizer.json: is no tokenizer: ")
+    assert answer.err.startswith(f"{folder}/tokenizer.json: is not a valid tokenizer: ")
     assert capfd.readouterr().err == ""
 
 
@@ -267,7 +267,7 @@ def test_tokens_stand_for_the_text_or_the_difference_is_told(kinds, name, text):
     assert said != text.encode()
     assert change.what
     if change.loses:
-        with pytest.raises(Invalid, match="its tokens say "):
+        with pytest.raises(Invalid, match="its tokens have "):
             tokenizer.encode(text)
     else:  # a first blank, or another normal form of the same characters
         assert tokenizer.encode(text) == ids
@@ -276,11 +276,11 @@ def test_tokens_stand_for_the_text_or_the_difference_is_told(kinds, name, text):
 
 
 LOSES = {
-    "lower case": ("The Cat", "its tokens say 'the cat' where the text says 'The Cat'"),
-    "NFKC": ("a ﬁ", "its tokens say 'a fi' where the text says 'a ﬁ'"),
-    "stripped": (" a ", "its tokens say 'a' where the text says ' a '"),
-    "blanks dropped": ("a b", "its tokens say 'ab' where the text says 'a b'"),
-    "with a beginning": ("a", "its tokens say '_a' where the text says 'a'"),
+    "lower case": ("The Cat", "its tokens have 'the cat' where the text has 'The Cat'"),
+    "NFKC": ("a ﬁ", "its tokens have 'a fi' where the text has 'a ﬁ'"),
+    "stripped": (" a ", "its tokens have 'a' where the text has ' a '"),
+    "blanks dropped": ("a b", "its tokens have 'ab' where the text has 'a b'"),
+    "with a beginning": ("a", "its tokens have '_a' where the text has 'a'"),
 }  # fmt: skip
 
 
@@ -292,14 +292,14 @@ def test_tokens_shows_the_difference_and_what_runs_a_model_refuses_it(kinds, nam
     assert answer.code == 0
     assert " ".join(line.split()) in " ".join(answer.out.split())
     assert ask("tokens", text, "--weights", folder, "-f", "json").json["tokenizer"]["differs"] == line
-    with pytest.raises(Invalid, match=r"tokenizer\.json: its tokens say "):
+    with pytest.raises(Invalid, match=r"tokenizer\.json: its tokens have "):
         kinds[name].encode(text)
 
 
 def test_a_first_blank_and_a_normal_form_are_told_and_lose_nothing(kinds):
     for name, line in (
-        ("with a first blank", "a blank is added before the text"),
-        ("NFD", "the tokens have another Unicode normal form of the same characters"),
+        ("with a first blank", "a space is added before the text"),
+        ("NFD", "the text is changed to another Unicode normal form"),
     ):
         answer = ask("tokens", "é", "--weights", os.path.dirname(kinds[name].name), "-f", "json")
         assert answer.json["tokenizer"]["differs"] == line
@@ -322,7 +322,7 @@ def test_settings_of_training_are_off(plain, tmp_path):
 def test_what_a_vocabulary_may_have_is_bounded(tmp_path):
     (tmp_path / "vocab.json").write_text(json.dumps({"a": MOST_IDS}))
     (tmp_path / "merges.txt").write_text("")
-    with pytest.raises(Invalid, match=r"'a': is no id; got 1048576; an id is from 0 to 1,048,575$"):
+    with pytest.raises(Invalid, match=r"'a': is not a token id; got 1048576; ids are from 0 to 1,048,575$"):
         read_tokenizer(str(tmp_path))
 
 

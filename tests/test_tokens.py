@@ -98,8 +98,8 @@ def test_a_text_may_begin_with_a_dash():
         (("-",), b"\xe4", 2, "<stdin>:1:1: is not UTF-8; got b'\\xe4'\n"),
         (("-",), "é".encode() * 2**20, 2, "<stdin>: is longer than 1,048,576 bytes\n"),
         ((b"a\xff",), b"", 2, "TEXT:1:2: is not UTF-8; got b'\\xff'\n"),
-        (("a", "--weights", "/no\x1bpe"), b"", 3, "/no\\x1bpe: no such folder\n"),
-        (("a", "--weights", __file__), b"", 2, f"{__file__}: is no folder; name the folder that it is in\n"),
+        (("a", "--weights", "/no\x1bpe"), b"", 3, "/no\\x1bpe: no such directory\n"),
+        (("a", "--weights", __file__), b"", 2, f"{__file__}: is not a directory; give the directory that it is in\n"),
         ((), b"", 2, "archcalc tokens: missing argument 'TEXT'\n"),
     ],
 )

@@ -309,7 +309,7 @@ def test_our_own_words_are_the_sources_in_order():
         (("--device", "tpu"), 2, "--device: 'tpu' is not one of 'cpu', 'cuda'"),
         (("--out", ""), 2, "--out: is empty"),
         (("--from", "nowhere"), 3, "--from: no such directory; got 'nowhere'"),
-        (("nonsense",), 2, "nonsense: is no spec of the catalogue; `archcalc list` shows the catalogue"),
+        (("nonsense",), 2, "nonsense: is not in the catalogue; `archcalc list` shows the catalogue"),
         (("--data", "nowhere.txt"), 3, "nowhere.txt: no such file"),
         (("--data", "nowhere.u16"), 3, "nowhere.u16: no such file"),
         (("--data", "."), 2, ".: is a directory"),
@@ -326,12 +326,12 @@ def test_a_bad_value_is_one_line(arguments, code, line, tmp_path, monkeypatch):
     [
         ("empty.txt", b"", "empty.txt: is empty"),
         ("empty.u16", b"", "empty.u16: is empty"),
-        ("odd.u32", b"12345", "odd.u32: is not made of tokens of 4 bytes; got '5 bytes'"),
-        ("large.u16", b"\1\0\0\1", "large.u16: token 1: is not below 256, the vocabulary; got 256"),
+        ("odd.u32", b"12345", "odd.u32: is not a whole number of 4-byte tokens; got '5 bytes'"),
+        ("large.u16", b"\1\0\0\1", "large.u16: token 1: is outside the vocabulary of 256; got 256"),
         (
             "short.txt",
             b"x" * 100,
-            "--data: 100 bytes are too few to learn sequences of 64 and hold a tenth out; 550 more would do, or a shorter --seq",
+            "--data: 100 bytes are too few for sequences of 64 with a tenth held out; 550 more would do, or a shorter --seq",
         ),
     ],
 )
@@ -344,9 +344,12 @@ def test_bad_data_is_one_line(name, content, line, tmp_path, monkeypatch):
 def test_a_text_needs_a_vocabulary_of_bytes_and_no_tokens_beside_it(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     few = ask("train", "tiny@vocab_size=100", "--data", words)
-    assert few.err == "--data: a text has 256 tokens; the vocabulary 100; name files of tokens (.u16, .u32)\n"
+    assert (
+        few.err
+        == "--data: a text without a tokenizer needs 256 tokens; the vocabulary has 100; name files of tokens (.u16, .u32)\n"
+    )
     assert ask("train", "--data", "words.txt", "--data", "x.u16").err == (
-        "--data: texts and files of tokens do not go together; got ['words.txt', 'x.u16']\n"
+        "--data: must be either all texts or all token files; got ['words.txt', 'x.u16']\n"
     )
 
 
@@ -416,7 +419,7 @@ def test_a_sample_of_what_is_no_number_is_refused():
     model = Transformer(archcalc.load(SMALL))
     with torch.no_grad():
         model.final_norm.bias[0] = math.nan
-    with pytest.raises(Invalid, match="weights: give scores that are no finite numbers"):
+    with pytest.raises(Invalid, match="weights: give logits that are not finite"):
         sample(model, [1, 2], 4, seed=0)
 
 

@@ -266,14 +266,14 @@ def test_a_tokenizer_with_dropout_cuts_as_without_and_its_training_goes_on(their
 
 def test_a_tokenizer_that_makes_another_text_is_one_line_wherever_a_model_runs(theirs, tmp_path):
     source = with_settings(theirs, tmp_path / "w", normalizer={"type": "Lowercase"})
-    line = f"{source}/tokenizer.json: its tokens say 'the' where the text says 'The'; `archcalc tokens` shows all of them\n"
+    line = f"{source}/tokenizer.json: its tokens have 'the' where the text has 'The'; `archcalc tokens` shows all of them\n"
     told = f"{source}/tokenizer.json: texts are changed first: Lowercase\n"
     for command in ("generate", "predict"):
         assert ask(command, SPEC, "--weights", source, "-p", "The") == Answer(2, "", told + line)
     (tmp_path / "text").write_text("The\n" * 999)
     answer = ask("train", SPEC, "--from", source, "--data", str(tmp_path / "text"), *FEW)
     assert (answer.code, answer.out) == (2, "")
-    assert answer.err.startswith(f"{source}/tokenizer.json: its tokens say 'the\\nth")
+    assert answer.err.startswith(f"{source}/tokenizer.json: its tokens have 'the\\nth")
 
 
 # What cannot be
@@ -293,7 +293,7 @@ def test_a_spec_of_other_weights_is_one_line_and_nothing_is_read(theirs, monkeyp
     monkeypatch.setattr("archcalc_reference.weights._open", None)
     longer = refused(theirs.whole, spec=SPEC.replace("context_length=32", "context_length=64"))
     assert (longer.code, longer.err.count("\n")) == (2, 1)
-    assert "model.safetensors: transformer.wpe.weight: is of another shape; got 32 x 32; " in longer.err
+    assert "model.safetensors: transformer.wpe.weight: has another shape; got 32 x 32; " in longer.err
     heads = refused(theirs.whole, spec=SPEC.replace("n_heads=2", "n_heads=4"))
     assert (heads.code, heads.err.count("\n")) == (2, 1)
     assert "config.json: n_head: is not what " in heads.err
@@ -303,8 +303,8 @@ def test_a_text_for_weights_without_their_tokenizer_is_one_line(theirs, tmp_path
     source = tmp_path / "w"
     shutil.copytree(theirs.whole, source)
     (source / "tokenizer.json").unlink()
-    fix = "put its tokenizer.json there, or vocab.json and merges.txt"
-    line = f"{source}: has no tokenizer, and the 400 tokens of {SPEC} are no bytes; {fix}\n"
+    fix = "add its tokenizer.json, or vocab.json and merges.txt"
+    line = f"{source}: has no tokenizer, and the 400 tokens of {SPEC} are not bytes; {fix}\n"
     assert refused(source, "--data", theirs.text) == Answer(3, "", line)
     assert refused(source) == Answer(3, "", line)
 
@@ -323,7 +323,7 @@ def test_a_tokenizer_with_more_tokens_than_rows_is_one_line(theirs):
 def test_a_text_that_is_no_text_is_one_line(theirs, tmp_path):
     (tmp_path / "latin").write_bytes(b"caf\xe9 " * 100)
     (tmp_path / "empty").touch()
-    line = f"{tmp_path}/latin: is not UTF-8, and its tokenizer cuts text; got byte 0xe9\n"
+    line = f"{tmp_path}/latin: is not UTF-8, which its tokenizer needs; got byte 0xe9\n"
     assert refused(theirs.whole, "--data", str(tmp_path / "latin")) == Answer(2, "", line)
     assert refused(theirs.whole, "--data", str(tmp_path / "empty")) == Answer(2, "", f"{tmp_path}/empty: is empty\n")
     assert refused(theirs.whole, "--data", str(tmp_path / "none")).code == 3
@@ -363,7 +363,7 @@ def test_two_trainings_never_write_into_one_folder(theirs, tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True) as other:
         try:
             assert other.stdout.readline() == "held\n"
-            line = f"{out}: another training writes there; say another --out\n"
+            line = f"{out}: another training is writing there; choose another --out\n"
             assert ask(*asked) == Answer(2, "", line)
         finally:
             other.kill()

@@ -148,7 +148,10 @@ def test_more_layers_than_anyone_builds_are_refused(tmp_path):
             model.model_copy(update={"layers": (model.layers[0].model_copy(update={"repeat": 10_000}),) * 3})
         )
     )
-    assert ask("verify", str(path)).err == "tiny: has 30,000 layers; verify runs at most 200; say --tensors\n"
+    assert (
+        ask("verify", str(path)).err
+        == "tiny: has 30,000 layers; verify runs at most 200; --tensors compares without running it\n"
+    )
     assert ask("verify", str(path), "--tensors").err == "tiny: has 30,000 layers; verify builds at most 2,000\n"
 
 

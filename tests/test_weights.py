@@ -255,12 +255,12 @@ def test_a_tokenizer_goes_along_and_other_files_stay(model, tmp_path):
 
 def test_a_folder_in_no_folder_or_a_file_is_told(model, tmp_path):
     ours = random_of(model)
-    with pytest.raises(Missing, match=r"/no/w: cannot be written: its folder is not there$"):
+    with pytest.raises(Missing, match=r"/no/w: cannot be written: its parent directory does not exist$"):
         save_weights(ours, str(tmp_path / "no" / "w"))
     (tmp_path / "f").touch()
-    with pytest.raises(Invalid, match=r"/f: is no folder$"):
+    with pytest.raises(Invalid, match=r"/f: is not a directory$"):
         save_weights(ours, str(tmp_path / "f"))
-    with pytest.raises(Missing, match=r"/nowhere: no such folder$"):
+    with pytest.raises(Missing, match=r"/nowhere: no such directory$"):
         save_weights(ours, str(tmp_path / "w"), tokenizer_from=str(tmp_path / "nowhere"))
     assert os.listdir(tmp_path) == ["f"]
 
@@ -305,9 +305,9 @@ def test_each_tensor_that_is_not_as_the_spec_has_it_is_one_line(model, saved):
     stored["transformer.wpe.weight"] = stored["transformer.wpe.weight"].int()
     rewrite(saved, stored)
     assert sorted(refusal(model, saved).splitlines()) == [
-        "DIR/model.safetensors: transformer.extra: is no tensor of tiny; got 2 x 3",
+        "DIR/model.safetensors: transformer.extra: is not a tensor of tiny; got 2 x 3",
         "DIR/model.safetensors: transformer.h.0.mlp.c_fc.weight: is transposed; got 100 x 48; tiny expects 48 x 100",
-        "DIR/model.safetensors: transformer.wpe.weight: is of a type that is not read; got I32; one of F64, F32, F16, BF16 is",
+        "DIR/model.safetensors: transformer.wpe.weight: has an unsupported type; got I32; supported: F64, F32, F16, BF16",
         "DIR: transformer.h.1.ln_1.bias: is missing; tiny expects 48",
     ]
 
@@ -323,7 +323,7 @@ def test_weights_of_another_model_are_one_line(saved):
 def test_weights_of_another_architecture_are_one_line(model, saved):
     rewrite(saved, {"model.embed_tokens.weight": torch.zeros(3, 3)})
     assert refusal(model, saved) == (
-        "DIR: holds weights of another architecture: names neither of GPT-2's nor of archcalc's; "
+        "DIR: holds weights of another architecture: its tensors are named neither as GPT-2's nor as archcalc's; "
         "got 'model.embed_tokens.weight'"
     )
 
@@ -336,21 +336,21 @@ def test_gpt2s_weights_are_no_model_of_fewer_key_heads(saved):
 
 def test_what_shapes_do_not_show_is_read_in_the_files_beside(model, saved, tmp_path):
     other = archcalc.load(asked(n_heads=2, n_kv_heads=2, d_head=24))
-    assert refusal(other, saved) == "DIR/config.json: n_head: is not what tiny has, 2; got 4"
+    assert refusal(other, saved) == "DIR/config.json: n_head: must be 2, as in tiny; got 4"
     config = json.loads((saved / "config.json").read_text())
     (saved / "config.json").write_text(
         json.dumps({**config, "activation_function": "gelu", "scale_attn_weights": False})
     )
     assert refusal(model, saved).splitlines() == [
-        "DIR/config.json: activation_function: is not what tiny has, 'gelu_new'; got 'gelu'",
-        "DIR/config.json: scale_attn_weights: is not what tiny has, True; got False",
+        "DIR/config.json: activation_function: must be 'gelu_new', as in tiny; got 'gelu'",
+        "DIR/config.json: scale_attn_weights: must be True, as in tiny; got False",
     ]
     (saved / "config.json").write_text("{")
     assert refusal(model, saved).startswith("DIR/config.json:1:2: is not JSON")
     save_weights(random_of(archcalc.load(GROUPED)), str(tmp_path / "own"))
     other = archcalc.load(asked(n_kv_heads=2, activation="gelu"))
     assert refusal(other, tmp_path / "own") == (
-        "DIR/spec.yaml: layers.0.mlp.activation: is not what tiny has, 'gelu'; got 'gelu_tanh'"
+        "DIR/spec.yaml: layers.0.mlp.activation: must be 'gelu', as in tiny; got 'gelu_tanh'"
     )
 
 
@@ -369,8 +369,8 @@ def test_a_tied_head_that_is_stored_must_be_the_table(model, tmp_path, layout):
     stored[head][100, 47] += 1
     rewrite(tmp_path / "w", stored)
     assert refusal(ours.spec, tmp_path / "w") == (
-        f"DIR/model.safetensors: {head}: is not the table {name}, and the spec ties them; "
-        "unembedding.tied=false is another model"
+        f"DIR/model.safetensors: {head}: differs from {name}, and the spec ties them; "
+        "unembedding.tied=false describes that model"
     )
 
 
@@ -379,7 +379,9 @@ def test_a_truncated_file_is_one_line(model, saved, left):
     data = (saved / FILE).read_bytes()
     (saved / FILE).write_bytes(data[:left])
     line = refusal(model, saved)
-    assert line.startswith("DIR/model.safetensors: " + ("is empty" if left == 0 else "is no safetensors file"))
+    assert line.startswith(
+        "DIR/model.safetensors: " + ("is empty" if left == 0 else "is not a complete safetensors file")
+    )
     assert "\n" not in line
 
 
@@ -392,13 +394,13 @@ def sharded(theirs, tmp_path):
 def test_a_missing_shard_is_named(model, sharded):
     gone = sorted(sharded.glob("*.safetensors"))[1]
     gone.unlink()
-    assert refusal(model, sharded, Missing) == f"DIR/{gone.name}: is not there, and {INDEX} names it"
+    assert refusal(model, sharded, Missing) == f"DIR/{gone.name}: no such file, although {INDEX} names it"
 
 
 def test_a_truncated_shard_is_named(model, sharded):
     cut = sorted(sharded.glob("*.safetensors"))[1]
     cut.write_bytes(cut.read_bytes()[:-10])
-    assert refusal(model, sharded).startswith(f"DIR/{cut.name}: is no safetensors file, or not all of one: ")
+    assert refusal(model, sharded).startswith(f"DIR/{cut.name}: is not a complete safetensors file: ")
 
 
 def test_a_shard_without_what_it_should_have_is_named(model, sharded):
@@ -406,16 +408,17 @@ def test_a_shard_without_what_it_should_have_is_named(model, sharded):
     first, other = sorted(set(index["weight_map"].values()))[:2]
     (sharded / other).write_bytes((sharded / first).read_bytes())
     lines = refusal(model, sharded).splitlines()
-    assert any(line.startswith(f"DIR/{other}: ") and line.endswith(f": is in {first} too") for line in lines)
+    assert any(line.startswith(f"DIR/{other}: ") and line.endswith(f": is also in {first}") for line in lines)
     assert any(
-        line.startswith(f"DIR/{other}: ") and line.endswith(f"is not in it, and {INDEX} says so") for line in lines
+        line.startswith(f"DIR/{other}: ") and line.endswith(f"is missing, although {INDEX} places it here")
+        for line in lines
     )
 
 
 BAD_INDEX = {
     "truncated": (lambda text: text[:300], "DIR/model.safetensors.index.json:", "is not JSON"),
     "empty": (lambda _: "", "DIR/model.safetensors.index.json: is empty", ""),
-    "no map": (lambda _: "{}", "DIR/model.safetensors.index.json: weight_map: is no index of shards", ""),
+    "no map": (lambda _: "{}", "DIR/model.safetensors.index.json: weight_map: must map each tensor to a file", ""),
     "another folder": (
         lambda _: '{"weight_map": {"a": "../b.safetensors"}}',
         "DIR/model.safetensors.index.json: a: must name a .safetensors file beside it; got '../b.safetensors'",
@@ -442,24 +445,24 @@ def test_a_damaged_index_is_one_line(model, sharded, damage, start, within):
 def test_a_pickle_is_refused_in_one_sentence(model, tmp_path, name):
     (tmp_path / name).write_bytes(b"cos\nsystem\n")
     assert refusal(model, tmp_path) == (
-        f"DIR: holds {name} and no model.safetensors; a pickle can run code when it is read, so none is; convert it "
-        "where you trust it: GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW), of transformers"
+        f"DIR: holds {name} and no model.safetensors; pickles are not read, since they can run code; convert it "
+        "if you trust it, with transformers: GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW)"
     )
 
 
 def test_a_folder_without_weights_is_told(model, tmp_path):
-    assert refusal(model, tmp_path, Missing) == f"DIR: holds no weights: no {FILE} and no {INDEX}"
+    assert refusal(model, tmp_path, Missing) == f"DIR: has no weights: neither {FILE} nor {INDEX}"
     (tmp_path / "other.safetensors").touch()
-    assert refusal(model, tmp_path, Missing) == f"DIR: holds no {FILE} and no {INDEX}; got 'other.safetensors'"
-    assert refusal(model, tmp_path / "no", Missing) == "DIR: no such folder"
-    assert "is no folder" in refusal(model, Path(__file__))
+    assert refusal(model, tmp_path, Missing) == f"DIR: has neither {FILE} nor {INDEX}; got 'other.safetensors'"
+    assert refusal(model, tmp_path / "no", Missing) == "DIR: no such directory"
+    assert "is not a directory" in refusal(model, Path(__file__))
 
 
 def test_no_folder_at_all_names_the_ways_out():
     error = no_weights("gpt2")
     assert error.exit_code == 3
     assert str(error) == (
-        "--weights: gpt2 has no weights here; `archcalc train gpt2` makes them, --weights DIR reads them; "
+        "--weights: gpt2 has no weights in the current directory; `archcalc train gpt2` trains them, --weights DIR reads them; "
         "GPT-2's are published at huggingface.co/openai-community/gpt2"
     )
 

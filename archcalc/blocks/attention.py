@@ -1,4 +1,4 @@
-"""Attention: the vectors of a sequence talk to each other."""
+"""Attention: mixes the vectors of different positions."""
 
 from typing import Annotated, Literal
 
@@ -59,7 +59,7 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Dao et al. 2022, arXiv:2205.14135: the scores never leave the kernel, and the backward pass computes them anew.
+    """Dao et al. 2022, arXiv:2205.14135: the scores never leave the kernel, and the backward pass recomputes them.
 
     One statistic a query does leave it. What it drops it draws again from a seed, so that no mask is saved.
     """

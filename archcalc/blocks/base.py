@@ -116,5 +116,5 @@ class Slot(Block):
 
 
 def registered(slot: type) -> dict[str, type[Slot]]:
-    """The blocks that can fill a slot, by kind; none for what is no slot."""
+    """The blocks that can fill a slot, by kind; empty if it is not a slot."""
     return dict(_registry.get(slot, {}))

@@ -1,4 +1,4 @@
-"""The way in: tokens become vectors."""
+"""Embedding: tokens become vectors."""
 
 from typing import Literal
 

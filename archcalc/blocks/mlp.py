@@ -1,4 +1,4 @@
-"""MLPs: each vector is worked on alone."""
+"""MLPs: transform the vector of each position by itself."""
 
 from typing import Literal
 

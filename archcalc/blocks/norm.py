@@ -1,4 +1,4 @@
-"""Norms: they bring each vector to a common scale, feature by feature."""
+"""Norms: normalize each vector, then scale its features."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""The way out: the last vectors become a score for each token, and a loss where there is something to predict."""
+"""Unembedding: the last vectors become logits, and in training a loss."""
 
 from pydantic import Field
 

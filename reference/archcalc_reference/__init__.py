@@ -1,10 +1,10 @@
-"""The reference model: plain PyTorch, built from the same spec, that shows that archcalc's counts are true.
+"""The reference model: plain PyTorch built from the same spec, against which archcalc's counts are verified.
 
 >>> import archcalc, archcalc_reference
 >>> model = archcalc_reference.Transformer(archcalc.load("tiny"))
 >>> logits = model(tokens).logits                      # tokens: (B, S) integers
 
-Names are imported when they are first used: cutting a text into tokens takes no PyTorch.
+Names are imported when they are first used: tokenizing a text does not import PyTorch.
 """
 
 from typing import TYPE_CHECKING, Any

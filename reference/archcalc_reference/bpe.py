@@ -33,7 +33,7 @@ SECONDS = 5.0
 MEMORY = 4 * 2**30
 """Bytes of address space of the process in which it does."""
 NO_TOKEN = "\N{REPLACEMENT CHARACTER}".encode()
-"""The bytes of an id that is no token: a model may have more rows than its tokenizer has tokens."""
+"""The bytes of an id without a token: a model may have more rows than its tokenizer has tokens."""
 GPT2_END = "<|endoftext|>"
 
 
@@ -140,7 +140,7 @@ def _pairs(path: str) -> list[tuple[str, str]]:
     for at, line in enumerate(lines[first:], start=first + 1):
         left, space, right = line.rstrip("\r").partition(" ")
         if line.strip() and not (left and space and right and " " not in right):
-            raise Invalid(Problem(path, "is no merge of two tokens", "", at, 1, value=shown(line)))
+            raise Invalid(Problem(path, "is not a merge of two tokens", "", at, 1, value=shown(line)))
         if line.strip():
             pairs.append((left, right))
     return pairs
@@ -160,7 +160,7 @@ def _finished(
             continue
         if one.content not in vocab:
             if one.id is None and rows is not None and free >= rows:
-                told.append(f"{shown(one.content)} has no token, and the model no row for one more")
+                told.append(f"{shown(one.content)} has no token, and the model has no row for another")
                 continue
             free += 1
         added.append(one)
@@ -194,7 +194,7 @@ def _refuse_other_ids(added: list[Added], ids: dict[str, int], words: dict[int, 
             continue
         if one.id is not None and found != one.id:
             where = "added_tokens" if one.where == path else os.path.basename(one.where)
-            what = f"{shown(one.content)} has the id {found:,} here, and another in {where}"
+            what = f"{shown(one.content)} has the id {found:,} here and another one in {where}"
             raise Invalid(Problem(path, what, value=f"{one.id:,}"))
         if words.get(found, one.content) != one.content:
             raise Invalid(
@@ -226,14 +226,14 @@ def _elsewhere(path: str, read: Read, fast: Fast) -> Callable[[str], list[int]]:
 
 
 def _guarded(path: str, call: Callable[[], T]) -> T:
-    """Call the package: what it raises has no class of its own, and its panics are no Exception."""
+    """Call the package, whose errors are plain Exceptions and whose panics are not Exceptions at all."""
     try:
         with _quiet():
             return call()
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # noqa: BLE001
-        raise Invalid(Problem(path, f"is no tokenizer: {cut(str(error), LONGEST_REASON)}")) from None
+        raise Invalid(Problem(path, f"is not a valid tokenizer: {cut(str(error), LONGEST_REASON)}")) from None
 
 
 @contextmanager
@@ -279,4 +279,4 @@ def utf8(text: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError as error:
-        raise Invalid(Problem("text", "has no UTF-8", value=shown(text[error.start]))) from None
+        raise Invalid(Problem("text", "cannot be encoded as UTF-8", value=shown(text[error.start]))) from None

@@ -1,4 +1,4 @@
-"""Whether tokens stand for the text that was cut: a tokenizer may lower its case, drop blanks or add some.
+"""Check that tokens decode to the text: a tokenizer may change case, or drop or add spaces.
 
 What is told and what is refused: a blank added before the text, another Unicode normal form of the same characters and
 blanks that an added token takes with it belong to the tokenizer's format and lose nothing. Anything else is another
@@ -14,9 +14,9 @@ from typing import NamedTuple
 from archcalc.errors import shown
 from archcalc_reference.special import Added
 
-PREFIX = "a blank is added before the text"
-STRIPS = "blanks beside an added token are left out"
-NORMAL_FORM = "the tokens have another Unicode normal form of the same characters"
+PREFIX = "a space is added before the text"
+STRIPS = "spaces around an added token are dropped"
+NORMAL_FORM = "the text is changed to another Unicode normal form"
 _EXCERPT = 20  # characters of each text that are shown
 
 
@@ -84,4 +84,4 @@ def _difference(text: str, said: str) -> str:
     at = next((i for i, (a, b) in enumerate(zip(text, said, strict=False)) if a != b), min(len(text), len(said)))
     begin = max(at - _EXCERPT // 2, 0)
     ours, theirs = (shown(one[begin : begin + _EXCERPT]) for one in (text, said))
-    return f"its tokens say {theirs} where the text says {ours}"
+    return f"its tokens have {theirs} where the text has {ours}"

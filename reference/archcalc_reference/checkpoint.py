@@ -97,9 +97,11 @@ class Checkpoint(NamedTuple):
 
 def no_weights(spec: str) -> Missing:
     """What a command that needs weights says where none are named, with the ways out."""
-    ways = f"`archcalc train {spec}` makes them, --weights DIR reads them"
+    ways = f"`archcalc train {spec}` trains them, --weights DIR reads them"
     published = "GPT-2's are published at huggingface.co/openai-community/gpt2"
-    return Missing(Problem("--weights", f"{spec} has no weights here", suggestion=f"{ways}; {published}"))
+    return Missing(
+        Problem("--weights", f"{spec} has no weights in the current directory", suggestion=f"{ways}; {published}")
+    )
 
 
 def package() -> Any:
@@ -121,7 +123,7 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     tongue = spoken_by(names)
     if tongue is None:
         first = ", ".join(names[:3]) or "no tensor"
-        message = "holds weights of another architecture: names neither of GPT-2's nor of archcalc's"
+        message = "holds weights of another architecture: its tensors are named neither as GPT-2's nor as archcalc's"
         raise Invalid(Problem(folder, message, value=shown(first)))
     as_gpt2 = tongue == "gpt2"
     why = why_no_gpt2(model) if as_gpt2 else None
@@ -164,7 +166,7 @@ def _by_name(headers: list[Header], *, as_gpt2: bool) -> tuple[dict[str, Header]
         name = header.name if whole else PREFIX + header.name
         first = found.setdefault(name, header)
         if first is not header:
-            problems.append(Problem(header.file, f"is stored as {first.name} too", header.name))
+            problems.append(Problem(header.file, f"is also stored as {first.name}", header.name))
     return found, problems
 
 
@@ -176,16 +178,16 @@ def _contradicted_tie(model: Model, tie: Tie | None, table: Header | None, head:
     for one in (table, head):
         if one is not None and one.same_as and not tied:
             message = f"is the same tensor as {one.same_as}; {model.name} has a head of its own"
-            yield Problem(one.file, message, one.name, suggestion="unembedding.tied=true is that model")
+            yield Problem(one.file, message, one.name, suggestion="unembedding.tied=true describes that model")
 
 
 def otherwise_tied(model: Model, tie: Tie) -> Problem:
     """The line for a tie that the spec has otherwise than config.json."""
     wanted = model.unembedding.tied
-    what = f"is not what {model.name} has, {wanted}" if tie.said else "is not there, and transformers takes True"
+    what = f"must be {wanted}, as in {model.name}" if tie.said else "is missing, and transformers assumes True"
     value = str(tie.tied) if tie.said else None
     return Problem(
-        tie.file, what, TIE, value=value, suggestion=f"unembedding.tied={str(not wanted).lower()} is that model"
+        tie.file, what, TIE, value=value, suggestion=f"unembedding.tied={str(not wanted).lower()} describes that model"
     )
 
 
@@ -215,7 +217,7 @@ def _placed(
             places.append((entry, header))
     if turned and not upright and turned[0]:
         layout = "(in, out), as GPT2LMHeadModel stores them" if entries[0].name.startswith(PREFIX) else "(out, in)"
-        what = f"is transposed, as all matrices of this folder are, square ones too; {model.name} expects {layout}"
+        what = f"is transposed, as are all matrices of this folder; {model.name} expects {layout}"
         raise Invalid(Problem(folder, what, turned[0].path, value=turned[0].value, suggestion=turned[0].suggestion))
     for entry in wanted.values():
         expected = f"{model.name} expects {sizes(entry.shape)}"
@@ -236,14 +238,14 @@ def _is_turned(header: Header, expected: Shape) -> bool:
 def _mismatch(model: Model, header: Header, expected: Shape | None) -> Problem | None:
     """What is wrong with a stored tensor where one of shape `expected`, or none, should be."""
     if expected is None:
-        return Problem(header.file, f"is no tensor of {model.name}", header.name, value=sizes(header.shape))
+        return Problem(header.file, f"is not a tensor of {model.name}", header.name, value=sizes(header.shape))
     if header.shape != expected:
         fix = f"{model.name} expects {sizes(expected)}"
-        message = "is transposed" if _is_turned(header, expected) else "is of another shape"
+        message = "is transposed" if _is_turned(header, expected) else "has another shape"
         return Problem(header.file, message, header.name, value=sizes(header.shape) or "a number", suggestion=fix)
     if header.type not in TYPES:
-        fix = f"one of {', '.join(TYPES)} is"
-        return Problem(header.file, "is of a type that is not read", header.name, value=header.type, suggestion=fix)
+        fix = f"supported: {', '.join(TYPES)}"
+        return Problem(header.file, "has an unsupported type", header.name, value=header.type, suggestion=fix)
     if header.same_as and header.name not in (*token_tables(), *heads()):
         message = f"is the same tensor as {header.same_as}: layers that share weights are not supported"
         return Problem(header.file, message, header.name)
@@ -271,17 +273,19 @@ def read_headers(folder: str) -> list[Header]:
     shards = sorted(set(promised.values()))
     gone = [shard for shard in shards if shard not in there]
     if gone:
-        raise Missing(*(Problem(os.path.join(folder, shard), f"is not there, and {INDEX} names it") for shard in gone))
+        raise Missing(
+            *(Problem(os.path.join(folder, shard), f"no such file, although {INDEX} names it") for shard in gone)
+        )
     found: dict[str, Header] = {}
     problems = []
     for shard in shards:
         for header in _announced(os.path.join(folder, shard)):
             first = found.setdefault(header.name, header)
             if first is not header:
-                problems.append(Problem(header.file, f"is in {os.path.basename(first.file)} too", header.name))
+                problems.append(Problem(header.file, f"is also in {os.path.basename(first.file)}", header.name))
     for name, shard in promised.items():
         if name not in found and not may_be_absent(name):
-            problems.append(Problem(os.path.join(folder, shard), f"is not in it, and {INDEX} says so", name))
+            problems.append(Problem(os.path.join(folder, shard), f"is missing, although {INDEX} places it here", name))
     if problems:
         raise Invalid(*problems)
     return list(found.values())
@@ -290,8 +294,8 @@ def read_headers(folder: str) -> list[Header]:
 def _nothing(folder: str, there: list[str]) -> Invalid | Missing:
     pickles = [name for name in there if name.endswith(PICKLES)]
     if pickles:
-        fix = "where you trust it: GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW), of transformers"
-        message = f"holds {pickles[0]} and no {WHOLE}; a pickle can run code when it is read, so none is"
+        fix = "if you trust it, with transformers: GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW)"
+        message = f"holds {pickles[0]} and no {WHOLE}; pickles are not read, since they can run code"
         return Invalid(Problem(folder, message, suggestion=f"convert it {fix}"))
     for ending, form in _FORMATS.items():
         if named := [name for name in there if name.endswith(ending)]:
@@ -299,15 +303,15 @@ def _nothing(folder: str, there: list[str]) -> Invalid | Missing:
             return Invalid(Problem(folder, what, suggestion=f"weights are read from {WHOLE}"))
     others = [name for name in there if name.endswith(".safetensors")]
     if others:
-        return Missing(Problem(folder, f"holds no {WHOLE} and no {INDEX}", value=shown(others[0])))
-    return Missing(Problem(folder, f"holds no weights: no {WHOLE} and no {INDEX}"))
+        return Missing(Problem(folder, f"has neither {WHOLE} nor {INDEX}", value=shown(others[0])))
+    return Missing(Problem(folder, f"has no weights: neither {WHOLE} nor {INDEX}"))
 
 
 def _promises(index: str) -> dict[str, str]:
     """Which shard has which tensor, as the index says."""
     promised = read_object(index).get("weight_map")
     if not isinstance(promised, dict) or not promised:
-        raise Invalid(Problem(index, "is no index of shards: it maps no tensor to a file", "weight_map"))
+        raise Invalid(Problem(index, "must map each tensor to a file", "weight_map"))
     for name, shard in promised.items():
         if not isinstance(shard, str) or not shard.endswith(".safetensors") or os.path.basename(shard) != shard:
             raise Invalid(Problem(index, "must name a .safetensors file beside it", name, value=shown(shard)))
@@ -320,7 +324,9 @@ def _announced(path: str) -> list[Header]:
         turned = _TURNED.get(metadata.get("format", ""))
         if turned:
             message = f"is in {turned}, in which matrices may be transposed"
-            raise Invalid(Problem(path, message, "format", value=shown(metadata["format"]), suggestion="'pt' is read"))
+            raise Invalid(
+                Problem(path, message, "format", value=shown(metadata["format"]), suggestion="supported: 'pt'")
+            )
         slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118  (no mapping)
         found = {n: Header(path, n, tuple(part.get_shape()), str(part.get_dtype())) for n, part in slices}
         for name, kept in metadata.items():
@@ -337,4 +343,4 @@ def open_tensors(path: str, framework: Literal["numpy", "pt"]) -> Any:
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             raise Invalid(Problem(path, "is empty")) from None
         reason = cut(str(error), LONGEST_REASON)
-        raise Invalid(Problem(path, f"is no safetensors file, or not all of one: {reason}")) from None
+        raise Invalid(Problem(path, f"is not a complete safetensors file: {reason}")) from None

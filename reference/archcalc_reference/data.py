@@ -1,4 +1,4 @@
-"""What a model learns from: the bytes of texts, or tokens in files, in sequences whose order a seed decides.
+"""Training data: texts or token files, as sequences in an order that a seed decides.
 
 A text is cut by the tokenizer of the weights that learn on; where there is none, its bytes are its tokens, 256 of
 them. Files of tokens, and texts whose bytes are the tokens, are mapped and never read whole.
@@ -69,8 +69,8 @@ class Data:
         self.per_epoch = (self.learned - sequence) // sequence
         self._epoch = lru_cache(maxsize=2)(self._drawn)
         if (short := self._missing()) > 0:
-            what = f"{len(stream):,} {kind} are too few to learn sequences of {sequence:,} and hold a tenth out"
-            fix = f"{short:,} more would do, or a shorter --seq"
+            what = f"{len(stream):,} {kind} are too few for sequences of {sequence:,} with a tenth held out"
+            fix = f"give at least {short:,} more, or a shorter --seq"
             raise Invalid(Problem("--data", what, suggestion=fix))
 
     def _missing(self) -> int:
@@ -133,30 +133,34 @@ def read_stream(
     if not any_of_tokens(files, said):
         if tokenizer is not None:
             if said == "bytes":
-                fix = "leave it out, or begin without --from"
-                raise Invalid(Problem("--data-as", f"{tokenizer.name} cuts text, not bytes", suggestion=fix))
+                fix = "omit it, or train without --from"
+                raise Invalid(Problem("--data-as", f"{tokenizer.name} reads text, not bytes", suggestion=fix))
             arrays = tuple(_cut(file, tokenizer) for file in files) or (_cut(None, tokenizer),)
             return Stream(arrays), "tokens"
         if vocab_size < BYTES:
-            fix = f"name files of tokens ({', '.join(WIDTHS)})"
+            fix = f"give token files ({', '.join(WIDTHS)})"
             raise Invalid(
-                Problem("--data", f"a text has {BYTES} tokens; the vocabulary {vocab_size:,}", suggestion=fix)
+                Problem(
+                    "--data",
+                    f"a text without a tokenizer needs {BYTES} tokens; the vocabulary has {vocab_size:,}",
+                    suggestion=fix,
+                )
             )
         texts = [open_text(file, tokenizer=False, any_bytes=said == "bytes") for file in files]
         texts = texts or [np.frombuffer(own_words(), np.uint8)]
         return Stream(tuple(texts)), "bytes"
     if not all(of_tokens(file, said) for file in files):
-        raise Invalid(Problem("--data", "texts and files of tokens do not go together", value=shown(list(files))))
+        raise Invalid(Problem("--data", "must be either all texts or all token files", value=shown(list(files))))
     arrays = tuple(map_tokens(file, said) for file in files)
     for file, tokens in zip(files, arrays, strict=True):
         for start in range(0, tokens.size, _CHUNK):
             chunk = tokens[start : start + _CHUNK]
             if (largest := int(chunk.max())) >= vocab_size:
                 place = f"token {start + int(chunk.argmax()):,}"
-                raise Invalid(Problem(file, f"is not below {vocab_size:,}, the vocabulary", place, value=str(largest)))
+                raise Invalid(Problem(file, f"is outside the vocabulary of {vocab_size:,}", place, value=str(largest)))
             if (least := int(chunk.min())) < 0:
                 place = f"token {start + int(chunk.argmin()):,}"
-                raise Invalid(Problem(file, "is below 0", place, value=str(least)))
+                raise Invalid(Problem(file, "is negative", place, value=str(least)))
     return Stream(arrays), "tokens"
 
 
@@ -168,8 +172,8 @@ def _cut(file: str | None, tokenizer: Tokenizer) -> Array:
         if not tokenizer.parts_words:
             most = LARGEST_WHOLE
         if size > most:
-            fix = f"cut it into tokens first ({', '.join(WIDTHS)})"
-            raise Invalid(Problem(file, f"is larger than {most:,} bytes, the most that is cut", suggestion=fix))
+            fix = f"tokenize it first ({', '.join(WIDTHS)})"
+            raise Invalid(Problem(file, f"is larger than {most:,} bytes, the most that is tokenized", suggestion=fix))
     with io.TextIOWrapper(io.BytesIO(own_words()) if file is None else open_file(file), "utf-8", newline="") as text:
         try:
             for piece in pieces(text) if tokenizer.parts_words else [text.read(LARGEST_WHOLE)]:

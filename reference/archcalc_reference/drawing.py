@@ -1,4 +1,4 @@
-"""What a folder says of drawing tokens: which end a text, and the settings that its makers draw with.
+"""The sampling settings of a folder: the tokens that end a text, and generation_config.json.
 
 transformers reads generation_config.json, and config.json only where that is not there.
 """
@@ -40,7 +40,7 @@ def read_settings(folder: str) -> tuple[str, dict[str, Any]]:
 
 
 def ends_of(folder: str) -> frozenset[int]:
-    """The ids that end a text. Raises Invalid for what is no id and no list of ids."""
+    """The ids that end a text. Raises Invalid for anything but an id or a list of ids."""
     path, told = read_settings(folder)
     value = told.get("eos_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
@@ -69,7 +69,7 @@ def not_taken(folder: str, sampling: Sampling) -> str | None:
         if told.get(key) is not None and told[key] is not False and told[key] not in neutral
     ]
     asked = ["--temperature 0"] if greedy else others
-    said = [f"its settings are {' '.join(asked)}, which are not taken by themselves"] if asked else []
+    said = [f"its settings are {' '.join(asked)}, which are not applied by default"] if asked else []
     said += [f"{', '.join(lacking)}: not supported yet"] if lacking else []
     return f"{path}: {'; '.join(said)}" if said else None
 

@@ -30,9 +30,9 @@ MOST_VALUES = 4_000_000
 def refuse_what_is_no_folder(folder: str) -> None:
     """Raise Missing where nothing is there, Invalid where a file is."""
     if not os.path.exists(folder):
-        raise Missing(Problem(folder or "--weights", "no such folder"))
+        raise Missing(Problem(folder or "--weights", "no such directory"))
     if not os.path.isdir(folder):
-        raise Invalid(Problem(folder, "is no folder", suggestion="name the folder that it is in"))
+        raise Invalid(Problem(folder, "is not a directory", suggestion="give the directory that it is in"))
 
 
 def names_in(folder: str) -> list[str]:
@@ -106,9 +106,9 @@ def parse_object(text: str, path: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise Invalid(Problem(path, f"is not JSON: {error.msg}", "", error.lineno, error.colno)) from None
     except (RecursionError, ValueError):  # brackets without end, a number without end
-        raise Invalid(Problem(path, "is not JSON that can be read: nested too deep, or a number too long")) from None
+        raise Invalid(Problem(path, "is not readable JSON: nested too deeply, or a number is too long")) from None
     if not isinstance(value, dict):
-        raise Invalid(Problem(path, "is no JSON object", value=type(value).__name__))
+        raise Invalid(Problem(path, "is not a JSON object", value=type(value).__name__))
     return value
 
 

@@ -118,7 +118,7 @@ def read_config(folder: str) -> dict[str, Any]:
 
 
 def refuse_what_is_not_read(folder: str) -> None:
-    """Raise Invalid where a folder's files say that its tensors are no plain GPT-2, whatever they look like."""
+    """Raise Invalid where a folder's files say that it is not a plain GPT-2, whatever its tensors look like."""
     there = names_in(folder)
     for name, message in _BESIDE.items():
         if name in there:
@@ -131,11 +131,11 @@ def refuse_what_is_not_read(folder: str) -> None:
 def _another(config: dict[str, Any], path: str) -> Iterator[Problem]:
     kind, architectures = config.get("model_type"), config.get("architectures") or []
     if kind not in (None, "gpt2"):
-        yield Problem(path, "is another architecture", "model_type", value=shown(kind), suggestion="'gpt2' is read")
+        yield Problem(path, "is not supported yet", "model_type", value=shown(kind), suggestion="supported: 'gpt2'")
         return
     if not isinstance(architectures, list) or (architectures and not set(map(str, architectures)) & {*_ARCHITECTURES}):
-        fix = f"{' and '.join(_ARCHITECTURES)} are read"
-        yield Problem(path, "is another architecture", "architectures", value=shown(architectures), suggestion=fix)
+        fix = f"supported: {', '.join(_ARCHITECTURES)}"
+        yield Problem(path, "is not supported yet", "architectures", value=shown(architectures), suggestion=fix)
     for key in ("quantization_config", "compression_config"):
         if config.get(key):
             said = config[key]
@@ -144,14 +144,14 @@ def _another(config: dict[str, Any], path: str) -> Iterator[Problem]:
     for key in ("dtype", "torch_dtype"):
         said = config.get(key)
         if said is not None and str(said).removeprefix("torch.") not in _DTYPES:
-            fix = f"{', '.join(_DTYPES[:4])} are"
-            yield Problem(path, "is a type that is not supported", key, value=shown(said), suggestion=fix)
+            fix = f"supported: {', '.join(_DTYPES[:4])}"
+            yield Problem(path, "is not a supported type", key, value=shown(said), suggestion=fix)
     custom = config.get("auto_map")
     if custom and (not isinstance(custom, dict) or {"AutoModel", "AutoModelForCausalLM"} & {*custom}):
-        yield Problem(path, "code of its own is not supported: it is never run", "auto_map", value=shown(custom))
+        yield Problem(path, "custom code is not supported and never run", "auto_map", value=shown(custom))
     named = config.get("transformers_weights")
     if named not in (None, "model.safetensors"):
-        yield Problem(path, "another file of weights is not supported", "transformers_weights", value=shown(named))
+        yield Problem(path, "a different weights file is not supported", "transformers_weights", value=shown(named))
     if config.get("pruned_heads"):
         yield Problem(path, "pruned heads are not supported", "pruned_heads", value=shown(config["pruned_heads"]))
     if kind is None:
@@ -162,7 +162,7 @@ def _of_others(config: dict[str, Any], path: str) -> Iterator[Problem]:
     """Settings that GPT-2 does not have, in a config.json that does not say whose it is."""
     for key in _FOREIGN:
         if config.get(key) not in (None, False):
-            yield Problem(path, "is not supported, and no model_type says gpt2", key, value=shown(config[key]))
+            yield Problem(path, "is not supported, since model_type is not gpt2", key, value=shown(config[key]))
     positions = config.get("position_embedding_type")
     if positions not in (None, "absolute", "learned", "learned_absolute"):
         yield Problem(path, "is not supported", "position_embedding_type", value=shown(positions))
@@ -184,7 +184,7 @@ def _of_config(model: Model, folder: str, *, as_gpt2: bool) -> Iterator[Problem]
     config = read_config(folder)
     why = why_no_gpt2(model)
     if config.get("model_type") == "gpt2" and why is not None:
-        yield Problem(path, f"is not what {model.name} can be, which has {why}", "model_type", value="'gpt2'")
+        yield Problem(path, f"cannot describe {model.name}, which has {why}", "model_type", value="'gpt2'")
     for fact in FACTS:
         said = {name: config[name] for name in fact.names if name in config}
         if not said and "model_type" not in config:
@@ -193,14 +193,14 @@ def _of_config(model: Model, folder: str, *, as_gpt2: bool) -> Iterator[Problem]
             meant = 4 * model.d_model if (name, value) == ("n_inner", None) else value
             yield from _compare(model, path, name, meant, fact.wanted(model))
         if not said and as_gpt2 and fact.default is not None and fact.wanted(model) != {fact.default}:
-            what = f"is not there, and transformers takes {shown(fact.default)}; {model.name} has"
+            what = f"is missing, and transformers assumes {shown(fact.default)}; {model.name} has"
             yield Problem(path, f"{what} {_listed(fact.wanted(model))}", fact.names[0])
 
 
 def _compare(model: Model, path: str, name: str, value: Any, wanted: set[Any]) -> Iterator[Problem]:
     plain = _GELUS.get(value, value) if isinstance(value, str) else value
     if any(plain != wish or isinstance(plain, bool) != isinstance(wish, bool) for wish in wanted):
-        yield Problem(path, f"is not what {model.name} has, {_listed(wanted)}", name, value=shown(value))
+        yield Problem(path, f"must be {_listed(wanted)}, as in {model.name}", name, value=shown(value))
 
 
 def _listed(values: set[Any]) -> str:
@@ -217,7 +217,7 @@ def _of_spec(model: Model, folder: str) -> Iterator[Problem]:
         field = ".".join(part for part in where.split(".") if not part.isdecimal())
         if where in said and said[where] != value and field not in fields:  # of alike layers one tells
             fields.add(field)
-            yield Problem(path, f"is not what {model.name} has, {shown(value)}", where, value=shown(said[where]))
+            yield Problem(path, f"must be {shown(value)}, as in {model.name}", where, value=shown(said[where]))
 
 
 def _leaves(model: Model) -> Iterator[tuple[str, Any]]:

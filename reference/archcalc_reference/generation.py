@@ -1,4 +1,4 @@
-"""One token at a time: the model's scores, a distribution by temperature, one token drawn from it, and again."""
+"""Generation: logits, a distribution by temperature, one sampled token, and again."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ def _refuse_no_numbers(logits_NV: Tensor) -> None:
     if bad_NV.any():
         row, token = bad_NV.nonzero()[0].tolist()
         value = str(logits_NV[row, token].item())
-        fix = "the weights are damaged, or too large for the precision"
+        fix = "the weights are damaged or too large for the precision"
         raise Invalid(Problem("logits", "are not finite", f"token {token:,}", value=value, suggestion=fix))
     if (logits_NV == -torch.inf).all(-1).any():
-        raise Invalid(Problem("logits", "are all -inf: there is no token to draw"))
+        raise Invalid(Problem("logits", "are all -inf, so no token can be sampled"))
 
 
 def masked(logits_NV: Tensor, never: Sequence[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a file to learn from is: a text, or tokens with or without a header. What is neither is refused by its name.
+"""The format of a training file: text, or tokens with or without a header. Other formats are refused by name.
 
 A kind is taken from what was said, from a header, or from a suffix that means one thing (.u16, .u32): never guessed.
 
@@ -61,17 +61,17 @@ MAGICS = {
     b"ID3": "an MP3 file",
     b"\x7fELF": "a program",
     b"MZ\x90": "a program",
-    b"\xfe\xff": "a text in UTF-16, not UTF-8",
-    b"\xff\xfe": "a text in UTF-16 or UTF-32, not UTF-8",
-    b"\x00\x00\xfe\xff": "a text in UTF-32, not UTF-8",
+    b"\xfe\xff": "text in UTF-16, not UTF-8",
+    b"\xff\xfe": "text in UTF-16 or UTF-32, not UTF-8",
+    b"\x00\x00\xfe\xff": "text in UTF-32, not UTF-8",
 }
 """How files begin that are neither text nor tokens."""
 _TAR = (b"ustar", 257)  # and where that stands
-_SAY = "--data-as says what it holds: text, bytes, uint16 or uint32"
+_SAY = "set its format with --data-as: text, bytes, uint16 or uint32"
 
 
 def of_tokens(file: str, said: Said | None = None) -> bool:
-    """Whether a file holds tokens, and no text. Raises Invalid for what is neither, Missing where there is no file."""
+    """Whether a file holds tokens rather than text. Raises Invalid if it is neither, Missing if it does not exist."""
     if said is not None:
         return said in _RAW
     suffix = os.path.splitext(file)[1].lower()
@@ -85,11 +85,11 @@ def of_tokens(file: str, said: Said | None = None) -> bool:
     if head[_TAR[1] :].startswith(_TAR[0]):
         kind = "a tar archive"
     if kind is not None:
-        raise Invalid(Problem(file, f"is {kind}, and neither text nor tokens", suggestion=_SAY))
+        raise Invalid(Problem(file, f"is {kind}, not text or tokens", suggestion=_SAY))
     if suffix == ".npy":
-        raise Invalid(Problem(file, "does not begin as numpy's files do"))
+        raise Invalid(Problem(file, "is not a numpy file: its first bytes differ"))
     if suffix == ".bin" and head:
-        raise Invalid(Problem(file, "a .bin file without a header may hold anything", suggestion=_SAY))
+        raise Invalid(Problem(file, "is a .bin file without a header, whose format is unknown", suggestion=_SAY))
     return False
 
 
@@ -106,11 +106,11 @@ def map_tokens(file: str, said: Said | None = None) -> Array:
     else:
         width = np.dtype(_RAW[said] if said in _RAW else WIDTHS[os.path.splitext(file)[1].lower()])
         if size % width.itemsize:
-            what = f"is not made of tokens of {width.itemsize} bytes"
+            what = f"is not a whole number of {width.itemsize}-byte tokens"
             raise Invalid(Problem(file, what, value=f"{size:,} bytes"))
         return np.memmap(file, width, "r")
     if said is not None and tokens.dtype.itemsize != np.dtype(_RAW[said]).itemsize:
-        raise Invalid(Problem(file, f"its header says {tokens.dtype.name}", suggestion="leave --data-as out"))
+        raise Invalid(Problem(file, f"its header says {tokens.dtype.name}", suggestion="omit --data-as"))
     return tokens
 
 
@@ -136,11 +136,11 @@ def _refuse_what_is_no_text(file: str, opened: BinaryIO, *, tokenizer: bool) -> 
     while chunk:
         chunk = _read(opened, file, _CHUNK)
         if b"\0" in chunk:
-            raise Invalid(Problem(file, "is no text: it has NUL bytes", suggestion=fix))
+            raise Invalid(Problem(file, "is not text: it has NUL bytes", suggestion=fix))
         try:
             decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            why = ", and its tokenizer cuts text" if tokenizer else ""
+            why = ", which its tokenizer needs" if tokenizer else ""
             value = f"byte {error.object[error.start]:#04x}"
             raise Invalid(Problem(file, f"is not UTF-8{why}", value=value, suggestion=fix)) from None
 
@@ -166,7 +166,7 @@ def _from_header(file: str, header: tuple[int, int, int], size: int) -> Array:
     if version != known:
         raise Invalid(Problem(file, f"version {version} of llm.c's header is not supported yet"))
     if count <= 0 or size != _HEADER + count * np.dtype(width).itemsize:
-        what = f"its header says {count:,} tokens, and its size another count"
+        what = f"its size does not match the {count:,} tokens of its header"
         raise Invalid(Problem(file, what, value=f"{size:,} bytes"))
     return np.memmap(file, width, "r", _HEADER)
 
@@ -186,12 +186,12 @@ def _from_numpy(file: str) -> Array:
         EOFError,
         OSError,
     ) as error:
-        raise Invalid(Problem(file, f"is no numpy file, or not all of one: {str(error)[:100]}")) from None
+        raise Invalid(Problem(file, f"is not a complete numpy file: {str(error)[:100]}")) from None
     if tokens.dtype.kind not in "iu" or tokens.ndim != 1:
         value = f"{tokens.dtype} of {list(tokens.shape)}"
-        raise Invalid(Problem(file, "must be one row of integers", value=value))
+        raise Invalid(Problem(file, "must be a one-dimensional array of integers", value=value))
     if os.path.getsize(file) != tokens.offset + tokens.nbytes:
-        raise Invalid(Problem(file, "has more than one array, or something after it"))
+        raise Invalid(Problem(file, "has more data after its array"))
     if not tokens.size:
         raise Invalid(Problem(file, "is empty"))
     return tokens

@@ -154,7 +154,7 @@ def gpt2_config(model: Model, dtype: str) -> dict[str, Any]:
     """The config.json of transformers' GPT2Config; ValueError for a model that is none."""
     found = _blocks(model)
     if isinstance(found, str):
-        raise ValueError(f"no GPT-2: {found}")  # noqa: TRY004  (no wrong type)
+        raise ValueError(f"not a GPT-2: {found}")  # noqa: TRY004  (no wrong type)
     # transformers takes 50256, the end of a text in GPT-2's vocabulary, unless it is told.
     end = 50256 if model.vocab_size == 50257 else None
     return {

@@ -73,7 +73,7 @@ class Cache:
 
 
 class Output(NamedTuple):
-    """What a forward pass gives: a score for each token at each position, and the loss where there were targets."""
+    """The result of a forward pass: logits (B, S, V), and the mean cross-entropy in nats, or None without targets."""
 
     logits: Tensor
     loss: Tensor | None
@@ -230,9 +230,10 @@ def _causal_mask(x_BSD: Tensor, first: int) -> Tensor:
 
 
 class Transformer(nn.Module):
-    """The whole model of a spec. Its parameters bear the names that `archcalc params --by tensor` prints.
+    """The model that a spec describes. Its parameters have the names that `archcalc params --by tensor` prints.
 
-    On the meta device (`with torch.device("meta")`) it has shapes and no numbers, whatever its size.
+    New weights are drawn as the spec's `initialization` says. On the meta device (`with torch.device("meta")`) the
+    model has shapes but no numbers, so that any size can be built.
     """
 
     def __init__(self, model: Model) -> None:

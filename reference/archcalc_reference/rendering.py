@@ -73,9 +73,9 @@ def begin(setup: dict[str, Any]) -> Answer:
     try:
         template, words = environment.from_string(setup["source"]), setup["words"]
     except jinja2.TemplateSyntaxError as error:
-        raise Ended(f"is no chat template: {error.message}", error.lineno) from None
+        raise Ended(f"is not a valid chat template: {error.message}", error.lineno) from None
     except (RecursionError, SyntaxError, ValueError) as error:  # brackets without end, a number without end
-        raise Ended(f"is no chat template: {error}") from None
+        raise Ended(f"is not a valid chat template: {error}") from None
 
     def answer(messages: list[dict[str, str]]) -> str:
         parts, length = [], 0

@@ -1,4 +1,4 @@
-"""Writing checkpoints, folders that stand whole or not at all, and going on from one bit for bit.
+"""Write checkpoints atomically, and resume from one bit for bit.
 
 `archcalc.checkpoints` says what is in such a folder. It is written under another name, and renamed when all of it is
 on the disk. What a killed process leaves begins with a dot, and is removed with the next checkpoint. The
@@ -70,7 +70,7 @@ def _hold(handle: int, folder: Path) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        what, fix = "another training writes there", "say another --out"
+        what, fix = "another training is writing there", "choose another --out"
         raise Invalid(Problem(str(folder), what, suggestion=fix)) from None
     except OSError:  # a file system without locks
         return
@@ -127,14 +127,14 @@ def save(
 
 
 def _kept(before: Path | None) -> str | None:
-    return None if before is None else f"{before.name} stands"
+    return None if before is None else f"{before.name} is kept"
 
 
 def _refuse_no_numbers(step: int, tensors: Mapping[str, Tensor], before: Path | None) -> None:
     """Raise Invalid for NaN or infinity, from which no training goes on."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            what = f"is not finite after step {grouped(step)}, so no checkpoint is written"
+            what = f"is not finite after step {grouped(step)}; no checkpoint was written"
             raise Invalid(Problem("weights", what, name, suggestion=_kept(before)))
 
 
@@ -148,11 +148,15 @@ def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Opti
     needed = _needed(model, step)
     problems = [
         *(Problem(str(path), "is missing", name) for name in needed if name not in found),
-        *(Problem(str(path), "belongs to no weight", name) for name in found if name not in needed and name != _CUDA),
+        *(
+            Problem(str(path), "does not belong to any weight", name)
+            for name in found
+            if name not in needed and name != _CUDA
+        ),
         *(
             Problem(
                 str(path),
-                "does not fit its weight",
+                "does not match its weight",
                 name,
                 value=_said(found[name]),
                 suggestion=f"must be {_said(wanted)}",
@@ -162,7 +166,7 @@ def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Opti
         ),
     ]
     problems += [
-        Problem(str(path), f"is not {step:,}, the steps done", name, value=shown(found[name].item()))
+        Problem(str(path), f"must be {step:,}, the steps done", name, value=shown(found[name].item()))
         for name in needed
         if not problems and name.endswith(".step") and found[name].item() != step
     ]

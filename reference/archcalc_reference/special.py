@@ -69,7 +69,7 @@ def read_special(folder: str) -> Special:
     used, other = (SETTINGS, MAP) if whole else (MAP, SETTINGS)
     told = [
         f"{key} is {shown(special(found[other].get(key)))} in {other} and {shown(special(value))} in {used}, "
-        f"which is followed"
+        f"which is used"
         for key, value in found[used].items()
         if key in NAMES and special(found[other].get(key)) not in (None, special(value))
     ]
@@ -113,15 +113,15 @@ def is_id(value: Any) -> bool:
 def token_id(value: Any, path: str, where: str) -> int:
     """A number that may be a token's id; Invalid for another."""
     if not is_id(value):
-        fix = f"an id is from 0 to {MOST_IDS - 1:,}"
-        raise Invalid(Problem(path, "is no id", where, value=shown(value), suggestion=fix))
+        fix = f"ids are from 0 to {MOST_IDS - 1:,}"
+        raise Invalid(Problem(path, "is not a token id", where, value=shown(value), suggestion=fix))
     found: int = value
     return found
 
 
 def _list(value: Any, path: str, where: str) -> list[Any]:
     if not isinstance(value, list):
-        raise Invalid(Problem(path, "is no list of tokens", where, value=type(value).__name__))
+        raise Invalid(Problem(path, "is not a list of tokens", where, value=type(value).__name__))
     return value
 
 
@@ -129,12 +129,12 @@ def _added(value: Any, path: str, where: str, number: int | None = None) -> Adde
     """A token as a string, or as an object with the flags of `tokenizers.AddedToken`."""
     content = special(value)
     if not content or len(content) > LONGEST_TOKEN:
-        what = f"is no token of 1 to {LONGEST_TOKEN:,} characters"
+        what = f"must be a token of 1 to {LONGEST_TOKEN:,} characters"
         raise Invalid(Problem(path, what, where, value=shown(value)))
     flags = value if isinstance(value, dict) else {}
     for flag in FLAGS:
         if not isinstance(flags.get(flag, False), bool):
-            raise Invalid(Problem(path, "is neither true nor false", f"{where}.{flag}", value=shown(flags[flag])))
+            raise Invalid(Problem(path, "must be true or false", f"{where}.{flag}", value=shown(flags[flag])))
     marked = flags.get("special", False) if number is not None else True
     rest = {flag: flags[flag] for flag in ("lstrip", "rstrip", "single_word") if flag in flags}
     return Added(content, number, **rest, normalized=flags.get("normalized", not marked), special=marked, where=path)
@@ -144,12 +144,12 @@ def _decoder(settings: dict[str, Any], path: str) -> Iterator[Added]:
     """added_tokens_decoder: objects by their ids."""
     found = settings[DECODER]
     if not isinstance(found, dict):
-        raise Invalid(Problem(path, "is no object of tokens by their ids", DECODER, value=type(found).__name__))
+        raise Invalid(Problem(path, "must be an object that maps ids to tokens", DECODER, value=type(found).__name__))
     for key, value in found.items():
         where = f"{DECODER}.{key}"
         number = token_id(int(key) if key.isdecimal() and len(key) < 10 else key, path, where)
         if not isinstance(value, dict):
-            raise Invalid(Problem(path, "is no object", where, value=shown(value)))
+            raise Invalid(Problem(path, "must be an object", where, value=shown(value)))
         yield _added(value, path, where, number)
 
 

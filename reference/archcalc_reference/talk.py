@@ -1,4 +1,4 @@
-"""A talk with a model: what was said so far, the cache that holds it, and what leaves when the context is full."""
+"""A conversation with a model: its turns, their cache, and what is dropped when the context is full."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Talk:
             gone += 2 if len(said) > gone + 2 else 1  # a question with its answer
             ids = self._encoded(said[gone:])
         if len(ids) + 1 > most:
-            what = f"takes {len(ids):,} tokens with what stands before it; the context of {most:,} leaves no answer"
-            raise Invalid(Problem("what you say", what))
+            what = f"takes {len(ids):,} tokens with the conversation so far; the context of {most:,} leaves no room"
+            raise Invalid(Problem("the message", what))
         self._said, self._text = said[gone:], ids
         held = next((i for i, (a, b) in enumerate(zip(self._held, ids, strict=False)) if a != b), len(self._held))
         self.cache.filled = min(held, len(ids) - 1)  # the last one is read again for its logits

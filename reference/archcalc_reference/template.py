@@ -19,7 +19,7 @@ from archcalc_reference.helper import Ended, Helper
 from archcalc_reference.special import SETTINGS, read_words
 
 SYSTEM = "This is a conversation between a user and an AI assistant who knows much and is glad to help."
-"""What a plain model is told where nothing else is said."""
+"""The default system prompt of a plain template."""
 
 JINJA, LEGACY = "chat_template.jinja", "chat_template.json"
 SECONDS = 2.0
@@ -80,7 +80,7 @@ class Own:
             why, line = cut(str(error), LONGEST_REASON + 30), error.line
             raise Invalid(Problem(self.name, why, "", line, None if line is None else 1)) from None
         if not text:
-            raise Invalid(Problem(self.name, "makes no text of this conversation"))
+            raise Invalid(Problem(self.name, "renders this conversation as an empty text"))
         return text
 
 
@@ -99,10 +99,12 @@ def read_template(folder: str) -> Template:
         if isinstance(found, list):  # several, by name
             first = [one for one in found if isinstance(one, dict) and one.get("name") == "default"]
             if not first:
-                raise Invalid(Problem(path, "has no template with the name default", "chat_template"))
+                raise Invalid(Problem(path, "has no template named default", "chat_template"))
             found = first[0].get("template")
         if isinstance(found, str):
             return Own(path, found, words)
         if found is not None:
-            raise Invalid(Problem(path, "is no chat template", "chat_template", value=type(found).__name__))
+            raise Invalid(
+                Problem(path, "must be text or a list of templates", "chat_template", value=type(found).__name__)
+            )
     return Plain()

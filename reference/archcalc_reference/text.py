@@ -1,4 +1,4 @@
-"""Text to tokens and back: by bytes, or by the tokenizer that lies beside a model's weights."""
+"""Text to tokens and back, by bytes or by the tokenizer beside a model's weights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Tokenizer(Protocol):
         """The ids of a text's tokens, and how what they stand for differs from it."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of tokens; bytes that are no UTF-8 become replacement characters."""
+        """The text of tokens; bytes that are not UTF-8 become replacement characters."""
 
     def token_bytes(self, token: int) -> bytes:
         """The exact bytes that a token stands for."""
@@ -117,7 +117,7 @@ def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
 
 
 def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
-    """The tokenizer of the model `name` of so many rows, whose weights are in a folder.
+    """The tokenizer of the model `name` with `rows` rows, whose weights are in a folder.
 
     Raises Missing where the model's tokens are no bytes and it has none, Invalid for one that gives ids without a row.
     """
@@ -130,8 +130,8 @@ def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
 def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
     """Raise Missing where bytes would be taken for ids of other tokens: nonsense, and nobody would see it."""
     if tokenizer.name == "bytes" and rows > tokenizer.vocab_size and not _learned_bytes(folder):
-        what = f"has no tokenizer, and the {rows:,} tokens of {name} are no bytes"
-        raise Missing(Problem(folder, what, suggestion="put its tokenizer.json there, or vocab.json and merges.txt"))
+        what = f"has no tokenizer, and the {rows:,} tokens of {name} are not bytes"
+        raise Missing(Problem(folder, what, suggestion="add its tokenizer.json, or vocab.json and merges.txt"))
 
 
 def _learned_bytes(folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a tokenizer.json may hold: byte-level BPE with steps that are known, in bounded sizes; the rest is named.
+"""Validate a tokenizer.json: byte-level BPE with known steps and bounded sizes. Anything else is refused by name.
 
 The package `tokenizers` runs whatever stands there: a pattern that takes for ever, a replacement of one character by a
 million, a table that nothing checks. So a file is read here first, and the package is given what was understood.
@@ -103,14 +103,14 @@ def refuse_ids(vocab: Object, path: str) -> None:
             token_id(number, path, shown(token))
         first = seen.setdefault(number, token)
         if first is not token:
-            raise Invalid(Problem(path, f"has the id {number:,}, as {shown(first)} has", shown(token)))
+            raise Invalid(Problem(path, f"has the id {number:,} of {shown(first)}", shown(token)))
 
 
 def _refuse_other_kinds(model: Any, path: str) -> None:
-    """Raise Invalid for a model that is no BPE; old files do not say that it is, and have merges."""
+    """Raise Invalid for a model other than BPE; old files without a type are BPE if they have merges."""
     kind = model.get("type", "BPE") if isinstance(model, dict) else "BPE"
     if kind != "BPE":
-        fix = "byte-level BPE, as GPT-2's, is"
+        fix = "supported: byte-level BPE, as GPT-2's"
         name = kind if isinstance(kind, str) and kind.isidentifier() else shown(kind)
         raise Invalid(Problem(path, f"{name[:40]} tokenizers are not supported yet", "model.type", suggestion=fix))
 
@@ -118,10 +118,12 @@ def _refuse_other_kinds(model: Any, path: str) -> None:
 def _model(model: Any, path: str) -> Object:
     """The BPE model, without the dropout of its training."""
     if not isinstance(model, dict):
-        raise Invalid(Problem(path, "is no tokenizer: it has no model"))
+        raise Invalid(Problem(path, "is not a tokenizer: it has no model"))
     vocab = model.get("vocab")
     if not isinstance(vocab, dict):
-        raise Invalid(Problem(path, "is no object of ids", "model.vocab", value=type(vocab).__name__))
+        raise Invalid(
+            Problem(path, "must be an object that maps tokens to ids", "model.vocab", value=type(vocab).__name__)
+        )
     refuse_ids(vocab, path)
     for field in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(field):
@@ -136,8 +138,16 @@ def _decoder(decoder: Any, path: str) -> None:
     steps = _flat(decoder, "decoder", path, 0)
     if not any(step["type"] == "ByteLevel" for step in steps):
         value = shown(decoder.get("type") if isinstance(decoder, dict) else decoder)
-        fix = "byte-level ones are read, as GPT-2's"
-        raise Invalid(Problem(path, "is no byte-level tokenizer", "decoder", value=value, suggestion=fix))
+        fix = "supported: byte-level BPE, as GPT-2's"
+        raise Invalid(
+            Problem(
+                path,
+                "tokenizers that are not byte-level are not supported yet",
+                "decoder",
+                value=value,
+                suggestion=fix,
+            )
+        )
     for step in steps:
         _known(step, "decoder", path)
 
@@ -153,7 +163,7 @@ def _steps(data: Object, slot: str, path: str) -> list[Object]:
         if step["type"] == "Prepend":
             _content(step, "prepend", slot, path)
     if growth > MOST_GROWTH:
-        raise Invalid(Problem(path, f"makes a text more than {MOST_GROWTH} times as long", slot))
+        raise Invalid(Problem(path, f"can make a text more than {MOST_GROWTH} times as long", slot))
     return steps
 
 
@@ -162,7 +172,7 @@ def _flat(slot: Any, name: str, path: str, depth: int) -> list[Object]:
     if slot is None:
         return []
     if not isinstance(slot, dict) or not isinstance(slot.get("type"), str):
-        raise Invalid(Problem(path, "is no object with a type", name, value=shown(slot)))
+        raise Invalid(Problem(path, "must be an object with a type", name, value=shown(slot)))
     if slot["type"] != "Sequence":
         return [slot]
     inner = slot.get(_INNER[name])
@@ -180,7 +190,7 @@ def _flat(slot: Any, name: str, path: str, depth: int) -> list[Object]:
 def _known(step: Object, slot: str, path: str) -> None:
     if step["type"] not in KINDS[slot]:
         name = step["type"] if step["type"].isidentifier() else shown(step["type"])
-        what, fix = f"{name[:40]} is not supported yet", f"these are: {', '.join(KINDS[slot])}"
+        what, fix = f"{name[:40]} is not supported yet", f"supported: {', '.join(KINDS[slot])}"
         raise Invalid(Problem(path, what, slot, suggestion=fix))
 
 
@@ -188,7 +198,7 @@ def _content(step: Object, field: str, slot: str, path: str) -> str:
     """The text that a step puts in; a split has none."""
     content = step.get(field, "" if step["type"] == "Split" else None)
     if not isinstance(content, str) or len(content) > LONGEST_CONTENT:
-        what = f"is no text of at most {LONGEST_CONTENT} characters"
+        what = f"must be a text of at most {LONGEST_CONTENT} characters"
         raise Invalid(Problem(path, what, f"{slot}.{field}", value=shown(content)))
     return content
 
@@ -199,7 +209,7 @@ def _shortest(step: Object, slot: str, path: str) -> int:
     kinds = list(pattern) if isinstance(pattern, dict) else []
     source = pattern[kinds[0]] if isinstance(pattern, dict) and kinds in (["String"], ["Regex"]) else None
     if not isinstance(source, str) or not 0 < len(source) <= LONGEST_PATTERN:
-        what = f"is no String and no Regex of 1 to {LONGEST_PATTERN:,} characters"
+        what = f"must be a String or a Regex of 1 to {LONGEST_PATTERN:,} characters"
         raise Invalid(Problem(path, what, f"{slot}.pattern", value=shown(pattern)))
     return len(source) if kinds == ["String"] else 1
 
@@ -209,7 +219,7 @@ def _added(tokens: Any, path: str) -> list[Object]:
     if tokens is None:
         return []
     if not isinstance(tokens, list) or len(tokens) > MOST_ADDED:
-        what = f"is no list of at most {MOST_ADDED:,} tokens"
+        what = f"must be a list of at most {MOST_ADDED:,} tokens"
         value = f"{len(tokens):,}" if isinstance(tokens, list) else type(tokens).__name__
         raise Invalid(Problem(path, what, "added_tokens", value=value))
     return list(_each_added(tokens, path))
@@ -220,10 +230,10 @@ def _each_added(tokens: list[Any], path: str) -> Iterator[Object]:
         where = f"added_tokens.{at}"
         content = one.get("content") if isinstance(one, dict) else None
         if not isinstance(content, str) or not 0 < len(content) <= LONGEST_TOKEN:
-            what = f"is no token of 1 to {LONGEST_TOKEN:,} characters"
+            what = f"must be a token of 1 to {LONGEST_TOKEN:,} characters"
             raise Invalid(Problem(path, what, where, value=shown(content)))
         flags = {flag: one.get(flag, False) for flag in FLAGS}
         for flag, value in flags.items():
             if not isinstance(value, bool):
-                raise Invalid(Problem(path, "is neither true nor false", f"{where}.{flag}", value=shown(value)))
+                raise Invalid(Problem(path, "must be true or false", f"{where}.{flag}", value=shown(value)))
         yield {"id": token_id(one.get("id"), path, f"{where}.id"), "content": content, **flags}

@@ -40,7 +40,7 @@ class Heard(NamedTuple):
 
     @property
     def finite(self) -> bool:
-        """Whether a step was made: along what is no number there is none."""
+        """Whether the step was made; it is not if the gradient is not finite."""
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
@@ -72,7 +72,7 @@ def sample(
         with torch.no_grad():
             logits_V = model(tokens_BS, kernel="flash").logits[0, -1].float().cpu()
         if not torch.isfinite(logits_V).all():
-            raise Invalid(Problem("weights", "give scores that are no finite numbers"))
+            raise Invalid(Problem("weights", "give logits that are not finite"))
         logits_V = masked(logits_V, never)
         chances_V = torch.softmax(logits_V / temperature, dim=-1)
         found.append(int(torch.multinomial(chances_V, 1, generator=draw)))

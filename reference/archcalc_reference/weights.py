@@ -1,4 +1,4 @@
-"""Weights from files and to files: Hugging Face's folders under GPT-2's names, or under ours.
+"""Read and write weights: directories of safetensors with GPT-2's names or with archcalc's.
 
 Tensors are read one by one, straight into the parameters that they fill, and written one by one: the weights are never
 in memory twice.
@@ -142,8 +142,8 @@ def _refuse_another_tie(
     rows = range(0, head.shape[0], ROWS)
     same = all(torch.equal(ours[start : start + ROWS], theirs[start : start + ROWS]) for start in rows)
     if tied and not same:
-        message = f"is not the table {table.name}, and the spec ties them"
-        raise Invalid(Problem(head.file, message, head.name, suggestion="unembedding.tied=false is another model"))
+        message = f"differs from {table.name}, and the spec ties them"
+        raise Invalid(Problem(head.file, message, head.name, suggestion="unembedding.tied=false describes that model"))
     if not tied and same and found.tie:
         raise Invalid(otherwise_tied(model, found.tie))
 
@@ -159,7 +159,7 @@ def save_weights(reference: Transformer, folder: str, *, tokenizer_from: str | N
     """
     target = os.path.realpath(folder)
     if os.path.exists(target) and not os.path.isdir(target):
-        raise Invalid(Problem(folder, "is no folder"))
+        raise Invalid(Problem(folder, "is not a directory"))
     copied = [] if tokenizer_from is None else _tokenizer_files(tokenizer_from, target)
     temporary = None
     try:
@@ -173,7 +173,7 @@ def save_weights(reference: Transformer, folder: str, *, tokenizer_from: str | N
             os.chmod(temporary, 0o777 & ~_umask())
             os.rename(temporary, target)
     except FileNotFoundError:
-        raise Missing(Problem(folder, "cannot be written: its folder is not there")) from None
+        raise Missing(Problem(folder, "cannot be written: its parent directory does not exist")) from None
     except OSError as error:
         raise Invalid(Problem(folder, f"cannot be written: {error.strerror}")) from None
     finally:

@@ -1,0 +1,220 @@
+"""Known terms that a spec cannot have, so that messages can name what is not supported yet.
+
+The tables list features that are not supported yet, other names of fields that are, settings that are flags, model
+families and file formats. They are used in messages only: what a spec may contain is decided by its blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any
+
+_FEATURES: dict[str, str] = {
+    "multi-head latent attention (MLA) is": "mla latent kv_lora_rank q_lora_rank qk_rope_head_dim qk_nope_head_dim",
+    "plans for several devices are": "tensor_parallel pipeline_parallel data_parallel context_parallel mesh tp pp",
+    "rotary positions are": "rope rotary theta yarn mrope xpos",
+    "ALiBi positions are": "alibi",
+    "sinusoidal positions are": "sinusoidal sinusoid sinusoids sine",
+    "relative positions are": "relative",
+    "models without positions are": "nope nopos no_positions",
+    "squared ReLU is": "relu2 relu_squared squared_relu sqrelu",
+    "ReLU is": "relu relu6 leaky_relu",
+    "SiLU is": "silu swish",
+    "quick GELU is": "quick_gelu",
+    "activations other than GELU are": "tanh sigmoid mish elu selu softplus xielu",
+    "normalization of queries and keys is": (
+        "q_norm k_norm qk_norm qk_layernorm q_layernorm k_layernorm query_norm key_norm qk_ln"
+    ),
+    "RMSNorm is": "rmsnorm rms_norm rms t5_layernorm",
+    "DeepNorm is": "deepnorm",
+    "norms other than LayerNorm are": "scalenorm batchnorm batch_norm groupnorm dyt dynamic_tanh nonparametric l2norm",
+    "layers with the norm after the branch are": (
+        "post_norm postnorm post_ln postln sandwich post_attention_norm post_feedforward_norm do_layer_norm_before"
+    ),
+    "parallel attention and MLP are": "parallel",
+    "gated MLPs are": "gated gate swiglu geglu reglu glu bilinear gate_proj",
+    "mixture-of-experts layers are": (
+        "moe mixture_of_experts expert router routed switch capacity_factor decoder_sparse_step"
+    ),
+    "sliding-window attention is": "sliding_window window sliding swa local local_attention",
+    "chunked attention is": "chunked chunk",
+    "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa",
+    "linear attention is": "linear_attention deltanet delta_net retention retnet gla",
+    "state-space layers are": "mamba mamba2 ssm s4 state_space hyena",
+    "recurrent layers are": "rwkv recurrent recurrence rnn lstm gru rg_lru",
+    "cross-attention is": "cross cross_attention",
+    "bidirectional attention is": "bidirectional noncausal non_causal",
+    "encoder-decoder models are": "encoder encoder_decoder",
+    "soft-capping of logits is": "softcap softcapping soft_cap logit_cap",
+    "attention sinks are": "sink attention_sink",
+    "scaling of embeddings, residuals or logits is": "multiplier embed_scale logit_scale residual_scale scale_depth",
+    "multi-token prediction is": "mtp nextn multi_token_prediction num_nextn_predict_layers",
+    "value heads of another width are": "v_head_dim d_value d_v value_dim",
+    "sharing of keys and values between layers is": "kv_sharing shared_kv share_kv cla yoco",
+    "token types are": "token_type type_vocab_size segment",
+    "embeddings of another width than d_model are": "word_embed_proj_dim embedding_size d_embed embed_proj",
+    "LoRA adapters are": "lora adapter dora",
+    "quantized weights are": "quantization quantization_config quant quantized",
+    "vision and audio encoders are": "vision audio image vision_config audio_config",
+    "patterns of layers are": "pattern layer_types layer_pattern block_pattern",
+}
+"""What is not supported yet, with its verb, and the words it is known by. The first row that has a word is taken."""
+
+_OTHER_NAMES: dict[str, str] = {
+    "vocab_size": "n_vocab vocab vocabulary vocabulary_size padded_vocab_size",
+    "context_length": (
+        "max_position_embeddings n_positions n_ctx block_size seq_length max_seq_len max_seq_length sequence_length "
+        "max_sequence_length context_size seq_len n_seq"
+    ),
+    "d_model": "hidden_size n_embd dim hidden_dim embed_dim model_dim emb_dim width",
+    "repeat": "num_hidden_layers n_layer n_layers num_layers depth",
+    "n_heads": "num_attention_heads n_head num_heads",
+    "n_kv_heads": "num_key_value_heads num_kv_heads n_head_kv kv_heads n_query_groups",
+    "d_head": "head_dim head_size d_kv kv_channels",
+    "d_ff": "intermediate_size n_inner ffn_dim ffn_hidden_size d_inner mlp_dim",
+    "activation": "hidden_act hidden_activation activation_function act_fn afn",
+    "epsilon": "layer_norm_epsilon layer_norm_eps norm_eps eps norm_epsilon",
+    "tied": "tie_word_embeddings tie_embeddings weight_tying share_embeddings tied_embeddings",
+    "std": "initializer_range init_std",
+    "bias": "attention_bias mlp_bias qkv_bias use_bias enable_bias add_bias_linear",
+    "unembedding": "lm_head output_head",
+    "final_norm": "ln_f norm_f",
+    "multi_head": (
+        "mha gqa mqa grouped_query grouped_query_attention multi_query multi_query_attention multihead "
+        "multi_head_attention self_attention causal full"
+    ),
+    "plain": "mlp ffn dense feed_forward feedforward ungated standard vanilla",
+    "layernorm": "ln layer_norm",
+    "learned": "absolute learnable trained trainable wpe learned_absolute",
+    "gelu_tanh": "gelu_new gelu_pytorch_tanh gelu_fast gelu_approx gelu_approximate gelu_accurate",
+    "gelu": "gelu_python gelu_erf gelu_exact gelu_none",
+}
+"""A word of a spec, and what it is called elsewhere."""
+
+_FLAGS: dict[str, str] = {
+    "--batch": "batch batch_size micro_batch_size",
+    "--dropout": "dropout resid_pdrop attn_pdrop embd_pdrop dropout_rate attn_dropout attention_dropout "
+    "hidden_dropout resid_dropout embd_dropout",
+    "--precision": "dtype precision torch_dtype",
+    "--optimizer": "optimizer",
+    "--recompute": "recompute gradient_checkpointing activation_checkpointing",
+}
+"""What a flag says, since it is not of the architecture."""
+
+_FAMILIES: dict[str, str] = {
+    "rotary positions are": (
+        "llama codellama tinyllama vicuna alpaca mistral qwen yi smollm olmo gemma phi falcon gpt-j gptj gpt-neox "
+        "gptneox pythia stablelm deepseek palm glm chatglm internlm command-r cohere granite minicpm nemotron"
+    ),
+    "mixture-of-experts layers are": "mixtral dbrx grok gpt-oss arctic kimi glam switch",
+    "ALiBi positions are": "bloom mpt",
+    "state-space layers are": "mamba mamba2 jamba zamba",
+    "recurrent layers are": "rwkv recurrentgemma griffin",
+    "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",
+    "encoder-decoder models are": "t5 flan-t5 bart ul2 whisper pegasus",
+    "ReLU is": "opt",
+    "sliding-window attention is": "gpt-neo gptneo",
+    "layers with the norm after the branch are": "gpt1 gpt-1 openai-gpt",
+}
+"""What keeps a family of models out of the catalogue: one feature that all its members have."""
+
+_FORMATS = {
+    ".gguf": "GGUF",
+    ".safetensors": "safetensors",
+    ".pt": "PyTorch",
+    ".pth": "PyTorch",
+    ".bin": "PyTorch",
+    ".onnx": "ONNX",
+    ".npz": "numpy",
+    ".toml": "TOML",
+    ".py": "Python",
+}
+
+LONGEST = 100  # characters of a term that are looked at
+_CONFIG_ALONE = {"model_type", "architectures", "transformers_version", "_name_or_path", "torch_dtype"}
+SPEC = "`archcalc schema` describes a spec, `archcalc list` shows the catalogue"
+
+
+@cache
+def _table(which: str) -> dict[str, tuple[int, str]]:
+    """The row of each name in a table, and the row's number."""
+    rows = {"feature": _FEATURES, "name": _OTHER_NAMES, "flag": _FLAGS}[which]
+    found: dict[str, tuple[int, str]] = {}
+    for number, (what, names) in enumerate(rows.items()):
+        for name in names.split():
+            for spelled in (name, name.replace("_", "")):
+                found.setdefault(spelled, (number, what))
+    return found
+
+
+def _words(term: str) -> list[str]:
+    """The words of a term: `slidingWindow`, `sliding-window` and `sliding_window` have the same two."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", term[:LONGEST])
+    return re.findall(r"[a-z0-9]+", parted.lower())
+
+
+def feature(term: object) -> str | None:
+    """What is not supported yet and goes by this name: "rotary positions are not supported yet"; None if not known.
+
+    Names of fields and of values are read alike, in any case, in one or several words: `RMSNorm`, `n_experts`.
+    """
+    if not isinstance(term, str) or term in _OTHER_NAMES or other_name(term):
+        return None
+    table, words = _table("feature"), _words(term)
+    runs = ["_".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + 5, len(words) + 1))]
+    rows = [table[name] for run in (*runs, "".join(words)) for name in (run, run.removesuffix("s")) if name in table]
+    return f"{min(rows)[1]} not supported yet" if rows else None
+
+
+def other_name(term: object) -> str | None:
+    """The word of a spec that means what other programs call `term`; None if there is none."""
+    found = _table("name").get("_".join(_words(term))) if isinstance(term, str) else None
+    return found[1] if found else None
+
+
+def flag(term: object) -> str | None:
+    """The flag that sets what a field of this name would; None if there is none."""
+    found = _table("flag").get("_".join(_words(term))) if isinstance(term, str) else None
+    return found[1] if found else None
+
+
+def family(name: str) -> str | None:
+    """Why a model of this name is not in the catalogue, where its family is known to need what is not supported."""
+    words = name.lower().replace("_", "-")
+    for what, names in _FAMILIES.items():
+        for one in names.split():
+            if re.match(rf"{re.escape(one)}(?![a-z])", words):
+                return f"is not in the catalogue: {what} not supported yet"
+    return None
+
+
+def config(data: Any) -> str | None:
+    """What plain data is if it is a Hugging Face config.json; None for anything else."""
+    if not isinstance(data, dict) or isinstance(data.get("layers"), list) or {"d_model", "schema"} <= data.keys():
+        return None
+    sure = _CONFIG_ALONE & data.keys()
+    foreign = [key for key in list(data)[:200] if isinstance(key, str) and other_name(key)]
+    if not sure and len(foreign) < 2:
+        return None
+    kind = data.get("model_type")
+    of = f" of model_type {kind[:40]!r}" if isinstance(kind, str) else ""
+    looks = "is" if sure else "has the fields of"
+    return f"{looks} a Hugging Face config.json{of}; importing those is not supported yet"
+
+
+def json_file(data: bytes) -> str:
+    """What a JSON file is; it is never a spec."""
+    try:
+        found = config(json.loads(data))
+    except (ValueError, RecursionError):
+        found = None
+    return found or "is a JSON file; specs are YAML files"
+
+
+def format_of(path: str) -> str | None:
+    """What a file of another format is, by its suffix; None where it may be a spec."""
+    suffix = path[path.rfind(".") :].lower() if "." in path else ""
+    found = _FORMATS.get(suffix)
+    return f"is a {found} file; importing those is not supported yet" if found else None
