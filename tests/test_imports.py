@@ -11,7 +11,7 @@ ROOT = Path(archcalc.__file__).parent
 
 # Each module may import those before it in the list; `|` joins modules that may not import each other.
 DIRECTION = """
-docstrings | reading | errors
+docstrings | reading | errors | scalars
 arguments | escaping
 units | legend | precision | probability
 run

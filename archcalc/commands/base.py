@@ -80,7 +80,7 @@ def number(flag: str, text: str, most: int, *, count: bool = False, least: int =
 
     What a suffix made of a length is said on standard error: people mean 50,000 or 51,200 by 50k.
     """
-    from archcalc.source import resolve
+    from archcalc.scalars import resolve
     from archcalc.units import parse_count, parse_length
 
     stripped = text.strip()

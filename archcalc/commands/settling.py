@@ -200,7 +200,7 @@ def _numbers(flags: dict[str, str | None], context: int) -> dict[str, Any]:
 
 
 def _rate(text: str) -> float:
-    from archcalc.source import resolve
+    from archcalc.scalars import resolve
 
     value = resolve(text.strip())
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
