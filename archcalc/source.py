@@ -82,21 +82,34 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     name = os.fspath(path)
     try:
-        if is_stdin(name) and sys.stdin is None:
-            raise Missing(Problem(STDIN, "is closed"))
-        data = read_stdin(LARGEST_FILE) if is_stdin(name) else read_bytes(name, LARGEST_FILE)
+        data = standard_input(LARGEST_FILE) if is_stdin(name) else read_bytes(name, LARGEST_FILE)
     except FileNotFoundError:
         raise Missing(Problem(name, "no such file")) from None
     except IsADirectoryError:
         raise Invalid(Problem(name, "is a directory", suggestion="name a YAML file in it")) from None
     except TooSlow as error:
-        raise Invalid(Problem(display_name(name), f"{error.strerror}", suggestion=SAVE)) from None
+        raise Invalid(Problem(name, f"{error.strerror}", suggestion=SAVE)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
     if len(data) > LARGEST_FILE:
         raise Invalid(Problem(display_name(name), f"is larger than {LARGEST_FILE:,} bytes, the most a spec can have"))
     return data
+
+
+def standard_input(most: int) -> bytes:
+    """All of standard input, or `most` bytes and one more.
+
+    Raises Missing where it is closed, Invalid where it cannot be read or does not come to its end in time.
+    """
+    if sys.stdin is None:
+        raise Missing(Problem(STDIN, "is closed"))
+    try:
+        return read_stdin(most)
+    except TooSlow as error:
+        raise Invalid(Problem(STDIN, f"{error.strerror}", suggestion=SAVE)) from None
+    except OSError as error:
+        raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
 
 
 STDIN = "<stdin>"

@@ -1,14 +1,12 @@
 """What the commands share: the app, the arguments that several of them take, and how a number and a text are read."""
 
-import sys
 from typing import Annotated, Literal
 
 import typer
 
 from archcalc.commands.overview import Commands
-from archcalc.errors import LONGEST_VALUE, Invalid, Missing, Problem, cut, shown
-from archcalc.reading import TooSlow, read_stdin
-from archcalc.source import SAVE, STDIN
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
+from archcalc.source import STDIN, standard_input
 
 app = typer.Typer(
     add_completion=False,
@@ -109,7 +107,7 @@ LONGEST_TEXT = 2**20
 
 def read_text(where: str, text: str) -> str:
     """A text as it was typed, or all of standard input for `-`; Invalid for one that is too long or has no UTF-8."""
-    data = _standard_input() if text == "-" else text.encode(errors="surrogateescape")
+    data = standard_input(LONGEST_TEXT) if text == "-" else text.encode(errors="surrogateescape")
     where = STDIN if text == "-" else where
     if len(data) > LONGEST_TEXT:
         raise Invalid(Problem(where, f"is longer than {LONGEST_TEXT:,} bytes"))
@@ -119,18 +117,6 @@ def read_text(where: str, text: str) -> str:
 def typed(text: str) -> str:
     """An argument as it was typed, in UTF-8, where the locale's encoding made something else of it."""
     return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
-
-
-def _standard_input() -> bytes:
-    """All of it, or one byte more than is read."""
-    if sys.stdin is None:
-        raise Missing(Problem(STDIN, "is closed"))
-    try:
-        return read_stdin(LONGEST_TEXT)
-    except TooSlow as error:
-        raise Invalid(Problem(STDIN, f"{error.strerror}", suggestion=SAVE)) from None
-    except OSError as error:
-        raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
 
 
 def decoded(where: str, data: bytes, first: int = 1) -> str:
