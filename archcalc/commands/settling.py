@@ -13,6 +13,7 @@ from archcalc.checkpoints import (
     SPEC,
     STATE,
     Chosen,
+    Said,
     Settings,
     State,
     is_checkpoint,
@@ -27,7 +28,6 @@ from archcalc.output import tell
 from archcalc.units import grouped
 
 if TYPE_CHECKING:
-    from archcalc_reference.kinds import Said
     from archcalc_reference.text import Tokenizer
 
 Device = Literal["cpu", "cuda"]
