@@ -5,12 +5,35 @@ A size may also be an array (of a grid) or a formula (of `explain`); both are ma
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar
 
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 
 LARGEST_SIZE = 2**32
+
+T = TypeVar("T")
+
+
+def checked(fields: Any, check: Callable[[Any], Any]) -> Callable[[type[T]], type[T]]:
+    """A decorator of a class that derives from the NamedTuple `fields`: every instance passes `check` as it is made.
+
+    `_replace`, copies and pickles make theirs in the same place. `check` takes and returns a `fields`.
+    """
+
+    def dressed(kind: Any) -> Any:
+        @wraps(fields.__new__)
+        def new(cls: Any, *given: Any, **named: Any) -> Any:
+            return cls._make(fields(*given, **named))
+
+        def make(cls: Any, given: Iterable[Any]) -> Any:
+            return tuple.__new__(cls, check(fields._make(given)))
+
+        kind.__new__, kind._make = new, classmethod(make)
+        return kind
+
+    return dressed
 
 
 def size(where: str, name: str, value: Any, most: int = LARGEST_SIZE, least: int = 1) -> Any:

@@ -13,7 +13,8 @@ from archcalc.catalogue import Found
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 from archcalc.legend import Size
 from archcalc.question import ask, fields, place
-from archcalc.source import Where, dotted, resolve
+from archcalc.scalars import resolve
+from archcalc.source import Where, dotted
 from archcalc.spec import Model
 from archcalc.units import grouped, parse_length
 from archcalc.validation import validate

@@ -12,7 +12,8 @@ from archcalc.arguments import has_segments
 from archcalc.audit import audit
 from archcalc.errors import ArchcalcError, Invalid, Problem, nearest, shown
 from archcalc.question import Answers, Change, ask, split, understand
-from archcalc.source import Document, display_name, is_plain, is_stdin, parse, read_file
+from archcalc.scalars import is_plain
+from archcalc.source import Document, display_name, is_stdin, parse, read_file
 from archcalc.spec import Model
 from archcalc.unsupported import SPEC, config, family, format_of, json_file
 from archcalc.validation import validate

@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import LARGEST_SIZE, Strict
 from archcalc.errors import Invalid, Problem
+from archcalc.run import AttentionKernel
 from archcalc.source import Document
 from archcalc.validation import validate
 
@@ -38,6 +39,10 @@ _MOST_TOLD = 3  # that were passed over
 _LARGEST_FILE = 2**62  # bytes
 _HASH = r"^[0-9a-f]{64}$"
 
+Said = Literal["text", "bytes", "uint16", "uint32"]
+"""What may be said of the files of the data: UTF-8, any bytes, or raw tokens."""
+TokensAre = Literal["bytes", "tokens"]
+"""What the tokens of the data are: the bytes of texts, or ids."""
 Steps = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Hash = Annotated[str, Field(pattern=_HASH)]
 
@@ -64,7 +69,7 @@ class Settings(Strict):
     accumulate: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 1
     seed: Annotated[int, Field(ge=0, le=LARGEST_SIZE)] = 0
     precision: Literal["fp32", "bf16"] = "fp32"
-    attention: Literal["math", "flash"] = "flash"
+    attention: AttentionKernel = "flash"
 
     @property
     def part(self) -> int:
@@ -79,8 +84,8 @@ class Learned(Strict):
     """
 
     files: list[Annotated[str, PlainValidator(_path)]]
-    data_as: Literal["text", "bytes", "uint16", "uint32"] | None
-    kind: Literal["bytes", "tokens"]
+    data_as: Said | None
+    kind: TokensAre
     fingerprint: Hash
 
 

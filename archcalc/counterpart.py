@@ -32,12 +32,14 @@ def counterpart(reference: Any) -> Counterpart | str:
         import transformers
     except ModuleNotFoundError:
         return f"transformers is not installed; {pip_install('transformers')}"
+    from archcalc_reference.layouts import why_no_gpt2
+
     model: Model = reference.spec
     odd = _unknown(model)
     if odd:
         return f"none of transformers' models is known here to have {odd}"
     transformers.logging.set_verbosity_error()
-    build = _gpt2 if _is_gpt2(model) else _starcoder2
+    build = _gpt2 if why_no_gpt2(model) is None else _starcoder2
     theirs, logits = build(transformers, reference)
     theirs.to(next(reference.parameters()).dtype).eval()
     return Counterpart(f"{type(theirs).__name__} of transformers {transformers.__version__}", logits)
@@ -54,17 +56,6 @@ def _unknown(model: Model) -> str | None:
             if cast("Any", block).kind != known:
                 return f"{slot} {cast('Any', block).kind}"
     return None
-
-
-def _is_gpt2(model: Model) -> bool:
-    """Whether GPT-2's class can be this model, whose layers are alike and have all biases."""
-    group: Any = model.layers[0]
-    final: Any = model.final_norm
-    alike = all(other.model_copy(update={"repeat": group.repeat}) == group for other in model.layers)
-    heads = group.attention.n_heads == group.attention.n_kv_heads
-    width = group.attention.n_heads * group.attention.d_head == model.d_model
-    biases = group.norm.bias and group.attention.bias and group.mlp.bias and final.bias
-    return bool(alike and heads and width and biases and not model.unembedding.bias and final == group.norm)
 
 
 def _gpt2(transformers: Any, reference: Any) -> tuple[Any, Callable[[Tensor], Tensor]]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from collections.abc import Iterator
+from typing import Literal, NamedTuple, get_args
 
-from archcalc.arguments import boolean, choice, size
+from archcalc.arguments import boolean, checked, choice, size
 from archcalc.errors import Invalid, Problem, shown
 
 Precision = Literal["mixed-16", "mixed-18", "amp", "fp32", "bf16", "fp16", "fp8", "int8", "int4"]
@@ -110,6 +109,23 @@ class _Fields(NamedTuple):
     statistic: Literal[2, 4] = 4
 
 
+def _checked(keeping: _Fields) -> _Fields:
+    """The fields with numpy's numbers as Python's; Invalid where one cannot be."""
+    kv = keeping.kv_precision
+    statistic = size("Keeping", "statistic", keeping.statistic)
+    if statistic not in (2, 4):
+        raise Invalid(Problem("Keeping", "must be 2 or 4", "statistic", value=shown(statistic)))
+    return _Fields(
+        choice("Keeping", "precision", keeping.precision, get_args(Precision)),
+        choice("Keeping", "optimizer", keeping.optimizer, get_args(Optimizer)),
+        choice("Keeping", "recompute", keeping.recompute, get_args(Recompute)),
+        boolean("Keeping", "accumulate", keeping.accumulate),
+        None if kv is None else choice("Keeping", "kv_precision", kv, get_args(CachePrecision)),
+        statistic,
+    )
+
+
+@checked(_Fields, _checked)
 class Keeping(_Fields):
     """How numbers are stored in a run. Raises Invalid for any value that is not listed below.
 
@@ -123,17 +139,6 @@ class Keeping(_Fields):
     """
 
     __slots__ = ()
-
-    if not TYPE_CHECKING:  # the checker knows the constructor of the fields
-
-        @wraps(_Fields.__new__)
-        def __new__(cls, *fields, **named):
-            return cls._make(_Fields(*fields, **named))
-
-        @classmethod
-        def _make(cls, fields: Iterable[Any]) -> Keeping:
-            """Every Keeping is made here, by `_replace` too."""
-            return tuple.__new__(cls, _checked(_Fields._make(fields)))
 
     @property
     def recipe(self) -> Recipe:
@@ -154,22 +159,6 @@ class Keeping(_Fields):
     def holds(self) -> bool:
         """Whether gradients are there before the backward pass."""
         return self.accumulate or self.recipe.holds
-
-
-def _checked(keeping: _Fields) -> _Fields:
-    """The fields with numpy's numbers as Python's; Invalid where one cannot be."""
-    kv = keeping.kv_precision
-    statistic = size("Keeping", "statistic", keeping.statistic)
-    if statistic not in (2, 4):
-        raise Invalid(Problem("Keeping", "must be 2 or 4", "statistic", value=shown(statistic)))
-    return _Fields(
-        choice("Keeping", "precision", keeping.precision, get_args(Precision)),
-        choice("Keeping", "optimizer", keeping.optimizer, get_args(Optimizer)),
-        choice("Keeping", "recompute", keeping.recompute, get_args(Recompute)),
-        boolean("Keeping", "accumulate", keeping.accumulate),
-        None if kv is None else choice("Keeping", "kv_precision", kv, get_args(CachePrecision)),
-        statistic,
-    )
 
 
 Purpose = Literal["training", "inference"]

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.legend import Size, anywhere, choose
-from archcalc.source import Document, Where, dotted, resolve
+from archcalc.scalars import resolve
+from archcalc.source import Document, Where, dotted
 from archcalc.units import grouped, parse_length
 from archcalc.unsupported import feature, flag, other_name
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
-from archcalc.arguments import boolean, choice, size
+from archcalc.arguments import boolean, checked, choice, size
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.legend import Env, Size
 
@@ -34,6 +33,25 @@ class _Fields(NamedTuple):
     activation: ActivationKernel = "fused"
 
 
+def _checked(run: _Fields) -> _Fields:
+    """The fields with numpy's numbers as Python's; Invalid where one cannot be, or contradicts another."""
+    found = _Fields(
+        choice("Run", "phase", run.phase, get_args(Phase)),
+        size("Run", "batch", run.batch),
+        size("Run", "sequence", run.sequence),
+        None if run.context is None else size("Run", "context", run.context),
+        None if run.attention is None else choice("Run", "attention", run.attention, get_args(AttentionKernel)),
+        choice("Run", "causal", run.causal, get_args(Causal)),
+        choice("Run", "logits", run.logits, get_args(Logits)),
+        boolean("Run", "dropout", run.dropout),
+        choice("Run", "activation", run.activation, get_args(ActivationKernel)),
+    )
+    for field, message, fix in _contradictions(found):
+        raise Invalid(Problem("Run", message, field, value=shown(getattr(found, field)), suggestion=fix))
+    return found
+
+
+@checked(_Fields, _checked)
 class Run(_Fields):
     """One pass of a batch through a model. Raises Invalid for a value that is not listed below.
 
@@ -53,17 +71,6 @@ class Run(_Fields):
     """
 
     __slots__ = ()
-
-    if not TYPE_CHECKING:  # the checker knows the constructor of the fields
-
-        @wraps(_Fields.__new__)
-        def __new__(cls, *fields, **named):
-            return cls._make(_Fields(*fields, **named))
-
-        @classmethod
-        def _make(cls, fields: Iterable[Any]) -> Run:
-            """Every run is made here, by `_replace` too, so that every run is one that can be."""
-            return tuple.__new__(cls, _checked(_Fields._make(fields)))
 
     @property
     def kernel(self) -> AttentionKernel:
@@ -92,24 +99,6 @@ class Run(_Fields):
     def head_sizes(self) -> Env:
         """Those of them that differ at the head of the model."""
         return {"N": 1, "S": 1} if self.logits == "last" else {}
-
-
-def _checked(run: _Fields) -> _Fields:
-    """The fields with numpy's numbers as Python's; Invalid where one cannot be, or contradicts another."""
-    found = _Fields(
-        choice("Run", "phase", run.phase, get_args(Phase)),
-        size("Run", "batch", run.batch),
-        size("Run", "sequence", run.sequence),
-        None if run.context is None else size("Run", "context", run.context),
-        None if run.attention is None else choice("Run", "attention", run.attention, get_args(AttentionKernel)),
-        choice("Run", "causal", run.causal, get_args(Causal)),
-        choice("Run", "logits", run.logits, get_args(Logits)),
-        boolean("Run", "dropout", run.dropout),
-        choice("Run", "activation", run.activation, get_args(ActivationKernel)),
-    )
-    for field, message, fix in _contradictions(found):
-        raise Invalid(Problem("Run", message, field, value=shown(getattr(found, field)), suggestion=fix))
-    return found
 
 
 def _contradictions(run: _Fields) -> Iterable[tuple[str, str, str | None]]:

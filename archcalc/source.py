@@ -1,14 +1,12 @@
 """A bounded reader of YAML, with positions.
 
 Read iteratively from libyaml's events: yaml.load and yaml.compose recurse in C, and 60 kB of nested brackets end the
-process. Scalars are resolved here as YAML 1.2's core schema has them, so `1e9` is a number and `no`
-a word; `_` may part digits.
+process.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -17,12 +15,12 @@ import yaml
 
 from archcalc.errors import LONGEST_PLACE, Invalid, Missing, Problem, shown
 from archcalc.reading import TooSlow, read_bytes, read_stdin
+from archcalc.scalars import LONGEST_NUMBER, is_long_number, resolve
 
 LARGEST_FILE = 2**20
 DEEPEST = 64
 MOST_NODES = 50_000
 LONGEST_SCALAR = 64 * 1024
-LONGEST_NUMBER = 40
 
 TOO_DEEP = f"nested deeper than {DEEPEST} levels"
 TOO_DEEP_FOR_LIBYAML = "maximum nesting depth"
@@ -84,21 +82,34 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     name = os.fspath(path)
     try:
-        if is_stdin(name) and sys.stdin is None:
-            raise Missing(Problem(STDIN, "is closed"))
-        data = read_stdin(LARGEST_FILE) if is_stdin(name) else read_bytes(name, LARGEST_FILE)
+        data = standard_input(LARGEST_FILE) if is_stdin(name) else read_bytes(name, LARGEST_FILE)
     except FileNotFoundError:
         raise Missing(Problem(name, "no such file")) from None
     except IsADirectoryError:
         raise Invalid(Problem(name, "is a directory", suggestion="give the path of a YAML file in it")) from None
     except TooSlow as error:
-        raise Invalid(Problem(display_name(name), f"{error.strerror}", suggestion=SAVE)) from None
+        raise Invalid(Problem(name, f"{error.strerror}", suggestion=SAVE)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
     if len(data) > LARGEST_FILE:
         raise Invalid(Problem(display_name(name), f"is larger than {LARGEST_FILE:,} bytes, the most a spec can have"))
     return data
+
+
+def standard_input(most: int) -> bytes:
+    """All of standard input, or `most` bytes and one more.
+
+    Raises Missing where it is closed, Invalid where it cannot be read or does not come to its end in time.
+    """
+    if sys.stdin is None:
+        raise Missing(Problem(STDIN, "is closed"))
+    try:
+        return read_stdin(most)
+    except TooSlow as error:
+        raise Invalid(Problem(STDIN, f"{error.strerror}", suggestion=SAVE)) from None
+    except OSError as error:
+        raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
 
 
 STDIN = "<stdin>"
@@ -240,7 +251,7 @@ class _Builder:
             raise self._refusal(mark, f"a value longer than {LONGEST_SCALAR:,} characters")
         if not event.implicit[0]:  # quoted
             return text
-        if _is_long_number(text):
+        if is_long_number(text):
             raise self._refusal(mark, f"a number longer than {LONGEST_NUMBER} characters")
         return resolve(text)
 
@@ -272,53 +283,3 @@ class _Open:
             self.value.setdefault(self.key, value)
             self.key = None
         return path
-
-
-_WORDS = {"": None, "~": None, "null": None, "true": True, "false": False}
-_WORDS |= {form: value for word, value in list(_WORDS.items()) for form in (word.capitalize(), word.upper())}
-_NUMERIC = re.compile(r"[-+.0-9][-+.0-9_eE]*")
-_INTEGER = re.compile(r"[-+]?[0-9][0-9_]*")
-_BASED = re.compile(r"0x[0-9a-fA-F][0-9a-fA-F_]*|0o[0-7][0-7_]*")
-_FLOAT = re.compile(r"([-+]?)([0-9][0-9_]*)?(?:\.([0-9][0-9_]*)?)?(?:[eE]([-+]?[0-9]+))?")
-_NAMED_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-
-
-def _is_long_number(text: str) -> bool:
-    """Whether it looks like a number of more characters than a number may have."""
-    return len(text) > LONGEST_NUMBER and bool(_NUMERIC.fullmatch(text) or _BASED.fullmatch(text))
-
-
-def is_plain(text: str) -> bool:
-    """Whether a text may stand in YAML without quotes and be read as that text.
-
-    PyYAML takes care of YAML's own signs. YAML 1.2 has other numbers; and U+0085 and the like, which end a line in
-    YAML 1.1, are lost without an escape.
-    """
-    return resolve(text) == text and not _is_long_number(text) and text.isprintable()
-
-
-def resolve(text: str) -> Any:
-    """A plain scalar's value: null, a boolean, a number, or the text itself.
-
-    A number with an exponent that comes out whole is an int, so that `174.6e9` counts parameters exactly. Longer than
-    a number may be is text.
-    """
-    if text in _WORDS:
-        return _WORDS[text]
-    if text[0] not in "+-.0123456789" or len(text) > LONGEST_NUMBER:
-        return text
-    if _INTEGER.fullmatch(text):
-        return int(text.replace("_", ""))
-    if _BASED.fullmatch(text):
-        return int(text[2:].replace("_", ""), 16 if text[1] == "x" else 8)
-    if _NAMED_FLOAT.fullmatch(text):
-        return float(text.replace(".", ""))
-    match = _FLOAT.fullmatch(text)
-    if match is None or not (match[2] or match[3]):
-        return text
-    sign, whole, fraction, exponent = (part or "" for part in match.groups())
-    digits, fraction = whole.replace("_", ""), fraction.replace("_", "")
-    shift = int(exponent or "0") - len(fraction)
-    if exponent and 0 <= shift <= LONGEST_NUMBER:
-        return int(sign + digits + fraction) * 10**shift
-    return float(text.replace("_", ""))

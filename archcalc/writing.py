@@ -103,7 +103,7 @@ def _write(target: str, pieces: Iterable[str]) -> None:
         with open(handle, "w", encoding="utf-8") as file:
             file.writelines(pieces)
         if there is None:
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, 0o666 & ~umask())
         else:
             os.chmod(temporary, stat.S_IMODE(there.st_mode))
         if beside is None or (there is not None and not _same_but_for_text(there, target, temporary)):
@@ -147,7 +147,8 @@ def _copy(temporary: str, target: str) -> None:
             raise
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The bits of a mode that new files do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

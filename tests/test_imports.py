@@ -11,7 +11,7 @@ ROOT = Path(archcalc.__file__).parent
 
 # Each module may import those before it in the list; `|` joins modules that may not import each other.
 DIRECTION = """
-docstrings | reading | errors | unsupported
+docstrings | reading | errors | unsupported | scalars
 packages
 arguments | escaping
 units | legend | precision | probability

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archcalc
-from archcalc.source import Mark, parse, resolve
+from archcalc.scalars import resolve
+from archcalc.source import Mark, parse
 from archcalc.validation import validate
 
 

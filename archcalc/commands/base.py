@@ -1,15 +1,13 @@
 """What the commands share: the app, the arguments that several of them take, and how a number and a text are read."""
 
-import sys
 from typing import Annotated, Literal
 
 import typer
 
 from archcalc.commands.overview import Commands
-from archcalc.errors import LONGEST_VALUE, Invalid, Missing, Problem, cut, shown
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 from archcalc.packages import needed
-from archcalc.reading import TooSlow, read_stdin
-from archcalc.source import SAVE, STDIN
+from archcalc.source import STDIN, standard_input
 
 app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -101,7 +99,7 @@ def number(flag: str, text: str, most: int, *, count: bool = False, least: int =
 
     What a suffix made of a length is said on standard error: people mean 50,000 or 51,200 by 50k.
     """
-    from archcalc.source import resolve
+    from archcalc.scalars import resolve
     from archcalc.units import parse_count, parse_length
 
     stripped = text.strip()
@@ -130,7 +128,7 @@ LONGEST_TEXT = 2**20
 
 def read_text(where: str, text: str) -> str:
     """A text as it was typed, or all of standard input for `-`; Invalid for one that is too long or has no UTF-8."""
-    data = _standard_input() if text == "-" else text.encode(errors="surrogateescape")
+    data = standard_input(LONGEST_TEXT) if text == "-" else text.encode(errors="surrogateescape")
     where = STDIN if text == "-" else where
     if len(data) > LONGEST_TEXT:
         raise Invalid(Problem(where, f"is longer than {LONGEST_TEXT:,} bytes"))
@@ -140,18 +138,6 @@ def read_text(where: str, text: str) -> str:
 def typed(text: str) -> str:
     """An argument as it was typed, in UTF-8, where the locale's encoding made something else of it."""
     return text.encode(errors="surrogateescape").decode(errors="surrogateescape")
-
-
-def _standard_input() -> bytes:
-    """All of it, or one byte more than is read."""
-    if sys.stdin is None:
-        raise Missing(Problem(STDIN, "is closed"))
-    try:
-        return read_stdin(LONGEST_TEXT)
-    except TooSlow as error:
-        raise Invalid(Problem(STDIN, f"{error.strerror}", suggestion=SAVE)) from None
-    except OSError as error:
-        raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None
 
 
 def decoded(where: str, data: bytes, first: int = 1) -> str:

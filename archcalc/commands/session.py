@@ -223,7 +223,7 @@ def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str)
 
 def real(flag: str, text: str) -> float:
     """A flag's number, 0 or more."""
-    from archcalc.source import resolve
+    from archcalc.scalars import resolve
 
     found = resolve(text.strip())
     if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < float("inf"):

@@ -13,6 +13,7 @@ from archcalc.checkpoints import (
     SPEC,
     STATE,
     Chosen,
+    Said,
     Settings,
     State,
     is_checkpoint,
@@ -27,7 +28,6 @@ from archcalc.output import tell
 from archcalc.units import grouped
 
 if TYPE_CHECKING:
-    from archcalc_reference.kinds import Said
     from archcalc_reference.text import Tokenizer
 
 Device = Literal["cpu", "cuda"]
@@ -200,7 +200,7 @@ def _numbers(flags: dict[str, str | None], context: int) -> dict[str, Any]:
 
 
 def _rate(text: str) -> float:
-    from archcalc.source import resolve
+    from archcalc.scalars import resolve
 
     value = resolve(text.strip())
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:

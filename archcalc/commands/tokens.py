@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 from dataclasses import replace
 from math import inf
 from typing import Annotated
@@ -11,10 +10,9 @@ import typer
 
 from archcalc.commands.base import RUN, Form, Output, app, number, typed
 from archcalc.commands.weights import weights_of
-from archcalc.errors import Invalid, Missing, Problem, shown
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.output import emit, write
-from archcalc.reading import read_stdin
-from archcalc.source import STDIN, is_stdin
+from archcalc.source import STDIN, is_stdin, standard_input
 from archcalc.units import plain
 from archcalc.vectors import MOST_AXES, Vectors
 
@@ -215,9 +213,7 @@ def _from_stdin() -> list[float]:
     """The numbers on standard input, parted by blanks or lines."""
     from archcalc.probability import MOST_NUMBERS
 
-    if sys.stdin is None:
-        raise Missing(Problem(STDIN, "is closed"))
-    data = _input()
+    data = standard_input(LARGEST_INPUT)
     if len(data) > LARGEST_INPUT:
         raise Invalid(Problem(STDIN, f"is larger than {LARGEST_INPUT:,} bytes, the most that is read"))
     text = data.decode("utf-8-sig", "backslashreplace")  # bytes that are not UTF-8 are shown in the message
@@ -229,11 +225,3 @@ def _from_stdin() -> list[float]:
             if len(numbers) > MOST_NUMBERS:
                 raise Invalid(replace(place, message=f"has more than {MOST_NUMBERS:,} numbers"))
     return numbers
-
-
-def _input() -> bytes:
-    """All of standard input, or a byte more than is read."""
-    try:
-        return read_stdin(LARGEST_INPUT)
-    except OSError as error:
-        raise Invalid(Problem(STDIN, f"cannot be read: {error.strerror}")) from None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from archcalc.checkpoints import MOST_STEPS, Learned, steps_in
+from archcalc.checkpoints import MOST_STEPS, Learned, Said, steps_in
 from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
 from archcalc.commands.settling import (
     DEFAULT_SPEC,
@@ -66,7 +66,7 @@ def train(
         ),
     ] = None,
     data_as: Annotated[
-        Literal["text", "bytes", "uint16", "uint32"] | None,
+        Said | None,
         _flag(
             "content of --data: text, bytes, uint16 (nanoGPT's .bin) or uint32; default: by header or suffix",
             metavar="KIND",

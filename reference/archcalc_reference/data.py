@@ -13,16 +13,17 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import archcalc
+from archcalc.checkpoints import Said, TokensAre
 from archcalc.errors import Invalid, Problem, shown
 from archcalc_reference.files import open_file, unreadable
-from archcalc_reference.kinds import WIDTHS, Array, Said, map_tokens, of_tokens, open_text
+from archcalc_reference.kinds import WIDTHS, Array, map_tokens, of_tokens, open_text
 from archcalc_reference.text import Tokenizer
 
 BYTES = 256  # tokens of a text
@@ -63,7 +64,7 @@ class Data:
     the number of sequences taken is the whole place in the data.
     """
 
-    def __init__(self, stream: Stream, sequence: int, seed: int, kind: Literal["bytes", "tokens"]) -> None:
+    def __init__(self, stream: Stream, sequence: int, seed: int, kind: TokensAre) -> None:
         self.stream, self.sequence, self.seed, self.kind = stream, sequence, seed, kind
         self.learned = len(stream) - len(stream) // HELD_OUT
         self.per_epoch = (self.learned - sequence) // sequence
@@ -124,7 +125,7 @@ def any_of_tokens(files: Sequence[str], said: Said | None = None) -> bool:
 
 def read_stream(
     files: Sequence[str], vocab_size: int, tokenizer: Tokenizer | None = None, said: Said | None = None
-) -> tuple[Stream, Literal["bytes", "tokens"]]:
+) -> tuple[Stream, TokensAre]:
     """The files one after the other; our own words where there are none. Texts are cut by the tokenizer, if any.
 
     `said` is what all of them hold, where that was said. Raises Missing for a file that is not there, Invalid for one

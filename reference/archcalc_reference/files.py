@@ -14,7 +14,7 @@ from archcalc.errors import Invalid, Missing, Problem
 
 LONGEST_REASON = 100  # characters that a message quotes of what a package said
 LARGEST_FILE = 4 * 2**20
-"""Bytes of a file of settings, such as config.json, tokenizer_config.json or state.json."""
+"""Bytes of a file of settings, such as config.json or tokenizer_config.json."""
 LARGEST = {
     "tokenizer.json": 64 * 2**20,  # 262,000 tokens with their merges take 35 MB
     "vocab.json": 64 * 2**20,

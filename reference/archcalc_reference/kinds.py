@@ -12,16 +12,15 @@ from __future__ import annotations
 import codecs
 import os
 import warnings
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from archcalc.checkpoints import Said
 from archcalc.errors import Invalid, Problem
 from archcalc_reference.files import open_file, unreadable
 
 Array = np.ndarray[Any, Any]
-Said = Literal["text", "bytes", "uint16", "uint32"]
-"""What may be said of files: UTF-8, any bytes, or raw tokens."""
 
 WIDTHS = {".u16": "<u2", ".u32": "<u4"}
 _RAW = {"uint16": "<u2", "uint32": "<u4"}

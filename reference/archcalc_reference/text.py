@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
-from archcalc.checkpoints import STATE
+from archcalc.checkpoints import STATE, read_state
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc_reference.bpe import NO_TOKEN, byte_alphabet, from_json, from_merges, utf8
 from archcalc_reference.changes import Change
 from archcalc_reference.drawing import GENERATION, ends_of
-from archcalc_reference.files import names_in, read_bytes, read_object
+from archcalc_reference.files import names_in, read_bytes
 from archcalc_reference.special import ADDED, MAP, SETTINGS, read_words
 
 __all__ = ["NO_TOKEN", "ByteTokenizer", "Tokenizer", "byte_alphabet", "read_tokenizer", "tokenizer_of"]
@@ -136,10 +137,7 @@ def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> Non
 
 def _learned_bytes(folder: str) -> bool:
     """Whether a training left the weights that learned from bytes."""
-    if STATE not in names_in(folder):
-        return False
-    data = read_object(os.path.join(folder, STATE)).get("data")
-    return not isinstance(data, dict) or data.get("kind", "bytes") == "bytes"
+    return STATE in names_in(folder) and read_state(Path(folder)).data.kind == "bytes"
 
 
 def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:

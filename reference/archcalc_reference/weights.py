@@ -22,6 +22,7 @@ from archcalc.catalogue import dump
 from archcalc.checkpoints import SPEC, WHOLE
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.spec import Model
+from archcalc.writing import umask
 from archcalc_reference.checkpoint import (
     TYPES,
     Checkpoint,
@@ -170,7 +171,7 @@ def save_weights(reference: Transformer, folder: str, *, tokenizer_from: str | N
             for name in sorted(os.listdir(temporary)):
                 os.replace(os.path.join(temporary, name), os.path.join(target, name))
         else:
-            os.chmod(temporary, 0o777 & ~_umask())
+            os.chmod(temporary, 0o777 & ~umask())
             os.rename(temporary, target)
     except FileNotFoundError:
         raise Missing(Problem(folder, "cannot be written: its parent directory does not exist")) from None
@@ -249,9 +250,3 @@ def _stored(entries: list[Entry], parameters: dict[str, nn.Parameter]) -> Iterat
         parts = [parameters[name].detach() for name in entry.parts]
         whole = parts[0] if len(parts) == 1 else torch.cat(parts)
         yield (whole.t() if entry.transposed else whole).contiguous().cpu()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
