@@ -167,12 +167,12 @@ def _tensors(held: list[Any]) -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    identities = [tensor.untyped_storage()._cdata for tensor in held]  # noqa: SLF001  (as below)
+    given = [identity(tensor.untyped_storage()) for tensor in held]
 
     class Live(TorchDispatchMode):  # type: ignore[misc]  # torch's own types are not read
         def __init__(self) -> None:
             super().__init__()
-            self.known = dict.fromkeys(identities, 0)
+            self.known = dict.fromkeys(given, 0)
             self.now = self.most = 0
 
         def __torch_dispatch__(self, op: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -184,16 +184,22 @@ def _tensors(held: list[Any]) -> Any:
             return found
 
         def add(self, storage: Any) -> None:
-            identity = storage._cdata  # noqa: SLF001  (data_ptr is 0 for every empty storage)
-            if identity not in self.known:
-                self.known[identity] = storage.nbytes()
+            place = identity(storage)
+            if place not in self.known:
+                self.known[place] = storage.nbytes()
                 self.now += storage.nbytes()
-                weakref.finalize(storage, self.drop, identity)
+                weakref.finalize(storage, self.drop, place)
 
-        def drop(self, identity: int) -> None:
-            self.now -= self.known.pop(identity)
+        def drop(self, place: int) -> None:
+            self.now -= self.known.pop(place)
 
     return Live()
+
+
+def identity(storage: Any) -> int:
+    """What is the same for all views of one storage: data_ptr is 0 for all on the meta device, and for empty ones."""
+    found: int = storage._cdata  # noqa: SLF001
+    return found
 
 
 def peak_within(record: Any, within: str) -> tuple[int, int]:

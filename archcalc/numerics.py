@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archcalc.counterpart import Counterpart, counterpart
 from archcalc.run import AttentionKernel, Causal, Run
 from archcalc.spec import Model
-from archcalc.verdict import Check, ran
+from archcalc.verdict import Check, ran, same
 from archcalc.work import flops
 
 if TYPE_CHECKING:
@@ -61,9 +61,9 @@ def _agree(what: str, expected: Tensor, found: Tensor, source: str, tolerance: f
     if expected.shape != found.shape:
         return Check(what, list(expected.shape), list(found.shape), equal=False, reason="ANOTHER SHAPE", source=source)
     off = (expected - found).abs()
-    same = int((off <= tolerance).sum())
-    equal = same == expected.numel()
-    return Check(what, expected.numel(), same, equal, None if equal else f"DIFFERS by up to {off.max():.2g}", source)
+    close = int((off <= tolerance).sum())
+    equal = close == expected.numel()
+    return Check(what, expected.numel(), close, equal, None if equal else f"DIFFERS by up to {off.max():.2g}", source)
 
 
 def _logits(reference: Any, tokens: Tensor, theirs: Counterpart) -> Iterator[Check]:
@@ -117,10 +117,8 @@ def _causality(reference: Any, tokens: Tensor) -> Iterator[Check]:
         reached = _reached(reference, tokens[:1], kernel)
         if kernel == "math":
             yield from _pairs(reference, tokens, reached)
-        expected = length * (length + 1) // 2
-        what = f"pairs that change a logit, {kernel} attention"
-        source = "each position's vector changed in turn"
-        yield Check(what, expected, reached, reached == expected, None if reached == expected else "DIFFERS", source)
+        what, source = f"pairs that change a logit, {kernel} attention", "each position's vector changed in turn"
+        yield same(what, length * (length + 1) // 2, reached, source)
 
 
 def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
@@ -157,9 +155,8 @@ def _pairs(reference: Any, tokens: Tensor, reached: int) -> Iterator[Check]:
     for causal, twice in seen.items():
         run = Run("prefill", BATCH, length, causal=causal)
         counted, measured = flops(model, run).forward, total - products + products * twice // (2 * length * length)
-        reason = None if counted == measured else "DIFFERS"
         source = f"FlopCounterMode, attention by {meaning[causal]}"
-        yield Check(f"forward FLOPs, causal {causal}", counted, measured, counted == measured, reason, source)
+        yield same(f"forward FLOPs, causal {causal}", counted, measured, source)
 
 
 def _recomputation(reference: Any, tokens: Tensor) -> Iterator[Check]:

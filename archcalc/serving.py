@@ -11,7 +11,7 @@ from archcalc.footprint import memory, state_bytes
 from archcalc.precision import Keeping
 from archcalc.run import AttentionKernel, Run
 from archcalc.spec import Model
-from archcalc.verdict import Check
+from archcalc.verdict import Check, same
 from archcalc.work import flops
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def compare_inference(model: Model, reference: Any) -> Iterator[Check]:
     keeping, run = Keeping("bf16"), Run("prefill", BATCH, length)
     terms = {term.name: term.bytes for term in memory(model, run, keeping).terms}
     built = sum(parameter.nbytes for parameter in reference.to(torch.bfloat16).parameters())
-    yield _same("weights to serve, bf16", state_bytes(params(model), run, keeping), built, BUILT)
-    yield _same("weights at the peak of serving, bf16", terms.get("weights"), built, BUILT)
+    yield same("weights to serve, bf16", state_bytes(params(model), run, keeping), built, BUILT)
+    yield same("weights at the peak of serving, bf16", terms.get("weights"), built, BUILT)
     kept = _cache(model, length, torch.bfloat16).nbytes
     decoding = Run("decode", BATCH, context=length)
-    yield _same("cache, bf16", cache(model, decoding, keeping.kv_width), kept, CACHE)
-    yield _same("cache at the peak of serving, bf16", terms.get("key-value cache"), kept, CACHE)
+    yield same("cache, bf16", cache(model, decoding, keeping.kv_width), kept, CACHE)
+    yield same("cache at the peak of serving, bf16", terms.get("key-value cache"), kept, CACHE)
 
 
 def _cache(model: Model, length: int, kind: torch.dtype) -> Any:
@@ -61,8 +61,4 @@ def _flops(model: Model, reference: Any, kernel: AttentionKernel, held: Any, new
         what, run = "FLOPs of one more token", Run("decode", BATCH, context=held.filled + 1, attention=kernel)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         reference(tokens, kernel=kernel, cache=held, last=run.logits == "last")
-    return _same(f"{what}, {kernel} attention", flops(model, run).forward, counter.get_total_flops(), COUNTER)
-
-
-def _same(what: str, counted: Any, measured: int, source: str | None = None) -> Check:
-    return Check(what, counted, measured, counted == measured, None if counted == measured else "DIFFERS", source)
+    return same(f"{what}, {kernel} attention", flops(model, run).forward, counter.get_total_flops(), COUNTER)

@@ -22,6 +22,11 @@ class Check(NamedTuple):
     required: bool = True
 
 
+def same(what: str, counted: Any, measured: Any, source: str | None = None) -> Check:
+    """A comparison that holds where both figures are equal."""
+    return Check(what, counted, measured, counted == measured, None if counted == measured else "DIFFERS", source)
+
+
 def ran(what: str, checks: Iterator[Check]) -> Iterator[Check]:
     """Comparisons that run a model, and one that fails where PyTorch refuses to run it."""
     try:

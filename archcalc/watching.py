@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from archcalc.allocator import peak_within, undisturbed
+from archcalc.allocator import identity, peak_within, undisturbed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ def watch(step: Callable[[], Told], held: Iterable[Tensor], device: str) -> tupl
 
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    before = sum({_place(tensor): tensor.untyped_storage().nbytes() for tensor in held}.values())
+    before = sum({identity(tensor.untyped_storage()): tensor.untyped_storage().nbytes() for tensor in held}.values())
     with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         stretch = record_function("watched")
         with stretch:
@@ -66,7 +66,3 @@ def _raw(formula: Any) -> Any:
 
     same._get_raw = True  # type: ignore[attr-defined]  # noqa: SLF001  (how the counter is told)
     return same
-
-
-def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # type: ignore[no-any-return]  # noqa: SLF001

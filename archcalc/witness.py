@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.activations import saved, widths
-from archcalc.allocator import predicted_step, record_step
+from archcalc.allocator import identity, predicted_step, record_step
 from archcalc.count import Parameters, Stored, params
 from archcalc.errors import Invalid, Problem
 from archcalc.legend import volume
@@ -22,7 +22,7 @@ from archcalc.precision import Keeping
 from archcalc.run import AttentionKernel, Run
 from archcalc.serving import compare_inference
 from archcalc.spec import Model
-from archcalc.verdict import Check, Verdict, ran
+from archcalc.verdict import Check, Verdict, ran, same
 from archcalc.work import flops
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _recomputed(small: Model) -> Iterator[Check]:
 
     run = Run(batch=2, sequence=small.context_length)
     kept, measured = saved(small, run, widths(4), "full").total, measure(Transformer(small), run, recompute=True)
-    yield _same("saved bytes, layers recomputed", kept, measured.saved, "autograd's saved tensors")
+    yield same("saved bytes, layers recomputed", kept, measured.saved, "autograd's saved tensors")
 
 
 def _real_steps(small: Model) -> Iterator[Check]:
@@ -112,9 +112,9 @@ def _real_steps(small: Model) -> Iterator[Check]:
         run = Run(batch=2, sequence=model.context_length, attention=kernel)
         counted, recorded = predicted_step(model, run, keeping), record_step(model, run, keeping)
         inside = recorded.passes - recorded.tensors  # bytes
-        passes = _same(f"peak of the passes, {words}", counted.passes, recorded.tensors, RECORDED)
+        passes = same(f"peak of the passes, {words}", counted.passes, recorded.tensors, RECORDED)
         yield passes._replace(reason=f"= and {inside:,} inside a kernel") if passes.equal and inside else passes
-        yield _same(f"peak of the optimizer, {words}", counted.step, recorded.step, RECORDED)
+        yield same(f"peak of the optimizer, {words}", counted.step, recorded.step, RECORDED)
 
 
 def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters, *, passes: bool) -> None:
@@ -139,14 +139,14 @@ def _pass(model: Model, reference: Any, kernel: AttentionKernel, precision: str,
     run = Run(sequence=model.context_length, attention=kernel)
     work, measured = flops(model, run), measure(reference, run)
     counter = "FlopCounterMode, which counts all pairs of positions"
-    yield _same(f"forward FLOPs, {kernel} attention", work.forward, measured.forward, counter)
-    yield _same(f"backward FLOPs, {kernel} attention", work.backward, measured.backward, counter)
+    yield same(f"forward FLOPs, {kernel} attention", work.forward, measured.forward, counter)
+    yield same(f"backward FLOPs, {kernel} attention", work.backward, measured.backward, counter)
     state = FLASH_STATE * model.n_layers if kernel == "flash" else 0
     kept = saved(model, run, widths(width)).total + state
     source = "autograd's saved tensors" + (
         f", with {FLASH_STATE} bytes a layer of the kernel's random state" * bool(state)
     )
-    yield _same(f"saved bytes, {kernel} attention, {precision}", kept, measured.saved, source)
+    yield same(f"saved bytes, {kernel} attention, {precision}", kept, measured.saved, source)
 
 
 class Measured(NamedTuple):
@@ -190,15 +190,14 @@ def measure(reference: Any, run: Run, *, recompute: bool = False) -> Measured:
 
 def id_of(tensor: torch.Tensor) -> int:
     """The identity of a tensor's storage, the same for all views of it."""
-    identity: int = tensor.untyped_storage()._cdata  # noqa: SLF001  (data_ptr is 0 for all on the meta device)
-    return identity
+    return identity(tensor.untyped_storage())
 
 
 def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
     """Every tensor that was counted beside the one that was built; alike layers stand in one line."""
-    yield _same("parameters", counts.stored, sum(_elements(shape) for shape in built.values()))
-    yield _same("tensors", sum(tensor.layers for tensor in counts.tensors), len(built))
-    yield _same("tally of matrices", counts.tally.total, _tally(built))
+    yield same("parameters", counts.stored, sum(_elements(shape) for shape in built.values()))
+    yield same("tensors", sum(tensor.layers for tensor in counts.tensors), len(built))
+    yield same("tally of matrices", counts.tally.total, _tally(built))
     left = dict(built)
     for tensor in counts.tensors:
         outcomes: dict[Shape | None, list[str]] = {}
@@ -217,10 +216,6 @@ def _tally(built: dict[str, Shape]) -> int:
     matrices = [shape for name, shape in built.items() if len(shape) == 2 and name != positions]
     tied = [] if head in built or tokens not in built else [built[tokens]]
     return sum(_elements(shape) for shape in matrices + tied)
-
-
-def _same(what: str, counted: int, measured: int, source: str | None = None) -> Check:
-    return Check(what, counted, measured, counted == measured, None if counted == measured else "DIFFERS", source)
 
 
 def _names(tensor: Stored) -> list[str]:
