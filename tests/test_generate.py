@@ -219,7 +219,7 @@ def test_bytes_are_not_taken_for_the_ids_of_other_tokens(tmp_path):
         assert done.err == f"{line}add its tokenizer.json, or vocab.json and merges.txt\n"
     done = ask("embed", folder, "A")
     assert done.code == 3
-    assert "has no tokenizer, and the 600 tokens of its table are no bytes" in done.err
+    assert "has no tokenizer, and the 600 tokens of its table are not bytes" in done.err
 
 
 def test_the_way_out_names_the_spec_as_it_was_typed(tmp_path):
