@@ -108,7 +108,7 @@ def test_broken_weights_and_tokenizers_are_one_line(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"decoder": {"type": "ByteLevel"}}')
     done = ask("embed", str(tmp_path), "a")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"{tmp_path}/tokenizer.json: is not a valid tokenizer: ")
+    assert done.err.startswith(f"{tmp_path}/tokenizer.json: is not a tokenizer: ")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     done = ask("embed", str(tmp_path), "a")
     assert (done.code, done.err.count("\n")) == (2, 1)
