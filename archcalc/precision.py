@@ -181,9 +181,9 @@ def _of_the_other(purpose: Purpose, keeping: Keeping) -> Iterator[tuple[str, str
     if purpose == "inference":
         for field in ("optimizer", "recompute", "accumulate"):
             if getattr(keeping, field) != _Fields._field_defaults[field]:
-                yield field, "applies to training only", None
+                yield field, "applies only to training", None
     elif keeping.kv_precision is not None:
-        yield "kv_precision", "applies to inference only", None
+        yield "kv_precision", "applies only to inference", None
     known = RECIPES if purpose == "training" else BITS
     if keeping.precision not in known:
         yield "precision", f"for {purpose} must be one of {', '.join(known)}", shown(keeping.precision)

@@ -135,7 +135,8 @@ def place(
     if unsupported := feature(name):
         raise Invalid(Problem(argument, unsupported, name))
     if (ours := other_name(name)) in {*index, *_ALIASES.values()}:
-        raise Invalid(Problem(argument, "unknown field", name, suggestion=f"here it is called {ours!r}"))
+        called = next((short for short, field in _ALIASES.items() if field == ours), ours)
+        raise Invalid(Problem(argument, "unknown field", name, suggestion=f"here it is called {called!r}"))
     if given := flag(name):
         raise Invalid(Problem(argument, "unknown field", name, suggestion=f"{given} sets it"))
     near = nearest(name, list(suggested() if suggested else [*index, *_ALIASES]), 3)

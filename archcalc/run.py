@@ -109,11 +109,11 @@ def _contradictions(run: _Fields) -> Iterable[tuple[str, str, str | None]]:
         if run.causal == "half":
             yield "causal", ALL_PAIRS, None
     elif run.context is not None:
-        yield "context", f"applies to decode only; {run.phase} reads the sequence alone", "set sequence instead"
+        yield "context", f"applies only to decode; {run.phase} reads the sequence alone", "set sequence instead"
     if run.phase == "training" and run.logits == "last":
         yield "logits", ALL_LOGITS, None
     if run.phase != "training" and run.dropout:
-        yield "dropout", "applies to training only", None
+        yield "dropout", "applies only to training", None
 
 
 ALL_PAIRS = "must not be half for decode: its new position attends to all earlier ones"

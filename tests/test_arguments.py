@@ -82,10 +82,10 @@ def test_what_is_no_boolean_is_refused(value):
 
 RUNS = {
     "sequence in decode": ({"phase": "decode", "sequence": 5}, "Run: sequence: must be 1 for decode, which adds one position to each sequence; got 5; set context instead"),
-    "context in training": ({"context": 8}, "Run: context: applies to decode only; training reads the sequence alone; got 8; set sequence instead"),
-    "context in prefill": ({"phase": "prefill", "context": 8}, "Run: context: applies to decode only; prefill reads the sequence alone; got 8; set sequence instead"),
+    "context in training": ({"context": 8}, "Run: context: applies only to decode; training reads the sequence alone; got 8; set sequence instead"),
+    "context in prefill": ({"phase": "prefill", "context": 8}, "Run: context: applies only to decode; prefill reads the sequence alone; got 8; set sequence instead"),
     "the last logits in training": ({"logits": "last"}, "Run: logits: must be all for training, whose loss reads the logits of all positions; got 'last'"),
-    "dropout in prefill": ({"phase": "prefill", "dropout": True}, "Run: dropout: applies to training only; got True"),
+    "dropout in prefill": ({"phase": "prefill", "dropout": True}, "Run: dropout: applies only to training; got True"),
     "half the pairs in decode": ({"phase": "decode", "causal": "half"}, "Run: causal: must not be half for decode: its new position attends to all earlier ones; got 'half'"),
 }  # fmt: skip
 
@@ -114,8 +114,8 @@ CALLS = {
     "memory of decode": (lambda: archcalc.memory(GPT2, Run("decode", context=8)), "Run: phase: must be training or prefill for memory; got 'decode'"),
     "training in int4": (lambda: archcalc.memory(GPT2, Run(), Keeping("int4")), "Keeping: precision: for training must be one of mixed-16,"),
     "serving with a recipe": (lambda: archcalc.memory(GPT2, Run("prefill"), Keeping()), "Keeping: precision: for inference must be one of fp32,"),
-    "serving with an optimizer": (lambda: archcalc.memory(GPT2, Run("prefill"), Keeping("bf16", "sgd")), "Keeping: optimizer: applies to training only"),
-    "training with a cache": (lambda: archcalc.memory(GPT2, Run(), Keeping(kv_precision="fp8")), "Keeping: kv_precision: applies to inference only"),
+    "serving with an optimizer": (lambda: archcalc.memory(GPT2, Run("prefill"), Keeping("bf16", "sgd")), "Keeping: optimizer: applies only to training"),
+    "training with a cache": (lambda: archcalc.memory(GPT2, Run(), Keeping(kv_precision="fp8")), "Keeping: kv_precision: applies only to inference"),
     "load of a Model": (lambda: archcalc.load(GPT2), "SPEC: must be a name or a path; got Model("),
     "load of bytes": (lambda: archcalc.load(b"gpt2"), "SPEC: must be a name or a path; got b'gpt2'"),
     "load of nothing": (lambda: archcalc.load(None), "SPEC: must be a name or a path; got None"),

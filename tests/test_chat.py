@@ -233,7 +233,7 @@ def test_the_end_is_what_the_folder_calls_it(tmp_path):
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        ("{% for m in messages %}", "t: must be text or a list of templates: "),
+        ("{% for m in messages %}", "t: is not a valid chat template: "),
         ("{{ raise_exception('no system here') }}", "t: refuses this conversation: no system here"),
         ("{{ messages[0].nothing.more }}", "t: fails: "),
         ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "t: fails: "),
@@ -241,8 +241,8 @@ def test_the_end_is_what_the_folder_calls_it(tmp_path):
         ("{% for i in range(999999999) %}x{% endfor %}", "t: fails: "),
         ("", "t: renders this conversation as an empty text"),
         ("{# nothing #}", "t: renders this conversation as an empty text"),
-        ("{{" + "(" * 20_000, "t: must be text or a list of templates: "),
-        ("{{ " + "1" * 5_000 + " }}", "t: must be text or a list of templates: "),
+        ("{{" + "(" * 20_000, "t: is not a valid chat template: "),
+        ("{{ " + "1" * 5_000 + " }}", "t: is not a valid chat template: "),
     ],
 )
 def test_a_template_that_cannot_be_used_is_one_line(source, line):
@@ -375,7 +375,7 @@ def test_at_a_terminal_a_refusal_does_not_end_the_talk(weights):
 
     until(b"User: ")
     os.write(ours, b"x" * 150 + b"\n")
-    until(b"leaves no answer")
+    until(b"leaves no room")
     os.write(ours, b"Hi\n")
     until(b"AI Assistant:")
     until(b"User: ")

@@ -149,7 +149,7 @@ def test_what_is_no_sum_is_one_line(words, text, line):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["king", "man"], "archcalc embed: takes one EXPRESSION; got 'man'; put quotes around a sum, or say --along"),
+        (["king", "man"], "archcalc embed: takes one EXPRESSION; got 'man'; put quotes around a sum, or use --along"),
         ([], "archcalc embed: missing argument 'EXPRESSION'"),
         (["king", "--top", "0"], "--top: must be from 1 to 1,000; got 0"),
         (["king", "--axes", "king"], "--axes: needs a --plot"),
@@ -277,7 +277,7 @@ def test_a_file_too_large_is_told_at_its_line(tmp_path, monkeypatch):
     monkeypatch.setattr(wordfile, "LARGEST_MATRIX", 50 * 4 * 4)
     with pytest.raises(Invalid) as caught:
         read_words(path)
-    what = "more than 800 B of vectors in float32; the lines before it can be read: `head -n 50"
+    what = "more than 800 B of vectors in float32; the lines before it can be read: `head -n 50`"
     assert str(caught.value) == f"{path}:51:1: {what}"
     monkeypatch.setattr(wordfile, "MOST_WORDS", 7)
     with pytest.raises(Invalid, match=":8:1: more than 7 words; "):

@@ -86,7 +86,7 @@ def _save(folder, tensors):
         ({"x": np.ones((256, 2))}, 2, "{}: has no token embedding; expected transformer.wte.weight,"),
         ({"wte.weight": np.ones(256)}, 2, "{}/model.safetensors: wte.weight: must be a table of floats; got F64 of [256]"),
         ({"wte.weight": np.ones((256, 2), int)}, 2, "{}/model.safetensors: wte.weight: must be a table of floats; got I64"),
-        ({"wte.weight": np.ones((300, 2))}, 3, "{}: has no tokenizer, and the 300 tokens of its table are no bytes; "),
+        ({"wte.weight": np.ones((300, 2))}, 3, "{}: has no tokenizer, and the 300 tokens of its table are not bytes; "),
         ({"wte.weight": np.full((256, 2), np.nan)}, 2, "{}/model.safetensors: wte.weight: row 97 has a number that is not finite in float32"),
         ({"wte.weight": np.full((256, 2), 1e300)}, 2, "{}/model.safetensors: wte.weight: row 97 has a number that is not finite in float32"),
     ],
@@ -109,7 +109,7 @@ def test_broken_weights_and_tokenizers_are_one_line(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"decoder": {"type": "ByteLevel"}}')
     done = ask("embed", str(tmp_path), "a")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"{tmp_path}/tokenizer.json: is not a valid tokenizer: ")
+    assert done.err.startswith(f"{tmp_path}/tokenizer.json: is not a tokenizer: ")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     done = ask("embed", str(tmp_path), "a")
     assert (done.code, done.err.count("\n")) == (2, 1)

@@ -22,7 +22,7 @@ TRAINING = st.builds(
     st.sampled_from(list(OPTIMIZERS)),
     st.sampled_from(["none", "selective", "full"]),
     st.booleans(),
-    st.none(),  # the precision of a cache applies to inference only
+    st.none(),  # the precision of a cache applies only to inference
 )
 SERVING = st.builds(
     lambda precision, kv: Keeping(precision, kv_precision=kv),

@@ -154,8 +154,8 @@ def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
         (["--weights", "nowhere"], 3, "nowhere: "),
         (["-p", ""], 2, "--prompt: is empty"),
         (["-p", "x" * 64], 2, "--prompt: has 64 tokens; the context holds 64, which leaves no room for a new one"),
-        (["--temperature", "-1"], 2, "--temperature: must be a number from 0 up; got '-1'"),
-        (["--temperature", "hot"], 2, "--temperature: must be a number from 0 up; got 'hot'"),
+        (["--temperature", "-1"], 2, "--temperature: must be a number of at least 0; got '-1'"),
+        (["--temperature", "hot"], 2, "--temperature: must be a number of at least 0; got 'hot'"),
         (["--top-k", "0"], 2, "--top-k: must be from 1 to "),
         (["--top-p", "1.5"], 2, "--top-p: must be more than 0 and at most 1; got '1.5'"),
         (["--max-tokens", "0"], 2, "--max-tokens: must be from 1 to "),
@@ -163,7 +163,7 @@ def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
         (["--seed", "x"], 2, "--seed: must be an integer"),
         (["--stop", ""], 2, "--stop: is empty"),
         (["--show", "257"], 2, "--show: must be from 1 to 256; got 257"),
-        (["--compare-temperatures", "0,,1"], 2, "--compare-temperatures: must be a number from 0 up; got ''"),
+        (["--compare-temperatures", "0,,1"], 2, "--compare-temperatures: must be a number of at least 0; got ''"),
         (["--precision", "int8"], 2, "--precision: 'int8' is not one of"),
     ],
 )
@@ -220,7 +220,7 @@ def test_bytes_are_not_taken_for_the_ids_of_other_tokens(tmp_path):
         assert done.err == f"{line}add its tokenizer.json, or vocab.json and merges.txt\n"
     done = ask("embed", folder, "A")
     assert done.code == 3
-    assert "has no tokenizer, and the 600 tokens of its table are no bytes" in done.err
+    assert "has no tokenizer, and the 600 tokens of its table are not bytes" in done.err
 
 
 def test_the_way_out_names_the_spec_as_it_was_typed(tmp_path):

@@ -19,7 +19,7 @@ LONGEST = 300
 NEVER = {
     r"\b(is|are|was) no\b": "is not a ...",
     r"\bnames no\b": "is empty",
-    r"\b(is|are) of (training|inference)\b": "applies to training only",
+    r"\b(is|are) of (training|inference)\b": "applies only to training",
     r"\banew\b": "again",
     r"\bwhat followed\b": "the adjusted fields",
     r"\bin passing\b|\balive\b": "temporaries, in use",
@@ -75,6 +75,6 @@ def test_the_messages_are_found():
         assert text in found
 
 
-@pytest.mark.parametrize("text", ["is no folder", "is of training", "say --format", "train anew", "'pt' is read"])
+@pytest.mark.parametrize("text", ["is no folder", "is of training", "use --format", "train anew", "'pt' is read"])
 def test_what_was_said_once_is_noticed(text):
     assert any(re.search(phrase, text) for phrase in NEVER)

@@ -138,7 +138,7 @@ def test_inference_has_the_same_names():
     ):
         done = ask(*command, "--for", "inference")
         assert done.code == 2
-        assert "applies to training only; inference keeps nothing for a backward pass" in done.err
+        assert "is of training; inference keeps nothing for a backward pass" in done.err
 
 
 def test_the_list_names_every_quantity_with_its_unit_and_meaning():
@@ -257,7 +257,7 @@ def test_one_attention_is_the_default_of_every_command_and_of_the_library():
 
 
 SUGGESTED = {
-    ("params", "gpt2@n_head=3"): "nearest: n_heads",
+    ("params", "gpt2@n_head=3"): "here it is called 'n_heads'",
     ("params", "gpt2@hidden_size=3"): None,
     ("params", "gtp2"): "nearest: gpt2",
     ("params", "llama"): "`archcalc list` shows the catalogue",
@@ -265,7 +265,7 @@ SUGGESTED = {
     ("explain", "gpt2", "flops.pertoken"): "nearest: flops.per_token",
     ("explain", "gpt2", "rotary"): "leave out PATH to list all of them",
     ("explain", "gpt2", "run.flops"): "add --tokens",
-    ("sweep", "gpt2", "--vary", "n_layer=3"): "nearest: n_layers",
+    ("sweep", "gpt2", "--vary", "n_layer=3"): "here it is called 'n_layers'",
     ("sweep", "gpt2", "--vary", "tie=3"): None,  # tied is not a size: to suggest it would lead nowhere
     ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "parameters"): "nearest: parameters.stored, parameters.active, parameters.non_embedding",
     ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "tie"): "the spec's sizes can be columns too",

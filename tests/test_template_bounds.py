@@ -53,7 +53,7 @@ HOSTILE = {
         SLOW,
     ),
     "a loop of itself": ("{% for m in [messages] recursive %}{{ loop([m]) }}{% endfor %}", "fails: "),
-    "brackets without end": ("{{" + "(" * 20_000, "must be text or a list of templates: "),
+    "brackets without end": ("{{" + "(" * 20_000, "is not a valid chat template: "),
     "lists in lists": ("{{" + "[" * 90 + "]" * 90 + "}}" + "{% if 1 %}" * 500, ": "),
     "json of itself": ("{% set n = namespace() %}{% set n.a = n %}{{ n | tojson }}", "fails: "),
     "a time without end": ("{{ strftime_now('%c' * 10**7) }}", ""),

@@ -331,7 +331,7 @@ def test_a_bad_value_is_one_line(arguments, code, line, tmp_path, monkeypatch):
         (
             "short.txt",
             b"x" * 100,
-            "--data: 100 bytes are too few for sequences of 64 with a tenth held out; 550 more would do, or a shorter --seq",
+            "--data: 100 bytes are too few for sequences of 64 with a tenth held out; give at least 550 more, or a shorter --seq",
         ),
     ],
 )
@@ -346,7 +346,7 @@ def test_a_text_needs_a_vocabulary_of_bytes_and_no_tokens_beside_it(words, tmp_p
     few = ask("train", "tiny@vocab_size=100", "--data", words)
     assert (
         few.err
-        == "--data: a text without a tokenizer needs 256 tokens; the vocabulary has 100; name files of tokens (.u16, .u32)\n"
+        == "--data: a text without a tokenizer needs 256 tokens; the vocabulary has 100; give token files (.u16, .u32)\n"
     )
     assert ask("train", "--data", "words.txt", "--data", "x.u16").err == (
         "--data: must be either all texts or all token files; got ['words.txt', 'x.u16']\n"
@@ -362,7 +362,7 @@ def test_a_model_that_the_machine_cannot_hold_is_one_line():
 def test_cuda_that_is_not_there_is_missing():
     if torch.cuda.is_available():
         pytest.skip("it is there")
-    line = "--device: no CUDA device is visible; got 'cuda'; say --device cpu\n"
+    line = "--device: no CUDA device is visible; got 'cuda'; use --device cpu\n"
     assert ask("train", "--device", "cuda") == Answer(3, "", line)
 
 
@@ -410,7 +410,7 @@ def test_what_is_no_number_is_never_kept(where, bad, tmp_path):
     weight = next(iter(run.model.parameters()))
     with torch.no_grad():
         (weight if where == "weight" else run.optimizer.state[weight]["exp_avg"])[0, 0] = bad
-    with pytest.raises(Invalid, match=r"is not finite after step 1, so no checkpoint .*; step-00000000 stands"):
+    with pytest.raises(Invalid, match=r"is not finite after step 1; no checkpoint .*; step-00000000 is kept"):
         run.save(tmp_path, learned)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [good]
 
@@ -648,5 +648,5 @@ print(json.dumps([*full, left, *finish(asked, root + '/out')]))
     assert (code, again, left) == (2, 0, [".lock", "step-00000000", "step-00000002"])
     line = said.splitlines()[-1]
     assert line.startswith(f"{tmp_path}/out/step-00000004: cannot be written: ")
-    assert line.endswith("; step-00000002 stands")
+    assert line.endswith("; step-00000002 is kept")
     assert kept(tmp_path / "out") == kept(tmp_path / "whole")

@@ -119,6 +119,7 @@ QUESTIONS = {
     "sliding_window=128": "sliding_window: sliding-window attention is not supported yet",
     "n_experts=8": "n_experts: mixture-of-experts layers are not supported yet",
     "positions=rotary": "embedding.positions: rotary positions are not supported yet; got 'rotary'; supported: learned",
+    "num_hidden_layers=3": "num_hidden_layers: unknown field; here it is called 'n_layers'",
     "hidden_size=1024": "hidden_size: unknown field; here it is called 'd_model'",
 }
 

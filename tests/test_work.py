@@ -206,12 +206,12 @@ def test_ints_and_arrays_agree():
 
 
 BAD = {
-    "decode takes no sequence": (["--phase", "decode", "--seq", "5"], "--seq: does not apply to decode, which adds one position to each sequence; say --context\n"),
-    "context is decode's": (["--context", "5"], "--context: applies only to decode, not to training; say --seq\n"),
+    "decode takes no sequence": (["--phase", "decode", "--seq", "5"], "--seq: does not apply to decode, which adds one position to each sequence; use --context\n"),
+    "context is decode's": (["--context", "5"], "--context: applies only to decode, not to training; use --seq\n"),
     "training scores all": (["--logits", "last"], "--logits: training scores the logits of all positions; got 'last'\n"),
-    "tokens are trained on": (["--phase", "prefill", "--tokens", "1B"], "--tokens: applies only to training; say --phase training\n"),
+    "tokens are trained on": (["--phase", "prefill", "--tokens", "1B"], "--tokens: applies only to training; use --phase training\n"),
     "too long a context": (["--phase", "decode", "--context", "2k"], "--context: must be from 1 to 1,024; got 2,048\n"),
-    "recomputed is trained": (["--phase", "prefill", "--recompute", "full"], "--recompute: applies only to training; say --phase training\n"),
+    "recomputed is trained": (["--phase", "prefill", "--recompute", "full"], "--recompute: applies only to training; use --phase training\n"),
     "no tokens": (["--tokens", "0"], "--tokens: must be from 1 to 1,000,000,000,000,000,000; got 0\n"),
     "tokens of nothing": (["--tokens", "many"], "--tokens: must be an integer; 300B is 300,000,000,000; got 'many'\n"),
     "a part of a token": (["--tokens", "0.0001k"], "--tokens: must be an integer; 300B is 300,000,000,000; got '0.0001k'\n"),

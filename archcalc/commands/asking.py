@@ -121,11 +121,11 @@ def work_run(
             Problem(
                 "--seq",
                 "does not apply to decode, which adds one position to each sequence",
-                suggestion="say --context",
+                suggestion="use --context",
             )
         )
     if phase != "decode" and context is not None:
-        raise Invalid(Problem("--context", f"applies only to decode, not to {phase}", suggestion="say --seq"))
+        raise Invalid(Problem("--context", f"applies only to decode, not to {phase}", suggestion="use --seq"))
     if phase == "training" and logits == "last":
         raise Invalid(Problem("--logits", ALL_LOGITS, value=shown(logits)))
     if phase == "decode" and logits is not None:
@@ -133,7 +133,7 @@ def work_run(
     if phase == "decode" and causal == "half":
         raise Invalid(Problem("--causal", ALL_PAIRS, value=shown(causal)))
     if phase != "training" and tokens is not None:
-        raise Invalid(Problem("--tokens", "applies only to training", suggestion="say --phase training"))
+        raise Invalid(Problem("--tokens", "applies only to training", suggestion="use --phase training"))
     read = most if context is None else number("--context", context, most)
     run = Run(
         phase,
@@ -182,7 +182,7 @@ def keeping(
 ) -> Keeping:
     """How that run keeps its numbers. Raises Invalid for a flag of training with inference, or the reverse."""
     if dropout and purpose == "inference":
-        raise Invalid(Problem("--dropout", "applies only to training", suggestion="say --for training"))
+        raise Invalid(Problem("--dropout", "applies only to training", suggestion="use --for training"))
     asked = Keeping(
         precision or DEFAULTS[purpose], optimizer, recompute, accumulate=accumulate, kv_precision=kv_precision
     )

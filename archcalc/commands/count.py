@@ -74,7 +74,7 @@ def flops(
     from archcalc.report.work import flops_sheet
 
     if recompute != "none" and phase != "training":
-        raise Invalid(Problem("--recompute", "applies only to training", suggestion="say --phase training"))
+        raise Invalid(Problem("--recompute", "applies only to training", suggestion="use --phase training"))
     found = find(spec)
     run, amount = work_run(found.model, phase, batch, seq, context, logits, causal, attention, tokens)
     work = executed(found.model, run, recompute)

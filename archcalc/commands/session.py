@@ -227,5 +227,5 @@ def real(flag: str, text: str) -> float:
 
     found = resolve(text.strip())
     if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < float("inf"):
-        raise Invalid(Problem(flag, "must be a number from 0 up", value=shown(text)))
+        raise Invalid(Problem(flag, "must be a number of at least 0", value=shown(text)))
     return float(found)

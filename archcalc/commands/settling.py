@@ -229,11 +229,11 @@ def chosen_device(asked: Device | None, precision: str) -> Device:
 
     there = torch.cuda.is_available()
     if asked == "cuda" and not there:
-        raise Missing(Problem("--device", "no CUDA device is visible", value="'cuda'", suggestion="say --device cpu"))
+        raise Missing(Problem("--device", "no CUDA device is visible", value="'cuda'", suggestion="use --device cpu"))
     device: Device = asked or ("cuda" if there else "cpu")
     if device == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         what = f"{torch.cuda.get_device_name()} does not multiply in bf16"
-        raise Invalid(Problem("--precision", what, value="'bf16'", suggestion="say --precision fp32"))
+        raise Invalid(Problem("--precision", what, value="'bf16'", suggestion="use --precision fp32"))
     return device
 
 

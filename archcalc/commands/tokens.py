@@ -72,7 +72,7 @@ def softmax(
 
 def _temperatures(asked: list[str]) -> list[float]:
     """Each that was asked for, in order; one may hold several, parted by commas."""
-    where = Problem("--temperature", "must be a number from 0 up")
+    where = Problem("--temperature", "must be a number of at least 0")
     heats = [_read_number(text, where) for one in asked for text in one.split(",")]
     if len(heats) > _MOST_TEMPERATURES:
         raise Invalid(Problem("--temperature", f"takes at most {_MOST_TEMPERATURES} numbers", value=f"{len(heats):,}"))
@@ -169,7 +169,7 @@ def _refuse_what_does_not_go_together(
     axes: list[str] | None,
 ) -> None:
     if along is None and len(expressions) > 1:
-        fix = "put quotes around a sum, or say --along"
+        fix = "put quotes around a sum, or use --along"
         raise Invalid(Problem("archcalc embed", "takes one EXPRESSION", value=shown(expressions[1]), suggestion=fix))
     if along is not None and top != _TOP:
         raise Invalid(Problem("--top", "cannot be combined with --along, which lists no neighbours", value=shown(top)))
