@@ -75,6 +75,6 @@ def test_the_messages_are_found():
         assert text in found
 
 
-@pytest.mark.parametrize("text", ["is no folder", "is of training", "use --format", "train anew", "'pt' is read"])
+@pytest.mark.parametrize("text", ["is no folder", "is of training", "say --format", "train anew", "'pt' is read"])
 def test_what_was_said_once_is_noticed(text):
     assert any(re.search(phrase, text) for phrase in NEVER)

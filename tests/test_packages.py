@@ -80,6 +80,7 @@ def test_the_hint_of_this_checkout_is_one_that_pip_takes(monkeypatch, tmp_path):
 def test_a_public_name_whose_package_is_missing_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "hypothesis", None)
     monkeypatch.delitem(sys.modules, "archcalc.strategies", raising=False)
+    monkeypatch.delattr(archcalc, "strategies", raising=False)  # where another test imported it
     with pytest.raises(AttributeError) as caught:
         archcalc.strategies  # noqa: B018
     assert str(caught.value) == f"archcalc.strategies needs hypothesis: {install_command('strategies')}"

@@ -49,6 +49,8 @@ AROUND = {
     "archcalc.units",
     "archcalc.catalogue",
     "archcalc.checkpoints",
+    "archcalc.packages",
+    "archcalc.writing",
 }
 AROUND |= {f"archcalc.blocks.{name}" for name in ("attention", "mlp", "norm")}
 

@@ -72,7 +72,7 @@ def test_decoding_one_token_reads_the_whole_context():
     assert work["conventions"]["context"] == 1000
     arguments = ("flops", "gpt2", "--phase", "decode", "--context", "1000", "-f", "json", "--causal")
     assert ask(*arguments, "exact").json["flops"]["forward"] == work["flops"]["forward"]
-    assert "--causal: decode pairs its new position with all positions" in ask(*arguments, "half").err
+    assert "--causal: must not be half for decode" in ask(*arguments, "half").err
 
 
 @pytest.mark.parametrize(("new", "read"), [(1, 1), (1, 7), (4, 4), (5, 5), (3, 8), (8, 8)])
@@ -208,7 +208,7 @@ def test_ints_and_arrays_agree():
 BAD = {
     "decode takes no sequence": (["--phase", "decode", "--seq", "5"], "--seq: does not apply to decode, which adds one position to each sequence; use --context\n"),
     "context is decode's": (["--context", "5"], "--context: applies only to decode, not to training; use --seq\n"),
-    "training scores all": (["--logits", "last"], "--logits: training scores the logits of all positions; got 'last'\n"),
+    "training scores all": (["--logits", "last"], "--logits: must be all for training, whose loss reads the logits of all positions; got 'last'\n"),
     "tokens are trained on": (["--phase", "prefill", "--tokens", "1B"], "--tokens: applies only to training; use --phase training\n"),
     "too long a context": (["--phase", "decode", "--context", "2k"], "--context: must be from 1 to 1,024; got 2,048\n"),
     "recomputed is trained": (["--phase", "prefill", "--recompute", "full"], "--recompute: applies only to training; use --phase training\n"),
