@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.activations import saved, widths
-from archcalc.allocator import identity, predicted_step, record_step
+from archcalc.allocator import identity, predicted_step, record_inference, record_step
 from archcalc.count import Parameters, Stored, params
 from archcalc.errors import Invalid, Problem
+from archcalc.footprint import memory
 from archcalc.legend import volume
 from archcalc.miniature import described, miniature
 from archcalc.numerics import compare_numbers
@@ -65,6 +66,7 @@ def prove(model: Model, *, passes: bool = True) -> Verdict:
     numbers, not_compared = compare_numbers(small)
     checks += [*numbers, *ran("saved bytes, layers recomputed", _recomputed(small))]
     checks += ran("a real step", _real_steps(small))
+    checks += ran("a real prompt", _real_prompts(small))
     theirs = next((check.source for check in numbers if check.what.startswith("logits, ")), None)
     voice = f"logits by {theirs}, " if theirs else ""
     proven_with = _proven_with(
@@ -86,13 +88,14 @@ RECORDED = "the CPU allocator's record of the second step"
 # bf16 where a CPU works in bf16.
 STEPS: tuple[tuple[str, AttentionKernel, int, Keeping], ...] = (
     ("flash attention", "flash", 97, Keeping("fp32")),
-    ("math attention", "math", 4, Keeping("fp32")),
+    ("math attention", "math", 4, Keeping("fp32", "adamw")),
     ("large vocabulary", "flash", 4000, Keeping("fp32")),
-    ("small vocabulary", "flash", 4, Keeping("fp32")),
+    ("small vocabulary", "flash", 4, Keeping("fp32", "adamw-foreach")),
     ("layers recomputed", "flash", 97, Keeping("fp32", recompute="full")),
     ("math attention, recomputed", "math", 4, Keeping("fp32", recompute="full")),
     ("SGD, gradients held", "flash", 97, Keeping("fp32", optimizer="sgd", accumulate=True)),
     ("bf16", "flash", 97, Keeping("bf16", statistic=2)),
+    ("amp", "flash", 97, Keeping("amp")),
 )
 
 
@@ -115,6 +118,20 @@ def _real_steps(small: Model) -> Iterator[Check]:
         passes = same(f"peak of the passes, {words}", counted.passes, recorded.tensors, RECORDED)
         yield passes._replace(reason=f"= and {inside:,} inside a kernel") if passes.equal and inside else passes
         yield same(f"peak of the optimizer, {words}", counted.step, recorded.step, RECORDED)
+
+
+def _real_prompts(small: Model) -> Iterator[Check]:
+    """The peaks of reading a prompt and of adding a token. Memory inside a kernel, apart from tensors, is left out."""
+    asked: list[tuple[AttentionKernel, Keeping]] = [
+        ("flash", Keeping("fp32")),
+        ("math", Keeping("bf16", statistic=2)),
+    ]
+    for kernel, keeping in asked:
+        run = Run("prefill", 2, small.context_length, attention=kernel, logits="last")
+        recorded = record_inference(small, run, keeping)
+        for phase in memory(small, run, keeping).phases:
+            what = f"peak of {phase.phase}, {kernel} attention, {keeping.precision}"
+            yield same(what, phase.bytes, recorded[phase.phase].tensors, "the CPU allocator's record")
 
 
 def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters, *, passes: bool) -> None:
