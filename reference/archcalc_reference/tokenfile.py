@@ -198,7 +198,7 @@ def _known(step: Object, slot: str, path: str) -> None:
 
 
 def _not_added(processor: Any) -> list[str]:
-    """A line on the tokens that a post-processor puts around a text: they are not part of the text and are left out."""
+    """A line on the tokens that a post-processor puts around a text, which are left out."""
     before, after = _around(processor)
     if before is None:
         return ["its post_processor is not applied; tokens that it adds to a text are left out"]
