@@ -241,7 +241,7 @@ def weights_in(folder: str | os.PathLike[str]) -> Chosen | None:
     if is_checkpoint(root):
         intact(root)
         return Chosen(root)
-    if any(os.path.isfile(root / name) for name in (WHOLE, INDEX)):
+    if any(os.path.lexists(root / name) for name in (WHOLE, INDEX)):  # a pipe too, which its reader then refuses
         return Chosen(root)
     return newest(root)
 

@@ -5,7 +5,12 @@ The file is read once, line by line, into float32; nothing else of it is kept bu
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import re
+import select
+import stat
 import sys
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -14,7 +19,7 @@ from math import isfinite
 from typing import IO, TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Missing, Problem, shown
-from archcalc.reading import open_bytes
+from archcalc.reading import TooSlow, open_bytes
 from archcalc.source import STDIN, display_name, is_stdin
 from archcalc.units import binary, grouped, several
 from archcalc.vectors import Place, Vectors, rows_at_a_time
@@ -28,6 +33,8 @@ LARGEST_MATRIX = 4 * 2**30
 MOST_WORDS = 10_000_000
 MOST_LINES = 2 * MOST_WORDS  # empty ones and words that stand again too
 LONGEST_LINE = 2**20
+MOST_SILENCE = 60
+"""Seconds between the bytes of a pipe of vectors, which as a whole may take longer."""
 
 _HEADER = re.compile(rb"\s*([0-9]{1,18})\s+([0-9]{1,18})\s*")
 _HEXADECIMAL = re.compile(rb"[+-]?0[xX][0-9a-fA-F.]+(?:[pP][+-]?[0-9]+)?")
@@ -99,17 +106,51 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
     if is_stdin(path):
         if sys.stdin is None:
             raise Missing(Problem(STDIN, "is closed"))
-        yield sys.stdin.buffer
+        try:
+            yield _bounded(sys.stdin.buffer)
+        except TooSlow as error:
+            raise Invalid(Problem(STDIN, str(error.strerror))) from None
         return
     try:
         with open_bytes(path) as file:
-            yield file
+            yield _bounded(file)
     except FileNotFoundError:
         what = "a file of vectors, or a directory of weights"
         raise Missing(Problem(path or "SOURCE", "no such file", suggestion=f"give {what}")) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(path, f"cannot be read: {reason}")) from None
+
+
+class _Pipe(io.RawIOBase):
+    """A pipe of vectors, which may be long but not silent: no more than MOST_SILENCE seconds between its bytes."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._ready = select.poll()
+        self._ready.register(handle, select.POLLIN)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._ready.poll(MOST_SILENCE * 1000):
+            raise TooSlow(errno.ETIMEDOUT, f"was silent for {MOST_SILENCE} seconds before its end")
+        data = os.read(self._handle, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _bounded(file: IO[bytes]) -> IO[bytes]:
+    """The same file, where it is a pipe or a socket with a bound on its silence."""
+    try:
+        handle = file.fileno()
+        mode = os.fstat(handle).st_mode
+    except (OSError, ValueError):  # what stands for standard input in a test
+        return file
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) or not hasattr(select, "poll"):
+        return file
+    return io.BufferedReader(_Pipe(handle), 2**16)
 
 
 class _Reader:

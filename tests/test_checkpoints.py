@@ -36,7 +36,9 @@ def original(tmp_path_factory):
     asked = checkpoints.Settings(steps=4, batch=2, sequence=8, rate=1e-2, warmup=1)
     data = Data(stream, 8, 0, "bytes")
     run = Trainer(archcalc.load(SPEC), asked, data)
-    learned = checkpoints.Learned(files=[str(root / "text")], data_as=None, kind="bytes", fingerprint=data.fingerprint())
+    learned = checkpoints.Learned(
+        files=[str(root / "text")], data_as=None, kind="bytes", fingerprint=data.fingerprint()
+    )
     for _ in range(2):
         run.step()
         run.save(root / "runs", learned, {"tokenizer.json": b'{"step": %d}' % run.done})
@@ -271,6 +273,20 @@ MOMENTS = {
         lambda t: t.update({"random.cpu": t["random.cpu"][:9].clone()}),
         "random.cpu: does not match its weight",
     ),
+    "zeros as random numbers": (
+        lambda t: t["random.cpu"].zero_(),
+        "random.cpu: is not a valid state of random numbers: ",
+    ),
+    "a mean that is NaN": (lambda t: t[TENSOR][0].fill_(math.nan), f"{TENSOR}: has a number that is not finite"),
+    "a mean that is infinite": (lambda t: t[TENSOR][0].fill_(-math.inf), f"{TENSOR}: has a number that is not finite"),
+    "squares that are NaN": (
+        lambda t: t[f"{TENSOR}_sq"][0].fill_(math.nan),
+        f"{TENSOR}_sq: has a number that is not finite",
+    ),
+    "squares below zero": (
+        lambda t: t[f"{TENSOR}_sq"][0].fill_(-0.5),
+        f"{TENSOR}_sq: has a negative number, and it averages squares; got -0.5",
+    ),
 }
 
 
@@ -290,6 +306,18 @@ def test_moments_that_are_not_those_of_the_weights_are_one_line(how, runs):
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
     assert done.err.startswith(f"{path}: ")
     assert said in done.err
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_weight_that_is_not_finite_is_named_before_the_first_step(value, runs):
+    path = plain(runs) / NEW / "model.safetensors"
+    tensors = load_file(path)
+    tensors["final_norm.weight"][0] = value
+    save_file(tensors, path)
+    reseal(runs / NEW)
+    done = ask("train", "--from", str(runs))
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert done.err.startswith(f"{path}: final_norm.weight: has a number that is not finite")
 
 
 # What is not a checkpoint hides none

@@ -1,7 +1,9 @@
 """Words as vectors: sums of them, what is near, how far along a direction, and the files of text they come from."""
 
+import io
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -335,3 +337,17 @@ def test_neighbours_are_what_a_plain_sort_finds(tmp_path_factory, table, data):
     order = [-2 if n.cosine is None else n.cosine for n in found]
     assert order == sorted(order, reverse=True)
     assert neighbours(vectors, evaluate(vectors, f"w{row}", ""), 1)[-1].rank_with_inputs <= 2
+
+
+def test_a_pipe_may_be_long_but_not_silent(monkeypatch):
+    """`embed -` waited for ever."""
+    monkeypatch.setattr(wordfile, "MOST_SILENCE", 0.2)
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as end:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(end))
+        os.write(writing, b"a 1 2\n")
+        with pytest.raises(Invalid, match=r"was silent for 0\.2 seconds before its end$"):
+            read_words("-")
+        os.write(writing, b"a 1 2\nb 3 4\n")
+        os.close(writing)
+        assert len(read_words("-")) == 2

@@ -9,7 +9,7 @@ from outside import byte_level
 from archcalc import Invalid
 from archcalc_reference.special import read_special
 from archcalc_reference.template import Message, read_template
-from archcalc_reference.text import TOKENIZER_FILES, read_ends, read_tokenizer
+from archcalc_reference.text import TOKENIZER_FILES, read_ends, read_tokenizer, tokenizer_of
 
 tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
 transformers = pytest.importorskip("transformers", reason="the outside voice")
@@ -150,6 +150,98 @@ def test_a_token_for_which_the_model_has_no_row_is_left_out_and_told(fast, tmp_p
     assert read_tokenizer(folder, size).vocab_size == size
     assert read_tokenizer(folder, size).told == ("'<pad>' has no token, and the model has no row for another",)
     assert read_tokenizer(folder, size + 1).vocab_size == size + 1
+
+
+def template(*parts):
+    """A TemplateProcessing; None is the text."""
+    single = [
+        {"SpecialToken": {"id": one, "type_id": 0}} if one else {"Sequence": {"id": "A", "type_id": 0}}
+        for one in parts
+    ]
+    ids = {one: {"id": one, "ids": [0], "tokens": [one]} for one in parts if one}
+    return {"type": "TemplateProcessing", "single": single, "pair": single + single, "special_tokens": ids}
+
+
+ROBERTA = {
+    "type": "RobertaProcessing",
+    "sep": ["!", 0],
+    "cls": ["#", 2],
+    "trim_offsets": True,
+    "add_prefix_space": False,
+}
+BERT = {"type": "BertProcessing", "sep": ["!", 0], "cls": ["#", 2]}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
+AROUND = {
+    "nothing": (None, None),
+    "offsets": (BYTES, None),
+    "a template": (template("!", None), "'!' before a text"),
+    "a template with nothing": (template(None), None),
+    "a template that ends": (template(None, "!"), "'!' after a text"),
+    "both": (template("!", None, "!"), "'!' before and '!' after a text"),
+    "RoBERTa's": (ROBERTA, "'#' before and '!' after a text"),
+    "BERT's": (BERT, "'#' before and '!' after a text"),
+    "a sequence": ({"type": "Sequence", "processors": [BYTES, template("!", None)]}, "'!' before a text"),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_tokens_that_a_post_processor_adds_are_told(fast, tmp_path, name):
+    processor, said = AROUND[name]
+    data = {**json.loads(fast.to_str()), "post_processor": processor}
+    whole = tokenizers.Tokenizer.from_str(json.dumps(data))
+    assert (whole.encode("the").ids != whole.encode("the", add_special_tokens=False).ids) == (said is not None)
+    answer = ask("tokens", "the", "--weights", write(tmp_path, {"tokenizer.json": data}))
+    line = f"{tmp_path}/tokenizer.json: its post_processor adds {said}; archcalc does not\n"
+    assert (answer.code, answer.err) == (0, line if said else "")
+
+
+@pytest.mark.parametrize(
+    "processor", [{"type": "Other"}, 7, {"type": "BertProcessing"}, {"type": "TemplateProcessing"}]
+)
+def test_a_post_processor_that_is_not_known_is_told(fast, tmp_path, processor):
+    data = {**json.loads(fast.to_str()), "post_processor": processor}
+    assert "its post_processor is not applied" in read_tokenizer(write(tmp_path, {"tokenizer.json": data})).told[0]
+
+
+SETS = {
+    "a start": ({"add_bos_token": True}, ("tokenizer_config.json sets add_bos_token; archcalc adds no token to a text",)),
+    "an end": ({"add_eos_token": True}, ("tokenizer_config.json sets add_eos_token; archcalc adds no token to a text",)),
+    "neither": ({"add_bos_token": False, "add_eos_token": None}, ()),
+    "a space": (
+        {"add_prefix_space": True},
+        ("add_prefix_space is true in tokenizer_config.json and false in tokenizer.json, which is used",),
+    ),
+    "no space": ({"add_prefix_space": False}, ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_settings_beside_a_tokenizer_json_that_are_not_followed_are_told(fast, tmp_path, name):
+    settings, told = SETS[name]
+    fast.save(str(tmp_path / "tokenizer.json"))
+    folder = write(tmp_path, {"tokenizer_config.json": settings, "config.json": {"model_type": "gpt2"}})
+    ours = read_tokenizer(folder)
+    assert ours.told == told
+    if "add_prefix_space" in settings:  # where transformers follows them, and we do not, there is a line
+        theirs = transformers.AutoTokenizer.from_pretrained(folder)
+        assert (theirs.encode("the") != ours.encode("the")) == bool(told)
+
+
+def test_a_token_in_no_vocabulary_is_told_and_gets_the_id_of_transformers(fast, tmp_path):
+    fast.save(str(tmp_path / "tokenizer.json"))
+    folder = write(tmp_path, {"special_tokens_map.json": {"pad_token": "<pad>"}})
+    ours = read_tokenizer(folder)
+    assert ours.told == ("'<pad>' is in no vocabulary and gets the next id, as in transformers",)
+    assert ours.encode("<pad>") == transformers.PreTrainedTokenizerFast.from_pretrained(folder).encode("<pad>")
+
+
+@pytest.mark.parametrize(("ids", "outside"), [(0, None), ([1, 9_999], "9,999"), (-1, "-1"), (None, None), ("x", None)])
+def test_an_end_of_text_outside_the_vocabulary_is_told(fast, tmp_path, ids, outside):
+    fast.save(str(tmp_path / "tokenizer.json"))
+    size = fast.get_vocab_size()
+    ours = tokenizer_of(write(tmp_path, {"generation_config.json": {"eos_token_id": ids}}), "it", size)
+    line = f"eos_token_id {outside} in generation_config.json is not one of the {size} tokens and never ends a text"
+    assert ours.told == ((line,) if outside else ())
 
 
 BAD = {

@@ -2,11 +2,13 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command import ask
 from outside import gpt2_config
 
 import archcalc
@@ -90,6 +92,45 @@ def refusal(model, folder, kind=Invalid):
     with pytest.raises(kind) as error:
         load_weights(model, str(folder))
     return str(error.value).replace(str(folder), "DIR")
+
+
+# What is no regular file is refused at once: reading it would wait for ever, or never come to an end.
+
+
+def bind_socket(path):
+    where = os.getcwd()
+    os.chdir(path.parent)  # the name of a socket has at most 107 bytes
+    try:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(path.name)
+    finally:
+        os.chdir(where)
+
+
+NO_FILES = {
+    "a pipe": (os.mkfifo if hasattr(os, "mkfifo") else None, "is a pipe, not a file"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "is a device, not a file"),
+    "a socket": (bind_socket, "is a socket, not a file"),
+    "a directory": (lambda path: path.mkdir(), "is a directory"),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and devices of Unix")
+@pytest.mark.parametrize("name", [FILE, INDEX, "model-00001-of-00002.safetensors", "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("kind", NO_FILES)
+def test_what_is_no_regular_file_is_one_line_at_once(kind, name, tmp_path):
+    spec = asked(n_layers=1, vocab_size=256)
+    theirs = gpt2_of(archcalc.load(spec))
+    sharded = name not in (FILE, "config.json", "tokenizer.json")
+    theirs.save_pretrained(tmp_path, **({"max_shard_size": "60KB"} if sharded else {}))
+    if "-of-" in name:
+        name = sorted(path.name for path in tmp_path.glob("model-*.safetensors"))[0]
+    (tmp_path / name).unlink(missing_ok=True)
+    make, said = NO_FILES[kind]
+    make(tmp_path / name)
+    done = ask("predict", spec, "--weights", str(tmp_path), "-p", "Hello")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1), done.err
+    assert done.err.startswith(f"{tmp_path / name}: {said}")
 
 
 # What transformers saves, we read.

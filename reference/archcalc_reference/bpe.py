@@ -114,6 +114,11 @@ def from_json(folder: str, rows: int | None) -> FileTokenizer:
         Added(one["content"], one["id"], **{flag: one[flag] for flag in FLAGS}, where=path)
         for one in read.data["added_tokens"]
     ]
+    settings = os.path.join(folder, SETTINGS)
+    said = read_object(settings).get("add_prefix_space") if os.path.exists(settings) else None
+    if isinstance(said, bool) and said != read.prefix:
+        used = f"{str(read.prefix).lower()} in tokenizer.json, which is used"
+        read = read._replace(told=(*read.told, f"add_prefix_space is {str(said).lower()} in {SETTINGS} and {used}"))
     return _finished(package, fast, path, folder, rows, own, read)
 
 
@@ -162,6 +167,8 @@ def _finished(
             if one.id is None and rows is not None and free >= rows:
                 told.append(f"{shown(one.content)} has no token, and the model has no row for another")
                 continue
+            if one.id is None:
+                told.append(f"{shown(one.content)} is in no vocabulary and gets the next id, as in transformers")
             free += 1
         added.append(one)
     new = [package.AddedToken(one.content, **{flag: getattr(one, flag) for flag in FLAGS}) for one in added]

@@ -16,7 +16,7 @@ from archcalc.errors import Invalid, Missing, Problem, cut, shown
 from archcalc.packages import needed
 from archcalc.spec import Model
 from archcalc.units import shape as sizes
-from archcalc_reference.files import LONGEST_REASON, names_in, read_object
+from archcalc_reference.files import LONGEST_REASON, names_in, open_file, read_object
 from archcalc_reference.folder import TIE, Tie, contradictions, read_tie, refuse_what_is_not_read
 from archcalc_reference.layouts import (
     GPT2_HEAD,
@@ -336,7 +336,11 @@ def _announced(path: str) -> list[Header]:
 
 
 def open_tensors(path: str, framework: Literal["numpy", "pt"]) -> Any:
-    """A file of weights, mapped into memory: what is not asked for is not read. Invalid where it is none, or cut."""
+    """A file of weights, mapped into memory: what is not asked for is not read. Invalid where it is none, or cut.
+
+    The package opens by name and would wait for a pipe, so what is no regular file is refused before.
+    """
+    open_file(path).close()
     try:
         return package().safe_open(path, framework=framework)
     except (OSError, ValueError, package().SafetensorError) as error:

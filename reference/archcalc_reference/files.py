@@ -53,6 +53,8 @@ def open_file(path: str) -> BinaryIO:
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        if _is_socket(path):
+            raise _no_file(path, "a socket") from None
         raise unreadable(path, error) from None
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
@@ -60,8 +62,19 @@ def open_file(path: str) -> BinaryIO:
     os.close(handle)
     if stat.S_ISDIR(mode):
         raise Invalid(Problem(path, "is a directory"))
-    kind = "a pipe" if stat.S_ISFIFO(mode) else "a device"
-    raise Invalid(Problem(path, f"is {kind}, not a file", suggestion="save its content to a file first"))
+    raise _no_file(path, "a pipe" if stat.S_ISFIFO(mode) else "a device")
+
+
+def _no_file(path: str, kind: str) -> Invalid:
+    return Invalid(Problem(path, f"is {kind}, not a file", suggestion="save its content to a file first"))
+
+
+def _is_socket(path: str) -> bool:
+    """Opening a socket fails with an error that does not say what it is."""
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def unreadable(path: str, error: OSError | ValueError) -> Invalid | Missing:

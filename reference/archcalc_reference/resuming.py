@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,8 @@ def _refuse_no_numbers(step: int, tensors: Mapping[str, Tensor], before: Path | 
 def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer, step: int) -> None:
     """Put both moments of each weight back, and the state of random numbers, as they were after a step.
 
-    Raises Invalid where the file has other tensors than the weights need, of other shapes or types.
+    Raises Invalid where the file has other tensors than the weights need, of other shapes or types, or numbers that no
+    training writes: its hashes may have been computed again after a change.
     """
     path = folder / OPTIMIZER
     found = _read(path)
@@ -172,6 +173,8 @@ def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Opti
     ]
     if problems:
         raise Invalid(problems[0])
+    _refuse_impossible(str(folder / WHOLE), {name: tensor.detach() for name, tensor in model.named_parameters()})
+    _refuse_impossible(str(path), found)
     fused = optimizer.defaults.get("fused")
     for name, parameter in model.named_parameters() if step else ():
         # copies, laid out as the optimizer's own; it counts steps on the device where it has one kernel for all
@@ -179,9 +182,30 @@ def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Opti
             key: found[f"{name}.{key}"].to(parameter.device if key != "step" or fused else "cpu", copy=True)
             for key in ("step", *MOMENTS)
         }
-    torch.set_rng_state(found[_CPU])
+    _restore_random(path, _CPU, found[_CPU], torch.set_rng_state)
     if _CUDA in found and torch.cuda.is_available():
-        torch.cuda.set_rng_state(found[_CUDA])
+        _restore_random(path, _CUDA, found[_CUDA], torch.cuda.set_rng_state)
+
+
+def _refuse_impossible(path: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise Invalid for a number that is not finite, and for a mean of squares below zero."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        if not torch.isfinite(tensor).all():
+            raise Invalid(Problem(path, "has a number that is not finite", name))
+        if name.endswith(".exp_avg_sq") and (tensor < 0).any():
+            what = "has a negative number, and it averages squares"
+            raise Invalid(Problem(path, what, name, value=shown(tensor.min().item())))
+
+
+def _restore_random(path: Path, name: str, state: Tensor, restore: Callable[[Tensor], None]) -> None:
+    """Raise Invalid for a state that PyTorch's generator does not accept."""
+    try:
+        restore(state)
+    except (RuntimeError, TypeError) as error:
+        what = f"is not a valid state of random numbers: {cut(str(error), LONGEST_REASON)}"
+        raise Invalid(Problem(str(path), what, name)) from None
 
 
 def _needed(model: Transformer, step: int) -> dict[str, Tensor]:

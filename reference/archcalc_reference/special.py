@@ -73,6 +73,11 @@ def read_special(folder: str) -> Special:
         for key, value in found[used].items()
         if key in NAMES and special(found[other].get(key)) not in (None, special(value))
     ]
+    told += [
+        f"{SETTINGS} sets {key}; archcalc adds no token to a text"
+        for key in ("add_bos_token", "add_eos_token")
+        if found[SETTINGS].get(key) is True
+    ]
     named: dict[str, Added] = {}
     listed: list[Added] = []
     for name in (SETTINGS,) if whole else (SETTINGS, MAP):

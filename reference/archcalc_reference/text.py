@@ -9,7 +9,7 @@ from typing import Protocol
 
 from archcalc.checkpoints import STATE, read_state
 from archcalc.errors import Invalid, Missing, Problem
-from archcalc_reference.bpe import NO_TOKEN, byte_alphabet, from_json, from_merges, utf8
+from archcalc_reference.bpe import NO_TOKEN, FileTokenizer, byte_alphabet, from_json, from_merges, utf8
 from archcalc_reference.changes import Change
 from archcalc_reference.drawing import GENERATION, ends_of
 from archcalc_reference.files import names_in, read_bytes
@@ -125,7 +125,22 @@ def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
     tokenizer = read_tokenizer(folder, rows)
     refuse_bytes(tokenizer, folder, name, rows)
     refuse_more_tokens(tokenizer, folder, name, rows)
+    if isinstance(tokenizer, FileTokenizer):
+        tokenizer.told += _ends_outside(folder, tokenizer.vocab_size)
     return tokenizer
+
+
+def _ends_outside(folder: str, size: int) -> tuple[str, ...]:
+    """A line on the ends of a text in generation_config.json that no token has; a malformed one is for `read_ends`."""
+    try:
+        ids = ends_of(folder) if GENERATION in names_in(folder) else frozenset()
+    except Invalid:
+        return ()
+    outside = [one for one in sorted(ids) if not 0 <= one < size]
+    if not outside:
+        return ()
+    listed = ", ".join(f"{one:,}" for one in outside[:3])
+    return (f"eos_token_id {listed} in {GENERATION} is not one of the {size:,} tokens and never ends a text",)
 
 
 def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:

@@ -56,12 +56,14 @@ class Read(NamedTuple):
         foreign: whether it has a pattern that is not among PATTERNS.
         parts_words: whether no token reaches over the end of a word.
         told: what is to be known of how it cuts.
+        prefix: whether a space is added before a text.
     """
 
     data: Object
     foreign: bool
     parts_words: bool
     told: tuple[str, ...]
+    prefix: bool = False
 
 
 def understood(data: Object, path: str) -> Read:
@@ -83,6 +85,7 @@ def understood(data: Object, path: str) -> Read:
     kinds = [step["type"] for step in normalizers if step["type"] != "ByteLevel"]
     told = [PREFIX] if prefix else []
     told += [f"texts are changed first: {', '.join(kinds)}"] if kinds else []
+    told += _not_added(data.get("post_processor"))
     kept = {
         "version": "1.0",
         **dict.fromkeys(("truncation", "padding", "post_processor", "decoder")),
@@ -90,7 +93,7 @@ def understood(data: Object, path: str) -> Read:
         **{name: data.get(name) for name in ("normalizer", "pre_tokenizer")},
         "model": model,
     }
-    return Read(kept, foreign, regular and apart and not prefix, tuple(told))
+    return Read(kept, foreign, regular and apart and not prefix, tuple(told), prefix)
 
 
 def refuse_ids(vocab: Object, path: str) -> None:
@@ -192,6 +195,41 @@ def _known(step: Object, slot: str, path: str) -> None:
         name = step["type"] if step["type"].isidentifier() else shown(step["type"])
         what, fix = f"{name[:40]} is not supported yet", f"supported: {', '.join(KINDS[slot])}"
         raise Invalid(Problem(path, what, slot, suggestion=fix))
+
+
+def _not_added(processor: Any) -> list[str]:
+    """A line on the tokens that a post-processor puts around a text, which are left out."""
+    before, after = _around(processor)
+    if before is None:
+        return ["its post_processor is not applied; tokens that it adds to a text are left out"]
+    sides = [(tokens, side) for tokens, side in ((before, "before"), (after, "after")) if tokens]
+    what = " and ".join(f"{', '.join(map(shown, tokens[:3]))} {side}" for tokens, side in sides)
+    return [f"its post_processor adds {what} a text; archcalc does not"] if what else []
+
+
+def _around(processor: Any, depth: int = 0) -> tuple[list[str] | None, list[str]]:
+    """The tokens that a post-processor puts before a text and after it; None where it is not understood."""
+    if processor is None:
+        return [], []
+    kind = processor.get("type") if isinstance(processor, dict) else None
+    try:
+        if kind == "ByteLevel":
+            return [], []
+        if kind in ("BertProcessing", "RobertaProcessing"):
+            return [str(processor["cls"][0])], [str(processor["sep"][0])]
+        if kind == "TemplateProcessing":
+            parts = [str(one["SpecialToken"]["id"]) if "SpecialToken" in one else None for one in processor["single"]]
+            text = parts.index(None)
+            return [one for one in parts[:text] if one], [one for one in parts[text:] if one]
+        if kind == "Sequence" and depth < DEEPEST:
+            found = [_around(one, depth + 1) for one in processor["processors"][:MOST_STEPS]]
+            if all(before is not None for before, _ in found):
+                return [one for before, _ in reversed(found) for one in before or ()], [
+                    one for _, after in found for one in after
+                ]
+    except (KeyError, IndexError, TypeError, ValueError):
+        pass
+    return None, []
 
 
 def _content(step: Object, field: str, slot: str, path: str) -> str:
