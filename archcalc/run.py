@@ -49,7 +49,7 @@ def _checked(run: _Fields) -> _Fields:
     same_shape("Run", [(name, getattr(found, name)) for name in ("batch", "sequence", "context")])
     for field, message, fix in _contradictions(found):
         value = getattr(found, field)
-        if field == "sequence" and getattr(value, "ndim", 0):
+        if field == "sequence" and getattr(value, "ndim", False):
             value = int(first(value, value != 1))
         raise Invalid(Problem("Run", message, field, value=shown(value), suggestion=fix))
     return found

@@ -174,7 +174,7 @@ def test_what_cannot_be_asked_is_one_line(arguments, line):
     assert done.err.count("\n") == 1
 
 
-FORMS = ["1_0", "٣", "１", "0x1", "1,5", "1e1_0", "१"]
+FORMS = ["1_0", "٣", "\uff11", "0x1", "1,5", "1e1_0", "१"]
 
 
 @pytest.mark.parametrize("form", FORMS)
