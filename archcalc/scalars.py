@@ -17,7 +17,7 @@ _NAMED_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 def plain_float(text: str | bytes) -> float | None:
-    """A number in ASCII as files of numbers have it, inf and nan too; None for what Python alone reads: 1_0, or Arabic digits."""
+    """A number in ASCII as files of numbers have it, inf and nan too; None for others (1_0, Arabic digits)."""
     if ("_" in text if isinstance(text, str) else b"_" in text) or not text.isascii():
         return None
     try:
