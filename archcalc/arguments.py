@@ -37,25 +37,58 @@ def checked(fields: Any, check: Callable[[Any], Any]) -> Callable[[type[T]], typ
 
 
 def size(where: str, name: str, value: Any, most: int = LARGEST_SIZE, least: int = 1) -> Any:
-    """A size as a Python int: numpy's integers become one, so that no product overflows or becomes a float.
+    """A size as a Python int, or an array of sizes as float64, so that no product overflows.
 
-    Raises Invalid for what is not an integer (a bool, a float) or not from `least` to `most`.
+    Raises Invalid for what is not an integer (a bool, a float) or not from `least` to `most`; of an array the message
+    shows the first such element.
     """
     if hasattr(type(value), "letters"):
         return value
     if hasattr(value, "dtype"):
         if value.ndim:
-            if value.dtype.kind not in "iuf" or bool((value % 1 > 0).any()):
-                raise Invalid(Problem(where, "must be integers", name, value=shown(value)))
-            if bool(((value >= least) & (value <= most)).all()):
-                return value
-            raise Invalid(Problem(where, f"must be from {least} to {most:,}", name, value=shown(value)))
+            return _sizes(where, name, value, most, least)
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int):
         raise Invalid(Problem(where, "must be an integer", name, value=shown(value)))
     if not least <= value <= most:
         raise Invalid(Problem(where, f"must be from {least} to {most:,}", name, value=integer(value)))
     return int(value)
+
+
+def _sizes(where: str, name: str, values: Any, most: int, least: int) -> Any:
+    """An array of sizes as float64: narrow integers overflow in silence, and so does int64 at GPT-3's scale."""
+    if getattr(values.dtype, "kind", "") not in ("i", "u", "f"):  # a tensor's type has no kind
+        raise Invalid(Problem(where, "must be integers", name, value=shown(values)))
+    if not values.size:
+        raise Invalid(Problem(where, "is empty", name))
+    values = values.astype("float64", copy=False)
+    if (wrong := values != values.round()).any():
+        raise Invalid(Problem(where, "must be an integer", name, value=shown(first(values, wrong))))
+    if (wrong := (values < least) | (values > most)).any():
+        raise Invalid(Problem(where, f"must be from {least} to {most:,}", name, value=element(values, wrong)))
+    return values
+
+
+def first(value: Any, wrong: Any) -> Any:
+    """The first element of an array where a mask holds; what is no array is itself."""
+    if not getattr(wrong, "ndim", 0):
+        return value
+    return value[wrong][0].item() if getattr(value, "ndim", 0) else value
+
+
+def element(value: Any, wrong: Any) -> str:
+    """The first offending size of an array, or the size itself, as a message shows it."""
+    found = first(value, wrong)
+    return integer(int(found)) if abs(found) < float("inf") else shown(float(found))
+
+
+def same_shape(where: str, sizes: Iterable[tuple[str, Any]]) -> None:
+    """Raises Invalid for arrays of sizes that are not of one shape."""
+    shapes = {name: value.shape for name, value in sizes if getattr(value, "ndim", 0)}
+    if len(set(shapes.values())) > 1:
+        raise Invalid(
+            Problem(where, "must be arrays of one shape", ", ".join(shapes), value=shown(list(shapes.values())))
+        )
 
 
 def integer(value: int) -> str:

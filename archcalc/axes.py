@@ -115,8 +115,8 @@ def value_at(model: Model, where: Where) -> Size:
 
 
 def _are_many(values: object) -> bool:
-    """Whether there are sizes in it: a text, a list, a range, an array; no number and no bytes."""
-    return isinstance(values, Iterable) and not isinstance(values, bytes) and getattr(values, "ndim", 1) > 0
+    """Whether there are sizes in it: a text, a list, a range, an array; no number, no bytes and no mapping."""
+    return isinstance(values, Iterable) and not isinstance(values, bytes | Mapping) and getattr(values, "ndim", 1) > 0
 
 
 def size_names(found: Found) -> list[str]:

@@ -104,6 +104,11 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
         raise Invalid(Problem("Run", message, "phase", value=shown("decode"), suggestion=fix))
     run, keeping = run.by_default(MEMORY_KERNEL), _settled(run, keeping)
     refuse_other_purpose("training" if run.phase == "training" else "inference", keeping)
+    state = state_bytes(params(model), run, keeping)
+    for where, name, n in (("Run", "batch", run.batch), ("Run", "sequence", run.sequence), ("Model", "", state)):
+        if getattr(n, "ndim", 0):
+            fix = "archcalc.sweep counts the column memory.total for many"
+            raise Invalid(Problem(where, "must have single sizes for memory, no arrays", name, suggestion=fix))
     moments = alive(model, run, keeping)
     if chosen is None:
         every = list(moments)
@@ -119,7 +124,7 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
         terms,
         tuple(Phase(name, found[index].total) for name, index in chosen.phases.items()),
         f"{peak.phase}, {peak.at}",
-        state_bytes(params(model), run, keeping),
+        state,
     )
 
 

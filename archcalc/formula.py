@@ -85,6 +85,10 @@ class Formula:
         return Formula(terms, value)
 
     def __mul__(self, other: Any) -> Formula:
+        if type(other) is int:  # most often: a width in bytes, or a repeat
+            if other == 1:
+                return self
+            return Formula({monomial: n * other for monomial, n in self.terms.items()}, self.value * other)
         other = Formula.of(other)
         terms: dict[Monomial, Fraction | int] = {}
         for mine, n in self.terms.items():

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import Strict
 from archcalc.catalogue import is_path, specs_folder
-from archcalc.errors import Invalid, Problem, nearest
+from archcalc.errors import LONGEST_PLACE, Invalid, Problem, cut, nearest
 from archcalc.source import display_name, parse, read_file
 from archcalc.spec import Text
 from archcalc.units import Unit, parse_quantity, quantity_pattern
@@ -40,6 +40,11 @@ Watts = Annotated[str, *_amount("W")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=100)]
 
 
+def _in_binary(label: str) -> int:
+    """The bytes of a label, a GB taken for a GiB."""
+    return parse_quantity(re.sub(r"(?<=[0-9 ])([kMGT])B$", lambda match: f"{match[1].upper()}iB", label), "B")
+
+
 class Capacity(Strict):
     """The memory of one device."""
 
@@ -47,6 +52,12 @@ class Capacity(Strict):
     visible: Bytes | None = Field(
         default=None, description="what a program sees, the lower figure where hosts differ; null until measured"
     )
+
+    @model_validator(mode="after")
+    def _sees_no_more_than_there_is(self) -> Self:
+        if self.visible is not None and parse_quantity(self.visible, "B") > _in_binary(self.label):
+            raise PydanticCustomError("one_of", "must not have visible above its label, a GB taken for a GiB")
+        return self
 
 
 class Peaks(Strict):
@@ -134,8 +145,7 @@ class Device(Strict):
     @property
     def largest_bytes(self) -> int:
         """The most memory it can have: what is seen, or its label with a GB taken for a GiB, as memory is made."""
-        binary = re.sub(r"(?<=[0-9 ])([kMGT])B$", lambda match: f"{match[1].upper()}iB", self.capacity.label)
-        return max(parse_quantity(binary, "B"), self.visible_bytes or 0)
+        return max(_in_binary(self.capacity.label), self.visible_bytes or 0)
 
     @property
     def visible_bytes(self) -> int | None:
@@ -181,7 +191,10 @@ def find_device(name: str) -> Device:
     if typed in device_names():
         return _read(_path(typed))
     if is_path(name):
-        return _read(name)
+        given = _read(name)  # its name may be one of the catalogue's, whose figures these are not
+        return given.model_copy(
+            update={"name": f"{given.name} ({cut(os.path.normpath(display_name(name)), LONGEST_PLACE)})"}
+        )
     words = _words(typed)
     known = _aliases()
     if found := known.get(_key(words)) or known.get("".join(words)):

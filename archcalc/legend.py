@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from archcalc.arguments import LARGEST_SIZE
+from archcalc.arguments import LARGEST_SIZE, same_shape
 from archcalc.arguments import size as checked
 from archcalc.errors import TapeError
 
@@ -158,10 +158,14 @@ def environment(*sizes: Env) -> dict[str, Size]:
     found: dict[str, Size] = {}
     for env in sizes:
         for label, n in env.items():
-            many = getattr(n, "ndim", 0)  # the sizes of a grid are checked by whoever makes it
-            size = n * 1.0 if many else n if label == "Q" else checked("Model", label, n, LARGEST_SIZE**2)
+            # The sizes of a grid are float64, and are checked by whoever makes it.
+            known = label == "Q" or (getattr(n, "ndim", False) and n.dtype == "float64")
+            size = n if known else checked("Model", label, n, LARGEST_SIZE**2)
             differ: Any = label in found and found[label] != size
             if bool(differ.any() if hasattr(differ, "any") else differ):
                 raise TapeError(f"label {label!r} has two sizes in one tape: {found[label]} and {size}")
             found[label] = size
+    same_shape("Model", found.items())
+    if "Q" in found and any(getattr(n, "ndim", False) for n in found.values()) and hasattr(found["Q"], "denominator"):
+        found["Q"] = float(found["Q"])  # may be a half: an array times a Fraction is an array of objects
     return found

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, NamedTuple, get_args
 
-from archcalc.arguments import boolean, checked, choice, size
+from archcalc.arguments import boolean, checked, choice, first, same_shape, size
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.legend import Env, Size
+from archcalc.legend import Env, Size, anywhere
 
 Phase = Literal["training", "prefill", "decode"]
 AttentionKernel = Literal["math", "flash"]
@@ -46,8 +46,12 @@ def _checked(run: _Fields) -> _Fields:
         boolean("Run", "dropout", run.dropout),
         choice("Run", "activation", run.activation, get_args(ActivationKernel)),
     )
+    same_shape("Run", [(name, getattr(found, name)) for name in ("batch", "sequence", "context")])
     for field, message, fix in _contradictions(found):
-        raise Invalid(Problem("Run", message, field, value=shown(getattr(found, field)), suggestion=fix))
+        value = getattr(found, field)
+        if field == "sequence" and getattr(value, "ndim", False):
+            value = int(first(value, value != 1))
+        raise Invalid(Problem("Run", message, field, value=shown(value), suggestion=fix))
     return found
 
 
@@ -104,7 +108,7 @@ class Run(_Fields):
 def _contradictions(run: _Fields) -> Iterable[tuple[str, str, str | None]]:
     """Fields that the phase has no use for: which, why, and what to say instead."""
     if run.phase == "decode":
-        if isinstance(run.sequence, int) and run.sequence != 1:
+        if not hasattr(type(run.sequence), "letters") and anywhere(run.sequence != 1):
             yield "sequence", "must be 1 for decode, which adds one position to each sequence", "set context instead"
         if run.causal == "half":
             yield "causal", ALL_PAIRS, None

@@ -16,6 +16,21 @@ _FLOAT = re.compile(r"([-+]?)([0-9][0-9_]*)?(?:\.([0-9][0-9_]*)?)?(?:[eE]([-+]?[
 _NAMED_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
+def plain_float(text: str | bytes) -> float | None:
+    """A number in ASCII as files of numbers have it, inf and nan too; None for others (1_0, Arabic digits)."""
+    if ("_" in text if isinstance(text, str) else b"_" in text) or not text.isascii():
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def vanishes(text: str, number: float) -> bool:
+    """Whether a number that was written above 0, such as 1e-400, became 0."""
+    return not number and any(digit in "123456789" for digit in text.lower().partition("e")[0])
+
+
 def is_long_number(text: str) -> bool:
     """Whether it looks like a number of more characters than a number may have."""
     return len(text) > LONGEST_NUMBER and bool(_NUMERIC.fullmatch(text) or _BASED.fullmatch(text))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from archcalc.arguments import integer, size
+from archcalc.arguments import element, first, same_shape, size
 from archcalc.blocks.attention import Attention
 from archcalc.blocks.base import Count, Strict
 from archcalc.blocks.embedding import Embedding
@@ -13,7 +13,7 @@ from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
-from archcalc.legend import Env, Size, add, environment
+from archcalc.legend import Env, Size, add, anywhere, environment
 from archcalc.run import Run
 from archcalc.tape import Tape, Tensor
 from archcalc.units import to_digits
@@ -241,8 +241,14 @@ class Model(Strict):
         return found
 
     def _refuse(self, run: Run) -> None:
-        """A run checks itself; what it reads must fit the model. Sizes that are arrays are their maker's to check."""
+        """A run checks itself; what it reads must fit the model, which has layers even where it was not validated."""
+        if not self.layers:
+            raise Invalid(Problem("Model", "must have at least 1 item", "layers", value="()"))
         read, most = run.read, self.context_length
-        if isinstance(read, int) and not getattr(most, "ndim", 0) and read > most:
-            name = "context" if run.phase == "decode" else "sequence"
-            raise Invalid(Problem("Run", f"must be from 1 to {most:,}", name, value=integer(read)))
+        if hasattr(type(read), "letters"):
+            return
+        name = "context" if run.phase == "decode" else "sequence"
+        same_shape("Run", [(name, read), ("context_length", most)])
+        if anywhere(wrong := read > most):
+            limit = int(first(most, wrong))
+            raise Invalid(Problem("Run", f"must be from 1 to {limit:,}", name, value=element(read, wrong)))

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.reading import TooSlow, open_bytes
+from archcalc.scalars import plain_float
 from archcalc.source import STDIN, display_name, is_stdin
 from archcalc.units import binary, grouped, several
 from archcalc.vectors import Place, Vectors, rows_at_a_time
@@ -248,7 +249,7 @@ class _Reader:
 
         spans = list(re.finditer(rb"\S+", line))[-dimensions:]
         with np.errstate(over="ignore"):
-            wrong = next(s for s in spans if (x := _number(s[0])) is None or not np.isfinite(np.float32(x)))
+            wrong = next(s for s in spans if (x := plain_float(s[0])) is None or not np.isfinite(np.float32(x)))
         column = len(_text(line[: wrong.start()])) + 1
         value = shown(_text(wrong[0]))
         message = f"must be a finite number of float32, as {several(dimensions, 'number')} after each word are"
@@ -284,13 +285,6 @@ def _like_number(field: bytes) -> bool:
     except ValueError:
         return _HEXADECIMAL.fullmatch(field) is not None
     return True
-
-
-def _number(field: bytes) -> float | None:
-    try:
-        return None if b"_" in field else float(field)
-    except ValueError:
-        return None
 
 
 def _text(data: bytes) -> str:

@@ -320,3 +320,15 @@ def test_what_cannot_be_explained_is_one_line(arguments, line):
     assert done.code == 2
     assert done.err.startswith(line)
     assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("flags", [(), ("--batch", "2"), ("--optimizer", "sgd")])
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [("training.total", "flops.training"), ("flops.trainin", "flops.training"), ("stored", "parameters.stored")],
+)
+def test_a_number_that_does_not_exist_is_told_before_flags(path, near, flags):
+    told = ask("explain", "gpt2", path, *flags)
+    assert told.code == 2
+    assert told.err.startswith(f"PATH: is not a number of report, params, flops or memory; got {path!r}; nearest: ")
+    assert near in told.err

@@ -218,6 +218,14 @@ def test_a_path_describes_a_device_of_ones_own(tmp_path, monkeypatch):
         find_device("nope.yaml")
 
 
+def test_a_file_with_the_name_of_a_known_device_is_told_by_its_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(re.sub("name: .*", "name: h100-sxm", GOOD, count=1))
+    told = ask("memory", "gpt2", "--device", "mine.yaml").out
+    assert "h100-sxm (mine.yaml)" in told
+    assert "h100-sxm (" not in ask("memory", "gpt2", "--device", "h100-sxm").out
+
+
 def test_only_the_file_of_the_device_is_read(monkeypatch):
     read = []
     real = archcalc.hardware.read_file
@@ -239,6 +247,7 @@ BAD = {
     "no peak": (('{bf16: "1.5 PFLOP/s", int8: "3 POP/s"}', "{}"), "5:13: dense_peak: must have at least one precision"),
     "no source": ((", power: s}", "}"), "9:10: sources: must give the source of power"),
     "visible without a source": (("visible: null", 'visible: "23 GiB"'), "9:10: sources: must give the source of visible"),
+    "more visible than there is": (("visible: null", 'visible: "24.5 GiB"'), "4:11: capacity: must not have visible above its label, a GB taken for a GiB"),
     "a source of nothing": (('power: "0.3 kW"\n', ""), "8:10: sources: has a source of power, which is not given"),
     "no sources": (("sources: {capacity: s, dense_peak: s, bandwidth: s, link: s, power: s}\n", ""), "1:1: sources: is missing"),
 }  # fmt: skip

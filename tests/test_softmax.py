@@ -172,3 +172,24 @@ def test_what_cannot_be_asked_is_one_line(arguments, line):
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(line)
     assert done.err.count("\n") == 1
+
+
+FORMS = ["1_0", "٣", "\uff11", "0x1", "1,5", "1e1_0", "१"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_only_numbers_that_files_of_vectors_have_are_read(form):
+    assert ask("softmax", form, "1").code == 2
+    assert f"must be a number; got {form!r}" in ask("softmax", form, "1").err
+
+
+@pytest.mark.parametrize("form", ["1e-400", "0.0001e-400", "-1_0", "٣"])
+def test_a_temperature_is_never_another_than_was_typed(form):
+    refused = ask("softmax", "1", "2", "--temperature", form)
+    assert refused.code == 2
+    assert refused.err.startswith("--temperature: ")
+
+
+@pytest.mark.parametrize("form", ["0", "0.0", "0e5", ".0"])
+def test_a_temperature_of_0_may_be_written_as_any_0(form):
+    assert ask("softmax", "1", "2", f"--temperature={form}").code == 0

@@ -96,14 +96,24 @@ def explain(
 
     Example: archcalc explain gpt2 flops.per_token --format latex
     """
+    refused = None
     if path is not None:
-        refuse_unused(called, path.strip().replace(" ", "_"))
-    kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
+        try:
+            refuse_unused(called, path.strip().replace(" ", "_"))
+        except Invalid as error:
+            refused = error
     found = find(spec)
     model = found.model
-    run, amount = work_run(model, phase, batch, seq, context, logits, causal, attention or FLOPS_KERNEL, tokens)
-    held = memory_run(model, purpose, batch, seq, attention or MEMORY_KERNEL, activation_kernel, dropout=dropout)
+    try:
+        kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
+        run, amount = work_run(model, phase, batch, seq, context, logits, causal, attention or FLOPS_KERNEL, tokens)
+        held = memory_run(model, purpose, batch, seq, attention or MEMORY_KERNEL, activation_kernel, dropout=dropout)
+    except Invalid as error:
+        raise refused or error from None
     asked = Asked(model, run, held, kept)
+    if path is not None and refused is not None:
+        explanation_sheet(found, path, asked, amount)  # a number that does not exist comes first
+        raise refused
     if form is None and output is not None and output.endswith(".tex"):
         form = "latex"
     if form != "latex":

@@ -223,9 +223,11 @@ def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str)
 
 def real(flag: str, text: str) -> float:
     """A flag's number, 0 or more."""
-    from archcalc.scalars import resolve
+    from archcalc.scalars import resolve, vanishes
 
     found = resolve(text.strip())
     if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < float("inf"):
         raise Invalid(Problem(flag, "must be a number of at least 0", value=shown(text)))
+    if vanishes(text, found):
+        raise Invalid(Problem(flag, "is too small for a float", value=shown(text)))
     return float(found)

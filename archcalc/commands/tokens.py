@@ -72,8 +72,14 @@ def softmax(
 
 def _temperatures(asked: list[str]) -> list[float]:
     """Each that was asked for, in order; one may hold several, parted by commas."""
+    from archcalc.scalars import vanishes
+
     where = Problem("--temperature", "must be a number of at least 0")
-    heats = [_read_number(text, where) for one in asked for text in one.split(",")]
+    texts = [text for one in asked for text in one.split(",")]
+    heats = [_read_number(text, where) for text in texts]
+    for text, heat in zip(texts, heats, strict=True):
+        if vanishes(text, heat):
+            raise Invalid(replace(where, message="is too small for a float", value=shown(text.strip())))
     if len(heats) > _MOST_TEMPERATURES:
         raise Invalid(Problem("--temperature", f"takes at most {_MOST_TEMPERATURES} numbers", value=f"{len(heats):,}"))
     names = [plain(heat) for heat in heats]
@@ -200,10 +206,11 @@ def _argument(place: int, text: str) -> float:
 
 def _read_number(text: str, problem: Problem) -> float:
     """The number in `text`, of any range. Raises Invalid, as `problem` says, where it is not a number."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise Invalid(replace(problem, value=shown(text.strip()))) from None
+    from archcalc.scalars import plain_float
+
+    number = plain_float(text.strip())
+    if number is None:
+        raise Invalid(replace(problem, value=shown(text.strip())))
     if number in (inf, -inf) and "inf" not in text.lower():  # 1e999 is no infinity
         raise Invalid(replace(problem, message="is too large for a float", value=shown(text.strip())))
     return number

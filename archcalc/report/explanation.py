@@ -258,7 +258,9 @@ def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
         )
     below = [known for known in numbers if known.startswith(f"{path}.") and not known[len(path) + 1 :][0].isdigit()]
     named = [known for known in numbers if not any(part.isdigit() for part in known.split("."))]
-    near = below or nearest(path, [*QUANTITIES, *(known for known in named if known not in QUANTITIES)], 3)
+    section = path.partition(".")[0]
+    ends = [name for name in QUANTITIES if name.endswith(f".{section}")]  # of training.total: flops.training
+    near = below or ends or nearest(path, [*QUANTITIES, *(known for known in named if known not in QUANTITIES)], 3)
     suggestion = f"{'below it' if below else 'nearest'}: {', '.join(near[:3])}" if near else None
     what = "is not a single number" if below else "is not a number of report, params, flops or memory"
     raise Invalid(
