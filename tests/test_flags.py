@@ -295,7 +295,12 @@ def number(name, **asked):
     )  # fmt: skip
     attention = get("attention", "flash")
     held = memory_run(
-        model, get("purpose", "training"), get("batch", "1"), get("seq"), attention, get("activation_kernel", "fused"),
+        model,
+        get("purpose", "training"),
+        get("batch", "1"),
+        get("seq"),
+        attention,
+        get("activation_kernel", "fused"),
         dropout=get("dropout", False),
     )
     quantity, whole = QUANTITIES[name], Asked(model, run, held, kept)
