@@ -429,6 +429,8 @@ def test_tiny_as_trained_is_the_tiny_of_the_catalogue(tmp_path):
     for spec, flags in (("tiny", ["--weights", out]), (out, [])):
         drawn = ask("generate", spec, *flags, "-p", "x", "--max-tokens", "2")
         assert (drawn.code, drawn.out[:1]) == (0, "x"), drawn.err
+    anew = ask("train", out, "--steps", "1", "--batch", "1", "--seq", "2").err
+    assert f"{out}: only its spec is used; --from {out} continues from its weights\n" in anew
 
 
 def test_without_safetensors_it_says_what_to_install():

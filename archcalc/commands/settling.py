@@ -163,7 +163,10 @@ def _same(out: str, source: str | None) -> bool:
 def _found(spec: str | None, start: Path | None) -> Found:
     """The spec that was named, which must be the checkpoint's; or the checkpoint's; or the default."""
     if start is None:
-        return find(spec or DEFAULT_SPEC)
+        found = find(spec or DEFAULT_SPEC)
+        if found.folder:
+            tell(f"{found.typed}: only its spec is used; --from {found.typed} continues from its weights")
+        return found
     if not (start / SPEC).exists():
         if spec is None:
             fix = "name one: archcalc train SPEC --from DIR"

@@ -154,13 +154,15 @@ def fit_lines(fit: Fit, used: Memory) -> tuple[str, ...]:
     basis = "visible to programs" if fit.basis == "visible" else "by its label, 1 GB = 10^9 bytes"
     verdict = f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} short"
     grow = f"largest batch {grouped(fit.largest_batch)}, longest context {grouped(fit.longest_context)}"
+    if not fit.largest_batch and not fit.longest_context:
+        grow = "not even batch 1 at this context fits, nor a context of 1 at this batch"
     what = "weights and cache" if used.purpose == "inference" else "weights, gradients and optimizer state"
-    many = f"{what} alone need at least {several(fit.devices_at_least, 'device')}"
+    many = f"{what} alone need at least {several(fit.devices_at_least, 'device')} without a reserve"
     even = f"{grouped(fit.devices_if_even)} if the whole peak divides evenly (modelled)"
     return (
         f"{fit.device}: {verdict}; {binary(fit.usable)} usable",
         *(() if fit.fits else (f"{many}; {even}",)),
-        *((grow,) if fit.largest_batch or fit.longest_context else ()),
+        grow,
         f"usable: {binary(fit.capacity)} ({basis}) less a {fit.percent}% reserve for driver and fragmentation",
     )
 
