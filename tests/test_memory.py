@@ -93,7 +93,10 @@ def test_how_many_devices_serve_gpt3_at_batch_16_is_answered():
     assert told["device"]["devices_at_least"] == -(-held // (80 * 2**30)) == 6
     assert told["device"]["devices_if_even"] == -(-told["memory"]["total"] // told["device"]["usable"]) == 7
     shown = " ".join(lines("gpt3-175b", "--for", "inference", "--batch", "16", "--device", "h100-sxm"))
-    assert "weights and cache alone need at least 6 devices without a reserve; 7 if the whole peak divides evenly (modelled)" in shown
+    assert (
+        "weights and cache alone need at least 6 devices without a reserve; 7 if the whole peak divides evenly (modelled)"
+        in shown
+    )
     assert "devices" not in " ".join(lines("gpt2", "--device", "h100-sxm"))
 
 

@@ -423,14 +423,14 @@ def test_a_sample_of_what_is_no_number_is_refused():
         sample(model, [1, 2], 4, seed=0)
 
 
-def test_tiny_as_trained_is_the_tiny_of_the_catalogue(tmp_path):
+def test_tiny_as_trained_is_the_tiny_of_the_catalogue(words, tmp_path):
     out = str(tmp_path / "out")
-    assert ask("train", "--steps", "1", "--batch", "1", "--out", out).code == 0
+    step = ("--data", words, "--steps", "1", "--batch", "1")
+    assert ask("train", *step, "--out", out).code == 0
     for spec, flags in (("tiny", ["--weights", out]), (out, [])):
         drawn = ask("generate", spec, *flags, "-p", "x", "--max-tokens", "2")
         assert (drawn.code, drawn.out[:1]) == (0, "x"), drawn.err
-    anew = ask("train", out, "--steps", "1", "--batch", "1", "--seq", "2").err
-    assert f"{out}: only its spec is used; --from {out} continues from its weights\n" in anew
+    assert f"{out}: only its spec is used; --from {out} continues from its weights\n" in ask("train", out, *step).err
 
 
 def test_without_safetensors_it_says_what_to_install():
