@@ -187,7 +187,7 @@ def test_a_device_of_ones_own_is_timed_as_well(tmp_path):
         'bandwidth: "1 TB/s"\nsources: {capacity: s, dense_peak: s, bandwidth: s}\n'
     )
     told = asked("gpt2", "--tokens", "1B", "--device", str(path), "--mfu", "50%")
-    assert (told["device"], told["peak"], told["precision"]) == ("mine", 10**15, "fp16")
+    assert (told["device"], told["peak"], told["precision"]) == (f"mine ({path})", 10**15, "fp16")
     out = " ".join(ask("flops", "gpt2", "--phase", "decode", "--device", str(path), "--price", "2").out.split())
     assert "at 1,000 GB/s" in out
     assert "device-hour" in out
