@@ -5,6 +5,9 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from command import ask
@@ -18,6 +21,7 @@ pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+from archcalc_reference import resuming  # noqa: E402
 from archcalc_reference.data import Data, Stream  # noqa: E402
 from archcalc_reference.training import Trainer  # noqa: E402
 
@@ -402,3 +406,28 @@ def test_a_question_about_the_spec_needs_no_weights_to_be_read(runs):
     flip(runs / NEW / "spec.yaml", 3)
     flip(runs / OLD / "spec.yaml", 3)
     assert ask("params", str(runs)).code == 2
+
+
+def test_a_folder_that_is_removed_during_the_training_comes_back_with_its_lock(original, tmp_path):
+    """Another process finds it held, as before."""
+    pytest.importorskip("fcntl")
+    text = Path(original).parent / "text"
+    stream = Stream((torch.frombuffer(bytearray(text.read_bytes()), dtype=torch.uint8).numpy(),))
+    data = Data(stream, 8, 0, "bytes")
+    run = Trainer(archcalc.load(SPEC), checkpoints.Settings(steps=4, batch=2, sequence=8, rate=1e-2, warmup=1), data)
+    learned = checkpoints.Learned(files=[str(text)], data_as=None, kind="bytes", fingerprint=data.fingerprint())
+    out = tmp_path / "out"
+    hold = (
+        f"import pathlib\nfrom archcalc_reference.resuming import alone\nwith alone(pathlib.Path({str(out)!r})): pass"
+    )
+    other = [sys.executable, "-c", hold]
+    with resuming.alone(out):
+        run.step()
+        run.save(out, learned)
+        shutil.rmtree(out)
+        run.step()
+        run.save(out, learned)
+        assert (out / ".lock").exists()
+        refused = subprocess.run(other, capture_output=True, text=True, check=False)
+        assert "another training is writing there" in refused.stderr
+    assert subprocess.run(other, check=False).returncode == 0

@@ -51,15 +51,38 @@ def alone(folder: Path) -> Iterator[None]:
     itself. Raises Invalid where another process holds it, or the folder cannot be written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise Invalid(Problem(str(folder), f"cannot be written: {error.strerror}")) from None
-    try:
-        _hold(handle, folder)
+        _take(folder)
         yield
     finally:
-        os.close(handle)
+        _let_go(folder)
+
+
+_HELD: dict[Path, int] = {}  # the open lock of each folder that `alone` holds
+
+
+def _take(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _HELD[folder] = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise Invalid(Problem(str(folder), f"cannot be written: {error.strerror}")) from None
+    _hold(_HELD[folder], folder)
+
+
+def _let_go(folder: Path) -> None:
+    if folder in _HELD:
+        os.close(_HELD.pop(folder))
+
+
+def _take_again(folder: Path) -> None:
+    """Take the lock anew where the folder, or the lock in it, was removed during the training."""
+    try:
+        there = os.path.samestat(os.stat(folder / LOCK), os.fstat(_HELD[folder]))
+    except OSError:
+        there = False
+    if not there:
+        _let_go(folder)
+        _take(folder)
 
 
 def _hold(handle: int, folder: Path) -> None:
@@ -97,6 +120,8 @@ def save(
     tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
     moments = _moments(model, optimizer)
     _refuse_no_numbers(step, {**tensors, **moments}, before)
+    if folder in _HELD:
+        _take_again(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _clear(folder)
