@@ -13,7 +13,7 @@ WORKERS ?= 2
 test: .venv/tested
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal
 
-# Every test, with ten times the examples and with those that take long: trainings, whole models, the broken copies.
+# Every test, with more examples for each property, and those that take long: trainings, whole models, the broken copies.
 prove: .venv/tested
 	HYPOTHESIS_PROFILE=prove $(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal -m ""
 
