@@ -12,40 +12,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archcalc.catalogue import check as check
-    from archcalc.catalogue import dump as dump
-    from archcalc.catalogue import load as load
-    from archcalc.count import Parameters as Parameters
-    from archcalc.count import params as params
+    from archcalc.counts.flops import Flops as Flops
+    from archcalc.counts.flops import flops as flops
+    from archcalc.counts.memory import Memory as Memory
+    from archcalc.counts.memory import memory as memory
+    from archcalc.counts.parameters import Parameters as Parameters
+    from archcalc.counts.parameters import params as params
     from archcalc.errors import ArchcalcError as ArchcalcError
     from archcalc.errors import Invalid as Invalid
     from archcalc.errors import Missing as Missing
     from archcalc.errors import Problem as Problem
-    from archcalc.footprint import Memory as Memory
-    from archcalc.footprint import memory as memory
-    from archcalc.grid import Grid as Grid
-    from archcalc.grid import sweep as sweep
-    from archcalc.precision import Keeping as Keeping
-    from archcalc.run import Run as Run
-    from archcalc.spec import Model as Model
-    from archcalc.work import Flops as Flops
-    from archcalc.work import flops as flops
+    from archcalc.shapes.grid import Grid as Grid
+    from archcalc.shapes.grid import sweep as sweep
+    from archcalc.spec.catalogue import check as check
+    from archcalc.spec.catalogue import dump as dump
+    from archcalc.spec.catalogue import load as load
+    from archcalc.spec.model import Model as Model
+    from archcalc.tape.precision import Keeping as Keeping
+    from archcalc.tape.run import Run as Run
 
     from . import strategies as strategies
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "catalogue": ("check", "dump", "load"),
-    "count": ("Parameters", "params"),
+    "spec.catalogue": ("check", "dump", "load"),
+    "counts.parameters": ("Parameters", "params"),
     "errors": ("ArchcalcError", "Invalid", "Missing", "Problem"),
-    "footprint": ("Memory", "memory"),
-    "grid": ("Grid", "sweep"),
-    "precision": ("Keeping",),
-    "run": ("Run",),
-    "spec": ("Model",),
+    "counts.memory": ("Memory", "memory"),
+    "shapes.grid": ("Grid", "sweep"),
+    "tape.precision": ("Keeping",),
+    "tape.run": ("Run",),
+    "spec.model": ("Model",),
     "strategies": ("strategies",),
-    "work": ("Flops", "flops"),
+    "counts.flops": ("Flops", "flops"),
 }
 
 __all__ = [name for names in _HOMES.values() for name in names if name != "strategies"]

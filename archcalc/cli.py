@@ -23,24 +23,24 @@ import typer  # noqa: E402
 from archcalc.commands.base import app, remarks  # noqa: E402
 from archcalc.docstrings import restore  # noqa: E402
 from archcalc.errors import LONGEST_PLACE, ArchcalcError, Problem, cut, did_you_mean  # noqa: E402
-from archcalc.output import ReaderGone, one_way_out, tell, write  # noqa: E402
-from archcalc.source import STDIN  # noqa: E402
-from archcalc.unsupported import feature  # noqa: E402
+from archcalc.report.output import ReaderGone, one_way_out, tell, write  # noqa: E402
+from archcalc.spec.source import STDIN  # noqa: E402
+from archcalc.spec.unsupported import feature  # noqa: E402
 
 # Where each command is. Only the module of the one that is asked for is loaded; for help all are.
 _HOMES = {
-    "count": ("report", "params", "flops"),
-    "device": ("memory",),
-    "explaining": ("explain",),
-    "choosing": ("diff", "sweep"),
-    "trust": ("check", "verify"),
-    "generating": ("generate", "predict"),
-    "chatting": ("chat",),
-    "running": ("trace",),
+    "parameters": ("report", "params", "flops"),
+    "memory": ("memory",),
+    "explain": ("explain",),
+    "sweep": ("diff", "sweep"),
+    "verdict": ("check", "verify"),
+    "generation": ("generate", "predict"),
+    "chat": ("chat",),
+    "trace": ("trace",),
     "training": ("train",),
-    "tokens": ("softmax", "embed"),
-    "text": ("tokens",),
-    "files": ("list", "schema"),
+    "embed": ("softmax", "embed"),
+    "tokens": ("tokens",),
+    "listing": ("list", "schema"),
 }
 
 

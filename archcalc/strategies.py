@@ -17,8 +17,8 @@ from pydantic.fields import FieldInfo
 
 from archcalc.arguments import size
 from archcalc.blocks.base import Divides, Strict, divisors, registered
-from archcalc.catalogue import dump
-from archcalc.spec import MOST_REPEATS, Initialization, Model
+from archcalc.spec.catalogue import dump
+from archcalc.spec.model import MOST_REPEATS, Initialization, Model
 
 LARGEST = 8
 """The largest size drawn where no other is asked for: small enough to build and run the model."""

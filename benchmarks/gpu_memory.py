@@ -20,7 +20,7 @@ import torch
 from tabulate import tabulate
 
 import archcalc
-from archcalc.allocator import record_step
+from archcalc.proof.allocator import record_step
 from archcalc_reference import Transformer
 
 

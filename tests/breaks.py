@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = "reference/archcalc_reference/model.py"
+MODEL = "reference/archcalc_reference/model/transformer.py"
 
 # One model that GPT-2's class can be, and one with everything that it cannot have.
 SPECS = [

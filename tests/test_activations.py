@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.activations import cache, saved, widths
-from archcalc.run import Run
+from archcalc.counts.activations import cache, saved, widths
+from archcalc.tape.run import Run
 
 GIB = 2**30
 

@@ -8,8 +8,8 @@ from command import ask
 
 import archcalc
 from archcalc import strategies
-from archcalc.activations import cache
-from archcalc.footprint import peak_bytes, state_bytes
+from archcalc.counts.activations import cache
+from archcalc.counts.memory import peak_bytes, state_bytes
 
 GPT2 = archcalc.load("gpt2")
 Run, Keeping, Invalid = archcalc.Run, archcalc.Keeping, archcalc.Invalid

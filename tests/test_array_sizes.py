@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import archcalc
-from archcalc.quantities import QUANTITIES, Asked
-from archcalc.run import Run
+from archcalc.counts.quantities import QUANTITIES, Asked
+from archcalc.tape.run import Run
 
 MODEL = archcalc.load("gpt2")
 LONG = MODEL.model_copy(update={"context_length": 2**20})

@@ -6,7 +6,7 @@ import pytest
 from command import ask, spawn
 
 from archcalc import Invalid, Missing, check, load
-from archcalc.source import LARGEST_FILE
+from archcalc.spec.source import LARGEST_FILE
 
 GOOD = """\
 schema: 0
@@ -304,7 +304,7 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(arguments, text):
 
 
 def test_a_bug_of_ours_shows_no_traceback(monkeypatch):
-    monkeypatch.setattr("archcalc.quantities.params", lambda _: 1 / 0)
+    monkeypatch.setattr("archcalc.counts.quantities.params", lambda _: 1 / 0)
     answer = ask("params", "gpt2")
     assert answer.code == 70
     assert (

@@ -15,9 +15,9 @@ from command import ask
 from test_bad_input import GOOD
 
 import archcalc
-from archcalc import reading
 from archcalc.errors import LONGEST_LINE, Problem
-from archcalc.spec import MOST_STRETCHES
+from archcalc.files import reading
+from archcalc.spec.model import MOST_STRETCHES
 
 ROOT = Path(__file__).parent.parent
 ROWS = re.findall(
@@ -29,26 +29,26 @@ BOUND = re.compile(r"^(?:MOST|LARGEST|LONGEST|DEEPEST|SECONDS|MEMORY|PATIENCE)(?
 
 # Constants that are named like bounds and refuse nothing that a user gives.
 NO_BOUNDS = {
-    "archcalc.allocator.LARGEST_STEP",  # what verify measures, and not what it takes
-    "archcalc.allocator.LONGEST",
-    "archcalc.allocator.MOST_LAYERS",
-    "archcalc.miniature.MOST_GROUPS",
-    "archcalc.miniature.MOST_REPEATS",
-    "archcalc.grid.MOST_AT_ONCE",
-    "archcalc.unsupported.LONGEST",  # a term that is longer names nothing
+    "archcalc.proof.allocator.LARGEST_STEP",  # what verify measures, and not what it takes
+    "archcalc.proof.allocator.LONGEST",
+    "archcalc.proof.allocator.MOST_LAYERS",
+    "archcalc.proof.miniature.MOST_GROUPS",
+    "archcalc.proof.miniature.MOST_REPEATS",
+    "archcalc.shapes.grid.MOST_AT_ONCE",
+    "archcalc.spec.unsupported.LONGEST",  # a term that is longer names nothing
     "archcalc.errors.LONGEST_VALUE",  # parts of the line whose length stands in the table
     "archcalc.errors.LONGEST_PLACE",
     "archcalc.errors.LONGEST_WORDS",
     "archcalc_reference.files.LONGEST_REASON",
-    "archcalc_reference.checkpoint.MOST_TOLD",
-    "archcalc.question.LONGEST_FIELD",
+    "archcalc_reference.weights.headers.MOST_TOLD",
+    "archcalc.spec.question.LONGEST_FIELD",
     "archcalc.report.overview.MOST_KINDS",
     "archcalc.report.softmax.LONGEST_BAR",
-    "archcalc.run.MEMORY_KERNEL",
+    "archcalc.tape.run.MEMORY_KERNEL",
     "archcalc.commands.session.LARGEST_SEED",  # said by --seed
-    "archcalc.vectors.MOST_AXES",
+    "archcalc.words.vectors.MOST_AXES",
     "archcalc.strategies.LARGEST",  # of what the strategies draw
-    "archcalc_reference.training.LARGEST_NORM",
+    "archcalc_reference.training.trainer.LARGEST_NORM",
 }
 
 
@@ -175,20 +175,20 @@ def test_groups_of_one_kind_count_as_when_each_has_a_tape_of_its_own(monkeypatch
     model = tiny.model_copy(update={"layers": layers})
     shared = [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))]
     assert len({id(segment.tape) for segment in model.segments()[1:-1]}) == 1
-    monkeypatch.setattr("archcalc.spec._without_sizes", id)
+    monkeypatch.setattr("archcalc.spec.model._without_sizes", id)
     assert len({id(segment.tape) for segment in model.segments()[1:-1]}) == 4
     assert [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))] == shared
 
 
 def test_a_sweep_is_written_in_pieces_and_fewer_shapes_are_of_more_groups(tmp_path, monkeypatch):
-    from archcalc.grid import CHUNK, sweep
     from archcalc.report.grid import grid_sheet
     from archcalc.report.render import render, rendered
+    from archcalc.shapes.grid import CHUNK, sweep
 
-    monkeypatch.setattr("archcalc.grid.CHUNK", 7)
+    monkeypatch.setattr("archcalc.shapes.grid.CHUNK", 7)
     monkeypatch.setattr("archcalc.report.render._ROWS", 5)
     sheet = grid_sheet(sweep("tiny", {"n_layers": "1..5", "batch": "1..4"}, columns=["parameters.stored"]))
-    monkeypatch.setattr("archcalc.grid.CHUNK", CHUNK)
+    monkeypatch.setattr("archcalc.shapes.grid.CHUNK", CHUNK)
     assert len(list(rendered(sheet, "csv"))) == 1 + 4
     rows = json.loads(render(sheet, "json"))["rows"]
     assert [row[:2] for row in rows] == [[n, b] for n in range(1, 6) for b in range(1, 5)]
@@ -217,7 +217,7 @@ def test_layers_that_are_run_are_bounded():
 def test_pipes_are_waited_for_in_bounded_time(tmp_path, monkeypatch):
     monkeypatch.setattr(reading, "PATIENCE", 0.1)
     monkeypatch.setattr(reading, "LONGEST_WAIT", 0.3)
-    monkeypatch.setattr("archcalc.writing.PATIENCE", 0.1)
+    monkeypatch.setattr("archcalc.files.writing.PATIENCE", 0.1)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     for command in (("params", str(fifo)), ("embed", str(fifo), "a")):
@@ -267,7 +267,7 @@ def test_input_without_an_end_is_refused(monkeypatch):
         def isatty(self):
             return False
 
-    monkeypatch.setattr("archcalc.wordfile.MOST_LINES", 1_000)
+    monkeypatch.setattr("archcalc.words.wordfile.MOST_LINES", 1_000)
     for line, arguments in (
         (b"a: 1\n", ("params", "-")),
         (b"1\n", ("softmax", "-")),

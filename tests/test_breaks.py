@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("transformers", reason="the outside voice")
 
 import archcalc_reference  # noqa: E402
-from archcalc.miniature import miniature  # noqa: E402
-from archcalc.numerics import compare_numbers  # noqa: E402
+from archcalc.proof.miniature import miniature  # noqa: E402
+from archcalc.proof.numerics import compare_numbers  # noqa: E402
 
 OTHER_MODELS = [fault for fault in BREAKS if fault.file == MODEL and "too large" not in fault.name]
 
@@ -26,7 +26,7 @@ def rewritten(monkeypatch):
     def write(old, new):
         text = Path(ROOT, MODEL).read_text()
         assert old in text, "the table of faults and the reference have parted"
-        broken = types.ModuleType("archcalc_reference.model")
+        broken = types.ModuleType("archcalc_reference.model.transformer")
         monkeypatch.setitem(sys.modules, broken.__name__, broken)
         exec(compile(text.replace(old, new), broken.__name__, "exec"), broken.__dict__)  # noqa: S102
         monkeypatch.setitem(archcalc_reference.__dict__, "model", broken)  # where a lazy `Transformer` is looked up

@@ -16,11 +16,11 @@ pytest.importorskip("jinja2")
 import archcalc  # noqa: E402
 from archcalc.errors import Invalid  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.generation import Sampling, generate  # noqa: E402
-from archcalc_reference.talk import Talk  # noqa: E402
-from archcalc_reference.template import Message, Own, Plain, read_template  # noqa: E402
-from archcalc_reference.text import ByteTokenizer, read_ends, read_tokenizer  # noqa: E402
-from archcalc_reference.weights import save_weights  # noqa: E402
+from archcalc_reference.model.generation import Sampling, generate  # noqa: E402
+from archcalc_reference.text.talk import Talk  # noqa: E402
+from archcalc_reference.text.template import Message, Own, Plain, read_template  # noqa: E402
+from archcalc_reference.text.tokenizer import ByteTokenizer, read_ends, read_tokenizer  # noqa: E402
+from archcalc_reference.weights.folder import save_weights  # noqa: E402
 
 GREEDY = Sampling(temperature=0)
 SPEC = "tiny@context_length=128"
@@ -287,9 +287,9 @@ def test_each_turn_draws_from_a_seed_of_its_own_and_the_same_talk_is_the_same(pi
 
 
 def test_an_answer_is_kept_without_the_blanks_around_it(weights):
-    from archcalc.catalogue import find
     from archcalc.commands import chatting
     from archcalc.commands.session import Session
+    from archcalc.spec.catalogue import find
 
     session = Session.load(find(SPEC), weights)
     talk = chatting._begun(session, "")

@@ -13,8 +13,8 @@ import pytest
 from command import ask
 
 import archcalc
-from archcalc import checkpoints
 from archcalc.errors import Invalid
+from archcalc.spec import checkpoints
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")
@@ -22,8 +22,8 @@ pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from archcalc_reference import resuming  # noqa: E402
-from archcalc_reference.data import Data, Stream  # noqa: E402
-from archcalc_reference.training import Trainer  # noqa: E402
+from archcalc_reference.training.data import Data, Stream  # noqa: E402
+from archcalc_reference.training.trainer import Trainer  # noqa: E402
 
 SPEC = "tiny@n_layers=1,d_model=8,n_heads=1,d_ff=8,context_length=16"
 OLD, NEW = "step-00000001", "step-00000002"
@@ -417,9 +417,7 @@ def test_a_folder_that_is_removed_during_the_training_comes_back_with_its_lock(o
     run = Trainer(archcalc.load(SPEC), checkpoints.Settings(steps=4, batch=2, sequence=8, rate=1e-2, warmup=1), data)
     learned = checkpoints.Learned(files=[str(text)], data_as=None, kind="bytes", fingerprint=data.fingerprint())
     out = tmp_path / "out"
-    hold = (
-        f"import pathlib\nfrom archcalc_reference.resuming import alone\nwith alone(pathlib.Path({str(out)!r})): pass"
-    )
+    hold = f"import pathlib\nfrom archcalc_reference.training.resuming import alone\nwith alone(pathlib.Path({str(out)!r})): pass"
     other = [sys.executable, "-c", hold]
     with resuming.alone(out):
         run.step()

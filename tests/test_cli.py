@@ -228,7 +228,7 @@ def test_an_interrupt_is_130(monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("archcalc.commands.count.find", interrupted)
+    monkeypatch.setattr("archcalc.commands.parameters.find", interrupted)
     assert ask("params", "gpt2").code == 130
 
 
@@ -237,9 +237,9 @@ def test_output_that_is_piped_has_no_escapes():
 
 
 def test_a_terminal_gets_bold_titles_unless_asked_not_to():
-    from archcalc.catalogue import find
     from archcalc.report.overview import report_sheet
     from archcalc.report.render import render
+    from archcalc.spec.catalogue import find
 
     sheet = report_sheet(find("gpt2"))
     styled = render(sheet, "table", style=True)
@@ -253,7 +253,7 @@ def test_check_passes_for_the_catalogue():
     assert answer.out.startswith("13 specs: ")
     payload = ask("check", "-f", "json").json
     assert payload["passed"] is True
-    assert {check["spec"] for check in payload["checks"]} == set(archcalc.catalogue.names()) - {"tiny"}
+    assert {check["spec"] for check in payload["checks"]} == set(archcalc.spec.catalogue.names()) - {"tiny"}
 
 
 def test_the_json_of_check_is_the_contract():
@@ -333,9 +333,9 @@ def test_check_tells_all_it_finds_in_several_files(tmp_path):
 
 
 def test_an_installation_without_its_catalogue_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr("archcalc.catalogue.specs_folder", lambda: str(tmp_path))
-    archcalc.catalogue.names.cache_clear()
+    monkeypatch.setattr("archcalc.spec.catalogue.specs_folder", lambda: str(tmp_path))
+    archcalc.spec.catalogue.names.cache_clear()
     answer = ask("list")
     monkeypatch.undo()
-    archcalc.catalogue.names.cache_clear()
+    archcalc.spec.catalogue.names.cache_clear()
     assert (answer.code, answer.err) == (3, f"{tmp_path}/models: cannot be read: No such file or directory\n")

@@ -12,7 +12,7 @@ from facts import (
 )
 
 import archcalc
-from archcalc.catalogue import names
+from archcalc.spec.catalogue import names
 
 
 def test_the_catalogue_is_gpt2_gpt3_and_tiny():

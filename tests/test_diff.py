@@ -8,10 +8,10 @@ from hypothesis import given
 
 import archcalc
 from archcalc import strategies
-from archcalc.catalogue import Found
-from archcalc.quantities import one_pass
-from archcalc.report.difference import difference_sheet
-from archcalc.source import Document
+from archcalc.counts.quantities import one_pass
+from archcalc.report.diff import difference_sheet
+from archcalc.spec.catalogue import Found
+from archcalc.spec.source import Document
 
 
 def rows(*specs):

@@ -6,10 +6,10 @@ import pytest
 from command import ask
 
 import archcalc
-from archcalc.duration import Price, duration, peak_of
-from archcalc.hardware import device_names, find_device
-from archcalc.run import Run
-from archcalc.traffic import least_read
+from archcalc.counts.traffic import least_read
+from archcalc.hardware.devices import device_names, find_device
+from archcalc.hardware.duration import Price, duration, peak_of
+from archcalc.tape.run import Run
 
 DAY = 86_400
 # Model FLOPs of GPT-2 XL on 10B tokens: three times PyTorch's count of a forward pass over 1,024 tokens, a token.

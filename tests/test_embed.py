@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from space import WORDS, rows, write
 
-from archcalc import wordfile
 from archcalc.errors import Invalid
-from archcalc.vectors import BLOCK, evaluate, neighbours, read_sum
-from archcalc.wordfile import read_words
+from archcalc.words import wordfile
+from archcalc.words.vectors import BLOCK, evaluate, neighbours, read_sum
+from archcalc.words.wordfile import read_words
 
 
 @pytest.fixture
@@ -292,7 +292,7 @@ def test_a_large_file_is_held_once_in_float32(tmp_path):
     path = write(tmp_path, "".join(f"word{n} {line}\n" for n in range(count)))
     probe = (
         "import sys, tracemalloc\nfrom archcalc.cli import _main\n"
-        "import numpy, archcalc.report.vectors, archcalc.report.plot, archcalc.wordfile\ntracemalloc.start()\n"
+        "import numpy, archcalc.report.vectors, archcalc.report.plot, archcalc.words.wordfile\ntracemalloc.start()\n"
         "code = _main(sys.argv[1:])\nprint(code, tracemalloc.get_traced_memory()[1], file=sys.stderr)\n"
     )
     done = subprocess.run(
@@ -308,7 +308,7 @@ def test_a_large_file_is_held_once_in_float32(tmp_path):
 def test_blocks_are_seams_that_nobody_sees(tmp_path, monkeypatch):
     path = write(tmp_path, WORDS)
     whole = neighbours(vectors := read_words(path), evaluate(vectors, "king - man + woman", ""), 6)
-    monkeypatch.setattr("archcalc.vectors.BLOCK", 4 * 3 * 4)  # rows in fours
+    monkeypatch.setattr("archcalc.words.vectors.BLOCK", 4 * 3 * 4)  # rows in fours
     pieces = read_words(path)
     assert [len(block) for block in pieces.blocks()] == [4, 2]
     assert neighbours(pieces, evaluate(pieces, "king - man + woman", ""), 6) == whole

@@ -12,7 +12,7 @@ from outside import byte_level
 from space import rows
 
 from archcalc.packages import install_command
-from archcalc_reference.text import byte_alphabet
+from archcalc_reference.text.tokenizer import byte_alphabet
 
 
 @pytest.fixture(scope="module")

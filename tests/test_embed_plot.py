@@ -10,8 +10,8 @@ from command import ask
 from space import write
 
 from archcalc.packages import install_command
-from archcalc.vectors import evaluate, project
-from archcalc.wordfile import read_words
+from archcalc.words.vectors import evaluate, project
+from archcalc.words.wordfile import read_words
 
 
 @pytest.fixture

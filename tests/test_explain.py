@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.catalogue import find
-from archcalc.formula import Formula
-from archcalc.lettered import lettered, lettered_run
-from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
-from archcalc.quantities import Asked
-from archcalc.report.explanation import explainable
+from archcalc.counts.lettered import lettered, lettered_run
+from archcalc.counts.quantities import Asked
+from archcalc.report.explain import explainable
+from archcalc.spec.catalogue import find
+from archcalc.tape.formula import Formula
+from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
 
 
 def evaluate(text, values):
@@ -75,11 +75,11 @@ def printed_numbers(*sheets):
 
 
 def all_sheets(found, asked, tokens):
-    from archcalc.footprint import memory
+    from archcalc.counts.memory import memory
+    from archcalc.report.flops import flops_sheet
     from archcalc.report.memory import memory_sheet
     from archcalc.report.overview import report_sheet
-    from archcalc.report.params import params_sheet
-    from archcalc.report.work import flops_sheet
+    from archcalc.report.parameters import params_sheet
 
     used = memory(found.model, asked.held, asked.keeping)
     report = report_sheet(found)

@@ -13,9 +13,9 @@ from typer.main import get_command
 
 import archcalc
 from archcalc import cli
-from archcalc.commands.asking import keeping, memory_run, work_run
+from archcalc.commands.flags import keeping, memory_run, work_run
+from archcalc.counts.quantities import QUANTITIES, SECTIONS, Asked
 from archcalc.errors import Invalid
-from archcalc.quantities import QUANTITIES, SECTIONS, Asked
 
 HERE = Path(__file__).parent
 cli._load([])
@@ -329,7 +329,7 @@ def test_a_quantity_changes_with_its_flags_and_with_no_other(name):
 
 @pytest.mark.parametrize("flag", CHANGES)
 def test_explain_refuses_what_changes_nothing(flag):
-    from archcalc.commands.explaining import refuse_unused
+    from archcalc.commands.explain import refuse_unused
 
     command = COMMANDS["explain"]
     parameter = next(p for p in command.params if flag in p.opts)

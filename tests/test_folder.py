@@ -18,10 +18,10 @@ transformers = pytest.importorskip("transformers", reason="the outside voice")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `run`")
 
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.drawing import ends_of, not_taken  # noqa: E402
-from archcalc_reference.folder import FACTS, TIE  # noqa: E402
-from archcalc_reference.generation import Sampling  # noqa: E402
-from archcalc_reference.weights import load_weights, save_weights  # noqa: E402
+from archcalc_reference.model.generation import Sampling  # noqa: E402
+from archcalc_reference.text.drawing import ends_of, not_taken  # noqa: E402
+from archcalc_reference.weights.configuration import FACTS, TIE  # noqa: E402
+from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SIZES = {"n_layers": 2, "d_model": 24, "d_head": 6, "d_ff": 96, "vocab_size": 41, "context_length": 9}

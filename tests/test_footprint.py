@@ -6,15 +6,15 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.activations import saved, widths
-from archcalc.allocator import refuse_unrun
+from archcalc.counts.activations import saved, widths
+from archcalc.counts.memory import memory, peak_bytes, state_bytes
 from archcalc.errors import Invalid
-from archcalc.fitting import RESERVE, capacity, fit, most, usable
-from archcalc.footprint import memory, peak_bytes, state_bytes
-from archcalc.hardware import device_names, find_device
-from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.hardware.devices import device_names, find_device
+from archcalc.hardware.fitting import RESERVE, capacity, fit, most, usable
+from archcalc.proof.allocator import refuse_unrun
 from archcalc.report.memory import lettered_memory
-from archcalc.run import Run
+from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.tape.run import Run
 
 TRAINING = st.builds(
     Keeping,

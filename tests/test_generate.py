@@ -19,8 +19,8 @@ import archcalc  # noqa: E402
 from archcalc.cli import _main  # noqa: E402
 from archcalc.packages import install_command  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.generation import Sampling, generate  # noqa: E402
-from archcalc_reference.weights import load_weights, save_weights  # noqa: E402
+from archcalc_reference.model.generation import Sampling, generate  # noqa: E402
+from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 import archcalc  # noqa: E402
-from archcalc.activations import cache as cache_bytes  # noqa: E402
+from archcalc.counts.activations import cache as cache_bytes  # noqa: E402
 from archcalc.errors import Invalid  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.generation import Sampling, distribution, draw, generate  # noqa: E402
-from archcalc_reference.model import Cache  # noqa: E402
+from archcalc_reference.model.generation import Sampling, distribution, draw, generate  # noqa: E402
+from archcalc_reference.model.transformer import Cache  # noqa: E402
 
 LOGITS = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=50)
 ORDINARY = st.lists(st.floats(-50, 50), min_size=1, max_size=50)

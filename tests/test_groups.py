@@ -9,7 +9,7 @@ import archcalc
 from archcalc.blocks import PlainMLP, base, registered
 from archcalc.blocks.mlp import MLP
 from archcalc.errors import TapeError
-from archcalc.tape import Op, Weight
+from archcalc.tape.recording import Op, Weight
 
 TWO_GROUPS = """
 schema: 0
@@ -115,7 +115,7 @@ def shared(path, axes, part="up_projection"):
 def test_a_weight_that_all_layers_share_is_stored_once(monkeypatch):
     plain = archcalc.params(archcalc.load("tiny"))
     monkeypatch.setattr(PlainMLP, "record", shared("shared.weight", "F D"))
-    monkeypatch.setattr("archcalc.tape.Tape.contract", contract_any)
+    monkeypatch.setattr("archcalc.tape.recording.Tape.contract", contract_any)
     counts = archcalc.params(archcalc.load("tiny"))
     (one,) = [t for t in counts.tensors if t.name == "shared.weight"]
     assert (one.layers, one.first, one.parameters) == (1, None, 512 * 128)
@@ -126,7 +126,7 @@ def test_a_weight_that_all_layers_share_is_stored_once(monkeypatch):
 
 def test_one_path_with_two_shapes_is_an_error(monkeypatch):
     monkeypatch.setattr(PlainMLP, "record", shared("embedding.token.weight", "F D"))
-    monkeypatch.setattr("archcalc.tape.Tape.contract", contract_any)
+    monkeypatch.setattr("archcalc.tape.recording.Tape.contract", contract_any)
     with pytest.raises(TapeError, match=r"^embedding.token.weight: stored once and used with two shapes$"):
         archcalc.params(archcalc.load("tiny"))
 

@@ -7,9 +7,9 @@ import pytest
 from command import ask
 
 import archcalc
-from archcalc.catalogue import specs_folder
-from archcalc.hardware import Device, Sources, device_names, find_device
-from archcalc.schema import schema_text
+from archcalc.hardware.devices import Device, Sources, device_names, find_device
+from archcalc.spec.catalogue import specs_folder
+from archcalc.spec.schema import schema_text
 from archcalc.units import parse_quantity, quantity_pattern
 
 FOLDER = Path(specs_folder()) / "hardware"
@@ -228,8 +228,8 @@ def test_a_file_with_the_name_of_a_known_device_is_told_by_its_path(tmp_path, mo
 
 def test_only_the_file_of_the_device_is_read(monkeypatch):
     read = []
-    real = archcalc.hardware.read_file
-    monkeypatch.setattr("archcalc.hardware.read_file", lambda path: read.append(Path(path).name) or real(path))
+    real = archcalc.hardware.devices.read_file
+    monkeypatch.setattr("archcalc.hardware.devices.read_file", lambda path: read.append(Path(path).name) or real(path))
     find_device("L40S")
     assert read == ["l40s.yaml"]
 

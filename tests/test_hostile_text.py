@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import archcalc
 from archcalc.errors import Problem, printable
 from archcalc.escaping import json_text, markdown_cell
-from archcalc.output import tell
+from archcalc.report.output import tell
 from archcalc.report.render import render
 from archcalc.report.sheet import Fields, Sheet, Table, words
 

@@ -100,8 +100,8 @@ def test_every_way_to_import_is_seen(tmp_path, monkeypatch):
     for text in (
         "from archcalc import cli, count",
         "from . import cli, count",
-        "import archcalc.cli, archcalc.count",
-        "from .cli import x\nfrom archcalc.count import y",
+        "import archcalc.cli, archcalc.counts.parameters",
+        "from .cli import x\nfrom archcalc.counts.parameters import y",
     ):
         (tmp_path / "module.py").write_text(text)
         assert list(imports(tmp_path / "module.py")) == ["cli", "count"], text

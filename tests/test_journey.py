@@ -11,8 +11,8 @@ pytest.importorskip("safetensors")
 
 import archcalc  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.journey import watch  # noqa: E402
-from archcalc_reference.weights import save_weights  # noqa: E402
+from archcalc_reference.model.journey import watch  # noqa: E402
+from archcalc_reference.weights.folder import save_weights  # noqa: E402
 
 A, B = "a machine learning model", "a fashion model walks"
 TINY_GPT2 = "gpt2@vocab_size=256,context_length=64,d_model=32,n_layers=3,n_heads=4,d_head=8,d_ff=64"

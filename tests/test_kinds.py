@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch")
 np = pytest.importorskip("numpy")
 
 from archcalc import Invalid, Missing  # noqa: E402
-from archcalc_reference.data import read_stream  # noqa: E402
-from archcalc_reference.kinds import MAGICS, of_tokens  # noqa: E402
+from archcalc_reference.training.data import read_stream  # noqa: E402
+from archcalc_reference.training.kinds import MAGICS, of_tokens  # noqa: E402
 
 IDS = np.arange(300) % 97
 FEW = ["--steps", "1", "--batch", "2", "--seq", "16", "-f", "json"]

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from archcalc.errors import TapeError
-from archcalc.legend import BRIDGE, CATEGORIES, COMPOSITES, LABELS, environment, labels, largest, legend, parse, volume
+from archcalc.tape.legend import (
+    BRIDGE,
+    CATEGORIES,
+    COMPOSITES,
+    LABELS,
+    environment,
+    labels,
+    largest,
+    legend,
+    parse,
+    volume,
+)
 
 
 def test_a_label_registered_twice_is_an_error():

@@ -3,7 +3,7 @@
 import pytest
 from command import ask
 
-from archcalc.catalogue import names
+from archcalc.spec.catalogue import names
 
 # GPT-2 at its loss on 1,024 positions: bf16 weights, fp32 master weights and two moments, a counter for each of 196
 # tensors; of each layer 32 sbh, a sum a head and the statistics of two norms; positions; the head's log-probabilities,

@@ -14,10 +14,10 @@ pytest.importorskip("tokenizers")
 
 import archcalc  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.generation import Sampling, distribution, draw, masked  # noqa: E402
-from archcalc_reference.text import ByteTokenizer, read_tokenizer  # noqa: E402
-from archcalc_reference.training import sample  # noqa: E402
-from archcalc_reference.weights import save_weights  # noqa: E402
+from archcalc_reference.model.generation import Sampling, distribution, draw, masked  # noqa: E402
+from archcalc_reference.text.tokenizer import ByteTokenizer, read_tokenizer  # noqa: E402
+from archcalc_reference.training.trainer import sample  # noqa: E402
+from archcalc_reference.weights.folder import save_weights  # noqa: E402
 
 ROWS = 400
 SPEC = f"tiny@vocab_size={ROWS},context_length=128"
@@ -93,7 +93,7 @@ def test_a_chat_never_draws_them(folder, never, monkeypatch):
     import io
     import sys
 
-    from archcalc_reference import talk
+    from archcalc_reference.text import talk
 
     drawn = []
 

@@ -9,13 +9,13 @@ from hypothesis import given, settings
 
 import archcalc
 from archcalc import strategies
-from archcalc.catalogue import names
-from archcalc.miniature import miniature
 from archcalc.packages import pip_install
+from archcalc.proof.miniature import miniature
+from archcalc.spec.catalogue import names
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 
-from archcalc.numerics import compare_numbers  # noqa: E402
+from archcalc.proof.numerics import compare_numbers  # noqa: E402
 
 GROUPED = "tiny@n_layers=2,n_heads=6,n_kv_heads=2,d_head=5"
 

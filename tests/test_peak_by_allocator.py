@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.allocator import cut_down, predicted_step, record_inference, record_step
-from archcalc.footprint import memory
-from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
-from archcalc.run import Run
+from archcalc.counts.memory import memory
+from archcalc.proof.allocator import cut_down, predicted_step, record_inference, record_step
+from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.tape.run import Run
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
-import archcalc_reference.model  # noqa: E402  (it needs torch)
+import archcalc_reference.model.transformer  # noqa: E402  (it needs torch)
 
 
 def asked(precision, *rest, **more):
@@ -81,7 +81,7 @@ def test_autocast_over_fp32_weights_takes_what_was_counted(step):
 @given(step=steps(["fp32", "bf16"], activation="eager"))
 def test_an_activation_function_in_pieces_takes_what_was_counted(step):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archcalc_reference.model.F, "gelu", in_pieces)
+        patch.setattr(archcalc_reference.model.transformer.F, "gelu", in_pieces)
         takes_what_was_counted(*step)
 
 
@@ -136,7 +136,7 @@ def test_any_model_reads_a_prompt_and_adds_a_token_in_what_was_counted(model, da
     counted = predicted_phases(model, run, keeping)
     with pytest.MonkeyPatch.context() as patch:
         if run.activation == "eager":
-            patch.setattr(archcalc_reference.model.F, "gelu", in_pieces)
+            patch.setattr(archcalc_reference.model.transformer.F, "gelu", in_pieces)
         found = record_inference(model, run, keeping)
     for phase, recorded in found.items():
         assert recorded.tensors == counted[phase]

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archcalc
-from archcalc.source import parse
-from archcalc.validation import validate
+from archcalc.spec.source import parse
+from archcalc.spec.validation import validate
 
 CSV = ask("list", "-f", "csv").out
 
@@ -44,7 +44,7 @@ def test_a_disk_that_fills_leaves_a_file_with_two_names_as_it_was(tmp_path, monk
         target.write(source.read(3))
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("archcalc.writing.shutil.copyfileobj", full)
+    monkeypatch.setattr("archcalc.files.writing.shutil.copyfileobj", full)
     assert ask("list", "-o", str(first)).err == f"{first}: cannot be written: No space left on device\n"
     assert first.read_text() == "before"
 
@@ -53,11 +53,11 @@ def test_a_file_with_attributes_or_of_another_owner_stays_that_file(tmp_path, mo
     path = tmp_path / "a.csv"
     path.write_text("before")
     number = path.stat().st_ino
-    monkeypatch.setattr("archcalc.writing._attributes", lambda _: ["security.selinux"])
+    monkeypatch.setattr("archcalc.files.writing._attributes", lambda _: ["security.selinux"])
     assert ask("list", "-o", str(path)).code == 0
     assert path.stat().st_ino != number  # replaced in one step: the system gives a new file that attribute itself
     number = path.stat().st_ino
-    monkeypatch.setattr("archcalc.writing._attributes", lambda _: ["system.posix_acl_access"])
+    monkeypatch.setattr("archcalc.files.writing._attributes", lambda _: ["system.posix_acl_access"])
     path.write_text("before")
     assert ask("list", "-o", str(path)).code == 0
     assert (path.stat().st_ino, path.read_text()) == (number, CSV)

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from archcalc.errors import Invalid
-from archcalc.probability import MOST_NUMBERS, retemper, softmax
+from archcalc.words.probability import MOST_NUMBERS, retemper, softmax
 
 MODEST = st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=30)
 ANY = st.lists(st.floats(allow_nan=False, max_value=1.7e308), min_size=1, max_size=30).filter(

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 import archcalc
 from archcalc import strategies
 from archcalc.errors import ArchcalcError
-from archcalc.legend import volume
-from archcalc.source import parse
-from archcalc.validation import validate
+from archcalc.spec.source import parse
+from archcalc.spec.validation import validate
+from archcalc.tape.legend import volume
 
 SEARCH = settings(max_examples=2_000, derandomize=True, database=None, phases=[Phase.generate])
 
@@ -23,7 +23,7 @@ def read(text):
 @given(strategies.models())
 def test_counted_is_built(model):
     pytest.importorskip("torch", reason="the reference is PyTorch")
-    from archcalc.witness import prove
+    from archcalc.proof.witness import prove
 
     verdict = prove(model, passes=False)
     assert verdict.passed, [check for check in verdict.checks if not check.equal]
@@ -34,7 +34,7 @@ def test_counted_is_built(model):
 @given(strategies.models())
 def test_counted_is_run(model):
     pytest.importorskip("torch", reason="the reference is PyTorch")
-    from archcalc.witness import prove
+    from archcalc.proof.witness import prove
 
     verdict = prove(model)
     kinds = ("FLOPs", "saved bytes", "logits", "cache", "peak of the passes", "peak of the optimizer")

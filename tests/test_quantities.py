@@ -9,8 +9,8 @@ from typer.main import get_command
 
 import archcalc
 from archcalc import cli
-from archcalc.activations import cache, saved, widths
-from archcalc.quantities import QUANTITIES, one_pass
+from archcalc.counts.activations import cache, saved, widths
+from archcalc.counts.quantities import QUANTITIES, one_pass
 from archcalc.report.listing import devices_sheet
 
 NAMES = list(QUANTITIES)
@@ -169,7 +169,7 @@ def test_a_new_quantity_is_one_entry(monkeypatch):
 
 
 def test_devices_are_listed_with_their_figures():
-    from archcalc.hardware import device_names, find_device
+    from archcalc.hardware.devices import device_names, find_device
 
     told = ask("list", "devices", "-f", "json").json["devices"]
     assert [one["name"] for one in told] == list(device_names())

@@ -4,9 +4,9 @@ import pytest
 from command import ask
 
 import archcalc
-from archcalc.catalogue import find
-from archcalc.source import parse
-from archcalc.validation import validate
+from archcalc.spec.catalogue import find
+from archcalc.spec.source import parse
+from archcalc.spec.validation import validate
 
 
 def changes(spec):

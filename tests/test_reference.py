@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import archcalc
-from archcalc.legend import COMPOSITES, environment
+from archcalc.tape.legend import COMPOSITES, environment
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 
@@ -44,13 +44,13 @@ def test_the_reference_s_tables_have_the_registered_kinds():
 # What stands around the model reads and writes files, so it knows specs and how to tell what is wrong, never a count.
 AROUND = {
     "archcalc",
-    "archcalc.spec",
+    "archcalc.spec.model",
     "archcalc.errors",
     "archcalc.units",
-    "archcalc.catalogue",
-    "archcalc.checkpoints",
+    "archcalc.spec.catalogue",
+    "archcalc.spec.checkpoints",
     "archcalc.packages",
-    "archcalc.writing",
+    "archcalc.files.writing",
 }
 AROUND |= {f"archcalc.blocks.{name}" for name in ("attention", "mlp", "norm")}
 
@@ -66,7 +66,7 @@ def test_the_model_imports_nothing_of_archcalc_but_the_spec_and_nothing_around_i
         }
         ours = {m for m in modules if m.startswith("archcalc")}
         if path.name == "model.py":
-            assert ours == {"archcalc.spec"}
+            assert ours == {"archcalc.spec.model"}
         else:
             assert {m for m in ours if not m.startswith("archcalc_reference")} <= AROUND, path.name
 

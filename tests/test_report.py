@@ -6,9 +6,9 @@ import pytest
 from command import ask, spawn
 
 import archcalc
-from archcalc.catalogue import find, names
 from archcalc.report.overview import report_sheet
 from archcalc.report.render import render
+from archcalc.spec.catalogue import find, names
 
 SCREEN = (Path(__file__).parent / "goldens" / "report.txt").read_text().partition("\n")[2]  # of 80 columns
 

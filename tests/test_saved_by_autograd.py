@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.activations import cache, saved, widths
-from archcalc.run import Run
+from archcalc.counts.activations import cache, saved, widths
+from archcalc.tape.run import Run
 
 pytest.importorskip("torch", reason="the reference is PyTorch")
 
@@ -32,7 +32,7 @@ def test_the_cache_is_what_the_reference_would_hold():
 def measured(model, run, device, precision, *, recompute):
     import torch
 
-    from archcalc.witness import measure
+    from archcalc.proof.witness import measure
     from archcalc_reference import Transformer
 
     with torch.device(device):
@@ -77,7 +77,7 @@ def test_autograd_saves_under_autocast_what_was_counted(model, attention, recomp
     """On a CPU, whose lists for autocast give these models the types that CUDA's give."""
     import torch
 
-    from archcalc.witness import measure
+    from archcalc.proof.witness import measure
     from archcalc_reference import Transformer
 
     run = Run(batch=batch, sequence=model.context_length, attention=attention)

@@ -7,8 +7,8 @@ import pytest
 from command import ask
 
 import archcalc
-from archcalc.catalogue import names, specs_folder
-from archcalc.schema import schema_text
+from archcalc.spec.catalogue import names, specs_folder
+from archcalc.spec.schema import schema_text
 
 
 def test_the_schema_in_the_repository_is_fresh():

@@ -7,7 +7,7 @@ import json
 import pytest
 from command import ask, spawn
 
-from archcalc.probability import softmax
+from archcalc.words.probability import softmax
 
 
 def test_the_table_has_a_bar_for_each_number():

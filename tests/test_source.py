@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archcalc
-from archcalc.scalars import resolve
-from archcalc.source import Mark, parse
-from archcalc.validation import validate
+from archcalc.spec.scalars import resolve
+from archcalc.spec.source import Mark, parse
+from archcalc.spec.validation import validate
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_without_libyaml_the_reader_reads_the_same(monkeypatch):
     import yaml
 
     slow = [parse(archcalc.dump(archcalc.load("gpt2")).encode(), "f")]
-    monkeypatch.setattr("archcalc.source._LOADER", yaml.SafeLoader)
+    monkeypatch.setattr("archcalc.spec.source._LOADER", yaml.SafeLoader)
     slow.append(parse(archcalc.dump(archcalc.load("gpt2")).encode(), "f"))
     assert slow[0] == slow[1]
 

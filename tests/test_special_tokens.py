@@ -7,9 +7,9 @@ from command import ask
 from outside import byte_level
 
 from archcalc import Invalid
-from archcalc_reference.special import read_special
-from archcalc_reference.template import Message, read_template
-from archcalc_reference.text import TOKENIZER_FILES, read_ends, read_tokenizer, tokenizer_of
+from archcalc_reference.text.special import read_special
+from archcalc_reference.text.template import Message, read_template
+from archcalc_reference.text.tokenizer import TOKENIZER_FILES, read_ends, read_tokenizer, tokenizer_of
 
 tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
 transformers = pytest.importorskip("transformers", reason="the outside voice")

@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archcalc
-from archcalc import grid, strategies
-from archcalc.activations import cache, saved, widths
-from archcalc.catalogue import find
+from archcalc import strategies
+from archcalc.counts.activations import cache, saved, widths
+from archcalc.counts.memory import memory, state_bytes
+from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import Invalid
-from archcalc.footprint import memory, state_bytes
-from archcalc.precision import OPTIMIZERS, RECIPES, Keeping
-from archcalc.quantities import QUANTITIES
+from archcalc.shapes import grid
+from archcalc.spec.catalogue import find
+from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
 
 SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 64, 96, 100, 512, 768, 1_024, 3_072, 2**20, 2**31, 2**32 - 1, 2**32]
 GPT2 = archcalc.load("gpt2").model_copy(update={"published": ()})
@@ -154,7 +155,7 @@ def test_columns_asked_for_are_those_of_all_columns(drawn):
 
 
 def test_only_what_is_asked_for_is_counted(monkeypatch):
-    monkeypatch.setattr("archcalc.quantities.flops", lambda *_: 1 / 0)
+    monkeypatch.setattr("archcalc.counts.quantities.flops", lambda *_: 1 / 0)
     assert len(archcalc.sweep("gpt2", {"n_layers": [1]}, columns=["activations.saved", "parameters.stored"])) == 1
     with pytest.raises(ZeroDivisionError):
         archcalc.sweep("gpt2", {"n_layers": [1]}, columns=["flops.forward"])

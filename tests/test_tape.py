@@ -3,12 +3,12 @@
 import pytest
 
 import archcalc
-from archcalc.activations import kept
 from archcalc.blocks import Embedding, LayerNorm, MultiHead, PlainMLP, Unembedding
 from archcalc.blocks.unembedding import record_loss
+from archcalc.counts.activations import kept
 from archcalc.errors import TapeError
-from archcalc.run import Run
-from archcalc.tape import Op, Tape, Tensor, Weight
+from archcalc.tape.recording import Op, Tape, Tensor, Weight
+from archcalc.tape.run import Run
 
 X = Tensor("x", ("B", "S", "D"))
 R = Tensor("r", ("B", "N", "D"))

@@ -12,10 +12,10 @@ pytest.importorskip("jinja2")
 
 from archcalc import Invalid, Missing
 from archcalc.packages import install_command
-from archcalc_reference import template
-from archcalc_reference.helper import Ended, Helper
-from archcalc_reference.rendering import LONGEST_RENDERING
-from archcalc_reference.template import Message, Own, read_template
+from archcalc_reference.text import template
+from archcalc_reference.text.helper import Ended, Helper
+from archcalc_reference.text.rendering import LONGEST_RENDERING
+from archcalc_reference.text.template import Message, Own, read_template
 
 SAID = [Message("user", "Hi")]
 SLOW, LARGE = "takes longer than 0.2 s", f"makes more than {LONGEST_RENDERING:,} characters"
@@ -117,7 +117,7 @@ def test_it_ends_by_itself_where_nobody_waits_for_it():
     import json
     import subprocess
 
-    from archcalc_reference import rendering
+    from archcalc_reference.text import rendering
 
     setup = json.dumps({"source": "{{ messages ** (messages ** messages) }}", "words": {}})
     program = [sys.executable, "-P", rendering.__file__, str(2**29), "0.2"]

@@ -10,7 +10,7 @@ from outside import byte_level
 
 from archcalc import Invalid, Missing
 from archcalc.packages import install_command
-from archcalc_reference.text import ByteTokenizer, byte_alphabet, read_tokenizer
+from archcalc_reference.text.tokenizer import ByteTokenizer, byte_alphabet, read_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
 

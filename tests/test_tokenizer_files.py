@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from outside import byte_level
 
 from archcalc import Invalid
-from archcalc_reference import bpe
-from archcalc_reference.special import MOST_IDS
-from archcalc_reference.text import read_tokenizer
+from archcalc_reference.text import bpe
+from archcalc_reference.text.special import MOST_IDS
+from archcalc_reference.text.tokenizer import read_tokenizer
 
 tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
 
@@ -156,7 +156,7 @@ def test_what_the_library_cannot_do_is_no_traceback(plain, tmp_path, capfd):
 
 def test_a_real_panic_is_one_line(plain, tmp_path, capfd, monkeypatch):
     """`Replace` of nothing makes tokenizers 0.23 panic; it is let through here to see that."""
-    from archcalc_reference import tokenfile
+    from archcalc_reference.text import tokenfile
 
     monkeypatch.setattr(tokenfile, "_shortest", lambda *_: 1)
     folder = folder_of(tmp_path, {**plain, **replace({"String": ""}, "xy")})

@@ -5,7 +5,7 @@ from command import ask
 from facts import FILM_MATRICES, FILM_TOTAL
 
 import archcalc
-from archcalc.catalogue import names
+from archcalc.spec.catalogue import names
 
 
 def steps(*arguments):

@@ -13,21 +13,21 @@ import pytest
 from command import Answer, ask, spawn
 
 import archcalc
-from archcalc import checkpoints
-from archcalc.checkpoints import Settings
 from archcalc.errors import Invalid
-from archcalc.learning import expected, promised
 from archcalc.packages import install_command
+from archcalc.proof.learning import expected, promised
+from archcalc.proof.watching import Seen, watch
 from archcalc.report.progress import Pace, Progress, tell_sample
-from archcalc.watching import Seen, watch
+from archcalc.spec import checkpoints
+from archcalc.spec.checkpoints import Settings
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 
 from archcalc_reference import resuming  # noqa: E402
-from archcalc_reference.data import Data, Stream, own_words, read_stream  # noqa: E402
-from archcalc_reference.model import Transformer  # noqa: E402
-from archcalc_reference.training import Trainer, rate_of, sample  # noqa: E402
+from archcalc_reference.model.transformer import Transformer  # noqa: E402
+from archcalc_reference.training.data import Data, Stream, own_words, read_stream  # noqa: E402
+from archcalc_reference.training.trainer import Trainer, rate_of, sample  # noqa: E402
 
 SMALL = "tiny@n_layers=2,d_model=32,n_heads=2,d_ff=64,context_length=32"
 FEW = Settings(steps=4, batch=4, sequence=16, rate=1e-2, warmup=1)
@@ -118,7 +118,7 @@ def test_a_step_does_the_flops_that_were_counted(accumulate):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("spec", ["tiny@n_layers=2", "tiny@n_layers=2,vocab_size=3000"])
 def test_a_step_holds_the_bytes_that_were_counted(accumulate, precision, spec):
-    """As archcalc.allocator records a step of a bare loop, with the data, the clipping and the loss of a real one."""
+    """As archcalc.proof.allocator records a step of a bare loop, with the data, the clipping and the loss of a real one."""
     settings = few(sequence=64, rate=1e-3, accumulate=accumulate, precision=precision)
     run = trainer(settings, spec)
     run.step()
@@ -126,7 +126,7 @@ def test_a_step_holds_the_bytes_that_were_counted(accumulate, precision, spec):
     counted = expected(run.model.spec, settings, "cpu")
     assert seen.flops == counted.flops
     inside = seen.peak_bytes - counted.memory.total
-    # A kernel that works in bf16 may need some bytes inside, for each thread; see archcalc.allocator.Recorded.
+    # A kernel that works in bf16 may need some bytes inside, for each thread; see archcalc.proof.allocator.Recorded.
     assert 0 <= inside <= (0 if precision == "fp32" else 4096)
 
 
@@ -206,7 +206,7 @@ def test_a_dumb_terminal_has_lines_and_no_bar(monkeypatch):
 
 def test_devices_are_known_by_what_their_driver_calls_them():
     assert promised("NVIDIA H100 80GB HBM3", "bf16") == 989 * 10**12
-    assert promised("NVIDIA A100-SXM4-80GB", "fp32") == archcalc.hardware.find_device("a100-80gb").peak("fp32")
+    assert promised("NVIDIA A100-SXM4-80GB", "fp32") == archcalc.hardware.devices.find_device("a100-80gb").peak("fp32")
     assert promised("NVIDIA H200", "bf16") == 989 * 10**12
     assert promised("Quadro 600", "bf16") is None
 
@@ -378,7 +378,7 @@ def test_a_loss_that_is_no_number_ends_it_with_one_line_and_the_last_good_one_st
     every, words, tmp_path, monkeypatch
 ):
     """At such a rate the weights grow until no loss can be told: whichever loss it is, nothing of it is kept."""
-    monkeypatch.setattr("archcalc_reference.training.rate_of", lambda *_: 1e30)
+    monkeypatch.setattr("archcalc_reference.training.trainer.rate_of", lambda *_: 1e30)
     answer = ruined(words, tmp_path / "out", every)
     assert (answer.code, answer.out) == (2, "")
     assert re.match(r"--lr: the (held-out )?loss is not finite after step \d; got 0.003; ", last_line(answer))
@@ -512,8 +512,9 @@ import torch._dynamo  # what an optimizer's first step would load, in each child
 torch.set_num_threads(1)
 import archcalc.commands.training
 from archcalc.cli import _main
-from archcalc import checkpoints
-from archcalc_reference import resuming, training
+from archcalc.spec import checkpoints
+from archcalc_reference.training import resuming
+from archcalc_reference.training import trainer as training
 
 training.sample = lambda *_, **__: []
 

@@ -12,7 +12,7 @@ from command import Answer, ask
 from outside import byte_level
 
 import archcalc
-from archcalc import checkpoints
+from archcalc.spec import checkpoints
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 transformers = pytest.importorskip("transformers", reason="the outside voice")
@@ -20,9 +20,9 @@ tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
 pytest.importorskip("safetensors", reason="the extra `run`")
 
 from archcalc_reference import resuming  # noqa: E402
-from archcalc_reference.data import own_words, pieces, read_stream  # noqa: E402
-from archcalc_reference.text import read_tokenizer  # noqa: E402
-from archcalc_reference.weights import load_weights, save_weights  # noqa: E402
+from archcalc_reference.text.tokenizer import read_tokenizer  # noqa: E402
+from archcalc_reference.training.data import own_words, pieces, read_stream  # noqa: E402
+from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 
 SPEC = "tiny@n_layers=2,d_model=32,n_heads=2,d_ff=128,vocab_size=400,context_length=32"
 FEW = ("--steps", "2", "--batch", "4", "--seq", "16", "-f", "json")
@@ -145,7 +145,7 @@ def test_the_tokenizer_goes_where_the_weights_go(theirs, tmp_path):
     interrupt = """
 import os, signal, sys
 from archcalc.cli import main
-from archcalc_reference import training
+from archcalc_reference.training import trainer as training
 step = training.Trainer.step
 def twice(self):
     heard = step(self)
@@ -203,7 +203,7 @@ def test_pieces_have_the_tokens_of_the_whole(pattern):
 @pytest.mark.parametrize("settings", [{"add_prefix_space": True}, {"add_prefix_space": False, "use_regex": False}])
 def test_a_text_whose_words_hang_together_is_cut_as_a_whole(settings, tmp_path, monkeypatch):
     """A blank before each text, or no words at all: in pieces it would have other tokens."""
-    from archcalc_reference import data
+    from archcalc_reference.training import data
 
     monkeypatch.setattr(data, "_PIECE", 20)
     fast = trained()
@@ -293,7 +293,7 @@ def test_without_a_spec_it_says_to_name_one(theirs):
 
 
 def test_a_spec_of_other_weights_is_one_line_and_nothing_is_read(theirs, monkeypatch):
-    monkeypatch.setattr("archcalc_reference.weights._open", None)
+    monkeypatch.setattr("archcalc_reference.weights.folder._open", None)
     longer = refused(theirs.whole, spec=SPEC.replace("context_length=32", "context_length=64"))
     assert (longer.code, longer.err.count("\n")) == (2, 1)
     assert "model.safetensors: transformer.wpe.weight: has another shape; got 32 x 32; " in longer.err
@@ -351,7 +351,7 @@ def test_a_folder_of_weights_is_never_written_into(theirs):
 HOLD = """
 import sys, time
 from pathlib import Path
-from archcalc_reference.resuming import alone
+from archcalc_reference.training.resuming import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(300)

@@ -9,7 +9,7 @@ from command import ask
 from test_bad_input import GOOD
 
 from archcalc import check
-from archcalc.unsupported import config, family, feature, other_name
+from archcalc.spec.unsupported import config, family, feature, other_name
 
 NORM, HEADS, MLP = "{kind: layernorm, bias: true}", "kind: multi_head", "kind: plain"
 
@@ -215,8 +215,8 @@ def test_a_flag_that_asks_for_what_is_not_supported_is_told_so(flag):
 
 
 def test_no_field_or_kind_of_a_spec_is_called_unsupported():
-    from archcalc.catalogue import find, names
-    from archcalc.question import fields
+    from archcalc.spec.catalogue import find, names
+    from archcalc.spec.question import fields
 
     for name in names():
         assert family(name) is None

@@ -8,8 +8,8 @@ from command import ask
 
 import archcalc
 from archcalc.blocks import MultiHead, PlainMLP
-from archcalc.catalogue import names
 from archcalc.packages import install_command
+from archcalc.spec.catalogue import names
 
 pytest.importorskip("torch", reason="the reference is PyTorch")
 
@@ -90,7 +90,7 @@ def test_a_tape_with_a_wrong_shape_is_named(monkeypatch):
 
 
 def test_a_reference_with_one_layer_broken_is_named(monkeypatch):
-    from archcalc_reference import model as reference
+    from archcalc_reference.model import transformer as reference
 
     build = reference.Layer.__init__
 
@@ -115,7 +115,7 @@ def test_a_reference_with_one_layer_broken_is_named(monkeypatch):
 
 
 def test_two_broken_layers_of_one_kind_share_a_line():
-    from archcalc.witness import compare
+    from archcalc.proof.witness import compare
 
     counts = archcalc.params(archcalc.load("tiny"))
     built = {

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from archcalc.output import one_way_out
 from archcalc.report.live import Console
+from archcalc.report.output import one_way_out
 
 COMMANDS = [
     ["--version"], ["--help"], [], ["list"], ["schema"], ["schema", "--of", "device"],
@@ -107,7 +107,8 @@ def test_a_file_is_not_opened_where_standard_error_was(tmp_path):
 import os, sys
 os.close(2); os.close(1)
 sys.stdout = sys.stderr = None
-from archcalc import cli, writing
+from archcalc import cli
+from archcalc.files import writing
 real = writing.os.replace
 def replace(*paths):
     os.write(2, b"warning of a library")
@@ -176,7 +177,7 @@ def test_memory_that_runs_out_is_no_bug_of_ours(monkeypatch, error):
     def raised(_):
         raise error
 
-    monkeypatch.setattr("archcalc.commands.count.find", raised)
+    monkeypatch.setattr("archcalc.commands.parameters.find", raised)
     fix = "ask about a smaller shape, or use a machine with more memory"
     assert ask("params", "gpt2") == (3, "", f"archcalc: is out of memory; {fix}\n")
 
@@ -187,5 +188,5 @@ def test_what_is_nested_too_deeply_is_told(monkeypatch):
     def raised(_):
         raise RecursionError
 
-    monkeypatch.setattr("archcalc.commands.count.find", raised)
+    monkeypatch.setattr("archcalc.commands.parameters.find", raised)
     assert ask("params", "gpt2") == (2, "", "archcalc: the input is nested too deeply\n")

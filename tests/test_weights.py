@@ -20,8 +20,8 @@ transformers = pytest.importorskip("transformers", reason="the outside voice")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `run`")
 
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.generation import Sampling, generate  # noqa: E402
-from archcalc_reference.weights import load_weights, no_weights, save_weights  # noqa: E402
+from archcalc_reference.model.generation import Sampling, generate  # noqa: E402
+from archcalc_reference.weights.folder import load_weights, no_weights, save_weights  # noqa: E402
 
 
 def asked(**changes):
@@ -309,7 +309,7 @@ def test_a_folder_in_no_folder_or_a_file_is_told(model, tmp_path):
 FULL = """
 import resource, sys, archcalc
 from archcalc_reference import Transformer
-from archcalc_reference.weights import save_weights
+from archcalc_reference.weights.folder import save_weights
 ours = Transformer(archcalc.load(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.catalogue import names
-from archcalc.count import params
-from archcalc.repetition import executed
-from archcalc.run import Run, pairs
-from archcalc.work import PF_DAY, flops, training_run
+from archcalc.counts.executed import executed
+from archcalc.counts.flops import PF_DAY, flops, training_run
+from archcalc.counts.parameters import params
+from archcalc.spec.catalogue import names
+from archcalc.tape.run import Run, pairs
 
 # Brown et al. 2020, Table D.1: total training compute in FLOPs and in PF-days, for 300 billion tokens.
 GPT3_TABLE_D_1_TRAINING = {
@@ -342,7 +342,7 @@ def test_flash_attention_s_own_step_is_what_math_attention_does_not_do():
 def test_recomputed_layers_are_what_pytorch_s_checkpoint_runs_again():
     """The whole kind: both kernels, grouped heads, one layer and several; by PyTorch's own counter."""
     torch = pytest.importorskip("torch", reason="the reference is PyTorch")
-    from archcalc.witness import measure
+    from archcalc.proof.witness import measure
     from archcalc_reference import Transformer
 
     for spec in ("tiny@n_layers=2", "tiny@n_layers=1,n_kv_heads=2", "tiny@n_layers=3,d_ff=96"):

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from archcalc.blocks.base import Count, Divides, Slot
-from archcalc.legend import Env
-from archcalc.tape import Tape, Tensor
+from archcalc.tape.legend import Env
+from archcalc.tape.recording import Tape, Tensor
 from archcalc.units import grouped, several
 
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from archcalc.arguments import LARGEST_SIZE as LARGEST_SIZE  # noqa: PLC0414  (as mypy reads an export)
-from archcalc.legend import Env
-from archcalc.tape import Tape, Tensor
+from archcalc.tape.legend import Env
+from archcalc.tape.recording import Tape, Tensor
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 """A size of the architecture. One is a size: multi-query attention is one key/value head."""

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from archcalc.blocks.base import Block
-from archcalc.tape import Tape, Tensor, Weight
+from archcalc.tape.recording import Tape, Tensor, Weight
 
 TOKEN_TABLE = ("embedding.token.weight", "V D")
 """Path and axes of the table that a tied unembedding reads too."""

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from archcalc.blocks.base import Slot
-from archcalc.tape import Tape, Tensor
+from archcalc.tape.recording import Tape, Tensor
 
 
 class Norm(Slot):

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from archcalc.blocks.base import Block
 from archcalc.blocks.embedding import TOKEN_TABLE
-from archcalc.tape import Tape, Tensor, Weight
+from archcalc.tape.recording import Tape, Tensor, Weight
 
 
 class Unembedding(Block):

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from archcalc.commands.overview import Commands
+from archcalc.commands.panels import Commands
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 from archcalc.packages import needed
-from archcalc.source import STDIN, standard_input
+from archcalc.spec.source import STDIN, standard_input
 
 app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -21,7 +21,7 @@ COUNT, CHOOSE, TRUST, RUN, FILES = "Count", "Choose", "Trust", "Run", "Files"
 
 def catalogue_names(incomplete: str) -> list[str]:
     """The catalogue's names that begin so, for the shell's completion."""
-    from archcalc.catalogue import names
+    from archcalc.spec.catalogue import names
 
     return [name for name in names() if name.startswith(incomplete)]
 
@@ -99,7 +99,7 @@ def number(flag: str, text: str, most: int, *, count: bool = False, least: int =
 
     What a suffix made of a length is said on standard error: people mean 50,000 or 51,200 by 50k.
     """
-    from archcalc.scalars import resolve
+    from archcalc.spec.scalars import resolve
     from archcalc.units import parse_count, parse_length
 
     stripped = text.strip()

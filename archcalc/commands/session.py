@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.catalogue import Found
 from archcalc.commands.base import number, read_text
 from archcalc.commands.weights import refuse_other_spec, weights_of
 from archcalc.errors import Invalid, Problem, printable, shown
 from archcalc.escaping import json_text
-from archcalc.output import tell
+from archcalc.report.output import tell
+from archcalc.spec.catalogue import Found
 from archcalc.units import several
 
 if TYPE_CHECKING:
-    from archcalc_reference.generation import Sampling
-    from archcalc_reference.model import Cache, Transformer
-    from archcalc_reference.text import Tokenizer
+    from archcalc_reference.model.generation import Sampling
+    from archcalc_reference.model.transformer import Cache, Transformer
+    from archcalc_reference.text.tokenizer import Tokenizer
 
 Prompt = Annotated[
     str,
@@ -49,7 +49,7 @@ class Session:
 
     def __init__(self, found: Found, model: Transformer, tokenizer: Tokenizer, folder: str = "") -> None:
         """`folder` has the weights, where they have numbers; it says which tokens end a text."""
-        from archcalc_reference.text import read_ends
+        from archcalc_reference.text.tokenizer import read_ends
 
         self.found, self.model, self.tokenizer, self.folder = found, model, tokenizer, folder
         self.ends = read_ends(folder, tokenizer) if folder else frozenset()
@@ -62,9 +62,9 @@ class Session:
         """With the weights of a folder, which may be the one named as the spec."""
         import torch
 
-        from archcalc_reference.checkpoint import no_weights
-        from archcalc_reference.text import tokenizer_of
-        from archcalc_reference.weights import load_weights
+        from archcalc_reference.text.tokenizer import tokenizer_of
+        from archcalc_reference.weights.folder import load_weights
+        from archcalc_reference.weights.headers import no_weights
 
         named = (found.folder or None) if weights is None else weights
         if named is None:
@@ -87,7 +87,7 @@ class Session:
         import torch
 
         from archcalc_reference import Transformer
-        from archcalc_reference.text import ByteTokenizer
+        from archcalc_reference.text.tokenizer import ByteTokenizer
 
         tokenizer, rows = ByteTokenizer(), found.model.vocab_size
         if rows < tokenizer.vocab_size:
@@ -98,7 +98,7 @@ class Session:
 
     def tell_settings(self, sampling: Sampling) -> None:
         """Report the generation settings of the weights' folder that are not used."""
-        from archcalc_reference.drawing import not_taken
+        from archcalc_reference.text.drawing import not_taken
 
         if self.folder and (line := not_taken(self.folder, sampling)):
             tell(printable(line))
@@ -126,8 +126,8 @@ class Session:
 
     def cache_said(self, cache: Cache, samples: int = 1) -> str:
         """The bytes of a KV cache, compared with the count."""
-        from archcalc.activations import cache as cache_bytes
-        from archcalc.run import Run
+        from archcalc.counts.activations import cache as cache_bytes
+        from archcalc.tape.run import Run
 
         width = self.model.embedding.token.weight.element_size()
         counted = cache_bytes(self.found.model, Run("prefill", samples, cache.length), width)
@@ -178,7 +178,7 @@ class Continuation:
     """The steps of one generation, each sampled when it is asked for, and their statistics."""
 
     def __init__(self, session: Session, ids: list[int], tokens: int, sampling: Sampling, samples: int) -> None:
-        from archcalc_reference.model import Cache
+        from archcalc_reference.model.transformer import Cache
 
         model = session.found.model
         length = min(len(ids) + tokens, model.context_length)
@@ -189,7 +189,7 @@ class Continuation:
     def __iter__(self) -> Iterator[Any]:
         import time
 
-        from archcalc_reference.generation import generate
+        from archcalc_reference.model.generation import generate
 
         begin = time.perf_counter()
         never = self._session.nameless
@@ -208,7 +208,7 @@ class Continuation:
 
 def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:
     """The sampling that the flags ask for."""
-    from archcalc_reference.generation import Sampling
+    from archcalc_reference.model.generation import Sampling
 
     share = None if top_p is None else real("--top-p", top_p)
     if share is not None and not 0 < share <= 1:
@@ -223,7 +223,7 @@ def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str)
 
 def real(flag: str, text: str) -> float:
     """A flag's number, 0 or more."""
-    from archcalc.scalars import resolve, vanishes
+    from archcalc.spec.scalars import resolve, vanishes
 
     found = resolve(text.strip())
     if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < float("inf"):

@@ -1,234 +1,43 @@
-"""The commands softmax and embed: before the first layer and after the last."""
+"""The command tokens."""
 
-import os
-import re
-from dataclasses import replace
-from math import inf
 from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import RUN, Form, Output, app, number, typed
+from archcalc.commands.base import RUN, Form, Output, app, read_text
 from archcalc.commands.weights import weights_of
-from archcalc.errors import Invalid, Problem, shown
-from archcalc.output import emit, write
-from archcalc.source import STDIN, is_stdin, standard_input
-from archcalc.units import plain
-from archcalc.vectors import MOST_AXES, Vectors
-
-LARGEST_INPUT = 64 * 2**20  # bytes of standard input: a million numbers, however they are written
-MOST_NEIGHBOURS = 1_000
-_MOST_TEMPERATURES = 5  # columns that a terminal of 80 has room for
-_TOP = "10"  # neighbours, if not given
+from archcalc.errors import printable
+from archcalc.report.output import emit, tell
 
 
 @app.command(rich_help_panel=RUN)
-def softmax(
-    numbers: Annotated[
-        list[str],
-        typer.Argument(metavar="NUMBER", show_default=False, help="logits, or - for standard input"),
+def tokens(
+    text: Annotated[
+        str, typer.Argument(metavar="TEXT", show_default=False, help="text to split, or - for standard input")
     ],
-    temperature: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--temperature",
-            metavar="T[,T]",
-            show_default=False,
-            help="temperatures, one column each: above 1 flattens, below 1 sharpens, 0 takes the largest; default: 1",
-        ),
-    ] = None,
-    from_probabilities: Annotated[
-        bool,
-        typer.Option("--from-probabilities", help="take the numbers as probabilities p, and normalize p^(1/T)"),
-    ] = False,
-    form: Form = None,
-    output: Output = None,
-) -> None:
-    """Turn logits into probabilities, at one or more temperatures.
-
-    Each probability is exp(x / T) over the sum of all.
-
-    Example: archcalc softmax 2 1 0.1 --temperature 0.5,1,2
-    """
-    from archcalc import probability
-    from archcalc.report.softmax import compared_sheet, softmax_sheet
-
-    heats = _temperatures(temperature or ["1"])
-    piped = any(map(is_stdin, numbers))
-    if piped and len(numbers) > 1:
-        raise Invalid(Problem("archcalc softmax", "reads standard input or its arguments, not both"))
-    given = _from_stdin() if piped else [_argument(place, text) for place, text in enumerate(numbers, 1)]
-    apply = probability.retemper if from_probabilities else probability.softmax
-    if len(given) * len(heats) > probability.MOST_NUMBERS:
-        what = f"takes at most {probability.MOST_NUMBERS:,} numbers x temperatures"
-        raise Invalid(Problem("archcalc softmax", what, value=f"{len(given):,} x {len(heats):,}"))
-    columns = [apply(given, heat) for heat in heats]
-    if len(heats) == 1:
-        sheet = softmax_sheet(given, columns[0], heats[0], retempered=from_probabilities)
-    else:
-        sheet = compared_sheet(given, columns, heats, retempered=from_probabilities)
-    emit(sheet, form, output)
-
-
-def _temperatures(asked: list[str]) -> list[float]:
-    """Each that was asked for, in order; one may hold several, parted by commas."""
-    from archcalc.scalars import vanishes
-
-    where = Problem("--temperature", "must be a number of at least 0")
-    texts = [text for one in asked for text in one.split(",")]
-    heats = [_read_number(text, where) for text in texts]
-    for text, heat in zip(texts, heats, strict=True):
-        if vanishes(text, heat):
-            raise Invalid(replace(where, message="is too small for a float", value=shown(text.strip())))
-    if len(heats) > _MOST_TEMPERATURES:
-        raise Invalid(Problem("--temperature", f"takes at most {_MOST_TEMPERATURES} numbers", value=f"{len(heats):,}"))
-    names = [plain(heat) for heat in heats]
-    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        raise Invalid(Problem("--temperature", "has a number twice", value=twice[0]))
-    return heats
-
-
-@app.command(rich_help_panel=RUN)
-def embed(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            show_default=False,
-            help="file of vectors (text of word2vec or GloVe), - for standard input, or folder of weights",
-        ),
-    ],
-    expressions: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="EXPRESSION",
-            show_default=False,
-            help="word or sum of words, such as 'king - man + woman'; several with --along",
-        ),
-    ],
-    along: Annotated[
+    weights: Annotated[
         str | None,
         typer.Option(
-            metavar="EXPRESSION",
+            metavar="DIR",
             show_default=False,
-            help="direction to measure the expressions along, such as 'cats - cat'",
-        ),
-    ] = None,
-    top: Annotated[str, typer.Option(metavar="N", help="number of neighbours to show")] = _TOP,
-    rank: Annotated[
-        list[str] | None,
-        typer.Option(metavar="WORD", show_default=False, help="word to show too, however far; may repeat"),
-    ] = None,
-    plot: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.html", show_default=False, help="page to write, with a plot of the vectors"),
-    ] = None,
-    axes: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="EXPRESSION",
-            show_default=False,
-            help="axis of the plot; may repeat, up to 3; default: principal components",
+            help="folder with a tokenizer, from Hugging Face or written by train; default: bytes",
         ),
     ] = None,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Explore word vectors: nearest words, directions, plots.
+    """Split a text into tokens, with a model's tokenizer.
 
-    Example: archcalc embed glove.txt 'king - man + woman'
+    Example: archcalc tokens "Hello, world" --weights DIR
     """
-    from archcalc import vectors as space
-    from archcalc.report.plot import load_plotly, plot_page, points_of
-    from archcalc.report.vectors import along_sheet, neighbours_sheet
+    from archcalc.report.tokens import Token, tokens_sheet
+    from archcalc_reference.text.tokenizer import read_tokenizer
 
-    expressions, axes, rank = ([typed(text) for text in texts or ()] for texts in (expressions, axes, rank))
-    along = None if along is None else typed(along)
-    count = number("--top", top, MOST_NEIGHBOURS)
-    _refuse_what_does_not_go_together(expressions, along, top, rank, plot, axes)
-    if plot is not None:
-        load_plotly()  # a missing package is reported before a large file is read
-    vectors = _open_vectors(source)
-    asked = [space.evaluate(vectors, text, "EXPRESSION") for text in expressions]
-    chosen = [space.evaluate(vectors, text, "--axes").pointing("--axes") for text in axes or ()]
-    sums, others = asked, []
-    if along is not None:
-        direction = space.evaluate(vectors, along, "--along").pointing("--along")
-        sheet = along_sheet(vectors, direction, asked, space.measure(direction, asked))
-        sums = [direction, *asked]
-    else:
-        also = [vectors.find(word, "--rank").row for word in rank or ()]
-        found = space.neighbours(vectors, asked[0].pointing("EXPRESSION"), count, also)
-        sheet = neighbours_sheet(vectors, asked[0], found)
-        others = [(neighbour.word, neighbour.row) for neighbour in found]
-    if plot is not None:
-        write(plot_page(sheet.title, points_of(vectors, [*sums, *chosen], others), chosen), plot)
-    emit(sheet, form, output)
-
-
-def _refuse_what_does_not_go_together(
-    expressions: list[str],
-    along: str | None,
-    top: str,
-    rank: list[str] | None,
-    plot: str | None,
-    axes: list[str] | None,
-) -> None:
-    if along is None and len(expressions) > 1:
-        fix = "put quotes around a sum, or use --along"
-        raise Invalid(Problem("archcalc embed", "takes one EXPRESSION", value=shown(expressions[1]), suggestion=fix))
-    if along is not None and top != _TOP:
-        raise Invalid(Problem("--top", "cannot be combined with --along, which lists no neighbours", value=shown(top)))
-    if along is not None and rank:
-        raise Invalid(Problem("--rank", "cannot be combined with --along, which lists no neighbours"))
-    if axes and plot is None:
-        raise Invalid(Problem("--axes", "needs a --plot"))
-    if len(axes or ()) > MOST_AXES:
-        raise Invalid(Problem("--axes", f"can be given at most {MOST_AXES} times", value=f"{len(axes or ())}"))
-    if plot is not None and not plot.lower().endswith((".html", ".htm")):
-        raise Invalid(Problem("--plot", "must end in .html", value=shown(plot)))
-
-
-def _open_vectors(source: str) -> Vectors:
-    """A folder has a model's table, anything else is text."""
-    if os.path.isdir(source):
-        from archcalc.tokentable import TokenVectors
-
-        return TokenVectors(weights_of(source))
-    from archcalc.wordfile import read_words
-
-    return read_words(source)
-
-
-def _argument(place: int, text: str) -> float:
-    return _read_number(text, Problem("archcalc softmax", "must be a number", f"NUMBER {place:,}"))
-
-
-def _read_number(text: str, problem: Problem) -> float:
-    """The number in `text`, of any range. Raises Invalid, as `problem` says, where it is not a number."""
-    from archcalc.scalars import plain_float
-
-    number = plain_float(text.strip())
-    if number is None:
-        raise Invalid(replace(problem, value=shown(text.strip())))
-    if number in (inf, -inf) and "inf" not in text.lower():  # 1e999 is no infinity
-        raise Invalid(replace(problem, message="is too large for a float", value=shown(text.strip())))
-    return number
-
-
-def _from_stdin() -> list[float]:
-    """The numbers on standard input, parted by blanks or lines."""
-    from archcalc.probability import MOST_NUMBERS
-
-    data = standard_input(LARGEST_INPUT)
-    if len(data) > LARGEST_INPUT:
-        raise Invalid(Problem(STDIN, f"is larger than {LARGEST_INPUT:,} bytes, the most that is read"))
-    text = data.decode("utf-8-sig", "backslashreplace")  # bytes that are not UTF-8 are shown in the message
-    numbers = []
-    for row, line in enumerate(text.splitlines(), 1):
-        for word in re.finditer(r"\S+", line):
-            place = Problem(STDIN, "must be a number", line=row, column=word.start() + 1)
-            numbers.append(_read_number(word[0], place))
-            if len(numbers) > MOST_NUMBERS:
-                raise Invalid(replace(place, message=f"has more than {MOST_NUMBERS:,} numbers"))
-    return numbers
+    text = read_text("TEXT", text)
+    tokenizer = read_tokenizer(None if weights is None else weights_of(weights))
+    ids, change = tokenizer.cut(text)
+    for line in tokenizer.told:
+        tell(printable(f"{tokenizer.name}: {line}"))
+    found = [Token(token, tokenizer.token_bytes(token)) for token in ids]
+    differs = None if change is None else change.what
+    emit(tokens_sheet(found, tokenizer.name, tokenizer.vocab_size, differs), form, output)

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from archcalc.checkpoints import MOST_STEPS, Learned, Said, steps_in
 from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
-from archcalc.commands.settling import (
+from archcalc.commands.settings import (
     DEFAULT_SPEC,
     DEFAULTS,
     TUNED_RATE,
@@ -27,18 +26,19 @@ from archcalc.commands.settling import (
     too_large,
 )
 from archcalc.errors import Invalid, Problem, printable, shown
-from archcalc.learning import Expected, expected, promised
-from archcalc.output import emit, refuse_output, tell
+from archcalc.proof.learning import Expected, expected, promised
+from archcalc.proof.watching import Seen, watch
+from archcalc.report.output import emit, refuse_output, tell
 from archcalc.report.progress import Pace, Progress, tell_sample
 from archcalc.report.training import Trained, training_sheet
+from archcalc.spec.checkpoints import MOST_STEPS, Learned, Said, steps_in
 from archcalc.units import binary, grouped
-from archcalc.watching import Seen, watch
 
 if TYPE_CHECKING:
-    from archcalc_reference.data import Data
-    from archcalc_reference.model import Transformer
-    from archcalc_reference.text import Tokenizer
-    from archcalc_reference.training import Trainer
+    from archcalc_reference.model.transformer import Transformer
+    from archcalc_reference.text.tokenizer import Tokenizer
+    from archcalc_reference.training.data import Data
+    from archcalc_reference.training.trainer import Trainer
 
 _PROMPT, _SAMPLE = 16, 100  # tokens
 
@@ -132,7 +132,7 @@ def train(
 @contextmanager
 def _locked(lesson: Lesson, out: Path) -> Iterator[None]:
     """The folder of the checkpoints for this training alone, as it was when the flags were read."""
-    from archcalc_reference.resuming import alone
+    from archcalc_reference.training.resuming import alone
 
     with alone(out):
         if steps_in(out).keys() != lesson.there:
@@ -144,8 +144,8 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
     """The training itself, with its messages and checkpoints."""
     import torch
 
-    from archcalc_reference.data import Data, read_stream
-    from archcalc_reference.training import Trainer
+    from archcalc_reference.training.data import Data, read_stream
+    from archcalc_reference.training.trainer import Trainer
 
     found, settings = lesson.found, lesson.settings
     model, beside = _begun(lesson, device)  # before the data, which may take a while
@@ -209,9 +209,9 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
 
 def _begun(lesson: Lesson, device: Device) -> tuple[Transformer | None, dict[str, bytes]]:
     """The weights that learned already, and the files of their tokenizer; neither where it begins with none."""
-    from archcalc_reference.text import tokenizer_files
-    from archcalc_reference.training import TYPES
-    from archcalc_reference.weights import load_weights
+    from archcalc_reference.text.tokenizer import tokenizer_files
+    from archcalc_reference.training.trainer import TYPES
+    from archcalc_reference.weights.folder import load_weights
 
     if lesson.start is None:
         return None, {}
@@ -282,8 +282,8 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
 
 def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
     """A continuation of the first held-out words, after a bar."""
-    from archcalc_reference.text import ByteTokenizer
-    from archcalc_reference.training import sample
+    from archcalc_reference.text.tokenizer import ByteTokenizer
+    from archcalc_reference.training.trainer import sample
 
     prompt = [int(n) for n in data.stream.take(data.learned, data.learned + _PROMPT)]
     if tokenizer is None and data.kind == "bytes":

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from archcalc.catalogue import Found, find
-from archcalc.checkpoints import SPEC, weights_in
 from archcalc.errors import ArchcalcError, Invalid, Problem
-from archcalc.output import tell
-from archcalc.report.difference import differing_fields
-from archcalc.spec import LayerGroup, Model
+from archcalc.report.diff import differing_fields
+from archcalc.report.output import tell
+from archcalc.spec.catalogue import Found, find
+from archcalc.spec.checkpoints import SPEC, weights_in
+from archcalc.spec.model import LayerGroup, Model
 
 _CONFIG = "config.json"
 _MOST_NAMED = 3  # fields that differ

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from archcalc.catalogue import Found
 from archcalc.report.cells import bar
 from archcalc.report.sheet import Column, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.report.tokens import Token
+from archcalc.spec.catalogue import Found
 from archcalc.units import four_digits
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.duration import CONVENTIONS, Duration
-from archcalc.run import Run
-from archcalc.traffic import Reading
+from archcalc.counts.traffic import Reading
+from archcalc.hardware.duration import CONVENTIONS, Duration
+from archcalc.tape.run import Run
 from archcalc.units import binary, elapsed, grouped, in_digits, money, rate
 
 _SHORT = 36.0  # seconds: a hundredth of an hour

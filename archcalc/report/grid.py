@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from archcalc.grid import Grid
-from archcalc.legend import Size
-from archcalc.quantities import QUANTITIES
+from archcalc.counts.quantities import QUANTITIES
 from archcalc.report.sheet import (
     Bytes,
     Cell,
@@ -22,6 +20,8 @@ from archcalc.report.sheet import (
     notes,
     payload,
 )
+from archcalc.shapes.grid import Grid
+from archcalc.tape.legend import Size
 from archcalc.units import grouped, several
 
 MOST_ROWS = 50

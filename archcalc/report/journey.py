@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from archcalc.catalogue import Found
-from archcalc.count import params
+from archcalc.counts.flops import flops
+from archcalc.counts.parameters import params
 from archcalc.report.prediction import Likely
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.report.tokens import Token
-from archcalc.run import Run
+from archcalc.spec.catalogue import Found
+from archcalc.tape.run import Run
 from archcalc.units import four_digits, grouped, several, shape, share
-from archcalc.work import flops
 
 _LAYER = re.compile(r"layers\.([0-9]+)")
 _SHOWN_TOKENS = 12

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from archcalc.count import params
-from archcalc.hardware import Device
+from archcalc.counts.parameters import params
+from archcalc.hardware.devices import Device
 from archcalc.report.sheet import Fields, Sheet, Table, figures, words
-from archcalc.spec import SCHEMA, Model
+from archcalc.spec.model import SCHEMA, Model
 from archcalc.units import binary, short
 
 

@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from archcalc.errors import printable
-from archcalc.output import on_terminal, stream
 from archcalc.report.cells import BAR, SIGNS, bar, cells, fitted, wrapped
+from archcalc.report.output import on_terminal, stream
 
 
 class Console:

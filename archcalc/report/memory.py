@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from archcalc.activations import cache
-from archcalc.catalogue import Found
-from archcalc.count import params
-from archcalc.fitting import Fit, devices_at_least
-from archcalc.footprint import Memory, alive, choose, memory
-from archcalc.hardware import find_device
-from archcalc.legend import Size
-from archcalc.lettered import lettered, lettered_run
-from archcalc.precision import BITS, DEFAULTS, Keeping, compute_width
-from archcalc.quantities import Asked, values
+from archcalc.counts.activations import cache
+from archcalc.counts.lettered import lettered, lettered_run
+from archcalc.counts.memory import Memory, alive, choose, memory
+from archcalc.counts.parameters import params
+from archcalc.counts.quantities import Asked, values
+from archcalc.hardware.devices import find_device
+from archcalc.hardware.fitting import Fit, devices_at_least
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
-from archcalc.run import MEMORY_KERNEL, Run
-from archcalc.spec import Model
+from archcalc.spec.catalogue import Found
+from archcalc.spec.model import Model
+from archcalc.tape.legend import Size
+from archcalc.tape.precision import BITS, DEFAULTS, Keeping, compute_width
+from archcalc.tape.run import MEMORY_KERNEL, Run
 from archcalc.units import binary, grouped, several
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from archcalc.catalogue import Found
-from archcalc.quantities import one_pass, values
+from archcalc.counts.quantities import one_pass, values
+from archcalc.report.flops import flops_payload, training_line
 from archcalc.report.memory import standing, standing_lines, standing_numbers
-from archcalc.report.params import bridge_line, category_records, counts_payload, published_lines, tally_table
+from archcalc.report.parameters import bridge_line, category_records, counts_payload, published_lines, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
-from archcalc.report.work import flops_payload, training_line
-from archcalc.spec import Model
+from archcalc.spec.catalogue import Found
+from archcalc.spec.model import Model
 from archcalc.units import grouped, several, short
 
 

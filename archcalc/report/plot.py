@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from archcalc.errors import cut
 from archcalc.packages import missing
 from archcalc.report.vectors import quoted
-from archcalc.vectors import Slice, Sum, Vectors, project
+from archcalc.words.vectors import Slice, Sum, Vectors, project
 
 _MARKS = ("circle", "diamond", "square")  # a group is told by its mark too, not by colour alone
 _COLOURS = ("#c44e52", "#117733", "#4c72b0")

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from archcalc.errors import printable
-from archcalc.output import tell
+from archcalc.report.output import tell
 from archcalc.units import grouped, share, short
 
 _LINES = 20  # of a whole training, where it is told in lines

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from archcalc.quantities import QUANTITIES
+from archcalc.counts.quantities import QUANTITIES
 from archcalc.report.sheet import Fields, Sheet, Table, words
-from archcalc.spec import SCHEMA
+from archcalc.spec.model import SCHEMA
 
 _WIDTH = 42  # of a meaning, so that the table has 80 columns
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from archcalc.catalogue import Found
-from archcalc.quantities import Asked
-from archcalc.spec import SCHEMA
+from archcalc.counts.quantities import Asked
+from archcalc.spec.catalogue import Found
+from archcalc.spec.model import SCHEMA
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from archcalc.report.cells import bar
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, figures, words
-from archcalc.spec import SCHEMA
+from archcalc.spec.model import SCHEMA
 from archcalc.units import four_digits, grouped, plain, several
 
 MOST_ROWS = 50

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from archcalc.report.sheet import Column, Fields, Rows, Sheet, Table, figures
-from archcalc.spec import SCHEMA
+from archcalc.spec.model import SCHEMA
 from archcalc.units import several
 
 MOST_ROWS = 10_000

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from archcalc.catalogue import Found
-from archcalc.count import Use, weight_uses
-from archcalc.legend import CATEGORIES, Env, volume
-from archcalc.report.params import layer_range
+from archcalc.counts.parameters import Use, weight_uses
+from archcalc.report.parameters import layer_range
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
-from archcalc.run import Run
-from archcalc.spec import Segment
-from archcalc.tape import Tensor
+from archcalc.spec.catalogue import Found
+from archcalc.spec.model import Segment
+from archcalc.tape.legend import CATEGORIES, Env, volume
+from archcalc.tape.recording import Tensor
+from archcalc.tape.run import Run
 from archcalc.units import grouped, several, shape
 
 _SAYING = {

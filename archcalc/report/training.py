@@ -6,13 +6,13 @@ import math
 import os
 from typing import Any, NamedTuple
 
-from archcalc.catalogue import Found
 from archcalc.errors import printable
-from archcalc.learning import Expected
+from archcalc.proof.learning import Expected
+from archcalc.proof.watching import Seen
 from archcalc.report.progress import Pace
 from archcalc.report.sheet import Fields, Sheet, payload
+from archcalc.spec.catalogue import Found
 from archcalc.units import binary, grouped, percent, several, short
-from archcalc.watching import Seen
 
 
 class Trained(NamedTuple):

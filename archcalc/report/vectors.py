@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from archcalc.report.sheet import Fields, Sheet, Table, figures, words
-from archcalc.spec import SCHEMA
+from archcalc.spec.model import SCHEMA
 from archcalc.units import four_digits, grouped, several
-from archcalc.vectors import Measured, Neighbour, Sum, Vectors
+from archcalc.words.vectors import Measured, Neighbour, Sum, Vectors
 
 
 def neighbours_sheet(vectors: Vectors, target: Sum, found: Sequence[Neighbour]) -> Sheet:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from archcalc.checks.verdict import Check, Verdict
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, figures, payload, words
 from archcalc.units import several
-from archcalc.verdict import Check, Verdict
 
 
 def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]) -> Sheet:

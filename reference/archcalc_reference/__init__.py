@@ -10,15 +10,15 @@ Names are imported when they are first used: tokenizing a text does not import P
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archcalc_reference.model import Output as Output
-    from archcalc_reference.model import Transformer as Transformer
+    from archcalc_reference.model.transformer import Output as Output
+    from archcalc_reference.model.transformer import Transformer as Transformer
 
 __all__ = ["Output", "Transformer"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from archcalc_reference import model
+        from archcalc_reference.model import transformer as model
 
         return getattr(model, name)
     raise AttributeError(f"module 'archcalc_reference' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Checks: what was printed or built, held against what is counted."""

@@ -1,0 +1,126 @@
+"""The command explain."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from archcalc.commands.base import COUNT, AnyAttention, Batch, Output, Seq, Spec, app
+from archcalc.commands.flags import (
+    Accumulate,
+    ActivationOf,
+    Again,
+    CacheOf,
+    Context,
+    Dropout,
+    For,
+    LogitsOf,
+    OptimizerOf,
+    Pairs,
+    Phases,
+    PrecisionOf,
+    Tokens,
+    keeping,
+    memory_run,
+    work_run,
+)
+from archcalc.counts.quantities import Asked, depends_on
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut
+from archcalc.report.explain import explanation_sheet, latex
+from archcalc.report.output import emit, write
+from archcalc.spec.catalogue import find
+from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL
+
+_OF_THE_OUTPUT = ("--format", "--output")
+
+
+def refuse_unused(called: typer.Context, path: str) -> None:
+    """Raises Invalid for a flag that cannot change the number at a path."""
+    flags = depends_on(path)
+    for parameter in called.command.params:
+        flag = max(parameter.opts, key=len)
+        given: Any = called.params.get(parameter.name or "")
+        if flag.startswith("--") and flag not in (*flags, *_OF_THE_OUTPUT) and given != parameter.default:
+            fix = _TAKES_FLAGS.get(path.partition(".")[0])
+            raise Invalid(Problem(flag, f"does not change {cut(path, LONGEST_VALUE)}", suggestion=fix))
+
+
+# What report counts for one context alone, and what counts the same for other runs.
+_TAKES_FLAGS = {
+    "inference": "explain memory.total --for inference takes it",
+    "devices": "`archcalc memory --device` takes it",
+}
+
+
+@app.command(rich_help_panel=COUNT)
+def explain(
+    called: typer.Context,
+    spec: Spec,
+    path: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="PATH",
+            show_default=False,
+            help="number, such as flops.per_token (see `archcalc list quantities`), or path in the JSON of report; "
+            "default: all",
+        ),
+    ] = None,
+    batch: Batch = "1",
+    seq: Seq = None,
+    attention: AnyAttention = None,
+    phase: Phases = "training",
+    context: Context = None,
+    logits: LogitsOf = None,
+    causal: Pairs = "full",
+    tokens: Tokens = None,
+    purpose: For = "training",
+    precision: PrecisionOf = None,
+    optimizer: OptimizerOf = "adamw-fused",
+    recompute: Again = "none",
+    accumulate: Accumulate = False,
+    activation_kernel: ActivationOf = "fused",
+    dropout: Dropout = False,
+    kv_precision: CacheOf = None,
+    form: Annotated[
+        Literal["table", "markdown", "latex", "json", "csv"] | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            show_default=False,
+            help="format: table, markdown, latex, json or csv",
+        ),
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Explain a number: its formula (also in LaTeX), terms, source.
+
+    Example: archcalc explain gpt2 flops.per_token --format latex
+    """
+    refused = None
+    if path is not None:
+        try:
+            refuse_unused(called, path.strip().replace(" ", "_"))
+        except Invalid as error:
+            refused = error
+    found = find(spec)
+    model = found.model
+    try:
+        kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
+        run, amount = work_run(model, phase, batch, seq, context, logits, causal, attention or FLOPS_KERNEL, tokens)
+        held = memory_run(model, purpose, batch, seq, attention or MEMORY_KERNEL, activation_kernel, dropout=dropout)
+    except Invalid as error:
+        raise refused or error from None
+    asked = Asked(model, run, held, kept)
+    if path is not None and refused is not None:
+        explanation_sheet(found, path, asked, amount)  # a number that does not exist comes first
+        raise refused
+    if form is None and output is not None and output.endswith(".tex"):
+        form = "latex"
+    if form != "latex":
+        emit(explanation_sheet(found, path, asked, amount), form, output)
+    elif path is None:
+        raise Invalid(
+            Problem("--format", "latex shows one number", suggestion="name its PATH, such as flops.per_token")
+        )
+    else:
+        write(latex(found, path, asked, amount), output)

@@ -1,0 +1,124 @@
+"""The commands predict and generate."""
+
+from typing import Annotated
+
+import typer
+
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, needs_to_run, number
+from archcalc.commands.session import Precision, Prompt, Seed, Session, Temperature, TopK, TopP, real, settled
+from archcalc.errors import Invalid, Problem, shown
+from archcalc.report.output import emit, refuse_output, tell, write
+from archcalc.spec.catalogue import find
+
+Show = Annotated[
+    str | None, typer.Option(metavar="K", show_default=False, help="show the K most likely tokens at each step")
+]
+
+
+@app.command(rich_help_panel=RUN)
+def predict(
+    spec: Spec,
+    prompt: Prompt,
+    weights: Weights = None,
+    temperature: Temperature = "1",
+    top: Annotated[str, typer.Option(metavar="K", help="number of likely tokens to show")] = "20",
+    precision: Precision = "fp32",
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """Show the probabilities of the next token (word).
+
+    Example: archcalc predict gpt2 --weights DIR -p "The capital of France is"
+    """
+    needs_to_run("predict")
+    from archcalc.report.prediction import prediction_sheet
+    from archcalc_reference.model.generation import Sampling, generate
+
+    found = find(spec)
+    warm = real("--temperature", temperature)
+    most = number("--top", top, found.model.vocab_size)
+    session = Session.load(found, weights, precision)
+    text, ids = session.read(prompt)
+    step = next(generate(session.model, ids, 1, Sampling(warm), never=session.nameless))
+    likely = session.likely(step, 0, most)
+    emit(prediction_sheet(found, text, likely, warm, len(ids), never=len(session.nameless)), form, output)
+
+
+@app.command(rich_help_panel=RUN)
+def generate(
+    spec: Spec,
+    prompt: Prompt,
+    weights: Weights = None,
+    max_tokens: Annotated[
+        str, typer.Option(metavar="N", help="most tokens to generate; fewer where the context ends")
+    ] = "100",
+    temperature: Temperature = "1",
+    top_k: TopK = None,
+    top_p: TopP = None,
+    seed: Seed = "0",
+    samples: Annotated[str, typer.Option(metavar="N", help="number of continuations, generated as one batch")] = "1",
+    stop: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", show_default=False, help="text that ends a continuation; it is not printed"),
+    ] = None,
+    show: Show = None,
+    compare_temperatures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="T,T,...",
+            show_default=False,
+            help="temperatures to compare: one continuation each, from the same seed",
+        ),
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", show_default=False, help="file for one JSON line per token")
+    ] = None,
+    precision: Precision = "fp32",
+) -> None:
+    """Generate text from a prompt, at one or more temperatures.
+
+    Example: archcalc generate run -p "Once" --compare-temperatures 0.5,1,1.5
+    """
+    needs_to_run("generate")
+    from archcalc.report.live import Console
+
+    found = find(spec)
+    model = found.model
+    heats = [real("--temperature", temperature)]
+    if compare_temperatures is not None:
+        if temperature != "1":
+            raise Invalid(
+                Problem("--temperature", "cannot be combined with --compare-temperatures", value=shown(temperature))
+            )
+        heats = [real("--compare-temperatures", part) for part in compare_temperatures.split(",")]
+    if stop == "":
+        raise Invalid(Problem("--stop", "is empty"))
+    sampling = settled(heats[0], top_k, top_p, seed)
+    many = number("--samples", samples, 1_000)
+    tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
+    shown_tokens = None if show is None else number("--show", show, model.vocab_size)
+    if trace is not None:
+        refuse_output(trace)
+    session = Session.load(found, weights, precision)
+    text, ids = session.read(prompt)
+    session.tell_settings(sampling)
+    lines: list[str] = []
+    try:
+        for heat in heats:
+            title = f"temperature {heat:g}" if len(heats) > 1 else ""
+            continuation = session.continuation(ids, tokens, sampling._replace(temperature=heat), many)
+            console = Console(session, text, many, shown_tokens, stop, title)
+            try:
+                for step in continuation:
+                    if trace is not None:
+                        lines.extend(session.traced(step, heat, console.ended, several=many > 1 or len(heats) > 1))
+                    if not console.take(step):
+                        break
+            finally:
+                console.close()
+                if continuation.drawn:
+                    tell(continuation.statistics)
+    finally:
+        if trace is not None:
+            write("".join(lines), trace)  # what was drawn before an interruption too

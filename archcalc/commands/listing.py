@@ -1,0 +1,53 @@
+"""The commands list and schema."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from archcalc.commands.base import FILES, Form, Output, app
+from archcalc.report.output import emit, write
+from archcalc.spec.catalogue import find, names
+
+
+@app.command(name="list", rich_help_panel=FILES)
+def list_(
+    what: Annotated[
+        Literal["models", "devices", "quantities"],
+        typer.Argument(metavar="WHAT", show_default=False, help="what to list; default: models"),
+    ] = "models",
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """List the models, the devices or the quantities.
+
+    Example: archcalc list quantities
+    """
+    if what == "models":
+        from archcalc.report.listing import models_sheet
+
+        emit(models_sheet([find(name).model for name in names()]), form, output)
+    elif what == "devices":
+        from archcalc.hardware.devices import device_names, find_device
+        from archcalc.report.listing import devices_sheet
+
+        emit(devices_sheet([find_device(name) for name in device_names()]), form, output)
+    else:
+        from archcalc.report.quantities import quantities_sheet
+
+        emit(quantities_sheet(), form, output)
+
+
+@app.command(rich_help_panel=FILES)
+def schema(
+    of: Annotated[
+        Literal["model", "device"],
+        typer.Option("--of", metavar="KIND", help="kind of file described: model or device"),
+    ] = "model",
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="file to write")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of specs, for editors and validators."""
+    from archcalc.spec.schema import schema_text
+
+    write(schema_text(of), output)

@@ -1,0 +1,112 @@
+"""The commands sweep and diff."""
+
+from typing import Annotated
+
+import typer
+
+from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.commands.base import CHOOSE, AnyAttention, Batch, Form, Output, Seq, Spec, app, number
+from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
+from archcalc.errors import Invalid, Problem, shown
+from archcalc.report.output import emit
+from archcalc.spec.catalogue import find
+
+Shortest = Annotated[
+    str | None,
+    typer.Option(
+        "--seq",
+        metavar="S",
+        show_default=False,
+        help="positions per sequence; default: the shortest context",
+    ),
+]
+
+
+@app.command(rich_help_panel=CHOOSE)
+def sweep(
+    spec: Spec,
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FIELD=SIZES",
+            help="field of the spec, batch or seq, and its values: n_layers=12,24 or d_model=64..512:64 (step 64); "
+            "may repeat",
+        ),
+    ],
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", show_default=False, help="quantities or fields to show (see `archcalc list quantities`)"
+        ),
+    ] = None,
+    batch: Batch = "1",
+    seq: Seq = None,
+    attention: AnyAttention = None,
+    purpose: For = "training",
+    precision: PrecisionOf = None,
+    optimizer: OptimizerOf = "adamw-fused",
+    recompute: Again = "none",
+    kv_precision: CacheOf = None,
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """Evaluate a grid of shapes: one row each, also as CSV.
+
+    Fields that depend on a varied one, such as d_head, are adjusted.
+
+    Example: archcalc sweep gpt2 --vary n_layers=12,24 --vary d_model=768,960
+    """
+    from archcalc.report.grid import grid_sheet
+    from archcalc.shapes.axes import split_pairs
+    from archcalc.shapes.grid import sweep as evaluate
+
+    grid = evaluate(
+        spec,
+        split_pairs(vary),
+        columns=None if columns is None else [name.strip() for name in columns.split(",")],
+        batch=number("--batch", batch, LARGEST_SIZE),
+        seq=None if seq is None else number("--seq", seq, LARGEST_SIZE),
+        attention=attention,
+        purpose=purpose,
+        keeping=keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False),
+    )
+    emit(grid_sheet(grid), form, output)
+
+
+@app.command(rich_help_panel=CHOOSE)
+def diff(
+    specs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SPEC", show_default=False, help="two or more catalogue names or paths; the first is the baseline"
+        ),
+    ],
+    batch: Batch = "1",
+    seq: Shortest = None,
+    attention: AnyAttention = None,
+    purpose: For = "training",
+    precision: PrecisionOf = None,
+    optimizer: OptimizerOf = "adamw-fused",
+    recompute: Again = "none",
+    kv_precision: CacheOf = None,
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """Compare specs: fields, parameters, FLOPs, cache and memory.
+
+    All are counted at one length, the shortest context unless --seq says another.
+
+    Example: archcalc diff gpt2-xl own.yaml
+    """
+    from archcalc.counts.quantities import one_pass
+    from archcalc.report.diff import difference_sheet
+
+    if len(specs) < 2:
+        raise Invalid(Problem("archcalc diff", "needs two or more specs", value=shown(specs[0])))
+    found = [find(spec) for spec in specs]
+    most = min(one.model.context_length for one in found)
+    sequences = number("--batch", batch, LARGEST_SIZE)
+    length = most if seq is None else number("--seq", seq, most)
+    kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False)
+    asked = [one_pass(one.model, sequences, length, attention, purpose, kept) for one in found]
+    emit(difference_sheet(found, asked), form, output)

@@ -1,0 +1,74 @@
+"""The commands check and verify."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from archcalc.commands.base import TRUST, Form, Output, Specs, app
+from archcalc.errors import MOST_PROBLEMS_SHOWN, ArchcalcError, Invalid, Problem
+from archcalc.report.output import emit, tell
+from archcalc.spec.catalogue import broken_promises, find, is_readable, names
+
+
+@app.command(rich_help_panel=TRUST)
+def check(specs: Specs = None, form: Form = None, output: Output = None) -> None:
+    """Validate specs; compare counts with published figures.
+
+    Exit code 1 if a spec is invalid or a figure differs. `archcalc schema` describes the format, which may have
+    several groups of layers.
+
+    Example: archcalc check own.yaml
+    """
+    from archcalc.checks.audit import audit, unreadable
+    from archcalc.report.sheet import warnings
+    from archcalc.report.verdict import verdict_sheet
+
+    verdicts, worst = [], 0
+    told: list[Problem] = []
+    for spec in specs or names():
+        try:
+            found = find(spec)
+        except ArchcalcError as error:
+            problems, code = error.problems, 1 if is_readable(spec) else error.exit_code
+            verdicts.append(unreadable(spec, problems, max(MOST_PROBLEMS_SHOWN - len(told), 0)))
+        else:
+            verdict = audit(found.model)
+            problems, code = tuple(broken_promises(found)), 0 if verdict.passed else 1
+            verdicts.append(verdict._replace(spec=found.name, warnings=warnings(found)))
+        worst = max(worst, code)
+        told += problems
+    if told:
+        tell(str(Invalid(*told)))
+    emit(verdict_sheet(verdicts, "printed"), form, output)
+    if worst:
+        raise typer.Exit(worst)
+
+
+@app.command(rich_help_panel=TRUST)
+def verify(
+    specs: Specs = None,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="compare tensor names and shapes only, which is faster")
+    ] = False,
+    form: Form = None,
+    output: Output = None,
+) -> None:
+    """Build the model in PyTorch and compare it with the counts.
+
+    Exit code 1 if tensors, FLOPs, bytes or logits differ.
+
+    Example: archcalc verify gpt2
+    """
+    from archcalc.proof.witness import prove
+    from archcalc.report.verdict import verdict_sheet
+
+    every = [find(spec) for spec in specs or names()]  # an invalid spec is refused before any is verified
+    verdicts = []
+    for found in every:
+        if len(every) > 1 and sys.stderr is not None and sys.stderr.isatty():
+            tell(f"verifying {found.name}")
+        verdicts.append(prove(found.model, passes=not tensors)._replace(spec=found.name))
+    emit(verdict_sheet(verdicts, "measured"), form, output)
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)

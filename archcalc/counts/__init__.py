@@ -1,0 +1,1 @@
+"""Counts: every quantity, read off a recorded pass."""

@@ -1,0 +1,183 @@
+"""FLOPs, read off the tape: forward and backward, by category of weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from archcalc.arguments import has_segments, instance
+from archcalc.counts.parameters import Parameters
+from archcalc.spec.model import Model, Segment
+from archcalc.tape.legend import CATEGORIES, Size, add, quotient, volume
+from archcalc.tape.recording import Op
+from archcalc.tape.run import FLOPS_KERNEL, Run
+
+GRADIENTS = 2  # of a product of two: each gradient is one contraction over the same space
+
+CONVENTIONS = {
+    "FLOP": "a multiplication and an addition count as two",
+    "forward": "contractions, as PyTorch's FLOP counter counts them; lookups do not count",
+    "backward": "two contractions of the same size per forward one, plus the scores that flash attention recomputes",
+    "training": "forward and backward, with the scores that flash attention recomputes; no activation recomputation",
+    "vector": "all but contractions, modelled: one operation per number, exp too; all query-key pairs, causal or not",
+}
+
+
+class Terms(NamedTuple):
+    """A sum of products of sizes in one segment: labels and their integer coefficient."""
+
+    segment: Segment
+    products: Counter[tuple[str, ...]]
+
+    @property
+    def value(self) -> Size:
+        """The sum, over all layers of the segment."""
+        total: Size = 0
+        for labels, coefficient in self.products.items():
+            total = total + volume(labels, self.segment.env) * coefficient
+        return whole(total * self.segment.repeat)
+
+
+def whole(n: Size) -> Size:
+    """An int where pairs counted by halves came out whole again."""
+    return n.numerator if getattr(n, "denominator", 0) == 1 else n
+
+
+class Part(NamedTuple):
+    """The contractions of one category of weights, or of the scores or the mixing of attention.
+
+    `learned` says whether a weight is a factor; `repeated` is the share of `backward` that computes the forward pass
+    anew.
+    """
+
+    category: str
+    learned: bool
+    forward: Size
+    backward: Size
+    repeated: Size
+
+
+class Flops(NamedTuple):
+    """FLOPs of one run; see CONVENTIONS for what counts.
+
+    Without training, `backward` is 0 and `training` is None. `per_token` is forward plus backward, divided by the
+    tokens of the batch and rounded down.
+    """
+
+    forward: Size
+    backward: Size
+    training: Size | None
+    pointwise: Size
+    categories: tuple[Part, ...]
+    per_token: Size
+
+
+def flops(model: Model, run: Run) -> Flops:
+    """Count the FLOPs of a pass of a batch, and of its backward pass in training.
+
+    Formula: 2 x the product of the sizes of all labels of each contraction (2mnk for a matrix product), as PyTorch's
+    FlopCounterMode counts. Sizes are ints or arrays of one shape. Raises Invalid for a run that the model cannot take.
+    """
+    has_segments("flops", model)
+    instance("flops", "run", run, Run)
+    run = run.by_default(FLOPS_KERNEL)
+    segments = model.segments(run)
+    learns = run.phase == "training"
+    parts = tuple(_parts(segments, learns=learns))
+    forward = add(part.forward for part in parts)
+    backward = add(part.backward for part in parts)
+    vector = add(_terms(segment, _vector_ops(segment)).value for segment in segments)
+    per_token = quotient(forward + backward, run.batch * run.positions)
+    return Flops(forward, backward, forward + backward if learns else None, vector, parts, per_token)
+
+
+class Step(NamedTuple):
+    """A signed step from 6 N D to what is counted."""
+
+    name: str
+    short: str
+    flops: Size
+
+
+class TrainingRun(NamedTuple):
+    """FLOPs of training on a number of tokens, and the bridge from 6 x parameters x tokens: it sums to `flops`."""
+
+    tokens: Size
+    flops: Size
+    six_nd: Size
+    bridge: tuple[Step, ...]
+
+
+PF_DAY = 86_400 * 10**15  # a PFLOP/s for a day: Brown et al. 2020, Table D.1
+
+
+def training_run(model: Model, counts: Parameters, run: Run, tokens: Size) -> TrainingRun:
+    """Scale the FLOPs of a batch to `tokens`, whole batches or not.
+
+    6 N D (Kaplan et al. 2020, arXiv:2001.08361, section 2.1) takes every parameter for a multiplication with each
+    token, forward once and backward twice, and leaves attention's own products out.
+    """
+    batch = run.batch * run.positions
+    work = flops(model, run)
+    ops = [op for segment in model.segments(run) for op in segment.tape.ops if op.kind == "contraction"]
+    multiplied = {weight.path for op in ops for weight in op.weights}
+    idle: dict[str, Size] = {}
+    for tensor in counts.tensors:
+        if tensor.name not in multiplied:
+            idle[tensor.part] = idle.get(tensor.part, 0) + tensor.parameters
+    repeated = add(part.repeated for part in work.categories)
+    unlearned = add(part.forward + part.backward - part.repeated for part in work.categories if not part.learned)
+    bridge = [Step(f"{part} (not multiplied)", part, -6 * n * tokens) for part, n in idle.items()]
+    bridge.append(Step("attention scores and mixing", "attention", unlearned * tokens // batch))
+    total = (work.forward + work.backward) * tokens // batch
+    six_nd = 6 * counts.stored * tokens
+    if repeated:
+        rest = total - six_nd - add(step.flops for step in bridge)
+        bridge.append(Step("scores recomputed by flash attention", "recomputed scores", rest))
+    return TrainingRun(tokens, total, six_nd, tuple(bridge))
+
+
+def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
+    """In the order of the tally, attention's own contractions between value and output, where they happen."""
+    found: dict[str, list[tuple[Segment, list[Op]]]] = {}
+    for segment in segments:
+        mine: dict[str, list[Op]] = {}
+        for op in segment.tape.ops:
+            if op.kind == "contraction":
+                mine.setdefault(op.weights[0].part if op.weights else op.spans[-1], []).append(op)
+        for name, ops in mine.items():
+            found.setdefault(name, []).append((segment, ops))
+    for name in _in_order(found):
+        pieces = found.get(name, [])
+        learned = name in CATEGORIES or any(op.weights for _, ops in pieces for op in ops)
+        forward = add(_terms(segment, ops).value for segment, ops in pieces)
+        repeated = add(_terms(s, [op for op in ops for _ in range(op.repeats)]).value for s, ops in pieces)
+        if learns:
+            yield Part(name, learned, forward, GRADIENTS * forward + repeated, repeated)
+        else:
+            yield Part(name, learned, forward, 0, 0)
+
+
+def _in_order(found: dict[str, list[tuple[Segment, list[Op]]]]) -> Iterator[str]:
+    inner = [name for name in found if name not in CATEGORIES]
+    for name in CATEGORIES:
+        if name == "output":
+            yield from inner
+        yield name
+
+
+def of_ops(segment: Segment, ops: list[Op]) -> Size:
+    """FLOPs of some ops of a segment, in all of its layers."""
+    return _terms(segment, ops).value
+
+
+def _vector_ops(segment: Segment) -> list[Op]:
+    return [op for op in segment.tape.ops if op.kind in ("pointwise", "reduction")]
+
+
+def _terms(segment: Segment, ops: list[Op]) -> Terms:
+    products: Counter[tuple[str, ...]] = Counter()
+    for op in ops:
+        products[tuple(sorted(op.space))] += op.per_point
+    return Terms(segment, products)

@@ -1,0 +1,290 @@
+"""Bytes in use at each moment of a pass, read off the tape: forward and backward through one segment.
+
+The rules are those by which PyTorch's autograd keeps and drops tensors:
+
+- An op makes its output. What no later op reads and no backward pass needs is dropped.
+- Backward, an op makes a gradient for each input and each weight, beside its output's gradient and what it saved; then
+  both of these are dropped. The gradient of a sum is its output's own.
+- A second gradient of the same tensor is added out of place: for a moment there are three.
+- A recomputed span runs forward again, as far as its last saved tensor, before its backward pass.
+
+What a kernel needs inside is not on the tape.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from archcalc.counts.activations import Widths, kept
+from archcalc.spec.model import Segment
+from archcalc.tape.autocast import copies
+from archcalc.tape.kernels import Node, as_far_as_needed, is_given, nodes
+from archcalc.tape.legend import Size, add, volume
+from archcalc.tape.recording import Op, Tensor, Weight
+
+
+class Moment(NamedTuple):
+    """Bytes of one segment that are in use while `op` runs.
+
+    `saved` is kept for the backward pass, `recomputed` was made again for it, `gradients` are those of weights, one
+    for each (or, where they are added to held ones, those that are on their way), and `transient` is the rest:
+    gradients of activations, results on their way, a second gradient of a weight.
+    """
+
+    phase: str
+    op: str
+    saved: Size
+    recomputed: Size
+    gradients: Size
+    transient: Size
+
+
+class Gradients(NamedTuple):
+    """Width of a weight's gradient that stays until the step, or of one that is added to a held one at once."""
+
+    stays: int
+    passing: int
+
+
+class _Storage:
+    """Numbers that several tensors may share; gone with the last of them."""
+
+    def __init__(self, size: Size) -> None:
+        self.size, self.holders = size, 1
+
+
+class Uses:
+    """How often each weight is still to get a gradient, and which have one: shared by the walks of a model."""
+
+    def __init__(self, segments: list[Segment]) -> None:
+        self.left = Counter(
+            self.key(weight, segment) for segment in segments for op in segment.tape.ops for weight in op.weights
+        )
+        self.met: set[tuple[str, int | None]] = set()
+
+    @staticmethod
+    def key(weight: Weight, segment: Segment) -> tuple[str, int | None]:
+        """One weight: layers have their own, of one name in every group of layers."""
+        return weight.path, id(segment.env) if "{i}" in weight.path else None
+
+
+class Walk:
+    """The way through one segment: `forward()` and then `backward()`, each of which yields its moments.
+
+    `span` is recomputed.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        width: Widths,
+        span: str | None = None,
+        *,
+        gradients: Gradients | None = None,
+        uses: Uses | None = None,
+    ) -> None:
+        ops = segment.tape.ops
+        self.segment, self.width, self.weights = segment, width, gradients or Gradients(0, 0)
+        self.uses = uses or Uses([segment])
+        self.nodes = nodes(ops)
+        self.again = [node for node in self.nodes if span in node.ops[0].spans]
+        self.keeps = kept(ops, span)
+        self.copies = copies(ops)
+        self.copied: Size = 0
+        self.statistics = {op.output.name for op in ops if op.kind == "reduction"}
+        self.saved: Size = 0
+        self.recomputed: Size = 0
+        self.gradients: Size = 0
+        self.transient: Size = 0
+        self.held: dict[str, Size] = {}
+        self.sizes: dict[tuple[tuple[str, ...], str], Size] = {}
+        self.made_again: set[str] = set()
+        self.pending: dict[str, _Storage] = {}
+
+    def forward(self) -> Iterator[Moment]:
+        """From the segment's input to its output, which is left to the next segment."""
+        yield from self._run(self.nodes, self.keeps)
+        self.copied = add(self._bytes(x) for node in self.nodes for x in node.outputs if x.name in self.copies)
+        self.copied = self.copied - add(n for name, n in self.held.items() if name in self.copies)
+        self.transient = 0
+
+    def _run(self, run: list[Node], keeps: dict[str, Tensor], *, again: bool = False) -> Iterator[Moment]:
+        loose: dict[str, Size] = {}
+        readers = Counter(x.name for node in run for x in node.inputs)
+        made = {x.name for node in run for x in node.outputs}
+        loss = [node for node in run if node.is_loss]
+        logits = {x.name for node in loss[:2] for x in node.inputs}  # as they are, and in full precision
+        stays = {run[-1].outputs[-1].name, *logits, *self.copies}  # until the forward pass ends
+        for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
+            self._make(tensor, keeps, loose, again=again)
+        for node in run:
+            for tensor in node.outputs:
+                if self._is_alias(node) and node.inputs[0].name in loose:
+                    loose[tensor.name] = loose.pop(node.inputs[0].name)
+                else:
+                    self._make(tensor, keeps, loose, again=again)
+            yield self._moment(node, "backward" if again else "forward")
+            for tensor in node.inputs:
+                readers[tensor.name] -= 1
+            for name in {x.name for x in (*node.inputs, *node.outputs)}:
+                if not readers[name] and name not in stays:
+                    self.transient = self.transient - loose.pop(name, 0)
+
+    def _is_alias(self, node: Node) -> bool:
+        """Whether its output is its input under another name: a conversion to the type that it has."""
+        op = node.ops[0]
+        if not (op.passes and len(op.inputs) == len(node.inputs) == 1):
+            return False
+        before, after = node.inputs[0].role, op.output.role
+        return before != after and self.width[before] == self.width[after]
+
+    def _make(self, tensor: Tensor, keeps: dict[str, Tensor], loose: dict[str, Size], *, again: bool) -> None:
+        if is_given(tensor) or tensor.name in self.held:
+            return
+        size = self._bytes(tensor)
+        if tensor.name not in keeps:
+            loose[tensor.name] = size
+            self.transient = self.transient + size
+            return
+        self.held[tensor.name] = size
+        if again:
+            self.made_again.add(tensor.name)
+            self.recomputed = self.recomputed + size
+        else:
+            self.saved = self.saved + size
+
+    def backward(self) -> Iterator[Moment]:
+        """From the gradient of the segment's output to that of its input."""
+        output = self.nodes[-1].outputs[-1]
+        self.transient = self._bytes(output) if output.labels else 0  # the loss's own is held by who asked for it
+        self.pending = {output.name: _Storage(self.transient)}
+        readers = Counter(x.name for node in self.nodes for x in node.saves)
+        recomputing = self.again
+        for node in reversed(self.nodes):
+            if recomputing and node is recomputing[-1]:
+                again = {x.name: x for n in recomputing for x in n.saves}
+                before = self.transient
+                yield from self._run(as_far_as_needed(recomputing), again, again=True)
+                self.transient, recomputing = before, []
+            yield from self._back(node, readers)
+
+    def _back(self, node: Node, readers: Counter[str]) -> Iterator[Moment]:
+        """One kernel's backward pass."""
+        outputs = [self.pending.pop(x.name) for x in node.outputs if x.name in self.pending]
+        if not outputs:  # a statistic, which a later kernel's gradient takes care of
+            self._release(node, readers, again=True)
+            self._release(node, readers, again=False)
+            return
+        joins: list[tuple[_Storage, _Storage, Tensor]] = []
+        for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
+            joins += self._make_gradients(node, outputs[0], late=late)
+            scratch = add(op.scratch * self._bytes(op.output) for op in node.ops if op.scratch and not late)
+            self.transient = self.transient + scratch
+            yield self._moment(node, "backward")
+            self.transient = self.transient - scratch
+            self._release(node, readers, again=not late)
+        for storage in outputs:
+            self._drop(storage)
+        for first, second, x in joins:
+            total = _Storage(self._bytes(x))
+            self.transient = self.transient + total.size
+            yield self._moment(node, "backward")
+            self._drop(first)
+            self._drop(second)
+            self.pending[x.name] = total
+        for weight in [weight for op in node.ops for weight in op.weights]:
+            yield from self._settle(weight, node)
+
+    def _make_gradients(self, node: Node, output: _Storage, *, late: bool) -> list[tuple[_Storage, _Storage, Tensor]]:
+        """Those of the weights and inputs that it is time for; pairs where an input has one from elsewhere already."""
+        made: dict[str, _Storage] = {}
+        joins = []
+        for op in reversed(node.ops):
+            if op.passes == late:
+                for weight in op.weights:
+                    self._weight(weight)
+            for x in op.inputs:
+                if isinstance(x, Weight) or not self._learns(x) or x.name in made:
+                    continue
+                if storage := self._gradient(op, x, output, late=late):
+                    made[x.name] = storage
+                    if x.name in self.pending:
+                        joins.append((self.pending[x.name], storage, x))
+                    else:
+                        self.pending[x.name] = storage
+        return joins
+
+    def _learns(self, x: Tensor) -> bool:
+        """Whether a gradient goes back to it."""
+        return x.role in ("activation", "cache", "float") and x.name not in self.statistics
+
+    def _gradient(self, op: Op, x: Tensor, output: _Storage, *, late: bool) -> _Storage | None:
+        """A gradient for an input, new or its output's own; None where it is the other time's turn."""
+        if op.passes and x.labels == op.output.labels and self.width[x.role] == self.width[op.output.role]:
+            if late:
+                return None
+            output.holders += 1
+            return output
+        if op.passes != late:
+            return None
+        self.transient = self.transient + self._bytes(x)
+        return _Storage(self._bytes(x))
+
+    def _weight(self, weight: Weight) -> None:
+        """A weight's gradient appears. The first stays until the step; a further one waits for `_settle`."""
+        key, size = Uses.key(weight, self.segment), self._gradient_bytes(weight)
+        self.uses.left[key] -= 1
+        if self.weights.stays and key in self.uses.met:
+            self.transient = self.transient + size
+        else:
+            self.gradients = self.gradients + size
+
+    def _settle(self, weight: Weight, node: Node) -> Iterator[Moment]:
+        """A further gradient of the same weight is added to the one before, and a sum takes the place of both."""
+        size, key = self._gradient_bytes(weight), Uses.key(weight, self.segment)
+        further = key in self.uses.met
+        self.uses.met.add(key)
+        if further:
+            self.transient = self.transient + size
+            yield self._moment(node, "backward")
+            self.transient = self.transient - size
+            if self.weights.stays:
+                self.transient = self.transient - size
+            else:
+                self.gradients = self.gradients - size
+        if not (self.weights.stays or self.uses.left[key]):
+            self.gradients = self.gradients - size  # added to the one that is held
+
+    def _gradient_bytes(self, weight: Weight) -> Size:
+        return volume(weight.labels, self.segment.env) * (self.weights.stays or self.weights.passing)
+
+    def _release(self, node: Node, readers: Counter[str], *, again: bool) -> None:
+        """Drop what it saved and no other backward pass reads; what was made `again` goes first."""
+        for tensor in node.saves:
+            if (tensor.name in self.made_again) != again:
+                continue
+            readers[tensor.name] -= 1
+            if readers[tensor.name] or tensor.name not in self.held:
+                continue
+            size = self.held.pop(tensor.name)
+            if again:
+                self.recomputed = self.recomputed - size
+            else:
+                self.saved = self.saved - size
+
+    def _drop(self, storage: _Storage) -> None:
+        storage.holders -= 1
+        if not storage.holders:
+            self.transient = self.transient - storage.size
+
+    def _moment(self, node: Node, phase: str) -> Moment:
+        phase = "loss" if node.is_loss else phase
+        return Moment(phase, node.name, self.saved, self.recomputed, self.gradients, self.transient)
+
+    def _bytes(self, tensor: Tensor) -> Size:
+        kind = (tensor.labels, tensor.role)
+        if kind not in self.sizes:  # a walk asks about each kind many times, and a formula takes its time
+            self.sizes[kind] = volume(tensor.labels, self.segment.env) * self.width[tensor.role]
+        return self.sizes[kind]

@@ -1,0 +1,184 @@
+"""Parameters, read off the tape: what a checkpoint stores, the tally of matrices, and the bridge between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from archcalc.arguments import has_segments
+from archcalc.errors import TapeError
+from archcalc.spec.model import Model, Segment
+from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, volume
+from archcalc.tape.recording import Op, Weight
+
+CONVENTIONS = {
+    "stored": "distinct weights in a checkpoint; a tied table counts once, buffers do not count",
+    "active": "stored parameters minus the experts that are not chosen for a token",
+    "non_embedding": "stored parameters minus token table, learned positions, and an untied unembedding with its bias",
+    "tally": "matrices of eight categories, without norms, biases and positions; a tied table counts in both roles",
+    "orientation": "rows x columns of one matrix, output x input; the embedding has one column per token",
+    "matrices": "query, key and value: one per head that has its own; output and projections: one per layer",
+}
+
+
+class Stored(NamedTuple):
+    """A weight as a checkpoint holds it: `layers` tensors of one name and shape, from layer `first` on.
+
+    Outside the layers `layers` is 1 and `first` is None. `category` is None for what the tally leaves out.
+    """
+
+    name: str
+    shape: tuple[Size, ...]
+    layers: Size
+    first: Size | None
+    parameters: Size
+    part: str
+
+    @property
+    def category(self) -> str | None:
+        return self.part if self.part in CATEGORIES else None
+
+
+class Matrices(NamedTuple):
+    """Alike matrices of a category: the shape of one, and how many."""
+
+    rows: Size
+    columns: Size
+    matrices: Size
+    parameters: Size
+
+
+class Category(NamedTuple):
+    """One of the eight kinds of matrix, with one entry of `shapes` for each shape that occurs."""
+
+    category: str
+    matrices: Size
+    parameters: Size
+    shapes: tuple[Matrices, ...]
+
+
+class Tally(NamedTuple):
+    """The matrices in the orientation of a column for each token; `total` counts a tied table twice."""
+
+    total: Size
+    matrices: Size
+    categories: tuple[Category, ...]
+
+
+class Term(NamedTuple):
+    """A signed step of the bridge."""
+
+    name: str
+    parameters: Size
+
+
+class Parameters(NamedTuple):
+    """Parameter counts of a model, in numbers of parameters, not bytes.
+
+    `tally.total` plus the sum of `bridge` equals `stored`. See CONVENTIONS for what each count includes.
+    """
+
+    stored: Size
+    active: Size
+    non_embedding: Size
+    tally: Tally
+    bridge: tuple[Term, ...]
+    tensors: tuple[Stored, ...]
+
+
+class Use(NamedTuple):
+    """A weight in one of its parts; `again` where it has played another part before: a tied table is stored once."""
+
+    weight: Weight
+    op: Op
+    segment: Segment
+    again: bool
+
+    @property
+    def times(self) -> Size:
+        """How many such weights the segment has: one for each layer, unless all layers share it."""
+        return self.segment.repeat if "{i}" in self.weight.path else 1
+
+    @property
+    def parameters(self) -> Size:
+        return volume(self.weight.labels, self.segment.env) * self.times
+
+    @property
+    def matrices(self) -> Matrices:
+        """It as matrices of the tally. A token's vector is drawn as a column; a table stores it as a row."""
+        env = self.segment.env
+        rows, columns = (volume(axis, env) for axis in self.weight.matrix[:: -1 if self.op.kind == "lookup" else 1])
+        return Matrices(rows, columns, volume(self.weight.each, env) * self.times, self.parameters)
+
+
+def params(model: Model) -> Parameters:
+    """Count a model's parameters.
+
+    A parameter's count is the product of the sizes of its axes; a tied table counts once. Sizes may be ints, or numpy
+    arrays of one shape (see legend.environment). No tensor is allocated: the time grows with the number of different
+    layer groups, not with the number of layers. Raises Invalid if `model` is not a Model.
+    """
+    has_segments("params", model)
+    uses = list(weight_uses(model.segments()))
+    stored = tuple(_stored(use) for use in uses if not use.again)
+    total = add(weight.parameters for weight in stored)
+    outside = add(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
+    tally = _tally(uses)
+    return Parameters(
+        stored=total,
+        active=total,
+        non_embedding=total - outside,
+        tally=tally,
+        bridge=tuple(_bridge(uses, stored)),
+        tensors=stored,
+    )
+
+
+def weight_uses(segments: list[Segment]) -> Iterator[Use]:
+    """Every weight in the order of the forward pass, once for each part that it plays."""
+    parts: dict[tuple[str, int | None], set[str]] = {}
+    shared: dict[str, Weight] = {}
+    for position, segment in enumerate(segments):
+        for op in segment.tape.ops:
+            for weight in op.weights:
+                own = "{i}" in weight.path
+                if not own and shared.setdefault(weight.path, weight).axes != weight.axes:
+                    raise TapeError(f"{weight.path}: stored once and used with two shapes")
+                played = parts.setdefault((weight.path, position if own else None), set())
+                if weight.part not in played:
+                    yield Use(weight, op, segment, again=bool(played))
+                    played.add(weight.part)
+
+
+def _stored(use: Use) -> Stored:
+    shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
+    first = use.segment.first if "{i}" in use.weight.path else None
+    return Stored(use.weight.path, shape, use.times, first, use.parameters, use.weight.part)
+
+
+def _tally(uses: list[Use]) -> Tally:
+    categories = [_category(name, [use for use in uses if use.weight.part == name]) for name in CATEGORIES]
+    return Tally(add(c.parameters for c in categories), add(c.matrices for c in categories), tuple(categories))
+
+
+def _category(name: str, uses: list[Use]) -> Category:
+    shapes: dict[object, Matrices] = {}
+    for use in uses:
+        one = use.matrices
+        key = len(shapes) if hasattr(one.parameters, "dtype") else (one.rows, one.columns)  # arrays have no one shape
+        if so_far := shapes.get(key):
+            matrices, parameters = so_far.matrices + one.matrices, so_far.parameters + one.parameters
+            one = Matrices(one.rows, one.columns, matrices, parameters)
+        shapes[key] = one
+    found = tuple(shapes.values())
+    return Category(name, add(m.matrices for m in found), add(m.parameters for m in found), found)
+
+
+def _bridge(uses: list[Use], stored: tuple[Stored, ...]) -> Iterator[Term]:
+    """From the tally to what is stored: less each further part of a tied table, plus all that is not a matrix."""
+    for use in uses:
+        if use.again:
+            yield Term(f"tied {use.weight.part}", -use.parameters)
+    for part in BRIDGE:
+        if any(weight.part == part for weight in stored):
+            yield Term(part, add(weight.parameters for weight in stored if weight.part == part))

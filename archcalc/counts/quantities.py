@@ -1,0 +1,257 @@
+"""Every quantity that archcalc counts, by its one name: how it is read, its unit, its meaning, what it depends on.
+
+The name is the same in JSON and CSV, in `explain`, among the columns of `sweep`, in the rows of `diff` and in
+`archcalc list quantities`. A new quantity is one entry of QUANTITIES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from archcalc.counts import flops as work
+from archcalc.counts import parameters as count
+from archcalc.counts.flops import Flops, flops
+from archcalc.counts.parameters import Parameters, params
+from archcalc.spec.model import Model
+from archcalc.tape.legend import Size
+from archcalc.tape.precision import DEFAULTS, Keeping, Purpose
+from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL, AttentionKernel, Run
+
+if TYPE_CHECKING:
+    from archcalc.counts.memory import Chosen  # which parameters and FLOPs have no use for, so that they start sooner
+
+
+class Asked:
+    """What is counted: a model by ints, many by arrays, or one in letters. What several quantities read is read once.
+
+    `work` is the pass whose FLOPs are counted, `held` the one whose memory is; `chosen` are the moments of the peak,
+    which a model in letters needs.
+    """
+
+    def __init__(self, model: Model, work: Run, held: Run, keeping: Keeping, chosen: Chosen | None = None) -> None:
+        self.model = model
+        self.work = work.by_default(FLOPS_KERNEL)
+        self.held = held.by_default(MEMORY_KERNEL)
+        self.keeping = keeping
+        self.chosen = chosen
+
+    @property
+    def purpose(self) -> Purpose:
+        """What memory is held for."""
+        return "training" if self.held.phase == "training" else "inference"
+
+    @cached_property
+    def counts(self) -> Parameters:
+        return params(self.model)
+
+    @cached_property
+    def flops(self) -> Flops:
+        return flops(self.model, self.work)
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Whose attention is counted: of FLOPs, and of memory."""
+        return {"flops": self.work.kernel, "memory": self.held.kernel}
+
+    @property
+    def cache_width(self) -> int:
+        """Bytes of a number in the cache: as activations where none is asked for."""
+        return self.keeping.recipe.compute if self.purpose == "training" else self.keeping.kv_width
+
+    def cache(self, batch: Size, sequence: Size) -> Size:
+        from archcalc.counts.activations import cache
+
+        return cache(self.model, Run("prefill", batch, sequence), self.cache_width)
+
+    @property
+    def state(self) -> Size:
+        from archcalc.counts.memory import state_bytes
+
+        return state_bytes(self.counts, self.held, self.keeping)
+
+    @property
+    def saved(self) -> Size:
+        from archcalc.counts.activations import saved, widths
+
+        width = widths(self.keeping.recipe.compute, self.keeping.statistic)
+        cast = self.keeping.recipe.autocast
+        return saved(self.model, self.held, width, self.keeping.recompute, cast=cast).total
+
+    @property
+    def peak(self) -> Size:
+        from archcalc.counts.memory import memory, peak_bytes
+
+        if self.chosen is not None:
+            return memory(self.model, self.held, self.keeping, self.chosen).total
+        return peak_bytes(self.model, self.held, self.keeping)
+
+
+def one_pass(
+    model: Model,
+    batch: Size = 1,
+    sequence: Size | None = None,
+    attention: AttentionKernel | None = None,
+    purpose: Purpose = "training",
+    keeping: Keeping | None = None,
+) -> Asked:
+    """A pass of training for FLOPs, and the same batch held for a purpose; of the whole context if not given."""
+    run = Run(batch=batch, sequence=model.context_length if sequence is None else sequence, attention=attention)
+    held = run if purpose == "training" else run._replace(phase="prefill", logits="last")
+    return Asked(model, run, held, keeping or Keeping(DEFAULTS[purpose]))
+
+
+class Quantity(NamedTuple):
+    """How a quantity is read, its unit, what it means, and the flags of the command line that change it.
+
+    `only` is "learns" for what a pass without a backward pass has not, "trains" for memory that inference has not.
+    """
+
+    of: Callable[[Asked], Size]
+    unit: str
+    meaning: str
+    flags: tuple[str, ...] = ()
+    only: str = ""
+
+    def refusal(self, asked: Asked) -> str | None:
+        """Why the quantity does not exist for what is asked; None where it does."""
+        if self.only == "learns" and asked.work.phase != "training":
+            return f"is of training; {asked.work.phase} has no backward pass"
+        if self.only == "trains" and asked.purpose != "training":
+            return "is of training; inference keeps nothing for a backward pass"
+        return None
+
+
+_PASS = ("--phase", "--batch", "--seq", "--context", "--causal", "--attention", "--logits")
+_LEARNING = ("--phase", "--batch", "--seq", "--causal", "--attention")
+_STATE = ("--for", "--precision", "--optimizer")
+_CACHE = ("--for", "--precision", "--kv-precision")
+_HELD = (
+    *_STATE,
+    "--batch",
+    "--seq",
+    "--attention",
+    "--activation-kernel",
+    "--recompute",
+    "--accumulate",
+    "--dropout",
+    "--kv-precision",
+)
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "parameters": (),
+    "tally": (),
+    "bridge": (),
+    "layers": (),
+    "tensors": (),
+    "inference": (),
+    "devices": (),
+    "flops": _PASS,
+    "run": (*_PASS, "--tokens"),
+    "memory": _HELD,
+}
+"""The flags that change the numbers of each section of the JSON that are not quantities."""
+
+QUANTITIES: dict[str, Quantity] = {
+    "parameters.stored": Quantity(lambda asked: asked.counts.stored, "parameters", count.CONVENTIONS["stored"]),
+    "parameters.active": Quantity(lambda asked: asked.counts.active, "parameters", count.CONVENTIONS["active"]),
+    "parameters.non_embedding": Quantity(
+        lambda asked: asked.counts.non_embedding,
+        "parameters",
+        count.CONVENTIONS["non_embedding"],
+    ),
+    "parameters.tally": Quantity(
+        lambda asked: asked.counts.tally.total,
+        "parameters",
+        count.CONVENTIONS["tally"],
+    ),
+    "matrices.tally": Quantity(
+        lambda asked: asked.counts.tally.matrices,
+        "matrices",
+        count.CONVENTIONS["matrices"],
+    ),
+    "flops.forward": Quantity(lambda asked: asked.flops.forward, "FLOPs", work.CONVENTIONS["forward"], _PASS),
+    "flops.backward": Quantity(
+        lambda asked: asked.flops.backward,
+        "FLOPs",
+        work.CONVENTIONS["backward"],
+        _LEARNING,
+    ),
+    "flops.training": Quantity(
+        lambda asked: asked.flops.training,
+        "FLOPs",
+        work.CONVENTIONS["training"],
+        _LEARNING,
+        "learns",
+    ),
+    "flops.per_token": Quantity(
+        lambda asked: asked.flops.per_token,
+        "FLOPs",
+        "FLOPs of the pass (in training forward and backward) divided by its tokens, rounded down",
+        tuple(flag for flag in _PASS if flag != "--batch"),
+    ),
+    "flops.pointwise": Quantity(
+        lambda asked: asked.flops.pointwise,
+        "FLOPs",
+        "pointwise operations and reductions of the forward pass, one per number; modelled",
+        tuple(flag for flag in _PASS if flag != "--causal"),
+    ),
+    "activations.saved": Quantity(
+        lambda asked: asked.saved,
+        "bytes",
+        "activations saved in the forward pass for the backward pass",
+        ("--batch", "--seq", "--attention", "--activation-kernel", "--precision", "--recompute", "--dropout", "--for"),
+        "trains",
+    ),
+    "cache.per_token": Quantity(
+        lambda asked: asked.cache(1, 1),
+        "bytes",
+        "keys and values of one position in all layers",
+        _CACHE,
+    ),
+    "cache.total": Quantity(
+        lambda asked: asked.cache(asked.held.batch, asked.held.sequence),
+        "bytes",
+        "keys and values of all positions in the batch",
+        (*_CACHE, "--batch", "--seq"),
+    ),
+    "memory.state": Quantity(
+        lambda asked: asked.state,
+        "bytes",
+        "weights, and in training gradients and optimizer state: what persists between steps",
+        _STATE,
+    ),
+    "memory.total": Quantity(
+        lambda asked: asked.peak,
+        "bytes",
+        "peak memory of a training step, or of prefill and decode in inference",
+        _HELD,
+    ),
+}
+
+
+def values(
+    asked: Asked, sections: Iterable[str], known: Mapping[str, Size] | None = None
+) -> dict[str, dict[str, Any]]:
+    """The quantities of some sections as JSON has them, `{"flops": {"forward": ...}}`; None for what is not asked.
+
+    What is `known` by name is not counted again.
+    """
+    found: dict[str, dict[str, Any]] = {section: {} for section in sections}
+    for name, quantity in QUANTITIES.items():
+        section, _, key = name.partition(".")
+        if section not in found:
+            continue
+        if known and name in known:
+            found[section][key] = known[name]
+        else:
+            found[section][key] = None if quantity.refusal(asked) else quantity.of(asked)
+    return found
+
+
+def depends_on(path: str) -> tuple[str, ...]:
+    """The flags that may change the number at a path of the JSON."""
+    if path in QUANTITIES:
+        return QUANTITIES[path].flags
+    return SECTIONS.get(path.partition(".")[0], ())

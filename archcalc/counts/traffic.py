@@ -1,0 +1,37 @@
+"""Bytes that a pass reads from a device's memory, at the least."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from archcalc.counts.activations import cache
+from archcalc.counts.parameters import params
+from archcalc.spec.model import Model
+from archcalc.tape.legend import Size, add
+from archcalc.tape.run import Run
+
+
+class Reading(NamedTuple):
+    """Bytes read at the least, and the seconds that they take at the bandwidth of all devices together."""
+
+    weights: Size
+    cache: Size
+    bandwidth: int
+    seconds: float
+
+    @property
+    def total(self) -> Size:
+        return self.weights + self.cache
+
+
+def least_read(model: Model, run: Run, bits: int, bandwidth: int, devices: int = 1) -> Reading:
+    """What a forward pass cannot do without: every weight once, and in decode the keys and values that are there.
+
+    Tables that are only looked up are left out. Modelled: a chip that keeps weights from pass to pass reads fewer. On
+    `devices` the bytes are split evenly; `bandwidth` is of one, in bytes per second.
+    """
+    ops = [op for segment in model.segments(run) for op in segment.tape.ops if op.kind != "lookup"]
+    used = {weight.path for op in ops for weight in op.weights}
+    weights = add(tensor.parameters for tensor in params(model).tensors if tensor.name in used) * bits // 8
+    kept = cache(model, run, bits) // 8 if run.phase == "decode" else 0
+    return Reading(weights, kept, bandwidth, (weights + kept) / (bandwidth * devices))

@@ -1,0 +1,1 @@
+"""Files: bounded readers, and writers that leave nothing half written."""

@@ -1,0 +1,1 @@
+"""Hardware: devices, what fits on them, and how long a run takes."""

@@ -1,0 +1,1 @@
+"""Proof: the witnesses, which need PyTorch."""

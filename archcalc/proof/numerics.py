@@ -1,0 +1,171 @@
+"""The proof that the reference is the model: its numbers, on a miniature, beside those of transformers and its own.
+
+All in fp64, where two ways to compute the same number agree to 14 digits and any other architecture does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from archcalc.checks.verdict import Check, ran, same
+from archcalc.counts.flops import flops
+from archcalc.proof.counterpart import Counterpart, counterpart
+from archcalc.spec.model import Model
+from archcalc.tape.run import AttentionKernel, Causal, Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KERNELS: tuple[AttentionKernel, ...] = ("math", "flash")
+TOLERANCE = 1e-9
+LOSS_TOLERANCE = 1e-5  # the reference's loss is worked out in fp32
+BATCH = 2
+
+
+def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
+    """All comparisons of a small model's numbers, and what could not be compared and why."""
+    import torch
+
+    not_compared: tuple[str, ...]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        reference = _with_a_say(model)
+        tokens = torch.randint(reference.spec.vocab_size, (BATCH, reference.spec.context_length))
+        theirs = counterpart(reference)
+        if isinstance(theirs, Counterpart):
+            checks, not_compared = list(ran("logits", _logits(reference, tokens, theirs))), ()
+        else:
+            checks, not_compared = [], (f"logits with another implementation's: {theirs}",)
+        checks += ran("loss", _loss(reference, tokens))
+        checks += ran("logits with the cache", _decoding(reference, tokens))
+        checks += ran("pairs that change a logit", _causality(reference, tokens))
+    checks += ran("gradients, layers recomputed", _recomputation(reference, tokens))
+    return checks, not_compared
+
+
+def _with_a_say(model: Model) -> Any:
+    """A reference in fp64 whose every weight shows in the logits: gains that are not 1, biases that are not 0."""
+    import torch
+
+    from archcalc_reference import Transformer
+
+    reference = Transformer(model).double().eval()
+    for parameter in reference.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.3)
+    return reference
+
+
+def _agree(what: str, expected: Tensor, found: Tensor, source: str, tolerance: float = TOLERANCE) -> Check:
+    """How many numbers are the same, within the tolerance; NaN never is."""
+    if expected.shape != found.shape:
+        return Check(what, list(expected.shape), list(found.shape), equal=False, reason="ANOTHER SHAPE", source=source)
+    off = (expected - found).abs()
+    close = int((off <= tolerance).sum())
+    equal = close == expected.numel()
+    return Check(what, expected.numel(), close, equal, None if equal else f"DIFFERS by up to {off.max():.2g}", source)
+
+
+def _logits(reference: Any, tokens: Tensor, theirs: Counterpart) -> Iterator[Check]:
+    """The logits of a full pass beside those of transformers."""
+    expected = theirs.logits(tokens)
+    for kernel in KERNELS:
+        yield _agree(f"logits, {kernel} attention", expected, reference(tokens, kernel=kernel).logits, theirs.name)
+
+
+def _loss(reference: Any, tokens: Tensor) -> Iterator[Check]:
+    """The loss beside the mean of -log(softmax) that is written out here."""
+    found = reference(tokens[:, :-1], tokens[:, 1:])
+    scores = found.logits - found.logits.max(-1, keepdim=True).values
+    logs = scores - scores.exp().sum(-1, keepdim=True).log()
+    expected = -logs.gather(-1, tokens[:, 1:, None]).mean()
+    source = "the mean of -log(softmax(logits)) at the next tokens"
+    yield _agree("loss", expected, found.loss.double(), source, LOSS_TOLERANCE)
+
+
+def _decoding(reference: Any, tokens: Tensor) -> Iterator[Check]:
+    """A prompt, a second stretch and then single tokens with the cache, beside one pass over all of them."""
+    import torch
+
+    from archcalc_reference.model.transformer import Cache
+
+    length = tokens.shape[1]
+    stretches = [length // 2, length // 4, *[1] * (length - length // 2 - length // 4)]
+    for kernel in KERNELS:
+        cache = Cache(reference.spec, BATCH, length, torch.float64)
+        found = [reference(part, kernel=kernel, cache=cache).logits for part in tokens.split(stretches, dim=1)]
+        expected = reference(tokens, kernel=kernel).logits
+        source = "one pass without a cache"
+        yield _agree(f"logits with the cache, {kernel} attention", expected, torch.cat(found, dim=1), source)
+        last = reference(tokens, kernel=kernel, last=True).logits
+        yield _agree(f"last position's logits, {kernel} attention", expected[:, -1:], last, source)
+    # One prompt that is read once, for several answers that then differ.
+    prompt, rest = tokens[:1, : length // 2], tokens[:, length // 2 :]
+    cache = Cache(reference.spec, BATCH, length, torch.float64)
+    one = cache.first()
+    reference(prompt, cache=one)
+    cache.spread(one)
+    expected = reference(torch.cat([prompt.expand(BATCH, -1), rest], dim=1)).logits[:, length // 2 :]
+    found_after = reference(rest, cache=cache).logits
+    yield _agree("logits after a shared prompt", expected, found_after, "one pass without a cache")
+
+
+def _causality(reference: Any, tokens: Tensor) -> Iterator[Check]:
+    """Which positions the logits of each position depend on, and the pairs that each convention counts."""
+    length = tokens.shape[1]
+    for kernel in KERNELS:
+        reached = _reached(reference, tokens[:1], kernel)
+        if kernel == "math":
+            yield from _pairs(reference, tokens, reached)
+        what, source = f"pairs that change a logit, {kernel} attention", "each position's vector changed in turn"
+        yield same(what, length * (length + 1) // 2, reached, source)
+
+
+def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
+    """Pairs of positions, the second of which changes the logits of the first."""
+    import torch
+
+    base, table = reference(tokens, kernel=kernel).logits, reference.embedding.position.weight
+    reached = 0
+    for position in range(tokens.shape[1]):
+        before = table[position].clone()
+        table[position] += torch.randn_like(before)
+        changed = (reference(tokens, kernel=kernel).logits != base).any(-1)
+        table[position] = before
+        reached += int(changed.sum())
+    return reached
+
+
+def _pairs(reference: Any, tokens: Tensor, reached: int) -> Iterator[Check]:
+    """The forward FLOPs of each convention: those of PyTorch's counter, attention by the share of pairs seen."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model, length = reference.spec, tokens.shape[1]
+    with FlopCounterMode(display=False) as counter:
+        reference(tokens, kernel="math")
+    total = counter.get_total_flops()
+    products = counter.get_flop_counts()["Global"].get(torch.ops.aten.bmm, 0)  # of scores and mix; weights are mm
+    seen: dict[Causal, int] = {"full": 2 * length * length, "exact": 2 * reached, "half": 2 * reached - length}
+    meaning: dict[Causal, str] = {
+        "full": "every pair, masked or not",
+        "exact": "pairs that change a logit",
+        "half": "those, a position's pair with itself by half",
+    }
+    for causal, twice in seen.items():
+        run = Run("prefill", BATCH, length, causal=causal)
+        counted, measured = flops(model, run).forward, total - products + products * twice // (2 * length * length)
+        source = f"FlopCounterMode, attention by {meaning[causal]}"
+        yield same(f"forward FLOPs, causal {causal}", counted, measured, source)
+
+
+def _recomputation(reference: Any, tokens: Tensor) -> Iterator[Check]:
+    """The gradients of a pass whose layers are computed again, beside those of one that keeps everything."""
+    import torch
+
+    found = []
+    for recompute in (False, True):
+        reference.zero_grad(set_to_none=True)
+        reference(tokens[:, :-1], tokens[:, 1:], recompute=recompute).loss.backward()
+        found.append(torch.cat([p.grad.flatten() for p in reference.parameters() if p.grad is not None]))
+    yield _agree("gradients, layers recomputed", found[0], found[1], "a pass that keeps everything")

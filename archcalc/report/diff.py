@@ -1,0 +1,209 @@
+"""The sheet of a comparison: what differs in the specs, and what that does to every count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from archcalc.counts.quantities import QUANTITIES, Asked
+from archcalc.report.overview import SHAPE
+from archcalc.report.sheet import (
+    Bytes,
+    Cell,
+    Fields,
+    Sheet,
+    Table,
+    caveats,
+    figures,
+    kept_words,
+    kernel_words,
+    payload,
+    words,
+)
+from archcalc.spec.catalogue import Found
+from archcalc.spec.model import Model
+from archcalc.tape.legend import BRIDGE
+from archcalc.units import grouped, percent, several
+
+
+class Row(NamedTuple):
+    """A count of each spec, by the name that `explain` takes. A `headline` is shown even where nothing differs."""
+
+    name: str
+    unit: str
+    values: tuple[int, ...]
+    headline: bool
+
+    @property
+    def differs(self) -> bool:
+        return len(set(self.values)) > 1
+
+
+def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
+    """The first spec beside each of the others; one pass is asked of all of them."""
+    models = [one.model for one in found]
+    names = [one.name for one in found]
+    changed = list(differing_fields(models))
+    rows = list(_rows(asked))
+    shown = [row for row in rows if row.name not in IN_FULL and (row.headline or row.differs)]
+    changes = {row.name: ", ".join(_change(row.values)) for row in rows}
+    subject = f"{names[0]} -> {', '.join(names[1:])}"
+    outcome = f"parameters {changes['parameters.stored']}; FLOPs per token {changes['flops.per_token']}"
+    outcome = outcome if changed else "no difference in shape"
+    return Sheet(
+        title=f"{subject}: {outcome}",
+        blocks=(
+            *([_fields_table(names, changed)] if changed else []),
+            _counts_table(names, shown, _length(asked[0], models)),
+            Fields((("Counted", _counted(asked[0])), *_caveats(found))),
+        ),
+        payload=payload(
+            names[0],
+            specs=names,
+            fields=[{"field": field, "values": list(values)} for field, values in changed],
+            rows=[_record(row, names) for row in rows],
+            conventions={
+                "batch": asked[0].work.batch,
+                "sequence": asked[0].work.sequence,
+                "attention": asked[0].kernels,
+                "for": asked[0].purpose,
+                **asked[0].keeping._asdict(),
+            },
+        ),
+        records=tuple(_flat(row, names) for row in rows),
+    )
+
+
+def differing_fields(models: list[Model]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Fields of the shape whose values are not all the same; None where a spec has no such field."""
+    leaves = [dict(_leaves(model.model_dump(mode="json", include=SHAPE))) for model in models]
+    for path in dict.fromkeys(path for one in leaves for path in one):
+        values = tuple(one.get(path) for one in leaves)
+        if any(value != values[0] for value in values):
+            yield path, values
+
+
+def _leaves(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(part, dict | list):
+        yield path, part
+        return
+    for key, inner in part.items() if isinstance(part, dict) else enumerate(part):
+        yield from _leaves(inner, f"{path}.{key}" if path else str(key))
+
+
+FIRST = ("flops.per_token", "cache.per_token")  # what no length of the pass turns round
+IN_FULL = ("parameters.active", "parameters.non_embedding", "parameters.tally", "flops.backward", "flops.pointwise")
+"""What JSON and CSV have and the table leaves out."""
+
+
+def _rows(asked: list[Asked]) -> Iterator[Row]:
+    """Every count, of all models side by side: per token first, then the quantities and what they are made of."""
+    names = [name for name, quantity in QUANTITIES.items() if not quantity.refusal(asked[0])]
+    for name in (*FIRST, *(name for name in names if name not in FIRST)):
+        quantity = QUANTITIES[name]
+        yield Row(name, quantity.unit, tuple(quantity.of(one) for one in asked), headline=True)
+        if name == "parameters.stored":
+            yield from _parts_of_parameters(asked)
+        if name == "flops.forward":
+            for i, part in enumerate(asked[0].flops.categories):
+                parts = tuple(one.flops.categories[i].forward for one in asked)
+                yield Row(f"flops.categories.{part.category}.forward", "FLOPs", parts, headline=False)
+
+
+def _parts_of_parameters(asked: list[Asked]) -> Iterator[Row]:
+    """The categories of the tally, and what a checkpoint stores beside them."""
+    counts = [one.counts for one in asked]
+    for i, category in enumerate(counts[0].tally.categories):
+        parts = tuple(count.tally.categories[i].parameters for count in counts)
+        yield Row(f"tally.categories.{category.category}.parameters", "parameters", parts, headline=False)
+    for rest in BRIDGE:
+        learned = tuple(sum(tensor.parameters for tensor in count.tensors if tensor.part == rest) for count in counts)
+        yield Row(f"bridge.{rest}.parameters", "parameters", learned, headline=False)
+
+
+def _change(values: tuple[int, ...]) -> list[str]:
+    """Each of the others beside the first: +12.50%, or x 15.2 of what is more than ten times as much."""
+    first = values[0]
+    return [
+        ("new" if value else "=")
+        if not first
+        else f"x {value / first:,.4g}"
+        if value > _TIMES * first
+        else percent(value - first, first)
+        for value in values[1:]
+    ]
+
+
+_TIMES = 10  # from where a factor says more than a percentage
+
+
+def _fields_table(names: list[str], changed: list[tuple[str, tuple[Any, ...]]]) -> Table:
+    rows = tuple((field, *(_value(value) for value in values)) for field, values in changed)
+    return Table((*words("field"), *figures(*names)), rows, title="Fields that differ")
+
+
+def _value(value: Any) -> Cell:
+    return "-" if value is None else str(value).lower() if isinstance(value, bool | float) else value
+
+
+def _counts_table(names: list[str], rows: list[Row], length: str) -> Table:
+    """A count, and for each of the others its difference from the first; what a count is made of stands below it.
+
+    Of several others the difference is in percent alone.
+    """
+    both = len(names) == 2
+    heads = [names[0]]
+    for name in names[1:]:
+        heads += [name, "difference", ""] if both else [name, ""]
+    lines: list[tuple[Cell, ...]] = []
+    for row in rows:
+        parts = row.name.split(".")
+        label = row.name if row.headline else f"  {parts[-2]}"
+        size = Bytes if row.unit == "bytes" else int
+        cells: list[Cell] = [label, size(row.values[0])]
+        for value, change in zip(row.values[1:], _change(row.values), strict=True):
+            difference = value - row.values[0]
+            signed = Bytes(difference, signed=True) if size is Bytes else f"{difference:+,}"
+            cells += [size(value), signed if difference else "=", change] if both else [size(value), change]
+            if not difference:
+                cells[-1] = None if both else "="
+        lines.append(tuple(cells))
+    return Table((*words("quantity"), *figures(*heads)), tuple(lines), title=f"Quantities, {length}")
+
+
+def _length(asked: Asked, models: list[Model]) -> str:
+    """The one length at which all are counted, and where it is from."""
+    contexts = {model.context_length for model in models}
+    sequence = asked.work.sequence
+    why = "the full context" if contexts == {sequence} else "the shortest context" if sequence in contexts else ""
+    size = f"all at {grouped(asked.work.batch)} x {several(sequence, 'token')}"
+    return f"{size} ({why})" if why and sequence == min(contexts) else size
+
+
+def _counted(asked: Asked) -> tuple[str, ...]:
+    return (
+        f"{kernel_words(asked)}, causal full; {kept_words(asked)}",
+        "unchanged parts are left out; JSON and CSV have every row",
+    )
+
+
+def _caveats(found: list[Found]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What was asked of each spec; what they assume is in their own reports."""
+    for one in found:
+        yield from ((label, lines) for label, lines in caveats(one) if label == "Changed")
+
+
+def _record(row: Row, names: list[str]) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "unit": row.unit,
+        "values": dict(zip(names, row.values, strict=False)) if len(set(names)) == len(names) else list(row.values),
+        "differences": [value - row.values[0] for value in row.values[1:]],
+    }
+
+
+def _flat(row: Row, names: list[str]) -> dict[str, Any]:
+    cells = {
+        f"{name}" if i == 0 else f"{i}: {name}": v for i, (name, v) in enumerate(zip(names, row.values, strict=True))
+    }
+    return {"name": row.name, "unit": row.unit, **cells}

@@ -1,0 +1,187 @@
+"""The sheet of FLOPs: what is multiplied, by category, and for a training run beside the rule of 6 N D."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archcalc.counts.executed import Executed
+from archcalc.counts.flops import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, training_run
+from archcalc.counts.parameters import Parameters
+from archcalc.counts.quantities import Asked, values
+from archcalc.counts.traffic import Reading
+from archcalc.hardware.duration import Duration
+from archcalc.report.duration import time_lines, time_payload
+from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.spec.catalogue import Found
+from archcalc.spec.model import Model
+from archcalc.tape.precision import Keeping, Recompute
+from archcalc.tape.run import Run
+from archcalc.units import grouped, scientific, several, share, short
+
+_CAUSAL = {
+    "full": "all query-key pairs, as PyTorch's FLOP counter counts them",
+    "half": "half of the query-key pairs, S x S / 2",
+    "exact": "each position attends to itself and those before it, S x (S + 1) / 2",
+}
+
+
+def flops_sheet(
+    found: Found,
+    run: Run,
+    tokens: int | None,
+    recompute: Recompute = "none",
+    executed: Executed | None = None,
+    time: Duration | None = None,
+    reading: Reading | None = None,
+) -> Sheet:
+    """FLOPs of a batch, by category, forward and backward; with a `time` also how long they take."""
+    asked = Asked(found.model, run, Run(), Keeping())
+    work, counts = asked.flops, asked.counts
+    training = run.phase == "training"
+    whole = training_run(found.model, counts, run, tokens) if tokens is not None else None
+    here = work.forward + work.backward
+    size = several(run.batch * run.positions, "token")
+    verb = {"training": "to train on", "prefill": "to read", "decode": "to add"}[run.phase]
+    extra = {} if whole is None else {"run": run_payload(whole)}
+    if executed is not None and training:
+        extra["hardware"] = {"recompute": recompute, **executed._asdict()}
+    if time is not None:
+        extra["time"] = time_payload(time, reading)
+    timed = (*(time_lines(time, reading, run) if time else ()), *_hardware(executed, recompute))
+    return Sheet(
+        title=f"{found.name}: {grouped(here)} FLOPs {verb} {size} ({short(here)})",
+        blocks=(
+            _table(work, training=training),
+            *([_run_table(whole)] if whole else []),
+            Fields((*timed, *_lines(found.model, work, counts, run), *caveats(found))),
+        ),
+        payload=payload(found.name, **flops_payload(asked), **extra, **notes(found)),
+        records=tuple(part_record(part) for part in work.categories),
+    )
+
+
+_LOGITS = {"all": "all positions", "last": "the last position"}
+_AGAIN = {"selective": "the attention core", "full": "every layer"}
+_EARLY = (
+    "as in torch.utils.checkpoint, recomputation stops at the last tensor that the backward pass needs;"
+    " HFU includes it, MFU does not"
+)
+
+
+def _hardware(work: Executed | None, recompute: Recompute) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What is run beyond what counts for MFU, where something is recomputed to save memory."""
+    if work is None or recompute == "none":
+        return ()
+    run = f"{grouped(work.hardware)} FLOPs executed, {work.hardware / work.model:.4g} x the model FLOPs"
+    again = f"{grouped(work.recomputed)} recompute {_AGAIN[recompute]}"
+    flash = f", {grouped(work.flash)} the scores in flash attention" if work.flash else ""
+    return (("Hardware", (f"{run}: {again}{flash}", _EARLY)),)
+
+
+def run_payload(whole: TrainingRun) -> dict[str, Any]:
+    """A training run as JSON."""
+    bridge = [{"name": term.name, "flops": term.flops} for term in whole.bridge]
+    return {**whole._asdict(), "bridge": bridge, "pf_days": whole.flops / PF_DAY}
+
+
+def flops_payload(asked: Asked) -> dict[str, Any]:
+    """The FLOPs as JSON."""
+    run = asked.work
+    return {
+        "flops": values(asked, ("flops",))["flops"] | work_numbers(asked.flops),
+        "conventions": {
+            "phase": run.phase,
+            "batch": run.batch,
+            "sequence": run.positions,
+            "context": run.read,
+            "causal": run.causal,
+            "attention": run.kernel,
+            "logits": run.logits,
+            **CONVENTIONS,
+        },
+    }
+
+
+def work_numbers(work: Flops) -> dict[str, Any]:
+    """What the quantities are made of: the categories."""
+    return {"categories": [part_record(part) for part in work.categories]}
+
+
+def part_record(part: Part) -> dict[str, Any]:
+    """A category's row."""
+    return {
+        "category": part.category,
+        "forward": part.forward,
+        "backward": part.backward,
+        "training": part.forward + part.backward,
+        "repeated": part.repeated,
+    }
+
+
+def _table(work: Flops, *, training: bool) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for part in work.categories:
+        row: tuple[Cell, ...] = (part.category, part.forward, share(part.forward, work.forward))
+        rows.append((*row, part.backward, part.forward + part.backward) if training else row)
+    contractions: tuple[Cell, ...] = ("contractions", work.forward, None)
+    pointwise: tuple[Cell, ...] = ("pointwise (modelled)", work.pointwise, None)
+    if training:
+        contractions, pointwise = (*contractions, work.backward, work.training), (*pointwise, None, None)
+    columns = figures("forward", "share", *(("backward", "total") if training else ()))
+    return Table((*words("category"), *columns), tuple(rows), contractions, more=(pointwise,))
+
+
+def _run_table(whole: TrainingRun) -> Table:
+    pf_days = f"{whole.flops / PF_DAY:,.4g}"
+    return Table(
+        title=f"Training on {grouped(whole.tokens)} tokens: {scientific(whole.flops)} FLOPs, {pf_days} PF-days",
+        columns=(*words("term"), *figures("FLOPs", "")),
+        rows=(
+            ("6 x parameters x tokens", whole.six_nd, scientific(whole.six_nd)),
+            *((term.name, f"{term.flops:+,}", scientific(term.flops)) for term in whole.bridge),
+        ),
+        total=("total", whole.flops, scientific(whole.flops)),
+    )
+
+
+def _causal(run: Run) -> str:
+    """Which pairs of positions were counted."""
+    if run.phase == "decode":
+        return f"the new token attends to all {grouped(run.read)} positions, itself included"
+    return f"causal {run.causal}: {_CAUSAL[run.causal]}"
+
+
+def training_line(model: Model, counts: Parameters, work: Flops, asked: Asked) -> str:
+    """A training pass in one sentence."""
+    run = asked.work
+    size = several(run.batch * run.positions, "token")
+    each = training_run(model, counts, run, 1)
+    both = f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size}"
+    return f"{both}; {short(each.flops)} per token (6 N: {short(each.six_nd)})"
+
+
+def token_line(model: Model, counts: Parameters, run: Run) -> str:
+    """The work of training on one token beside 6 N, and what lies between."""
+    whole = training_run(model, counts, run, 1)
+    steps = [
+        f"{'-' if step.flops < 0 else '+'} {short(abs(step.flops))} {step.short}"
+        for step in whole.bridge
+        if step.flops
+    ]
+    return " ".join([f"{short(whole.flops)} per token = 6 N ({short(whole.six_nd)})", *steps])
+
+
+def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tuple[str, tuple[str, ...]]]:
+    every = work.forward + work.pointwise
+    products = f"contractions are {share(work.forward, every)} of all operations in the forward pass"
+    lines: list[tuple[str, tuple[str, ...]]] = [("Share", (products,))]
+    if run.phase == "training":
+        lines.append(("Token", (token_line(model, counts, run),)))
+        repeated = sum(part.repeated for part in work.categories)
+        if repeated:
+            lines.append(("Flash", (f"{grouped(repeated)} FLOPs of the backward pass recompute attention scores",)))
+    where = f"{run.phase} pass of {grouped(run.batch)} x {several(run.positions, 'token')}"
+    reading = f" with {grouped(run.read)} in context" if run.phase == "decode" else ""
+    kernel = f"{run.kernel} attention, logits of {_LOGITS[run.logits]}"
+    lines.append(("Counted", (f"{where}{reading}, {kernel}", _causal(run))))
+    return lines

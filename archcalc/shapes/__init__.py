@@ -1,0 +1,1 @@
+"""Shapes: grids of sizes as arrays through the same functions."""

@@ -1,0 +1,1 @@
+"""Specs: YAML to models, by a name, a path or a question."""

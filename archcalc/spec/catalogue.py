@@ -1,0 +1,195 @@
+"""Find a spec by a catalogue name, a path or `-`, with or without a question attached."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from archcalc.arguments import has_segments
+from archcalc.checks.audit import audit
+from archcalc.errors import ArchcalcError, Invalid, Problem, nearest, shown
+from archcalc.spec.model import Model
+from archcalc.spec.question import Answers, Change, ask, split, understand
+from archcalc.spec.scalars import is_plain
+from archcalc.spec.source import Document, display_name, is_stdin, parse, read_file
+from archcalc.spec.unsupported import SPEC, config, family, format_of, json_file
+from archcalc.spec.validation import validate
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
+
+
+class Found(NamedTuple):
+    """A spec, where it was read from, and what a question changed in it.
+
+    `read` is the document before the question, and `answers` what the question put in; `typed` is what was asked for.
+    `folder` is the folder that stood for its spec, and has its weights; "" where a file was named.
+    """
+
+    model: Model
+    document: Document
+    read: Document
+    answers: Answers
+    changes: tuple[Change, ...] = ()
+    question: str = ""
+    typed: str = ""
+    folder: str = ""
+
+    @property
+    def name(self) -> str:
+        """The spec's name, with the question where one was asked."""
+        return f"{self.model.name}@{self.question}" if self.question else self.model.name
+
+
+@cache
+def specs_folder() -> str:
+    """The folder of specs: inside the package in a wheel, beside it in a checkout."""
+    folders = (os.path.join(_PACKAGE, "specs"), os.path.join(os.path.dirname(_PACKAGE), "specs"))
+    return next((folder for folder in folders if os.path.isdir(folder)), folders[0])
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """The names of the catalogue, in alphabetical order."""
+    models = os.path.join(specs_folder(), "models")
+    return tuple(sorted(file.removesuffix(".yaml") for file in os.listdir(models) if file.endswith(".yaml")))
+
+
+def find(spec: str) -> Found:
+    """Read the spec that `spec` means.
+
+    Raises Invalid for an unknown name, a malformed spec or a question it does not understand, Missing for a path
+    that leads nowhere.
+    """
+    head, question = (spec, None) if os.path.exists(spec) else split(spec)
+    inside = _inside(head)
+    folder, head = (head, inside) if inside else ("", head)
+    read = _read(head)
+    if question is None:
+        return Found(validate(read, Model), read, read, {}, typed=spec, folder=folder)
+    answers = understand(read, question, spec)
+    document, changes = ask(read, answers, spec)
+    question = ",".join(part.strip() for part in question.split(","))
+    return Found(validate(document, Model), document, read, answers, changes, question, spec, folder)
+
+
+def _inside(head: str) -> str | None:
+    """The spec that a folder stands for: its own, or that of its newest checkpoint; None where there is none."""
+    if head in names() or not os.path.isdir(head):
+        return None
+    from archcalc.spec.checkpoints import SPEC, is_checkpoint, newest, spec_of
+
+    folder = Path(head)
+    if is_checkpoint(folder):
+        return os.fspath(spec_of(folder))
+    if os.path.isfile(folder / SPEC):
+        return os.fspath(folder / SPEC)
+    chosen = newest(folder, spec_of)
+    return None if chosen is None else os.fspath(chosen.path / SPEC)
+
+
+def _read(head: str) -> Document:
+    if head in names():
+        head = os.path.join(specs_folder(), "models", f"{head}.yaml")
+    elif not (is_path(head) or is_stdin(head) or os.path.isdir(head)):  # a directory is then told to be one
+        raise Invalid(_unknown(head))
+    if os.path.isfile(head) and (other := format_of(head)):
+        raise Invalid(Problem(head, other, suggestion=SPEC))
+    if os.path.isfile(inside := os.path.join(head, "config.json")):
+        raise Invalid(Problem(inside, json_file(read_file(inside)), suggestion=SPEC))
+    data = read_file(head)
+    if head.endswith(".json"):
+        raise Invalid(Problem(head, json_file(data), suggestion=SPEC))
+    document = parse(data, display_name(head))
+    if other := config(document.data):
+        raise Invalid(Problem(document.file, other, suggestion=SPEC))
+    return document
+
+
+def _unknown(name: str) -> Problem:
+    """The problem for a name that is not in the catalogue: why it is not, or the nearest names."""
+    listed = "`archcalc list` shows the catalogue"
+    if os.path.isfile(name):
+        return Problem(name, "is not in the catalogue", suggestion=f"the file is ./{name}")
+    if why := family(name):
+        return Problem(name, why, suggestion=listed)
+    near = nearest(name, list(names()), 3)
+    return Problem(
+        name or "SPEC", "is not in the catalogue", suggestion=f"nearest: {', '.join(near)}" if near else listed
+    )
+
+
+def is_path(head: str) -> bool:
+    """A slash or a suffix makes a path of what was typed."""
+    return "/" in head or os.sep in head or bool(_SUFFIX.search(head))
+
+
+def is_readable(spec: str) -> bool:
+    """Whether there is a file to read, whatever is in it."""
+    head = split(spec)[0]
+    paths = (head, spec, os.path.join(head, "spec.yaml"))
+    return is_stdin(head) or head in names() or any(map(os.path.isfile, paths))
+
+
+def load(spec: str | os.PathLike[str]) -> Model:
+    """Read a spec: a catalogue name, a path, `-` for standard input, or any of these with `@field=value,...`.
+
+    Returns a Model. Raises Invalid for an unknown name, a malformed spec or a question that is not understood, and
+    Missing if the file does not exist; their `problems` say where and what.
+    """
+    return find(typed(spec)).model
+
+
+def typed(spec: Any) -> str:
+    """A spec's name or path as text. Raises Invalid for what is neither."""
+    text = os.fspath(spec) if isinstance(spec, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise Invalid(Problem("SPEC", "must be a name or a path", value=shown(spec)))
+    return text
+
+
+def check(spec: str | os.PathLike[str]) -> list[Problem]:
+    """Return everything wrong with a spec: read errors, validation errors, and published counts that do not hold.
+
+    An empty list means that the spec is good. A bad spec raises nothing.
+    """
+    try:
+        found = find(typed(spec))
+    except ArchcalcError as error:
+        return list(error.problems)
+    return broken_promises(found)
+
+
+def broken_promises(found: Found) -> list[Problem]:
+    """A Problem, placed in the file, for each published figure that must hold and does not."""
+    checks = audit(found.model).checks
+    return [
+        found.document.problem(
+            f"{check.what} does not hold",
+            ("published", index),
+            value=f"{check.counted:,}",
+        )
+        for index, check in enumerate(checks)
+        if check.required and not check.equal
+    ]
+
+
+def dump(model: Model) -> str:
+    """Return a model as YAML text that loads as an equal model. Raises Invalid if `model` is not a Model."""
+    import yaml
+
+    has_segments("dump", model)
+
+    class Dumper(yaml.SafeDumper):
+        """PyYAML writes words of YAML 1.1; those that are numbers in 1.2 need quotes."""
+
+    def text(dumper: Any, value: str) -> Any:
+        style = None if is_plain(value) else '"'
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    data = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)

@@ -1,0 +1,164 @@
+"""Validate plain data as a model or a device, or raise problems that say where and how to fix them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from archcalc.blocks.base import nearest_divisors, registered
+from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
+from archcalc.spec.source import Document, Where
+from archcalc.spec.unsupported import feature, flag, other_name
+
+Described = TypeVar("Described", bound=BaseModel)
+
+_TYPES = {
+    "int_type": "must be an integer",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+    "finite_number": "must be a finite number",
+}
+
+
+def validate(document: Document, what: type[Described]) -> Described:
+    """Build what a document describes. Raises Invalid with every problem found, in the file's order."""
+    try:
+        return what.model_validate(document.data)
+    except ValidationError as error:
+        errors = [dict(e) for e in error.errors(include_url=False)]
+    errors = [error for error in errors if not _echo(error)]
+    told = sorted(((_problem(document, error), error) for error in errors), key=lambda found: _place(found[0]))
+    shown_ = [_suggested(problem, document, what, error) for problem, error in told[:MOST_PROBLEMS_SHOWN]]
+    raise Invalid(*shown_, *(problem for problem, _ in told[MOST_PROBLEMS_SHOWN:]))
+
+
+def _place(problem: Problem) -> tuple[int, int]:
+    return problem.line or 0, problem.column or 0
+
+
+def _suggested(problem: Problem, document: Document, what: type[BaseModel], error: dict[str, Any]) -> Problem:
+    """A problem with what would be right, which takes a thousand times as long to find as the problem."""
+    where = _where(document.data, error["loc"])
+    suggestion = None
+    if error["type"] == "extra_forbidden":
+        suggestion = _field_meant(where[-1], error["input"], _fields(what, where[:-1]))
+    elif error["type"] == "union_tag_invalid":
+        suggestion = _choice_meant(error["input"]["kind"], _kinds(error))
+    elif error["type"] == "literal_error":
+        suggestion = _choice_meant(error["input"], _literals(error["ctx"]["expected"]))
+    elif error["type"] == "divides":
+        suggestion = nearest_divisors(error["ctx"]["part"], error["ctx"]["of"])
+    return problem if suggestion is None else replace(problem, suggestion=suggestion)
+
+
+def _field_meant(field: object, value: object, fields: list[str]) -> str | None:
+    """What an unknown field may be meant for: another program's name, a flag, a slip of a few letters."""
+    if unsupported := feature(field):
+        return f"leave it out: {unsupported}" if value is None or value is False else None
+    ours = other_name(field)
+    if ours in fields:
+        return f"here it is called {ours!r}"
+    if given := flag(field):
+        return f"{given} sets it on the command line"
+    near = did_you_mean(field, fields)
+    return near or (f"here it is {ours!r}, in another place" if ours else None)
+
+
+def _choice_meant(value: object, choices: list[str]) -> str | None:
+    """What an unknown kind or word may be meant for; where it is known and not supported, what is."""
+    if feature(value):
+        return f"supported: {', '.join(choices)}"
+    ours = other_name(value)
+    return f"here it is called {ours!r}" if ours in choices else did_you_mean(value, choices)
+
+
+def _kinds(error: dict[str, Any]) -> list[str]:
+    return [kind.strip(" '") for kind in error["ctx"]["expected_tags"].split(",")]
+
+
+def _echo(error: dict[str, Any]) -> bool:
+    """Pydantic calls a list too short when all its items are wrong; those errors are reported already."""
+    return error["type"] == "too_short" and bool(error["input"])
+
+
+def _problem(document: Document, error: dict[str, Any]) -> Problem:
+    where, value, kind = _where(document.data, error["loc"]), error["input"], error["type"]
+    context = error.get("ctx", {})
+    if kind == "missing":
+        return document.problem("is missing", where)
+    if kind == "extra_forbidden":
+        off = value is None or value is False
+        return document.problem((not off and feature(where[-1])) or "unknown field", where, at_key=True)
+    if kind == "union_tag_not_found":
+        return document.problem("is missing", (*where, "kind"))
+    if kind == "union_tag_invalid":
+        return _choice(document, (*where, "kind"), value["kind"], _kinds(error))
+    if kind == "literal_error":
+        return _choice(document, where, value, _literals(context["expected"]))
+    if kind == "divides":
+        where, value = (*where, context["field"]), value[context["field"]]
+        return document.problem(error["msg"], where, value=shown(value))
+    if kind == "one_of":
+        return document.problem(error["msg"], where)
+    if kind in ("greater_than_equal", "less_than_equal", "greater_than"):
+        bound = context.get("ge", context.get("le", context.get("gt")))
+        words = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than"}
+        return document.problem(f"must be {words[kind]} {int(bound):,}", where, value=shown(value))
+    if kind in ("too_short", "string_too_short"):
+        return document.problem("must not be empty", where, value=shown(value))
+    if kind == "model_attributes_type":
+        kind = "model_type"
+    message = _TYPES.get(kind) or error["msg"][0].lower() + error["msg"][1:]
+    return document.problem(message, where, value=shown(value))
+
+
+def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
+    """Pydantic's location without the union tags that it weaves in."""
+    where: list[str | int] = []
+    for step in loc:
+        if isinstance(data, dict) and step not in data and step == data.get("kind"):
+            continue
+        where.append(step)
+        if isinstance(data, dict):
+            data = data.get(step)
+        elif isinstance(data, list) and isinstance(step, int):
+            data = data[step]
+        else:
+            data = None
+    return tuple(where)
+
+
+def _choice(document: Document, where: Where, value: object, choices: list[str]) -> Problem:
+    message = feature(value) or f"must be {' or '.join(choices)}"
+    return document.problem(message, where, value=shown(value))
+
+
+def _literals(expected: str) -> list[str]:
+    """The choices out of pydantic's `'a', 'b' or 'c'`."""
+    return [choice.strip(" '") for choice in expected.replace(" or ", ",").split(",")]
+
+
+def _fields(what: type[BaseModel], where: Where) -> list[str]:
+    """The names of the fields that may stand at a path, over all kinds of a slot."""
+    holders: list[type[BaseModel]] = [what]
+    for step in where:
+        if not isinstance(step, int):
+            holders = [inner for holder in holders for inner in _inside(holder, step)]
+    return [field.alias or name for holder in holders for name, field in holder.model_fields.items()]
+
+
+def _inside(holder: type[BaseModel], step: str) -> list[type[BaseModel]]:
+    """The models that a field holds, itself or in a tuple."""
+    if step not in holder.model_fields:
+        return []
+    annotation: Any = holder.model_fields[step].annotation
+    inner = next((x for x in (annotation, *getattr(annotation, "__args__", ())) if isinstance(x, type)), None)
+    if inner is None or not issubclass(inner, BaseModel):
+        return []
+    return list(registered(inner).values()) or [inner]

@@ -1,0 +1,56 @@
+"""The kernels of a tape: ops joined by `fused` tensors are done in one, and nothing between them is ever stored."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from archcalc.tape.recording import Op, Tensor
+
+
+class Node(NamedTuple):
+    """Ops that are one kernel: what goes in from outside, what comes out, what its backward pass reads."""
+
+    ops: tuple[Op, ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    saves: tuple[Tensor, ...]
+
+    @property
+    def name(self) -> str:
+        return self.ops[-1].output.name
+
+    @property
+    def is_loss(self) -> bool:
+        return "loss" in self.ops[0].spans
+
+
+def nodes(ops: list[Op]) -> list[Node]:
+    """The kernels of a tape, in order."""
+    groups: list[list[Op]] = []
+    for op in ops:
+        fused = {x.name for x in op.inputs if isinstance(x, Tensor) and x.role == "fused"}
+        if groups and fused & {other.output.name for other in groups[-1]}:
+            groups[-1].append(op)
+        else:
+            groups.append([op])
+    return [_node(group) for group in groups]
+
+
+def _node(ops: list[Op]) -> Node:
+    made = {op.output.name for op in ops}
+    read = {x.name: x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.name not in made}
+    saved = {x.name: x for op in ops for x in op.saves}
+    outputs = tuple(op.output for op in ops if op.output.role != "fused")
+    return Node(tuple(ops), tuple(read.values()), outputs, tuple(saved.values()))
+
+
+def is_given(tensor: Tensor) -> bool:
+    """Whether it was there before the pass: what came with the batch, and constants."""
+    return tensor.role == "constant" or (tensor.role == "index" and "B" in tensor.labels)
+
+
+def as_far_as_needed(span: list[Node]) -> list[Node]:
+    """A recomputation ends with the last tensor that was saved: PyTorch's checkpoint stops early."""
+    saved = {x.name for node in span for x in node.saves}
+    last = max(i for i, node in enumerate(span) if any(x.name in saved for x in node.outputs))
+    return span[: last + 1]

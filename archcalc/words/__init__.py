@@ -1,0 +1,1 @@
+"""Words: vectors of tokens, and probabilities."""

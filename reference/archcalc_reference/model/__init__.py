@@ -1,0 +1,1 @@
+"""The model: modules built from a spec, and how they run."""

@@ -1,0 +1,82 @@
+"""The sampling settings of a folder: the tokens that end a text, and generation_config.json.
+
+transformers reads generation_config.json, and config.json only where that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from archcalc.errors import Invalid, Problem, shown
+from archcalc_reference.files import names_in, read_object
+from archcalc_reference.weights.layouts import CONFIG
+
+if TYPE_CHECKING:
+    from archcalc_reference.model.generation import Sampling
+
+GENERATION = "generation_config.json"
+
+_FLAGS = {"temperature": "--temperature", "top_k": "--top-k", "top_p": "--top-p"}
+
+# What would change the tokens that transformers draws, with the values that change nothing. None changes nothing.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty", "typical_p", "guidance_scale"), (1,)),
+    **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens"), (0,)),
+    **dict.fromkeys(("min_p", "epsilon_cutoff", "eta_cutoff", "penalty_alpha", "diversity_penalty"), (0,)),
+    **dict.fromkeys(("num_beams", "num_beam_groups"), (1,)),
+    **dict.fromkeys(("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "force_words_ids"), ([],)),
+    **dict.fromkeys(("constraints", "sequence_bias", "stop_strings"), ([], {})),
+    **dict.fromkeys(("forced_bos_token_id", "forced_eos_token_id", "exponential_decay_length_penalty"), ()),
+    **dict.fromkeys(("top_h", "watermarking_config", "dola_layers"), ()),
+}
+
+
+def read_settings(folder: str) -> tuple[str, dict[str, Any]]:
+    """The file that says how tokens are drawn, and what it holds; of several that transformers would read."""
+    there = names_in(folder)
+    path = os.path.join(folder, GENERATION if GENERATION in there else CONFIG)
+    return path, read_object(path) if os.path.basename(path) in there else {}
+
+
+def ends_of(folder: str) -> frozenset[int]:
+    """The ids that end a text. Raises Invalid for anything but an id or a list of ids."""
+    path, told = read_settings(folder)
+    value = told.get("eos_token_id")
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    for one in ids:
+        if not isinstance(one, int) or isinstance(one, bool):
+            raise Invalid(
+                Problem(path, "must be the id of a token, or a list of ids", "eos_token_id", value=shown(one))
+            )
+    return frozenset(ids)
+
+
+def not_taken(folder: str, sampling: Sampling) -> str | None:
+    """A line about the settings of a folder that this drawing does not follow; None where there are none.
+
+    They are not taken by themselves: what is drawn is what the flags say.
+    """
+    path, told = read_settings(folder)
+    ours = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    greedy = told.get("do_sample") is False and sampling.temperature != 0
+    others = [f"{flag} {told[key]}" for key, flag in _FLAGS.items() if _differs(key, told.get(key), ours[key])]
+    if sampling.temperature == 0:
+        others = []  # the most likely token, whatever is said beside
+    lacking = [
+        f"{key} {shown(told[key])}"
+        for key, neutral in _UNSUPPORTED.items()
+        if told.get(key) is not None and told[key] is not False and told[key] not in neutral
+    ]
+    asked = ["--temperature 0"] if greedy else others
+    said = [f"its settings are {' '.join(asked)}, which are not applied by default"] if asked else []
+    said += [f"{', '.join(lacking)}: not supported yet"] if lacking else []
+    return f"{path}: {'; '.join(said)}" if said else None
+
+
+def _differs(key: str, said: Any, taken: Any) -> bool:
+    """Whether a setting of the file draws otherwise than what is taken, where `said` is a number."""
+    if not isinstance(said, int | float) or isinstance(said, bool):
+        return False
+    identity = {"temperature": 1, "top_k": 0, "top_p": 1}[key]
+    return said != (identity if taken is None else taken)

@@ -1,0 +1,277 @@
+"""Validate a tokenizer.json: byte-level BPE with known steps and bounded sizes. Anything else is refused by name.
+
+The package `tokenizers` runs whatever stands there: a pattern that takes for ever, a replacement of one character by a
+million, a table that nothing checks. So a file is read here first, and the package is given what was understood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from archcalc.errors import Invalid, Problem, shown
+from archcalc_reference.text.changes import PREFIX
+from archcalc_reference.text.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, is_id, token_id
+
+Object = dict[str, Any]
+
+_FORMS = ("NFC", "NFD", "NFKC", "NFKD")
+KINDS = {
+    "normalizer": ("ByteLevel", "Lowercase", *_FORMS, "Prepend", "Replace", "Strip", "StripAccents"),
+    "pre_tokenizer": ("ByteLevel", "Digits", "Metaspace", "Punctuation", "Split", "Whitespace", "WhitespaceSplit"),
+    "decoder": ("ByteLevel", "Fuse"),
+}
+"""The steps that are read, beside sequences of them."""
+_INNER = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
+WORDS_APART = {*_FORMS, "Lowercase", "ByteLevel"}
+"""Normalizers that change a part of a text as they change the whole."""
+
+DEEPEST = 4  # sequences within one another
+MOST_STEPS = 16  # of one kind
+LONGEST_PATTERN = 4_096  # characters
+LONGEST_CONTENT = 64  # characters that a step may put in
+MOST_GROWTH = 64  # times that replacements, one after the other, may lengthen a text
+
+_ENDS = "'s|'t|'re|'ve|'m|'ll|'d"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_CL100K = rf"(?i:{_ENDS})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|%s| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_O200K = (
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+(?i:{_ENDS})?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*(?i:{_ENDS})?|"
+    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+PATTERNS = {
+    rf"{_ENDS}| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+",  # GPT-2
+    _CL100K % r"\p{N}{1,3}",  # GPT-4, Llama 3
+    _CL100K % r"\p{N}",  # Qwen 2
+    _O200K,  # GPT-4o
+}
+"""How published models part words: each takes time in proportion to the text. Others run in a process of their own."""
+
+
+class Read(NamedTuple):
+    """A tokenizer.json that was understood.
+
+    Attributes:
+        data: what the package is given: nothing of training, and no step that is not needed to cut a text.
+        foreign: whether it has a pattern that is not among PATTERNS.
+        parts_words: whether no token reaches over the end of a word.
+        told: what is to be known of how it cuts.
+        prefix: whether a space is added before a text.
+    """
+
+    data: Object
+    foreign: bool
+    parts_words: bool
+    told: tuple[str, ...]
+    prefix: bool = False
+
+
+def understood(data: Object, path: str) -> Read:
+    """Check a tokenizer.json. Raises Invalid for what is not supported, malformed or too large, by its name."""
+    _refuse_other_kinds(data.get("model"), path)
+    _decoder(data.get("decoder"), path)
+    model = _model(data.get("model"), path)
+    normalizers = _steps(data, "normalizer", path)
+    parts = _steps(data, "pre_tokenizer", path)
+    patterns = [step["pattern"] for step in (*normalizers, *parts) if "pattern" in step]
+    foreign = any(pattern.get("Regex", "") not in ("", *PATTERNS) for pattern in patterns)
+    prefix = any(step.get("add_prefix_space") for step in parts if step["type"] == "ByteLevel")
+    regular = any(
+        step.get("use_regex", True) if step["type"] == "ByteLevel" else step["type"] == "Split" and not foreign
+        for step in parts
+        if step["type"] in ("ByteLevel", "Split")
+    )
+    apart = all(step["type"] in WORDS_APART for step in normalizers)
+    kinds = [step["type"] for step in normalizers if step["type"] != "ByteLevel"]
+    told = [PREFIX] if prefix else []
+    told += [f"texts are changed first: {', '.join(kinds)}"] if kinds else []
+    told += _not_added(data.get("post_processor"))
+    kept = {
+        "version": "1.0",
+        **dict.fromkeys(("truncation", "padding", "post_processor", "decoder")),
+        "added_tokens": _added(data.get("added_tokens"), path),
+        **{name: data.get(name) for name in ("normalizer", "pre_tokenizer")},
+        "model": model,
+    }
+    return Read(kept, foreign, regular and apart and not prefix, tuple(told), prefix)
+
+
+def refuse_ids(vocab: Object, path: str) -> None:
+    """Raise Invalid for a vocabulary whose ids are none, or where two tokens share one."""
+    if not vocab:
+        raise Invalid(Problem(path, "has no tokens"))
+    seen: dict[int, str] = {}
+    for token, number in vocab.items():
+        if not is_id(number):
+            token_id(number, path, shown(token))
+        first = seen.setdefault(number, token)
+        if first is not token:
+            raise Invalid(Problem(path, f"has the id {number:,} of {shown(first)}", shown(token)))
+
+
+def _refuse_other_kinds(model: Any, path: str) -> None:
+    """Raise Invalid for a model other than BPE; old files without a type are BPE if they have merges."""
+    kind = model.get("type", "BPE") if isinstance(model, dict) else "BPE"
+    if kind != "BPE":
+        fix = "supported: byte-level BPE, as GPT-2's"
+        name = kind if isinstance(kind, str) and kind.isidentifier() else shown(kind)
+        raise Invalid(Problem(path, f"{name[:40]} tokenizers are not supported yet", "model.type", suggestion=fix))
+
+
+def _model(model: Any, path: str) -> Object:
+    """The BPE model, without the dropout of its training."""
+    if not isinstance(model, dict):
+        raise Invalid(Problem(path, "is not a tokenizer: it has no model"))
+    vocab = model.get("vocab")
+    if not isinstance(vocab, dict):
+        raise Invalid(
+            Problem(path, "must be an object that maps tokens to ids", "model.vocab", value=type(vocab).__name__)
+        )
+    refuse_ids(vocab, path)
+    for field in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(field):
+            raise Invalid(Problem(path, "is not supported yet", f"model.{field}", value=shown(model[field])))
+    flags = ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
+    kept = {name: model[name] for name in flags if name in model}
+    return {"type": "BPE", "vocab": vocab, "merges": model.get("merges"), **kept}
+
+
+def _decoder(decoder: Any, path: str) -> None:
+    """It must turn the byte alphabet into bytes, and do nothing else: that is done here, token by token."""
+    steps = _flat(decoder, "decoder", path, 0)
+    if not any(step["type"] == "ByteLevel" for step in steps):
+        value = shown(decoder.get("type") if isinstance(decoder, dict) else decoder)
+        fix = "supported: byte-level BPE, as GPT-2's"
+        raise Invalid(
+            Problem(
+                path,
+                "tokenizers that are not byte-level are not supported yet",
+                "decoder",
+                value=value,
+                suggestion=fix,
+            )
+        )
+    for step in steps:
+        _known(step, "decoder", path)
+
+
+def _steps(data: Object, slot: str, path: str) -> list[Object]:
+    """The steps of a normalizer or a pre-tokenizer, each checked."""
+    steps = list(_flat(data.get(slot), slot, path, 0))
+    growth = 1
+    for step in steps:
+        _known(step, slot, path)
+        if "pattern" in step or step["type"] in ("Split", "Replace"):
+            growth *= max(1, len(_content(step, "content", slot, path)) // _shortest(step, slot, path))
+        if step["type"] == "Prepend":
+            _content(step, "prepend", slot, path)
+    if growth > MOST_GROWTH:
+        raise Invalid(Problem(path, f"can make a text more than {MOST_GROWTH} times as long", slot))
+    return steps
+
+
+def _flat(slot: Any, name: str, path: str, depth: int) -> list[Object]:
+    """The steps of a sequence, and of the sequences in it."""
+    if slot is None:
+        return []
+    if not isinstance(slot, dict) or not isinstance(slot.get("type"), str):
+        raise Invalid(Problem(path, "must be an object with a type", name, value=shown(slot)))
+    if slot["type"] != "Sequence":
+        return [slot]
+    inner = slot.get(_INNER[name])
+    if not isinstance(inner, list) or depth == DEEPEST:
+        what = f"is nested deeper than {DEEPEST} sequences" if depth == DEEPEST else "is a sequence without steps"
+        raise Invalid(Problem(path, what, name))
+    steps: list[Object] = []
+    for one in inner:
+        steps += _flat(one, name, path, depth + 1)
+        if len(steps) > MOST_STEPS:
+            raise Invalid(Problem(path, f"has more than {MOST_STEPS} steps", name))
+    return steps
+
+
+def _known(step: Object, slot: str, path: str) -> None:
+    if step["type"] not in KINDS[slot]:
+        name = step["type"] if step["type"].isidentifier() else shown(step["type"])
+        what, fix = f"{name[:40]} is not supported yet", f"supported: {', '.join(KINDS[slot])}"
+        raise Invalid(Problem(path, what, slot, suggestion=fix))
+
+
+def _not_added(processor: Any) -> list[str]:
+    """A line on the tokens that a post-processor puts around a text, which are left out."""
+    before, after = _around(processor)
+    if before is None:
+        return ["its post_processor is not applied; tokens that it adds to a text are left out"]
+    sides = [(tokens, side) for tokens, side in ((before, "before"), (after, "after")) if tokens]
+    what = " and ".join(f"{', '.join(map(shown, tokens[:3]))} {side}" for tokens, side in sides)
+    return [f"its post_processor adds {what} a text; archcalc does not"] if what else []
+
+
+def _around(processor: Any, depth: int = 0) -> tuple[list[str] | None, list[str]]:
+    """The tokens that a post-processor puts before a text and after it; None where it is not understood."""
+    if processor is None:
+        return [], []
+    kind = processor.get("type") if isinstance(processor, dict) else None
+    try:
+        if kind == "ByteLevel":
+            return [], []
+        if kind in ("BertProcessing", "RobertaProcessing"):
+            return [str(processor["cls"][0])], [str(processor["sep"][0])]
+        if kind == "TemplateProcessing":
+            parts = [str(one["SpecialToken"]["id"]) if "SpecialToken" in one else None for one in processor["single"]]
+            text = parts.index(None)
+            return [one for one in parts[:text] if one], [one for one in parts[text:] if one]
+        if kind == "Sequence" and depth < DEEPEST:
+            found = [_around(one, depth + 1) for one in processor["processors"][:MOST_STEPS]]
+            if all(before is not None for before, _ in found):
+                return [one for before, _ in reversed(found) for one in before or ()], [
+                    one for _, after in found for one in after
+                ]
+    except (KeyError, IndexError, TypeError, ValueError):
+        pass
+    return None, []
+
+
+def _content(step: Object, field: str, slot: str, path: str) -> str:
+    """The text that a step puts in; a split has none."""
+    content = step.get(field, "" if step["type"] == "Split" else None)
+    if not isinstance(content, str) or len(content) > LONGEST_CONTENT:
+        what = f"must be a text of at most {LONGEST_CONTENT} characters"
+        raise Invalid(Problem(path, what, f"{slot}.{field}", value=shown(content)))
+    return content
+
+
+def _shortest(step: Object, slot: str, path: str) -> int:
+    """Characters that a pattern takes at least: those of a text, one of a regular expression."""
+    pattern = step.get("pattern")
+    kinds = list(pattern) if isinstance(pattern, dict) else []
+    source = pattern[kinds[0]] if isinstance(pattern, dict) and kinds in (["String"], ["Regex"]) else None
+    if not isinstance(source, str) or not 0 < len(source) <= LONGEST_PATTERN:
+        what = f"must be a String or a Regex of 1 to {LONGEST_PATTERN:,} characters"
+        raise Invalid(Problem(path, what, f"{slot}.pattern", value=shown(pattern)))
+    return len(source) if kinds == ["String"] else 1
+
+
+def _added(tokens: Any, path: str) -> list[Object]:
+    """The added tokens, each with an id, a text and flags."""
+    if tokens is None:
+        return []
+    if not isinstance(tokens, list) or len(tokens) > MOST_ADDED:
+        what = f"must be a list of at most {MOST_ADDED:,} tokens"
+        value = f"{len(tokens):,}" if isinstance(tokens, list) else type(tokens).__name__
+        raise Invalid(Problem(path, what, "added_tokens", value=value))
+    return list(_each_added(tokens, path))
+
+
+def _each_added(tokens: list[Any], path: str) -> Iterator[Object]:
+    for at, one in enumerate(tokens):
+        where = f"added_tokens.{at}"
+        content = one.get("content") if isinstance(one, dict) else None
+        if not isinstance(content, str) or not 0 < len(content) <= LONGEST_TOKEN:
+            what = f"must be a token of 1 to {LONGEST_TOKEN:,} characters"
+            raise Invalid(Problem(path, what, where, value=shown(content)))
+        flags = {flag: one.get(flag, False) for flag in FLAGS}
+        for flag, value in flags.items():
+            if not isinstance(value, bool):
+                raise Invalid(Problem(path, "must be true or false", f"{where}.{flag}", value=shown(value)))
+        yield {"id": token_id(one.get("id"), path, f"{where}.id"), "content": content, **flags}

@@ -1,0 +1,168 @@
+"""Text to tokens and back, by bytes or by the tokenizer beside a model's weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from archcalc.errors import Invalid, Missing, Problem
+from archcalc.spec.checkpoints import STATE, read_state
+from archcalc_reference.files import names_in, read_bytes
+from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, byte_alphabet, from_json, from_merges, utf8
+from archcalc_reference.text.changes import Change
+from archcalc_reference.text.drawing import GENERATION, ends_of
+from archcalc_reference.text.special import ADDED, MAP, SETTINGS, read_words
+
+__all__ = ["NO_TOKEN", "ByteTokenizer", "Tokenizer", "byte_alphabet", "read_tokenizer", "tokenizer_of"]
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    SETTINGS,
+    "vocab.json",
+    "merges.txt",
+    MAP,
+    ADDED,
+    "chat_template.jinja",
+    "chat_template.json",
+    GENERATION,
+)
+"""What makes up a tokenizer, or tells others of it: it goes where the weights go."""
+
+
+class Tokenizer(Protocol):
+    """What cuts a text into tokens and joins tokens to a text."""
+
+    @property
+    def name(self) -> str:
+        """Where it comes from: a file, or `bytes`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Every id that it gives is less."""
+
+    @property
+    def parts_words(self) -> bool:
+        """Whether no token reaches over the end of a word, and the first word is cut as any other."""
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What is to be known of how it cuts a text, and contradictions between its files."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text's tokens. Raises Invalid where they stand for another text, or it has no UTF-8."""
+
+    def cut(self, text: str) -> tuple[list[int], Change | None]:
+        """The ids of a text's tokens, and how what they stand for differs from it."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens; bytes that are not UTF-8 become replacement characters."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """The exact bytes that a token stands for."""
+
+    def nameless(self, rows: int) -> list[int]:
+        """The ids below `rows` that stand for no token."""
+
+
+class ByteTokenizer:
+    """Each byte of the UTF-8 is a token."""
+
+    name = "bytes"
+    vocab_size = 256
+    parts_words = True
+    told = ()
+
+    def encode(self, text: str) -> list[int]:
+        return list(utf8(text))
+
+    def cut(self, text: str) -> tuple[list[int], Change | None]:
+        return self.encode(text), None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        return bytes([token]) if 0 <= token < self.vocab_size else NO_TOKEN
+
+    def nameless(self, rows: int) -> list[int]:
+        return list(range(self.vocab_size, rows))
+
+
+def read_tokenizer(folder: str | None, rows: int | None = None) -> Tokenizer:
+    """The tokenizer of a folder: its tokenizer.json, or GPT-2's vocab.json and merges.txt; by bytes where it has none.
+
+    A special token that stands in no vocabulary gets the next id, as transformers gives it, where the model's `rows`
+    have one.
+
+    Raises Missing without the folder or the package `tokenizers`, Invalid for files that are no byte-level tokenizer.
+    """
+    if folder is None:
+        return ByteTokenizer()
+    there = names_in(folder)
+    if "tokenizer.json" in there:
+        return from_json(folder, rows)
+    if "vocab.json" in there:
+        return from_merges(folder, rows)
+    return ByteTokenizer()
+
+
+def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens after which nothing comes: what the folder's files call the end of a sequence."""
+    found = set(ends_of(folder))
+    word = read_words(folder).get("eos_token")
+    found.update(token for token, one in getattr(tokenizer, "added", {}).items() if one.content == word)
+    # A tokenizer of bytes has none; and a config of GPT-2's may name a token that a smaller vocabulary lacks.
+    return frozenset(one for one in found if tokenizer.name != "bytes" and 0 <= one < tokenizer.vocab_size)
+
+
+def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
+    """The tokenizer of the model `name` with `rows` rows, whose weights are in a folder.
+
+    Raises Missing where the model's tokens are no bytes and it has none, Invalid for one that gives ids without a row.
+    """
+    tokenizer = read_tokenizer(folder, rows)
+    refuse_bytes(tokenizer, folder, name, rows)
+    refuse_more_tokens(tokenizer, folder, name, rows)
+    if isinstance(tokenizer, FileTokenizer):
+        tokenizer.told += _ends_outside(folder, tokenizer.vocab_size)
+    return tokenizer
+
+
+def _ends_outside(folder: str, size: int) -> tuple[str, ...]:
+    """A line on the ends of a text in generation_config.json that no token has; a malformed one is for `read_ends`."""
+    try:
+        ids = ends_of(folder) if GENERATION in names_in(folder) else frozenset()
+    except Invalid:
+        return ()
+    outside = [one for one in sorted(ids) if not 0 <= one < size]
+    if not outside:
+        return ()
+    listed = ", ".join(f"{one:,}" for one in outside[:3])
+    return (f"eos_token_id {listed} in {GENERATION} is not one of the {size:,} tokens and never ends a text",)
+
+
+def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
+    """Raise Missing where bytes would be taken for ids of other tokens: nonsense, and nobody would see it."""
+    if tokenizer.name == "bytes" and rows > tokenizer.vocab_size and not _learned_bytes(folder):
+        what = f"has no tokenizer, and the {rows:,} tokens of {name} are not bytes"
+        raise Missing(Problem(folder, what, suggestion="add its tokenizer.json, or vocab.json and merges.txt"))
+
+
+def _learned_bytes(folder: str) -> bool:
+    """Whether a training left the weights that learned from bytes."""
+    return STATE in names_in(folder) and read_state(Path(folder)).data.kind == "bytes"
+
+
+def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
+    """Raise Invalid where a folder's tokenizer gives ids for which a model has no row."""
+    if tokenizer.vocab_size > rows:
+        what = f"its tokenizer has {tokenizer.vocab_size:,} tokens; {name} has rows for {rows:,}"
+        raise Invalid(Problem(folder, what))
+
+
+def tokenizer_files(folder: str) -> dict[str, bytes]:
+    """The files of a folder's tokenizer, by their names; none where it has no tokenizer."""
+    there = set(TOKENIZER_FILES).intersection(names_in(folder))
+    return {name: read_bytes(os.path.join(folder, name)) for name in there}

@@ -1,0 +1,286 @@
+"""Write checkpoints atomically, and resume from one bit for bit.
+
+`archcalc.spec.checkpoints` says what is in such a folder. It is written under another name, and renamed when all of
+it is on the disk. What a killed process leaves begins with a dot, and is removed with the next checkpoint. The
+last two are kept. Beside them is .lock, which a running training holds.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import archcalc
+from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc.spec.checkpoints import (
+    OPTIMIZER,
+    SPEC,
+    STATE,
+    WHOLE,
+    is_checkpoint,
+    name_of,
+    sealed,
+    steps_in,
+    stored,
+)
+from archcalc.units import grouped
+from archcalc.units import shape as sizes
+from archcalc_reference.files import LONGEST_REASON
+from archcalc_reference.model.transformer import Transformer
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+LOCK = ".lock"
+_UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
+_CPU, _CUDA = "random.cpu", "random.cuda"  # the states of random numbers
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which is made where there is none: two trainings would drop each other's checkpoints.
+
+    The system lets go of it when the process ends, however it ends, so that the file can stay and means nothing by
+    itself. Raises Invalid where another process holds it, or the folder cannot be written.
+    """
+    try:
+        _take(folder)
+        yield
+    finally:
+        _let_go(folder)
+
+
+_HELD: dict[Path, int] = {}  # the open lock of each folder that `alone` holds
+
+
+def _take(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _HELD[folder] = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise Invalid(Problem(str(folder), f"cannot be written: {error.strerror}")) from None
+    _hold(_HELD[folder], folder)
+
+
+def _let_go(folder: Path) -> None:
+    if folder in _HELD:
+        os.close(_HELD.pop(folder))
+
+
+def _take_again(folder: Path) -> None:
+    """Take the lock anew where the folder, or the lock in it, was removed during the training."""
+    try:
+        there = os.path.samestat(os.stat(folder / LOCK), os.fstat(_HELD[folder]))
+    except OSError:
+        there = False
+    if not there:
+        _let_go(folder)
+        _take(folder)
+
+
+def _hold(handle: int, folder: Path) -> None:
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        what, fix = "another training is writing there", "choose another --out"
+        raise Invalid(Problem(str(folder), what, suggestion=fix)) from None
+    except OSError:  # a file system without locks
+        return
+
+
+def save(
+    folder: Path,
+    step: int,
+    model: Transformer,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    beside: Mapping[str, bytes],
+    before: Path | None = None,
+) -> Path:
+    """Write the checkpoint of a step, with the files that are to stand `beside` it, and drop those of earlier steps.
+
+    `before` is the one that this training wrote last or went on from: it stays, for the case that the new one is
+    damaged. Raises Invalid, and leaves all others as they are, where a weight is no finite number, or where nothing
+    can be written: a full disk, no permission.
+    """
+    standing, unfinished = folder / name_of(step), folder / f"{_UNFINISHED}{step:08d}"
+    if standing == before:  # a run that was interrupted right after it
+        return standing
+    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    moments = _moments(model, optimizer)
+    _refuse_no_numbers(step, {**tensors, **moments}, before)
+    if folder in _HELD:
+        _take_again(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder)
+        unfinished.mkdir()
+        save_file(tensors, unfinished / WHOLE)
+        save_file(moments, unfinished / OPTIMIZER)
+        (unfinished / SPEC).write_text(archcalc.dump(model.spec), encoding="utf-8")
+        for name, content in beside.items():
+            (unfinished / name).write_bytes(content)
+        files = {path.name: stored(path).model_dump() for path in sorted(unfinished.iterdir())}
+        text = sealed({"version": 1, "step": step, **state, "files": files})
+        (unfinished / STATE).write_text(text, encoding="utf-8")
+        for path in (*sorted(unfinished.iterdir()), unfinished):
+            _to_disk(path)
+        if is_checkpoint(standing):  # a damaged one, or it would have been gone on from
+            _drop(standing)
+        os.replace(unfinished, standing)
+        _to_disk(folder)
+        for old, path in steps_in(folder).items():
+            if old < step and path != before and is_checkpoint(path):
+                _drop(path)
+        _clear(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        what = f"cannot be written: {getattr(error, 'strerror', None) or error}"
+        raise Invalid(Problem(str(standing), what, suggestion=_kept(before))) from None
+    return standing
+
+
+def _kept(before: Path | None) -> str | None:
+    return None if before is None else f"{before.name} is kept"
+
+
+def _refuse_no_numbers(step: int, tensors: Mapping[str, Tensor], before: Path | None) -> None:
+    """Raise Invalid for NaN or infinity, from which no training goes on."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            what = f"is not finite after step {grouped(step)}; no checkpoint was written"
+            raise Invalid(Problem("weights", what, name, suggestion=_kept(before)))
+
+
+def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Put both moments of each weight back, and the state of random numbers, as they were after a step.
+
+    Raises Invalid where the file has other tensors than the weights need, of other shapes or types, or numbers that no
+    training writes: its hashes may have been computed again after a change.
+    """
+    path = folder / OPTIMIZER
+    found = _read(path)
+    needed = _needed(model, step)
+    problems = [
+        *(Problem(str(path), "is missing", name) for name in needed if name not in found),
+        *(
+            Problem(str(path), "does not belong to any weight", name)
+            for name in found
+            if name not in needed and name != _CUDA
+        ),
+        *(
+            Problem(
+                str(path),
+                "does not match its weight",
+                name,
+                value=_said(found[name]),
+                suggestion=f"must be {_said(wanted)}",
+            )
+            for name, wanted in needed.items()
+            if name in found and _said(found[name]) != _said(wanted)
+        ),
+    ]
+    problems += [
+        Problem(str(path), f"must be {step:,}, the steps done", name, value=shown(found[name].item()))
+        for name in needed
+        if not problems and name.endswith(".step") and found[name].item() != step
+    ]
+    if problems:
+        raise Invalid(problems[0])
+    _refuse_impossible(str(folder / WHOLE), {name: tensor.detach() for name, tensor in model.named_parameters()})
+    _refuse_impossible(str(path), found)
+    fused = optimizer.defaults.get("fused")
+    for name, parameter in model.named_parameters() if step else ():
+        # copies, laid out as the optimizer's own; it counts steps on the device where it has one kernel for all
+        optimizer.state[parameter] = {
+            key: found[f"{name}.{key}"].to(parameter.device if key != "step" or fused else "cpu", copy=True)
+            for key in ("step", *MOMENTS)
+        }
+    _restore_random(path, _CPU, found[_CPU], torch.set_rng_state)
+    if _CUDA in found and torch.cuda.is_available():
+        _restore_random(path, _CUDA, found[_CUDA], torch.cuda.set_rng_state)
+
+
+def _refuse_impossible(path: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raise Invalid for a number that is not finite, and for a mean of squares below zero."""
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            continue
+        if not torch.isfinite(tensor).all():
+            raise Invalid(Problem(path, "has a number that is not finite", name))
+        if name.endswith(".exp_avg_sq") and (tensor < 0).any():
+            what = "has a negative number, and it averages squares"
+            raise Invalid(Problem(path, what, name, value=shown(tensor.min().item())))
+
+
+def _restore_random(path: Path, name: str, state: Tensor, restore: Callable[[Tensor], None]) -> None:
+    """Raise Invalid for a state that PyTorch's generator does not accept."""
+    try:
+        restore(state)
+    except (RuntimeError, TypeError) as error:
+        what = f"is not a valid state of random numbers: {cut(str(error), LONGEST_REASON)}"
+        raise Invalid(Problem(str(path), what, name)) from None
+
+
+def _needed(model: Transformer, step: int) -> dict[str, Tensor]:
+    """What the optimizer's file has after a step: before the first one the optimizer has no state."""
+    needed: dict[str, Tensor] = {_CPU: torch.get_rng_state()}
+    for name, parameter in model.named_parameters() if step else ():
+        needed[f"{name}.step"] = torch.tensor(0.0)
+        needed |= {f"{name}.{key}": parameter for key in MOMENTS}
+    return needed
+
+
+def _said(tensor: Tensor) -> str:
+    return f"{sizes(tuple(tensor.shape)) or 'a number'} of {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    found = {
+        f"{name}.{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state[parameter].items()
+    }
+    found[_CPU] = torch.get_rng_state()
+    if model.embedding.token.weight.is_cuda:
+        found[_CUDA] = torch.cuda.get_rng_state()
+    return found
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise Invalid(Problem(str(path), f"cannot be read: {cut(str(error), LONGEST_REASON)}")) from None
+    return tensors
+
+
+def _drop(path: Path) -> None:
+    """So that no half of it is ever found."""
+    os.replace(path, path.with_name(f"{_DROPPED}{path.name}"))
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a killed process left, and what was dropped."""
+    for path in folder.iterdir():
+        if path.name.startswith((_UNFINISHED, _DROPPED)) and path.is_dir():
+            shutil.rmtree(path)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Weights: folders of tensors, their names and layouts."""

@@ -1,0 +1,252 @@
+"""Read and write weights: directories of safetensors with GPT-2's names or with archcalc's.
+
+Tensors are read one by one, straight into the parameters that they fill, and written one by one: the weights are never
+in memory twice.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import IO, Any
+
+import torch
+from torch import Tensor, nn
+
+from archcalc.errors import Invalid, Missing, Problem
+from archcalc.files.writing import umask
+from archcalc.spec.catalogue import dump
+from archcalc.spec.checkpoints import SPEC, WHOLE
+from archcalc.spec.model import Model
+from archcalc_reference.files import names_in
+from archcalc_reference.model.transformer import Transformer
+from archcalc_reference.text.tokenizer import TOKENIZER_FILES
+from archcalc_reference.weights.headers import (
+    TYPES,
+    Checkpoint,
+    Header,
+    find_weights,
+    no_weights,
+    open_tensors,
+    otherwise_tied,
+)
+from archcalc_reference.weights.layouts import (
+    CONFIG,
+    TOKENS,
+    Entry,
+    gpt2,
+    gpt2_config,
+    own,
+    why_no_gpt2,
+)
+
+__all__ = ["load_weights", "no_weights", "save_weights"]
+
+ROWS = 4096  # of two tables that are compared: 4,096 rows of 12,288 features are 200 MB in fp32
+
+
+def load_weights(
+    model: Model, folder: str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> Transformer:
+    """A model with the weights of a folder, which are held against the spec before a number is read.
+
+    Without `dtype` they stay in the type that they are stored in; where that is several, in the smallest that holds
+    them all.
+
+    Raises Missing without the folder, weights in it, a shard or the package safetensors; Invalid with a line for each
+    tensor that the spec has otherwise, and for whatever is no weights.
+    """
+    with torch.device("meta"):
+        reference = Transformer(model)
+    shapes = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
+    found = find_weights(model, shapes, folder)
+    if dtype is None:
+        dtype = _promoted(found.types)
+    filled: dict[str, nn.Parameter] = {}
+    with ExitStack() as stack:
+        files = {path: _open(stack, path) for path in dict.fromkeys(header.file for _, header in found.places)}
+        if found.head:
+            _refuse_another_tie(model, files, stack, found, found.head)
+        for entry, header in found.places:
+            start = 0
+            for name in entry.parts:
+                weight = torch.empty(shapes[name], dtype=dtype, device=device)
+                piece = _piece(files[header.file], header, entry, start, shapes[name][0])
+                _refuse_not_finite(weight.copy_(piece), piece, header)
+                filled[name] = nn.Parameter(weight)
+                start += shapes[name][0]
+    for name, parameter in filled.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(reference.get_submodule(owner), leaf, parameter)
+    if model.unembedding.tied:
+        reference.unembedding.weight = reference.embedding.token.weight
+    return reference
+
+
+def _promoted(types: list[str]) -> torch.dtype:
+    """The smallest type that holds numbers of all these."""
+    dtype: torch.dtype = getattr(torch, types[0])
+    for name in types[1:]:
+        dtype = torch.promote_types(dtype, getattr(torch, name))
+    return dtype
+
+
+def _open(stack: ExitStack, path: str) -> Any:
+    return stack.enter_context(open_tensors(path, "pt"))
+
+
+def _piece(file: Any, header: Header, entry: Entry, start: int, rows: int) -> Tensor:
+    """The part of a stored tensor that is one of our parameters: `rows` of its rows, or columns where transposed."""
+    part = file.get_slice(header.stored)
+    if entry.transposed:
+        return part[:, start : start + rows].t()
+    return part[start : start + rows]
+
+
+def _refuse_not_finite(weight: Tensor, stored: Tensor, header: Header) -> None:
+    """Raise Invalid where a weight is NaN or infinite, as it is stored or in the type that it becomes.
+
+    The least and the largest number say so (of a tensor with NaN in it both are NaN), and take no memory for it.
+    """
+    if _finite(weight):
+        return
+    least, largest = (x.item() for x in stored.aminmax())
+    wrong = [x for x in (least, largest) if not math.isfinite(x)]
+    if wrong:
+        raise Invalid(Problem(header.file, "has a number that is not finite", header.name, value=str(wrong[0])))
+    what = f"has a number too large for {_type(weight)}"
+    raise Invalid(Problem(header.file, what, header.name, value=f"{max(least, largest, key=abs):g}"))
+
+
+def _finite(tensor: Tensor) -> bool:
+    return all(math.isfinite(x.item()) for x in tensor.aminmax())
+
+
+def _refuse_another_tie(
+    model: Model, files: dict[str, Any], stack: ExitStack, found: Checkpoint, head: Header
+) -> None:
+    """Raise Invalid where a head beside the token table is not, or is, the same numbers, against spec and config.json.
+
+    transformers ties what is equal and leaves apart what differs, where config.json says that they are tied.
+    """
+    tied = model.unembedding.tied
+    if not tied and not (found.tie and found.tie.tied):
+        return
+    table = next(header for entry, header in found.places if TOKENS in entry.parts)
+    file = files.get(head.file) or _open(stack, head.file)
+    ours, theirs = files[table.file].get_slice(table.stored), file.get_slice(head.stored)
+    rows = range(0, head.shape[0], ROWS)
+    same = all(torch.equal(ours[start : start + ROWS], theirs[start : start + ROWS]) for start in rows)
+    if tied and not same:
+        message = f"differs from {table.name}, and the spec ties them"
+        raise Invalid(Problem(head.file, message, head.name, suggestion="unembedding.tied=false describes that model"))
+    if not tied and same and found.tie:
+        raise Invalid(otherwise_tied(model, found.tie))
+
+
+def save_weights(reference: Transformer, folder: str, *, tokenizer_from: str | None = None) -> None:
+    """Write a model's weights, in the type that they are in, with the spec beside them and a tokenizer's files.
+
+    What GPT2LMHeadModel can be is written so that its `from_pretrained` reads the folder; any other model under our
+    names. Everything is written into a temporary folder first and renamed at the end: a folder that was not there
+    appears whole, in one that was each file is replaced by one step.
+
+    Raises Missing where the folder's own folder is not there, Invalid where the disk is full or refuses.
+    """
+    target = os.path.realpath(folder)
+    if os.path.exists(target) and not os.path.isdir(target):
+        raise Invalid(Problem(folder, "is not a directory"))
+    copied = [] if tokenizer_from is None else _tokenizer_files(tokenizer_from, target)
+    temporary = None
+    try:
+        exists = os.path.isdir(target)
+        temporary = tempfile.mkdtemp(dir=target if exists else os.path.dirname(target), prefix=".archcalc-")
+        _write_all(reference, temporary, copied)
+        if exists:
+            for name in sorted(os.listdir(temporary)):
+                os.replace(os.path.join(temporary, name), os.path.join(target, name))
+        else:
+            os.chmod(temporary, 0o777 & ~umask())
+            os.rename(temporary, target)
+    except FileNotFoundError:
+        raise Missing(Problem(folder, "cannot be written: its parent directory does not exist")) from None
+    except OSError as error:
+        raise Invalid(Problem(folder, f"cannot be written: {error.strerror}")) from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _tokenizer_files(source: str, target: str) -> list[str]:
+    """The paths of a folder's tokenizer files; none where it is the folder that is written."""
+    there = names_in(source)
+    if os.path.realpath(source) == target:
+        return []
+    return [os.path.join(source, name) for name in TOKENIZER_FILES if name in there]
+
+
+def _write_all(reference: Transformer, folder: str, copied: list[str]) -> None:
+    model = reference.spec
+    parameters = dict(reference.named_parameters())
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    plain = why_no_gpt2(model) is not None
+    with open(os.path.join(folder, WHOLE), "wb") as file:
+        _write_tensors(file, own(shapes) if plain else gpt2(shapes), parameters)
+        _settle(file)
+    texts = {SPEC: dump(model)}
+    if not plain:
+        dtype = _promoted(sorted({_type(parameter) for parameter in parameters.values()}))
+        texts[CONFIG] = json.dumps(gpt2_config(model, str(dtype).removeprefix("torch.")), indent=2) + "\n"
+    for name, text in texts.items():
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+            file.write(text)
+            _settle(file)
+    for path in copied:
+        shutil.copyfile(path, os.path.join(folder, os.path.basename(path)))
+
+
+def _settle(file: IO[Any]) -> None:
+    """On the disk, and not on its way: only then may it take another file's name."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _type(tensor: Tensor) -> str:
+    """PyTorch's name of a tensor's type, float32."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _write_tensors(file: IO[bytes], entries: list[Entry], parameters: dict[str, nn.Parameter]) -> None:
+    """A safetensors file: the header's length in 8 bytes, the header, the tensors end to end.
+
+    Written here and not by the package, which wants all tensors in memory in the layout that they are stored in.
+    """
+    letters = {name: letter for letter, name in TYPES.items()}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for entry in entries:
+        parts = [parameters[name] for name in entry.parts]
+        start, end = end, end + sum(part.numel() * part.element_size() for part in parts)
+        header[entry.name] = {
+            "dtype": letters[_type(parts[0])],
+            "shape": list(entry.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in _stored(entries, parameters):
+        file.write(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
+
+
+def _stored(entries: list[Entry], parameters: dict[str, nn.Parameter]) -> Iterator[Tensor]:
+    """Each tensor as it is stored, one at a time."""
+    for entry in entries:
+        parts = [parameters[name].detach() for name in entry.parts]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        yield (whole.t() if entry.transposed else whole).contiguous().cpu()

@@ -1,0 +1,350 @@
+"""A folder of weights by its headers: which tensors are in which file, of which shape and type. No number is read.
+
+The format is safetensors (github.com/huggingface/safetensors): model.safetensors, or model.safetensors.index.json and
+the shards that it names. Nothing here takes PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from archcalc.errors import Invalid, Missing, Problem, cut, shown
+from archcalc.packages import needed
+from archcalc.spec.checkpoints import INDEX, WHOLE
+from archcalc.spec.model import Model
+from archcalc.units import shape as sizes
+from archcalc_reference.files import LONGEST_REASON, names_in, open_file, read_object
+from archcalc_reference.weights.configuration import TIE, Tie, contradictions, read_tie, refuse_what_is_not_read
+from archcalc_reference.weights.layouts import (
+    GPT2_HEAD,
+    HEAD,
+    PREFIX,
+    TOKENS,
+    Entry,
+    Shape,
+    gpt2,
+    heads,
+    is_mask,
+    may_be_absent,
+    own,
+    spoken_by,
+    token_tables,
+    why_no_gpt2,
+)
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_FORMATS = {
+    ".gguf": "GGUF",
+    ".onnx": "ONNX",
+    ".npz": "arrays of MLX or NumPy",
+    ".h5": "TensorFlow's HDF5",
+    ".msgpack": "Flax's msgpack",
+    ".ckpt.index": "a TensorFlow checkpoint",
+    ".tflite": "TensorFlow Lite",
+    ".ot": "rust-bert's archive",
+    ".nemo": "a NeMo archive",
+}
+"""Other files of weights, by how their names end."""
+_TURNED = {"mlx": "MLX's layout", "flax": "Flax's layout", "tf": "TensorFlow's layout"}
+"""Formats that a file's metadata may name, in which matrices may be transposed: square ones do not show it."""
+_QUANTIZED = re.compile(
+    r"\.(qweight|qzeros|g_idx|scales|SCB|(nested_)?absmax|(nested_)?quant_map|quant_state\..+|input_scale"
+    r"|weight_(scale(_inv|_2)?|packed|zero_point))"
+)
+_QUANTIZED_TYPES = ("F8", "F6", "F4", "I4", "U4", "I8", "U8", "U32")
+TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Those that are read, by safetensors' names and PyTorch's."""
+MOST_TOLD = 5  # tensors, a line each, that are wrong in a model; of more it is another model
+
+
+class Header(NamedTuple):
+    """A tensor as its file announces it.
+
+    `same_as` is the name that it is stored under where the file's metadata says that two names are one tensor, as
+    safetensors' `save_model` writes it.
+    """
+
+    file: str
+    name: str
+    shape: Shape
+    type: str
+    same_as: str | None = None
+
+    @property
+    def stored(self) -> str:
+        """The name in the file."""
+        return self.same_as or self.name
+
+
+class Checkpoint(NamedTuple):
+    """Every parameter's place in the files; `head` is stored beside the token table, and may be the same as it.
+
+    `tie` is what config.json says of the two.
+    """
+
+    places: list[tuple[Entry, Header]]
+    head: Header | None
+    tie: Tie | None
+
+    @property
+    def types(self) -> list[str]:
+        """PyTorch's names of the types that it is stored in."""
+        return sorted({TYPES[header.type] for _, header in self.places})
+
+
+def no_weights(spec: str) -> Missing:
+    """What a command that needs weights says where none are named, with the ways out."""
+    ways = f"`archcalc train {spec}` trains them, --weights DIR reads them"
+    published = "GPT-2's are published at huggingface.co/openai-community/gpt2"
+    return Missing(
+        Problem("--weights", f"{spec} has no weights in the current directory", suggestion=f"{ways}; {published}")
+    )
+
+
+def package() -> Any:
+    """The package safetensors; Missing says how to install it."""
+    return needed("safetensors", "weights")
+
+
+def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Checkpoint:
+    """Where each of a model's parameters is stored in a folder, told from the headers and the files beside them.
+
+    Raises Missing where there are no weights or a shard is gone, Invalid with a line for each tensor that is missing,
+    unexpected, of another shape or of a type that is not read, with one line where those are many; then with a line
+    for each fact in the files beside that the spec has otherwise.
+    """
+    refuse_what_is_not_read(folder)
+    headers = read_headers(folder)
+    _refuse_quantized(headers)
+    names = [header.name for header in headers]
+    tongue = spoken_by(names)
+    if tongue is None:
+        first = ", ".join(names[:3]) or "no tensor"
+        message = "holds weights of another architecture: its tensors are named neither as GPT-2's nor as archcalc's"
+        raise Invalid(Problem(folder, message, value=shown(first)))
+    as_gpt2 = tongue == "gpt2"
+    why = why_no_gpt2(model) if as_gpt2 else None
+    if why is not None:
+        raise Invalid(Problem(folder, f"holds weights of GPT-2's architecture; {model.name} has {why}"))
+    entries = gpt2(parameters) if as_gpt2 else own(parameters)
+    tie = read_tie(folder, as_gpt2=as_gpt2)
+    found, problems = _by_name(headers, as_gpt2=as_gpt2)
+    head = GPT2_HEAD if as_gpt2 else HEAD
+    table = next(entry for entry in entries if TOKENS in entry.parts)
+    again = found.get(head)
+    untrue = list(_contradicted_tie(model, tie, found.get(table.name), again))
+    if untrue:
+        raise Invalid(*untrue, *contradictions(model, folder, as_gpt2=as_gpt2))
+    if model.unembedding.tied and again:
+        del found[head]
+        found.setdefault(table.name, again)
+        if found[table.name] is not again and (wrong := _mismatch(model, again, table.shape)):
+            problems.append(wrong)
+    places = _placed(model, folder, entries, found, problems, "" if _has_prefix(names) else PREFIX)
+    problems = list(contradictions(model, folder, as_gpt2=as_gpt2))
+    if problems:
+        raise Invalid(*problems)
+    beside = again if again and found[table.name] is not again else None
+    return Checkpoint(places, beside, tie)
+
+
+def _has_prefix(names: list[str]) -> bool:
+    return any(name.startswith(PREFIX) for name in names)
+
+
+def _by_name(headers: list[Header], *, as_gpt2: bool) -> tuple[dict[str, Header], list[Problem]]:
+    """The tensors by their names in full, without masks; a problem for each that stands twice."""
+    found: dict[str, Header] = {}
+    problems = []
+    for header in headers:
+        if as_gpt2 and is_mask(header.name):
+            continue
+        whole = not as_gpt2 or header.name.startswith(PREFIX) or header.name == GPT2_HEAD
+        name = header.name if whole else PREFIX + header.name
+        first = found.setdefault(name, header)
+        if first is not header:
+            problems.append(Problem(header.file, f"is also stored as {first.name}", header.name))
+    return found, problems
+
+
+def _contradicted_tie(model: Model, tie: Tie | None, table: Header | None, head: Header | None) -> Iterator[Problem]:
+    """What is wrong with the tie of token table and head, before their numbers are compared."""
+    tied, both = model.unembedding.tied, table is not None and head is not None
+    if tie is not None and tied != tie.tied and (tied or not both):
+        yield otherwise_tied(model, tie)
+    for one in (table, head):
+        if one is not None and one.same_as and not tied:
+            message = f"is the same tensor as {one.same_as}; {model.name} has a head of its own"
+            yield Problem(one.file, message, one.name, suggestion="unembedding.tied=true describes that model")
+
+
+def otherwise_tied(model: Model, tie: Tie) -> Problem:
+    """The line for a tie that the spec has otherwise than config.json."""
+    wanted = model.unembedding.tied
+    what = f"must be {wanted}, as in {model.name}" if tie.said else "is missing, and transformers assumes True"
+    value = str(tie.tied) if tie.said else None
+    return Problem(
+        tie.file, what, TIE, value=value, suggestion=f"unembedding.tied={str(not wanted).lower()} describes that model"
+    )
+
+
+def _placed(
+    model: Model,
+    folder: str,
+    entries: list[Entry],
+    found: dict[str, Header],
+    problems: list[Problem],
+    prefix: str,
+) -> list[tuple[Entry, Header]]:
+    """Each tensor that is expected with its place. Raises Invalid for `problems` and whatever is wrong beside."""
+    wanted = {entry.name: entry for entry in entries}
+    places, turned, upright = [], [], 0
+    for name, header in found.items():
+        entry = wanted.pop(name, None)
+        problem = _mismatch(model, header, entry.shape if entry else None)
+        if problem:
+            problems.append(problem)
+        if entry:
+            matrix = (
+                len(entry.shape) == 2 and entry.shape[0] != entry.shape[1] and entry.parts[0].startswith("layers.")
+            )
+            upright += matrix and header.shape == entry.shape
+            if matrix and _is_turned(header, entry.shape):
+                turned.append(problem)
+            places.append((entry, header))
+    if turned and not upright and turned[0]:
+        layout = "(in, out), as GPT2LMHeadModel stores them" if entries[0].name.startswith(PREFIX) else "(out, in)"
+        what = f"is transposed, as are all matrices of this folder; {model.name} expects {layout}"
+        raise Invalid(Problem(folder, what, turned[0].path, value=turned[0].value, suggestion=turned[0].suggestion))
+    for entry in wanted.values():
+        expected = f"{model.name} expects {sizes(entry.shape)}"
+        problems.append(Problem(folder, "is missing", entry.name.removeprefix(prefix), suggestion=expected))
+    if len(problems) > MOST_TOLD:
+        one, count = problems[0], f"{len(problems):,} tensors differ"
+        what = f"holds weights of another model than {model.name}: {count}, first {one.path}"
+        raise Invalid(Problem(folder, what, value=one.value, suggestion=one.suggestion))
+    if problems:
+        raise Invalid(*problems)
+    return places
+
+
+def _is_turned(header: Header, expected: Shape) -> bool:
+    return len(expected) == 2 and header.shape == expected[::-1] != expected
+
+
+def _mismatch(model: Model, header: Header, expected: Shape | None) -> Problem | None:
+    """What is wrong with a stored tensor where one of shape `expected`, or none, should be."""
+    if expected is None:
+        return Problem(header.file, f"is not a tensor of {model.name}", header.name, value=sizes(header.shape))
+    if header.shape != expected:
+        fix = f"{model.name} expects {sizes(expected)}"
+        message = "is transposed" if _is_turned(header, expected) else "has another shape"
+        return Problem(header.file, message, header.name, value=sizes(header.shape) or "a number", suggestion=fix)
+    if header.type not in TYPES:
+        fix = f"supported: {', '.join(TYPES)}"
+        return Problem(header.file, "has an unsupported type", header.name, value=header.type, suggestion=fix)
+    if header.same_as and header.name not in (*token_tables(), *heads()):
+        message = f"is the same tensor as {header.same_as}: layers that share weights are not supported"
+        return Problem(header.file, message, header.name)
+    return None
+
+
+def _refuse_quantized(headers: list[Header]) -> None:
+    """Raise Invalid for weights that are packed or scaled: one line, at the first."""
+    for header in headers:
+        packed = header.type not in TYPES and header.type.startswith(_QUANTIZED_TYPES) and len(header.shape) == 2
+        if packed or _QUANTIZED.search(header.name):
+            message = "belongs to quantized weights, which are not supported yet"
+            raise Invalid(Problem(header.file, message, header.name, value=header.type))
+
+
+def read_headers(folder: str) -> list[Header]:
+    """Every tensor that a folder's weights announce; where they are whole and sharded too, whole."""
+    there = names_in(folder)
+    if WHOLE in there:
+        return _announced(os.path.join(folder, WHOLE))
+    if INDEX not in there:
+        raise _nothing(folder, there)
+    index = os.path.join(folder, INDEX)
+    promised = _promises(index)
+    shards = sorted(set(promised.values()))
+    gone = [shard for shard in shards if shard not in there]
+    if gone:
+        raise Missing(
+            *(Problem(os.path.join(folder, shard), f"no such file, although {INDEX} names it") for shard in gone)
+        )
+    found: dict[str, Header] = {}
+    problems = []
+    for shard in shards:
+        for header in _announced(os.path.join(folder, shard)):
+            first = found.setdefault(header.name, header)
+            if first is not header:
+                problems.append(Problem(header.file, f"is also in {os.path.basename(first.file)}", header.name))
+    for name, shard in promised.items():
+        if name not in found and not may_be_absent(name):
+            problems.append(Problem(os.path.join(folder, shard), f"is missing, although {INDEX} places it here", name))
+    if problems:
+        raise Invalid(*problems)
+    return list(found.values())
+
+
+def _nothing(folder: str, there: list[str]) -> Invalid | Missing:
+    pickles = [name for name in there if name.endswith(PICKLES)]
+    if pickles:
+        fix = "if you trust it, with transformers: GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW)"
+        message = f"holds {pickles[0]} and no {WHOLE}; pickles are not read, since they can run code"
+        return Invalid(Problem(folder, message, suggestion=f"convert it {fix}"))
+    for ending, form in _FORMATS.items():
+        if named := [name for name in there if name.endswith(ending)]:
+            what = f"holds {named[0]}: {form} is not supported"
+            return Invalid(Problem(folder, what, suggestion=f"weights are read from {WHOLE}"))
+    others = [name for name in there if name.endswith(".safetensors")]
+    if others:
+        return Missing(Problem(folder, f"has neither {WHOLE} nor {INDEX}", value=shown(others[0])))
+    return Missing(Problem(folder, f"has no weights: neither {WHOLE} nor {INDEX}"))
+
+
+def _promises(index: str) -> dict[str, str]:
+    """Which shard has which tensor, as the index says."""
+    promised = read_object(index).get("weight_map")
+    if not isinstance(promised, dict) or not promised:
+        raise Invalid(Problem(index, "must map each tensor to a file", "weight_map"))
+    for name, shard in promised.items():
+        if not isinstance(shard, str) or not shard.endswith(".safetensors") or os.path.basename(shard) != shard:
+            raise Invalid(Problem(index, "must name a .safetensors file beside it", name, value=shown(shard)))
+    return promised
+
+
+def _announced(path: str) -> list[Header]:
+    with open_tensors(path, "numpy") as file:  # what it announces takes no PyTorch, BF16 included
+        metadata: dict[str, str] = file.metadata() or {}
+        turned = _TURNED.get(metadata.get("format", ""))
+        if turned:
+            message = f"is in {turned}, in which matrices may be transposed"
+            raise Invalid(
+                Problem(path, message, "format", value=shown(metadata["format"]), suggestion="supported: 'pt'")
+            )
+        slices = [(name, file.get_slice(name)) for name in file.keys()]  # noqa: SIM118  (no mapping)
+        found = {n: Header(path, n, tuple(part.get_shape()), str(part.get_dtype())) for n, part in slices}
+        for name, kept in metadata.items():
+            if kept in found and name not in found:
+                found[name] = found[kept]._replace(name=name, same_as=found[kept].stored)
+        return list(found.values())
+
+
+def open_tensors(path: str, framework: Literal["numpy", "pt"]) -> Any:
+    """A file of weights, mapped into memory: what is not asked for is not read. Invalid where it is none, or cut.
+
+    The package opens by name and would wait for a pipe, so what is no regular file is refused before.
+    """
+    open_file(path).close()
+    try:
+        return package().safe_open(path, framework=framework)
+    except (OSError, ValueError, package().SafetensorError) as error:
+        if os.path.isfile(path) and os.path.getsize(path) == 0:
+            raise Invalid(Problem(path, "is empty")) from None
+        reason = cut(str(error), LONGEST_REASON)
+        raise Invalid(Problem(path, f"is not a complete safetensors file: {reason}")) from None
