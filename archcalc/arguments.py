@@ -121,8 +121,8 @@ def instance(where: str, name: str, value: Any, kind: type) -> None:
         raise Invalid(Problem(where, f"must be a {kind.__name__}", name, value=shown(value)))
 
 
-def has_segments(where: str, model: Any) -> None:
-    """Raises Invalid for what is not a Model (nor one in letters): a name, a path, a document."""
-    if not hasattr(model, "segments"):
+def records(where: str, model: Any) -> None:
+    """Raises Invalid for what is not a Model (nor one in letters, nor a pass): a name, a path, a document."""
+    if not (hasattr(model, "record") or hasattr(model, "segments")):
         fix = "archcalc.load reads one"
         raise Invalid(Problem(where, "must be a Model", "model", value=shown(model), suggestion=fix))

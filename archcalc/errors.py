@@ -13,6 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST_PROBLEMS_SHOWN = 20
+Where = tuple[str | int, ...]
+"""A place in a spec: the names and indices that lead there."""
+
 LONGEST_VALUE = 60
 LONGEST_PLACE = 200
 LONGEST_WORDS = 300

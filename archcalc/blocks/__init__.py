@@ -1,10 +1,26 @@
 """The blocks: one class per architecture feature, with its YAML fields, its labels' sizes and its ops together."""
 
 from archcalc.blocks.attention import MultiHead
-from archcalc.blocks.base import Block, Strict, registered
-from archcalc.blocks.embedding import Embedding
-from archcalc.blocks.mlp import PlainMLP
-from archcalc.blocks.norm import LayerNorm
-from archcalc.blocks.unembedding import Unembedding
+from archcalc.blocks.base import Block, Mixer, Strict, registered
+from archcalc.blocks.embedding import Embedding, TokenEmbedding
+from archcalc.blocks.mlp import GatedMLP, PlainMLP
+from archcalc.blocks.norm import LayerNorm, RMSNorm
+from archcalc.blocks.rotary import Rotary
+from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
 
-__all__ = ["Block", "Embedding", "LayerNorm", "MultiHead", "PlainMLP", "Strict", "Unembedding", "registered"]
+__all__ = [
+    "Block",
+    "Embedding",
+    "GatedMLP",
+    "LayerNorm",
+    "LinearUnembedding",
+    "Mixer",
+    "MultiHead",
+    "PlainMLP",
+    "RMSNorm",
+    "Rotary",
+    "Strict",
+    "TokenEmbedding",
+    "Unembedding",
+    "registered",
+]

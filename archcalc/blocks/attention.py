@@ -1,17 +1,40 @@
 """Attention: mixes the vectors of different positions."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from archcalc.blocks.base import Count, Divides, Slot
+from archcalc.blocks.base import Count, Mixer, Strict
+from archcalc.blocks.constraints import AtMost, Divides
+from archcalc.blocks.norm import Norm
+from archcalc.blocks.relations import Product, Relation, Same
+from archcalc.blocks.rotary import Rotary
+from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.run import Run
 from archcalc.units import grouped, several
 
+Positive = Annotated[float, Field(gt=0, le=1e9)]
 
-class Attention(Slot):
-    """A mixer of positions: "B S D" to "B S D"."""
+
+class Attention(Mixer):
+    """A mixer of positions: "B S D" to "B N D"."""
+
+
+class Biases(Strict):
+    """Which projections of an attention have biases."""
+
+    query: bool
+    key: bool
+    value: bool
+    output: bool
+
+
+def of_kind(value: Any) -> str:
+    """Tells a mapping of single biases from one word for all."""
+    return "~each" if isinstance(value, Mapping | Strict) else "~all"
 
 
 class MultiHead(Attention):
@@ -23,27 +46,120 @@ class MultiHead(Attention):
     n_heads: Count = Field(description="query heads")
     n_kv_heads: Annotated[Count, Divides("n_heads")] = Field(description="key/value heads; n_heads for multi-head")
     d_head: Count = Field(description="features per head; n_heads x d_head need not be d_model")
-    bias: bool = Field(description="whether query, key, value and output have biases")
+    bias: Annotated[Annotated[bool, Tag("~all")] | Annotated[Biases, Tag("~each")], Discriminator(of_kind)] = Field(
+        description="whether query, key, value and output have biases; true, false, or each by its name"
+    )
+    rotary: Annotated[Rotary | None, AtMost("d_head", "d_rotary")] = Field(
+        default=None, description="rotary positions of queries and keys; null: none"
+    )
+    alibi: bool = Field(default=False, description="whether scores fall off with the distance, a slope for each head")
+    qk_norm: Norm | None = Field(default=None, description="a norm of queries and keys before their positions")
+    qk_norm_over: Literal["head", "heads", "width"] = Field(
+        default="head",
+        description="head: each head's vector, by gains that all heads share; heads: the same with gains of its own for "
+        "each; width: all heads together",
+    )
+    window: Count | None = Field(default=None, description="positions that a query sees, itself included; null: all")
+    chunk: Count | None = Field(
+        default=None, description="positions of a chunk; a query sees its own chunk; null: all"
+    )
+    scale: Positive | None = Field(default=None, description="of the scores; default: 1 / sqrt(d_head)")
+    softcap: Positive | None = Field(default=None, description="c: scores become c x tanh(score / c); null: none")
+    clip: Positive | None = Field(
+        default=None, description="c: queries, keys and values are cut to -c .. c; null: none"
+    )
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "G": "key/value heads (n_kv_heads)",
+        "R": "query heads per key/value head (n_heads / n_kv_heads)",
+        "K": "query and key features per head (d_head)",
+        "W": "value features per head (d_head)",
+        "U": "features per head that are turned (d_rotary)",
+        "window": "positions that a query sees (window)",
+        "chunk": "positions that see each other (chunk)",
+    }
+    relations: ClassVar[tuple[Relation, ...]] = (
+        Product(("n_heads", "d_head", "d_model")),
+        Same(("n_kv_heads", "n_heads")),
+        Same(("rotary.d_rotary", "d_head")),
+    )
+
+    derives: ClassVar[tuple[str, ...]] = ("T", "Q")
+    named: ClassVar[tuple[str, ...]] = ("rotary", "window", "chunk")
 
     def summary(self) -> str:
         shared = "" if self.n_kv_heads == self.n_heads else f" over {several(self.n_kv_heads, 'key/value head')}"
-        return f"{several(self.n_heads, 'head')} of {grouped(self.d_head)}{shared}" + (" + biases" * self.bias)
+        has = [name for name in Biases.model_fields if self.has_bias(name)]
+        biases = " + biases" if len(has) == len(Biases.model_fields) else f" + {'/'.join(has)} biases" if has else ""
+        extra = [
+            f" + {self.rotary.summary()}" if self.rotary else "",
+            " + ALiBi" * self.alibi,
+            f" + q/k {self.qk_norm.summary()}" if self.qk_norm else "",
+            f", window {grouped(self.window)}" if self.window else "",
+            f", chunks of {grouped(self.chunk)}" if self.chunk else "",
+        ]
+        return f"{several(self.n_heads, 'head')} of {grouped(self.d_head)}{shared}{biases}" + "".join(extra)
+
+    def has_bias(self, name: str) -> bool:
+        """Whether one of the four projections has a bias."""
+        return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
 
     def sizes(self) -> Env:
-        return {"G": self.n_kv_heads, "R": self.n_heads // self.n_kv_heads, "K": self.d_head, "W": self.d_head}
+        stated: dict[str, Any] = {
+            "G": self.n_kv_heads,
+            "R": self.n_heads // self.n_kv_heads,
+            "K": self.d_head,
+            "W": self.d_head,
+        }
+        more = {"U": self.rotary and self.rotary.d_rotary, "window": self.window, "chunk": self.chunk}
+        return stated | {label: size for label, size in more.items() if size is not None}
+
+    def derived(self, env: Env, run: Run) -> Env:
+        return seen(env, run)
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
-        bias = self.bias
-        q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=bias)
-        k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=bias, role="cache")
-        v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=bias, role="cache")
+        q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
+        k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=self.has_bias("key"))
+        v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=self.has_bias("value"))
+        if self.clip is not None:
+            q, k, v = (
+                tape.pointwise(f"clipped_{name}", y, saves=(y,)) for name, y in zip("qkv", (q, k, v), strict=True)
+            )
+        if self.qk_norm is not None:
+            q = self._normed(tape, "query_norm", q, "G R K")
+            k = self._normed(tape, "key_norm", k, "G K")
+        if self.rotary is not None:
+            q, k = self.rotary.record(tape, "query", q), self.rotary.record(tape, "key", k)
+        k, v = tape.view(k, "cache", S="T"), tape.view(v, "cache", S="T")
         with tape.span("attention_core"):
-            core = {"math": _math, "flash": _flash}[tape.run.kernel]
-            mixed = core(tape, q, k.relabel(S="T"), v.relabel(S="T"))
-        return tape.linear("output", "B S D", mixed, "D (G R W)", part="output", bias=bias)
+            mixed = self._core(tape, q, k, v)
+        return tape.linear(
+            "output", "B S D", mixed, "D (G R W)", part="output", bias=self.has_bias("output"), leaves=True
+        )
+
+    def _normed(self, tape: Tape, name: str, x: Tensor, heads: str) -> Tensor:
+        assert self.qk_norm is not None  # noqa: S101  (the caller asked)
+        with tape.scope(name):
+            if self.qk_norm_over == "width":
+                return self.qk_norm.record(tape, x, heads, f"({heads})")
+            gains = "K" if self.qk_norm_over == "head" else f"({heads[:-2]}) K"
+            return self.qk_norm.record(tape, x, "K", gains)
+
+    def _core(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        if tape.run.kernel == "flash":
+            return _flash(tape, q, k, v)
+        return _math(tape, q, k, v, self._mask(tape), capped=self.softcap is not None)
+
+    def _mask(self, tape: Tape) -> Tensor:
+        """What is added to the scores, made once for all layers that mask alike; ALiBi's has a slope for each head."""
+        limits = [
+            f"{name} {size}" for name, size in (("window", self.window), ("chunk", self.chunk)) if size is not None
+        ]
+        name = "mask" + f"({', '.join(limits)})" * bool(limits)
+        return tape.given(f"{name}.alibi" if self.alibi else name, "G R S T" if self.alibi else "S T", "constant")
 
 
-def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, capped: bool) -> Tensor:
     """Every step stored: softmax(q k / sqrt(K) + mask) v.
 
     A product of many matrices at once reads each head's positions together, so queries are copied into that order, and
@@ -52,7 +168,10 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     with tape.span("scores"):
         scores = tape.contract("product", "B G R S T", tape.copy("by_head", q), k)
         scaled = tape.pointwise("scaled", scores)
-        masked = tape.sum("masked", scaled, Tensor("mask", ("S", "T"), "constant"))
+        if capped:
+            inner = tape.pointwise("capped", tape.pointwise("divided", scaled), keeps=True)
+            scaled = tape.pointwise("cap", inner)
+        masked = tape.sum("masked", scaled, mask)
     probabilities = tape.dropout("probabilities_dropout", tape.softmax(masked, over="T"))
     with tape.span("mix"):
         return tape.copy("by_position", tape.contract("product", "B S G R W", probabilities, v))

@@ -1,46 +1,28 @@
-"""What all blocks share: strict fields, the registry of kinds, and constraints that are data.
+"""What all blocks share: strict fields, and the registry of kinds.
 
 A new block is a class with a `kind`, deriving from the slot that it fills. The union that the YAML accepts, the JSON
 Schema and the public strategies are all made from the registry; a test holds the reference's tables against it.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, core_schema
 
 from archcalc.arguments import LARGEST_SIZE as LARGEST_SIZE  # noqa: PLC0414  (as mypy reads an export)
-from archcalc.tape.legend import Env
+from archcalc.blocks.constraints import constraints
+from archcalc.blocks.relations import Relation
+from archcalc.tape.legend import Env, declare
 from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.run import Run
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 """A size of the architecture. One is a size: multi-query attention is one key/value head."""
 
 
-@dataclass(frozen=True)
-class Divides:
-    """A constraint between two fields of one block, read by the validator and by the strategies alike."""
-
-    whole: str
-
-    def check(self, name: str, part: int, whole: int) -> None:
-        """Raise pydantic's error, placed at the field `name`, where `part` does not divide `whole`."""
-        if whole % part:
-            context = {"whole": f"{self.whole} ({whole:,})", "field": name, "part": part, "of": whole}
-            raise PydanticCustomError("divides", "must divide {whole}", context)
-
-
-def nearest_divisors(part: int, whole: int) -> str:
-    """The two divisors of `whole` that are nearest to `part`, as a suggestion."""
-    near = sorted(divisors(whole), key=lambda n: (abs(n - part), n))[:2]
-    return f"nearest: {' or '.join(f'{n:,}' for n in sorted(near))}"
-
-
-def divisors(n: int) -> list[int]:
-    """The divisors of n, ascending."""
-    small = [d for d in range(1, int(n**0.5) + 1) if n % d == 0]
-    return small + [n // d for d in reversed(small) if d * d != n]
+TAG = "~"
+"""What the names of a union's choices begin with where no field of the YAML says which is meant."""
 
 
 class Strict(BaseModel):
@@ -50,18 +32,34 @@ class Strict(BaseModel):
 
     @model_validator(mode="after")
     def _constraints_hold(self) -> Self:
-        for name, field in type(self).model_fields.items():
-            for constraint in field.metadata:
-                if isinstance(constraint, Divides):
-                    constraint.check(name, getattr(self, name), getattr(self, constraint.whole))
+        for name, constraint in constraints(self):
+            constraint.check(name, self)
         return self
 
 
 class Block(Strict):
-    """A part of a model that records itself."""
+    """A part of a model that records itself.
+
+    `labels` are the labels of the tape that it decides, with their meaning; where that names a field in brackets, the
+    size is stated there. `derives` are those of the frame whose sizes it may replace. `relations` between its fields are
+    kept by a question. `named` are fields whose values stand in names on the tape.
+    """
+
+    labels: ClassVar[Mapping[str, str]] = {}
+    relations: ClassVar[tuple[Relation, ...]] = ()
+    derives: ClassVar[tuple[str, ...]] = ()
+    named: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        declare(cls.__dict__.get("labels", {}))
 
     def sizes(self) -> Env:
-        """The sizes of the labels that this block alone decides."""
+        """The sizes of its labels that this block alone states."""
+        return {}
+
+    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (most blocks derive nothing)
+        """Sizes that follow from those stated by it, the model and the run; they may replace a label of the run."""
         return {}
 
 
@@ -69,52 +67,73 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue  # slow to load, and needed by `archcalc schema` alone
 
 
-_registry: dict[type, dict[str, type["Slot"]]] = {}
-
-
 class Slot(Block):
-    """A place in a layer that blocks of several kinds can fill. A direct subclass is a slot, its own its kinds."""
+    """A place that blocks of several kinds can fill. A subclass without a `kind` is a slot, with one a kind of it."""
 
     kind: str
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        if Slot in cls.__bases__:
-            _registry[cls] = {}
-            return
-        slot = next(base for base in cls.__mro__ if base in _registry)
-        kind = cls.model_fields["kind"].default
-        if kind in _registry[slot]:
-            raise TypeError(f"{slot.__name__} {kind!r} is registered twice")
-        _registry[slot][kind] = cls
+    default_kind: ClassVar[str | None] = None
+    """The kind that is meant where a spec names none; of a slot whose other kinds are rare."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """A slot is validated as the union of its kinds, told apart by `kind`."""
-        if cls not in _registry:
+        if _is_kind(cls):
             return handler(source)
-        choices = {kind: handler.generate_schema(block) for kind, block in _registry[cls].items()}
-        return core_schema.tagged_union_schema(choices, discriminator="kind")
+        mark = TAG if cls.default_kind else ""
+        choices = {mark + kind: handler.generate_schema(block) for kind, block in registered(cls).items()}
+        return core_schema.tagged_union_schema(choices, discriminator=cls._kind_of if cls.default_kind else "kind")
+
+    @classmethod
+    def _kind_of(cls, value: Any) -> Any:
+        """The kind that a value names, or means by naming none."""
+        if isinstance(value, Slot):
+            return TAG + value.kind
+        return f"{TAG}{value.get('kind', cls.default_kind) if isinstance(value, Mapping) else cls.default_kind}"
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> "JsonSchemaValue":
         """A kind is named in the YAML, although Python gives it by the class."""
         found = handler(schema)
         fields = handler.resolve_ref_schema(found)
-        if "kind" in fields.get("properties", {}):
+        if "kind" in fields.get("properties", {}) and cls.default_kind is None:
             fields["required"] = ["kind", *fields.get("required", [])]
             fields["properties"]["kind"].pop("default", None)
         return found
-
-    def record(self, tape: Tape, x: Tensor) -> Tensor:
-        """Write the block's forward pass on the tape."""
-        raise NotImplementedError
 
     def summary(self) -> str:
         """The block in a few words, for a report: whatever changes a count."""
         raise NotImplementedError
 
 
+class Mixer(Slot):
+    """What a residual branch computes: "B S D" to "B N D"."""
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        """Write the block's forward pass on the tape."""
+        raise NotImplementedError
+
+
+def _is_kind(slot: type[Slot]) -> bool:
+    field = slot.model_fields.get("kind")
+    return field is not None and isinstance(field.default, str)
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The classes of models that an annotation is made of, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for inner in getattr(annotation, "__args__", ()) for found in models_in(inner)]
+
+
 def registered(slot: type) -> dict[str, type[Slot]]:
     """The blocks that can fill a slot, by kind; empty if it is not a slot."""
-    return dict(_registry.get(slot, {}))
+    if not issubclass(slot, Slot) or _is_kind(slot):
+        return {}
+    found: dict[str, type[Slot]] = {}
+    for one in slot.__subclasses__():
+        inner = {one.model_fields["kind"].default: one} if _is_kind(one) else registered(one)
+        if twice := set(found) & set(inner):
+            raise TypeError(f"{slot.__name__} {sorted(twice)[0]!r} is registered twice")
+        found |= inner
+    return found

@@ -1,27 +1,82 @@
 """Embedding: tokens become vectors."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from archcalc.blocks.base import Block
+from archcalc.blocks.base import Count, Slot
+from archcalc.blocks.norm import Norm
+from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor, Weight
+from archcalc.tape.run import Run
 
-TOKEN_TABLE = ("embedding.token.weight", "V D")
-"""Path and axes of the table that a tied unembedding reads too."""
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+
+TOKEN_TABLE = "embedding.token.weight"  # noqa: S105  (a tensor's name)
+"""The path of the table that a tied unembedding reads too."""
 
 
-class Embedding(Block):
-    """A vector for each token, and one for each position added to it."""
+class Embedding(Slot):
+    """How tokens become vectors: the residual stream's first state, "B N D"."""
 
-    positions: Literal["learned"] = Field(description="learned: a table of context_length rows")
+    default_kind: ClassVar[str | None] = "tokens"
 
     def record(self, tape: Tape) -> Tensor:
-        """Record the residual stream's first state, "B N D"."""
+        """Write the block's forward pass on the tape."""
+        raise NotImplementedError
+
+
+class TokenEmbedding(Embedding):
+    """A vector for each token, and one for each position added to it."""
+
+    kind: Literal["tokens"] = "tokens"
+    positions: Literal["learned", "none"] = Field(
+        description="learned: a table of context_length rows; none: nothing is added here"
+    )
+    extra_positions: Annotated[int, Field(ge=0, le=2**32)] = Field(
+        default=0, description="rows of the table of positions beyond context_length (OPT: 2)"
+    )
+    d_embedding: Count | None = Field(
+        default=None, description="features of the token table where they are not d_model; a matrix then projects them"
+    )
+    scale: (
+        Annotated[
+            Annotated[Literal["sqrt_d_model"], Tag("~word")] | Annotated[Positive, Tag("~number")],
+            Discriminator(lambda value: "~word" if isinstance(value, str) else "~number"),
+        ]
+        | None
+    ) = Field(default=None, description="what the tokens' vectors are multiplied by; null: nothing")
+    norm: Norm | None = Field(default=None, description="a norm of the vectors before the first layer")
+
+    labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
+
+    def summary(self) -> str:
+        return f"{self.positions} positions"
+
+    def sizes(self) -> Env:
+        return {} if self.d_embedding is None else {"A": self.d_embedding}
+
+    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
+        return {"P": env["P"] + self.extra_positions} if self.extra_positions else {}
+
+    def record(self, tape: Tape) -> Tensor:
+        narrow = self.d_embedding is not None
         with tape.span("embedding"), tape.span("token"):
             token_ids = Tensor("token_ids", ("B", "N"), "index")
-            tokens = tape.lookup("rows", "B N D", token_ids, Weight.of(*TOKEN_TABLE, "embedding"))
-        with tape.scope("embedding"), tape.scope("position"):
-            position_ids = Tensor("position_ids", ("N",), "index")
-            positions = tape.lookup("rows", "N D", position_ids, tape.weight("weight", "P D", "positions"))
-            return tape.sum("added", tokens, positions)
+            table = Weight.of(TOKEN_TABLE, "V A" if narrow else "V D", "embedding")
+            x = tape.lookup("rows", "B N A" if narrow else "B N D", token_ids, table)
+            if self.scale is not None:
+                x = tape.pointwise("scaled", x)
+        with tape.scope("embedding"):
+            if narrow:
+                x = tape.linear("projection", "B N D", x, "D A", part="embedding_projection", bias=False)
+            if self.positions == "learned":
+                with tape.scope("position"):
+                    position_ids = Tensor("position_ids", ("N",), "index")
+                    positions = tape.lookup("rows", "N D", position_ids, tape.weight("weight", "P D", "positions"))
+                    x = tape.sum("added", x, positions)
+            if self.norm is not None:
+                with tape.scope("norm"):
+                    x = self.norm.record(tape, x)
+        return x

@@ -1,23 +1,24 @@
 """MLPs: transform the vector of each position by itself."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from archcalc.blocks.base import Count, Slot
+from archcalc.blocks import activation
+from archcalc.blocks.activation import ACTIVATION, Activation
+from archcalc.blocks.attention import of_kind
+from archcalc.blocks.base import Count, Mixer, Strict
+from archcalc.blocks.relations import Multiple, Relation
 from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor
 from archcalc.units import grouped
 
-Activation = Literal["gelu_tanh", "gelu"]
+_LABELS = {"F": "hidden features of the MLP (d_ff)", "unit": "one number"}
 
 
-# Operations a number: x/sqrt(2), erf, +1, *x, /2; and x*x*x, *0.044715, +x, *sqrt(2/pi), tanh, +1, *x, /2.
-_WORK = {"gelu": 5, "gelu_tanh": 9}
-
-
-class MLP(Slot):
-    """A mixer of features: "B S D" to "B S D"."""
+class MLP(Mixer):
+    """A mixer of features: "B S D" to "B N D"."""
 
 
 class PlainMLP(MLP):
@@ -25,45 +26,65 @@ class PlainMLP(MLP):
 
     kind: Literal["plain"] = "plain"
     d_ff: Count = Field(description="hidden features")
-    activation: Activation = Field(description="gelu_tanh is GPT-2's approximation of gelu")
+    activation: Activation = Field(description=ACTIVATION)
     bias: bool = Field(description="whether both projections have biases")
+
+    labels: ClassVar[Mapping[str, str]] = _LABELS
+    relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
 
     def summary(self) -> str:
         return f"d_ff {grouped(self.d_ff)} ({self.activation})" + (" + biases" * self.bias)
 
     def sizes(self) -> Env:
-        return {"F": self.d_ff}
+        return {"F": self.d_ff, "unit": 1}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.bias)
-        with tape.span(self.activation):
-            active = _EAGER[self.activation](tape, up) if tape.run.activation == "eager" else _fused(self, tape, up)
-        return tape.linear("down", "B S D", active, "D F", part="down_projection", bias=self.bias)
+        active = activation.record(tape, self.activation, up)
+        return tape.linear("down", "B S D", active, "D F", part="down_projection", bias=self.bias, leaves=True)
 
 
-def _fused(mlp: PlainMLP, tape: Tape, x: Tensor) -> Tensor:
-    return tape.pointwise("activated", x, saves=(x,), per_point=_WORK[mlp.activation])
+class GatedBiases(Strict):
+    """Which projections of a gated MLP have biases."""
+
+    gate: bool
+    up: bool
+    down: bool
 
 
-def _gelu_tanh_eager(tape: Tape, x: Tensor) -> Tensor:
-    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), from left to right: transformers' NewGELUActivation."""
-    half = tape.pointwise("half", x)
-    cubed = tape.pointwise("cubed", x, saves=(x,), per_point=2, scratch=2)  # 3 * x^2 on its way back
-    scaled = tape.pointwise("scaled", cubed)
-    inner = tape.sum("inner", x, scaled)
-    argument = tape.pointwise("argument", inner)
-    tanh = tape.pointwise("tanh", argument, keeps=True)
-    one_more = tape.pointwise("one_more", tanh, passes=True)
-    return tape.pointwise("activated", half, one_more, saves=(half, one_more))
+class GatedMLP(MLP):
+    """Shazeer 2020, arXiv:2002.05202: activation(gate x) * (up x), then down. The gate counts as an up projection."""
 
+    kind: Literal["gated"] = "gated"
+    d_ff: Count = Field(description="hidden features")
+    activation: Activation = Field(description=ACTIVATION)
+    bias: Annotated[Annotated[bool, Tag("~all")] | Annotated[GatedBiases, Tag("~each")], Discriminator(of_kind)] = (
+        Field(description="whether gate, up and down have biases; true, false, or each by its name")
+    )
 
-def _gelu_eager(tape: Tape, x: Tensor) -> Tensor:
-    """0.5 x (1 + erf(x / sqrt(2))), from left to right: transformers' GELUActivation with use_gelu_python."""
-    half = tape.pointwise("half", x)
-    argument = tape.pointwise("argument", x)
-    erf = tape.pointwise("erf", argument, saves=(argument,), scratch=4)  # 2/sqrt(pi) * exp(-(x^2))
-    one_more = tape.pointwise("one_more", erf, passes=True)
-    return tape.pointwise("activated", half, one_more, saves=(half, one_more))
+    labels: ClassVar[Mapping[str, str]] = _LABELS
+    relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
 
+    def summary(self) -> str:
+        has = [name for name in GatedBiases.model_fields if self.has_bias(name)]
+        biases = (
+            " + biases" if len(has) == len(GatedBiases.model_fields) else f" + {'/'.join(has)} biases" if has else ""
+        )
+        return f"gated d_ff {grouped(self.d_ff)} ({self.activation}){biases}"
 
-_EAGER = {"gelu": _gelu_eager, "gelu_tanh": _gelu_tanh_eager}
+    def has_bias(self, name: str) -> bool:
+        """Whether one of the three projections has a bias."""
+        return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
+
+    def sizes(self) -> Env:
+        return {"F": self.d_ff, "unit": 1}
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        gate = tape.linear("gate", "B S F", x, "F D", part="up_projection", bias=self.has_bias("gate"))
+        active = activation.record(tape, self.activation, gate)
+        up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.has_bias("up"))
+        with tape.span("gated"):
+            gated = tape.pointwise("product", active, up, saves=(active, up))
+        return tape.linear(
+            "down", "B S D", gated, "D F", part="down_projection", bias=self.has_bias("down"), leaves=True
+        )

@@ -1,27 +1,66 @@
 """Unembedding: the last vectors become logits, and in training a loss."""
 
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
 from pydantic import Field
 
-from archcalc.blocks.base import Block
+from archcalc.blocks.base import Count, Slot
 from archcalc.blocks.embedding import TOKEN_TABLE
+from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor, Weight
 
+_Positive = Annotated[float, Field(gt=0, le=1e9)]
 
-class Unembedding(Block):
+
+class Unembedding(Slot):
+    """How vectors become logits, "B S V"."""
+
+    default_kind: ClassVar[str | None] = "linear"
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        """Write the block's forward pass on the tape."""
+        raise NotImplementedError
+
+
+class LinearUnembedding(Unembedding):
     """Logits over the vocabulary, by the token table itself where tied."""
+
+    kind: Literal["linear"] = "linear"
 
     tied: bool = Field(description="whether the token embedding's table serves here too, stored once")
     bias: bool = Field(description="whether each token's logit has a bias")
+    d_embedding: Count | None = Field(
+        default=None, description="features of the table where they are not d_model; a matrix projects to them before"
+    )
+    scale: _Positive | None = Field(default=None, description="what the logits are multiplied by; null: nothing")
+    softcap: _Positive | None = Field(default=None, description="c: logits become c x tanh(logit / c); null: none")
+
+    labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
+
+    def summary(self) -> str:
+        return "tied" if self.tied else "untied"
+
+    def sizes(self) -> Env:
+        return {} if self.d_embedding is None else {"A": self.d_embedding}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
-        """Record the logits, "B S V"."""
         with tape.scope("unembedding"):
-            own = tape.weight("weight", "V D", "unembedding")
-            table = Weight.of(*TOKEN_TABLE, "unembedding") if self.tied else own
-            if not self.bias:
-                return tape.contract("product", "B S V", x, table)
-            product = tape.contract("product", "B S V", x, table, role="fused")
-            return tape.sum("biased", product, tape.weight("bias", "V", "biases"))
+            axes = "V D"
+            if self.d_embedding is not None:
+                axes = "V A"
+                x = tape.linear("projection", "B S A", x, "A D", part="unembedding_projection", bias=False)
+            table = Weight.of(TOKEN_TABLE, axes, "unembedding") if self.tied else None
+            table = table or tape.weight("weight", axes, "unembedding")
+            logits = tape.contract("product", "B S V", x, table, role="fused" if self.bias else "activation")
+            if self.bias:
+                logits = tape.sum("biased", logits, tape.weight("bias", "V", "biases"))
+            if self.scale is not None:
+                logits = tape.pointwise("scaled", logits)
+            if self.softcap is not None:
+                inner = tape.pointwise("capped", tape.pointwise("divided", logits), keeps=True)
+                logits = tape.pointwise("cap", inner)
+            return logits
 
 
 def record_loss(tape: Tape, logits: Tensor) -> Tensor:

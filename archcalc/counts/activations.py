@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from archcalc.counts.flops import Terms
-from archcalc.spec.model import Model, Segment
+from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Size, add, largest
+from archcalc.tape.legend import Size, add, largest, stem, volume
+from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
-from archcalc.tape.recording import Op, Role, Tensor
+from archcalc.tape.recording import Op, Tensor
+from archcalc.tape.roles import ROLES, Widths
 from archcalc.tape.run import Run
-
-Widths = Mapping[Role, int]
 
 # What is computed again in the backward pass instead of being saved.
 RECOMPUTED = {"none": None, "selective": "attention_core", "full": "layers.{i}"}
-
-
-def widths(activation: int, statistic: int = 4, constant: int | None = None) -> Widths:
-    """Bytes of a number by its role: activations as asked, statistics of norms and what is `float` in fp32.
-
-    A `constant` is as wide as an activation if not given.
-    """
-    return {
-        "activation": activation,
-        "cache": activation,
-        "statistic": statistic,
-        "float": 4,
-        "mask": 1,
-        "index": 8,
-        "constant": activation if constant is None else constant,
-    }
 
 
 class Saved(NamedTuple):
@@ -50,19 +33,20 @@ class Saved(NamedTuple):
     working_set: Size
 
 
-def saved(model: Model, run: Run, width: Widths, recompute: Recompute = "none", *, cast: bool = False) -> Saved:
+def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "none", *, cast: bool = False) -> Saved:
     """Bytes that autograd saves, each tensor once, weights not counted; those that autocast `cast` are.
 
     A recomputed span saves its inputs in place of what its ops save (Korthikanti et al. 2022, arXiv:2205.05198: their
     selective is the core of attention, their full a whole layer).
     """
     span = RECOMPUTED[recompute]
-    segments = autocast(model.segments(run)) if cast else model.segments(run)
+    taken = recorded(model, run)
+    segments = autocast(taken).segments if cast else taken.segments
     by_name: dict[str, Size] = {}
     for segment in segments:
-        here = _terms(segment, kept(segment.tape.ops, span), width).value
+        here = _terms(segment, kept(segment.ops, span), width).value
         by_name[segment.name] = by_name.get(segment.name, 0) + here
-    working = [_terms(s._replace(repeat=1), _dropped(s.tape.ops, span), width).value for s in segments]
+    working = [_terms(s, _dropped(s.ops, span), width).each for s in segments]
     return Saved(
         total=add(by_name.values()),
         embedding=by_name["embedding"],
@@ -82,7 +66,9 @@ def kept(ops: list[Op], recomputed: str | None = None) -> dict[str, Tensor]:
 def _inputs(ops: list[Op]) -> dict[str, Tensor]:
     """The data that goes into a span from outside."""
     made = {op.output.name for op in ops}
-    read = [x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.role not in ("constant", "mask")]
+    read = [
+        x for op in ops for x in op.inputs if isinstance(x, Tensor) and not ROLES[x.role].given and x.role != "mask"
+    ]
     return {x.name: x for x in read if x.name not in made}
 
 
@@ -100,12 +86,21 @@ def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms
     return Terms(segment, products)
 
 
-def cache(model: Model, run: Run, width: int) -> Size:
-    """Bytes of keys and values of `run.batch` sequences of `run.read` positions: tensors as they are read, at T."""
-    return add(_terms(segment, _cached(segment.tape.ops), {"cache": width}).value for segment in model.segments(run))
+def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> Size:
+    """Bytes of keys and values of `run.batch` sequences of `run.read` positions: tensors as a decode pass reads them.
+
+    A layer with a window reads, and keeps, no more than its window. An engine that has `paged` the cache of all layers
+    alike keeps every position in each.
+    """
+    decoding = Run("decode", run.batch, context=run.read)
+    return add(
+        volume(tensor.labels, segment.stated if paged else segment.env) * (width * segment.repeat)
+        for segment in recorded(model, decoding).segments
+        for tensor in _cached(segment.ops)
+    )
 
 
-def _cached(ops: list[Op]) -> dict[str, Tensor]:
+def _cached(ops: list[Op]) -> list[Tensor]:
     """What was kept for later tokens, as it is read."""
-    read = [x for op in ops for x in op.inputs if isinstance(x, Tensor)]
-    return {x.name: x for x in read if x.role == "cache" and "T" in x.labels}
+    read = [x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.role == "cache"]
+    return list({x.name: x for x in read if any(stem(label) == "T" for label in x.labels)}.values())

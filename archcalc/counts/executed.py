@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from archcalc.counts.activations import RECOMPUTED
 from archcalc.counts.flops import flops, of_ops
-from archcalc.spec.model import Model, Segment
+from archcalc.spec.model import Model
 from archcalc.tape.kernels import as_far_as_needed, nodes
 from archcalc.tape.legend import Size, add
+from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
 from archcalc.tape.run import Run
 
@@ -27,7 +28,7 @@ class Executed(NamedTuple):
     recomputed: Size
 
 
-def executed(model: Model, run: Run, recompute: Recompute = "none") -> Executed:
+def executed(model: Model | Pass, run: Run, recompute: Recompute = "none") -> Executed:
     """Count both for a pass of a batch and its backward pass. Takes ints, arrays, and letters in place of sizes.
 
     A recomputed span runs forward again as far as its last saved tensor, which is where PyTorch's checkpoint stops:
@@ -37,12 +38,13 @@ def executed(model: Model, run: Run, recompute: Recompute = "none") -> Executed:
     flash = add(part.repeated for part in work.categories)
     total = work.forward + work.backward
     learns = run.phase == "training"
-    again = add(_again(segment, RECOMPUTED[recompute]) for segment in model.segments(run)) if learns else 0
+    segments = recorded(model, run).segments if learns else []
+    again = add(_again(segment, RECOMPUTED[recompute]) for segment in segments)
     return Executed(total - flash, total + again, flash, again)
 
 
 def _again(segment: Segment, span: str | None) -> Size:
     """The contractions that run a second time to give back what a span did not save."""
-    inside = [node for node in nodes(segment.tape.ops) if span in node.ops[0].spans]
+    inside = [node for node in nodes(segment.ops) if span in node.ops[0].spans]
     ops = [op for node in as_far_as_needed(inside) for op in node.ops] if inside else []
     return of_ops(segment, [op for op in ops if op.kind == "contraction"])

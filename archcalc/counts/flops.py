@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from archcalc.arguments import has_segments, instance
+from archcalc.arguments import instance, records
 from archcalc.counts.parameters import Parameters
-from archcalc.spec.model import Model, Segment
+from archcalc.spec.model import Model
 from archcalc.tape.legend import CATEGORIES, Size, add, quotient, volume
+from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.recording import Op
 from archcalc.tape.run import FLOPS_KERNEL, Run
 
@@ -33,10 +34,15 @@ class Terms(NamedTuple):
     @property
     def value(self) -> Size:
         """The sum, over all layers of the segment."""
+        return whole(self.each * self.segment.repeat)
+
+    @property
+    def each(self) -> Size:
+        """The sum in one layer."""
         total: Size = 0
         for labels, coefficient in self.products.items():
             total = total + volume(labels, self.segment.env) * coefficient
-        return whole(total * self.segment.repeat)
+        return total
 
 
 def whole(n: Size) -> Size:
@@ -73,16 +79,16 @@ class Flops(NamedTuple):
     per_token: Size
 
 
-def flops(model: Model, run: Run) -> Flops:
+def flops(model: Model | Pass, run: Run) -> Flops:
     """Count the FLOPs of a pass of a batch, and of its backward pass in training.
 
     Formula: 2 x the product of the sizes of all labels of each contraction (2mnk for a matrix product), as PyTorch's
     FlopCounterMode counts. Sizes are ints or arrays of one shape. Raises Invalid for a run that the model cannot take.
     """
-    has_segments("flops", model)
+    records("flops", model)
     instance("flops", "run", run, Run)
     run = run.by_default(FLOPS_KERNEL)
-    segments = model.segments(run)
+    segments = recorded(model, run).segments
     learns = run.phase == "training"
     parts = tuple(_parts(segments, learns=learns))
     forward = add(part.forward for part in parts)
@@ -112,7 +118,7 @@ class TrainingRun(NamedTuple):
 PF_DAY = 86_400 * 10**15  # a PFLOP/s for a day: Brown et al. 2020, Table D.1
 
 
-def training_run(model: Model, counts: Parameters, run: Run, tokens: Size) -> TrainingRun:
+def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size) -> TrainingRun:
     """Scale the FLOPs of a batch to `tokens`, whole batches or not.
 
     6 N D (Kaplan et al. 2020, arXiv:2001.08361, section 2.1) takes every parameter for a multiplication with each
@@ -120,7 +126,7 @@ def training_run(model: Model, counts: Parameters, run: Run, tokens: Size) -> Tr
     """
     batch = run.batch * run.positions
     work = flops(model, run)
-    ops = [op for segment in model.segments(run) for op in segment.tape.ops if op.kind == "contraction"]
+    ops = [op for segment in recorded(model, run).segments for op in segment.ops if op.kind == "contraction"]
     multiplied = {weight.path for op in ops for weight in op.weights}
     idle: dict[str, Size] = {}
     for tensor in counts.tensors:
@@ -143,7 +149,7 @@ def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
     found: dict[str, list[tuple[Segment, list[Op]]]] = {}
     for segment in segments:
         mine: dict[str, list[Op]] = {}
-        for op in segment.tape.ops:
+        for op in segment.ops:
             if op.kind == "contraction":
                 mine.setdefault(op.weights[0].part if op.weights else op.spans[-1], []).append(op)
         for name, ops in mine.items():
@@ -173,7 +179,7 @@ def of_ops(segment: Segment, ops: list[Op]) -> Size:
 
 
 def _vector_ops(segment: Segment) -> list[Op]:
-    return [op for op in segment.tape.ops if op.kind in ("pointwise", "reduction")]
+    return [op for op in segment.ops if op.kind in ("pointwise", "reduction")]
 
 
 def _terms(segment: Segment, ops: list[Op]) -> Terms:

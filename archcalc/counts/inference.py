@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archcalc.counts.activations import Widths
-from archcalc.spec.model import RESIDUAL, Segment
 from archcalc.tape.kernels import Node, is_given, nodes
 from archcalc.tape.legend import Size, add, volume
+from archcalc.tape.passes import RESIDUAL, Segment
 from archcalc.tape.recording import Tensor
+from archcalc.tape.roles import Widths
 
 
 def moments(segments: list[Segment], width: Widths) -> Iterator[tuple[str, Size]]:
@@ -31,7 +31,7 @@ def moments(segments: list[Segment], width: Widths) -> Iterator[tuple[str, Size]
 
 
 def _segment(segment: Segment, width: Widths, entering: Size) -> Iterator[tuple[str, Size]]:
-    run = nodes(segment.tape.ops)
+    run = nodes(segment.ops)
     until = _until(run)
     made = {x.name for node in run for x in node.outputs}
     outside = {x.name: x for node in run for x in node.inputs if x.name not in made and not is_given(x)}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import NamedTuple, cast
 
-from archcalc.spec.model import Model, Segment, stretches
-from archcalc.spec.source import Where
+from archcalc.spec.model import Model
 from archcalc.tape.formula import Formula, Letter
-from archcalc.tape.legend import LABELS
+from archcalc.tape.legend import LABELS, stem
+from archcalc.tape.passes import Pass, Segment, Where
 from archcalc.tape.run import Run
 
-_SHARED = ("D", "V", "P")  # of the whole model; other sizes are a group of layers' own
+_SHARED = ("D", "V", "P")  # of the whole model; other sizes are of a kind of layers
 
 
 class Meaning(NamedTuple):
@@ -23,37 +23,41 @@ class Meaning(NamedTuple):
 
 
 class LetteredModel:
-    """A model as the counting functions see one: its segments, with letters for the sizes that its spec states."""
+    """A model as the counting functions see one: its passes, with letters for the sizes that its spec states."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
 
-    def segments(self, run: Run | None = None) -> list[Segment]:
-        """The model's segments. Sizes that the run decides are as the run has them: see `lettered_run`."""
+    def record(self, run: Run | None = None) -> Pass:
+        """The model's pass. Sizes that the run decides are as the run has them: see `lettered_run`."""
         run = run or Run()
-        counted = stretches(self.model.layers)
-        groups = iter(counted)
-        found = []
-        for segment in self.model.segments(run):
-            own = segment.first is not None
-            group = next(groups).start if own else 0
-            index = str(group + 1) if own and len(counted) > 1 else ""
-            env = {}
-            for label, size in segment.env.items():
-                name = label if label in _SHARED else label + index
-                env[label] = Formula.letter(name, size) if isinstance(size, int) and label in self._stated else size
-            repeat = Formula.letter(f"L{index}", segment.repeat) if own else segment.repeat
-            found.append(segment._replace(env=env, repeat=repeat))
-        return found
-
-    @property
-    def _stated(self) -> set[str]:
-        """Labels whose sizes the spec states, not the run."""
-        return set(LABELS) - set(Run().sizes())
+        taken = self.model.record(run)
+        decided = set(run.sizes())
+        kinds = sum(segment.layers is not None for segment in taken.segments)
+        found: list[Segment] = []
+        starts: dict[int, Formula] = {}
+        index = 0
+        for segment in taken.segments:
+            mark = ""
+            if segment.layers is not None:
+                index += 1
+                mark = str(index) if kinds > 1 else ""
+            stated = {
+                label: Formula.letter(label if label in _SHARED else label + mark, size)
+                if isinstance(size, int) and stem(label) not in decided
+                else size
+                for label, size in segment.stated.items()
+            }
+            layers = segment.layers
+            if layers is not None:
+                first = starts.setdefault(id(layers.first), Formula.of(layers.first))
+                layers = layers.lettered(Formula.letter(f"L{mark}", layers.count), first)
+            found.append(segment.replace(stated=stated, layers=layers))
+        return Pass(run, found, self)
 
 
 def lettered(model: Model) -> Model:
-    """The model with letters for its sizes, for functions that read nothing but its segments."""
+    """The model with letters for its sizes, for functions that read nothing but its passes."""
     return cast("Model", LetteredModel(model))
 
 
@@ -66,25 +70,43 @@ def lettered_run(run: Run) -> Run:
 
 def meaning(letter: Letter, model: Model) -> Meaning:
     """What a letter means, and where the spec states it."""
-    stem, index = letter.stem, letter.name[len(letter.stem) :]
-    group = int(index) - 1 if index else 0
-    own = {"L": "layers of this kind" if index else "layers", "tokens": "to train on", "S": "positions of a sequence"}
-    words = own.get(stem) or LABELS[stem].partition(" (")[0]
-    names = ["repeat"] if stem == "L" else re.findall(r"[a-z]+(?:_[a-z]+)+", LABELS.get(stem, ""))
+    name = letter.stem
+    index = int(letter.name[len(name) :] or 1) - 1
+    own = {"tokens": "to train on", "S": "positions of a sequence"}
+    if name == "L":
+        own["L"] = "layers of this kind" if letter.name != "L" else "layers"
+    label = stem(name)
+    words = own.get(name) or LABELS[label].partition(" (")[0]
+    names = ["repeat"] if name == "L" else re.findall(r"[a-z]+(?:_[a-z]+)+|(?<=\()[a-z]+(?=\))", LABELS.get(label, ""))
+    segments = [segment for segment in model.record().segments if segment.layers is not None]
+    places = segments[index].places if index < len(segments) else ()
     data = model.model_dump()
-    alike = [group]
-    if stem == "L":  # of all groups that are counted as one
-        alike = next(list(stretch) for stretch in stretches(model.layers) if group in stretch)
-    return Meaning(letter, words, tuple(where for name in names for i in alike for where in _fields(data, name, i)))
+    found = [where for one in names for where in _fields(data, one, places)]
+    return Meaning(letter, words, tuple(dict.fromkeys(found)))
 
 
-def _fields(data: dict[str, object], name: str, group: int) -> list[Where]:
-    """The places of a field: at the top, or in one group of layers."""
+def _fields(data: dict[str, object], name: str, places: tuple[Where, ...]) -> list[Where]:
+    """The places of a field: at the top, or in the layers of a kind."""
     if name in data:
         return [(name,)]
-    layer = data["layers"][group]  # type: ignore[index]  # a dump of a model has groups of layers
-    if name in layer:
-        return [("layers", group, name)]
-    return [
-        ("layers", group, part, name) for part, fields in layer.items() if isinstance(fields, dict) and name in fields
-    ]
+    found: list[Where] = []
+    for place in places:
+        part: object = data
+        for step in place:
+            part = part[step]  # type: ignore[index]  # a dump of a model has what its segments say
+        inside = list(_below(part, name, place))
+        group = place[:2]
+        found += inside or ([(*group, name)] if name == "repeat" else [])
+    return found or [where for top in ("embedding", "unembedding") for where in _below(data[top], name, (top,))]
+
+
+def _below(part: object, name: str, where: Where) -> list[Where]:
+    """Where a field of a name stands in a part of a spec, however deep."""
+    items = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list | tuple) else ()
+    found: list[Where] = []
+    for key, inner in items:
+        if key == name and inner is not None:
+            found.append((*where, key))
+        else:
+            found += _below(inner, name, (*where, key))
+    return found

@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from archcalc.counts.activations import Widths, kept
-from archcalc.spec.model import Segment
+from archcalc.counts.activations import kept
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, nodes
 from archcalc.tape.legend import Size, add, volume
+from archcalc.tape.passes import Segment
 from archcalc.tape.recording import Op, Tensor, Weight
+from archcalc.tape.roles import ROLES, Widths
 
 
 class Moment(NamedTuple):
@@ -60,7 +61,7 @@ class Uses:
 
     def __init__(self, segments: list[Segment]) -> None:
         self.left = Counter(
-            self.key(weight, segment) for segment in segments for op in segment.tape.ops for weight in op.weights
+            self.key(weight, segment) for segment in segments for op in segment.ops for weight in op.weights
         )
         self.met: set[tuple[str, int | None]] = set()
 
@@ -85,7 +86,7 @@ class Walk:
         gradients: Gradients | None = None,
         uses: Uses | None = None,
     ) -> None:
-        ops = segment.tape.ops
+        ops = segment.ops
         self.segment, self.width, self.weights = segment, width, gradients or Gradients(0, 0)
         self.uses = uses or Uses([segment])
         self.nodes = nodes(ops)
@@ -218,7 +219,7 @@ class Walk:
 
     def _learns(self, x: Tensor) -> bool:
         """Whether a gradient goes back to it."""
-        return x.role in ("activation", "cache", "float") and x.name not in self.statistics
+        return ROLES[x.role].learns and x.name not in self.statistics
 
     def _gradient(self, op: Op, x: Tensor, output: _Storage, *, late: bool) -> _Storage | None:
         """A gradient for an input, new or its output's own; None where it is the other time's turn."""

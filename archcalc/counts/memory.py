@@ -7,17 +7,20 @@ from functools import partial
 from itertools import groupby
 from typing import Literal, NamedTuple
 
-from archcalc.arguments import has_segments, instance
-from archcalc.counts.activations import RECOMPUTED, Widths, cache, widths
+from archcalc.arguments import instance, records
+from archcalc.counts.activations import RECOMPUTED, cache
 from archcalc.counts.inference import moments
 from archcalc.counts.liveness import Gradients, Moment, Uses, Walk
-from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.parameters import Parameters, Stored, params
+from archcalc.counts.stack import Place, Spread, Stack, is_many
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.spec.model import Model, Segment
+from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Size, add, largest, volume
+from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import BITS, DEFAULTS, Keeping, compute_width, refuse_other_purpose
 from archcalc.tape.recording import Tensor
+from archcalc.tape.roles import Role, Widths, widths
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
 Kind = Literal["exact", "modelled", "allowance"]
@@ -83,7 +86,7 @@ class Chosen(NamedTuple):
     phases: dict[str, int]
 
 
-def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chosen | None = None) -> Memory:
+def memory(model: Model | Pass, run: Run, keeping: Keeping | None = None, chosen: Chosen | None = None) -> Memory:
     """Peak memory of one device, in bytes: of a training step, or of a prefill followed by one decoding step.
 
     `run.phase` is training or prefill; a prefill reads `run.sequence` positions, and the cache holds as many.
@@ -94,7 +97,7 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
 
     Raises Invalid for the phase decode, and for settings of `keeping` that do not apply to the phase.
     """
-    has_segments("memory", model)
+    records("memory", model)
     instance("memory", "run", run, Run)
     if keeping is not None:
         instance("memory", "keeping", keeping, Keeping)
@@ -104,12 +107,13 @@ def memory(model: Model, run: Run, keeping: Keeping | None = None, chosen: Chose
         raise Invalid(Problem("Run", message, "phase", value=shown("decode"), suggestion=fix))
     run, keeping = run.by_default(MEMORY_KERNEL), _settled(run, keeping)
     refuse_other_purpose("training" if run.phase == "training" else "inference", keeping)
-    state = state_bytes(params(model), run, keeping)
+    taken = recorded(model, run)
+    state = state_bytes(params(taken), run, keeping)
     for where, name, n in (("Run", "batch", run.batch), ("Run", "sequence", run.sequence), ("Model", "", state)):
         if getattr(n, "ndim", 0):
             fix = "archcalc.sweep counts the column memory.total for many"
             raise Invalid(Problem(where, "must have single sizes for memory, no arrays", name, suggestion=fix))
-    moments = alive(model, run, keeping)
+    moments = alive(taken, run, keeping)
     if chosen is None:
         every = list(moments)
         chosen = choose(every)
@@ -141,7 +145,7 @@ def choose(moments: list[Alive]) -> Chosen:
     return Chosen(peak, phases)
 
 
-def peak_bytes(model: Model, run: Run, keeping: Keeping | None = None) -> Size:
+def peak_bytes(model: Model | Pass, run: Run, keeping: Keeping | None = None) -> Size:
     """The total alone; takes arrays too."""
     return largest(moment.total for moment in alive(model, run, _settled(run, keeping)))
 
@@ -154,10 +158,10 @@ def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) ->
     return add(_state(counts, keeping).values()) + (0 if keeping.holds else counts.stored * keeping.recipe.gradient)
 
 
-def alive(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
+def alive(model: Model | Pass, run: Run, keeping: Keeping) -> Iterator[Alive]:
     """Every moment that could be the peak."""
-    run = run.by_default(MEMORY_KERNEL)
-    return _training(model, run, keeping) if run.phase == "training" else _inference(model, run, keeping)
+    taken = recorded(model, run.by_default(MEMORY_KERNEL))
+    return _training(taken, keeping) if run.phase == "training" else _inference(taken, keeping)
 
 
 def _settled(run: Run, keeping: Keeping | None) -> Keeping:
@@ -180,29 +184,30 @@ def _tensors(counts: Parameters) -> Size:
     return add(tensor.layers for tensor in counts.tensors)
 
 
-def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
+def _training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     """Forward and backward through the segments; then the optimizer's step."""
-    recipe, counts = keeping.recipe, params(model)
-    segments = autocast(model.segments(run)) if recipe.autocast else model.segments(run)
+    recipe, counts, run = keeping.recipe, params(taken), taken.run
+    taken = autocast(taken) if recipe.autocast else taken
     width = widths(recipe.compute, keeping.statistic, recipe.weight)
     state = _state(counts, keeping)
     batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
     span = RECOMPUTED[keeping.recompute]
     kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
-    uses = Uses(segments)
-    walks = [Walk(segment, width, span, gradients=kinds, uses=uses) for segment in segments]
-    constants = _constants(segments, width)
-    held_again = constants if keeping.recompute != "none" else 0
+    uses = Uses(taken.segments)
+    walks = {id(segment): Walk(segment, width, span, gradients=kinds, uses=uses) for segment in taken.segments}
+    stacks = [Stack(group) for group in taken.groups]
+    constants, tables = _given(taken.segments, width, "constant"), _given(taken.segments, width, "table")
+    read_again = tables + (constants if keeping.recompute != "none" else 0)
 
-    def parts(moment: Moment, before: Sum, gradients: Sum, *, inputs: Size, head: bool) -> Alive:
-        """`before` is saved by segments that come before this one, `gradients` are those of segments after it.
+    def parts(moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool) -> Alive:
+        """`before` is saved by layers that come before this one, `gradients` are those of layers after it.
 
         Both are added up when they are asked for: of many layers in letters that takes its time at each moment.
         """
 
         def made() -> dict[str, Size]:
             new, held = add(gradients) + moment.gradients, add(before)
-            return {
+            found = {
                 **state,
                 "gradients": state["gradients"] + (0 if keeping.holds else new),
                 "saved activations": held + (0 if head else moment.saved),
@@ -211,30 +216,47 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
                 "temporaries": moment.transient + (new if keeping.holds else 0),
                 "inputs and loss": inputs,
             }
+            return found if place.there is True else {name: n * place.there for name, n in found.items()}
 
         return Alive(moment.phase, moment.op, made)
 
     before: Size = 0
     copied: Size = 0  # cast weights that nothing saved
-    befores: list[Size] = []
-    for walk in walks:
-        head, repeat = walk is walks[-1], walk.segment.repeat
-        for moment in list(walk.forward()):
-            held = moment._replace(transient=moment.transient + copied + (repeat - 1) * walk.copied)
-            yield parts(held, (before, (repeat - 1) * walk.saved), (), inputs=batch + constants, head=head)
-        befores.append(before)
-        before = before + repeat * walk.saved
-        copied = copied + repeat * walk.copied
+    befores: list[tuple[Size, Spread]] = []
+    for stack in stacks:
+        moments_of = {id(segment): list(walks[id(segment)].forward()) for segment in stack.group}
+        saved, copies = (stack.spread(partial(_amount, walks, name)) for name in ("saved", "copied"))
+        for segment in stack.group:
+            head = segment is taken.segments[-1]
+            for place in _fullest(stack, segment, saved.before):
+                cast = copied + copies.before(place)
+                for moment in moments_of[id(segment)]:
+                    held = moment._replace(transient=moment.transient + cast)
+                    yield parts(
+                        held, place, (before, saved.before(place)), (), inputs=batch + constants + tables, head=head
+                    )
+        befores.append((before, saved))
+        before, copied = before + saved.total, copied + copies.total
     gradients: Size = 0
-    for walk, before in reversed(list(zip(walks, befores, strict=True))):
-        head, others = walk is walks[-1], walk.segment.repeat - 1
-        saved, inputs = walk.saved, batch + _LOSS + (held_again if walk is not walks[0] else 0)
-        for moment in list(walk.backward()):
-            # Of layers that are alike one is first, with the others' activations, and one last, with their gradients.
-            yield parts(moment, (before, others * saved), (gradients,), inputs=inputs, head=head)
-            if walk.segment.first is not None:
-                yield parts(moment, (before,), (gradients, others * walk.gradients), inputs=inputs, head=head)
-        gradients = gradients + walk.segment.repeat * walk.gradients
+    for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
+        moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
+        learned = stack.spread(partial(_amount, walks, "gradients"))
+        for segment in reversed(stack.group):
+            head = segment is taken.segments[-1]
+            inputs = batch + _LOSS + (0 if segment is taken.segments[0] else read_again)
+
+            def held_at(
+                place: Place, segment: Segment = segment, learned: Spread = learned, saved: Spread = saved
+            ) -> Size:
+                return saved.before(place) + learned.after(place, segment)
+
+            places = list(_fullest(stack, segment, held_at))
+            for moment in moments_of[id(segment)]:
+                # Of layers that are alike one is first, with the others' activations, and one last, with their gradients.
+                for place in places:
+                    sums = (before, saved.before(place)), (gradients, learned.after(place, segment))
+                    yield parts(moment, place, *sums, inputs=inputs, head=head)
+        gradients = gradients + learned.total
     final = {
         **state,
         "gradients": state["gradients"] + (0 if keeping.holds else gradients),
@@ -244,15 +266,32 @@ def _training(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
     yield Alive("step", "the optimizer", lambda: final)
 
 
+def _amount(walks: dict[int, Walk], name: str, segment: Segment) -> Size:
+    found: Size = getattr(walks[id(segment)], name)
+    return found
+
+
+def _fullest(stack: Stack, segment: Segment, held: Callable[[Place], Size]) -> Iterator[Place]:
+    """The place of a kind at which most is held by other layers; of arrays all that may be it, of one kind both ends."""
+    places = list(stack.places(segment))
+    if len(stack.order) == 1 or is_many(segment.layers):
+        yield from places
+        return
+    most = places[0]
+    for place in places[1:]:
+        most = place if held(place) > held(most) else most
+    yield most
+
+
 _LOSS = 8  # the loss and its own gradient, fp32
 
 
-def _constants(segments: list[Segment], width: Widths) -> Size:
-    """What is made once for a pass and read in all layers: the mask of math attention."""
+def _given(segments: list[Segment], width: Widths, role: Role) -> Size:
+    """What is made once for a pass and read in all layers: masks of math attention, and angles of rotary positions."""
     found: dict[str, Size] = {}
     for segment in segments:
-        for x in [x for op in segment.tape.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "constant"]:
-            found.setdefault(x.name, volume(x.labels, segment.env) * width["constant"])
+        for x in [x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == role]:
+            found.setdefault(x.name, volume(x.labels, segment.env) * width[role])
     return add(found.values())
 
 
@@ -269,28 +308,45 @@ def _scratch(counts: Parameters, keeping: Keeping) -> Size:
     if method.temporaries == "all":
         return counts.stored * width + 8 + width
     sizes: list[Size] = []
-    for first, group in groupby(counts.tensors, lambda tensor: tensor.first):
-        one_layer = [tensor.parameters // tensor.layers for tensor in group]
-        sizes += one_layer if first is None else one_layer * 2  # a layer's first tensor follows a layer's last
+    for _, group in groupby(counts.tensors, lambda tensor: tensor.within and id(tensor.within.first)):
+        sizes += _in_order(list(group))
     pairs = [2 * size + last for last, size in zip([0, *sizes], sizes, strict=False)]
     return largest(pairs) * width + 8 + width
+
+
+def _in_order(tensors: list[Stored]) -> list[Size]:
+    """The sizes of a group's tensors as its layers follow each other, two turns of the pattern at most: a layer's first
+    tensor follows a layer's last.
+    """
+    within = tensors[0].within
+    if within is None:
+        return [tensor.parameters for tensor in tensors]
+    turns = 2 * within.period
+    order = range(turns if is_many(within) else min(int(within.group), turns))
+    return [
+        tensor.parameters // tensor.layers
+        for i in order
+        for tensor in tensors
+        if tensor.within is not None and i % within.period in tensor.within.offsets
+    ]
 
 
 def _weight_bytes(counts: Parameters, keeping: Keeping) -> Size:
     return -(-counts.stored * BITS[keeping.precision] // 8)
 
 
-def _inference(model: Model, run: Run, keeping: Keeping) -> Iterator[Alive]:
+def _inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     """A prompt that fills the cache, then one more token that reads it."""
-    weights = _weight_bytes(params(model), keeping)
+    weights = _weight_bytes(params(taken), keeping)
     width = widths(compute_width(keeping.precision), keeping.statistic)
-    held = cache(model, run, keeping.kv_width)
+    run = taken.run
+    held = cache(taken, run, keeping.kv_width)
     for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):
-        segments = model.segments(phase)
-        constants = _constants(segments, width)
+        segments = taken.rerun(phase).segments
+        given = _given(segments, width, "constant") + _given(segments, width, "table")
         tokens = 8 * phase.batch * phase.positions
         for op, passing in moments(segments, width):
-            parts = {"weights": weights, "key-value cache": held, "temporaries": passing + constants, "inputs": tokens}
+            parts = {"weights": weights, "key-value cache": held, "temporaries": passing + given, "inputs": tokens}
             yield Alive(phase.phase, op, partial(dict, parts))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from archcalc.arguments import has_segments
+from archcalc.arguments import records
 from archcalc.errors import TapeError
-from archcalc.spec.model import Model, Segment
+from archcalc.spec.model import Model
 from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, volume
+from archcalc.tape.passes import Layers, Pass, Segment, recorded
 from archcalc.tape.recording import Op, Weight
 
 CONVENTIONS = {
@@ -22,17 +23,22 @@ CONVENTIONS = {
 
 
 class Stored(NamedTuple):
-    """A weight as a checkpoint holds it: `layers` tensors of one name and shape, from layer `first` on.
+    """A weight as a checkpoint holds it: `layers` tensors of one name and shape, in the layers `within`.
 
-    Outside the layers `layers` is 1 and `first` is None. `category` is None for what the tally leaves out.
+    Outside the layers `layers` is 1 and `within` is None. `category` is None for what the tally leaves out.
     """
 
     name: str
     shape: tuple[Size, ...]
     layers: Size
-    first: Size | None
+    within: Layers | None
     parameters: Size
     part: str
+
+    @property
+    def first(self) -> Size | None:
+        """The index of the first layer that has it."""
+        return None if self.within is None else self.within.start
 
     @property
     def category(self) -> str | None:
@@ -111,15 +117,15 @@ class Use(NamedTuple):
         return Matrices(rows, columns, volume(self.weight.each, env) * self.times, self.parameters)
 
 
-def params(model: Model) -> Parameters:
-    """Count a model's parameters.
+def params(model: Model | Pass) -> Parameters:
+    """Count the parameters of a model, or of what was recorded of it.
 
     A parameter's count is the product of the sizes of its axes; a tied table counts once. Sizes may be ints, or numpy
     arrays of one shape (see legend.environment). No tensor is allocated: the time grows with the number of different
     layer groups, not with the number of layers. Raises Invalid if `model` is not a Model.
     """
-    has_segments("params", model)
-    uses = list(weight_uses(model.segments()))
+    records("params", model)
+    uses = list(weight_uses(recorded(model).segments))
     stored = tuple(_stored(use) for use in uses if not use.again)
     total = add(weight.parameters for weight in stored)
     outside = add(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
@@ -139,7 +145,7 @@ def weight_uses(segments: list[Segment]) -> Iterator[Use]:
     parts: dict[tuple[str, int | None], set[str]] = {}
     shared: dict[str, Weight] = {}
     for position, segment in enumerate(segments):
-        for op in segment.tape.ops:
+        for op in segment.ops:
             for weight in op.weights:
                 own = "{i}" in weight.path
                 if not own and shared.setdefault(weight.path, weight).axes != weight.axes:
@@ -152,8 +158,8 @@ def weight_uses(segments: list[Segment]) -> Iterator[Use]:
 
 def _stored(use: Use) -> Stored:
     shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
-    first = use.segment.first if "{i}" in use.weight.path else None
-    return Stored(use.weight.path, shape, use.times, first, use.parameters, use.weight.part)
+    within = use.segment.layers if "{i}" in use.weight.path else None
+    return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part)
 
 
 def _tally(uses: list[Use]) -> Tally:
@@ -179,6 +185,11 @@ def _bridge(uses: list[Use], stored: tuple[Stored, ...]) -> Iterator[Term]:
     for use in uses:
         if use.again:
             yield Term(f"tied {use.weight.part}", -use.parameters)
-    for part in BRIDGE:
-        if any(weight.part == part for weight in stored):
-            yield Term(part, add(weight.parameters for weight in stored if weight.part == part))
+    for part in outside_the_tally(stored):
+        yield Term(part, add(weight.parameters for weight in stored if weight.part == part))
+
+
+def outside_the_tally(stored: Iterable[Stored]) -> list[str]:
+    """The parts that are no category: those of every model first, then in the order of the forward pass."""
+    there = dict.fromkeys(weight.part for weight in stored if weight.part not in CATEGORIES)
+    return [*(part for part in BRIDGE if part in there), *(part for part in there if part not in BRIDGE)]

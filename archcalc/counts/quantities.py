@@ -73,7 +73,8 @@ class Asked:
 
     @property
     def saved(self) -> Size:
-        from archcalc.counts.activations import saved, widths
+        from archcalc.counts.activations import saved
+        from archcalc.tape.roles import widths
 
         width = widths(self.keeping.recipe.compute, self.keeping.statistic)
         cast = self.keeping.recipe.autocast

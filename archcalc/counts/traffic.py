@@ -8,6 +8,7 @@ from archcalc.counts.activations import cache
 from archcalc.counts.parameters import params
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size, add
+from archcalc.tape.passes import recorded
 from archcalc.tape.run import Run
 
 
@@ -30,7 +31,7 @@ def least_read(model: Model, run: Run, bits: int, bandwidth: int, devices: int =
     Tables that are only looked up are left out. Modelled: a chip that keeps weights from pass to pass reads fewer. On
     `devices` the bytes are split evenly; `bandwidth` is of one, in bytes per second.
     """
-    ops = [op for segment in model.segments(run) for op in segment.tape.ops if op.kind != "lookup"]
+    ops = [op for segment in recorded(model, run).segments for op in segment.ops if op.kind != "lookup"]
     used = {weight.path for op in ops for weight in op.weights}
     weights = add(tensor.parameters for tensor in params(model).tensors if tensor.name in used) * bits // 8
     kept = cache(model, run, bits) // 8 if run.phase == "decode" else 0

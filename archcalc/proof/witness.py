@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.checks.verdict import Check, Verdict, ran, same
-from archcalc.counts.activations import saved, widths
+from archcalc.counts.activations import saved
 from archcalc.counts.flops import flops
 from archcalc.counts.memory import memory
 from archcalc.counts.parameters import Parameters, Stored, params
@@ -24,6 +24,7 @@ from archcalc.proof.numerics import compare_numbers
 from archcalc.spec.model import Model
 from archcalc.tape.legend import volume
 from archcalc.tape.precision import Keeping
+from archcalc.tape.roles import widths
 from archcalc.tape.run import AttentionKernel, Run
 
 if TYPE_CHECKING:
@@ -143,8 +144,8 @@ def _refuse_what_torch_cannot_hold(model: Model, counts: Parameters, *, passes: 
             Problem(model.name, what, suggestion="--tensors compares without running it" if passes else None)
         )
     sizes = {tensor.name: _elements(tensor.shape) for tensor in counts.tensors}
-    for segment in model.segments(Run(sequence=model.context_length)) if passes else ():
-        sizes |= {op.output.name: volume(op.output.labels, segment.env) for op in segment.tape.ops}
+    for segment in model.record(Run(sequence=model.context_length)).segments if passes else ():
+        sizes |= {op.output.name: volume(op.output.labels, segment.env) for op in segment.ops}
     largest = max(sizes, key=lambda name: sizes[name])
     if sizes[largest] * 8 >= 2**63:
         what = f"is too large for PyTorch: {largest} has {sizes[largest]:,} elements"

@@ -7,11 +7,10 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from archcalc.counts.parameters import Use, weight_uses
-from archcalc.report.parameters import layer_range
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
-from archcalc.spec.model import Segment
 from archcalc.tape.legend import CATEGORIES, Env, volume
+from archcalc.tape.passes import Segment
 from archcalc.tape.recording import Tensor
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several, shape
@@ -54,7 +53,7 @@ class Step(NamedTuple):
 def trace_sheet(found: Found, run: Run) -> Sheet:
     """The journey of one batch, from token numbers to probabilities; the running total ends at the tally."""
     model = found.model
-    steps = list(_steps(model.segments(run)))
+    steps = list(_steps(model.record(run).segments))
     steps.append(_softmax(steps[-1]))
     total = steps[-1].running_total
     return Sheet(
@@ -79,7 +78,7 @@ def _steps(segments: list[Segment]) -> Iterator[Step]:
         uses.setdefault((id(use.segment), id(use.op)), []).append(use)
     total = 0
     for segment in segments:
-        for spans, group in groupby(segment.tape.ops, lambda op: tuple(s for s in op.spans if s not in _SILENT)):
+        for spans, group in groupby(segment.ops, lambda op: tuple(s for s in op.spans if s not in _SILENT)):
             ops = list(group)
             met = tuple(use for op in ops for use in uses.get((id(segment), id(op)), ()))
             total += sum(use.parameters for use in met if use.weight.part in CATEGORIES)
@@ -107,7 +106,7 @@ def data_shape(tensor: Tensor, env: Env) -> tuple[int, ...]:
 def _table(steps: list[Step], run: Run, total: int) -> Table:
     tokens = (run.sequence,) if run.batch == 1 else (run.batch, run.sequence)
     rows: list[tuple[Cell, ...]] = [("token ids", tokens, None, None)]
-    alone = len({id(step.segment) for step in steps if step.segment.first is not None}) == 1
+    alone = len({id(step.segment) for step in steps if step.segment.layers is not None}) == 1
     for _, group in groupby(steps, lambda step: (id(step.segment), step.module)):
         inside = list(group)
         first = inside[0]
@@ -127,13 +126,9 @@ def _table(steps: list[Step], run: Run, total: int) -> Table:
 def _heading(step: Step, *, alone: bool) -> str:
     """A module's name with how often it is met; which layers, where there are several groups of them."""
     name, segment = step.module.replace("_", " "), step.segment
-    if segment.first is None:
+    if segment.layers is None:
         return name
-    return (
-        f"{name} x{grouped(segment.repeat)}"
-        if alone
-        else f"{name}, layers {layer_range(segment.first, segment.repeat)}"
-    )
+    return f"{name} x{grouped(segment.repeat)}" if alone else f"{name}, layers {segment.layers}"
 
 
 def _met(step: Step) -> str:
@@ -169,7 +164,7 @@ def _json(step: Step) -> dict[str, Any]:
         "module": step.module,
         "step": step.name,
         "layers": step.segment.repeat,
-        "first_layer": step.segment.first,
+        "first_layer": None if step.segment.layers is None else step.segment.layers.start,
         "data": list(step.data),
         "labels": " ".join(step.output.labels),
         "role": step.output.role,

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from pydantic.fields import FieldInfo
 
-from archcalc.blocks.base import LARGEST_SIZE, Divides
+from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
-from archcalc.spec.question import ask, fields, place
+from archcalc.spec.question import ask, fields, places
 from archcalc.spec.scalars import resolve
 from archcalc.spec.source import Where, dotted
 from archcalc.spec.validation import validate
@@ -30,11 +30,16 @@ Values = str | Iterable[int]
 
 
 class Axis(NamedTuple):
-    """What is varied: a name as it was typed, the field that it means (None of the run), its sizes in order."""
+    """What is varied: a name as it was typed, the fields that it means (none of the run), its sizes in order."""
 
     name: str
-    where: Where | None
+    places: tuple[Where, ...]
     ranges: tuple[range, ...]
+
+    @property
+    def where(self) -> Where | None:
+        """The field that it means, the first of several that are one."""
+        return self.places[0] if self.places else None
 
     def __len__(self) -> int:
         return sum(len(part) for part in self.ranges)
@@ -73,16 +78,17 @@ def read_axes(found: Found, vary: Mapping[str, Values]) -> tuple[Axis, ...]:
             raise Invalid(Problem(FLAG, "must map fields to sizes", value=shown(name)))
         if not _are_many(values):
             raise Invalid(Problem(FLAG, "must be sizes", name, value=shown(values)))
-        where = None if name in RUN else place(name, names, FLAG, lambda: [*RUN, *size_names(found)])
+        meant = [] if name in RUN else places(name, names, FLAG, found.read.data, lambda: [*RUN, *size_names(found)])
+        where = meant[0] if meant else None
         if where is not None:
             if where in found.answers:
                 raise Invalid(Problem(FLAG, "is already set by the question", dotted(where)))
-            if where in [axis.where for axis in axes]:
+            if where in [place for axis in axes for place in axis.places]:
                 raise Invalid(Problem(FLAG, "is varied twice", dotted(where)))
             if not is_size(value_at(found.model, where)):
                 fix = f"only sizes can be varied; set it in the question: SPEC@{name}=..."
                 raise Invalid(Problem(FLAG, "is not a size", dotted(where), suggestion=fix))
-        axes.append(Axis(name, where, tuple(islice(_ranges(found, name, where, values), MOST_SHAPES + 1))))
+        axes.append(Axis(name, tuple(meant), tuple(islice(_ranges(found, name, where, values), MOST_SHAPES + 1))))
         if not axes[-1].ranges:
             raise Invalid(Problem(FLAG, "has no values", name))
         groups = len(found.model.layers)
@@ -110,7 +116,7 @@ def value_at(model: Model, where: Where) -> Size:
     """The value of a field, whichever part of the model holds it."""
     part: Any = model
     for step in where:
-        part = part[step] if isinstance(step, int) else getattr(part, step)
+        part = part[step] if isinstance(part, tuple | dict) else getattr(part, step)
     return part
 
 
@@ -131,11 +137,6 @@ def limits(field: FieldInfo) -> tuple[int, int]:
     low = next((m.ge for m in field.metadata if hasattr(m, "ge")), 1)
     high = next((m.le for m in field.metadata if hasattr(m, "le")), LARGEST_SIZE)
     return low, high
-
-
-def divisions(field: FieldInfo) -> tuple[Divides, ...]:
-    """The fields that a size must divide."""
-    return tuple(m for m in field.metadata if isinstance(m, Divides))
 
 
 def _ranges(found: Found, name: str, where: Where | None, values: Values) -> Iterator[range]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel
 
 from archcalc.arguments import LARGEST_SIZE, choice, instance, size
+from archcalc.blocks.constraints import constraints
 from archcalc.counts.quantities import QUANTITIES, Asked, Quantity, one_pass
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.shapes.axes import (
@@ -17,7 +18,6 @@ from archcalc.shapes.axes import (
     Axis,
     Values,
     count_shapes,
-    divisions,
     is_size,
     limits,
     read_axes,
@@ -26,7 +26,7 @@ from archcalc.shapes.axes import (
 )
 from archcalc.spec.catalogue import Found, dump, find, typed
 from archcalc.spec.model import Model
-from archcalc.spec.question import Change, ask, fields, place, short_name
+from archcalc.spec.question import Change, ask, fields, places, short_name
 from archcalc.spec.source import Where, dotted, parse
 from archcalc.spec.validation import validate
 from archcalc.tape.legend import Mask, Size
@@ -118,7 +118,7 @@ def sweep(
     for axis in axes:
         inner //= len(axis)
         sizes.append((axis, np.fromiter(axis.sizes(), np.int64)[np.arange(count) // inner % len(axis)]))
-    asked = {axis.where: column for axis, column in sizes if axis.where}
+    asked = {place: column for axis, column in sizes for place in axis.places}
     document, changes = ask(found.read, {**found.answers, **asked}, FLAG)
     model = _filled(found.model, document.data)
     varied = {axis.name: column for axis, column in sizes if not axis.where}
@@ -232,7 +232,7 @@ def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None, 
             fix = "`archcalc list quantities` lists the names; the spec's sizes can be columns too"
             fix = f"nearest: {', '.join(near)}" if near else fix
             raise Invalid(Problem("--columns", "unknown column", value=shown(name), suggestion=fix))
-        where = place(name, index, "--columns")
+        where = places(name, index, "--columns", found.read.data)[0]
         if not is_size(value_at(found.model, where)):
             raise Invalid(Problem("--columns", "is not a size", dotted(where)))
         named[name] = _size_column(found, name, where)
@@ -257,6 +257,8 @@ def _filled(part: Any, data: Any) -> Any:
         )
     if isinstance(part, tuple):
         return tuple(_filled(inner, plain) for inner, plain in zip(part, data, strict=False))
+    if isinstance(part, dict):
+        return {name: _filled(inner, data[name]) for name, inner in part.items()}
     return data if is_size(part) else part
 
 
@@ -266,6 +268,8 @@ def _at(part: Any, rows: Size) -> Any:
         return part.model_copy(update={name: _at(inner, rows) for name, inner in part})
     if isinstance(part, tuple):
         return tuple(_at(inner, rows) for inner in part)
+    if isinstance(part, dict):
+        return {name: _at(inner, rows) for name, inner in part.items()}
     return part[rows] * 1.0 if hasattr(part, "dtype") else part
 
 
@@ -277,9 +281,10 @@ def _impossible(model: Model, run: Run, names: Mapping[str, list[Where]]) -> Ite
             if hasattr(size, "dtype"):
                 low, high = limits(known)
                 yield f"{short_name(name, names)} is not from {low} to {high:,}", (size < low) | (size > high)
-            for constraint in divisions(known):
-                whole = getattr(holder, constraint.whole)
-                yield f"{short_name(name, names)} does not divide {constraint.whole}", whole % size != 0
+        for field, constraint in constraints(holder):
+            if getattr(holder, field) is not None:
+                reason = constraint.reason(short_name((*where, *constraint.place(field)), names))
+                yield reason, constraint.holds(getattr(holder, field), holder) ^ True
     yield "the sequence is longer than context_length", run.sequence > model.context_length
 
 
@@ -288,6 +293,9 @@ def _blocks(part: Any, where: Where = ()) -> Iterator[tuple[Where, BaseModel]]:
     if isinstance(part, BaseModel):
         yield where, part
         for name, inner in part:
+            yield from _blocks(inner, (*where, name))
+    elif isinstance(part, dict):
+        for name, inner in part.items():
             yield from _blocks(inner, (*where, name))
     elif isinstance(part, tuple):
         for i, inner in enumerate(part):

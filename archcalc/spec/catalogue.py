@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archcalc.arguments import has_segments
+from pydantic import BaseModel
+
+from archcalc.arguments import records
 from archcalc.checks.audit import audit
 from archcalc.errors import ArchcalcError, Invalid, Problem, nearest, shown
 from archcalc.spec.model import Model
@@ -177,11 +179,30 @@ def broken_promises(found: Found) -> list[Problem]:
     ]
 
 
+def plain(model: Any) -> Any:
+    """A model as plain data, as it would be written: without what is so where nothing is said."""
+    if isinstance(model, BaseModel):
+        found = {}
+        for name, field in type(model).model_fields.items():
+            value = getattr(model, name)
+            implied = value == field.default and not isinstance(value, float)
+            if name == "kind":
+                implied = getattr(model, "default_kind", None) == value
+            if field.is_required() or not implied:
+                found[field.alias or name] = plain(value)
+        return found
+    if isinstance(model, tuple | list):
+        return [plain(inner) for inner in model]
+    if isinstance(model, dict):
+        return {name: plain(inner) for name, inner in model.items()}
+    return model
+
+
 def dump(model: Model) -> str:
     """Return a model as YAML text that loads as an equal model. Raises Invalid if `model` is not a Model."""
     import yaml
 
-    has_segments("dump", model)
+    records("dump", model)
 
     class Dumper(yaml.SafeDumper):
         """PyYAML writes words of YAML 1.1; those that are numbers in 1.2 need quotes."""
@@ -191,5 +212,5 @@ def dump(model: Model) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
-    data = model.model_dump(mode="json", by_alias=True, exclude_none=True)
+    data = plain(model)
     return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)

@@ -1,69 +1,28 @@
-"""The spec: one architecture as YAML describes it, and the tapes that it records."""
+"""The spec: one architecture as YAML describes it, and the passes that it records."""
 
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
-from archcalc.blocks.attention import Attention
 from archcalc.blocks.base import Count, Strict
 from archcalc.blocks.embedding import Embedding
-from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
+from archcalc.spec.layers import Layer, LayerGroup
+from archcalc.spec.published import Initialization, Misprint, Published, Text
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
-from archcalc.units import to_digits
 
 SCHEMA = 0  # 1 when the first release freezes it; stands in every JSON that archcalc writes
-MOST_REPEATS = 10_000
 MOST_STRETCHES = 160
 """Of layers that are alike, one after the other. Published models have 126 layers at most, and each may be another."""
 MOST_NOTES = 100
 """Printed figures, and misprints, and assumptions, of one spec."""
-
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Segment(NamedTuple):
-    """A stretch of the model that repeats, its recording and the sizes of its labels.
-
-    `first` is the index of its first layer; None outside the layers, where `repeat` is 1.
-    """
-
-    name: str
-    repeat: Size
-    first: Size | None
-    tape: Tape
-    env: Env
-
-
-RESIDUAL = Tensor("residual", ("B", "N", "D"))
-"""What goes into a segment, whatever made it: a tape knows its own names only."""
-
-
-class LayerGroup(Strict):
-    """Layers that are alike, one after the other: x + attention(norm(x)), then x + mlp(norm(x))."""
-
-    repeat: Annotated[int, Field(ge=1, le=MOST_REPEATS)] = Field(description="how many such layers follow each other")
-    norm: Norm = Field(description="before the attention, and again before the MLP")
-    attention: Attention
-    mlp: MLP
-
-    def record(self, tape: Tape, x: Tensor) -> Tensor:
-        """Record one layer as residual branches. N becomes S where a mixer computes, and N again after it."""
-        for name, mixer in (("attention", self.attention), ("mlp", self.mlp)):
-            with tape.scope(f"{name}_norm"):
-                normed = self.norm.record(tape, x)
-            with tape.scope(name):
-                y = mixer.record(tape, normed.relabel(N="S")).relabel(S="N")
-            y = tape.dropout(f"{name}_dropout", y)
-            with tape.span(f"{name}_residual"):
-                x = tape.sum("sum", x, y)
-        return x
 
 
 def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
@@ -76,9 +35,9 @@ def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
     found: list[range] = []
     last = None
     for i, group in enumerate(layers):
-        kind = (group.norm, group.attention, group.mlp)
+        kind = group.model_copy(update={"repeat": 1}) if group.period == 1 else None
         try:
-            alike = last is not None and hash(kind) == hash(last) and kind == last
+            alike = kind is not None and last is not None and hash(kind) == hash(last) and kind == last
         except TypeError:
             alike = False
         found[-1:] = [range(found[-1].start, i + 1)] if alike else [*found[-1:], range(i, i + 1)]
@@ -89,71 +48,11 @@ def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
 def _without_sizes(part: object) -> object:
     """What is left of a block where its sizes are not looked at: its kinds, words and booleans."""
     if isinstance(part, BaseModel):
-        return (type(part), *(_without_sizes(inner) for _, inner in part))
-    return part if isinstance(part, bool | str) else None
-
-
-class Initialization(Strict):
-    """Radford et al. 2019, section 2.3, and OpenAI's code for GPT-2: weights normal around 0, biases 0, gains 1."""
-
-    std: Annotated[float, Field(gt=0, le=10)] = Field(default=0.02, description="of every matrix and table")
-    residual: Literal["scaled", "plain"] = Field(
-        default="scaled", description="scaled: std / sqrt(2 x layers) for the projections that end a residual branch"
-    )
-
-
-class Published(Strict):
-    """A figure that somebody printed, with its source."""
-
-    text: Text = Field(description="as printed")
-    parameters: Count | None = Field(default=None, le=2**80, description="the figure, where it counts parameters")
-    tally: Count | None = Field(
-        default=None, le=2**80, description="the figure, where it tallies the eight categories"
-    )
-    matrices: Count | None = Field(default=None, le=2**80, description="the figure, where it counts their matrices")
-    digits: Annotated[int, Field(ge=1, le=30)] | None = Field(
-        default=None, description="significant digits that a counted figure must hold at; all of them where absent"
-    )
-    status: Literal["counted", "nominal"] = Field(
-        description="counted: must hold; nominal: a name, shown with its difference and never a failure"
-    )
-    source: Text
-    note: Text | None = None
-
-    @property
-    def quantity(self) -> str:
-        """Which of the three it counts."""
-        return next(name for name in _QUANTITIES if getattr(self, name) is not None)
-
-    @property
-    def figure(self) -> int:
-        """The number printed."""
-        number: int = getattr(self, self.quantity)
-        return number
-
-    @model_validator(mode="after")
-    def _counts_one_thing(self) -> Self:
-        if sum(getattr(self, name) is not None for name in _QUANTITIES) != 1:
-            raise PydanticCustomError("one_of", "must have exactly one of parameters, tally and matrices")
-        if self.digits is not None and to_digits(self.figure, self.digits) != self.figure:
-            raise PydanticCustomError("one_of", "must have a figure rounded to its digits")
-        return self
-
-
-_QUANTITIES = ("parameters", "tally", "matrices")
-
-
-class Misprint(Strict):
-    """A value of the source that must be a misprint, and the value used here instead."""
-
-    field: Text
-    printed: Text
-    used: Text
-    why: Text
-    source: Text
-
-    def __str__(self) -> str:
-        return f"{self.source} prints {self.field} {self.printed}; {self.used} is used: {self.why}"
+        named = getattr(part, "named", ())
+        return (type(part), *(repr(inner) if name in named else _without_sizes(inner) for name, inner in part))
+    if isinstance(part, tuple):
+        return tuple(map(_without_sizes, part))
+    return part if isinstance(part, bool | str) else part is None
 
 
 class Model(Strict):
@@ -175,7 +74,7 @@ class Model(Strict):
     d_model: Count = Field(description="features of the residual stream")
     embedding: Embedding
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1, strict=False)]
-    final_norm: Norm
+    final_norm: Norm | None = Field(description="of the last layer's output; null: none")
     unembedding: Unembedding
     initialization: Initialization = Field(
         default=Initialization(), description="how training starts; changes no count"
@@ -199,46 +98,58 @@ class Model(Strict):
         """The number of layers, over all groups."""
         return sum(group.repeat for group in self.layers)
 
-    def segments(self, run: Run | None = None) -> list[Segment]:
-        """The forward pass in segments: the embedding, each group of layers, and the head, with the loss in training.
+    def record(self, run: Run | None = None) -> Pass:
+        """A pass in segments: the embedding, each kind of layers, and the head, with the loss in training.
 
         `run` defaults to Run(). Raises Invalid if the run is longer than the context.
         """
         run = run or Run()
         self._refuse(run)
         sizes = {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, **run.sizes()}
+        found = [self._first(run, sizes), *self._layers(run, sizes), self._last(run, sizes)]
+        return Pass(run, found, self)
 
-        tape = Tape(run)
-        tape.dropout("embedding_dropout", self.embedding.record(tape))
-        found = [Segment("embedding", 1, None, tape, environment(sizes))]
+    def _first(self, run: Run, sizes: Env) -> Segment:
+        tape, embedding = Tape(run), self.embedding
+        tape.dropout("embedding_dropout", embedding.record(tape))
+        norm = getattr(embedding, "norm", None)
+        stated = environment(sizes, embedding.sizes(), norm.sizes() if norm else {})
+        return Segment("embedding", tape, stated, None, lambda env: embedding.derived(env, run), (("embedding",),))
 
-        first: Size = 0
+    def _layers(self, run: Run, sizes: Env) -> list[Segment]:
+        """A segment for each kind of layers in each group."""
+        found: list[Segment] = []
+        start: Size = 0
         tapes: dict[object, Tape] = {}  # a tape knows no sizes: layers that differ in nothing else share one
         for stretch in stretches(self.layers):
-            group, repeat = (
-                self.layers[stretch[0]],
-                add(size("Model", "repeat", self.layers[i].repeat) for i in stretch),
-            )
-            kind = _without_sizes(group)
-            if kind not in tapes:
-                tapes[kind] = Tape(run)
-                with tapes[kind].scope("layers.{i}"):
-                    group.record(tapes[kind], RESIDUAL)
-            tape = tapes[kind]
-            env = environment(sizes, group.norm.sizes(), group.attention.sizes(), group.mlp.sizes())
-            found.append(Segment("layers", repeat, first, tape, env))
-            first = first + repeat
+            group = self.layers[stretch[0]]
+            repeat = add(size("Model", "repeat", self.layers[i].repeat) for i in stretch)
+            for kind in group.kinds_in():
+                layers = Layers(start, repeat, group.period, kind.offsets)
+                if isinstance(repeat, int) and not layers.count:
+                    continue  # the pattern is longer than the group
+                alike = _without_sizes(kind.layer)
+                if alike not in tapes:
+                    tapes[alike] = Tape(run)
+                    with tapes[alike].scope("layers.{i}"):
+                        kind.layer.record(tapes[alike], RESIDUAL)
+                places = tuple(("layers", i, *kind.place) for i in stretch)
+                stated = environment(sizes, kind.layer.stated())
+                found.append(Segment("layers", tapes[alike], stated, layers, _deriving(kind.layer, run), places))
+            start = start + repeat
+        return found
 
-        tape = Tape(run)
-        with tape.scope("final_norm"):
-            x = self.final_norm.record(tape, RESIDUAL)
-        logits = self.unembedding.record(tape, x.relabel(N="S"))
+    def _last(self, run: Run, sizes: Env) -> Segment:
+        tape, norm, unembedding = Tape(run), self.final_norm, self.unembedding
+        x = RESIDUAL
+        if norm is not None:
+            with tape.scope("final_norm"):
+                x = norm.record(tape, x)
+        logits = unembedding.record(tape, tape.view(x, N="S"))
         if run.phase == "training":
             record_loss(tape, logits)
-        found.append(
-            Segment("head", 1, None, tape, environment({**sizes, **run.head_sizes()}, self.final_norm.sizes()))
-        )
-        return found
+        stated = environment({**sizes, **run.head_sizes()}, norm.sizes() if norm else {}, unembedding.sizes())
+        return Segment("head", tape, stated, None, lambda env: unembedding.derived(env, run), (("unembedding",),))
 
     def _refuse(self, run: Run) -> None:
         """A run checks itself; what it reads must fit the model, which has layers even where it was not validated."""
@@ -252,3 +163,8 @@ class Model(Strict):
         if anywhere(wrong := read > most):
             limit = int(first(most, wrong))
             raise Invalid(Problem("Run", f"must be from 1 to {limit:,}", name, value=element(read, wrong)))
+
+
+def _deriving(layer: Layer, run: Run) -> Any:
+    """The sizes that a layer derives in a run, of what is stated."""
+    return lambda env: layer.derived(env, run)

@@ -16,11 +16,11 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from archcalc.blocks.base import Block, Mixer, registered
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.spec.scalars import resolve
 from archcalc.spec.source import Document, Where, dotted
 from archcalc.spec.unsupported import feature, flag, other_name
-from archcalc.tape.legend import Size, anywhere, choose
 from archcalc.units import grouped, parse_length
 
 DEEPEST_FIELD = 8
@@ -78,11 +78,11 @@ def understand(document: Document, question: str, argument: str) -> Answers:
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if not (name and equals and text):
             raise Invalid(Problem(argument, f"{part!r} is not field=value"))
-        where = place(name, index, argument)
-        if where in answers:
-            raise Invalid(Problem(argument, "is set twice", dotted(where)))
-        length = parse_length(text) if where[-1] == "context_length" else None
-        answers[where] = resolve(text) if length is None else length
+        for where in places(name, index, argument, document.data):
+            if where in answers:
+                raise Invalid(Problem(argument, "is set twice", dotted(where)))
+            length = parse_length(text) if where[-1] == "context_length" else None
+            answers[where] = resolve(text) if length is None else length
     return answers
 
 
@@ -94,9 +94,7 @@ def ask(document: Document, answers: Answers, argument: str) -> tuple[Document, 
     leaves = dict(_leaves(asked.data))
     named = [_put(asked, where, value) for where, value in answers.items()]
     changes = [change for change in named if shown(change.old) != shown(change.new)]
-    for where in leaves:
-        if where[:1] == ("layers",) and where[2:] == ("repeat",):
-            changes.extend(_follow(asked, where[:2], leaves, set(answers)))
+    changes.extend(_follow(asked, leaves, set(answers)))
     if changes and asked.data.get("published"):
         asked.data["published"] = []  # what was printed was printed of another shape
     return asked, tuple(changes)
@@ -117,18 +115,25 @@ def fields(document: Document) -> dict[str, list[Where]]:
     return index
 
 
-def place(
-    name: str, index: Mapping[str, list[Where]], argument: str, suggested: Callable[[], Iterable[str]] | None = None
-) -> Where:
-    """The one field that a full path or an unambiguous short name means.
+def places(
+    name: str,
+    index: Mapping[str, list[Where]],
+    argument: str,
+    data: Any,
+    suggested: Callable[[], Iterable[str]] | None = None,
+) -> list[Where]:
+    """The fields that a full path or an unambiguous short name means: one, or the same of all kinds of a group.
+
+    Layers of several kinds that alternate have most of their sizes in common: a name that means one of each, all of
+    one value, means them together.
 
     Raises Invalid for a name of none or of several; what is near is looked for in `suggested`, else in all fields.
     """
     short = _ALIASES.get(name, name)
     found = index.get(short, [])
     found = [where for where in found if dotted(where) == short] or found
-    if len(found) == 1:
-        return found[0]
+    if len(found) == 1 or (found and _are_one(found, data)):
+        return found
     if found:
         paths = ", ".join(dotted(where) for where in found[:3]) + (", ..." if len(found) > 3 else "")
         raise Invalid(Problem(argument, f"is the name of {len(found)} fields", name, suggestion=f"name one: {paths}"))
@@ -144,10 +149,23 @@ def place(
     raise Invalid(Problem(argument, "unknown field", name, suggestion=fix))
 
 
+def _are_one(found: list[Where], data: Any) -> bool:
+    """Whether fields are the same field of several kinds of one group, with one value."""
+    group, inner = found[0][:2], found[0][4:]
+    same = all(where[:2] == group and where[2:3] == ("kinds",) and where[4:] == inner for where in found)
+    return same and all(shown(_get(data, where)) == shown(_get(data, found[0])) for where in found)
+
+
 def short_name(where: Where, index: Mapping[str, list[Where]]) -> str:
     """The shortest name that means a field and no other."""
     names = (dotted(where[start:]) for start in reversed(range(len(where))) if isinstance(where[start], str))
-    return next(name for name in names if len(index[name]) == 1 or name == dotted(where))
+    return next(name for name in names if _is_enough(index[name], where) or name == dotted(where))
+
+
+def _is_enough(found: list[Where], where: Where) -> bool:
+    """Whether a name means one field, or the same one of all kinds of a group."""
+    kinds = all(len(one) > 4 and one[:3] == where[:3] and one[4:] == where[4:] for one in found)
+    return len(found) == 1 or (kinds and where[2:3] == ("kinds",))
 
 
 def _leaves(data: Any, path: Where = ()) -> list[tuple[Where, Any]]:
@@ -170,67 +188,44 @@ def _put(document: Document, where: Where, value: Any, because: str | None = Non
     return change
 
 
-def _follow(document: Document, group: Where, old: Answers, named: set[Where]) -> Iterator[Change]:
-    """Keep the relations of one group of layers that the question touched and did not spell out.
+def _follow(document: Document, old: Answers, named: set[Where]) -> Iterator[Change]:
+    """Keep the relations of each block that the question touched and did not spell out.
 
     A value that is no size is left for validation to tell, and nothing follows it.
     """
-    places: dict[str, Where] = {
-        "d_model": ("d_model",),
-        **{name: (*group, "attention", name) for name in ("n_heads", "n_kv_heads", "d_head")},
-        "d_ff": (*group, "mlp", "d_ff"),
-    }
-    was = {name: old.get(where) for name, where in places.items()}
-    if not all(_is_size(n) for n in was.values()):
+    for place, block in _blocks(document.data):
+        for relation in block.relations:
+            places = {field: _field(place, field, document.data) for field in relation.fields}
+            was = {field: old.get(where) for field, where in places.items()}
+            if not all(_is_size(n) for n in was.values()):
+                continue
+            now = {field: _get(document.data, where) for field, where in places.items()}
+            if not all(_is_size(n) for n in now.values()):
+                continue
+            free = {field for field, where in places.items() if where not in named}
+            for step in relation.steps(was, now, free):
+                yield _put(document, places[step.field], step.size, step.because, step.rule)
+
+
+def _field(block: Where, field: str, data: Any) -> Where:
+    """The place of a field that a block's relation names: its own, or the model's."""
+    return (field,) if field in data else (*block, *field.split("."))
+
+
+def _blocks(data: Any, where: Where = ()) -> Iterator[tuple[Where, type[Block]]]:
+    """The mixers of a spec's plain data, and where each stands; a spec is not deeper than DEEPEST_FIELD."""
+    if len(where) > DEEPEST_FIELD:
         return
-    now = {name: _get(document.data, where) for name, where in places.items()}
-    if not all(_is_size(n) for n in now.values()):
-        return
-    free = {name for name, where in places.items() if where not in named}
-    for step in _kept(was, now, free):
-        yield _put(document, places[step.field], step.size, step.because, step.rule)
-
-
-class _Step(NamedTuple):
-    """A size that follows others: what it is now, what it was made of, and what that keeps."""
-
-    field: str
-    size: Size
-    rule: str
-    because: str
-
-
-def _kept(was: Mapping[str, Any], now: dict[str, Size], free: set[str]) -> Iterator[_Step]:
-    """The steps that keep the relations between sizes, by one rule for ints and for arrays: conditions are masks.
-
-    Sizes are at most 2^32, so that a product of two that leaves int64 comes out as none: zero or negative.
-    """
-    if was["n_heads"] * was["d_head"] == was["d_model"]:
-        because = "n_heads x d_head = d_model"
-        width, d_head, n_heads = (_term(name, now[name]) for name in ("d_model", "d_head", "n_heads"))
-        torn = now["n_heads"] * now["d_head"] != now["d_model"]
-        heads = torn & ("n_heads" in free) & (now["d_model"] % now["d_head"] == 0)
-        rest = torn ^ heads
-        features = rest & ("d_head" in free) & (now["d_model"] % now["n_heads"] == 0)
-        if anywhere(heads):
-            now["n_heads"] = choose(heads, now["d_model"] // now["d_head"], now["n_heads"])
-            rule = f"{width} / {d_head}" + " where that is whole" * anywhere(rest)
-            yield _Step("n_heads", now["n_heads"], rule, because)
-        if anywhere(features):
-            now["d_head"] = choose(features, now["d_model"] // now["n_heads"], now["d_head"])
-            only = " only" * anywhere(heads)
-            some = f" where{only} that is whole" if only or anywhere(rest ^ features) else ""
-            yield _Step("d_head", now["d_head"], f"{width} / {n_heads}{some}", because)
-    if was["n_kv_heads"] == was["n_heads"] and "n_kv_heads" in free and anywhere(now["n_heads"] != was["n_heads"]):
-        yield _Step("n_kv_heads", now["n_heads"], "n_heads", "n_kv_heads = n_heads")
-    if was["d_ff"] % was["d_model"] == 0 and "d_ff" in free and anywhere(now["d_model"] != was["d_model"]):
-        times = was["d_ff"] // was["d_model"]
-        yield _Step("d_ff", times * now["d_model"], f"{times} x d_model", f"d_ff = {times} x d_model")
-
-
-def _term(name: str, size: Size) -> str:
-    """A size in a rule: a number, or the name of what is many."""
-    return grouped(size) if isinstance(size, int) else name
+    if isinstance(data, dict):
+        kind = data.get("kind")
+        if where and isinstance(kind, str) and kind in (mixers := registered(Mixer)):
+            yield where, mixers[kind]
+            return
+        for key, inner in data.items():
+            yield from _blocks(inner, (*where, key))
+    elif isinstance(data, list):
+        for index, inner in enumerate(data):
+            yield from _blocks(inner, (*where, index))
 
 
 def _is_size(value: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from archcalc.errors import LONGEST_PLACE, Invalid, Missing, Problem, shown
+from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
 from archcalc.files.reading import TooSlow, read_bytes, read_stdin
 from archcalc.spec.scalars import LONGEST_NUMBER, is_long_number, resolve
 
@@ -28,8 +29,6 @@ TOO_DEEP_FOR_LIBYAML = "maximum nesting depth"
 _LONGEST_PATH = 8  # steps of a path that a message about its place shows
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-Where = tuple[str | int, ...]
 
 
 class Mark(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from archcalc.blocks.base import nearest_divisors, registered
+from archcalc.blocks.base import TAG, models_in, registered
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
 from archcalc.spec.source import Document, Where
 from archcalc.spec.unsupported import feature, flag, other_name
@@ -52,8 +52,8 @@ def _suggested(problem: Problem, document: Document, what: type[BaseModel], erro
         suggestion = _choice_meant(error["input"]["kind"], _kinds(error))
     elif error["type"] == "literal_error":
         suggestion = _choice_meant(error["input"], _literals(error["ctx"]["expected"]))
-    elif error["type"] == "divides":
-        suggestion = nearest_divisors(error["ctx"]["part"], error["ctx"]["of"])
+    elif error["type"] == "constraint":
+        suggestion = error["ctx"]["fix"]
     return problem if suggestion is None else replace(problem, suggestion=suggestion)
 
 
@@ -79,7 +79,7 @@ def _choice_meant(value: object, choices: list[str]) -> str | None:
 
 
 def _kinds(error: dict[str, Any]) -> list[str]:
-    return [kind.strip(" '") for kind in error["ctx"]["expected_tags"].split(",")]
+    return [kind.strip(f" '{TAG}") for kind in error["ctx"]["expected_tags"].split(",")]
 
 
 def _echo(error: dict[str, Any]) -> bool:
@@ -101,8 +101,9 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
         return _choice(document, (*where, "kind"), value["kind"], _kinds(error))
     if kind == "literal_error":
         return _choice(document, where, value, _literals(context["expected"]))
-    if kind == "divides":
-        where, value = (*where, context["field"]), value[context["field"]]
+    if kind == "constraint":
+        for step in context["field"].split("."):
+            where, value = (*where, step), value[step]
         return document.problem(error["msg"], where, value=shown(value))
     if kind == "one_of":
         return document.problem(error["msg"], where)
@@ -123,6 +124,8 @@ def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
     where: list[str | int] = []
     for step in loc:
         if isinstance(data, dict) and step not in data and step == data.get("kind"):
+            continue
+        if isinstance(step, str) and step.startswith(TAG):
             continue
         where.append(step)
         if isinstance(data, dict):
@@ -154,11 +157,8 @@ def _fields(what: type[BaseModel], where: Where) -> list[str]:
 
 
 def _inside(holder: type[BaseModel], step: str) -> list[type[BaseModel]]:
-    """The models that a field holds, itself or in a tuple."""
+    """The models that a field holds: itself, in a tuple, a mapping or a union."""
     if step not in holder.model_fields:
         return []
-    annotation: Any = holder.model_fields[step].annotation
-    inner = next((x for x in (annotation, *getattr(annotation, "__args__", ())) if isinstance(x, type)), None)
-    if inner is None or not issubclass(inner, BaseModel):
-        return []
-    return list(registered(inner).values()) or [inner]
+    found = [x for x in models_in(holder.model_fields[step].annotation) if x is not holder]
+    return [kind for inner in found for kind in (list(registered(inner).values()) or [inner])]

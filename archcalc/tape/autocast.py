@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from archcalc.spec.model import RESIDUAL, Segment
 from archcalc.tape.kernels import Node, nodes
+from archcalc.tape.passes import RESIDUAL, Pass
 from archcalc.tape.recording import Op, Role, Tape, Tensor, Weight
 
 WIDE: Role = "float"
@@ -23,9 +23,11 @@ _WIDE = (WIDE, "constant")
 NARROW: Role = "activation"
 
 
-def autocast(segments: list[Segment]) -> list[Segment]:
-    """The same segments with the casts as ops, in roles that say the types: `float` is fp32, `activation` is bf16."""
-    return [segment._replace(tape=_cast(segment.tape)) for segment in segments]
+def autocast(taken: Pass) -> Pass:
+    """The same pass with the casts as ops, in roles that say the types: `float` is fp32, `activation` is bf16."""
+    tapes = {id(segment.tape): _cast(segment.tape) for segment in taken.segments}
+    segments = [segment.replace(tape=tapes[id(segment.tape)]) for segment in taken.segments]
+    return Pass(taken.run, segments, taken.source)
 
 
 def copies(ops: list[Op]) -> set[str]:
@@ -37,7 +39,7 @@ def _cast(tape: Tape) -> Tape:
     found = Tape(tape.run)
     types: dict[str, Role] = {RESIDUAL.name: WIDE}
     done: set[str] = set()
-    for node in nodes(tape.ops):
+    for node in nodes(tape.resolved):
         made = {op.output.name for op in node.ops}
         given = {_name(x): x for op in node.ops for x in op.inputs if _name(x) not in made}
         wide = {name: x for name, x in given.items() if isinstance(x, Weight) or types.get(name, x.role) in _WIDE}

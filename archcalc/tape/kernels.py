@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from archcalc.tape.recording import Op, Tensor
+from archcalc.tape.roles import ROLES
 
 
 class Node(NamedTuple):
@@ -46,7 +47,7 @@ def _node(ops: list[Op]) -> Node:
 
 def is_given(tensor: Tensor) -> bool:
     """Whether it was there before the pass: what came with the batch, and constants."""
-    return tensor.role == "constant" or (tensor.role == "index" and "B" in tensor.labels)
+    return ROLES[tensor.role].given or (tensor.role == "index" and "B" in tensor.labels)
 
 
 def as_far_as_needed(span: list[Node]) -> list[Node]:

@@ -34,13 +34,23 @@ LABELS = legend(
     ("Q", "query-key pairs that are scored"),
     ("P", "positions that a learned table holds (context_length)"),
     ("D", "features of the residual stream (d_model)"),
-    ("G", "key/value heads (n_kv_heads)"),
-    ("R", "query heads per key/value head (n_heads / n_kv_heads)"),
-    ("K", "query and key features per head (d_head)"),
-    ("W", "value features per head (d_head)"),
-    ("F", "hidden features of the MLP (d_ff)"),
     ("V", "tokens in the vocabulary (vocab_size)"),
 )
+"""Those of the frame; a block declares its own."""
+
+
+def declare(labels: Mapping[str, str]) -> None:
+    """Add a block's labels to the legend. Raises TapeError for one that has another meaning already."""
+    for label, meaning in labels.items():
+        if LABELS.setdefault(label, meaning) != meaning:
+            raise TapeError(f"label {label!r} is registered twice: {LABELS[label]!r} and {meaning!r}")
+
+
+def stem(label: str) -> str:
+    """A label without the mark that tells two blocks of one layer apart."""
+    return label.partition("'")[0]
+
+
 COMPOSITES = legend(("X", "R S"))  # the queries that share a key/value head, folded into one axis
 
 CATEGORIES = legend(
@@ -60,7 +70,8 @@ BRIDGE = legend(
     ("biases", "biases"),
     ("norms", "norms, gains and biases"),
 )
-"""Weights that a checkpoint stores and the tally of matrices leaves out."""
+"""Weights that a checkpoint stores and the tally of matrices leaves out. A block may have others, by a name of its own:
+they follow these in the order of the forward pass."""
 
 
 def parse(text: str) -> tuple[tuple[str, ...], ...]:
@@ -77,7 +88,7 @@ def parse(text: str) -> tuple[tuple[str, ...], ...]:
                 raise TapeError(f"{text!r}: a group ends that is empty or never began")
             axes.append(tuple(group))
             group = None
-        elif word not in LABELS:
+        elif stem(word) not in LABELS:
             raise TapeError(f"{text!r}: {word!r} is not in the legend")
         elif group is None:
             axes.append((word,))
@@ -131,7 +142,14 @@ def largest(numbers: Iterable[Size]) -> Size:
 
 def choose(mask: Mask, here: Size, elsewhere: Size) -> Size:
     """`here` where the mask holds, `elsewhere` where not."""
+    if isinstance(mask, bool):
+        return here if mask else elsewhere
     return elsewhere + (here - elsewhere) * mask
+
+
+def least(one: Size, other: Size) -> Size:
+    """The smaller of two, element by element where they are arrays; of equals the first."""
+    return choose(other < one, other, one)
 
 
 def quotient(n: Size, parts: Size) -> Size:

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from archcalc.errors import TapeError
-from archcalc.tape.legend import BRIDGE, CATEGORIES, labels, parse
+from archcalc.tape.legend import labels, parse, stem
+from archcalc.tape.roles import Role as Role  # noqa: PLC0414  (as mypy reads an export)
 from archcalc.tape.run import Run
 
-Role = Literal["activation", "cache", "fused", "statistic", "float", "mask", "index", "constant"]
-Kind = Literal["contraction", "pointwise", "reduction", "lookup"]
+Kind = Literal["contraction", "pointwise", "reduction", "lookup", "view"]
 
 
 class Tensor(NamedTuple):
@@ -28,9 +28,7 @@ class Tensor(NamedTuple):
     Attributes:
         name: where it was made, unique on its tape.
         labels: one per axis.
-        role: says how wide a number is and who keeps it. `cache` is kept for later tokens, `fused` never leaves its
-            kernel, `statistic` is what a norm keeps of its input, `float` is worked out in fp32 whatever the rest is,
-            `mask` says what was dropped, `index` holds token or position numbers, `constant` is known before the run.
+        role: says how wide a number is and who keeps it: see ROLES.
     """
 
     name: str
@@ -51,28 +49,41 @@ class Weight(NamedTuple):
         path: its name in a checkpoint, `{i}` standing for the layer.
         axes: the stored axes in storage order (output first), each a group of labels.
         each: per which labels one matrix of the tally is counted.
-        part: a category of the tally, or a term of the bridge.
+        part: a category of the tally, or else a term of the bridge, by any name.
+        read: the labels that it is read under, where those are not the stored ones.
     """
 
     path: str
     axes: tuple[tuple[str, ...], ...]
     part: str
     each: tuple[str, ...] = ()
+    read: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, path: str, axes: str, part: str, each: str = "") -> Weight:
         """A weight from its axes as text: `Weight.of("query.weight", "(G R K) D", "query", each="G R")`."""
         weight = cls(path, parse(axes), part, labels(each))
-        if part not in CATEGORIES and part not in BRIDGE:
-            raise TapeError(f"{path}: {part!r} is neither a category nor a term of the bridge")
+        if not part:
+            raise TapeError(f"{path}: belongs to no category and no term of the bridge")
         if missing := set(weight.each) - set(weight.labels):
             raise TapeError(f"{path}: counted per {sorted(missing)[0]!r}, which it lacks")
         return weight
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """All labels, in storage order."""
+        """All labels, in storage order: those of its shape, of its shards and of its gradient."""
         return tuple(label for axis in self.axes for label in axis)
+
+    @property
+    def read_labels(self) -> tuple[str, ...]:
+        """The labels that work is done over."""
+        return self.labels if self.read is None else self.read
+
+    def relabel(self, **new: str) -> Weight:
+        """The same weight read under other labels: `gate.relabel(E="M")`, the experts that a token goes to."""
+        if missing := set(new) - set(self.read_labels):
+            raise TapeError(f"{self.path}: no label {sorted(missing)[0]!r} among {' '.join(self.read_labels)!r}")
+        return self._replace(read=labels(" ".join(new.get(label, label) for label in self.read_labels)))
 
     @property
     def matrix(self) -> tuple[tuple[str, ...], ...]:
@@ -80,11 +91,16 @@ class Weight(NamedTuple):
         return tuple(tuple(label for label in axis if label not in self.each) for axis in self.axes)
 
 
+def labels_of(x: Tensor | Weight) -> tuple[str, ...]:
+    """The labels under which an op reads it."""
+    return x.read_labels if isinstance(x, Weight) else x.labels
+
+
 class Op(NamedTuple):
     """One step of the forward pass.
 
     A contraction sums over the labels that its output lacks; a lookup reads rows of a table; a reduction folds labels
-    away without weights; the rest is pointwise.
+    away without weights; a view is the same numbers under other labels; the rest is pointwise.
 
     Attributes:
         spans: the scopes and spans that it stands in, outermost first.
@@ -112,10 +128,17 @@ class Op(NamedTuple):
 
     @property
     def space(self) -> tuple[str, ...]:
-        """Every label that it ranges over, each once; a query position and a key position are a pair, Q."""
-        labels = dict.fromkeys(label for x in (*self.inputs, self.output) for label in x.labels)
-        if self.kind == "contraction" and "S" in labels and "T" in labels:
-            return tuple("Q" if label == "S" else label for label in labels if label != "T")
+        """Every label that it ranges over, each once; a query position and a key position are a pair, Q.
+
+        A table is read at some of its places, and adds none.
+        """
+        read = [x for x in self.inputs if isinstance(x, Weight) or x.role != "table"]
+        labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x))
+        if self.kind == "contraction" and "S" in labels:
+            for read in labels:
+                if stem(read) == "T":
+                    pair = "Q" + read.removeprefix("T")
+                    return tuple(pair if label == "S" else label for label in labels if label != read)
         return tuple(labels)
 
 
@@ -132,6 +155,8 @@ class Tape:
         self._scopes: list[tuple[str, bool]] = []
         self._names: set[str] = set()
         self._stored: dict[str, tuple[tuple[str, ...], ...]] = {}
+        self._own: dict[str, str] = {}
+        self._resolved: tuple[int, list[Op]] | None = None
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -147,9 +172,21 @@ class Tape:
         yield
         self._scopes.pop()
 
+    @contextmanager
+    def block(self, own: dict[str, str]) -> Iterator[None]:
+        """A block some of whose labels another block of the layer has too: they are marked, `{"F": "F'2"}`."""
+        before, self._own = self._own, own
+        yield
+        self._own = before
+
     def weight(self, name: str, axes: str, part: str, each: str = "") -> Weight:
         """A weight of the module in scope."""
-        return Weight.of(".".join([*(scope for scope, named in self._scopes if named), name]), axes, part, each)
+        path = ".".join([*(scope for scope, named in self._scopes if named), name])
+        return Weight.of(path, self._marked(axes), part, self._marked(each))
+
+    def given(self, name: str, axes: str, role: Role) -> Tensor:
+        """Data that is there before the pass."""
+        return Tensor(name, labels(self._marked(axes)), role)
 
     def contract(
         self,
@@ -164,10 +201,10 @@ class Tape:
 
         Gradients need the factors, and the output where its kernel `keeps` it.
         """
-        output = self._output(name, labels(out), role)
+        output = self._output(name, labels(self._marked(out)), role)
         saves = tuple(x for x in inputs if isinstance(x, Tensor) and x.role != "fused")
         op = Op("contraction", inputs, output, self._spans, (*saves, output) if keeps else saves, 2, repeats)
-        if not {label for x in inputs for label in x.labels} - set(op.output.labels):
+        if not {label for x in inputs for label in labels_of(x)} - set(op.output.labels):
             raise TapeError(f"{op.output.name}: a contraction that sums over nothing is pointwise")
         return self._record(op)
 
@@ -186,7 +223,7 @@ class Tape:
 
         The backward pass reads `saves`, and the output itself where it `keeps` it.
         """
-        first = inputs[0].labels
+        first = labels_of(inputs[0])
         output = self._output(name, first, role)
         saves = (*saves, output) if keeps else saves
         op = Op("pointwise", inputs, output, self._spans, saves, per_point, passes=passes, scratch=scratch)
@@ -208,7 +245,7 @@ class Tape:
 
     def reduce(self, name: str, x: Tensor, over: str, role: Role = "activation", per_point: int = 1) -> Tensor:
         """Fold the labels `over` away: a maximum, a sum, a mean."""
-        gone = labels(over)
+        gone = labels(self._marked(over))
         if missing := set(gone) - set(x.labels):
             raise TapeError(f"{name}: no label {sorted(missing)[0]!r} to fold among {' '.join(x.labels)!r}")
         left = tuple(label for label in x.labels if label not in gone)
@@ -216,10 +253,31 @@ class Tape:
 
     def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight, role: Role = "activation") -> Tensor:
         """Read the table at the index, which replaces one label of the table; the gradient goes where it was read."""
-        op = Op("lookup", (index, table), self._output(name, labels(out), role), self._spans, (index,))
-        if len(set(table.labels) - set(op.output.labels)) != 1:
+        output = self._output(name, labels(self._marked(out)), role)
+        op = Op("lookup", (index, table), output, self._spans, (index,))
+        if len(set(labels_of(table)) - set(op.output.labels)) != 1:
             raise TapeError(f"{op.output.name}: a lookup replaces exactly one label of its table")
         return self._record(op)
+
+    def view(self, x: Tensor, role: Role | None = None, **new: str) -> Tensor:
+        """The same numbers under other labels, or in another role: `tape.view(k, role="cache", S="T")`.
+
+        Positions that the residual stream holds are computed by a mixer, keys that were made are read: on one device
+        nothing happens, and between devices that hold parts a view is where they talk.
+        """
+        new = {self._own.get(old, old): self._own.get(label, label) for old, label in new.items()}
+        seen = x.relabel(**new)
+        name = f"{x.name}.as_{'_'.join(seen.labels) if new else role}"
+        output = Tensor(name, seen.labels, role or x.role)
+        if name in self._names:  # seen so before: two branches that share a norm
+            return output
+        return self._record(Op("view", (x,), output, self._spans, passes=True))
+
+    def regroup(self, x: Tensor, out: str, role: Role | None = None) -> Tensor:
+        """As many numbers under labels that are not a renaming of the old ones: tokens dealt out to experts."""
+        name = f"{x.name}.as_{'_'.join(out.split())}"
+        output = Tensor(name, labels(self._marked(out)), role or x.role)
+        return self._record(Op("view", (x,), output, self._spans, passes=True))
 
     def linear(
         self,
@@ -232,12 +290,19 @@ class Tape:
         bias: bool,
         each: str = "",
         role: Role = "activation",
+        leaves: bool = False,
     ) -> Tensor:
-        """A module with one matrix and perhaps a bias, added after the sum is whole."""
+        """A module with one matrix and perhaps a bias, added after the sum is whole.
+
+        The last of a mixer `leaves` its positions: they are those of the residual stream again before the bias.
+        """
         with self.scope(name):
+            matrix = self.weight("weight", axes, part, each)
+            y = self.contract("product", out, x, matrix, role="fused" if bias else role)
+            if leaves:
+                y = self.view(y, S="N")
             if not bias:
-                return self.contract("product", out, x, self.weight("weight", axes, part, each), role=role)
-            y = self.contract("product", out, x, self.weight("weight", axes, part, each), role="fused")
+                return y
             stored = " ".join(f"({' '.join(axis)})" for axis in parse(axes)[:1])
             return self.sum("biased", y, self.weight("bias", stored, "biases"), role=role)
 
@@ -258,6 +323,20 @@ class Tape:
             return self.pointwise("dropped", x, mask, saves=(mask,), per_point=2)
 
     @property
+    def resolved(self) -> list[Op]:
+        """The ops as one device does them, without views."""
+        if self._resolved is None or self._resolved[0] != len(self.ops):
+            self._resolved = len(self.ops), resolve(self.ops)
+        return self._resolved[1]
+
+    def _marked(self, text: str) -> str:
+        """Labels as text, with the marks of the block in scope."""
+        if not self._own:
+            return text
+        words = text.replace("(", " ( ").replace(")", " ) ").split()
+        return " ".join(self._own.get(word, word) for word in words)
+
+    @property
     def _spans(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self._scopes)
 
@@ -267,7 +346,8 @@ class Tape:
     def _record(self, op: Op) -> Tensor:
         if op.output.name in self._names:
             raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
-        if unknown := set(op.output.labels) - {label for x in op.inputs for label in x.labels}:
+        unknown = set(op.output.labels) - {label for x in op.inputs for label in labels_of(x)}
+        if unknown and op.kind != "view":
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.axes) != weight.axes:
@@ -275,3 +355,33 @@ class Tape:
         self._names.add(op.output.name)
         self.ops.append(op)
         return op.output
+
+
+def resolve(ops: list[Op]) -> list[Op]:
+    """The ops as one device does them, without views: what was seen as something else is read where it was made.
+
+    The name is then that of what was made, the labels those under which it is read, and the role the last that a view
+    gave it.
+    """
+    roots: dict[str, Tensor] = {}
+    roles: dict[str, Role] = {}
+    for op in ops:
+        if op.kind == "view" and isinstance(op.inputs[0], Tensor):
+            root = roots.get(op.inputs[0].name, op.inputs[0])
+            roots[op.output.name] = root
+            if op.output.role != op.inputs[0].role:
+                roles[root.name] = op.output.role
+
+    def read(x: Tensor) -> Tensor:
+        root = roots.get(x.name, x)
+        return x._replace(name=root.name, role=roles.get(root.name, x.role))
+
+    return [
+        op._replace(
+            inputs=tuple(read(x) if isinstance(x, Tensor) else x for x in op.inputs),
+            output=op.output._replace(role=roles.get(op.output.name, op.output.role)),
+            saves=tuple(map(read, op.saves)),
+        )
+        for op in ops
+        if op.kind != "view"
+    ]

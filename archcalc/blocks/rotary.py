@@ -1,0 +1,97 @@
+"""Rotary positions: pairs of features are turned by an angle that grows with the position."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from archcalc.blocks.base import Count, Slot, Strict
+from archcalc.blocks.constraints import Even
+from archcalc.tape.recording import Tape, Tensor
+from archcalc.units import grouped
+
+Factor = Annotated[float, Field(gt=0, le=1e9)]
+_Factors = Annotated[tuple[Factor, ...], Field(min_length=1, max_length=4096, strict=False)]
+
+
+class Scaling(Slot):
+    """How the angles are changed for contexts longer than trained on. It changes no count."""
+
+    def summary(self) -> str:
+        return str(type(self).model_fields["kind"].default)
+
+
+class Linear(Scaling):
+    """Chen et al. 2023, arXiv:2306.15595: positions divided by a factor."""
+
+    kind: Literal["linear"] = "linear"
+    factor: Factor
+
+
+class Dynamic(Scaling):
+    """The base grows with the length of the text beyond the original context ("dynamic NTK")."""
+
+    kind: Literal["dynamic"] = "dynamic"
+    factor: Factor
+    original_context_length: Count = Field(description="the context that it was trained with")
+
+
+class Yarn(Scaling):
+    """Peng et al. 2023, arXiv:2309.00071: slow pairs of features are interpolated, fast ones are not."""
+
+    kind: Literal["yarn"] = "yarn"
+    factor: Factor
+    original_context_length: Count = Field(description="the context that it was trained with")
+    beta_fast: Factor = 32.0
+    beta_slow: Factor = 1.0
+    attention_factor: Factor | None = Field(default=None, description="of cosines and sines; default: by the factor")
+    mscale: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    mscale_all_dim: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    truncate: bool = Field(default=True, description="whether the bounds between fast and slow are whole pairs")
+
+
+class Llama3(Scaling):
+    """Dubey et al. 2024, arXiv:2407.21783, and Meta's code: low frequencies are divided by a factor."""
+
+    kind: Literal["llama3"] = "llama3"
+    factor: Factor
+    low_freq_factor: Factor
+    high_freq_factor: Factor
+    original_context_length: Count = Field(description="the context that it was trained with")
+
+
+class LongRope(Scaling):
+    """Ding et al. 2024, arXiv:2402.13753: a factor for each pair of features, of short texts and of long ones."""
+
+    kind: Literal["longrope"] = "longrope"
+    short_factor: _Factors
+    long_factor: _Factors
+    original_context_length: Count = Field(description="texts up to this length take the short factors")
+    factor: Factor | None = Field(default=None, description="of the context; default: context / original context")
+    attention_factor: Factor | None = None
+
+
+class Rotary(Strict):
+    """Su et al. 2021, arXiv:2104.09864: features 2i and 2i + 1, or i and i + half, are turned by position / theta^(2i/d).
+
+    The rest of the features, where fewer than all are turned, stays as it is.
+    """
+
+    d_rotary: Annotated[Count, Even()] = Field(description="features per head that are turned")
+    theta: Annotated[float, Field(gt=0, le=1e15)] = Field(description="the base of the angles")
+    pairing: Literal["halves", "neighbours"] = Field(
+        default="halves", description="which features are a pair: i and i + d_rotary/2, or 2i and 2i + 1 (interleaved)"
+    )
+    scaling: Scaling | None = None
+
+    def summary(self) -> str:
+        scaled = f", {self.scaling.summary()} scaling" if self.scaling else ""
+        return f"rotary positions over {grouped(self.d_rotary)} features{scaled}"
+
+    def table(self, tape: Tape) -> Tensor:
+        """The cosines and sines of the new positions, made once for a pass and for each way of turning."""
+        return tape.given(f"rotary({self!r})", "S U", "table")
+
+    def record(self, tape: Tape, name: str, x: Tensor) -> Tensor:
+        """Turn queries or keys; the turned ones take the place of the others, and nothing is saved but the angles."""
+        with tape.span("rotary"):
+            return tape.pointwise(name, x, self.table(tape), per_point=3)

@@ -1,0 +1,288 @@
+"""Layers: residual branches, the short form of the two that most layers have, and groups of layers that repeat.
+
+A layer is a list of branches, each `x + post_norm(mixer(norm(x)))`, one after the other or side by side. The short form
+names the two of a decoder, and has what both share once:
+
+    - {repeat: 32, norm: ..., attention: ..., mlp: ...}
+
+Kinds of layers that alternate are named, and a pattern says their order:
+
+    - {repeat: 26, pattern: [local, global], kinds: {local: {norm: ..., ...}, global: {...}}}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from archcalc.blocks.attention import Attention
+from archcalc.blocks.base import Block, Mixer, Strict
+from archcalc.blocks.mlp import MLP
+from archcalc.blocks.norm import Norm
+from archcalc.tape.legend import Env, environment
+from archcalc.tape.passes import Where
+from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.run import Run
+
+MOST_REPEATS = 10_000
+MOST_BRANCHES, MOST_KINDS = 16, 64
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
+
+
+def _norm_or_word(value: Any) -> str:
+    return "~shared" if isinstance(value, str) else "~own"
+
+
+class Branch(Strict):
+    """One residual branch of a layer."""
+
+    name: Name = Field(description="of its weights: layers.{i}.NAME, layers.{i}.NAME_norm")
+    norm: (
+        Annotated[
+            Annotated[Norm, Tag("~own")] | Annotated[Literal["shared"], Tag("~shared")], Discriminator(_norm_or_word)
+        ]
+        | None
+    ) = Field(description="before the mixer; shared: what the norm of the branch before it made; null: none")
+    mixer: Mixer
+    post_norm: Norm | None = Field(default=None, description="of what the mixer made, before it is added; null: none")
+    stream_norm: Norm | None = Field(default=None, description="of the sum; null: none")
+    scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="what the branch is multiplied by before it is added; null: nothing"
+    )
+
+    @property
+    def blocks(self) -> Iterator[Block]:
+        """The blocks that it consists of."""
+        return (x for x in (self.norm, self.mixer, self.post_norm, self.stream_norm) if isinstance(x, Block))
+
+
+class Layer(Strict):
+    """Residual branches, however they are written."""
+
+    @property
+    def residual_branches(self) -> tuple[Branch, ...]:
+        """The branches, in order."""
+        raise NotImplementedError
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether all branches read the layer's input, and not what the one before made of it."""
+        raise NotImplementedError
+
+    def summary(self) -> str:
+        """The layer in a few words, for a report."""
+        branches = self.residual_branches
+        norms = [branch.norm if isinstance(branch.norm, Norm) else branch.post_norm for branch in branches]
+        kinds = dict.fromkeys(norm.summary() for norm in norms if norm)
+        more = [
+            "side by side" * self.side_by_side,
+            "post norms" * any(branch.norm and branch.post_norm for branch in branches),
+        ]
+        return "; ".join([*(branch.mixer.summary() for branch in branches), *kinds, *filter(None, more)])
+
+    def stated(self) -> Env:
+        """The sizes of its blocks' labels; those that two branches have are marked, as `_marks` says."""
+        marks = self._marks()
+        found: list[Env] = []
+        for branch, own in zip(self.residual_branches, marks, strict=True):
+            found.extend({own.get(label, label): n for label, n in block.sizes().items()} for block in branch.blocks)
+        return environment(*found)
+
+    def derived(self, env: Env, run: Run) -> Env:
+        """The sizes that follow from all that is stated."""
+        found: dict[str, Any] = {}
+        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
+            back = {marked: label for label, marked in own.items()}
+            inside = {back.get(label, label): n for label, n in env.items() if label not in own}
+            for block in branch.blocks:
+                found |= {own[label]: env[label] for label in block.derives if label in own}
+                found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
+        return found
+
+    def _marks(self) -> list[dict[str, str]]:
+        """For each branch the labels of its blocks that a branch before it has too, and what stands for them."""
+        taken: set[str] = set()
+        marks: list[dict[str, str]] = []
+        for i, branch in enumerate(self.residual_branches):
+            own = {label for block in branch.blocks for label in (*block.sizes(), *block.derives)}
+            marks.append({label: f"{label}'{i + 1}" for label in own & taken})
+            taken |= own
+        return marks
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        """Record one layer. N becomes S where a mixer computes, and N again after it."""
+        entering, normed = x, None
+        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
+            source = entering if self.side_by_side else x
+            with tape.block(own):
+                if isinstance(branch.norm, Norm):
+                    with tape.scope(f"{branch.name}_norm"):
+                        normed = branch.norm.record(tape, source)
+                elif branch.norm is None:
+                    normed = source
+                assert normed is not None  # noqa: S101  (the first branch shares no norm: see BranchLayer)
+                with tape.scope(branch.name):
+                    y = branch.mixer.record(tape, tape.view(normed, N="S"))
+                if branch.post_norm is not None:
+                    with tape.scope(f"{branch.name}_post_norm"):
+                        y = branch.post_norm.record(tape, y)
+            y = tape.dropout(f"{branch.name}_dropout", y)
+            with tape.span(f"{branch.name}_residual"):
+                if branch.scale is not None:
+                    y = tape.pointwise("scaled", y)
+                x = tape.sum("sum", x, y)
+            if branch.stream_norm is not None:
+                with tape.scope(f"{branch.name}_stream_norm"):
+                    x = branch.stream_norm.record(tape, x)
+        return x
+
+
+class TwoBranchLayer(Layer):
+    """The short form: an attention, then an MLP, with the norms that both have."""
+
+    norm: Norm | None = Field(description="before the attention, and again before the MLP; null: none")
+    attention: Attention
+    mlp: MLP
+    post_norm: Norm | None = Field(
+        default=None, description="of what each of the two made, before it is added; null: none"
+    )
+    stream_norm: Norm | None = Field(default=None, description="of the sum after each of the two; null: none")
+    parallel: Literal["shared", "own"] | None = Field(
+        default=None,
+        description="both read the layer's input, through one shared norm or each through its own; null: the MLP reads "
+        "what the attention made of it",
+    )
+    scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="what each of the two is multiplied by before it is added; null: nothing"
+    )
+
+    @property
+    def residual_branches(self) -> tuple[Branch, ...]:
+        shared = {"post_norm": self.post_norm, "stream_norm": self.stream_norm, "scale": self.scale}
+        second = "shared" if self.parallel == "shared" else self.norm
+        return (
+            Branch.model_construct(name="attention", norm=self.norm, mixer=self.attention, **shared),
+            Branch.model_construct(name="mlp", norm=second, mixer=self.mlp, **shared),
+        )
+
+    @property
+    def side_by_side(self) -> bool:
+        return self.parallel is not None
+
+
+class BranchLayer(Layer):
+    """The long form: any branches."""
+
+    branches: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MOST_BRANCHES, strict=False)]
+    parallel: bool = Field(
+        default=False, description="whether all branches read the layer's input, and not what the one before made"
+    )
+
+    @property
+    def residual_branches(self) -> tuple[Branch, ...]:
+        return self.branches
+
+    @property
+    def side_by_side(self) -> bool:
+        return self.parallel
+
+    @model_validator(mode="after")
+    def _residual_branchesagree(self) -> Self:
+        names: list[str] = []
+        for i, branch in enumerate(self.branches):
+            before = self.branches[i - 1] if i else None
+            if branch.norm == "shared" and (before is None or before.norm is None or not self.parallel):
+                what = "branch {name} shares a norm: it must follow one with a norm, in a parallel layer"
+                raise PydanticCustomError("one_of", what, {"name": branch.name})
+            names += [branch.name, *(f"{branch.name}{end}" for end in ("_norm", "_post_norm", "_stream_norm"))]
+        if len(set(names)) != len(names):
+            raise PydanticCustomError("one_of", "has two branches whose weights would have one name")
+        return self
+
+
+class Kind(NamedTuple):
+    """A kind of layer in a group: at which places of each period, and where the spec describes it."""
+
+    layer: Layer
+    offsets: tuple[int, ...]
+    place: Where
+
+
+class Repeated(Strict):
+    """Layers that follow each other."""
+
+    repeat: Annotated[int, Field(ge=1, le=MOST_REPEATS)] = Field(description="how many layers follow each other")
+
+
+class TwoBranchGroup(TwoBranchLayer, Repeated):
+    """Layers that are alike, one after the other."""
+
+    period: ClassVar[int] = 1
+
+    def kinds_in(self) -> tuple[Kind, ...]:
+        """The kinds of its layers: one."""
+        return (Kind(self, (0,), ()),)
+
+
+class BranchGroup(BranchLayer, Repeated):
+    """Layers that are alike, one after the other."""
+
+    period: ClassVar[int] = 1
+
+    def kinds_in(self) -> tuple[Kind, ...]:
+        """The kinds of its layers: one."""
+        return (Kind(self, (0,), ()),)
+
+
+class AlternatingGroup(Repeated):
+    """Layers of several kinds, in an order that repeats; `repeat` is the number of all of them together."""
+
+    pattern: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_REPEATS, strict=False)] = Field(
+        description="the kinds in order, from the first layer on, and again from the start where it ends"
+    )
+    kinds: Annotated[dict[Name, AnyLayer], Field(min_length=1, max_length=MOST_KINDS)] = Field(
+        description="the layers by the names that the pattern has"
+    )
+
+    @property
+    def period(self) -> int:
+        """Layers until the pattern starts again."""
+        return len(self.pattern)
+
+    def kinds_in(self) -> tuple[Kind, ...]:
+        """The kinds of its layers, in the order in which the pattern first has them."""
+        offsets: dict[str, list[int]] = {}
+        for offset, name in enumerate(self.pattern):
+            offsets.setdefault(name, []).append(offset)
+        return tuple(Kind(self.kinds[name], tuple(at), ("kinds", name)) for name, at in offsets.items())
+
+    @model_validator(mode="after")
+    def _pattern_and_kinds_agree(self) -> Self:
+        for name in self.pattern:
+            if name not in self.kinds:
+                what = "has {name} in its pattern, which is not among its kinds: {kinds}"
+                raise PydanticCustomError("one_of", what, {"name": name, "kinds": ", ".join(self.kinds)})
+        if idle := [name for name in self.kinds if name not in self.pattern]:
+            raise PydanticCustomError("one_of", "has a kind that its pattern does not: {name}", {"name": idle[0]})
+        return self
+
+
+def _form(value: Any) -> str:
+    """Which of the forms a layer or a group is written in."""
+    there = value if isinstance(value, Mapping) else type(value).model_fields if isinstance(value, BaseModel) else {}
+    return next((f"~{form}" for form in ("pattern", "branches") if form in there), "~layer")
+
+
+AnyLayer = Annotated[
+    Annotated[TwoBranchLayer, Tag("~layer")] | Annotated[BranchLayer, Tag("~branches")], Discriminator(_form)
+]
+LayerGroup = Annotated[
+    Annotated[TwoBranchGroup, Tag("~layer")]
+    | Annotated[BranchGroup, Tag("~branches")]
+    | Annotated[AlternatingGroup, Tag("~pattern")],
+    Discriminator(_form),
+]

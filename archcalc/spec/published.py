@@ -1,0 +1,74 @@
+"""What a spec says beside its shape: how training starts, figures that somebody printed, and their misprints."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from archcalc.blocks.base import Count, Strict
+from archcalc.units import to_digits
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Initialization(Strict):
+    """Radford et al. 2019, section 2.3, and OpenAI's code for GPT-2: weights normal around 0, biases 0, gains 1."""
+
+    std: Annotated[float, Field(gt=0, le=10)] = Field(default=0.02, description="of every matrix and table")
+    residual: Literal["scaled", "plain"] = Field(
+        default="scaled", description="scaled: std / sqrt(2 x layers) for the projections that end a residual branch"
+    )
+
+
+class Published(Strict):
+    """A figure that somebody printed, with its source."""
+
+    text: Text = Field(description="as printed")
+    parameters: Count | None = Field(default=None, le=2**80, description="the figure, where it counts parameters")
+    tally: Count | None = Field(
+        default=None, le=2**80, description="the figure, where it tallies the eight categories"
+    )
+    matrices: Count | None = Field(default=None, le=2**80, description="the figure, where it counts their matrices")
+    digits: Annotated[int, Field(ge=1, le=30)] | None = Field(
+        default=None, description="significant digits that a counted figure must hold at; all of them where absent"
+    )
+    status: Literal["counted", "nominal"] = Field(
+        description="counted: must hold; nominal: a name, shown with its difference and never a failure"
+    )
+    source: Text
+    note: Text | None = None
+
+    @property
+    def quantity(self) -> str:
+        """Which of the three it counts."""
+        return next(name for name in _QUANTITIES if getattr(self, name) is not None)
+
+    @property
+    def figure(self) -> int:
+        """The number printed."""
+        number: int = getattr(self, self.quantity)
+        return number
+
+    @model_validator(mode="after")
+    def _counts_one_thing(self) -> Self:
+        if sum(getattr(self, name) is not None for name in _QUANTITIES) != 1:
+            raise PydanticCustomError("one_of", "must have exactly one of parameters, tally and matrices")
+        if self.digits is not None and to_digits(self.figure, self.digits) != self.figure:
+            raise PydanticCustomError("one_of", "must have a figure rounded to its digits")
+        return self
+
+
+_QUANTITIES = ("parameters", "tally", "matrices")
+
+
+class Misprint(Strict):
+    """A value of the source that must be a misprint, and the value used here instead."""
+
+    field: Text
+    printed: Text
+    used: Text
+    why: Text
+    source: Text
+
+    def __str__(self) -> str:
+        return f"{self.source} prints {self.field} {self.printed}; {self.used} is used: {self.why}"

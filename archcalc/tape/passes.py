@@ -1,0 +1,167 @@
+"""A pass, recorded once: what every quantity is read off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
+from archcalc.tape.legend import Env, Size, add
+from archcalc.tape.recording import Op, Tape, Tensor
+from archcalc.tape.run import Run
+
+if TYPE_CHECKING:
+    from typing import Self
+
+RESIDUAL = Tensor("residual", ("B", "N", "D"))
+"""What goes into a segment, whatever made it: a tape knows its own names only."""
+
+
+class Layers(NamedTuple):
+    """Layers of one kind in a group whose kinds repeat: those at `offsets` of every `period` layers.
+
+    Attributes:
+        first: the index of the group's first layer, whatever its kind.
+        group: how many layers the group has, of all kinds.
+        known: how many they are, where that is a letter.
+    """
+
+    first: Size
+    group: Size
+    period: int = 1
+    offsets: tuple[int, ...] = (0,)
+    known: Size | None = None
+
+    @property
+    def count(self) -> Size:
+        """How many they are."""
+        return self.known if self.known is not None else add(self.of(offset) for offset in self.offsets)
+
+    def of(self, offset: int) -> Size:
+        """How many of them stand at one offset."""
+        return self.group if self.period == 1 else -(-(self.group - offset) // self.period)
+
+    def indices(self) -> list[int]:
+        """The index of each, in order."""
+        return sorted(self.first + offset + self.period * i for offset in self.offsets for i in range(self.of(offset)))
+
+    def lettered(self, count: Size, first: Size) -> Layers:
+        """The same layers where their number is a letter; how many stand at one place of a pattern stays as it is."""
+        if self.period == 1:
+            return self._replace(first=first, group=count)
+        return self._replace(first=first, known=count)
+
+    @property
+    def start(self) -> Size:
+        """The index of the first of them."""
+        return self.first + self.offsets[0]
+
+    def __str__(self) -> str:
+        """As a report says it: `0-95`, `0, 2, ..., 40`, `0-4, 6-10, ..., 60-61`."""
+        indices = self.indices()
+        runs: list[list[int]] = []
+        for index in indices:
+            if runs and index == runs[-1][1] + 1:
+                runs[-1][1] = index
+            else:
+                runs.append([index, index])
+        texts = [f"{a}" if a == b else f"{a}-{b}" for a, b in runs]
+        return ", ".join(texts if len(texts) <= _RUNS else [*texts[:2], "...", texts[-1]])
+
+
+_RUNS = 3
+
+
+class Segment:
+    """A part of the model that is recorded once: its tape, the sizes of its labels, and the layers that it stands for.
+
+    Attributes:
+        name: `embedding`, `layers` or `head`.
+        layers: None outside the layers, where `repeat` is 1.
+        stated: the sizes that the spec and the run state, by label.
+        derive: the sizes that follow from these.
+        places: where the spec describes it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tape: Tape,
+        stated: Env,
+        layers: Layers | None = None,
+        derive: Callable[[Env], Env] | None = None,
+        places: tuple[Where, ...] = (),
+    ) -> None:
+        self.name, self.tape, self.stated, self.layers, self.places = name, tape, stated, layers, places
+        self._derive = derive
+        self.env: Env = {**stated, **derive(stated)} if derive else stated
+
+    @property
+    def repeat(self) -> Size:
+        """How many layers it stands for."""
+        return 1 if self.layers is None else self.layers.count
+
+    @property
+    def ops(self) -> list[Op]:
+        """Its ops as one device does them."""
+        return self.tape.resolved
+
+    def replace(self, **changes: Any) -> Self:
+        """Another with some of its attributes changed."""
+        given: dict[str, Any] = {
+            "name": self.name,
+            "tape": self.tape,
+            "stated": self.stated,
+            "layers": self.layers,
+            "derive": self._derive,
+            "places": self.places,
+        }
+        return type(self)(**(given | changes))
+
+
+class Recorder(Protocol):
+    """What records passes: a model, or one in letters."""
+
+    def record(self, run: Run) -> Pass:
+        """A pass of a run."""
+
+
+class Pass:
+    """The forward pass of one run, in segments: the embedding, layers of each kind, and the head.
+
+    In training the head ends with the loss. `source` records other runs of the same model.
+    """
+
+    def __init__(self, run: Run, segments: list[Segment], source: Recorder) -> None:
+        self.run, self.segments, self.source = run, segments, source
+
+    def rerun(self, run: Run) -> Pass:
+        """A pass of another run of the same model."""
+        return self if run == self.run else self.source.record(run)
+
+    @cached_property
+    def groups(self) -> list[list[Segment]]:
+        """Segments whose layers alternate stand together, in the order of the forward pass."""
+        found: list[list[Segment]] = []
+        for segment in self.segments:
+            alike = (
+                found and segment.layers and found[-1][0].layers and found[-1][0].layers.first is segment.layers.first
+            )
+            found[-1:] = [[*found[-1], segment]] if alike else [*found[-1:], [segment]]
+        return found
+
+
+def recorded(subject: Any, run: Run | None = None) -> Pass:
+    """A pass as it is, or the pass of a model."""
+    if isinstance(subject, Pass):
+        return subject if run is None else subject.rerun(run)
+    found: Pass = subject.record(run or Run())
+    return found
+
+
+def sequence(group: list[Segment]) -> Iterator[Segment]:
+    """The segments of a group in the order in which one period of its layers has them."""
+    period = group[0].layers.period if group[0].layers else 1
+    at = {offset: segment for segment in group for offset in (segment.layers.offsets if segment.layers else (0,))}
+    return (at[offset] for offset in range(period) if offset in at)
