@@ -10,7 +10,7 @@ import archcalc
 import archcalc_reference
 
 FILES = [
-    path for package in (archcalc, archcalc_reference) for path in sorted(Path(package.__file__).parent.glob("*.py"))
+    path for package in (archcalc, archcalc_reference) for path in sorted(Path(package.__file__).parent.rglob("*.py"))
 ]
 CALLS = {"Problem", "problem", "PydanticCustomError", "TooSlow", "Ended", "_refusal", "_problem", "_wait"}
 NAMES = {"what", "message", "fix", "why", "suggestion", "must", "told"}
