@@ -37,6 +37,7 @@ NEVER = {
 LEFT = {
     "is larger than _ bytes, the most that is read",
     "--from continues it, another --out starts anew",
+    "say another --out",
 }
 
 
