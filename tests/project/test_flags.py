@@ -17,7 +17,7 @@ from archcalc.commands.flags import keeping, memory_run, work_run
 from archcalc.counts.quantities import QUANTITIES, SECTIONS, Asked
 from archcalc.errors import Invalid
 
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 cli._load([])
 COMMANDS = get_command(cli.app).commands
 
@@ -227,7 +227,7 @@ def test_a_flag_that_is_taken_changes_the_answer(call):
 def test_a_flag_that_cannot_bear_on_what_is_asked_is_refused(call):
     if call.startswith(("generate", "trace tiny --prompt")):
         pytest.importorskip("torch")
-    done = ask(*call.replace("words.vec", str(HERE.parent / "docs" / "words.vec")).split())
+    done = ask(*call.replace("words.vec", str(TESTS.parent / "docs" / "words.vec")).split())
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(REFUSED[call])
     assert done.err.count("\n") == 1
@@ -235,7 +235,7 @@ def test_a_flag_that_cannot_bear_on_what_is_asked_is_refused(call):
 
 @pytest.mark.parametrize(("command", "file"), [(c, f) for c, its in RUN.items() for f in sorted(set(its.values()))])
 def test_what_runs_a_model_has_tests_of_its_own(command, file):
-    text = (HERE / f"{file}.py").read_text()
+    text = next(TESTS.rglob(f"{file}.py")).read_text()
     for flag, home in RUN[command].items():
         assert home != file or f'"{flag}' in text or f"{flag[2:].replace('-', '_')}=" in text, flag
 
@@ -244,7 +244,7 @@ def test_what_runs_a_model_has_tests_of_its_own(command, file):
 def test_the_form_and_the_file_of_an_answer_are_obeyed(command, tmp_path):
     if command == "verify":
         pytest.importorskip("torch")
-    words = PLAIN[command].replace("words.vec", str(HERE.parent / "docs" / "words.vec")).split()
+    words = PLAIN[command].replace("words.vec", str(TESTS.parent / "docs" / "words.vec")).split()
     plain = ask(*words)
     assert (plain.code, plain.err) == (0, "")
     if "--format" in flags(command):

@@ -3,8 +3,8 @@
 import re
 
 import pytest
-from blocks import LEARNED, README, ROOT, alike, blocks, run, workplace
 from command import ask
+from docblocks import LEARNED, README, ROOT, alike, blocks, run, workplace
 
 BLOCKS = [(f"{name} {number}", block) for name in README for number, block in enumerate(blocks(name))]
 CONSOLE = [(name, block) for name, block in BLOCKS if block.kind == "console"]

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 from command import ask
-from test_bad_input import GOOD
+from goodspec import GOOD
 
 import archcalc
 from archcalc.errors import LONGEST_LINE, Problem
 from archcalc.files import reading
 from archcalc.spec.model import MOST_STRETCHES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 ROWS = re.findall(
     r"^\| ([^|]+) \| ([0-9,]+) \| `([\w.]+)(?:\[([\w.]+)\])?` \|$",
     (ROOT / "docs" / "bounds.md").read_text(),

@@ -24,8 +24,8 @@ from archcalc.spec.checkpoints import Settings
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 
-from archcalc_reference import resuming  # noqa: E402
 from archcalc_reference.model.transformer import Transformer  # noqa: E402
+from archcalc_reference.training import resuming  # noqa: E402
 from archcalc_reference.training.data import Data, Stream, own_words, read_stream  # noqa: E402
 from archcalc_reference.training.trainer import Trainer, rate_of, sample  # noqa: E402
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 from command import ask
-from test_bad_input import GOOD
+from goodspec import GOOD
 
 from archcalc import check
 from archcalc.spec.unsupported import config, family, feature, other_name

@@ -4,19 +4,7 @@ import subprocess
 import sys
 
 import pytest
-
-HEAVY = ("torch", "numpy", "transformers", "hypothesis", "rich", "archcalc_reference")
-
-
-def loaded(code):
-    """The heavy modules that a fresh process holds after running `code`."""
-    probe = f"{code}\nimport sys\nprint('\\n'.join(m for m in {HEAVY!r} if m in sys.modules), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    return done.stderr.split()
-
-
-def command(*arguments):
-    return f"from archcalc.cli import _main\nassert _main({list(arguments)!r}) == 0"
+from command import calling, loaded
 
 
 @pytest.mark.parametrize(
@@ -35,18 +23,18 @@ def command(*arguments):
     ids=" ".join,
 )
 def test_a_scalar_report_loads_neither_torch_nor_numpy(arguments):
-    assert loaded(command(*arguments)) == []
+    assert loaded(calling(*arguments)) == []
 
 
 def test_words_of_a_file_load_numpy_alone(tmp_path):
     (tmp_path / "words.txt").write_text("king 1 2\nqueen 3 4\n")
-    assert loaded(command("embed", str(tmp_path / "words.txt"), "king")) == ["numpy"]
+    assert loaded(calling("embed", str(tmp_path / "words.txt"), "king")) == ["numpy"]
 
 
 def test_a_models_own_vectors_load_no_torch(tmp_path):
     numpy, safetensors = pytest.importorskip("numpy"), pytest.importorskip("safetensors.numpy")
     safetensors.save_file({"wte.weight": numpy.eye(256)}, tmp_path / "model.safetensors")
-    assert loaded(command("embed", str(tmp_path), "a")) == ["numpy", "archcalc_reference"]
+    assert loaded(calling("embed", str(tmp_path), "a")) == ["numpy", "archcalc_reference"]
 
 
 def test_the_library_loads_neither():
@@ -62,4 +50,4 @@ def test_importing_the_package_loads_nothing_of_ours():
 def test_this_test_can_fail():
     assert loaded("import numpy") == ["numpy"]
     pytest.importorskip("torch")
-    assert "torch" in loaded(command("verify", "tiny", "--tensors"))
+    assert "torch" in loaded(calling("verify", "tiny", "--tensors"))

@@ -12,7 +12,7 @@ import archcalc
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("transformers", reason="the outside voice")
 
-import archcalc_reference  # noqa: E402
+import archcalc_reference.model.transformer  # noqa: E402
 from archcalc.proof.miniature import miniature  # noqa: E402
 from archcalc.proof.numerics import compare_numbers  # noqa: E402
 
@@ -29,7 +29,7 @@ def rewritten(monkeypatch):
         broken = types.ModuleType("archcalc_reference.model.transformer")
         monkeypatch.setitem(sys.modules, broken.__name__, broken)
         exec(compile(text.replace(old, new), broken.__name__, "exec"), broken.__dict__)  # noqa: S102
-        monkeypatch.setitem(archcalc_reference.__dict__, "model", broken)  # where a lazy `Transformer` is looked up
+        monkeypatch.setattr(archcalc_reference.model, "transformer", broken)  # where a lazy `Transformer` is looked up
 
     return write
 

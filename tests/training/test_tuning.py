@@ -19,8 +19,8 @@ transformers = pytest.importorskip("transformers", reason="the outside voice")
 tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
 pytest.importorskip("safetensors", reason="the extra `run`")
 
-from archcalc_reference import resuming  # noqa: E402
 from archcalc_reference.text.tokenizer import read_tokenizer  # noqa: E402
+from archcalc_reference.training import resuming  # noqa: E402
 from archcalc_reference.training.data import own_words, pieces, read_stream  # noqa: E402
 from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 

@@ -288,7 +288,7 @@ def test_what_is_no_amount_is_refused(text):
 def test_the_schema_of_a_device_in_the_repository_is_fresh():
     text = (FOLDER.parent / "schema" / "device.json").read_text()
     hint = "run: archcalc schema --of device -o specs/schema/device.json"
-    assert text == schema_text("device") == ask("schema", "--of", "device").out, hint
+    assert text == schema_text(Device) == ask("schema", "--of", "device").out, hint
     assert ask("schema", "--of", "model").out == ask("schema").out
 
 

@@ -13,7 +13,7 @@ from command import ask
 from archcalc.hardware.devices import device_names
 from archcalc.spec.catalogue import names
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

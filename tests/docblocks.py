@@ -1,4 +1,4 @@
-"""The blocks of our documents: commands with what they print, and programs. `python tests/blocks.py` writes them anew.
+"""The blocks of our documents: commands with what they print, and programs. `python tests/docblocks.py` writes them anew.
 
 A document's commands run one after the other in a folder of their own, where `docs` is ours, so that what one of them
 makes is there for the next.

@@ -4,9 +4,8 @@ import csv
 import io
 
 import pytest
-from command import ask, spawn
+from command import ask, calling, loaded, spawn
 from outside import byte_level
-from test_startup import command, loaded
 
 from archcalc.report.tokens import MOST_ROWS
 
@@ -127,7 +126,7 @@ def test_a_long_text_is_counted_whole_and_its_table_cut():
 
 def test_it_takes_no_torch(folder):
     for arguments in (("tokens", "a"), ("tokens", "a", "--weights", str(folder))):
-        assert set(loaded(command(*arguments))) <= {"archcalc_reference"}
+        assert set(loaded(calling(*arguments))) <= {"archcalc_reference"}
 
 
 def test_the_reference_is_there_for_who_asks():

@@ -1,16 +1,15 @@
 """The report is one screen: at most 100 columns and 40 lines, and exactly this at 80 and at 100."""
 
-from pathlib import Path
-
 import pytest
 from command import ask, spawn
+from screens import FOLDER
 
 import archcalc
 from archcalc.report.overview import report_sheet
 from archcalc.report.render import render
 from archcalc.spec.catalogue import find, names
 
-SCREEN = (Path(__file__).parent / "goldens" / "report.txt").read_text().partition("\n")[2]  # of 80 columns
+SCREEN = (FOLDER / "report.txt").read_text().partition("\n")[2]  # of 80 columns
 
 
 def test_the_report_of_gpt3_has_at_most_34_lines():

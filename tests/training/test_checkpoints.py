@@ -21,7 +21,7 @@ pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from archcalc_reference import resuming  # noqa: E402
+from archcalc_reference.training import resuming  # noqa: E402
 from archcalc_reference.training.data import Data, Stream  # noqa: E402
 from archcalc_reference.training.trainer import Trainer  # noqa: E402
 

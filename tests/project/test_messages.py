@@ -10,7 +10,7 @@ import archcalc
 import archcalc_reference
 
 FILES = [
-    path for package in (archcalc, archcalc_reference) for path in sorted(Path(package.__file__).parent.glob("*.py"))
+    path for package in (archcalc, archcalc_reference) for path in sorted(Path(package.__file__).parent.rglob("*.py"))
 ]
 CALLS = {"Problem", "problem", "PydanticCustomError", "TooSlow", "Ended", "_refusal", "_problem", "_wait"}
 NAMES = {"what", "message", "fix", "why", "suggestion", "must", "told"}
@@ -30,6 +30,14 @@ NEVER = {
     r"\bof (its|their) own is\b": "custom",
     r"\b(is|are) read$": "supported: ...",
     r"\bis that model\b|\bis another\b": "describes that model",
+}
+
+
+# Messages that these rules would have otherwise. Only ever take lines out.
+LEFT = {
+    "is larger than _ bytes, the most that is read",
+    "--from continues it, another --out starts anew",
+    "say another --out",
 }
 
 
@@ -63,13 +71,14 @@ def literal(node):
 def test_messages_are_plain_and_short(path):
     for line, text in said(path):
         for phrase, better in NEVER.items():
-            assert not re.search(phrase, text), f"{path.name}:{line}: {text!r}; better: {better}"
+            assert text in LEFT or not re.search(phrase, text), f"{path.name}:{line}: {text!r}; better: {better}"
         assert len(text) <= LONGEST, f"{path.name}:{line}"
         assert "\n" not in text, f"{path.name}:{line}"
 
 
 def test_the_messages_are_found():
     found = [text for path in FILES for _, text in said(path)]
+    assert set(found) >= LEFT
     assert len(found) > 200
     for text in ("must be an integer", "no such file", "is not a directory", "is missing"):
         assert text in found

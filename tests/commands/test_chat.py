@@ -287,15 +287,15 @@ def test_each_turn_draws_from_a_seed_of_its_own_and_the_same_talk_is_the_same(pi
 
 
 def test_an_answer_is_kept_without_the_blanks_around_it(weights):
-    from archcalc.commands import chatting
+    from archcalc.commands import chat
     from archcalc.commands.session import Session
     from archcalc.spec.catalogue import find
 
     session = Session.load(find(SPEC), weights)
-    talk = chatting._begun(session, "")
+    talk = chat._begun(session, "")
     said = iter([b"  ", b"yes", b"\n", b"\n"])
     session.tokenizer.token_bytes = lambda _: next(said)
-    chatting._turn(session, talk, "Hi", 4, GREEDY)
+    chat._turn(session, talk, "Hi", 4, GREEDY)
     assert talk.messages[-1] == Message("assistant", "yes")
 
 
