@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.counts.activations import cache, saved, widths
+from archcalc.counts.activations import cache, saved
+from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
 GIB = 2**30

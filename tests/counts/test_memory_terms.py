@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.counts.activations import saved, widths
+from archcalc.counts.activations import saved
 from archcalc.counts.memory import memory, peak_bytes, state_bytes
 from archcalc.errors import Invalid
 from archcalc.hardware.devices import device_names, find_device
@@ -14,6 +14,7 @@ from archcalc.hardware.fitting import RESERVE, capacity, fit, most, usable
 from archcalc.proof.allocator import refuse_unrun
 from archcalc.report.memory import lettered_memory
 from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
 TRAINING = st.builds(

@@ -9,9 +9,10 @@ from typer.main import get_command
 
 import archcalc
 from archcalc import cli
-from archcalc.counts.activations import cache, saved, widths
+from archcalc.counts.activations import cache, saved
 from archcalc.counts.quantities import QUANTITIES, one_pass
 from archcalc.report.listing import devices_sheet
+from archcalc.tape.roles import widths
 
 NAMES = list(QUANTITIES)
 cli._load([])

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.counts.activations import cache, saved, widths
+from archcalc.counts.activations import cache, saved
 from archcalc.counts.memory import memory, state_bytes
 from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import Invalid
 from archcalc.shapes import grid
 from archcalc.spec.catalogue import find
 from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.tape.roles import widths
 
 SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 64, 96, 100, 512, 768, 1_024, 3_072, 2**20, 2**31, 2**32 - 1, 2**32]
 GPT2 = archcalc.load("gpt2").model_copy(update={"published": ()})
