@@ -117,7 +117,11 @@ def _unread(said: Said, family: Family) -> list[str]:
             skipped.append(key)
         else:
             what = ignored.feature_of(key) or "unknown key; it may bear on the counts"
-            said.note(said.problem(key, what, value, ignored.near(key, known) if what.startswith("unknown") else None))
+            said.note(
+                said.problem(
+                    key, what, value, ignored.near(key, known - {*said.config}) if what.startswith("unknown") else None
+                )
+            )
     return skipped
 
 

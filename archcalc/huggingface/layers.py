@@ -61,7 +61,7 @@ class LayerTypes(Kinds):
         if not isinstance(found, list) or len(found) != n:
             said.fail("layer_types", f"must be a list with a type for each of {n:,} layers", found)
         for layer in found:
-            if layer not in self.names:
+            if not isinstance(layer, str) or layer not in self.names:
                 feature = _FEATURES.get(layer) if isinstance(layer, str) else None
                 said.fail("layer_types", feature or "has an unknown type of layer", layer)
         return list(found)
