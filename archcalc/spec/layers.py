@@ -95,9 +95,11 @@ class Layer(Strict):
     def derived(self, env: Env, run: Run) -> Env:
         """The sizes that follow from all that is stated."""
         found: dict[str, Any] = {}
-        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
-            back = {marked: label for label, marked in own.items()}
-            inside = {back.get(label, label): n for label, n in env.items() if label not in own}
+        pairs = list(zip(self.residual_branches, self._marks(), strict=True))
+        stated = [{own.get(label, label): label for b in branch.blocks for label in b.sizes()} for branch, own in pairs]
+        frame = {label: n for label, n in env.items() if not any(label in theirs for theirs in stated)}
+        for (branch, own), mine in zip(pairs, stated, strict=True):
+            inside = frame | {label: env[marked] for marked, label in mine.items()}  # no size of another branch
             for block in branch.blocks:
                 found |= {own[label]: env[label] for label in block.derives if label in own}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
