@@ -101,7 +101,7 @@ class Layer(Strict):
         for (branch, own), mine in zip(pairs, stated, strict=True):
             inside = frame | {label: env[marked] for marked, label in mine.items()}  # no size of another branch
             for block in branch.blocks:
-                found |= {own[label]: env[label] for label in block.derives if label in own}
+                found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 

@@ -96,8 +96,9 @@ def _layer_norm(
     y = (full - mean) * rstd * _gained(gain, unit_offset=unit_offset)
     if bias is not None:
         y = y + wide(bias)
-    kept = x.dtype if x.device.type == "cpu" else mean.dtype  # as PyTorch's own
-    return y.to(promoted(x, gain, bias)), mean.to(kept), rstd.to(kept)
+    made = promoted(x, gain, bias)
+    kept = made if x.device.type == "cpu" else mean.dtype  # as PyTorch's own
+    return y.to(made), mean.to(kept), rstd.to(kept)
 
 
 @op(
