@@ -95,12 +95,11 @@ class Layer(Strict):
     def derived(self, env: Env, run: Run) -> Env:
         """The sizes that follow from all that is stated."""
         found: dict[str, Any] = {}
-        pairs = list(zip(self.residual_branches, self._marks(), strict=True))
-        stated = [{own.get(label, label): label for b in branch.blocks for label in b.sizes()} for branch, own in pairs]
-        frame = {label: n for label, n in env.items() if not any(label in theirs for theirs in stated)}
-        for (branch, own), mine in zip(pairs, stated, strict=True):
-            inside = frame | {label: env[marked] for marked, label in mine.items()}  # no size of another branch
+        stated = self.stated()
+        shared = {label: n for label, n in env.items() if label not in stated}
+        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
             for block in branch.blocks:
+                inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
                 found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
