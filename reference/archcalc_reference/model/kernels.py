@@ -8,6 +8,7 @@ fp64 where they are given that, and round once. Attention has a file of its own.
     rms_norm    its input and 1 / rms of each vector
     layer_norm  its input, and mean and 1 / deviation of each vector
     rotate      nothing; the tables are held beside the graph
+    grow        nothing, likewise
     gelu_quick  its input
     xielu       its input
 """
@@ -198,6 +199,30 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, neighbours: bool) -> Tensor:
     if torch.is_grad_enabled():
         return _Rotate.apply(x, cos, sin, neighbours)
     return torch.ops.archcalc.rotate(x, cos, sin, neighbours, False)
+
+
+@op("grow(Tensor x, Tensor by) -> Tensor")
+def _grow(x: Tensor, by: Tensor) -> Tensor:
+    return (wide(x) * by.view(-1, *(1,) * (x.dim() - 2))).to(x.dtype)
+
+
+class _Grow(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, by: Tensor) -> Tensor:
+        ctx.table = by
+        return torch.ops.archcalc.grow(x, by)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        by, ctx.table = ctx.table, None
+        return torch.ops.archcalc.grow(grad, by), None
+
+
+def grow(x: Tensor, by: Tensor) -> Tensor:
+    """Vectors (B, S, ...) times a number for each position."""
+    if torch.is_grad_enabled():
+        return _Grow.apply(x, by)
+    return torch.ops.archcalc.grow(x, by)
 
 
 # --- activations -----------------------------------------------------------------------------------------------------
