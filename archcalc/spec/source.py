@@ -43,7 +43,8 @@ class Document:
     """Plain data read from YAML, and where each of its parts stands.
 
     `values` has the mark of the value at each path, `keys` that of the key. `asked` has the paths whose values a
-    question put in, and `question` is the argument that asked.
+    question put in, and `question` is the argument that asked. Of a spec that was imported `origins` has the keys of the
+    config.json that a field came from, by its path.
     """
 
     file: str
@@ -52,6 +53,7 @@ class Document:
     keys: dict[Where, Mark] = field(default_factory=dict)
     question: str = ""
     asked: set[Where] = field(default_factory=set)
+    origins: dict[str, list[str]] = field(default_factory=dict)
 
     def problem(self, message: str, path: Where = (), *, at_key: bool = False, **parts: Any) -> Problem:
         """A Problem placed at `path`, or at the nearest of its parents that has a place."""

@@ -1,0 +1,49 @@
+"""A config.json of Hugging Face where a spec is asked for: read, and imported as the document of a spec."""
+
+from __future__ import annotations
+
+import json
+
+from archcalc.errors import Invalid, Missing, Problem
+from archcalc.files.reading import read_bytes
+from archcalc.spec.source import Document
+
+CONFIG = "config.json"
+
+
+def is_config(data: bytes) -> bool:
+    """Whether some bytes are a config.json, and no spec: an object of JSON that names its model's type."""
+    if not data.lstrip().startswith(b"{"):
+        return False
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and not {"schema", "d_model"} <= found.keys()
+
+
+def read_config(path: str) -> Document:
+    """The spec that a config.json describes, with the keys that its fields came from.
+
+    Raises Missing where there is no such file, Invalid for one that is no config or not supported yet.
+    """
+    from archcalc.huggingface.reading import LARGEST_CONFIG
+
+    try:
+        data = read_bytes(path, LARGEST_CONFIG)
+    except FileNotFoundError:
+        raise Missing(Problem(path, "no such file")) from None
+    except IsADirectoryError:
+        raise Invalid(Problem(path, "is a directory", suggestion="give the path of a file in it")) from None
+    except (OSError, ValueError) as error:
+        raise Invalid(Problem(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")) from None
+    return imported(data, path)
+
+
+def imported(data: bytes, name: str) -> Document:
+    """The document of a spec from the bytes of a config.json."""
+    from archcalc.huggingface.importing import import_config
+    from archcalc.huggingface.reading import parse_config
+
+    found = import_config(parse_config(data, name), name)
+    return Document(name, found.data, origins=found.origins)
