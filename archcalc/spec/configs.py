@@ -60,5 +60,7 @@ def import_text(document: Document, text: str) -> str:
     ]
     if document.ignored:
         lines += ["# keys without a bearing on parameters, FLOPs or memory:"]
-        lines += textwrap.wrap(printable(", ".join(document.ignored)), 100, initial_indent="#   ", subsequent_indent="#   ")
+        lines += textwrap.wrap(
+            printable(", ".join(document.ignored)), 100, initial_indent="#   ", subsequent_indent="#   "
+        )
     return "\n".join([*lines, text])
