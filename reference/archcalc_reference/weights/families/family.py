@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from archcalc.spec.layers import Layer
@@ -13,6 +14,7 @@ from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side
 
 Blocks = int | Literal["n_kv_heads"]
 _INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
+_NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
 class Fused(NamedTuple):
@@ -68,9 +70,29 @@ class Family:
         """The name of the token table."""
         return f"{self.outside['embedding.token']}.weight"
 
+    @property
+    def name(self) -> str:
+        """The family's name in a message."""
+        return self.types[0]
+
+    def entries(self, model: Model, parameters: Mapping[str, Shape]) -> list[Entry]:
+        """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none."""
+        return list(_entries(self, model, parameters))
+
     def is_buffer(self, name: str) -> bool:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""
-        return name.endswith(self.buffers) if self.buffers else False
+        return name.endswith(tuple(f".{buffer}" for buffer in self.buffers))
+
+    def knows(self, name: str) -> bool:
+        """Whether a stored name is one that a checkpoint of the family may have."""
+        path = _NUMBER.sub(".0", self.full(name))
+        return path in self._paths or path.rpartition(".")[0] in self._paths
+
+    @cached_property
+    def _paths(self) -> frozenset[str]:
+        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused)
+        layer = self.layer.format(i=0)
+        return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
 
     def full(self, name: str) -> str:
         """A stored name as transformers has it today, with its prefix."""
@@ -86,16 +108,14 @@ class Unnamed(Exception):  # noqa: N818  (it is no error, but an answer)
     """A parameter that a family's checkpoints have no name for."""
 
 
-def entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> list[Entry]:
-    """The tensors of a checkpoint of the family that has these parameters. Raises Unnamed where it cannot have one."""
+def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> Iterator[Entry]:
     layers = list(each_layer(model))
-    found: list[Entry] = []
-    parts: dict[tuple[int, str, str], dict[str, Shape]] = {}
     in_fused = {part: module for module, fused in family.fused.items() for part in fused.parts}
+    parts: dict[tuple[int, str, str], dict[str, Shape]] = {}
     for name, shape in parameters.items():
         match = _INSIDE.fullmatch(name)
         if match is None:
-            found.append(plain(_stored(family.outside, name, name), name, shape))
+            yield plain(_stored(family.outside, name, name), name, shape)
             continue
         i, path = int(match[1]), match[2]
         module, _, leaf = path.rpartition(".")
@@ -105,11 +125,11 @@ def entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> li
         norms = family.own_norms if _has_own_norms(layers[i]) else {}
         stored = family.layer.format(i=i) + _stored({**family.inside, **norms}, path, name)
         if "{h}" in stored:
-            found += by_row(stored, name, shape)
+            yield from by_row(stored, name, shape)
         else:
-            found.append(plain(stored, name, shape, transposed=family.transposed and len(shape) == 2))
-    found += (_fused(family, layers[i], i, module, leaf, have) for (i, module, leaf), have in parts.items())
-    return found
+            yield plain(stored, name, shape, transposed=family.transposed and len(shape) == 2)
+    for (i, module, leaf), have in parts.items():
+        yield _fused(family, layers[i], i, module, leaf, have)
 
 
 def _stored(names: Mapping[str, str], path: str, name: str) -> str:

@@ -37,16 +37,17 @@ LLAMA = Family(
     buffers=_ANGLES,
 )
 _GATE_UP = Fused(("mlp.gate", "mlp.up"))
-_SANDWICH = {
-    "attention_post_norm": "post_attention_layernorm",
-    "mlp_norm": "pre_feedforward_layernorm",
-    "mlp_post_norm": "post_feedforward_layernorm",
-}
 
 FAMILIES = (
     LLAMA,
-    LLAMA.but("gemma2", "gemma3", "gemma3_text", "vaultgemma", inside=_SANDWICH),
-    LLAMA.but("olmo2", "olmo3", "exaone4", inside=_SANDWICH),
+    LLAMA.but(
+        *("gemma2", "gemma3", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),
+        inside={
+            "attention_post_norm": "post_attention_layernorm",
+            "mlp_norm": "pre_feedforward_layernorm",
+            "mlp_post_norm": "post_feedforward_layernorm",
+        },
+    ),
     LLAMA.but("phi3", fused={"self_attn.qkv_proj": Fused(QKV), "mlp.gate_up_proj": _GATE_UP}),
     LLAMA.but("glm", fused={"mlp.gate_up_proj": _GATE_UP}),
     LLAMA.but(
