@@ -1,0 +1,66 @@
+"""The families, by model_type and by the names of their classes; a family's module is loaded when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from archcalc.errors import Invalid, Problem, nearest, shown
+
+if TYPE_CHECKING:
+    from archcalc.huggingface.family import Family
+
+MODULES: dict[str, str] = {
+    **dict.fromkeys(("gpt2",), "gpt"),
+    **dict.fromkeys(("llama", "mistral"), "llama"),
+    **dict.fromkeys(("qwen2", "qwen3"), "qwen"),
+    **dict.fromkeys(("gemma2",), "gemma"),
+}
+"""The module that has the table of a model_type, in the order in which an export tries them."""
+
+
+class Found(NamedTuple):
+    """The family of a config, the mapping that it reads (the whole, or its text_config), and what was left out of it."""
+
+    family: Family
+    config: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def family(model_type: str) -> Family:
+    """The table of a model_type that is supported."""
+    found: dict[str, Family] = import_module(f"archcalc.huggingface.families.{MODULES[model_type]}").FAMILIES
+    return found[model_type]
+
+
+def families() -> Iterator[Family]:
+    """Every table."""
+    return (family(model_type) for model_type in MODULES)
+
+
+def find(config: dict[str, Any], file: str) -> Found:
+    """The family of a config. Raises Invalid where it is not known, or not supported yet."""
+    model_type = config.get("model_type")
+    if model_type is None:
+        model_type = _by_class(config, file)
+    if not isinstance(model_type, str):
+        raise Invalid(Problem(file, "must be text", "model_type", value=shown(model_type)))
+    if model_type in MODULES:
+        return Found(family(model_type), config)
+    near = nearest(model_type, list(MODULES), 3)
+    fix = f"nearest: {', '.join(near)}" if near else None
+    raise Invalid(Problem(file, "is not a known type of model", "model_type", value=shown(model_type), suggestion=fix))
+
+
+def _by_class(config: dict[str, Any], file: str) -> str:
+    """The model_type of the classes that a config names."""
+    said = config.get("architectures")
+    names = [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+    for one in families():
+        if any(name in one.architectures for name in names):
+            return one.model_type
+    if names:
+        raise Invalid(Problem(file, "names no class that is known", "architectures", value=shown(names)))
+    raise Invalid(Problem(file, "is missing", "model_type"))
