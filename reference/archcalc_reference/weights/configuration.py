@@ -11,8 +11,11 @@ Nothing here takes PyTorch.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.huggingface.importing import Imported, import_config
@@ -136,31 +139,49 @@ def _of_spec(model: Model, folder: str) -> Iterator[Problem]:
 
 
 def _of_config(model: Model, said: Described) -> Iterator[Problem]:
-    told = set()
+    told: set[str] = set()
     for where, value, other in _differences(model, said.model):
-        if where == "unembedding.tied":
-            continue
         keys = _keys(where, said.imported.origins)
-        key = next((key for key in keys if key in said.config), keys[0] if keys else where)
-        if key in told:
-            continue
-        told.add(key)
-        if key in said.config:
-            yield Problem(
+        if where == "unembedding.tied" or told.intersection(keys):
+            continue  # the tie is told apart; what follows from a key that is told needs no line of its own
+        told.update(keys)
+        yield _contradiction(model, said, where.partition(".")[2] or where, keys, value, other)
+
+
+def _contradiction(model: Model, said: Described, field: str, keys: list[str], value: Any, other: Any) -> Problem:
+    """The line for a field that is `value` in the spec and `other` by the keys that it came from."""
+    there = [key for key in keys if key in said.config]
+    plain = not isinstance(other, str) and other is not None
+    for key in there:
+        if plain and said.config[key] == other and isinstance(said.config[key], bool) == isinstance(other, bool):
+            return Problem(
                 said.file, f"must be {shown(value)}, as in {model.name}", key, value=shown(said.config[key])
             )
-        else:
-            what = f"is missing, and transformers assumes {shown(other)}; {model.name} has {shown(value)}"
-            yield Problem(said.file, what, key)
+    has = f"{model.name} has {shown(value)}"
+    if there:
+        what = f"gives {field} {shown(other)}, and {has}"
+        return Problem(said.file, what, there[0], value=shown(said.config[there[0]]))
+    if keys:
+        return Problem(said.file, f"is missing, and transformers assumes {shown(other)}; {has}", keys[0])
+    kind = said.config.get("model_type", "this family")
+    return Problem(said.file, f"is a model of {kind}, whose {field} is {shown(other)}; {has}")
 
 
 def _keys(where: str, origins: dict[str, list[str]]) -> list[str]:
-    """The keys of config.json that a field came from, or that the block that it is part of came from."""
+    """The keys of config.json that a field came from, or that the block that it is part of came from.
+
+    An import names the first layer, and the norms of both branches as one.
+    """
+    where = _LAYER.sub("layers.0", _NORM.sub(r"\1.\2", where))
     while where:
-        if found := origins.get(where):
+        if found := origins.get({"n_layers": "layers.0.repeat"}.get(where, where)):
             return found
         where = where.rpartition(".")[0]
     return []
+
+
+_LAYER = re.compile(r"^layers\.\d+")
+_NORM = re.compile(r"^(layers\.\d+)\.[a-z_]+?_((?:post_|stream_)?norm)\b")
 
 
 def _differences(model: Model, other: Model) -> Iterator[tuple[str, Any, Any]]:
@@ -168,42 +189,48 @@ def _differences(model: Model, other: Model) -> Iterator[tuple[str, Any, Any]]:
 
     Of alike layers one tells.
     """
-    theirs = dict(_leaves(other))
-    told = set()
-    for where, value in _leaves(model):
-        field = ".".join(part for part in where.split(".") if not part.isdecimal())
-        if field not in told and theirs.get(where) != value:
-            told.add(field)
-            yield where, value, theirs.get(where)
-    mine = dict(_leaves(model))
-    for where, value in theirs.items():
-        field = ".".join(part for part in where.split(".") if not part.isdecimal())
-        if where not in mine and field not in told:
-            told.add(field)
-            yield where, None, value
+    told: set[str] = set()
+    yield from _apart("", _outside(model), _outside(other))
+    for i, (mine, theirs) in enumerate(zip(_each(model), _each(other), strict=False)):
+        for where, value, others in _apart("", mine, theirs):
+            if where not in told:
+                told.add(where)
+                yield f"layers.{i}.{where}", value, others
 
 
-def _leaves(model: Model) -> Iterator[tuple[str, Any]]:
-    """The fields that decide the logits, each layer's by its number."""
-    yield from (("n_layers", model.n_layers), *((name, getattr(model, name)) for name in _SIZES))
-    yield from _fields("embedding", model.embedding.model_dump())
-    for i, layer in enumerate(each_layer(model)):
-        yield f"layers.{i}.parallel", layer.side_by_side
-        for branch in layer.residual_branches:
-            ...
-    yield from _fields("final_norm", model.final_norm and model.final_norm.model_dump())
-    yield from _fields("unembedding", model.unembedding.model_dump())
+def _apart(where: str, value: Any, other: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(value, dict) and isinstance(other, dict):
+        for name in dict.fromkeys((*value, *other)):
+            yield from _apart(f"{where}.{name}" if where else name, value.get(name), other.get(name))
+    elif value != other:
+        yield where, value, other
 
 
-_SIZES = ("vocab_size", "context_length", "d_model")
+def _outside(model: Model) -> dict[str, Any]:
+    """What a model is but for its layers."""
+    sizes = {name: getattr(model, name) for name in ("vocab_size", "context_length", "d_model", "n_layers")}
+    return {**sizes, **{name: _data(getattr(model, name)) for name in ("embedding", "final_norm", "unembedding")}}
 
 
-def _fields(where: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, part in value.items():
-            yield from _fields(f"{where}.{name}", part)
-    else:
-        yield where, value
+def _each(model: Model) -> Iterator[dict[str, Any]]:
+    """What each layer is."""
+    known: dict[int, dict[str, Any]] = {}
+    for layer in each_layer(model):
+        if id(layer) not in known:
+            known[id(layer)] = {"parallel": layer.side_by_side}
+            for branch in layer.residual_branches:
+                known[id(layer)] |= {
+                    branch.name: _data(branch.mixer),
+                    f"{branch.name}_norm": _data(branch.norm),
+                    f"{branch.name}_post_norm": _data(branch.post_norm),
+                    f"{branch.name}_stream_norm": _data(branch.stream_norm),
+                    f"{branch.name}_scale": branch.scale,
+                }
+        yield known[id(layer)]
+
+
+def _data(block: Any) -> Any:
+    return block.model_dump() if isinstance(block, BaseModel) else block
 
 
 def is_tied(folder: str, family: Family) -> bool:

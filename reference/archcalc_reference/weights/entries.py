@@ -1,7 +1,8 @@
 """A stored tensor and the parameters that stand in it.
 
-Every layout is a list of pieces, rows of our parameters one after the other: a matrix as it is, query, key and value side
-by side, the same head by head, one norm of many heads in a tensor for each. What is stored as (in, out) is transposed.
+Every layout is a list of pieces, rows of our parameters one after the other: a matrix as it is, query, key and value
+side by side, the same head by head, one norm of many heads in a tensor for each. What is stored as (in, out) is
+transposed.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from archcalc.spec.model import Model
 from archcalc_reference.files import names_in
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.text.tokenizer import TOKENIZER_FILES
+from archcalc_reference.weights.entries import Entry
 from archcalc_reference.weights.headers import (
     TYPES,
     Checkpoint,
@@ -35,15 +36,7 @@ from archcalc_reference.weights.headers import (
     open_tensors,
     otherwise_tied,
 )
-from archcalc_reference.weights.layouts import (
-    CONFIG,
-    TOKENS,
-    Entry,
-    gpt2,
-    gpt2_config,
-    own,
-    why_no_gpt2,
-)
+from archcalc_reference.weights.layouts import CONFIG, TOKENS
 
 __all__ = ["load_weights", "no_weights", "save_weights"]
 
@@ -199,14 +192,14 @@ def _write_all(reference: Transformer, folder: str, copied: list[str]) -> None:
     model = reference.spec
     parameters = dict(reference.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    plain = why_no_gpt2(model) is not None
+    dtype = _promoted(sorted({_type(parameter) for parameter in parameters.values()}))
+    config, entries = exported(model, shapes, str(dtype).removeprefix("torch."))
     with open(os.path.join(folder, WHOLE), "wb") as file:
-        _write_tensors(file, own(shapes) if plain else gpt2(shapes), parameters)
+        _write_tensors(file, entries, parameters)
         _settle(file)
     texts = {SPEC: dump(model)}
-    if not plain:
-        dtype = _promoted(sorted({_type(parameter) for parameter in parameters.values()}))
-        texts[CONFIG] = json.dumps(gpt2_config(model, str(dtype).removeprefix("torch.")), indent=2) + "\n"
+    if config is not None:
+        texts[CONFIG] = json.dumps(config, indent=2) + "\n"
     for name, text in texts.items():
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
             file.write(text)

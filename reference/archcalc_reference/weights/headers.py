@@ -21,8 +21,8 @@ from archcalc_reference.weights.configuration import (
     TIE,
     Tie,
     contradictions,
+    described,
     read_config,
-    read_tie,
     refuse_what_is_not_read,
 )
 from archcalc_reference.weights.entries import Entry, Shape
@@ -122,20 +122,21 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     except Unnamed as missing:
         what = f"holds weights of {family.name}'s architecture; {model.name} has {missing}, which that has not"
         raise Invalid(Problem(folder, what)) from None
-    tie = read_tie(folder, family)
+    said = described(folder, family)
+    tie = said.tie if said else None
     found, problems = _by_name(headers, family)
     table = next(entry for entry in entries if TOKENS in entry.parameters)
     again = found.get(family.head)
     untrue = list(_contradicted_tie(model, tie, found.get(table.name), again))
     if untrue:
-        raise Invalid(*untrue, *contradictions(model, folder, family))
+        raise Invalid(*untrue, *contradictions(model, folder, said))
     if model.unembedding.tied and again:
         del found[family.head]
         found.setdefault(table.name, again)
         if found[table.name] is not again and (wrong := _mismatch(model, again, table.shape, family)):
             problems.append(wrong)
     places = _placed(model, folder, entries, found, problems, family)
-    problems = list(contradictions(model, folder, family))
+    problems = list(contradictions(model, folder, said))
     if problems:
         raise Invalid(*problems)
     beside = again if again and found[table.name] is not again else None

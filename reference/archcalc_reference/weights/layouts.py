@@ -1,8 +1,8 @@
 """Whose names the tensors of a folder have: those of a family of transformers' models, or ours.
 
 The model_type of config.json says it. Without one it is told from the names themselves. The layouts of GPT-2 and
-GPT-BigCode have the same names and other orders of axes: there, and for a folder that was turned on its way (nanoGPT's,
-MLX's), the shapes of matrices that are not square tell, or the format that a file names.
+GPT-BigCode have the same names and other orders of axes: there, and for a folder that was turned on its way
+(nanoGPT's, MLX's), the shapes of matrices that are not square tell, or the format that a file names.
 """
 
 from __future__ import annotations

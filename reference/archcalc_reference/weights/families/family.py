@@ -104,7 +104,7 @@ class Family:
         return self.prefix + name
 
 
-class Unnamed(Exception):  # noqa: N818  (it is no error, but an answer)
+class Unnamed(Exception):
     """A parameter that a family's checkpoints have no name for."""
 
 

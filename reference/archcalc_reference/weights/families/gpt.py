@@ -1,4 +1,4 @@
-"""The names of the checkpoints of GPT and its kin, before Llama: read in transformers' models of the same names."""
+"""The names of the checkpoints of GPT and its kin, before Llama, as transformers' models have them."""
 
 from __future__ import annotations
 

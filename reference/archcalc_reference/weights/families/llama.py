@@ -1,4 +1,4 @@
-"""The names of Llama's checkpoints and of those that took them over; read in transformers' models of the same names."""
+"""The names of Llama's checkpoints and of those that took them over, as transformers' models have them."""
 
 from __future__ import annotations
 
