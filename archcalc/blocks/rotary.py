@@ -81,6 +81,7 @@ class Rotary(Strict):
     pairing: Literal["halves", "neighbours"] = Field(
         default="halves", description="which features are a pair: i and i + d_rotary/2, or 2i and 2i + 1 (interleaved)"
     )
+    reversed: bool = Field(default=False, description="whether the angles are negative (nanochat); changes no count")
     scaling: Scaling | None = None
 
     def summary(self) -> str:
