@@ -20,7 +20,7 @@ safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `
 from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.model.generation import Sampling  # noqa: E402
 from archcalc_reference.text.drawing import ends_of, not_taken  # noqa: E402
-from archcalc_reference.weights.configuration import FACTS, TIE  # noqa: E402
+from archcalc_reference.weights.configuration import TIE  # noqa: E402
 from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"

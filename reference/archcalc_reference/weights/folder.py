@@ -27,6 +27,7 @@ from archcalc_reference.files import names_in
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.text.tokenizer import TOKENIZER_FILES
 from archcalc_reference.weights.entries import Entry
+from archcalc_reference.weights.exporting import exported
 from archcalc_reference.weights.headers import (
     TYPES,
     Checkpoint,
