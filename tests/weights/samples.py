@@ -217,7 +217,14 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "seed_oss": ("seed_oss", {**_WIDE, "attention_bias": True}),
     "apertus": ("apertus", {**_LLAMA, "rope_parameters": _LLAMA3}),
     "arcee": ("arcee", {**_LLAMA, "rope_parameters": _YARN}),
-    "nemotron": ("nemotron", {**_LLAMA, "head_dim": 14, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}),
+    "nemotron": (
+        "nemotron",
+        {
+            **_LLAMA,
+            "head_dim": 14,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+        },
+    ),
     "helium": ("helium", {**_LLAMA, "head_dim": 10}),
     "cwm": ("cwm", {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}),
     "nanochat": ("nanochat", _LLAMA),
@@ -227,7 +234,10 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "ernie4_5": ("ernie4_5", {**_WIDE, "use_bias": True}),
     "internlm3": ("internlm3", {**_WIDE, "qkv_bias": True}),
     "iquestcoder": ("iquestcoder", _WIDE),
-    "persimmon": ("persimmon", {**_OLD, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}),
+    "persimmon": (
+        "persimmon",
+        {**_OLD, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+    ),
 }
 
 

@@ -40,7 +40,9 @@ def test_every_tensor_is_used_once_and_every_parameter_is_filled(name):
     entries = family.entries(spec, parameters)
     expected = {n: tuple(p.shape) for n, p in theirs.named_parameters()}
     assert {entry.name: entry.shape for entry in entries} == expected
-    rows = Counter((piece.parameter, row) for e in entries for piece in e.pieces for row in range(piece.start, piece.stop))
+    rows = Counter(
+        (piece.parameter, row) for e in entries for piece in e.pieces for row in range(piece.start, piece.stop)
+    )
     assert rows == Counter((n, row) for n, shape in parameters.items() for row in range(shape[0]))
     rest = set(theirs.state_dict()) - set(expected)
     assert all(family.is_buffer(n) or (n == family.head and spec.unembedding.tied) for n in rest)

@@ -103,6 +103,10 @@ def _not_read(config: dict[str, Any], path: str) -> Iterator[Problem]:
     named = config.get("transformers_weights")
     if named not in (None, "model.safetensors"):
         yield Problem(path, "a different weights file is not supported", "transformers_weights", value=shown(named))
+    for key, wanted in (("is_causal", True), ("is_encoder_decoder", False)):
+        if config.get(key, wanted) is not wanted:
+            what = "is not supported: each token is predicted from those before it alone"
+            yield Problem(path, what, key, value=shown(config[key]))
     if config.get("pruned_heads"):
         yield Problem(path, "pruned heads are not supported", "pruned_heads", value=shown(config["pruned_heads"]))
 
@@ -145,7 +149,7 @@ def _of_config(model: Model, said: Described) -> Iterator[Problem]:
         if where == "unembedding.tied" or told.intersection(keys):
             continue  # the tie is told apart; what follows from a key that is told needs no line of its own
         told.update(keys)
-        yield _contradiction(model, said, where.partition(".")[2] or where, keys, value, other)
+        yield _contradiction(model, said, _LAYER.sub("", where), keys, value, other)
 
 
 def _contradiction(model: Model, said: Described, field: str, keys: list[str], value: Any, other: Any) -> Problem:
@@ -172,7 +176,7 @@ def _keys(where: str, origins: dict[str, list[str]]) -> list[str]:
 
     An import names the first layer, and the norms of both branches as one.
     """
-    where = _LAYER.sub("layers.0", _NORM.sub(r"\1.\2", where))
+    where = _LAYER.sub("layers.0.", _NORM.sub(r"\1.\2", where))
     while where:
         if found := origins.get({"n_layers": "layers.0.repeat"}.get(where, where)):
             return found
@@ -180,7 +184,7 @@ def _keys(where: str, origins: dict[str, list[str]]) -> list[str]:
     return []
 
 
-_LAYER = re.compile(r"^layers\.\d+")
+_LAYER = re.compile(r"^layers\.\d+\.")
 _NORM = re.compile(r"^(layers\.\d+)\.[a-z_]+?_((?:post_|stream_)?norm)\b")
 
 

@@ -1,4 +1,4 @@
-"""How a model's weights are written: as transformers' model of a family that can be this model, else under our names."""
+"""How a model's weights are written: as a family of transformers' models that can be this model has them, or as ours."""
 
 from __future__ import annotations
 
