@@ -10,15 +10,22 @@ They are made from the classes that read specs, so a new block is drawn without 
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Callable, Iterator
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
 from archcalc.arguments import size
-from archcalc.blocks.base import Divides, Strict, divisors, registered
+from archcalc.blocks.base import Mixer, Strict, registered
+from archcalc.blocks.constraints import Constraint
+from archcalc.blocks.norm import Norm
+from archcalc.blocks.rotary import LongRope
 from archcalc.spec.catalogue import dump
-from archcalc.spec.model import MOST_REPEATS, Initialization, Model
+from archcalc.spec.layers import MOST_REPEATS, AlternatingGroup, BranchGroup, BranchLayer, TwoBranchLayer
+from archcalc.spec.model import Model
+from archcalc.spec.published import Initialization
 
 LARGEST = 8
 """The largest size drawn where no other is asked for: small enough to build and run the model."""
@@ -34,7 +41,14 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
     largest = size("strategies", "largest", largest)
     most_groups = size("strategies", "most_groups", most_groups)
     most_repeats = size("strategies", "most_repeats", most_repeats, MOST_REPEATS)
-    return _mappings(Model, largest, most_groups, most_repeats).map(Model.model_validate)
+    return _mappings(Model, _Most(largest, most_groups, most_repeats)).map(_agreeing).map(Model.model_validate)
+
+
+def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
+    """The same with tied tables of one width."""
+    if data["unembedding"].get("tied"):
+        data["unembedding"]["d_embedding"] = data["embedding"].get("d_embedding")
+    return data
 
 
 def sizes(largest: int = LARGEST) -> st.SearchStrategy[int]:
@@ -42,44 +56,146 @@ def sizes(largest: int = LARGEST) -> st.SearchStrategy[int]:
     return st.integers(1, size("strategies", "largest", largest))
 
 
-def _mappings(holder: type[Strict], largest: int, most_groups: int, most_repeats: int) -> st.SearchStrategy[Any]:
-    """Plain data that is valid for a class, drawn field by field; Divides draws a divisor of the field it names."""
+class _Most(NamedTuple):
+    """How much is drawn: sizes, groups of layers, layers of a group."""
+
+    size: int
+    groups: int
+    repeats: int
+
+
+def _mappings(holder: type[Strict], most: _Most) -> st.SearchStrategy[Any]:
+    """Plain data that is valid for a class, drawn field by field in their order; constraints say which sizes may be."""
+    if special := _SPECIAL.get(holder):
+        return special(most)
 
     @st.composite
     def mapping(draw: st.DrawFn) -> dict[str, Any]:
         data: dict[str, Any] = {}
         for name, field in holder.model_fields.items():
-            whole = next((m.whole for m in field.metadata if isinstance(m, Divides)), None)
-            if whole is not None:
-                data[name] = draw(st.sampled_from(divisors(data[whole])))
-            elif (strategy := _values(name, field, largest, most_groups, most_repeats)) is not None:
+            allowed = [found for found in field.metadata if isinstance(found, Constraint)]
+            strategy = _values(name, field, most, [one.allowed(data, most.size) for one in allowed])
+            if strategy is not None:
                 data[field.alias or name] = draw(strategy)
         return data
 
     return mapping()
 
 
-def _values(
-    name: str, field: FieldInfo, largest: int, most_groups: int, most_repeats: int
-) -> st.SearchStrategy[Any] | None:
-    kind: Any = field.annotation
-    if get_origin(kind) is Literal:
-        return st.sampled_from(get_args(kind))
-    if kind is bool:
-        return st.booleans()
-    if kind is int:
-        return st.integers(1, most_repeats) if name == "repeat" else sizes(largest)
-    if get_origin(kind) is tuple:
-        inner = get_args(kind)[0]
-        if field.is_required():
-            return st.lists(_mappings(inner, largest, most_groups, most_repeats), min_size=1, max_size=most_groups)
-        return None  # what describes a spec is left out
-    if kind is str:
-        return st.just("drawn") if name == "name" else st.just("archcalc.strategies")
-    if isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization:
-        kinds: list[type[Strict]] = [*registered(kind).values()] or [kind]
-        return st.one_of([_mappings(one, largest, most_groups, most_repeats) for one in kinds])
-    return None  # a field with a default that changes no count
+def _values(name: str, field: FieldInfo, most: _Most, allowed: list[list[int]]) -> st.SearchStrategy[Any] | None:
+    """Values of one field; None for what describes a spec and is left out."""
+    if name in _PLAIN:
+        return _PLAIN[name]
+    if name == "repeat":
+        return st.integers(1, most.repeats)
+    both = sorted(set(allowed[0]).intersection(*allowed)) if allowed else None
+    parts = [part for one in _members(field.annotation) for part in _of(one, field, most, both)]
+    return st.one_of(parts) if parts else None
+
+
+def _of(kind: Any, field: FieldInfo, most: _Most, allowed: list[int] | None) -> Iterator[st.SearchStrategy[Any]]:
+    """Strategies for one member of a field's type."""
+    if kind is type(None):
+        yield st.none()
+    elif get_origin(kind) is Literal:
+        yield st.sampled_from(get_args(kind))
+    elif kind is bool:
+        yield st.booleans()
+    elif kind is float:
+        if not field.is_required() and field.default is not None:
+            yield st.just(field.default)
+        else:
+            yield st.sampled_from((0.5, 2.0, 30.0))
+    elif kind is int:
+        low = next((m.ge for m in field.metadata if hasattr(m, "ge")), 1)
+        if allowed is None:
+            yield sizes(most.size) if low else st.integers(0, 2)
+        elif allowed:
+            yield st.sampled_from(allowed)
+    elif get_origin(kind) is tuple and field.is_required():
+        inner = [_mappings(one, most) for member in _members(get_args(kind)[0]) for one in _kinds(member)]
+        yield st.lists(st.one_of(inner), min_size=1, max_size=most.groups)
+    elif isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization:
+        for one in _kinds(kind):
+            found = _mappings(one, most)
+            if allowed is None:
+                yield found
+            elif allowed:  # of a size inside: no more than the last that may be
+                yield found.filter(
+                    lambda data, last=allowed[-1]: all(n <= last for n in data.values() if type(n) is int)
+                )
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The members of a union, or the type itself."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        return [inner for one in get_args(annotation) for inner in _members(one)]
+    return [annotation]
+
+
+def _kinds(kind: type[Strict]) -> list[type[Strict]]:
+    """The kinds of a slot, or the class itself."""
+    return [*registered(kind).values()] or [kind]
+
+
+_PLAIN: dict[str, st.SearchStrategy[Any]] = {
+    "name": st.just("drawn"),
+    "source": st.just("archcalc.strategies"),
+    "epsilon": st.sampled_from((1e-5, 1e-6)),
+    "theta": st.sampled_from((100.0, 10_000.0)),
+}
+
+
+@st.composite
+def _alternating(draw: st.DrawFn, most: _Most) -> dict[str, Any]:
+    """Layers of one to three kinds, in an order that may be longer than the group."""
+    names = ["a", "b", "c"][: draw(st.integers(1, 3))]
+    layer = st.one_of(_mappings(TwoBranchLayer, most), _mappings(BranchLayer, most))
+    more = draw(st.lists(st.sampled_from(names), max_size=3))
+    return {
+        "repeat": draw(st.integers(1, most.repeats)),
+        "pattern": draw(st.permutations([*names, *more])),
+        "kinds": {name: draw(layer) for name in names},
+    }
+
+
+def _branches(*, repeated: bool) -> Callable[[_Most], st.SearchStrategy[Any]]:
+    @st.composite
+    def layer(draw: st.DrawFn, most: _Most) -> dict[str, Any]:
+        """One to three branches of any mixers."""
+        parallel = draw(st.booleans())
+        branches: list[dict[str, Any]] = []
+        for i in range(draw(st.integers(1, 3))):
+            branch = draw(_mappings(_OneBranch, most))
+            normed = branches and branches[-1]["norm"] is not None
+            if parallel and normed and draw(st.booleans()):
+                branch["norm"] = "shared"
+            branches.append({"name": f"branch_{i}", **branch})
+        found = {"parallel": parallel, "branches": branches}
+        return {"repeat": draw(st.integers(1, most.repeats)), **found} if repeated else found
+
+    return lambda most: layer(most)
+
+
+class _OneBranch(Strict):
+    """The fields of a branch that do not depend on other branches."""
+
+    norm: Norm | None
+    mixer: Mixer
+    post_norm: Norm | None
+    stream_norm: Norm | None
+    scale: float | None
+
+
+_SPECIAL: dict[type[Strict], Callable[[_Most], st.SearchStrategy[Any]]] = {
+    AlternatingGroup: lambda most: _alternating(most),
+    BranchGroup: _branches(repeated=True),
+    BranchLayer: _branches(repeated=False),
+    LongRope: lambda most: st.nothing(),
+}
+"""Classes whose fields depend on each other in a way that no constraint of a field says."""
 
 
 _SPOILS = ("drop", "rename", "retype", "zero", "negate", "enlarge", "duplicate", "cut", "noise")

@@ -1,4 +1,4 @@
-"""A real training step on the CPU, and the most bytes that its allocator recorded: the witness of footprint."""
+"""A real training step on the CPU, and the most bytes that its allocator recorded: the witness of memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cut_down(model: Model) -> tuple[Model, Run]:
 
 
 def predicted_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
-    """What `footprint` says of the same two stretches."""
+    """What `memory` says of the same two stretches."""
     found = {phase.phase: phase.bytes for phase in memory(model, run, keeping).phases}
     step = found.pop("step")
     return Recorded(max(found.values()), step, max(found.values()))

@@ -34,8 +34,9 @@ def counterpart(reference: Any) -> Counterpart | str:
     """The reference's architecture as transformers has it, with the same weights in the same type.
 
     It is the family whose config.json can say the spec. Where none can because no family has learned positions beside
-    such layers, or a bias of the logits, a family that can say the rest is given the sum of token and position vectors,
-    its own positions are turned off, and the bias is added. In place of a counterpart, a few words say why there is none.
+    such layers, or a bias of the logits, a family that can say the rest is given the sum of token and position
+    vectors, its own positions are turned off, and the bias is added. In place of a counterpart, a few words say why
+    there is none.
     """
     try:
         import transformers
@@ -125,7 +126,7 @@ def _logits(theirs: Any, reference: Any, lent: _Lent, tokens: Tensor) -> Tensor:
 
 @contextmanager
 def double_where_float() -> Iterator[None]:
-    """A block in which what asks for fp32 gets fp64: transformers' norms, softmax and angles round to fp32 otherwise."""
+    """A block in which what asks for fp32 gets fp64; transformers' norms, softmax and angles would round to fp32."""
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -133,7 +134,7 @@ def double_where_float() -> Iterator[None]:
         return torch.float64 if value is torch.float32 else value
 
     class Double(TorchFunctionMode):  # type: ignore[misc]  # torch's own types are not read
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             name = getattr(function, "__name__", "")
             if name == "float" and args and args[0].is_floating_point():
                 return args[0].double()

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from archcalc.arguments import records
-from archcalc.checks.audit import audit
-from archcalc.errors import ArchcalcError, Invalid, Problem, nearest, shown
+from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.spec.model import Model
 from archcalc.spec.question import Answers, Change, ask, split, understand
 from archcalc.spec.scalars import is_plain
@@ -151,32 +150,6 @@ def typed(spec: Any) -> str:
     if not isinstance(text, str):
         raise Invalid(Problem("SPEC", "must be a name or a path", value=shown(spec)))
     return text
-
-
-def check(spec: str | os.PathLike[str]) -> list[Problem]:
-    """Return everything wrong with a spec: read errors, validation errors, and published counts that do not hold.
-
-    An empty list means that the spec is good. A bad spec raises nothing.
-    """
-    try:
-        found = find(typed(spec))
-    except ArchcalcError as error:
-        return list(error.problems)
-    return broken_promises(found)
-
-
-def broken_promises(found: Found) -> list[Problem]:
-    """A Problem, placed in the file, for each published figure that must hold and does not."""
-    checks = audit(found.model).checks
-    return [
-        found.document.problem(
-            f"{check.what} does not hold",
-            ("published", index),
-            value=f"{check.counted:,}",
-        )
-        for index, check in enumerate(checks)
-        if check.required and not check.equal
-    ]
 
 
 def plain(model: Any) -> Any:

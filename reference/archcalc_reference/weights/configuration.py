@@ -24,10 +24,9 @@ from archcalc.spec.checkpoints import SPEC
 from archcalc.spec.model import Model
 from archcalc.spec.source import Document
 from archcalc.spec.validation import validate
-from archcalc_reference.files import names_in, read_object
+from archcalc_reference.files import CONFIG, names_in, read_object
 from archcalc_reference.weights.families import OWN, Family
 from archcalc_reference.weights.families.family import each_layer
-from archcalc_reference.weights.layouts import CONFIG
 
 TIE = "tie_word_embeddings"
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from archcalc_reference.weights.families import BY_TYPE, FAMILIES, OWN, Family
 
-CONFIG = "config.json"
 TOKENS = "embedding.token.weight"
 HEAD = "unembedding.weight"
 
