@@ -1,4 +1,4 @@
-"""How a model's weights are written: as a family of transformers' models has them, where one can be it, else as ours."""
+"""How a model's weights are written: as a family of transformers' models that can be it has them, else as ours."""
 
 from __future__ import annotations
 
