@@ -8,6 +8,7 @@ from typing import Any
 
 from archcalc.huggingface.layers import Kinds
 from archcalc.huggingface.leaves import Flag, Leaf, Made, Number, Quotient, Shared, Size
+from archcalc.huggingface.rope import KEYS as ROPE
 from archcalc.huggingface.said import Said
 
 
@@ -32,12 +33,39 @@ class Family:
     only: Mapping[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     checks: tuple[Callable[[Said], None], ...] = ()
-    residual: str = "plain"
 
     @property
     def known(self) -> set[str]:
         """Every spelling of every key that is read."""
         return {*self.defaults, *self.only, *(name for names in self.aliases.values() for name in names)}
+
+
+def sizes(
+    vocab_size: int,
+    hidden_size: int,
+    intermediate_size: int,
+    num_hidden_layers: int,
+    num_attention_heads: int,
+    num_key_value_heads: int | None,
+    max_position_embeddings: int,
+    **more: Any,
+) -> dict[str, Any]:
+    """The defaults of a config class that names its sizes as Llama's does, in the order in which it does."""
+    return {
+        **ROPE,
+        "vocab_size": vocab_size,
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size,
+        "num_hidden_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+        "num_key_value_heads": num_key_value_heads,
+        "max_position_embeddings": max_position_embeddings,
+        "head_dim": None,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        **more,
+    }
 
 
 HEADS = Size("num_attention_heads")

@@ -46,7 +46,10 @@ def import_config(config: dict[str, Any], file: str, name: str | None = None) ->
     data |= resolve(found.family.template, said, origins)
     data = {**data, "layers": _layers(found.family, said, origins)}
     for check in found.family.checks:
-        check(said)
+        try:
+            check(said)
+        except Fault as fault:
+            said.note(fault.problem)
     said.raise_problems()
     defaults = list(said.defaulted.items())
     assumptions = [*found.notes, *_assumed(defaults, found.family), *said.noted, *_quantized(config)]

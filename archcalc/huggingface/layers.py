@@ -24,11 +24,14 @@ _FEATURES = {
 
 
 class Kinds:
-    """One kind of layer: all are alike."""
+    """One kind of layer: all are alike. `count` is the key that says how many there are."""
+
+    def __init__(self, count: str = "num_hidden_layers") -> None:
+        self.count = count
 
     def types(self, said: Said) -> list[str]:
         """The type of each layer."""
-        return [""] * said.size("num_hidden_layers", most=MOST_LAYERS)
+        return [""] * said.size(self.count, most=MOST_LAYERS)
 
     def name(self, layer: str) -> str:
         """What a type of layer is called in a spec."""
@@ -40,17 +43,18 @@ class Kinds:
 
     def write(self, types: list[str], draft: Draft) -> None:
         """Say the type of each layer."""
-        draft.put("num_hidden_layers", len(types))
+        draft.put(self.count, len(types))
 
 
 class LayerTypes(Kinds):
     """A type for each layer: `layer_types`, and where that is absent what `otherwise` makes of the config."""
 
     def __init__(self, otherwise: Callable[[Said, int], list[str]], names: Mapping[str, str] = NAMES) -> None:
+        super().__init__()
         self.otherwise, self.names = otherwise, names
 
     def types(self, said: Said) -> list[str]:
-        n = said.size("num_hidden_layers", most=MOST_LAYERS)
+        n = said.size(self.count, most=MOST_LAYERS)
         if said.none("layer_types"):
             said.value("layer_types", counts=False)
             return self.otherwise(said, n)

@@ -109,7 +109,7 @@ class Times(Leaf):
 
 
 class Quotient(Leaf):
-    """hidden_size / num_attention_heads, where nothing else is said."""
+    """hidden_size / num_attention_heads. Where the family reads no head_dim, one that is said must be just that."""
 
     def __init__(self, whole: str, parts: str) -> None:
         self.whole, self.parts = whole, parts
@@ -118,6 +118,9 @@ class Quotient(Leaf):
         whole, parts = said.size(self.whole), said.size(self.parts)
         if whole % parts:
             said.fail(self.whole, f"must be a multiple of {self.parts} ({parts:,})", whole)
+        if said.config.get("head_dim") not in (None, whole // parts):
+            what = f"must be {self.whole} / {self.parts} ({whole // parts:,}) in this family"
+            said.fail("head_dim", what, said.config["head_dim"])
         return whole // parts
 
 
@@ -202,21 +205,21 @@ _BACK["gelu_quick"] = "quick_gelu"
 
 
 class Activation(Leaf):
-    """An activation by its name. `names` are those of the family alone."""
+    """An activation by its name. `names` are those of the family, beside transformers' own or `alone`."""
 
-    def __init__(self, key: str, names: Mapping[str, str] | None = None) -> None:
-        self.key, self.names = key, names or {}
+    def __init__(self, key: str, names: Mapping[str, str] | None = None, *, alone: bool = False) -> None:
+        self.key, self.names, self.alone = key, names or {}, alone
 
     def read(self, said: Said) -> str:
         value = said.value(self.key)
-        known = {**ACTIVATIONS, **self.names}
+        known = self.names if self.alone else {**ACTIVATIONS, **self.names}
         if not isinstance(value, str) or value not in known:
             said.fail(self.key, "is not a supported activation", value, f"supported: {', '.join(known)}")
         return known[value]
 
     def write(self, value: Any, draft: Draft) -> None:
         own = {ours: theirs for theirs, ours in self.names.items()}
-        if value not in own and value not in _BACK:
+        if value not in own and (self.alone or value not in _BACK):
             raise Mismatch(self.key)
         draft.put(self.key, own.get(value) or _BACK[value])
 

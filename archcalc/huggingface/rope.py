@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from math import isfinite
 from typing import Any, NamedTuple
 
+from archcalc.arguments import LARGEST_SIZE
 from archcalc.errors import shown
 from archcalc.huggingface.leaves import Draft, Leaf, Mismatch, Size
 from archcalc.huggingface.said import Said
@@ -49,7 +50,8 @@ class Rotary(Leaf):
 
     `theta` and `partial` are the family's defaults; `theta_key` and `partial_key` the names that old files have for
     them. `nested` says that the settings may stand under the type of the layer, and `scales` whether `rope_scaling` of an
-    old file is meant for it. `default` are the settings where there are none.
+    old file is meant for it. `default` are the settings where there are none, and `beside`
+    those that another leaf reads. `names` are other names of kinds; `reversed_` turns the other way round.
     """
 
     def __init__(
@@ -64,13 +66,17 @@ class Rotary(Leaf):
         nested: bool = False,
         scales: bool = True,
         default: Mapping[str, Any] | None = None,
+        beside: tuple[str, ...] = (),
+        names: Mapping[str, str] | None = None,
+        reversed_: bool = False,
     ) -> None:
         self.d_head, self.theta, self.partial, self.pairing = d_head, theta, partial, pairing
         self.theta_key, self.partial_key, self.nested = theta_key, partial_key, nested
-        self.scales, self.default = scales, default
+        self.scales, self.default, self.beside = scales, default, beside
+        self.names, self.reversed = {**_NAMES, **(names or {})}, reversed_
 
     def read(self, said: Said) -> dict[str, Any] | None:
-        rope = self._settings(said)
+        rope = self.settings(said)
         d_head: int = self.d_head.read(said)
         partial = rope.number("partial_rotary_factor", self._fallback(said, self.partial_key, self.partial or 1.0))
         d_rotary = int(d_head * min(partial, 1.0))
@@ -81,11 +87,13 @@ class Rotary(Leaf):
         found: dict[str, Any] = {"d_rotary": d_rotary, "theta": theta}
         if self.pairing != "halves":
             found["pairing"] = self.pairing
-        if (scaling := _scaling(rope, said)) is not None:
+        if self.reversed:
+            found["reversed"] = True
+        if (scaling := _scaling(rope, self.beside, self.names)) is not None:
             found["scaling"] = scaling
         return found
 
-    def _settings(self, said: Said) -> _Settings:
+    def settings(self, said: Said) -> Settings:
         """The mapping that rules for this type of layer, and the name of the key that has it."""
         old = said.value("rope_scaling", counts=False)
         key = "rope_scaling" if old and self.scales else "rope_parameters"
@@ -98,7 +106,7 @@ class Rotary(Leaf):
             value = value.get(said.layer)
             if not isinstance(value, dict | None):
                 said.fail(key, f"must have a mapping for {said.layer}", value)
-        return _Settings(value or {}, key, said)
+        return Settings(value or {}, key, said)
 
     def _fallback(self, said: Said, key: str, default: float) -> float:
         return said.number(key) if said.says(key) else default
@@ -106,7 +114,7 @@ class Rotary(Leaf):
     def write(self, value: Any, draft: Draft) -> None:
         if value is None:
             return
-        if value.get("pairing", "halves") != self.pairing:
+        if value.get("pairing", "halves") != self.pairing or value.get("reversed", False) != self.reversed:
             raise Mismatch("rotary.pairing")
         scaling = dict(value.get("scaling") or {})
         said: dict[str, Any] = {"rope_type": scaling.pop("kind", "default"), "rope_theta": value["theta"]}
@@ -121,7 +129,7 @@ class Rotary(Leaf):
             raise Mismatch("rotary")
 
 
-class _Settings(NamedTuple):
+class Settings(NamedTuple):
     """A mapping of settings, the key that has it, and the config that it is read from."""
 
     inside: Mapping[str, Any]
@@ -141,14 +149,26 @@ class _Settings(NamedTuple):
             self.fail(name, f"must be more than {above:g}")
         return float(value)
 
+    def original(self) -> int:
+        """The context that was trained with: beside the mapping (Phi-3), in it, or the whole context."""
+        if not self.said.none("original_max_position_embeddings"):
+            return self.said.size("original_max_position_embeddings")
+        value = self.inside.get("original_max_position_embeddings")
+        if value is None:
+            return self.said.size("max_position_embeddings")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_SIZE:
+            self.fail("original_max_position_embeddings", f"must be an integer from 1 to {LARGEST_SIZE:,}")
+        return int(value)
 
-def _scaling(rope: _Settings, said: Said) -> dict[str, Any] | None:
+
+def _scaling(rope: Settings, beside: tuple[str, ...], names: Mapping[str, str]) -> dict[str, Any] | None:
     """How the angles are changed for long texts, in the words of a spec."""
+    said = rope.said
     name = rope.inside.get("rope_type", rope.inside.get("type")) or "default"
-    kind = _NAMES.get(name, name) if isinstance(name, str) else name
+    kind = names.get(name, name) if isinstance(name, str) else name
     if kind not in _INSIDE:
         said.fail(rope.key, f"rotary positions of type {shown(name)} are not supported yet", name, _supported())
-    known = {*_ANYWHERE, *_INSIDE[kind], *_HARMLESS}
+    known = {*_ANYWHERE, *_INSIDE[kind], *_HARMLESS, *beside}
     for name_, value in rope.inside.items():
         if name_ not in known and value is not None and value is not False:
             rope.fail(name_, f"is not known in rotary positions of type {kind!r}; it may bear on the results")
@@ -159,7 +179,7 @@ def _scaling(rope: _Settings, said: Said) -> dict[str, Any] | None:
     if kind == "dynamic":
         found["original_context_length"] = context
     elif kind in _LONG:
-        found["original_context_length"] = _original(rope, said, context)
+        found["original_context_length"] = rope.original()
     for name_ in _INSIDE[kind]:
         value = rope.inside.get(name_)
         if name_ == "truncate":
@@ -180,19 +200,7 @@ def _scaling(rope: _Settings, said: Said) -> dict[str, Any] | None:
     return found
 
 
-def _original(rope: _Settings, said: Said, context: int) -> int:
-    """The context that was trained with: beside the mapping (Phi-3), in it, or the whole context."""
-    if not said.none("original_max_position_embeddings"):
-        return said.size("original_max_position_embeddings")
-    value = rope.inside.get("original_max_position_embeddings")
-    if value is None:
-        return context
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 2**32:
-        rope.fail("original_max_position_embeddings", "must be an integer from 1 to 4,294,967,296")
-    return int(value)
-
-
-def _factors(rope: _Settings, name: str) -> list[float]:
+def _factors(rope: Settings, name: str) -> list[float]:
     value = rope.inside.get(name)
     if not isinstance(value, list) or not 1 <= len(value) <= 4096:
         rope.fail(name, "must be a list of numbers")
@@ -204,3 +212,35 @@ def _factors(rope: _Settings, name: str) -> list[float]:
 
 def _supported() -> str:
     return f"supported: {', '.join(_INSIDE)}"
+
+
+class AlphaRotary(Rotary):
+    """HunYuan's: where "dynamic" settings have an alpha, the base grows once, by alpha ^ (d / (d - 2))."""
+
+    def settings(self, said: Said) -> Settings:
+        found = super().settings(said)
+        kind = found.inside.get("rope_type", found.inside.get("type"))
+        if kind != "dynamic" or not found.inside.get("alpha"):
+            return found._replace(inside={name: x for name, x in found.inside.items() if name != "alpha"})
+        d_head: int = self.d_head.read(said)
+        theta = found.number("rope_theta", self._fallback(said, self.theta_key, self.theta))
+        grown = theta * found.number("alpha") ** (d_head / max(d_head - 2, 1))
+        return found._replace(inside={"rope_theta": grown})
+
+
+class FixedRotary(Leaf):
+    """GPT-J's: a number of features, neighbours in pairs, and one base."""
+
+    def __init__(self, key: str, d_head: Leaf) -> None:
+        self.key, self.d_head = key, d_head
+
+    def read(self, said: Said) -> dict[str, Any]:
+        turned, d_head = said.size(self.key), self.d_head.read(said)
+        if turned % 2 or turned > d_head:
+            said.fail(self.key, f"must be even and at most {d_head:,}, the features of a head", turned)
+        return {"d_rotary": turned, "theta": 10_000.0, "pairing": "neighbours"}
+
+    def write(self, value: Any, draft: Draft) -> None:
+        if value is None:
+            raise Mismatch("rotary")
+        draft.put(self.key, value["d_rotary"])

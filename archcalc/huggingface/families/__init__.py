@@ -11,12 +11,20 @@ from archcalc.errors import Invalid, Problem, nearest, shown
 if TYPE_CHECKING:
     from archcalc.huggingface.family import Family
 
-MODULES: dict[str, str] = {
-    **dict.fromkeys(("gpt2",), "gpt"),
-    **dict.fromkeys(("llama", "mistral"), "llama"),
-    **dict.fromkeys(("qwen2", "qwen3"), "qwen"),
-    **dict.fromkeys(("gemma2",), "gemma"),
+_TENANTS = {
+    "gpt": "gpt2 openai-gpt gpt_bigcode gptj codegen gpt_neo",
+    "llama": "llama exaone internlm3 iquestcoder emu3_text_model seed_oss helium ernie4_5 hunyuan_v1_dense arcee "
+    "apertus",
+    "mistral": "mistral ministral ministral3 cwm smollm3",
+    "qwen": "qwen2 qwen3",
+    "gemma": "gemma gemma2 gemma3_text vaultgemma",
+    "olmo": "olmo olmo2 olmo3 exaone4",
+    "cohere": "cohere cohere2 granite hyperclovax glm glm4",
+    "phi": "phi phi3 stablelm starcoder2 nemotron persimmon jais2 nanochat",
+    "neox": "gpt_neox gpt_neox_japanese falcon",
+    "bloom": "bloom mpt opt biogpt",
 }
+MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.huggingface.families.llama import ATTENTION, LAYER
+from archcalc.huggingface.families.llama import ATTENTION, LAYER, QKV
 from archcalc.huggingface.family import SLIDING_WINDOW, Family, decoder, rmsnorm
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes
 from archcalc.huggingface.leaves import Flag
 from archcalc.huggingface.rope import KEYS
 from archcalc.huggingface.said import Said
-
-QKV = {"query": True, "key": True, "value": True, "output": False}
 
 
 def _late(said: Said, n: int) -> list[str]:
