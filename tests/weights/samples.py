@@ -221,7 +221,7 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "nemotron",
         {
             **_LLAMA,
-            "head_dim": 14,
+            "head_dim": 12,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
         },
     ),
