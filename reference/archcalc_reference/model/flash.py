@@ -55,7 +55,7 @@ def flash_attention(
     if torch.is_autocast_enabled(q.device.type):
         width = torch.get_autocast_dtype(q.device.type)
         v, k, q = v.to(width), k.to(width), q.to(width)
-    how = (rule.scale, rule.softcap, *rule.scored.sight, rule.scored.alibi_heads > 0)
+    how = (rule.scale, rule.softcap, *rule.scored.sight, rule.scored.alibi_scale if rule.scored.alibi_heads else None)
     where = (positions.first, read.start, read.turned)
     if torch.is_grad_enabled():
         found = _Flash.apply(q, k, v, *how, *where)
@@ -64,7 +64,7 @@ def flash_attention(
     return found
 
 
-_HOW = "float scale, float? softcap, int? window, int? chunk, bool alibi, int first, int start, int turned"
+_HOW = "float scale, float? softcap, int? window, int? chunk, float? alibi, int first, int start, int turned"
 
 
 class _Scores:
@@ -75,7 +75,8 @@ class _Scores:
         (self.B, self.H, self.S, self.K), (self.G, self.T) = q.shape, k.shape[1:3]
         self.sight = Sight(window, chunk)
         self.keys = key_positions(Read(self.start, self.T, self.turned), q.device)
-        self.slopes = alibi_slopes(self.H, q.device).to(wide(q).dtype).view(self.G, -1, 1, 1) if alibi else None
+        slopes = None if alibi is None else alibi_slopes(self.H, q.device) * alibi
+        self.slopes = None if slopes is None else slopes.to(wide(q).dtype).view(self.G, -1, 1, 1)
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Stretches of queries, each with the stretch of keys that it may see."""

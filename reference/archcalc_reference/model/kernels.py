@@ -199,6 +199,24 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, neighbours: bool) -> Tensor:
     return torch.ops.archcalc.rotate(x, cos, sin, neighbours, False)
 
 
+class _Grow(Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, growth: Tensor) -> Tensor:
+        ctx.table = growth  # of all layers, as the angles are
+        return q * growth
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        table, ctx.table = ctx.table, None
+        return grad * table, None
+
+
+def grow(q: Tensor, growth: Tensor) -> Tensor:
+    """Multiply queries (B, S, G, R, K) by a number for each position, (S)."""
+    table = growth.to(q.dtype).view(-1, 1, 1, 1)
+    return _Grow.apply(q, table) if torch.is_grad_enabled() else q * table
+
+
 # --- activations -----------------------------------------------------------------------------------------------------
 
 _QUICK = 1.702

@@ -16,15 +16,20 @@ from archcalc_reference.model.state import Read, Sight
 
 if TYPE_CHECKING:
     from archcalc.blocks import Rotary
+    from archcalc.blocks.attention import QueryGrowth
 
 Kernel = Literal["math", "flash"]
 
 
 class Scored(NamedTuple):
-    """How a mixer limits its scores: how far a query sees, and with ALiBi over how many heads (0: without)."""
+    """How a mixer limits its scores: how far a query sees, and with ALiBi over how many heads (0: without).
+
+    `alibi_scale` is what ALiBi's slopes are multiplied by.
+    """
 
     sight: Sight
     alibi_heads: int = 0
+    alibi_scale: float = 1.0
 
 
 class Positions:
@@ -33,12 +38,11 @@ class Positions:
     `kernel` is how attention is computed; masks are of the type and on the device of `like`.
     """
 
-    def __init__(
-        self, first: int, new: int, kernel: Kernel, context_length: int, like: Tensor
-    ) -> None:
+    def __init__(self, first: int, new: int, kernel: Kernel, context_length: int, like: Tensor) -> None:
         self.first, self.new, self.kernel = first, new, kernel
         self.masks: dict[Scored, Tensor] = {}
         self.tables: dict[str, Angles] = {}
+        self.growths: dict[str, Tensor] = {}
         self._context_length, self._dtype, self._device = context_length, like.dtype, like.device
 
     def add_mask(self, scored: Scored, read: Read) -> None:
@@ -55,6 +59,12 @@ class Positions:
         if name not in self.tables:
             self.tables[name] = angles(rotary, self.first, self.new, self._context_length, self._device)
 
+    def add_growth(self, name: str, growth: QueryGrowth) -> None:
+        """Make what the queries of the new positions are multiplied by: 1 + rate log(1 + floor(p / interval)), (S)."""
+        if name not in self.growths:
+            places = torch.arange(self.first, self.first + self.new, device=self._device)
+            self.growths[name] = 1 + growth.rate * torch.log(1 + torch.floor(places / growth.interval))
+
 
 def _causal_mask(first: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """0 where a position may look, -inf where it would see its own future; `first` positions came before."""
@@ -69,7 +79,7 @@ def mask(scored: Scored, first: int, new: int, read: Read, dtype: torch.dtype, d
     """
     queries, keys = torch.arange(first, first + new, device=device), key_positions(read, device)
     if scored.alibi_heads:
-        slopes = alibi_slopes(scored.alibi_heads, device)[:, None, None]
+        slopes = alibi_slopes(scored.alibi_heads, device)[:, None, None] * scored.alibi_scale
         found = (slopes * (keys - queries[:, None])).to(dtype)
     else:
         found = torch.zeros((new, read.count), dtype=dtype, device=device)

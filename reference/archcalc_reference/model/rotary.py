@@ -38,6 +38,8 @@ def angles(rotary: Rotary, first: int, new: int, context_length: int, device: An
     """
     found = frequencies(rotary, first + new, context_length, device)
     turned = torch.arange(first, first + new, device=device)[:, None].float() * found.of_pairs
+    if rotary.reversed:
+        turned = -turned
     if found.factor == 1.0:
         return Angles(turned.cos(), turned.sin())
     return Angles(turned.cos() * found.factor, turned.sin() * found.factor)
