@@ -254,6 +254,8 @@ def built(name: str, *, meta: bool = False) -> Any:
     import transformers
 
     config = configuration(name)
+    if name == "falcon-rw" and not meta:
+        config._attn_implementation = "sdpa"  # with eager attention transformers adds ALiBi twice: to scores, and to the mask
     with torch.device("meta" if meta else "cpu"):
         model = transformers.AutoModelForCausalLM.from_config(config).eval()
     if not meta:
