@@ -39,31 +39,34 @@ def _written(table: Family, data: Mapping[str, Any]) -> dict[str, Any]:
     """A spec in the words of a family, not checked yet."""
     draft = Draft()
     layers = each_layer(data["layers"])
-    chosen = list(_types(table, layers))
+    chosen = list(_types(table, layers, data["d_model"]))
     for layer_type, layer in dict(zip(chosen, layers, strict=True)).items():
-        draft.layer, draft.d_head = layer_type, layer.get("attention", {}).get("d_head", 1)
-        write(table.layer, layer, draft)
+        _write_layer(table, layer, draft, layer_type, data["d_model"])
     write(table.template, {name: data[name] for name in _AROUND if name in data}, draft)
     table.kinds.write(chosen, draft)
     return {"architectures": [table.architectures[0]], "model_type": table.model_type, **draft, "pad_token_id": None}
 
 
-def _types(table: Family, layers: list[Mapping[str, Any]]) -> Iterator[str]:
+def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:
+    draft.layer, draft.d_model = layer_type, d_model
+    draft.d_head = layer.get("attention", {}).get("d_head", 1)
+    write(table.layer, layer, draft)
+
+
+def _types(table: Family, layers: list[Mapping[str, Any]], d_model: int) -> Iterator[str]:
     """The type of each layer in a family: the first candidate whose table says it."""
     known: dict[int, str] = {}
     for layer in layers:
         if id(layer) not in known:
-            known[id(layer)] = _type(table, layer)
+            known[id(layer)] = _type(table, layer, d_model)
         yield known[id(layer)]
 
 
-def _type(table: Family, layer: Mapping[str, Any]) -> str:
+def _type(table: Family, layer: Mapping[str, Any], d_model: int) -> str:
     why = Mismatch("layers")
     for candidate in table.kinds.candidates(layer):
-        draft = Draft()
-        draft.layer, draft.d_head = candidate, layer.get("attention", {}).get("d_head", 1)
         try:
-            write(table.layer, layer, draft)
+            _write_layer(table, layer, Draft(), candidate, d_model)
         except Mismatch as mismatch:
             why = mismatch
         else:

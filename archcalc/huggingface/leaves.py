@@ -22,11 +22,12 @@ class Mismatch(Exception):  # noqa: N818  (it is caught where families are tried
 class Draft(dict[str, Any]):
     """A config.json that is being written. Layers may say a key twice, and must say the same.
 
-    `layer` is the type of the layer that is written, and `d_head` the width of its heads.
+    `layer` is the type of the layer that is written, `d_head` the width of its heads, and `d_model` that of the model.
     """
 
     layer: str = ""
     d_head: int = 1
+    d_model: int = 1
 
     def put(self, key: str, value: Any) -> None:
         """Say a key."""

@@ -16,7 +16,7 @@ _TENANTS = {
     "llama": "llama exaone internlm3 iquestcoder emu3_text_model seed_oss helium ernie4_5 hunyuan_v1_dense arcee "
     "apertus",
     "mistral": "mistral ministral ministral3 cwm smollm3",
-    "qwen": "qwen2 qwen3",
+    "qwen": "qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text",
     "gemma": "gemma gemma2 gemma3_text vaultgemma",
     "olmo": "olmo olmo2 olmo3 exaone4",
     "cohere": "cohere cohere2 granite hyperclovax glm glm4",
@@ -26,6 +26,10 @@ _TENANTS = {
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""
+
+
+_SAME = {"gpt-sw3": "gpt2", "RefinedWeb": "falcon", "RefinedWebModel": "falcon", "stablelm_epoch": "stablelm"}
+"""Other names of types that are known."""
 
 
 class Found(NamedTuple):
@@ -55,11 +59,29 @@ def find(config: dict[str, Any], file: str) -> Found:
         model_type = _by_class(config, file)
     if not isinstance(model_type, str):
         raise Invalid(Problem(file, "must be text", "model_type", value=shown(model_type)))
+    model_type = _SAME.get(model_type, model_type)
     if model_type in MODULES:
         return Found(family(model_type), config)
-    near = nearest(model_type, list(MODULES), 3)
+    from archcalc.huggingface.families.wrappers import WRAPPERS, text_of
+
+    if model_type in WRAPPERS:
+        text, notes = text_of(config, model_type, file)
+        if text["model_type"] in MODULES:
+            return Found(family(text["model_type"]), text, notes, tuple(key for key in config if key not in text))
+        raise Invalid(_unknown(text["model_type"], file, "text_config.model_type"))
+    raise Invalid(_unknown(model_type, file, "model_type"))
+
+
+def _unknown(model_type: Any, file: str, key: str) -> Problem:
+    """What is said of a type that no table knows: the feature that it needs, or the nearest that are known."""
+    from archcalc.huggingface.families.absent import FEATURES
+
+    value = shown(model_type)
+    if model_type in FEATURES:
+        return Problem(file, f"{FEATURES[model_type]} not supported yet", key, value=value)
+    near = nearest(str(model_type), [*MODULES, *FEATURES], 3)
     fix = f"nearest: {', '.join(near)}" if near else None
-    raise Invalid(Problem(file, "is not a known type of model", "model_type", value=shown(model_type), suggestion=fix))
+    return Problem(file, "is not a known type of model", key, value=value, suggestion=fix)
 
 
 def _by_class(config: dict[str, Any], file: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from archcalc.huggingface.families.gpt import around, multi_head, plain
 from archcalc.huggingface.family import Family, layernorm
 from archcalc.huggingface.layers import Kinds
-from archcalc.huggingface.leaves import Activation, Draft, Flag, Made, Mismatch, Number, Quotient, Size, Times
+from archcalc.huggingface.leaves import Activation, Draft, Flag, Made, Mismatch, Quotient, Size, Times
 from archcalc.huggingface.rope import KEYS, Rotary
 from archcalc.huggingface.said import Said
 
@@ -65,7 +65,9 @@ def _multiple(said: Said) -> int:
 
 
 def _write_multiple(value: Any, draft: Draft) -> None:
-    draft.setdefault("_d_ff", value)
+    if value % draft.d_model:
+        raise Mismatch("mlp.d_ff")
+    draft.put("intermediate_multiple_size", value // draft.d_model)
 
 
 class _Falcon:
@@ -158,7 +160,7 @@ _ALL = (
                 "hidden_size", "num_attention_heads", bias=_LAST_BIAS, rotary=Rotary(_D_HEAD, partial=1.0)
             ),
             "mlp": plain(
-                Made(_multiple, lambda value, draft: draft.put("intermediate_multiple_size", value)),
+                Made(_multiple, _write_multiple),
                 Activation("hidden_act"),
                 bias=False,
             ),
@@ -224,4 +226,3 @@ _ALL = (
 )
 
 FAMILIES = {one.model_type: one for one in _ALL}
-__all__ = ["FAMILIES", "Number"]
