@@ -65,7 +65,7 @@ def _relu2(tape: Tape, x: Tensor) -> Tensor:
 
 def _xielu(tape: Tape, x: Tensor) -> Tensor:
     """Huang and Schlag 2024, arXiv:2411.13010, counted as one kernel, with its learned alphas."""
-    alphas = [tape.weight(f"alpha_{side}", "unit", "activations") for side in ("p", "n")]
+    alphas = [tape.weight(f"alpha_{side}", "unit", "activations").of_all() for side in ("p", "n")]
     return tape.pointwise("activated", x, *alphas, saves=(x,), per_point=8)
 
 

@@ -2,8 +2,7 @@
 
 The rules are those of a model that is run call by call, as PyTorch runs it:
 
-- A module, or a function, holds what it was called with until it returns: the layer its input, the MLP the output of
-  its norm.
+- A call holds what it was given until it returns, see `lifetimes`: the layer its input, the MLP the output of its norm.
 - What one call made and nothing reads after is dropped.
 - New keys and values are written into the cache as soon as both are there, and attention reads them there.
 - Of the last layer's output the head may read one position; all of it is there until the pass ends.
@@ -15,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archcalc.tape.kernels import Node, is_given, nodes
+from archcalc.tape.kernels import is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, volume
 from archcalc.tape.passes import RESIDUAL, Segment
 from archcalc.tape.recording import Tensor
@@ -32,7 +31,7 @@ def moments(segments: list[Segment], width: Widths) -> Iterator[tuple[str, Size]
 
 def _segment(segment: Segment, width: Widths, entering: Size) -> Iterator[tuple[str, Size]]:
     run = nodes(segment.ops)
-    until = _until(run)
+    until = lifetimes(run)
     made = {x.name for node in run for x in node.outputs}
     outside = {x.name: x for node in run for x in node.inputs if x.name not in made and not is_given(x)}
     alive = {x.name: entering if x.name == RESIDUAL.name else _bytes(x, segment, width) for x in outside.values()}
@@ -42,26 +41,6 @@ def _segment(segment: Segment, width: Widths, entering: Size) -> Iterator[tuple[
         alive |= {x.name: _bytes(x, segment, width) for x in node.outputs}
         yield node.name, add(alive.values())
         alive = {name: n for name, n in alive.items() if i < (written if name in cached else until.get(name, i))}
-
-
-def _until(run: list[Node]) -> dict[str, int]:
-    """The kernel after which each tensor is dropped: the end of the longest call that was given it.
-
-    A call is a span of ops; a tensor was given to those that read it and did not make it.
-    """
-    ends = {node.ops[0].spans[:depth]: i for i, node in enumerate(run) for depth in range(len(node.ops[0].spans) + 1)}
-    maker = {x.name: node.ops[0].spans for node in run for x in node.outputs}
-    until: dict[str, int] = {run[-1].outputs[-1].name: len(run)}  # the next segment's
-    for i, node in enumerate(run):
-        spans = node.ops[0].spans
-        for x in node.inputs:
-            if x.name not in maker:  # it came from outside
-                until[x.name] = len(run) - 1
-                continue
-            own = [a == b for a, b in zip(spans, maker[x.name], strict=False)]
-            shared = [*own, False].index(False)
-            until[x.name] = max(until.get(x.name, 0), i if shared == len(spans) else ends[spans[: shared + 1]])
-    return until
 
 
 def _bytes(tensor: Tensor, segment: Segment, width: Widths) -> Size:

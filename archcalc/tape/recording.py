@@ -87,6 +87,10 @@ class Weight(NamedTuple):
             raise TapeError(f"{self.path}: no label {sorted(missing)[0]!r} among {' '.join(self.read_labels)!r}")
         return self._replace(read=labels(" ".join(new.get(label, label) for label in self.read_labels)))
 
+    def of_all(self) -> Weight:
+        """The same weight where its one number is that of every point."""
+        return self._replace(read=())
+
     @property
     def matrix(self) -> tuple[tuple[str, ...], ...]:
         """The axes of one matrix of the tally: the stored axes without the labels counted over."""
