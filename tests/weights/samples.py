@@ -241,9 +241,37 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+_EYES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 40}
+_PATCHES = {**_EYES, "image_size": 28, "patch_size": 14}
+_QWEN_EYES = {"hidden_size": 32, "out_hidden_size": 60, "depth": 1, "num_heads": 2, "intermediate_size": 40}
+
+
+def _mrope(*sections: int) -> dict[str, Any]:
+    return {"rope_type": "default", "mrope_section": list(sections), "rope_theta": 1e4}
+
+
+_WINDOWS = {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}
+WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "gemma3": ("gemma3_text", {**_WINDOWS, "query_pre_attn_scalar": 20}, _PATCHES),
+    "mistral3": ("mistral", {**_WIDE, "model_type": "mistral"}, {**_PATCHES, "model_type": "pixtral"}),
+    "llava": ("llama", {**_LLAMA, "model_type": "llama"}, {**_PATCHES, "model_type": "clip_vision_model"}),
+    "qwen2_vl": ("qwen2_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, {**_QWEN_EYES, "hidden_size": 60}),
+    "qwen2_5_vl": ("qwen2_5_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, _QWEN_EYES),
+    "qwen3_vl": (
+        "qwen3_vl_text",
+        {**_WIDE, "rope_parameters": _mrope(3, 2, 2)},
+        {**_QWEN_EYES, "deepstack_visual_indexes": [0]},
+    ),
+}
+"""Models that see images too: the text model that each has, its config, and that of a small encoder of images."""
+
+
 def configuration(name: str) -> Any:
     """The config of a sample, as transformers builds it."""
     transformers = pytest.importorskip("transformers", reason="the outside voice")
+    if name in WRAPPERS:
+        _, text, vision = WRAPPERS[name]
+        return transformers.AutoConfig.for_model(name, text_config=text, vision_config=vision)
     kind, settings = SAMPLES[name]
     return transformers.AutoConfig.for_model(kind, **settings, attn_implementation="eager")
 
@@ -255,9 +283,11 @@ def built(name: str, *, meta: bool = False) -> Any:
 
     config = configuration(name)
     if name == "falcon-rw" and not meta:
-        config._attn_implementation = "sdpa"  # with eager attention transformers adds ALiBi twice: to scores, and to the mask
+        # With eager attention transformers adds ALiBi twice: to the scores, and to the mask that is added to them.
+        config._attn_implementation = "sdpa"
+    build = transformers.AutoModelForImageTextToText if name in WRAPPERS else transformers.AutoModelForCausalLM
     with torch.device("meta" if meta else "cpu"):
-        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+        model = build.from_config(config).eval()
     if not meta:
         torch.manual_seed(0)
         with torch.no_grad():

@@ -7,7 +7,7 @@ differ, so that no two parts can stand in for each other.
 import json
 
 import pytest
-from samples import LAYERS, SAMPLES, V, built
+from samples import SAMPLES, WRAPPERS, V, built
 
 import archcalc
 from archcalc.counts.flops import flops
@@ -67,7 +67,7 @@ def unrounded(monkeypatch):
 
 
 @pytest.mark.usefixtures("unrounded")
-@pytest.mark.parametrize("name", SAMPLES)
+@pytest.mark.parametrize("name", [*SAMPLES, *WRAPPERS])
 def test_a_saved_checkpoint_has_transformers_logits(name, tmp_path):
     theirs = built(name)
     theirs.save_pretrained(tmp_path)

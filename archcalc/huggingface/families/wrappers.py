@@ -63,7 +63,7 @@ def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[st
         text["model_type"] = wrapper.text
     if key is not None and config.get(_TIE) is not None:
         tied = config[_TIE]
-        text[_TIE] = (tied or text.get(_TIE)) if wrapper.either else tied
+        text[_TIE] = (tied or text.get(_TIE) or False) if wrapper.either else tied
     quantized = config.get("quantization_config")
     if quantized is not None:
         text.setdefault("quantization_config", quantized)

@@ -16,7 +16,7 @@ from archcalc.packages import needed
 from archcalc.spec.checkpoints import INDEX, WHOLE
 from archcalc.spec.model import Model
 from archcalc.units import shape as sizes
-from archcalc_reference.files import LONGEST_REASON, names_in, open_file, read_object
+from archcalc_reference.files import CONFIG, LONGEST_REASON, names_in, open_file, read_object
 from archcalc_reference.weights.configuration import (
     TIE,
     Tie,
@@ -115,7 +115,7 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     headers = read_headers(folder)
     _refuse_quantized(headers)
     family = _family(folder, headers, config)
-    named = set(of_the_text_model((header.name for header in headers), config))
+    named = of_the_text_model((header.name for header in headers), config, family)
     headers = [header for header in headers if header.name in named and not family.is_buffer(header.name)]
     try:
         entries = family.entries(model, parameters)
@@ -146,7 +146,7 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
 def _family(folder: str, headers: list[Header], config: dict[str, Any]) -> Family:
     """Whose names the tensors have. Raises Invalid where nobody's."""
     names = [header.name for header in headers]
-    family = whose(names, config)
+    family = whose(names, config, os.path.join(folder, CONFIG))
     if family is None:
         first = ", ".join(names[:3]) or "no tensor"
         kind = config.get("model_type")

@@ -10,33 +10,35 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from archcalc.huggingface.families import find
+from archcalc.huggingface.families.wrappers import WRAPPERS
 from archcalc_reference.weights.families import BY_TYPE, FAMILIES, OWN, Family
 
 TOKENS = "embedding.token.weight"
 HEAD = "unembedding.weight"
 
 
-def whose(names: list[str], config: dict[str, Any]) -> Family | None:
-    """The family whose names these are; None where nobody's.
+def whose(names: list[str], config: dict[str, Any], file: str) -> Family | None:
+    """The family whose names these are, of a folder with this config.json (`file`); None where nobody's.
 
-    What config.json says counts only where a tensor is named so.
+    What config.json says counts only where a tensor is named so. Raises Invalid where it names a family that is not
+    known.
     """
     if any(map(OWN.knows, names)):
         return OWN
-    said = BY_TYPE.get(str(config.get("model_type")))
-    if said is not None:
+    if config.get("model_type") is not None:
+        said = BY_TYPE[find(config, file).family.model_type]
         return said if any(map(said.knows, names)) else None
     known = [(sum(map(family.knows, names)), family) for family in FAMILIES]
     most = max(count for count, _ in known)
     return next(family for count, family in known if count == most) if most else None
 
 
-def of_the_text_model(names: Iterable[str], config: dict[str, Any]) -> list[str]:
-    """The names without those of what sees or hears, in a checkpoint that has a text model among others."""
-    if not isinstance(config.get("text_config"), dict):
-        return list(names)
-    starts = ("language_model.", "model.language_model.", "lm_head.")
-    return [name for name in names if name.startswith(starts)]
+def of_the_text_model(names: Iterable[str], config: dict[str, Any], family: Family) -> set[str]:
+    """The names without those of what sees or hears, where config.json has a text model among others."""
+    kind = config.get("model_type")
+    alone = not isinstance(kind, str) or kind not in WRAPPERS
+    return {name for name in names if alone or family.knows(name)}
 
 
 def may_be_absent(name: str) -> bool:

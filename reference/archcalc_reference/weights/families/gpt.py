@@ -10,7 +10,7 @@ _MEGATRON_MLP = {"mlp.up": "mlp.dense_h_to_4h", "mlp.down": "mlp.dense_4h_to_h"}
 _BY_HEAD = Fused(QKV, "n_kv_heads")
 
 GPT2 = Family(
-    types=("gpt2", "gpt-sw3"),
+    types=("gpt2",),
     prefix="transformer.",
     layer="transformer.h.{i}.",
     outside={

@@ -13,9 +13,9 @@ _WRAPPED = (
 
 LLAMA = Family(
     types=(
-        *("llama", "mistral", "mistral3", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "smollm3", "cohere"),
-        *("cohere2", "granite", "helium", "seed_oss", "cwm", "ernie4_5", "olmo", "internlm3", "iquestcoder"),
-        *("arcee", "nemotron", "jais2"),
+        *("llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "smollm3", "cohere", "cohere2"),
+        *("granite", "helium", "seed_oss", "cwm", "ernie4_5", "olmo", "internlm3", "iquestcoder", "arcee", "nemotron"),
+        *("jais2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "emu3_text_model"),
     ),
     prefix="model.",
     layer="model.layers.{i}.",
@@ -41,7 +41,7 @@ _GATE_UP = Fused(("mlp.gate", "mlp.up"))
 FAMILIES = (
     LLAMA,
     LLAMA.but(
-        *("gemma2", "gemma3", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),
+        *("gemma2", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),
         inside={
             "attention_post_norm": "post_attention_layernorm",
             "mlp_norm": "pre_feedforward_layernorm",
