@@ -44,6 +44,7 @@ def _written(table: Family, data: Mapping[str, Any]) -> dict[str, Any]:
         _write_layer(table, layer, draft, layer_type, data["d_model"])
     write(table.template, {name: data[name] for name in _AROUND if name in data}, draft)
     table.kinds.write(chosen, draft)
+    draft.put(table.std, data.get("initialization", {}).get("std", 0.02))
     return {"architectures": [table.architectures[0]], "model_type": table.model_type, **draft, "pad_token_id": None}
 
 
@@ -82,6 +83,6 @@ def _read_back(config: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def shape(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What two specs must have in common to be the same architecture: everything but words, and how layers are grouped."""
+    """What two specs of one architecture have in common: all but words, and how layers are grouped."""
     found = {name: value for name, value in data.items() if name not in (*_DESCRIBES, "layers")}
     return {**found, "layers": [dict(layer) for layer in each_layer(data["layers"])]}

@@ -17,9 +17,11 @@ class Family:
     """A table.
 
     `defaults` has every key that is read, with the default of transformers' config class; None where the class takes
-    null, or has a formula. `template` is a spec as plain data with leaves for what the config says, without its layers;
-    `layer` is one layer of it, and `kinds` says which types of layers there are. `only` are keys whose other values
-    change the computation in ways that no spec can say: the values that are fine, and what any other means.
+    null, or has a formula. `template` is a spec as plain data with leaves for what the config says, without its
+    layers; `layer` is one layer of it, and `kinds` says which types of layers there are. `aliases` are other spellings
+    of keys. `only` are keys of which one value is read: those that are fine, and what any other means. `ignored`
+    bear on no count in this family, beside those of ignored.py. `checks` look at several keys at once. `std` is the
+    key of the initial weights' deviation; `residual` is as in a spec's `initialization`.
     """
 
     model_type: str
@@ -33,39 +35,30 @@ class Family:
     only: Mapping[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     checks: tuple[Callable[[Said], None], ...] = ()
+    std: str = "initializer_range"
+    residual: str = "plain"
 
     @property
     def known(self) -> set[str]:
         """Every spelling of every key that is read."""
-        return {*self.defaults, *self.only, *(name for names in self.aliases.values() for name in names)}
+        return {self.std, *self.defaults, *self.only, *(name for names in self.aliases.values() for name in names)}
 
 
-def sizes(
-    vocab_size: int,
-    hidden_size: int,
-    intermediate_size: int,
-    num_hidden_layers: int,
-    num_attention_heads: int,
-    num_key_value_heads: int | None,
-    max_position_embeddings: int,
-    **more: Any,
-) -> dict[str, Any]:
-    """The defaults of a config class that names its sizes as Llama's does, in the order in which it does."""
-    return {
-        **ROPE,
-        "vocab_size": vocab_size,
-        "hidden_size": hidden_size,
-        "intermediate_size": intermediate_size,
-        "num_hidden_layers": num_hidden_layers,
-        "num_attention_heads": num_attention_heads,
-        "num_key_value_heads": num_key_value_heads,
-        "max_position_embeddings": max_position_embeddings,
-        "head_dim": None,
-        "hidden_act": "silu",
-        "rms_norm_eps": 1e-6,
-        "tie_word_embeddings": False,
-        **more,
-    }
+_SIZES = (
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "max_position_embeddings"),
+)
+
+
+def sizes(*given: int | None, **more: Any) -> dict[str, Any]:
+    """The defaults of a config class that names its sizes as Llama's does: seven sizes in its order, and others."""
+    usual = {"head_dim": None, "hidden_act": "silu", "rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+    return {**ROPE, **dict(zip(_SIZES, given, strict=True)), **usual, **more}
+
+
+def without(defaults: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The defaults of a class that lacks some keys."""
+    return {key: value for key, value in defaults.items() if key not in keys}
 
 
 HEADS = Size("num_attention_heads")
@@ -81,12 +74,12 @@ WINDOW = Made(
 
 def rmsnorm(key: str = "rms_norm_eps", **more: Any) -> dict[str, Any]:
     """An RMSNorm with the epsilon of a key."""
-    return {"kind": "rmsnorm", **more, "epsilon": Number(key)}
+    return {"kind": "rmsnorm", **more, "epsilon": Number(key, most=1.0)}
 
 
 def layernorm(key: str, *, bias: Any = True, **more: Any) -> dict[str, Any]:
     """A LayerNorm with the epsilon of a key."""
-    return {"kind": "layernorm", "bias": bias, **more, "epsilon": Number(key)}
+    return {"kind": "layernorm", "bias": bias, **more, "epsilon": Number(key, most=1.0)}
 
 
 def decoder(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from archcalc.errors import nearest
 
-SHARED = frozenset(
-    """
+_SHARED = """
     _name_or_path name_or_path _commit_hash transformers_version architectures auto_map model_type custom_pipelines
     torch_dtype dtype use_bfloat16 torchscript use_cache initializer_range init_std initializer_factor
     embedding_initializer_range
@@ -25,9 +24,9 @@ SHARED = frozenset(
     unsloth_fixed unsloth_version unsloth_tiled_mlp transformers.js_config use_parallel_embedding
     tie_last_hidden_states model_max_length max_sequence_length tokenizer_type language languages license
     quantization_config compression_config quantization
-    """.split()
-)
-"""Keys that matter to no family. `is_encoder_decoder` and its like are not here: they are refused where they are on."""
+"""
+SHARED = frozenset(_SHARED.split())
+"""Keys that matter to no family. `is_encoder_decoder` and its like are not here: they are refused where on."""
 
 _PARTS = ("dropout", "pdrop", "layerdrop")
 _ENDS = ("_token_id", "_token_ids", "_token_index", "_token_type_ids", "_pdrop")
@@ -60,6 +59,7 @@ OFF: dict[str, str] = {
 }
 """Keys that say a feature which is not built yet, where they are on."""
 
+_ONE = ("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_topk")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "n_shared_experts", "num_experts_per_tok", "moe_")
 
 
@@ -68,6 +68,13 @@ def feature_of(key: str) -> str | None:
     if key.startswith(_EXPERTS):
         return "mixture-of-experts layers are not supported yet"
     return OFF.get(key)
+
+
+def is_off(key: str, value: object) -> bool:
+    """Whether an unknown key's value says that there is nothing: null, false, an empty list; 0 or 1 expert."""
+    if isinstance(value, list | dict | str):
+        return not value
+    return value is None or value is False or (key in _ONE and value in (0, 1))
 
 
 def near(key: str, known: set[str]) -> str | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from archcalc.errors import Invalid, Problem, cut, printable, shown
+from archcalc.errors import Invalid, Problem, cut, printable
 from archcalc.huggingface import ignored
 from archcalc.huggingface.families import find
 from archcalc.huggingface.family import Family
@@ -38,13 +38,20 @@ def import_config(config: dict[str, Any], file: str, name: str | None = None) ->
 
     Raises Invalid with a problem for each key that is wrong, unknown, or says what is not supported yet.
     """
+    try:
+        return _imported(config, file, name)
+    except RecursionError:
+        raise Invalid(Problem(file, "is nested too deeply")) from None
+
+
+def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
     found = find(config, file)
     said = Said(found.config, file, found.family.defaults, found.family.aliases)
     origins: dict[str, list[str]] = {}
     skipped = _unread(said, found.family)
     data = {"schema": 0, "name": name or _name(config, file), "source": _source(file, found.family)}
     data |= resolve(found.family.template, said, origins)
-    data = {**data, "layers": _layers(found.family, said, origins)}
+    data = {**data, "layers": _layers(found.family, said, origins), **_initialization(found.family, said, origins)}
     for check in found.family.checks:
         try:
             check(said)
@@ -66,6 +73,20 @@ def _layers(family: Family, said: Said, origins: dict[str, list[str]]) -> list[d
         return []
 
 
+def _initialization(family: Family, said: Said, origins: dict[str, list[str]]) -> dict[str, Any]:
+    """How training starts, where that is not as a spec has it by default."""
+    std = said.config.get(family.std)
+    if isinstance(std, int | float) and not isinstance(std, bool) and 0 < std <= 10:
+        std = float(std)
+        origins["initialization.std"] = [family.std]
+    else:
+        std = _STD
+    if family.residual == "scaled":
+        return {} if std == _STD else {"initialization": {"std": std}}
+    return {"initialization": {"std": std, "residual": family.residual}}
+
+
+_STD = 0.02
 _ORDER = (
     *("schema", "name", "source", "vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm"),
     *("unembedding", "initialization", "assumptions"),
@@ -81,7 +102,6 @@ def _unread(said: Said, family: Family) -> list[str]:
     skipped = []
     known = family.known
     for key, value in said.config.items():
-        off = value is None or value is False or (isinstance(value, list | dict | str) and not value)
         if key in family.only:
             fine, what = family.only[key]
             if not any(value is one or (value == one and type(value) is type(one)) for one in fine):
@@ -93,7 +113,7 @@ def _unread(said: Said, family: Family) -> list[str]:
         elif key == "layer_types":
             refuse_types(said)
             skipped.append(key)
-        elif ignored.matters_not(key) or key in family.ignored or off:
+        elif ignored.matters_not(key) or key in family.ignored or ignored.is_off(key, value):
             skipped.append(key)
         else:
             what = ignored.feature_of(key) or "unknown key; it may bear on the counts"
@@ -105,8 +125,8 @@ def _assumed(defaults: list[tuple[str, Any]], family: Family) -> list[str]:
     """One sentence for the defaults that were taken."""
     if not defaults:
         return []
-    listed = [f"{key} {_json(value)}" for key, value in defaults]
-    return [f"config.json does not say {', '.join(listed)}: the defaults of transformers' {family.config_class}"]
+    listed = ", ".join(f"{key} {_json(value)}" for key, value in defaults)
+    return [f"not in config.json, and taken from transformers' {family.config_class}: {listed}"]
 
 
 def _json(value: Any) -> str:
@@ -142,6 +162,3 @@ def _name(config: Mapping[str, Any], file: str) -> str:
         if clean and clean not in ("config", "model"):
             return clean
     return f"{config['model_type']}-model" if isinstance(config.get("model_type"), str) else "model"
-
-
-__all__ = ["Imported", "Invalid", "Problem", "import_config", "shown"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from archcalc.errors import shown
-from archcalc.huggingface.leaves import Draft, Mismatch, resolve
+from archcalc.huggingface.leaves import Draft, resolve
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -127,11 +126,9 @@ def each_layer(groups: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def refuse_types(said: Said) -> None:
-    """A list of layers in a family that has none is taken where all have full attention."""
-    found = said.config.get("layer_types")
-    if found is not None and (not isinstance(found, list) or any(layer != FULL for layer in found)):
-        said.note(said.problem("layer_types", f"is not read by this family; {shown(FULL)} alone is supported", found))
-
-
-class NoKind(Mismatch):
-    """A layer that is of none of a family's types."""
+    """A list of types in a family that reads none is taken where it says what the family does: one type for all."""
+    found = said.config["layer_types"]
+    windowed = said.config.get("sliding_window", said.defaults.get("sliding_window")) is not None
+    does = SLIDING if windowed and "sliding_window" in said.defaults else FULL
+    if found is not None and (not isinstance(found, list) or any(layer != does for layer in found)):
+        said.note(said.problem("layer_types", f"is not read by this family, whose layers are all {does}", found))

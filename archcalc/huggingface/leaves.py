@@ -1,4 +1,4 @@
-"""Leaves of a family's template: each stands for a field of the spec, is read off a config.json, and is written to one.
+"""Leaves of a template: each stands for a field of the spec, is read off a config.json, and is written to one.
 
 A template is a layer, or a whole spec, as plain data in which leaves stand for what the config says. Reading resolves
 it; writing goes through a spec and the template side by side, and what is written is what an export says.
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from archcalc.huggingface.said import Fault, Said
+from archcalc.huggingface.said import LARGEST_NUMBER, Fault, Said
 
 _KEPT = ("norm", "final_norm")  # null says something there
 MISSING = object()
 
 
-class Mismatch(Exception):  # noqa: N818  (it is caught where families are tried)
-    """A spec that a family cannot say; the text says why."""
+class Mismatch(Exception):
+    """A spec that a family cannot say; the text says why. It is caught where families are tried."""
 
 
 class Draft(dict[str, Any]):
@@ -44,7 +44,7 @@ class Leaf:
         raise NotImplementedError
 
     def write(self, value: Any, draft: Draft) -> None:
-        """Say the value. A leaf that can say only some writes nothing: what is then read back differs, which is seen."""
+        """Say the value. A leaf that cannot writes nothing: what is then read back differs, which is seen."""
 
 
 def resolve(template: Any, said: Said, origins: dict[str, list[str]], path: str = "") -> Any:
@@ -92,6 +92,7 @@ class Size(Leaf):
         if self.otherwise is not None and said.none(self.key):
             said.value(self.key)
             found: int = self.otherwise.read(said)
+            said.stands_for(self.key, found)
             return found
         return said.size(self.key)
 
@@ -135,6 +136,7 @@ class Shared(Leaf):
         heads = said.size(self.heads)
         if said.none(self.key):
             said.value(self.key)
+            said.stands_for(self.key, heads)
             return heads
         found = said.size(self.key)
         if heads % found:
@@ -171,14 +173,16 @@ class Flag(Leaf):
 class Number(Leaf):
     """A number that changes no count: an epsilon, a scale. `neutral` is the value that says nothing."""
 
-    def __init__(self, key: str, neutral: float | None = None, *, optional: bool = False) -> None:
-        self.key, self.neutral, self.optional = key, neutral, optional
+    def __init__(
+        self, key: str, neutral: float | None = None, *, optional: bool = False, most: float = LARGEST_NUMBER
+    ) -> None:
+        self.key, self.neutral, self.optional, self.most = key, neutral, optional, most
 
     def read(self, said: Said) -> float | None:
         if self.optional and said.none(self.key):
             said.value(self.key, counts=False)
             return None
-        value = said.number(self.key)
+        value = said.number(self.key, self.most)
         return None if value == self.neutral else value
 
     def write(self, value: Any, draft: Draft) -> None:

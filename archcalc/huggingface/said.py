@@ -7,18 +7,19 @@ noted too, so that each field of the spec knows the keys it came from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
-from typing import Any
+from typing import Any, NoReturn
 
 from archcalc.arguments import LARGEST_SIZE, integer
 from archcalc.errors import Invalid, Problem, shown
 
 MOST_LAYERS = 10_000
 """Layers of a config, as of a spec: lists of layers are made of this many at most."""
+LARGEST_NUMBER = 1e9
+"""Scales, epsilons and the like."""
 
 
-class Fault(Exception):  # noqa: N818  (it is caught where the key is read, and becomes one line of many)
-    """A value of a config.json that cannot be taken."""
+class Fault(Exception):
+    """A value of a config.json that cannot be taken. It is caught in the reader, and becomes one line of many."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
@@ -45,7 +46,7 @@ class Said:
         self.trace: list[str] = []
 
     def spelling(self, key: str) -> str | None:
-        """How the file spells a key; None where it does not say it. What is null under one name may be said under another."""
+        """How the file spells a key; None where it does not. What is null under one name may be said under another."""
         there = [name for name in (key, *self.aliases.get(key, ())) if name in self.config]
         says = [name for name in there if self.config[name] is not None]
         for other in says[1:]:
@@ -66,8 +67,13 @@ class Said:
         if name is not None:
             return self.config[name]
         if counts:
-            self.defaulted[key] = self.defaults[key]
+            self.defaulted.setdefault(key, self.defaults[key])
         return self.defaults[key]
+
+    def stands_for(self, key: str, value: Any) -> None:
+        """Keep what null means for a key, where null is its default."""
+        if key in self.defaulted:
+            self.defaulted[key] = value
 
     def since(self, mark: int) -> list[str]:
         """The keys that were read since the trace was `mark` long, each once."""
@@ -79,22 +85,24 @@ class Said:
         if isinstance(value, bool) or not isinstance(value, int):
             self.fail(key, "must be an integer", value)
         if not least <= value <= most:
-            raise Fault(self.problem(key, f"must be from {least:,} to {most:,}", text=integer(value)))
+            raise Fault(self.problem(key, f"must be from {least:,} to {most:,}", text=_written(value)))
         return int(value)
 
-    def number(self, key: str, least: float = 0.0, *, counts: bool = False) -> float:
-        """A finite number above `least`."""
-        value = self.value(key, counts=counts)
+    def number(self, key: str, most: float = LARGEST_NUMBER, *, counts: bool = False) -> float:
+        """A number above 0 and up to `most`."""
+        return self.as_number(self.value(key, counts=counts), key, key, most)
+
+    def as_number(self, value: Any, key: str, what: str, most: float = LARGEST_NUMBER) -> float:
+        """A value of a key as a number above 0; `what` names it in a message."""
+        name = "" if what == key else f"{what} "
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self.fail(key, "must be a number", value)
-        if isinstance(value, int) and value.bit_length() > 1000:
-            raise Fault(self.problem(key, "is too large", text=integer(value)))
-        if not isfinite(value) or value <= least:
-            self.fail(key, f"must be more than {least:g}", value)
+            self.fail(key, f"{name}must be a number", value)
+        if not 0 < value <= most:  # NaN is neither
+            raise Fault(self.problem(key, f"{name}must be more than 0 and at most {most:g}", text=_written(value)))
         return float(value)
 
     def flag(self, key: str) -> bool:
-        """true or false."""
+        """True or false."""
         value = self.value(key)
         if not isinstance(value, bool):
             self.fail(key, "must be true or false", value)
@@ -105,7 +113,7 @@ class Said:
         name = self.spelling(key)
         return (self.defaults[key] if name is None else self.config[name]) is None
 
-    def fail(self, key: str, what: str, value: Any, fix: str | None = None) -> None:
+    def fail(self, key: str, what: str, value: Any, fix: str | None = None) -> NoReturn:
         """Raise the fault of a key."""
         raise Fault(self.problem(key, what, value, fix))
 
@@ -130,3 +138,7 @@ class Said:
         """Keep a sentence for the spec's assumptions, once."""
         if text not in self.noted:
             self.noted.append(text)
+
+
+def _written(value: int | float) -> str:
+    return integer(value) if isinstance(value, int) else shown(value)

@@ -33,7 +33,7 @@ _SAME = {"gpt-sw3": "gpt2", "RefinedWeb": "falcon", "RefinedWebModel": "falcon",
 
 
 class Found(NamedTuple):
-    """The family of a config, the mapping that it reads (the whole, or its text_config), and what was left out of it."""
+    """The family of a config, the mapping that it reads (the whole, or its text_config), and what was left out."""
 
     family: Family
     config: dict[str, Any]

@@ -18,7 +18,7 @@ def _bloom_context(said: Said) -> int:
     if not said.none("seq_length"):
         return said.size("seq_length")
     said.assume(
-        f"config.json says no context length, and ALiBi needs none: {_BLOOM_CONTEXT:,} is taken, that BLOOM trained with"
+        f"config.json says no context length, which ALiBi does not need; {_BLOOM_CONTEXT:,} is taken, as BLOOM trained"
     )
     return _BLOOM_CONTEXT
 
@@ -224,6 +224,7 @@ _ALL = (
             embedding={"positions": "learned", "extra_positions": 2, "d_embedding": _OPT_WIDTH},
             unembedding={"d_embedding": _OPT_WIDTH},
         ),
+        std="init_std",
     ),
     Family(
         "biogpt",

@@ -5,24 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, BIASES, MLP_BIAS, QKV, layer
-from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, layernorm, rmsnorm, sizes
+from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, layernorm, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes, every
 from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Number
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
 _COHERE_NORM = layernorm("layer_norm_eps", bias=False)
-_QK = {"qk_norm": _COHERE_NORM, "qk_norm_over": "heads"}
 
 
 def _cohere_sizes(**more: Any) -> dict[str, Any]:
-    found = {
-        **sizes(256000, 8192, 22528, 40, 64, None, 8192, tie_word_embeddings=True, attention_bias=False),
-        "layer_norm_eps": 1e-5,
-        "logit_scale": 0.0625,
-        **more,
-    }
-    return {key: value for key, value in found.items() if key != "rms_norm_eps"}
+    found = sizes(256000, 8192, 22528, 40, 64, None, 8192, tie_word_embeddings=True, attention_bias=False)
+    return without({**found, "layer_norm_eps": 1e-5, "logit_scale": 0.0625, **more}, "rms_norm_eps")
 
 
 _COHERE = decoder(_COHERE_NORM, unembedding={"scale": Number("logit_scale", 1.0)})
@@ -130,7 +124,7 @@ _ALL = (
         ("HyperCLOVAXForCausalLM", "HyperCLOVAXModel"),
         sizes(
             *(32000, 4096, 11008, 32, 32, None, 2048),
-            **(_MULTIPLIERS | {"attention_multiplier": None, "use_post_norm": True}),
+            **{**_MULTIPLIERS, "attention_multiplier": None, "use_post_norm": True},
         ),
         {**_GRANITE, "post_norm": Flag("use_post_norm", {True: rmsnorm(), False: None})},
         decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Number("logits_scaling", 1.0)}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, layer
-from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes
+from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes, every
 from archcalc.huggingface.leaves import Activation, ByLayer, Draft, Made, Mismatch, Number
 from archcalc.huggingface.rope import Rotary
@@ -47,17 +47,11 @@ def _alternating(said: Said, n: int) -> list[str]:  # noqa: ARG001  (no key chan
     return [FULL if i % 2 else SLIDING for i in range(n)]
 
 
-def _sizes(*given: Any, **more: Any) -> dict[str, Any]:
-    """Gemma names its activation otherwise than Llama."""
-    found = {
-        **sizes(*given, head_dim=256, tie_word_embeddings=True, attention_bias=False),
-        "hidden_activation": "gelu_pytorch_tanh",
-        _SCALAR: 256,
-        "sliding_window": 4096,
-        "layer_types": None,
-        **more,
-    }
-    return {key: value for key, value in found.items() if key != "hidden_act"}
+def _sizes(*given: int | None, **more: Any) -> dict[str, Any]:
+    """Gemma names its activation otherwise than Llama, and has windows."""
+    found = sizes(*given, head_dim=256, tie_word_embeddings=True, attention_bias=False)
+    own = {"hidden_activation": "gelu_pytorch_tanh", _SCALAR: 256, "sliding_window": 4096, "layer_types": None}
+    return without({**found, **own, **more}, "hidden_act")
 
 
 _CAPS = {"final_logit_softcapping": 30.0, "attn_logit_softcapping": 50.0}
@@ -66,11 +60,11 @@ _ALL = (
         "gemma",
         "GemmaConfig",
         ("GemmaForCausalLM", "GemmaModel"),
-        sizes(
-            *(256000, 3072, 24576, 28, 16, 16, 8192),
-            **{"head_dim": 256, "hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": True},
-            attention_bias=False,
-        ),
+        without(
+            _sizes(256000, 3072, 24576, 28, 16, 16, 8192),
+            *("hidden_activation", _SCALAR, "sliding_window", "layer_types"),
+        )
+        | {"hidden_act": "gelu_pytorch_tanh"},
         layer({"bias": ATTENTION_BIAS}, {"activation": Activation("hidden_act", {"gelu": "gelu_tanh"})}, norm=_NORM),
         decoder(_NORM, embedding={"scale": "sqrt_d_model"}),
         only={"hidden_activation": _GELU},
@@ -92,9 +86,7 @@ _ALL = (
         ("Gemma3ForCausalLM", "Gemma3TextModel"),
         _sizes(
             *(262208, 2304, 9216, 26, 8, 4, 131072),
-            **dict.fromkeys(_CAPS),
-            rope_local_base_freq=None,
-            sliding_window_pattern=6,
+            **{**dict.fromkeys(_CAPS), "rope_local_base_freq": None, "sliding_window_pattern": 6},
         ),
         layer(
             {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.huggingface.family import Family, layernorm
+from archcalc.huggingface.family import Family, layernorm, without
 from archcalc.huggingface.layers import Kinds, LayerTypes
 from archcalc.huggingface.leaves import Activation, Draft, Flag, Leaf, Made, Mismatch, Quotient, Size, Times
 from archcalc.huggingface.rope import FixedRotary
@@ -64,7 +64,7 @@ _GPT2: dict[str, Any] = {
 _ATTENTION = multi_head("n_embd", "n_head")
 _MLP = plain(Size("n_inner", Times(4, "n_embd")), Activation("activation_function"))
 _UPCAST = ((False, True, None), "must be true or false")
-_ONLY = {
+_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
     "scale_attn_weights": ((True,), "attention without the scale of its scores is not supported"),
     "scale_attn_by_inverse_layer_idx": ((False,), "scores that are scaled by the layer's index are not supported"),
     "reorder_and_upcast_attn": _UPCAST,
@@ -149,14 +149,17 @@ _ALL = (
         aliases=OLD_NAMES,
         ignored=("n_ctx",),
         only=_ONLY,
+        residual="scaled",
     ),
     Family(
         "openai-gpt",
         "OpenAIGPTConfig",
         ("OpenAIGPTLMHeadModel", "OpenAIGPTModel"),
         {
-            **{key: value for key, value in _GPT2.items() if key not in ("n_inner", "activation_function")},
-            **{"vocab_size": 40478, "n_positions": 512, "afn": "gelu"},
+            **without(_GPT2, "n_inner", "activation_function"),
+            "vocab_size": 40478,
+            "n_positions": 512,
+            "afn": "gelu",
         },
         {
             "norm": None,
@@ -232,10 +235,19 @@ _ALL = (
         "GPTNeoConfig",
         ("GPTNeoForCausalLM", "GPTNeoModel"),
         {
-            **{"vocab_size": 50257, "max_position_embeddings": 2048, "hidden_size": 2048, "num_layers": 24},
-            **{"num_heads": 16, "attention_types": [[["global", "local"], 12]], "attention_layers": None},
-            **{"intermediate_size": None, "window_size": 256, "activation_function": "gelu_new"},
-            **{"layer_norm_epsilon": 1e-5, "tie_word_embeddings": True, "head_dim": None},
+            "vocab_size": 50257,
+            "max_position_embeddings": 2048,
+            "hidden_size": 2048,
+            "num_layers": 24,
+            "num_heads": 16,
+            "attention_types": [[["global", "local"], 12]],
+            "attention_layers": None,
+            "intermediate_size": None,
+            "window_size": 256,
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": 1e-5,
+            "tie_word_embeddings": True,
+            "head_dim": None,
         },
         {
             "norm": _NORM,

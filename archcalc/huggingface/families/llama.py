@@ -110,8 +110,7 @@ _ALL = (
         ("SeedOssForCausalLM", "SeedOssModel"),
         sizes(
             *(155136, 4096, 27648, 64, 80, 8, 524288),
-            head_dim=128,
-            **(BIASES | {"attention_bias": True, "attention_out_bias": False}),
+            **{**BIASES, "head_dim": 128, "attention_bias": True, "attention_out_bias": False},
         ),
         layer(
             {
@@ -145,7 +144,10 @@ _ALL = (
         ("Ernie4_5ForCausalLM", "Ernie4_5Model", "Ernie4_5_ForCausalLM"),
         sizes(
             *(103424, 1024, 3072, 18, 16, 2, 131072),
-            **{"rms_norm_eps": 1e-5, "head_dim": 128, "tie_word_embeddings": True, "use_bias": False},
+            rms_norm_eps=1e-5,
+            head_dim=128,
+            tie_word_embeddings=True,
+            use_bias=False,
         ),
         layer(
             {"bias": Flag("use_bias"), "rotary": Rotary(D_HEAD, 500_000.0, pairing="neighbours")},

@@ -36,7 +36,7 @@ _GROWING = Rotary(D_HEAD, default=_MINISTRAL3, beside=(_BETA,))
 def _growth(said: Said) -> dict[str, Any]:
     """Queries grow with their position, in steps of the context that was trained with."""
     rope = _GROWING.settings(said)
-    return {"rate": rope.number(_BETA), "interval": rope.original()}
+    return {"rate": rope.number(_BETA), "interval": rope.original}
 
 
 def _write_growth(value: Any, draft: Draft) -> None:
@@ -49,7 +49,7 @@ def _windowed(said: Said, n: int) -> list[str]:
     return [FULL if said.none("sliding_window") else SLIDING] * n
 
 
-def _mixed(said: Said, n: int) -> list[str]:
+def _mixed(said: Said, n: int) -> list[str]:  # noqa: ARG001  (no key changes it)
     return [SLIDING if i % 4 else FULL for i in range(n)]
 
 
@@ -62,10 +62,11 @@ class _Positions(LayerTypes):
 
     def types(self, said: Said) -> list[str]:
         kinds = super().types(said)
-        turned = self._turned(said, len(kinds))
+        turned = self.turned(said, len(kinds))
         return [f"{kind} {_ROTARY if turns else _NONE}" for kind, turns in zip(kinds, turned, strict=True)]
 
-    def _turned(self, said: Said, n: int) -> list[bool]:
+    def turned(self, said: Said, n: int) -> list[bool]:
+        """Which layers have rotary positions."""
         if said.none(_ROTATES):
             step = said.size("no_rope_layer_interval")
             return [bool((i + 1) % step) for i in range(n)]
@@ -96,7 +97,7 @@ def _smollm3_types(said: Said, n: int) -> list[str]:
     if not said.flag("use_sliding_window") or said.none("sliding_window"):
         return [FULL] * n
     positions = _Positions(_smollm3_types)
-    return [FULL if turns else SLIDING for turns in positions._turned(said, n)]  # noqa: SLF001
+    return [FULL if turns else SLIDING for turns in positions.turned(said, n)]
 
 
 def _smollm3_rotary(theta: float) -> Made:
@@ -112,6 +113,14 @@ def _smollm3_window(said: Said) -> int | None:
     return said.size("sliding_window")
 
 
+_SMOLLM3 = {
+    "tie_word_embeddings": True,
+    "use_sliding_window": False,
+    "sliding_window": None,
+    "layer_types": None,
+    _ROTATES: None,
+    "no_rope_layer_interval": 4,
+}
 _ALL = (
     Family(
         "mistral",
@@ -144,7 +153,11 @@ _ALL = (
         ("CwmForCausalLM", "CwmModel"),
         sizes(
             *(128256, 6144, 21504, 64, 48, 8, 131072),
-            **{"rms_norm_eps": 1e-5, "head_dim": 128, "mlp_bias": False, "sliding_window": 8192, "layer_types": None},
+            rms_norm_eps=1e-5,
+            head_dim=128,
+            mlp_bias=False,
+            sliding_window=8192,
+            layer_types=None,
         ),
         layer({"rotary": Rotary(D_HEAD, 1_000_000.0, default=_CWM), "window": SLIDING_WINDOW}, {"bias": MLP_BIAS}),
         decoder(rmsnorm()),
@@ -156,8 +169,7 @@ _ALL = (
         ("SmolLM3ForCausalLM", "SmolLM3Model"),
         sizes(
             *(128256, 2048, 11008, 36, 16, 4, 32768),
-            **(BIASES | {"tie_word_embeddings": True, "use_sliding_window": False, "sliding_window": None}),
-            **{"no_rope_layers": None, "no_rope_layer_interval": 4, "layer_types": None},
+            **{**BIASES, **_SMOLLM3},
         ),
         layer(
             {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archcalc.huggingface.families.gpt import around, multi_head, plain
-from archcalc.huggingface.family import Family, layernorm
+from archcalc.huggingface.family import Family, layernorm, without
 from archcalc.huggingface.layers import Kinds
 from archcalc.huggingface.leaves import Activation, Draft, Flag, Made, Mismatch, Quotient, Size, Times
 from archcalc.huggingface.rope import KEYS, Rotary
@@ -71,7 +71,7 @@ def _write_multiple(value: Any, draft: Draft) -> None:
 
 
 class _Falcon:
-    """The three forms: one key/value head and one norm (7B), groups and two norms (40B), and one after the other (RW)."""
+    """Three forms: one key/value head and one norm (7B), groups and two norms (40B), one after the other (RW)."""
 
     @staticmethod
     def new(said: Said) -> bool:
@@ -146,13 +146,13 @@ _ALL = (
         "GPTNeoXJapaneseConfig",
         ("GPTNeoXJapaneseForCausalLM", "GPTNeoXJapaneseModel"),
         {
-            **{
-                key: value
-                for key, value in _NEOX.items()
-                if key not in ("use_parallel_residual", "attention_bias", "intermediate_size")
-            },
-            **{"vocab_size": 32000, "hidden_size": 2560, "num_hidden_layers": 32, "num_attention_heads": 32},
-            **{"intermediate_multiple_size": 4, "tie_word_embeddings": True},
+            **without(_NEOX, "use_parallel_residual", "attention_bias", "intermediate_size"),
+            "vocab_size": 32000,
+            "hidden_size": 2560,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 32,
+            "intermediate_multiple_size": 4,
+            "tie_word_embeddings": True,
         },
         {
             "norm": _NORM,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, layer
-from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes
+from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes
 from archcalc.huggingface.leaves import ByLayer, Made, Number
 from archcalc.huggingface.rope import Rotary
@@ -50,13 +50,7 @@ _ALL = (
         "olmo",
         "OlmoConfig",
         ("OlmoForCausalLM", "OlmoModel"),
-        {
-            key: value
-            for key, value in sizes(
-                50304, 4096, 11008, 32, 32, None, 2048, attention_bias=False, clip_qkv=None
-            ).items()
-            if key != "rms_norm_eps"
-        },
+        without(sizes(50304, 4096, 11008, 32, 32, None, 2048, attention_bias=False, clip_qkv=None), "rms_norm_eps"),
         layer({"bias": ATTENTION_BIAS, "clip": Number("clip_qkv", optional=True)}, norm=_NORM),
         decoder(_NORM),
     ),
@@ -96,7 +90,10 @@ _ALL = (
         ("Exaone4ForCausalLM", "Exaone4Model"),
         sizes(
             *(102400, 4096, 16384, 32, 32, 32, 2048),
-            **{"rms_norm_eps": 1e-5, "sliding_window": 4096, _PATTERN: 4, "layer_types": None},
+            rms_norm_eps=1e-5,
+            sliding_window=4096,
+            sliding_window_pattern=4,
+            layer_types=None,
         ),
         layer(
             {

@@ -15,18 +15,21 @@ from archcalc.huggingface.family import (
     layernorm,
     rmsnorm,
     sizes,
+    without,
 )
-from archcalc.huggingface.leaves import Activation, Flag, Made, Number
+from archcalc.huggingface.leaves import Activation, Flag, Number
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
 _NORM = layernorm("layer_norm_eps")
 
 
-def _sizes(*given: Any, eps: str = "layer_norm_eps", **more: Any) -> dict[str, Any]:
-    """A LayerNorm's epsilon has another name."""
-    found = {**sizes(*given), eps: 1e-5, **more}
-    return {key: value for key, value in found.items() if key != "rms_norm_eps"}
+def _sizes(*given: int | None, **more: Any) -> dict[str, Any]:
+    """A LayerNorm's epsilon has a name of its own."""
+    return without({**sizes(*given), **more}, "rms_norm_eps")
+
+
+_EPS = {"layer_norm_eps": 1e-5}
 
 
 def _longrope_lengths(said: Said) -> None:
@@ -54,7 +57,7 @@ _ALL = (
         "phi",
         "PhiConfig",
         ("PhiForCausalLM", "PhiModel"),
-        _sizes(51200, 2048, 8192, 24, 32, None, 2048, hidden_act="gelu_new", qk_layernorm=False),
+        _sizes(51200, 2048, 8192, 24, 32, None, 2048, **_EPS, hidden_act="gelu_new", qk_layernorm=False),
         {
             **LAYER,
             "norm": _NORM,
@@ -96,7 +99,10 @@ _ALL = (
         ("StableLmForCausalLM", "StableLmModel", "StableLMEpochForCausalLM"),
         _sizes(
             *(50304, 2560, 6912, 32, 32, 32, 4096),
-            **{"use_qkv_bias": False, "qk_layernorm": False, "use_parallel_residual": False},
+            **_EPS,
+            use_qkv_bias=False,
+            qk_layernorm=False,
+            use_parallel_residual=False,
         ),
         layer(
             {
@@ -119,8 +125,9 @@ _ALL = (
         ("Starcoder2ForCausalLM", "Starcoder2Model"),
         _sizes(
             *(49152, 3072, 12288, 30, 24, 2, 4096),
-            eps="norm_epsilon",
-            **{"hidden_act": "gelu_pytorch_tanh", "tie_word_embeddings": True},
+            norm_epsilon=1e-5,
+            hidden_act="gelu_pytorch_tanh",
+            tie_word_embeddings=True,
             sliding_window=None,
             use_bias=True,
         ),
@@ -139,7 +146,7 @@ _ALL = (
         "nemotron",
         "NemotronConfig",
         ("NemotronForCausalLM", "NemotronModel"),
-        _sizes(256000, 6144, 24576, 32, 48, None, 4096, eps="norm_eps", hidden_act="relu2", **BIASES),
+        _sizes(256000, 6144, 24576, 32, 48, None, 4096, norm_eps=1e-5, hidden_act="relu2", **BIASES),
         {
             "norm": _NEMOTRON_NORM,
             "attention": {**LAYER["attention"], "bias": ATTENTION_BIAS, "rotary": Rotary(D_HEAD, partial=0.5)},
@@ -152,13 +159,10 @@ _ALL = (
         "persimmon",
         "PersimmonConfig",
         ("PersimmonForCausalLM", "PersimmonModel"),
-        {
-            key: value
-            for key, value in _sizes(
-                262144, 4096, 16384, 36, 64, None, 16384, hidden_act="relu2", qk_layernorm=True
-            ).items()
-            if key != "num_key_value_heads"
-        },
+        without(
+            _sizes(262144, 4096, 16384, 36, 64, None, 16384, **_EPS, hidden_act="relu2", qk_layernorm=True),
+            "num_key_value_heads",
+        ),
         {
             "norm": _NORM,
             "attention": {
@@ -178,8 +182,7 @@ _ALL = (
         "Jais2Config",
         ("Jais2ForCausalLM", "Jais2Model"),
         _sizes(
-            *(150272, 3328, 26624, 32, 26, None, 8192),
-            **{"hidden_act": "relu2", "attention_bias": True, "mlp_bias": True},
+            *(150272, 3328, 26624, 32, 26, None, 8192), **_EPS, hidden_act="relu2", attention_bias=True, mlp_bias=True
         ),
         {
             "norm": _NORM,
@@ -194,7 +197,8 @@ _ALL = (
         ("NanoChatForCausalLM", "NanoChatModel"),
         sizes(
             *(50304, 768, 8192, 12, 6, None, 2048),
-            **{"hidden_act": "relu2", "final_logit_softcapping": 15.0},
+            hidden_act="relu2",
+            final_logit_softcapping=15.0,
             attention_bias=False,
         ),
         {
@@ -202,7 +206,7 @@ _ALL = (
             "attention": {
                 **LAYER["attention"],
                 "bias": ATTENTION_BIAS,
-                "rotary": Rotary(D_HEAD, reversed_=True),
+                "rotary": Rotary(D_HEAD, backwards=True),
                 "qk_norm": rmsnorm(gain=False),
                 "qk_norm_place": "after",
             },
@@ -217,4 +221,3 @@ _ALL = (
 )
 
 FAMILIES = {one.model_type: one for one in _ALL}
-__all__ = ["FAMILIES", "Made"]

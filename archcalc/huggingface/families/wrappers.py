@@ -1,4 +1,4 @@
-"""Configs of models of text and images or sound: the text model stands in a mapping of its own, and alone is counted."""
+"""Configs of models of text and images or sound: the text model, which alone is counted, stands inside."""
 
 from __future__ import annotations
 
