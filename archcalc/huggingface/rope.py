@@ -69,6 +69,8 @@ class Rotary(Leaf):
         d_head: int = self.d_head.read(said)
         key = "partial_rotary_factor"
         partial = rope.number(key, said.number(key) if said.says(key) else self.partial or 1.0)
+        if self.partial is None and partial != 1.0:
+            said.fail(key, "is not read by models of this family: they turn whole heads", partial)
         d_rotary = int(d_head * min(partial, 1.0))
         if d_rotary < 2 or d_rotary % 2:
             what = f"turns {d_rotary:,} of {d_head:,} features of a head; only an even number of them is supported"
@@ -112,8 +114,10 @@ class Rotary(Leaf):
             return
         if value.get("pairing", "halves") != self.pairing or value.get("reversed", False) != self.backwards:
             raise Mismatch("rotary.pairing")
+        if self.partial is None and value["d_rotary"] != draft.d_head:
+            raise Mismatch("rotary.d_rotary")
         settings = {**write_scaling(value.get("scaling") or {}), "rope_theta": value["theta"]}
-        if value["d_rotary"] != draft.d_head or self.partial is not None:
+        if self.partial is not None:
             settings["partial_rotary_factor"] = value["d_rotary"] / draft.d_head
         if not self.nested:
             draft.put("rope_parameters", settings)

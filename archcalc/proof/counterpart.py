@@ -47,8 +47,7 @@ def counterpart(reference: Any) -> Counterpart | str:
     if isinstance(said, str):
         return said
     config, lent = said
-    with double_where_float():
-        theirs = _built(transformers, config, reference, lent)
+    theirs = _built(transformers, config, reference, lent)
     name = f"{type(theirs).__name__} of transformers {transformers.__version__}"
     return Counterpart(name, lambda tokens: _logits(theirs, reference, lent, tokens))
 
@@ -96,10 +95,15 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
 
     dtype = next(reference.parameters()).dtype
     said = {name: value for name, value in config.items() if name not in ("model_type", "architectures", "dtype")}
+    # Eager attention is plain to see; with ALiBi in Falcon it adds the slopes twice, to the scores and to the mask.
+    attention = "sdpa" if config["model_type"] == "falcon" and config.get("alibi") else "eager"
     theirs = transformers.AutoModelForCausalLM.from_config(
-        transformers.AutoConfig.for_model(config["model_type"], **said), attn_implementation="eager"
+        transformers.AutoConfig.for_model(config["model_type"], **said), attn_implementation=attention
     )
     theirs.to(dtype).eval()
+    for module in theirs.modules():
+        if hasattr(module, "scalar_embed_scale"):
+            module.embed_scale.fill_(module.scalar_embed_scale)  # the square root of d_model, rounded to fp32 before
     parameters = dict(reference.named_parameters())
     if lent.embedding:
         parameters.pop("embedding.position.weight")
@@ -119,30 +123,47 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
 
 def _logits(theirs: Any, reference: Any, lent: _Lent, tokens: Tensor) -> Tensor:
     given = {"inputs_embeds": reference.embedding(tokens)} if lent.embedding else {"input_ids": tokens}
-    with double_where_float():
+    with _double_where_float(theirs):
         logits = theirs(**given, use_cache=False).logits
     return cast("Tensor", logits + reference.unembedding.bias if lent.bias else logits)
 
 
 @contextmanager
-def double_where_float() -> Iterator[None]:
-    """A block in which what asks for fp32 gets fp64; transformers' norms, softmax and angles would round to fp32."""
+def _double_where_float(theirs: Any) -> Iterator[None]:
+    """A block in which norms, softmax and all else of a model in fp64 stay in fp64, where transformers asks for fp32.
+
+    Angles are worked out in fp32 as everywhere, with the reference's own roundings: they are a part of the model.
+    """
     import torch
     from torch.overrides import TorchFunctionMode
 
-    def widened(value: Any) -> Any:
-        return torch.float64 if value is torch.float32 else value
+    angles: list[Any] = []
 
     class Double(TorchFunctionMode):  # type: ignore[misc]  # torch's own types are not read
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            name = getattr(function, "__name__", "")
-            if name == "float" and args and args[0].is_floating_point():
-                return args[0].double()
-            kwargs = {key: widened(value) for key, value in (kwargs or {}).items()}
-            return function(*map(widened, args), **kwargs)
+            kwargs = kwargs or {}
+            if angles:
+                return function(*args, **kwargs)
+            if getattr(function, "__name__", "") in ("float", "bfloat16") and args[0].is_floating_point():
+                return args[0].double()  # bf16: Falcon's slopes of ALiBi
+            args = tuple(torch.float64 if value is torch.float32 else value for value in args)
+            kwargs = {name: torch.float64 if value is torch.float32 else value for name, value in kwargs.items()}
+            return function(*args, **kwargs)
 
-    with Double():
-        yield
+    hooks = []
+    for module in theirs.modules():
+        if "rotary" in type(module).__name__.lower():
+            hooks.append(module.register_forward_pre_hook(lambda *_: angles.append(True)))
+            hooks.append(module.register_forward_hook(lambda *_: angles.clear()))
+    try:
+        if next(theirs.parameters()).dtype == torch.float64:
+            with Double():
+                yield
+        else:
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _unturned() -> Any:
