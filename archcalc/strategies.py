@@ -11,6 +11,7 @@ They are made from the classes that read specs, so a new block is drawn without 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -64,66 +65,70 @@ class _Most(NamedTuple):
     repeats: int
 
 
+Allowed = tuple[int, ...] | None
+"""The sizes that the constraints of a field leave; None where it has none."""
+
+
+@lru_cache(4_096)
 def _mappings(holder: type[Strict], most: _Most) -> st.SearchStrategy[Any]:
-    """Plain data that is valid for a class, drawn field by field in their order; constraints say which sizes may be."""
-    if special := _SPECIAL.get(holder):
-        return special(most)
-
-    @st.composite
-    def mapping(draw: st.DrawFn) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for name, field in holder.model_fields.items():
-            allowed = [found for found in field.metadata if isinstance(found, Constraint)]
-            strategy = _values(name, field, most, [one.allowed(data, most.size) for one in allowed])
-            if strategy is not None:
-                data[field.alias or name] = draw(strategy)
-        return data
-
-    return mapping()
+    """Plain data that is valid for a class."""
+    special = _SPECIAL.get(holder)
+    return special(most) if special else _mapping(holder, most)
 
 
-def _values(name: str, field: FieldInfo, most: _Most, allowed: list[list[int]]) -> st.SearchStrategy[Any] | None:
+@st.composite
+def _mapping(draw: st.DrawFn, holder: type[Strict], most: _Most) -> dict[str, Any]:
+    """Field by field in their order; constraints say which sizes may be."""
+    data: dict[str, Any] = {}
+    for name, field in holder.model_fields.items():
+        limits = [one.allowed(data, most.size) for one in field.metadata if isinstance(one, Constraint)]
+        allowed = tuple(sorted(set(limits[0]).intersection(*limits))) if limits else None
+        strategy = _values(holder, name, most, allowed)
+        if strategy is not None:
+            data[field.alias or name] = draw(strategy)
+    return data
+
+
+@lru_cache(4_096)
+def _values(holder: type[Strict], name: str, most: _Most, allowed: Allowed) -> st.SearchStrategy[Any] | None:
     """Values of one field; None for what describes a spec and is left out."""
     if name in _PLAIN:
         return _PLAIN[name]
     if name == "repeat":
         return st.integers(1, most.repeats)
-    both = sorted(set(allowed[0]).intersection(*allowed)) if allowed else None
-    parts = [part for one in _members(field.annotation) for part in _of(one, field, most, both)]
+    field = holder.model_fields[name]
+    parts = [part for one in _members(field.annotation) for part in _of(one, field, most, allowed)]
     return st.one_of(parts) if parts else None
 
 
-def _of(kind: Any, field: FieldInfo, most: _Most, allowed: list[int] | None) -> Iterator[st.SearchStrategy[Any]]:
+def _of(kind: Any, field: FieldInfo, most: _Most, allowed: Allowed) -> Iterator[st.SearchStrategy[Any]]:
     """Strategies for one member of a field's type."""
     if kind is type(None):
         yield st.none()
-    elif get_origin(kind) is Literal:
-        yield st.sampled_from(get_args(kind))
     elif kind is bool:
         yield st.booleans()
-    elif kind is float:
-        if not field.is_required() and field.default is not None:
-            yield st.just(field.default)
-        else:
-            yield st.sampled_from((0.5, 2.0, 30.0))
     elif kind is int:
-        low = next((m.ge for m in field.metadata if hasattr(m, "ge")), 1)
-        if allowed is None:
-            yield sizes(most.size) if low else st.integers(0, 2)
-        elif allowed:
-            yield st.sampled_from(allowed)
+        yield from _ints(field, most, allowed)
+    elif kind is float:
+        known = not field.is_required() and field.default is not None
+        yield st.just(field.default) if known else st.sampled_from((0.5, 2.0, 30.0))
+    elif get_origin(kind) is Literal:
+        yield st.sampled_from(get_args(kind))
     elif get_origin(kind) is tuple and field.is_required():
         inner = [_mappings(one, most) for member in _members(get_args(kind)[0]) for one in _kinds(member)]
         yield st.lists(st.one_of(inner), min_size=1, max_size=most.groups)
-    elif isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization:
-        for one in _kinds(kind):
-            found = _mappings(one, most)
-            if allowed is None:
-                yield found
-            elif allowed:  # of a size inside: no more than the last that may be
-                yield found.filter(
-                    lambda data, last=allowed[-1]: all(n <= last for n in data.values() if type(n) is int)
-                )
+    elif isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization and allowed != ():
+        # What restricts a block restricts the sizes in it: they are at most the last that may be.
+        within = most if allowed is None else most._replace(size=allowed[-1])
+        yield from (_mappings(one, within) for one in _kinds(kind) if allowed is None or within.size > 1)
+
+
+def _ints(field: FieldInfo, most: _Most, allowed: Allowed) -> Iterator[st.SearchStrategy[Any]]:
+    low = next((m.ge for m in field.metadata if hasattr(m, "ge")), 1)
+    if allowed is None:
+        yield sizes(most.size) if low else st.integers(0, 2)
+    elif allowed:
+        yield st.sampled_from(allowed)
 
 
 def _members(annotation: Any) -> list[Any]:
@@ -161,22 +166,23 @@ def _alternating(draw: st.DrawFn, most: _Most) -> dict[str, Any]:
     }
 
 
-def _branches(*, repeated: bool) -> Callable[[_Most], st.SearchStrategy[Any]]:
-    @st.composite
-    def layer(draw: st.DrawFn, most: _Most) -> dict[str, Any]:
-        """One to three branches of any mixers."""
-        parallel = draw(st.booleans())
-        branches: list[dict[str, Any]] = []
-        for i in range(draw(st.integers(1, 3))):
-            branch = draw(_mappings(_OneBranch, most))
-            normed = branches and branches[-1]["norm"] is not None
-            if parallel and normed and draw(st.booleans()):
-                branch["norm"] = "shared"
-            branches.append({"name": f"branch_{i}", **branch})
-        found = {"parallel": parallel, "branches": branches}
-        return {"repeat": draw(st.integers(1, most.repeats)), **found} if repeated else found
+@st.composite
+def _branching(draw: st.DrawFn, most: _Most, *, repeated: bool) -> dict[str, Any]:
+    """One to three branches of any mixers."""
+    parallel = draw(st.booleans())
+    branches: list[dict[str, Any]] = []
+    for i in range(draw(st.integers(1, 3))):
+        branch = draw(_mappings(_OneBranch, most))
+        if parallel and branches and branches[-1]["norm"] is not None and draw(st.booleans()):
+            branch["norm"] = "shared"
+        branches.append({"name": f"branch_{i}", **branch})
+    found = {"parallel": parallel, "branches": branches}
+    return {"repeat": draw(st.integers(1, most.repeats)), **found} if repeated else found
 
-    return lambda most: layer(most)
+
+def _no_values(_: _Most) -> st.SearchStrategy[Any]:
+    """One factor for each pair of features: no field by itself says how many."""
+    return st.nothing()
 
 
 class _OneBranch(Strict):
@@ -190,10 +196,10 @@ class _OneBranch(Strict):
 
 
 _SPECIAL: dict[type[Strict], Callable[[_Most], st.SearchStrategy[Any]]] = {
-    AlternatingGroup: lambda most: _alternating(most),
-    BranchGroup: _branches(repeated=True),
-    BranchLayer: _branches(repeated=False),
-    LongRope: lambda most: st.nothing(),
+    AlternatingGroup: _alternating,
+    BranchGroup: partial(_branching, repeated=True),
+    BranchLayer: partial(_branching, repeated=False),
+    LongRope: _no_values,
 }
 """Classes whose fields depend on each other in a way that no constraint of a field says."""
 
