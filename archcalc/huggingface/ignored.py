@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archcalc.errors import nearest
+from archcalc.errors import LONGEST_PLACE
 
 _SHARED = """
     _name_or_path name_or_path _commit_hash transformers_version architectures auto_map model_type custom_pipelines
@@ -78,6 +78,8 @@ def is_off(key: str, value: object) -> bool:
 
 
 def near(key: str, known: set[str]) -> str | None:
-    """What an unknown key may be a slip of."""
-    found = nearest(key, sorted(known))
+    """What an unknown key may be a slip of: a letter or two, since most keys are alike."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(key[:LONGEST_PLACE], sorted(known), 1, 0.87)
     return f"did you mean {found[0]!r}?" if found else None

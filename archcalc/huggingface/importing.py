@@ -46,7 +46,7 @@ def import_config(config: dict[str, Any], file: str, name: str | None = None) ->
 
 def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
     found = find(config, file)
-    said = Said(found.config, file, found.family.defaults, found.family.aliases)
+    said = Said(found.config, file, found.family.defaults, found.family.aliases, found.inside)
     origins: dict[str, list[str]] = {}
     skipped = _unread(said, found.family)
     data = {"schema": 0, "name": name or _name(config, file), "source": _source(file, found.family)}
@@ -75,10 +75,10 @@ def _layers(family: Family, said: Said, origins: dict[str, list[str]]) -> list[d
 
 def _initialization(family: Family, said: Said, origins: dict[str, list[str]]) -> dict[str, Any]:
     """How training starts, where that is not as a spec has it by default."""
-    std = said.config.get(family.std)
+    std = said.config.get(family.std, family.defaults.get(family.std))
     if isinstance(std, int | float) and not isinstance(std, bool) and 0 < std <= 10:
         std = float(std)
-        origins["initialization.std"] = [family.std]
+        origins["initialization.std"] = [family.std] * (family.std in said.config)
     else:
         std = _STD
     if family.residual == "scaled":
@@ -117,7 +117,11 @@ def _unread(said: Said, family: Family) -> list[str]:
             skipped.append(key)
         else:
             what = ignored.feature_of(key) or "unknown key; it may bear on the counts"
-            said.note(said.problem(key, what, value, ignored.near(key, known) if what.startswith("unknown") else None))
+            said.note(
+                said.problem(
+                    key, what, value, ignored.near(key, known - {*said.config}) if what.startswith("unknown") else None
+                )
+            )
     return skipped
 
 

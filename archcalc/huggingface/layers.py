@@ -61,7 +61,7 @@ class LayerTypes(Kinds):
         if not isinstance(found, list) or len(found) != n:
             said.fail("layer_types", f"must be a list with a type for each of {n:,} layers", found)
         for layer in found:
-            if layer not in self.names:
+            if not isinstance(layer, str) or layer not in self.names:
                 feature = _FEATURES.get(layer) if isinstance(layer, str) else None
                 said.fail("layer_types", feature or "has an unknown type of layer", layer)
         return list(found)
@@ -92,8 +92,8 @@ def read_layers(
     types = kinds.types(said)
     why = said.since(mark)
     layers: dict[str, dict[str, Any]] = {}
-    for said.index, said.layer in [(types.index(kind), kind) for kind in dict.fromkeys(types)]:
-        layers[said.layer] = resolve(template, said, origins, "layers.0")
+    for said.layer in dict.fromkeys(types):
+        layers[said.layer] = _even(resolve(template, said, origins, "layers.0"))
     alike: dict[str, str] = {}
     for kind, layer in layers.items():
         alike[kind] = next(first for first in layers if layers[first] == layer)
@@ -112,17 +112,46 @@ def _period(types: list[str]) -> int:
     return next(n for n in range(1, len(types) + 1) if all(t == types[i % n] for i, t in enumerate(types)))
 
 
-def each_layer(groups: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The layers of a spec, one by one."""
-    found: list[Mapping[str, Any]] = []
+def _even(layer: dict[str, Any]) -> dict[str, Any]:
+    """A layer with one word for biases that are all there, or all not."""
+    found = dict(layer)
+    for name, mixer in layer.items():
+        bias = mixer.get("bias") if isinstance(mixer, Mapping) else None
+        if isinstance(bias, Mapping) and len(set(bias.values())) == 1:
+            found[name] = {**mixer, "bias": next(iter(bias.values()))}
+    return found
+
+
+def each_layer(groups: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The layers of a spec, one by one, in the short form where they have one."""
+    found: list[dict[str, Any]] = []
     for group in groups:
         if "pattern" in group:
-            pattern, kinds = group["pattern"], group["kinds"]
+            pattern = group["pattern"]
+            kinds = {name: _even(_short(layer)) for name, layer in group["kinds"].items()}
             found += [kinds[pattern[i % len(pattern)]] for i in range(group["repeat"])]
         else:
             layer = {name: value for name, value in group.items() if name != "repeat"}
-            found += [layer] * group["repeat"]
+            found += [_even(_short(layer))] * group["repeat"]
     return found
+
+
+_BOTH = ("post_norm", "stream_norm", "scale")
+"""What the two branches of a short layer share, beside the norm."""
+
+
+def _short(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer of branches as attention and MLP, where it is no more than that."""
+    branches = layer.get("branches", ())
+    if [branch["name"] for branch in branches] != ["attention", "mlp"]:
+        return dict(layer)
+    first, second = branches
+    alike = all(first.get(name) == second.get(name) for name in _BOTH)
+    if not alike or second["norm"] not in (first["norm"], "shared"):
+        return dict(layer)
+    side = {"parallel": "shared" if second["norm"] == "shared" else "own"} if layer.get("parallel") else {}
+    both = {name: first[name] for name in _BOTH if first.get(name) is not None}
+    return {"norm": first["norm"], "attention": first["mixer"], "mlp": second["mixer"], **both, **side}
 
 
 def refuse_types(said: Said) -> None:

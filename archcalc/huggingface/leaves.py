@@ -23,11 +23,13 @@ class Draft(dict[str, Any]):
     """A config.json that is being written. Layers may say a key twice, and must say the same.
 
     `layer` is the type of the layer that is written, `d_head` the width of its heads, and `d_model` that of the model.
+    `missed` are the fields that the family cannot say, where they are listed and do not end the writing.
     """
 
     layer: str = ""
     d_head: int = 1
     d_model: int = 1
+    missed: list[str] | None = None
 
     def put(self, key: str, value: Any) -> None:
         """Say a key."""
@@ -68,16 +70,32 @@ def resolve(template: Any, said: Said, origins: dict[str, list[str]], path: str 
 
 
 def write(template: Any, value: Any, draft: Draft, path: str = "") -> None:
-    """Say plain data in the words of a template. Raises Mismatch where the template has another constant."""
+    """Say plain data in the words of a template. Raises Mismatch where the template says something else.
+
+    A draft that has `missed` keeps such places there instead, and goes on.
+    """
+    try:
+        _write(template, value, draft, path)
+    except Mismatch as mismatch:
+        if draft.missed is None:
+            raise
+        draft.missed.append(str(mismatch))
+
+
+def _write(template: Any, value: Any, draft: Draft, path: str) -> None:
     if isinstance(template, Leaf):
-        template.write(None if value is MISSING else value, draft)
+        try:
+            template.write(None if value is MISSING else value, draft)
+        except Mismatch as why:
+            raise Mismatch(path or str(why)) from None
     elif isinstance(template, Mapping):
         if not isinstance(value, Mapping):
             raise Mismatch(path)
-        if extra := [name for name in value if name not in template]:
-            raise Mismatch(f"{path}.{extra[0]}".lstrip("."))
         for name, inner in template.items():
             write(inner, value.get(name, MISSING), draft, f"{path}.{name}".lstrip("."))
+        for name in value:
+            if name not in template:
+                write(None, value[name], draft, f"{path}.{name}".lstrip("."))
     elif (None if value is MISSING else value) != template:
         raise Mismatch(path)
 
@@ -157,16 +175,20 @@ class Flag(Leaf):
         return resolve(self.means[said.flag(self.key)], said, {})
 
     def write(self, value: Any, draft: Draft) -> None:
-        tried = dict(draft)
-        for flag, means in self.means.items():
-            try:
-                write(means, MISSING if value is None else value, draft)
-                draft.put(self.key, flag)
-            except Mismatch:
-                draft.clear()
-                draft.update(tried)
-            else:
-                return
+        before, missed = dict(draft), draft.missed
+        draft.missed = None  # what one meaning misses another may say
+        try:
+            for flag, means in self.means.items():
+                try:
+                    write(means, MISSING if value is None else value, draft)
+                    draft.put(self.key, flag)
+                except Mismatch:
+                    draft.clear()
+                    draft.update(before)
+                else:
+                    return
+        finally:
+            draft.missed = missed
         raise Mismatch(self.key)
 
 

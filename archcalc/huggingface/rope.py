@@ -23,7 +23,7 @@ KEYS: dict[str, Any] = {
 }
 """The keys that say how positions turn, for a family's defaults."""
 
-LAYER_TYPES = ("full_attention", "sliding_attention", "chunked_attention")
+LAYER_TYPES = ("full_attention", "sliding_attention")
 """The types of layers that settings may stand under."""
 _LARGEST_THETA = 1e15
 
@@ -36,7 +36,7 @@ class Rotary(Leaf):
         theta: the family's base, where the config says none.
         partial: the part of a head that is turned, where the config says none; None for a family that turns all.
         pairing: as in a spec.
-        theta_key: the name that old files have for the base.
+        theta_key: the name that old files have for the base; "" where they have none.
         nested: whether the settings may stand under the type of the layer.
         scales: whether `rope_scaling` of an old file is meant for this layer.
         default: the settings where there are none.
@@ -69,8 +69,10 @@ class Rotary(Leaf):
         d_head: int = self.d_head.read(said)
         key = "partial_rotary_factor"
         partial = rope.number(key, said.number(key) if said.says(key) else self.partial or 1.0)
-        if self.partial is None and partial != 1.0:
-            said.fail(key, "is not read by models of this family: they turn whole heads", partial)
+        if self.partial is None and partial != 1:
+            said.fail(
+                rope.key if key in rope.inside else key, "must be 1, since this family turns whole heads", partial
+            )
         d_rotary = int(d_head * min(partial, 1.0))
         if d_rotary < 2 or d_rotary % 2:
             what = f"turns {d_rotary:,} of {d_head:,} features of a head; only an even number of them is supported"
@@ -84,7 +86,7 @@ class Rotary(Leaf):
     def base(self, rope: Settings) -> float:
         """The base of the angles: in the settings, beside them, or the family's."""
         said, key = rope.said, self.theta_key
-        beside = said.number(key, _LARGEST_THETA) if said.says(key) else self.theta
+        beside = said.number(key, _LARGEST_THETA) if key and said.says(key) else self.theta
         return rope.number("rope_theta", beside, _LARGEST_THETA)
 
     def settings(self, said: Said) -> Settings:
@@ -96,14 +98,16 @@ class Rotary(Leaf):
             said.fail(key, "must be a mapping", value)
         if self.nested:
             inner = self._of_layer(said)
-            value = {**inner, **value} if old else inner or value
+            value = {**inner, **value} if old else inner
         return Settings(value, key, said)
 
     def _of_layer(self, said: Said) -> dict[str, Any]:
-        """What stands under the type of the layer; nothing where the mapping is one for all."""
+        """What stands under the type of the layer; nothing where there is no mapping at all."""
         whole = said.value("rope_parameters", counts=False)
-        if not isinstance(whole, dict) or not any(name in whole for name in LAYER_TYPES):
+        if not isinstance(whole, dict) or not whole:
             return {}
+        if not any(name in whole for name in LAYER_TYPES):
+            said.fail("rope_parameters", f"must have a mapping for each of {', '.join(LAYER_TYPES)}", whole)
         found = whole.get(said.layer)
         if not isinstance(found, dict | None):
             said.fail("rope_parameters", f"must have a mapping for {said.layer}", found)
@@ -114,9 +118,9 @@ class Rotary(Leaf):
             return
         if value.get("pairing", "halves") != self.pairing or value.get("reversed", False) != self.backwards:
             raise Mismatch("rotary.pairing")
+        settings = {**write_scaling(value.get("scaling") or {}), "rope_theta": value["theta"]}
         if self.partial is None and value["d_rotary"] != draft.d_head:
             raise Mismatch("rotary.d_rotary")
-        settings = {**write_scaling(value.get("scaling") or {}), "rope_theta": value["theta"]}
         if self.partial is not None:
             settings["partial_rotary_factor"] = value["d_rotary"] / draft.d_head
         if not self.nested:

@@ -30,16 +30,21 @@ class Said:
     """A config.json in the words of its family.
 
     `defaults` has each key that the family reads and the value that is meant where it is absent; `aliases` the other
-    spellings of a key. `layer` is the type of the layers that are being read, and `index` the first such layer.
+    spellings of a key. `inside` is the key of the mapping that is read, where that is not the whole file. `layer` is
+    the type of the layers that are being read.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], file: str, defaults: Mapping[str, Any], aliases: Mapping[str, tuple[str, ...]]
+        self,
+        config: Mapping[str, Any],
+        file: str,
+        defaults: Mapping[str, Any],
+        aliases: Mapping[str, tuple[str, ...]],
+        inside: str = "",
     ) -> None:
-        self.config, self.file = config, file
+        self.config, self.file, self.inside = config, file, f"{inside}." if inside else ""
         self.defaults, self.aliases = defaults, aliases
         self.layer = ""
-        self.index = 0
         self.defaulted: dict[str, Any] = {}
         self.problems: list[Problem] = []
         self.noted: list[str] = []
@@ -63,7 +68,7 @@ class Said:
     def value(self, key: str, *, counts: bool = True) -> Any:
         """The value of a key, or its default; `counts` says whether it bears on a count, so that a default is told."""
         name = self.spelling(key)
-        self.trace.append(name or key)
+        self.trace.append(self.inside + (name or key))
         if name is not None:
             return self.config[name]
         if counts:
@@ -122,11 +127,13 @@ class Said:
     ) -> Problem:
         """What is wrong with a key, as the file spells it."""
         name = next((name for name in (key, *self.aliases.get(key, ())) if name in self.config), key)
-        return Problem(self.file, what, name, value=shown(value) if text is None else text, suggestion=fix)
+        return Problem(
+            self.file, what, self.inside + name, value=shown(value) if text is None else text, suggestion=fix
+        )
 
     def note(self, problem: Problem) -> None:
-        """Keep a problem, once: the reader goes on, so that all are told together."""
-        if problem not in self.problems:
+        """Keep a problem, once a key: the reader goes on, so that all are told together."""
+        if problem.path not in [other.path for other in self.problems]:
             self.problems.append(problem)
 
     def raise_problems(self) -> None:

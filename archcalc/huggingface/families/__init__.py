@@ -37,6 +37,7 @@ class Found(NamedTuple):
 
     family: Family
     config: dict[str, Any]
+    inside: str = ""
     notes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
 
@@ -65,10 +66,13 @@ def find(config: dict[str, Any], file: str) -> Found:
     from archcalc.huggingface.families.wrappers import WRAPPERS, text_of
 
     if model_type in WRAPPERS:
-        text, notes = text_of(config, model_type, file)
-        if text["model_type"] in MODULES:
-            return Found(family(text["model_type"]), text, notes, tuple(key for key in config if key not in text))
-        raise Invalid(_unknown(text["model_type"], file, "text_config.model_type"))
+        text, inside, note = text_of(config, model_type, file)
+        kind = text["model_type"]
+        if isinstance(kind, str) and kind in MODULES:
+            return Found(
+                family(kind), text, inside, (note,), tuple(key for key in config if key not in (*text, inside))
+            )
+        raise Invalid(_unknown(kind, file, f"{inside}.model_type"))
     raise Invalid(_unknown(model_type, file, "model_type"))
 
 

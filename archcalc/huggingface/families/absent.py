@@ -39,8 +39,11 @@ _TYPES: dict[str, str] = {
     "hashed attention is": "reformer",
     "heads with a dense layer and a norm are": "modernbert-decoder",
     "latent patches of bytes are": "blt",
+    "positions of three sections are": "cohere_compass cohere_compass_text",
     "LoRA adapters inside the model are": "phi4_multimodal",
-    "key/value heads and embeddings that layers share are": "gemma3n gemma3n_text gemma4_unified gemma4_unified_text",
+    "key/value heads and embeddings that layers share are": """
+        gemma3n gemma3n_text gemma4_assistant gemma4_unified gemma4_unified_assistant gemma4_unified_text
+    """,
     "heads of fewer rows than the token table are": "apertus1p5 apertus1p5_text",
     "cross-attention is": "mllama mllama_text_model git trocr musicgen musicgen_melody moshi whisper",
     _ENCODERS: """
@@ -61,7 +64,10 @@ _TYPES: dict[str, str] = {
         instructblip kosmos-2 metaclip_2 owlv2 owlvit pixtral resnet sam sam2 siglip siglip2 swin swinv2 tipsv2 vilt
         vit vit_mae yolos segformer molmo2 florence2 chameleon shieldgemma2
     """,
-    "audio encoders are": "audioflamingo3 clap encodec hubert musicflamingo wav2vec2 wav2vec2-bert wavlm parakeet_ctc",
+    "audio encoders are": """
+        audioflamingo3 clap encodec hubert moss_transcribe_diarize musicflamingo parakeet_ctc
+        wav2vec2 wav2vec2-bert wavlm
+    """,
 }
 
 FEATURES: dict[str, str] = {name: feature for feature, names in _TYPES.items() for name in names.split()}

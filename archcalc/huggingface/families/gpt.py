@@ -120,13 +120,13 @@ class _Alternating(LayerTypes):
     def _expanded(self, said: Said, types: Any, n: int) -> list[str]:
         """[[["global", "local"], 12]] as a list of 24."""
         found: list[str] = []
-        for item in types if isinstance(types, list) else [None]:
-            good = isinstance(item, list) and len(item) == 2 and isinstance(item[0], list)
-            if not good or isinstance(item[1], bool) or not isinstance(item[1], int) or not 0 <= item[1] <= n:
+        for item in types if isinstance(types, list) else [types]:
+            if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], list):
                 said.fail("attention_types", "must be a list such as [[['global', 'local'], 12]]", types)
-            found += item[0] * item[1]
-            if len(found) > n:
-                break
+            kinds, times = item
+            if isinstance(times, bool) or not isinstance(times, int) or not 0 <= times * len(kinds) <= n - len(found):
+                said.fail("attention_types", f"must say the type of each of {n:,} layers", types)
+            found += kinds * times
         return found
 
     def candidates(self, layer: Any) -> list[str]:

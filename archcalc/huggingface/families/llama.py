@@ -196,6 +196,7 @@ _ALL = (
                     12_000_000.0,
                     default={
                         "rope_type": "llama3",
+                        "rope_theta": 12_000_000.0,
                         "factor": 8.0,
                         "original_max_position_embeddings": 8192,
                         "low_freq_factor": 1.0,

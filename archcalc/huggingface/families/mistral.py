@@ -24,6 +24,7 @@ _MINISTRAL3 = {
 }
 _CWM = {
     "rope_type": "llama3",
+    "rope_theta": 1_000_000.0,
     "factor": 16.0,
     "high_freq_factor": 4.0,
     "low_freq_factor": 1.0,

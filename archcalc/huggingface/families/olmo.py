@@ -73,7 +73,7 @@ _ALL = (
                 "rotary": ByLayer(
                     {
                         FULL: Rotary(D_HEAD, 500_000.0, nested=True),
-                        SLIDING: Rotary(D_HEAD, 500_000.0, nested=True, scales=False),
+                        SLIDING: Rotary(D_HEAD, 500_000.0, theta_key="", nested=True, scales=False),
                     }
                 ),
                 **_QK,

@@ -126,6 +126,7 @@ _ALL = (
         _sizes(
             *(49152, 3072, 12288, 30, 24, 2, 4096),
             norm_epsilon=1e-5,
+            initializer_range=0.018042,
             hidden_act="gelu_pytorch_tanh",
             tie_word_embeddings=True,
             sliding_window=None,

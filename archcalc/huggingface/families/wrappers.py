@@ -47,8 +47,8 @@ _TIE = "tie_word_embeddings"
 _FLAT_OUT = ("vision_config", "audio_config", "image_size", "patch_size", "num_channels", "model_type")
 
 
-def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The mapping of the text model, with its model_type, and a sentence that says what is left out."""
+def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[str, Any], str, str]:
+    """The mapping of the text model, the key that has it, and a sentence that says what is left out."""
     wrapper = WRAPPERS[model_type]
     key = next((key for key in _TEXT if config.get(key) is not None), None)
     if key is None and wrapper.flat and config.get("hidden_size") is not None:
@@ -63,8 +63,8 @@ def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[st
         text["model_type"] = wrapper.text
     if key is not None and config.get(_TIE) is not None:
         tied = config[_TIE]
-        text[_TIE] = (tied or text.get(_TIE) or False) if wrapper.either else tied
+        text[_TIE] = text.get(_TIE) or tied if wrapper.either else tied
     quantized = config.get("quantization_config")
     if quantized is not None:
         text.setdefault("quantization_config", quantized)
-    return text, (f"the text model of {model_type} alone is counted: {wrapper.leaves_out} are left out",)
+    return text, key or "", f"only the text model of {model_type} is counted, without {wrapper.leaves_out}"
