@@ -16,10 +16,11 @@ from archcalc.spec.model import Model
 from archcalc.spec.question import Answers, Change, ask, split, understand
 from archcalc.spec.scalars import is_plain
 from archcalc.spec.source import Document, display_name, is_stdin, parse, read_file
-from archcalc.spec.unsupported import SPEC, config, family, format_of, json_file
+from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CONFIG = "config.json"
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
@@ -89,7 +90,9 @@ def _inside(head: str) -> str | None:
     if os.path.isfile(folder / SPEC):
         return os.fspath(folder / SPEC)
     chosen = newest(folder, spec_of)
-    return None if chosen is None else os.fspath(chosen.path / SPEC)
+    if chosen is not None:
+        return os.fspath(chosen.path / SPEC)
+    return os.fspath(folder / CONFIG) if os.path.lexists(folder / CONFIG) else None
 
 
 def _read(head: str) -> Document:
@@ -99,15 +102,22 @@ def _read(head: str) -> Document:
         raise Invalid(_unknown(head))
     if os.path.isfile(head) and (other := format_of(head)):
         raise Invalid(Problem(head, other, suggestion=SPEC))
-    if os.path.isfile(inside := os.path.join(head, "config.json")):
-        raise Invalid(Problem(inside, json_file(read_file(inside)), suggestion=SPEC))
-    data = read_file(head)
     if head.endswith(".json"):
-        raise Invalid(Problem(head, json_file(data), suggestion=SPEC))
+        return _imported(head)
+    data = read_file(head)
     document = parse(data, display_name(head))
     if other := config(document.data):
         raise Invalid(Problem(document.file, other, suggestion=SPEC))
     return document
+
+
+def _imported(path: str) -> Document:
+    """The spec that a config.json describes; its problems are placed at the keys of that file."""
+    from archcalc.huggingface.importing import import_config
+    from archcalc.huggingface.reading import LARGEST_CONFIG, parse_config
+
+    name = display_name(path)
+    return Document(name, import_config(parse_config(read_file(path, LARGEST_CONFIG), name), name).data)
 
 
 def _unknown(name: str) -> Problem:
