@@ -66,9 +66,8 @@ def _products(part: Any) -> list[tuple[int, int]]:
         return _products(list(part.values()))
     own = []
     if isinstance(part, Block):
-        for relation in part.relations:
-            if isinstance(relation, Product) and relation.fields[2] == "d_model":
-                own.append((getattr(part, relation.fields[0]), getattr(part, relation.fields[1])))
+        products = [one.fields for one in part.relations if isinstance(one, Product) and one.fields[2] == "d_model"]
+        own = [(getattr(part, first), getattr(part, second)) for first, second, _ in products]
     inner = [value for _, value in part] if hasattr(part, "model_fields") else []
     return [
         *own,

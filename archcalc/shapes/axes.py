@@ -116,7 +116,7 @@ def value_at(model: Model, where: Where) -> Size:
     """The value of a field, whichever part of the model holds it."""
     part: Any = model
     for step in where:
-        part = part[step] if isinstance(part, tuple | dict) else getattr(part, step)
+        part = part[step] if isinstance(part, tuple | dict) else getattr(part, str(step))
     return part
 
 
