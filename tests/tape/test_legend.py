@@ -30,7 +30,7 @@ def test_a_label_registered_twice_is_an_error():
 
 def test_the_legend_has_the_labels_of_gpt():
     assert list(LABELS)[:9] == ["B", "N", "S", "T", "Q", "P", "D", "V", "unit"]  # of the frame; blocks declare theirs
-    assert set("G R K W F".split()) <= set(LABELS)
+    assert {"G", "R", "K", "W", "F"} <= set(LABELS)
     assert all(LABELS.values())
     assert all(set(whole.split()) <= set(LABELS) and letter not in LABELS for letter, whole in COMPOSITES.items())
 
