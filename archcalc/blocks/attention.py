@@ -1,7 +1,7 @@
 """Attention: mixes the vectors of different positions."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
@@ -10,6 +10,7 @@ from archcalc.blocks.constraints import AtMost, Divides
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.relations import Product, Relation, Same
 from archcalc.blocks.rotary import Rotary
+from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor
@@ -21,6 +22,15 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 class Attention(Mixer):
     """A mixer of positions: "B S D" to "B N D"."""
+
+    saying: ClassVar[str] = "vectors talk to each other"
+
+
+class QueryGrowth(Strict):
+    """Llama 4 and Ministral 3: queries at position p are multiplied by 1 + rate x log(1 + floor(p / interval))."""
+
+    rate: Positive = Field(description="how fast queries grow")
+    interval: Count = Field(description="positions between two steps; the context that it was trained with")
 
 
 class Biases(Strict):
@@ -53,11 +63,20 @@ class MultiHead(Attention):
         default=None, description="rotary positions of queries and keys; null: none"
     )
     alibi: bool = Field(default=False, description="whether scores fall off with the distance, a slope for each head")
-    qk_norm: Norm | None = Field(default=None, description="a norm of queries and keys before their positions")
+    alibi_scale: Positive | None = Field(
+        default=None, description="what ALiBi's slopes are multiplied by; null: nothing (Falcon: 1 / sqrt(d_head))"
+    )
+    qk_norm: Norm | None = Field(default=None, description="a norm of queries and keys")
     qk_norm_over: Literal["head", "heads", "width"] = Field(
         default="head",
         description="head: each head's vector, by gains that all heads share; heads: the same with gains of its own for "
         "each; width: all heads together",
+    )
+    qk_norm_place: Literal["before", "after"] = Field(
+        default="before", description="of that norm: before the rotary positions, or after them (HunYuan)"
+    )
+    query_growth: QueryGrowth | None = Field(
+        default=None, description="how queries grow with their position, for long texts; null: not"
     )
     window: Count | None = Field(default=None, description="positions that a query sees, itself included; null: all")
     chunk: Count | None = Field(
@@ -77,6 +96,7 @@ class MultiHead(Attention):
         "U": "features per head that are turned (d_rotary)",
         "window": "positions that a query sees (window)",
         "chunk": "positions that see each other (chunk)",
+        "kept": "positions whose keys and values are kept",
     }
     relations: ClassVar[tuple[Relation, ...]] = (
         Product(("n_heads", "d_head", "d_model")),
@@ -84,8 +104,9 @@ class MultiHead(Attention):
         Same(("rotary.d_rotary", "d_head")),
     )
 
-    derives: ClassVar[tuple[str, ...]] = ("T", "Q")
-    named: ClassVar[tuple[str, ...]] = ("rotary", "window", "chunk")
+    copies: ClassVar[tuple[str, ...]] = ("G", "R")
+    derives: ClassVar[tuple[str, ...]] = ("T", "Q", "kept")
+    named: ClassVar[tuple[str, ...]] = ("rotary", "window", "chunk", "alibi_scale", "query_growth")
 
     def summary(self) -> str:
         shared = "" if self.n_kv_heads == self.n_heads else f" over {several(self.n_kv_heads, 'key/value head')}"
@@ -103,6 +124,22 @@ class MultiHead(Attention):
     def has_bias(self, name: str) -> bool:
         """Whether one of the four projections has a bias."""
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
+
+    def small(self, shrinking: Shrinking) -> Self:
+        """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""
+        shared = min(self.n_heads // self.n_kv_heads, 3)
+        kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
+        d_head = shrinking.size("d_head", self.d_head, 8)
+        whole = self.rotary is None or self.rotary.d_rotary == self.d_head
+        update = {
+            "n_heads": kv_heads * shared,
+            "n_kv_heads": kv_heads,
+            "d_head": d_head,
+            "rotary": self.rotary and self.rotary.small_over(d_head if whole else max(2, d_head // 4 * 2), shrinking),
+            "window": shrinking.optional("window", self.window, 7),
+            "chunk": shrinking.optional("chunk", self.chunk, 9),
+        }
+        return super().small(shrinking).model_copy(update=update)
 
     def sizes(self) -> Env:
         stated: dict[str, Any] = {
@@ -125,11 +162,14 @@ class MultiHead(Attention):
             q, k, v = (
                 tape.pointwise(f"clipped_{name}", y, saves=(y,)) for name, y in zip("qkv", (q, k, v), strict=True)
             )
-        if self.qk_norm is not None:
-            q = self._normed(tape, "query_norm", q, "G R K")
-            k = self._normed(tape, "key_norm", k, "G K")
+        if self.qk_norm is not None and self.qk_norm_place == "before":
+            q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
         if self.rotary is not None:
             q, k = self.rotary.record(tape, "query", q), self.rotary.record(tape, "key", k)
+        if self.qk_norm is not None and self.qk_norm_place == "after":
+            q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
+        if self.query_growth is not None:
+            q = tape.pointwise("grown_query", q, tape.given(f"growth({self.query_growth!r})", "S", "table"))
         k, v = tape.view(k, "cache", S="T"), tape.view(v, "cache", S="T")
         with tape.span("attention_core"):
             mixed = self._core(tape, q, k, v)
@@ -156,7 +196,10 @@ class MultiHead(Attention):
             f"{name} {size}" for name, size in (("window", self.window), ("chunk", self.chunk)) if size is not None
         ]
         name = "mask" + f"({', '.join(limits)})" * bool(limits)
-        return tape.given(f"{name}.alibi" if self.alibi else name, "G R S T" if self.alibi else "S T", "constant")
+        if not self.alibi:
+            return tape.given(name, "S T", "constant")
+        slopes = "" if self.alibi_scale is None else f"({self.alibi_scale!r})"
+        return tape.given(f"{name}.alibi{slopes}", "G R S T", "constant")
 
 
 def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, capped: bool) -> Tensor:

@@ -1,11 +1,12 @@
 """Rotary positions: pairs of features are turned by an angle that grows with the position."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from archcalc.blocks.base import Count, Slot, Strict
 from archcalc.blocks.constraints import Even
+from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.recording import Tape, Tensor
 from archcalc.units import grouped
 
@@ -15,6 +16,16 @@ _Factors = Annotated[tuple[Factor, ...], Field(min_length=1, max_length=4096, st
 
 class Scaling(Slot):
     """How the angles are changed for contexts longer than trained on. It changes no count."""
+
+    def small_over(self, d_rotary: int, shrinking: Shrinking) -> Self:
+        """The same for few features, trained with a short context."""
+        update: dict[str, Any] = {}
+        for name, value in self:
+            if name == "original_context_length":
+                update[name] = shrinking.size(name, value, 16)
+            elif isinstance(value, tuple):
+                update[name] = value[: d_rotary // 2]
+        return self.model_copy(update=update)
 
     def summary(self) -> str:
         return str(type(self).model_fields["kind"].default)
@@ -81,11 +92,17 @@ class Rotary(Strict):
     pairing: Literal["halves", "neighbours"] = Field(
         default="halves", description="which features are a pair: i and i + d_rotary/2, or 2i and 2i + 1 (interleaved)"
     )
+    reversed: bool = Field(default=False, description="whether the angles are negative (nanochat); changes no count")
     scaling: Scaling | None = None
 
     def summary(self) -> str:
         scaled = f", {self.scaling.summary()} scaling" if self.scaling else ""
         return f"rotary positions over {grouped(self.d_rotary)} features{scaled}"
+
+    def small_over(self, d_rotary: int, shrinking: Shrinking) -> Self:
+        """The same with few features to turn."""
+        scaling = None if self.scaling is None else self.scaling.small_over(d_rotary, shrinking)
+        return self.model_copy(update={"d_rotary": d_rotary, "scaling": scaling})
 
     def table(self, tape: Tape) -> Tensor:
         """The cosines and sines of the new positions, made once for a pass and for each way of turning."""
@@ -93,5 +110,5 @@ class Rotary(Strict):
 
     def record(self, tape: Tape, name: str, x: Tensor) -> Tensor:
         """Turn queries or keys; the turned ones take the place of the others, and nothing is saved but the angles."""
-        with tape.span("rotary"):
-            return tape.pointwise(name, x, self.table(tape), per_point=3)
+        with tape.span(f"{name}_rotary"):
+            return tape.pointwise("turned", x, self.table(tape), per_point=3)

@@ -146,7 +146,7 @@ def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Reco
     with torch.no_grad(), undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         reference = Transformer(model).to(width)
         cache = Cache(model, run.batch, run.read, width)
-        given = [*reference.parameters(), *cache.k_BGTK, *cache.v_BGTW]
+        given = [*reference.parameters(), *cache.tensors]
         for phase, positions in (("prefill", run.read), ("decode", 1)):
             cache.filled = run.read - positions
             tokens = torch.zeros((run.batch, positions), dtype=torch.long)

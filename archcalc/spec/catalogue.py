@@ -12,14 +12,16 @@ from pydantic import BaseModel
 
 from archcalc.arguments import records
 from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.spec.configs import CONFIG, imported, is_config, read_config
 from archcalc.spec.model import Model
 from archcalc.spec.question import Answers, Change, ask, split, understand
 from archcalc.spec.scalars import is_plain
 from archcalc.spec.source import Document, display_name, is_stdin, parse, read_file
-from archcalc.spec.unsupported import SPEC, config, family, format_of, json_file
+from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CONFIG = "config.json"
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
@@ -89,7 +91,9 @@ def _inside(head: str) -> str | None:
     if os.path.isfile(folder / SPEC):
         return os.fspath(folder / SPEC)
     chosen = newest(folder, spec_of)
-    return None if chosen is None else os.fspath(chosen.path / SPEC)
+    if chosen is not None:
+        return os.fspath(chosen.path / SPEC)
+    return os.fspath(folder / CONFIG) if os.path.lexists(folder / CONFIG) else None
 
 
 def _read(head: str) -> Document:
@@ -99,11 +103,11 @@ def _read(head: str) -> Document:
         raise Invalid(_unknown(head))
     if os.path.isfile(head) and (other := format_of(head)):
         raise Invalid(Problem(head, other, suggestion=SPEC))
-    if os.path.isfile(inside := os.path.join(head, "config.json")):
-        raise Invalid(Problem(inside, json_file(read_file(inside)), suggestion=SPEC))
-    data = read_file(head)
     if head.endswith(".json"):
-        raise Invalid(Problem(head, json_file(data), suggestion=SPEC))
+        return read_config(head)
+    data = read_file(head)
+    if is_stdin(head) and is_config(data):
+        return imported(data, display_name(head))
     document = parse(data, display_name(head))
     if other := config(document.data):
         raise Invalid(Problem(document.file, other, suggestion=SPEC))
@@ -131,7 +135,7 @@ def is_path(head: str) -> bool:
 def is_readable(spec: str) -> bool:
     """Whether there is a file to read, whatever is in it."""
     head = split(spec)[0]
-    paths = (head, spec, os.path.join(head, "spec.yaml"))
+    paths = (head, spec, os.path.join(head, "spec.yaml"), os.path.join(head, CONFIG))
     return is_stdin(head) or head in names() or any(map(os.path.isfile, paths))
 
 

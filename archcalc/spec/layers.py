@@ -100,7 +100,7 @@ class Layer(Strict):
         for branch, own in zip(self.residual_branches, self._marks(), strict=True):
             for block in branch.blocks:
                 inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
-                found |= {own[label]: env[label] for label in block.derives if label in own}
+                found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 

@@ -20,6 +20,8 @@ from archcalc.tape.roles import Role as Role  # noqa: PLC0414  (as mypy reads an
 from archcalc.tape.run import Run
 
 Kind = Literal["contraction", "pointwise", "reduction", "lookup", "view"]
+ONE = "unit"
+"""The label of an axis that has one number, which is broadcast to any other tensor: xIELU's learned numbers."""
 
 
 class Tensor(NamedTuple):
@@ -219,7 +221,7 @@ class Tape:
         passes: bool = False,
         scratch: int = 0,
     ) -> Tensor:
-        """One number out for each of the first input's, the others broadcast to it.
+        """One number out for each of the first input's, the others broadcast to it; a label that is ONE too.
 
         The backward pass reads `saves`, and the output itself where it `keeps` it.
         """
@@ -227,7 +229,7 @@ class Tape:
         output = self._output(name, first, role)
         saves = (*saves, output) if keeps else saves
         op = Op("pointwise", inputs, output, self._spans, saves, per_point, passes=passes, scratch=scratch)
-        if set(op.space) != set(first):
+        if {label for label in op.space if stem(label) != ONE} != set(first):
             raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
         return self._record(op)
 

@@ -1,0 +1,100 @@
+"""The families, by model_type and by the names of their classes; a family's module is loaded when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from archcalc.errors import Invalid, Problem, nearest, shown
+
+if TYPE_CHECKING:
+    from archcalc.huggingface.family import Family
+
+_TENANTS = {
+    "gpt": "gpt2 openai-gpt gpt_bigcode gptj codegen gpt_neo",
+    "llama": "llama exaone internlm3 iquestcoder emu3_text_model seed_oss helium ernie4_5 hunyuan_v1_dense arcee "
+    "apertus",
+    "mistral": "mistral ministral ministral3 cwm smollm3",
+    "qwen": "qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text",
+    "gemma": "gemma gemma2 gemma3_text vaultgemma",
+    "olmo": "olmo olmo2 olmo3 exaone4",
+    "cohere": "cohere cohere2 granite hyperclovax glm glm4",
+    "phi": "phi phi3 stablelm starcoder2 nemotron persimmon jais2 nanochat",
+    "neox": "gpt_neox gpt_neox_japanese falcon",
+    "bloom": "bloom mpt opt biogpt",
+}
+MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
+"""The module that has the table of a model_type, in the order in which an export tries them."""
+
+
+_SAME = {"gpt-sw3": "gpt2", "RefinedWeb": "falcon", "RefinedWebModel": "falcon", "stablelm_epoch": "stablelm"}
+"""Other names of types that are known."""
+
+
+class Found(NamedTuple):
+    """The family of a config, the mapping that it reads (the whole, or its text_config), and what was left out."""
+
+    family: Family
+    config: dict[str, Any]
+    inside: str = ""
+    notes: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+
+def family(model_type: str) -> Family:
+    """The table of a model_type that is supported."""
+    found: dict[str, Family] = import_module(f"archcalc.huggingface.families.{MODULES[model_type]}").FAMILIES
+    return found[model_type]
+
+
+def families() -> Iterator[Family]:
+    """Every table."""
+    return (family(model_type) for model_type in MODULES)
+
+
+def find(config: dict[str, Any], file: str) -> Found:
+    """The family of a config. Raises Invalid where it is not known, or not supported yet."""
+    model_type = config.get("model_type")
+    if model_type is None:
+        model_type = _by_class(config, file)
+    if not isinstance(model_type, str):
+        raise Invalid(Problem(file, "must be text", "model_type", value=shown(model_type)))
+    model_type = _SAME.get(model_type, model_type)
+    if model_type in MODULES:
+        return Found(family(model_type), config)
+    from archcalc.huggingface.families.wrappers import WRAPPERS, text_of
+
+    if model_type in WRAPPERS:
+        text, inside, note = text_of(config, model_type, file)
+        kind = text["model_type"]
+        if isinstance(kind, str) and kind in MODULES:
+            return Found(
+                family(kind), text, inside, (note,), tuple(key for key in config if key not in (*text, inside))
+            )
+        raise Invalid(_unknown(kind, file, f"{inside}.model_type"))
+    raise Invalid(_unknown(model_type, file, "model_type"))
+
+
+def _unknown(model_type: Any, file: str, key: str) -> Problem:
+    """What is said of a type that no table knows: the feature that it needs, or the nearest that are known."""
+    from archcalc.huggingface.families.absent import FEATURES
+
+    value = shown(model_type)
+    if model_type in FEATURES:
+        return Problem(file, f"{FEATURES[model_type]} not supported yet", key, value=value)
+    near = nearest(str(model_type), [*MODULES, *FEATURES], 3)
+    fix = f"nearest: {', '.join(near)}" if near else None
+    return Problem(file, "is not a known type of model", key, value=value, suggestion=fix)
+
+
+def _by_class(config: dict[str, Any], file: str) -> str:
+    """The model_type of the classes that a config names."""
+    said = config.get("architectures")
+    names = [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+    for one in families():
+        if any(name in one.architectures for name in names):
+            return one.model_type
+    if names:
+        raise Invalid(Problem(file, "names no class that is known", "architectures", value=shown(names)))
+    raise Invalid(Problem(file, "is missing", "model_type"))

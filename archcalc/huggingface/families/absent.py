@@ -1,0 +1,74 @@
+"""Types of models that transformers 5.24 knows and no table here does, by the feature that they need."""
+
+from __future__ import annotations
+
+_EXPERTS = "mixture-of-experts layers are"
+_RECURRENT = "recurrent layers are"
+_LATENT = "multi-head latent attention is"
+_ENCODERS = "bidirectional encoders are"
+_PAIRS = "encoder-decoder models are"
+
+_TYPES: dict[str, str] = {
+    _EXPERTS: """
+        afmoe aria_text cohere2_moe dbrx doge dots1 ernie4_5_moe exaone_moe flex_olmo flint glm4_moe gpt_oss
+        granitemoe granitemoe_swa granitemoeshared hunyuan_v1_moe hy_v3 jetmoe kolibri1 laguna llama4 llama4_text
+        mellum beam mimo_v2_flash minimax_m2 minimax_m3_vl minimax_m3_vl_text mixtral nllb-moe olmoe phimoe qwen2_moe
+        qwen3_moe qwen3_omni_moe qwen3_vl_moe qwen3_vl_moe_text sarvam_moe solar_open step3p5 step3p7
+        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
+    """,
+    "mixture-of-experts layers with multi-head latent attention are": """
+        axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa hy_v4
+        kimi_k2 kimi_k25 longcat_flash mistral4 mistral_large4 sarvam_mla
+    """,
+    _LATENT: "minicpm3 youtu",
+    "recurrent layers and mixture-of-experts layers are": """
+        bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text jamba kimi_linear lara_mini
+        minimax nemotron_h nemotron_h_omni qwen3_5_moe qwen3_5_moe_text qwen3_next qwen4_exp qwen4_exp_text
+    """,
+    _RECURRENT: """
+        bamba falcon_h1 falcon_mamba mamba mamba2 olmo_hybrid qwen3_5 qwen3_5_text recurrent_gemma rwkv xlstm zamba
+        zamba2
+    """,
+    "convolutions between layers are": "lfm2 lfm2_moe lfm2_vl lfm3 lfm3_vl",
+    "attention sinks are": "granite_swa",
+    "differential attention is": "diffllama",
+    "norms inside attention and MLP are": "bitnet",
+    "layers that run several times are": "dory hrm_text",
+    "sinusoidal positions are": "xglm ctrl",
+    "relative positions are": "xlnet transfo-xl",
+    "hashed attention is": "reformer",
+    "heads with a dense layer and a norm are": "modernbert-decoder",
+    "latent patches of bytes are": "blt",
+    "positions of three sections are": "cohere_compass cohere_compass_text",
+    "LoRA adapters inside the model are": "phi4_multimodal",
+    "key/value heads and embeddings that layers share are": """
+        gemma3n gemma3n_text gemma4_assistant gemma4_unified gemma4_unified_assistant gemma4_unified_text
+    """,
+    "heads of fewer rows than the token table are": "apertus1p5 apertus1p5_text",
+    "cross-attention is": "mllama mllama_text_model git trocr musicgen musicgen_melody moshi whisper",
+    _ENCODERS: """
+        albert bert bert-generation big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert
+        electra ernie esm eurobert flaubert fnet funnel ibert layoutlm layoutlmv2 layoutlmv3 lilt longformer luke
+        lxmert megatron-bert mobilebert modernbert mpnet mra nomic_bert nystromformer perceiver rembert roberta
+        roberta-prelayernorm roc_bert roformer splinter squeezebert tapas visual_bert xlm xlm-roberta xlm-roberta-xl
+        xmod yoso cpmant
+    """,
+    _PAIRS: """
+        bart bigbird_pegasus blenderbot blenderbot-small encoder-decoder fsmt led longt5 m2m_100 marian mbart mt5 mvp
+        pegasus pegasus_x plbart pop2piano prophetnet rag seamless_m4t seamless_m4t_v2 speech_to_text speech-encoder-
+        decoder t5 t5gemma t5gemma2 udop umt5 vision-encoder-decoder
+    """,
+    "vision encoders are": """
+        align altclip beit blip blip-2 bridgetower chinese_clip clip clipseg convnext convnextv2 deit dinov2
+        dinov3_vit flava glm46v glm4v glm4v_text glm_ocr grounding-dino groupvit idefics idefics2 imagegpt
+        instructblip kosmos-2 metaclip_2 owlv2 owlvit pixtral resnet sam sam2 siglip siglip2 swin swinv2 tipsv2 vilt
+        vit vit_mae yolos segformer molmo2 florence2 chameleon shieldgemma2
+    """,
+    "audio encoders are": """
+        audioflamingo3 clap encodec hubert moss_transcribe_diarize musicflamingo parakeet_ctc
+        wav2vec2 wav2vec2-bert wavlm
+    """,
+}
+
+FEATURES: dict[str, str] = {name: feature for feature, names in _TYPES.items() for name in names.split()}
+"""The feature of each such type, with its verb."""

@@ -1,0 +1,143 @@
+"""Cohere, Granite, GLM: attention and MLP side by side, multipliers, norms around each branch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archcalc.huggingface.families.llama import ATTENTION_BIAS, BIASES, MLP_BIAS, QKV, layer
+from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, layernorm, rmsnorm, sizes, without
+from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes, every
+from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Number
+from archcalc.huggingface.rope import Rotary
+from archcalc.huggingface.said import Said
+
+_COHERE_NORM = layernorm("layer_norm_eps", bias=False)
+
+
+def _cohere_sizes(**more: Any) -> dict[str, Any]:
+    found = sizes(256000, 8192, 22528, 40, 64, None, 8192, tie_word_embeddings=True, attention_bias=False)
+    return without({**found, "layer_norm_eps": 1e-5, "logit_scale": 0.0625, **more}, "rms_norm_eps")
+
+
+_COHERE = decoder(_COHERE_NORM, unembedding={"scale": Number("logit_scale", 1.0)})
+_SAME = {
+    "use_gated_activation": ((True,), "plain MLPs are not read by this family"),
+    "use_parallel_block": ((True,), "is read as true by this family"),
+    "use_embedding_sharing": ((True, False), "must be true or false"),
+    "position_embedding_type": (("rope_gptj", None), "is not supported by this family"),
+    "order_of_interleaved_layers": (("local_attn_first", None), "is not supported by this family"),
+    "rotary_pct": ((1, 1.0, None), "is not read by this family"),
+    "use_qk_norm": ((False, None), "is not read by this family"),
+}
+
+
+def _attention_scale(said: Said) -> float | None:
+    """attention_multiplier, where that is not the usual 1 / sqrt(d_head)."""
+    d_head = D_HEAD.read(said)
+    if said.none("attention_multiplier"):
+        said.value("attention_multiplier", counts=False)
+        return None
+    value = said.number("attention_multiplier")
+    return None if value == d_head**-0.5 else value
+
+
+def _write_attention_scale(value: Any, draft: Draft) -> None:
+    draft.put("attention_multiplier", draft.d_head**-0.5 if value is None else value)
+
+
+def _logits_divided(said: Said) -> float | None:
+    value = said.number("logits_scaling")
+    return None if value == 1 else 1 / value
+
+
+def _write_divided(value: Any, draft: Draft) -> None:
+    draft.put("logits_scaling", 1.0 if value is None else 1 / value)
+
+
+_MULTIPLIERS = {
+    **BIASES,
+    "embedding_multiplier": 1.0,
+    "logits_scaling": 1.0,
+    "residual_multiplier": 1.0,
+    "attention_multiplier": 1.0,
+}
+_GRANITE = layer(
+    {"bias": ATTENTION_BIAS, "scale": Made(_attention_scale, _write_attention_scale)},
+    {"bias": MLP_BIAS},
+    scale=Number("residual_multiplier", 1.0),
+)
+_EMBEDDING = {"scale": Number("embedding_multiplier", 1.0)}
+_GLM_ROTARY = Rotary(D_HEAD, partial=0.5, pairing="neighbours")
+_GLM = layer({"bias": Flag("attention_bias", {True: QKV, False: False}), "rotary": _GLM_ROTARY})
+_GLM_SIZES = sizes(
+    *(151552, 4096, 13696, 40, 32, 2, 131072), head_dim=128, rms_norm_eps=1.5625e-07, attention_bias=True
+)
+
+_ALL = (
+    Family(
+        "cohere",
+        "CohereConfig",
+        ("CohereForCausalLM", "CohereModel"),
+        _cohere_sizes(use_qk_norm=False),
+        layer(
+            {
+                "bias": ATTENTION_BIAS,
+                "rotary": Rotary(D_HEAD, 500_000.0, pairing="neighbours"),
+                "qk_norm": Flag("use_qk_norm", {True: _COHERE_NORM, False: None}),
+                "qk_norm_over": Flag("use_qk_norm", {True: "heads", False: None}),
+            },
+            norm=_COHERE_NORM,
+            parallel="shared",
+        ),
+        _COHERE,
+    ),
+    Family(
+        "cohere2",
+        "Cohere2Config",
+        ("Cohere2ForCausalLM", "Cohere2Model"),
+        _cohere_sizes(sliding_window=4096, layer_types=None, sliding_window_pattern=4),
+        layer(
+            {
+                "bias": ATTENTION_BIAS,
+                "rotary": ByLayer({SLIDING: Rotary(D_HEAD, pairing="neighbours"), FULL: None}),
+                "window": SLIDING_WINDOW,
+            },
+            norm=_COHERE_NORM,
+            parallel="shared",
+        ),
+        _COHERE,
+        LayerTypes(lambda said, n: every("sliding_window_pattern", said, n)),
+        aliases={"sliding_window_pattern": ("_sliding_window_pattern", "layer_switch")},
+        only=_SAME,
+    ),
+    Family(
+        "granite",
+        "GraniteConfig",
+        ("GraniteForCausalLM", "GraniteModel"),
+        sizes(32000, 4096, 11008, 32, 32, None, 2048, **_MULTIPLIERS),
+        _GRANITE,
+        decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Made(_logits_divided, _write_divided)}),
+    ),
+    Family(
+        "hyperclovax",
+        "HyperCLOVAXConfig",
+        ("HyperCLOVAXForCausalLM", "HyperCLOVAXModel"),
+        sizes(
+            *(32000, 4096, 11008, 32, 32, None, 2048),
+            **{**_MULTIPLIERS, "attention_multiplier": None, "use_post_norm": True},
+        ),
+        {**_GRANITE, "post_norm": Flag("use_post_norm", {True: rmsnorm(), False: None})},
+        decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Number("logits_scaling", 1.0)}),
+    ),
+    Family("glm", "GlmConfig", ("GlmForCausalLM", "GlmModel"), _GLM_SIZES, _GLM, decoder(rmsnorm())),
+    Family(
+        "glm4",
+        "Glm4Config",
+        ("Glm4ForCausalLM", "Glm4Model"),
+        _GLM_SIZES,
+        {**_GLM, "post_norm": rmsnorm()},
+        decoder(rmsnorm()),
+    ),
+)
+
+FAMILIES = {one.model_type: one for one in _ALL}

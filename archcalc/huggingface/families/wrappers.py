@@ -1,0 +1,70 @@
+"""Configs of models of text and images or sound: the text model, which alone is counted, stands inside."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from archcalc.errors import Invalid, Problem, shown
+
+
+class Wrapper(NamedTuple):
+    """Where the text model stands, what it is where it does not say, and what is left out.
+
+    `flat` says that old files have the text model's keys at the top; `either` that a tie of either mapping is one.
+    """
+
+    text: str
+    leaves_out: str = "the vision encoder and what connects it"
+    flat: bool = False
+    either: bool = False
+
+
+WRAPPERS: dict[str, Wrapper] = {
+    **dict.fromkeys(("gemma3",), Wrapper("gemma3_text")),
+    **dict.fromkeys(("mistral3",), Wrapper("mistral")),
+    **dict.fromkeys(("paligemma",), Wrapper("gemma")),
+    **dict.fromkeys(("llava_next", "vipllava", "video_llava", "deepseek_vl", "janus"), Wrapper("llama")),
+    **dict.fromkeys(("idefics3", "smolvlm", "perception_lm"), Wrapper("llama")),
+    **dict.fromkeys(("llava", "llava_next_video"), Wrapper("llama", either=True)),
+    **dict.fromkeys(("llava_onevision",), Wrapper("qwen2", either=True)),
+    **dict.fromkeys(("internvl", "got_ocr2", "ovis2", "fast_vlm"), Wrapper("qwen2")),
+    **dict.fromkeys(("aya_vision", "cohere2_vision"), Wrapper("cohere2")),
+    "lighton_ocr": Wrapper("qwen3"),
+    "exaone4_5": Wrapper("exaone4"),
+    "hyperclovax_vision_v2": Wrapper("hyperclovax"),
+    "emu3": Wrapper("emu3_text_model", "the tokenizer of images"),
+    "fuyu": Wrapper("persimmon", "the projection of image patches", flat=True),
+    "qwen2_vl": Wrapper("qwen2_vl_text", flat=True, either=True),
+    "qwen2_5_vl": Wrapper("qwen2_5_vl_text", flat=True, either=True),
+    "qwen3_vl": Wrapper("qwen3_vl_text"),
+    "voxtral": Wrapper("llama", "the audio encoder and what connects it"),
+    "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it"),
+}
+"""By the model_type of the whole."""
+
+_TEXT = ("text_config", "llm_config", "language_config")
+_TIE = "tie_word_embeddings"
+_FLAT_OUT = ("vision_config", "audio_config", "image_size", "patch_size", "num_channels", "model_type")
+
+
+def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[str, Any], str, str]:
+    """The mapping of the text model, the key that has it, and a sentence that says what is left out."""
+    wrapper = WRAPPERS[model_type]
+    key = next((key for key in _TEXT if config.get(key) is not None), None)
+    if key is None and wrapper.flat and config.get("hidden_size") is not None:
+        text = {name: value for name, value in config.items() if name not in _FLAT_OUT}
+    elif key is None:
+        raise Invalid(Problem(file, "is missing, or null", "text_config"))
+    elif not isinstance(config[key], dict):
+        raise Invalid(Problem(file, "must be a mapping", key, value=shown(config[key])))
+    else:
+        text = dict(config[key])
+    if text.get("model_type") in (None, model_type):
+        text["model_type"] = wrapper.text
+    if key is not None and config.get(_TIE) is not None:
+        tied = config[_TIE]
+        text[_TIE] = text.get(_TIE) or tied if wrapper.either else tied
+    quantized = config.get("quantization_config")
+    if quantized is not None:
+        text.setdefault("quantization_config", quantized)
+    return text, key or "", f"only the text model of {model_type} is counted, without {wrapper.leaves_out}"

@@ -1,0 +1,163 @@
+"""The layers of a config: one kind, or several in the order that a list says, as groups of a spec and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from archcalc.huggingface.leaves import Draft, resolve
+from archcalc.huggingface.said import MOST_LAYERS, Said
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+NAMES = {FULL: "global", SLIDING: "local"}
+"""transformers' types of layers, and the names of such kinds in a spec."""
+_FEATURES = {
+    "linear_attention": "recurrent layers are not supported yet",
+    "mamba": "recurrent layers are not supported yet",
+    "hybrid": "recurrent layers are not supported yet",
+    "conv": "convolutions between layers are not supported yet",
+    "moe": "mixture-of-experts layers are not supported yet",
+    "indexed_attention": "sparse attention is not supported yet",
+    "chunked_attention": "chunked attention is not supported in this family",
+}
+
+
+class Kinds:
+    """One kind of layer: all are alike. `count` is the key that says how many there are."""
+
+    def __init__(self, count: str = "num_hidden_layers") -> None:
+        self.count = count
+
+    def types(self, said: Said) -> list[str]:
+        """The type of each layer."""
+        return [""] * said.size(self.count, most=MOST_LAYERS)
+
+    def name(self, layer: str) -> str:
+        """What a type of layer is called in a spec."""
+        return NAMES.get(layer, layer or "layer")
+
+    def candidates(self, layer: Mapping[str, Any]) -> list[str]:  # noqa: ARG002  (of one there is no choice)
+        """The types that a layer of a spec may have, the likeliest first."""
+        return [""]
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        """Say the type of each layer."""
+        draft.put(self.count, len(types))
+
+
+class LayerTypes(Kinds):
+    """A type for each layer: `layer_types`, and where that is absent what `otherwise` makes of the config."""
+
+    def __init__(self, otherwise: Callable[[Said, int], list[str]], names: Mapping[str, str] = NAMES) -> None:
+        super().__init__()
+        self.otherwise, self.names = otherwise, names
+
+    def types(self, said: Said) -> list[str]:
+        n = said.size(self.count, most=MOST_LAYERS)
+        if said.none("layer_types"):
+            said.value("layer_types", counts=False)
+            return self.otherwise(said, n)
+        found = said.value("layer_types", counts=False)
+        if not isinstance(found, list) or len(found) != n:
+            said.fail("layer_types", f"must be a list with a type for each of {n:,} layers", found)
+        for layer in found:
+            if not isinstance(layer, str) or layer not in self.names:
+                feature = _FEATURES.get(layer) if isinstance(layer, str) else None
+                said.fail("layer_types", feature or "has an unknown type of layer", layer)
+        return list(found)
+
+    def name(self, layer: str) -> str:
+        return self.names[layer]
+
+    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
+        windowed = layer.get("attention", {}).get("window") is not None
+        return sorted(self.names, key=lambda kind: (kind == SLIDING) != windowed)
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        super().write(types, draft)
+        draft.put("layer_types", types)
+
+
+def every(period: str, said: Said, n: int) -> list[str]:
+    """Windows, and each layer whose number is a multiple of `period` without: Gemma 3, Cohere 2."""
+    step = said.size(period)
+    return [SLIDING if (i + 1) % step else FULL for i in range(n)]
+
+
+def read_layers(
+    template: Mapping[str, Any], kinds: Kinds, said: Said, origins: dict[str, list[str]]
+) -> list[dict[str, Any]]:
+    """The groups of a spec: one, with a pattern where there is more than one kind."""
+    mark = len(said.trace)
+    types = kinds.types(said)
+    why = said.since(mark)
+    layers: dict[str, dict[str, Any]] = {}
+    for said.layer in dict.fromkeys(types):
+        layers[said.layer] = _even(resolve(template, said, origins, "layers.0"))
+    alike: dict[str, str] = {}
+    for kind, layer in layers.items():
+        alike[kind] = next(first for first in layers if layers[first] == layer)
+    types = [alike[kind] for kind in types]
+    origins["layers.0.repeat"] = why
+    if len(set(types)) == 1:
+        return [{"repeat": len(types), **layers[types[0]]}]
+    pattern = [kinds.name(kind) for kind in types[: _period(types)]]
+    origins["layers.0.pattern"] = why
+    named = {kinds.name(kind): layers[kind] for kind in dict.fromkeys(types)}
+    return [{"repeat": len(types), "pattern": pattern, "kinds": named}]
+
+
+def _period(types: list[str]) -> int:
+    """The shortest beginning that the list repeats, the last time perhaps in part."""
+    return next(n for n in range(1, len(types) + 1) if all(t == types[i % n] for i, t in enumerate(types)))
+
+
+def _even(layer: dict[str, Any]) -> dict[str, Any]:
+    """A layer with one word for biases that are all there, or all not."""
+    found = dict(layer)
+    for name, mixer in layer.items():
+        bias = mixer.get("bias") if isinstance(mixer, Mapping) else None
+        if isinstance(bias, Mapping) and len(set(bias.values())) == 1:
+            found[name] = {**mixer, "bias": next(iter(bias.values()))}
+    return found
+
+
+def each_layer(groups: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The layers of a spec, one by one, in the short form where they have one."""
+    found: list[dict[str, Any]] = []
+    for group in groups:
+        if "pattern" in group:
+            pattern = group["pattern"]
+            kinds = {name: _even(_short(layer)) for name, layer in group["kinds"].items()}
+            found += [kinds[pattern[i % len(pattern)]] for i in range(group["repeat"])]
+        else:
+            layer = {name: value for name, value in group.items() if name != "repeat"}
+            found += [_even(_short(layer))] * group["repeat"]
+    return found
+
+
+_BOTH = ("post_norm", "stream_norm", "scale")
+"""What the two branches of a short layer share, beside the norm."""
+
+
+def _short(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer of branches as attention and MLP, where it is no more than that."""
+    branches = layer.get("branches", ())
+    if [branch["name"] for branch in branches] != ["attention", "mlp"]:
+        return dict(layer)
+    first, second = branches
+    alike = all(first.get(name) == second.get(name) for name in _BOTH)
+    if not alike or second["norm"] not in (first["norm"], "shared"):
+        return dict(layer)
+    side = {"parallel": "shared" if second["norm"] == "shared" else "own"} if layer.get("parallel") else {}
+    both = {name: first[name] for name in _BOTH if first.get(name) is not None}
+    return {"norm": first["norm"], "attention": first["mixer"], "mlp": second["mixer"], **both, **side}
+
+
+def refuse_types(said: Said) -> None:
+    """A list of types in a family that reads none is taken where it says what the family does: one type for all."""
+    found = said.config["layer_types"]
+    windowed = said.config.get("sliding_window", said.defaults.get("sliding_window")) is not None
+    does = SLIDING if windowed and "sliding_window" in said.defaults else FULL
+    if found is not None and (not isinstance(found, list) or any(layer != does for layer in found)):
+        said.note(said.problem("layer_types", f"is not read by this family, whose layers are all {does}", found))

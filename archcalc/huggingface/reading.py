@@ -1,0 +1,52 @@
+"""Read a config.json: bounded, by json and never by YAML, and without what JSON does not have."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from archcalc.errors import Invalid, Problem, cut, shown
+
+LARGEST_CONFIG = 4 * 2**20
+"""Bytes of a config.json."""
+MOST_VALUES = 400_000
+"""Commas, colons and brackets: each may become a Python object of some 60 bytes."""
+
+
+class _Wrong(Exception):
+    """What json let through and a config may not have."""
+
+
+def parse_config(data: bytes, file: str) -> dict[str, Any]:
+    """The object of a config.json. Raises Invalid for anything else: NaN and keys that stand twice, too."""
+    if len(data) > LARGEST_CONFIG:
+        raise Invalid(Problem(file, f"is larger than {LARGEST_CONFIG:,} bytes"))
+    if sum(map(data.count, (b",", b":", b"[", b"{"))) > MOST_VALUES:
+        raise Invalid(Problem(file, f"has more than {MOST_VALUES:,} values"))
+    try:
+        text = data.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        raise Invalid(Problem(file, "is not UTF-8", value=f"byte {error.object[error.start]:#04x}")) from None
+    except json.JSONDecodeError as error:
+        raise Invalid(Problem(file, f"is not JSON: {error.msg}", "", error.lineno, error.colno)) from None
+    except _Wrong as error:
+        raise Invalid(Problem(file, str(error))) from None
+    except (RecursionError, ValueError):  # brackets without end, a number without end
+        raise Invalid(Problem(file, "is not readable JSON: nested too deeply, or a number is too long")) from None
+    if not isinstance(value, dict):
+        raise Invalid(Problem(file, "is not a JSON object", value=type(value).__name__))
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Wrong(f"has the key {cut(shown(twice), 60)} twice")
+    return found
+
+
+def _refuse(name: str) -> Any:
+    raise _Wrong(f"has {name}, which JSON does not have")

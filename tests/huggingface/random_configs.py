@@ -1,0 +1,98 @@
+"""Small random configs of a family, made by transformers' config class, and what transformers builds of them."""
+
+import random
+import warnings
+from collections import Counter
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 20):
+    pytest.skip("the tables are those of transformers 5.24", allow_module_level=True)
+transformers.logging.set_verbosity_error()
+
+# Text models of others, which AutoModelForCausalLM does not build: the class that has them, if any is easy to build.
+INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_vl_text": None, "qwen3_vl_text": None}
+# Their classes cannot be built without a size that has no default.
+NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron"}
+NEEDS_WINDOW = {"gemma2", "gemma3_text", "vaultgemma", "cohere2", "olmo3", "cwm", "exaone4"}
+# Weights that transformers keeps in one tensor and we in several, or in one for each head: only their sum is compared.
+FUSED = {
+    *("gpt2", "openai-gpt", "gpt_bigcode", "codegen", "gpt_neox", "gpt_neox_japanese", "bloom", "falcon", "mpt"),
+    *("phi3", "glm", "glm4", "persimmon", "stablelm"),
+}
+
+_WIDTH = {"hidden_size", "n_embd", "d_model"}
+_HIDDEN = {"intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"}
+_LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
+_HEADS = {"num_attention_heads", "n_head", "n_heads", "num_heads"}
+_CONTEXT = {"max_position_embeddings", "n_positions", "max_seq_len"}
+
+
+def config_class(family):
+    if family.model_type in CONFIG_MAPPING:
+        return CONFIG_MAPPING[family.model_type]
+    return getattr(transformers, family.config_class)
+
+
+def overrides(family, seed):  # noqa: PLR0912  (a line for each kind of key)
+    """Arguments of the config class: sizes of which few coincide, and every switch either way."""
+    rng = random.Random(f"{family.model_type} {seed}")  # noqa: S311
+    heads, d_head, layers = rng.choice((2, 4, 6)), rng.choice((8, 16, 32)), rng.choice((1, 2, 3, 5, 7))
+    own_head = hasattr(config_class(family), "head_dim") and family.model_type not in ("falcon", "helium")
+    found = {"pad_token_id": None} if family.model_type != "emu3_text_model" else {"pad_token_id": 1}
+    for key, default in family.defaults.items():
+        if key == "vocab_size":
+            found[key] = rng.randint(50, 300)
+        elif key in _WIDTH:
+            found[key] = heads * d_head
+        elif key in _HIDDEN and rng.random() < 0.8:
+            found[key] = rng.randint(20, 200)
+        elif key in _LAYERS:
+            found[key] = layers
+        elif key in _HEADS:
+            found[key] = heads
+        elif key in ("num_key_value_heads", "num_kv_heads"):
+            found[key] = rng.choice([n for n in (1, 2, 3, 6) if heads % n == 0])
+        elif key in _CONTEXT:
+            found[key] = rng.randint(32, 100)
+        elif key == "head_dim" and family.model_type == "helium":
+            found[key] = d_head
+        elif key == "head_dim" and own_head:
+            found[key] = rng.choice((8, 16, 24))
+        elif key == "rotary_dim":
+            found[key] = 8
+        elif key == "sliding_window":
+            found[key] = 16 if family.model_type in NEEDS_WINDOW else rng.choice((None, 16))
+        elif isinstance(default, bool) and key != "parallel_attn":
+            found[key] = rng.random() < 0.5
+    if family.model_type == "internlm3":
+        found["mlp_bias"] = found["attention_bias"]
+    if family.model_type == "gpt_neo":
+        found["attention_types"] = [[rng.choice((["global", "local"], ["local"], ["global"])), layers]]
+        found["num_layers"] = layers * len(found["attention_types"][0][0])
+    if family.model_type == "opt" and rng.random() < 0.5:
+        found["word_embed_proj_dim"] = 12
+    if family.model_type == "falcon" and not found["new_decoder_architecture"]:
+        found["parallel_attn"] = rng.random() < 0.5
+    return found
+
+
+def tensors(config):
+    """The shapes of the parameters that transformers makes of a config, each once; None where it has no such class."""
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        if config.model_type in INSIDE:
+            if INSIDE[config.model_type] is None:
+                return None
+            model = getattr(transformers, INSIDE[config.model_type])(config)
+        else:
+            model = AutoModelForCausalLM.from_config(config)
+    return Counter(tuple(parameter.shape) for parameter in {id(p): p for p in model.parameters()}.values())
+
+
+def total(shapes):
+    return sum(times * torch.Size(shape).numel() for shape, times in shapes.items())

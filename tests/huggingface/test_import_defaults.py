@@ -1,0 +1,95 @@
+"""The tables hold what transformers' config classes have: defaults, spellings and names of classes."""
+
+import dataclasses
+
+import pytest
+import transformers
+from random_configs import config_class
+
+from archcalc.huggingface.families import MODULES, absent, families, wrappers
+from archcalc.huggingface.rope import KEYS
+
+FAMILIES = {family.model_type: family for family in families()}
+# Keys that transformers reads without a field of the class, with the default that its code has for them.
+BESIDE = {
+    ("bloom", "seq_length"): None,
+    ("gemma3_text", "sliding_window_pattern"): 6,
+    ("cohere2", "sliding_window_pattern"): 4,
+    ("gemma3_text", "rope_local_base_freq"): None,
+    ("gpt_neo", "attention_layers"): None,
+    ("qwen2_vl_text", "tie_word_embeddings"): False,
+    ("qwen2_5_vl_text", "tie_word_embeddings"): False,
+    ("qwen3_vl_text", "tie_word_embeddings"): False,
+}
+# Null in transformers' class, which then takes what stands here.
+FILLED = {("gpt_neo", "attention_types"): [[["global", "local"], 12]]}
+
+
+def fields(family):
+    kind = config_class(family)
+    found = {name: value for name, value in vars(kind).items() if isinstance(value, bool)}  # of no type: no fields
+    for field in dataclasses.fields(kind):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    return found
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_a_default_is_that_of_the_config_class(model_type):
+    family = FAMILIES[model_type]
+    theirs = fields(family)
+    for key, default in family.defaults.items():
+        if (model_type, key) in BESIDE:
+            assert key not in theirs, key
+            assert default == BESIDE[model_type, key], key
+        elif key in KEYS and key not in theirs:
+            assert default is None, key
+        elif key == "head_dim" and key not in theirs:
+            assert default is None
+        elif (model_type, key) in FILLED:
+            assert theirs[key] is None
+            assert default == FILLED[model_type, key]
+        else:
+            assert default == theirs[key], key
+            assert isinstance(default, bool) == isinstance(theirs[key], bool), key
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_a_field_of_the_config_class_is_read_or_listed(model_type):
+    """A new version's key that no table knows fails here before it is missed in a count."""
+    from archcalc.huggingface.ignored import matters_not
+
+    family = FAMILIES[model_type]
+    for key in fields(family):
+        known = key in family.known or key in family.ignored or matters_not(key)
+        assert known or key in ("is_encoder_decoder", "add_cross_attention", "use_bidirectional_attention"), key
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_other_spellings_of_the_config_class_are_known(model_type):
+    family = FAMILIES[model_type]
+    for other, key in config_class(family).attribute_map.items():
+        if {other, key} & set(family.defaults):
+            assert {other, key} <= family.known, (other, key)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_the_classes_of_a_family_are_transformers_own(model_type):
+    family = FAMILIES[model_type]
+    assert config_class(family).__name__ == family.config_class
+    assert hasattr(transformers, family.architectures[0]) or model_type in ("exaone", "internlm3", "iquestcoder")
+
+
+def test_no_type_of_model_is_in_two_tables():
+    assert not set(MODULES) & set(absent.FEATURES)
+    assert not set(MODULES) & set(wrappers.WRAPPERS)
+    assert not set(absent.FEATURES) & set(wrappers.WRAPPERS)
+
+
+def test_every_decoder_of_transformers_is_read_or_said_to_be_absent():
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    known = {*MODULES, *absent.FEATURES, *wrappers.WRAPPERS, "gpt-sw3"}
+    assert set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - known == set()

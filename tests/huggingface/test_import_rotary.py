@@ -1,0 +1,177 @@
+"""Rotary settings in every spelling are read as transformers' config classes standardize them."""
+
+import json
+
+import pytest
+from random_configs import INSIDE, config_class
+
+from archcalc.errors import Invalid
+from archcalc.huggingface.families import families
+from archcalc.huggingface.importing import import_config
+from archcalc.huggingface.rope import KEYS
+
+FAMILIES = {family.model_type: family for family in families() if set(KEYS) <= set(family.defaults)}
+NESTED = {"gemma3_text", "olmo3"}
+SMALL = {
+    "vocab_size": 100,
+    "hidden_size": 64,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 4096,
+    "pad_token_id": 0,
+}
+
+
+def small(model_type):
+    """Sizes that fit each other, where a family has them."""
+    defaults = FAMILIES[model_type].defaults
+    return {
+        key: value
+        for key, value in {**SMALL, "num_key_value_heads": 2, "head_dim": 16}.items()
+        if key in {*defaults, "pad_token_id"} and (key != "head_dim" or defaults[key])
+    }
+
+
+LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 1024}
+YARN = {"factor": 4.0, "original_max_position_embeddings": 1024, "beta_fast": 16.0}
+SAID = {
+    "nothing": {},
+    "an old base": {"rope_theta": 12345.0},
+    "a new base": {"rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}},
+    "linear, old": {"rope_theta": 12345.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
+    "linear, new": {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 777.0}},
+    "dynamic": {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}},
+    "llama3": {"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
+    "yarn": {"rope_scaling": {"type": "yarn", **YARN}},
+    "yarn without the context": {"rope_scaling": {"type": "yarn", "factor": 2.0}},
+}
+
+
+def variants(model_type):
+    """The settings in the words of a family.
+
+    transformers reads no flat `rope_parameters` where they are nested (we refuse them) and there takes no `type` of an
+    old file; of GPT-NeoX it takes no `rope_theta`, which older versions wrote beside `rotary_emb_base`.
+    """
+    found = {}
+    for name, said in SAID.items():
+        if model_type in NESTED and "rope_parameters" in said:
+            continue
+        scaling = dict(said.get("rope_scaling", {}))
+        if "type" in scaling:
+            scaling["rope_type"] = scaling.pop("type")
+        written = {**said, "rope_scaling": scaling} if scaling and model_type in NESTED else said
+        renamed = {"rope_theta": "rotary_emb_base"} if model_type.startswith("gpt_neox") else {}
+        found[name] = {renamed.get(key, key): value for key, value in written.items()}
+    return found
+
+
+OURS = {"original_max_position_embeddings": "original_context_length"}
+
+
+def rotary(data):
+    group = data["layers"][0]
+    layers = list(group["kinds"].values()) if "kinds" in group else [group]
+    return [layer["attention"]["rotary"] for layer in layers if "rotary" in layer["attention"]]
+
+
+def agrees(ours, rope, d_head, context):
+    """Whether a spec's rotary positions are those of a standardized mapping."""
+    assert ours["theta"] == rope["rope_theta"]
+    assert ours["d_rotary"] == int(d_head * rope.get("partial_rotary_factor", 1.0))
+    scaling = ours.get("scaling", {})
+    assert scaling.get("kind", "default") == rope["rope_type"]
+    for key, value in rope.items():
+        name = OURS.get(key, key)
+        if scaling and name in (
+            "factor",
+            "low_freq_factor",
+            "high_freq_factor",
+            "beta_fast",
+            "original_context_length",
+        ):
+            assert scaling[name] == value, key
+    if rope["rope_type"] == "dynamic":
+        assert scaling["original_context_length"] == context
+
+
+@pytest.mark.parametrize("model_type", sorted(set(FAMILIES) - {"phi3", "ministral3"}))
+def test_settings_are_those_that_transformers_standardizes(model_type):
+    for said in variants(model_type).values():
+        config = config_class(FAMILIES[model_type])(**small(model_type), **json.loads(json.dumps(said)))
+        ours = rotary(import_config({"model_type": model_type, **small(model_type), **said}, "config.json").data)
+        settings = config.rope_parameters
+        nested = [settings[kind] for kind in dict.fromkeys(config.layer_types)] if model_type in NESTED else None
+        assert ours
+        for found, wanted in zip(ours, nested or [settings] * len(ours), strict=True):
+            agrees(found, wanted, getattr(config, "head_dim", None) or 16, 4096)
+
+
+@pytest.mark.parametrize("model_type", sorted(set(FAMILIES) - set(INSIDE) - {"phi3", "ministral3"}))
+def test_what_transformers_writes_is_read_as_what_it_was_given(model_type):
+    for said in variants(model_type).values():
+        given = {"model_type": model_type, **small(model_type), **said}
+        config = config_class(FAMILIES[model_type])(**small(model_type), **json.loads(json.dumps(said)))
+        written = json.loads(config.to_json_string())
+        first, second = (rotary(import_config(config, "config.json").data) for config in (given, written))
+        assert first == second
+
+
+def test_one_mapping_for_all_layers_is_refused_where_each_type_has_its_own():
+    said = {"model_type": "gemma3_text", "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0}}
+    with pytest.raises(Invalid, match="must have a mapping for each of full_attention, sliding_attention"):
+        import_config(said, "config.json")
+
+
+PHI3 = {
+    "model_type": "phi3",
+    **SMALL,
+    "original_max_position_embeddings": 1024,
+    "partial_rotary_factor": 0.5,
+    "rope_scaling": {"type": "su", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4},
+}
+
+
+def test_phi3_has_factors_for_each_pair_of_the_features_that_are_turned():
+    (found,) = rotary(import_config(PHI3, "config.json").data)
+    assert found["d_rotary"] == 8
+    assert found["scaling"] == {
+        "kind": "longrope",
+        "original_context_length": 1024,
+        "short_factor": [1.0] * 4,
+        "long_factor": [2.0] * 4,
+    }
+
+
+def test_ministral3_grows_its_queries_in_steps_of_its_first_context():
+    data = import_config({"model_type": "ministral3"}, "config.json").data
+    attention = data["layers"][0]["attention"]
+    assert attention["query_growth"] == {"rate": 0.1, "interval": 16384}
+    assert attention["rotary"]["scaling"] == {
+        "kind": "yarn",
+        "original_context_length": 16384,
+        "factor": 16.0,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+    }
+
+
+def test_hunyuan_grows_its_base_once():
+    """transformers' compute_ntk_alpha_rope_parameters: base * alpha ** (dim / (dim - 2))."""
+    config = {"model_type": "hunyuan_v1_dense", **SMALL, "head_dim": 16}
+    config["rope_scaling"] = {"type": "dynamic", "alpha": 1000.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1}
+    (found,) = rotary(import_config(config, "config.json").data)
+    assert found == {"d_rotary": 16, "theta": 10_000.0 * 1000.0 ** (16 / 14)}
+
+
+def test_gemma3_scales_the_angles_of_its_global_layers_alone():
+    config = {"model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    kinds = import_config(config, "config.json").data["layers"][0]["kinds"]
+    assert kinds["local"]["attention"]["rotary"] == {"d_rotary": 256, "theta": 10_000.0}
+    assert kinds["global"]["attention"]["rotary"] == {
+        "d_rotary": 256,
+        "theta": 1_000_000.0,
+        "scaling": {"kind": "linear", "factor": 8.0},
+    }
