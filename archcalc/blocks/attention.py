@@ -69,8 +69,8 @@ class MultiHead(Attention):
     qk_norm: Norm | None = Field(default=None, description="a norm of queries and keys")
     qk_norm_over: Literal["head", "heads", "width"] = Field(
         default="head",
-        description="head: each head's vector, by gains that all heads share; heads: the same with gains of its own for "
-        "each; width: all heads together",
+        description="head: each head's vector, by gains that all heads share; heads: the same with gains for "
+        "each head; width: all heads together",
     )
     qk_norm_place: Literal["before", "after"] = Field(
         default="before", description="of that norm: before the rotary positions, or after them (HunYuan)"

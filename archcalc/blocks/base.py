@@ -42,8 +42,8 @@ class Block(Strict):
     """A part of a model that records itself.
 
     `labels` are the labels of the tape that it decides, with their meaning; where that names a field in brackets, the
-    size is stated there. `derives` are those of the frame whose sizes it may replace. `relations` between its fields are
-    kept by a question. `named` are fields whose values stand in names on the tape.
+    size is stated there. `derives` are those of the frame whose sizes it may replace. `relations` between its fields
+    are kept by a question. `named` are fields whose values stand in names on the tape.
     `copies` are labels that count alike vectors, not features: heads.
     """
 
@@ -115,7 +115,7 @@ class Slot(Block):
 
 
 class Mixer(Slot):
-    """What a residual branch computes: "B S D" to "B N D". `saying` is what it does, for who sees it the first time."""
+    """What a residual branch computes: "B S D" to "B N D". `saying` is what it does, for a first reader."""
 
     saying: ClassVar[str] = ""
 

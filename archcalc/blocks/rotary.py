@@ -82,7 +82,7 @@ class LongRope(Scaling):
 
 
 class Rotary(Strict):
-    """Su et al. 2021, arXiv:2104.09864: features 2i and 2i + 1, or i and i + half, are turned by position / theta^(2i/d).
+    """Su et al. 2021, arXiv:2104.09864: features 2i and 2i + 1, or i and i + half, turned by position / theta^(2i/d).
 
     The rest of the features, where fewer than all are turned, stays as it is.
     """

@@ -19,6 +19,9 @@ class Unembedding(Slot):
 
     default_kind: ClassVar[str | None] = "linear"
 
+    tied: bool = Field(description="whether the token embedding's table serves here too, stored once")
+    bias: bool = Field(description="whether each token's logit has a bias")
+
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
         raise NotImplementedError
@@ -28,9 +31,6 @@ class LinearUnembedding(Unembedding):
     """Logits over the vocabulary, by the token table itself where tied."""
 
     kind: Literal["linear"] = "linear"
-
-    tied: bool = Field(description="whether the token embedding's table serves here too, stored once")
-    bias: bool = Field(description="whether each token's logit has a bias")
     d_embedding: Count | None = Field(
         default=None, description="features of the table where they are not d_model; a matrix projects to them before"
     )

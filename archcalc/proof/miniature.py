@@ -7,7 +7,7 @@ from typing import Any
 from archcalc.blocks.base import Block
 from archcalc.blocks.relations import Product
 from archcalc.blocks.shrinking import Shrinking, small
-from archcalc.spec.layers import AlternatingGroup, LayerGroup
+from archcalc.spec.layers import AlternatingGroup, BranchGroup, Layer, LayerGroup, TwoBranchGroup
 from archcalc.spec.model import Model
 
 MOST_GROUPS = 4  # of layers that differ; a model has few, and each costs a comparison its time
@@ -35,6 +35,13 @@ def miniature(model: Model) -> Model:
         **{name: small(getattr(model, name), shrinking) for name in ("embedding", "final_norm", "unembedding")},
     }
     return model.model_copy(update=update)
+
+
+def one_layer(model: Model, layer: Layer) -> Model:
+    """The same model with one layer of one kind."""
+    data = {name: value for name, value in layer if name != "repeat"}
+    form = BranchGroup if "branches" in data else TwoBranchGroup
+    return model.model_copy(update={"layers": (form.model_construct(repeat=1, **data),)})
 
 
 def described(model: Model) -> str:
@@ -66,9 +73,8 @@ def _products(part: Any) -> list[tuple[int, int]]:
         return _products(list(part.values()))
     own = []
     if isinstance(part, Block):
-        for relation in part.relations:
-            if isinstance(relation, Product) and relation.fields[2] == "d_model":
-                own.append((getattr(part, relation.fields[0]), getattr(part, relation.fields[1])))
+        products = [one.fields for one in part.relations if isinstance(one, Product) and one.fields[2] == "d_model"]
+        own = [(getattr(part, first), getattr(part, second)) for first, second, _ in products]
     inner = [value for _, value in part] if hasattr(part, "model_fields") else []
     return [
         *own,

@@ -21,7 +21,6 @@ from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CONFIG = "config.json"
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 

@@ -76,8 +76,8 @@ BRIDGE = legend(
     ("biases", "biases"),
     ("norms", "norms, gains and biases"),
 )
-"""Weights that a checkpoint stores and the tally of matrices leaves out. A block may have others, by a name of its own:
-they follow these in the order of the forward pass."""
+"""Weights that a checkpoint stores and the tally of matrices leaves out. A block may have others, by a name of its
+own: they follow these in the order of the forward pass."""
 
 
 def parse(text: str) -> tuple[tuple[str, ...], ...]:
