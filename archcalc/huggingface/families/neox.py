@@ -219,7 +219,8 @@ _ALL = (
             "apply_residual_connection_post_layernorm": (
                 (False, None),
                 "residuals after the norm are not supported yet",
-            )
+            ),
+            "ff_factor": ((4, None), "is not read by this family; ffn_hidden_size is"),
         },
     ),
 )
