@@ -25,8 +25,9 @@ check: .venv/linted
 # A random search beside the fixed one that gates; the seed it prints repeats it.
 fuzz: .venv/tested
 	seed=$$($(PYTHON) -c 'import secrets; print(secrets.randbits(32))'); echo "seed $$seed"; \
-	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -q tests/test_properties.py tests/test_source.py tests/test_work.py \
-		tests/test_activations.py tests/test_saved_by_autograd.py --hypothesis-seed=$$seed
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -q tests/spec/test_source.py tests/counts/test_properties.py \
+		tests/counts/test_flops.py tests/counts/test_activations.py tests/proof/test_saved_by_autograd.py \
+		--hypothesis-seed=$$seed
 
 bench: .venv/tested
 	$(BIN)/python benchmarks/startup.py

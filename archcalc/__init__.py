@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from archcalc.checks.files import check as check
     from archcalc.counts.flops import Flops as Flops
     from archcalc.counts.flops import flops as flops
     from archcalc.counts.memory import Memory as Memory
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from archcalc.errors import Problem as Problem
     from archcalc.shapes.grid import Grid as Grid
     from archcalc.shapes.grid import sweep as sweep
-    from archcalc.spec.catalogue import check as check
     from archcalc.spec.catalogue import dump as dump
     from archcalc.spec.catalogue import load as load
     from archcalc.spec.model import Model as Model
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "spec.catalogue": ("check", "dump", "load"),
+    "spec.catalogue": ("dump", "load"),
+    "checks.files": ("check",),
     "counts.parameters": ("Parameters", "params"),
     "errors": ("ArchcalcError", "Invalid", "Missing", "Problem"),
     "counts.memory": ("Memory", "memory"),

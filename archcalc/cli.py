@@ -29,18 +29,22 @@ from archcalc.spec.unsupported import feature  # noqa: E402
 
 # Where each command is. Only the module of the one that is asked for is loaded; for help all are.
 _HOMES = {
-    "parameters": ("report", "params", "flops"),
+    "parameters": ("report", "params"),
+    "flops": ("flops",),
     "memory": ("memory",),
     "explain": ("explain",),
-    "sweep": ("diff", "sweep"),
+    "sweep": ("sweep",),
+    "diff": ("diff",),
     "verdict": ("check", "verify"),
     "generation": ("generate", "predict"),
     "chat": ("chat",),
     "trace": ("trace",),
     "training": ("train",),
-    "embed": ("softmax", "embed"),
+    "softmax": ("softmax",),
+    "embed": ("embed",),
     "tokens": ("tokens",),
     "listing": ("list", "schema"),
+    "huggingface": ("import", "export"),
 }
 
 

@@ -10,15 +10,23 @@ They are made from the classes that read specs, so a new block is drawn without 
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from hypothesis import strategies as st
 from pydantic.fields import FieldInfo
 
 from archcalc.arguments import size
-from archcalc.blocks.base import Divides, Strict, divisors, registered
+from archcalc.blocks.base import Mixer, Strict, registered
+from archcalc.blocks.constraints import Constraint
+from archcalc.blocks.norm import Norm
+from archcalc.blocks.rotary import LongRope
 from archcalc.spec.catalogue import dump
-from archcalc.spec.model import MOST_REPEATS, Initialization, Model
+from archcalc.spec.layers import MOST_REPEATS, AlternatingGroup, BranchGroup, BranchLayer, TwoBranchLayer
+from archcalc.spec.model import Model
+from archcalc.spec.published import Initialization
 
 LARGEST = 8
 """The largest size drawn where no other is asked for: small enough to build and run the model."""
@@ -34,7 +42,14 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
     largest = size("strategies", "largest", largest)
     most_groups = size("strategies", "most_groups", most_groups)
     most_repeats = size("strategies", "most_repeats", most_repeats, MOST_REPEATS)
-    return _mappings(Model, largest, most_groups, most_repeats).map(Model.model_validate)
+    return _mappings(Model, _Most(largest, most_groups, most_repeats)).map(_agreeing).map(Model.model_validate)
+
+
+def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
+    """The same with tied tables of one width."""
+    if data["unembedding"].get("tied"):
+        data["unembedding"]["d_embedding"] = data["embedding"].get("d_embedding")
+    return data
 
 
 def sizes(largest: int = LARGEST) -> st.SearchStrategy[int]:
@@ -42,44 +57,151 @@ def sizes(largest: int = LARGEST) -> st.SearchStrategy[int]:
     return st.integers(1, size("strategies", "largest", largest))
 
 
-def _mappings(holder: type[Strict], largest: int, most_groups: int, most_repeats: int) -> st.SearchStrategy[Any]:
-    """Plain data that is valid for a class, drawn field by field; Divides draws a divisor of the field it names."""
+class _Most(NamedTuple):
+    """How much is drawn: sizes, groups of layers, layers of a group."""
 
-    @st.composite
-    def mapping(draw: st.DrawFn) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for name, field in holder.model_fields.items():
-            whole = next((m.whole for m in field.metadata if isinstance(m, Divides)), None)
-            if whole is not None:
-                data[name] = draw(st.sampled_from(divisors(data[whole])))
-            elif (strategy := _values(name, field, largest, most_groups, most_repeats)) is not None:
-                data[field.alias or name] = draw(strategy)
-        return data
-
-    return mapping()
+    size: int
+    groups: int
+    repeats: int
 
 
-def _values(
-    name: str, field: FieldInfo, largest: int, most_groups: int, most_repeats: int
-) -> st.SearchStrategy[Any] | None:
-    kind: Any = field.annotation
-    if get_origin(kind) is Literal:
-        return st.sampled_from(get_args(kind))
-    if kind is bool:
-        return st.booleans()
-    if kind is int:
-        return st.integers(1, most_repeats) if name == "repeat" else sizes(largest)
-    if get_origin(kind) is tuple:
-        inner = get_args(kind)[0]
-        if field.is_required():
-            return st.lists(_mappings(inner, largest, most_groups, most_repeats), min_size=1, max_size=most_groups)
-        return None  # what describes a spec is left out
-    if kind is str:
-        return st.just("drawn") if name == "name" else st.just("archcalc.strategies")
-    if isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization:
-        kinds: list[type[Strict]] = [*registered(kind).values()] or [kind]
-        return st.one_of([_mappings(one, largest, most_groups, most_repeats) for one in kinds])
-    return None  # a field with a default that changes no count
+Allowed = tuple[int, ...] | None
+"""The sizes that the constraints of a field leave; None where it has none."""
+
+
+@lru_cache(4_096)
+def _mappings(holder: type[Strict], most: _Most) -> st.SearchStrategy[Any]:
+    """Plain data that is valid for a class."""
+    special = _SPECIAL.get(holder)
+    return special(most) if special else _mapping(holder, most)
+
+
+@st.composite
+def _mapping(draw: st.DrawFn, holder: type[Strict], most: _Most) -> dict[str, Any]:
+    """Field by field in their order; constraints say which sizes may be."""
+    data: dict[str, Any] = {}
+    for name, field in holder.model_fields.items():
+        limits = [one.allowed(data, most.size) for one in field.metadata if isinstance(one, Constraint)]
+        allowed = tuple(sorted(set(limits[0]).intersection(*limits))) if limits else None
+        strategy = _values(holder, name, most, allowed)
+        if strategy is not None:
+            data[field.alias or name] = draw(strategy)
+    return data
+
+
+@lru_cache(4_096)
+def _values(holder: type[Strict], name: str, most: _Most, allowed: Allowed) -> st.SearchStrategy[Any] | None:
+    """Values of one field; None for what describes a spec and is left out."""
+    if name in _PLAIN:
+        return _PLAIN[name]
+    if name == "repeat":
+        return st.integers(1, most.repeats)
+    field = holder.model_fields[name]
+    parts = [part for one in _members(field.annotation) for part in _of(one, field, most, allowed)]
+    return st.one_of(parts) if parts else None
+
+
+def _of(kind: Any, field: FieldInfo, most: _Most, allowed: Allowed) -> Iterator[st.SearchStrategy[Any]]:
+    """Strategies for one member of a field's type."""
+    if kind is type(None):
+        yield st.none()
+    elif kind is bool:
+        yield st.booleans()
+    elif kind is int:
+        yield from _ints(field, most, allowed)
+    elif kind is float:
+        known = not field.is_required() and field.default is not None
+        yield st.just(field.default) if known else st.sampled_from((0.5, 2.0, 30.0))
+    elif get_origin(kind) is Literal:
+        yield st.sampled_from(get_args(kind))
+    elif get_origin(kind) is tuple and field.is_required():
+        inner = [_mappings(one, most) for member in _members(get_args(kind)[0]) for one in _kinds(member)]
+        yield st.lists(st.one_of(inner), min_size=1, max_size=most.groups)
+    elif isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization and allowed != ():
+        # What restricts a block restricts the sizes in it: they are at most the last that may be.
+        within = most if allowed is None else most._replace(size=allowed[-1])
+        yield from (_mappings(one, within) for one in _kinds(kind) if allowed is None or within.size > 1)
+
+
+def _ints(field: FieldInfo, most: _Most, allowed: Allowed) -> Iterator[st.SearchStrategy[Any]]:
+    low = next((m.ge for m in field.metadata if hasattr(m, "ge")), 1)
+    if allowed is None:
+        yield sizes(most.size) if low else st.integers(0, 2)
+    elif allowed:
+        yield st.sampled_from(allowed)
+
+
+def _members(annotation: Any) -> list[Any]:
+    """The members of a union, or the type itself."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        return [inner for one in get_args(annotation) for inner in _members(one)]
+    return [annotation]
+
+
+def _kinds(kind: type[Strict]) -> list[type[Strict]]:
+    """The kinds of a slot, or the class itself."""
+    return [*registered(kind).values()] or [kind]
+
+
+_PLAIN: dict[str, st.SearchStrategy[Any]] = {
+    "name": st.just("drawn"),
+    "source": st.just("archcalc.strategies"),
+    "epsilon": st.sampled_from((1e-5, 1e-6)),
+    "theta": st.sampled_from((100.0, 10_000.0)),
+}
+
+
+@st.composite
+def _alternating(draw: st.DrawFn, most: _Most) -> dict[str, Any]:
+    """Layers of one to three kinds, in an order that may be longer than the group."""
+    names = ["a", "b", "c"][: draw(st.integers(1, 3))]
+    layer = st.one_of(_mappings(TwoBranchLayer, most), _mappings(BranchLayer, most))
+    more = draw(st.lists(st.sampled_from(names), max_size=3))
+    return {
+        "repeat": draw(st.integers(1, most.repeats)),
+        "pattern": draw(st.permutations([*names, *more])),
+        "kinds": {name: draw(layer) for name in names},
+    }
+
+
+@st.composite
+def _branching(draw: st.DrawFn, most: _Most, *, repeated: bool) -> dict[str, Any]:
+    """One to three branches of any mixers."""
+    parallel = draw(st.booleans())
+    branches: list[dict[str, Any]] = []
+    for i in range(draw(st.integers(1, 3))):
+        branch = draw(_mappings(_OneBranch, most))
+        if parallel and branches and branches[-1]["norm"] is not None and draw(st.booleans()):
+            branch["norm"] = "shared"
+        branches.append({"name": f"branch_{i}", **branch})
+    found = {"parallel": parallel, "branches": branches}
+    return {"repeat": draw(st.integers(1, most.repeats)), **found} if repeated else found
+
+
+def _no_values(_: _Most) -> st.SearchStrategy[Any]:
+    """One factor for each pair of features: no field by itself says how many."""
+    return st.nothing()
+
+
+class _OneBranch(Strict):
+    """The fields of a branch that do not depend on other branches."""
+
+    norm: Norm | None
+    mixer: Mixer
+    post_norm: Norm | None
+    stream_norm: Norm | None
+    scale: float | None
+
+
+_SPECIAL: dict[type[Strict], Callable[[_Most], st.SearchStrategy[Any]]] = {
+    AlternatingGroup: _alternating,
+    BranchGroup: partial(_branching, repeated=True),
+    BranchLayer: partial(_branching, repeated=False),
+    LongRope: _no_values,
+}
+"""Classes whose fields depend on each other in a way that no constraint of a field says."""
 
 
 _SPOILS = ("drop", "rename", "retype", "zero", "negate", "enlarge", "duplicate", "cut", "noise")

@@ -25,11 +25,17 @@ SPECS = [
 
 # Those of `make test` that speak of the model and its counts, the quick ones first.
 TESTS = [
-    f"tests/test_{name}.py"
-    for name in (
-        *("tape", "counts", "activations", "work", "groups", "memory", "footprint"),
-        *("reference", "transformers", "generation", "breaks"),
-        *("saved_by_autograd", "peak_by_allocator", "verify", "properties"),
+    f"tests/{room}/test_{name}.py"
+    for room, name in (
+        *(("tape", "tape"), ("counts", "parameters"), ("counts", "activations"), ("counts", "flops")),
+        *(("blocks", "groups"), ("commands", "memory"), ("counts", "memory_terms")),
+        *(("model", "reference"), ("model", "transformers"), ("model", "generation"), ("project", "breaks")),
+        *(
+            ("proof", "saved_by_autograd"),
+            ("proof", "peak_by_allocator"),
+            ("proof", "verify"),
+            ("counts", "properties"),
+        ),
     )
 ]
 
@@ -87,34 +93,34 @@ BREAKS = [
     count("as many key heads as heads", "blocks/attention.py", '"(G K) D", each="G", part="key"', '"(G R K) D", each="G", part="key"'),
     count("a bias of the MLP is forgotten", "blocks/mlp.py", 'part="down_projection", bias=self.bias', 'part="down_projection", bias=False'),
     count("norms always have biases", "blocks/norm.py", "if self.bias:", "if True:"),
-    count("a tied table is stored twice", "count.py", "if not use.again)", ")"),
-    count("the tally counts a tied table once", "count.py", "uses = list(weight_uses(model.segments()))", "uses = [use for use in weight_uses(model.segments()) if not use.again]"),
-    count("one layer of a group is forgotten", "count.py", 'return self.segment.repeat if "{i}"', 'return max(self.segment.repeat - 1, 1) if "{i}"'),
-    count("a FLOP is a multiplication and an addition", "tape.py", "(*saves, output) if keeps else saves, 2, repeats)", "(*saves, output) if keeps else saves, 1, repeats)"),
-    count("one gradient a product", "work.py", "GRADIENTS = 2", "GRADIENTS = 1"),
+    count("a tied table is stored twice", "counts/parameters.py", "if not use.again)", ")"),
+    count("the tally counts a tied table once", "counts/parameters.py", "uses = list(weight_uses(model.segments()))", "uses = [use for use in weight_uses(model.segments()) if not use.again]"),
+    count("one layer of a group is forgotten", "counts/parameters.py", 'return self.segment.repeat if "{i}"', 'return max(self.segment.repeat - 1, 1) if "{i}"'),
+    count("a FLOP is a multiplication and an addition", "tape/recording.py", "(*saves, output) if keeps else saves, 2, repeats)", "(*saves, output) if keeps else saves, 1, repeats)"),
+    count("one gradient a product", "counts/flops.py", "GRADIENTS = 2", "GRADIENTS = 1"),
     count("flash attention computes nothing anew", "blocks/attention.py", 'role="fused", repeats=1', 'role="fused", repeats=0'),
-    count("layers do one layer's work", "work.py", "whole(total * self.segment.repeat)", "whole(total)"),
-    count("decoding reads one position", "run.py", '"T": self.read', '"T": new'),
-    count("exact leaves a position's own pair out", "run.py", 'new - (causal == "exact")', "new"),
-    count("half is exact", "run.py", 'new - (causal == "exact")', "new - 1"),
-    count("logits of all positions where the last is asked", "run.py", 'if self.logits == "last" else {}', "if False else {}"),
+    count("layers do one layer's work", "counts/flops.py", "whole(total * self.segment.repeat)", "whole(total)"),
+    count("decoding reads one position", "tape/run.py", '"T": self.read', '"T": new'),
+    count("exact leaves a position's own pair out", "tape/run.py", 'new - (causal == "exact")', "new"),
+    count("half is exact", "tape/run.py", 'new - (causal == "exact")', "new - 1"),
+    count("logits of all positions where the last is asked", "tape/run.py", 'if self.logits == "last" else {}', "if False else {}"),
     count("the activation's input is not saved", "blocks/mlp.py", "x, saves=(x,), per_point=_WORK", "x, per_point=_WORK"),
     count("the loss saves nothing", "blocks/unembedding.py", 'role="float", keeps=True', 'role="float"'),
     count("statistics of norms are not saved", "blocks/norm.py", "saves=(x, mean, rstd)", "saves=(x,)"),
-    count("statistics are as wide as activations", "activations.py", '"statistic": statistic', '"statistic": activation'),
-    count("indices have four bytes", "activations.py", '"index": 8', '"index": 4'),
+    count("statistics are as wide as activations", "counts/activations.py", '"statistic": statistic', '"statistic": activation'),
+    count("indices have four bytes", "counts/activations.py", '"index": 8', '"index": 4'),
     count("values are not cached", "blocks/attention.py", 'part="value", bias=bias, role="cache"', 'part="value", bias=bias'),
-    count("a recomputed layer keeps nothing", "activations.py", "return tensors | _inputs(inside)", "return tensors"),
-    count("AdamW has one moment", "precision.py", '"adamw": Method(2', '"adamw": Method(1'),
-    count("AdamW has no counters", "footprint.py", "4 * _tensors(counts)", "0"),
-    count("the optimizer needs no scratch", "footprint.py", "pairs = [2 * size + last", "pairs = [size"),
-    count("the mask takes no memory", "footprint.py", "constants = _constants(segments, width)\n    held", "constants: Size = 0\n    held"),
-    count("gradients go at once", "liveness.py", "self.gradients = self.gradients + size", "self.gradients = self.gradients"),
-    count("the first layer alone keeps activations", "footprint.py", "before = before + repeat * walk.saved", "before = before + walk.saved"),
-    count("second gradients are added in place", "liveness.py", "self.transient = self.transient + total.size", "self.transient = self.transient + 0 * total.size"),
-    count("saved tensors are never released", "liveness.py", "self.saved = self.saved - size", "self.saved = self.saved - 0"),
-    count("weights to serve are as wide as gradients to learn", "footprint.py", "counts.stored * BITS[keeping.precision] // 8", "counts.stored * BITS[keeping.precision] // 4"),
-    count("one sequence's cache for all", "footprint.py", "held = cache(model, run, keeping.kv_width)", "held = cache(model, run._replace(batch=1), keeping.kv_width)"),
+    count("a recomputed layer keeps nothing", "counts/activations.py", "return tensors | _inputs(inside)", "return tensors"),
+    count("AdamW has one moment", "tape/precision.py", '"adamw": Method(2', '"adamw": Method(1'),
+    count("AdamW has no counters", "counts/memory.py", "4 * _tensors(counts)", "0"),
+    count("the optimizer needs no scratch", "counts/memory.py", "pairs = [2 * size + last", "pairs = [size"),
+    count("the mask takes no memory", "counts/memory.py", "constants = _constants(segments, width)\n    held", "constants: Size = 0\n    held"),
+    count("gradients go at once", "counts/liveness.py", "self.gradients = self.gradients + size", "self.gradients = self.gradients"),
+    count("the first layer alone keeps activations", "counts/memory.py", "before = before + repeat * walk.saved", "before = before + walk.saved"),
+    count("second gradients are added in place", "counts/liveness.py", "self.transient = self.transient + total.size", "self.transient = self.transient + 0 * total.size"),
+    count("saved tensors are never released", "counts/liveness.py", "self.saved = self.saved - size", "self.saved = self.saved - 0"),
+    count("weights to serve are as wide as gradients to learn", "counts/memory.py", "counts.stored * BITS[keeping.precision] // 8", "counts.stored * BITS[keeping.precision] // 4"),
+    count("one sequence's cache for all", "counts/memory.py", "held = cache(model, run, keeping.kv_width)", "held = cache(model, run._replace(batch=1), keeping.kv_width)"),
 ]  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from archcalc.cli import _main
 
+HEAVY = ("torch", "numpy", "transformers", "hypothesis", "rich", "archcalc_reference")
+
 
 class Answer(NamedTuple):
     code: int
@@ -40,3 +42,15 @@ def spawn(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None
         timeout=timeout,
     )
     return Answer(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def loaded(code: str) -> list[str]:
+    """The heavy modules that a fresh process holds after running `code`."""
+    probe = f"{code}\nimport sys\nprint('\\n'.join(m for m in {HEAVY!r} if m in sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    return done.stderr.split()
+
+
+def calling(*arguments: str) -> str:
+    """Code that runs a command, for `loaded`."""
+    return f"from archcalc.cli import _main\nassert _main({list(arguments)!r}) == 0"

@@ -60,7 +60,7 @@ def _relu(tape: Tape, x: Tensor) -> Tensor:
 def _relu2(tape: Tape, x: Tensor) -> Tensor:
     """So et al. 2021, arXiv:2109.08668: relu(x)^2."""
     positive = tape.pointwise("positive", x, keeps=True)
-    return tape.pointwise("activated", positive, saves=(positive,), scratch=1)
+    return tape.pointwise("activated", positive, saves=(positive,), scratch=2)  # 2 * relu(x)^1 on its way back
 
 
 def _xielu(tape: Tape, x: Tensor) -> Tensor:

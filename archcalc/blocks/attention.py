@@ -93,6 +93,7 @@ class MultiHead(Attention):
         "U": "features per head that are turned (d_rotary)",
         "window": "positions that a query sees (window)",
         "chunk": "positions that see each other (chunk)",
+        "kept": "positions whose keys and values are kept",
     }
     relations: ClassVar[tuple[Relation, ...]] = (
         Product(("n_heads", "d_head", "d_model")),
@@ -100,7 +101,7 @@ class MultiHead(Attention):
         Same(("rotary.d_rotary", "d_head")),
     )
 
-    derives: ClassVar[tuple[str, ...]] = ("T", "Q")
+    derives: ClassVar[tuple[str, ...]] = ("T", "Q", "kept")
     named: ClassVar[tuple[str, ...]] = ("rotary", "window", "chunk", "alibi_scale", "query_growth")
 
     def summary(self) -> str:

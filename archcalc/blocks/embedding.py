@@ -10,6 +10,7 @@ from archcalc.blocks.norm import Norm
 from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor, Weight
 from archcalc.tape.run import Run
+from archcalc.units import grouped
 
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 
@@ -52,7 +53,9 @@ class TokenEmbedding(Embedding):
     labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
 
     def summary(self) -> str:
-        return f"{self.positions} positions"
+        narrow = "" if self.d_embedding is None else f", projected from {grouped(self.d_embedding)} features"
+        normed = f", {self.norm.summary()}" if self.norm else ""
+        return f"{self.positions} positions{narrow}{normed}".replace("none positions", "no learned positions")
 
     def sizes(self) -> Env:
         return {} if self.d_embedding is None else {"A": self.d_embedding}

@@ -14,7 +14,7 @@ from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor
 from archcalc.units import grouped
 
-_LABELS = {"F": "hidden features of the MLP (d_ff)", "unit": "one number"}
+_LABELS = {"F": "hidden features of the MLP (d_ff)"}
 
 
 class MLP(Mixer):
@@ -36,7 +36,7 @@ class PlainMLP(MLP):
         return f"d_ff {grouped(self.d_ff)} ({self.activation})" + (" + biases" * self.bias)
 
     def sizes(self) -> Env:
-        return {"F": self.d_ff, "unit": 1}
+        return {"F": self.d_ff}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.bias)
@@ -77,7 +77,7 @@ class GatedMLP(MLP):
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
 
     def sizes(self) -> Env:
-        return {"F": self.d_ff, "unit": 1}
+        return {"F": self.d_ff}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         gate = tape.linear("gate", "B S F", x, "F D", part="up_projection", bias=self.has_bias("gate"))

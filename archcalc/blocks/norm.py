@@ -44,7 +44,7 @@ class LayerNorm(Norm):
 class RMSNorm(Norm):
     """Zhang and Sennrich 2019, arXiv:1910.07467: x / sqrt(mean of squares + epsilon) * gain, over D.
 
-    Counted as one fused kernel, which keeps its input and one statistic a vector.
+    Counted as one fused kernel, which keeps its input and one statistic a vector, in fp32 whatever the input is.
     """
 
     kind: Literal["rmsnorm"] = "rmsnorm"
@@ -56,6 +56,6 @@ class RMSNorm(Norm):
         return "rmsnorm" + (" without gains" * (not self.gain))
 
     def record(self, tape: Tape, x: Tensor, over: str = "D", gains: str | None = None) -> Tensor:
-        rstd = tape.reduce("rstd", x, over, role="statistic", per_point=2)
+        rstd = tape.reduce("rstd", x, over, role="float", per_point=2)
         learned = [tape.weight("weight", gains or f"({over})", "norms")] if self.gain else []
         return tape.pointwise("normed", x, rstd, *learned, saves=(x, rstd), per_point=1 + len(learned))

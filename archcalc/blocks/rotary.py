@@ -94,5 +94,5 @@ class Rotary(Strict):
 
     def record(self, tape: Tape, name: str, x: Tensor) -> Tensor:
         """Turn queries or keys; the turned ones take the place of the others, and nothing is saved but the angles."""
-        with tape.span("rotary"):
-            return tape.pointwise(name, x, self.table(tape), per_point=3)
+        with tape.span(f"{name}_rotary"):
+            return tape.pointwise("turned", x, self.table(tape), per_point=3)

@@ -39,7 +39,7 @@ class LinearUnembedding(Unembedding):
     labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
 
     def summary(self) -> str:
-        return "tied" if self.tied else "untied"
+        return f"{'tied' if self.tied else 'untied'} unembedding" + (" + bias" * self.bias)
 
     def sizes(self) -> Env:
         return {} if self.d_embedding is None else {"A": self.d_embedding}

@@ -48,6 +48,8 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema of specs, for editors and validators."""
+    from archcalc.hardware.devices import Device
+    from archcalc.spec.model import Model
     from archcalc.spec.schema import schema_text
 
-    write(schema_text(of), output)
+    write(schema_text(Device if of == "device" else Model), output)

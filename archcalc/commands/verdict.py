@@ -8,7 +8,7 @@ import typer
 from archcalc.commands.base import TRUST, Form, Output, Specs, app
 from archcalc.errors import MOST_PROBLEMS_SHOWN, ArchcalcError, Invalid, Problem
 from archcalc.report.output import emit, tell
-from archcalc.spec.catalogue import broken_promises, find, is_readable, names
+from archcalc.spec.catalogue import find, is_readable, names
 
 
 @app.command(rich_help_panel=TRUST)
@@ -21,6 +21,7 @@ def check(specs: Specs = None, form: Form = None, output: Output = None) -> None
     Example: archcalc check own.yaml
     """
     from archcalc.checks.audit import audit, unreadable
+    from archcalc.checks.files import broken_promises
     from archcalc.report.sheet import warnings
     from archcalc.report.verdict import verdict_sheet
 

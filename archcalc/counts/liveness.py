@@ -2,11 +2,11 @@
 
 The rules are those by which PyTorch's autograd keeps and drops tensors:
 
-- An op makes its output. What no later op reads and no backward pass needs is dropped.
+- An op makes its output. What no backward pass needs is dropped when the calls that got it have returned, see `lifetimes`.
 - Backward, an op makes a gradient for each input and each weight, beside its output's gradient and what it saved; then
   both of these are dropped. The gradient of a sum is its output's own.
 - A second gradient of the same tensor is added out of place: for a moment there are three.
-- A recomputed span runs forward again, as far as its last saved tensor, before its backward pass.
+- A recomputed span runs forward again, as far as its last saved tensor, when the backward pass asks for one of them.
 
 What a kernel needs inside is not on the tape.
 """
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from archcalc.counts.activations import kept
 from archcalc.tape.autocast import copies
-from archcalc.tape.kernels import Node, as_far_as_needed, is_given, nodes
+from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, volume
 from archcalc.tape.passes import Segment
 from archcalc.tape.recording import Op, Tensor, Weight
@@ -106,32 +106,31 @@ class Walk:
 
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
-        yield from self._run(self.nodes, self.keeps)
+        yield from self._run(self.nodes, self.keeps, lifetimes(self.nodes))
         self.copied = add(self._bytes(x) for node in self.nodes for x in node.outputs if x.name in self.copies)
         self.copied = self.copied - add(n for name, n in self.held.items() if name in self.copies)
         self.transient = 0
 
-    def _run(self, run: list[Node], keeps: dict[str, Tensor], *, again: bool = False) -> Iterator[Moment]:
+    def _run(
+        self, run: list[Node], keeps: dict[str, Tensor], until: dict[str, int], *, again: bool = False
+    ) -> Iterator[Moment]:
         loose: dict[str, Size] = {}
-        readers = Counter(x.name for node in run for x in node.inputs)
         made = {x.name for node in run for x in node.outputs}
         loss = [node for node in run if node.is_loss]
         logits = {x.name for node in loss[:2] for x in node.inputs}  # as they are, and in full precision
         stays = {run[-1].outputs[-1].name, *logits, *self.copies}  # until the forward pass ends
         for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
             self._make(tensor, keeps, loose, again=again)
-        for node in run:
+        for i, node in enumerate(run):
             for tensor in node.outputs:
                 if self._is_alias(node) and node.inputs[0].name in loose:
                     loose[tensor.name] = loose.pop(node.inputs[0].name)
+                    until[tensor.name] = max(until.get(tensor.name, i), until[node.inputs[0].name])
                 else:
                     self._make(tensor, keeps, loose, again=again)
             yield self._moment(node, "backward" if again else "forward")
-            for tensor in node.inputs:
-                readers[tensor.name] -= 1
-            for name in {x.name for x in (*node.inputs, *node.outputs)}:
-                if not readers[name] and name not in stays:
-                    self.transient = self.transient - loose.pop(name, 0)
+            for name in [name for name in loose if until.get(name, i) <= i and name not in stays]:
+                self.transient = self.transient - loose.pop(name)
 
     def _is_alias(self, node: Node) -> bool:
         """Whether its output is its input under another name: a conversion to the type that it has."""
@@ -163,12 +162,13 @@ class Walk:
         self.pending = {output.name: _Storage(self.transient)}
         readers = Counter(x.name for node in self.nodes for x in node.saves)
         recomputing = self.again
+        asks = next((node for node in reversed(recomputing) if node.saves), None)
         for node in reversed(self.nodes):
-            if recomputing and node is recomputing[-1]:
+            if node is asks:
                 again = {x.name: x for n in recomputing for x in n.saves}
                 before = self.transient
-                yield from self._run(as_far_as_needed(recomputing), again, again=True)
-                self.transient, recomputing = before, []
+                yield from self._run(as_far_as_needed(recomputing), again, lifetimes(recomputing), again=True)
+                self.transient = before
             yield from self._back(node, readers)
 
     def _back(self, node: Node, readers: Counter[str]) -> Iterator[Moment]:

@@ -1,4 +1,4 @@
-"""A real training step on the CPU, and the most bytes that its allocator recorded: the witness of footprint."""
+"""A real training step on the CPU, and the most bytes that its allocator recorded: the witness of memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cut_down(model: Model) -> tuple[Model, Run]:
 
 
 def predicted_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
-    """What `footprint` says of the same two stretches."""
+    """What `memory` says of the same two stretches."""
     found = {phase.phase: phase.bytes for phase in memory(model, run, keeping).phases}
     step = found.pop("step")
     return Recorded(max(found.values()), step, max(found.values()))
@@ -146,7 +146,7 @@ def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Reco
     with torch.no_grad(), undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         reference = Transformer(model).to(width)
         cache = Cache(model, run.batch, run.read, width)
-        given = [*reference.parameters(), *cache.k_BGTK, *cache.v_BGTW]
+        given = [*reference.parameters(), *cache.tensors]
         for phase, positions in (("prefill", run.read), ("decode", 1)):
             cache.filled = run.read - positions
             tokens = torch.zeros((run.batch, positions), dtype=torch.long)

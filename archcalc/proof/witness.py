@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 MOST_LAYERS_BUILT, MOST_LAYERS_RUN = 2_000, 200  # a few seconds each
-FLASH_STATE = 24  # bytes a layer: PyTorch's CUDA flash attention keeps the seed and offset of its random numbers
+FLASH_STATE = 24  # bytes of one: PyTorch's CUDA flash attention keeps the seed and offset of its random numbers
 
 
 def prove(model: Model, *, passes: bool = True) -> Verdict:
@@ -159,12 +159,18 @@ def _pass(model: Model, reference: Any, kernel: AttentionKernel, precision: str,
     counter = "FlopCounterMode, which counts all pairs of positions"
     yield same(f"forward FLOPs, {kernel} attention", work.forward, measured.forward, counter)
     yield same(f"backward FLOPs, {kernel} attention", work.backward, measured.backward, counter)
-    state = FLASH_STATE * model.n_layers if kernel == "flash" else 0
+    state = FLASH_STATE * attentions(model) if kernel == "flash" else 0
     kept = saved(model, run, widths(width)).total + state
     source = "autograd's saved tensors" + (
-        f", with {FLASH_STATE} bytes a layer of the kernel's random state" * bool(state)
+        f", with {FLASH_STATE} bytes an attention of the kernel's random state" * bool(state)
     )
     yield same(f"saved bytes, {kernel} attention, {precision}", kept, measured.saved, source)
+
+
+def attentions(model: Model) -> int:
+    """How many attentions a pass runs."""
+    segments = model.record(Run(attention="flash")).segments
+    return sum(int(s.repeat) for s in segments for op in s.ops if op.output.name.endswith(".softmax.logsumexp"))
 
 
 class Measured(NamedTuple):
@@ -229,17 +235,24 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
 
 
 def _tally(built: dict[str, Shape]) -> int:
-    """The elements of all matrices but the table of positions; a tied table is built once and counted twice."""
-    positions, tokens, head = "embedding.position.weight", "embedding.token.weight", "unembedding.weight"
-    matrices = [shape for name, shape in built.items() if len(shape) == 2 and name != positions]
+    """The elements of all matrices but tables of positions, gains of heads and what projects to or from a narrow table;
+    a tied table is built once and counted twice.
+    """
+    outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
+    matrices = [
+        shape
+        for name, shape in built.items()
+        if len(shape) == 2 and name not in outside and not name.split(".")[-2].endswith("norm")
+    ]
+    tokens, head = "embedding.token.weight", "unembedding.weight"
     tied = [] if head in built or tokens not in built else [built[tokens]]
     return sum(_elements(shape) for shape in matrices + tied)
 
 
 def _names(tensor: Stored) -> list[str]:
-    if tensor.first is None:
+    if tensor.within is None:
         return [tensor.name]
-    return [tensor.name.replace("{i}", str(tensor.first + i)) for i in range(tensor.layers)]
+    return [tensor.name.replace("{i}", str(i)) for i in tensor.within.indices()]
 
 
 def _together(tensor: Stored, names: list[str]) -> str:
@@ -247,6 +260,8 @@ def _together(tensor: Stored, names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
     if len(names) == tensor.layers:
+        if tensor.within is not None and tensor.within.period > 1:
+            return f"{tensor.name}, {names[0].split('.')[1]} and {len(names) - 1:,} more layers"
         return f"{tensor.name}, {tensor.first} to {tensor.first + tensor.layers - 1}"
     return f"{names[0]} and {len(names) - 1:,} more layers"
 

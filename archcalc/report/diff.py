@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
+from archcalc.counts.parameters import outside_the_tally
 from archcalc.counts.quantities import QUANTITIES, Asked
 from archcalc.report.overview import SHAPE
 from archcalc.report.sheet import (
@@ -20,9 +22,8 @@ from archcalc.report.sheet import (
     payload,
     words,
 )
-from archcalc.spec.catalogue import Found
+from archcalc.spec.catalogue import Found, plain
 from archcalc.spec.model import Model
-from archcalc.tape.legend import BRIDGE
 from archcalc.units import grouped, percent, several
 
 
@@ -75,12 +76,40 @@ def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
 
 
 def differing_fields(models: list[Model]) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Fields of the shape whose values are not all the same; None where a spec has no such field."""
-    leaves = [dict(_leaves(model.model_dump(mode="json", include=SHAPE))) for model in models]
+    """Fields of the shape whose values are not all the same; None where a spec has no such field.
+
+    Of layers that alternate a field that all kinds have alike is one, as if the layers were of one kind.
+    """
+    leaves = [dict(_shape(model)) for model in models]
     for path in dict.fromkeys(path for one in leaves for path in one):
         values = tuple(one.get(path) for one in leaves)
         if any(value != values[0] for value in values):
             yield path, values
+
+
+def _shape(model: Model) -> Iterator[tuple[str, Any]]:
+    """The fields of a shape, without what is absent, by path."""
+    data = plain(model)
+    for name in SHAPE:
+        if name != "layers":
+            yield from _leaves(data[name], name)
+            continue
+        yield from _layers(data["layers"])
+
+
+def _layers(groups: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
+    for i, group in enumerate(groups):
+        kinds: dict[str, dict[str, Any]] = {name: dict(_leaves(kind)) for name, kind in group.pop("kinds", {}).items()}
+        if kinds:
+            pattern = [(name, len(list(run))) for name, run in groupby(group.pop("pattern"))]
+            group["pattern"] = ", ".join(name if n == 1 else f"{name} x{n}" for name, n in pattern)
+        yield from _leaves(group, f"layers.{i}")
+        for path in dict.fromkeys(path for kind in kinds.values() for path in kind):
+            values = {name: kind.get(path) for name, kind in kinds.items()}
+            if len(set(values.values())) == 1:
+                yield f"layers.{i}.{path}", next(iter(values.values()))
+            else:
+                yield from ((f"layers.{i}.kinds.{name}.{path}", value) for name, value in values.items())
 
 
 def _leaves(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -105,9 +134,10 @@ def _rows(asked: list[Asked]) -> Iterator[Row]:
         if name == "parameters.stored":
             yield from _parts_of_parameters(asked)
         if name == "flops.forward":
-            for i, part in enumerate(asked[0].flops.categories):
-                parts = tuple(one.flops.categories[i].forward for one in asked)
-                yield Row(f"flops.categories.{part.category}.forward", "FLOPs", parts, headline=False)
+            categories = [{part.category: part.forward for part in one.flops.categories} for one in asked]
+            for category in dict.fromkeys(name for one in categories for name in one):
+                parts = tuple(one.get(category, 0) for one in categories)
+                yield Row(f"flops.categories.{category}.forward", "FLOPs", parts, headline=False)
 
 
 def _parts_of_parameters(asked: list[Asked]) -> Iterator[Row]:
@@ -116,7 +146,7 @@ def _parts_of_parameters(asked: list[Asked]) -> Iterator[Row]:
     for i, category in enumerate(counts[0].tally.categories):
         parts = tuple(count.tally.categories[i].parameters for count in counts)
         yield Row(f"tally.categories.{category.category}.parameters", "parameters", parts, headline=False)
-    for rest in BRIDGE:
+    for rest in outside_the_tally(tensor for count in counts for tensor in count.tensors):
         learned = tuple(sum(tensor.parameters for tensor in count.tensors if tensor.part == rest) for count in counts)
         yield Row(f"bridge.{rest}.parameters", "parameters", learned, headline=False)
 

@@ -9,6 +9,7 @@ from archcalc.report.parameters import bridge_line, category_records, counts_pay
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
+from archcalc.tape.passes import Layers
 from archcalc.units import grouped, several, short
 
 
@@ -44,25 +45,25 @@ def report_sheet(found: Found) -> Sheet:
 
 
 MOST_KINDS = 4
-SHAPE = {"vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm", "unembedding"}
+SHAPE = ("vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm", "unembedding")
 
 
 def shape_lines(model: Model) -> tuple[str, ...]:
     """A model's shape in words: a line for each kind of layer (the first few of many), then the rest."""
     kinds: dict[str, int] = {}
     for group in model.layers:
-        kind = f"{group.attention.summary()}; {group.mlp.summary()}; {group.norm.summary()}"
-        kinds[kind] = kinds.get(kind, 0) + group.repeat
-    lines = [f"{several(n, 'layer')}: {kind}" for kind, n in kinds.items()]
+        for kind in group.kinds_in():
+            words = kind.layer.summary()
+            kinds[words] = kinds.get(words, 0) + Layers(0, group.repeat, group.period, kind.offsets).count
+    lines = [f"{several(n, 'layer')}: {words}" for words, n in kinds.items()]
     if len(lines) > MOST_KINDS:
         lines[MOST_KINDS - 1 :] = [f"and {several(len(lines) - MOST_KINDS + 1, 'more kind')} of layer"]
-    head = "tied unembedding" if model.unembedding.tied else "untied unembedding"
     sizes = (
         f"d_model {grouped(model.d_model)}",
         f"vocabulary {grouped(model.vocab_size)}",
         f"context {grouped(model.context_length)}",
-        f"{model.embedding.positions} positions",
-        f"final {model.final_norm.summary()}",
-        head + (" + bias" * model.unembedding.bias),
+        model.embedding.summary(),
+        f"final {model.final_norm.summary()}" if model.final_norm else "no final norm",
+        model.unembedding.summary(),
     )
     return (*lines, ", ".join(sizes))

@@ -186,6 +186,7 @@ def layer_records(counts: Parameters) -> Iterator[dict[str, Any]]:
             "module": name,
             "first_layer": first,
             "layers": layers,
+            "layer_indices": layer_indices(tensors[0]),
             "parameters_each": together // layers,
             "parameters": together,
             "running_total": running,
@@ -196,7 +197,7 @@ def _layer_table(counts: Parameters) -> Table:
     rows = tuple(
         (
             r["module"],
-            layer_range(r["first_layer"], r["layers"]),
+            r["layer_indices"],
             r["parameters_each"],
             r["parameters"],
             share(r["parameters"], counts.stored),
@@ -210,9 +211,9 @@ def _layer_table(counts: Parameters) -> Table:
     )
 
 
-def layer_range(first: int | None, layers: int) -> str:
-    """Which layers: 0-95."""
-    return "" if first is None else f"{first}" if layers == 1 else f"{first}-{first + layers - 1}"
+def layer_indices(tensor: Stored) -> str:
+    """Which layers have a tensor: 0-95, or 1, 3, ..., 41; nothing outside the layers."""
+    return "" if tensor.within is None else str(tensor.within)
 
 
 _LAYER = "layers.{i}."
@@ -225,6 +226,7 @@ def tensor_records(counts: Parameters) -> Iterator[dict[str, Any]]:
             "shape": "x".join(str(size) for size in tensor.shape),
             "layers": tensor.layers,
             "first_layer": tensor.first,
+            "layer_indices": layer_indices(tensor),
             "parameters": tensor.parameters,
             "category": tensor.category,
         }
@@ -236,7 +238,7 @@ def _tensor_table(counts: Parameters) -> Table:
     for first, group in groupby(counts.tensors, lambda tensor: tensor.first):
         tensors = list(group)
         if first is not None:
-            rows.append((f"{_LAYER[:-1]}", layer_range(first, tensors[0].layers), None, None, None))
+            rows.append((f"{_LAYER[:-1]}", layer_indices(tensors[0]), None, None, None))
         for t in tensors:
             name = f"  {t.name.removeprefix(_LAYER)}" if first is not None else t.name
             rows.append((name, None, t.shape, t.parameters, t.category or f"({t.part})"))

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from archcalc.arguments import records
-from archcalc.checks.audit import audit
-from archcalc.errors import ArchcalcError, Invalid, Problem, nearest, shown
+from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.spec.configs import CONFIG, imported, is_config, read_config
 from archcalc.spec.model import Model
 from archcalc.spec.question import Answers, Change, ask, split, understand
 from archcalc.spec.scalars import is_plain
 from archcalc.spec.source import Document, display_name, is_stdin, parse, read_file
-from archcalc.spec.unsupported import SPEC, config, family, format_of, json_file
+from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -100,11 +100,13 @@ def _read(head: str) -> Document:
         raise Invalid(_unknown(head))
     if os.path.isfile(head) and (other := format_of(head)):
         raise Invalid(Problem(head, other, suggestion=SPEC))
-    if os.path.isfile(inside := os.path.join(head, "config.json")):
-        raise Invalid(Problem(inside, json_file(read_file(inside)), suggestion=SPEC))
-    data = read_file(head)
+    if os.path.isfile(inside := os.path.join(head, CONFIG)):
+        return read_config(inside)
     if head.endswith(".json"):
-        raise Invalid(Problem(head, json_file(data), suggestion=SPEC))
+        return read_config(head)
+    data = read_file(head)
+    if is_stdin(head) and is_config(data):
+        return imported(data, display_name(head))
     document = parse(data, display_name(head))
     if other := config(document.data):
         raise Invalid(Problem(document.file, other, suggestion=SPEC))
@@ -132,7 +134,7 @@ def is_path(head: str) -> bool:
 def is_readable(spec: str) -> bool:
     """Whether there is a file to read, whatever is in it."""
     head = split(spec)[0]
-    paths = (head, spec, os.path.join(head, "spec.yaml"))
+    paths = (head, spec, os.path.join(head, "spec.yaml"), os.path.join(head, CONFIG))
     return is_stdin(head) or head in names() or any(map(os.path.isfile, paths))
 
 
@@ -151,32 +153,6 @@ def typed(spec: Any) -> str:
     if not isinstance(text, str):
         raise Invalid(Problem("SPEC", "must be a name or a path", value=shown(spec)))
     return text
-
-
-def check(spec: str | os.PathLike[str]) -> list[Problem]:
-    """Return everything wrong with a spec: read errors, validation errors, and published counts that do not hold.
-
-    An empty list means that the spec is good. A bad spec raises nothing.
-    """
-    try:
-        found = find(typed(spec))
-    except ArchcalcError as error:
-        return list(error.problems)
-    return broken_promises(found)
-
-
-def broken_promises(found: Found) -> list[Problem]:
-    """A Problem, placed in the file, for each published figure that must hold and does not."""
-    checks = audit(found.model).checks
-    return [
-        found.document.problem(
-            f"{check.what} does not hold",
-            ("published", index),
-            value=f"{check.counted:,}",
-        )
-        for index, check in enumerate(checks)
-        if check.required and not check.equal
-    ]
 
 
 def plain(model: Any) -> Any:

@@ -95,11 +95,12 @@ class Layer(Strict):
     def derived(self, env: Env, run: Run) -> Env:
         """The sizes that follow from all that is stated."""
         found: dict[str, Any] = {}
+        stated = self.stated()
+        shared = {label: n for label, n in env.items() if label not in stated}
         for branch, own in zip(self.residual_branches, self._marks(), strict=True):
-            back = {marked: label for label, marked in own.items()}
-            inside = {back.get(label, label): n for label, n in env.items() if label not in own}
             for block in branch.blocks:
-                found |= {own[label]: env[label] for label in block.derives if label in own}
+                inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
+                found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 

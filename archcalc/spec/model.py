@@ -1,8 +1,8 @@
 """The spec: one architecture as YAML describes it, and the passes that it records."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
@@ -93,6 +93,16 @@ class Model(Strict):
             raise PydanticCustomError("one_of", what, {"found": f"{found:,}", "most": MOST_STRETCHES})
         return layers
 
+    @model_validator(mode="after")
+    def _tied_tables_are_one(self) -> Self:
+        tied = getattr(self.unembedding, "tied", False)
+        widths = [getattr(part, "d_embedding", None) for part in (self.embedding, self.unembedding)]
+        if tied and widths[0] != widths[1]:
+            raise PydanticCustomError(
+                "one_of", "has a tied table: embedding and unembedding must have one d_embedding"
+            )
+        return self
+
     @property
     def n_layers(self) -> Size:
         """The number of layers, over all groups."""
@@ -105,7 +115,7 @@ class Model(Strict):
         """
         run = run or Run()
         self._refuse(run)
-        sizes = {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, **run.sizes()}
+        sizes = {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, "unit": 1, **run.sizes()}
         found = [self._first(run, sizes), *self._layers(run, sizes), self._last(run, sizes)]
         return Pass(run, found, self)
 

@@ -35,6 +35,7 @@ LABELS = legend(
     ("P", "positions that a learned table holds (context_length)"),
     ("D", "features of the residual stream (d_model)"),
     ("V", "tokens in the vocabulary (vocab_size)"),
+    ("unit", "one number"),
 )
 """Those of the frame; a block declares its own."""
 

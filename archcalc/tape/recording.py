@@ -132,10 +132,10 @@ class Op(NamedTuple):
     def space(self) -> tuple[str, ...]:
         """Every label that it ranges over, each once; a query position and a key position are a pair, Q.
 
-        A table is read at some of its places, and adds none.
+        A table is read at some of its places, and adds none; nor does a single number.
         """
         read = [x for x in self.inputs if isinstance(x, Weight) or x.role != "table"]
-        labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x))
+        labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x) if label != "unit")
         if self.kind == "contraction" and "S" in labels:
             for read in labels:
                 if stem(read) == "T":

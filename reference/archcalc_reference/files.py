@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from archcalc.errors import Invalid, Missing, Problem
 
+CONFIG = "config.json"
 LONGEST_REASON = 100  # characters that a message quotes of what a package said
 LARGEST_FILE = 4 * 2**20
 """Bytes of a file of settings, such as config.json or tokenizer_config.json."""

@@ -9,8 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Problem, shown
-from archcalc_reference.files import names_in, read_object
-from archcalc_reference.weights.layouts import CONFIG
+from archcalc_reference.files import CONFIG, names_in, read_object
 
 if TYPE_CHECKING:
     from archcalc_reference.model.generation import Sampling

@@ -18,8 +18,8 @@ from archcalc.errors import Invalid, Problem, shown
 from archcalc.spec.catalogue import load
 from archcalc.spec.checkpoints import SPEC
 from archcalc.spec.model import Model
-from archcalc_reference.files import names_in, read_object
-from archcalc_reference.weights.layouts import ACTIVATIONS, CONFIG, why_no_gpt2
+from archcalc_reference.files import CONFIG, names_in, read_object
+from archcalc_reference.weights.layouts import ACTIVATIONS, why_no_gpt2
 
 TIE = "tie_word_embeddings"
 

@@ -23,7 +23,7 @@ from archcalc.files.writing import umask
 from archcalc.spec.catalogue import dump
 from archcalc.spec.checkpoints import SPEC, WHOLE
 from archcalc.spec.model import Model
-from archcalc_reference.files import names_in
+from archcalc_reference.files import CONFIG, names_in
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.text.tokenizer import TOKENIZER_FILES
 from archcalc_reference.weights.headers import (
@@ -36,7 +36,6 @@ from archcalc_reference.weights.headers import (
     otherwise_tied,
 )
 from archcalc_reference.weights.layouts import (
-    CONFIG,
     TOKENS,
     Entry,
     gpt2,

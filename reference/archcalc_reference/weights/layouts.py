@@ -17,7 +17,6 @@ from archcalc.spec.model import Model
 
 Shape = tuple[int, ...]
 
-CONFIG = "config.json"
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu"}
 TOKENS, HEAD = "embedding.token.weight", "unembedding.weight"
 GPT2_HEAD = "lm_head.weight"

@@ -1,0 +1,160 @@
+"""Attention: each position asks (query), offers (key) and hands on (value); what it gets is written back (output)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archcalc_reference.model.flash import Rule, flash_attention
+from archcalc_reference.model.kernels import grow, rotate
+from archcalc_reference.model.linear import Linear
+from archcalc_reference.model.norms import NORMS
+from archcalc_reference.model.positions import Positions, Scored
+from archcalc_reference.model.state import KeysValues, Read, Sight, reading
+
+if TYPE_CHECKING:
+    from archcalc import blocks
+
+
+class MultiHeadAttention(nn.Module):
+    """Query heads in groups that share a key/value head each: one group is multi-query, groups of one are multi-head."""
+
+    def __init__(self, d_model: int, attention: blocks.MultiHead) -> None:
+        super().__init__()
+        self.spec = attention
+        self.G, self.R = attention.n_kv_heads, attention.n_heads // attention.n_kv_heads
+        self.K = self.W = attention.d_head
+        self.query = Linear(d_model, self.G * self.R * self.K, bias=attention.has_bias("query"))
+        self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key"))
+        self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
+        self.query_norm, self.key_norm = _norm(attention, self.G * self.R), _norm(attention, self.G)
+        self.norms_last = attention.qk_norm_place == "after"
+        self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.has_bias("output"))
+        self.clip, self.rotary, self.sight = attention.clip, attention.rotary, _sight(attention)
+        self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
+        self.table = repr(self.rotary)
+        self.growth, self.growing = attention.query_growth, repr(attention.query_growth)
+        scored = Scored(self.sight, attention.n_heads if attention.alibi else 0, attention.alibi_scale or 1.0)
+        self.rule = Rule(attention.scale or 1 / math.sqrt(self.K), attention.softcap, scored)
+
+    @staticmethod
+    def new_state(
+        attention: blocks.MultiHead, batch: int, length: int, dtype: torch.dtype, device: Any = None
+    ) -> KeysValues:
+        """Room for the keys and values of `length` positions, or of as many of them as are ever seen again."""
+        sight = _sight(attention)
+        kept = (batch, attention.n_kv_heads, sight.places(length))
+        return KeysValues.empty(kept, (attention.d_head, attention.d_head), sight, dtype, device)
+
+    def initialize(self, std: float, residual_std: float) -> None:
+        """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
+        for projection in (self.query, self.key, self.value):
+            projection.initialize(std)
+        self.output.initialize(residual_std)
+        for norm in (self.query_norm, self.key_norm):
+            if norm is not None:
+                norm.initialize()
+
+    def prepare(self, positions: Positions, state: KeysValues | None) -> None:
+        """Make the mask and the angles that it reads, where no layer before it did."""
+        read = self._read(positions, state)
+        # Flash attention masks by itself what is all new, and one new position, which may see all that came before.
+        behind = positions.new > 1 and positions.first > 0 and not self.rule.hides(read, positions)
+        if positions.kernel == "math" or behind:
+            positions.add_mask(self.rule.scored, read)
+        if self.rotary is not None:
+            positions.add_angles(self.table, self.rotary)
+        if self.growth is not None:
+            positions.add_growth(self.growing, self.growth)
+
+    def forward(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None) -> Tensor:
+        # What mixing reads is gone when it is done: a name of it here would keep it until the output is made.
+        y_BSGRW = self._mix(x_BSD, positions, state)
+        return self.output(y_BSGRW.flatten(2))
+
+    def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
+        B, S, _ = x_BSD.shape
+        G, R, K, W = self.G, self.R, self.K, self.W
+        q_BSGRK = self.query(x_BSD).view(B, S, G, R, K)
+        k_BSGK = self.key(x_BSD).view(B, S, G, K)
+        v_BSGW = self.value(x_BSD).view(B, S, G, W)
+        if self.clip is not None:
+            q_BSGRK = F.hardtanh(q_BSGRK, -self.clip, self.clip)
+            k_BSGK = F.hardtanh(k_BSGK, -self.clip, self.clip)
+            v_BSGW = F.hardtanh(v_BSGW, -self.clip, self.clip)
+        if self.query_norm is not None and not self.norms_last:
+            q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
+            k_BSGK = self._normed(self.key_norm, k_BSGK)
+        if self.rotary is not None:
+            cos, sin = positions.tables[self.table]
+            q_BSGRK = rotate(q_BSGRK, cos, sin, neighbours=self.neighbours)
+            k_BSGK = rotate(k_BSGK, cos, sin, neighbours=self.neighbours)
+        if self.query_norm is not None and self.norms_last:
+            q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
+            k_BSGK = self._normed(self.key_norm, k_BSGK)
+        if self.growth is not None:
+            q_BSGRK = grow(q_BSGRK, positions.growths[self.growing])
+        k_BGTK, v_BGTW = k_BSGK.transpose(1, 2), v_BSGW.transpose(1, 2)
+        del k_BSGK, v_BSGW
+        if state is not None:
+            k_BGTK, v_BGTW = state.store(k_BGTK, v_BGTW, positions.first)
+        if positions.kernel == "math":
+            return _math_attention(q_BSGRK, k_BGTK, v_BGTW, self.rule, positions.masks[self.rule.scored])
+        read = self._read(positions, state)
+        y_BHSW = flash_attention(q_BSGRK.flatten(2, 3).transpose(1, 2), k_BGTK, v_BGTW, self.rule, positions, read)
+        return y_BHSW.transpose(1, 2).unflatten(2, (G, R))
+
+    def _read(self, positions: Positions, state: KeysValues | None) -> Read:
+        return reading(self.sight, positions.first, positions.new, state and state.places)
+
+    def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """Each head's vector by itself, or all heads together."""
+        normed: Tensor = norm(x.flatten(2)).view_as(x) if self.spec.qk_norm_over == "width" else norm(x)
+        return normed
+
+
+def _norm(attention: blocks.MultiHead, heads: int) -> Any:
+    if attention.qk_norm is None:
+        return None
+    K = attention.d_head
+    shape = {"head": (K,), "heads": (heads, K), "width": (heads * K,)}[attention.qk_norm_over]
+    return NORMS[attention.qk_norm.kind](attention.qk_norm, shape)
+
+
+def _sight(attention: blocks.MultiHead) -> Sight:
+    return Sight(attention.window, attention.chunk)
+
+
+def _math_attention(q_BSGRK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, mask: Tensor) -> Tensor:
+    """softmax(scale q k + mask) v, every step there to see, in the type that the model works in."""
+    B, S, G, R, _ = q_BSGRK.shape
+    T, W = v_BGTW.shape[2:]
+    a_BGRST = _scores(q_BSGRK, k_BGTK) * rule.scale
+    if rule.softcap is not None:
+        a_BGRST = a_BGRST / rule.softcap
+        a_BGRST = torch.tanh(a_BGRST)
+        a_BGRST = a_BGRST * rule.softcap
+    a_BGRST = a_BGRST + (mask if mask.dim() == 2 else mask.view(G, R, S, T))
+    a_BGRST = torch.softmax(a_BGRST, dim=-1)
+    y_BGXW = a_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
+    return _in_order(y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4))
+
+
+def _scores(q_BSGRK: Tensor, k_BGTK: Tensor) -> Tensor:
+    """How well each query fits each key; a key's R query heads stand one below the other, so it is not repeated."""
+    B, S, G, R, K = q_BSGRK.shape
+    q_BGXK = _in_order(q_BSGRK.permute(0, 2, 3, 1, 4)).view(B, G, R * S, K)
+    return (q_BGXK @ k_BGTK.transpose(2, 3)).view(B, G, R, S, -1)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
+
+
+def _in_order(x: Tensor) -> Tensor:
+    """A copy whose numbers stand in memory as its axes do: heads are split off, and put together again, by copying."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+ATTENTIONS: dict[str, type[Any]] = {"multi_head": MultiHeadAttention}
+"""Which module each kind of a spec's attentions becomes."""

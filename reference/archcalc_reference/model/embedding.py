@@ -1,0 +1,93 @@
+"""The two ends of the model: tokens become vectors, and the last vectors become a score for each token."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archcalc.spec.model import Model
+from archcalc_reference.model.linear import Linear, Table
+from archcalc_reference.model.norms import NORMS
+
+
+class Embedding(nn.Module):
+    """A vector for each token, plus one for each position where these are learned."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        spec: Any = model.embedding
+        narrow, D = spec.d_embedding, model.d_model
+        self.scale = spec.scale if spec.scale != "sqrt_d_model" else None
+        self.by_width = D if spec.scale == "sqrt_d_model" else None
+        self.offset = spec.extra_positions
+        self.token = Table(model.vocab_size, narrow or D)
+        self.projection = Linear(narrow, D, bias=False) if narrow else None
+        learned = spec.positions == "learned"
+        self.position = Table(model.context_length + spec.extra_positions, D) if learned else None
+        self.norm = NORMS[spec.norm.kind](spec.norm, (D,)) if spec.norm else None
+
+    def initialize(self, std: float) -> None:
+        """Draw new weights."""
+        for part in (self.token, self.projection, self.position):
+            if part is not None:
+                part.initialize(std)
+        if self.norm is not None:
+            self.norm.initialize()
+
+    def forward(self, tokens_BS: Tensor, first: int = 0) -> Tensor:
+        x_BSD = self._tokens(tokens_BS)
+        if self.position is not None:
+            begin = first + self.offset
+            positions_S = torch.arange(begin, begin + tokens_BS.shape[1], device=tokens_BS.device)
+            x_BSD = x_BSD + self.position(positions_S)
+        return x_BSD if self.norm is None else self.norm(x_BSD)
+
+    def _tokens(self, tokens_BS: Tensor) -> Tensor:
+        x = self.token(tokens_BS)
+        if self.by_width is not None:  # Gemma's is as precise as its weights are
+            x = x * torch.tensor(math.sqrt(self.by_width), dtype=x.dtype, device="cpu").item()
+        if self.scale is not None:
+            x = x * self.scale
+        return x if self.projection is None else self.projection(x)
+
+
+class Unembedding(Linear):
+    """Logits over the vocabulary, by the token table itself where that serves here too."""
+
+    def __init__(self, model: Model) -> None:
+        spec: Any = model.unembedding
+        super().__init__(spec.d_embedding or model.d_model, model.vocab_size, bias=spec.bias)
+        self.tied, self.scale, self.softcap = spec.tied, spec.scale, spec.softcap
+        self.projection = Linear(model.d_model, spec.d_embedding, bias=False) if spec.d_embedding else None
+
+    def initialize(self, std: float) -> None:
+        """Draw new weights, but those that are the token table's."""
+        if self.projection is not None:
+            self.projection.initialize(std)
+        if not self.tied:
+            super().initialize(std)
+        elif self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        logits = self._scores(x_BSD)
+        if self.scale is not None:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = logits / self.softcap
+            logits = torch.tanh(logits)
+            logits = logits * self.softcap
+        return logits
+
+    def _scores(self, x: Tensor) -> Tensor:
+        x = x if self.projection is None else self.projection(x)
+        return F.linear(x, self.weight, self.bias)
+
+
+EMBEDDINGS: dict[str, type[Any]] = {"tokens": Embedding}
+UNEMBEDDINGS: dict[str, type[Any]] = {"linear": Unembedding}
+"""Which module each kind of a spec's embeddings and unembeddings becomes."""

@@ -1,0 +1,172 @@
+"""Attention as one kernel: the scores never leave it, and its backward pass makes them again (Dao et al. 2022).
+
+PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi and
+capped scores. It saves what PyTorch's saves: queries, keys, values, its output, and the logarithm of each query's sum.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.utils.flop_counter import register_flop_formula
+
+from archcalc_reference.model.kernels import op, wide
+from archcalc_reference.model.positions import Positions, Scored, alibi_slopes, key_positions, seen
+from archcalc_reference.model.state import Read, Sight
+
+_BLOCK = 128  # query positions at a time
+
+
+class Rule(NamedTuple):
+    """How scores are made: their scale, their cap (None: none), and what limits them."""
+
+    scale: float
+    softcap: float | None
+    scored: Scored
+
+    def hides(self, read: Read, positions: Positions) -> bool:
+        """Whether anything but the future is hidden or changed in this pass."""
+        last = positions.first + positions.new - 1
+        limited = self.scored.sight.farthest(last) > read.start
+        return limited or self.scored.alibi_heads > 0 or self.softcap is not None
+
+
+def flash_attention(
+    q_BHSK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, positions: Positions, read: Read
+) -> Tensor:
+    """What each query finds, (B, H, S, W); query head h reads key/value head h G // H."""
+    q, k, v = q_BHSK, k_BGTK, v_BGTW
+    if q.is_meta:  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
+        found: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True)[0]  # noqa: SLF001
+        return found
+    if not rule.hides(read, positions):
+        mask_ST = positions.masks.get(rule.scored)
+        causal = mask_ST is None and q.shape[2] == k.shape[2]
+        shared = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask_ST, is_causal=causal, scale=rule.scale, enable_gqa=shared
+        )
+    if torch.is_autocast_enabled(q.device.type):
+        width = torch.get_autocast_dtype(q.device.type)
+        v, k, q = v.to(width), k.to(width), q.to(width)
+    slopes = rule.scored.alibi_scale if rule.scored.alibi_heads else None
+    how = (rule.scale, rule.softcap, *rule.scored.sight, slopes)
+    where = (positions.first, read.start, read.turned)
+    if torch.is_grad_enabled():
+        found = _Flash.apply(q, k, v, *how, *where)
+        return found
+    found = torch.ops.archcalc.flash_attention(q, k, v, *how, *where)[0]
+    return found
+
+
+_HOW = "float scale, float? softcap, int? window, int? chunk, float? alibi, int first, int start, int turned"
+
+
+class _Scores:
+    """The scores of a block of queries, made anew wherever they are needed."""
+
+    def __init__(self, q: Tensor, k: Tensor, how: tuple[Any, ...]) -> None:
+        self.scale, self.softcap, window, chunk, alibi, self.first, self.start, self.turned = how
+        (self.B, self.H, self.S, self.K), (self.G, self.T) = q.shape, k.shape[1:3]
+        self.sight = Sight(window, chunk)
+        self.keys = key_positions(Read(self.start, self.T, self.turned), q.device)
+        self.slopes: Tensor | None = None
+        if alibi is not None:
+            self.slopes = alibi_slopes(self.H, alibi, q.device).to(wide(q).dtype).view(self.G, -1, 1, 1)
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Stretches of queries, each with the stretch of keys that it may see."""
+        for at in range(0, self.S, _BLOCK):
+            end = min(at + _BLOCK, self.S)
+            if self.turned:
+                yield slice(at, end), slice(0, self.T)
+            else:
+                low = max(self.sight.farthest(self.first + at) - self.start, 0)
+                yield slice(at, end), slice(low, min(self.first + end - self.start, self.T))
+
+    def heads(self, x: Tensor, at: slice) -> Tensor:
+        """(B, H, S, features) to (B, G, R, s, features) of a block, in full precision."""
+        return wide(x[:, :, at]).unflatten(1, (self.G, -1))
+
+    def of(self, q: Tensor, k: Tensor, rows: slice, columns: slice) -> tuple[Tensor, Tensor | None]:
+        """The scores of a block (B, G, R, s, t), and where they are capped the slope of the cap."""
+        scores = self.heads(q, rows) @ wide(k[:, :, None, columns]).transpose(-1, -2) * self.scale
+        slope = None
+        if self.softcap is not None:
+            capped = torch.tanh(scores / self.softcap)
+            scores, slope = capped * self.softcap, 1 - capped * capped
+        queries = torch.arange(self.first + rows.start, self.first + rows.stop, device=q.device)
+        keys = self.keys[columns]
+        if self.slopes is not None:
+            scores = scores + self.slopes * (keys - queries[:, None])
+        return scores.masked_fill(~seen(self.sight, queries, keys), -math.inf), slope
+
+
+@op(f"flash_attention(Tensor q, Tensor k, Tensor v, {_HOW}) -> (Tensor, Tensor)")
+def _flash(q: Tensor, k: Tensor, v: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
+    scores = _Scores(q, k, how)
+    y_BSHW = q.new_empty(scores.B, scores.S, scores.H, v.shape[-1])
+    logsumexp_BHS = torch.empty(scores.B, scores.H, scores.S, dtype=wide(q).dtype, device=q.device)
+    for rows, columns in scores.blocks():
+        a, _ = scores.of(q, k, rows, columns)
+        logsumexp = a.logsumexp(-1, keepdim=True)
+        mixed = torch.exp(a - logsumexp) @ wide(v[:, :, None, columns])
+        y_BSHW[:, rows] = mixed.flatten(1, 2).transpose(1, 2).to(q.dtype)
+        logsumexp_BHS[:, :, rows] = logsumexp.squeeze(-1).flatten(1, 2)
+    return y_BSHW.transpose(1, 2), logsumexp_BHS
+
+
+@op(
+    "flash_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor y, Tensor logsumexp, "
+    f"{_HOW}) -> (Tensor, Tensor, Tensor)"
+)
+def _flash_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor, *how: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    scores = _Scores(q, k, how)
+    dq, dk, dv = torch.empty_like(q), torch.zeros_like(wide(k)), torch.zeros_like(wide(v))
+    for rows, columns in scores.blocks():
+        a, slope = scores.of(q, k, rows, columns)
+        p = torch.exp(a - scores.heads(logsumexp[..., None], rows))
+        dy = scores.heads(grad, rows)
+        dv[:, :, columns] += (p.transpose(-1, -2) @ dy).sum(2)
+        dp = dy @ wide(v[:, :, None, columns]).transpose(-1, -2)
+        da = p * (dp - (dy * scores.heads(y, rows)).sum(-1, keepdim=True))
+        da = (da if slope is None else da * slope) * scores.scale
+        dq[:, :, rows] = (da @ wide(k[:, :, None, columns])).flatten(1, 2).to(q.dtype)
+        dk[:, :, columns] += (da.transpose(-1, -2) @ scores.heads(q, rows)).sum(2)
+    return dq, dk.to(k.dtype), dv.to(v.dtype)
+
+
+class _Flash(Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *how: Any) -> Tensor:
+        y, logsumexp = torch.ops.archcalc.flash_attention(q, k, v, *how)
+        ctx.save_for_backward(q, k, v, y, logsumexp)
+        ctx.how = how
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        found = torch.ops.archcalc.flash_attention_backward(grad, *ctx.saved_tensors, *ctx.how)
+        return *found, *(None for _ in ctx.how)
+
+
+@register_flop_formula(torch.ops.archcalc.flash_attention)
+def _flops(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:  # noqa: ARG001
+    """Scores and mix of all pairs of positions, as PyTorch counts its own kernel."""
+    batch, heads, queries, features = q
+    return int(2 * batch * heads * queries * k[2] * (features + v[3]))
+
+
+@register_flop_formula(torch.ops.archcalc.flash_attention_backward)
+def _flops_backward(_grad: Any, q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:  # noqa: ARG001
+    """Two gradients of each product, and the scores once more."""
+    batch, heads, queries, features = q
+    return int(2 * batch * heads * queries * k[2] * (3 * features + 2 * v[3]))

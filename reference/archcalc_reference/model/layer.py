@@ -1,0 +1,117 @@
+"""A layer: residual branches, one after the other or side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from archcalc.spec.model import Model
+from archcalc_reference.model.attention import ATTENTIONS
+from archcalc_reference.model.mlp import MLPS
+from archcalc_reference.model.norms import NORMS
+from archcalc_reference.model.positions import Positions
+from archcalc_reference.model.state import KeysValues
+
+if TYPE_CHECKING:
+    from archcalc.spec.layers import Layer as LayerSpec
+
+MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **MLPS}
+"""Which module each kind of a spec's mixers becomes."""
+
+States = list[KeysValues | None]
+"""What the mixers of a layer keep of earlier positions, in order."""
+
+
+class Branch(NamedTuple):
+    """The parts of one residual branch: x + scale * post_norm(mixer(norm(x))), and a norm of the sum."""
+
+    mixer: Any
+    norm: Any
+    shares_norm: bool
+    post_norm: Any
+    stream_norm: Any
+    scale: float | None
+
+
+class Layer(nn.Module):
+    """Each branch adds what its mixer makes to x. In GPT-2 these are attention and an MLP, each behind a norm.
+
+    A branch's modules bear its name: `attention_norm`, `attention`, `attention_post_norm`, `attention_stream_norm`.
+    """
+
+    def __init__(self, d_model: int, layer: LayerSpec) -> None:
+        super().__init__()
+        self.side_by_side = layer.side_by_side
+        self.branches: list[Branch] = []
+        for branch in layer.residual_branches:
+            shares = branch.norm == "shared"
+            norm = None if shares else self._add(f"{branch.name}_norm", _norm(d_model, branch.norm))
+            mixer = self._add(branch.name, MIXERS[branch.mixer.kind](d_model, branch.mixer))
+            post = self._add(f"{branch.name}_post_norm", _norm(d_model, branch.post_norm))
+            stream = self._add(f"{branch.name}_stream_norm", _norm(d_model, branch.stream_norm))
+            self.branches.append(Branch(mixer, norm, shares, post, stream, branch.scale))
+
+    def _add(self, name: str, module: nn.Module | None) -> nn.Module | None:
+        """Make it a part of the layer under any name, those of nn.Module's own methods among them."""
+        if module is not None:
+            self._modules[name] = module
+        return module
+
+    def initialize(self, std: float, residual_std: float) -> None:
+        """Draw new weights."""
+        for branch in self.branches:
+            for norm in (branch.norm, branch.post_norm, branch.stream_norm):
+                if norm is not None:
+                    norm.initialize()
+            branch.mixer.initialize(std, residual_std)
+
+    def prepare(self, positions: Positions, states: States | None) -> None:
+        """Make what its mixers read and other layers may have made already."""
+        for i, branch in enumerate(self.branches):
+            branch.mixer.prepare(positions, None if states is None else states[i])
+
+    def forward(self, x_BSD: Tensor, positions: Positions, states: States | None = None) -> Tensor:
+        entering_BSD, normed_BSD = x_BSD, None
+        for i, branch in enumerate(self.branches):
+            state = None if states is None else states[i]
+            if not branch.shares_norm:
+                normed_BSD = entering_BSD if self.side_by_side else x_BSD
+                normed_BSD = normed_BSD if branch.norm is None else branch.norm(normed_BSD)
+            y_BSD = branch.mixer(normed_BSD, positions, state)
+            if not self._is_shared_next(i):
+                normed_BSD = None  # nothing reads it any more
+            y_BSD = y_BSD if branch.post_norm is None else branch.post_norm(y_BSD)
+            y_BSD = y_BSD if branch.scale is None else y_BSD * branch.scale
+            x_BSD = x_BSD + y_BSD
+            del y_BSD
+            x_BSD = x_BSD if branch.stream_norm is None else branch.stream_norm(x_BSD)
+        return x_BSD
+
+    def _is_shared_next(self, i: int) -> bool:
+        return i + 1 < len(self.branches) and self.branches[i + 1].shares_norm
+
+
+def _norm(d_model: int, norm: Any) -> Any:
+    return None if norm is None else NORMS[norm.kind](norm, (d_model,))
+
+
+def specs(model: Model) -> Iterator[LayerSpec]:
+    """The layers of a spec, one by one."""
+    for group in model.layers:
+        at = {offset: kind.layer for kind in group.kinds_in() for offset in kind.offsets}
+        for i in range(group.repeat):
+            yield at[i % group.period]
+
+
+def states(model: Model, batch: int, length: int, dtype: torch.dtype, device: Any = None) -> list[States]:
+    """Room for what the mixers of each layer keep of `length` positions."""
+    return [
+        [
+            MIXERS[branch.mixer.kind].new_state(branch.mixer, batch, length, dtype, device)
+            for branch in layer.residual_branches
+        ]
+        for layer in specs(model)
+    ]

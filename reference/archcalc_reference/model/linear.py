@@ -1,0 +1,39 @@
+"""Matrices and tables: PyTorch's own layers, which draw no weights of their own when they are made.
+
+Each part of the model draws its weights when it is told to. Once is enough, and on the meta device the first drawing
+costs more than the whole model.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class Linear(nn.Linear):
+    """y = x W^T + b, W stored as (out, in)."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+    def initialize(self, std: float) -> None:
+        """Draw the matrix from normal(0, std); the bias is 0."""
+        nn.init.normal_(self.weight, 0.0, std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+
+class Table(nn.Embedding):
+    """Row i is the vector of item i."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+    def initialize(self, std: float) -> None:
+        """Draw the rows from normal(0, std)."""
+        nn.init.normal_(self.weight, 0.0, std)
+
+
+def number(value: float) -> nn.Parameter:
+    """A parameter that is one number."""
+    return nn.Parameter(torch.full((1,), value))

@@ -1,0 +1,105 @@
+"""MLPs: each position alone; many questions are asked (up), the answers weighed (activation) and written back (down)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archcalc_reference.model import kernels
+from archcalc_reference.model.linear import Linear, number
+
+if TYPE_CHECKING:
+    from archcalc import blocks
+
+
+def _gelu(x: Tensor, approximate: str) -> Tensor:
+    return F.gelu(x, approximate=approximate)
+
+
+def _relu2(x: Tensor) -> Tensor:
+    """So et al. 2021, arXiv:2109.08668: relu(x)^2."""
+    return torch.square(F.relu(x))
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": partial(_gelu, approximate="none"),
+    "gelu_tanh": partial(_gelu, approximate="tanh"),
+    "gelu_quick": kernels.gelu_quick,
+    "relu": F.relu,
+    "relu2": _relu2,
+    "silu": F.silu,
+}
+"""Those that have no weights."""
+
+
+class MLP(nn.Module):
+    """What all have: an activation, which may have weights of its own."""
+
+    up: Linear
+    down: Linear
+
+    def __init__(self, activation: str) -> None:
+        super().__init__()
+        self.alpha_p = self.alpha_n = None
+        if activation == "xielu":
+            self.alpha_p, self.alpha_n = number(0.0), number(0.0)
+        else:
+            self.activation = ACTIVATIONS[activation]
+
+    @staticmethod
+    def new_state(*_: Any) -> None:
+        """Nothing is kept of earlier positions."""
+
+    def prepare(self, *_: Any) -> None:
+        """Nothing is read that is made once for a pass."""
+
+    def initialize(self, std: float, residual_std: float) -> None:
+        """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
+        for name, child in self.named_children():
+            child.initialize(residual_std if name == "down" else std)
+        if self.alpha_p is not None:  # xIELU's slopes begin at 0.8, a beta of 0.5 in that of what is negative
+            nn.init.constant_(self.alpha_p, math.log(math.expm1(0.8)))
+            nn.init.constant_(self.alpha_n, math.log(math.expm1(0.8 - 0.5)))
+
+    def active(self, x: Tensor) -> Tensor:
+        """The activation of each number."""
+        if self.alpha_p is not None:
+            return kernels.xielu(x, self.alpha_p, self.alpha_n)
+        return self.activation(x)
+
+
+class PlainMLP(MLP):
+    """Two matrices with an activation between them."""
+
+    def __init__(self, d_model: int, mlp: blocks.PlainMLP) -> None:
+        super().__init__(mlp.activation)
+        self.up = Linear(d_model, mlp.d_ff, bias=mlp.bias)
+        self.down = Linear(mlp.d_ff, d_model, bias=mlp.bias)
+
+    def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
+        h_BSF = self.active(self.up(x_BSD))
+        return self.down(h_BSF)
+
+
+class GatedMLP(MLP):
+    """A second matrix (gate) says by how much each answer counts."""
+
+    def __init__(self, d_model: int, mlp: blocks.GatedMLP) -> None:
+        super().__init__(mlp.activation)
+        self.gate = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("gate"))
+        self.up = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("up"))
+        self.down = Linear(mlp.d_ff, d_model, bias=mlp.has_bias("down"))
+
+    def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
+        h_BSF = self.active(self.gate(x_BSD)) * self.up(x_BSD)
+        return self.down(h_BSF)
+
+
+MLPS: dict[str, type[Any]] = {"plain": PlainMLP, "gated": GatedMLP}
+"""Which module each kind of a spec's MLPs becomes."""

@@ -1,0 +1,125 @@
+"""The blocks of our documents: commands with what they print, and programs. `python tests/docblocks.py` writes them anew.
+
+A document's commands run one after the other in a folder of their own, where `docs` is ours, so that what one of them
+makes is there for the next.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from command import Answer, ask
+
+ROOT = Path(__file__).parent.parent
+README = ["README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/bounds.md", "docs/library.md"]
+LEARNED = "docs/running.md"
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+_SAMPLE = re.compile(r"^Sample .*\n(?: .*\n)*", re.MULTILINE)  # a text that chance draws
+_RATE = re.compile(r"tokens/s|a second")
+
+
+class Block(NamedTuple):
+    """What stands between two fences."""
+
+    kind: str
+    body: str
+
+    @property
+    def command(self) -> str:
+        return self.body.partition("\n")[0].removeprefix("$ ")
+
+    @property
+    def shown(self) -> str:
+        return self.body.partition("\n")[2]
+
+
+def blocks(document: str) -> list[Block]:
+    """All blocks of a document, in order."""
+    return [Block(kind, body) for kind, body in _FENCE.findall((ROOT / document).read_text())]
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[None]:
+    """A folder where nothing is but our docs."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.symlink(ROOT / "docs", Path(folder) / "docs")
+        with contextlib.chdir(folder):
+            yield
+
+
+def run(command: str) -> Answer:
+    """A block's command, what is piped into it too."""
+    if command == "make report":
+        makefile = (ROOT / "Makefile").read_text()
+        command = re.search(r"^report:.*\n\t@\$\(BIN\)/(.*)$", makefile, re.MULTILINE)[1]
+    given, pipe, command = command.rpartition(" | ")
+    stdin = sys.stdin
+    if pipe:
+        printf, text = shlex.split(given)
+        assert printf == "printf"
+        sys.stdin = io.TextIOWrapper(io.BytesIO(text.replace("\\n", "\n").encode()))
+    try:
+        program, *arguments = shlex.split(command)
+        assert program == "archcalc", command
+        return ask(*arguments)
+    finally:
+        sys.stdin = stdin
+
+
+def alike(shown: str, got: str) -> str | None:
+    """The first line that differs by more than what was learned on another machine may; None where none does.
+
+    Words and whole numbers are the same; of rates nothing is; other numbers are within 5% or 0.05; of likely tokens
+    the first is the same.
+    """
+    before, after = (_SAMPLE.sub("", text).splitlines() for text in (shown, got))
+    chances = 0
+    for line, other in zip(before, after, strict=False):
+        if "%" in line and "%" in other:
+            chances += 1
+            if chances > 1 and not line.startswith(">"):
+                continue
+        if not _RATE.search(line) and not _same(line.partition("%")[0], other.partition("%")[0]):
+            return f"{line!r} became {other!r}"
+    return None if len(before) == len(after) else f"{len(before)} lines became {len(after)}"
+
+
+def _same(line: str, other: str) -> bool:
+    words = [" ".join(re.sub("[█▏▎▍▌▋▊▉]+|-{3,}", "", _NUMBER.sub("#", text)).split()) for text in (line, other)]
+    numbers = [[found.replace(",", "") for found in _NUMBER.findall(text)] for text in (line, other)]
+    return words[0] == words[1] and all(_near(a, b) for a, b in zip(*numbers, strict=True))
+
+
+def _near(a: str, b: str) -> bool:
+    if "." not in a + b:
+        return a == b
+    return abs(float(a) - float(b)) <= 0.05 * max(abs(float(a)), 1)
+
+
+def _again(document: str) -> str:
+    """A document with what its commands print now."""
+
+    def fill(match: re.Match[str]) -> str:
+        block = Block(match[1], match[2])
+        if block.kind != "console" or not block.shown:
+            return match[0]
+        answer = run(block.command)
+        out = answer.out + answer.err if document != LEARNED else answer.out
+        return f"```console\n$ {block.command}\n{out}```"
+
+    with workplace():
+        return _FENCE.sub(fill, (ROOT / document).read_text())
+
+
+if __name__ == "__main__":
+    for document in sys.argv[1:] or [*README, LEARNED]:
+        text = _again(document)
+        (ROOT / document).write_text(text)

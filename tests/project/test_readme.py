@@ -1,0 +1,123 @@
+"""The documents' blocks are real: each command prints what stands below it, each program runs."""
+
+import re
+
+import pytest
+from command import ask
+from docblocks import LEARNED, README, ROOT, alike, blocks, run, workplace
+
+BLOCKS = [(f"{name} {number}", block) for name in README for number, block in enumerate(blocks(name))]
+CONSOLE = [(name, block) for name, block in BLOCKS if block.kind == "console"]
+PYTHON = [(name, block.body) for name, block in BLOCKS if block.kind == "python"]
+
+
+def test_there_are_blocks_of_both_kinds_and_no_others():
+    assert len(CONSOLE) >= 5
+    assert len(PYTHON) >= 3
+    assert {block.kind for _, block in BLOCKS} == {"console", "python"}
+    assert {block.kind for block in blocks(LEARNED)} == {"console"}
+
+
+def test_no_document_is_forgotten():
+    found = {str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
+    assert found == {*README, LEARNED}
+
+
+@pytest.mark.parametrize("block", [block for _, block in CONSOLE], ids=[name for name, _ in CONSOLE])
+def test_a_command_prints_what_the_readme_shows(block):
+    answer = run(block.command)
+    if block.shown:
+        assert answer.out + answer.err == block.shown
+    else:
+        assert answer.code == 0
+
+
+def test_a_model_that_learns_a_page_does_what_its_page_shows():
+    """One after the other: the first block makes the weights of the others."""
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    with workplace():
+        for block in blocks(LEARNED):
+            answer = run(block.command)
+            assert answer.code == 0, answer.err
+            assert alike(block.shown, answer.out) is None, block.command
+
+
+def test_what_is_not_alike_is_told():
+    shown = "Loss       0.3127 in 12 steps\nRate       9 tokens/s\n>  98.49%  ████▌  'k'\n    0.74%  ▎  'v'\n"
+    assert alike(shown, shown) is None
+    other = "Loss       0.3129 in 12 steps\nRate       7.5 tokens/s\n>  98.12%  ████  'k'\n    0.70%  ▎  'w'\n"
+    assert alike(shown, other) is None
+    for old, new in (("12 steps", "13 steps"), ("Loss", "Lost"), ("0.3127", "0.4127"), ("98.49", "88.49")):
+        assert alike(shown, shown.replace(old, new)) is not None, new
+    assert alike(shown, shown + "more\n") == "4 lines became 5"
+
+
+@pytest.mark.parametrize("body", [body for _, body in PYTHON], ids=[name for name, _ in PYTHON])
+def test_a_program_of_the_readme_runs(body):
+    if "archcalc_reference" in body:
+        pytest.importorskip("torch")
+    names = {}
+    exec(compile(body, "<document>", "exec"), names)  # noqa: S102  (our own documents)
+    for name, value in list(names.items()):
+        if name.startswith("test_"):
+            value()
+
+
+def test_the_first_screen_says_what_it_is_and_what_it_is_not():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    first = lines[: lines.index("## Install and run")]
+    assert len(first) <= 64
+    order = ("archcalc counts", "$ make report", "**It counts**", "**It does not count yet**", "It is not")
+    places = [next(n for n, line in enumerate(first) if line.startswith(start)) for start in order]
+    assert places == sorted(places)
+
+
+SPANS = [
+    (name, span)
+    for name in (*README, LEARNED)
+    for span in re.findall(r"`(archcalc [a-z][^`]*)`", (ROOT / name).read_text())
+]
+PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\bA B\b|\bfirst\b|\[|\.\.\.")
+# Whole commands; `verify` takes long and has tests of its own. CONTRIBUTING and CHANGELOG name parts of commands.
+RUN = sorted(
+    {
+        span
+        for name, span in SPANS
+        if name.startswith(("README", "docs")) and " " in span.removeprefix("archcalc ") and "verify" not in span
+        if not PLACEHOLDER.search(span)
+    }
+)
+
+
+@pytest.mark.parametrize("command", RUN)
+def test_a_command_in_the_text_runs(command):
+    with workplace():
+        assert run(command).code == 0
+
+
+def test_flags_in_the_text_are_those_of_their_command():
+    helped = {}
+    for name, span in SPANS:
+        _, command, *arguments = span.partition(" | ")[0].split()
+        text = helped.setdefault(command, ask(command, "--help").out)
+        assert text, (name, span)
+        for flag in arguments:
+            if flag.startswith("-") and len(flag) > 1:
+                assert re.search(rf"(^|[ ,]){flag}\b", text, re.MULTILINE), (name, span, flag)
+
+
+def test_commands_that_are_named_exist():
+    helped = ask("--help").out
+    text = "".join((ROOT / path).read_text() for path in (*README, LEARNED))
+    for command in set(re.findall(r"archcalc (\w+)\b(?= |`)", text)) - {"counts", "is"}:
+        if re.search(rf"`archcalc {command}", text):
+            assert f" {command} " in helped, command
+
+
+def test_every_command_has_its_output_in_a_document():
+    """But for the two that print what is no sheet of a model, and a proof, which names the machine's versions."""
+    from archcalc.cli import _HOMES
+
+    shown = {block.command.rpartition(" | ")[2].split()[1] for name in (*README, LEARNED) for block in blocks(name)}
+    assert {command for commands in _HOMES.values() for command in commands} - shown <= {"list", "schema", "verify"}

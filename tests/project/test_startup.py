@@ -1,0 +1,53 @@
+"""What a start loads: a scalar report has no use for torch or numpy."""
+
+import subprocess
+import sys
+
+import pytest
+from command import calling, loaded
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "gpt3-175b"),
+        ("params", "gpt3-175b"),
+        ("params", "gpt3-175b", "--format", "json"),
+        ("trace", "gpt3-175b"),
+        ("flops", "gpt3-175b", "--tokens", "300B", "--causal", "half"),
+        ("check",),
+        ("list",),
+        ("softmax", "2.0", "-1.0", "--temperature", "5"),
+        ("schema",),
+    ],
+    ids=" ".join,
+)
+def test_a_scalar_report_loads_neither_torch_nor_numpy(arguments):
+    assert loaded(calling(*arguments)) == []
+
+
+def test_words_of_a_file_load_numpy_alone(tmp_path):
+    (tmp_path / "words.txt").write_text("king 1 2\nqueen 3 4\n")
+    assert loaded(calling("embed", str(tmp_path / "words.txt"), "king")) == ["numpy"]
+
+
+def test_a_models_own_vectors_load_no_torch(tmp_path):
+    numpy, safetensors = pytest.importorskip("numpy"), pytest.importorskip("safetensors.numpy")
+    safetensors.save_file({"wte.weight": numpy.eye(256)}, tmp_path / "model.safetensors")
+    assert loaded(calling("embed", str(tmp_path), "a")) == ["numpy", "archcalc_reference"]
+
+
+def test_the_library_loads_neither():
+    code = "import archcalc\nm = archcalc.load('gpt3-175b')\nassert archcalc.params(m).stored == 174604259328\narchcalc.check('gpt2')"
+    assert loaded(code) == []
+
+
+def test_importing_the_package_loads_nothing_of_ours():
+    probe = "import archcalc, sys\nprint([m for m in sys.modules if m.startswith(('archcalc.', 'pydantic', 'yaml'))])"
+    assert subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_this_test_can_fail():
+    assert loaded("import numpy") == ["numpy"]
+    pytest.importorskip("torch")
+    assert "torch" in loaded(calling("verify", "tiny", "--tensors"))

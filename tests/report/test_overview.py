@@ -1,0 +1,52 @@
+"""The report is one screen: at most 100 columns and 40 lines, and exactly this at 80 and at 100."""
+
+import pytest
+from command import ask, spawn
+from screens import FOLDER
+
+import archcalc
+from archcalc.report.overview import report_sheet
+from archcalc.report.render import render
+from archcalc.spec.catalogue import find, names
+
+SCREEN = (FOLDER / "report.txt").read_text().partition("\n")[2]  # of 80 columns
+
+
+def test_the_report_of_gpt3_has_at_most_34_lines():
+    """README's first screen: a title, the shape, the tally, then a few lines."""
+    assert render(report_sheet(find("gpt3-175b")), "table", 80) == SCREEN
+    assert len(SCREEN.splitlines()) <= 34
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_width_moves_words_and_changes_none(width):
+    assert render(report_sheet(find("gpt3-175b")), "table", width).split() == SCREEN.split()
+
+
+def test_a_pipe_is_100_wide_and_columns_is_obeyed():
+    wide = render(report_sheet(find("gpt3-175b")), "table", 100)
+    assert wide != SCREEN
+    assert ask("report", "gpt3-175b").out == wide
+    assert spawn("report", "gpt3-175b", env={"COLUMNS": "80"}).out == SCREEN
+    assert spawn("report", "gpt3-175b", env={"COLUMNS": "20"}).out == SCREEN
+    assert spawn("report", "gpt3-175b", env={"COLUMNS": "500"}).out == wide
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("name", names())
+def test_every_report_is_one_screen(name, width):
+    lines = render(report_sheet(find(name)), "table", width).splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= width
+
+
+def test_the_source_is_shown_once():
+    assert ask("report", "tiny").out.count(archcalc.load("tiny").source[:30]) == 1
+
+
+def test_the_report_s_json_has_the_flops_of_one_context():
+    payload = ask("report", "gpt3-175b", "-f", "json").json
+    assert payload["flops"]["training"] == 3 * 734_804_261_732_352
+    assert payload["conventions"]["causal"] == "full"
+    assert payload["conventions"]["stored"]
+    assert payload["shape"]["layers"][0]["attention"]["n_heads"] == 96

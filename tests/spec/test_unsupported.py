@@ -1,0 +1,242 @@
+"""What is not supported is called by its name, never taken for a misspelling of what is."""
+
+import json
+import re
+import time
+
+import pytest
+from command import ask
+from goodspec import GOOD
+
+from archcalc import check
+from archcalc.spec.unsupported import config, family, feature, other_name
+
+NORM, HEADS, MLP = "{kind: layernorm, bias: true}", "kind: multi_head", "kind: plain"
+
+# An edit of a good spec, and what is said of it, without place and value.
+EDITS = {
+    "rotary": ("positions: learned", "positions: rotary", "rotary positions are"),
+    "rope": ("positions: learned", "positions: RoPE", "rotary positions are"),
+    "alibi": ("positions: learned", "positions: alibi", "ALiBi positions are"),
+    "sinusoidal": ("positions: learned", "positions: sinusoidal", "sinusoidal positions are"),
+    "theta": ("{positions: learned}", "{positions: learned, rope_theta: 10000.0}", "rotary positions are"),
+    "rmsnorm": (f"final_norm: {NORM}", "final_norm: {kind: rmsnorm}", "RMSNorm is"),
+    "RMSNorm": (f"final_norm: {NORM}", "final_norm: {kind: RMSNorm}", "RMSNorm is"),
+    "rms_norm": (f"final_norm: {NORM}", "final_norm: {kind: rms_norm}", "RMSNorm is"),
+    "gated": (MLP, "kind: gated", "gated MLPs are"),
+    "swiglu": (MLP, "kind: swiglu", "gated MLPs are"),
+    "a gate": ("d_ff: 11", "d_ff: 11, gate_proj: true", "gated MLPs are"),
+    "moe": (MLP, "kind: mixture_of_experts", "mixture-of-experts layers are"),
+    "MoE": (MLP, "kind: MoE", "mixture-of-experts layers are"),
+    "experts": ("d_ff: 11", "d_ff: 11, n_experts: 8", "mixture-of-experts layers are"),
+    "num_local_experts": ("d_ff: 11", "d_ff: 11, num_local_experts: 8", "mixture-of-experts layers are"),
+    "window": ("n_heads: 4", "n_heads: 4, sliding_window: 128", "sliding-window attention is"),
+    "local": (HEADS, "kind: local", "sliding-window attention is"),
+    "q_norm": ("n_heads: 4", "n_heads: 4, q_norm: true", "normalization of queries and keys is"),
+    "qk norm": ("n_heads: 4", "n_heads: 4, use_qk_norm: true", "normalization of queries and keys is"),
+    "mla": (HEADS, "kind: mla", "multi-head latent attention (MLA) is"),
+    "latent rank": ("n_heads: 4", "n_heads: 4, kv_lora_rank: 512", "multi-head latent attention (MLA) is"),
+    "linear": (HEADS, "kind: linear_attention", "linear attention is"),
+    "mamba": (HEADS, "kind: mamba2", "state-space layers are"),
+    "rwkv": (HEADS, "kind: rwkv", "recurrent layers are"),
+    "sparse": (HEADS, "kind: sparse", "sparse attention is"),
+    "cap": ("n_heads: 4", "n_heads: 4, attn_logit_softcapping: 50.0", "soft-capping of logits is"),
+    "relu": ("activation: gelu_tanh", "activation: relu", "ReLU is"),
+    "relu2": ("activation: gelu_tanh", "activation: relu_squared", "squared ReLU is"),
+    "silu": ("activation: gelu_tanh", "activation: silu", "SiLU is"),
+    "parallel": ("- repeat: 2", "- repeat: 2\n    parallel_residual: true", "parallel attention and MLP are"),
+    "post": ("- repeat: 2", "- repeat: 2\n    post_norm: true", "layers with the norm after the branch are"),
+    "cross": ("- repeat: 2", "- repeat: 2\n    cross_attention: true", "cross-attention is"),
+    "plan": ("vocab_size: 10", "vocab_size: 10\ntensor_parallel: 8", "plans for several devices are"),
+    "vision": ("vocab_size: 10", "vocab_size: 10\nvision_config: {}", "vision and audio encoders are"),
+    "quantized": ("vocab_size: 10", "vocab_size: 10\nquantization_config: {bits: 4}", "quantized weights are"),
+}
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(old, new):
+        assert old in GOOD
+        (tmp_path / "s.yaml").write_text(GOOD.replace(old, new, 1))
+        return ask("params", "s.yaml")
+
+    return write
+
+
+@pytest.mark.parametrize(("old", "new", "what"), EDITS.values(), ids=EDITS)
+def test_a_feature_that_is_not_supported_is_named(spec, old, new, what):
+    answer = spec(old, new)
+    assert answer.code == 2
+    line = next(line for line in answer.err.splitlines() if "not supported" in line)
+    assert f": {what} not supported yet" in line
+    assert "did you mean" not in answer.err
+    if ": {kind" in new or old in (HEADS, MLP) or old == "positions: learned" or old.startswith("activation"):
+        assert re.search("; got '.*'; supported: [a-z]", line), line
+
+
+@pytest.mark.parametrize("off", ["false", "null"])
+def test_a_feature_that_is_turned_off_can_be_left_out(spec, off):
+    err = spec("n_heads: 4", f"n_heads: 4, sliding_window: {off}").err
+    assert err.endswith(": unknown field; leave it out: sliding-window attention is not supported yet\n")
+
+
+# What other programs call a word of a spec, by their own configurations.
+OTHER = {
+    "kind: grouped_query": (HEADS, "'multi_head'"),
+    "kind: gqa": (HEADS, "'multi_head'"),
+    "kind: multi_query": (HEADS, "'multi_head'"),
+    "kind: mlp": (MLP, "'plain'"),
+    "kind: ffn": (MLP, "'plain'"),
+    "activation: gelu_new": ("activation: gelu_tanh", "'gelu_tanh'"),
+    "activation: gelu_pytorch_tanh": ("activation: gelu_tanh", "'gelu_tanh'"),
+    "positions: absolute": ("positions: learned", "'learned'"),
+    "num_attention_heads: 4": ("n_heads: 4", "'n_heads'"),
+    "hidden_size: 8": ("d_model: 8", "'d_model'"),
+    "n_positions: 7": ("context_length: 7", "'context_length'"),
+    "max_position_embeddings: 7": ("context_length: 7", "'context_length'"),
+    "intermediate_size: 11": ("d_ff: 11", "'d_ff'"),
+    "num_key_value_heads: 2": ("n_kv_heads: 2", "'n_kv_heads'"),
+    "head_dim: 2": ("d_head: 2", "'d_head'"),
+    "num_hidden_layers: 2": ("repeat: 2", "'repeat'"),
+    "tie_word_embeddings: true": ("tied: true", "'tied'"),
+}
+
+
+@pytest.mark.parametrize(("new", "old", "ours"), [(new, *rest) for new, rest in OTHER.items()])
+def test_another_program_s_word_is_told_as_ours(spec, new, old, ours):
+    answer = spec(old, new)
+    assert answer.code == 2
+    assert f"; here it is called {ours}" in answer.err
+
+
+def test_a_setting_that_is_no_part_of_a_model_names_its_flag(spec):
+    assert "batch_size: unknown field; --batch sets it" in spec("vocab_size: 10", "vocab_size: 10\nbatch_size: 8").err
+
+
+QUESTIONS = {
+    "sliding_window=128": "sliding_window: sliding-window attention is not supported yet",
+    "n_experts=8": "n_experts: mixture-of-experts layers are not supported yet",
+    "positions=rotary": "embedding.positions: rotary positions are not supported yet; got 'rotary'; supported: learned",
+    "num_hidden_layers=3": "num_hidden_layers: unknown field; here it is called 'n_layers'",
+    "hidden_size=1024": "hidden_size: unknown field; here it is called 'd_model'",
+}
+
+
+@pytest.mark.parametrize(("question", "said"), QUESTIONS.items())
+def test_a_question_is_answered_in_the_same_words(question, said):
+    answer = ask("params", f"gpt2@{question}")
+    assert (answer.code, answer.err) == (2, f"gpt2@{question}: {said}\n")
+
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "model_type": "llama",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "rms_norm_eps": 1e-05,
+    "vocab_size": 32000,
+}
+IMPORT = "a Hugging Face config.json of model_type 'llama'; importing those is not supported yet"
+
+
+@pytest.mark.parametrize("command", ["report", "params", "flops", "memory", "trace", "explain", "sweep"])
+@pytest.mark.parametrize("how", ["a file", "a folder", "YAML"])
+def test_a_hugging_face_config_is_called_that(command, how, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    (tmp_path / "llama.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in LLAMA.items()))
+    name = {"a file": "config.json", "a folder": ".", "YAML": "llama.yaml"}[how]
+    more = {"explain": ["flops.total"], "sweep": ["--vary", "d_model=64"]}.get(command, [])
+    answer = ask(command, name, *more)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert IMPORT in answer.err
+    assert ask("check", name).code in (1, 2)  # a folder without a spec cannot be checked
+    assert [problem.message for problem in check(name)] == [f"is {IMPORT}"]
+
+
+def test_fields_of_llama_in_yaml_are_told_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.yaml").write_text("hidden_size: 4096\nnum_hidden_layers: 32\nnum_attention_heads: 32\n")
+    said = "s.yaml: has the fields of a Hugging Face config.json; importing those is not supported yet; "
+    assert ask("report", "s.yaml").err.startswith(said)
+
+
+FILES = {
+    "model.gguf": "is a GGUF file; importing those is not supported yet",
+    "model.safetensors": "is a safetensors file; importing those is not supported yet",
+    "pytorch_model.bin": "is a PyTorch file; importing those is not supported yet",
+    "other.json": "is a JSON file; specs are YAML files",
+    "broken.json": "is a JSON file; specs are YAML files",
+}
+
+
+@pytest.mark.parametrize(("name", "said"), FILES.items())
+def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_bytes(b"[1, 2]" if name == "other.json" else b"\0\xff{")
+    assert ask("report", name).err.startswith(f"{name}: {said}; ")
+    (tmp_path / name).unlink()
+    assert ask("report", name)[::2] == (3, f"{name}: no such file\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("llama3-8b", "rotary positions are"),
+        ("Llama-2-7b", "rotary positions are"),
+        ("mixtral-8x7b", "mixture-of-experts layers are"),
+        ("qwen2.5-7b", "rotary positions are"),
+        ("gpt-neox-20b", "rotary positions are"),
+        ("bloom", "ALiBi positions are"),
+        ("bert-base-uncased", "bidirectional attention is"),
+        ("t5-small", "encoder-decoder models are"),
+        ("mamba-130m", "state-space layers are"),
+        ("opt-125m", "ReLU is"),
+    ],
+)
+def test_a_model_that_is_not_in_the_catalogue_is_told_why(name, what):
+    answer = ask("report", name)
+    said = f"{name}: is not in the catalogue: {what} not supported yet; `archcalc list` shows the catalogue\n"
+    assert (answer.code, answer.err) == (2, said)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--tp", "--tensor-parallel", "--pipeline-parallel", "--experts", "--window", "--rope"]
+)
+def test_a_flag_that_asks_for_what_is_not_supported_is_told_so(flag):
+    answer = ask("memory", "gpt2", flag, "8")
+    assert answer.code == 2
+    assert re.fullmatch(rf"archcalc memory: no such option: {flag}: .* not supported yet\n", answer.err), answer.err
+
+
+def test_no_field_or_kind_of_a_spec_is_called_unsupported():
+    from archcalc.spec.catalogue import find, names
+    from archcalc.spec.question import fields
+
+    for name in names():
+        assert family(name) is None
+        found = find(name)
+        assert config(found.document.data) is None
+        for path in fields(found.document):
+            assert feature(path) is None, path
+            assert other_name(path.split(".")[-1]) is None, path
+    for word in ("multi_head", "plain", "layernorm", "learned", "gelu", "gelu_tanh", "scaled"):
+        assert feature(word) is None, word
+        assert other_name(word) in (None, word), word
+
+
+def test_misspellings_are_still_told_as_such(spec):
+    assert spec("n_heads: 4", "n_haeds: 4").err.endswith("unknown field; did you mean 'n_heads'?\n")
+    assert spec("kind: plain", "kind: plian").err.endswith("must be plain; got 'plian'; did you mean 'plain'?\n")
+
+
+def test_many_unknown_fields_take_no_longer_than_they_did():
+    began = time.perf_counter()
+    for i in range(20_000):
+        feature(f"unknown_field_{i}")
+    assert time.perf_counter() - began < 2
