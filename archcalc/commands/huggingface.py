@@ -9,7 +9,8 @@ from archcalc.errors import Invalid, Problem
 from archcalc.report.output import write
 
 To = Annotated[
-    str | None, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="file to write; default: print")
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE", show_default=False, help="file to write; default: print"),
 ]
 
 

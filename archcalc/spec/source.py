@@ -88,14 +88,14 @@ def dotted(path: Where) -> str:
     return ".".join(str(part)[: LONGEST_PLACE + 1] for part in path)
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
+def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
     """The bytes of a spec file, or of standard input for `-`.
 
-    Raises Missing where there is none, Invalid for a directory, an unreadable file or one larger than LARGEST_FILE.
+    Raises Missing where there is none, Invalid for a directory, an unreadable file or one larger than `largest`.
     """
     name = os.fspath(path)
     try:
-        data = standard_input(LARGEST_FILE) if is_stdin(name) else read_bytes(name, LARGEST_FILE)
+        data = standard_input(largest) if is_stdin(name) else read_bytes(name, largest)
     except FileNotFoundError:
         raise Missing(Problem(name, "no such file")) from None
     except IsADirectoryError:
@@ -105,8 +105,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
-    if len(data) > LARGEST_FILE:
-        raise Invalid(Problem(display_name(name), f"is larger than {LARGEST_FILE:,} bytes, the most a spec can have"))
+    if len(data) > largest:
+        raise Invalid(Problem(display_name(name), f"is larger than {largest:,} bytes, the most a spec can have"))
     return data
 
 
