@@ -94,6 +94,17 @@ VARIANTS = {
     "llama3": spec(scaled(kind="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)),
     "alibi": spec(layer(attention=attention(rotary=None, alibi=True)), embedding={"positions": "none", "norm": LAYERNORM}),
     "alibi and window": spec(layer(attention=attention(rotary=None, alibi=True, window=9))),
+    "slopes times a number": spec(layer(attention=attention(rotary=None, alibi=True, alibi_scale=0.4))),
+    "turned, then normed": spec(
+        layer(
+            attention=attention(
+                qk_norm=RMS,
+                qk_norm_place="after",
+                query_growth={"rate": 0.5, "interval": 8},
+                rotary={**ROTARY, "reversed": True},
+            )
+        )
+    ),
     "q/k norm of heads": spec(layer(attention=attention(qk_norm=RMS))),
     "q/k norm by heads": spec(
         layer(attention=attention(qk_norm={"kind": "layernorm", "bias": False}, qk_norm_over="heads"))

@@ -60,12 +60,12 @@ def _relu(tape: Tape, x: Tensor) -> Tensor:
 def _relu2(tape: Tape, x: Tensor) -> Tensor:
     """So et al. 2021, arXiv:2109.08668: relu(x)^2."""
     positive = tape.pointwise("positive", x, keeps=True)
-    return tape.pointwise("activated", positive, saves=(positive,), scratch=1)
+    return tape.pointwise("activated", positive, saves=(positive,), scratch=2)  # 2 * relu(x)^1 on its way back
 
 
 def _xielu(tape: Tape, x: Tensor) -> Tensor:
     """Huang and Schlag 2024, arXiv:2411.13010, counted as one kernel, with its learned alphas."""
-    alphas = [tape.weight(f"alpha_{side}", "unit", "activations").of_all() for side in ("p", "n")]
+    alphas = [tape.weight(f"alpha_{side}", "unit", "activations") for side in ("p", "n")]
     return tape.pointwise("activated", x, *alphas, saves=(x,), per_point=8)
 
 

@@ -7,29 +7,32 @@ from archcalc.tape.run import Run
 
 
 def seen(env: Env, run: Run) -> Env:
-    """T and Q of an attention with `window` or `chunk` positions, from those of the run.
+    """T and Q of an attention with `window` or `chunk` positions, from those of the run, and the positions that it keeps.
 
     A decode pass reads T positions for each new one: with a window those in it, in chunks those of its chunk so far.
     Other passes work out all S x T scores and mask what is not seen, as PyTorch's math attention does and its counter
-    has it: the pairs are fewer only where the run counts the causal ones alone.
+    has it: the pairs are fewer only where the run counts the causal ones alone. A cache keeps a whole window, or chunk.
     """
     if "window" not in env and "chunk" not in env:
         return {}
     read: Size = env["T"]
+    kept = read
+    for limit in ("window", "chunk"):
+        kept = least(kept, env[limit]) if limit in env else kept
     if "window" in env:
         here = least(read, env["window"])
     else:
         here = read - env["chunk"] * quotient(read - 1, env["chunk"])
     if run.phase == "decode":
-        return {"T": here, "Q": here}
+        return {"T": here, "Q": here, "kept": kept}
     if run.causal == "full":
-        return {}
+        return {"kept": kept}
     exact = run.causal == "exact"
     if "window" in env:
-        return {"Q": _windowed(read, here, exact=exact)}
+        return {"Q": _windowed(read, here, exact=exact), "kept": kept}
     chunk, whole = env["chunk"], quotient(read, env["chunk"])
     rest = read - chunk * whole
-    return {"Q": whole * _triangle(chunk, exact=exact) + _triangle(rest, exact=exact)}
+    return {"Q": whole * _triangle(chunk, exact=exact) + _triangle(rest, exact=exact), "kept": kept}
 
 
 def _windowed(read: Size, window: Size, *, exact: bool) -> Size:

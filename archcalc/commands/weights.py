@@ -10,8 +10,9 @@ from typing import Any
 from archcalc.errors import ArchcalcError, Invalid, Problem
 from archcalc.report.diff import differing_fields
 from archcalc.report.output import tell
-from archcalc.spec.catalogue import CONFIG, Found, find
+from archcalc.spec.catalogue import Found, find
 from archcalc.spec.checkpoints import SPEC, weights_in
+from archcalc.spec.configs import CONFIG
 from archcalc.spec.layers import LayerGroup
 from archcalc.spec.model import Model
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from archcalc.counts.flops import Terms
 from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Size, add, largest, stem, volume
+from archcalc.tape.legend import Env, Size, add, largest, stem, volume
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
 from archcalc.tape.recording import Op, Tensor
@@ -89,14 +89,22 @@ def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms
 def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> Size:
     """Bytes of keys and values of `run.batch` sequences of `run.read` positions: tensors as a decode pass reads them.
 
-    A layer with a window reads, and keeps, no more than its window. An engine that has `paged` the cache of all layers
-    alike keeps every position in each.
+    A layer with a window, or with chunks, keeps no more positions than that. An engine that has `paged` the cache of all
+    layers alike keeps every position in each.
     """
     decoding = Run("decode", run.batch, context=run.read)
     return add(
-        volume(tensor.labels, segment.stated if paged else segment.env) * (width * segment.repeat)
+        (volume(tensor.labels, segment.stated) if paged else volume(as_kept(tensor, segment.env), segment.env))
+        * (width * segment.repeat)
         for segment in recorded(model, decoding).segments
         for tensor in _cached(segment.ops)
+    )
+
+
+def as_kept(tensor: Tensor, env: Env) -> tuple[str, ...]:
+    """The labels of keys or values as a cache keeps them, which may be fewer positions than are read at once."""
+    return tuple(
+        f"kept{label[1:]}" if stem(label) == "T" and f"kept{label[1:]}" in env else label for label in tensor.labels
     )
 
 

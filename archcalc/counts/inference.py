@@ -4,7 +4,8 @@ The rules are those of a model that is run call by call, as PyTorch runs it:
 
 - A call holds what it was given until it returns, see `lifetimes`: the layer its input, the MLP the output of its norm.
 - What one call made and nothing reads after is dropped.
-- New keys and values are written into the cache as soon as both are there, and attention reads them there.
+- New keys and values are written into the cache as soon as both are there, and attention reads them there; where a
+  window keeps fewer than there are, it reads the new ones.
 - Of the last layer's output the head may read one position; all of it is there until the pass ends.
 
 What a kernel needs inside is not on the tape.
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from archcalc.tape.kernels import is_given, lifetimes, nodes
-from archcalc.tape.legend import Size, add, volume
+from archcalc.counts.activations import as_kept
+from archcalc.tape.kernels import Node, is_given, lifetimes, nodes
+from archcalc.tape.legend import Size, add, choose, volume
 from archcalc.tape.passes import RESIDUAL, Segment
 from archcalc.tape.recording import Tensor
 from archcalc.tape.roles import Widths
@@ -35,12 +37,26 @@ def _segment(segment: Segment, width: Widths, entering: Size) -> Iterator[tuple[
     made = {x.name for node in run for x in node.outputs}
     outside = {x.name: x for node in run for x in node.inputs if x.name not in made and not is_given(x)}
     alive = {x.name: entering if x.name == RESIDUAL.name else _bytes(x, segment, width) for x in outside.values()}
-    cached = {x.name: i for i, node in enumerate(run) for x in node.outputs if x.role == "cache"}
-    written = max(cached.values(), default=0)
+    written = _written(run)
+    read = {x.name: _unkept(x, segment, width) for node in run for x in node.inputs if x.name in written}
     for i, node in enumerate(run):
         alive |= {x.name: _bytes(x, segment, width) for x in node.outputs}
         yield node.name, add(alive.values())
-        alive = {name: n for name, n in alive.items() if i < (written if name in cached else until.get(name, i))}
+        alive = {name: n for name, n in alive.items() if i < until.get(name, i)}
+        alive |= {name: n for name, n in read.items() if name in alive and i >= written[name]}
+
+
+def _written(run: list[Node]) -> dict[str, int]:
+    """The kernel after which keys and values are written into the cache: when both of a mixer are there."""
+    mixers = {x.name: node.ops[0].spans[:2] for node in run for x in node.outputs if x.role == "cache"}
+    last = {mixers[x.name]: i for i, node in enumerate(run) for x in node.outputs if x.name in mixers}
+    return {name: last[mixer] for name, mixer in mixers.items()}
+
+
+def _unkept(tensor: Tensor, segment: Segment, width: Widths) -> Size:
+    """Bytes of keys or values that are read as they were made, since not all of them are kept."""
+    size, kept = _bytes(tensor, segment, width), volume(as_kept(tensor, segment.env), segment.env) * width[tensor.role]
+    return choose(size > kept, size, 0)
 
 
 def _bytes(tensor: Tensor, segment: Segment, width: Widths) -> Size:

@@ -252,7 +252,7 @@ def _training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
 
             places = list(_fullest(stack, segment, held_at))
             for moment in moments_of[id(segment)]:
-                # Of layers that are alike one is first, with the others' activations, and one last, with their gradients.
+                # Of alike layers one is first, with the others' activations, and one last, with their gradients.
                 for place in places:
                     sums = (before, saved.before(place)), (gradients, learned.after(place, segment))
                     yield parts(moment, place, *sums, inputs=inputs, head=head)
@@ -272,7 +272,7 @@ def _amount(walks: dict[int, Walk], name: str, segment: Segment) -> Size:
 
 
 def _fullest(stack: Stack, segment: Segment, held: Callable[[Place], Size]) -> Iterator[Place]:
-    """The place of a kind at which most is held by other layers; of arrays all that may be it, of one kind both ends."""
+    """The place of a kind at which most is held by other layers; of arrays, and of one kind alone, all that may be."""
     places = list(stack.places(segment))
     if len(stack.order) == 1 or is_many(segment.layers):
         yield from places
@@ -315,8 +315,9 @@ def _scratch(counts: Parameters, keeping: Keeping) -> Size:
 
 
 def _in_order(tensors: list[Stored]) -> list[Size]:
-    """The sizes of a group's tensors as its layers follow each other, two turns of the pattern at most: a layer's first
-    tensor follows a layer's last.
+    """The sizes of a group's tensors as its layers follow each other, for two turns of the pattern at most.
+
+    A layer's first tensor follows a layer's last.
     """
     within = tensors[0].within
     if within is None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from archcalc.arguments import records
 from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.spec.configs import CONFIG, imported, is_config, read_config
 from archcalc.spec.model import Model
 from archcalc.spec.question import Answers, Change, ask, split, understand
 from archcalc.spec.scalars import is_plain
@@ -20,7 +21,6 @@ from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-CONFIG = "config.json"
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 
 
@@ -103,21 +103,14 @@ def _read(head: str) -> Document:
     if os.path.isfile(head) and (other := format_of(head)):
         raise Invalid(Problem(head, other, suggestion=SPEC))
     if head.endswith(".json"):
-        return _imported(head)
+        return read_config(head)
     data = read_file(head)
+    if is_stdin(head) and is_config(data):
+        return imported(data, display_name(head))
     document = parse(data, display_name(head))
     if other := config(document.data):
         raise Invalid(Problem(document.file, other, suggestion=SPEC))
     return document
-
-
-def _imported(path: str) -> Document:
-    """The spec that a config.json describes; its problems are placed at the keys of that file."""
-    from archcalc.huggingface.importing import import_config
-    from archcalc.huggingface.reading import LARGEST_CONFIG, parse_config
-
-    name = display_name(path)
-    return Document(name, import_config(parse_config(read_file(path, LARGEST_CONFIG), name), name).data)
 
 
 def _unknown(name: str) -> Problem:
@@ -141,7 +134,7 @@ def is_path(head: str) -> bool:
 def is_readable(spec: str) -> bool:
     """Whether there is a file to read, whatever is in it."""
     head = split(spec)[0]
-    paths = (head, spec, os.path.join(head, "spec.yaml"))
+    paths = (head, spec, os.path.join(head, "spec.yaml"), os.path.join(head, CONFIG))
     return is_stdin(head) or head in names() or any(map(os.path.isfile, paths))
 
 

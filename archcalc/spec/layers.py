@@ -1,7 +1,7 @@
 """Layers: residual branches, the short form of the two that most layers have, and groups of layers that repeat.
 
-A layer is a list of branches, each `x + post_norm(mixer(norm(x)))`, one after the other or side by side. The short form
-names the two of a decoder, and has what both share once:
+A layer is a list of branches, each `x + post_norm(mixer(norm(x)))`, one after the other or side by side. The short
+form names the two of a decoder, and has what both share once:
 
     - {repeat: 32, norm: ..., attention: ..., mlp: ...}
 
@@ -100,7 +100,7 @@ class Layer(Strict):
         for branch, own in zip(self.residual_branches, self._marks(), strict=True):
             for block in branch.blocks:
                 inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
-                found |= {own[label]: env[label] for label in block.derives if label in own}
+                found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 
@@ -154,8 +154,8 @@ class TwoBranchLayer(Layer):
     stream_norm: Norm | None = Field(default=None, description="of the sum after each of the two; null: none")
     parallel: Literal["shared", "own"] | None = Field(
         default=None,
-        description="both read the layer's input, through one shared norm or each through its own; null: the MLP reads "
-        "what the attention made of it",
+        description="both read the layer's input, through one shared norm or each through its own; null: the MLP "
+        "reads what the attention made of it",
     )
     scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="what each of the two is multiplied by before it is added; null: nothing"
@@ -163,8 +163,8 @@ class TwoBranchLayer(Layer):
 
     @property
     def residual_branches(self) -> tuple[Branch, ...]:
-        shared = {"post_norm": self.post_norm, "stream_norm": self.stream_norm, "scale": self.scale}
-        second = "shared" if self.parallel == "shared" else self.norm
+        shared: dict[str, Any] = {"post_norm": self.post_norm, "stream_norm": self.stream_norm, "scale": self.scale}
+        second: Any = "shared" if self.parallel == "shared" else self.norm
         return (
             Branch.model_construct(name="attention", norm=self.norm, mixer=self.attention, **shared),
             Branch.model_construct(name="mlp", norm=second, mixer=self.mlp, **shared),

@@ -43,7 +43,8 @@ class Document:
     """Plain data read from YAML, and where each of its parts stands.
 
     `values` has the mark of the value at each path, `keys` that of the key. `asked` has the paths whose values a
-    question put in, and `question` is the argument that asked.
+    question put in, and `question` is the argument that asked. Of a spec that was imported `origins` has the keys
+    of the config.json that a field came from, by its path, and `ignored` those that do not matter.
     """
 
     file: str
@@ -52,6 +53,8 @@ class Document:
     keys: dict[Where, Mark] = field(default_factory=dict)
     question: str = ""
     asked: set[Where] = field(default_factory=set)
+    origins: dict[str, list[str]] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
 
     def problem(self, message: str, path: Where = (), *, at_key: bool = False, **parts: Any) -> Problem:
         """A Problem placed at `path`, or at the nearest of its parents that has a place."""
@@ -64,6 +67,17 @@ class Document:
         mark = mark or self.values.get(place)
         line, column = mark if mark else (None, None)
         return Problem(self.file, message, dotted(path), line, column, **parts)
+
+    def origin(self, path: Where) -> list[str]:
+        """The keys of a config.json that a field came from; those of a block where that was read as a whole.
+
+        Kinds of layers that alternate are read from the same keys.
+        """
+        inside = path[:2] + path[4:] if path[2:3] == ("kinds",) else path
+        for end in range(len(inside), 0, -1):
+            if keys := self.origins.get(dotted(inside[:end])):
+                return keys
+        return []
 
 
 def dotted(path: Where) -> str:

@@ -1,4 +1,7 @@
-"""The kernels of a tape: ops joined by `fused` tensors are done in one, and nothing between them is ever stored."""
+"""The kernels of a tape: ops joined by `fused` tensors are done in one, and nothing between them is ever stored.
+
+So is what a reduction makes with the op that reads it next: a norm's kernel hands its statistics out beside its output.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,19 @@ def nodes(ops: list[Op]) -> list[Node]:
     """The kernels of a tape, in order."""
     groups: list[list[Op]] = []
     for op in ops:
-        fused = {x.name for x in op.inputs if isinstance(x, Tensor) and x.role == "fused"}
-        if groups and fused & {other.output.name for other in groups[-1]}:
-            groups[-1].append(op)
-        else:
-            groups.append([op])
+        group = [op]
+        while groups and _joined(groups[-1], group):
+            group = groups.pop() + group
+        groups.append(group)
     return [_node(group) for group in groups]
+
+
+def _joined(before: list[Op], after: list[Op]) -> bool:
+    """Whether some ops are done in one kernel with those before them."""
+    read = {x.name: x for op in after for x in op.inputs if isinstance(x, Tensor)}
+    return any(
+        op.output.name in read and (op.kind == "reduction" or read[op.output.name].role == "fused") for op in before
+    )
 
 
 def _node(ops: list[Op]) -> Node:

@@ -87,10 +87,6 @@ class Weight(NamedTuple):
             raise TapeError(f"{self.path}: no label {sorted(missing)[0]!r} among {' '.join(self.read_labels)!r}")
         return self._replace(read=labels(" ".join(new.get(label, label) for label in self.read_labels)))
 
-    def of_all(self) -> Weight:
-        """The same weight where its one number is that of every point."""
-        return self._replace(read=())
-
     @property
     def matrix(self) -> tuple[tuple[str, ...], ...]:
         """The axes of one matrix of the tally: the stored axes without the labels counted over."""
@@ -141,10 +137,10 @@ class Op(NamedTuple):
         read = [x for x in self.inputs if isinstance(x, Weight) or x.role != "table"]
         labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x) if label != "unit")
         if self.kind == "contraction" and "S" in labels:
-            for read in labels:
-                if stem(read) == "T":
-                    pair = "Q" + read.removeprefix("T")
-                    return tuple(pair if label == "S" else label for label in labels if label != read)
+            for keys in labels:
+                if stem(keys) == "T":
+                    pair = "Q" + keys.removeprefix("T")
+                    return tuple(pair if label == "S" else label for label in labels if label != keys)
         return tuple(labels)
 
 

@@ -32,11 +32,12 @@ class MultiHeadAttention(nn.Module):
         self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key"))
         self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
         self.query_norm, self.key_norm = _norm(attention, self.G * self.R), _norm(attention, self.G)
+        self.norms_last = attention.qk_norm_place == "after"
         self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.has_bias("output"))
         self.clip, self.rotary, self.sight = attention.clip, attention.rotary, _sight(attention)
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
         self.table = repr(self.rotary)
-        self.growth, self.growth_table = attention.query_growth, repr(attention.query_growth)
+        self.growth, self.growing = attention.query_growth, repr(attention.query_growth)
         scored = Scored(self.sight, attention.n_heads if attention.alibi else 0, attention.alibi_scale or 1.0)
         self.rule = Rule(attention.scale or 1 / math.sqrt(self.K), attention.softcap, scored)
 
@@ -68,7 +69,7 @@ class MultiHeadAttention(nn.Module):
         if self.rotary is not None:
             positions.add_angles(self.table, self.rotary)
         if self.growth is not None:
-            positions.add_growth(self.growth_table, self.growth)
+            positions.add_growth(self.growing, self.growth)
 
     def forward(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None) -> Tensor:
         # What mixing reads is gone when it is done: a name of it here would keep it until the output is made.
@@ -85,18 +86,18 @@ class MultiHeadAttention(nn.Module):
             q_BSGRK = F.hardtanh(q_BSGRK, -self.clip, self.clip)
             k_BSGK = F.hardtanh(k_BSGK, -self.clip, self.clip)
             v_BSGW = F.hardtanh(v_BSGW, -self.clip, self.clip)
-        if self.query_norm is not None and self.spec.qk_norm_place == "before":
+        if self.query_norm is not None and not self.norms_last:
             q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
             k_BSGK = self._normed(self.key_norm, k_BSGK)
         if self.rotary is not None:
             cos, sin = positions.tables[self.table]
             q_BSGRK = rotate(q_BSGRK, cos, sin, neighbours=self.neighbours)
             k_BSGK = rotate(k_BSGK, cos, sin, neighbours=self.neighbours)
-        if self.query_norm is not None and self.spec.qk_norm_place == "after":
+        if self.query_norm is not None and self.norms_last:
             q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
             k_BSGK = self._normed(self.key_norm, k_BSGK)
         if self.growth is not None:
-            q_BSGRK = grow(q_BSGRK, positions.growths[self.growth_table])
+            q_BSGRK = grow(q_BSGRK, positions.growths[self.growing])
         k_BGTK, v_BGTW = k_BSGK.transpose(1, 2), v_BSGW.transpose(1, 2)
         del k_BSGK, v_BSGW
         if state is not None:

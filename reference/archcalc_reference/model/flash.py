@@ -55,7 +55,8 @@ def flash_attention(
     if torch.is_autocast_enabled(q.device.type):
         width = torch.get_autocast_dtype(q.device.type)
         v, k, q = v.to(width), k.to(width), q.to(width)
-    how = (rule.scale, rule.softcap, *rule.scored.sight, rule.scored.alibi_scale if rule.scored.alibi_heads else None)
+    slopes = rule.scored.alibi_scale if rule.scored.alibi_heads else None
+    how = (rule.scale, rule.softcap, *rule.scored.sight, slopes)
     where = (positions.first, read.start, read.turned)
     if torch.is_grad_enabled():
         found = _Flash.apply(q, k, v, *how, *where)
@@ -75,8 +76,9 @@ class _Scores:
         (self.B, self.H, self.S, self.K), (self.G, self.T) = q.shape, k.shape[1:3]
         self.sight = Sight(window, chunk)
         self.keys = key_positions(Read(self.start, self.T, self.turned), q.device)
-        slopes = None if alibi is None else alibi_slopes(self.H, q.device) * alibi
-        self.slopes = None if slopes is None else slopes.to(wide(q).dtype).view(self.G, -1, 1, 1)
+        self.slopes: Tensor | None = None
+        if alibi is not None:
+            self.slopes = alibi_slopes(self.H, alibi, q.device).to(wide(q).dtype).view(self.G, -1, 1, 1)
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Stretches of queries, each with the stretch of keys that it may see."""

@@ -8,6 +8,7 @@ fp64 where they are given that, and round once. Attention has a file of its own.
     rms_norm    its input and 1 / rms of each vector
     layer_norm  its input, and mean and 1 / deviation of each vector
     rotate      nothing; the tables are held beside the graph
+    grow        nothing, likewise
     gelu_quick  its input
     xielu       its input
 """
@@ -96,8 +97,9 @@ def _layer_norm(
     y = (full - mean) * rstd * _gained(gain, unit_offset=unit_offset)
     if bias is not None:
         y = y + wide(bias)
-    kept = x.dtype if x.device.type == "cpu" else mean.dtype  # as PyTorch's own
-    return y.to(promoted(x, gain, bias)), mean.to(kept), rstd.to(kept)
+    made = promoted(x, gain, bias)
+    kept = made if x.device.type == "cpu" else mean.dtype  # as PyTorch's own
+    return y.to(made), mean.to(kept), rstd.to(kept)
 
 
 @op(
@@ -146,7 +148,7 @@ class _LayerNorm(Function):
 
 
 def rms_norm(x: Tensor, gain: Tensor | None, epsilon: float, *, unit_offset: bool) -> Tensor:
-    """x / sqrt(mean of squares + epsilon) * gain, over the last axis; the gain may have more axes than that."""
+    """X / sqrt(mean of squares + epsilon) * gain, over the last axis; the gain may have more axes than that."""
     if torch.is_grad_enabled():
         return _RMSNorm.apply(x, gain, unit_offset, epsilon)
     return torch.ops.archcalc.rms_norm(x, gain, unit_offset, epsilon)[0]
@@ -199,22 +201,28 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, *, neighbours: bool) -> Tensor:
     return torch.ops.archcalc.rotate(x, cos, sin, neighbours, False)
 
 
+@op("grow(Tensor x, Tensor by) -> Tensor")
+def _grow(x: Tensor, by: Tensor) -> Tensor:
+    return (wide(x) * by.view(-1, *(1,) * (x.dim() - 2))).to(x.dtype)
+
+
 class _Grow(Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, growth: Tensor) -> Tensor:
-        ctx.table = growth  # of all layers, as the angles are
-        return q * growth
+    def forward(ctx: Any, x: Tensor, by: Tensor) -> Tensor:
+        ctx.table = by
+        return torch.ops.archcalc.grow(x, by)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        table, ctx.table = ctx.table, None
-        return grad * table, None
+        by, ctx.table = ctx.table, None
+        return torch.ops.archcalc.grow(grad, by), None
 
 
-def grow(q: Tensor, growth: Tensor) -> Tensor:
-    """Multiply queries (B, S, G, R, K) by a number for each position, (S)."""
-    table = growth.to(q.dtype).view(-1, 1, 1, 1)
-    return _Grow.apply(q, table) if torch.is_grad_enabled() else q * table
+def grow(x: Tensor, by: Tensor) -> Tensor:
+    """Vectors (B, S, ...) times a number for each position."""
+    if torch.is_grad_enabled():
+        return _Grow.apply(x, by)
+    return torch.ops.archcalc.grow(x, by)
 
 
 # --- activations -----------------------------------------------------------------------------------------------------
@@ -282,7 +290,7 @@ class _XIELU(Function):
 
 
 def gelu_quick(x: Tensor) -> Tensor:
-    """x sigmoid(1.702 x)."""
+    """X sigmoid(1.702 x)."""
     return _GELUQuick.apply(x)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from archcalc_reference.model.rotary import Angles, angles
+from archcalc_reference.model.rotary import Angles, angles, growth
 from archcalc_reference.model.state import Read, Sight
 
 if TYPE_CHECKING:
@@ -22,10 +22,7 @@ Kernel = Literal["math", "flash"]
 
 
 class Scored(NamedTuple):
-    """How a mixer limits its scores: how far a query sees, and with ALiBi over how many heads (0: without).
-
-    `alibi_scale` is what ALiBi's slopes are multiplied by.
-    """
+    """How a mixer limits its scores: how far a query sees; with ALiBi over how many heads, and its slopes times what."""
 
     sight: Sight
     alibi_heads: int = 0
@@ -38,7 +35,9 @@ class Positions:
     `kernel` is how attention is computed; masks are of the type and on the device of `like`.
     """
 
-    def __init__(self, first: int, new: int, kernel: Kernel, context_length: int, like: Tensor) -> None:
+    def __init__(
+        self, first: int, new: int, kernel: Kernel, context_length: int, like: Tensor
+    ) -> None:
         self.first, self.new, self.kernel = first, new, kernel
         self.masks: dict[Scored, Tensor] = {}
         self.tables: dict[str, Angles] = {}
@@ -59,11 +58,10 @@ class Positions:
         if name not in self.tables:
             self.tables[name] = angles(rotary, self.first, self.new, self._context_length, self._device)
 
-    def add_growth(self, name: str, growth: QueryGrowth) -> None:
-        """Make what the queries of the new positions are multiplied by: 1 + rate log(1 + floor(p / interval)), (S)."""
+    def add_growth(self, name: str, growing: QueryGrowth) -> None:
+        """Make what queries at the new positions are multiplied by."""
         if name not in self.growths:
-            places = torch.arange(self.first, self.first + self.new, device=self._device)
-            self.growths[name] = 1 + growth.rate * torch.log(1 + torch.floor(places / growth.interval))
+            self.growths[name] = growth(growing.rate, growing.interval, self.first, self.new, self._device)
 
 
 def _causal_mask(first: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -79,7 +77,7 @@ def mask(scored: Scored, first: int, new: int, read: Read, dtype: torch.dtype, d
     """
     queries, keys = torch.arange(first, first + new, device=device), key_positions(read, device)
     if scored.alibi_heads:
-        slopes = alibi_slopes(scored.alibi_heads, device)[:, None, None] * scored.alibi_scale
+        slopes = alibi_slopes(scored.alibi_heads, scored.alibi_scale, device)[:, None, None]
         found = (slopes * (keys - queries[:, None])).to(dtype)
     else:
         found = torch.zeros((new, read.count), dtype=dtype, device=device)
@@ -103,8 +101,8 @@ def seen(sight: Sight, queries: Tensor, keys: Tensor) -> Tensor:
     return found
 
 
-def alibi_slopes(heads: int, device: torch.device | None = None) -> Tensor:
-    """A geometric sequence from 2^(-8/n) to 2^-8; where the heads are no power of 2, the next power's fill it up.
+def alibi_slopes(heads: int, scale: float = 1.0, device: torch.device | None = None) -> Tensor:
+    """A geometric sequence from 2^(-8/n) to 2^-8, times the scale; where the heads are no power of 2, it is filled up.
 
     As the paper's code has it: the n heads of the power of 2 below, then every second slope of twice as many.
     """
@@ -113,4 +111,4 @@ def alibi_slopes(heads: int, device: torch.device | None = None) -> Tensor:
     def of(n: int) -> Tensor:
         return 2.0 ** (torch.arange(1, n + 1, dtype=torch.float32, device=device) * (-8.0 / n))
 
-    return torch.cat([of(power), of(2 * power)[::2][: heads - power]])
+    return torch.cat([of(power), of(2 * power)[::2][: heads - power]]) * scale

@@ -1,4 +1,4 @@
-"""Rotary positions: the angles of each position, by the rules that models state for texts longer than trained on.
+"""What positions do to queries and keys: the angles of each, by the rules for texts longer than trained on, and growth.
 
 Angles are worked out in fp32 in the order of operations of transformers (modeling_rope_utils.py), so that they are the
 same numbers: at position 100,000 another rounding of a frequency is another angle.
@@ -38,11 +38,16 @@ def angles(rotary: Rotary, first: int, new: int, context_length: int, device: An
     """
     found = frequencies(rotary, first + new, context_length, device)
     turned = torch.arange(first, first + new, device=device)[:, None].float() * found.of_pairs
-    if rotary.reversed:
-        turned = -turned
-    if found.factor == 1.0:
-        return Angles(turned.cos(), turned.sin())
-    return Angles(turned.cos() * found.factor, turned.sin() * found.factor)
+    cos, sin = turned.cos(), turned.sin()
+    if found.factor != 1.0:
+        cos, sin = cos * found.factor, sin * found.factor
+    return Angles(cos, -sin if rotary.reversed else sin)
+
+
+def growth(rate: float, interval: int, first: int, new: int, device: Any = None) -> Tensor:
+    """What queries are multiplied by at each position, fp32: 1 + rate log(1 + floor(position / interval))."""
+    steps = torch.floor(torch.arange(first, first + new, device=device) / interval)
+    return 1 + rate * torch.log(1 + steps)
 
 
 def frequencies(rotary: Rotary, length: int, context_length: int, device: Any = None) -> Frequencies:

@@ -1,0 +1,57 @@
+"""A config.json of Hugging Face where a spec is asked for: read, and imported as the document of a spec."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+
+from archcalc.errors import printable
+from archcalc.spec.source import Document, display_name, read_file
+
+CONFIG = "config.json"
+
+
+def is_config(data: bytes) -> bool:
+    """Whether some bytes are a config.json, and no spec: an object of JSON that names its model's type."""
+    if not data.lstrip().startswith(b"{"):
+        return False
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and not {"schema", "d_model"} <= found.keys()
+
+
+def read_config(path: str) -> Document:
+    """The spec that a config.json describes, with the keys that its fields came from.
+
+    Raises Missing where there is no such file, Invalid for one that is no config or not supported yet.
+    """
+    from archcalc.huggingface.reading import LARGEST_CONFIG
+
+    return imported(read_file(path, LARGEST_CONFIG), display_name(path))
+
+
+def imported(data: bytes, name: str) -> Document:
+    """The document of a spec from the bytes of a config.json."""
+    from archcalc.huggingface.importing import import_config
+    from archcalc.huggingface.reading import parse_config
+
+    found = import_config(parse_config(data, name), name)
+    return Document(name, found.data, origins=found.origins, ignored=found.ignored)
+
+
+def import_text(document: Document, text: str) -> str:
+    """The YAML of an imported spec, below comments that say which keys its fields came from."""
+    width = max(map(len, document.origins), default=0)
+    lines = [
+        f"# imported from {printable(os.path.basename(document.file))}; each field and the keys that it came from:",
+        *(f"#   {path:<{width}}  {', '.join(keys)}" for path, keys in document.origins.items()),
+    ]
+    if document.ignored:
+        lines += ["# keys without a bearing on parameters, FLOPs or memory:"]
+        lines += textwrap.wrap(
+            printable(", ".join(document.ignored)), 100, initial_indent="#   ", subsequent_indent="#   "
+        )
+    return "\n".join([*lines, text])
