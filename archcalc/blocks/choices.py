@@ -1,7 +1,7 @@
 """Choices between classes, validated by the chosen one alone.
 
-pydantic makes a validator of every class that a union has, which takes a start of the program longer than its counting;
-here a class makes its own when a spec has it. For a JSON Schema all are wanted: see `all_choices`.
+pydantic makes a validator of every class that a union has, which takes a start of the program longer than its
+counting; here a class makes its own when a spec has it. For a JSON Schema all are wanted: see `all_choices`.
 """
 
 from __future__ import annotations
