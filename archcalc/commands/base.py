@@ -32,8 +32,8 @@ Spec = Annotated[
         metavar="SPEC",
         autocompletion=catalogue_names,
         show_default=False,
-        help="catalogue name, path, folder written by train, or - for standard input; SPEC@FIELD=VALUE,... changes "
-        "fields",
+        help="catalogue name, YAML file, Hugging Face config.json, model folder, or - (stdin); "
+        "SPEC@FIELD=VALUE,... changes fields",
     ),
 ]
 Specs = Annotated[
@@ -42,7 +42,8 @@ Specs = Annotated[
         metavar="SPEC",
         autocompletion=catalogue_names,
         show_default=False,
-        help="catalogue names, paths, folders written by train, or - for standard input; default: the whole catalogue",
+        help="catalogue names, YAML files, Hugging Face config.json, model folders, or - (stdin); default: the whole "
+        "catalogue",
     ),
 ]
 Batch = Annotated[str, typer.Option(metavar="B", help="number of sequences")]
