@@ -109,6 +109,18 @@ def test_a_shell_completes_commands_specs_flags_and_choices(monkeypatch):
     assert _complete(monkeypatch, "flops", "gpt2", "--phase", "de") == ["decode"]
 
 
+def test_a_shell_completes_the_paths_of_specs_and_configs(monkeypatch, tmp_path):
+    (tmp_path / "llama").mkdir()
+    for name in ("llama/config.json", "llama/model.safetensors", "llama/.hidden.json", "mine.yaml", "mine.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert _complete(monkeypatch, "report", "./") == ["./llama/", "./mine.yaml"]
+    assert _complete(monkeypatch, "report", "llama/") == ["llama/config.json"]
+    assert _complete(monkeypatch, "report", "min") == ["mine.yaml"]
+    assert _complete(monkeypatch, "import", "lla") == ["llama/"]
+    assert _complete(monkeypatch, "report", "nowhere/") == []
+
+
 @pytest.mark.parametrize("value", ["", "1", "complete_bash", "complete_tcsh", "run_zsh"])
 def test_a_variable_of_that_name_alone_changes_no_answer(monkeypatch, value):
     """A shell also says what is to be completed."""
