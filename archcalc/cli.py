@@ -57,15 +57,19 @@ def _load(arguments: list[str]) -> None:
     restore(__name__)
 
 
-@app.callback(invoke_without_command=True)
+# Two lines of a paragraph that is not wrapped (\b): with a third the overview would not fit a screen.
+_OVERVIEW = """\b
+Count a transformer's parameters, FLOPs and memory, and prove the counts.
+SPEC is a name of `archcalc list`, a YAML file or a Hugging Face config.json.
+"""
+
+
+@app.callback(invoke_without_command=True, help=_OVERVIEW)
 def _archcalc(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
-    """\b
-    Count a transformer's parameters, FLOPs and memory, and prove the counts.
-    SPEC is a name of `archcalc list`, a YAML file or a Hugging Face config.json.
-    """
+    """Count a transformer's parameters, FLOPs and memory, and prove the counts."""
     if version:
         from archcalc import __version__
 
