@@ -59,10 +59,12 @@ def _few(group: LayerGroup) -> LayerGroup:
 
 
 def _d_model(model: Model, large: tuple[LayerGroup, ...], layers: tuple[LayerGroup, ...]) -> int:
-    """What the first block that has a product of its sizes for d_model makes it; something else where not all do."""
-    products = [first * second for first, second in _products(layers)]
+    """What the first block that has a product of its sizes for d_model makes it; another multiple where not all do."""
+    if not (small_ones := _products(layers)):
+        return D_MODEL
+    heads, d_head = small_ones[0]
     makes_up = all(first * second == model.d_model for first, second in _products(large))
-    return (products[0] if products else D_MODEL) + (0 if makes_up else 5)
+    return heads * (d_head if makes_up else d_head + 1)
 
 
 def _products(part: Any) -> list[tuple[int, int]]:

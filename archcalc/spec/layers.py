@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.attention import Attention
 from archcalc.blocks.base import Block, Mixer, Strict
+from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.tape.legend import Env, environment
@@ -278,12 +279,8 @@ def _form(value: Any) -> str:
     return next((f"~{form}" for form in ("pattern", "branches") if form in there), "~layer")
 
 
-AnyLayer = Annotated[
-    Annotated[TwoBranchLayer, Tag("~layer")] | Annotated[BranchLayer, Tag("~branches")], Discriminator(_form)
-]
+AnyLayer = Annotated[TwoBranchLayer | BranchLayer, OneOf(_form, layer=TwoBranchLayer, branches=BranchLayer)]
 LayerGroup = Annotated[
-    Annotated[TwoBranchGroup, Tag("~layer")]
-    | Annotated[BranchGroup, Tag("~branches")]
-    | Annotated[AlternatingGroup, Tag("~pattern")],
-    Discriminator(_form),
+    TwoBranchGroup | BranchGroup | AlternatingGroup,
+    OneOf(_form, layer=TwoBranchGroup, branches=BranchGroup, pattern=AlternatingGroup),
 ]
