@@ -22,6 +22,7 @@ VALUES = (
     {"rope_type": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 1e-5},
 )
 SMALL = {"vocab_size": 50, "num_hidden_layers": 4, "n_layer": 4, "num_layers": 4, "n_layers": 4}
+SMALL["attention_types"] = [[["global", "local"], 2]]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
