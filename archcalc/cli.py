@@ -44,6 +44,7 @@ _HOMES = {
     "embed": ("embed",),
     "tokens": ("tokens",),
     "listing": ("list", "schema"),
+    "huggingface": ("import", "export"),
 }
 
 

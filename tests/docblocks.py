@@ -18,7 +18,15 @@ from typing import NamedTuple
 from command import Answer, ask
 
 ROOT = Path(__file__).parent.parent
-README = ["README.md", "README.zh.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/bounds.md", "docs/library.md"]
+README = [
+    "README.md",
+    "README.zh.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/bounds.md",
+    "docs/huggingface.md",
+    "docs/library.md",
+]
 LEARNED = "docs/running.md"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")

@@ -1,7 +1,7 @@
 """Attention: mixes the vectors of different positions."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
@@ -10,6 +10,7 @@ from archcalc.blocks.constraints import AtMost, Divides
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.relations import Product, Relation, Same
 from archcalc.blocks.rotary import Rotary
+from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor
@@ -21,6 +22,8 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 class Attention(Mixer):
     """A mixer of positions: "B S D" to "B N D"."""
+
+    saying: ClassVar[str] = "vectors talk to each other"
 
 
 class QueryGrowth(Strict):
@@ -66,8 +69,8 @@ class MultiHead(Attention):
     qk_norm: Norm | None = Field(default=None, description="a norm of queries and keys")
     qk_norm_over: Literal["head", "heads", "width"] = Field(
         default="head",
-        description="head: each head's vector, by gains that all heads share; heads: the same with gains of its own for "
-        "each; width: all heads together",
+        description="head: each head's vector, by gains that all heads share; heads: the same with gains for "
+        "each head; width: all heads together",
     )
     qk_norm_place: Literal["before", "after"] = Field(
         default="before", description="of that norm: before the rotary positions, or after them (HunYuan)"
@@ -101,6 +104,7 @@ class MultiHead(Attention):
         Same(("rotary.d_rotary", "d_head")),
     )
 
+    copies: ClassVar[tuple[str, ...]] = ("G", "R")
     derives: ClassVar[tuple[str, ...]] = ("T", "Q", "kept")
     named: ClassVar[tuple[str, ...]] = ("rotary", "window", "chunk", "alibi_scale", "query_growth")
 
@@ -120,6 +124,22 @@ class MultiHead(Attention):
     def has_bias(self, name: str) -> bool:
         """Whether one of the four projections has a bias."""
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
+
+    def small(self, shrinking: Shrinking) -> Self:
+        """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""
+        shared = min(self.n_heads // self.n_kv_heads, 3)
+        kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
+        d_head = shrinking.size("d_head", self.d_head, 8)
+        whole = self.rotary is None or self.rotary.d_rotary == self.d_head
+        update = {
+            "n_heads": kv_heads * shared,
+            "n_kv_heads": kv_heads,
+            "d_head": d_head,
+            "rotary": self.rotary and self.rotary.small_over(d_head if whole else max(2, d_head // 4 * 2), shrinking),
+            "window": shrinking.optional("window", self.window, 7),
+            "chunk": shrinking.optional("chunk", self.chunk, 9),
+        }
+        return super().small(shrinking).model_copy(update=update)
 
     def sizes(self) -> Env:
         stated: dict[str, Any] = {

@@ -8,21 +8,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema
 
 from archcalc.arguments import LARGEST_SIZE as LARGEST_SIZE  # noqa: PLC0414  (as mypy reads an export)
+from archcalc.blocks.choices import TAG as TAG  # noqa: PLC0414  (as mypy reads an export)
+from archcalc.blocks.choices import chosen
 from archcalc.blocks.constraints import constraints
 from archcalc.blocks.relations import Relation
+from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.tape.legend import Env, declare
 from archcalc.tape.recording import Tape, Tensor
 from archcalc.tape.run import Run
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 """A size of the architecture. One is a size: multi-query attention is one key/value head."""
-
-
-TAG = "~"
-"""What the names of a union's choices begin with where no field of the YAML says which is meant."""
 
 
 class Strict(BaseModel):
@@ -41,22 +40,29 @@ class Block(Strict):
     """A part of a model that records itself.
 
     `labels` are the labels of the tape that it decides, with their meaning; where that names a field in brackets, the
-    size is stated there. `derives` are those of the frame whose sizes it may replace. `relations` between its fields are
-    kept by a question. `named` are fields whose values stand in names on the tape.
+    size is stated there. `derives` are those of the frame whose sizes it may replace. `relations` between its fields
+    are kept by a question. `named` are fields whose values stand in names on the tape.
+    `copies` are labels that count alike vectors, not features: heads.
     """
 
     labels: ClassVar[Mapping[str, str]] = {}
     relations: ClassVar[tuple[Relation, ...]] = ()
     derives: ClassVar[tuple[str, ...]] = ()
     named: ClassVar[tuple[str, ...]] = ()
+    copies: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        declare(cls.__dict__.get("labels", {}))
+        declare(cls.__dict__.get("labels", {}), cls.__dict__.get("copies", ()))
 
     def sizes(self) -> Env:
         """The sizes of its labels that this block alone states."""
         return {}
+
+    def small(self, shrinking: Shrinking) -> Self:
+        """The same block with small sizes; those of what is inside it alone, if it has none of its own."""
+        inner = {name: small(value, shrinking) for name, value in self if isinstance(value, Strict)}
+        return self.model_copy(update=inner)
 
     def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (most blocks derive nothing)
         """Sizes that follow from those stated by it, the model and the run; they may replace a label of the run."""
@@ -81,8 +87,8 @@ class Slot(Block):
         if _is_kind(cls):
             return handler(source)
         mark = TAG if cls.default_kind else ""
-        choices = {mark + kind: handler.generate_schema(block) for kind, block in registered(cls).items()}
-        return core_schema.tagged_union_schema(choices, discriminator=cls._kind_of if cls.default_kind else "kind")
+        choices = {mark + kind: block for kind, block in registered(cls).items()}
+        return chosen(choices, cls._kind_of if cls.default_kind else "kind", handler)
 
     @classmethod
     def _kind_of(cls, value: Any) -> Any:
@@ -107,7 +113,9 @@ class Slot(Block):
 
 
 class Mixer(Slot):
-    """What a residual branch computes: "B S D" to "B N D"."""
+    """What a residual branch computes: "B S D" to "B N D". `saying` is what it does, for a first reader."""
+
+    saying: ClassVar[str] = ""
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""

@@ -139,7 +139,7 @@ def value(block: Any, path: str) -> Any:
 
 def constraints(block: type[Any] | Any) -> list[tuple[str, Constraint]]:
     """Every constraint of a block's fields, with the name of the field."""
-    kind = block if isinstance(block, type) else type(block)
+    kind: Any = block if isinstance(block, type) else type(block)
     return [
         (name, found)
         for name, field in kind.model_fields.items()

@@ -1,12 +1,13 @@
 """Embedding: tokens become vectors."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
 from archcalc.blocks.base import Count, Slot
 from archcalc.blocks.norm import Norm
+from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor, Weight
 from archcalc.tape.run import Run
@@ -57,11 +58,15 @@ class TokenEmbedding(Embedding):
         normed = f", {self.norm.summary()}" if self.norm else ""
         return f"{self.positions} positions{narrow}{normed}".replace("none positions", "no learned positions")
 
+    def small(self, shrinking: Shrinking) -> Self:
+        narrow = {"d_embedding": shrinking.optional("d_embedding", self.d_embedding, 24)}
+        return super().small(shrinking).model_copy(update=narrow)
+
     def sizes(self) -> Env:
         return {} if self.d_embedding is None else {"A": self.d_embedding}
 
     def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
-        return {"P": env["P"] + self.extra_positions} if self.extra_positions else {}
+        return {"P": env["P"] + self.extra_positions}
 
     def record(self, tape: Tape) -> Tensor:
         narrow = self.d_embedding is not None

@@ -1,7 +1,7 @@
 """MLPs: transform the vector of each position by itself."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
@@ -10,6 +10,7 @@ from archcalc.blocks.activation import ACTIVATION, Activation
 from archcalc.blocks.attention import of_kind
 from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.relations import Multiple, Relation
+from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor
 from archcalc.units import grouped
@@ -19,6 +20,8 @@ _LABELS = {"F": "hidden features of the MLP (d_ff)"}
 
 class MLP(Mixer):
     """A mixer of features: "B S D" to "B N D"."""
+
+    saying: ClassVar[str] = "each vector on its own"
 
 
 class PlainMLP(MLP):
@@ -34,6 +37,9 @@ class PlainMLP(MLP):
 
     def summary(self) -> str:
         return f"d_ff {grouped(self.d_ff)} ({self.activation})" + (" + biases" * self.bias)
+
+    def small(self, shrinking: Shrinking) -> Self:
+        return self.model_copy(update={"d_ff": shrinking.size("d_ff", self.d_ff, 56)})
 
     def sizes(self) -> Env:
         return {"F": self.d_ff}
@@ -75,6 +81,9 @@ class GatedMLP(MLP):
     def has_bias(self, name: str) -> bool:
         """Whether one of the three projections has a bias."""
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
+
+    def small(self, shrinking: Shrinking) -> Self:
+        return self.model_copy(update={"d_ff": shrinking.size("d_ff", self.d_ff, 56)})
 
     def sizes(self) -> Env:
         return {"F": self.d_ff}

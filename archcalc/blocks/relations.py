@@ -39,7 +39,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Product(Relation):
-    """`fields` are two factors and their product: n_heads x d_head = d_model. The first factor follows where it can."""
+    """`fields` are two factors and their product: n_heads x d_head = d_model. The first follows where it can."""
 
     def steps(self, was: Mapping[str, int], now: Sizes, free: set[str]) -> Iterator[Step]:
         first, second, whole = self.fields

@@ -1,11 +1,12 @@
 """Rotary positions: pairs of features are turned by an angle that grows with the position."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from archcalc.blocks.base import Count, Slot, Strict
 from archcalc.blocks.constraints import Even
+from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.recording import Tape, Tensor
 from archcalc.units import grouped
 
@@ -15,6 +16,16 @@ _Factors = Annotated[tuple[Factor, ...], Field(min_length=1, max_length=4096, st
 
 class Scaling(Slot):
     """How the angles are changed for contexts longer than trained on. It changes no count."""
+
+    def small_over(self, d_rotary: int, shrinking: Shrinking) -> Self:
+        """The same for few features, trained with a short context."""
+        update: dict[str, Any] = {}
+        for name, value in self:
+            if name == "original_context_length":
+                update[name] = shrinking.size(name, value, 16)
+            elif isinstance(value, tuple):
+                update[name] = value[: d_rotary // 2]
+        return self.model_copy(update=update)
 
     def summary(self) -> str:
         return str(type(self).model_fields["kind"].default)
@@ -71,7 +82,7 @@ class LongRope(Scaling):
 
 
 class Rotary(Strict):
-    """Su et al. 2021, arXiv:2104.09864: features 2i and 2i + 1, or i and i + half, are turned by position / theta^(2i/d).
+    """Su et al. 2021, arXiv:2104.09864: features 2i and 2i + 1, or i and i + half, turned by position / theta^(2i/d).
 
     The rest of the features, where fewer than all are turned, stays as it is.
     """
@@ -87,6 +98,11 @@ class Rotary(Strict):
     def summary(self) -> str:
         scaled = f", {self.scaling.summary()} scaling" if self.scaling else ""
         return f"rotary positions over {grouped(self.d_rotary)} features{scaled}"
+
+    def small_over(self, d_rotary: int, shrinking: Shrinking) -> Self:
+        """The same with few features to turn."""
+        scaling = None if self.scaling is None else self.scaling.small_over(d_rotary, shrinking)
+        return self.model_copy(update={"d_rotary": d_rotary, "scaling": scaling})
 
     def table(self, tape: Tape) -> Tensor:
         """The cosines and sines of the new positions, made once for a pass and for each way of turning."""

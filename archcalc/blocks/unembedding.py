@@ -1,12 +1,13 @@
 """Unembedding: the last vectors become logits, and in training a loss."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from archcalc.blocks.base import Count, Slot
 from archcalc.blocks.embedding import TOKEN_TABLE
+from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
 from archcalc.tape.recording import Tape, Tensor, Weight
 
@@ -18,6 +19,9 @@ class Unembedding(Slot):
 
     default_kind: ClassVar[str | None] = "linear"
 
+    tied: bool = Field(description="whether the token embedding's table serves here too, stored once")
+    bias: bool = Field(description="whether each token's logit has a bias")
+
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
         raise NotImplementedError
@@ -27,9 +31,6 @@ class LinearUnembedding(Unembedding):
     """Logits over the vocabulary, by the token table itself where tied."""
 
     kind: Literal["linear"] = "linear"
-
-    tied: bool = Field(description="whether the token embedding's table serves here too, stored once")
-    bias: bool = Field(description="whether each token's logit has a bias")
     d_embedding: Count | None = Field(
         default=None, description="features of the table where they are not d_model; a matrix projects to them before"
     )
@@ -40,6 +41,9 @@ class LinearUnembedding(Unembedding):
 
     def summary(self) -> str:
         return f"{'tied' if self.tied else 'untied'} unembedding" + (" + bias" * self.bias)
+
+    def small(self, shrinking: Shrinking) -> Self:
+        return self.model_copy(update={"d_embedding": shrinking.optional("d_embedding", self.d_embedding, 24)})
 
     def sizes(self) -> Env:
         return {} if self.d_embedding is None else {"A": self.d_embedding}

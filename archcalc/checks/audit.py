@@ -5,7 +5,8 @@ from __future__ import annotations
 from archcalc.checks.verdict import Check, Verdict
 from archcalc.counts.parameters import Parameters, params
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Problem
-from archcalc.spec.model import Model, Published
+from archcalc.spec.model import Model
+from archcalc.spec.published import Published
 from archcalc.units import percent, several, to_digits
 
 

@@ -150,6 +150,12 @@ def peak_bytes(model: Model | Pass, run: Run, keeping: Keeping | None = None) ->
     return largest(moment.total for moment in alive(model, run, _settled(run, keeping)))
 
 
+def runs_op_by_op(model: Model) -> bool:
+    """Whether an activation function of the model has a form that runs op by op."""
+    fused, eager = (model.record(Run(activation=kernel)).segments for kernel in ("fused", "eager"))
+    return any(len(one.ops) != len(other.ops) for one, other in zip(fused, eager, strict=True))
+
+
 def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) -> Size:
     """What is kept of the parameters: in training 16 or 18 bytes each with mixed precision and AdamW."""
     keeping = _settled(run, keeping)
@@ -252,7 +258,7 @@ def _training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
 
             places = list(_fullest(stack, segment, held_at))
             for moment in moments_of[id(segment)]:
-                # Of layers that are alike one is first, with the others' activations, and one last, with their gradients.
+                # Of alike layers one is first, with the others' activations, and one last, with their gradients.
                 for place in places:
                     sums = (before, saved.before(place)), (gradients, learned.after(place, segment))
                     yield parts(moment, place, *sums, inputs=inputs, head=head)
@@ -272,7 +278,7 @@ def _amount(walks: dict[int, Walk], name: str, segment: Segment) -> Size:
 
 
 def _fullest(stack: Stack, segment: Segment, held: Callable[[Place], Size]) -> Iterator[Place]:
-    """The place of a kind at which most is held by other layers; of arrays all that may be it, of one kind both ends."""
+    """The place of a kind at which most is held by other layers; of arrays, and of one kind alone, all that may be."""
     places = list(stack.places(segment))
     if len(stack.order) == 1 or is_many(segment.layers):
         yield from places
@@ -315,8 +321,9 @@ def _scratch(counts: Parameters, keeping: Keeping) -> Size:
 
 
 def _in_order(tensors: list[Stored]) -> list[Size]:
-    """The sizes of a group's tensors as its layers follow each other, two turns of the pattern at most: a layer's first
-    tensor follows a layer's last.
+    """The sizes of a group's tensors as its layers follow each other, for two turns of the pattern at most.
+
+    A layer's first tensor follows a layer's last.
     """
     within = tensors[0].within
     if within is None:

@@ -1,7 +1,7 @@
 """Layers that alternate, as a walk through a model meets them: what has been added up before one of them, and after.
 
-Of layers of one kind only a few places can be where most is in use: at each place of the pattern the first turn and the
-last, since what comes before grows by the same amount from turn to turn.
+Of layers of one kind only a few places can be where most is in use: at each place of the pattern the first turn and
+the last, since what comes before grows by the same amount from turn to turn.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from archcalc.blocks.base import Strict
 from archcalc.errors import LONGEST_PLACE, Invalid, Problem, cut, nearest
 from archcalc.spec.catalogue import is_path, specs_folder
-from archcalc.spec.model import Text
+from archcalc.spec.published import Text
 from archcalc.spec.source import display_name, parse, read_file
 from archcalc.spec.validation import validate
 from archcalc.units import Unit, parse_quantity, quantity_pattern

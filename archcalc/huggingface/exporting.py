@@ -18,16 +18,18 @@ from archcalc.huggingface.leaves import Draft, Mismatch, write
 _DESCRIBES = ("schema", "name", "source", "published", "misprints", "assumptions", "initialization")
 _AROUND = ("vocab_size", "context_length", "d_model", "embedding", "final_norm", "unembedding")
 _MOST_NAMED = 4
+_FIRST = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""Families that are tried first, since most programs read them."""
 
 
 def export_config(data: dict[str, Any]) -> dict[str, Any]:
-    """What a config.json says of a spec's plain data, by the first family in MODULES that can say it.
+    """What a config.json says of a spec's plain data, by the first family that can say it.
 
     Raises Invalid where none can, with the family that comes nearest and the fields that it cannot say.
     """
     layers = each_layer(data["layers"])
     wanted = shape(data)
-    for model_type in MODULES:
+    for model_type in dict.fromkeys((*_FIRST, *MODULES)):
         try:
             config = _written(family(model_type), data, layers)
         except Mismatch:
@@ -95,7 +97,7 @@ def _unlike(one: Any, other: Any, path: str = "") -> Iterator[str]:
             yield from _unlike(one.get(name), other.get(name), f"{path}.{name}".lstrip("."))
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for mine, theirs in zip(one, other, strict=True):
-            yield from _unlike(mine, theirs, path)
+            yield from _unlike(mine, theirs, "" if path == "layers" else path)
     elif one != other:
         yield path
 

@@ -11,6 +11,7 @@ _SHARED = """
     gradient_checkpointing pretraining_tp attn_implementation _attn_implementation _attn_implementation_autoset
     _attn_implementation_internal _experts_implementation experts_implementation
     _flash_attn_2_enabled use_flash_attn use_flash_attention use_flash_attention_2 flash_attn flash_attention
+    attention_softmax_in_fp32 scale_attention_softmax_in_fp32 softmax_in_fp32
     use_sdpa fused_mlp fused_bias_fc fused_dropout_add_ln use_memory_efficient_attention use_xformers
     output_attentions output_hidden_states return_dict output_past return_dict_in_generate output_scores
     id2label label2id num_labels problem_type finetuning_task classifier_activation classifier_bias

@@ -16,7 +16,6 @@ from archcalc.huggingface.leaves import resolve
 from archcalc.huggingface.said import Fault, Said
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
-_MOST_LISTED = 12
 
 
 class Imported(NamedTuple):

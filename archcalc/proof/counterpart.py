@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from archcalc.errors import Invalid
 from archcalc.packages import pip_install
+from archcalc.spec.catalogue import plain
 from archcalc.spec.model import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh", "gelu": "gelu"}  # transformers' names
 
 
 class Counterpart(NamedTuple):
@@ -21,138 +22,151 @@ class Counterpart(NamedTuple):
     logits: Callable[[Tensor], Tensor]
 
 
+class _Lent(NamedTuple):
+    """A spec that a family can say, and what of the reference it then lacks: its positions, and the head's bias."""
+
+    model: Model
+    embedding: bool = False
+    bias: bool = False
+
+
 def counterpart(reference: Any) -> Counterpart | str:
     """The reference's architecture as transformers has it, with the same weights in the same type.
 
-    GPT2LMHeadModel where that can be the model. Starcoder2ForCausalLM otherwise: it has key/value heads that are
-    fewer than heads, LayerNorm and a plain MLP; its rotary positions are turned off, and it is given the sum of token
-    and position vectors. In place of one, a few words say why there is none.
+    It is the family whose config.json can say the spec. Where none can because no family has learned positions beside
+    such layers, or a bias of the logits, a family that can say the rest is given the sum of token and position
+    vectors, its own positions are turned off, and the bias is added. In place of a counterpart, a few words say why
+    there is none.
     """
     try:
         import transformers
     except ModuleNotFoundError:
         return f"transformers is not installed; {pip_install('transformers')}"
-    from archcalc_reference.weights.layouts import why_no_gpt2
-
-    model: Model = reference.spec
-    odd = _unknown(model)
-    if odd:
-        return f"none of transformers' models is known here to have {odd}"
     transformers.logging.set_verbosity_error()
-    build = _gpt2 if why_no_gpt2(model) is None else _starcoder2
-    theirs, logits = build(transformers, reference)
-    theirs.to(next(reference.parameters()).dtype).eval()
-    return Counterpart(f"{type(theirs).__name__} of transformers {transformers.__version__}", logits)
+    said = _said(reference.spec)
+    if isinstance(said, str):
+        return said
+    config, lent = said
+    theirs = _built(transformers, config, reference, lent)
+    name = f"{type(theirs).__name__} of transformers {transformers.__version__}"
+    return Counterpart(name, lambda tokens: _logits(theirs, reference, lent, tokens))
 
 
-def _unknown(model: Model) -> str | None:
-    """A kind of block that neither model has."""
-    for group in model.layers:
-        for slot, block, known in (
-            ("norm", group.norm, "layernorm"),
-            ("attention", group.attention, "multi_head"),
-            ("mlp", group.mlp, "plain"),
-        ):
-            if cast("Any", block).kind != known:
-                return f"{slot} {cast('Any', block).kind}"
-    return None
+def _said(model: Model) -> tuple[dict[str, Any], _Lent] | str:
+    """The config.json of a family that can say a spec, or most of it; else why none can."""
+    from archcalc.huggingface.exporting import export_config
+
+    why = ""
+    for lent in _ways(model):
+        try:
+            return export_config(plain(lent.model)), lent
+        except Invalid as error:
+            why = why or error.problems[0].message
+    return why
 
 
-def _gpt2(transformers: Any, reference: Any) -> tuple[Any, Callable[[Tensor], Tensor]]:
+def _ways(model: Model) -> Iterator[_Lent]:
+    yield _Lent(model)
+    bias = model.unembedding.bias
+    if model.unembedding.bias:
+        model = model.model_copy(update={"unembedding": model.unembedding.model_copy(update={"bias": False})})
+        yield _Lent(model, bias=bias)
+    if cast("Any", model.embedding).positions == "learned":
+        yield _Lent(_turned(model), embedding=True, bias=bias)
+
+
+def _turned(model: Model) -> Model:
+    """A model with rotary positions in place of learned ones, for a family that has no others."""
+    data = plain(model)
+    data["embedding"] = {"positions": "none"}
+    for group in data["layers"]:
+        for layer in group.get("kinds", {"": group}).values():
+            if "attention" in layer:
+                layer["attention"]["rotary"] = {"d_rotary": layer["attention"]["d_head"] // 2 * 2, "theta": 1e4}
+    return Model.model_validate(data)
+
+
+def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Lent) -> Any:
+    """Their model, with the reference's weights in their names and layout."""
     import torch
 
-    model, group = reference.spec, reference.spec.layers[0]
-    config = transformers.GPT2Config(
-        vocab_size=model.vocab_size,
-        n_positions=model.context_length,
-        n_embd=model.d_model,
-        n_layer=model.n_layers,
-        n_head=group.attention.n_heads,
-        n_inner=group.mlp.d_ff,
-        activation_function=ACTIVATIONS[group.mlp.activation],
-        layer_norm_epsilon=group.norm.epsilon,
-        tie_word_embeddings=model.unembedding.tied,
-        bos_token_id=None,
-        eos_token_id=None,
-        attn_implementation="eager",
+    from archcalc_reference.weights.families import BY_TYPE
+    from archcalc_reference.weights.folder import stored
+
+    dtype = next(reference.parameters()).dtype
+    said = {name: value for name, value in config.items() if name not in ("model_type", "architectures", "dtype")}
+    # Eager attention is plain to see; with ALiBi in Falcon it adds the slopes twice, to the scores and to the mask.
+    attention = "sdpa" if config["model_type"] == "falcon" and config.get("alibi") else "eager"
+    theirs = transformers.AutoModelForCausalLM.from_config(
+        transformers.AutoConfig.for_model(config["model_type"], **said), attn_implementation=attention
     )
-    theirs = transformers.GPT2LMHeadModel(config).to(next(reference.parameters()).dtype)
-    inner = theirs.transformer
-    _lend(inner.wte, reference.embedding.token)
-    _lend(inner.wpe, reference.embedding.position)
-    for block, layer in zip(inner.h, reference.layers, strict=True):
-        query, key, value = layer.attention.query, layer.attention.key, layer.attention.value
-        _lend(block.ln_1, layer.attention_norm)
-        _set(block.attn.c_attn.weight, torch.cat([part.weight.t() for part in (query, key, value)], dim=1))
-        _set(block.attn.c_attn.bias, torch.cat([part.bias for part in (query, key, value)]))
-        _lend(block.attn.c_proj, layer.attention.output, transposed=True)
-        _lend(block.ln_2, layer.mlp_norm)
-        _lend(block.mlp.c_fc, layer.mlp.up, transposed=True)
-        _lend(block.mlp.c_proj, layer.mlp.down, transposed=True)
-    _lend(inner.ln_f, reference.final_norm)
-    if not model.unembedding.tied:
-        _lend(theirs.lm_head, reference.unembedding)
-    return theirs, lambda tokens: cast("Tensor", theirs(tokens).logits)
+    theirs.to(dtype).eval()
+    for module in theirs.modules():
+        if hasattr(module, "scalar_embed_scale"):
+            module.embed_scale.fill_(module.scalar_embed_scale)  # the square root of d_model, rounded to fp32 before
+    parameters = dict(reference.named_parameters())
+    if lent.embedding:
+        parameters.pop("embedding.position.weight")
+    if lent.bias:
+        parameters.pop("unembedding.bias")
+    shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
+    places = dict(theirs.named_parameters())
+    with torch.no_grad():
+        for entry in BY_TYPE[config["model_type"]].entries(lent.model, shapes):
+            places.pop(entry.name).copy_(stored(entry, parameters))
+    if places:
+        raise RuntimeError(f"{type(theirs).__name__} has {next(iter(places))}, which the reference has not")
+    if lent.embedding:
+        theirs.base_model.rotary_emb = _unturned()
+    return theirs
 
 
-def _starcoder2(transformers: Any, reference: Any) -> tuple[Any, Callable[[Tensor], Tensor]]:
+def _logits(theirs: Any, reference: Any, lent: _Lent, tokens: Tensor) -> Tensor:
+    given = {"inputs_embeds": reference.embedding(tokens)} if lent.embedding else {"input_ids": tokens}
+    with _double_where_float(theirs):
+        logits = theirs(**given, use_cache=False).logits
+    return cast("Tensor", logits + reference.unembedding.bias if lent.bias else logits)
+
+
+@contextmanager
+def _double_where_float(theirs: Any) -> Iterator[None]:
+    """A block in which norms, softmax and all else of a model in fp64 stay in fp64, where transformers asks for fp32.
+
+    Angles are worked out in fp32 as everywhere, with the reference's own roundings: they are a part of the model.
+    """
     import torch
+    from torch.overrides import TorchFunctionMode
 
-    model = reference.spec
-    theirs = transformers.Starcoder2ForCausalLM(_starcoder2_config(transformers, model, model.layers[0]))
-    inner, one_layer = theirs.model, type(theirs.model.layers[0])
-    groups = [group for group in model.layers for _ in range(group.repeat)]
-    inner.layers = torch.nn.ModuleList(
-        one_layer(_starcoder2_config(transformers, model, group), i) for i, group in enumerate(groups)
-    )
-    inner.norm.eps = model.final_norm.epsilon
-    inner.rotary_emb = _Unturned()
-    theirs.lm_head = torch.nn.Linear(model.d_model, model.vocab_size)
-    theirs.to(next(reference.parameters()).dtype)
-    token, position = (table.weight for table in (reference.embedding.token, reference.embedding.position))
-    for block, layer in zip(inner.layers, reference.layers, strict=True):
-        _lend(block.input_layernorm, layer.attention_norm)
-        for ours, name in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")):
-            _lend(getattr(block.self_attn, name), getattr(layer.attention, ours))
-        _lend(block.post_attention_layernorm, layer.mlp_norm)
-        _lend(block.mlp.c_fc, layer.mlp.up)
-        _lend(block.mlp.c_proj, layer.mlp.down)
-    _lend(inner.norm, reference.final_norm)
-    _set(
-        theirs.lm_head.weight,
-        reference.embedding.token.weight if model.unembedding.tied else reference.unembedding.weight,
-    )
-    _set(theirs.lm_head.bias, reference.unembedding.bias)
+    angles: list[Any] = []
 
-    def logits(tokens: Tensor) -> Tensor:
-        vectors = token[tokens] + position[: tokens.shape[1]]
-        return cast("Tensor", theirs(inputs_embeds=vectors, use_cache=False).logits)
+    class Double(TorchFunctionMode):  # type: ignore[misc]  # torch's own types are not read
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if angles:
+                return function(*args, **kwargs)
+            if getattr(function, "__name__", "") in ("float", "bfloat16") and args[0].is_floating_point():
+                return args[0].double()  # bf16: Falcon's slopes of ALiBi
+            args = tuple(torch.float64 if value is torch.float32 else value for value in args)
+            kwargs = {name: torch.float64 if value is torch.float32 else value for name, value in kwargs.items()}
+            return function(*args, **kwargs)
 
-    return theirs, logits
+    hooks = []
+    for module in theirs.modules():
+        if "rotary" in type(module).__name__.lower():
+            hooks.append(module.register_forward_pre_hook(lambda *_: angles.append(True)))
+            hooks.append(module.register_forward_hook(lambda *_: angles.clear()))
+    try:
+        if next(theirs.parameters()).dtype == torch.float64:
+            with Double():
+                yield
+        else:
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
-def _starcoder2_config(transformers: Any, model: Any, group: Any) -> Any:
-    config = transformers.Starcoder2Config(
-        vocab_size=model.vocab_size,
-        max_position_embeddings=model.context_length,
-        hidden_size=model.d_model,
-        num_hidden_layers=model.n_layers,
-        num_attention_heads=group.attention.n_heads,
-        num_key_value_heads=group.attention.n_kv_heads,
-        intermediate_size=group.mlp.d_ff,
-        hidden_act=ACTIVATIONS[group.mlp.activation],
-        norm_epsilon=group.norm.epsilon,
-        use_bias=True,  # where the reference has none, zeros are lent
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=None,
-        attn_implementation="sdpa",  # eager attention rounds its softmax to fp32
-    )
-    config.head_dim = group.attention.d_head
-    return config
-
-
-def _Unturned() -> Any:  # noqa: N802  (a class, made where PyTorch is there)
+def _unturned() -> Any:
     """Rotary positions that turn nothing: cosine 1, sine 0."""
     import torch
 
@@ -162,17 +176,3 @@ def _Unturned() -> Any:  # noqa: N802  (a class, made where PyTorch is there)
             return one, torch.zeros_like(one)
 
     return Unturned()
-
-
-def _lend(theirs: Any, ours: Any, *, transposed: bool = False) -> None:
-    _set(theirs.weight, ours.weight.t() if transposed else ours.weight)
-    if getattr(theirs, "bias", None) is not None:
-        _set(theirs.bias, ours.bias)
-
-
-def _set(theirs: Any, ours: Any) -> None:
-    """Copy a weight; zeros where the reference has none."""
-    import torch
-
-    with torch.no_grad():
-        theirs.zero_() if ours is None else theirs.copy_(ours)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from archcalc.spec.model import LayerGroup, Model
+from archcalc.blocks.base import Block
+from archcalc.blocks.relations import Product
+from archcalc.blocks.shrinking import Shrinking, small
+from archcalc.spec.layers import AlternatingGroup, BranchGroup, Layer, LayerGroup, TwoBranchGroup
+from archcalc.spec.model import Model
 
 MOST_GROUPS = 4  # of layers that differ; a model has few, and each costs a comparison its time
 MOST_REPEATS = 2  # layers of a group: one to be first, one to be last
 VOCABULARY, CONTEXT = 97, 32
-D_HEAD, D_FF = 8, 56  # of the first kind of layer; of others somewhat more, so that kinds which differ still do
+D_MODEL = 32  # where no block says what makes it up
 
 
 def miniature(model: Model) -> Model:
@@ -17,18 +21,27 @@ def miniature(model: Model) -> Model:
     not), of few layers and small sizes. Sizes of one stay one where they are an architecture of their own: one
     key/value head is multi-query attention.
     """
-    found: list[Any] = []
+    found: list[LayerGroup] = []
     for group in model.layers:
         if group not in found and len(found) < MOST_GROUPS:
             found.append(group)
-    heads = _small([group.attention.d_head for group in found], D_HEAD)
-    hidden = _small([group.mlp.d_ff for group in found], D_FF)
-    layers = tuple(_layers(group, heads[group.attention.d_head], hidden[group.mlp.d_ff]) for group in found)
-    makes_up = all(group.attention.n_heads * group.attention.d_head == model.d_model for group in found)
-    first: Any = layers[0].attention
-    d_model = first.n_heads * first.d_head + (0 if makes_up else 5)
-    sizes = {"vocab_size": VOCABULARY, "context_length": CONTEXT, "d_model": d_model, "layers": layers}
-    return model.model_copy(update=sizes)
+    shrinking = Shrinking()
+    layers = tuple(_few(small(group, shrinking)) for group in found)
+    update = {
+        "vocab_size": VOCABULARY,
+        "context_length": CONTEXT,
+        "d_model": _d_model(model, tuple(found), layers),
+        "layers": layers,
+        **{name: small(getattr(model, name), shrinking) for name in ("embedding", "final_norm", "unembedding")},
+    }
+    return model.model_copy(update=update)
+
+
+def one_layer(model: Model, layer: Layer) -> Model:
+    """The same model with one layer of one kind."""
+    data = {name: value for name, value in layer if name != "repeat"}
+    form = BranchGroup if "branches" in data else TwoBranchGroup
+    return model.model_copy(update={"layers": (form.model_construct(repeat=1, **data),)})
 
 
 def described(model: Model) -> str:
@@ -37,21 +50,35 @@ def described(model: Model) -> str:
     return f"a model of the same architecture with {model.n_layers} {layers} and d_model {model.d_model}"
 
 
-def _layers(group: LayerGroup, d_head: int, d_ff: int) -> LayerGroup:
-    attention, mlp = cast("Any", group.attention), cast("Any", group.mlp)
-    shared = min(attention.n_heads // attention.n_kv_heads, 3)  # query heads of a key/value head
-    kv_heads = min(attention.n_kv_heads, 4 if shared == 1 else 2)
-    return group.model_copy(
-        update={
-            "repeat": min(group.repeat, MOST_REPEATS),
-            "attention": attention.model_copy(
-                update={"n_heads": kv_heads * shared, "n_kv_heads": kv_heads, "d_head": d_head}
-            ),
-            "mlp": mlp.model_copy(update={"d_ff": d_ff}),
-        }
-    )
+def _few(group: LayerGroup) -> LayerGroup:
+    """One layer to be first and one to be last; of kinds that alternate each once, and the first again."""
+    if isinstance(group, AlternatingGroup):
+        order = tuple(dict.fromkeys(group.pattern))
+        return group.model_copy(update={"pattern": order, "repeat": min(group.repeat, len(order) + 1)})
+    return group.model_copy(update={"repeat": min(group.repeat, MOST_REPEATS)})
 
 
-def _small(sizes: list[int], least: int) -> dict[int, int]:
-    """A small size for each that occurs, another one for another."""
-    return {size: least + 8 * i for i, size in enumerate(dict.fromkeys(sizes))}
+def _d_model(model: Model, large: tuple[LayerGroup, ...], layers: tuple[LayerGroup, ...]) -> int:
+    """What the first block that has a product of its sizes for d_model makes it; another multiple where not all do."""
+    if not (small_ones := _products(layers)):
+        return D_MODEL
+    heads, d_head = small_ones[0]
+    makes_up = all(first * second == model.d_model for first, second in _products(large))
+    return heads * (d_head if makes_up else d_head + 1)
+
+
+def _products(part: Any) -> list[tuple[int, int]]:
+    """The sizes of each block whose product d_model may be."""
+    if isinstance(part, tuple | list):
+        return [found for inner in part for found in _products(inner)]
+    if isinstance(part, dict):
+        return _products(list(part.values()))
+    own = []
+    if isinstance(part, Block):
+        products = [one.fields for one in part.relations if isinstance(one, Product) and one.fields[2] == "d_model"]
+        own = [(getattr(part, first), getattr(part, second)) for first, second, _ in products]
+    inner = [value for _, value in part] if hasattr(part, "model_fields") else []
+    return [
+        *own,
+        *_products([value for value in inner if value is not None and not isinstance(value, str | int | float)]),
+    ]

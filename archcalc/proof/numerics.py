@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from archcalc.checks.verdict import Check, ran, same
 from archcalc.counts.flops import flops
 from archcalc.proof.counterpart import Counterpart, counterpart
+from archcalc.proof.miniature import one_layer
 from archcalc.spec.model import Model
+from archcalc.tape.legend import stem
 from archcalc.tape.run import AttentionKernel, Causal, Run
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 KERNELS: tuple[AttentionKernel, ...] = ("math", "flash")
 TOLERANCE = 1e-9
+LOGITS_TOLERANCE = 1e-7  # of the largest; transformers rounds some constants to fp32, such as slopes of ALiBi
 LOSS_TOLERANCE = 1e-5  # the reference's loss is worked out in fp32
 BATCH = 2
 
@@ -39,7 +42,7 @@ def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
             checks, not_compared = [], (f"logits with another implementation's: {theirs}",)
         checks += ran("loss", _loss(reference, tokens))
         checks += ran("logits with the cache", _decoding(reference, tokens))
-        checks += ran("pairs that change a logit", _causality(reference, tokens))
+        checks += ran("pairs that change a logit", _causality(reference.spec, tokens))
     checks += ran("gradients, layers recomputed", _recomputation(reference, tokens))
     return checks, not_compared
 
@@ -69,8 +72,10 @@ def _agree(what: str, expected: Tensor, found: Tensor, source: str, tolerance: f
 def _logits(reference: Any, tokens: Tensor, theirs: Counterpart) -> Iterator[Check]:
     """The logits of a full pass beside those of transformers."""
     expected = theirs.logits(tokens)
+    close = LOGITS_TOLERANCE * float(expected.abs().max())
     for kernel in KERNELS:
-        yield _agree(f"logits, {kernel} attention", expected, reference(tokens, kernel=kernel).logits, theirs.name)
+        found = reference(tokens, kernel=kernel).logits
+        yield _agree(f"logits, {kernel} attention", expected, found, theirs.name, close)
 
 
 def _loss(reference: Any, tokens: Tensor) -> Iterator[Check]:
@@ -110,33 +115,57 @@ def _decoding(reference: Any, tokens: Tensor) -> Iterator[Check]:
     yield _agree("logits after a shared prompt", expected, found_after, "one pass without a cache")
 
 
-def _causality(reference: Any, tokens: Tensor) -> Iterator[Check]:
-    """Which positions the logits of each position depend on, and the pairs that each convention counts."""
-    length = tokens.shape[1]
+def _causality(model: Model, tokens: Tensor) -> Iterator[Check]:
+    """Which positions the logits of each position depend on, and the pairs that each convention counts.
+
+    Of each kind of layers one by itself: through several layers a query sees farther than its window.
+    """
+    kinds = [(kind, group) for group in model.layers for kind in group.kinds_in()]
+    for number, (kind, _) in enumerate(kinds):
+        which = f", kind {number + 1} of layers" * (len(kinds) > 1)
+        yield from _causality_of(one_layer(model, kind.layer), tokens, which)
+
+
+def _causality_of(model: Model, tokens: Tensor, which: str) -> Iterator[Check]:
+    counted = pairs_seen(model, tokens.shape[1])
+    reference = _with_a_say(model)
     for kernel in KERNELS:
         reached = _reached(reference, tokens[:1], kernel)
         if kernel == "math":
-            yield from _pairs(reference, tokens, reached)
-        what, source = f"pairs that change a logit, {kernel} attention", "each position's vector changed in turn"
-        yield same(what, length * (length + 1) // 2, reached, source)
+            yield from _flops_of_pairs(reference, tokens, reached, which)
+        what = f"pairs that change a logit, {kernel} attention{which}"
+        yield same(what, counted, reached, "each position's vector changed in turn")
+
+
+def pairs_seen(model: Model, length: int) -> int:
+    """The pairs that the count says one layer scores; each position with itself alone where it has no attention."""
+    found = length
+    for segment in model.record(Run("prefill", 1, length, causal="exact")).segments:
+        scored = {label for op in segment.ops for label in op.space if stem(label) == "Q"}
+        found = max([found, *(segment.env[label] for label in scored)])
+    return found
 
 
 def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
     """Pairs of positions, the second of which changes the logits of the first."""
     import torch
 
-    base, table = reference(tokens, kernel=kernel).logits, reference.embedding.position.weight
+    base = reference(tokens, kernel=kernel).logits
     reached = 0
     for position in range(tokens.shape[1]):
-        before = table[position].clone()
-        table[position] += torch.randn_like(before)
+
+        def disturb(_module: Any, _given: Any, x_BSD: Tensor, position: int = position) -> Tensor:
+            x_BSD[:, position] += torch.randn_like(x_BSD[:, position])
+            return x_BSD
+
+        handle = reference.embedding.register_forward_hook(disturb)
         changed = (reference(tokens, kernel=kernel).logits != base).any(-1)
-        table[position] = before
+        handle.remove()
         reached += int(changed.sum())
     return reached
 
 
-def _pairs(reference: Any, tokens: Tensor, reached: int) -> Iterator[Check]:
+def _flops_of_pairs(reference: Any, tokens: Tensor, reached: int, which: str) -> Iterator[Check]:
     """The forward FLOPs of each convention: those of PyTorch's counter, attention by the share of pairs seen."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -156,7 +185,7 @@ def _pairs(reference: Any, tokens: Tensor, reached: int) -> Iterator[Check]:
         run = Run("prefill", BATCH, length, causal=causal)
         counted, measured = flops(model, run).forward, total - products + products * twice // (2 * length * length)
         source = f"FlopCounterMode, attention by {meaning[causal]}"
-        yield same(f"forward FLOPs, causal {causal}", counted, measured, source)
+        yield same(f"forward FLOPs, causal {causal}{which}", counted, measured, source)
 
 
 def _recomputation(reference: Any, tokens: Tensor) -> Iterator[Check]:

@@ -282,7 +282,9 @@ def _letter(found: Found, one: Meaning) -> dict[str, Any]:
     fields = []
     for where in one.fields:
         place = found.document.problem("", where)  # in the file, or in the question that set it
-        fields.append({"field": dotted(where), "file": _file(place.file), "line": place.line})
+        keys = found.document.origin(where) if where not in found.document.asked else []
+        named = {"field": dotted(where), "file": _file(place.file), "line": place.line}
+        fields.append({**named, "keys": keys} if keys else named)
     return {"letter": one.letter.name, "value": one.letter.value, "meaning": one.words, "fields": fields}
 
 
@@ -300,9 +302,10 @@ def _from(fields: list[dict[str, Any]]) -> str:
     """Where a letter's value is stated: d_model (gpt2.yaml:7)."""
     places: dict[str, list[str]] = {}
     for one in fields:
-        place = "asked" if one["line"] is None else f"{one['file']}:{one['line']}"
-        places.setdefault(place, []).append(one["field"].rpartition(".")[2])
-    written = [f"{' / '.join(names)} ({place})" for place, names in places.items()]
+        keys = one.get("keys", [])
+        place = os.path.basename(one["file"]) if keys else f"{one['file']}:{one['line']}" if one["line"] else "asked"
+        places.setdefault(place, []).extend(keys or [one["field"].rpartition(".")[2]])
+    written = [f"{' / '.join(dict.fromkeys(names))} ({place})" for place, names in places.items()]
     if len(written) > _PLACES:
         written[_PLACES:] = [f"and {len(written) - _PLACES:,} more"]
     return ", ".join(written) or "the run"

@@ -35,7 +35,7 @@ def report_sheet(found: Found) -> Sheet:
         ),
         payload=payload(
             found.name,
-            shape=model.model_dump(mode="json", include=SHAPE),
+            shape=model.model_dump(mode="json", include=set(SHAPE)),
             **standing_numbers(held),
             **values(asked, ("activations", "cache")),
             **{**tallied, **worked, "conventions": tallied["conventions"] | worked["conventions"]},

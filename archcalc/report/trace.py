@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 from archcalc.counts.parameters import Use, weight_uses
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
-from archcalc.tape.legend import CATEGORIES, Env, volume
+from archcalc.spec.model import Model
+from archcalc.tape.legend import CATEGORIES, COPIES, Env, stem, volume
 from archcalc.tape.passes import Segment
 from archcalc.tape.recording import Tensor
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several, shape
 
 _SAYING = {
-    "attention": "vectors talk to each other",
-    "mlp": "each vector on its own",
     "embedding": "tokens become vectors",
     "unembedding": "vectors become scores for each token",
 }
@@ -58,7 +57,7 @@ def trace_sheet(found: Found, run: Run) -> Sheet:
     total = steps[-1].running_total
     return Sheet(
         title=f"{found.name}: how {several(run.batch * run.sequence, 'token')} pass through {grouped(total)} weights",
-        blocks=(_table(steps, run, total), Fields((*_LEGEND, _counted(run), *caveats(found)))),
+        blocks=(_table(steps, run, total, _sayings(model)), Fields((*_LEGEND, _counted(run), *caveats(found)))),
         payload=payload(
             found.name,
             run={"batch": run.batch, "sequence": run.sequence, "attention": run.attention},
@@ -95,15 +94,21 @@ def _softmax(logits: Step) -> Step:
 
 def data_shape(tensor: Tensor, env: Env) -> tuple[int, ...]:
     """The sizes of data in the film's orientation: sequences if several, heads, features, positions."""
-    heads = [label for label in tensor.labels if label in ("G", "R")]
-    features = [label for label in tensor.labels if label not in ("B", "G", "R", *_POSITIONS)]
-    positions = [label for label in reversed(_POSITIONS) if label in tensor.labels]
+    heads = [label for label in tensor.labels if stem(label) in COPIES]
+    positions = [label for place in reversed(_POSITIONS) for label in tensor.labels if stem(label) == place]
+    features = [label for label in tensor.labels if label not in ("B", *heads, *positions)]
     sizes = [env["B"]] if "B" in tensor.labels and env["B"] != 1 else []
     sizes += [volume(heads, env)] if heads else []
     return tuple(sizes + [env[label] for label in features] + [env[label] for label in positions])
 
 
-def _table(steps: list[Step], run: Run, total: int) -> Table:
+def _sayings(model: Model) -> dict[str, str]:
+    """What each module does, in a few words."""
+    kinds = [kind for group in model.layers for kind in group.kinds_in()]
+    return _SAYING | {branch.name: branch.mixer.saying for kind in kinds for branch in kind.layer.residual_branches}
+
+
+def _table(steps: list[Step], run: Run, total: int, sayings: dict[str, str]) -> Table:
     tokens = (run.sequence,) if run.batch == 1 else (run.batch, run.sequence)
     rows: list[tuple[Cell, ...]] = [("token ids", tokens, None, None)]
     alone = len({id(step.segment) for step in steps if step.segment.layers is not None}) == 1
@@ -111,7 +116,7 @@ def _table(steps: list[Step], run: Run, total: int) -> Table:
         inside = list(group)
         first = inside[0]
         if len(inside) > 1:
-            rows.append((_heading(first, alone=alone), _SAYING.get(first.module), None, None))
+            rows.append((_heading(first, alone=alone), sayings.get(first.module), None, None))
         for step in inside:
             name = f"  {step.name}" if len(inside) > 1 else _heading(step, alone=alone)
             kept = " (in kernel)" if step.output.role == "fused" else ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from archcalc.blocks.base import LARGEST_SIZE
@@ -116,7 +117,7 @@ def value_at(model: Model, where: Where) -> Size:
     """The value of a field, whichever part of the model holds it."""
     part: Any = model
     for step in where:
-        part = part[step] if isinstance(part, tuple | dict) else getattr(part, step)
+        part = getattr(part, str(step)) if isinstance(part, BaseModel) else part[step]
     return part
 
 

@@ -86,7 +86,9 @@ def _inside(head: str) -> str | None:
     if os.path.isfile(folder / SPEC):
         return os.fspath(folder / SPEC)
     chosen = newest(folder, spec_of)
-    return None if chosen is None else os.fspath(chosen.path / SPEC)
+    if chosen is not None:
+        return os.fspath(chosen.path / SPEC)
+    return os.fspath(folder / CONFIG) if os.path.lexists(folder / CONFIG) else None
 
 
 def _read(head: str) -> Document:
@@ -96,8 +98,6 @@ def _read(head: str) -> Document:
         raise Invalid(_unknown(head))
     if os.path.isfile(head) and (other := format_of(head)):
         raise Invalid(Problem(head, other, suggestion=SPEC))
-    if os.path.isfile(inside := os.path.join(head, CONFIG)):
-        return read_config(inside)
     if head.endswith(".json"):
         return read_config(head)
     data = read_file(head)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import textwrap
 
-from archcalc.errors import Invalid, Missing, Problem
-from archcalc.files.reading import read_bytes
-from archcalc.spec.source import Document
+from archcalc.errors import printable
+from archcalc.spec.source import Document, display_name, read_file
 
 CONFIG = "config.json"
 
@@ -29,15 +30,7 @@ def read_config(path: str) -> Document:
     """
     from archcalc.huggingface.reading import LARGEST_CONFIG
 
-    try:
-        data = read_bytes(path, LARGEST_CONFIG)
-    except FileNotFoundError:
-        raise Missing(Problem(path, "no such file")) from None
-    except IsADirectoryError:
-        raise Invalid(Problem(path, "is a directory", suggestion="give the path of a file in it")) from None
-    except (OSError, ValueError) as error:
-        raise Invalid(Problem(path, f"cannot be read: {getattr(error, 'strerror', None) or error}")) from None
-    return imported(data, path)
+    return imported(read_file(path, LARGEST_CONFIG), display_name(path))
 
 
 def imported(data: bytes, name: str) -> Document:
@@ -46,4 +39,19 @@ def imported(data: bytes, name: str) -> Document:
     from archcalc.huggingface.reading import parse_config
 
     found = import_config(parse_config(data, name), name)
-    return Document(name, found.data, origins=found.origins)
+    return Document(name, found.data, origins=found.origins, ignored=found.ignored)
+
+
+def import_text(document: Document, text: str) -> str:
+    """The YAML of an imported spec, below comments that say which keys its fields came from."""
+    width = max(map(len, document.origins), default=0)
+    lines = [
+        f"# imported from {printable(os.path.basename(document.file))}; each field and the keys that it came from:",
+        *(f"#   {path:<{width}}  {', '.join(keys)}" for path, keys in document.origins.items()),
+    ]
+    if document.ignored:
+        lines += ["# keys without a bearing on parameters, FLOPs or memory:"]
+        lines += textwrap.wrap(
+            printable(", ".join(document.ignored)), 100, initial_indent="#   ", subsequent_indent="#   "
+        )
+    return "\n".join([*lines, text])

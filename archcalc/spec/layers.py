@@ -1,7 +1,7 @@
 """Layers: residual branches, the short form of the two that most layers have, and groups of layers that repeat.
 
-A layer is a list of branches, each `x + post_norm(mixer(norm(x)))`, one after the other or side by side. The short form
-names the two of a decoder, and has what both share once:
+A layer is a list of branches, each `x + post_norm(mixer(norm(x)))`, one after the other or side by side. The short
+form names the two of a decoder, and has what both share once:
 
     - {repeat: 32, norm: ..., attention: ..., mlp: ...}
 
@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.attention import Attention
 from archcalc.blocks.base import Block, Mixer, Strict
+from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.tape.legend import Env, environment
@@ -154,8 +155,8 @@ class TwoBranchLayer(Layer):
     stream_norm: Norm | None = Field(default=None, description="of the sum after each of the two; null: none")
     parallel: Literal["shared", "own"] | None = Field(
         default=None,
-        description="both read the layer's input, through one shared norm or each through its own; null: the MLP reads "
-        "what the attention made of it",
+        description="both read the layer's input, through one shared norm or each through its own; null: the MLP "
+        "reads what the attention made of it",
     )
     scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="what each of the two is multiplied by before it is added; null: nothing"
@@ -163,8 +164,8 @@ class TwoBranchLayer(Layer):
 
     @property
     def residual_branches(self) -> tuple[Branch, ...]:
-        shared = {"post_norm": self.post_norm, "stream_norm": self.stream_norm, "scale": self.scale}
-        second = "shared" if self.parallel == "shared" else self.norm
+        shared: dict[str, Any] = {"post_norm": self.post_norm, "stream_norm": self.stream_norm, "scale": self.scale}
+        second: Any = "shared" if self.parallel == "shared" else self.norm
         return (
             Branch.model_construct(name="attention", norm=self.norm, mixer=self.attention, **shared),
             Branch.model_construct(name="mlp", norm=second, mixer=self.mlp, **shared),
@@ -278,12 +279,8 @@ def _form(value: Any) -> str:
     return next((f"~{form}" for form in ("pattern", "branches") if form in there), "~layer")
 
 
-AnyLayer = Annotated[
-    Annotated[TwoBranchLayer, Tag("~layer")] | Annotated[BranchLayer, Tag("~branches")], Discriminator(_form)
-]
+AnyLayer = Annotated[TwoBranchLayer | BranchLayer, OneOf(_form, layer=TwoBranchLayer, branches=BranchLayer)]
 LayerGroup = Annotated[
-    Annotated[TwoBranchGroup, Tag("~layer")]
-    | Annotated[BranchGroup, Tag("~branches")]
-    | Annotated[AlternatingGroup, Tag("~pattern")],
-    Discriminator(_form),
+    TwoBranchGroup | BranchGroup | AlternatingGroup,
+    OneOf(_form, layer=TwoBranchGroup, branches=BranchGroup, pattern=AlternatingGroup),
 ]

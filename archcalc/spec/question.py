@@ -196,7 +196,7 @@ def _follow(document: Document, old: Answers, named: set[Where]) -> Iterator[Cha
     for place, block in _blocks(document.data):
         for relation in block.relations:
             places = {field: _field(place, field, document.data) for field in relation.fields}
-            was = {field: old.get(where) for field, where in places.items()}
+            was: dict[str, Any] = {field: old.get(where) for field, where in places.items()}
             if not all(_is_size(n) for n in was.values()):
                 continue
             now = {field: _get(document.data, where) for field, where in places.items()}

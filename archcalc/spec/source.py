@@ -43,8 +43,8 @@ class Document:
     """Plain data read from YAML, and where each of its parts stands.
 
     `values` has the mark of the value at each path, `keys` that of the key. `asked` has the paths whose values a
-    question put in, and `question` is the argument that asked. Of a spec that was imported `origins` has the keys of the
-    config.json that a field came from, by its path.
+    question put in, and `question` is the argument that asked. Of a spec that was imported `origins` has the keys
+    of the config.json that a field came from, by its path, and `ignored` those that do not matter.
     """
 
     file: str
@@ -54,6 +54,7 @@ class Document:
     question: str = ""
     asked: set[Where] = field(default_factory=set)
     origins: dict[str, list[str]] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
 
     def problem(self, message: str, path: Where = (), *, at_key: bool = False, **parts: Any) -> Problem:
         """A Problem placed at `path`, or at the nearest of its parents that has a place."""
@@ -67,6 +68,17 @@ class Document:
         line, column = mark if mark else (None, None)
         return Problem(self.file, message, dotted(path), line, column, **parts)
 
+    def origin(self, path: Where) -> list[str]:
+        """The keys of a config.json that a field came from; those of a block where that was read as a whole.
+
+        Kinds of layers that alternate are read from the same keys.
+        """
+        inside = path[:2] + path[4:] if path[2:3] == ("kinds",) else path
+        for end in range(len(inside), 0, -1):
+            if keys := self.origins.get(dotted(inside[:end])):
+                return keys
+        return []
+
 
 def dotted(path: Where) -> str:
     """A path as it is written in messages and on the command line: layers.0.attention.n_heads.
@@ -76,14 +88,14 @@ def dotted(path: Where) -> str:
     return ".".join(str(part)[: LONGEST_PLACE + 1] for part in path)
 
 
-def read_file(path: str | os.PathLike[str]) -> bytes:
+def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
     """The bytes of a spec file, or of standard input for `-`.
 
-    Raises Missing where there is none, Invalid for a directory, an unreadable file or one larger than LARGEST_FILE.
+    Raises Missing where there is none, Invalid for a directory, an unreadable file or one larger than `largest`.
     """
     name = os.fspath(path)
     try:
-        data = standard_input(LARGEST_FILE) if is_stdin(name) else read_bytes(name, LARGEST_FILE)
+        data = standard_input(largest) if is_stdin(name) else read_bytes(name, largest)
     except FileNotFoundError:
         raise Missing(Problem(name, "no such file")) from None
     except IsADirectoryError:
@@ -93,8 +105,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
-    if len(data) > LARGEST_FILE:
-        raise Invalid(Problem(display_name(name), f"is larger than {LARGEST_FILE:,} bytes, the most a spec can have"))
+    if len(data) > largest:
+        raise Invalid(Problem(display_name(name), f"is larger than {largest:,} bytes, the most a spec can have"))
     return data
 
 

@@ -6,7 +6,6 @@ families and file formats. They are used in messages only: what a spec may conta
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
 from typing import Any
@@ -202,15 +201,6 @@ def config(data: Any) -> str | None:
     of = f" of model_type {kind[:40]!r}" if isinstance(kind, str) else ""
     looks = "is" if sure else "has the fields of"
     return f"{looks} a Hugging Face config.json{of}; importing those is not supported yet"
-
-
-def json_file(data: bytes) -> str:
-    """What a JSON file is; it is never a spec."""
-    try:
-        found = config(json.loads(data))
-    except (ValueError, RecursionError):
-        found = None
-    return found or "is a JSON file; specs are YAML files"
 
 
 def format_of(path: str) -> str | None:

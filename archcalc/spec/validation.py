@@ -161,4 +161,4 @@ def _inside(holder: type[BaseModel], step: str) -> list[type[BaseModel]]:
     if step not in holder.model_fields:
         return []
     found = [x for x in models_in(holder.model_fields[step].annotation) if x is not holder]
-    return [kind for inner in found for kind in (list(registered(inner).values()) or [inner])]
+    return [kind for inner in found for kind in (*registered(inner).values(),) or (inner,)]

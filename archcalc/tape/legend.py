@@ -40,8 +40,13 @@ LABELS = legend(
 """Those of the frame; a block declares its own."""
 
 
-def declare(labels: Mapping[str, str]) -> None:
+COPIES: set[str] = set()
+"""Labels that count alike vectors, not features."""
+
+
+def declare(labels: Mapping[str, str], copies: Iterable[str] = ()) -> None:
     """Add a block's labels to the legend. Raises TapeError for one that has another meaning already."""
+    COPIES.update(copies)
     for label, meaning in labels.items():
         if LABELS.setdefault(label, meaning) != meaning:
             raise TapeError(f"label {label!r} is registered twice: {LABELS[label]!r} and {meaning!r}")
@@ -71,8 +76,8 @@ BRIDGE = legend(
     ("biases", "biases"),
     ("norms", "norms, gains and biases"),
 )
-"""Weights that a checkpoint stores and the tally of matrices leaves out. A block may have others, by a name of its own:
-they follow these in the order of the forward pass."""
+"""Weights that a checkpoint stores and the tally of matrices leaves out. A block may have others, by a name of its
+own: they follow these in the order of the forward pass."""
 
 
 def parse(text: str) -> tuple[tuple[str, ...], ...]:

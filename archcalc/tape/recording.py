@@ -137,10 +137,10 @@ class Op(NamedTuple):
         read = [x for x in self.inputs if isinstance(x, Weight) or x.role != "table"]
         labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x) if label != "unit")
         if self.kind == "contraction" and "S" in labels:
-            for read in labels:
-                if stem(read) == "T":
-                    pair = "Q" + read.removeprefix("T")
-                    return tuple(pair if label == "S" else label for label in labels if label != read)
+            for keys in labels:
+                if stem(keys) == "T":
+                    pair = "Q" + keys.removeprefix("T")
+                    return tuple(pair if label == "S" else label for label in labels if label != keys)
         return tuple(labels)
 
 

@@ -133,7 +133,11 @@ def pairs(new: Size, read: Size, causal: Causal) -> Size:
     full = new * read
     if causal == "full":
         return full
-    twice = 2 * full - new * (new - (causal == "exact"))
+    return halved(2 * full - new * (new - (causal == "exact")))
+
+
+def halved(twice: Size) -> Size:
+    """A half, exactly: an int where that is whole."""
     if not isinstance(twice, int):
         return twice / 2
     if twice % 2 == 0:

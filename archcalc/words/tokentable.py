@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -94,16 +95,25 @@ def _open_table(folder: str) -> tuple[Any, Any, Callable[[Any], Array]]:
     """The table's header, a view that reads only the rows that are asked for, and what makes float32 of them."""
     import numpy as np
 
-    from archcalc_reference.weights.configuration import is_tied
+    from archcalc_reference.files import CONFIG
+    from archcalc_reference.weights.configuration import is_tied, read_config
     from archcalc_reference.weights.headers import TYPES, open_tensors, read_headers
-    from archcalc_reference.weights.layouts import heads, token_tables
+    from archcalc_reference.weights.layouts import of_the_text_model, whose
 
-    stored = {header.name: header for header in read_headers(folder)}
-    names = token_tables()
+    headers = read_headers(folder)
+    names, config = [header.name for header in headers], read_config(folder)
+    family = whose(names, config, os.path.join(folder, CONFIG))
+    if family is None:
+        fix = "its tensors are named as in no known family of models"
+        raise Invalid(Problem(folder, "has no token embedding", suggestion=fix))
+    kept = of_the_text_model(names, config, family)
+    stored = {family.full(header.name): header for header in headers if header.name in kept}
     # A tied table may be stored as the head alone.
-    table = next((stored[name] for name in (*names, *heads()) if name in stored), None)
-    if table is None or (table.name in heads() and not is_tied(folder)):
-        raise Invalid(Problem(folder, "has no token embedding", suggestion=f"expected {', '.join(names)}"))
+    table = stored.get(family.table)
+    if table is None and is_tied(folder, family):
+        table = stored.get(family.head)
+    if table is None:
+        raise Invalid(Problem(folder, "has no token embedding", suggestion=f"expected {family.table}"))
     if len(table.shape) != 2 or not all(table.shape) or table.type not in TYPES:
         value = f"{table.type} of {list(table.shape)}"
         raise Invalid(Problem(table.file, "must be a table of floats", table.name, value=value))

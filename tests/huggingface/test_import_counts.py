@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import pytest
-from published import COUNTED
+from published import COUNTED, OLDER
 from random_configs import FUSED, NO_DEFAULT, config_class, overrides, tensors, total
 from transformers import AutoConfig
 
@@ -36,6 +36,11 @@ def shapes(model):
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_published_config_has_its_exact_count(name):
     assert params(imported(COUNTED[name]["config"])).stored == COUNTED[name]["parameters"]
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_a_config_in_older_spellings_has_its_exact_count(name):
+    assert params(imported(OLDER[name]["config"])).stored == OLDER[name]["parameters"]
 
 
 @pytest.mark.parametrize("name", [name for name in COUNTED if "/" not in name])

@@ -1,6 +1,7 @@
 """The tables hold what transformers' config classes have: defaults, spellings and names of classes."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import transformers
@@ -93,3 +94,8 @@ def test_every_decoder_of_transformers_is_read_or_said_to_be_absent():
 
     known = {*MODULES, *absent.FEATURES, *wrappers.WRAPPERS, "gpt-sw3"}
     assert set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES) - known == set()
+
+
+def test_the_page_lists_every_type_that_is_read():
+    page = (Path(__file__).parents[2] / "docs" / "huggingface.md").read_text()
+    assert [name for name in (*MODULES, *wrappers.WRAPPERS) if f"`{name}`" not in page] == []

@@ -49,7 +49,7 @@ SAID = {
     "no type": ({}, ["model_type: is missing"]),
     "a class that is not known": (
         {"architectures": ["FooForCausalLM"]},
-        ["architectures: names no class that is known; got ['FooForCausalLM']"],
+        ["architectures: does not name a known class; got ['FooForCausalLM']"],
     ),
     "a type that is not text": ({"model_type": 3}, ["model_type: must be text; got 3"]),
     "an encoder": ({"model_type": "bert"}, ["model_type: bidirectional encoders are not supported yet; got 'bert'"]),

@@ -50,6 +50,7 @@ errors | units | arguments | packages | escaping | docstrings
 files
 tape
 blocks
+huggingface
 spec
 strategies
 counts

@@ -364,14 +364,15 @@ def test_weights_of_another_model_are_one_line(saved):
 def test_weights_of_another_architecture_are_one_line(model, saved):
     rewrite(saved, {"model.embed_tokens.weight": torch.zeros(3, 3)})
     assert refusal(model, saved) == (
-        "DIR: holds weights of another architecture: its tensors are named neither as GPT-2's nor as archcalc's; "
+        "DIR: holds weights of another architecture: its tensors are named neither as those of gpt2 nor as archcalc's; "
         "got 'model.embed_tokens.weight'"
     )
 
 
 def test_gpt2s_weights_are_no_model_of_fewer_key_heads(saved):
     assert refusal(archcalc.load(GROUPED), saved) == (
-        "DIR: holds weights of GPT-2's architecture; tiny has fewer key/value heads than heads"
+        "DIR: holds weights of another model than tiny: 6 tensors differ, first transformer.h.0.attn.c_attn.bias; "
+        "got 144; tiny expects 96"
     )
 
 
@@ -379,12 +380,10 @@ def test_what_shapes_do_not_show_is_read_in_the_files_beside(model, saved, tmp_p
     other = archcalc.load(asked(n_heads=2, n_kv_heads=2, d_head=24))
     assert refusal(other, saved) == "DIR/config.json: n_head: must be 2, as in tiny; got 4"
     config = json.loads((saved / "config.json").read_text())
-    (saved / "config.json").write_text(
-        json.dumps({**config, "activation_function": "gelu", "scale_attn_weights": False})
-    )
+    (saved / "config.json").write_text(json.dumps({**config, "activation_function": "gelu", "n_head": 2}))
     assert refusal(model, saved).splitlines() == [
-        "DIR/config.json: activation_function: must be 'gelu_new', as in tiny; got 'gelu'",
-        "DIR/config.json: scale_attn_weights: must be True, as in tiny; got False",
+        "DIR/config.json: n_head: must be 4, as in tiny; got 2",
+        "DIR/config.json: activation_function: gives mlp.activation 'gelu', and tiny has 'gelu_tanh'; got 'gelu'",
     ]
     (saved / "config.json").write_text("{")
     assert refusal(model, saved).startswith("DIR/config.json:1:2: is not JSON")
@@ -487,7 +486,7 @@ def test_a_pickle_is_refused_in_one_sentence(model, tmp_path, name):
     (tmp_path / name).write_bytes(b"cos\nsystem\n")
     assert refusal(model, tmp_path) == (
         f"DIR: holds {name} and no model.safetensors; pickles are not read, since they can run code; convert it "
-        "if you trust it, with transformers: GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW)"
+        "if you trust it, with transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)"
     )
 
 

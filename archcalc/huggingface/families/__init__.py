@@ -96,5 +96,5 @@ def _by_class(config: dict[str, Any], file: str) -> str:
         if any(name in one.architectures for name in names):
             return one.model_type
     if names:
-        raise Invalid(Problem(file, "names no class that is known", "architectures", value=shown(names)))
+        raise Invalid(Problem(file, "does not name a known class", "architectures", value=shown(names)))
     raise Invalid(Problem(file, "is missing", "model_type"))

@@ -141,8 +141,8 @@ _ALL = (
             "n_head": ("num_attention_heads",),
         },
         ignored=(
-            *("attention_softmax_in_fp32", "masked_softmax_fusion", "bias_dropout_fusion", "slow_but_exact"),
-            *("skip_bias_add", "skip_bias_add_qkv", "offset_alibi", "unk_token_id"),
+            *("masked_softmax_fusion", "bias_dropout_fusion", "slow_but_exact", "skip_bias_add"),
+            *("skip_bias_add_qkv", "offset_alibi"),
         ),
         only={
             "apply_residual_connection_post_layernorm": ((False,), "residuals after the norm are not supported yet")

@@ -189,9 +189,8 @@ _ALL = (
         Kinds("n_layer"),
         aliases=OLD_NAMES,
         ignored=(
-            *("n_ctx", "attention_softmax_in_fp32", "scale_attention_softmax_in_fp32", "inference_runner"),
-            *("validate_runner_input", "pre_allocate_kv_cache", "max_batch_size", "runner_max_sequence_length"),
-            "num_key_value_heads",
+            *("n_ctx", "inference_runner", "validate_runner_input", "pre_allocate_kv_cache", "max_batch_size"),
+            *("runner_max_sequence_length", "pad_key_length", "num_key_value_heads"),
         ),
         only={"scale_attn_weights": _ONLY["scale_attn_weights"]},
     ),

@@ -60,8 +60,7 @@ def _same(value: Any, wanted: Any) -> None:
 
 
 def _multiple(said: Said) -> int:
-    value = said.number("intermediate_multiple_size", counts=True)
-    return int(said.size("hidden_size") * value)
+    return said.size("hidden_size") * said.size("intermediate_multiple_size")
 
 
 def _write_multiple(value: Any, draft: Draft) -> None:
@@ -220,7 +219,8 @@ _ALL = (
             "apply_residual_connection_post_layernorm": (
                 (False, None),
                 "residuals after the norm are not supported yet",
-            )
+            ),
+            "ff_factor": ((4, None), "is not read by this family; ffn_hidden_size is"),
         },
     ),
 )

@@ -138,9 +138,11 @@ _ALL = (
             "mlp": {**PLAIN, "bias": Flag("use_bias")},
         },
         decoder(layernorm("norm_epsilon")),
+        ignored=("layer_norm_epsilon",),
         only={
             "mlp_type": (("default", None), "is not read by this family"),
             "norm_type": (("layer_norm", None), "is not read by this family"),
+            "scale_attn_weights": ((True, None), "attention without the scale of its scores is not supported"),
         },
     ),
     Family(

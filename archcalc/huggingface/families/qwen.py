@@ -7,6 +7,7 @@ from typing import Any
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, QKV, layer
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes
+from archcalc.huggingface.leaves import Draft
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
@@ -17,6 +18,15 @@ def _late(said: Said, n: int) -> list[str]:
         return [FULL] * n
     first = said.size("max_window_layers", least=0)
     return [SLIDING if i >= first else FULL for i in range(n)]
+
+
+class _Windows(LayerTypes):
+    """Types whose windows hold only where the config says that they are used."""
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        super().write(types, draft)
+        if SLIDING in types:
+            draft.put("use_sliding_window", value=True)
 
 
 def _sizes(*given: Any, **more: Any) -> dict[str, Any]:
@@ -39,7 +49,7 @@ _ALL = (
         _sizes(151936, 4096, 22016, 32, 32, 32, 32768),
         layer(_QWEN2),
         decoder(rmsnorm()),
-        LayerTypes(_late),
+        _Windows(_late),
         ignored=("use_mrope",),
     ),
     Family(
@@ -49,7 +59,7 @@ _ALL = (
         _sizes(151936, 4096, 22016, 32, 32, 32, 32768, head_dim=128, attention_bias=False),
         layer({**_QWEN3, "window": SLIDING_WINDOW}),
         decoder(rmsnorm()),
-        LayerTypes(_late),
+        _Windows(_late),
     ),
     Family(
         "qwen2_vl_text",
@@ -58,7 +68,7 @@ _ALL = (
         _QWEN2_VL,
         _QWEN2_VL_LAYER,
         decoder(rmsnorm()),
-        LayerTypes(_late),
+        _Windows(_late),
     ),
     Family(
         "qwen2_5_vl_text",
@@ -67,7 +77,7 @@ _ALL = (
         _QWEN2_VL,
         _QWEN2_VL_LAYER,
         decoder(rmsnorm()),
-        LayerTypes(_late),
+        _Windows(_late),
     ),
     Family(
         "qwen3_vl_text",

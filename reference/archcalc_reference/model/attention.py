@@ -113,7 +113,7 @@ class MultiHeadAttention(nn.Module):
 
     def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
         """Each head's vector by itself, or all heads together."""
-        normed: Tensor = norm(x.flatten(2)).view_as(x) if self.spec.qk_norm_over == "width" else norm(x)
+        normed: Tensor = norm(x.flatten(2)).view(x.shape) if self.spec.qk_norm_over == "width" else norm(x)
         return normed
 
 

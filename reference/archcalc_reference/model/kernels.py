@@ -148,7 +148,7 @@ class _LayerNorm(Function):
 
 
 def rms_norm(x: Tensor, gain: Tensor | None, epsilon: float, *, unit_offset: bool) -> Tensor:
-    """x / sqrt(mean of squares + epsilon) * gain, over the last axis; the gain may have more axes than that."""
+    """X / sqrt(mean of squares + epsilon) * gain, over the last axis; the gain may have more axes than that."""
     if torch.is_grad_enabled():
         return _RMSNorm.apply(x, gain, unit_offset, epsilon)
     return torch.ops.archcalc.rms_norm(x, gain, unit_offset, epsilon)[0]
@@ -290,7 +290,7 @@ class _XIELU(Function):
 
 
 def gelu_quick(x: Tensor) -> Tensor:
-    """x sigmoid(1.702 x)."""
+    """X sigmoid(1.702 x)."""
     return _GELUQuick.apply(x)
 
 

@@ -61,7 +61,9 @@ class KeysValues:
         self.k_BGTK, self.v_BGTW, self.sight = k_BGTK, v_BGTW, sight
 
     @classmethod
-    def empty(cls, kept: tuple[int, ...], features: tuple[int, int], sight: Sight, dtype: Any, device: Any) -> KeysValues:
+    def empty(
+        cls, kept: tuple[int, ...], features: tuple[int, int], sight: Sight, dtype: Any, device: Any
+    ) -> KeysValues:
         """Room for `kept`: sequences, heads and positions."""
         k, v = (torch.empty(*kept, size, dtype=dtype, device=device) for size in features)
         return cls(k, v, sight)

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import IO, Any
 
@@ -26,6 +26,8 @@ from archcalc.spec.model import Model
 from archcalc_reference.files import CONFIG, names_in
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.text.tokenizer import TOKENIZER_FILES
+from archcalc_reference.weights.entries import Entry, plain
+from archcalc_reference.weights.exporting import exported
 from archcalc_reference.weights.headers import (
     TYPES,
     Checkpoint,
@@ -35,14 +37,7 @@ from archcalc_reference.weights.headers import (
     open_tensors,
     otherwise_tied,
 )
-from archcalc_reference.weights.layouts import (
-    TOKENS,
-    Entry,
-    gpt2,
-    gpt2_config,
-    own,
-    why_no_gpt2,
-)
+from archcalc_reference.weights.layouts import TOKENS
 
 __all__ = ["load_weights", "no_weights", "save_weights"]
 
@@ -69,16 +64,16 @@ def load_weights(
     filled: dict[str, nn.Parameter] = {}
     with ExitStack() as stack:
         files = {path: _open(stack, path) for path in dict.fromkeys(header.file for _, header in found.places)}
+        for constant, expected in found.constants:
+            _refuse_another_constant(files.get(constant.file) or _open(stack, constant.file), constant, expected)
         if found.head:
             _refuse_another_tie(model, files, stack, found, found.head)
         for entry, header in found.places:
-            start = 0
-            for name in entry.parts:
-                weight = torch.empty(shapes[name], dtype=dtype, device=device)
-                piece = _piece(files[header.file], header, entry, start, shapes[name][0])
-                _refuse_not_finite(weight.copy_(piece), piece, header)
-                filled[name] = nn.Parameter(weight)
-                start += shapes[name][0]
+            for name in entry.parameters:
+                if name not in filled:
+                    filled[name] = nn.Parameter(torch.empty(shapes[name], dtype=dtype, device=device))
+            with torch.no_grad():
+                _fill(filled, files[header.file].get_slice(header.stored), entry, header)
     for name, parameter in filled.items():
         owner, _, leaf = name.rpartition(".")
         setattr(reference.get_submodule(owner), leaf, parameter)
@@ -99,12 +94,27 @@ def _open(stack: ExitStack, path: str) -> Any:
     return stack.enter_context(open_tensors(path, "pt"))
 
 
-def _piece(file: Any, header: Header, entry: Entry, start: int, rows: int) -> Tensor:
-    """The part of a stored tensor that is one of our parameters: `rows` of its rows, or columns where transposed."""
-    part = file.get_slice(header.stored)
-    if entry.transposed:
-        return part[:, start : start + rows].t()
-    return part[start : start + rows]
+def _fill(filled: dict[str, nn.Parameter], stored: Any, entry: Entry, header: Header) -> None:
+    """Read a stored tensor into the parameters, piece by piece: rows of ours are columns of what is transposed."""
+    start = 0
+    for piece in entry.pieces:
+        rows = filled[piece.parameter][piece.start : piece.stop]
+        if len(entry.pieces) == 1:
+            part = stored[:]
+        else:
+            cut = slice(start, start + piece.rows)
+            part = stored[:, cut] if entry.transposed else stored[cut]
+        part = part.t() if entry.transposed else part
+        _refuse_not_finite(rows.copy_(part.reshape(rows.shape)), part, header)
+        start += piece.rows
+
+
+def _refuse_another_constant(file: Any, header: Header, expected: float) -> None:
+    """Raise Invalid where a constant of the computation is another one; bf16 has rounded it."""
+    number = file.get_tensor(header.stored).double()
+    if number.numel() != 1 or not math.isclose(number.item(), expected, rel_tol=2**-8):
+        value = f"{number.item():g}" if number.numel() == 1 else str(list(number.shape))
+        raise Invalid(Problem(header.file, f"must be {expected:g}", header.name, value=value))
 
 
 def _refuse_not_finite(weight: Tensor, stored: Tensor, header: Header) -> None:
@@ -136,7 +146,7 @@ def _refuse_another_tie(
     tied = model.unembedding.tied
     if not tied and not (found.tie and found.tie.tied):
         return
-    table = next(header for entry, header in found.places if TOKENS in entry.parts)
+    table = next(header for entry, header in found.places if TOKENS in entry.parameters)
     file = files.get(head.file) or _open(stack, head.file)
     ours, theirs = files[table.file].get_slice(table.stored), file.get_slice(head.stored)
     rows = range(0, head.shape[0], ROWS)
@@ -193,14 +203,16 @@ def _write_all(reference: Transformer, folder: str, copied: list[str]) -> None:
     model = reference.spec
     parameters = dict(reference.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    plain = why_no_gpt2(model) is not None
+    dtype = _promoted(sorted({_type(parameter) for parameter in parameters.values()}))
+    config, entries, constants = exported(model, shapes, str(dtype).removeprefix("torch."))
+    numbers = {name: torch.tensor(value, dtype=dtype) for name, value in constants.items()}
+    entries = [*entries, *(plain(name, name, ()) for name in numbers)]
     with open(os.path.join(folder, WHOLE), "wb") as file:
-        _write_tensors(file, own(shapes) if plain else gpt2(shapes), parameters)
+        _write_tensors(file, entries, {**parameters, **numbers})
         _settle(file)
     texts = {SPEC: dump(model)}
-    if not plain:
-        dtype = _promoted(sorted({_type(parameter) for parameter in parameters.values()}))
-        texts[CONFIG] = json.dumps(gpt2_config(model, str(dtype).removeprefix("torch.")), indent=2) + "\n"
+    if config is not None:
+        texts[CONFIG] = json.dumps(config, indent=2) + "\n"
     for name, text in texts.items():
         with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
             file.write(text)
@@ -220,7 +232,7 @@ def _type(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _write_tensors(file: IO[bytes], entries: list[Entry], parameters: dict[str, nn.Parameter]) -> None:
+def _write_tensors(file: IO[bytes], entries: list[Entry], parameters: Mapping[str, Tensor]) -> None:
     """A safetensors file: the header's length in 8 bytes, the header, the tensors end to end.
 
     Written here and not by the package, which wants all tensors in memory in the layout that they are stored in.
@@ -229,23 +241,24 @@ def _write_tensors(file: IO[bytes], entries: list[Entry], parameters: dict[str, 
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for entry in entries:
-        parts = [parameters[name] for name in entry.parts]
-        start, end = end, end + sum(part.numel() * part.element_size() for part in parts)
+        first = parameters[entry.parameters[0]]
+        start, end = end, end + math.prod(entry.shape) * first.element_size()
         header[entry.name] = {
-            "dtype": letters[_type(parts[0])],
+            "dtype": letters[_type(first)],
             "shape": list(entry.shape),
             "data_offsets": [start, end],
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the numbers begin at a multiple of 8
     file.write(len(text).to_bytes(8, "little") + text)
-    for tensor in _stored(entries, parameters):
-        file.write(memoryview(tensor.view(-1).view(torch.uint8).numpy()))
-
-
-def _stored(entries: list[Entry], parameters: dict[str, nn.Parameter]) -> Iterator[Tensor]:
-    """Each tensor as it is stored, one at a time."""
     for entry in entries:
-        parts = [parameters[name].detach() for name in entry.parts]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-        yield (whole.t() if entry.transposed else whole).contiguous().cpu()
+        file.write(memoryview(stored(entry, parameters).cpu().view(-1).view(torch.uint8).numpy()))
+
+
+def stored(entry: Entry, parameters: Mapping[str, Tensor]) -> Tensor:
+    """A tensor as a checkpoint stores it, of the parameters that it holds."""
+    if not entry.shape:
+        return parameters[entry.name]
+    parts = [parameters[piece.parameter].detach()[piece.start : piece.stop] for piece in entry.pieces]
+    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return (whole.t() if entry.transposed else whole).reshape(entry.shape).contiguous()

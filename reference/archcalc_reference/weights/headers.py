@@ -16,24 +16,18 @@ from archcalc.packages import needed
 from archcalc.spec.checkpoints import INDEX, WHOLE
 from archcalc.spec.model import Model
 from archcalc.units import shape as sizes
-from archcalc_reference.files import LONGEST_REASON, names_in, open_file, read_object
-from archcalc_reference.weights.configuration import TIE, Tie, contradictions, read_tie, refuse_what_is_not_read
-from archcalc_reference.weights.layouts import (
-    GPT2_HEAD,
-    HEAD,
-    PREFIX,
-    TOKENS,
-    Entry,
-    Shape,
-    gpt2,
-    heads,
-    is_mask,
-    may_be_absent,
-    own,
-    spoken_by,
-    token_tables,
-    why_no_gpt2,
+from archcalc_reference.files import CONFIG, LONGEST_REASON, names_in, open_file, read_object
+from archcalc_reference.weights.configuration import (
+    TIE,
+    Tie,
+    contradictions,
+    described,
+    read_config,
+    refuse_what_is_not_read,
 )
+from archcalc_reference.weights.entries import Entry, Shape
+from archcalc_reference.weights.families import Family, Unnamed
+from archcalc_reference.weights.layouts import TOKENS, may_be_absent, of_the_text_model, whose
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _FORMATS = {
@@ -82,12 +76,13 @@ class Header(NamedTuple):
 class Checkpoint(NamedTuple):
     """Every parameter's place in the files; `head` is stored beside the token table, and may be the same as it.
 
-    `tie` is what config.json says of the two.
+    `tie` is what config.json says of the two. `constants` are numbers of the files that must be what they are.
     """
 
     places: list[tuple[Entry, Header]]
     head: Header | None
     tie: Tie | None
+    constants: list[tuple[Header, float]]
 
     @property
     def types(self) -> list[str]:
@@ -117,54 +112,59 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     for each fact in the files beside that the spec has otherwise.
     """
     refuse_what_is_not_read(folder)
+    config = read_config(folder)
     headers = read_headers(folder)
     _refuse_quantized(headers)
-    names = [header.name for header in headers]
-    tongue = spoken_by(names)
-    if tongue is None:
-        first = ", ".join(names[:3]) or "no tensor"
-        message = "holds weights of another architecture: its tensors are named neither as GPT-2's nor as archcalc's"
-        raise Invalid(Problem(folder, message, value=shown(first)))
-    as_gpt2 = tongue == "gpt2"
-    why = why_no_gpt2(model) if as_gpt2 else None
-    if why is not None:
-        raise Invalid(Problem(folder, f"holds weights of GPT-2's architecture; {model.name} has {why}"))
-    entries = gpt2(parameters) if as_gpt2 else own(parameters)
-    tie = read_tie(folder, as_gpt2=as_gpt2)
-    found, problems = _by_name(headers, as_gpt2=as_gpt2)
-    head = GPT2_HEAD if as_gpt2 else HEAD
-    table = next(entry for entry in entries if TOKENS in entry.parts)
-    again = found.get(head)
+    family = _family(folder, headers, config)
+    named = of_the_text_model((header.name for header in headers), config, family)
+    expected = family.constants_of(model)
+    constants = [(header, expected[name]) for header in headers if (name := family.full(header.name)) in expected]
+    headers = [header for header in headers if header.name in named and not family.is_buffer(header.name)]
+    try:
+        entries = family.entries(model, parameters)
+    except Unnamed as missing:
+        what = f"holds weights of {family.name}'s architecture; {model.name} has {missing}, which that has not"
+        raise Invalid(Problem(folder, what)) from None
+    said = described(folder, family)
+    tie = said.tie if said else None
+    found, problems = _by_name(headers, family)
+    table = next(entry for entry in entries if TOKENS in entry.parameters)
+    again = found.get(family.head)
     untrue = list(_contradicted_tie(model, tie, found.get(table.name), again))
     if untrue:
-        raise Invalid(*untrue, *contradictions(model, folder, as_gpt2=as_gpt2))
+        raise Invalid(*untrue, *contradictions(model, folder, said))
     if model.unembedding.tied and again:
-        del found[head]
+        del found[family.head]
         found.setdefault(table.name, again)
-        if found[table.name] is not again and (wrong := _mismatch(model, again, table.shape)):
+        if found[table.name] is not again and (wrong := _mismatch(model, again, table.shape, family)):
             problems.append(wrong)
-    places = _placed(model, folder, entries, found, problems, "" if _has_prefix(names) else PREFIX)
-    problems = list(contradictions(model, folder, as_gpt2=as_gpt2))
+    places = _placed(model, folder, entries, found, problems, family)
+    problems = list(contradictions(model, folder, said))
     if problems:
         raise Invalid(*problems)
     beside = again if again and found[table.name] is not again else None
-    return Checkpoint(places, beside, tie)
+    return Checkpoint(places, beside, tie, constants)
 
 
-def _has_prefix(names: list[str]) -> bool:
-    return any(name.startswith(PREFIX) for name in names)
+def _family(folder: str, headers: list[Header], config: dict[str, Any]) -> Family:
+    """Whose names the tensors have. Raises Invalid where nobody's."""
+    names = [header.name for header in headers]
+    family = whose(names, config, os.path.join(folder, CONFIG))
+    if family is None:
+        first = ", ".join(names[:3]) or "no tensor"
+        kind = config.get("model_type")
+        expected = f"as those of {kind} nor as archcalc's" if kind else "as those of a known family nor as archcalc's"
+        message = f"holds weights of another architecture: its tensors are named neither {expected}"
+        raise Invalid(Problem(folder, message, value=shown(first)))
+    return family
 
 
-def _by_name(headers: list[Header], *, as_gpt2: bool) -> tuple[dict[str, Header], list[Problem]]:
-    """The tensors by their names in full, without masks; a problem for each that stands twice."""
+def _by_name(headers: list[Header], family: Family) -> tuple[dict[str, Header], list[Problem]]:
+    """The tensors by their names in full; a problem for each that stands twice."""
     found: dict[str, Header] = {}
     problems = []
     for header in headers:
-        if as_gpt2 and is_mask(header.name):
-            continue
-        whole = not as_gpt2 or header.name.startswith(PREFIX) or header.name == GPT2_HEAD
-        name = header.name if whole else PREFIX + header.name
-        first = found.setdefault(name, header)
+        first = found.setdefault(family.full(header.name), header)
         if first is not header:
             problems.append(Problem(header.file, f"is also stored as {first.name}", header.name))
     return found, problems
@@ -197,28 +197,31 @@ def _placed(
     entries: list[Entry],
     found: dict[str, Header],
     problems: list[Problem],
-    prefix: str,
+    family: Family,
 ) -> list[tuple[Entry, Header]]:
     """Each tensor that is expected with its place. Raises Invalid for `problems` and whatever is wrong beside."""
     wanted = {entry.name: entry for entry in entries}
     places, turned, upright = [], [], 0
     for name, header in found.items():
         entry = wanted.pop(name, None)
-        problem = _mismatch(model, header, entry.shape if entry else None)
+        problem = _mismatch(model, header, entry.shape if entry else None, family)
         if problem:
             problems.append(problem)
         if entry:
             matrix = (
-                len(entry.shape) == 2 and entry.shape[0] != entry.shape[1] and entry.parts[0].startswith("layers.")
+                len(entry.shape) == 2
+                and entry.shape[0] != entry.shape[1]
+                and entry.parameters[0].startswith("layers.")
             )
             upright += matrix and header.shape == entry.shape
             if matrix and _is_turned(header, entry.shape):
                 turned.append(problem)
             places.append((entry, header))
     if turned and not upright and turned[0]:
-        layout = "(in, out), as GPT2LMHeadModel stores them" if entries[0].name.startswith(PREFIX) else "(out, in)"
+        layout = f"(in, out), as {family.name} stores them" if family.transposed else "(out, in)"
         what = f"is transposed, as are all matrices of this folder; {model.name} expects {layout}"
         raise Invalid(Problem(folder, what, turned[0].path, value=turned[0].value, suggestion=turned[0].suggestion))
+    prefix = "" if any(header.name.startswith(family.prefix) for header in found.values()) else family.prefix
     for entry in wanted.values():
         expected = f"{model.name} expects {sizes(entry.shape)}"
         problems.append(Problem(folder, "is missing", entry.name.removeprefix(prefix), suggestion=expected))
@@ -235,7 +238,7 @@ def _is_turned(header: Header, expected: Shape) -> bool:
     return len(expected) == 2 and header.shape == expected[::-1] != expected
 
 
-def _mismatch(model: Model, header: Header, expected: Shape | None) -> Problem | None:
+def _mismatch(model: Model, header: Header, expected: Shape | None, family: Family) -> Problem | None:
     """What is wrong with a stored tensor where one of shape `expected`, or none, should be."""
     if expected is None:
         return Problem(header.file, f"is not a tensor of {model.name}", header.name, value=sizes(header.shape))
@@ -246,7 +249,7 @@ def _mismatch(model: Model, header: Header, expected: Shape | None) -> Problem |
     if header.type not in TYPES:
         fix = f"supported: {', '.join(TYPES)}"
         return Problem(header.file, "has an unsupported type", header.name, value=header.type, suggestion=fix)
-    if header.same_as and header.name not in (*token_tables(), *heads()):
+    if header.same_as and family.full(header.name) not in (family.table, family.head):
         message = f"is the same tensor as {header.same_as}: layers that share weights are not supported"
         return Problem(header.file, message, header.name)
     return None
@@ -294,7 +297,7 @@ def read_headers(folder: str) -> list[Header]:
 def _nothing(folder: str, there: list[str]) -> Invalid | Missing:
     pickles = [name for name in there if name.endswith(PICKLES)]
     if pickles:
-        fix = "if you trust it, with transformers: GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(NEW)"
+        fix = "if you trust it, with transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)"
         message = f"holds {pickles[0]} and no {WHOLE}; pickles are not read, since they can run code"
         return Invalid(Problem(folder, message, suggestion=f"convert it {fix}"))
     for ending, form in _FORMATS.items():

@@ -1,0 +1,42 @@
+"""Small sizes in place of large ones, so that a model of the same architecture runs in a moment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Shrinking:
+    """Small sizes by name: another one for each size that occurs, so that what differs still does."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[int, int]] = {}
+
+    def size(self, name: str, size: int, least: int, step: int = 8) -> int:
+        """What stands for a size: one stays one, since that is an architecture of its own."""
+        if size == 1:
+            return 1
+        known = self._known.setdefault(name, {})
+        return known.setdefault(size, least + step * len(known))
+
+    def optional(self, name: str, size: int | None, least: int, step: int = 3) -> int | None:
+        """The same of a size that may be absent."""
+        return None if size is None else self.size(name, size, least, step)
+
+
+def small(part: Any, shrinking: Shrinking) -> Any:
+    """A part of a model with small sizes: each block knows how."""
+    if hasattr(part, "small"):
+        return part.small(shrinking)
+    if isinstance(part, BaseModel):
+        return part.model_copy(update={name: small(inner, shrinking) for name, inner in part if not _is_plain(inner)})
+    if isinstance(part, tuple):
+        return tuple(small(inner, shrinking) for inner in part)
+    if isinstance(part, dict):
+        return {name: small(inner, shrinking) for name, inner in part.items()}
+    return part
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float)

@@ -1,0 +1,57 @@
+"""The commands import and export: between a config.json of Hugging Face and a spec."""
+
+from typing import Annotated
+
+import typer
+
+from archcalc.commands.base import FILES, Spec, app
+from archcalc.errors import Invalid, Problem
+from archcalc.report.output import write
+
+To = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE", show_default=False, help="file to write; default: print"),
+]
+
+
+@app.command(name="import", rich_help_panel=FILES)
+def import_(
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            show_default=False,
+            help="config.json of a Hugging Face model, a folder with one, or - for standard input",
+        ),
+    ],
+    output: To = None,
+) -> None:
+    """Turn a Hugging Face config.json into a spec.
+
+    Comments in it say which keys each field came from, and which were not used. Every other command takes the
+    config.json itself, too.
+
+    Example: archcalc import Llama-3.1-8B/config.json -o llama.yaml
+    """
+    from archcalc.spec.catalogue import dump, find
+    from archcalc.spec.configs import import_text
+
+    found = find(config)
+    if not found.document.origins:
+        raise Invalid(Problem(config, "is a spec already, not a config.json"))
+    write(import_text(found.document, dump(found.model)), output)
+
+
+@app.command(name="export", rich_help_panel=FILES)
+def export(spec: Spec, output: To = None) -> None:
+    """Write a spec as a config.json that transformers loads.
+
+    The model class is the first in transformers that has this architecture.
+
+    Example: archcalc export gpt3-xl -o config.json
+    """
+    from archcalc.escaping import json_text
+    from archcalc.huggingface.exporting import export_config
+    from archcalc.spec.catalogue import find, plain
+
+    write(json_text(export_config(plain(find(spec).model)), indent=2) + "\n", output)

@@ -1,0 +1,179 @@
+"""What a family's table says: how the checkpoints of its model_types name and lay out each parameter of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from archcalc.spec.layers import Layer
+from archcalc.spec.model import Model
+from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side
+
+Blocks = int | Literal["n_kv_heads"]
+_INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
+_NUMBER = re.compile(r"\.\d+(?=\.|$)")
+
+
+class Fused(NamedTuple):
+    """Parameters that are stored in one tensor: block by block, the rows of each part.
+
+    One block is the parts one after the other. A block for each key/value head has its queries, its key and its value.
+    """
+
+    parts: tuple[str, ...]
+    blocks: Blocks = 1
+
+
+QKV = ("attention.query", "attention.key", "attention.value")
+
+
+@dataclass(frozen=True)
+class Family:
+    """The names of a family's checkpoints, as transformers' model of that family has them.
+
+    `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
+    `{h}` in a name is a head: there each row of ours is a tensor of its own. `own_norms` are the names in layers whose
+    branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out).
+    `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
+    `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
+    layer of a checkpoint has beside its parameters, and that no config changes.
+    """
+
+    types: tuple[str, ...]
+    prefix: str
+    layer: str
+    outside: Mapping[str, str]
+    inside: Mapping[str, str]
+    fused: Mapping[str, Fused] = field(default_factory=dict)
+    own_norms: Mapping[str, str] = field(default_factory=dict)
+    transposed: bool = False
+    older: tuple[tuple[str, str], ...] = ()
+    buffers: tuple[str, ...] = ()
+    constants: Mapping[str, float] = field(default_factory=dict)
+
+    def but(self, *types: str, **changes: Any) -> Family:
+        """A family that has the same names but for some; mappings are added to."""
+        merged = {
+            name: {**getattr(self, name), **value} if isinstance(value, Mapping) and name != "fused" else value
+            for name, value in changes.items()
+        }
+        return replace(self, types=types, **merged)
+
+    @property
+    def head(self) -> str:
+        """The name of the head's matrix, which a file may lack where it is tied."""
+        return f"{self.outside['unembedding']}.weight"
+
+    @property
+    def table(self) -> str:
+        """The name of the token table."""
+        return f"{self.outside['embedding.token']}.weight"
+
+    @property
+    def name(self) -> str:
+        """The family's name in a message."""
+        return self.types[0]
+
+    def entries(self, model: Model, parameters: Mapping[str, Shape]) -> list[Entry]:
+        """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none."""
+        return list(_entries(self, model, parameters))
+
+    def constants_of(self, model: Model) -> dict[str, float]:
+        """The constants of a model's checkpoint, by their names in it."""
+        layers = range(sum(group.repeat for group in model.layers))
+        return {self.layer.format(i=i) + name: value for i in layers for name, value in self.constants.items()}
+
+    def is_buffer(self, name: str) -> bool:
+        """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""
+        return name.endswith(tuple(f".{buffer}" for buffer in self.buffers))
+
+    def knows(self, name: str) -> bool:
+        """Whether a stored name is one that a checkpoint of the family may have."""
+        path = _NUMBER.sub(".0", self.full(name))
+        return path in self._paths or path.rpartition(".")[0] in self._paths
+
+    @cached_property
+    def _paths(self) -> frozenset[str]:
+        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused)
+        layer = self.layer.format(i=0)
+        return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
+
+    def full(self, name: str) -> str:
+        """A stored name as transformers has it today, with its prefix."""
+        for pattern, now in self.older:
+            name = re.sub(pattern, now, name)
+        own = [theirs for theirs in self.outside.values() if not theirs.startswith(self.prefix)]
+        if name.startswith((self.prefix, *(f"{theirs}." for theirs in own))):
+            return name
+        return self.prefix + name
+
+
+class Unnamed(Exception):
+    """A parameter that a family's checkpoints have no name for."""
+
+
+def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> Iterator[Entry]:
+    layers = list(each_layer(model))
+    in_fused = {part: module for module, fused in family.fused.items() for part in fused.parts}
+    parts: dict[tuple[int, str, str], dict[str, Shape]] = {}
+    for name, shape in parameters.items():
+        match = _INSIDE.fullmatch(name)
+        if match is None:
+            yield plain(_stored(family.outside, name, name), name, shape)
+            continue
+        i, path = int(match[1]), match[2]
+        module, _, leaf = path.rpartition(".")
+        if module in in_fused:
+            parts.setdefault((i, in_fused[module], leaf), {})[module] = shape
+            continue
+        norms = family.own_norms if _has_own_norms(layers[i]) else {}
+        stored = family.layer.format(i=i) + _stored({**family.inside, **norms}, path, name)
+        if "{h}" in stored:
+            yield from by_row(stored, name, shape)
+        else:
+            yield plain(stored, name, shape, transposed=family.transposed and len(shape) == 2)
+    for (i, module, leaf), have in parts.items():
+        yield _fused(family, layers[i], i, module, leaf, have)
+
+
+def _stored(names: Mapping[str, str], path: str, name: str) -> str:
+    """Their name of a path of ours, by the path or by its module."""
+    if path in names:
+        return names[path]
+    module, _, leaf = path.rpartition(".")
+    if module not in names:
+        raise Unnamed(name)
+    return f"{names[module]}.{leaf}"
+
+
+def _fused(family: Family, layer: Layer, i: int, module: str, leaf: str, have: Mapping[str, Shape]) -> Entry:
+    fused = family.fused[module]
+    missing = [part for part in fused.parts if part not in have]
+    if missing:
+        raise Unnamed(f"layers.{i}.{next(iter(have))}.{leaf}")
+    blocks = _n_kv_heads(layer) if fused.blocks == "n_kv_heads" else fused.blocks
+    whole = {f"layers.{i}.{part}.{leaf}": have[part] for part in fused.parts}
+    transposed = family.transposed and leaf == "weight"
+    try:
+        return side_by_side(f"{family.layer.format(i=i)}{module}.{leaf}", whole, blocks, transposed=transposed)
+    except ValueError as error:
+        raise Unnamed(f"layers.{i}.{fused.parts[0]}.{leaf}") from error
+
+
+def each_layer(model: Model) -> Iterator[Layer]:
+    """The layers of a model, one by one."""
+    for group in model.layers:
+        kinds = {offset: kind.layer for kind in group.kinds_in() for offset in kind.offsets}
+        yield from (kinds[i % group.period] for i in range(group.repeat))
+
+
+def _n_kv_heads(layer: Layer) -> int:
+    (mixer,) = (branch.mixer for branch in layer.residual_branches if branch.name == "attention")
+    return int(mixer.n_kv_heads)  # type: ignore[attr-defined]  # fused ones are multi-head
+
+
+def _has_own_norms(layer: Layer) -> bool:
+    return layer.side_by_side and all(branch.norm != "shared" for branch in layer.residual_branches)

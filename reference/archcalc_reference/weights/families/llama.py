@@ -1,0 +1,127 @@
+"""The names of Llama's checkpoints and of those that took them over, as transformers' models have them."""
+
+from __future__ import annotations
+
+from archcalc_reference.weights.families.family import QKV, Family, Fused
+
+_ANGLES = ("rotary_emb.inv_freq",)
+# How models that see images as well store their text model, from the oldest spelling to the newest.
+_WRAPPED = (
+    (r"^(model\.)?language_model\.lm_head\.", "lm_head."),
+    (r"^(model\.language_model|language_model)(\.model)*\.", "model."),
+)
+
+LLAMA = Family(
+    types=(
+        *("llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "smollm3", "cohere", "cohere2"),
+        *("granite", "helium", "seed_oss", "cwm", "ernie4_5", "olmo", "internlm3", "iquestcoder", "arcee", "nemotron"),
+        *("jais2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "emu3_text_model"),
+    ),
+    prefix="model.",
+    layer="model.layers.{i}.",
+    outside={"embedding.token": "model.embed_tokens", "final_norm": "model.norm", "unembedding": "lm_head"},
+    inside={
+        "attention_norm": "input_layernorm",
+        "attention.query": "self_attn.q_proj",
+        "attention.key": "self_attn.k_proj",
+        "attention.value": "self_attn.v_proj",
+        "attention.output": "self_attn.o_proj",
+        "attention.query_norm": "self_attn.q_norm",
+        "attention.key_norm": "self_attn.k_norm",
+        "mlp_norm": "post_attention_layernorm",
+        "mlp.gate": "mlp.gate_proj",
+        "mlp.up": "mlp.up_proj",
+        "mlp.down": "mlp.down_proj",
+    },
+    older=_WRAPPED,
+    buffers=_ANGLES,
+)
+_GATE_UP = Fused(("mlp.gate", "mlp.up"))
+
+FAMILIES = (
+    LLAMA,
+    LLAMA.but(
+        *("gemma2", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),
+        inside={
+            "attention_post_norm": "post_attention_layernorm",
+            "mlp_norm": "pre_feedforward_layernorm",
+            "mlp_post_norm": "post_feedforward_layernorm",
+        },
+    ),
+    LLAMA.but("phi3", fused={"self_attn.qkv_proj": Fused(QKV), "mlp.gate_up_proj": _GATE_UP}),
+    LLAMA.but("glm", fused={"mlp.gate_up_proj": _GATE_UP}),
+    LLAMA.but(
+        "glm4",
+        inside={"attention_post_norm": "post_self_attn_layernorm", "mlp_post_norm": "post_mlp_layernorm"},
+        fused={"mlp.gate_up_proj": _GATE_UP},
+    ),
+    LLAMA.but(
+        "hunyuan_v1_dense",
+        inside={
+            "attention.query_norm": "self_attn.query_layernorm",
+            "attention.key_norm": "self_attn.key_layernorm",
+        },
+    ),
+    LLAMA.but("hyperclovax", inside={"attention_post_norm": "post_norm1", "mlp_post_norm": "post_norm2"}),
+    LLAMA.but(
+        "stablelm",
+        inside={
+            "attention.query_norm": "self_attn.q_layernorm.norms.{h}",
+            "attention.key_norm": "self_attn.k_layernorm.norms.{h}",
+        },
+    ),
+    LLAMA.but("starcoder2", inside={"mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}),
+    LLAMA.but("nanochat", inside={"mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"}),
+    LLAMA.but(
+        "apertus",
+        inside={
+            "attention_norm": "attention_layernorm",
+            "mlp_norm": "feedforward_layernorm",
+            "mlp.alpha_p": "mlp.act_fn.alpha_p",
+            "mlp.alpha_n": "mlp.act_fn.alpha_n",
+        },
+        buffers=(*_ANGLES, "act_fn.beta", "act_fn.eps"),
+        constants={"mlp.act_fn.beta": 0.5, "mlp.act_fn.eps": -1e-6},
+    ),
+    LLAMA.but(
+        "phi",
+        outside={"final_norm": "model.final_layernorm"},
+        inside={
+            "attention.output": "self_attn.dense",
+            "attention.query_norm": "self_attn.q_layernorm",
+            "attention.key_norm": "self_attn.k_layernorm",
+            "mlp.up": "mlp.fc1",
+            "mlp.down": "mlp.fc2",
+        },
+    ),
+    LLAMA.but(
+        "persimmon",
+        outside={"final_norm": "model.final_layernorm"},
+        inside={
+            "attention.output": "self_attn.dense",
+            "attention.query_norm": "self_attn.q_layernorm",
+            "attention.key_norm": "self_attn.k_layernorm",
+            "mlp.up": "mlp.dense_h_to_4h",
+            "mlp.down": "mlp.dense_4h_to_h",
+        },
+        fused={"self_attn.query_key_value": Fused(QKV, "n_kv_heads")},
+    ),
+    # LG's own names; transformers renames them to Llama's, and saves what it has read as it was.
+    LLAMA.but(
+        "exaone",
+        older=(
+            *_WRAPPED,
+            (r"^(transformer\.)?wte\.", "model.embed_tokens."),
+            (r"^(transformer\.)?h\.", "model.layers."),
+            (r"^(transformer\.)?ln_f\.", "model.norm."),
+            (r"\.attn\.attention\.", ".self_attn."),
+            (r"\.self_attn\.out_proj\.", ".self_attn.o_proj."),
+            (r"\.ln_1\.", ".input_layernorm."),
+            (r"\.ln_2\.", ".post_attention_layernorm."),
+            (r"\.mlp\.c_fc_0\.", ".mlp.gate_proj."),
+            (r"\.mlp\.c_fc_1\.", ".mlp.up_proj."),
+            (r"\.mlp\.c_proj\.", ".mlp.down_proj."),
+        ),
+        buffers=("rotary_emb.inv_freq", "rotary.inv_freq", "attn.bias", "attn.masked_bias"),
+    ),
+)

@@ -1,0 +1,299 @@
+"""Small models of every family, in the words of its config class; no two sizes coincide where the family allows.
+
+Weights are drawn wide, so that every part has its say in the logits: a norm that is left out, two heads that are swapped,
+an angle that is off by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+V, S, LAYERS = 131, 288, 3
+_BASE = {"vocab_size": V, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+_LLAMA = {
+    **_BASE,
+    "hidden_size": 60,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+    "intermediate_size": 84,
+    "max_position_embeddings": S,
+}
+"""Six heads of ten; families with a head_dim of their own have eight or fourteen."""
+_WIDE = {**_LLAMA, "head_dim": 14}
+_OLD = {
+    **_BASE,
+    "hidden_size": 64,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "intermediate_size": 100,
+    "max_position_embeddings": S,
+}
+"""Families of as many key/value heads as heads."""
+_GPT = {**_BASE, "n_embd": 60, "n_layer": LAYERS, "n_head": 6, "n_inner": 84, "n_positions": S}
+_LOCAL = ["sliding_attention", "full_attention", "sliding_attention"]
+_YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 72, "rope_theta": 5e3}
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+    "rope_theta": 5e3,
+}
+_NTK = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+_LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
+
+SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("gpt2", _GPT),
+    "gpt2 untied": ("gpt2", {**_GPT, "tie_word_embeddings": False, "activation_function": "gelu"}),
+    "openai-gpt": ("openai-gpt", {**_GPT, "n_inner": None}),
+    "gpt_bigcode": ("gpt_bigcode", _GPT),
+    "gpt_bigcode multi-head": ("gpt_bigcode", {**_GPT, "multi_query": False}),
+    "gpt_neo": (
+        "gpt_neo",
+        {
+            **_BASE,
+            "hidden_size": 64,
+            "num_layers": 4,
+            "num_heads": 4,
+            "intermediate_size": 100,
+            "max_position_embeddings": S,
+            "window_size": 37,
+            "attention_types": [[["global", "local"], 2]],
+        },
+    ),
+    "gptj": ("gptj", {**_GPT, "n_embd": 72, "rotary_dim": 8}),
+    "codegen": ("codegen", {**_GPT, "n_embd": 96, "n_head": 8, "rotary_dim": 8}),
+    "gpt_neox": ("gpt_neox", {**_OLD, "rotary_pct": 0.25}),
+    "gpt_neox in sequence": ("gpt_neox", {**_OLD, "use_parallel_residual": False, "attention_bias": False}),
+    "gpt_neox_japanese": (
+        "gpt_neox_japanese",
+        {
+            **_BASE,
+            "hidden_size": 64,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 4,
+            "max_position_embeddings": S,
+        },
+    ),
+    "opt": (
+        "opt",
+        {
+            **_BASE,
+            "hidden_size": 64,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 4,
+            "ffn_dim": 100,
+            "max_position_embeddings": S,
+            "word_embed_proj_dim": 64,
+            "activation_function": "relu",
+        },
+    ),
+    "opt-350m": (
+        "opt",
+        {
+            **_BASE,
+            "hidden_size": 64,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 4,
+            "ffn_dim": 100,
+            "max_position_embeddings": S,
+            "word_embed_proj_dim": 40,
+            "do_layer_norm_before": False,
+        },
+    ),
+    "biogpt": ("biogpt", {**_OLD, "pad_token_id": 1}),
+    "bloom": ("bloom", {**_BASE, "hidden_size": 72, "n_layer": LAYERS, "n_head": 6, "seq_length": S}),
+    "falcon-7b": (
+        "falcon",
+        {**_BASE, "hidden_size": 72, "num_hidden_layers": LAYERS, "num_attention_heads": 6, "ffn_hidden_size": 100},
+    ),
+    "falcon-40b": (
+        "falcon",
+        {
+            **_BASE,
+            "hidden_size": 72,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 6,
+            "num_kv_heads": 3,
+            "new_decoder_architecture": True,
+        },
+    ),
+    "falcon-11b": (
+        "falcon",
+        {
+            **_BASE,
+            "hidden_size": 72,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 6,
+            "num_kv_heads": 3,
+            "new_decoder_architecture": True,
+            "num_ln_in_parallel_attn": 1,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "falcon-rw": (
+        "falcon",
+        {
+            **_BASE,
+            "hidden_size": 72,
+            "num_hidden_layers": LAYERS,
+            "num_attention_heads": 6,
+            "alibi": True,
+            "multi_query": False,
+            "parallel_attn": False,
+            "bias": True,
+        },
+    ),
+    "mpt": (
+        "mpt",
+        {**_BASE, "d_model": 60, "n_layers": LAYERS, "n_heads": 6, "max_seq_len": S, "expansion_ratio": 4},
+    ),
+    "llama": ("llama", {**_WIDE, "rope_parameters": _LLAMA3}),
+    "llama linear": ("llama", {**_LLAMA, "rope_parameters": _LINEAR, "tie_word_embeddings": True}),
+    "llama dynamic": (
+        "llama",
+        {**_LLAMA, "rope_parameters": _NTK, "attention_bias": True, "mlp_bias": True},
+    ),
+    "mistral": ("mistral", {**_WIDE, "sliding_window": 97}),
+    "ministral": ("ministral", {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}),
+    "ministral3": ("ministral3", {**_WIDE, "rope_parameters": {**_YARN, "llama_4_scaling_beta": 0.1}}),
+    "qwen2": ("qwen2", {**_LLAMA, "use_sliding_window": True, "sliding_window": 97, "max_window_layers": 1}),
+    "qwen3": ("qwen3", _WIDE),
+    "gemma": ("gemma", _WIDE),
+    "gemma2": ("gemma2", {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL, "query_pre_attn_scalar": 20}),
+    "gemma3_text": (
+        "gemma3_text",
+        {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL, "query_pre_attn_scalar": 20},
+    ),
+    "vaultgemma": ("vaultgemma", {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}),
+    "phi": ("phi", {**_OLD, "partial_rotary_factor": 0.5, "num_key_value_heads": 2, "qk_layernorm": True}),
+    "phi-2": ("phi", {**_OLD, "partial_rotary_factor": 0.5}),
+    "phi3": (
+        "phi3",
+        {
+            **_LLAMA,
+            "hidden_size": 72,
+            "sliding_window": 97,
+            "original_max_position_embeddings": 144,
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 1e4,
+                "long_factor": [1.0, 1.5, 2.0, 4.0, 8.0, 12.0],
+                "short_factor": [1.0, 1.0, 1.1, 1.2, 1.5, 2.0],
+                "partial_rotary_factor": 1.0,
+            },
+        },
+    ),
+    "stablelm": (
+        "stablelm",
+        {**_OLD, "num_key_value_heads": 2, "qk_layernorm": True, "use_parallel_residual": True},
+    ),
+    "stablelm-3b": ("stablelm", {**_OLD, "num_key_value_heads": 2, "use_qkv_bias": True}),
+    "starcoder2": ("starcoder2", {**_LLAMA, "sliding_window": 97, "use_bias": True}),
+    "olmo": ("olmo", {**_LLAMA, "clip_qkv": 0.5}),
+    "olmo2": ("olmo2", _LLAMA),
+    "olmo3": ("olmo3", {**_LLAMA, "sliding_window": 97, "layer_types": _LOCAL}),
+    "smollm3": ("smollm3", {**_LLAMA, "no_rope_layers": [1, 1, 0]}),
+    "cohere": ("cohere", {**_LLAMA, "use_qk_norm": True, "logit_scale": 0.5}),
+    "cohere2": ("cohere2", {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}),
+    "granite": (
+        "granite",
+        {
+            **_LLAMA,
+            "embedding_multiplier": 1.5,
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.7,
+            "logits_scaling": 2.0,
+        },
+    ),
+    "glm": ("glm", {**_WIDE, "head_dim": 16}),
+    "glm4": ("glm4", {**_WIDE, "head_dim": 16, "attention_bias": True}),
+    "exaone": ("exaone", {**_WIDE, "rope_parameters": _LLAMA3}),
+    "exaone4": ("exaone4", {**_LLAMA, "sliding_window": 97, "layer_types": _LOCAL}),
+    "seed_oss": ("seed_oss", {**_WIDE, "attention_bias": True}),
+    "apertus": ("apertus", {**_LLAMA, "rope_parameters": _LLAMA3}),
+    "arcee": ("arcee", {**_LLAMA, "rope_parameters": _YARN}),
+    "nemotron": (
+        "nemotron",
+        {
+            **_LLAMA,
+            "head_dim": 12,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+        },
+    ),
+    "helium": ("helium", {**_LLAMA, "head_dim": 10}),
+    "cwm": ("cwm", {**_WIDE, "bos_token_id": 1, "eos_token_id": 2, "sliding_window": 97, "layer_types": _LOCAL}),
+    "nanochat": ("nanochat", _LLAMA),
+    "jais2": ("jais2", _WIDE),
+    "hunyuan_v1_dense": ("hunyuan_v1_dense", _WIDE),
+    "hyperclovax": ("hyperclovax", {**_LLAMA, "use_post_norm": True, "residual_multiplier": 0.7}),
+    "ernie4_5": ("ernie4_5", {**_WIDE, "use_bias": True}),
+    "internlm3": ("internlm3", {**_WIDE, "qkv_bias": True, "bias": True}),
+    "iquestcoder": ("iquestcoder", _WIDE),
+    "persimmon": (
+        "persimmon",
+        {**_OLD, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+    ),
+}
+
+
+_EYES = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 40}
+_PATCHES = {**_EYES, "image_size": 28, "patch_size": 14}
+_QWEN_EYES = {"hidden_size": 32, "out_hidden_size": 60, "depth": 1, "num_heads": 2, "intermediate_size": 40}
+
+
+def _mrope(*sections: int) -> dict[str, Any]:
+    return {"rope_type": "default", "mrope_section": list(sections), "rope_theta": 1e4}
+
+
+_WINDOWS = {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}
+WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "gemma3": ("gemma3_text", {**_WINDOWS, "query_pre_attn_scalar": 20}, _PATCHES),
+    "mistral3": ("mistral", {**_WIDE, "model_type": "mistral"}, {**_PATCHES, "model_type": "pixtral"}),
+    "llava": ("llama", {**_LLAMA, "model_type": "llama"}, {**_PATCHES, "model_type": "clip_vision_model"}),
+    "qwen2_vl": ("qwen2_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, {**_QWEN_EYES, "hidden_size": 60}),
+    "qwen2_5_vl": ("qwen2_5_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, _QWEN_EYES),
+    "qwen3_vl": (
+        "qwen3_vl_text",
+        {**_WIDE, "rope_parameters": _mrope(3, 2, 2)},
+        {**_QWEN_EYES, "deepstack_visual_indexes": [0]},
+    ),
+}
+"""Models that see images too: the text model that each has, its config, and that of a small encoder of images."""
+
+
+def configuration(name: str) -> Any:
+    """The config of a sample, as transformers builds it."""
+    transformers = pytest.importorskip("transformers", reason="the outside voice")
+    if name in WRAPPERS:
+        _, text, vision = WRAPPERS[name]
+        return transformers.AutoConfig.for_model(name, text_config=text, vision_config=vision)
+    kind, settings = SAMPLES[name]
+    return transformers.AutoConfig.for_model(kind, **settings, attn_implementation="eager")
+
+
+def built(name: str, *, meta: bool = False) -> Any:
+    """transformers' model of a sample, on the meta device or with random weights."""
+    import torch
+    import transformers
+
+    config = configuration(name)
+    if name == "falcon-rw" and not meta:
+        # With eager attention transformers adds ALiBi twice: to the scores, and to the mask that is added to them.
+        config._attn_implementation = "sdpa"
+    build = transformers.AutoModelForImageTextToText if name in WRAPPERS else transformers.AutoModelForCausalLM
+    with torch.device("meta" if meta else "cpu"):
+        model = build.from_config(config).eval()
+    if not meta:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() < 2:
+                    parameter.add_(torch.randn_like(parameter) * 0.2)
+                else:
+                    parameter.copy_(torch.randn_like(parameter) * 0.2)
+    return model

@@ -1,0 +1,125 @@
+"""Every family: a small checkpoint that transformers saved has transformers' logits here, with cache and without.
+
+Texts are 272 tokens long: in short ones angles that are slightly wrong do not show. Weights are drawn wide, and sizes
+differ, so that no two parts can stand in for each other.
+"""
+
+import json
+
+import pytest
+from samples import SAMPLES, WRAPPERS, V, built
+
+import archcalc
+from archcalc.counts.flops import flops
+from archcalc.huggingface.importing import import_config
+from archcalc.spec.source import Document
+from archcalc.spec.validation import validate
+from archcalc.tape.run import Run
+
+torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+transformers = pytest.importorskip("transformers", reason="the outside voice")
+safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `run`")
+
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from archcalc_reference.model.cache import Cache  # noqa: E402
+from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
+
+FILE = "model.safetensors"
+LENGTH = 272
+CLOSE = 1e-4  # of the largest logit
+FLAT = ("openai-gpt", "opt", "opt-350m", "bloom", "falcon-rw")
+"""Models that read the mask of a text, and make that of pairs of it; others look on the way whether it masks at all."""
+OTHERWISE: dict[str, int] = {}
+"""FLOPs that transformers' model does beside those of the architecture."""
+STRETCHES = (200, 40, *[1] * 32)
+
+
+def spec_in(folder):
+    """The spec that a folder's config.json describes."""
+    path = folder / "config.json"
+    imported = import_config(json.loads(path.read_text()), str(path), "sample")
+    return validate(Document(str(path), imported.data), archcalc.Model)
+
+
+def text(length=LENGTH):
+    return torch.randint(V, (1, length), generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def logits_of(theirs, tokens):
+    return theirs(input_ids=tokens, use_cache=False).logits
+
+
+def apart(expected, found):
+    """The largest difference, as a share of the largest logit."""
+    assert expected.std() > 0.05, "logits that are all alike prove nothing"
+    return float((expected - found).abs().max() / expected.abs().max())
+
+
+@pytest.fixture
+def unrounded(monkeypatch):
+    """Falcon's slopes of ALiBi in full: its function rounds them, and what they make, to bf16; BLOOM's, its source, does not."""
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+    from transformers.models.falcon import modeling_falcon
+
+    monkeypatch.setattr(modeling_falcon, "build_alibi_tensor", build_alibi_tensor)
+
+
+@pytest.mark.usefixtures("unrounded")
+@pytest.mark.parametrize("name", [*SAMPLES, *WRAPPERS])
+def test_a_saved_checkpoint_has_transformers_logits(name, tmp_path):
+    theirs = built(name)
+    theirs.save_pretrained(tmp_path)
+    spec = spec_in(tmp_path)
+    ours = load_weights(spec, str(tmp_path)).eval()
+    tokens = text()
+    expected = logits_of(theirs, tokens)
+    with torch.no_grad():
+        assert apart(expected, ours(tokens).logits) < CLOSE
+        assert apart(expected, ours(tokens, kernel="flash").logits) < CLOSE
+        cache = Cache(spec, 1, LENGTH, torch.float32)
+        found = [ours(part, cache=cache).logits for part in tokens.split(STRETCHES, dim=1)]
+        assert apart(expected, torch.cat(found, dim=1)) < CLOSE
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_flops_are_those_of_pytorchs_counter_over_transformers_model(name):
+    theirs = built(name, meta=True)
+    for module in theirs.modules():
+        if getattr(module, "rope_type", None) == "dynamic":
+            module.rope_type = "default"  # which angles it makes is decided by a number, and meta has none
+    imported = import_config(theirs.config.to_dict(), "config.json", "sample")
+    spec = validate(Document("config.json", imported.data), archcalc.Model)
+    with torch.device("meta"):
+        tokens = torch.zeros(1, LENGTH, dtype=torch.long)
+        mask = torch.ones(1, LENGTH) if name in FLAT else torch.zeros(1, 1, LENGTH, LENGTH)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        theirs(input_ids=tokens, attention_mask=mask, use_cache=False)
+    assert flops(spec, Run("prefill", 1, LENGTH)).forward == counter.get_total_flops() - OTHERWISE.get(name, 0)
+
+
+@pytest.mark.usefixtures("unrounded")
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_we_save_transformers_loads(name, tmp_path):
+    theirs = built(name)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_weights(spec_in(tmp_path / "theirs"), str(tmp_path / "theirs"))
+    save_weights(ours, str(tmp_path / "ours"))
+    attention = "sdpa" if name == "falcon-rw" else "eager"
+    back, told = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "ours", output_loading_info=True, attn_implementation=attention
+    )
+    assert not any(told.values()), told
+    assert apart(logits_of(theirs, text()), logits_of(back.eval(), text())) < CLOSE
+
+
+def test_a_constant_of_the_computation_that_is_another_one_is_refused(tmp_path):
+    built("apertus").save_pretrained(tmp_path)
+    stored = safetensors_torch.load_file(tmp_path / FILE)
+    name = "model.layers.1.mlp.act_fn.beta"
+    stored[name] = torch.tensor(0.25)
+    safetensors_torch.save_file(stored, tmp_path / FILE, {"format": "pt"})
+    with pytest.raises(archcalc.Invalid) as error:
+        load_weights(spec_in(tmp_path), str(tmp_path))
+    assert str(error.value) == f"{tmp_path / FILE}: {name}: must be 0.5; got 0.25"
