@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import FILES, Spec, app
+from archcalc.commands.base import FILES, Spec, app, file_names
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import write
 
@@ -20,6 +20,7 @@ def import_(
         str,
         typer.Argument(
             metavar="CONFIG",
+            autocompletion=file_names,
             show_default=False,
             help="config.json of a Hugging Face model, a folder with one, or - for standard input",
         ),
