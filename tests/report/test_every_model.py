@@ -1,5 +1,7 @@
 """What reads a model knows no block by name: every sheet can be made of any valid model, and says its counts."""
 
+from hypothesis import given, settings
+
 from archcalc import Run, dump, flops, memory, params, strategies
 from archcalc.counts.quantities import one_pass
 from archcalc.report.diff import difference_sheet
@@ -16,7 +18,6 @@ from archcalc.spec.model import Model
 from archcalc.spec.source import parse
 from archcalc.spec.validation import validate
 from archcalc.tape.precision import Keeping
-from hypothesis import given, settings
 
 
 def found_of(model):
