@@ -84,9 +84,9 @@ class Said:
         """The keys that were read since the trace was `mark` long, each once."""
         return list(dict.fromkeys(self.trace[mark:]))
 
-    def size(self, key: str, least: int = 1, most: int = LARGEST_SIZE) -> int:
+    def size(self, key: str, least: int = 1, most: int = LARGEST_SIZE, *, counts: bool = True) -> int:
         """A whole number from `least` to `most`."""
-        value = self.value(key)
+        value = self.value(key, counts=counts)
         if isinstance(value, bool) or not isinstance(value, int):
             self.fail(key, "must be an integer", value)
         if not least <= value <= most:
