@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema
 
 from archcalc.arguments import LARGEST_SIZE as LARGEST_SIZE  # noqa: PLC0414  (as mypy reads an export)
+from archcalc.blocks.choices import TAG as TAG  # noqa: PLC0414  (as mypy reads an export)
+from archcalc.blocks.choices import chosen
 from archcalc.blocks.constraints import constraints
 from archcalc.blocks.relations import Relation
 from archcalc.blocks.shrinking import Shrinking, small
@@ -20,10 +22,6 @@ from archcalc.tape.run import Run
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 """A size of the architecture. One is a size: multi-query attention is one key/value head."""
-
-
-TAG = "~"
-"""What the names of a union's choices begin with where no field of the YAML says which is meant."""
 
 
 class Strict(BaseModel):
@@ -89,8 +87,8 @@ class Slot(Block):
         if _is_kind(cls):
             return handler(source)
         mark = TAG if cls.default_kind else ""
-        choices = {mark + kind: handler.generate_schema(block) for kind, block in registered(cls).items()}
-        return core_schema.tagged_union_schema(choices, discriminator=cls._kind_of if cls.default_kind else "kind")
+        choices = {mark + kind: block for kind, block in registered(cls).items()}
+        return chosen(choices, cls._kind_of if cls.default_kind else "kind", handler)
 
     @classmethod
     def _kind_of(cls, value: Any) -> Any:

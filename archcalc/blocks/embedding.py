@@ -66,7 +66,7 @@ class TokenEmbedding(Embedding):
         return {} if self.d_embedding is None else {"A": self.d_embedding}
 
     def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
-        return {"P": env["P"] + self.extra_positions} if self.extra_positions else {}
+        return {"P": env["P"] + self.extra_positions}
 
     def record(self, tape: Tape) -> Tensor:
         narrow = self.d_embedding is not None

@@ -1,4 +1,4 @@
-"""What a query sees under a window or in chunks: the positions that are read and kept, and the pairs that are scored."""
+"""What a query sees under a window or in chunks: the positions read and kept, and the pairs that are scored."""
 
 from __future__ import annotations
 

@@ -150,6 +150,12 @@ def peak_bytes(model: Model | Pass, run: Run, keeping: Keeping | None = None) ->
     return largest(moment.total for moment in alive(model, run, _settled(run, keeping)))
 
 
+def runs_op_by_op(model: Model) -> bool:
+    """Whether an activation function of the model has a form that runs op by op."""
+    fused, eager = (model.record(Run(activation=kernel)).segments for kernel in ("fused", "eager"))
+    return any(len(one.ops) != len(other.ops) for one, other in zip(fused, eager, strict=True))
+
+
 def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) -> Size:
     """What is kept of the parameters: in training 16 or 18 bytes each with mixed precision and AdamW."""
     keeping = _settled(run, keeping)

@@ -77,7 +77,7 @@ def _products(part: Any) -> list[tuple[int, int]]:
     if isinstance(part, Block):
         products = [one.fields for one in part.relations if isinstance(one, Product) and one.fields[2] == "d_model"]
         own = [(getattr(part, first), getattr(part, second)) for first, second, _ in products]
-    inner = [value for _, value in part] if hasattr(part, "model_fields") else []
+    inner = [value for _, value in part] if hasattr(type(part), "model_fields") else []
     return [
         *own,
         *_products([value for value in inner if value is not None and not isinstance(value, str | int | float)]),

@@ -133,8 +133,8 @@ def _causality_of(model: Model, tokens: Tensor, which: str) -> Iterator[Check]:
         reached = _reached(reference, tokens[:1], kernel)
         if kernel == "math":
             yield from _flops_of_pairs(reference, tokens, reached, which)
-        what, source = f"pairs that change a logit, {kernel} attention{which}", "each position's vector changed in turn"
-        yield same(what, counted, reached, source)
+        what = f"pairs that change a logit, {kernel} attention{which}"
+        yield same(what, counted, reached, "each position's vector changed in turn")
 
 
 def pairs_seen(model: Model, length: int) -> int:

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.attention import Attention
 from archcalc.blocks.base import Block, Mixer, Strict
+from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.tape.legend import Env, environment
@@ -132,9 +133,9 @@ class Layer(Strict):
                     with tape.scope(f"{branch.name}_post_norm"):
                         y = branch.post_norm.record(tape, y)
             y = tape.dropout(f"{branch.name}_dropout", y)
+            if branch.scale is not None:
+                y = tape.pointwise(f"{branch.name}_scaled", y)
             with tape.span(f"{branch.name}_residual"):
-                if branch.scale is not None:
-                    y = tape.pointwise("scaled", y)
                 x = tape.sum("sum", x, y)
             if branch.stream_norm is not None:
                 with tape.scope(f"{branch.name}_stream_norm"):
@@ -278,12 +279,8 @@ def _form(value: Any) -> str:
     return next((f"~{form}" for form in ("pattern", "branches") if form in there), "~layer")
 
 
-AnyLayer = Annotated[
-    Annotated[TwoBranchLayer, Tag("~layer")] | Annotated[BranchLayer, Tag("~branches")], Discriminator(_form)
-]
+AnyLayer = Annotated[TwoBranchLayer | BranchLayer, OneOf(_form, layer=TwoBranchLayer, branches=BranchLayer)]
 LayerGroup = Annotated[
-    Annotated[TwoBranchGroup, Tag("~layer")]
-    | Annotated[BranchGroup, Tag("~branches")]
-    | Annotated[AlternatingGroup, Tag("~pattern")],
-    Discriminator(_form),
+    TwoBranchGroup | BranchGroup | AlternatingGroup,
+    OneOf(_form, layer=TwoBranchGroup, branches=BranchGroup, pattern=AlternatingGroup),
 ]

@@ -7,6 +7,8 @@ import sys
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
+from archcalc.blocks.base import Strict
+from archcalc.blocks.choices import all_choices
 from archcalc.docstrings import restore
 from archcalc.escaping import json_text
 from archcalc.spec.model import Model
@@ -21,5 +23,7 @@ def _described(of: type[BaseModel]) -> list[str]:
 def schema_text(of: type[BaseModel] = Model) -> str:
     """The schema of what a class reads, as it stands in specs/schema."""
     restore(*_described(of))
-    schema = {"$schema": GenerateJsonSchema.schema_dialect, **of.model_json_schema(by_alias=True)}
+    with all_choices(of, Strict):
+        described = of.model_json_schema(by_alias=True)
+    schema = {"$schema": GenerateJsonSchema.schema_dialect, **described}
     return json_text(schema, indent=2) + "\n"

@@ -43,8 +43,10 @@ class Layers(NamedTuple):
         return self.group if self.period == 1 else -(-(self.group - offset) // self.period)
 
     def indices(self) -> list[int]:
-        """The index of each, in order."""
-        return sorted(self.first + offset + self.period * i for offset in self.offsets for i in range(self.of(offset)))
+        """The index of each, in order; of letters by what they stand for."""
+        first = _value(self.first)
+        turns = [(offset, range(_value(self.of(offset)))) for offset in self.offsets]
+        return sorted(first + offset + self.period * i for offset, of in turns for i in of)
 
     def lettered(self, count: Size, first: Size) -> Layers:
         """The same layers where their number is a letter; how many stand at one place of a pattern stays as it is."""
@@ -71,6 +73,11 @@ class Layers(NamedTuple):
 
 
 _RUNS = 3
+
+
+def _value(n: Size) -> int:
+    """A number, or that which a letter stands for."""
+    return int(getattr(n, "value", n))
 
 
 class Segment:

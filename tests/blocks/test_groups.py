@@ -1,12 +1,14 @@
 """What the catalogue does not have yet and the next models need: unlike layers, shared heads, heads of any width."""
 
+import gc
+from contextlib import contextmanager
 from typing import Literal
 
 import pytest
 from command import ask
 
 import archcalc
-from archcalc.blocks import PlainMLP, base, registered
+from archcalc.blocks import GatedMLP, LayerNorm, PlainMLP, registered
 from archcalc.blocks.mlp import MLP
 from archcalc.errors import TapeError
 from archcalc.tape.recording import Op, Weight
@@ -109,7 +111,7 @@ def test_tensors_outside_the_layers_have_no_first_layer():
 
 def shared(path, axes, part="up_projection"):
     """An MLP that all layers share: its path has no {i}."""
-    return lambda _, tape, x: tape.contract("product", "B S D", x, Weight.of(path, axes, part))
+    return lambda _, tape, x: tape.view(tape.contract("product", "B S D", x, Weight.of(path, axes, part)), S="N")
 
 
 def test_a_weight_that_all_layers_share_is_stored_once(monkeypatch):
@@ -137,24 +139,36 @@ def contract_any(tape, name, out, *inputs, role="activation", **_):
 
 
 def test_a_kind_registers_once():
-    assert registered(MLP) == {"plain": PlainMLP}
+    assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP}
     assert registered(PlainMLP) == {}
-    with pytest.raises(TypeError, match=r"^MLP 'plain' is registered twice$"):
-
-        class Again(MLP):
-            kind: Literal["plain"] = "plain"
-
-    class Another(MLP):
-        kind: Literal["another"] = "another"
-
-    assert registered(MLP) == {"plain": PlainMLP, "another": Another}
-    del base._registry[MLP]["another"]
+    with registering("another") as another:
+        assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP, "another": another[0]}
+    with registering("plain"), pytest.raises(TypeError, match=r"^MLP 'plain' is registered twice$"):
+        registered(MLP)
+    assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP}
 
 
-def test_two_blocks_of_a_tape_may_not_give_a_label_two_sizes(monkeypatch):
-    monkeypatch.setattr(PlainMLP, "sizes", lambda _: {"F": 512, "K": 7})
-    with pytest.raises(TapeError, match=r"^label 'K' has two sizes in one tape: 32 and 7$"):
+@contextmanager
+def registering(kind):
+    """A class of a kind, which is registered while it is there."""
+    found = [type("Another", (MLP,), {"__annotations__": {"kind": Literal[kind]}, "kind": kind, "__module__": __name__})]
+    yield found
+    found.clear()
+    gc.collect()
+
+
+def test_blocks_of_one_branch_may_not_give_a_label_two_sizes(monkeypatch):
+    monkeypatch.setattr(LayerNorm, "sizes", lambda _: {"K": 7})
+    with pytest.raises(TapeError, match=r"^label 'K' has two sizes in one tape: 7 and 32$"):
         archcalc.params(archcalc.load("tiny"))
+
+
+def test_two_branches_may_give_a_label_two_sizes(monkeypatch):
+    model = archcalc.load("tiny")
+    plain = archcalc.params(model)
+    monkeypatch.setattr(PlainMLP, "sizes", lambda _: {"F": 512, "K": 7})
+    assert archcalc.params(model) == plain
+    assert [segment.env["K'2"] for segment in model.record().segments if segment.layers] == [7]
 
 
 def test_many_groups_are_one_screen_and_quick(tmp_path):

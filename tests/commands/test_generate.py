@@ -330,7 +330,7 @@ def test_weights_of_another_spec_say_how_to_ask_for_the_right_one(how, weights):
         assert done.err.endswith(f"; say {weights} in place of {spec}, without --weights\n")
 
 
-def test_weights_of_gpt2_say_the_question_that_fits_them(tmp_path):
+def test_weights_of_another_shape_say_how_to_ask_for_them(tmp_path):
     """As Hugging Face has them: a config.json, and no spec of ours."""
     spec = "gpt2@n_layers=2,d_model=32,n_heads=2,d_ff=128,vocab_size=256,context_length=32"
     folder = str(tmp_path / "w")
@@ -338,12 +338,13 @@ def test_weights_of_gpt2_say_the_question_that_fits_them(tmp_path):
     (tmp_path / "w" / "spec.yaml").unlink()
     done = ask("predict", "gpt2", "--weights", folder, "-p", "Hi")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    way = done.err.partition("; ask for ")[2].strip()
-    assert archcalc.params(archcalc.load(way)).stored == archcalc.params(archcalc.load(spec)).stored
-    assert ask("predict", way, "--weights", folder, "-p", "Hi").code == 0
+    assert done.err.endswith(f"; say {folder} in place of gpt2, without --weights\n")
+    assert archcalc.params(archcalc.load(folder)).stored == archcalc.params(archcalc.load(spec)).stored
+    assert ask("predict", folder, "-p", "Hi").code == 0
+    assert ask("predict", spec, "--weights", folder, "-p", "Hi").code == 0
     config = json.loads((tmp_path / "w" / "config.json").read_text())
     (tmp_path / "w" / "config.json").write_text(json.dumps({**config, "activation_function": "gelu"}))
-    other = f"{way},layers.0.mlp.activation=gelu"  # what is not a size is not this line's to say
+    other = f"{spec},layers.0.mlp.activation=gelu"  # what is not a size is not this line's to say
     assert ask("predict", other, "--weights", folder, "-p", "Hi").code == 0
 
 

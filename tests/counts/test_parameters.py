@@ -111,6 +111,7 @@ def test_tensors_sum_to_what_is_stored():
         "shape": [12288, 12288],
         "layers": 96,
         "first_layer": 0,
+        "layer_indices": "0-95",
         "parameters": 96 * 12288 * 12288,
         "category": "query",
     }
@@ -129,5 +130,5 @@ def test_layers_sum_to_what_is_stored():
 def test_counts_do_not_depend_on_the_run():
     model = archcalc.load("gpt2")
     for run in (archcalc.Run(), archcalc.Run("prefill", 8, 1024, attention="flash")):
-        weights = {w.path for s in model.segments(run) for op in s.tape.ops for w in op.weights}
+        weights = {w.path for s in model.record(run).segments for op in s.ops for w in op.weights}
         assert weights == {t.name for t in archcalc.params(model).tensors}

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import archcalc
 from archcalc import strategies
 from archcalc.counts.activations import cache, saved
+from archcalc.proof.witness import attentions
 from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
@@ -53,9 +54,9 @@ def test_autograd_saves_what_was_counted(model, device, precision, attention, re
     run = Run(batch=batch, sequence=model.context_length, attention=attention)
     width = {"float32": 4, "bfloat16": 2}[precision]
     # Named differences: LayerNorm on a CPU keeps its statistics in the type of its input, the CUDA kernel that the meta
-    # device stands for keeps 24 bytes of random state a layer.
+    # device stands for keeps 24 bytes of random state an attention.
     count = saved(model, run, widths(width, width if device == "cpu" else 4), "full" if recompute else "none").total
-    state = 24 * model.n_layers if (device, attention, recompute) == ("meta", "flash", False) else 0
+    state = 24 * attentions(model) if (device, attention, recompute) == ("meta", "flash", False) else 0
     assert measured(model, run, device, precision, recompute=recompute).saved == count + state
 
 

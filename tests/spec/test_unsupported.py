@@ -145,18 +145,25 @@ IMPORT = "a Hugging Face config.json of model_type 'llama'; importing those is n
 
 
 @pytest.mark.parametrize("command", ["report", "params", "flops", "memory", "trace", "explain", "sweep"])
-@pytest.mark.parametrize("how", ["a file", "a folder", "YAML"])
-def test_a_hugging_face_config_is_called_that(command, how, tmp_path, monkeypatch):
+def test_a_hugging_face_config_in_yaml_is_called_that(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
     (tmp_path / "llama.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in LLAMA.items()))
-    name = {"a file": "config.json", "a folder": ".", "YAML": "llama.yaml"}[how]
+    name = "llama.yaml"
     more = {"explain": ["flops.total"], "sweep": ["--vary", "d_model=64"]}.get(command, [])
     answer = ask(command, name, *more)
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
     assert IMPORT in answer.err
     assert ask("check", name).code in (1, 2)  # a folder without a spec cannot be checked
     assert [problem.message for problem in check(name)] == [f"is {IMPORT}"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "."])
+def test_a_hugging_face_config_is_a_spec_as_a_file_and_as_a_folder(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    answer = ask("params", name, "-f", "json")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.json["parameters"]["stored"] == 6_738_415_616  # Touvron et al. 2023, arXiv:2302.13971, Table 2: 6.7B
 
 
 def test_fields_of_llama_in_yaml_are_told_once(tmp_path, monkeypatch):
@@ -170,8 +177,8 @@ FILES = {
     "model.gguf": "is a GGUF file; importing those is not supported yet",
     "model.safetensors": "is a safetensors file; importing those is not supported yet",
     "pytorch_model.bin": "is a PyTorch file; importing those is not supported yet",
-    "other.json": "is a JSON file; specs are YAML files",
-    "broken.json": "is a JSON file; specs are YAML files",
+    "other.json": "is not a JSON object; got list",
+    "broken.json": "is not UTF-8; got byte 0xff",
 }
 
 
@@ -179,7 +186,7 @@ FILES = {
 def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(b"[1, 2]" if name == "other.json" else b"\0\xff{")
-    assert ask("report", name).err.startswith(f"{name}: {said}; ")
+    assert ask("report", name).err.startswith(f"{name}: {said}")
     (tmp_path / name).unlink()
     assert ask("report", name)[::2] == (3, f"{name}: no such file\n")
 

@@ -3,17 +3,21 @@
 import numpy as np
 import pytest
 
+from archcalc.blocks import Embedding, Mixer, Unembedding, registered
+from archcalc.blocks.norm import Norm
 from archcalc.errors import TapeError
 from archcalc.tape.legend import (
     BRIDGE,
     CATEGORIES,
     COMPOSITES,
     LABELS,
+    declare,
     environment,
     labels,
     largest,
     legend,
     parse,
+    stem,
     volume,
 )
 
@@ -25,9 +29,27 @@ def test_a_label_registered_twice_is_an_error():
 
 
 def test_the_legend_has_the_labels_of_gpt():
-    assert " ".join(LABELS) == "B N S T Q P D G R K W F V"
+    assert list(LABELS)[:9] == ["B", "N", "S", "T", "Q", "P", "D", "V", "unit"]  # of the frame; blocks declare theirs
+    assert {"G", "R", "K", "W", "F"} <= set(LABELS)
     assert all(LABELS.values())
     assert all(set(whole.split()) <= set(LABELS) and letter not in LABELS for letter, whole in COMPOSITES.items())
+
+
+def test_a_block_declares_its_labels_and_gives_none_another_meaning():
+    blocks = [one for slot in (Embedding, Mixer, Norm, Unembedding) for one in registered(slot).values()]
+    assert {label for one in blocks for label in one.labels} <= set(LABELS)
+    before = dict(LABELS)
+    declare({"F": LABELS["F"]})  # a gated MLP's and a plain one's are one label
+    with pytest.raises(TapeError, match=r"^label 'F' is registered twice: 'hidden features of the MLP \(d_ff\)' and 'x'$"):
+        declare({"F": "x"})
+    assert before == LABELS
+
+
+def test_a_mark_tells_the_labels_of_two_blocks_apart():
+    assert (stem("F"), stem("F'2"), stem("window'3")) == ("F", "F", "window")
+    assert parse("(G'2 R) D") == (("G'2", "R"), ("D",))
+    with pytest.raises(TapeError, match=r"^\"Z'2\": \"Z'2\" is not in the legend$"):
+        parse("Z'2")
 
 
 def test_the_film_s_eight_categories_in_its_order():

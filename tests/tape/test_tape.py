@@ -3,7 +3,7 @@
 import pytest
 
 import archcalc
-from archcalc.blocks import Embedding, LayerNorm, MultiHead, PlainMLP, Unembedding
+from archcalc.blocks import LayerNorm, LinearUnembedding, MultiHead, PlainMLP, TokenEmbedding
 from archcalc.blocks.unembedding import record_loss
 from archcalc.counts.activations import kept
 from archcalc.errors import TapeError
@@ -20,13 +20,13 @@ def tape(**run):
 
 
 def lines(recorded: Tape) -> list[str]:
-    """Every op as text: kind, name, what goes in, what comes out."""
+    """Every op of one device as text: kind, name, what goes in, what comes out."""
     return [
         f"{op.kind} {op.output.name}: "
         + ", ".join(f"{x.path if isinstance(x, Weight) else x.name}[{' '.join(x.labels)}]" for x in op.inputs)
         + f" -> [{' '.join(op.output.labels)}]"
         + ("" if op.output.role == "activation" else f" {op.output.role}")
-        for op in recorded.ops
+        for op in recorded.resolved
     ]
 
 
@@ -34,7 +34,7 @@ def test_attention_is_recorded_as_the_reference_computes_it():
     t = tape()
     with t.scope("attention"):
         out = MultiHead(n_heads=4, n_kv_heads=2, d_head=8, bias=True).record(t, X)
-    assert out.labels == ("B", "S", "D")
+    assert out.labels == ("B", "N", "D")
     core, after = "attention.attention_core", "attention.attention_core.softmax"
     assert lines(t) == [
         "contraction attention.query.product: x[B S D], attention.query.weight[G R K D] -> [B S G R K] fused",
@@ -54,7 +54,7 @@ def test_attention_is_recorded_as_the_reference_computes_it():
         f"contraction {core}.mix.product: {after}.probabilities[B G R S T], attention.value.biased[B T G W] -> [B S G R W]",
         f"pointwise {core}.mix.by_position: {core}.mix.product[B S G R W] -> [B S G R W]",
         f"contraction attention.output.product: {core}.mix.by_position[B S G R W], attention.output.weight[D G R W] -> [B S D] fused",
-        "pointwise attention.output.biased: attention.output.product[B S D], attention.output.bias[D] -> [B S D]",
+        "pointwise attention.output.biased: attention.output.product[B N D], attention.output.bias[D] -> [B N D]",
     ]
 
 
@@ -79,7 +79,7 @@ def test_the_core_of_attention_is_a_span_and_no_part_of_a_path():
     t = tape()
     with t.scope("layers.{i}"), t.scope("attention"):
         MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
-    inside = [op for op in t.ops if "attention_core" in op.spans]
+    inside = [op for op in t.resolved if "attention_core" in op.spans]
     assert not any(op.weights for op in inside)
     assert inside[3].inputs[1] == Tensor("mask", ("S", "T"), "constant")
     assert [op.spans[-1] for op in inside] == ["scores"] * 4 + ["softmax"] * 4 + ["mix"] * 2
@@ -118,7 +118,7 @@ def test_an_mlp_is_two_matrices_and_an_activation():
         "pointwise up.biased: up.product[B S F], up.bias[F] -> [B S F]",
         "pointwise gelu.activated: up.biased[B S F] -> [B S F]",
         "contraction down.product: gelu.activated[B S F], down.weight[D F] -> [B S D] fused",
-        "pointwise down.biased: down.product[B S D], down.bias[D] -> [B S D]",
+        "pointwise down.biased: down.product[B N D], down.bias[D] -> [B N D]",
     ]
     assert [w.part for op in t.ops for w in op.weights] == ["up_projection", "biases", "down_projection", "biases"]
 
@@ -139,7 +139,7 @@ def test_a_layernorm_has_two_statistics_a_gain_and_perhaps_a_bias(bias):
 
 def test_the_embedding_reads_two_tables():
     t = tape()
-    Embedding(positions="learned").record(t)
+    TokenEmbedding(positions="learned").record(t)
     assert lines(t) == [
         "lookup embedding.token.rows: token_ids[B N], embedding.token.weight[V D] -> [B N D]",
         "lookup embedding.position.rows: position_ids[N], embedding.position.weight[P D] -> [N D]",
@@ -152,7 +152,7 @@ def test_the_embedding_reads_two_tables():
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_tied_unembedding_reads_the_token_table(tied):
     t = tape()
-    Unembedding(tied=tied, bias=True).record(t, X)
+    LinearUnembedding(tied=tied, bias=True).record(t, X)
     table = "embedding.token.weight" if tied else "unembedding.weight"
     assert lines(t) == [
         f"contraction unembedding.product: x[B S D], {table}[V D] -> [B S V] fused",
@@ -182,7 +182,7 @@ def test_the_loss_reduces_positions_and_never_gathers_logits():
 
 def saves(recorded: Tape) -> list[str]:
     """What the backward pass reads again, each once, with its role."""
-    return [f"{x.name} {x.role}" for x in kept(recorded.ops).values()]
+    return [f"{x.name} {x.role}" for x in kept(recorded.resolved).values()]
 
 
 def test_math_attention_saves_what_each_product_needs_and_the_probabilities():
@@ -226,7 +226,7 @@ def test_a_norm_saves_its_input_and_two_statistics():
 
 def test_lookups_save_their_indexes():
     t = tape()
-    Embedding(positions="learned").record(t)
+    TokenEmbedding(positions="learned").record(t)
     assert saves(t) == ["token_ids index", "position_ids index"]
 
 
@@ -243,7 +243,7 @@ def test_dropout_saves_a_mask_and_is_nothing_where_nothing_is_dropped():
 
 
 def test_dropout_stands_in_three_places_of_a_layer_and_after_the_embedding():
-    segments = archcalc.load("tiny").segments(Run(dropout=True))
+    segments = archcalc.load("tiny").record(Run(dropout=True)).segments
     masks = [x.name for s in segments for op in s.tape.ops for x in op.inputs if getattr(x, "role", "") == "mask"]
     assert masks == [
         "embedding_dropout.mask",
@@ -256,14 +256,14 @@ def test_dropout_stands_in_three_places_of_a_layer_and_after_the_embedding():
 def test_recomputed_spans_save_their_inputs():
     t = tape()
     MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
-    assert list(kept(t.ops, "attention_core")) == [
+    assert list(kept(t.resolved, "attention_core")) == [
         "x",
         "attention_core.mix.by_position",
         "query.product",
         "key.product",
         "value.product",
     ]
-    layer = archcalc.load("tiny").segments(Run())[1].tape
+    layer = archcalc.load("tiny").record().segments[1]
     assert list(kept(layer.ops, "layers.{i}")) == ["residual"]
 
 
@@ -281,7 +281,7 @@ def test_pointwise_work_is_a_model_of_each_step():
     def work(block, *arguments):
         t = tape()
         block.record(t, *arguments)
-        return [op.per_point for op in t.ops if op.kind != "contraction"]
+        return [op.per_point for op in t.resolved if op.kind != "contraction"]
 
     assert work(MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False), X) == [0, 1, 1, 1, 2, 1, 1, 0]
     assert work(PlainMLP(d_ff=8, activation="gelu", bias=False), X) == [5]
@@ -292,10 +292,10 @@ def test_pointwise_work_is_a_model_of_each_step():
         assert sum(op.per_point for op in t.ops if op.kind == "pointwise") == {"gelu": 5, "gelu_tanh": 9}[activation]
     assert work(LayerNorm(bias=True), R) == [1, 3, 4]
     assert work(LayerNorm(bias=False), R) == [1, 3, 3]
-    assert work(Embedding(positions="learned")) == [0, 0, 1]
+    assert work(TokenEmbedding(positions="learned")) == [0, 0, 1]
     t = tape(attention="flash")
     MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
-    assert [op.per_point for op in t.ops if op.kind != "contraction"] == [6, 1]  # as many as math attention's
+    assert [op.per_point for op in t.resolved if op.kind != "contraction"] == [6, 1]  # as many as math attention's
     t = tape()
     record_loss(t, Tensor("logits", ("B", "S", "V")))
     assert [op.per_point for op in t.ops] == [0, 1, 2, 1, 2, 0, 0, 1, 1]
@@ -351,7 +351,7 @@ def test_an_op_ranges_over_each_of_its_labels_once():
             ],
             "table: used with two shapes, (('V',), ('D',)) and (('F',), ('D',))",
         ),
-        (lambda _: Weight.of("w", "F D", "keys"), "w: 'keys' is neither a category nor a term of the bridge"),
+        (lambda _: Weight.of("w", "F D", ""), "w: belongs to no category and no term of the bridge"),
         (lambda _: Weight.of("w", "F D", "key", each="G"), "w: counted per 'G', which it lacks"),
     ],
 )

@@ -319,7 +319,7 @@ def test_a_tokenizer_with_more_tokens_than_rows_is_one_line(theirs):
     assert answer == Answer(2, "", line)
     drawn = ask("generate", spec, "--weights", theirs.whole, "-p", "x").err
     assert drawn.startswith(
-        f"{theirs.whole}: has weights of another shape than {spec}: its config.json says vocab_size 400; ask "
+        f"{theirs.whole}: has weights of another shape than {spec}: its config.json says vocab_size 400; say "
     )
 
 

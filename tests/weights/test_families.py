@@ -23,7 +23,7 @@ safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from archcalc_reference.model.cache import Cache  # noqa: E402
-from archcalc_reference.weights.folder import load_weights  # noqa: E402
+from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 
 FILE = "model.safetensors"
 LENGTH = 272
@@ -97,3 +97,29 @@ def test_the_flops_are_those_of_pytorchs_counter_over_transformers_model(name):
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         theirs(input_ids=tokens, attention_mask=mask, use_cache=False)
     assert flops(spec, Run("prefill", 1, LENGTH)).forward == counter.get_total_flops() - OTHERWISE.get(name, 0)
+
+
+@pytest.mark.usefixtures("unrounded")
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_we_save_transformers_loads(name, tmp_path):
+    theirs = built(name)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = load_weights(spec_in(tmp_path / "theirs"), str(tmp_path / "theirs"))
+    save_weights(ours, str(tmp_path / "ours"))
+    attention = "sdpa" if name == "falcon-rw" else "eager"
+    back, told = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "ours", output_loading_info=True, attn_implementation=attention
+    )
+    assert not any(told.values()), told
+    assert apart(logits_of(theirs, text()), logits_of(back.eval(), text())) < CLOSE
+
+
+def test_a_constant_of_the_computation_that_is_another_one_is_refused(tmp_path):
+    built("apertus").save_pretrained(tmp_path)
+    stored = safetensors_torch.load_file(tmp_path / FILE)
+    name = "model.layers.1.mlp.act_fn.beta"
+    stored[name] = torch.tensor(0.25)
+    safetensors_torch.save_file(stored, tmp_path / FILE, {"format": "pt"})
+    with pytest.raises(archcalc.Invalid) as error:
+        load_weights(spec_in(tmp_path), str(tmp_path))
+    assert str(error.value) == f"{tmp_path / FILE}: {name}: must be 0.5; got 0.25"

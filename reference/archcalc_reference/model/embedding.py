@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +13,12 @@ from torch import Tensor, nn
 from archcalc.spec.model import Model
 from archcalc_reference.model.linear import Linear, Table
 from archcalc_reference.model.norms import NORMS
+
+
+@cache
+def rounded(value: float, dtype: torch.dtype) -> float:
+    """The number of that type that is nearest."""
+    return float(torch.tensor(value, dtype=dtype, device="cpu").item())
 
 
 class Embedding(nn.Module):
@@ -49,7 +56,7 @@ class Embedding(nn.Module):
     def _tokens(self, tokens_BS: Tensor) -> Tensor:
         x = self.token(tokens_BS)
         if self.by_width is not None:  # Gemma's is as precise as its weights are
-            x = x * torch.tensor(math.sqrt(self.by_width), dtype=x.dtype, device="cpu").item()
+            x = x * rounded(math.sqrt(self.by_width), x.dtype)
         if self.scale is not None:
             x = x * self.scale
         return x if self.projection is None else self.projection(x)

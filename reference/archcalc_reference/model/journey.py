@@ -16,13 +16,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
+from archcalc_reference.model.layer import Branch, Layer
 from archcalc_reference.model.transformer import Transformer
 
 # The same numbers in another order, and numbers that are known before there is a text: no steps of the journey.
 _LAYOUT = {"view", "reshape", "permute", "transpose", "flatten", "unflatten", "clone"}
-# Where vectors are other than the residual stream's: heads, scores, what the MLP asks, logits.
-_ELSEWHERE = (".attention", ".query", ".key", ".value", ".mlp", ".up", "unembedding")
-_KNOWN = {"arange", "full", "triu"}
+_KNOWN = {"arange"}
+_LAST = ("output", "down")  # of a mixer's matrices: what it makes is added to the residual stream
 
 
 class Call(NamedTuple):
@@ -65,6 +65,7 @@ class _Watch(TorchFunctionMode):
         self.calls: list[Call] = []
         self._counter = counter
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self._elsewhere = set(_elsewhere(model))
         self._inside: list[str] = []
         self._model = model
         self._hooks: list[RemovableHandle] = []
@@ -89,39 +90,44 @@ class _Watch(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         before = self._counter.get_total_flops()
-        out = func(*args, **(kwargs or {}))
+        out = given_back = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
-        if isinstance(out, Tensor) and name not in _LAYOUT | _KNOWN:
+        if isinstance(out, tuple) and out:
+            out = out[0]  # a norm's statistics come beside it
+        # What the model itself calls, outside of its parts, makes masks and angles, which are those of any text.
+        if isinstance(out, Tensor) and out.dim() and self._inside[-1] and name not in _LAYOUT | _KNOWN:
             given = (*args, *(kwargs or {}).values())
             weights = tuple((self._names[id(x)], tuple(x.shape)) for x in given if id(x) in self._names)
             flops = self._counter.get_total_flops() - before
-            self.calls.append(
-                Call(self._inside[-1], name, tuple(out.shape), weights, flops, _length(out, self._inside[-1]))
-            )
-        return out
+            self.calls.append(Call(self._inside[-1], name, tuple(out.shape), weights, flops, self._length(out)))
+        return given_back
+
+    def _length(self, out: Tensor) -> float | None:
+        if out.is_meta or self._inside[-1] in self._elsewhere or out.shape[-1] != self._model.spec.d_model:
+            return None
+        return float(torch.linalg.vector_norm(out.double(), dim=-1).mean())
 
 
-def _length(out: Tensor, module: str) -> float | None:
-    if out.is_meta or module.endswith(_ELSEWHERE):
-        return None
-    return float(torch.linalg.vector_norm(out.double(), dim=-1).mean())
+def _elsewhere(model: Transformer) -> Iterator[str]:
+    """The modules whose vectors are others than the residual stream's: heads, scores, what an MLP asks, logits."""
+    mixers = {id(branch.mixer) for layer in model.layers for branch in layer.branches}
+    for name, module in model.named_modules():
+        if module is model.unembedding:
+            yield from (name, f"{name}.projection")
+        if id(module) in mixers:
+            yield from (f"{name}.{part}".rstrip(".") for part, _ in module.named_modules() if part not in _LAST)
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
 def vector_along(model: Transformer, tokens: list[int], position: int) -> list[Along]:
-    """The vector of one position where it stands: alone, placed, after each layer's attention and MLP, after the norm.
+    """The vector of one position where it stands: alone, placed, after each branch of each layer, after the norm.
 
     In float64. Raises ValueError where there are more tokens than the context has positions.
     """
     found: list[Along] = []
 
-    def keep(place: str) -> Callable[..., None]:
-        def hook(*arguments: Any) -> None:
-            given = arguments[-1]  # what a module gave, or what it got
-            data_BSD = given[0] if isinstance(given, tuple) else given
-            found.append(Along(place, data_BSD[0, position].double()))
-
-        return hook
+    def keep(place: str, data_BSD: Tensor) -> None:
+        found.append(Along(place, data_BSD[0, position].double()))
 
     with _hooked(model, keep):
         model(torch.tensor([tokens], device=model.embedding.token.weight.device))
@@ -129,18 +135,51 @@ def vector_along(model: Transformer, tokens: list[int], position: int) -> list[A
 
 
 @contextmanager
-def _hooked(model: Transformer, keep: Callable[[str], Callable[..., None]]) -> Iterator[None]:
-    """Each place of the residual stream is what a module gives, or what the norm before the MLP gets."""
-    hooks = [
-        model.embedding.token.register_forward_hook(keep("token")),
-        model.embedding.register_forward_hook(keep("embedding")),
-        model.final_norm.register_forward_hook(keep("final_norm")),
-    ]
+def _hooked(model: Transformer, keep: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Tell `keep` of each place of the residual stream, as it is there."""
+
+    def after(module: Any, place: str) -> RemovableHandle:
+        hook: RemovableHandle = module.register_forward_hook(lambda _module, _given, made: keep(place, made))
+        return hook
+
+    hooks = [after(model.embedding.token, "token"), after(model.embedding, "embedding")]
     for i, layer in enumerate(model.layers):
-        hooks.append(layer.mlp_norm.register_forward_pre_hook(keep(f"layers.{i}.attention")))
-        hooks.append(layer.register_forward_hook(keep(f"layers.{i}.mlp")))
+        hooks += _along_layer(layer, f"layers.{i}", keep)
+    if model.final_norm is not None:
+        hooks.append(after(model.final_norm, "final_norm"))
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _along_layer(layer: Layer, name: str, keep: Callable[[str, Tensor], None]) -> Iterator[RemovableHandle]:
+    """The stream is what a layer gets, and to that each branch adds what its last module makes."""
+    stream: list[Tensor] = []
+
+    def entering(_layer: Any, given: Any) -> None:
+        stream[:] = [given[0]]
+
+    def added(branch: Branch, place: str) -> Callable[..., None]:
+        def hook(_module: Any, _given: Any, made_BSD: Tensor) -> None:
+            stream[0] = stream[0] + (made_BSD if branch.scale is None else made_BSD * branch.scale)
+            if branch.stream_norm is None:
+                keep(place, stream[0])
+
+        return hook
+
+    def normed(place: str) -> Callable[..., None]:
+        def hook(_module: Any, _given: Any, made_BSD: Tensor) -> None:
+            stream[0] = made_BSD
+            keep(place, made_BSD)
+
+        return hook
+
+    yield layer.register_forward_pre_hook(entering)
+    for branch in layer.branches:
+        place = f"{name}.{branch.name}"
+        last = branch.mixer if branch.post_norm is None else branch.post_norm
+        yield last.register_forward_hook(added(branch, place))
+        if branch.stream_norm is not None:
+            yield branch.stream_norm.register_forward_hook(normed(place))

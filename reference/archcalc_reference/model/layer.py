@@ -28,6 +28,7 @@ States = list[KeysValues | None]
 class Branch(NamedTuple):
     """The parts of one residual branch: x + scale * post_norm(mixer(norm(x))), and a norm of the sum."""
 
+    name: str
     mixer: Any
     norm: Any
     shares_norm: bool
@@ -52,7 +53,7 @@ class Layer(nn.Module):
             mixer = self._add(branch.name, MIXERS[branch.mixer.kind](d_model, branch.mixer))
             post = self._add(f"{branch.name}_post_norm", _norm(d_model, branch.post_norm))
             stream = self._add(f"{branch.name}_stream_norm", _norm(d_model, branch.stream_norm))
-            self.branches.append(Branch(mixer, norm, shares, post, stream, branch.scale))
+            self.branches.append(Branch(branch.name, mixer, norm, shares, post, stream, branch.scale))
 
     def _add(self, name: str, module: nn.Module | None) -> nn.Module | None:
         """Make it a part of the layer under any name, those of nn.Module's own methods among them."""

@@ -81,7 +81,7 @@ class Talk:
             raise Invalid(Problem("the message", what))
         self._said, self._text = said[gone:], ids
         held = next((i for i, (a, b) in enumerate(zip(self._held, ids, strict=False)) if a != b), len(self._held))
-        self.cache.filled = min(held, len(ids) - 1)  # the last one is read again for its logits
+        self.cache.rewind(min(held, len(ids) - 1))  # the last one is read again for its logits
         return Turn(len(ids), self.cache.filled, gone, len(before) - len(ids))
 
     def answer(self, tokens: int, sampling: Sampling) -> Generator[Step, None, None]:

@@ -167,7 +167,7 @@ def _contradiction(model: Model, said: Described, field: str, keys: list[str], v
     if keys:
         return Problem(said.file, f"is missing, and transformers assumes {shown(other)}; {has}", keys[0])
     kind = said.config.get("model_type", "this family")
-    return Problem(said.file, f"is a model of {kind}, whose {field} is {shown(other)}; {has}")
+    return Problem(said.file, f"describes a model of {kind} whose {field} is {shown(other)}; {has}")
 
 
 def _keys(where: str, origins: dict[str, list[str]]) -> list[str]:

@@ -6,17 +6,21 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid
-from archcalc.spec.catalogue import plain
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape
 from archcalc_reference.weights.families import BY_TYPE, OWN
 
 
 class Exported(NamedTuple):
-    """The tensors of a checkpoint, and the config.json that goes with them; None where they have our names."""
+    """The tensors of a checkpoint, and the config.json that goes with them; None where they have our names.
+
+    `constants` are numbers that stand beside them.
+    """
 
     config: dict[str, Any] | None
     entries: list[Entry]
+    constants: dict[str, float] = {}  # noqa: RUF012  (never changed)
 
 
 def exported(model: Model, parameters: Mapping[str, Shape], dtype: str) -> Exported:
@@ -28,4 +32,4 @@ def exported(model: Model, parameters: Mapping[str, Shape], dtype: str) -> Expor
     except Invalid:
         return Exported(None, OWN.entries(model, parameters))
     family = BY_TYPE[config["model_type"]]
-    return Exported({**config, "dtype": dtype}, family.entries(model, parameters))
+    return Exported({**config, "dtype": dtype}, family.entries(model, parameters), family.constants_of(model))

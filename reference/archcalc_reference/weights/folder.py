@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.files.writing import umask
-from archcalc.spec.catalogue import dump
 from archcalc.spec.checkpoints import SPEC, WHOLE
+from archcalc.spec.dumping import dump
 from archcalc.spec.model import Model
 from archcalc_reference.files import CONFIG, names_in
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.text.tokenizer import TOKENIZER_FILES
-from archcalc_reference.weights.entries import Entry
+from archcalc_reference.weights.entries import Entry, plain
 from archcalc_reference.weights.exporting import exported
 from archcalc_reference.weights.headers import (
     TYPES,
@@ -64,6 +64,8 @@ def load_weights(
     filled: dict[str, nn.Parameter] = {}
     with ExitStack() as stack:
         files = {path: _open(stack, path) for path in dict.fromkeys(header.file for _, header in found.places)}
+        for constant, expected in found.constants:
+            _refuse_another_constant(files.get(constant.file) or _open(stack, constant.file), constant, expected)
         if found.head:
             _refuse_another_tie(model, files, stack, found, found.head)
         for entry, header in found.places:
@@ -105,6 +107,14 @@ def _fill(filled: dict[str, nn.Parameter], stored: Any, entry: Entry, header: He
         part = part.t() if entry.transposed else part
         _refuse_not_finite(rows.copy_(part.reshape(rows.shape)), part, header)
         start += piece.rows
+
+
+def _refuse_another_constant(file: Any, header: Header, expected: float) -> None:
+    """Raise Invalid where a constant of the computation is another one; bf16 has rounded it."""
+    number = file.get_tensor(header.stored).double()
+    if number.numel() != 1 or not math.isclose(number.item(), expected, rel_tol=2**-8):
+        value = f"{number.item():g}" if number.numel() == 1 else str(list(number.shape))
+        raise Invalid(Problem(header.file, f"must be {expected:g}", header.name, value=value))
 
 
 def _refuse_not_finite(weight: Tensor, stored: Tensor, header: Header) -> None:
@@ -194,9 +204,11 @@ def _write_all(reference: Transformer, folder: str, copied: list[str]) -> None:
     parameters = dict(reference.named_parameters())
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     dtype = _promoted(sorted({_type(parameter) for parameter in parameters.values()}))
-    config, entries = exported(model, shapes, str(dtype).removeprefix("torch."))
+    config, entries, constants = exported(model, shapes, str(dtype).removeprefix("torch."))
+    numbers = {name: torch.tensor(value, dtype=dtype) for name, value in constants.items()}
+    entries = [*entries, *(plain(name, name, ()) for name in numbers)]
     with open(os.path.join(folder, WHOLE), "wb") as file:
-        _write_tensors(file, entries, parameters)
+        _write_tensors(file, entries, {**parameters, **numbers})
         _settle(file)
     texts = {SPEC: dump(model)}
     if config is not None:
@@ -220,7 +232,7 @@ def _type(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _write_tensors(file: IO[bytes], entries: list[Entry], parameters: dict[str, nn.Parameter]) -> None:
+def _write_tensors(file: IO[bytes], entries: list[Entry], parameters: Mapping[str, Tensor]) -> None:
     """A safetensors file: the header's length in 8 bytes, the header, the tensors end to end.
 
     Written here and not by the package, which wants all tensors in memory in the layout that they are stored in.
@@ -245,6 +257,8 @@ def _write_tensors(file: IO[bytes], entries: list[Entry], parameters: dict[str, 
 
 def stored(entry: Entry, parameters: Mapping[str, Tensor]) -> Tensor:
     """A tensor as a checkpoint stores it, of the parameters that it holds."""
+    if not entry.shape:
+        return parameters[entry.name]
     parts = [parameters[piece.parameter].detach()[piece.start : piece.stop] for piece in entry.pieces]
     whole = parts[0] if len(parts) == 1 else torch.cat(parts)
     return (whole.t() if entry.transposed else whole).reshape(entry.shape).contiguous()

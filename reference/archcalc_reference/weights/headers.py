@@ -76,12 +76,13 @@ class Header(NamedTuple):
 class Checkpoint(NamedTuple):
     """Every parameter's place in the files; `head` is stored beside the token table, and may be the same as it.
 
-    `tie` is what config.json says of the two.
+    `tie` is what config.json says of the two. `constants` are numbers of the files that must be what they are.
     """
 
     places: list[tuple[Entry, Header]]
     head: Header | None
     tie: Tie | None
+    constants: list[tuple[Header, float]]
 
     @property
     def types(self) -> list[str]:
@@ -116,6 +117,8 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     _refuse_quantized(headers)
     family = _family(folder, headers, config)
     named = of_the_text_model((header.name for header in headers), config, family)
+    expected = family.constants_of(model)
+    constants = [(header, expected[name]) for header in headers if (name := family.full(header.name)) in expected]
     headers = [header for header in headers if header.name in named and not family.is_buffer(header.name)]
     try:
         entries = family.entries(model, parameters)
@@ -140,7 +143,7 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     if problems:
         raise Invalid(*problems)
     beside = again if again and found[table.name] is not again else None
-    return Checkpoint(places, beside, tie)
+    return Checkpoint(places, beside, tie, constants)
 
 
 def _family(folder: str, headers: list[Header], config: dict[str, Any]) -> Family:

@@ -38,7 +38,8 @@ class Family:
     `{h}` in a name is a head: there each row of ours is a tensor of its own. `own_norms` are the names in layers whose
     branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out).
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
-    `buffers` are endings of tensors that a file may have and that are no parameters.
+    `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
+    layer of a checkpoint has beside its parameters, and that no config changes.
     """
 
     types: tuple[str, ...]
@@ -51,6 +52,7 @@ class Family:
     transposed: bool = False
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
+    constants: Mapping[str, float] = field(default_factory=dict)
 
     def but(self, *types: str, **changes: Any) -> Family:
         """A family that has the same names but for some; mappings are added to."""
@@ -78,6 +80,11 @@ class Family:
     def entries(self, model: Model, parameters: Mapping[str, Shape]) -> list[Entry]:
         """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none."""
         return list(_entries(self, model, parameters))
+
+    def constants_of(self, model: Model) -> dict[str, float]:
+        """The constants of a model's checkpoint, by their names in it."""
+        layers = range(sum(group.repeat for group in model.layers))
+        return {self.layer.format(i=i) + name: value for i in layers for name, value in self.constants.items()}
 
     def is_buffer(self, name: str) -> bool:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""

@@ -81,6 +81,7 @@ FAMILIES = (
             "mlp.alpha_n": "mlp.act_fn.alpha_n",
         },
         buffers=(*_ANGLES, "act_fn.beta", "act_fn.eps"),
+        constants={"mlp.act_fn.beta": 0.5, "mlp.act_fn.eps": -1e-6},
     ),
     LLAMA.but(
         "phi",
