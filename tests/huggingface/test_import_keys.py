@@ -6,7 +6,8 @@ from archcalc.errors import Invalid
 from archcalc.huggingface.exporting import shape
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.reading import parse_config
-from archcalc.spec.catalogue import load, plain
+from archcalc.spec.catalogue import load
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 
 LLAMA = {
