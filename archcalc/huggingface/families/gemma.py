@@ -23,7 +23,7 @@ def _scale(said: Said) -> float | None:
 
 def _write_scale(value: Any, draft: Draft) -> None:
     scalar = draft.d_head if value is None else round(value**-2)
-    if value is not None and scalar**-0.5 != value:
+    if value is not None and (scalar < 1 or scalar**-0.5 != value):
         raise Mismatch("attention.scale")
     draft.put(_SCALAR, scalar)
 
