@@ -188,6 +188,11 @@ class Walk:
             self._release(node, readers, again=not late)
         for storage in outputs:
             self._drop(storage)
+        weights = [weight for op in node.ops for weight in op.weights]
+        linear = any(op.kind == "contraction" for op in node.ops)
+        # A matrix takes its gradient before that of the data goes on; a norm hands both on at once.
+        for weight in weights if linear else ():
+            yield from self._settle(weight, node)
         for first, second, x in joins:
             total = _Storage(self._bytes(x))
             self.transient = self.transient + total.size
@@ -195,7 +200,7 @@ class Walk:
             self._drop(first)
             self._drop(second)
             self.pending[x.name] = total
-        for weight in [weight for op in node.ops for weight in op.weights]:
+        for weight in () if linear else weights:
             yield from self._settle(weight, node)
 
     def _make_gradients(self, node: Node, output: _Storage, *, late: bool) -> list[tuple[_Storage, _Storage, Tensor]]:

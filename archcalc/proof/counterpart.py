@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from archcalc.errors import Invalid
 from archcalc.packages import pip_install
-from archcalc.spec.catalogue import plain
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 
 if TYPE_CHECKING:

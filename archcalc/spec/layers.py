@@ -133,9 +133,9 @@ class Layer(Strict):
                     with tape.scope(f"{branch.name}_post_norm"):
                         y = branch.post_norm.record(tape, y)
             y = tape.dropout(f"{branch.name}_dropout", y)
+            if branch.scale is not None:
+                y = tape.pointwise(f"{branch.name}_scaled", y)
             with tape.span(f"{branch.name}_residual"):
-                if branch.scale is not None:
-                    y = tape.pointwise("scaled", y)
                 x = tape.sum("sum", x, y)
             if branch.stream_norm is not None:
                 with tape.scope(f"{branch.name}_stream_norm"):

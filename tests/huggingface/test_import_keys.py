@@ -3,8 +3,10 @@
 import pytest
 
 from archcalc.errors import Invalid
+from archcalc.huggingface.exporting import shape
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.reading import parse_config
+from archcalc.spec.catalogue import load, plain
 from archcalc.spec.model import Model
 
 LLAMA = {
@@ -117,6 +119,19 @@ def test_quantized_weights_are_said_and_change_no_count():
     )
     plain = import_config(LLAMA, "config.json").data
     assert found["layers"] == plain["layers"]
+
+
+@pytest.mark.parametrize("name", ["LlamaModel", "LlamaForSequenceClassification", "MyOwnForCausalLM"])
+def test_another_class_than_the_one_that_is_counted_is_told(name):
+    assumptions = import_config({**LLAMA, "architectures": [name]}, "config.json").data["assumptions"]
+    assert assumptions[0] == f"config.json names {name}; what is counted is LlamaForCausalLM"
+
+
+def test_gpt2_is_the_gpt2_of_the_catalogue():
+    """Its config on the Hub, in the keys that bear on the model."""
+    config = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_ctx": 1024, "n_positions": 1024}
+    config |= {"vocab_size": 50257, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
+    assert shape(import_config(config, "config.json").data) == shape(plain(load("gpt2")))
 
 
 def test_classes_decide_where_no_type_is_said():
