@@ -131,7 +131,13 @@ class MultiHead(Attention):
         kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
         d_head = shrinking.size("d_head", self.d_head, 8)
         whole = self.rotary is None or self.rotary.d_rotary == self.d_head
+        growth, slopes = self.query_growth, self.alibi_scale
+        if growth is not None:  # by the context that its rotary positions were trained with
+            interval = shrinking.size("original_context_length", growth.interval, 16)
+            growth = growth.model_copy(update={"interval": interval})
         update = {
+            "query_growth": growth,
+            "alibi_scale": d_head**-0.5 if slopes == self.d_head**-0.5 else slopes,
             "n_heads": kv_heads * shared,
             "n_kv_heads": kv_heads,
             "d_head": d_head,
