@@ -33,7 +33,8 @@ def import_(
 
     Example: archcalc import Llama-3.1-8B/config.json -o llama.yaml
     """
-    from archcalc.spec.catalogue import dump, find
+    from archcalc.spec.catalogue import find
+    from archcalc.spec.dumping import dump
     from archcalc.spec.configs import import_text
 
     found = find(config)
@@ -52,6 +53,7 @@ def export(spec: Spec, output: To = None) -> None:
     """
     from archcalc.escaping import json_text
     from archcalc.huggingface.exporting import export_config
-    from archcalc.spec.catalogue import find, plain
+    from archcalc.spec.catalogue import find
+    from archcalc.spec.dumping import plain
 
     write(json_text(export_config(plain(find(spec).model)), indent=2) + "\n", output)
