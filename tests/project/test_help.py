@@ -79,7 +79,8 @@ FILES = {"own.yaml", "glove.txt", "DIR", "run", "book.txt"}  # stand for what a 
 
 
 @pytest.mark.parametrize(("name", "line"), list(_examples()))
-def test_every_example_is_one_line_that_is_obeyed(helps, name, line):
+def test_every_example_is_one_line_that_is_obeyed(helps, name, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write a file
     assert f"Example: archcalc {line}" in helps[name]  # not wrapped, so that it can be copied
     words = shlex.split(line)
     assert words[0] == name
