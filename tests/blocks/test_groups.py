@@ -151,7 +151,9 @@ def test_a_kind_registers_once():
 @contextmanager
 def registering(kind):
     """A class of a kind, which is registered while it is there."""
-    found = [type("Another", (MLP,), {"__annotations__": {"kind": Literal[kind]}, "kind": kind, "__module__": __name__})]
+    found = [
+        type("Another", (MLP,), {"__annotations__": {"kind": Literal[kind]}, "kind": kind, "__module__": __name__})
+    ]
     yield found
     found.clear()
     gc.collect()

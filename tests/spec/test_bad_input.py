@@ -333,7 +333,7 @@ FORMS = {
         "layers.0.norm: unknown field; another kind or form of this has it",
     ),
     "too many kinds": (
-        "{repeat: 65, pattern: [a], kinds: {%s}}" % ", ".join(f"k{i}: {{}}" for i in range(65)),
+        "{repeat: 65, pattern: [a], kinds: {" + ", ".join(f"k{i}: {{}}" for i in range(65)) + "}}",
         "layers.0.kinds: must have at most 64 items",
     ),
 }

@@ -40,7 +40,9 @@ def test_a_block_declares_its_labels_and_gives_none_another_meaning():
     assert {label for one in blocks for label in one.labels} <= set(LABELS)
     before = dict(LABELS)
     declare({"F": LABELS["F"]})  # a gated MLP's and a plain one's are one label
-    with pytest.raises(TapeError, match=r"^label 'F' is registered twice: 'hidden features of the MLP \(d_ff\)' and 'x'$"):
+    with pytest.raises(
+        TapeError, match=r"^label 'F' is registered twice: 'hidden features of the MLP \(d_ff\)' and 'x'$"
+    ):
         declare({"F": "x"})
     assert before == LABELS
 
