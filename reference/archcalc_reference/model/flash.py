@@ -1,7 +1,8 @@
 """Attention as one kernel: the scores never leave it, and its backward pass makes them again (Dao et al. 2022).
 
 PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi
-and capped scores. It saves what PyTorch's saves: queries, keys, values, its output, and the logarithm of each query's sum.
+and capped scores. It saves what PyTorch's saves: queries, keys, values, its output, and the logarithm of each query's
+sum.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def _causal_mask(first: int, new: int, dtype: torch.dtype, device: torch.device)
 
 
 def mask(scored: Scored, first: int, new: int, read: Read, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """-inf where a query does not see a key; elsewhere 0 or, with ALiBi, what the distance takes off. (S, T), (H, S, T).
+    """-inf where a query does not see a key; elsewhere 0 or what ALiBi takes off: (S, T), with ALiBi (H, S, T).
 
     Press et al. 2021, arXiv:2108.12409: a head's slope times the distance.
     """
