@@ -4,8 +4,13 @@ What an op makes on its way is inside a kernel, as in the fused kernels that tra
 autograd saves what is named below and nothing else, and PyTorch's counters and dispatch modes see one op. They work in
 fp32, in fp64 where they are given that, and round once. Attention has a file of its own.
 
-op saves rms_norm its input and 1 / rms of each vector layer_norm its input, and mean and 1 / deviation of each vector
-rotate nothing; the tables are held beside the graph grow nothing, likewise gelu_quick its input xielu its input
+    op          saves
+    rms_norm    its input and 1 / rms of each vector
+    layer_norm  its input, and mean and 1 / deviation of each vector
+    rotate      nothing; the tables are held beside the graph
+    grow        nothing, likewise
+    gelu_quick  its input
+    xielu       its input
 """
 
 from __future__ import annotations
