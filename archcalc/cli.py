@@ -57,19 +57,15 @@ def _load(arguments: list[str]) -> None:
     restore(__name__)
 
 
-# Two lines of a paragraph that is not wrapped (\b): with a third the overview would not fit a screen.
-_OVERVIEW = """\b
-Count a transformer's parameters, FLOPs and memory, and prove the counts.
-SPEC is a name of `archcalc list`, a YAML file or a Hugging Face config.json.
-"""
-
-
-@app.callback(invoke_without_command=True, help=_OVERVIEW)
+@app.callback(invoke_without_command=True)
 def _archcalc(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
-    """Count a transformer's parameters, FLOPs and memory, and prove the counts."""
+    """\b
+    Count a transformer's parameters, FLOPs and memory, and prove the counts.
+    SPEC is a name of `archcalc list`, a YAML file or a Hugging Face config.json.
+    """  # noqa: D301  (a backspace, which keeps lines apart)
     if version:
         from archcalc import __version__
 

@@ -165,7 +165,7 @@ def memory_run(
         most if seq is None else number("--seq", seq, most),
         attention=attention,
         dropout=dropout,
-        activation=activation,
+        activation=_kernel_of(model, activation),
         logits="all" if trains else "last",
     )
 
@@ -188,3 +188,15 @@ def keeping(
     )
     refuse_other_purpose(purpose, asked, flags=True)
     return asked
+
+
+def _kernel_of(model: Model, activation: ActivationKernel) -> ActivationKernel:
+    """The kernel of the activations. Raises Invalid where the model has none that can be run op by op."""
+    if activation == "eager":
+        from archcalc.counts.memory import runs_op_by_op
+
+        if runs_op_by_op(model):
+            return activation
+        what = "changes nothing: no activation of the model is GELU, which alone is run op by op in transformers"
+        raise Invalid(Problem("--activation-kernel", what, model.name, value=shown(activation)))
+    return activation

@@ -150,6 +150,12 @@ def peak_bytes(model: Model | Pass, run: Run, keeping: Keeping | None = None) ->
     return largest(moment.total for moment in alive(model, run, _settled(run, keeping)))
 
 
+def runs_op_by_op(model: Model) -> bool:
+    """Whether an activation function of the model has a form that runs op by op."""
+    fused, eager = (model.record(Run(activation=kernel)).segments for kernel in ("fused", "eager"))
+    return any(len(one.ops) != len(other.ops) for one, other in zip(fused, eager, strict=True))
+
+
 def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) -> Size:
     """What is kept of the parameters: in training 16 or 18 bytes each with mixed precision and AdamW."""
     keeping = _settled(run, keeping)
@@ -291,7 +297,11 @@ def _given(segments: list[Segment], width: Widths, role: Role) -> Size:
     found: dict[str, Size] = {}
     for segment in segments:
         for x in [x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == role]:
-            found.setdefault(x.name, volume(x.labels, segment.env) * width[role])
+            size = volume(x.labels, segment.env) * width[role]
+            if segment.layers is not None and is_many(segment.layers):  # a pattern longer than some of the groups
+                size = largest((found.get(x.name, 0), size * (segment.repeat > 0)))
+                found[x.name] = size
+            found.setdefault(x.name, size)
     return add(found.values())
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from archcalc.counts.activations import cache
 from archcalc.counts.lettered import lettered, lettered_run
-from archcalc.counts.memory import Memory, alive, choose, memory
+from archcalc.counts.memory import Memory, alive, choose, memory, runs_op_by_op
 from archcalc.counts.parameters import params
 from archcalc.counts.quantities import Asked, values
 from archcalc.hardware.devices import find_device
@@ -172,10 +172,10 @@ def _lines(model: Model, run: Run, keeping: Keeping, used: Memory) -> tuple[tupl
     if used.purpose == "training":
         each = used.state / params(model).stored
         state = f"{grouped(used.state)} bytes between steps, {each:.4g} per parameter"
-        return (*lines, ("State", (state,)), ("Counted", training_lines(run, keeping)))
+        return (*lines, ("State", (state,)), ("Counted", training_lines(model, run, keeping)))
     per_token = _cache_per_token(model, keeping)
     kept = f"{grouped(per_token)} bytes per token ({binary(per_token)}): keys and values of all layers"
-    return (*lines, ("Cache", (kept,)), ("Counted", inference_lines(run, keeping)))
+    return (*lines, ("Cache", (kept,)), ("Counted", inference_lines(model, run, keeping)))
 
 
 def phase_line(used: Memory) -> str:
@@ -183,7 +183,7 @@ def phase_line(used: Memory) -> str:
     return ", ".join(f"{phase.phase} {binary(phase.bytes)}" for phase in used.phases)
 
 
-def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
+def training_lines(model: Model, run: Run, keeping: Keeping) -> tuple[str, ...]:
     """What was asked, in words."""
     optimizer = f"{keeping.method.meaning}, {several(keeping.method.moments, 'moment')}"
     again = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}
@@ -192,8 +192,13 @@ def training_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
     return (
         f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}",
         f"{size}, {again[keeping.recompute]}, {'dropout' if run.dropout else 'no dropout'}; {held}",
-        ACTIVATIONS[run.activation],
+        *activation_lines(model, run),
     )
+
+
+def activation_lines(model: Model, run: Run) -> tuple[str, ...]:
+    """Which kernels run the activation function, where it makes a difference."""
+    return (ACTIVATIONS[run.activation],) if runs_op_by_op(model) else ()
 
 
 ACTIVATIONS = {
@@ -202,12 +207,12 @@ ACTIVATIONS = {
 }
 
 
-def inference_lines(run: Run, keeping: Keeping) -> tuple[str, ...]:
+def inference_lines(model: Model, run: Run, keeping: Keeping) -> tuple[str, ...]:
     """What was asked, in words."""
     computed, kept = 8 * compute_width(keeping.precision), 8 * keeping.kv_width
     size = f"prefill of {grouped(run.batch)} x {several(run.sequence, 'token')}, then decode with a full cache"
     return (
         f"{BITS[keeping.precision]}-bit weights, {computed}-bit activations, {kept}-bit cache",
         f"{size}; {run.attention} attention, logits of the last position",
-        ACTIVATIONS[run.activation],
+        *activation_lines(model, run),
     )

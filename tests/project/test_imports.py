@@ -100,6 +100,7 @@ AROUND = {
     "archcalc.packages",
     "archcalc.spec.catalogue",
     "archcalc.spec.checkpoints",
+    "archcalc.spec.dumping",
     "archcalc.spec.model",
     "archcalc.units",
 }
