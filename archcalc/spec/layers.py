@@ -25,8 +25,9 @@ from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.tape.legend import MARK, Env, environment
+from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 MOST_REPEATS = 10_000
