@@ -37,10 +37,10 @@ class QueryGrowth(Strict):
 class Biases(Strict):
     """Which projections of an attention have biases."""
 
-    query: bool
-    key: bool
-    value: bool
-    output: bool
+    query: bool = Field(description="of the projection to queries")
+    key: bool = Field(description="of the projection to keys")
+    value: bool = Field(description="of the projection to values")
+    output: bool = Field(description="of the projection back to d_model")
 
 
 def of_kind(value: Any) -> str:

@@ -54,9 +54,9 @@ class PlainMLP(MLP):
 class GatedBiases(Strict):
     """Which projections of a gated MLP have biases."""
 
-    gate: bool
-    up: bool
-    down: bool
+    gate: bool = Field(description="of the projection that the activation is of")
+    up: bool = Field(description="of the projection that it is multiplied by")
+    down: bool = Field(description="of the projection back to d_model")
 
 
 class GatedMLP(MLP):

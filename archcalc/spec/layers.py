@@ -50,7 +50,7 @@ class Branch(Strict):
         ]
         | None
     ) = Field(description="before the mixer; shared: what the norm of the branch before it made; null: none")
-    mixer: Mixer
+    mixer: Mixer = Field(description="what the branch computes: an attention or an MLP")
     post_norm: Norm | None = Field(default=None, description="of what the mixer made, before it is added; null: none")
     stream_norm: Norm | None = Field(default=None, description="of the sum; null: none")
     scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
@@ -149,8 +149,8 @@ class TwoBranchLayer(Layer):
     """The short form: an attention, then an MLP, with the norms that both have."""
 
     norm: Norm | None = Field(description="before the attention, and again before the MLP; null: none")
-    attention: Attention
-    mlp: MLP
+    attention: Attention = Field(description="mixes the vectors of different positions")
+    mlp: MLP = Field(description="transforms each vector by itself")
     post_norm: Norm | None = Field(
         default=None, description="of what each of the two made, before it is added; null: none"
     )
@@ -181,7 +181,9 @@ class TwoBranchLayer(Layer):
 class BranchLayer(Layer):
     """The long form: any branches."""
 
-    branches: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MOST_BRANCHES, strict=False)]
+    branches: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MOST_BRANCHES, strict=False)] = Field(
+        description="the residual branches, in order"
+    )
     parallel: bool = Field(
         default=False, description="whether all branches read the layer's input, and not what the one before made"
     )
