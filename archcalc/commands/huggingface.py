@@ -34,8 +34,8 @@ def import_(
     Example: archcalc import Llama-3.1-8B/config.json -o llama.yaml
     """
     from archcalc.spec.catalogue import find
-    from archcalc.spec.dumping import dump
     from archcalc.spec.configs import import_text
+    from archcalc.spec.dumping import dump
 
     found = find(config)
     if not found.document.origins:
