@@ -28,7 +28,7 @@ def models_sheet(models: list[Model], asked: Sequence[str] = ()) -> Sheet:
         if rows and len(records) > MANY:
             rows.append((None,) * len(_SHOWN))
         rows += [tuple(record[name] for name in _SHOWN) for record in group]
-    note = ("archcalc list llama 8b: models with both words in name, family or source",)
+    note = ("archcalc list llama 8b: both words in name, family or source",)
     return Sheet(
         title=several(len(models), "model") + f" matching {' '.join(asked)}" * bool(asked),
         blocks=(
