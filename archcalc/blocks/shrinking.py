@@ -14,9 +14,7 @@ class Shrinking:
         self._known: dict[str, dict[int, int]] = {}
 
     def size(self, name: str, size: int, least: int, step: int = 8) -> int:
-        """What stands for a size: one stays one, since that is an architecture of its own."""
-        if size == 1:
-            return 1
+        """What stands for a size."""
         known = self._known.setdefault(name, {})
         return known.setdefault(size, least + step * len(known))
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import FILES, Spec, app
+from archcalc.commands.base import FILES, Spec, app, file_names
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import write
 
@@ -20,6 +20,7 @@ def import_(
         str,
         typer.Argument(
             metavar="CONFIG",
+            autocompletion=file_names,
             show_default=False,
             help="config.json of a Hugging Face model, a folder with one, or - for standard input",
         ),
@@ -40,6 +41,8 @@ def import_(
     found = find(config)
     if not found.document.origins:
         raise Invalid(Problem(config, "is a spec already, not a config.json"))
+    if output is not None and output.lower().endswith(".json"):
+        raise Invalid(Problem("--output", "a spec is written as YAML", value=output, suggestion="give a .yaml file"))
     write(import_text(found.document, dump(found.model)), output)
 
 

@@ -1,6 +1,7 @@
 """Bad input gets one clear line and the right exit code; here is the exact text of each."""
 
 import os
+import re
 
 import pytest
 from command import ask, spawn
@@ -320,3 +321,27 @@ def test_a_printed_figure_that_does_not_hold_is_found_in_its_place(spec):
     stored = 136 + 2 * (64 + 64 + 64 + 24 + 32 + 195) + 16
     assert str(problem) == f"s.yaml:16:5: published.0: parameters 1M does not hold; got {stored:,}"
     assert ask("check", "s.yaml").code == 1
+
+
+FORMS = {
+    "a kind that alternates itself": (
+        "{repeat: 2, pattern: [a], kinds: {a: {pattern: [b], kinds: {}}}}",
+        "layers.0.kinds.a.pattern: unknown field",
+    ),
+    "a norm beside branches": (
+        "{repeat: 2, norm: null, branches: []}",
+        "layers.0.norm: unknown field; another kind or form of this has it",
+    ),
+    "too many kinds": (
+        "{repeat: 65, pattern: [a], kinds: {" + ", ".join(f"k{i}: {{}}" for i in range(65)) + "}}",
+        "layers.0.kinds: must have at most 64 items",
+    ),
+}
+
+
+@pytest.mark.parametrize(("layers", "said"), FORMS.values(), ids=FORMS)
+def test_a_group_of_no_form_is_told_in_words(layers, said, tmp_path):
+    (tmp_path / "s.yaml").write_text(re.sub(r"(?ms)^layers:\n.*?(?=^\S)", f"layers: [{layers}]\n", GOOD))
+    answer = ask("params", str(tmp_path / "s.yaml"))
+    assert answer.code == 2
+    assert said in answer.err
