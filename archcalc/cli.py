@@ -65,7 +65,7 @@ def _archcalc(
     """\b
     Count a transformer's parameters, FLOPs and memory, and prove the counts.
     SPEC is a name of `archcalc list`, a YAML file or a Hugging Face config.json.
-    """
+    """  # noqa: D301  (a backspace, which keeps lines apart)
     if version:
         from archcalc import __version__
 

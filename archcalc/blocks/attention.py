@@ -211,8 +211,8 @@ class MultiHead(Attention):
 def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, capped: bool) -> Tensor:
     """Every step stored: softmax(q k / sqrt(K) + mask) v.
 
-    A product of many matrices at once reads each head's positions together, so queries, and keys and values that do not
-    come out of a cache, are copied into that order, and what is mixed is copied back.
+    A product of many matrices at once reads each head's positions together, so queries, and keys and values that do
+    not come out of a cache, are copied into that order, and what is mixed is copied back.
     """
     fresh = tape.run.phase == "training"
     with tape.span("scores"):

@@ -41,6 +41,8 @@ def import_(
     found = find(config)
     if not found.document.origins:
         raise Invalid(Problem(config, "is a spec already, not a config.json"))
+    if output is not None and output.lower().endswith(".json"):
+        raise Invalid(Problem("--output", "a spec is written as YAML", value=output, suggestion="give a .yaml file"))
     write(import_text(found.document, dump(found.model)), output)
 
 

@@ -89,8 +89,8 @@ def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms
 def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> Size:
     """Bytes of keys and values of `run.batch` sequences of `run.read` positions: tensors as a decode pass reads them.
 
-    A layer with a window, or with chunks, keeps no more positions than that. An engine that has `paged` the cache of all
-    layers alike keeps every position in each.
+    A layer with a window, or with chunks, keeps no more positions than that. An engine that has `paged` the cache of
+    all layers alike keeps every position in each.
     """
     decoding = Run("decode", run.batch, context=run.read)
     return add(

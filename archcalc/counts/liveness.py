@@ -2,7 +2,8 @@
 
 The rules are those by which PyTorch's autograd keeps and drops tensors:
 
-- An op makes its output. What no backward pass needs is dropped when the calls that got it have returned, see `lifetimes`.
+- An op makes its output. What no backward pass needs is dropped when the calls that got it have returned, see
+  `lifetimes`.
 - Backward, an op makes a gradient for each input and each weight, beside its output's gradient and what it saved; then
   both of these are dropped. The gradient of a sum is its output's own.
 - A second gradient of the same tensor is added out of place: for a moment there are three.

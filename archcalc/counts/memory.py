@@ -297,7 +297,11 @@ def _given(segments: list[Segment], width: Widths, role: Role) -> Size:
     found: dict[str, Size] = {}
     for segment in segments:
         for x in [x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == role]:
-            found.setdefault(x.name, volume(x.labels, segment.env) * width[role])
+            size = volume(x.labels, segment.env) * width[role]
+            if segment.layers is not None and is_many(segment.layers):  # a pattern longer than some of the groups
+                size = largest((found.get(x.name, 0), size * (segment.repeat > 0)))
+                found[x.name] = size
+            found.setdefault(x.name, size)
     return add(found.values())
 
 

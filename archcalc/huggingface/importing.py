@@ -62,7 +62,8 @@ def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
     assumptions = [*notes, *_assumed(defaults, found.family), *said.noted, *_quantized(config)]
     if assumptions:
         data["assumptions"] = assumptions
-    return Imported(_ordered(data), origins, defaults, [*found.ignored, *skipped])
+    placed = sorted(origins.items(), key=lambda item: _ORDER.index(item[0].partition(".")[0]))
+    return Imported(_ordered(data), dict(placed), defaults, [*found.ignored, *skipped])
 
 
 def _layers(family: Family, said: Said, origins: dict[str, list[str]]) -> list[dict[str, Any]]:

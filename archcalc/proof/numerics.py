@@ -168,9 +168,9 @@ def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
     reached = 0
     for position in range(tokens.shape[1]):
 
-        def disturb(_module: Any, _given: Any, x_BSD: Tensor, position: int = position) -> Tensor:
-            x_BSD[:, position] += torch.randn_like(x_BSD[:, position])
-            return x_BSD
+        def disturb(_module: Any, _given: Any, x: Tensor, position: int = position) -> Tensor:
+            x[:, position] += torch.randn_like(x[:, position])
+            return x
 
         handle = reference.embedding.register_forward_hook(disturb)
         changed = (reference(tokens, kernel=kernel).logits != base).any(-1)

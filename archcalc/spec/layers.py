@@ -12,6 +12,7 @@ Kinds of layers that alternate are named, and a pattern says their order:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -23,7 +24,7 @@ from archcalc.blocks.base import Block, Mixer, Strict
 from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
-from archcalc.tape.legend import Env, environment
+from archcalc.tape.legend import MARK, Env, environment
 from archcalc.tape.passes import Where
 from archcalc.tape.recording import Tape, Tensor
 from archcalc.tape.run import Run
@@ -107,12 +108,12 @@ class Layer(Strict):
 
     def _marks(self) -> list[dict[str, str]]:
         """For each branch the labels of its blocks that a branch before it has too, and what stands for them."""
-        taken: set[str] = set()
+        taken: Counter[str] = Counter()
         marks: list[dict[str, str]] = []
-        for i, branch in enumerate(self.residual_branches):
+        for branch in self.residual_branches:
             own = {label for block in branch.blocks for label in (*block.sizes(), *block.derives)}
-            marks.append({label: f"{label}'{i + 1}" for label in own & taken})
-            taken |= own
+            marks.append({label: label + MARK * taken[label] for label in own if taken[label]})
+            taken.update(own)
         return marks
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:

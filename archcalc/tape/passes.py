@@ -77,7 +77,8 @@ _RUNS = 3
 
 def _value(n: Size) -> int:
     """A number, or that which a letter stands for."""
-    return int(getattr(n, "value", n))
+    found: Any = getattr(n, "value", n)
+    return int(found)
 
 
 class Segment:

@@ -176,7 +176,7 @@ class Tape:
 
     @contextmanager
     def block(self, own: dict[str, str]) -> Iterator[None]:
-        """A block some of whose labels another block of the layer has too: they are marked, `{"F": "F'2"}`."""
+        """A block some of whose labels another block of the layer has too: they are marked, `{"F": "F'"}`."""
         before, self._own = self._own, own
         yield
         self._own = before

@@ -6,7 +6,8 @@ from archcalc.errors import Invalid
 from archcalc.huggingface.exporting import shape
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.reading import parse_config
-from archcalc.spec.catalogue import load, plain
+from archcalc.spec.catalogue import load
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 
 LLAMA = {
@@ -69,8 +70,11 @@ def test_each_field_knows_its_keys():
     assert origins["d_model"] == ["hidden_size"]
     assert origins["layers.0.repeat"] == ["num_hidden_layers"]
     assert origins["layers.0.attention.n_kv_heads"] == ["num_attention_heads", "num_key_value_heads"]
-    assert origins["layers.0.attention.d_head"] == ["head_dim", "hidden_size", "num_attention_heads"]
-    assert "rope_theta" in origins["layers.0.attention.rotary"]
+    assert origins["layers.0.attention.d_head"] == ["hidden_size", "num_attention_heads"]
+    assert origins["layers.0.attention.rotary"] == ["hidden_size", "num_attention_heads", "rope_theta"]
+    assert origins["layers.0.attention.bias"] == ["attention_bias"]  # which the file does not say
+    places = list(origins)
+    assert places.index("d_model") < places.index("layers.0.repeat") < places.index("final_norm.epsilon")
     assert origins["unembedding.tied"] == ["tie_word_embeddings"]
     assert origins["layers.0.norm.epsilon"] == ["rms_norm_eps"]
 

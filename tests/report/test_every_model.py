@@ -71,5 +71,11 @@ def test_a_sweep_over_layers_is_what_each_number_of_layers_counts(model):
     for row in rows:
         one = model.model_copy(update={"layers": (model.layers[0].model_copy(update={"repeat": row[0]}),)})
         asked = one_pass(one)
-        expected = params(one).stored, asked.flops.training, asked.saved, asked.cache(1, one.context_length), asked.peak
+        expected = (
+            params(one).stored,
+            asked.flops.training,
+            asked.saved,
+            asked.cache(1, one.context_length),
+            asked.peak,
+        )
         assert row[1:] == expected

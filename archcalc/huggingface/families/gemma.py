@@ -17,8 +17,8 @@ _SCALAR = "query_pre_attn_scalar"
 
 def _scale(said: Said) -> float | None:
     """query_pre_attn_scalar ^ -0.5, where that is not the usual 1 / sqrt(d_head)."""
-    scalar = said.number(_SCALAR)
-    return None if scalar == D_HEAD.read(said) else scalar**-0.5
+    scalar = said.size(_SCALAR, counts=False)
+    return None if scalar == D_HEAD.read(said) else float(scalar**-0.5)
 
 
 def _write_scale(value: Any, draft: Draft) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MultiHeadAttention(nn.Module):
-    """Query heads in groups that share a key/value head each: one group is multi-query, groups of one are multi-head."""
+    """Query heads in groups that share a key/value head: one group is multi-query, groups of one are multi-head."""
 
     def __init__(self, d_model: int, attention: blocks.MultiHead) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class MultiHeadAttention(nn.Module):
         return y_BHSW.transpose(1, 2).unflatten(2, (G, R))
 
     def _read(self, positions: Positions, state: KeysValues | None) -> Read:
-        return reading(self.sight, positions.first, positions.new, state and state.places)
+        return reading(self.sight, positions.first, positions.new, None if state is None else state.places)
 
     def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
         """Each head's vector by itself, or all heads together."""
@@ -135,8 +135,8 @@ def _math_attention(
 ) -> Tensor:
     """softmax(scale q k + mask) v, every step there to see, in the type that the model works in.
 
-    Products of matrices read a head's positions together: keys and values that are `fresh`, out of no cache, are copied
-    into that order.
+    Products of matrices read a head's positions together: keys and values that are `fresh`, out of no cache, are
+    copied into that order.
     """
     B, S, G, R, _ = q_BSGRK.shape
     T, W = v_BGTW.shape[2:]
@@ -147,7 +147,8 @@ def _math_attention(
         a_BGRST = a_BGRST * rule.softcap
     a_BGRST = a_BGRST + (mask if mask.dim() == 2 else mask.view(G, R, S, T))
     a_BGRST = torch.softmax(a_BGRST, dim=-1)
-    y_BGXW = a_BGRST.view(B, G, R * S, T) @ (_in_order(v_BGTW) if fresh else v_BGTW)  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
+    v_BGTW = _in_order(v_BGTW) if fresh else v_BGTW
+    y_BGXW = a_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
     return _in_order(y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4))
 
 
