@@ -11,7 +11,8 @@ from archcalc.counts.parameters import params
 from archcalc.errors import Invalid
 from archcalc.huggingface.exporting import export_config, shape
 from archcalc.huggingface.importing import import_config
-from archcalc.spec.catalogue import load, names, plain
+from archcalc.spec.catalogue import load, names
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 
 SPEC = yaml.safe_load(

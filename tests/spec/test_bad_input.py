@@ -39,18 +39,19 @@ EDITS = {
     ),
     "unknown field, nothing near": (("vocab_size:", "zzz: 1\nvocab_size:"), "s.yaml:4:1: zzz: unknown field\n"),
     "unknown field in a kind": (
-        ("d_ff: 11", "d_ff: 11, gated: true"),
-        "s.yaml:12:34: layers.0.mlp.gated: gated MLPs are not supported yet\n",
+        ("d_ff: 11", "d_ff: 11, experts: true"),
+        "s.yaml:12:34: layers.0.mlp.experts: mixture-of-experts layers are not supported yet\n",
     ),
     "missing field": (("vocab_size: 10\n", ""), "s.yaml:1:1: vocab_size: is missing\n"),
     "missing kind": (("{kind: plain, ", "{"), "s.yaml:12:10: layers.0.mlp.kind: is missing\n"),
     "unknown kind": (
         ("kind: plain", "kind: plian"),
-        "s.yaml:12:17: layers.0.mlp.kind: must be plain; got 'plian'; did you mean 'plain'?\n",
+        "s.yaml:12:17: layers.0.mlp.kind: must be plain or gated; got 'plian'; did you mean 'plain'?\n",
     ),
     "unknown word": (
-        ("gelu_tanh", "swish"),
-        "s.yaml:12:46: layers.0.mlp.activation: SiLU is not supported yet; got 'swish'; supported: gelu_tanh, gelu\n",
+        ("gelu_tanh", "mish"),
+        "s.yaml:12:46: layers.0.mlp.activation: this activation is not supported yet; got 'mish'; supported: gelu_tanh, "
+        "gelu, gelu_quick, relu, relu2, silu, xielu\n",
     ),
     "duplicate field": (
         ("vocab_size: 10\n", "vocab_size: 10\nvocab_size: 11\n"),
@@ -222,7 +223,7 @@ def test_at_most_twenty_problems_are_told_and_then_a_count(spec):
 
 
 NAMES = {
-    "unknown": (["params", "gpt4"], 2, "gpt4: is not in the catalogue; nearest: gpt2\n"),
+    "unknown": (["params", "gpt4"], 2, "gpt4: is not in the catalogue; nearest: gpt2, gpt1\n"),
     "a typing error with a dot": (
         ["params", "gpt3-2.8b"],
         2,
