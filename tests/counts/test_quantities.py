@@ -190,6 +190,8 @@ def test_devices_are_listed_with_their_figures():
 
 def test_the_plain_list_is_that_of_models():
     assert ask("list").out == ask("list", "models").out
+    found = ask("list", "Gemma2", "-f", "json").json["specs"]
+    assert [one["name"] for one in found] == ["gemma2-2b", "gemma2-9b", "gemma2-27b"]
     assert ask("list", "device").err == "archcalc list: 'device' is not one of 'models', 'devices', 'quantities'\n"
 
 
