@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from archcalc.errors import Problem as Problem
     from archcalc.shapes.grid import Grid as Grid
     from archcalc.shapes.grid import sweep as sweep
-    from archcalc.spec.catalogue import dump as dump
     from archcalc.spec.catalogue import load as load
+    from archcalc.spec.dumping import dump as dump
     from archcalc.spec.model import Model as Model
     from archcalc.tape.precision import Keeping as Keeping
     from archcalc.tape.run import Run as Run
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "spec.catalogue": ("dump", "load"),
+    "spec.catalogue": ("load",),
+    "spec.dumping": ("dump",),
     "checks.files": ("check",),
     "counts.parameters": ("Parameters", "params"),
     "errors": ("ArchcalcError", "Invalid", "Missing", "Problem"),

@@ -62,10 +62,10 @@ def _archcalc(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
 ) -> None:
-    """Count a transformer's parameters, FLOPs and memory, and prove the counts.
-
-    SPEC is a name (see `archcalc list`) or a YAML file; gpt2@n_layers=24,n_kv_heads=4 changes fields.
-    """
+    """\b
+    Count a transformer's parameters, FLOPs and memory, and prove the counts.
+    SPEC is a name of `archcalc list`, a YAML file or a Hugging Face config.json.
+    """  # noqa: D301  (a backspace, which keeps lines apart)
     if version:
         from archcalc import __version__
 

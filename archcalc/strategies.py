@@ -10,6 +10,7 @@ They are made from the classes that read specs, so a new block is drawn without 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from types import UnionType
@@ -23,7 +24,7 @@ from archcalc.blocks.base import Mixer, Strict, registered
 from archcalc.blocks.constraints import Constraint
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.rotary import LongRope
-from archcalc.spec.catalogue import dump
+from archcalc.spec.dumping import dump
 from archcalc.spec.layers import MOST_REPEATS, AlternatingGroup, BranchGroup, BranchLayer, TwoBranchLayer
 from archcalc.spec.model import Model
 from archcalc.spec.published import Initialization
@@ -208,23 +209,30 @@ _SPOILS = ("drop", "rename", "retype", "zero", "negate", "enlarge", "duplicate",
 _WRONG_VALUES = ("", "[1]", "{a: 1}", "text", "1.5", "true", "null", "*x", "!t 1", "&x 1", ".nan", '"1"')
 
 
+def _fields(line: str) -> Iterator[tuple[str, str, str, str]]:
+    """A line as what is before a field, its key, its value and what is after: of its first field, and each inside."""
+    key, _, value = line.partition(":")
+    yield "", key, value.strip(), ""
+    for field in re.finditer(r"(\w+): ([^,{}\[\]]+)(?=[,}])", line):
+        yield line[: field.start()], field[1], field[2], line[field.end() :]
+
+
 @st.composite
 def spoiled(draw: st.DrawFn) -> bytes:
     """The bytes of a spec file in which something is wrong; now and then it comes out valid all the same."""
     lines = dump(draw(models())).splitlines()
     at = draw(st.integers(0, len(lines) - 1))
-    line = lines[at]
-    key, colon, value = line.partition(":")
+    before, key, value, after = draw(st.sampled_from(list(_fields(lines[at]))))
     spoil = draw(st.sampled_from(_SPOILS))
     if spoil == "drop":
-        del lines[at]
+        lines[at] = before + after
     elif spoil == "duplicate":
-        lines.insert(at, line)
+        lines[at] = f"{before}{key}: {value}, {key}: {value}{after}" if after else f"{lines[at]}\n{lines[at]}"
     elif spoil == "rename":
-        lines[at] = f"{key}{draw(st.text(max_size=3))}{colon}{value}"
+        lines[at] = f"{before}{key}{draw(st.text(max_size=3))}: {value}{after}"
     elif spoil in ("retype", "zero", "negate", "enlarge"):
         values = {"zero": "0", "negate": "-1", "enlarge": "1e30"}
-        lines[at] = f"{key}: {values.get(spoil) or draw(st.sampled_from(_WRONG_VALUES))}"
+        lines[at] = f"{before}{key}: {values.get(spoil) or draw(st.sampled_from(_WRONG_VALUES))}{after}"
     text = "\n".join(lines).encode()
     if spoil == "cut":
         return text[: draw(st.integers(0, len(text)))]

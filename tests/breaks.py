@@ -112,14 +112,14 @@ BREAKS = [
     count("values are not cached", "blocks/attention.py", 'part="value", bias=bias, role="cache"', 'part="value", bias=bias'),
     count("a recomputed layer keeps nothing", "counts/activations.py", "return tensors | _inputs(inside)", "return tensors"),
     count("AdamW has one moment", "tape/precision.py", '"adamw": Method(2', '"adamw": Method(1'),
-    count("AdamW has no counters", "counts/memory.py", "4 * _tensors(counts)", "0"),
-    count("the optimizer needs no scratch", "counts/memory.py", "pairs = [2 * size + last", "pairs = [size"),
+    count("AdamW has no counters", "counts/optimizer.py", "4 * _tensors(counts)", "0"),
+    count("the optimizer needs no scratch", "counts/optimizer.py", "pairs = [2 * size + last", "pairs = [size"),
     count("the mask takes no memory", "counts/memory.py", "constants = _constants(segments, width)\n    held", "constants: Size = 0\n    held"),
     count("gradients go at once", "counts/liveness.py", "self.gradients = self.gradients + size", "self.gradients = self.gradients"),
     count("the first layer alone keeps activations", "counts/memory.py", "before = before + repeat * walk.saved", "before = before + walk.saved"),
     count("second gradients are added in place", "counts/liveness.py", "self.transient = self.transient + total.size", "self.transient = self.transient + 0 * total.size"),
     count("saved tensors are never released", "counts/liveness.py", "self.saved = self.saved - size", "self.saved = self.saved - 0"),
-    count("weights to serve are as wide as gradients to learn", "counts/memory.py", "counts.stored * BITS[keeping.precision] // 8", "counts.stored * BITS[keeping.precision] // 4"),
+    count("weights to serve are as wide as gradients to learn", "counts/peaks.py", "counts.stored * BITS[keeping.precision] // 8", "counts.stored * BITS[keeping.precision] // 4"),
     count("one sequence's cache for all", "counts/memory.py", "held = cache(model, run, keeping.kv_width)", "held = cache(model, run._replace(batch=1), keeping.kv_width)"),
 ]  # fmt: skip
 

@@ -92,7 +92,9 @@ VARIANTS = {
     "linear": spec(scaled(kind="linear", factor=4.0)),
     "yarn": spec(scaled(kind="yarn", factor=4.0)),
     "llama3": spec(scaled(kind="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0)),
-    "alibi": spec(layer(attention=attention(rotary=None, alibi=True)), embedding={"positions": "none", "norm": LAYERNORM}),
+    "alibi": spec(
+        layer(attention=attention(rotary=None, alibi=True)), embedding={"positions": "none", "norm": LAYERNORM}
+    ),
     "alibi and window": spec(layer(attention=attention(rotary=None, alibi=True, window=9))),
     "slopes times a number": spec(layer(attention=attention(rotary=None, alibi=True, alibi_scale=0.4))),
     "turned, then normed": spec(
@@ -131,7 +133,9 @@ VARIANTS = {
     "post norms alone": spec(layer(norm=None, post_norm=RMS)),
     "stream norms": spec(layer(norm=None, stream_norm=LAYERNORM), embedding=LEARNED, final_norm=None),
     "opt-350m": spec(
-        layer(norm=None, stream_norm=LAYERNORM, attention=attention(rotary=None, bias=True), mlp=plain(activation="relu")),
+        layer(
+            norm=None, stream_norm=LAYERNORM, attention=attention(rotary=None, bias=True), mlp=plain(activation="relu")
+        ),
         embedding={"positions": "learned", "extra_positions": 2, "d_embedding": 10},
         final_norm=None,
         unembedding={"tied": True, "bias": False, "d_embedding": 10},

@@ -13,7 +13,8 @@ from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
 
@@ -36,10 +37,10 @@ class QueryGrowth(Strict):
 class Biases(Strict):
     """Which projections of an attention have biases."""
 
-    query: bool
-    key: bool
-    value: bool
-    output: bool
+    query: bool = Field(description="of the projection to queries")
+    key: bool = Field(description="of the projection to keys")
+    value: bool = Field(description="of the projection to values")
+    output: bool = Field(description="of the projection back to d_model")
 
 
 def of_kind(value: Any) -> str:
@@ -131,7 +132,13 @@ class MultiHead(Attention):
         kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
         d_head = shrinking.size("d_head", self.d_head, 8)
         whole = self.rotary is None or self.rotary.d_rotary == self.d_head
+        growth, slopes = self.query_growth, self.alibi_scale
+        if growth is not None:  # by the context that its rotary positions were trained with
+            interval = shrinking.size("original_context_length", growth.interval, 16)
+            growth = growth.model_copy(update={"interval": interval})
         update = {
+            "query_growth": growth,
+            "alibi_scale": d_head**-0.5 if slopes == self.d_head**-0.5 else slopes,
             "n_heads": kv_heads * shared,
             "n_kv_heads": kv_heads,
             "d_head": d_head,
@@ -205,11 +212,13 @@ class MultiHead(Attention):
 def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, capped: bool) -> Tensor:
     """Every step stored: softmax(q k / sqrt(K) + mask) v.
 
-    A product of many matrices at once reads each head's positions together, so queries are copied into that order, and
-    what is mixed is copied back.
+    A product of many matrices at once reads each head's positions together, so queries, and keys and values that do
+    not come out of a cache, are copied into that order, and what is mixed is copied back.
     """
+    fresh = tape.run.phase == "training"
     with tape.span("scores"):
-        scores = tape.contract("product", "B G R S T", tape.copy("by_head", q), k)
+        q, k = tape.copy("by_head", q), tape.copy("keys_by_head", k) if fresh else k
+        scores = tape.contract("product", "B G R S T", q, k)
         scaled = tape.pointwise("scaled", scores)
         if capped:
             inner = tape.pointwise("capped", tape.pointwise("divided", scaled), keeps=True)
@@ -217,6 +226,7 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, capped: 
         masked = tape.sum("masked", scaled, mask)
     probabilities = tape.dropout("probabilities_dropout", tape.softmax(masked, over="T"))
     with tape.span("mix"):
+        v = tape.copy("values_by_head", v) if fresh else v
         return tape.copy("by_position", tape.contract("product", "B S G R W", probabilities, v))
 
 

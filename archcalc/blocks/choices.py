@@ -67,6 +67,7 @@ def chosen(
             name = value[choose]
         else:
             name = choose(value)
+            name = name if name in choices else next(iter(choices))  # which says what is missing, and what is unknown
         kind = choices.get(name) if isinstance(name, str) else None
         if kind is None:
             expected = ", ".join(repr(one) for one in choices)

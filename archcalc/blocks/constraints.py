@@ -6,7 +6,6 @@ fields of the same block by name, or of a field inside by a path.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import PydanticCustomError
@@ -26,7 +25,6 @@ def nearest_divisors(part: int, whole: int) -> str:
     return f"nearest: {' or '.join(f'{n:,}' for n in sorted(near))}"
 
 
-@dataclass(frozen=True)
 class Constraint:
     """What must hold of a size beside its range."""
 
@@ -57,11 +55,11 @@ class Constraint:
             raise self.error(name, size, block)
 
 
-@dataclass(frozen=True)
 class Divides(Constraint):
     """The size divides that of another field."""
 
-    whole: str
+    def __init__(self, whole: str) -> None:
+        self.whole = whole
 
     def holds(self, size: Any, block: Any) -> Mask:
         return getattr(block, self.whole) % size == 0
@@ -82,7 +80,6 @@ class Divides(Constraint):
         return [n for n in divisors(data[self.whole]) if n <= most]
 
 
-@dataclass(frozen=True)
 class Even(Constraint):
     """The size is even."""
 
@@ -101,12 +98,11 @@ class Even(Constraint):
         return list(range(2, most + 1, 2))
 
 
-@dataclass(frozen=True)
 class AtMost(Constraint):
     """A size inside, or the size itself, is at most that of another field."""
 
-    limit: str
-    inner: str = ""
+    def __init__(self, limit: str, inner: str = "") -> None:
+        self.limit, self.inner = limit, inner
 
     def holds(self, size: Any, block: Any) -> Mask:
         return (value(size, self.inner) if self.inner else size) <= getattr(block, self.limit)

@@ -8,7 +8,6 @@ arrays: conditions are masks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from archcalc.tape.legend import Size, anywhere, choose
@@ -26,18 +25,17 @@ class Step(NamedTuple):
     because: str
 
 
-@dataclass(frozen=True)
 class Relation:
     """A relation between fields of a block, `outer` ones of the model among them."""
 
-    fields: tuple[str, ...]
+    def __init__(self, fields: tuple[str, ...]) -> None:
+        self.fields = fields
 
     def steps(self, was: Mapping[str, int], now: Sizes, free: set[str]) -> Iterator[Step]:
         """What must follow for the relation to hold `now` as it did; `free` are the fields that may."""
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
 class Product(Relation):
     """`fields` are two factors and their product: n_heads x d_head = d_model. The first follows where it can."""
 
@@ -62,7 +60,6 @@ class Product(Relation):
             yield Step(second, now[second], f"{product} / {other}{some}", because)
 
 
-@dataclass(frozen=True)
 class Same(Relation):
     """The first field is the second: n_kv_heads = n_heads."""
 
@@ -73,7 +70,6 @@ class Same(Relation):
             yield Step(follower, now[leader], leader, f"{follower} = {leader}")
 
 
-@dataclass(frozen=True)
 class Multiple(Relation):
     """The first field is a whole multiple of the second: d_ff = 4 x d_model."""
 

@@ -1,5 +1,6 @@
 """What the commands share: the app, the arguments that several of them take, and how a number and a text are read."""
 
+import os
 from typing import Annotated, Literal
 
 import typer
@@ -20,10 +21,28 @@ COUNT, CHOOSE, TRUST, RUN, FILES = "Count", "Choose", "Trust", "Run", "Files"
 
 
 def catalogue_names(incomplete: str) -> list[str]:
-    """The catalogue's names that begin so, for the shell's completion."""
+    """The catalogue's names that begin so, for the shell's completion; of a path the files and folders."""
+    if "/" in incomplete:
+        return file_names(incomplete)
     from archcalc.spec.catalogue import names
 
-    return [name for name in names() if name.startswith(incomplete)]
+    return [name for name in names() if name.startswith(incomplete)] or file_names(incomplete)
+
+
+def file_names(incomplete: str) -> list[str]:
+    """The folders, and the files that may be a spec or a config.json, whose path begins so."""
+    head, _, start = incomplete.rpartition("/")
+    above = f"{head}/" if "/" in incomplete else ""
+    try:
+        with os.scandir(above or ".") as found:
+            inside = [(one.name, one.is_dir()) for one in found if one.name.startswith(start)]
+    except OSError:
+        return []
+    return sorted(
+        f"{above}{name}" + "/" * folder
+        for name, folder in inside
+        if (folder or name.endswith((".yaml", ".yml", ".json"))) and (start or not name.startswith("."))
+    )
 
 
 Spec = Annotated[
@@ -32,8 +51,8 @@ Spec = Annotated[
         metavar="SPEC",
         autocompletion=catalogue_names,
         show_default=False,
-        help="catalogue name, path, folder written by train, or - for standard input; SPEC@FIELD=VALUE,... changes "
-        "fields",
+        help="catalogue name, YAML file, Hugging Face config.json, model folder, or - (stdin); "
+        "SPEC@FIELD=VALUE,... changes fields",
     ),
 ]
 Specs = Annotated[
@@ -42,7 +61,8 @@ Specs = Annotated[
         metavar="SPEC",
         autocompletion=catalogue_names,
         show_default=False,
-        help="catalogue names, paths, folders written by train, or - for standard input; default: the whole catalogue",
+        help="catalogue names, YAML files, Hugging Face config.json, model folders, or - (stdin); default: the whole "
+        "catalogue",
     ),
 ]
 Batch = Annotated[str, typer.Option(metavar="B", help="number of sequences")]

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import FILES, Spec, app
+from archcalc.commands.base import FILES, Spec, app, file_names
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import write
 
@@ -20,6 +20,7 @@ def import_(
         str,
         typer.Argument(
             metavar="CONFIG",
+            autocompletion=file_names,
             show_default=False,
             help="config.json of a Hugging Face model, a folder with one, or - for standard input",
         ),
@@ -33,12 +34,15 @@ def import_(
 
     Example: archcalc import Llama-3.1-8B/config.json -o llama.yaml
     """
-    from archcalc.spec.catalogue import dump, find
+    from archcalc.spec.catalogue import find
     from archcalc.spec.configs import import_text
+    from archcalc.spec.dumping import dump
 
     found = find(config)
     if not found.document.origins:
         raise Invalid(Problem(config, "is a spec already, not a config.json"))
+    if output is not None and output.lower().endswith(".json"):
+        raise Invalid(Problem("--output", "a spec is written as YAML", value=output, suggestion="give a .yaml file"))
     write(import_text(found.document, dump(found.model)), output)
 
 
@@ -52,6 +56,7 @@ def export(spec: Spec, output: To = None) -> None:
     """
     from archcalc.escaping import json_text
     from archcalc.huggingface.exporting import export_config
-    from archcalc.spec.catalogue import find, plain
+    from archcalc.spec.catalogue import find
+    from archcalc.spec.dumping import plain
 
     write(json_text(export_config(plain(find(spec).model)), indent=2) + "\n", output)

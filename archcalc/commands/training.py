@@ -54,7 +54,7 @@ def train(
         typer.Argument(
             metavar="SPEC",
             show_default=False,
-            help=f"catalogue name or path; default: the spec in --from, else {DEFAULT_SPEC}",
+            help=f"catalogue name, YAML file or config.json; default: the spec in --from, else {DEFAULT_SPEC}",
         ),
     ] = None,
     data: Annotated[

@@ -9,9 +9,9 @@ from archcalc.counts.flops import Terms
 from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Env, Size, add, largest, stem, volume
+from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
-from archcalc.tape.recording import Op, Tensor
 from archcalc.tape.roles import ROLES, Widths
 from archcalc.tape.run import Run
 
@@ -89,8 +89,8 @@ def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms
 def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> Size:
     """Bytes of keys and values of `run.batch` sequences of `run.read` positions: tensors as a decode pass reads them.
 
-    A layer with a window, or with chunks, keeps no more positions than that. An engine that has `paged` the cache of all
-    layers alike keeps every position in each.
+    A layer with a window, or with chunks, keeps no more positions than that. An engine that has `paged` the cache of
+    all layers alike keeps every position in each.
     """
     decoding = Run("decode", run.batch, context=run.read)
     return add(

@@ -2,7 +2,7 @@
 
 The rules are those of a model that is run call by call, as PyTorch runs it:
 
-- A call holds what it was given until it returns, see `lifetimes`: the layer its input, the MLP the output of its norm.
+- A call holds what it was given until it returns, see `lifetimes`: the layer its input, the MLP what its norm made.
 - What one call made and nothing reads after is dropped.
 - New keys and values are written into the cache as soon as both are there, and attention reads them there; where a
   window keeps fewer than there are, it reads the new ones.
@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from archcalc.counts.activations import as_kept
 from archcalc.tape.kernels import Node, is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, choose, volume
+from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Segment
-from archcalc.tape.recording import Tensor
 from archcalc.tape.roles import Widths
 
 

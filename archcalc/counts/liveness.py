@@ -2,7 +2,8 @@
 
 The rules are those by which PyTorch's autograd keeps and drops tensors:
 
-- An op makes its output. What no backward pass needs is dropped when the calls that got it have returned, see `lifetimes`.
+- An op makes its output. What no backward pass needs is dropped when the calls that got it have returned, see
+  `lifetimes`.
 - Backward, an op makes a gradient for each input and each weight, beside its output's gradient and what it saved; then
   both of these are dropped. The gradient of a sum is its output's own.
 - A second gradient of the same tensor is added out of place: for a moment there are three.
@@ -21,8 +22,8 @@ from archcalc.counts.activations import kept
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, volume
+from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import Segment
-from archcalc.tape.recording import Op, Tensor, Weight
 from archcalc.tape.roles import ROLES, Widths
 
 
@@ -188,6 +189,11 @@ class Walk:
             self._release(node, readers, again=not late)
         for storage in outputs:
             self._drop(storage)
+        weights = [weight for op in node.ops for weight in op.weights]
+        linear = any(op.kind == "contraction" for op in node.ops)
+        # A matrix takes its gradient before that of the data goes on; a norm hands both on at once.
+        for weight in weights if linear else ():
+            yield from self._settle(weight, node)
         for first, second, x in joins:
             total = _Storage(self._bytes(x))
             self.transient = self.transient + total.size
@@ -195,7 +201,7 @@ class Walk:
             self._drop(first)
             self._drop(second)
             self.pending[x.name] = total
-        for weight in [weight for op in node.ops for weight in op.weights]:
+        for weight in () if linear else weights:
             yield from self._settle(weight, node)
 
     def _make_gradients(self, node: Node, output: _Storage, *, late: bool) -> list[tuple[_Storage, _Storage, Tensor]]:

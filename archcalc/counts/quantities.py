@@ -16,6 +16,7 @@ from archcalc.counts.flops import Flops, flops
 from archcalc.counts.parameters import Parameters, params
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
+from archcalc.tape.passes import Once
 from archcalc.tape.precision import DEFAULTS, Keeping, Purpose
 from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL, AttentionKernel, Run
 
@@ -36,6 +37,7 @@ class Asked:
         self.held = held.by_default(MEMORY_KERNEL)
         self.keeping = keeping
         self.chosen = chosen
+        self._once = Once(model)
 
     @property
     def purpose(self) -> Purpose:
@@ -44,11 +46,11 @@ class Asked:
 
     @cached_property
     def counts(self) -> Parameters:
-        return params(self.model)
+        return params(self._once.record(self.work))
 
     @cached_property
     def flops(self) -> Flops:
-        return flops(self.model, self.work)
+        return flops(self._once.record(self.work), self.work)
 
     @property
     def kernels(self) -> dict[str, str]:
@@ -63,7 +65,7 @@ class Asked:
     def cache(self, batch: Size, sequence: Size) -> Size:
         from archcalc.counts.activations import cache
 
-        return cache(self.model, Run("prefill", batch, sequence), self.cache_width)
+        return cache(self._once.record(self.held), Run("prefill", batch, sequence), self.cache_width)
 
     @property
     def state(self) -> Size:
@@ -78,15 +80,15 @@ class Asked:
 
         width = widths(self.keeping.recipe.compute, self.keeping.statistic)
         cast = self.keeping.recipe.autocast
-        return saved(self.model, self.held, width, self.keeping.recompute, cast=cast).total
+        return saved(self._once.record(self.held), self.held, width, self.keeping.recompute, cast=cast).total
 
     @property
     def peak(self) -> Size:
         from archcalc.counts.memory import memory, peak_bytes
 
         if self.chosen is not None:
-            return memory(self.model, self.held, self.keeping, self.chosen).total
-        return peak_bytes(self.model, self.held, self.keeping)
+            return memory(self._once.record(self.held), self.held, self.keeping, self.chosen).total
+        return peak_bytes(self._once.record(self.held), self.held, self.keeping)
 
 
 def one_pass(

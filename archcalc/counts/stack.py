@@ -40,7 +40,8 @@ class Stack:
             if there is False:
                 continue
             yield Place(offset, turns - 1, there)
-            if not (isinstance(turns, int) and turns == 1):
+            once: Any = turns == 1  # of letters by their value; of arrays in each row
+            if once is not True:
                 yield Place(offset, 0, there)
 
     def spread(self, value: Callable[[Segment], Size]) -> Spread:

@@ -58,10 +58,12 @@ def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
             said.note(fault.problem)
     said.raise_problems()
     defaults = list(said.defaulted.items())
-    assumptions = [*found.notes, *_assumed(defaults, found.family), *said.noted, *_quantized(config)]
+    notes = (*found.notes, *_another_class(config, found.family, found.inside))
+    assumptions = [*notes, *_assumed(defaults, found.family), *said.noted, *_quantized(config)]
     if assumptions:
         data["assumptions"] = assumptions
-    return Imported(_ordered(data), origins, defaults, [*found.ignored, *skipped])
+    placed = sorted(origins.items(), key=lambda item: _ORDER.index(item[0].partition(".")[0]))
+    return Imported(_ordered(data), dict(placed), defaults, [*found.ignored, *skipped])
 
 
 def _layers(family: Family, said: Said, origins: dict[str, list[str]]) -> list[dict[str, Any]]:
@@ -136,6 +138,16 @@ def _json(value: Any) -> str:
     return (
         {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
     )
+
+
+def _another_class(config: Mapping[str, Any], family: Family, inside: str) -> list[str]:
+    """A sentence where the file is of a class with another head, or of code of its own."""
+    said = config.get("architectures")
+    names = [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+    ours = {name for name in family.architectures if name.endswith(("ForCausalLM", "LMHeadModel"))}
+    if inside or not names or not ours or ours & {*names}:
+        return []
+    return [f"config.json names {cut(names[0], 60)}; what is counted is {family.architectures[0]}"]
 
 
 def _quantized(config: Mapping[str, Any]) -> list[str]:

@@ -91,6 +91,7 @@ def read_layers(
     mark = len(said.trace)
     types = kinds.types(said)
     why = said.since(mark)
+    origins |= {"layers.0.repeat": why, "layers.0.pattern": why}
     layers: dict[str, dict[str, Any]] = {}
     for said.layer in dict.fromkeys(types):
         layers[said.layer] = _even(resolve(template, said, origins, "layers.0"))
@@ -98,11 +99,10 @@ def read_layers(
     for kind, layer in layers.items():
         alike[kind] = next(first for first in layers if layers[first] == layer)
     types = [alike[kind] for kind in types]
-    origins["layers.0.repeat"] = why
     if len(set(types)) == 1:
+        del origins["layers.0.pattern"]
         return [{"repeat": len(types), **layers[types[0]]}]
     pattern = [kinds.name(kind) for kind in types[: _period(types)]]
-    origins["layers.0.pattern"] = why
     named = {kinds.name(kind): layers[kind] for kind in dict.fromkeys(types)}
     return [{"repeat": len(types), "pattern": pattern, "kinds": named}]
 

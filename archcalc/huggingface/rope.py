@@ -70,9 +70,10 @@ class Rotary(Leaf):
         key = "partial_rotary_factor"
         partial = rope.number(key, said.number(key) if said.says(key) else self.partial or 1.0)
         if self.partial is None and partial != 1:
-            said.fail(
-                rope.key if key in rope.inside else key, "must be 1, since this family turns whole heads", partial
-            )
+            what = "must be 1, since this family turns whole heads"
+            if key in rope.inside:
+                rope.fail(key, what)
+            said.fail(key, what, partial)
         d_rotary = int(d_head * min(partial, 1.0))
         if d_rotary < 2 or d_rotary % 2:
             what = f"turns {d_rotary:,} of {d_head:,} features of a head; only an even number of them is supported"

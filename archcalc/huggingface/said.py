@@ -81,12 +81,14 @@ class Said:
             self.defaulted[key] = value
 
     def since(self, mark: int) -> list[str]:
-        """The keys that were read since the trace was `mark` long, each once."""
-        return list(dict.fromkeys(self.trace[mark:]))
+        """The keys read since the trace was `mark` long: those that the file says, or else those that it lacks."""
+        read = list(dict.fromkeys(self.trace[mark:]))
+        there = [key for key in read if key.removeprefix(self.inside) in self.config]
+        return there or read
 
-    def size(self, key: str, least: int = 1, most: int = LARGEST_SIZE) -> int:
+    def size(self, key: str, least: int = 1, most: int = LARGEST_SIZE, *, counts: bool = True) -> int:
         """A whole number from `least` to `most`."""
-        value = self.value(key)
+        value = self.value(key, counts=counts)
         if isinstance(value, bool) or not isinstance(value, int):
             self.fail(key, "must be an integer", value)
         if not least <= value <= most:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from pydantic import ValidationError
+
 from archcalc.errors import Invalid
 from archcalc.packages import pip_install
-from archcalc.spec.catalogue import plain
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 
 if TYPE_CHECKING:
@@ -71,24 +73,26 @@ def _ways(model: Model) -> Iterator[_Lent]:
     if model.unembedding.bias:
         model = model.model_copy(update={"unembedding": model.unembedding.model_copy(update={"bias": False})})
         yield _Lent(model, bias=bias)
-    if cast("Any", model.embedding).positions == "learned" and (turned := _turned(model)):
+    if turned := _turned(model):
         yield _Lent(turned, embedding=True, bias=bias)
 
 
 def _turned(model: Model) -> Model | None:
-    """A model with rotary positions in place of learned ones, for a family that has no others.
-
-    None where heads have one feature, which has nothing to be turned with.
-    """
+    """A model with rotary positions in place of learned ones, for a family without those; None where it has some."""
     data = plain(model)
-    data["embedding"] = {"positions": "none", "d_embedding": data["embedding"].get("d_embedding")}
+    if data["embedding"]["positions"] != "learned":
+        return None
+    data["embedding"] = {"positions": "none"}
     for group in data["layers"]:
         for layer in group.get("kinds", {"": group}).values():
-            if "attention" in layer:
-                if layer["attention"]["d_head"] == 1:
-                    return None
-                layer["attention"]["rotary"] = {"d_rotary": layer["attention"]["d_head"] // 2 * 2, "theta": 1e4}
-    return Model.model_validate(data)
+            attention = layer.get("attention", {})
+            if attention.get("rotary") or attention.get("alibi") or attention.get("d_head", 1) < 2:
+                return None
+            attention["rotary"] = {"d_rotary": attention["d_head"] // 2 * 2, "theta": 1e4}
+    try:
+        return Model.model_validate(data)
+    except ValidationError:  # a tied table of other features than d_model
+        return None
 
 
 def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Lent) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from archcalc.blocks.base import Block
-from archcalc.blocks.relations import Product
+from archcalc.blocks.relations import Multiple, Product
 from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.spec.layers import AlternatingGroup, BranchGroup, Layer, LayerGroup, TwoBranchGroup
 from archcalc.spec.model import Model
@@ -13,6 +15,7 @@ from archcalc.spec.model import Model
 MOST_GROUPS = 4  # of layers that differ; a model has few, and each costs a comparison its time
 MOST_REPEATS = 2  # layers of a group: one to be first, one to be last
 VOCABULARY, CONTEXT = 97, 32
+MOST_TIMES = 8  # d_model, of a size that is a multiple of it
 D_MODEL = 32  # where no block says what makes it up
 
 
@@ -27,10 +30,12 @@ def miniature(model: Model) -> Model:
             found.append(group)
     shrinking = Shrinking()
     layers = tuple(_few(small(group, shrinking)) for group in found)
+    d_model = _d_model(model, tuple(found), layers)
+    layers = _in_ratio(tuple(found), layers, model.d_model, d_model)
     update = {
         "vocab_size": VOCABULARY,
         "context_length": CONTEXT,
-        "d_model": _d_model(model, tuple(found), layers),
+        "d_model": d_model,
         "layers": layers,
         **{name: small(getattr(model, name), shrinking) for name in ("embedding", "final_norm", "unembedding")},
     }
@@ -67,6 +72,29 @@ def _d_model(model: Model, large: tuple[LayerGroup, ...], layers: tuple[LayerGro
     return heads * (d_head if makes_up else d_head + 1)
 
 
+def _in_ratio(large: Any, tiny: Any, was: int, now: int) -> Any:
+    """The small parts, with the sizes that were a multiple of d_model that multiple of it again: d_ff = 4 x d_model.
+
+    Families whose config.json does not say such a size have no other.
+    """
+    if isinstance(tiny, tuple):
+        return tuple(_in_ratio(*pair, was, now) for pair in zip(large, tiny, strict=True))
+    if isinstance(tiny, dict):
+        return {name: _in_ratio(large[name], part, was, now) for name, part in tiny.items()}
+    if not isinstance(tiny, BaseModel):
+        return tiny
+    update = {}
+    for name, part in tiny:
+        if isinstance(part, BaseModel | dict) or (isinstance(part, tuple) and isinstance(part[0], BaseModel)):
+            update[name] = _in_ratio(getattr(large, name), part, was, now)
+    for one in getattr(tiny, "relations", ()):
+        if isinstance(one, Multiple) and one.fields[1] == "d_model":
+            times, rest = divmod(getattr(large, one.fields[0]), was)
+            if not rest and times <= MOST_TIMES:
+                update[one.fields[0]] = times * now
+    return tiny.model_copy(update=update)
+
+
 def _products(part: Any) -> list[tuple[int, int]]:
     """The sizes of each block whose product d_model may be."""
     if isinstance(part, tuple | list):
@@ -77,7 +105,7 @@ def _products(part: Any) -> list[tuple[int, int]]:
     if isinstance(part, Block):
         products = [one.fields for one in part.relations if isinstance(one, Product) and one.fields[2] == "d_model"]
         own = [(getattr(part, first), getattr(part, second)) for first, second, _ in products]
-    inner = [value for _, value in part] if hasattr(type(part), "model_fields") else []
+    inner = [value for _, value in part] if isinstance(part, BaseModel) else []
     return [
         *own,
         *_products([value for value in inner if value is not None and not isinstance(value, str | int | float)]),

@@ -235,8 +235,8 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
 
 
 def _tally(built: dict[str, Shape]) -> int:
-    """The elements of all matrices but tables of positions, gains of heads and what projects to or from a narrow table;
-    a tied table is built once and counted twice.
+    """The elements of all matrices but tables of positions, gains of heads and what projects to or from a narrow
+    table; a tied table is built once and counted twice.
     """
     outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
     matrices = [

@@ -22,7 +22,8 @@ from archcalc.report.sheet import (
     payload,
     words,
 )
-from archcalc.spec.catalogue import Found, plain
+from archcalc.spec.catalogue import Found
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 from archcalc.units import grouped, percent, several
 

@@ -24,7 +24,8 @@ from archcalc.shapes.axes import (
     size_names,
     value_at,
 )
-from archcalc.spec.catalogue import Found, dump, find, typed
+from archcalc.spec.catalogue import Found, find, typed
+from archcalc.spec.dumping import dump
 from archcalc.spec.model import Model
 from archcalc.spec.question import Change, ask, fields, places, short_name
 from archcalc.spec.source import Where, dotted, parse

@@ -8,14 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
-from archcalc.arguments import records
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.spec.configs import CONFIG, imported, is_config, read_config
 from archcalc.spec.model import Model
 from archcalc.spec.question import Answers, Change, ask, split, understand
-from archcalc.spec.scalars import is_plain
 from archcalc.spec.source import Document, display_name, is_stdin, parse, read_file
 from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
@@ -153,40 +149,3 @@ def typed(spec: Any) -> str:
     if not isinstance(text, str):
         raise Invalid(Problem("SPEC", "must be a name or a path", value=shown(spec)))
     return text
-
-
-def plain(model: Any) -> Any:
-    """A model as plain data, as it would be written: without what is so where nothing is said."""
-    if isinstance(model, BaseModel):
-        found = {}
-        for name, field in type(model).model_fields.items():
-            value = getattr(model, name)
-            implied = value == field.default and not isinstance(value, float)
-            if name == "kind":
-                implied = getattr(model, "default_kind", None) == value
-            if field.is_required() or not implied:
-                found[field.alias or name] = plain(value)
-        return found
-    if isinstance(model, tuple | list):
-        return [plain(inner) for inner in model]
-    if isinstance(model, dict):
-        return {name: plain(inner) for name, inner in model.items()}
-    return model
-
-
-def dump(model: Model) -> str:
-    """Return a model as YAML text that loads as an equal model. Raises Invalid if `model` is not a Model."""
-    import yaml
-
-    records("dump", model)
-
-    class Dumper(yaml.SafeDumper):
-        """PyYAML writes words of YAML 1.1; those that are numbers in 1.2 need quotes."""
-
-    def text(dumper: Any, value: str) -> Any:
-        style = None if is_plain(value) else '"'
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-    Dumper.add_representer(str, text)
-    data = plain(model)
-    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)

@@ -12,6 +12,7 @@ Kinds of layers that alternate are named, and a pattern says their order:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -23,9 +24,10 @@ from archcalc.blocks.base import Block, Mixer, Strict
 from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
-from archcalc.tape.legend import Env, environment
+from archcalc.tape.legend import MARK, Env, environment
+from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 MOST_REPEATS = 10_000
@@ -48,7 +50,7 @@ class Branch(Strict):
         ]
         | None
     ) = Field(description="before the mixer; shared: what the norm of the branch before it made; null: none")
-    mixer: Mixer
+    mixer: Mixer = Field(description="what the branch computes: an attention or an MLP")
     post_norm: Norm | None = Field(default=None, description="of what the mixer made, before it is added; null: none")
     stream_norm: Norm | None = Field(default=None, description="of the sum; null: none")
     scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
@@ -107,12 +109,12 @@ class Layer(Strict):
 
     def _marks(self) -> list[dict[str, str]]:
         """For each branch the labels of its blocks that a branch before it has too, and what stands for them."""
-        taken: set[str] = set()
+        taken: Counter[str] = Counter()
         marks: list[dict[str, str]] = []
-        for i, branch in enumerate(self.residual_branches):
+        for branch in self.residual_branches:
             own = {label for block in branch.blocks for label in (*block.sizes(), *block.derives)}
-            marks.append({label: f"{label}'{i + 1}" for label in own & taken})
-            taken |= own
+            marks.append({label: label + MARK * taken[label] for label in own if taken[label]})
+            taken.update(own)
         return marks
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
@@ -133,9 +135,9 @@ class Layer(Strict):
                     with tape.scope(f"{branch.name}_post_norm"):
                         y = branch.post_norm.record(tape, y)
             y = tape.dropout(f"{branch.name}_dropout", y)
+            if branch.scale is not None:
+                y = tape.pointwise(f"{branch.name}_scaled", y)
             with tape.span(f"{branch.name}_residual"):
-                if branch.scale is not None:
-                    y = tape.pointwise("scaled", y)
                 x = tape.sum("sum", x, y)
             if branch.stream_norm is not None:
                 with tape.scope(f"{branch.name}_stream_norm"):
@@ -147,8 +149,8 @@ class TwoBranchLayer(Layer):
     """The short form: an attention, then an MLP, with the norms that both have."""
 
     norm: Norm | None = Field(description="before the attention, and again before the MLP; null: none")
-    attention: Attention
-    mlp: MLP
+    attention: Attention = Field(description="mixes the vectors of different positions")
+    mlp: MLP = Field(description="transforms each vector by itself")
     post_norm: Norm | None = Field(
         default=None, description="of what each of the two made, before it is added; null: none"
     )
@@ -179,7 +181,9 @@ class TwoBranchLayer(Layer):
 class BranchLayer(Layer):
     """The long form: any branches."""
 
-    branches: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MOST_BRANCHES, strict=False)]
+    branches: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MOST_BRANCHES, strict=False)] = Field(
+        description="the residual branches, in order"
+    )
     parallel: bool = Field(
         default=False, description="whether all branches read the layer's input, and not what the one before made"
     )

@@ -23,9 +23,9 @@ from archcalc.spec.source import Document, Where, dotted
 from archcalc.spec.unsupported import feature, flag, other_name
 from archcalc.units import grouped, parse_length
 
-DEEPEST_FIELD = 8
+DEEPEST_FIELD = 12
 LONGEST_FIELD = 50
-"""Steps of a path, and characters of a step, that a question looks for; a spec has 4 and 14."""
+"""Steps of a path, and characters of a step, that a question looks for; a spec has 10 and 24."""
 
 _ALIASES = {"n_layers": "repeat"}
 _DESCRIPTION = ("schema", "name", "source", "published", "misprints", "assumptions")
@@ -159,13 +159,13 @@ def _are_one(found: list[Where], data: Any) -> bool:
 def short_name(where: Where, index: Mapping[str, list[Where]]) -> str:
     """The shortest name that means a field and no other."""
     names = (dotted(where[start:]) for start in reversed(range(len(where))) if isinstance(where[start], str))
-    return next(name for name in names if _is_enough(index[name], where) or name == dotted(where))
+    return next(name for name in names if _is_enough(index.get(name, []), where) or name == dotted(where))
 
 
 def _is_enough(found: list[Where], where: Where) -> bool:
     """Whether a name means one field, or the same one of all kinds of a group."""
     kinds = all(len(one) > 4 and one[:3] == where[:3] and one[4:] == where[4:] for one in found)
-    return len(found) == 1 or (kinds and where[2:3] == ("kinds",))
+    return len(found) == 1 or (bool(found) and kinds and where[2:3] == ("kinds",))
 
 
 def _leaves(data: Any, path: Where = ()) -> list[tuple[Where, Any]]:

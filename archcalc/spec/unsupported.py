@@ -13,32 +13,15 @@ from typing import Any
 _FEATURES: dict[str, str] = {
     "multi-head latent attention (MLA) is": "mla latent kv_lora_rank q_lora_rank qk_rope_head_dim qk_nope_head_dim",
     "plans for several devices are": "tensor_parallel pipeline_parallel data_parallel context_parallel mesh tp pp",
-    "rotary positions are": "rope rotary theta yarn mrope xpos",
-    "ALiBi positions are": "alibi",
+    "rotary positions in several dimensions are": "mrope mrope_section xpos",
     "sinusoidal positions are": "sinusoidal sinusoid sinusoids sine",
     "relative positions are": "relative",
-    "models without positions are": "nope nopos no_positions",
-    "squared ReLU is": "relu2 relu_squared squared_relu sqrelu",
-    "ReLU is": "relu relu6 leaky_relu",
-    "SiLU is": "silu swish",
-    "quick GELU is": "quick_gelu",
-    "activations other than GELU are": "tanh sigmoid mish elu selu softplus xielu",
-    "normalization of queries and keys is": (
-        "q_norm k_norm qk_norm qk_layernorm q_layernorm k_layernorm query_norm key_norm qk_ln"
-    ),
-    "RMSNorm is": "rmsnorm rms_norm rms t5_layernorm",
+    "this activation is": "tanh sigmoid mish elu selu softplus relu6 leaky_relu hardswish",
     "DeepNorm is": "deepnorm",
-    "norms other than LayerNorm are": "scalenorm batchnorm batch_norm groupnorm dyt dynamic_tanh nonparametric l2norm",
-    "layers with the norm after the branch are": (
-        "post_norm postnorm post_ln postln sandwich post_attention_norm post_feedforward_norm do_layer_norm_before"
-    ),
-    "parallel attention and MLP are": "parallel",
-    "gated MLPs are": "gated gate swiglu geglu reglu glu bilinear gate_proj",
+    "norms other than LayerNorm and RMSNorm are": ("scalenorm batchnorm batch_norm groupnorm dyt dynamic_tanh l2norm"),
     "mixture-of-experts layers are": (
         "moe mixture_of_experts expert router routed switch capacity_factor decoder_sparse_step"
     ),
-    "sliding-window attention is": "sliding_window window sliding swa local local_attention",
-    "chunked attention is": "chunked chunk",
     "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa",
     "linear attention is": "linear_attention deltanet delta_net retention retnet gla",
     "state-space layers are": "mamba mamba2 ssm s4 state_space hyena",
@@ -46,18 +29,14 @@ _FEATURES: dict[str, str] = {
     "cross-attention is": "cross cross_attention",
     "bidirectional attention is": "bidirectional noncausal non_causal",
     "encoder-decoder models are": "encoder encoder_decoder",
-    "soft-capping of logits is": "softcap softcapping soft_cap logit_cap",
     "attention sinks are": "sink attention_sink",
-    "scaling of embeddings, residuals or logits is": "multiplier embed_scale logit_scale residual_scale scale_depth",
     "multi-token prediction is": "mtp nextn multi_token_prediction num_nextn_predict_layers",
     "value heads of another width are": "v_head_dim d_value d_v value_dim",
     "sharing of keys and values between layers is": "kv_sharing shared_kv share_kv cla yoco",
     "token types are": "token_type type_vocab_size segment",
-    "embeddings of another width than d_model are": "word_embed_proj_dim embedding_size d_embed embed_proj",
     "LoRA adapters are": "lora adapter dora",
     "quantized weights are": "quantization quantization_config quant quantized",
     "vision and audio encoders are": "vision audio image vision_config audio_config",
-    "patterns of layers are": "pattern layer_types layer_pattern block_pattern",
 }
 """What is not supported yet, with its verb, and the words it is known by. The first row that has a word is taken."""
 
@@ -85,10 +64,30 @@ _OTHER_NAMES: dict[str, str] = {
         "multi_head_attention self_attention causal full"
     ),
     "plain": "mlp ffn dense feed_forward feedforward ungated standard vanilla",
+    "gated": "swiglu geglu reglu glu gated_mlp gate_proj bilinear",
     "layernorm": "ln layer_norm",
+    "rmsnorm": "rms rms_norm t5_layernorm",
+    "rotary": "rope rope_parameters rotary_embedding",
+    "theta": "rope_theta rotary_emb_base rope_base",
+    "d_rotary": "rotary_dim rotary_ndims rotary_dims",
+    "scaling": "rope_scaling",
+    "window": "sliding_window sliding_window_size window_size swa local_attention_window",
+    "chunk": "attention_chunk_size chunk_size",
+    "qk_norm": "use_qk_norm q_norm k_norm qk_layernorm q_layernorm k_layernorm query_norm key_norm qk_ln",
+    "softcap": "attn_logit_softcapping final_logit_softcapping softcapping logit_cap logit_softcap",
+    "scale": "logit_scale embed_scale embedding_multiplier residual_multiplier attention_multiplier",
+    "clip": "clip_qkv",
+    "parallel": "parallel_residual use_parallel_residual parallel_attn",
+    "post_norm": "postnorm post_ln postln sandwich_norm post_attention_norm post_feedforward_norm",
+    "pattern": "layer_types layer_pattern block_pattern sliding_window_pattern",
+    "d_embedding": "word_embed_proj_dim embedding_size d_embed embed_proj",
+    "none": "nope nopos no_positions",
     "learned": "absolute learnable trained trainable wpe learned_absolute",
     "gelu_tanh": "gelu_new gelu_pytorch_tanh gelu_fast gelu_approx gelu_approximate gelu_accurate",
     "gelu": "gelu_python gelu_erf gelu_exact gelu_none",
+    "gelu_quick": "quick_gelu",
+    "silu": "swish",
+    "relu2": "relu_squared squared_relu sqrelu",
 }
 """A word of a spec, and what it is called elsewhere."""
 
@@ -103,19 +102,13 @@ _FLAGS: dict[str, str] = {
 """What a flag says, since it is not of the architecture."""
 
 _FAMILIES: dict[str, str] = {
-    "rotary positions are": (
-        "llama codellama tinyllama vicuna alpaca mistral qwen yi smollm olmo gemma phi falcon gpt-j gptj gpt-neox "
-        "gptneox pythia stablelm deepseek palm glm chatglm internlm command-r cohere granite minicpm nemotron"
+    "mixture-of-experts layers are": (
+        "mixtral dbrx grok gpt-oss arctic kimi glam switch deepseek-v2 deepseek-v3 deepseek-r1 llama4 olmoe phimoe"
     ),
-    "mixture-of-experts layers are": "mixtral dbrx grok gpt-oss arctic kimi glam switch",
-    "ALiBi positions are": "bloom mpt",
-    "state-space layers are": "mamba mamba2 jamba zamba",
+    "state-space layers are": "mamba mamba2 jamba zamba falcon-mamba",
     "recurrent layers are": "rwkv recurrentgemma griffin",
     "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",
     "encoder-decoder models are": "t5 flan-t5 bart ul2 whisper pegasus",
-    "ReLU is": "opt",
-    "sliding-window attention is": "gpt-neo gptneo",
-    "layers with the norm after the branch are": "gpt1 gpt-1 openai-gpt",
 }
 """What keeps a family of models out of the catalogue: one feature that all its members have."""
 

@@ -66,6 +66,8 @@ def _field_meant(field: object, value: object, fields: list[str]) -> str | None:
         return f"here it is called {ours!r}"
     if given := flag(field):
         return f"{given} sets it on the command line"
+    if field in fields:
+        return "another kind or form of this has it"
     near = did_you_mean(field, fields)
     return near or (f"here it is {ours!r}, in another place" if ours else None)
 
@@ -113,6 +115,8 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
         return document.problem(f"must be {words[kind]} {int(bound):,}", where, value=shown(value))
     if kind in ("too_short", "string_too_short"):
         return document.problem("must not be empty", where, value=shown(value))
+    if kind == "too_long":
+        return document.problem(f"must have at most {context['max_length']:,} items", where, value=shown(value))
     if kind == "model_attributes_type":
         kind = "model_type"
     message = _TYPES.get(kind) or error["msg"][0].lower() + error["msg"][1:]

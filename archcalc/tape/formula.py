@@ -144,6 +144,9 @@ class Formula:
         floor = _rounded("floor", self, other, whole)
         return Formula({((floor._replace(opposite=_rounded("ceil", -self, other, -whole)), 1),): 1}, whole)
 
+    def __rfloordiv__(self, other: Any) -> Formula:
+        return Formula.of(other) // self
+
     def __eq__(self, other: object) -> bool:
         return bool(self.value == (other.value if isinstance(other, Formula) else other))
 

@@ -1,13 +1,14 @@
 """The kernels of a tape: ops joined by `fused` tensors are done in one, and nothing between them is ever stored.
 
-So is what a reduction makes with the op that reads it next: a norm's kernel hands its statistics out beside its output.
+So is what a reduction makes with the op that reads it next: a norm's kernel hands its statistics out beside its
+output.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from archcalc.tape.recording import Op, Tensor
+from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.roles import ROLES
 
 
@@ -70,8 +71,8 @@ def as_far_as_needed(span: list[Node]) -> list[Node]:
 def lifetimes(run: list[Node]) -> dict[str, int]:
     """The kernel after which each tensor is dropped that nothing else keeps: the end of the longest call that got it.
 
-    A call, of a module or a function, is a span of ops, and holds what it was given until it returns; a tensor was given
-    to those calls that read it and did not make it.
+    A call, of a module or a function, is a span of ops, and holds what it was given until it returns; a tensor was
+    given to those calls that read it and did not make it.
     """
     ends = {node.ops[0].spans[:depth]: i for i, node in enumerate(run) for depth in range(len(node.ops[0].spans) + 1)}
     maker = {x.name: node.ops[0].spans for node in run for x in node.outputs}

@@ -52,9 +52,13 @@ def declare(labels: Mapping[str, str], copies: Iterable[str] = ()) -> None:
             raise TapeError(f"label {label!r} is registered twice: {LABELS[label]!r} and {meaning!r}")
 
 
+MARK = "'"
+"""What tells the labels of two blocks of one layer apart: F is the first's, F' the second's."""
+
+
 def stem(label: str) -> str:
     """A label without the mark that tells two blocks of one layer apart."""
-    return label.partition("'")[0]
+    return label.partition(MARK)[0]
 
 
 COMPOSITES = legend(("X", "R S"))  # the queries that share a key/value head, folded into one axis

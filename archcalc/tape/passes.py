@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
 from archcalc.tape.legend import Env, Size, add
-from archcalc.tape.recording import Op, Tape, Tensor
+from archcalc.tape.ops import Op, Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ _RUNS = 3
 
 def _value(n: Size) -> int:
     """A number, or that which a letter stands for."""
-    return int(getattr(n, "value", n))
+    found: Any = getattr(n, "value", n)
+    return int(found)
 
 
 class Segment:
@@ -145,7 +147,7 @@ class Pass:
 
     def rerun(self, run: Run) -> Pass:
         """A pass of another run of the same model."""
-        return self if run == self.run else self.source.record(run)
+        return self if _key(run) == _key(self.run) else self.source.record(run)
 
     @cached_property
     def groups(self) -> list[list[Segment]]:
@@ -157,6 +159,27 @@ class Pass:
             )
             found[-1:] = [[*found[-1], segment]] if alike else [*found[-1:], [segment]]
         return found
+
+
+def _key(run: Run) -> tuple[Any, ...]:
+    """What tells runs apart: arrays have no equality of their own, and letters that of their value."""
+    return tuple(id(n) if hasattr(type(n), "letters") or hasattr(n, "dtype") else n for n in run)
+
+
+class Once:
+    """A recorder that records each run once, for quantities that read the same passes."""
+
+    def __init__(self, source: Recorder) -> None:
+        self._source = source
+        self._passes: dict[tuple[Any, ...], Pass] = {}
+
+    def record(self, run: Run) -> Pass:
+        """A pass of a run, as it was recorded where it was; it stays, and the run's sizes with it."""
+        key = _key(run)
+        if key not in self._passes:
+            taken = self._source.record(run)
+            self._passes[key] = Pass(taken.run, taken.segments, self)
+        return self._passes[key]
 
 
 def recorded(subject: Any, run: Run | None = None) -> Pass:

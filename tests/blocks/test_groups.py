@@ -11,7 +11,7 @@ import archcalc
 from archcalc.blocks import GatedMLP, LayerNorm, PlainMLP, registered
 from archcalc.blocks.mlp import MLP
 from archcalc.errors import TapeError
-from archcalc.tape.recording import Op, Weight
+from archcalc.tape.ops import Op, Weight
 
 TWO_GROUPS = """
 schema: 0
@@ -151,7 +151,9 @@ def test_a_kind_registers_once():
 @contextmanager
 def registering(kind):
     """A class of a kind, which is registered while it is there."""
-    found = [type("Another", (MLP,), {"__annotations__": {"kind": Literal[kind]}, "kind": kind, "__module__": __name__})]
+    found = [
+        type("Another", (MLP,), {"__annotations__": {"kind": Literal[kind]}, "kind": kind, "__module__": __name__})
+    ]
     yield found
     found.clear()
     gc.collect()
@@ -168,7 +170,7 @@ def test_two_branches_may_give_a_label_two_sizes(monkeypatch):
     plain = archcalc.params(model)
     monkeypatch.setattr(PlainMLP, "sizes", lambda _: {"F": 512, "K": 7})
     assert archcalc.params(model) == plain
-    assert [segment.env["K'2"] for segment in model.record().segments if segment.layers] == [7]
+    assert [segment.env["K'"] for segment in model.record().segments if segment.layers] == [7]
 
 
 def test_many_groups_are_one_screen_and_quick(tmp_path):

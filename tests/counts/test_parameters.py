@@ -15,8 +15,8 @@ import archcalc
 from archcalc.spec.catalogue import names
 
 
-def test_the_catalogue_is_gpt2_gpt3_and_tiny():
-    assert set(names()) == {*PARAMETERS, "tiny"}
+def test_the_catalogue_has_gpt2_and_gpt3():
+    assert set(names()) >= {*PARAMETERS, "tiny"}
 
 
 @pytest.mark.parametrize(("name", "parameters"), PARAMETERS.items())

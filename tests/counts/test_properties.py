@@ -72,7 +72,9 @@ def attentions(model):
 
 
 def biases(model):
-    return [part.bias for part in parts(model, MultiHead | PlainMLP | GatedMLP | LayerNorm) if part.bias in (True, False)]
+    return [
+        part.bias for part in parts(model, MultiHead | PlainMLP | GatedMLP | LayerNorm) if part.bias in (True, False)
+    ]
 
 
 WANTED = {
@@ -90,7 +92,9 @@ WANTED = {
         for f in ("n_heads", "n_kv_heads", "d_head")
     },
     "d_ff of one": lambda m: any(mlp.d_ff == 1 for mlp in parts(m, MLP)),
-    **{f"{name}": lambda m, n=name: any(mlp.activation == n for mlp in parts(m, MLP)) for name in get_args(Activation)},
+    **{
+        f"{name}": lambda m, n=name: any(mlp.activation == n for mlp in parts(m, MLP)) for name in get_args(Activation)
+    },
     "gated": lambda m: any(parts(m, GatedMLP)),
     "rmsnorm": lambda m: any(parts(m, RMSNorm)),
     "no norm": lambda m: any(branch.norm is None for branch in branches(m)),

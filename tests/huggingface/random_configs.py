@@ -18,7 +18,7 @@ transformers.logging.set_verbosity_error()
 INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_vl_text": None, "qwen3_vl_text": None}
 # Their classes cannot be built without a size that has no default.
 NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron"}
-NEEDS_WINDOW = {"gemma2", "gemma3_text", "vaultgemma", "cohere2", "olmo3", "cwm", "exaone4"}
+NEEDS_WINDOW = {"gemma2", "gemma3_text", "vaultgemma", "cohere2", "olmo3", "cwm"}
 # Weights that transformers keeps in one tensor and we in several, or in one for each head: only their sum is compared.
 FUSED = {
     *("gpt2", "openai-gpt", "gpt_bigcode", "codegen", "gpt_neox", "gpt_neox_japanese", "bloom", "falcon", "mpt"),
@@ -74,6 +74,8 @@ def overrides(family, seed):  # noqa: PLR0912  (a line for each kind of key)
     if family.model_type == "gpt_neo":
         found["attention_types"] = [[rng.choice((["global", "local"], ["local"], ["global"])), layers]]
         found["num_layers"] = layers * len(found["attention_types"][0][0])
+    if family.model_type == "exaone4" and found["sliding_window"] is None:
+        found["layer_types"] = ["full_attention"] * layers  # the class divides by 0 where it has to make the list
     if family.model_type == "opt" and rng.random() < 0.5:
         found["word_embed_proj_dim"] = 12
     if family.model_type == "falcon" and not found["new_decoder_architecture"]:

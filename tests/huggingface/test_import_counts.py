@@ -12,7 +12,7 @@ from archcalc.counts.parameters import params
 from archcalc.huggingface.exporting import export_config
 from archcalc.huggingface.families import families
 from archcalc.huggingface.importing import import_config
-from archcalc.spec.catalogue import plain
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 
 FAMILIES = {family.model_type: family for family in families()}

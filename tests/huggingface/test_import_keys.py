@@ -3,8 +3,11 @@
 import pytest
 
 from archcalc.errors import Invalid
+from archcalc.huggingface.exporting import shape
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.reading import parse_config
+from archcalc.spec.catalogue import load
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 
 LLAMA = {
@@ -67,8 +70,11 @@ def test_each_field_knows_its_keys():
     assert origins["d_model"] == ["hidden_size"]
     assert origins["layers.0.repeat"] == ["num_hidden_layers"]
     assert origins["layers.0.attention.n_kv_heads"] == ["num_attention_heads", "num_key_value_heads"]
-    assert origins["layers.0.attention.d_head"] == ["head_dim", "hidden_size", "num_attention_heads"]
-    assert "rope_theta" in origins["layers.0.attention.rotary"]
+    assert origins["layers.0.attention.d_head"] == ["hidden_size", "num_attention_heads"]
+    assert origins["layers.0.attention.rotary"] == ["hidden_size", "num_attention_heads", "rope_theta"]
+    assert origins["layers.0.attention.bias"] == ["attention_bias"]  # which the file does not say
+    places = list(origins)
+    assert places.index("d_model") < places.index("layers.0.repeat") < places.index("final_norm.epsilon")
     assert origins["unembedding.tied"] == ["tie_word_embeddings"]
     assert origins["layers.0.norm.epsilon"] == ["rms_norm_eps"]
 
@@ -117,6 +123,19 @@ def test_quantized_weights_are_said_and_change_no_count():
     )
     plain = import_config(LLAMA, "config.json").data
     assert found["layers"] == plain["layers"]
+
+
+@pytest.mark.parametrize("name", ["LlamaModel", "LlamaForSequenceClassification", "MyOwnForCausalLM"])
+def test_another_class_than_the_one_that_is_counted_is_told(name):
+    assumptions = import_config({**LLAMA, "architectures": [name]}, "config.json").data["assumptions"]
+    assert assumptions[0] == f"config.json names {name}; what is counted is LlamaForCausalLM"
+
+
+def test_gpt2_is_the_gpt2_of_the_catalogue():
+    """Its config on the Hub, in the keys that bear on the model."""
+    config = {"model_type": "gpt2", "n_embd": 768, "n_layer": 12, "n_head": 12, "n_ctx": 1024, "n_positions": 1024}
+    config |= {"vocab_size": 50257, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5}
+    assert shape(import_config(config, "config.json").data) == shape(plain(load("gpt2")))
 
 
 def test_classes_decide_where_no_type_is_said():

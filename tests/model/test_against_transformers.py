@@ -126,7 +126,9 @@ def unfused(stacked=False):
     """Split fused projections of theirs into tensors that are named as in the tables above."""
 
     def split(weights):
-        for name in [name for name in weights if any(word in name for word in ("query_key_value", "Wqkv", "qkv_proj"))]:
+        for name in [
+            name for name in weights if any(word in name for word in ("query_key_value", "Wqkv", "qkv_proj"))
+        ]:
             stem, end = name.rsplit(".", 2)[0], name.rsplit(".", 1)[1]
             for part, tensor in zip("qkv", fused_by_head(weights, name, stacked), strict=True):
                 weights[f"{stem}.{part}_proj.{end}"] = tensor
@@ -180,8 +182,10 @@ GPTJ = gptx(
 )
 BLOOM = gptx(
     "transformer.h",
-    {f"{ours}": f"self_attention.{theirs}" for ours, theirs in
-     (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "dense"))},
+    {
+        f"{ours}": f"self_attention.{theirs}"
+        for ours, theirs in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "dense"))
+    },
     {"up": "mlp.dense_h_to_4h", "down": "mlp.dense_4h_to_h"},
     {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
     ("transformer.word_embeddings.weight", "transformer.ln_f", "lm_head"),
@@ -195,7 +199,12 @@ MPT = gptx(
 )
 OPT = gptx(
     "model.decoder.layers",
-    {"query": "self_attn.q_proj", "key": "self_attn.k_proj", "value": "self_attn.v_proj", "output": "self_attn.out_proj"},
+    {
+        "query": "self_attn.q_proj",
+        "key": "self_attn.k_proj",
+        "value": "self_attn.v_proj",
+        "output": "self_attn.out_proj",
+    },
     {"up": "fc1", "down": "fc2"},
     {"attention_stream_norm": "self_attn_layer_norm", "mlp_stream_norm": "final_layer_norm"},
     ("model.decoder.embed_tokens.weight", "-", "lm_head"),
@@ -379,15 +388,24 @@ CASES = {
     "gpt-neox": lambda: (
         config("GPTNeoX", head_dim=None, **turned(partial_rotary_factor=0.25)),
         spec(
-            {"norm": LAYERNORM, "parallel": "own", "attention": square(**rotary(2)), "mlp": plain()}, final_norm=LAYERNORM
+            {"norm": LAYERNORM, "parallel": "own", "attention": square(**rotary(2)), "mlp": plain()},
+            final_norm=LAYERNORM,
         ),
         NEOX,
         unfused(),
     ),
     "gpt-j": lambda: (
         transformers.GPTJConfig(
-            vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=D, n_layer=LAYERS, n_head=HEADS, n_inner=D_FF,
-            rotary_dim=4, bos_token_id=None, eos_token_id=None, attn_implementation="eager",
+            vocab_size=VOCABULARY,
+            n_positions=CONTEXT,
+            n_embd=D,
+            n_layer=LAYERS,
+            n_head=HEADS,
+            n_inner=D_FF,
+            rotary_dim=4,
+            bos_token_id=None,
+            eos_token_id=None,
+            attn_implementation="eager",
         ),
         spec(
             {
@@ -403,7 +421,12 @@ CASES = {
     ),
     "bloom": lambda: (
         transformers.BloomConfig(
-            vocab_size=VOCABULARY, hidden_size=D, n_layer=LAYERS, n_head=HEADS, bos_token_id=None, eos_token_id=None,
+            vocab_size=VOCABULARY,
+            hidden_size=D,
+            n_layer=LAYERS,
+            n_head=HEADS,
+            bos_token_id=None,
+            eos_token_id=None,
             attn_implementation="eager",
         ),
         spec(
@@ -417,8 +440,14 @@ CASES = {
     ),
     "mpt": lambda: (
         transformers.MptConfig(
-            vocab_size=VOCABULARY, d_model=D, n_layers=LAYERS, n_heads=HEADS, expansion_ratio=4, max_seq_len=CONTEXT,
-            attn_config={"alibi": True, "clip_qkv": 0.9, "softmax_scale": 0.3}, attn_implementation="eager",
+            vocab_size=VOCABULARY,
+            d_model=D,
+            n_layers=LAYERS,
+            n_heads=HEADS,
+            expansion_ratio=4,
+            max_seq_len=CONTEXT,
+            attn_config={"alibi": True, "clip_qkv": 0.9, "softmax_scale": 0.3},
+            attn_implementation="eager",
         ),
         spec(
             {
@@ -483,7 +512,9 @@ CASES = {
     "apertus": lambda: (
         config("Apertus", hidden_act="xielu", **turned()),
         spec({"attention": attention(qk_norm=RMS), "mlp": plain("xielu", bias=False)}),
-        renamed(LLAMA | QK_NORMS, input_layernorm="attention_layernorm", post_attention_layernorm="feedforward_layernorm")
+        renamed(
+            LLAMA | QK_NORMS, input_layernorm="attention_layernorm", post_attention_layernorm="feedforward_layernorm"
+        )
         | {f"layers.{{i}}.mlp.alpha_{side}": f"model.layers.{{i}}.mlp.act_fn.alpha_{side}" for side in "pn"},
     ),
     "nemotron": lambda: (
@@ -521,9 +552,18 @@ CASES = {
     ),
     "opt-350m": lambda: (
         transformers.OPTConfig(
-            vocab_size=VOCABULARY, hidden_size=D, num_hidden_layers=LAYERS, ffn_dim=D_FF, num_attention_heads=HEADS,
-            max_position_embeddings=CONTEXT, word_embed_proj_dim=20, do_layer_norm_before=False, bos_token_id=None,
-            eos_token_id=None, pad_token_id=None, attn_implementation="eager",
+            vocab_size=VOCABULARY,
+            hidden_size=D,
+            num_hidden_layers=LAYERS,
+            ffn_dim=D_FF,
+            num_attention_heads=HEADS,
+            max_position_embeddings=CONTEXT,
+            word_embed_proj_dim=20,
+            do_layer_norm_before=False,
+            bos_token_id=None,
+            eos_token_id=None,
+            pad_token_id=None,
+            attn_implementation="eager",
         ),
         spec(
             {"norm": None, "stream_norm": LAYERNORM, "attention": square(), "mlp": plain("relu")},
@@ -621,5 +661,7 @@ def test_logits_are_those_of_transformers(name):
         for kernel in ("math", "flash"):
             assert (model(tokens, kernel=kernel).logits - expected).abs().max() < bound, kernel
             cache = Cache(model.spec, 2, LENGTH)
-            parts = [model(part, kernel=kernel, cache=cache).logits for part in tokens.split([150, 146, 1, 1, 1, 1], 1)]
+            parts = [
+                model(part, kernel=kernel, cache=cache).logits for part in tokens.split([150, 146, 1, 1, 1, 1], 1)
+            ]
             assert (torch.cat(parts, 1) - expected).abs().max() < bound, kernel

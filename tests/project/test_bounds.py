@@ -174,9 +174,9 @@ def test_groups_of_one_kind_count_as_when_each_has_a_tape_of_its_own(monkeypatch
     layers = tuple(one.model_copy(update={"mlp": one.mlp.model_copy(update={"d_ff": n})}) for n in widths)
     model = tiny.model_copy(update={"layers": layers})
     shared = [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))]
-    assert len({id(segment.tape) for segment in model.segments()[1:-1]}) == 1
+    assert len({id(segment.tape) for segment in model.record().segments[1:-1]}) == 1
     monkeypatch.setattr("archcalc.spec.model._without_sizes", id)
-    assert len({id(segment.tape) for segment in model.segments()[1:-1]}) == 4
+    assert len({id(segment.tape) for segment in model.record().segments[1:-1]}) == 4
     assert [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))] == shared
 
 

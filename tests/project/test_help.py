@@ -75,11 +75,13 @@ def _examples():
             yield pytest.param(name, line, id=name)
 
 
-FILES = {"own.yaml", "glove.txt", "DIR", "run", "book.txt"}  # stand for what a reader has
+# Stand for what a reader has.
+FILES = {"own.yaml", "glove.txt", "DIR", "run", "book.txt", "Llama-3.1-8B/config.json"}
 
 
 @pytest.mark.parametrize(("name", "line"), list(_examples()))
-def test_every_example_is_one_line_that_is_obeyed(helps, name, line):
+def test_every_example_is_one_line_that_is_obeyed(helps, name, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some write files
     assert f"Example: archcalc {line}" in helps[name]  # not wrapped, so that it can be copied
     words = shlex.split(line)
     assert words[0] == name
@@ -105,6 +107,18 @@ def test_a_shell_completes_commands_specs_flags_and_choices(monkeypatch):
     assert _complete(monkeypatch, "report", "gpt2-") == ["gpt2-large", "gpt2-medium", "gpt2-xl"]
     assert _complete(monkeypatch, "flops", "gpt2", "--pha") == ["--phase"]
     assert _complete(monkeypatch, "flops", "gpt2", "--phase", "de") == ["decode"]
+
+
+def test_a_shell_completes_the_paths_of_specs_and_configs(monkeypatch, tmp_path):
+    (tmp_path / "llama").mkdir()
+    for name in ("llama/config.json", "llama/model.safetensors", "llama/.hidden.json", "mine.yaml", "mine.txt"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert _complete(monkeypatch, "report", "./") == ["./llama/", "./mine.yaml"]
+    assert _complete(monkeypatch, "report", "llama/") == ["llama/config.json"]
+    assert _complete(monkeypatch, "report", "min") == ["mine.yaml"]
+    assert _complete(monkeypatch, "import", "lla") == ["llama/"]
+    assert _complete(monkeypatch, "report", "nowhere/") == []
 
 
 @pytest.mark.parametrize("value", ["", "1", "complete_bash", "complete_tcsh", "run_zsh"])

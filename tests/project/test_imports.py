@@ -97,10 +97,18 @@ AROUND = {
     "archcalc.blocks.norm",
     "archcalc.errors",
     "archcalc.files.writing",
+    "archcalc.huggingface.exporting",
+    "archcalc.huggingface.families",
+    "archcalc.huggingface.families.wrappers",
+    "archcalc.huggingface.importing",
     "archcalc.packages",
     "archcalc.spec.catalogue",
     "archcalc.spec.checkpoints",
+    "archcalc.spec.dumping",
+    "archcalc.spec.layers",
     "archcalc.spec.model",
+    "archcalc.spec.source",
+    "archcalc.spec.validation",
     "archcalc.units",
 }
 

@@ -19,7 +19,6 @@ from samples import SAMPLES, V, configuration  # noqa: E402
 
 from archcalc_reference import Transformer  # noqa: E402
 
-
 ROUNDED = {"falcon-rw"}
 """Where a constant of the model is rounded to fp32 on one side: slopes of ALiBi over six heads."""
 

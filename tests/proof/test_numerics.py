@@ -22,10 +22,11 @@ GROUPED = "tiny@n_layers=2,n_heads=6,n_kv_heads=2,d_head=5"
 
 @settings(max_examples=few(10))
 @given(strategies.models())
-def test_any_architecture_has_an_outside_voice_and_the_same_numbers(model):
+def test_any_architecture_has_the_same_numbers_as_the_family_that_can_say_it(model):
     pytest.importorskip("transformers", reason="the outside voice")
     checks, not_compared = compare_numbers(miniature(model))
-    assert not_compared == ()
+    none = "logits with another implementation's: no family of transformers has this architecture"
+    assert not_compared in ((), (none,))
     assert [check for check in checks if not check.equal] == []
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 import archcalc
 from archcalc import strategies
 from archcalc.counts.activations import cache, saved
-from archcalc.tape.roles import widths
 from archcalc.proof.witness import attentions
+from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
 pytest.importorskip("torch", reason="the reference is PyTorch")

@@ -1,6 +1,7 @@
 """Bad input gets one clear line and the right exit code; here is the exact text of each."""
 
 import os
+import re
 
 import pytest
 from command import ask, spawn
@@ -38,18 +39,19 @@ EDITS = {
     ),
     "unknown field, nothing near": (("vocab_size:", "zzz: 1\nvocab_size:"), "s.yaml:4:1: zzz: unknown field\n"),
     "unknown field in a kind": (
-        ("d_ff: 11", "d_ff: 11, gated: true"),
-        "s.yaml:12:34: layers.0.mlp.gated: gated MLPs are not supported yet\n",
+        ("d_ff: 11", "d_ff: 11, experts: true"),
+        "s.yaml:12:34: layers.0.mlp.experts: mixture-of-experts layers are not supported yet\n",
     ),
     "missing field": (("vocab_size: 10\n", ""), "s.yaml:1:1: vocab_size: is missing\n"),
     "missing kind": (("{kind: plain, ", "{"), "s.yaml:12:10: layers.0.mlp.kind: is missing\n"),
     "unknown kind": (
         ("kind: plain", "kind: plian"),
-        "s.yaml:12:17: layers.0.mlp.kind: must be plain; got 'plian'; did you mean 'plain'?\n",
+        "s.yaml:12:17: layers.0.mlp.kind: must be plain or gated; got 'plian'; did you mean 'plain'?\n",
     ),
     "unknown word": (
-        ("gelu_tanh", "swish"),
-        "s.yaml:12:46: layers.0.mlp.activation: SiLU is not supported yet; got 'swish'; supported: gelu_tanh, gelu\n",
+        ("gelu_tanh", "mish"),
+        "s.yaml:12:46: layers.0.mlp.activation: this activation is not supported yet; got 'mish'; supported: gelu_tanh, "
+        "gelu, gelu_quick, relu, relu2, silu, xielu\n",
     ),
     "duplicate field": (
         ("vocab_size: 10\n", "vocab_size: 10\nvocab_size: 11\n"),
@@ -221,7 +223,7 @@ def test_at_most_twenty_problems_are_told_and_then_a_count(spec):
 
 
 NAMES = {
-    "unknown": (["params", "gpt4"], 2, "gpt4: is not in the catalogue; nearest: gpt2\n"),
+    "unknown": (["params", "gpt4"], 2, "gpt4: is not in the catalogue; nearest: gpt2, gpt1\n"),
     "a typing error with a dot": (
         ["params", "gpt3-2.8b"],
         2,
@@ -319,3 +321,27 @@ def test_a_printed_figure_that_does_not_hold_is_found_in_its_place(spec):
     stored = 136 + 2 * (64 + 64 + 64 + 24 + 32 + 195) + 16
     assert str(problem) == f"s.yaml:16:5: published.0: parameters 1M does not hold; got {stored:,}"
     assert ask("check", "s.yaml").code == 1
+
+
+FORMS = {
+    "a kind that alternates itself": (
+        "{repeat: 2, pattern: [a], kinds: {a: {pattern: [b], kinds: {}}}}",
+        "layers.0.kinds.a.pattern: unknown field",
+    ),
+    "a norm beside branches": (
+        "{repeat: 2, norm: null, branches: []}",
+        "layers.0.norm: unknown field; another kind or form of this has it",
+    ),
+    "too many kinds": (
+        "{repeat: 65, pattern: [a], kinds: {" + ", ".join(f"k{i}: {{}}" for i in range(65)) + "}}",
+        "layers.0.kinds: must have at most 64 items",
+    ),
+}
+
+
+@pytest.mark.parametrize(("layers", "said"), FORMS.values(), ids=FORMS)
+def test_a_group_of_no_form_is_told_in_words(layers, said, tmp_path):
+    (tmp_path / "s.yaml").write_text(re.sub(r"(?ms)^layers:\n.*?(?=^\S)", f"layers: [{layers}]\n", GOOD))
+    answer = ask("params", str(tmp_path / "s.yaml"))
+    assert answer.code == 2
+    assert said in answer.err

@@ -7,7 +7,8 @@ from archcalc.blocks import LayerNorm, LinearUnembedding, MultiHead, PlainMLP, T
 from archcalc.blocks.unembedding import record_loss
 from archcalc.counts.activations import kept
 from archcalc.errors import TapeError
-from archcalc.tape.recording import Op, Tape, Tensor, Weight
+from archcalc.tape.ops import Op, Tensor, Weight
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 X = Tensor("x", ("B", "S", "D"))

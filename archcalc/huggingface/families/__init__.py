@@ -81,9 +81,11 @@ def _unknown(model_type: Any, file: str, key: str) -> Problem:
     from archcalc.huggingface.families.absent import FEATURES
 
     value = shown(model_type)
+    if not isinstance(model_type, str):
+        return Problem(file, "must be text", key, value=value)
     if model_type in FEATURES:
         return Problem(file, f"{FEATURES[model_type]} not supported yet", key, value=value)
-    near = nearest(str(model_type), [*MODULES, *FEATURES], 3)
+    near = nearest(model_type, [*MODULES, *FEATURES], 3)
     fix = f"nearest: {', '.join(near)}" if near else None
     return Problem(file, "is not a known type of model", key, value=value, suggestion=fix)
 

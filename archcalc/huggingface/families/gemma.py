@@ -17,13 +17,13 @@ _SCALAR = "query_pre_attn_scalar"
 
 def _scale(said: Said) -> float | None:
     """query_pre_attn_scalar ^ -0.5, where that is not the usual 1 / sqrt(d_head)."""
-    scalar = said.number(_SCALAR)
-    return None if scalar == D_HEAD.read(said) else scalar**-0.5
+    scalar = said.size(_SCALAR, counts=False)
+    return None if scalar == D_HEAD.read(said) else float(scalar**-0.5)
 
 
 def _write_scale(value: Any, draft: Draft) -> None:
     scalar = draft.d_head if value is None else round(value**-2)
-    if value is not None and scalar**-0.5 != value:
+    if value is not None and (scalar < 1 or scalar**-0.5 != value):
         raise Mismatch("attention.scale")
     draft.put(_SCALAR, scalar)
 

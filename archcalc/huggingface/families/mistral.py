@@ -41,7 +41,7 @@ def _growth(said: Said) -> dict[str, Any]:
 
 
 def _write_growth(value: Any, draft: Draft) -> None:
-    if value is None or draft["rope_parameters"].get("original_max_position_embeddings") != value["interval"]:
+    if value is None or draft.get("rope_parameters", {}).get("original_max_position_embeddings") != value["interval"]:
         raise Mismatch("query_growth")
     draft["rope_parameters"][_BETA] = value["rate"]
 

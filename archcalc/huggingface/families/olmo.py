@@ -7,7 +7,7 @@ from typing import Any
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, layer
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes
-from archcalc.huggingface.leaves import ByLayer, Made, Number
+from archcalc.huggingface.leaves import ByLayer, Draft, Made, Number
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
@@ -34,6 +34,15 @@ def _exaone_types(said: Said, n: int) -> list[str]:
     if not pattern or set(pattern) - {"L", "G"}:
         said.fail(_PATTERN, "must be a number or letters L and G", pattern)
     return [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(n)]
+
+
+class _ExaoneTypes(LayerTypes):
+    """Where no layer has a window but layers have positions, the config has no window."""
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        super().write(types, draft)
+        if SLIDING not in types and "rope_parameters" in draft:
+            draft.put("sliding_window", None)
 
 
 _EXAONE_ROTARY = Rotary(D_HEAD)
@@ -104,7 +113,7 @@ _ALL = (
             **_POST,
         ),
         decoder(rmsnorm()),
-        LayerTypes(_exaone_types),
+        _ExaoneTypes(_exaone_types),
     ),
 )
 

@@ -49,6 +49,16 @@ def _longrope_lengths(said: Said) -> None:
             )
 
 
+def _phi_norms_as_wide(said: Said) -> None:
+    """Phi's norms of queries and keys are hidden_size / num_attention_heads wide, whatever head_dim says."""
+    if not said.flag("qk_layernorm"):
+        return
+    width, heads, d_head = said.size("hidden_size"), said.size("num_attention_heads"), D_HEAD.read(said)
+    if width // heads != d_head:
+        what = f"must be hidden_size / num_attention_heads ({width // heads:,}), since qk_layernorm is true"
+        said.fail("head_dim", what, d_head)
+
+
 _NEMOTRON_NORM = layernorm("norm_eps", unit_offset=True)
 _NO_BIAS = ((False, None), "is not read by this family")
 
@@ -71,6 +81,7 @@ _ALL = (
             "parallel": "shared",
         },
         decoder(_NORM, unembedding={"bias": True}),
+        checks=(_phi_norms_as_wide,),
     ),
     Family(
         "phi3",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MultiHeadAttention(nn.Module):
-    """Query heads in groups that share a key/value head each: one group is multi-query, groups of one are multi-head."""
+    """Query heads in groups that share a key/value head: one group is multi-query, groups of one are multi-head."""
 
     def __init__(self, d_model: int, attention: blocks.MultiHead) -> None:
         super().__init__()
@@ -103,13 +103,14 @@ class MultiHeadAttention(nn.Module):
         if state is not None:
             k_BGTK, v_BGTW = state.store(k_BGTK, v_BGTW, positions.first)
         if positions.kernel == "math":
-            return _math_attention(q_BSGRK, k_BGTK, v_BGTW, self.rule, positions.masks[self.rule.scored])
+            mask = positions.masks[self.rule.scored]
+            return _math_attention(q_BSGRK, k_BGTK, v_BGTW, self.rule, mask, fresh=state is None)
         read = self._read(positions, state)
         y_BHSW = flash_attention(q_BSGRK.flatten(2, 3).transpose(1, 2), k_BGTK, v_BGTW, self.rule, positions, read)
         return y_BHSW.transpose(1, 2).unflatten(2, (G, R))
 
     def _read(self, positions: Positions, state: KeysValues | None) -> Read:
-        return reading(self.sight, positions.first, positions.new, state and state.places)
+        return reading(self.sight, positions.first, positions.new, None if state is None else state.places)
 
     def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
         """Each head's vector by itself, or all heads together."""
@@ -129,25 +130,33 @@ def _sight(attention: blocks.MultiHead) -> Sight:
     return Sight(attention.window, attention.chunk)
 
 
-def _math_attention(q_BSGRK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, mask: Tensor) -> Tensor:
-    """softmax(scale q k + mask) v, every step there to see, in the type that the model works in."""
+def _math_attention(
+    q_BSGRK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, mask: Tensor, *, fresh: bool
+) -> Tensor:
+    """softmax(scale q k + mask) v, every step there to see, in the type that the model works in.
+
+    Products of matrices read a head's positions together: keys and values that are `fresh`, out of no cache, are
+    copied into that order.
+    """
     B, S, G, R, _ = q_BSGRK.shape
     T, W = v_BGTW.shape[2:]
-    a_BGRST = _scores(q_BSGRK, k_BGTK) * rule.scale
+    a_BGRST = _scores(q_BSGRK, k_BGTK, fresh=fresh) * rule.scale
     if rule.softcap is not None:
         a_BGRST = a_BGRST / rule.softcap
         a_BGRST = torch.tanh(a_BGRST)
         a_BGRST = a_BGRST * rule.softcap
     a_BGRST = a_BGRST + (mask if mask.dim() == 2 else mask.view(G, R, S, T))
     a_BGRST = torch.softmax(a_BGRST, dim=-1)
+    v_BGTW = _in_order(v_BGTW) if fresh else v_BGTW
     y_BGXW = a_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
     return _in_order(y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4))
 
 
-def _scores(q_BSGRK: Tensor, k_BGTK: Tensor) -> Tensor:
+def _scores(q_BSGRK: Tensor, k_BGTK: Tensor, *, fresh: bool) -> Tensor:
     """How well each query fits each key; a key's R query heads stand one below the other, so it is not repeated."""
     B, S, G, R, K = q_BSGRK.shape
     q_BGXK = _in_order(q_BSGRK.permute(0, 2, 3, 1, 4)).view(B, G, R * S, K)
+    k_BGTK = _in_order(k_BGTK) if fresh else k_BGTK
     return (q_BGXK @ k_BGTK.transpose(2, 3)).view(B, G, R, S, -1)  # (B,G,X,K) @ (B,G,K,T) -> (B,G,X,T)
 
 

@@ -1,7 +1,8 @@
 """Attention as one kernel: the scores never leave it, and its backward pass makes them again (Dao et al. 2022).
 
-PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi and
-capped scores. It saves what PyTorch's saves: queries, keys, values, its output, and the logarithm of each query's sum.
+PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi
+and capped scores. It saves what PyTorch's saves: queries, keys, values, its output, and the logarithm of each query's
+sum.
 """
 
 from __future__ import annotations
@@ -59,10 +60,8 @@ def flash_attention(
     how = (rule.scale, rule.softcap, *rule.scored.sight, slopes)
     where = (positions.first, read.start, read.turned)
     if torch.is_grad_enabled():
-        found = _Flash.apply(q, k, v, *how, *where)
-        return found
-    found = torch.ops.archcalc.flash_attention(q, k, v, *how, *where)[0]
-    return found
+        return _Flash.apply(q, k, v, *how, *where)
+    return torch.ops.archcalc.flash_attention(q, k, v, *how, *where)[0]
 
 
 _HOW = "float scale, float? softcap, int? window, int? chunk, float? alibi, int first, int start, int turned"
@@ -158,14 +157,14 @@ class _Flash(Function):
         return *found, *(None for _ in ctx.how)
 
 
-@register_flop_formula(torch.ops.archcalc.flash_attention)
+@register_flop_formula(torch.ops.archcalc.flash_attention)  # type: ignore[untyped-decorator]
 def _flops(q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:  # noqa: ARG001
     """Scores and mix of all pairs of positions, as PyTorch counts its own kernel."""
     batch, heads, queries, features = q
     return int(2 * batch * heads * queries * k[2] * (features + v[3]))
 
 
-@register_flop_formula(torch.ops.archcalc.flash_attention_backward)
+@register_flop_formula(torch.ops.archcalc.flash_attention_backward)  # type: ignore[untyped-decorator]
 def _flops_backward(_grad: Any, q: Any, k: Any, v: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:  # noqa: ARG001
     """Two gradients of each product, and the scores once more."""
     batch, heads, queries, features = q

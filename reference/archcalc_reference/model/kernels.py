@@ -1,8 +1,8 @@
 """Kernels that PyTorch has only in pieces: each is one op here, with an op for its backward pass.
 
-What an op makes on its way is inside a kernel, as in the fused kernels that training and inference engines use: autograd
-saves what is named below and nothing else, and PyTorch's counters and dispatch modes see one op. They work in fp32, in
-fp64 where they are given that, and round once. Attention has a file of its own.
+What an op makes on its way is inside a kernel, as in the fused kernels that training and inference engines use:
+autograd saves what is named below and nothing else, and PyTorch's counters and dispatch modes see one op. They work in
+fp32, in fp64 where they are given that, and round once. Attention has a file of its own.
 
     op          saves
     rms_norm    its input and 1 / rms of each vector
@@ -155,7 +155,7 @@ def rms_norm(x: Tensor, gain: Tensor | None, epsilon: float, *, unit_offset: boo
 
 
 def layer_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, epsilon: float, *, unit_offset: bool) -> Tensor:
-    """(x - mean) / sqrt(variance + epsilon) * gain + bias, over the last axis; the gain may have more axes than that."""
+    """(x - mean) / sqrt(variance + epsilon) * gain + bias, over the last axis; the gain may have more axes."""
     if torch.is_grad_enabled():
         return _LayerNorm.apply(x, gain, bias, unit_offset, epsilon)
     return torch.ops.archcalc.layer_norm(x, gain, bias, unit_offset, epsilon)[0]
@@ -170,10 +170,8 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor, neighbours: bool, back: bool) -
     shape = (x.shape[1], *(1,) * (x.dim() - 3), half)
     cos, sin = cos.view(shape), sin.view(shape)
     sin = -sin if back else sin
-    if neighbours:
-        at = (slice(0, 2 * half, 2), slice(1, 2 * half, 2))
-    else:
-        at = (slice(0, half), slice(half, 2 * half))
+    beside, apart = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)), (slice(0, half), slice(half, 2 * half))
+    at = beside if neighbours else apart
     one, other = (wide(x[..., part]) for part in at)
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     y[..., at[0]] = one * cos - other * sin

@@ -1,4 +1,4 @@
-"""MLPs: each position alone; many questions are asked (up), the answers weighed (activation) and written back (down)."""
+"""MLPs: each position alone; many questions are asked (up), the answers weighed (activation), written back (down)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Norms: each vector is brought to one size, then each of its features is scaled.
 
-A norm is over the last axis. Its learned numbers have the shape that they are stored in: (D,), or (heads, K) where each
-head has its own.
+A norm is over the last axis. Its learned numbers have the shape that they are stored in: (D,), or (heads, K) where
+each head has its own.
 """
 
 from __future__ import annotations

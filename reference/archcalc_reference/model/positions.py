@@ -22,7 +22,7 @@ Kernel = Literal["math", "flash"]
 
 
 class Scored(NamedTuple):
-    """How a mixer limits its scores: how far a query sees; with ALiBi over how many heads, and its slopes times what."""
+    """How a mixer limits its scores: how far a query sees; with ALiBi over how many heads, slopes times what."""
 
     sight: Sight
     alibi_heads: int = 0
@@ -35,9 +35,7 @@ class Positions:
     `kernel` is how attention is computed; masks are of the type and on the device of `like`.
     """
 
-    def __init__(
-        self, first: int, new: int, kernel: Kernel, context_length: int, like: Tensor
-    ) -> None:
+    def __init__(self, first: int, new: int, kernel: Kernel, context_length: int, like: Tensor) -> None:
         self.first, self.new, self.kernel = first, new, kernel
         self.masks: dict[Scored, Tensor] = {}
         self.tables: dict[str, Angles] = {}
@@ -71,7 +69,7 @@ def _causal_mask(first: int, new: int, dtype: torch.dtype, device: torch.device)
 
 
 def mask(scored: Scored, first: int, new: int, read: Read, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """-inf where a query does not see a key; elsewhere 0 or, with ALiBi, what the distance takes off: (S, T) or (H, S, T).
+    """-inf where a query does not see a key; elsewhere 0 or what ALiBi takes off: (S, T), with ALiBi (H, S, T).
 
     Press et al. 2021, arXiv:2108.12409: a head's slope times the distance.
     """

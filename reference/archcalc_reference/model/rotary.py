@@ -1,4 +1,4 @@
-"""What positions do to queries and keys: the angles of each, by the rules for texts longer than trained on, and growth.
+"""What positions do to queries and keys: their angles, by the rules for texts longer than trained on, and growth.
 
 Angles are worked out in fp32 in the order of operations of transformers (modeling_rope_utils.py), so that they are the
 same numbers: at position 100,000 another rounding of a frequency is another angle.

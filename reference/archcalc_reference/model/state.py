@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Sight(NamedTuple):
-    """How far a query sees: a window of positions, its own chunk of them, or all that came before where both are None."""
+    """How far a query sees: a window of positions, its own chunk of them, or all that came before (both None)."""
 
     window: int | None = None
     chunk: int | None = None
@@ -36,7 +36,7 @@ class Read(NamedTuple):
     """
 
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # a tuple's own method, of which nobody reads the name here
     turned: int = 0
     held: bool = True
 
@@ -88,7 +88,7 @@ class KeysValues:
             kept[1:, :, :filled] = kept[:1, :, :filled]
 
     def store(self, k_BGSK: Tensor, v_BGSW: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Keep what is new, from position `first` on; the keys and values that it reads come back, as `reading` says."""
+        """Keep what is new, from position `first` on; the keys and values that it reads come back: see `reading`."""
         read = reading(self.sight, first, k_BGSK.shape[2], self.places)
         if read.held:
             self._write(k_BGSK, v_BGSW, first)

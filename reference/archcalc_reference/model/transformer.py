@@ -1,13 +1,14 @@
 """The model that a spec describes: embedding, layers, final norm, unembedding.
 
-It is written from the spec alone and never sees a tape: it is the witness that the counts are held against. Each part of
-it is in a module of this folder. Where a spec is GPT-2's, so is the model (Radford et al. 2019; OpenAI's code at
+It is written from the spec alone and never sees a tape: it is the witness that the counts are held against. Each part
+of it is in a module of this folder. Where a spec is GPT-2's, so is the model (Radford et al. 2019; OpenAI's code at
 github.com/openai/gpt-2).
 
 The capital letters at the end of a name are the axes of the tensor:
 
     B sequences   S positions   T positions that are read   D d_model   V vocabulary   F MLP hidden
-    G key/value heads   R query heads per key/value head   H = G*R   X = R*S   K query and key features   W value features
+    G key/value heads   R query heads per key/value head   H = G*R   X = R*S
+    K query and key features   W value features
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid
-from archcalc.spec.catalogue import plain
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape
 from archcalc_reference.weights.families import BY_TYPE, OWN

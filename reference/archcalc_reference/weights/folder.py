@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.files.writing import umask
-from archcalc.spec.catalogue import dump
 from archcalc.spec.checkpoints import SPEC, WHOLE
+from archcalc.spec.dumping import dump
 from archcalc.spec.model import Model
 from archcalc_reference.files import CONFIG, names_in
 from archcalc_reference.model.transformer import Transformer

@@ -56,7 +56,7 @@ class Family:
 
     def but(self, *types: str, **changes: Any) -> Family:
         """A family that has the same names but for some; mappings are added to."""
-        merged = {
+        merged: dict[str, Any] = {
             name: {**getattr(self, name), **value} if isinstance(value, Mapping) and name != "fused" else value
             for name, value in changes.items()
         }
