@@ -349,3 +349,13 @@ def test_a_group_of_no_form_is_told_in_words(layers, said, tmp_path):
     answer = ask("params", str(tmp_path / "s.yaml"))
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_spec_is_not_written_over_the_config_that_it_came_from(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('\ufeff{"model_type": "llama"}')
+    answer = ask("import", str(path), "-o", str(path))
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("--output: a spec is written as YAML; got ")
+    assert path.read_text() == '\ufeff{"model_type": "llama"}'
+    assert spawn("params", "-", stdin=path.read_bytes()).code == 0  # the mark of its encoding is no part of it
