@@ -40,7 +40,19 @@ def export_config(data: dict[str, Any]) -> dict[str, Any]:
 
 
 _EVEN_HEADS = frozenset(
-    "arcee cwm exaone gemma2 gemma3_text hyperclovax internlm3 iquestcoder jais2 llama vaultgemma".split()
+    [
+        "arcee",
+        "cwm",
+        "exaone",
+        "gemma2",
+        "gemma3_text",
+        "hyperclovax",
+        "internlm3",
+        "iquestcoder",
+        "jais2",
+        "llama",
+        "vaultgemma",
+    ]
 )
 """Types whose class refuses a hidden_size that is no multiple of num_attention_heads, whatever head_dim says."""
 
