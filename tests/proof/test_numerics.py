@@ -26,8 +26,7 @@ GROUPED = "tiny@n_layers=2,n_heads=6,n_kv_heads=2,d_head=5"
 def test_any_architecture_has_the_same_numbers_as_the_family_that_can_say_it(model):
     pytest.importorskip("transformers", reason="the outside voice")
     checks, not_compared = compare_numbers(moderate(miniature(model)))
-    none = "logits with another implementation's: no family of transformers has this architecture"
-    assert not_compared in ((), (none,))
+    assert all(said.startswith("logits with ") for said in not_compared)
     assert [check for check in checks if not check.equal] == []
 
 
@@ -37,9 +36,9 @@ def test_a_miniature_has_the_same_architecture(model):
     assert archcalc.Model.model_validate(small.model_dump(by_alias=True)) == small
     for name in ("embedding", "final_norm", "unembedding"):
         assert features(getattr(small, name)) == features(getattr(model, name))
-    old = [features(kind.layer) for group in model.layers for kind in group.kinds_in()]
+    old = [features(kind.layer.residual_branches) for group in model.layers for kind in group.kinds_in()]
     for group in small.layers:
-        assert all(features(kind.layer) in old for kind in group.kinds_in())
+        assert all(features(kind.layer.residual_branches) in old for kind in group.kinds_in())
 
 
 def features(part):
