@@ -63,7 +63,8 @@ def one_by_one(spec, question, sizes, run, keeping):
             model, held, widths(width, keeping.statistic), keeping.recompute, cast=keeping.recipe.autocast
         ).total,
         "cache.per_token": cache(model, archcalc.Run("prefill", 1, 1), width),
-        "cache.total": cache(model, archcalc.Run("prefill", 1, 1), width) * run.batch * length,
+        "cache.total": cache(model, archcalc.Run("prefill", run.batch, length), width),
+        "cache.paged": cache(model, archcalc.Run("prefill", 1, 1), width) * run.batch * length,
         "memory.state": state_bytes(counts, run, keeping),
         "memory.total": memory(model, held, keeping).total,
     }
