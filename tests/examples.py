@@ -1,6 +1,7 @@
 """How many examples a property is tried with: few in `make test`, ten times as many in `make prove`."""
 
 import os
+import re
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fixed")
 
@@ -8,3 +9,13 @@ PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fixed")
 def few(count):
     """Examples of a property that takes its time with each of them, because it runs models."""
     return count * 10 if PROFILE == "prove" else count
+
+
+def one_of_each():
+    """A spec of the catalogue for each family, the first by name, and all of GPT-2 and GPT-3."""
+    from archcalc.spec.catalogue import names
+
+    families = {}
+    for name in names():
+        families.setdefault(re.match(r"[a-z]+(?:-[a-z]+)?[0-9]?", name)[0].rstrip("-"), name)
+    return sorted({*families.values(), *(name for name in names() if name.startswith(("gpt2", "gpt3")))})

@@ -9,9 +9,9 @@ from archcalc.counts.flops import Terms
 from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Env, Size, add, largest, stem, volume
+from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
-from archcalc.tape.recording import Op, Tensor
 from archcalc.tape.roles import ROLES, Widths
 from archcalc.tape.run import Run
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from archcalc.counts.parameters import outside_the_tally
 from archcalc.counts.quantities import QUANTITIES, Asked
+from archcalc.errors import LONGEST_VALUE, cut
 from archcalc.report.overview import SHAPE
 from archcalc.report.sheet import (
     Bytes,
@@ -181,6 +182,8 @@ def _fields_table(names: list[str], changed: list[tuple[str, tuple[Any, ...]]]) 
 
 
 def _value(value: Any) -> Cell:
+    if isinstance(value, str):
+        return cut(value, LONGEST_VALUE)  # a pattern may name ten thousand layers
     return "-" if value is None else str(value).lower() if isinstance(value, bool | float) else value
 
 

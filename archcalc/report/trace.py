@@ -11,8 +11,8 @@ from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, 
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.tape.legend import CATEGORIES, COPIES, Env, stem, volume
+from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Segment
-from archcalc.tape.recording import Op, Tensor
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several, shape
 
