@@ -19,3 +19,19 @@ def one_of_each():
     for name in names():
         families.setdefault(re.match(r"[a-z]+(?:-[a-z]+)?[0-9]?", name)[0].rstrip("-"), name)
     return sorted({*families.values(), *(name for name in names() if name.startswith(("gpt2", "gpt3")))})
+
+
+def moderate(model):
+    """The same without what leaves no trace of a score: clips, caps, scales and slopes that drown all but one."""
+    from pydantic import BaseModel
+
+    def calm(part):
+        if isinstance(part, BaseModel):
+            names = {"clip", "softcap", "scale", "alibi_scale", "query_growth"} & set(type(part).model_fields)
+            inner = {name: calm(value) for name, value in part if isinstance(value, BaseModel | tuple | dict)}
+            return part.model_copy(update={**inner, **dict.fromkeys(names)})
+        if isinstance(part, tuple):
+            return tuple(map(calm, part))
+        return {name: calm(value) for name, value in part.items()} if isinstance(part, dict) else part
+
+    return calm(model)
