@@ -48,7 +48,8 @@ def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
     names = [one.name for one in found]
     changed = list(differing_fields(models))
     rows = list(_rows(asked))
-    shown = [row for row in rows if row.name not in IN_FULL and (row.headline or row.differs)]
+    by_name = {row.name: row.values for row in rows}
+    shown = [row for row in rows if row.name not in IN_FULL and (row.headline or row.differs) and _own(row, by_name)]
     changes = {row.name: ", ".join(_change(row.values)) for row in rows}
     subject = f"{names[0]} -> {', '.join(names[1:])}"
     outcome = f"parameters {changes['parameters.stored']}; FLOPs per token {changes['flops.per_token']}"
@@ -140,6 +141,12 @@ def _rows(asked: list[Asked]) -> Iterator[Row]:
             for category in dict.fromkeys(name for one in categories for name in one):
                 parts = tuple(one.get(category, 0) for one in categories)
                 yield Row(f"flops.categories.{category}.forward", "FLOPs", parts, headline=False)
+
+
+def _own(row: Row, others: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a row says what the one that it stands beside does not."""
+    quantity = QUANTITIES.get(row.name)
+    return quantity is None or not quantity.beside or others[quantity.beside] != row.values
 
 
 def _parts_of_parameters(asked: list[Asked]) -> Iterator[Row]:

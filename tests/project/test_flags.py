@@ -284,6 +284,7 @@ OBEYED_ALIKE = {
     ("flops.pointwise", "--attention"),
     ("cache.per_token", "--for"),  # bf16 for both, if no precision is given
     ("cache.total", "--for"),
+    ("cache.paged", "--for"),
 }
 """What a flag may ask of a quantity that has the same number all the same."""
 

@@ -69,6 +69,7 @@ def one_by_one(spec, question, sizes, run, keeping):
         ).total,
         "cache.per_token": cache(model, archcalc.Run("prefill", 1, 1), width),
         "cache.total": cache(model, archcalc.Run("prefill", run.batch, length), width),
+        "cache.paged": cache(model, archcalc.Run("prefill", 1, 1), width) * run.batch * length,
         "memory.state": state_bytes(counts, run, keeping),
         "memory.total": memory(model, held, keeping).total,
     }
