@@ -13,7 +13,8 @@ from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
 

@@ -7,7 +7,8 @@ from pydantic import Field
 from archcalc.blocks.base import Count, Slot, Strict
 from archcalc.blocks.constraints import Even
 from archcalc.blocks.shrinking import Shrinking
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 from archcalc.units import grouped
 
 Factor = Annotated[float, Field(gt=0, le=1e9)]

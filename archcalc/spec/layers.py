@@ -25,8 +25,9 @@ from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.tape.legend import MARK, Env, environment
+from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 MOST_REPEATS = 10_000
@@ -135,7 +136,8 @@ class Layer(Strict):
                         y = branch.post_norm.record(tape, y)
             y = tape.dropout(f"{branch.name}_dropout", y)
             if branch.scale is not None:
-                y = tape.pointwise(f"{branch.name}_scaled", y)
+                with tape.span(f"{branch.name}_scale"):
+                    y = tape.pointwise("scaled", y)
             with tape.span(f"{branch.name}_residual"):
                 x = tape.sum("sum", x, y)
             if branch.stream_norm is not None:
