@@ -12,7 +12,7 @@ from typing import Any
 
 from fieldtables import described, field_table
 
-from archcalc.huggingface.families import MODULES, family
+from archcalc.huggingface.families import MODULES
 from archcalc.huggingface.families.absent import FEATURES
 from archcalc.huggingface.families.wrappers import WRAPPERS
 from archcalc.huggingface.importing import import_config

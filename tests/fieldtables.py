@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from itertools import pairwise
 from typing import Any, ForwardRef, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -36,8 +37,15 @@ LOCAL = {**LAYER, "attention": {**HEADS, "window": 8}}
 BRANCH = {"name": "mix", "norm": NORM, "mixer": HEADS}
 FEED = {"name": "feed", "norm": NORM, "mixer": TWO_MATRICES}
 SPEC = {
-    **{"schema": 0, "name": "small", "source": "these tables", "vocab_size": 90, "context_length": 32, "d_model": 24},
-    **{"embedding": {"positions": "learned"}, "layers": [{"repeat": 2, **LAYER}], "final_norm": NORM},
+    "schema": 0,
+    "name": "small",
+    "source": "these tables",
+    "vocab_size": 90,
+    "context_length": 32,
+    "d_model": 24,
+    "embedding": {"positions": "learned"},
+    "layers": [{"repeat": 2, **LAYER}],
+    "final_norm": NORM,
     "unembedding": {"tied": False, "bias": False},
 }
 
@@ -267,7 +275,7 @@ def _counts(path: tuple[str | int, ...], part: dict[str, Any]) -> dict[str, int]
 def _place(spec: Any, path: tuple[str | int, ...], part: Any) -> None:
     if path[:3] == _LONG:
         spec["layers"] = [{"repeat": 2, "branches": [BRANCH, FEED]}]
-    for step, following in zip(path[:-1], path[1:], strict=True):
+    for step, following in pairwise(path):
         if step == "rotary":
             spec.setdefault("rotary", dict(ROTARY))
         if step == "mlp" and following == "bias":

@@ -73,12 +73,13 @@ def _with_a_say(model: Model) -> Any:
     return reference
 
 
-def _agree(what: str, expected: Tensor, found: Tensor, source: str, tolerance: float = TOLERANCE) -> Check:
-    """How many numbers are the same, within the tolerance; NaN never is."""
+def _agree(what: str, expected: Tensor, found: Tensor, source: str, tolerance: float | None = None) -> Check:
+    """How many numbers are the same, within a tolerance: by default one for fp64, of the largest; NaN never is."""
     if expected.shape != found.shape:
         return Check(what, list(expected.shape), list(found.shape), equal=False, reason="ANOTHER SHAPE", source=source)
     off = (expected - found).abs()
-    close = int((off <= tolerance).sum())
+    within = TOLERANCE * max(1.0, float(expected.abs().max())) if tolerance is None else tolerance
+    close = int((off <= within).sum())
     equal = close == expected.numel()
     return Check(what, expected.numel(), close, equal, None if equal else f"DIFFERS by up to {off.max():.2g}", source)
 

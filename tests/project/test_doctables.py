@@ -4,7 +4,7 @@ import doctables
 import pytest
 from docblocks import README, ROOT
 
-from archcalc.huggingface.families import MODULES, _SAME
+from archcalc.huggingface.families import _SAME, MODULES
 from archcalc.huggingface.families.absent import FEATURES
 from archcalc.huggingface.families.wrappers import WRAPPERS
 
@@ -42,7 +42,8 @@ def test_a_type_is_in_one_list():
     assert sum(map(len, lists)) == len(set().union(*lists))
 
 
-def test_every_type_that_transformers_builds_is_read_or_refused_by_name(transformers):
+@pytest.mark.usefixtures("transformers")
+def test_every_type_that_transformers_builds_is_read_or_refused_by_name():
     for model_type in doctables.causal_types():
         assert doctables.is_counted(model_type) != (model_type in FEATURES), model_type
 

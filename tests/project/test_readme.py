@@ -78,7 +78,7 @@ def test_a_program_of_the_readme_runs(name, number, block):
 
 
 @pytest.mark.parametrize(("name", "number", "block"), of_kind("yaml"))
-def test_an_example_of_a_spec_or_of_a_part_of_one_is_valid(name, number, block, tmp_path):
+def test_an_example_of_a_spec_or_of_a_part_of_one_is_valid(name, number, block, tmp_path):  # noqa: ARG001
     """A part takes the place of what `tiny` has there."""
     whole = {} if block.is_spec else plain(archcalc.load("tiny"))
     (tmp_path / "spec.yaml").write_text(json.dumps(whole | parse(block.body.encode(), name).data))
@@ -141,10 +141,4 @@ def test_every_command_has_its_output_in_a_document():
     from archcalc.cli import _HOMES
 
     shown = {block.command.rpartition(" | ")[2].split()[1] for name in (*README, LEARNED) for block in blocks(name)}
-    assert {command for commands in _HOMES.values() for command in commands} - shown <= {
-        "list",
-        "schema",
-        "verify",
-        "import",
-        "export",
-    }
+    assert {command for commands in _HOMES.values() for command in commands} - shown <= {"list", "schema", "verify"}
