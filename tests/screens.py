@@ -20,7 +20,7 @@ COMMANDS = {
     "diff": "diff gpt2 gpt2-xl",
     "diff-of-five": "diff gpt2 gpt2-medium gpt2-large gpt2-xl gpt3-175b",
     "sweep": "sweep gpt3-175b --vary n_layers=12,96 --vary d_model=12288,24576",
-    "list": "list",
+    "list": "list llama",
     "list-devices": "list devices",
     "list-quantities": "list quantities",
     "trace": "trace gpt3-175b",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 
 Activation = Literal["gelu_tanh", "gelu", "gelu_quick", "relu", "relu2", "silu", "xielu"]
 

@@ -13,7 +13,8 @@ from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
 
@@ -36,10 +37,10 @@ class QueryGrowth(Strict):
 class Biases(Strict):
     """Which projections of an attention have biases."""
 
-    query: bool
-    key: bool
-    value: bool
-    output: bool
+    query: bool = Field(description="of the projection to queries")
+    key: bool = Field(description="of the projection to keys")
+    value: bool = Field(description="of the projection to values")
+    output: bool = Field(description="of the projection back to d_model")
 
 
 def of_kind(value: Any) -> str:

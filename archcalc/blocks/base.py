@@ -17,7 +17,8 @@ from archcalc.blocks.constraints import constraints
 from archcalc.blocks.relations import Relation
 from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.tape.legend import Env, declare
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]

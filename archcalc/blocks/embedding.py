@@ -9,7 +9,8 @@ from archcalc.blocks.base import Count, Slot
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
-from archcalc.tape.recording import Tape, Tensor, Weight
+from archcalc.tape.ops import Tensor, Weight
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped
 

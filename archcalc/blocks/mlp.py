@@ -12,7 +12,8 @@ from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.relations import Multiple, Relation
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 from archcalc.units import grouped
 
 _LABELS = {"F": "hidden features of the MLP (d_ff)"}
@@ -53,9 +54,9 @@ class PlainMLP(MLP):
 class GatedBiases(Strict):
     """Which projections of a gated MLP have biases."""
 
-    gate: bool
-    up: bool
-    down: bool
+    gate: bool = Field(description="of the projection that the activation is of")
+    up: bool = Field(description="of the projection that it is multiplied by")
+    down: bool = Field(description="of the projection back to d_model")
 
 
 class GatedMLP(MLP):

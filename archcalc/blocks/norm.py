@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from archcalc.blocks.base import Slot
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 
 Epsilon = Annotated[float, Field(gt=0, le=1)]
 

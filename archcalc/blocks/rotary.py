@@ -7,7 +7,8 @@ from pydantic import Field
 from archcalc.blocks.base import Count, Slot, Strict
 from archcalc.blocks.constraints import Even
 from archcalc.blocks.shrinking import Shrinking
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
 from archcalc.units import grouped
 
 Factor = Annotated[float, Field(gt=0, le=1e9)]
@@ -35,14 +36,14 @@ class Linear(Scaling):
     """Chen et al. 2023, arXiv:2306.15595: positions divided by a factor."""
 
     kind: Literal["linear"] = "linear"
-    factor: Factor
+    factor: Factor = Field(description="what positions are divided by")
 
 
 class Dynamic(Scaling):
     """The base grows with the length of the text beyond the original context ("dynamic NTK")."""
 
     kind: Literal["dynamic"] = "dynamic"
-    factor: Factor
+    factor: Factor = Field(description="how fast the base grows with the length")
     original_context_length: Count = Field(description="the context that it was trained with")
 
 
@@ -50,13 +51,23 @@ class Yarn(Scaling):
     """Peng et al. 2023, arXiv:2309.00071: slow pairs of features are interpolated, fast ones are not."""
 
     kind: Literal["yarn"] = "yarn"
-    factor: Factor
+    factor: Factor = Field(description="how much longer contexts are than the original one")
     original_context_length: Count = Field(description="the context that it was trained with")
-    beta_fast: Factor = 32.0
-    beta_slow: Factor = 1.0
+    beta_fast: Factor = Field(
+        default=32.0,
+        description="turns within the original context from which on a pair is fast, and not interpolated",
+    )
+    beta_slow: Factor = Field(
+        default=1.0,
+        description="turns within the original context up to which a pair is slow, and interpolated in whole",
+    )
     attention_factor: Factor | None = Field(default=None, description="of cosines and sines; default: by the factor")
-    mscale: Annotated[float, Field(ge=0, le=1e9)] | None = None
-    mscale_all_dim: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    mscale: Annotated[float, Field(ge=0, le=1e9)] | None = Field(
+        default=None, description="part of the attention factor (DeepSeek); null: none"
+    )
+    mscale_all_dim: Annotated[float, Field(ge=0, le=1e9)] | None = Field(
+        default=None, description="what the part by mscale is divided by; null: none"
+    )
     truncate: bool = Field(default=True, description="whether the bounds between fast and slow are whole pairs")
 
 
@@ -64,9 +75,13 @@ class Llama3(Scaling):
     """Dubey et al. 2024, arXiv:2407.21783, and Meta's code: low frequencies are divided by a factor."""
 
     kind: Literal["llama3"] = "llama3"
-    factor: Factor
-    low_freq_factor: Factor
-    high_freq_factor: Factor
+    factor: Factor = Field(description="what low frequencies are divided by")
+    low_freq_factor: Factor = Field(
+        description="turns within the original context up to which a frequency is low, and divided in full"
+    )
+    high_freq_factor: Factor = Field(
+        description="turns within the original context from which on a frequency is high, and left as it is"
+    )
     original_context_length: Count = Field(description="the context that it was trained with")
 
 
@@ -74,11 +89,13 @@ class LongRope(Scaling):
     """Ding et al. 2024, arXiv:2402.13753: a factor for each pair of features, of short texts and of long ones."""
 
     kind: Literal["longrope"] = "longrope"
-    short_factor: _Factors
-    long_factor: _Factors
+    short_factor: _Factors = Field(description="of texts up to the original context, a number for each pair")
+    long_factor: _Factors = Field(description="of longer texts, a number for each pair")
     original_context_length: Count = Field(description="texts up to this length take the short factors")
     factor: Factor | None = Field(default=None, description="of the context; default: context / original context")
-    attention_factor: Factor | None = None
+    attention_factor: Factor | None = Field(
+        default=None, description="of cosines and sines; default: by the factor of the context"
+    )
 
 
 class Rotary(Strict):
@@ -93,7 +110,7 @@ class Rotary(Strict):
         default="halves", description="which features are a pair: i and i + d_rotary/2, or 2i and 2i + 1 (interleaved)"
     )
     reversed: bool = Field(default=False, description="whether the angles are negative (nanochat); changes no count")
-    scaling: Scaling | None = None
+    scaling: Scaling | None = Field(default=None, description="for contexts longer than trained on; null: none")
 
     def summary(self) -> str:
         scaled = f", {self.scaling.summary()} scaling" if self.scaling else ""

@@ -9,7 +9,8 @@ from archcalc.blocks.base import Count, Slot
 from archcalc.blocks.embedding import TOKEN_TABLE
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
-from archcalc.tape.recording import Tape, Tensor, Weight
+from archcalc.tape.ops import Tensor, Weight
+from archcalc.tape.recording import Tape
 
 _Positive = Annotated[float, Field(gt=0, le=1e9)]
 

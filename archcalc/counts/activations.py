@@ -9,9 +9,9 @@ from archcalc.counts.flops import Terms
 from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Env, Size, add, largest, stem, volume
+from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
-from archcalc.tape.recording import Op, Tensor
 from archcalc.tape.roles import ROLES, Widths
 from archcalc.tape.run import Run
 
@@ -94,11 +94,16 @@ def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> 
     """
     decoding = Run("decode", run.batch, context=run.read)
     return add(
-        (volume(tensor.labels, segment.stated) if paged else volume(as_kept(tensor, segment.env), segment.env))
+        (volume(_read(tensor), segment.stated) if paged else volume(as_kept(tensor, segment.env), segment.env))
         * (width * segment.repeat)
         for segment in recorded(model, decoding).segments
         for tensor in _cached(segment.ops)
     )
+
+
+def _read(tensor: Tensor) -> tuple[str, ...]:
+    """The labels of keys or values of all positions that a pass reads, whatever a window leaves of them."""
+    return tuple("T" if stem(label) == "T" else label for label in tensor.labels)
 
 
 def as_kept(tensor: Tensor, env: Env) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from archcalc.arguments import instance, records
 from archcalc.counts.parameters import Parameters
 from archcalc.spec.model import Model
 from archcalc.tape.legend import CATEGORIES, Size, add, quotient, volume
+from archcalc.tape.ops import Op
 from archcalc.tape.passes import Pass, Segment, recorded
-from archcalc.tape.recording import Op
 from archcalc.tape.run import FLOPS_KERNEL, Run
 
 GRADIENTS = 2  # of a product of two: each gradient is one contraction over the same space

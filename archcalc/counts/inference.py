@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from archcalc.counts.activations import as_kept
 from archcalc.tape.kernels import Node, is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, choose, volume
+from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Segment
-from archcalc.tape.recording import Tensor
 from archcalc.tape.roles import Widths
 
 

@@ -22,8 +22,8 @@ from archcalc.counts.activations import kept
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, volume
+from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import Segment
-from archcalc.tape.recording import Op, Tensor, Weight
 from archcalc.tape.roles import ROLES, Widths
 
 

@@ -9,8 +9,8 @@ from archcalc.arguments import records
 from archcalc.errors import TapeError
 from archcalc.spec.model import Model
 from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, volume
+from archcalc.tape.ops import Op, Weight
 from archcalc.tape.passes import Layers, Pass, Segment, recorded
-from archcalc.tape.recording import Op, Weight
 
 CONVENTIONS = {
     "stored": "distinct weights in a checkpoint; a tied table counts once, buffers do not count",

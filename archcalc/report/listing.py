@@ -2,43 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
 from archcalc.counts.parameters import params
 from archcalc.hardware.devices import Device
-from archcalc.report.sheet import Fields, Sheet, Table, figures, words
+from archcalc.report.sheet import Cell, Fields, Sheet, Table, figures, words
 from archcalc.spec.model import SCHEMA, Model
-from archcalc.units import binary, short
+from archcalc.spec.searching import family
+from archcalc.tape.run import Run
+from archcalc.units import binary, several
+
+MANY = 20  # rows; more are easier to read family by family
+_SHOWN = ("name", "parameters", "layers", "d_model", "vocab_size", "context_length")
 
 
-def models_sheet(models: list[Model]) -> Sheet:
-    """A row for each model, family by family, the smaller first."""
-    counted = sorted(((params(model).stored, model) for model in models), key=lambda row: (_family(row[1]), row[0]))
+def models_sheet(models: list[Model], asked: Sequence[str] = ()) -> Sheet:
+    """A row for each model, version by version of each family, the smaller first; `asked` are the words that match."""
     records = tuple(
-        {
-            "name": model.name,
-            "parameters": stored,
-            "layers": model.n_layers,
-            "d_model": model.d_model,
-            "vocab_size": model.vocab_size,
-            "context_length": model.context_length,
-            "source": model.source,
-        }
-        for stored, model in counted
+        sorted(map(_record, models), key=lambda one: (one["family"], _version(one["name"]), one["parameters"]))
     )
-    rows = tuple(
-        (r["name"], r["parameters"], short(stored), r["layers"], r["d_model"], r["vocab_size"], r["context_length"])
-        for r, (stored, _) in zip(records, counted, strict=True)
-    )
-    heads = ("parameters", "", "layers", "d_model", "vocabulary", "context")
+    rows: list[tuple[Cell, ...]] = []
+    for _, group in groupby(records, key=lambda record: record["family"]):
+        if rows and len(records) > MANY:
+            rows.append((None,) * len(_SHOWN))
+        rows += [tuple(record[name] for name in _SHOWN) for record in group]
+    note = ("archcalc list llama 8b: both words in name, family or source",)
     return Sheet(
-        title=f"{len(models)} models",
-        blocks=(Table((*words("name"), *figures(*heads)), rows),),
+        title=several(len(models), "model") + f" matching {' '.join(asked)}" * bool(asked),
+        blocks=(
+            Table((*words("name"), *figures("parameters", "layers", "d_model", "vocabulary", "context")), tuple(rows)),
+            *([] if asked else [Fields((("Search", note),))]),
+        ),
         payload={"schema": SCHEMA, "specs": list(records)},
         records=records,
     )
 
 
-def _family(model: Model) -> str:
-    return model.name.split("-")[0]
+def _version(name: str) -> str:
+    """A family and its version, without the size: llama3.1 of llama3.1-8b."""
+    return name.partition("-")[0]
+
+
+def _stored(model: Model) -> int:
+    """Stored parameters, which any pass has; that of one token is recorded soonest."""
+    found: int = params(model.record(Run("decode", context=1, attention="flash"))).stored
+    return found
+
+
+def _record(model: Model) -> dict[str, Any]:
+    """What JSON and CSV say of a model; a size that differs from layer to layer is None."""
+    mixers = [
+        branch.mixer for group in model.layers for kind in group.kinds_in() for branch in kind.layer.residual_branches
+    ]
+
+    def size(name: str) -> int | None:
+        found = {getattr(mixer, name) for mixer in mixers if hasattr(mixer, name)}
+        return found.pop() if len(found) == 1 else None
+
+    return {
+        "name": model.name,
+        "family": family(model.name),
+        "parameters": _stored(model),
+        "layers": model.n_layers,
+        "d_model": model.d_model,
+        **{name: size(name) for name in ("n_heads", "n_kv_heads", "d_head", "d_ff")},
+        "vocab_size": model.vocab_size,
+        "context_length": model.context_length,
+        "tied": getattr(model.unembedding, "tied", None),
+        "source": model.source,
+    }
 
 
 def devices_sheet(devices: list[Device]) -> Sheet:

@@ -25,8 +25,9 @@ from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.tape.legend import MARK, Env, environment
+from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
-from archcalc.tape.recording import Tape, Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 MOST_REPEATS = 10_000
@@ -49,7 +50,7 @@ class Branch(Strict):
         ]
         | None
     ) = Field(description="before the mixer; shared: what the norm of the branch before it made; null: none")
-    mixer: Mixer
+    mixer: Mixer = Field(description="what the branch computes: an attention or an MLP")
     post_norm: Norm | None = Field(default=None, description="of what the mixer made, before it is added; null: none")
     stream_norm: Norm | None = Field(default=None, description="of the sum; null: none")
     scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
@@ -135,7 +136,8 @@ class Layer(Strict):
                         y = branch.post_norm.record(tape, y)
             y = tape.dropout(f"{branch.name}_dropout", y)
             if branch.scale is not None:
-                y = tape.pointwise(f"{branch.name}_scaled", y)
+                with tape.span(f"{branch.name}_scale"):
+                    y = tape.pointwise("scaled", y)
             with tape.span(f"{branch.name}_residual"):
                 x = tape.sum("sum", x, y)
             if branch.stream_norm is not None:
@@ -148,8 +150,8 @@ class TwoBranchLayer(Layer):
     """The short form: an attention, then an MLP, with the norms that both have."""
 
     norm: Norm | None = Field(description="before the attention, and again before the MLP; null: none")
-    attention: Attention
-    mlp: MLP
+    attention: Attention = Field(description="mixes the vectors of different positions")
+    mlp: MLP = Field(description="transforms each vector by itself")
     post_norm: Norm | None = Field(
         default=None, description="of what each of the two made, before it is added; null: none"
     )
@@ -180,7 +182,9 @@ class TwoBranchLayer(Layer):
 class BranchLayer(Layer):
     """The long form: any branches."""
 
-    branches: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MOST_BRANCHES, strict=False)]
+    branches: Annotated[tuple[Branch, ...], Field(min_length=1, max_length=MOST_BRANCHES, strict=False)] = Field(
+        description="the residual branches, in order"
+    )
     parallel: bool = Field(
         default=False, description="whether all branches read the layer's input, and not what the one before made"
     )

@@ -67,20 +67,28 @@ class Model(Strict):
     schema_version: Literal[0] = Field(
         alias="schema", description="of this format; 1 when the first release freezes it"
     )
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = Field(
+        description="of the model: letters, digits, dots, dashes and underscores"
+    )
     source: Text = Field(description="where the shape was published")
     vocab_size: Count = Field(description="rows of the token table, padding included")
     context_length: Count = Field(description="the most positions that it can take")
     d_model: Count = Field(description="features of the residual stream")
-    embedding: Embedding
-    layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1, strict=False)]
+    embedding: Embedding = Field(description="how tokens become vectors")
+    layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1, strict=False)] = Field(
+        description="groups of layers, in order; each in one of three forms"
+    )
     final_norm: Norm | None = Field(description="of the last layer's output; null: none")
-    unembedding: Unembedding
+    unembedding: Unembedding = Field(description="how the last vectors become logits")
     initialization: Initialization = Field(
         default=Initialization(), description="how training starts; changes no count"
     )
-    published: Annotated[tuple[Published, ...], Field(strict=False, max_length=MOST_NOTES)] = ()
-    misprints: Annotated[tuple[Misprint, ...], Field(strict=False, max_length=MOST_NOTES)] = ()
+    published: Annotated[tuple[Published, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
+        default=(), description="figures that somebody printed; check compares the counts with them"
+    )
+    misprints: Annotated[tuple[Misprint, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
+        default=(), description="values of the source that must be misprints; check shows them"
+    )
     assumptions: Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
         default=(), description="what these counts take for granted; printed with every result"
     )

@@ -35,8 +35,8 @@ class Published(Strict):
     status: Literal["counted", "nominal"] = Field(
         description="counted: must hold; nominal: a name, shown with its difference and never a failure"
     )
-    source: Text
-    note: Text | None = None
+    source: Text = Field(description="where it was printed")
+    note: Text | None = Field(default=None, description="what else is to be known about it")
 
     @property
     def quantity(self) -> str:
@@ -64,11 +64,11 @@ _QUANTITIES = ("parameters", "tally", "matrices")
 class Misprint(Strict):
     """A value of the source that must be a misprint, and the value used here instead."""
 
-    field: Text
-    printed: Text
-    used: Text
-    why: Text
-    source: Text
+    field: Text = Field(description="the field that is printed wrong")
+    printed: Text = Field(description="what the source prints")
+    used: Text = Field(description="what the spec has")
+    why: Text = Field(description="how it is known")
+    source: Text = Field(description="where it is printed")
 
     def __str__(self) -> str:
         return f"{self.source} prints {self.field} {self.printed}; {self.used} is used: {self.why}"

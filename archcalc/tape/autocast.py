@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from archcalc.tape.kernels import Node, nodes
+from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import RESIDUAL, Pass
-from archcalc.tape.recording import Op, Role, Tape, Tensor, Weight
+from archcalc.tape.recording import Tape
+from archcalc.tape.roles import Role
 
 WIDE: Role = "float"
 _WIDE = (WIDE, "constant")

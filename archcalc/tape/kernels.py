@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from archcalc.tape.recording import Op, Tensor
+from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.roles import ROLES
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
 from archcalc.tape.legend import Env, Size, add
-from archcalc.tape.recording import Op, Tape, Tensor
+from archcalc.tape.ops import Op, Tensor
+from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 if TYPE_CHECKING:

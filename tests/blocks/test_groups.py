@@ -11,7 +11,7 @@ import archcalc
 from archcalc.blocks import GatedMLP, LayerNorm, PlainMLP, registered
 from archcalc.blocks.mlp import MLP
 from archcalc.errors import TapeError
-from archcalc.tape.recording import Op, Weight
+from archcalc.tape.ops import Op, Weight
 
 TWO_GROUPS = """
 schema: 0

@@ -2,8 +2,7 @@
 
 import pytest
 from command import ask
-
-from archcalc.spec.catalogue import names
+from examples import one_of_each
 
 # GPT-2 at its loss on 1,024 positions: bf16 weights, fp32 master weights and two moments, a counter for each of 196
 # tensors; of each layer 32 sbh, a sum a head and the statistics of two norms; positions; the head's log-probabilities,
@@ -140,7 +139,7 @@ def test_what_is_recomputed_held_or_dropped_changes_the_count():
     assert totals["--activation-kernel", "eager"] == base + 12 * 3 * 2 * 8 * 1024 * 3072
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", one_of_each())
 def test_every_spec_can_be_held_against_a_device(name):
     told = ask("memory", name, "--device", "b200", "-f", "json").json
     assert told["fits"] is (told["memory"]["total"] <= told["device"]["usable"])

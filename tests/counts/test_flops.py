@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from command import ask
 from drawn import attends
+from examples import one_of_each
 from facts import GPT3_TABLE_D_1_MILLIONS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,6 @@ from archcalc import strategies
 from archcalc.counts.executed import executed
 from archcalc.counts.flops import PF_DAY, flops, training_run
 from archcalc.counts.parameters import params
-from archcalc.spec.catalogue import names
 from archcalc.tape.run import Run, pairs
 
 # Brown et al. 2020, Table D.1: total training compute in FLOPs and in PF-days, for 300 billion tokens.
@@ -183,7 +183,7 @@ def test_rows_are_the_eight_categories_scores_and_mixing():
     ]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", one_of_each())
 def test_the_default_is_a_training_pass_over_the_context(name):
     conventions = ask("flops", name, "-f", "json").json["conventions"]
     assert {k: conventions[k] for k in ("phase", "batch", "sequence", "causal", "attention", "logits")} == {

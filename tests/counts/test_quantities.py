@@ -46,6 +46,7 @@ def library(name, model, run, keeping):
         ).total,
         "cache.per_token": per_token,
         "cache.total": per_token * run.batch * run.sequence,
+        "cache.paged": per_token * run.batch * run.sequence,
         "memory.state": used.state,
         "memory.total": used.total,
     }[name]
@@ -115,6 +116,7 @@ def test_inference_has_the_same_names():
         "memory.total": used.total,
         "memory.state": used.state,
         "cache.total": cache(model, run, 1),
+        "cache.paged": cache(model, run, 1),
         "cache.per_token": cache(model, archcalc.Run("prefill"), 1),
     }
     told = ask("memory", "tiny", *flags, "-f", "json").json
@@ -190,7 +192,7 @@ def test_devices_are_listed_with_their_figures():
 
 def test_the_plain_list_is_that_of_models():
     assert ask("list").out == ask("list", "models").out
-    assert ask("list", "device").err == "archcalc list: 'device' is not one of 'models', 'devices', 'quantities'\n"
+    assert ask("list", "device").err == "device: matches no model; nearest: devices\n"
 
 
 # What is compared is comparable: one length for all, the shortest context of them unless one is asked for.
@@ -261,7 +263,8 @@ SUGGESTED = {
     ("params", "gpt2@n_head=3"): "here it is called 'n_heads'",
     ("params", "gpt2@hidden_size=3"): None,
     ("params", "gtp2"): "nearest: gpt2",
-    ("params", "llama"): "`archcalc list` shows the catalogue",
+    ("params", "llama"): "nearest: llama-7b, ",
+    ("params", "zzz"): "`archcalc list` shows the catalogue",
     ("explain", "gpt2", "per_token"): "nearest: flops.per_token, cache.per_token",
     ("explain", "gpt2", "flops.pertoken"): "nearest: flops.per_token",
     ("explain", "gpt2", "rotary"): "leave out PATH to list all of them",

@@ -34,6 +34,7 @@ NO_BOUNDS = {
     "archcalc.proof.allocator.MOST_LAYERS",
     "archcalc.proof.miniature.MOST_GROUPS",
     "archcalc.proof.miniature.MOST_REPEATS",
+    "archcalc.proof.miniature.MOST_TIMES",
     "archcalc.shapes.grid.MOST_AT_ONCE",
     "archcalc.spec.unsupported.LONGEST",  # a term that is longer names nothing
     "archcalc.errors.LONGEST_VALUE",  # parts of the line whose length stands in the table
@@ -174,9 +175,9 @@ def test_groups_of_one_kind_count_as_when_each_has_a_tape_of_its_own(monkeypatch
     layers = tuple(one.model_copy(update={"mlp": one.mlp.model_copy(update={"d_ff": n})}) for n in widths)
     model = tiny.model_copy(update={"layers": layers})
     shared = [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))]
-    assert len({id(segment.tape) for segment in model.segments()[1:-1]}) == 1
+    assert len({id(segment.tape) for segment in model.record().segments[1:-1]}) == 1
     monkeypatch.setattr("archcalc.spec.model._without_sizes", id)
-    assert len({id(segment.tape) for segment in model.segments()[1:-1]}) == 4
+    assert len({id(segment.tape) for segment in model.record().segments[1:-1]}) == 4
     assert [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))] == shared
 
 

@@ -2,12 +2,13 @@
 
 import pytest
 from command import ask, spawn
+from examples import one_of_each
 from screens import FOLDER
 
 import archcalc
 from archcalc.report.overview import report_sheet
 from archcalc.report.render import render
-from archcalc.spec.catalogue import find, names
+from archcalc.spec.catalogue import find
 
 SCREEN = (FOLDER / "report.txt").read_text().partition("\n")[2]  # of 80 columns
 
@@ -33,7 +34,7 @@ def test_a_pipe_is_100_wide_and_columns_is_obeyed():
 
 
 @pytest.mark.parametrize("width", [80, 100])
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", one_of_each())
 def test_every_report_is_one_screen(name, width):
     lines = render(report_sheet(find(name)), "table", width).splitlines()
     assert len(lines) <= 40

@@ -2,10 +2,10 @@
 
 import pytest
 from command import ask
+from examples import one_of_each
 from facts import FILM_MATRICES, FILM_TOTAL
 
 import archcalc
-from archcalc.spec.catalogue import names
 
 
 def steps(*arguments):
@@ -46,7 +46,7 @@ def test_gpt3_s_data_has_the_film_s_shapes():
     assert found["mlp_norm", "mlp_norm"]["other_weights"] == ["norms"]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", one_of_each())
 def test_the_running_total_ends_at_the_tally(name):
     payload = ask("trace", name, "-f", "json").json
     tally = archcalc.params(archcalc.load(name)).tally

@@ -1,0 +1,63 @@
+"""What an optimizer keeps from step to step, and what it makes while it steps."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from archcalc.counts.parameters import Parameters, Stored
+from archcalc.counts.stack import is_many
+from archcalc.tape.legend import Size, add, largest
+from archcalc.tape.precision import Keeping
+
+
+def kept_state(counts: Parameters, keeping: Keeping) -> dict[str, Size]:
+    """What stays from step to step."""
+    recipe, method = keeping.recipe, keeping.method
+    counters = 4 * _tensors(counts) if method.counts else 0  # how many steps were taken
+    return {
+        "weights": counts.stored * recipe.weight,
+        "gradients": counts.stored * recipe.gradient if keeping.holds else 0,
+        "master weights": counts.stored * recipe.master,
+        "optimizer state": counts.stored * (method.moments * recipe.moment) + counters,
+    }
+
+
+def scratch(counts: Parameters, keeping: Keeping) -> Size:
+    """What the optimizer makes while it steps, beside its state: numbers as wide as its moments.
+
+    torch.optim.AdamW makes the root of the second moment and the divisor of each tensor, while the last tensor's
+    divisor is still there; with foreach the roots of all tensors at once. What is fused, and SGD, make nothing. Where
+    PyTorch counts steps, or multiplies in place, a number in two types is made as well.
+    """
+    width, method = keeping.recipe.moment, keeping.method
+    if method.temporaries == "none":
+        return 12 if method.counts else (8 + width) * method.moments
+    if method.temporaries == "all":
+        return counts.stored * width + 8 + width
+    sizes: list[Size] = []
+    for _, group in groupby(counts.tensors, lambda tensor: tensor.within and id(tensor.within.first)):
+        sizes += _in_order(list(group))
+    pairs = [2 * size + last for last, size in zip([0, *sizes], sizes, strict=False)]
+    return largest(pairs) * width + 8 + width
+
+
+def _in_order(tensors: list[Stored]) -> list[Size]:
+    """The sizes of a group's tensors as its layers follow each other, for two turns of the pattern at most.
+
+    A layer's first tensor follows a layer's last.
+    """
+    within = tensors[0].within
+    if within is None:
+        return [tensor.parameters for tensor in tensors]
+    turns = 2 * within.period
+    order = range(turns if is_many(within) else min(int(within.group), turns))
+    return [
+        tensor.parameters // tensor.layers
+        for i in order
+        for tensor in tensors
+        if tensor.within is not None and i % within.period in tensor.within.offsets
+    ]
+
+
+def _tensors(counts: Parameters) -> Size:
+    return add(tensor.layers for tensor in counts.tensors)

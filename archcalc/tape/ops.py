@@ -1,0 +1,133 @@
+"""What stands on a tape: tensors, weights, and the ops that read them. None of it knows a size."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from archcalc.errors import TapeError
+from archcalc.tape.legend import labels, parse, stem
+from archcalc.tape.roles import Role
+
+Kind = Literal["contraction", "pointwise", "reduction", "lookup", "view"]
+ONE = "unit"
+"""The label of an axis that has one number, which is broadcast to any other tensor: xIELU's learned numbers."""
+
+
+class Tensor(NamedTuple):
+    """Data on its way through the model.
+
+    Attributes:
+        name: where it was made, unique on its tape.
+        labels: one per axis.
+        role: says how wide a number is and who keeps it: see ROLES.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    role: Role = "activation"
+
+    def relabel(self, **new: str) -> Tensor:
+        """The same numbers under other labels: `k.relabel(S="T")`, keys made at S are read at T."""
+        if missing := set(new) - set(self.labels):
+            raise TapeError(f"{self.name}: no label {sorted(missing)[0]!r} among {' '.join(self.labels)!r}")
+        return self._replace(labels=labels(" ".join(new.get(label, label) for label in self.labels)))
+
+
+class Weight(NamedTuple):
+    """One use of learned numbers; two uses of one path are one weight.
+
+    Attributes:
+        path: its name in a checkpoint, `{i}` standing for the layer.
+        axes: the stored axes in storage order (output first), each a group of labels.
+        each: per which labels one matrix of the tally is counted.
+        part: a category of the tally, or else a term of the bridge, by any name.
+        read: the labels that it is read under, where those are not the stored ones.
+    """
+
+    path: str
+    axes: tuple[tuple[str, ...], ...]
+    part: str
+    each: tuple[str, ...] = ()
+    read: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, path: str, axes: str, part: str, each: str = "") -> Weight:
+        """A weight from its axes as text: `Weight.of("query.weight", "(G R K) D", "query", each="G R")`."""
+        weight = cls(path, parse(axes), part, labels(each))
+        if not part:
+            raise TapeError(f"{path}: belongs to no category and no term of the bridge")
+        if missing := set(weight.each) - set(weight.labels):
+            raise TapeError(f"{path}: counted per {sorted(missing)[0]!r}, which it lacks")
+        return weight
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, in storage order: those of its shape, of its shards and of its gradient."""
+        return tuple(label for axis in self.axes for label in axis)
+
+    @property
+    def read_labels(self) -> tuple[str, ...]:
+        """The labels that work is done over."""
+        return self.labels if self.read is None else self.read
+
+    def relabel(self, **new: str) -> Weight:
+        """The same weight read under other labels: `gate.relabel(E="M")`, the experts that a token goes to."""
+        if missing := set(new) - set(self.read_labels):
+            raise TapeError(f"{self.path}: no label {sorted(missing)[0]!r} among {' '.join(self.read_labels)!r}")
+        return self._replace(read=labels(" ".join(new.get(label, label) for label in self.read_labels)))
+
+    @property
+    def matrix(self) -> tuple[tuple[str, ...], ...]:
+        """The axes of one matrix of the tally: the stored axes without the labels counted over."""
+        return tuple(tuple(label for label in axis if label not in self.each) for axis in self.axes)
+
+
+def labels_of(x: Tensor | Weight) -> tuple[str, ...]:
+    """The labels under which an op reads it."""
+    return x.read_labels if isinstance(x, Weight) else x.labels
+
+
+class Op(NamedTuple):
+    """One step of the forward pass.
+
+    A contraction sums over the labels that its output lacks; a lookup reads rows of a table; a reduction folds labels
+    away without weights; a view is the same numbers under other labels; the rest is pointwise.
+
+    Attributes:
+        spans: the scopes and spans that it stands in, outermost first.
+        saves: data that its backward pass reads again.
+        per_point: FLOPs for each point of its space: 2 in a contraction, a model of the work elsewhere.
+        repeats: how often the backward pass computes a contraction anew, beside the two of its gradients.
+        passes: whether the output's gradient is the inputs' own: a sum, or another type of the same numbers.
+        scratch: how many tensors as large as its output its backward pass makes on the way, and drops.
+    """
+
+    kind: Kind
+    inputs: tuple[Tensor | Weight, ...]
+    output: Tensor
+    spans: tuple[str, ...]
+    saves: tuple[Tensor, ...] = ()
+    per_point: int = 0
+    repeats: int = 0
+    passes: bool = False
+    scratch: int = 0
+
+    @property
+    def weights(self) -> tuple[Weight, ...]:
+        """The weights that it reads."""
+        return tuple(x for x in self.inputs if isinstance(x, Weight))
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Every label that it ranges over, each once; a query position and a key position are a pair, Q.
+
+        A table is read at some of its places, and adds none; nor does a single number.
+        """
+        read = [x for x in self.inputs if isinstance(x, Weight) or x.role != "table"]
+        labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x) if label != "unit")
+        if self.kind == "contraction" and "S" in labels:
+            for keys in labels:
+                if stem(keys) == "T":
+                    pair = "Q" + keys.removeprefix("T")
+                    return tuple(pair if label == "S" else label for label in labels if label != keys)
+        return tuple(labels)

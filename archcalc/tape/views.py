@@ -1,0 +1,36 @@
+"""Views of a tape: on one device the same numbers under other labels are where they were made."""
+
+from __future__ import annotations
+
+from archcalc.tape.ops import Op, Tensor
+from archcalc.tape.roles import Role
+
+
+def resolve(ops: list[Op]) -> list[Op]:
+    """The ops as one device does them, without views: what was seen as something else is read where it was made.
+
+    The name is then that of what was made, the labels those under which it is read, and the role the last that a view
+    gave it.
+    """
+    roots: dict[str, Tensor] = {}
+    roles: dict[str, Role] = {}
+    for op in ops:
+        if op.kind == "view" and isinstance(op.inputs[0], Tensor):
+            root = roots.get(op.inputs[0].name, op.inputs[0])
+            roots[op.output.name] = root
+            if op.output.role != op.inputs[0].role:
+                roles[root.name] = op.output.role
+
+    def read(x: Tensor) -> Tensor:
+        root = roots.get(x.name, x)
+        return x._replace(name=root.name, role=roles.get(root.name, x.role))
+
+    return [
+        op._replace(
+            inputs=tuple(read(x) if isinstance(x, Tensor) else x for x in op.inputs),
+            output=op.output._replace(role=roles.get(op.output.name, op.output.role)),
+            saves=tuple(map(read, op.saves)),
+        )
+        for op in ops
+        if op.kind != "view"
+    ]

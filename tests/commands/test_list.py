@@ -1,0 +1,118 @@
+"""`archcalc list` finds models by words of their names, families and sources."""
+
+import csv
+import io
+
+import pytest
+from command import ask
+
+import archcalc
+from archcalc.spec.catalogue import names
+from archcalc.spec.searching import families, family, search
+
+
+def found(*words):
+    return {model.name for model in search(words)}
+
+
+def test_words_are_found_in_names_families_and_sources():
+    assert found("llama3") == {
+        "llama3-8b",
+        "llama3-70b",
+        "llama3.1-8b",
+        "llama3.1-70b",
+        "llama3.1-405b",
+        "llama3.2-1b",
+        "llama3.2-3b",
+    }
+    assert found("Llama", "70B") == {"llama2-70b", "llama3-70b", "llama3.1-70b"}
+    assert found("arXiv:2501.00656") == {"olmo2-1b", "olmo2-7b", "olmo2-13b", "olmo2-32b"}
+    assert found("eleutherai", "neo") == {"gpt-neo-125m", "gpt-neo-2.7b", "gpt-neox-20b"}
+    assert found() == set(names())
+    assert found("(") == {name for name in names() if "(" in archcalc.load(name).source}
+
+
+def test_a_number_is_found_where_it_begins():
+    assert {"llama-7b", "falcon-7b", "bloom-7b1"} <= found("7b")
+    assert not {"opt-6.7b", "gpt-neo-2.7b", "smollm2-1.7b", "gemma2-27b"} & found("7b")
+    assert found("2.7b") == {"gpt3-2.7b", "gpt-neo-2.7b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        ("llama3.1-8b", "llama"), ("gpt2-xl", "gpt"), ("gpt-neo-125m", "gpt"), ("command-r-plus-104b", "command"),
+        ("tiny", "tiny"), ("qwen2.5-7b", "qwen"), ("mistral-7b-v0.1", "mistral"),
+    ],
+)  # fmt: skip
+def test_a_family_is_what_a_name_begins_with(name, of):
+    assert family(name) == of
+    assert of in families()
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_every_field_is_told_to_programs(form):
+    out = ask("list", "gemma2-9b", "-f", form)
+    (row,) = out.json["specs"] if form == "json" else csv.DictReader(io.StringIO(out.out))
+    model = archcalc.load("gemma2-9b")
+    expected = {
+        "name": "gemma2-9b",
+        "family": "gemma",
+        "parameters": 9_241_705_984,
+        "layers": 42,
+        "d_model": 3584,
+        "n_heads": 16,
+        "n_kv_heads": 8,
+        "d_head": 256,
+        "d_ff": 14336,
+        "vocab_size": 256_000,
+        "context_length": 8192,
+        "tied": True,
+        "source": model.source,
+    }
+    assert row == (expected if form == "json" else {name: str(value) for name, value in expected.items()})
+
+
+def test_the_list_of_a_family_is_version_by_version_and_the_smaller_first():
+    rows = [line.split()[0] for line in ask("list", "qwen").out.splitlines()[4:]]
+    assert rows[:2] == ["qwen2-0.5b", "qwen2-7b"]
+    assert rows[2:9] == [f"qwen2.5-{size}" for size in ("0.5b", "1.5b", "3b", "7b", "14b", "32b", "72b")]
+    assert rows[9] == "qwen3-0.6b"
+    assert ask("list", "models", "qwen").out == ask("list", "qwen").out
+    assert ask("list", "qwen3", "32b").out.startswith("1 model matching qwen3 32b\n")
+
+
+def test_a_long_list_is_parted_by_families_and_fits_80_columns(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = ask("list").out.splitlines()
+    assert lines[0] == f"{len(names())} models"
+    assert max(map(len, lines)) <= 80
+    table = "\n".join(lines[4 : lines.index("", len(names()))])
+    first = [block.split("\n")[0].split("-")[0] for block in table.split("\n\n")]
+    assert len(first) == len(set(first))
+    assert lines[-1].startswith("Search     archcalc list llama 8b: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["llamma"], "llamma: matches no model; nearest: llama, llama-7b, tinyllama"),
+        (["llama", "9b"], "llama 9b: matches no model; nearest: "),
+        (["%%%"], "%%%: matches no model; `archcalc list` shows all"),
+        (["quantitys"], "quantitys: matches no model; nearest: quantities"),
+        (["devices", "h100"], "archcalc list: takes no words after devices; got 'h100'"),
+        ([""], "archcalc list: a word is empty"),
+        (["\x1b[31m"], "\\x1b[31m: matches no model"),
+    ],
+)
+def test_a_search_that_finds_nothing_tells_what_is_near(words, line):
+    answer = ask("list", *words)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err.startswith(line)
+
+
+def test_the_shell_completes_what_can_be_listed():
+    from archcalc.commands.listing import _words
+
+    assert _words("de") == ["devices"]
+    assert _words("olmo") == ["olmo", "olmo-1b", "olmo-7b", "olmo2-13b", "olmo2-1b", "olmo2-32b", "olmo2-7b"]
