@@ -1,7 +1,9 @@
-"""The blocks of our documents: commands with what they print, and programs. `python tests/docblocks.py` writes them anew.
+"""The blocks of our documents: commands with what they print, programs and files. `python tests/docblocks.py` writes
+them anew.
 
 A document's commands run one after the other in a folder of their own, where `docs` is ours, so that what one of them
-makes is there for the next.
+makes is there for the next. A block of JSON is the file config.json to the commands below it, and one of YAML that is a
+whole spec is spec.yaml.
 """
 
 import contextlib
@@ -11,10 +13,11 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import doctables
 from command import Answer, ask
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +29,7 @@ README = [
     "docs/bounds.md",
     "docs/huggingface.md",
     "docs/library.md",
+    "docs/specs.md",
 ]
 LEARNED = "docs/running.md"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -48,6 +52,11 @@ class Block(NamedTuple):
     def shown(self) -> str:
         return self.body.partition("\n")[2]
 
+    @property
+    def is_spec(self) -> bool:
+        """Whether it is a whole spec, and not a part of one."""
+        return self.kind == "yaml" and "schema: 0\n" in self.body
+
 
 def blocks(document: str) -> list[Block]:
     """All blocks of a document, in order."""
@@ -55,12 +64,22 @@ def blocks(document: str) -> list[Block]:
 
 
 @contextlib.contextmanager
-def workplace() -> Iterator[None]:
-    """A folder where nothing is but our docs."""
+def workplace(above: Iterable[Block] = ()) -> Iterator[None]:
+    """A folder where nothing is but our docs, and the files that the blocks above show."""
     with tempfile.TemporaryDirectory() as folder:
         os.symlink(ROOT / "docs", Path(folder) / "docs")
         with contextlib.chdir(folder):
+            for block in above:
+                place(block)
             yield
+
+
+def place(block: Block) -> None:
+    """Write the file that a block is."""
+    if block.kind == "json":
+        Path("config.json").write_text(block.body)
+    elif block.is_spec:
+        Path("spec.yaml").write_text(block.body)
 
 
 def run(command: str) -> Answer:
@@ -117,6 +136,7 @@ def _again(document: str) -> str:
 
     def fill(match: re.Match[str]) -> str:
         block = Block(match[1], match[2])
+        place(block)
         if block.kind != "console" or not block.shown:
             return match[0]
         answer = run(block.command)
@@ -129,5 +149,6 @@ def _again(document: str) -> str:
 
 if __name__ == "__main__":
     for document in sys.argv[1:] or [*README, LEARNED]:
+        (ROOT / document).write_text(doctables.again(document))
         text = _again(document)
         (ROOT / document).write_text(text)

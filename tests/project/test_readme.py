@@ -1,20 +1,31 @@
 """The documents' blocks are real: each command prints what stands below it, each program runs."""
 
+import json
 import re
 
 import pytest
 from command import ask
 from docblocks import LEARNED, README, ROOT, alike, blocks, run, workplace
 
-BLOCKS = [(f"{name} {number}", block) for name in README for number, block in enumerate(blocks(name))]
-CONSOLE = [(name, block) for name, block in BLOCKS if block.kind == "console"]
-PYTHON = [(name, block.body) for name, block in BLOCKS if block.kind == "python"]
+import archcalc
+from archcalc.spec.dumping import plain
+from archcalc.spec.source import parse
+
+BLOCKS = [
+    pytest.param(name, number, block, id=f"{name} {number}")
+    for name in README
+    for number, block in enumerate(blocks(name))
+]
 
 
-def test_there_are_blocks_of_both_kinds_and_no_others():
-    assert len(CONSOLE) >= 5
-    assert len(PYTHON) >= 3
-    assert {block.kind for _, block in BLOCKS} == {"console", "python"}
+def of_kind(kind):
+    return [one for one in BLOCKS if one.values[2].kind == kind]
+
+
+def test_there_are_blocks_of_all_kinds_and_no_others():
+    assert {one.values[2].kind for one in BLOCKS} == {"console", "python", "yaml", "json"}
+    assert len(of_kind("console")) >= 5
+    assert len(of_kind("python")) >= 3
     assert {block.kind for block in blocks(LEARNED)} == {"console"}
 
 
@@ -23,9 +34,10 @@ def test_no_document_is_forgotten():
     assert found == {*README, LEARNED}
 
 
-@pytest.mark.parametrize("block", [block for _, block in CONSOLE], ids=[name for name, _ in CONSOLE])
-def test_a_command_prints_what_the_readme_shows(block):
-    answer = run(block.command)
+@pytest.mark.parametrize(("name", "number", "block"), of_kind("console"))
+def test_a_command_prints_what_the_readme_shows(name, number, block):
+    with workplace(blocks(name)[:number]):
+        answer = run(block.command)
     if block.shown:
         assert answer.out + answer.err == block.shown
     else:
@@ -53,15 +65,24 @@ def test_what_is_not_alike_is_told():
     assert alike(shown, shown + "more\n") == "4 lines became 5"
 
 
-@pytest.mark.parametrize("body", [body for _, body in PYTHON], ids=[name for name, _ in PYTHON])
-def test_a_program_of_the_readme_runs(body):
-    if "archcalc_reference" in body:
+@pytest.mark.parametrize(("name", "number", "block"), of_kind("python"))
+def test_a_program_of_the_readme_runs(name, number, block):
+    if "archcalc_reference" in block.body:
         pytest.importorskip("torch")
     names = {}
-    exec(compile(body, "<document>", "exec"), names)  # noqa: S102  (our own documents)
-    for name, value in list(names.items()):
-        if name.startswith("test_"):
-            value()
+    with workplace(blocks(name)[:number]):
+        exec(compile(block.body, "<document>", "exec"), names)  # noqa: S102  (our own documents)
+        for made, value in list(names.items()):
+            if made.startswith("test_"):
+                value()
+
+
+@pytest.mark.parametrize(("name", "number", "block"), of_kind("yaml"))
+def test_an_example_of_a_spec_or_of_a_part_of_one_is_valid(name, number, block, tmp_path):  # noqa: ARG001
+    """A part takes the place of what `tiny` has there."""
+    whole = {} if block.is_spec else plain(archcalc.load("tiny"))
+    (tmp_path / "spec.yaml").write_text(json.dumps(whole | parse(block.body.encode(), name).data))
+    assert archcalc.params(archcalc.load(tmp_path / "spec.yaml")).stored
 
 
 def test_the_first_screen_says_what_it_is_and_what_it_is_not():
@@ -120,10 +141,4 @@ def test_every_command_has_its_output_in_a_document():
     from archcalc.cli import _HOMES
 
     shown = {block.command.rpartition(" | ")[2].split()[1] for name in (*README, LEARNED) for block in blocks(name)}
-    assert {command for commands in _HOMES.values() for command in commands} - shown <= {
-        "list",
-        "schema",
-        "verify",
-        "import",
-        "export",
-    }
+    assert {command for commands in _HOMES.values() for command in commands} - shown <= {"list", "schema", "verify"}

@@ -1,0 +1,171 @@
+"""The tables of our documents that are made from the code. `python tests/docblocks.py` writes them anew.
+
+A table stands between two marks: `<!-- made: NAME -->` and `<!-- end -->`. Tests compare what stands there with the
+code, and look for classes and families without a table.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fieldtables import described, field_table
+
+from archcalc.huggingface.families import MODULES
+from archcalc.huggingface.families.absent import FEATURES
+from archcalc.huggingface.families.wrappers import WRAPPERS
+from archcalc.huggingface.importing import import_config
+from archcalc.huggingface.layers import each_layer
+
+ROOT = Path(__file__).parent.parent
+VERSION = "5.24"
+"""Of transformers, whose types are listed."""
+_MARK = re.compile(r"(?<=^<!-- made: )([^\n]+)( -->\n)(.*?)(?=^<!-- end -->$)", re.MULTILINE | re.DOTALL)
+
+
+def tables() -> dict[str, Callable[[], str]]:
+    """What makes each table, by the name in its mark."""
+    fields = {f"fields of {one.__name__}": lambda one=one: field_table(one) for one in described()}
+    return {"families": families, "wrappers": wrappers, "not yet": not_yet, "coverage": coverage, **fields}
+
+
+def found(document: str) -> dict[str, str]:
+    """The tables that a document has, by name."""
+    return {match[1]: match[3].strip("\n") + "\n" for match in _MARK.finditer((ROOT / document).read_text())}
+
+
+def again(document: str) -> str:
+    """A document with its tables as the code has them now."""
+    made = tables()
+    return _MARK.sub(lambda match: f"{match[1]}{match[2]}\n{made[match[1]]()}\n", (ROOT / document).read_text())
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def families() -> str:
+    """A row for each type: what its config class is by default."""
+    head = ("`model_type`", "norms", "positions", "MLP", "attention, and what else there is")
+    return _table(head, map(_family, MODULES))
+
+
+def _family(model_type: str) -> tuple[str, ...]:
+    spec = import_config({"model_type": model_type}, "config.json").data
+    layers = each_layer(spec["layers"])
+    return (
+        f"`{model_type}`",
+        _norms(layers[0]),
+        ", ".join(dict.fromkeys(_positions(spec, layer) for layer in layers)),
+        _mlp(layers[0]),
+        "; ".join(_more(spec, layers)) or "-",
+    )
+
+
+_NORMS = {"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}
+
+
+def _norms(layer: dict[str, Any]) -> str:
+    places = {"norm": "before", "post_norm": "after", "stream_norm": "of the sum"}
+    there = [name for name in places if layer.get(name)]
+    one = layer[there[0]]
+    how = [
+        "1 + weight" * bool(one.get("unit_offset")),
+        "no gain" * (one.get("gain") is False),
+        "no bias" * (one["kind"] == "layernorm" and one.get("gain") is not False and not one["bias"]),
+    ]
+    said = [*filter(None, how), *([] if there == ["norm"] else [" and ".join(places[name] for name in there)])]
+    return _NORMS[one["kind"]] + (f" ({', '.join(said)})" if said else "")
+
+
+def _positions(spec: dict[str, Any], layer: dict[str, Any]) -> str:
+    attention = layer["attention"]
+    if rotary := attention.get("rotary"):
+        turned, d_head = rotary["d_rotary"], attention["d_head"]
+        part = "" if turned == d_head else f" ({turned} of {d_head})"
+        return f"rotary{part}"
+    if attention.get("alibi"):
+        return "ALiBi"
+    return str(spec["embedding"]["positions"])
+
+
+def _mlp(layer: dict[str, Any]) -> str:
+    mlp = layer["mlp"]
+    return f"{mlp['kind']}, {mlp['activation']}" + (", biases" if mlp["bias"] is True else "")
+
+
+def _more(spec: dict[str, Any], layers: list[dict[str, Any]]) -> Iterator[str]:
+    attention, bias = layers[0]["attention"], layers[-1]["attention"]["bias"]
+    if parallel := layers[0].get("parallel"):
+        yield f"parallel with the MLP ({parallel} norm{'s' * (parallel == 'own')})"
+    if attention["n_kv_heads"] == 1:
+        yield "one key/value head"
+    elif attention["n_kv_heads"] < attention["n_heads"]:
+        yield "grouped heads"
+    if bias:
+        yield "biases" if bias is True else f"{'/'.join(name for name, there in bias.items() if there)} biases"
+    if attention.get("qk_norm"):
+        over = attention.get("qk_norm_over", "head")
+        yield "q/k norms" + ("" if over == "head" else f" over the {over}")
+    windows = {layer["attention"].get("window") for layer in layers}
+    if windows != {None}:
+        yield "windows in some layers" if None in windows else "windows"
+    words = {"scale": "own scale of scores", "softcap": "capped scores", "query_growth": "growing queries"}
+    yield from (what for name, what in words.items() if attention.get(name))
+    embedding, unembedding = spec["embedding"], spec["unembedding"]
+    yield from (f"{name} of embeddings" for name in ("scale", "norm") if embedding.get(name))
+    yield from (
+        what for name, what in (("scale", "scaled logits"), ("softcap", "capped logits")) if unembedding.get(name)
+    )
+    if unembedding["tied"]:
+        yield "tied"
+    if unembedding["bias"]:
+        yield "bias of logits"
+
+
+def wrappers() -> str:
+    """The types of models of which the text model alone is counted."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name, wrapper in WRAPPERS.items():
+        rows.setdefault((wrapper.text, wrapper.leaves_out), []).append(name)
+    head = ("`model_type`", "text model, where it names none", "left out")
+    return _table(
+        head, ((", ".join(f"`{n}`" for n in names), f"`{text}`", out) for (text, out), names in rows.items())
+    )
+
+
+def causal_types() -> list[str]:
+    """The types that AutoModelForCausalLM of the installed transformers builds."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return list(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+def is_counted(model_type: str) -> bool:
+    """Whether a config of a type is read, at least the text model in it."""
+    from archcalc.huggingface import families as known
+
+    return model_type in MODULES or model_type in WRAPPERS or model_type in known._SAME
+
+
+def coverage() -> str:
+    """How many of transformers' types are read."""
+    types = causal_types()
+    counted = sum(map(is_counted, types))
+    return (
+        f"Of the {len(types)} types that `AutoModelForCausalLM` of transformers {VERSION} builds, {counted} are read; "
+        f"{len(types) - counted} are not yet.\n"
+    )
+
+
+def not_yet() -> str:
+    """What keeps the other types out, with how many of them."""
+    missing: dict[str, list[str]] = {}
+    for name in causal_types():
+        if not is_counted(name):
+            missing.setdefault(FEATURES[name].removesuffix(" is").removesuffix(" are"), []).append(name)
+    order = Counter({what: len(names) for what, names in missing.items()})
+    rows = ((what, f"{n}", ", ".join(f"`{one}`" for one in sorted(missing[what]))) for what, n in order.most_common())
+    return _table(("not supported yet", "types", "`model_type`"), rows)
