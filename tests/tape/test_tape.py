@@ -45,18 +45,27 @@ def test_attention_is_recorded_as_the_reference_computes_it():
         "contraction attention.value.product: x[B S D], attention.value.weight[G W D] -> [B S G W] fused",
         "pointwise attention.value.biased: attention.value.product[B S G W], attention.value.bias[G W] -> [B S G W] cache",
         f"pointwise {core}.scores.by_head: attention.query.biased[B S G R K] -> [B S G R K]",
-        f"contraction {core}.scores.product: {core}.scores.by_head[B S G R K], attention.key.biased[B T G K] -> [B G R S T]",
+        f"pointwise {core}.scores.keys_by_head: attention.key.biased[B T G K] -> [B T G K] cache",
+        f"contraction {core}.scores.product: {core}.scores.by_head[B S G R K], {core}.scores.keys_by_head[B T G K] -> [B G R S T]",
         f"pointwise {core}.scores.scaled: {core}.scores.product[B G R S T] -> [B G R S T]",
         f"pointwise {core}.scores.masked: {core}.scores.scaled[B G R S T], mask[S T] -> [B G R S T]",
         f"reduction {after}.maximum: {core}.scores.masked[B G R S T] -> [B G R S] fused",
         f"pointwise {after}.exponential: {core}.scores.masked[B G R S T], {after}.maximum[B G R S] -> [B G R S T] fused",
         f"reduction {after}.sum: {after}.exponential[B G R S T] -> [B G R S] fused",
         f"pointwise {after}.probabilities: {after}.exponential[B G R S T], {after}.sum[B G R S] -> [B G R S T]",
-        f"contraction {core}.mix.product: {after}.probabilities[B G R S T], attention.value.biased[B T G W] -> [B S G R W]",
+        f"pointwise {core}.mix.values_by_head: attention.value.biased[B T G W] -> [B T G W] cache",
+        f"contraction {core}.mix.product: {after}.probabilities[B G R S T], {core}.mix.values_by_head[B T G W] -> [B S G R W]",
         f"pointwise {core}.mix.by_position: {core}.mix.product[B S G R W] -> [B S G R W]",
         f"contraction attention.output.product: {core}.mix.by_position[B S G R W], attention.output.weight[D G R W] -> [B S D] fused",
         "pointwise attention.output.biased: attention.output.product[B N D], attention.output.bias[D] -> [B N D]",
     ]
+
+
+def test_keys_and_values_out_of_a_cache_are_in_the_order_of_heads():
+    for phase in ("prefill", "decode"):
+        t = tape(phase=phase)
+        MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
+        assert not [op for op in t.ops if op.output.name.endswith("s_by_head")]
 
 
 def test_flash_attention_keeps_the_scores_in_its_kernel():
@@ -82,8 +91,8 @@ def test_the_core_of_attention_is_a_span_and_no_part_of_a_path():
         MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
     inside = [op for op in t.resolved if "attention_core" in op.spans]
     assert not any(op.weights for op in inside)
-    assert inside[3].inputs[1] == Tensor("mask", ("S", "T"), "constant")
-    assert [op.spans[-1] for op in inside] == ["scores"] * 4 + ["softmax"] * 4 + ["mix"] * 2
+    assert inside[4].inputs[1] == Tensor("mask", ("S", "T"), "constant")
+    assert [op.spans[-1] for op in inside] == ["scores"] * 5 + ["softmax"] * 4 + ["mix"] * 3
     assert all(op.spans[:2] == ("layers.{i}", "attention") for op in t.ops)
     assert [w.path for op in t.ops for w in op.weights] == [
         f"layers.{{i}}.attention.{name}.weight" for name in ("query", "key", "value", "output")
@@ -192,9 +201,9 @@ def test_math_attention_saves_what_each_product_needs_and_the_probabilities():
     assert saves(t) == [
         "x activation",
         "attention_core.scores.by_head activation",
-        "key.product cache",
+        "attention_core.scores.keys_by_head cache",
         "attention_core.softmax.probabilities activation",
-        "value.product cache",
+        "attention_core.mix.values_by_head cache",
         "attention_core.mix.by_position activation",
     ]
 
@@ -284,7 +293,7 @@ def test_pointwise_work_is_a_model_of_each_step():
         block.record(t, *arguments)
         return [op.per_point for op in t.resolved if op.kind != "contraction"]
 
-    assert work(MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False), X) == [0, 1, 1, 1, 2, 1, 1, 0]
+    assert work(MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False), X) == [0, 0, 1, 1, 1, 2, 1, 1, 0, 0]
     assert work(PlainMLP(d_ff=8, activation="gelu", bias=False), X) == [5]
     assert work(PlainMLP(d_ff=8, activation="gelu_tanh", bias=True), X) == [1, 9, 1]
     for activation in ("gelu", "gelu_tanh"):  # op by op it is the same work
