@@ -47,9 +47,8 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
 
 
 def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
-    """The same with tied tables of one width."""
-    if data["unembedding"].get("tied"):
-        data["unembedding"]["d_embedding"] = data["embedding"].get("d_embedding")
+    """The same with tables of one width, so that they can be tied."""
+    data["unembedding"]["d_embedding"] = data["embedding"].get("d_embedding")
     return data
 
 

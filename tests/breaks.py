@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = "reference/archcalc_reference/model/transformer.py"
+MODEL = "reference/archcalc_reference/model"
 
 # One model that GPT-2's class can be, and one with everything that it cannot have.
 SPECS = [
@@ -49,78 +49,72 @@ class Break(NamedTuple):
     new: str
 
 
-def reference(name: str, old: str, new: str) -> Break:
-    return Break(f"reference: {name}", MODEL, old, new)
+def reference(name: str, module: str, old: str, new: str) -> Break:
+    return Break(f"reference: {name}", f"{MODEL}/{module}.py", old, new)
 
 
 def count(name: str, file: str, old: str, new: str) -> Break:
     return Break(f"counts: {name}", f"archcalc/{file}", old, new)
 
 
-_FLASH = "F.scaled_dot_product_attention(q, k, v, "
 _SAVED = "widths(recipe.compute, keeping.statistic)"
+_SUM = "x_BSD = x_BSD + y_BSD"
 
 BREAKS = [
     # The model is another one, of the same shapes
-    reference("scores are not scaled", " / math.sqrt(K)", ""),
-    reference("flash attention scales otherwise", _FLASH, f"{_FLASH}scale=1.0, "),
-    reference("no residual around attention", "x_BSD = x_BSD + self.attention(", "x_BSD = self.attention("),
-    reference("no residual around the MLP", "return x_BSD + self.mlp(", "return self.mlp("),
-    reference("math attention sees the future", "        a_BGRST = a_BGRST + mask_ST", "        pass"),
-    reference("flash attention sees the future", "is_causal=causal", "is_causal=False"),
-    reference("the mask hides too little", "mask_ST.triu(1 + first)", "mask_ST.triu(2 + first)"),
-    reference("the mask forgets what is cached", "mask_ST.triu(1 + first)", "mask_ST.triu(1)"),
-    reference("one GELU for the other", '{"gelu": "none", "gelu_tanh": "tanh"}', '{"gelu": "tanh", "gelu_tanh": "none"}'),
-    reference("a bias twice", "return self.down(h_BSF)", "y = self.down(h_BSF)\n        return y if self.down.bias is None else y + self.down.bias"),
-    reference("positions off by one", "torch.arange(first, first + tokens_BS.shape[1]", "torch.arange(first + 1, first + 1 + tokens_BS.shape[1]"),
-    reference("positions begin anew behind a cache", "self.embedding(tokens_BS, first)", "self.embedding(tokens_BS)"),
-    reference("query heads interleaved, in both kernels", "self.query(x_BSD).view(B, S, G, R, K)", "self.query(x_BSD).view(B, S, R, G, K).transpose(2, 3)"),
-    reference("another epsilon", "eps=norm.epsilon", "eps=1e-6"),
-    reference("the norm before the MLP is that before attention", "self.mlp(self.mlp_norm(x_BSD))", "self.mlp(self.attention_norm(x_BSD))"),
-    reference("norms after the branches", "return x_BSD + self.mlp(self.mlp_norm(x_BSD))", "return x_BSD + self.mlp_norm(self.mlp(x_BSD))"),
-    reference("no final norm", "self.unembedding(self.final_norm(x_BSD))", "self.unembedding(x_BSD)"),
-    reference("softmax over the queries", "torch.softmax(a_BGRST, dim=-1)", "torch.softmax(a_BGRST, dim=-2)"),
-    reference("the cache is read one short", "self.k_BGTK[layer][:, :, :end], self.v_BGTW[layer][:, :, :end]", "self.k_BGTK[layer][:, :, : end - 1], self.v_BGTW[layer][:, :, : end - 1]"),
-    reference("all layers share one layer's cache", "partial(cache.store, i)", "partial(cache.store, 0)"),
-    reference("the cache is written one position late", "[:, :, self.filled : end] = v_BGSW", "[:, :, self.filled : end] = v_BGSW.roll(1, 2)"),
-    reference("a shared prompt is shared without its values", "for kept in (*self.k_BGTK, *self.v_BGTW):\n            kept[1:", "for kept in self.k_BGTK:\n            kept[1:"),
-    reference("the cache is too large", "torch.empty(batch, a.n_kv_heads, length, a.d_head, dtype", "torch.empty(batch, a.n_heads, length, a.d_head, dtype"),
-    reference("the loss is shifted once more", "F.cross_entropy(logits_BSV.flatten(0, 1).float(), targets_BS.flatten())", "F.cross_entropy(logits_BSV[:, :-1].flatten(0, 1).float(), targets_BS[:, 1:].flatten())"),
-    reference("the first position's logits for the last's", "x_BSD = x_BSD[:, -1:]", "x_BSD = x_BSD[:, :1]"),
-    reference("recomputed layers see the future", "partial(layer, mask_ST=mask_ST, kernel=kernel)", "partial(layer, mask_ST=None, kernel=kernel)"),
+    reference("scores are not scaled", "attention", "fresh=fresh) * rule.scale", "fresh=fresh)"),
+    reference("flash attention scales otherwise", "flash", "scale=rule.scale", "scale=2 * rule.scale"),
+    reference("math attention sees the future", "attention", "a_BGRST = a_BGRST + (mask if mask.dim() == 2 else mask.view(G, R, S, T))", "pass"),
+    reference("flash attention sees the future", "flash", "is_causal=causal", "is_causal=False"),
+    reference("the mask hides too little", "positions", "mask_ST.triu(1 + first)", "mask_ST.triu(2 + first)"),
+    reference("the mask forgets what is cached", "positions", "mask_ST.triu(1 + first)", "mask_ST.triu(1)"),
+    reference("one GELU for the other", "mlp", "F.gelu(x, approximate=approximate)", 'F.gelu(x, approximate={"none": "tanh", "tanh": "none"}[approximate])'),
+    reference("a bias twice", "mlp", "return self.down(h_BSF)", "y = self.down(h_BSF)\n        return y if self.down.bias is None else y + self.down.bias"),
+    reference("positions off by one", "embedding", "begin = first + self.offset", "begin = (first + self.offset + 1) % 2"),
+    reference("positions begin anew behind a cache", "transformer", "self.embedding(tokens_BS, first)", "self.embedding(tokens_BS)"),
+    reference("query heads interleaved, in both kernels", "attention", "self.query(x_BSD).view(B, S, G, R, K)", "self.query(x_BSD).view(B, S, R, G, K).transpose(2, 3)"),
+    reference("another epsilon", "norms", "self.weight, self.bias, self.epsilon)", "self.weight, self.bias, 1e-2)"),
+    reference("no final norm", "transformer", "x_BSD if self.final_norm is None else self.final_norm(x_BSD)", "x_BSD"),
+    reference("softmax over the queries", "attention", "torch.softmax(a_BGRST, dim=-1)", "torch.softmax(a_BGRST, dim=-2)"),
+    reference("the cache is written one position late", "state", "place = (first + at) % self.places", "place = (first + at + 1) % self.places"),
+    reference("all layers share one layer's cache", "transformer", "[*cache.states]", "[cache.states[0]] * len(self.layers)"),
+    reference("a shared prompt is shared without its values", "state", "for kept in self.tensors:\n            kept[1:", "for kept in self.tensors[:1]:\n            kept[1:"),
+    reference("the cache is too large", "attention", "kept = (batch, attention.n_kv_heads, sight", "kept = (batch, attention.n_heads + 1, sight"),
+    reference("the loss is shifted once more", "transformer", "F.cross_entropy(logits_BSV.flatten(0, 1).float(), targets_BS.flatten())", "F.cross_entropy(logits_BSV[:, :-1].flatten(0, 1).float(), targets_BS[:, 1:].flatten())"),
+    reference("the first position's logits for the last's", "transformer", "x_BSD = x_BSD[:, -1:]", "x_BSD = x_BSD[:, :1]"),
     # Counts
-    count("biases of keys are forgotten", "blocks/attention.py", 'part="key", bias=bias', 'part="key", bias=False'),
+    count("biases of keys are forgotten", "blocks/attention.py", 'self.has_bias("key")', "False"),
     count("as many key heads as heads", "blocks/attention.py", '"(G K) D", each="G", part="key"', '"(G R K) D", each="G", part="key"'),
     count("a bias of the MLP is forgotten", "blocks/mlp.py", 'part="down_projection", bias=self.bias', 'part="down_projection", bias=False'),
     count("norms always have biases", "blocks/norm.py", "if self.bias:", "if True:"),
     count("a tied table is stored twice", "counts/parameters.py", "if not use.again)", ")"),
-    count("the tally counts a tied table once", "counts/parameters.py", "uses = list(weight_uses(model.segments()))", "uses = [use for use in weight_uses(model.segments()) if not use.again]"),
+    count("the tally counts a tied table once", "counts/parameters.py", "uses = list(weight_uses(recorded(model).segments))", "uses = [use for use in weight_uses(recorded(model).segments) if not use.again]"),
     count("one layer of a group is forgotten", "counts/parameters.py", 'return self.segment.repeat if "{i}"', 'return max(self.segment.repeat - 1, 1) if "{i}"'),
     count("a FLOP is a multiplication and an addition", "tape/recording.py", "(*saves, output) if keeps else saves, 2, repeats)", "(*saves, output) if keeps else saves, 1, repeats)"),
     count("one gradient a product", "counts/flops.py", "GRADIENTS = 2", "GRADIENTS = 1"),
     count("flash attention computes nothing anew", "blocks/attention.py", 'role="fused", repeats=1', 'role="fused", repeats=0'),
-    count("layers do one layer's work", "counts/flops.py", "whole(total * self.segment.repeat)", "whole(total)"),
+    count("layers do one layer's work", "counts/flops.py", "whole(self.each * self.segment.repeat)", "whole(self.each)"),
     count("decoding reads one position", "tape/run.py", '"T": self.read', '"T": new'),
     count("exact leaves a position's own pair out", "tape/run.py", 'new - (causal == "exact")', "new"),
     count("half is exact", "tape/run.py", 'new - (causal == "exact")', "new - 1"),
     count("logits of all positions where the last is asked", "tape/run.py", 'if self.logits == "last" else {}', "if False else {}"),
-    count("the activation's input is not saved", "blocks/mlp.py", "x, saves=(x,), per_point=_WORK", "x, per_point=_WORK"),
+    count("the activation's input is not saved", "blocks/activation.py", 'x, saves=(x,), per_point=per_point)', 'x, per_point=per_point)'),
     count("the loss saves nothing", "blocks/unembedding.py", 'role="float", keeps=True', 'role="float"'),
     count("statistics of norms are not saved", "blocks/norm.py", "saves=(x, mean, rstd)", "saves=(x,)"),
-    count("statistics are as wide as activations", "counts/activations.py", '"statistic": statistic', '"statistic": activation'),
-    count("indices have four bytes", "counts/activations.py", '"index": 8', '"index": 4'),
-    count("values are not cached", "blocks/attention.py", 'part="value", bias=bias, role="cache"', 'part="value", bias=bias'),
+    count("statistics are as wide as activations", "tape/roles.py", '"statistic": statistic', '"statistic": activation'),
+    count("indices have four bytes", "tape/roles.py", '"long": 8', '"long": 4'),
+    count("values are not cached", "blocks/attention.py", 'tape.view(v, "cache", S="T")', 'tape.view(v, S="T")'),
     count("a recomputed layer keeps nothing", "counts/activations.py", "return tensors | _inputs(inside)", "return tensors"),
     count("AdamW has one moment", "tape/precision.py", '"adamw": Method(2', '"adamw": Method(1'),
     count("AdamW has no counters", "counts/optimizer.py", "4 * _tensors(counts)", "0"),
     count("the optimizer needs no scratch", "counts/optimizer.py", "pairs = [2 * size + last", "pairs = [size"),
-    count("the mask takes no memory", "counts/memory.py", "constants = _constants(segments, width)\n    held", "constants: Size = 0\n    held"),
+    count("the mask takes no memory", "counts/peaks.py", '_given(taken.segments, width, "constant"), _given', '0, _given'),
     count("gradients go at once", "counts/liveness.py", "self.gradients = self.gradients + size", "self.gradients = self.gradients"),
-    count("the first layer alone keeps activations", "counts/memory.py", "before = before + repeat * walk.saved", "before = before + walk.saved"),
+    count("the first layer alone keeps activations", "counts/peaks.py", "before, copied = before + saved.total", "before, copied = before + saved.partial[-1]"),
     count("second gradients are added in place", "counts/liveness.py", "self.transient = self.transient + total.size", "self.transient = self.transient + 0 * total.size"),
     count("saved tensors are never released", "counts/liveness.py", "self.saved = self.saved - size", "self.saved = self.saved - 0"),
     count("weights to serve are as wide as gradients to learn", "counts/peaks.py", "counts.stored * BITS[keeping.precision] // 8", "counts.stored * BITS[keeping.precision] // 4"),
-    count("one sequence's cache for all", "counts/memory.py", "held = cache(model, run, keeping.kv_width)", "held = cache(model, run._replace(batch=1), keeping.kv_width)"),
+    count("one sequence's cache for all", "counts/peaks.py", "held = cache(taken, run, keeping.kv_width)", "held = cache(taken, run._replace(batch=1), keeping.kv_width)"),
 ]  # fmt: skip
 
 

@@ -16,6 +16,9 @@ from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 TAG = "~"
 """What the names of choices begin with where no field of the YAML says which is meant."""
 
+_WITH_CHOICES = ("archcalc.blocks.", "archcalc.spec.")
+"""The packages whose classes have choices in them."""
+
 _whole = False
 
 
@@ -29,7 +32,7 @@ def all_choices(model: type[BaseModel], base: type[BaseModel]) -> Iterator[None]
     for whole in (True, False):
         _whole = whole
         for part in _descendants(base):
-            if "__pydantic_core_schema__" in part.__dict__:
+            if part.__module__.startswith(_WITH_CHOICES) and "__pydantic_core_schema__" in part.__dict__:
                 del part.__pydantic_core_schema__
         model.model_rebuild(force=True)
         if whole:

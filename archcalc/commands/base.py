@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from archcalc.commands.panels import Commands
+from archcalc.commands.panels import PANELS, Commands
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 from archcalc.packages import needed
 from archcalc.spec.source import STDIN, standard_input
@@ -17,7 +17,7 @@ app = typer.Typer(
     cls=Commands,
 )
 
-COUNT, CHOOSE, TRUST, RUN, FILES = "Count", "Choose", "Trust", "Run", "Files"
+COUNT, CHOOSE, TRUST, RUN, FILES = PANELS
 
 
 def catalogue_names(incomplete: str) -> list[str]:

@@ -94,11 +94,16 @@ def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> 
     """
     decoding = Run("decode", run.batch, context=run.read)
     return add(
-        (volume(tensor.labels, segment.stated) if paged else volume(as_kept(tensor, segment.env), segment.env))
+        (volume(_read(tensor), segment.stated) if paged else volume(as_kept(tensor, segment.env), segment.env))
         * (width * segment.repeat)
         for segment in recorded(model, decoding).segments
         for tensor in _cached(segment.ops)
     )
+
+
+def _read(tensor: Tensor) -> tuple[str, ...]:
+    """The labels of keys or values of all positions that a pass reads, whatever a window leaves of them."""
+    return tuple("T" if stem(label) == "T" else label for label in tensor.labels)
 
 
 def as_kept(tensor: Tensor, env: Env) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ class LetteredModel:
         """The model's pass. Sizes that the run decides are as the run has them: see `lettered_run`."""
         run = run or Run()
         taken = self.model.record(run)
-        decided = set(run.sizes())
+        decided = {*run.sizes(), "unit"}
         kinds = sum(segment.layers is not None for segment in taken.segments)
         found: list[Segment] = []
         starts: dict[int, Formula] = {}

@@ -48,7 +48,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     walks = {id(segment): Walk(segment, width, span, gradients=kinds, uses=uses) for segment in taken.segments}
     stacks = [Stack(group) for group in taken.groups]
     constants, tables = _given(taken.segments, width, "constant"), _given(taken.segments, width, "table")
-    read_again = tables + (constants if keeping.recompute != "none" else 0)
+    recomputes = keeping.recompute != "none"
 
     def parts(moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool) -> Alive:
         """`before` is saved by layers that come before this one, `gradients` are those of layers after it.
@@ -91,10 +91,13 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     gradients: Size = 0
     for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
         moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
+        # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
+        before_it = taken.segments[: taken.segments.index(stack.group[-1]) + 1]
+        held_again = constants + tables if recomputes else _given(before_it, width, "table")
         learned = stack.spread(partial(_amount, walks, "gradients"))
         for segment in reversed(stack.group):
             head = segment is taken.segments[-1]
-            inputs = batch + _LOSS + (0 if segment is taken.segments[0] else read_again)
+            inputs = batch + _LOSS + (0 if segment is taken.segments[0] else held_again)
 
             def held_at(
                 place: Place, segment: Segment = segment, learned: Spread = learned, saved: Spread = saved

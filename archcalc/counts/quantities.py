@@ -62,10 +62,11 @@ class Asked:
         """Bytes of a number in the cache: as activations where none is asked for."""
         return self.keeping.recipe.compute if self.purpose == "training" else self.keeping.kv_width
 
-    def cache(self, batch: Size, sequence: Size) -> Size:
+    def cache(self, batch: Size, sequence: Size, *, paged: bool = False) -> Size:
         from archcalc.counts.activations import cache
 
-        return cache(self._once.record(self.held), Run("prefill", batch, sequence), self.cache_width)
+        run = Run("prefill", batch, sequence)
+        return cache(self._once.record(self.held), run, self.cache_width, paged=paged)
 
     @property
     def state(self) -> Size:
@@ -109,6 +110,7 @@ class Quantity(NamedTuple):
     """How a quantity is read, its unit, what it means, and the flags of the command line that change it.
 
     `only` is "learns" for what a pass without a backward pass has not, "trains" for memory that inference has not.
+    `beside` is another quantity: tables for people leave this one out where it equals that one.
     """
 
     of: Callable[[Asked], Size]
@@ -116,6 +118,7 @@ class Quantity(NamedTuple):
     meaning: str
     flags: tuple[str, ...] = ()
     only: str = ""
+    beside: str = ""
 
     def refusal(self, asked: Asked) -> str | None:
         """Why the quantity does not exist for what is asked; None where it does."""
@@ -216,8 +219,15 @@ QUANTITIES: dict[str, Quantity] = {
     "cache.total": Quantity(
         lambda asked: asked.cache(asked.held.batch, asked.held.sequence),
         "bytes",
-        "keys and values of all positions in the batch",
+        "keys and values of all positions in the batch; a layer with a window keeps no more than the window",
         (*_CACHE, "--batch", "--seq"),
+    ),
+    "cache.paged": Quantity(
+        lambda asked: asked.cache(asked.held.batch, asked.held.sequence, paged=True),
+        "bytes",
+        "keys and values in an engine that pages all layers alike: each keeps every position, whatever its window",
+        (*_CACHE, "--batch", "--seq"),
+        beside="cache.total",
     ),
     "memory.state": Quantity(
         lambda asked: asked.state,

@@ -39,6 +39,24 @@ def export_config(data: dict[str, Any]) -> dict[str, Any]:
     raise Invalid(_nearest(data, layers, wanted))
 
 
+_EVEN_HEADS = frozenset(
+    [
+        "arcee",
+        "cwm",
+        "exaone",
+        "gemma2",
+        "gemma3_text",
+        "hyperclovax",
+        "internlm3",
+        "iquestcoder",
+        "jais2",
+        "llama",
+        "vaultgemma",
+    ]
+)
+"""Types whose class refuses a hidden_size that is no multiple of num_attention_heads, whatever head_dim says."""
+
+
 def _written(
     table: Family, data: Mapping[str, Any], layers: list[dict[str, Any]], draft: Draft | None = None
 ) -> dict[str, Any]:
@@ -49,6 +67,8 @@ def _written(
         _write_layer(table, layer, draft, layer_type, data["d_model"])
     write(table.template, {name: data[name] for name in _AROUND if name in data}, draft)
     table.kinds.write(chosen, draft)
+    if table.model_type in _EVEN_HEADS and data["d_model"] % draft.get("num_attention_heads", 1):
+        raise Mismatch("attention.n_heads")
     draft.put(table.std, data.get("initialization", {}).get("std", 0.02))
     return {"architectures": [table.architectures[0]], "model_type": table.model_type, **draft, "pad_token_id": None}
 

@@ -75,6 +75,22 @@ def _ways(model: Model) -> Iterator[_Lent]:
         yield _Lent(model, bias=bias)
     if turned := _turned(model):
         yield _Lent(turned, embedding=True, bias=bias)
+    if (biased := _with_biases(model)) != model:  # a norm without a bias is one whose bias is 0
+        yield _Lent(biased, bias=bias)
+        if turned := _turned(biased):
+            yield _Lent(turned, embedding=True, bias=bias)
+
+
+def _with_biases(model: Model) -> Model:
+    """A model all of whose norms have biases."""
+
+    def given(part: Any) -> Any:
+        if isinstance(part, dict):
+            found = {name: given(inner) for name, inner in part.items()}
+            return {**found, "bias": True} if part.get("kind") == "layernorm" else found
+        return [given(inner) for inner in part] if isinstance(part, list) else part
+
+    return Model.model_validate(given(plain(model)))
 
 
 def _turned(model: Model) -> Model | None:
@@ -99,6 +115,7 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
     """Their model, with the reference's weights in their names and layout."""
     import torch
 
+    import archcalc_reference
     from archcalc_reference.weights.families import BY_TYPE
     from archcalc_reference.weights.folder import stored
 
@@ -118,6 +135,9 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
         parameters.pop("embedding.position.weight")
     if lent.bias:
         parameters.pop("unembedding.bias")
+    with torch.device("meta"):
+        whole = archcalc_reference.Transformer(lent.model).named_parameters()
+    parameters |= {name: torch.zeros(p.shape, dtype=dtype) for name, p in whole if name not in parameters}
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     places = dict(theirs.named_parameters())
     with torch.no_grad():

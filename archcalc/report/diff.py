@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from archcalc.counts.parameters import outside_the_tally
 from archcalc.counts.quantities import QUANTITIES, Asked
+from archcalc.errors import LONGEST_VALUE, cut
 from archcalc.report.overview import SHAPE
 from archcalc.report.sheet import (
     Bytes,
@@ -47,7 +48,8 @@ def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
     names = [one.name for one in found]
     changed = list(differing_fields(models))
     rows = list(_rows(asked))
-    shown = [row for row in rows if row.name not in IN_FULL and (row.headline or row.differs)]
+    by_name = {row.name: row.values for row in rows}
+    shown = [row for row in rows if row.name not in IN_FULL and (row.headline or row.differs) and _own(row, by_name)]
     changes = {row.name: ", ".join(_change(row.values)) for row in rows}
     subject = f"{names[0]} -> {', '.join(names[1:])}"
     outcome = f"parameters {changes['parameters.stored']}; FLOPs per token {changes['flops.per_token']}"
@@ -141,6 +143,12 @@ def _rows(asked: list[Asked]) -> Iterator[Row]:
                 yield Row(f"flops.categories.{category}.forward", "FLOPs", parts, headline=False)
 
 
+def _own(row: Row, others: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a row says what the one that it stands beside does not."""
+    quantity = QUANTITIES.get(row.name)
+    return quantity is None or not quantity.beside or others[quantity.beside] != row.values
+
+
 def _parts_of_parameters(asked: list[Asked]) -> Iterator[Row]:
     """The categories of the tally, and what a checkpoint stores beside them."""
     counts = [one.counts for one in asked]
@@ -174,6 +182,8 @@ def _fields_table(names: list[str], changed: list[tuple[str, tuple[Any, ...]]]) 
 
 
 def _value(value: Any) -> Cell:
+    if isinstance(value, str):
+        return cut(value, LONGEST_VALUE)  # a pattern may name ten thousand layers
     return "-" if value is None else str(value).lower() if isinstance(value, bool | float) else value
 
 

@@ -97,6 +97,7 @@ class Standing(NamedTuple):
     training: Memory
     inference: Memory
     cache_per_token: Size
+    caches: tuple[Size, Size]
     devices: dict[str, tuple[Size, Size]]
 
 
@@ -112,7 +113,8 @@ def standing(model: Model, *, letters: bool = False) -> Standing:
     inference = count(model, run._replace(phase="prefill", logits="last"), served)
     shown = [find_device(name) for name in SHOWN]
     devices = {one.name: (devices_at_least(training, one), devices_at_least(inference, one)) for one in shown}
-    return Standing(training, inference, _cache_per_token(lettered(model) if letters else model, served), devices)
+    kept = lettered(model) if letters else model
+    return Standing(training, inference, _cache_per_token(kept, served), _caches(model, run, served), devices)
 
 
 def standing_numbers(found: Standing) -> dict[str, Any]:
@@ -124,8 +126,8 @@ def standing_numbers(found: Standing) -> dict[str, Any]:
     }
 
 
-def standing_lines(found: Standing) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The same in three lines."""
+def standing_lines(found: Standing, run: Run) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The same in three lines, and one more where windows leave less of the cache than a paging engine holds."""
     train, serve = found.training, found.inference
     weights = next(term.bytes for term in serve.terms if term.name == "weights")
     trained = f"training peak {binary(train.total)}, of which state {binary(train.state)} (mixed-16, flash)"
@@ -134,7 +136,8 @@ def standing_lines(found: Standing) -> tuple[tuple[str, tuple[str, ...]], ...]:
     (name, (trains, serves)), *rest = found.devices.items()
     many = f"at least {grouped(trains)} {name} to train and {grouped(serves)} to serve"
     others = [f"{other}: {grouped(n)} and {grouped(m)}" for other, (n, m) in rest]
-    return (("Memory", (trained, served)), ("Devices", ("; ".join([many, *others]),)))
+    memory = (trained, served, *paged_lines(found.caches, run))
+    return (("Memory", memory), ("Devices", ("; ".join([many, *others]),)))
 
 
 def _table(used: Memory) -> Table:
@@ -175,7 +178,23 @@ def _lines(model: Model, run: Run, keeping: Keeping, used: Memory) -> tuple[tupl
         return (*lines, ("State", (state,)), ("Counted", training_lines(model, run, keeping)))
     per_token = _cache_per_token(model, keeping)
     kept = f"{grouped(per_token)} bytes per token ({binary(per_token)}): keys and values of all layers"
-    return (*lines, ("Cache", (kept,)), ("Counted", inference_lines(model, run, keeping)))
+    cached = (kept, *paged_lines(_caches(model, run, keeping), run))
+    return (*lines, ("Cache", cached), ("Counted", inference_lines(model, run, keeping)))
+
+
+def _caches(model: Model, run: Run, keeping: Keeping) -> tuple[Size, Size]:
+    """What windows leave of the cache, and what an engine holds that pages every layer in full."""
+    kept, paged = (cache(model, run, keeping.kv_width, paged=paged) for paged in (False, True))
+    return kept, paged
+
+
+def paged_lines(caches: tuple[Size, Size], run: Run) -> tuple[str, ...]:
+    """The two caches of a pass, where they are not one."""
+    kept, paged = caches
+    if kept == paged:
+        return ()
+    of = several(run.batch * run.sequence, "token")
+    return (f"{of}: {binary(kept)} by windows (cache.total), {binary(paged)} with every layer in full (cache.paged)",)
 
 
 def phase_line(used: Memory) -> str:

@@ -28,7 +28,7 @@ def report_sheet(found: Found) -> Sheet:
                     ("Stored", (bridge_line(counts),)),
                     *published_lines(model, counts),
                     ("FLOPs", (training_line(model, counts, work, asked),)),
-                    *standing_lines(held),
+                    *standing_lines(held, asked.held),
                     *caveats(found, assumed=True),
                 )
             ),

@@ -11,7 +11,7 @@ from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, 
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.tape.legend import CATEGORIES, COPIES, Env, stem, volume
-from archcalc.tape.ops import Tensor
+from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Segment
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several, shape
@@ -77,13 +77,18 @@ def _steps(segments: list[Segment]) -> Iterator[Step]:
         uses.setdefault((id(use.segment), id(use.op)), []).append(use)
     total = 0
     for segment in segments:
-        for spans, group in groupby(segment.ops, lambda op: tuple(s for s in op.spans if s not in _SILENT)):
+        for spans, group in groupby(segment.ops, _step_of):
             ops = list(group)
             met = tuple(use for op in ops for use in uses.get((id(segment), id(op)), ()))
             total += sum(use.parameters for use in met if use.weight.part in CATEGORIES)
             out = ops[-1].output
             name = " ".join(spans[1:]) or spans[0]
             yield Step(segment, spans[0], name, out, data_shape(out, segment.env), met, total)
+
+
+def _step_of(op: Op) -> tuple[str, ...]:
+    """The spans that tell an op's step; what stands in a layer alone is a step by its own name."""
+    return tuple(s for s in op.spans if s not in _SILENT) or (op.output.name.rpartition(".")[2],)
 
 
 def _softmax(logits: Step) -> Step:

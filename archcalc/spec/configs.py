@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+from codecs import BOM_UTF8
 
 from archcalc.errors import printable
 from archcalc.spec.source import Document, display_name, read_file
@@ -14,7 +15,7 @@ CONFIG = "config.json"
 
 def is_config(data: bytes) -> bool:
     """Whether some bytes are a config.json, and no spec: an object of JSON that names its model's type."""
-    if not data.lstrip().startswith(b"{"):
+    if not data.removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
         return False
     try:
         found = json.loads(data)

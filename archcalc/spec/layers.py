@@ -136,7 +136,8 @@ class Layer(Strict):
                         y = branch.post_norm.record(tape, y)
             y = tape.dropout(f"{branch.name}_dropout", y)
             if branch.scale is not None:
-                y = tape.pointwise(f"{branch.name}_scaled", y)
+                with tape.span(f"{branch.name}_scale"):
+                    y = tape.pointwise("scaled", y)
             with tape.span(f"{branch.name}_residual"):
                 x = tape.sum("sum", x, y)
             if branch.stream_norm is not None:

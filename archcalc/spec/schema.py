@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
@@ -16,14 +17,14 @@ from archcalc.spec.model import Model
 
 def _described(of: type[BaseModel]) -> list[str]:
     """The modules whose classes describe what is read."""
-    kinds = ("archcalc.blocks.", Model.__module__, of.__module__)
+    kinds = ("archcalc.blocks.", "archcalc.spec.", of.__module__)
     return [name for name in sys.modules if name.startswith(kinds)]
 
 
 def schema_text(of: type[BaseModel] = Model) -> str:
     """The schema of what a class reads, as it stands in specs/schema."""
     restore(*_described(of))
-    with all_choices(of, Strict):
+    with all_choices(of, Strict) if of is Model else nullcontext():
         described = of.model_json_schema(by_alias=True)
     schema = {"$schema": GenerateJsonSchema.schema_dialect, **described}
     return json_text(schema, indent=2) + "\n"

@@ -156,6 +156,9 @@ class Formula:
     def __lt__(self, other: Any) -> bool:
         return bool(self.value < Formula.of(other).value)
 
+    def __int__(self) -> int:
+        return int(self.value)
+
     def __bool__(self) -> bool:
         return bool(self.value)
 

@@ -61,7 +61,7 @@ def stem(label: str) -> str:
     return label.partition(MARK)[0]
 
 
-COMPOSITES = legend(("X", "R S"))  # the queries that share a key/value head, folded into one axis
+COMPOSITES = legend(("X", "R S"), ("H", "G R"))  # the queries that share a key/value head in one axis; all heads
 
 CATEGORIES = legend(
     ("embedding", "a vector for each token"),

@@ -18,7 +18,7 @@ COMMANDS = [
     ["trace", "tiny"], ["softmax", "1", "2"],
     *([command, "--help"] for command in (
         "report", "params", "flops", "memory", "explain", "diff", "sweep", "check", "verify", "trace", "generate",
-        "predict", "chat", "train", "softmax", "embed", "tokens", "list", "schema",
+        "predict", "chat", "train", "softmax", "embed", "tokens", "list", "schema", "import", "export",
     )),
 ]  # fmt: skip
 """What needs no weights, and the help of every command."""

@@ -36,10 +36,11 @@ def test_what_recomputation_drops_is_its_working_set():
     model, run = gpt3()
     none, selective, full = (saved(model, run, widths(2), rule) for rule in ("none", "selective", "full"))
     assert none.working_set == 0
-    queries = 2 * 2048 * 12288  # kept as they were made, and copied again into the order of heads
-    assert selective.layers + 96 * (selective.working_set - queries) == none.layers
+    # Queries, keys and values, kept as they were made, and copied again into the order of heads
+    copied = 3 * 2 * 2048 * 12288
+    assert selective.layers + 96 * (selective.working_set - copied) == none.layers
     assert full.layers + 96 * full.working_set == none.layers
-    assert selective.working_set == 2 * 96 * 2048 * 2048 + queries  # the probabilities of one layer
+    assert selective.working_set == 2 * 96 * 2048 * 2048 + copied  # the probabilities of one layer
 
 
 def test_gpt3_saves_what_pytorch_saves_part_by_part():

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from drawn import attends, branches, changed, layers_of, parts, resized, single, stacked
-from examples import few
+from examples import few, published_like
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +37,7 @@ def test_counted_is_built(model):
 
 
 @settings(max_examples=few(2))
-@given(strategies.models())
+@given(published_like())
 def test_counted_is_run(model):
     pytest.importorskip("torch", reason="the reference is PyTorch")
     from archcalc.proof.witness import prove

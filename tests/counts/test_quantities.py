@@ -46,6 +46,7 @@ def library(name, model, run, keeping):
         ).total,
         "cache.per_token": per_token,
         "cache.total": per_token * run.batch * run.sequence,
+        "cache.paged": per_token * run.batch * run.sequence,
         "memory.state": used.state,
         "memory.total": used.total,
     }[name]
@@ -115,6 +116,7 @@ def test_inference_has_the_same_names():
         "memory.total": used.total,
         "memory.state": used.state,
         "cache.total": cache(model, run, 1),
+        "cache.paged": cache(model, run, 1),
         "cache.per_token": cache(model, archcalc.Run("prefill"), 1),
     }
     told = ask("memory", "tiny", *flags, "-f", "json").json

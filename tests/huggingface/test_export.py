@@ -180,3 +180,12 @@ def test_an_export_loads_from_a_folder(tmp_path):
     config = AutoConfig.from_pretrained(tmp_path)
     assert (config.model_type, config.hidden_size, config.pad_token_id) == ("llama", 32, None)
     assert total(tensors(config)) == params(Model.model_validate(SPEC)).stored
+
+
+def test_a_width_that_the_heads_do_not_divide_is_said_by_a_class_that_takes_it():
+    """transformers' LlamaConfig refuses such a width; MistralConfig does not."""
+    from archcalc.spec.catalogue import find
+
+    said = export_config(plain(find("llama2-13b@n_layers=1,d_model=64").model))
+    assert said["hidden_size"] % said["num_attention_heads"]
+    assert AutoConfig.for_model(**said).model_type == "mistral"

@@ -212,6 +212,8 @@ def test_exaone4_may_say_its_pattern_in_letters():
         ("qwen2_vl", False, False, False),
         ("qwen3_vl", True, False, True),
         ("idefics3", False, True, False),
+        ("voxtral", True, True, False),  # transformers' class has a head of its own, whatever is said
+        ("qwen2_audio", None, True, False),
     ],
 )
 def test_a_tie_is_the_wrappers_where_it_says_one(model_type, outer, inner, tied):
@@ -221,6 +223,15 @@ def test_a_tie_is_the_wrappers_where_it_says_one(model_type, outer, inner, tied)
     data = import_config(config, "config.json").data
     assert data["unembedding"]["tied"] is tied
     assert data["assumptions"][0].startswith(f"only the text model of {model_type} is counted, without ")
+    asks_inside = outer is None and model_type in ("gemma3", "mistral3")
+    assert ("is that of text_config" in data["assumptions"][0]) is asks_inside
+
+
+@pytest.mark.parametrize("inner", ["gemma", "gemma2"])
+def test_paligemma_writes_the_tokens_of_an_image_into_its_text_model(inner):
+    text = {"model_type": inner, "num_hidden_layers": 2, "num_image_tokens": 256}
+    data = import_config({"model_type": "paligemma", "text_config": text, "vision_config": {}}, "config.json").data
+    assert data["layers"][0]["repeat"] == 2
 
 
 def test_an_old_file_has_the_text_models_keys_at_the_top():

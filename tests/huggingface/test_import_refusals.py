@@ -225,6 +225,18 @@ SAID = {
         {"model_type": "mistral3", "text_config": {"vocab_size": 0}},
         ["text_config.vocab_size: must be from 1 to 4,294,967,296; got 0"],
     ),
+    "a text model whose type is no text": (
+        {"model_type": "mistral3", "text_config": {"model_type": {"a": 1}}},
+        ["text_config.model_type: must be text; got {'a': 1}"],
+    ),
+    "Phi's norms of heads of another width": (  # transformers makes them hidden_size / num_attention_heads wide
+        {"model_type": "phi", "qk_layernorm": True, "head_dim": 128},
+        ["head_dim: must be hidden_size / num_attention_heads (64), since qk_layernorm is true; got 128"],
+    ),
+    "a part of a head where all of it turns": (
+        {"model_type": "llama", "rope_scaling": {"rope_type": "default", "partial_rotary_factor": 0.5}},
+        ["rope_scaling: partial_rotary_factor must be 1, since this family turns whole heads; got 0.5"],
+    ),
     "a head that is not what is left": (
         {"model_type": "gpt_neox", "head_dim": 128},
         ["head_dim: must be hidden_size / num_attention_heads (96) in this family; got 128"],

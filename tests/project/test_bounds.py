@@ -34,6 +34,7 @@ NO_BOUNDS = {
     "archcalc.proof.allocator.MOST_LAYERS",
     "archcalc.proof.miniature.MOST_GROUPS",
     "archcalc.proof.miniature.MOST_REPEATS",
+    "archcalc.proof.miniature.MOST_TIMES",
     "archcalc.shapes.grid.MOST_AT_ONCE",
     "archcalc.spec.unsupported.LONGEST",  # a term that is longer names nothing
     "archcalc.errors.LONGEST_VALUE",  # parts of the line whose length stands in the table

@@ -176,7 +176,13 @@ PLAIN = {
     "check": "check tiny", "verify": "verify tiny --tensors", "trace": "trace tiny", "softmax": "softmax 1 2",
     "list": "list", "schema": "schema", "embed": "embed words.vec king",
 }  # fmt: skip
-ELSEWHERE = {"predict": "test_generate", "tokens": "test_tokens", "train": "test_training"}
+ELSEWHERE = {
+    "predict": "test_generate",
+    "tokens": "test_tokens",
+    "train": "test_training",
+    "import": "test_import_command",
+    "export": "test_import_command",
+}
 
 
 def flags(command):
@@ -278,6 +284,7 @@ OBEYED_ALIKE = {
     ("flops.pointwise", "--attention"),
     ("cache.per_token", "--for"),  # bf16 for both, if no precision is given
     ("cache.total", "--for"),
+    ("cache.paged", "--for"),
 }
 """What a flag may ask of a quantity that has the same number all the same."""
 

@@ -120,4 +120,10 @@ def test_every_command_has_its_output_in_a_document():
     from archcalc.cli import _HOMES
 
     shown = {block.command.rpartition(" | ")[2].split()[1] for name in (*README, LEARNED) for block in blocks(name)}
-    assert {command for commands in _HOMES.values() for command in commands} - shown <= {"list", "schema", "verify"}
+    assert {command for commands in _HOMES.values() for command in commands} - shown <= {
+        "list",
+        "schema",
+        "verify",
+        "import",
+        "export",
+    }

@@ -27,7 +27,7 @@ def test_the_schema_tells_fields_kinds_and_bounds():
         "minimum": 1,
         "maximum": 2**32,
     }
-    attention = schema["$defs"]["LayerGroup"]["properties"]["attention"]
+    attention = schema["$defs"]["TwoBranchGroup"]["properties"]["attention"]
     assert attention["discriminator"]["mapping"] == {"multi_head": "#/$defs/MultiHead"}
 
 

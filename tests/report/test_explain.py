@@ -23,7 +23,9 @@ from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
 
 def evaluate(text, values):
     """A formula as it is printed, worked out: letters side by side are multiplied."""
-    tokens = re.findall(r"floor|ceil|[A-Za-z]+\d*|\d+|[-+/^()]", text)
+    text = text.replace("'", "_")  # F' of the second block that has an F
+    values = {name.replace("'", "_"): value for name, value in values.items()}
+    tokens = re.findall(r"floor|ceil|[A-Za-z]+_*\d*|\d+|[-+/^()]", text)
     python, operand = "", False
     for word in tokens:
         begins = word[0].isalnum() or word == "("

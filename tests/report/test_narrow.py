@@ -2,7 +2,7 @@
 
 import pytest
 from command import ask
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from archcalc.errors import printable
@@ -50,6 +50,7 @@ def test_a_table_takes_no_more_than_its_width_and_keeps_every_word(grid, width):
             assert any(" ".join(one.split()) in (cell, brief(cell)) for one in said), cell
 
 
+@settings(phases=tuple(Phase))
 @given(grids())
 def test_what_tabulate_prints_is_as_wide_as_counted(grid):
     table = Table(

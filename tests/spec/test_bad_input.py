@@ -332,9 +332,9 @@ FORMS = {
         "{repeat: 2, norm: null, branches: []}",
         "layers.0.norm: unknown field; another kind or form of this has it",
     ),
-    "too many kinds": (
-        "{repeat: 65, pattern: [a], kinds: {" + ", ".join(f"k{i}: {{}}" for i in range(65)) + "}}",
-        "layers.0.kinds: must have at most 64 items",
+    "too long a pattern": (
+        f"{{repeat: 65, pattern: [{', '.join(['a'] * 10_001)}], kinds: {{a: {{branches: []}}}}}}",
+        "layers.0.pattern: must have at most 10,000 items",
     ),
 }
 
@@ -345,3 +345,13 @@ def test_a_group_of_no_form_is_told_in_words(layers, said, tmp_path):
     answer = ask("params", str(tmp_path / "s.yaml"))
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_spec_is_not_written_over_the_config_that_it_came_from(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('\ufeff{"model_type": "llama"}')
+    answer = ask("import", str(path), "-o", str(path))
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("--output: a spec is written as YAML; got ")
+    assert path.read_text() == '\ufeff{"model_type": "llama"}'
+    assert spawn("params", "-", stdin=path.read_bytes()).code == 0  # the mark of its encoding is no part of it

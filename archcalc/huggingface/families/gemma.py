@@ -68,6 +68,7 @@ _ALL = (
         layer({"bias": ATTENTION_BIAS}, {"activation": Activation("hidden_act", {"gelu": "gelu_tanh"})}, norm=_NORM),
         decoder(_NORM, embedding={"scale": "sqrt_d_model"}),
         only={"hidden_activation": _GELU},
+        ignored=("num_image_tokens",),  # PaliGemma writes it into its text model
     ),
     Family(
         "gemma2",
@@ -78,7 +79,7 @@ _ALL = (
         _AROUND,
         LayerTypes(_alternating),
         only={"hidden_act": _GELU},
-        ignored=("sliding_window_size",),
+        ignored=("sliding_window_size", "num_image_tokens"),
     ),
     Family(
         "gemma3_text",

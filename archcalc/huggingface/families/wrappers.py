@@ -10,13 +10,15 @@ from archcalc.errors import Invalid, Problem, shown
 class Wrapper(NamedTuple):
     """Where the text model stands, what it is where it does not say, and what is left out.
 
-    `flat` says that old files have the text model's keys at the top; `either` that a tie of either mapping is one.
+    `flat` says that old files have the text model's keys at the top; `either` that a tie of either mapping is one;
+    `unties` that the class has a head of its own, whatever is said.
     """
 
     text: str
     leaves_out: str = "the vision encoder and what connects it"
     flat: bool = False
     either: bool = False
+    unties: bool = False
 
 
 WRAPPERS: dict[str, Wrapper] = {
@@ -37,8 +39,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen2_vl": Wrapper("qwen2_vl_text", flat=True, either=True),
     "qwen2_5_vl": Wrapper("qwen2_5_vl_text", flat=True, either=True),
     "qwen3_vl": Wrapper("qwen3_vl_text"),
-    "voxtral": Wrapper("llama", "the audio encoder and what connects it"),
-    "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it"),
+    "voxtral": Wrapper("llama", "the audio encoder and what connects it", unties=True),
+    "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it", unties=True),
 }
 """By the model_type of the whole."""
 
@@ -61,10 +63,15 @@ def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[st
         text = dict(config[key])
     if text.get("model_type") in (None, model_type):
         text["model_type"] = wrapper.text
-    if key is not None and config.get(_TIE) is not None:
+    if wrapper.unties:
+        text[_TIE] = False
+    elif key is not None and config.get(_TIE) is not None:
         tied = config[_TIE]
         text[_TIE] = text.get(_TIE) or tied if wrapper.either else tied
     quantized = config.get("quantization_config")
     if quantized is not None:
         text.setdefault("quantization_config", quantized)
-    return text, key or "", f"only the text model of {model_type} is counted, without {wrapper.leaves_out}"
+    note = f"only the text model of {model_type} is counted, without {wrapper.leaves_out}"
+    if key is not None and config.get(_TIE) is None and not (wrapper.unties or wrapper.either):
+        note += f"; {_TIE} is that of {key}, since the file says none for the whole"
+    return text, key or "", note

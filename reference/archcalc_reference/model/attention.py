@@ -96,12 +96,12 @@ class MultiHeadAttention(nn.Module):
         if self.query_norm is not None and self.norms_last:
             q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
             k_BSGK = self._normed(self.key_norm, k_BSGK)
-        if self.growth is not None:
-            q_BSGRK = grow(q_BSGRK, positions.growths[self.growing])
         k_BGTK, v_BGTW = k_BSGK.transpose(1, 2), v_BSGW.transpose(1, 2)
         del k_BSGK, v_BSGW
         if state is not None:
             k_BGTK, v_BGTW = state.store(k_BGTK, v_BGTW, positions.first)
+        if self.growth is not None:
+            q_BSGRK = grow(q_BSGRK, positions.growths[self.growing])
         if positions.kernel == "math":
             mask = positions.masks[self.rule.scored]
             return _math_attention(q_BSGRK, k_BGTK, v_BGTW, self.rule, mask, fresh=state is None)

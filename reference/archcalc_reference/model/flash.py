@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.utils.flop_counter import register_flop_formula
 
-from archcalc_reference.model.kernels import op, wide
+from archcalc_reference.model.kernels import autocasts, op, wide
 from archcalc_reference.model.positions import Positions, Scored, alibi_slopes, key_positions, seen
 from archcalc_reference.model.state import Read, Sight
 
@@ -53,7 +53,7 @@ def flash_attention(
         return F.scaled_dot_product_attention(
             q, k, v, attn_mask=mask_ST, is_causal=causal, scale=rule.scale, enable_gqa=shared
         )
-    if torch.is_autocast_enabled(q.device.type):
+    if autocasts(q):
         width = torch.get_autocast_dtype(q.device.type)
         v, k, q = v.to(width), k.to(width), q.to(width)
     slopes = rule.scored.alibi_scale if rule.scored.alibi_heads else None

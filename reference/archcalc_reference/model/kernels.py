@@ -41,6 +41,11 @@ def wide(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+def autocasts(x: Tensor) -> bool:
+    """Whether torch.autocast is on where x is."""
+    return not x.is_meta and torch.is_autocast_enabled(x.device.type)
+
+
 def promoted(x: Tensor, *learned: Tensor | None) -> torch.dtype:
     """The type of what is made of data and learned numbers: the wider of theirs."""
     found = x.dtype
@@ -87,9 +92,12 @@ def _rms_norm_backward(
     return dx.to(x.dtype), _learned(grad * normed, gain)
 
 
-@op("layer_norm(Tensor x, Tensor? gain, Tensor? bias, bool unit_offset, float epsilon) -> (Tensor, Tensor, Tensor)")
+@op(
+    "layer_norm(Tensor x, Tensor? gain, Tensor? bias, bool unit_offset, float epsilon, bool mixed) "
+    "-> (Tensor, Tensor, Tensor)"
+)
 def _layer_norm(
-    x: Tensor, gain: Tensor | None, bias: Tensor | None, unit_offset: bool, epsilon: float
+    x: Tensor, gain: Tensor | None, bias: Tensor | None, unit_offset: bool, epsilon: float, mixed: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     full = wide(x)
     mean = full.mean(-1, keepdim=True)
@@ -98,7 +106,7 @@ def _layer_norm(
     if bias is not None:
         y = y + wide(bias)
     made = promoted(x, gain, bias)
-    kept = made if x.device.type == "cpu" else mean.dtype  # as PyTorch's own
+    kept = made if x.device.type == "cpu" and not mixed else mean.dtype  # as PyTorch's own
     return y.to(made), mean.to(kept), rstd.to(kept)
 
 
@@ -133,9 +141,9 @@ class _RMSNorm(Function):
 class _LayerNorm(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gain: Tensor | None, bias: Tensor | None, unit_offset: bool, epsilon: float
+        ctx: Any, x: Tensor, gain: Tensor | None, bias: Tensor | None, unit_offset: bool, epsilon: float, mixed: bool
     ) -> Tensor:
-        y, mean, rstd = torch.ops.archcalc.layer_norm(x, gain, bias, unit_offset, epsilon)
+        y, mean, rstd = torch.ops.archcalc.layer_norm(x, gain, bias, unit_offset, epsilon, mixed)
         ctx.save_for_backward(x, gain, bias, mean, rstd)
         ctx.unit_offset = unit_offset
         return y
@@ -144,7 +152,7 @@ class _LayerNorm(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, gain, bias, mean, rstd = ctx.saved_tensors
         dx, dgain, dbias = torch.ops.archcalc.layer_norm_backward(grad, x, gain, bias, mean, rstd, ctx.unit_offset)
-        return dx, None if gain is None else dgain, None if bias is None else dbias, None, None
+        return dx, None if gain is None else dgain, None if bias is None else dbias, None, None, None
 
 
 def rms_norm(x: Tensor, gain: Tensor | None, epsilon: float, *, unit_offset: bool) -> Tensor:
@@ -154,11 +162,16 @@ def rms_norm(x: Tensor, gain: Tensor | None, epsilon: float, *, unit_offset: boo
     return torch.ops.archcalc.rms_norm(x, gain, unit_offset, epsilon)[0]
 
 
-def layer_norm(x: Tensor, gain: Tensor | None, bias: Tensor | None, epsilon: float, *, unit_offset: bool) -> Tensor:
-    """(x - mean) / sqrt(variance + epsilon) * gain + bias, over the last axis; the gain may have more axes."""
+def layer_norm(
+    x: Tensor, gain: Tensor | None, bias: Tensor | None, epsilon: float, *, unit_offset: bool, mixed: bool
+) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) * gain + bias, over the last axis; the gain may have more axes.
+
+    With `mixed` the statistics are fp32 on a CPU too, where they are of the input's type otherwise.
+    """
     if torch.is_grad_enabled():
-        return _LayerNorm.apply(x, gain, bias, unit_offset, epsilon)
-    return torch.ops.archcalc.layer_norm(x, gain, bias, unit_offset, epsilon)[0]
+        return _LayerNorm.apply(x, gain, bias, unit_offset, epsilon, mixed)
+    return torch.ops.archcalc.layer_norm(x, gain, bias, unit_offset, epsilon, mixed)[0]
 
 
 # --- rotary positions ------------------------------------------------------------------------------------------------

@@ -36,9 +36,11 @@ class LayerNorm(nn.Module):
         _fill(self.bias, 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.simple and (self.weight is None or self.weight.dtype == x.dtype):
+        mixed = x.dtype == torch.bfloat16 and kernels.autocasts(x)
+        if self.simple and not mixed:
             return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.epsilon)
-        return kernels.layer_norm(x, self.weight, self.bias, self.epsilon, unit_offset=self.unit_offset)
+        offset = self.unit_offset
+        return kernels.layer_norm(x, self.weight, self.bias, self.epsilon, unit_offset=offset, mixed=mixed)
 
 
 class RMSNorm(nn.Module):
