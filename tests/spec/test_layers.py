@@ -138,7 +138,10 @@ WRONG = {
         f"repeat: 2, pattern: [a], kinds: {{a: {LAYER}, b: {LAYER}}}",
         "9:5: layers.0: has a kind that its pattern does not: b",
     ),
-    "no order": (f"repeat: 2, pattern: [], kinds: {{a: {LAYER}}}", "9:26: layers.0.pattern: must not be empty; got []"),
+    "no order": (
+        f"repeat: 2, pattern: [], kinds: {{a: {LAYER}}}",
+        "9:26: layers.0.pattern: must not be empty; got []",
+    ),
     "an order of numbers": (
         f"repeat: 2, pattern: [1], kinds: {{a: {LAYER}}}",
         "9:27: layers.0.pattern.0: must be text; got 1",
