@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 from archcalc.blocks import LinearUnembedding, MultiHead, TokenEmbedding
 from archcalc.blocks.mlp import MLP
-from archcalc.spec.layers import BranchGroup, Repeated, TwoBranchGroup, TwoBranchLayer
+from archcalc.spec.layers import BranchGroup, BranchLayer, Repeated, TwoBranchGroup, TwoBranchLayer
 from archcalc.spec.model import Model
 
 
@@ -113,3 +113,9 @@ def resized(draw, model, largest, scale=1):
         return part.model_copy(update=sizes)
 
     return changed(model, Model | Repeated | MultiHead | MLP | TokenEmbedding | LinearUnembedding, other)
+
+
+def alone(layer):
+    """A layer as a kind of a pattern has it."""
+    form = TwoBranchLayer if isinstance(layer, TwoBranchLayer) else BranchLayer
+    return form.model_construct(**{name: value for name, value in layer if name != "repeat"})

@@ -168,7 +168,7 @@ class TwoBranchLayer(Layer):
     @property
     def residual_branches(self) -> tuple[Branch, ...]:
         shared: dict[str, Any] = {"post_norm": self.post_norm, "stream_norm": self.stream_norm, "scale": self.scale}
-        second: Any = "shared" if self.parallel == "shared" else self.norm
+        second: Any = "shared" if self.norm and self.parallel == "shared" else self.norm
         return (
             Branch.model_construct(name="attention", norm=self.norm, mixer=self.attention, **shared),
             Branch.model_construct(name="mlp", norm=second, mixer=self.mlp, **shared),
@@ -198,7 +198,7 @@ class BranchLayer(Layer):
         return self.parallel
 
     @model_validator(mode="after")
-    def _residual_branchesagree(self) -> Self:
+    def _branches_agree(self) -> Self:
         names: list[str] = []
         for i, branch in enumerate(self.branches):
             before = self.branches[i - 1] if i else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -154,9 +154,14 @@ def _literals(expected: str) -> list[str]:
 def _fields(what: type[BaseModel], where: Where) -> list[str]:
     """The names of the fields that may stand at a path, over all kinds of a slot."""
     holders: list[type[BaseModel]] = [what]
+    named = False  # whether the step is a name that the spec gives: of a kind of layers
     for step in where:
-        if not isinstance(step, int):
-            holders = [inner for holder in holders for inner in _inside(holder, step)]
+        if named or isinstance(step, int):
+            named = False
+            continue
+        known = [holder.model_fields[step] for holder in holders if step in holder.model_fields]
+        named = any(get_origin(field.annotation) is dict for field in known)
+        holders = [inner for holder in holders for inner in _inside(holder, step)]
     return [field.alias or name for holder in holders for name, field in holder.model_fields.items()]
 
 

@@ -61,6 +61,13 @@ def test_attention_is_recorded_as_the_reference_computes_it():
     ]
 
 
+def test_keys_and_values_out_of_a_cache_are_in_the_order_of_heads():
+    for phase in ("prefill", "decode"):
+        t = tape(phase=phase)
+        MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)
+        assert not [op for op in t.ops if op.output.name.endswith("s_by_head")]
+
+
 def test_flash_attention_keeps_the_scores_in_its_kernel():
     t = tape(attention="flash")
     MultiHead(n_heads=1, n_kv_heads=1, d_head=8, bias=False).record(t, X)

@@ -85,7 +85,8 @@ def test_a_hostile_template_is_one_line_and_soon(name):
     with pytest.raises(Invalid) as caught:
         Own("t", source, {}).render(SAID)
     message = str(caught.value)
-    assert line in message
+    # On a busy machine time may run out before memory does; either is a bound.
+    assert line in message or ("makes more than" in line and "takes longer than" in message)
     assert message.startswith("t:")
     assert "\n" not in message
     assert len(message) < 300

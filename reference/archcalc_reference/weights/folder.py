@@ -28,16 +28,9 @@ from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.text.tokenizer import TOKENIZER_FILES
 from archcalc_reference.weights.entries import Entry, plain
 from archcalc_reference.weights.exporting import exported
-from archcalc_reference.weights.headers import (
-    TYPES,
-    Checkpoint,
-    Header,
-    find_weights,
-    no_weights,
-    open_tensors,
-    otherwise_tied,
-)
+from archcalc_reference.weights.headers import TYPES, Header, no_weights, open_tensors
 from archcalc_reference.weights.layouts import TOKENS
+from archcalc_reference.weights.places import Checkpoint, find_weights, otherwise_tied
 
 __all__ = ["load_weights", "no_weights", "save_weights"]
 
