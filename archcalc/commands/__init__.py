@@ -1,1 +1,1 @@
-"""The commands, a module for each panel of the help."""
+"""The commands, in modules that bear their names or that of their kind."""

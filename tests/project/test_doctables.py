@@ -1,8 +1,11 @@
 """The tables of our documents are what the code has: fields of specs, families of configs."""
 
+import re
+
 import doctables
 import pytest
 from docblocks import README, ROOT
+from test_imports import OURS, REFERENCE
 
 from archcalc.huggingface.families import _SAME, MODULES
 from archcalc.huggingface.families.absent import FEATURES
@@ -58,3 +61,9 @@ def test_what_a_field_changes_is_found_by_counting():
     assert rows["`n_kv_heads`"][3] == "parameters, FLOPs, activations, cache"
     assert rows["`window`"][3] == "FLOPs, cache"
     assert rows["`scale`"][3] == "-"
+
+
+def test_the_rooms_are_those_by_which_imports_are_checked():
+    rows = re.findall(r"^\| (`\w+`.*?) \| [^|]+ \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    rooms = [room for row in rows for room in re.findall(r"`(\w+)`", row)]
+    assert rooms == [*OURS.rooms, *REFERENCE.rooms]

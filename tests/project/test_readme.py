@@ -143,4 +143,4 @@ def test_every_command_has_its_output_in_a_document():
     lines = [block.command.rpartition(" | ")[2] for name in (*README, LEARNED) for block in blocks(name)]
     shown = {line.split()[1] for line in lines if len(line.split()) > 1}  # a block of YAML or JSON is no command
     known = {command for commands in _HOMES.values() for command in commands}
-    assert known - shown <= {"list", "schema", "verify", "import", "export"}
+    assert known - shown <= {"list", "schema", "verify"}
