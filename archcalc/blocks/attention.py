@@ -107,7 +107,7 @@ class MultiHead(Attention):
 
     copies: ClassVar[tuple[str, ...]] = ("G", "R")
     derives: ClassVar[tuple[str, ...]] = ("T", "Q", "kept")
-    named: ClassVar[tuple[str, ...]] = ("rotary", "window", "chunk", "alibi_scale", "query_growth")
+    named: ClassVar[tuple[str, ...]] = ("rotary", "alibi_scale", "query_growth")
 
     def summary(self) -> str:
         shared = "" if self.n_kv_heads == self.n_heads else f" over {several(self.n_kv_heads, 'key/value head')}"
@@ -199,14 +199,12 @@ class MultiHead(Attention):
 
     def _mask(self, tape: Tape) -> Tensor:
         """What is added to the scores, made once for all layers that mask alike; ALiBi's has a slope for each head."""
-        limits = [
-            f"{name} {size}" for name, size in (("window", self.window), ("chunk", self.chunk)) if size is not None
-        ]
-        name = "mask" + f"({', '.join(limits)})" * bool(limits)
+        limits = [name for name in ("window", "chunk") if getattr(self, name) is not None]
+        name = f"mask({', '.join(limits)})" if limits else "mask"
         if not self.alibi:
-            return tape.given(name, "S T", "constant")
+            return tape.given(name, "S T", "constant", by=" ".join(limits))
         slopes = "" if self.alibi_scale is None else f"({self.alibi_scale!r})"
-        return tape.given(f"{name}.alibi{slopes}", "G R S T", "constant")
+        return tape.given(f"{name}.alibi{slopes}", "G R S T", "constant", by=" ".join(["G", "R", *limits]))
 
 
 def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, capped: bool) -> Tensor:

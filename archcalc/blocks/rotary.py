@@ -123,7 +123,8 @@ class Rotary(Strict):
 
     def table(self, tape: Tape) -> Tensor:
         """The cosines and sines of the new positions, made once for a pass and for each way of turning."""
-        return tape.given(f"rotary({self!r})", "S U", "table")
+        turned = {name: value for name, value in self if name != "d_rotary"}
+        return tape.given(f"rotary({turned!r})", "S U", "table", by="U")
 
     def record(self, tape: Tape, name: str, x: Tensor) -> Tensor:
         """Turn queries or keys; the turned ones take the place of the others, and nothing is saved but the angles."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from archcalc.counts.flops import Terms
 from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Env, Size, add, largest, stem, volume
+from archcalc.tape.legend import Env, Size, add, largest, stem, volume, where
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
@@ -46,7 +46,7 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
     for segment in segments:
         here = _terms(segment, kept(segment.ops, span), width).value
         by_name[segment.name] = by_name.get(segment.name, 0) + here
-    working = [_terms(s, _dropped(s.ops, span), width).each for s in segments]
+    working = [where(s.there, _terms(s, _dropped(s.ops, span), width).each) for s in segments]
     return Saved(
         total=add(by_name.values()),
         embedding=by_name["embedding"],

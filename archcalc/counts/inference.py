@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from archcalc.counts.activations import as_kept
 from archcalc.tape.kernels import Node, is_given, lifetimes, nodes
-from archcalc.tape.legend import Size, add, choose, volume
+from archcalc.tape.legend import Size, add, choose, volume, where
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Segment
 from archcalc.tape.roles import Widths
@@ -27,7 +27,8 @@ def moments(segments: list[Segment], width: Widths) -> Iterator[tuple[str, Size]
     """Each op of the pass with the bytes in use while it runs, apart from weights, cache, constants and tokens."""
     entering: Size = 0  # bytes of the residual stream as the segment before left it
     for segment in segments:
-        yield from _segment(segment, width, entering)
+        for op, n in _segment(segment, width, entering):
+            yield op, where(segment.there, n)
         entering = _bytes(RESIDUAL, segment, width)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 
 from archcalc.counts.parameters import Parameters, Stored
 from archcalc.counts.stack import is_many
-from archcalc.tape.legend import Size, add, largest
+from archcalc.tape.legend import Mask, Size, add, choose, largest, product, where
 from archcalc.tape.precision import Keeping
 
 
@@ -34,29 +35,30 @@ def scratch(counts: Parameters, keeping: Keeping) -> Size:
         return 12 if method.counts else (8 + width) * method.moments
     if method.temporaries == "all":
         return counts.stored * width + 8 + width
-    sizes: list[Size] = []
+    most: Size = 0
+    last: Size = 0
     for _, group in groupby(counts.tensors, lambda tensor: tensor.within and id(tensor.within.first)):
-        sizes += _in_order(list(group))
-    pairs = [2 * size + last for last, size in zip([0, *sizes], sizes, strict=False)]
-    return largest(pairs) * width + 8 + width
+        for size, there in _in_order(list(group)):
+            most = largest((most, where(there, 2 * size + last)))
+            last = choose(there, size, last)
+    return most * width + 8 + width
 
 
-def _in_order(tensors: list[Stored]) -> list[Size]:
+def _in_order(tensors: list[Stored]) -> Iterator[tuple[Size, Mask]]:
     """The sizes of a group's tensors as its layers follow each other, for two turns of the pattern at most.
 
-    A layer's first tensor follows a layer's last.
+    A layer's first tensor follows a layer's last. Of arrays a layer is there in some rows alone.
     """
     within = tensors[0].within
     if within is None:
-        return [tensor.parameters for tensor in tensors]
+        yield from ((tensor.parameters, True) for tensor in tensors)
+        return
     turns = 2 * within.period
-    order = range(turns if is_many(within) else min(int(within.group), turns))
-    return [
-        tensor.parameters // tensor.layers
-        for i in order
-        for tensor in tensors
-        if tensor.within is not None and i % within.period in tensor.within.offsets
-    ]
+    for i in range(turns if is_many(within) else min(int(within.group), turns)):
+        there = within.group > i if is_many(within) else True
+        for tensor in tensors:
+            if tensor.within is not None and i % within.period in tensor.within.offsets:
+                yield product(tensor.shape), there
 
 
 def _tensors(counts: Parameters) -> Size:

@@ -13,7 +13,7 @@ from archcalc.counts.optimizer import kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
 from archcalc.counts.stack import Place, Spread, Stack, is_many
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Size, add, largest, volume
+from archcalc.tape.legend import Mask, Size, add, volume, where
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Pass, Segment
 from archcalc.tape.precision import BITS, Keeping, compute_width
@@ -47,7 +47,8 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     uses = Uses(taken.segments)
     walks = {id(segment): Walk(segment, width, span, gradients=kinds, uses=uses) for segment in taken.segments}
     stacks = [Stack(group) for group in taken.groups]
-    constants, tables = _given(taken.segments, width, "constant"), _given(taken.segments, width, "table")
+    constants, angles = _given(taken.segments, width, "constant")[-1], _given(taken.segments, width, "table")
+    tables = angles[-1]
     recomputes = keeping.recompute != "none"
 
     def parts(moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool) -> Alive:
@@ -92,8 +93,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
         moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
-        before_it = taken.segments[: taken.segments.index(stack.group[-1]) + 1]
-        held_again = constants + tables if recomputes else _given(before_it, width, "table")
+        held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
         learned = stack.spread(partial(_amount, walks, "gradients"))
         for segment in reversed(stack.group):
             head = segment is taken.segments[-1]
@@ -131,26 +131,53 @@ def _fullest(stack: Stack, segment: Segment, held: Callable[[Place], Size]) -> I
     if len(stack.order) == 1 or is_many(segment.layers):
         yield from places
         return
-    most = places[0]
-    for place in places[1:]:
-        most = place if held(place) > held(most) else most
-    yield most
+    amounts = [held(place) for place in places]
+    if any(hasattr(amount, "dtype") for amount in amounts):
+        yield from places
+        return
+    most = 0
+    for i, amount in enumerate(amounts):
+        most = i if amount > amounts[most] else most
+    yield places[most]
 
 
+_GIVEN: tuple[Role, ...] = ("constant", "table")
 _LOSS = 8  # the loss and its own gradient, fp32
 
 
-def _given(segments: list[Segment], width: Widths, role: Role) -> Size:
-    """What is made once for a pass and read in all layers: masks of math attention, and angles of rotary positions."""
-    found: dict[str, Size] = {}
+def _given(segments: list[Segment], width: Widths, role: Role) -> list[Size]:
+    """What is made once for a pass and read in all layers, of each segment and those before it together: masks of math
+    attention, and angles of rotary positions.
+    """
+    found: dict[str, list[tuple[tuple[Size, ...], Mask]]] = {}
+    met: set[object] = set()
+    totals: list[Size] = []
+    total: Size = 0
     for segment in segments:
+        there = segment.there
         for x in [x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == role]:
-            size = volume(x.labels, segment.env) * width[role]
-            if segment.layers is not None and is_many(segment.layers):  # a pattern longer than some of the groups
-                size = largest((found.get(x.name, 0), size * (segment.repeat > 0)))
-                found[x.name] = size
-            found.setdefault(x.name, size)
-    return add(found.values())
+            sizes = tuple(segment.env[label] for label in x.by)
+            one = tuple(id(n) if hasattr(n, "dtype") else n for n in sizes)
+            key = x.name, one, None if there is True else id(segment)
+            if key in met:
+                continue
+            met.add(key)
+            new = _is_new(sizes, there, found.setdefault(x.name, []))
+            found[x.name].append((sizes, there))
+            total = total + where(new, volume(x.labels, segment.env) * width[role])
+        totals.append(total)
+    return totals
+
+
+def _is_new(sizes: tuple[Size, ...], there: Mask, known: list[tuple[tuple[Size, ...], Mask]]) -> Mask:
+    """Whether something is there that none of the known is, by the sizes that tell them apart; of arrays by row."""
+    new = there
+    for others, others_there in known:
+        same = others_there
+        for n, other in zip(sizes, others, strict=True):
+            same = same & (n == other)
+        new = new & (same ^ True)
+    return new
 
 
 def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
@@ -161,7 +188,7 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     held = cache(taken, run, keeping.kv_width)
     for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):
         segments = taken.rerun(phase).segments
-        given = _given(segments, width, "constant") + _given(segments, width, "table")
+        given = add(_given(segments, width, role)[-1] for role in _GIVEN)
         tokens = 8 * phase.batch * phase.positions
         for op, passing in moments(segments, width):
             parts = {"weights": weights, "key-value cache": held, "temporaries": passing + given, "inputs": tokens}

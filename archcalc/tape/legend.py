@@ -121,13 +121,15 @@ def labels(text: str) -> tuple[str, ...]:
 
 
 def volume(over: Iterable[str], env: Env) -> Size:
-    """Elements of an array whose axes carry the labels `over`: the product of their sizes.
+    """Elements of an array whose axes carry the labels `over`: the product of their sizes."""
+    return product(env[label] for label in over)
 
-    Multiplied in a loop from 1, so that Python's ints stay exact and numpy's arrays broadcast.
-    """
+
+def product(sizes: Iterable[Size]) -> Size:
+    """The product, multiplied in a loop from 1, so that Python's ints stay exact and numpy's arrays broadcast."""
     n: Size = 1
-    for label in over:
-        n = n * env[label]
+    for size in sizes:
+        n = n * size
     return n
 
 
@@ -155,6 +157,11 @@ def choose(mask: Mask, here: Size, elsewhere: Size) -> Size:
     if isinstance(mask, bool):
         return here if mask else elsewhere
     return elsewhere + (here - elsewhere) * mask
+
+
+def where(mask: Mask, n: Size) -> Size:
+    """The number where the mask holds, 0 where not."""
+    return n if mask is True else n * mask
 
 
 def least(one: Size, other: Size) -> Size:

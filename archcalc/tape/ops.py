@@ -20,11 +20,13 @@ class Tensor(NamedTuple):
         name: where it was made, unique on its tape.
         labels: one per axis.
         role: says how wide a number is and who keeps it: see ROLES.
+        by: labels whose sizes tell apart what is there before the pass and goes by one name: masks by their window.
     """
 
     name: str
     labels: tuple[str, ...]
     role: Role = "activation"
+    by: tuple[str, ...] = ()
 
     def relabel(self, **new: str) -> Tensor:
         """The same numbers under other labels: `k.relabel(S="T")`, keys made at S are read at T."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
-from archcalc.tape.legend import Env, Size, add
+from archcalc.tape.legend import Env, Mask, Size, add
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -110,6 +110,11 @@ class Segment:
     def repeat(self) -> Size:
         """How many layers it stands for."""
         return 1 if self.layers is None else self.layers.count
+
+    @property
+    def there(self) -> Mask:
+        """Whether it stands for any layer at all: of arrays a pattern may be longer than the group in some rows."""
+        return self.repeat > 0 if self.layers is not None and hasattr(self.layers.group, "dtype") else True
 
     @property
     def ops(self) -> list[Op]:

@@ -63,9 +63,9 @@ class Tape:
         path = ".".join([*(scope for scope, named in self._scopes if named), name])
         return Weight.of(path, self._marked(axes), part, self._marked(each))
 
-    def given(self, name: str, axes: str, role: Role) -> Tensor:
-        """Data that is there before the pass."""
-        return Tensor(name, labels(self._marked(axes)), role)
+    def given(self, name: str, axes: str, role: Role, by: str = "") -> Tensor:
+        """Data that is there before the pass, one for each name and each of the sizes of `by`."""
+        return Tensor(name, labels(self._marked(axes)), role, labels(self._marked(by)))
 
     def contract(
         self,

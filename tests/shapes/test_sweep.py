@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 from command import ask
+from drawn import size_paths, value
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,23 +27,9 @@ SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 64, 96, 100, 512, 768, 1_024, 3_072, 2
 GPT2 = archcalc.load("gpt2").model_copy(update={"published": ()})
 
 
-def two_branch_models(**bounds):
-    """Drawn models whose layers are all written in the short form, so that their sizes have known paths."""
-    return strategies.models(**bounds).filter(lambda model: all(hasattr(group, "attention") for group in model.layers))
-
-
-def value(model, path):
-    part = model
-    for step in path.split("."):
-        part = part[int(step)] if step.isdigit() else getattr(part, step)
-    return part
-
-
-def size_paths(model):
-    """Every size of a model by its path."""
-    group = ("repeat", "attention.n_heads", "attention.n_kv_heads", "attention.d_head", "mlp.d_ff")
-    layers = [f"layers.{i}.{name}" for i in range(len(model.layers)) for name in group]
-    return ["vocab_size", "context_length", "d_model", *layers]
+def written(model):
+    """The sizes that a spec states; none of them is a default, and those are 0."""
+    return [path for path in size_paths(model) if value(model, path)]
 
 
 def one_by_one(spec, question, sizes, run, keeping):
@@ -74,14 +61,14 @@ def one_by_one(spec, question, sizes, run, keeping):
         "memory.total": memory(model, held, keeping).total,
     }
     assert set(figures) == set(QUANTITIES)
-    return sizes | figures | {path: value(model, path) for path in size_paths(model) if path not in sizes}
+    return sizes | figures | {path: value(model, path) for path in written(model) if path not in sizes}
 
 
 @st.composite
 def questions(draw):
     """A model, a question about it that it can be asked, and a small grid."""
-    model = draw(st.one_of(st.just(GPT2), two_branch_models()))
-    paths = size_paths(model)
+    model = draw(st.one_of(st.just(GPT2), strategies.models(most_groups=2)))
+    paths = written(model)
     pool = st.sampled_from(SIZES)
     axes = {}
     for name in draw(st.lists(st.sampled_from([*paths, "batch", "seq"]), min_size=1, max_size=3, unique=True)):
@@ -136,7 +123,7 @@ def test_every_row_is_what_the_scalar_path_says(spec, drawn, attention, keeping,
             expected.append(one_by_one(path, question, dict(zip(axes, point, strict=True)), run, keeping))
         except Invalid:
             continue
-    names = [*QUANTITIES, *(p for p in size_paths(model) if p not in axes)]
+    names = [*QUANTITIES, *(p for p in written(model) if p not in axes)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grid, "CHUNK", chunk)
         found = archcalc.sweep(asked, axes, columns=names, attention=attention, keeping=keeping)
