@@ -2,7 +2,8 @@
 
     python benchmarks/startup.py [rounds]
 
-`archcalc params gpt3-175b` is held against its four libraries, `archcalc verify gpt3-175b` against `import torch`.
+`archcalc params` of a spec and of a config.json is held against its four libraries, `archcalc verify gpt3-175b`
+against `import torch`.
 All are whole processes with bytecode cached. Bounds are ratios, because seconds differ between machines.
 """
 
@@ -12,7 +13,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 
+ARCHCALC = shutil.which("archcalc", path=os.path.dirname(sys.executable)) or "archcalc"
 LIBRARIES = "import typer, yaml, tabulate; from pydantic import BaseModel"
 
 
@@ -27,8 +30,7 @@ def cpu(command: list[str]) -> float:
 
 def compare(ours: list[str], floor: str, bound: float, rounds: int) -> None:
     """Print the medians of both and of their ratio, with its spread."""
-    script = shutil.which("archcalc", path=os.path.dirname(sys.executable)) or "archcalc"
-    commands = [sys.executable, "-c", floor], [script, *ours]
+    commands = [sys.executable, "-c", floor], [ARCHCALC, *ours]
     for command in commands:
         cpu(command)  # bytecode
     pairs = [(cpu(commands[0]), cpu(commands[1])) for _ in range(rounds)]
@@ -43,6 +45,10 @@ def main() -> None:
     """All comparisons."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     compare(["params", "gpt3-175b"], LIBRARIES, 1.4, rounds)
+    with tempfile.TemporaryDirectory() as folder:
+        config = f"{folder}/config.json"
+        subprocess.run([ARCHCALC, "export", "llama3-8b", "-o", config], check=True, capture_output=True)
+        compare(["params", config], LIBRARIES, 1.5, rounds)
     compare(["verify", "gpt3-175b", "--tensors"], "import torch", 4, max(rounds // 8, 3))
     compare(["verify", "gpt3-175b"], "import torch", 6, max(rounds // 8, 3))
 
