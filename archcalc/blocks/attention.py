@@ -108,6 +108,7 @@ class MultiHead(Attention):
     copies: ClassVar[tuple[str, ...]] = ("G", "R")
     derives: ClassVar[tuple[str, ...]] = ("T", "Q", "kept")
     named: ClassVar[tuple[str, ...]] = ("rotary", "alibi_scale", "query_growth")
+    factors: ClassVar[tuple[str, ...]] = ("alibi_scale", "query_growth", "scale", "softcap", "clip")
 
     def summary(self) -> str:
         shared = "" if self.n_kv_heads == self.n_heads else f" over {several(self.n_kv_heads, 'key/value head')}"

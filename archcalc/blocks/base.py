@@ -26,7 +26,12 @@ Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 
 
 class Strict(BaseModel):
-    """Frozen data: no field is unknown, none is converted from another type."""
+    """Frozen data: no field is unknown, none is converted from another type.
+
+    `factors` are optional fields that multiply, cap or cut numbers: without them the same is computed from the same.
+    """
+
+    factors: ClassVar[tuple[str, ...]] = ()
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 

@@ -53,6 +53,7 @@ class TokenEmbedding(Embedding):
     norm: Norm | None = Field(default=None, description="a norm of the vectors before the first layer")
 
     labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
+    factors: ClassVar[tuple[str, ...]] = ("scale",)
 
     def summary(self) -> str:
         narrow = "" if self.d_embedding is None else f", projected from {grouped(self.d_embedding)} features"

@@ -28,7 +28,7 @@ def small(part: Any, shrinking: Shrinking) -> Any:
     if hasattr(part, "small"):
         return part.small(shrinking)
     if isinstance(part, BaseModel):
-        return part.model_copy(update={name: small(inner, shrinking) for name, inner in part if not _is_plain(inner)})
+        return part.model_copy(update={name: small(inner, shrinking) for name, inner in part if not is_plain(inner)})
     if isinstance(part, tuple):
         return tuple(small(inner, shrinking) for inner in part)
     if isinstance(part, dict):
@@ -36,5 +36,6 @@ def small(part: Any, shrinking: Shrinking) -> Any:
     return part
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether a field has a word or a number, and no part."""
     return value is None or isinstance(value, str | int | float)

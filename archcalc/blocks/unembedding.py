@@ -39,6 +39,7 @@ class LinearUnembedding(Unembedding):
     softcap: _Positive | None = Field(default=None, description="c: logits become c x tanh(logit / c); null: none")
 
     labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
+    factors: ClassVar[tuple[str, ...]] = ("scale", "softcap")
 
     def summary(self) -> str:
         return f"{'tied' if self.tied else 'untied'} unembedding" + (" + bias" * self.bias)

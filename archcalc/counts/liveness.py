@@ -182,7 +182,7 @@ class Walk:
         joins: list[tuple[_Storage, _Storage, Tensor]] = []
         for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
             joins += self._make_gradients(node, outputs[0], late=late)
-            scratch = add(op.scratch * self._bytes(op.output) for op in node.ops if op.scratch and not late)
+            scratch = add(self._scratch(op) for op in node.ops if not late)
             self.transient = self.transient + scratch
             yield self._moment(node, "backward")
             self.transient = self.transient - scratch
@@ -238,6 +238,15 @@ class Walk:
             return None
         self.transient = self.transient + self._bytes(x)
         return _Storage(self._bytes(x))
+
+    def _scratch(self, op: Op) -> Size:
+        """What its backward pass makes on its way: with data of two types, gradients in the wider one, cast after."""
+        made = op.scratch * self._bytes(op.output) if op.scratch else 0
+        data = [x for x in op.inputs if isinstance(x, Tensor) and self._learns(x)]
+        if op.kind == "pointwise" and len(data) > 1 and not op.passes:
+            wide = self.width[op.output.role]
+            made = made + add(volume(x.labels, self.segment.env) * wide for x in data if self.width[x.role] < wide)
+        return made
 
     def _weight(self, weight: Weight) -> None:
         """A weight's gradient appears. The first stays until the step; a further one waits for `_settle`."""

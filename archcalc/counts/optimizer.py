@@ -38,10 +38,21 @@ def scratch(counts: Parameters, keeping: Keeping) -> Size:
     most: Size = 0
     last: Size = 0
     for _, group in groupby(counts.tensors, lambda tensor: tensor.within and id(tensor.within.first)):
-        for size, there in _in_order(list(group)):
+        for size, there in _in_order(_as_modules(list(group))):
             most = largest((most, where(there, 2 * size + last)))
             last = choose(there, size, last)
     return most * width + 8 + width
+
+
+def _as_modules(tensors: list[Stored]) -> list[Stored]:
+    """The tensors of a group as PyTorch lists those of modules: a module's own come before those of modules inside."""
+    order: dict[str, tuple[int, ...]] = {"": ()}
+    for place, tensor in enumerate(tensors):
+        module = ""
+        for name in tensor.name.split(".")[:-1]:
+            above, module = order[module], f"{module}.{name}"
+            order.setdefault(module, (*above, place))
+    return sorted(tensors, key=lambda tensor: order[f".{tensor.name}".rpartition(".")[0]])
 
 
 def _in_order(tensors: list[Stored]) -> Iterator[tuple[Size, Mask]]:

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from archcalc.blocks.base import Block
 from archcalc.blocks.relations import Multiple, Product
-from archcalc.blocks.shrinking import Shrinking, small
+from archcalc.blocks.shrinking import Shrinking, is_plain, small
 from archcalc.spec.layers import AlternatingGroup, BranchGroup, Layer, LayerGroup, TwoBranchGroup
 from archcalc.spec.model import Model
 
@@ -47,6 +47,16 @@ def one_layer(model: Model, layer: Layer) -> Model:
     data = {name: value for name, value in layer if name != "repeat"}
     form = BranchGroup if "branches" in data else TwoBranchGroup
     return model.model_copy(update={"layers": (form.model_construct(repeat=1, **data),)})
+
+
+def without_factors(part: Any) -> Any:
+    """The same part with nothing multiplied, capped or cut: a large factor lets one score drown all others."""
+    if isinstance(part, BaseModel):
+        inner = {name: without_factors(value) for name, value in part if not is_plain(value)}
+        return part.model_copy(update={**inner, **dict.fromkeys(getattr(part, "factors", ()))})
+    if isinstance(part, tuple):
+        return tuple(map(without_factors, part))
+    return {name: without_factors(value) for name, value in part.items()} if isinstance(part, dict) else part
 
 
 def described(model: Model) -> str:

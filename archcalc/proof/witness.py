@@ -114,7 +114,12 @@ def _real_steps(small: Model) -> Iterator[Check]:
     for words, kernel, vocabulary, keeping in STEPS:
         model = small.model_copy(update={"vocab_size": vocabulary})
         run = Run(batch=2, sequence=model.context_length, attention=kernel)
-        counted, recorded = predicted_step(model, run, keeping), record_step(model, run, keeping)
+        try:
+            counted = predicted_step(model, run, keeping)
+        except Invalid as why:
+            yield Check(f"peaks, {words}", None, None, equal=False, reason=why.problems[0].message, required=False)
+            continue
+        recorded = record_step(model, run, keeping)
         inside = recorded.passes - recorded.tensors  # bytes
         passes = same(f"peak of the passes, {words}", counted.passes, recorded.tensors, RECORDED)
         yield passes._replace(reason=f"= and {inside:,} inside a kernel") if passes.equal and inside else passes

@@ -57,6 +57,8 @@ class Branch(Strict):
         default=None, description="what the branch is multiplied by before it is added; null: nothing"
     )
 
+    factors: ClassVar[tuple[str, ...]] = ("scale",)
+
     @property
     def blocks(self) -> Iterator[Block]:
         """The blocks that it consists of."""
@@ -164,6 +166,8 @@ class TwoBranchLayer(Layer):
     scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="what each of the two is multiplied by before it is added; null: nothing"
     )
+
+    factors: ClassVar[tuple[str, ...]] = ("scale",)
 
     @property
     def residual_branches(self) -> tuple[Branch, ...]:

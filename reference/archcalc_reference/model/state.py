@@ -1,7 +1,8 @@
 """What a layer keeps of the positions read so far, and where in it a new position finds what it may see.
 
-A layer whose queries see a window, or their chunk, keeps no more positions than that: position p stands at place p mod
-the number of places, over the one that nobody sees any more.
+A layer whose queries see a window, or their chunk, keeps no more positions than that: a position stands at place p mod
+the number of places, over the one that nobody sees any more. p counts from the start of its chunk, where there are any,
+so that those of a chunk shorter than a window stand one after the other.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ class Sight(NamedTuple):
         """How many positions must be kept of a text of `length`."""
         return min(size for size in (length, self.window, self.chunk) if size is not None)
 
+    def place(self, position: int, places: int) -> int:
+        """Where a position stands among so many places."""
+        return (position if self.chunk is None else position % self.chunk) % places
+
+    def run(self, position: int, places: int) -> int:
+        """How many positions from this one on stand one after the other."""
+        here = places - self.place(position, places)
+        return here if self.chunk is None else min(here, self.chunk - position % self.chunk)
+
 
 class Read(NamedTuple):
     """The keys that a pass reads: those of `count` positions from `start` on; the first stands at place `turned`.
@@ -47,10 +57,10 @@ def reading(sight: Sight, first: int, new: int, places: int | None) -> Read:
         return Read(first, new, held=False)
     start, end = sight.farthest(first), first + new
     count = end - start
-    if count <= places and start // places == (end - 1) // places:
+    if count <= sight.run(start, places):
         return Read(start, count)
-    if count == places:
-        return Read(start, count, start % places)
+    if count == places and (sight.chunk is None or start // sight.chunk == (end - 1) // sight.chunk):
+        return Read(start, count, sight.place(start, places))
     return Read(start, count, held=False)
 
 
@@ -92,8 +102,8 @@ class KeysValues:
         read = reading(self.sight, first, k_BGSK.shape[2], self.places)
         if read.held:
             self._write(k_BGSK, v_BGSW, first)
-            end = read.start % self.places + read.count
-            part = slice(None) if read.turned else slice(end - read.count, end)
+            start = self.sight.place(read.start, self.places)
+            part = slice(None) if read.turned else slice(start, start + read.count)
             return self.k_BGTK[:, :, part], self.v_BGTW[:, :, part]
         together = [
             new if read.start == first else torch.cat([self._positions(kept, read.start, first), new], 2)
@@ -108,12 +118,12 @@ class KeysValues:
         for kept, fresh in ((self.k_BGTK, k_BGSK), (self.v_BGTW, v_BGSW)):
             at = max(new - self.places, 0)
             while at < new:
-                place = (first + at) % self.places
-                many = min(new - at, self.places - place)
+                place = self.sight.place(first + at, self.places)
+                many = min(new - at, self.sight.run(first + at, self.places))
                 kept[:, :, place : place + many] = fresh[:, :, at : at + many]
                 at += many
 
     def _positions(self, kept: Tensor, start: int, end: int) -> Tensor:
         """The kept positions from `start` to `end`, in order."""
-        places = [position % self.places for position in range(start, end)]
+        places = [self.sight.place(position, self.places) for position in range(start, end)]
         return kept[:, :, places]
