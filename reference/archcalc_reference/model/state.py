@@ -1,8 +1,8 @@
 """What a layer keeps of the positions read so far, and where in it a new position finds what it may see.
 
-A layer whose queries see a window, or their chunk, keeps no more positions than that: a position stands at place p mod
-the number of places, over the one that nobody sees any more. p counts from the start of its chunk, where there are any,
-so that those of a chunk shorter than a window stand one after the other.
+A layer whose queries see a window, or their chunk, keeps no more positions than that: position p stands at place p mod
+the number of places, over the one that nobody sees any more. Where there are chunks p counts from its chunk,
+so that a chunk shorter than a window stands in order.
 """
 
 from __future__ import annotations
