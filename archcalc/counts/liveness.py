@@ -182,11 +182,16 @@ class Walk:
         joins: list[tuple[_Storage, _Storage, Tensor]] = []
         for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
             joins += self._make_gradients(node, outputs[0], late=late)
-            scratch = add(self._scratch(op) for op in node.ops if not late)
-            self.transient = self.transient + scratch
+            scratch = add(op.scratch * self._bytes(op.output) for op in node.ops if op.scratch and not late)
+            cast = None if late else self._cast(node)
+            wide, narrow = cast or (0, 0)
+            self.transient = self.transient + scratch + wide - narrow
             yield self._moment(node, "backward")
-            self.transient = self.transient - scratch
             self._release(node, readers, again=not late)
+            self.transient = self.transient - scratch + narrow
+            if cast:
+                yield self._moment(node, "backward")
+            self.transient = self.transient - wide
         for storage in outputs:
             self._drop(storage)
         weights = [weight for op in node.ops for weight in op.weights]
@@ -239,14 +244,17 @@ class Walk:
         self.transient = self.transient + self._bytes(x)
         return _Storage(self._bytes(x))
 
-    def _scratch(self, op: Op) -> Size:
-        """What its backward pass makes on its way: with data of two types, gradients in the wider one, cast after."""
-        made = op.scratch * self._bytes(op.output) if op.scratch else 0
+    def _cast(self, node: Node) -> tuple[Size, Size] | None:
+        """Bytes of gradients that are made as wide as the output's, and of what those of narrower data are cast to."""
+        op = node.ops[0]
         data = [x for x in op.inputs if isinstance(x, Tensor) and self._learns(x)]
-        if op.kind == "pointwise" and len(data) > 1 and not op.passes:
-            wide = self.width[op.output.role]
-            made = made + add(volume(x.labels, self.segment.env) * wide for x in data if self.width[x.role] < wide)
-        return made
+        if op.kind != "pointwise" or op.passes or len(data) < 2 or len(node.ops) > 1:
+            return None
+        wide = self.width[op.output.role]
+        narrow = [x for x in data if self.width[x.role] < wide]
+        if not narrow:
+            return None
+        return add(volume(x.labels, self.segment.env) * wide for x in narrow), add(map(self._bytes, narrow))
 
     def _weight(self, weight: Weight) -> None:
         """A weight's gradient appears. The first stays until the step; a further one waits for `_settle`."""

@@ -1,13 +1,11 @@
-"""A tape as torch.autocast runs it: weights and sums in fp32, products of matrices in bf16.
+"""A tape as torch.autocast runs it: weights and the residual stream in fp32, products of matrices in bf16.
 
 Its rules, as PyTorch's list of ops has them (docs.pytorch.org, "Automatic Mixed Precision", CUDA ops that autocast):
 
 - Products of matrices and fused attention work in bf16. What comes to them in fp32 is cast, data each time that it is
   read, a weight once in a pass: the cast weight is there until the forward pass ends, and as long as it is saved.
 - Norms, softmax and the loss work in fp32; here fp32 comes to them anyway.
-- All else works in the wider type of what comes to it, so that bf16 added to the fp32 residual stream is fp32. The
-  stream begins in the type of the embedding's vectors: bf16 where these are projected from narrow ones, and nothing in
-  fp32 is added to them.
+- All else works in the wider type of what comes to it, so that bf16 added to the fp32 residual stream is fp32.
 
 On a CPU autocast has shorter lists; for these models the types come out the same.
 """
@@ -15,46 +13,33 @@ On a CPU autocast has shorter lists; for these models the types come out the sam
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from archcalc.errors import Invalid, Problem
 from archcalc.tape.kernels import Node, nodes
-from archcalc.tape.legend import add
 from archcalc.tape.ops import Op, Tensor, Weight
-from archcalc.tape.passes import RESIDUAL, Pass, Segment
+from archcalc.tape.passes import RESIDUAL, Pass
 from archcalc.tape.recording import Tape
 from archcalc.tape.roles import Role
 
 WIDE: Role = "float"
 _WIDE = (WIDE, "constant")
 NARROW: Role = "activation"
-_TURNS = (
-    "the residual stream begins in bf16, since the embedding projects and adds nothing in fp32, and norms within the "
-    "layers make it fp32; counting layers of two types is not supported"
+_NARROW = (NARROW, "cache")  # in training nothing is kept in a cache
+_NARROW_STREAM = (
+    "a residual stream that begins in bf16 is not supported: the embedding projects the tokens' vectors, and adds no "
+    "positions or norm in fp32"
 )
 
 
 def autocast(taken: Pass) -> Pass:
     """The same pass with the casts as ops, in roles that say the types: `float` is fp32, `activation` is bf16.
 
-    Raises Invalid where layers that are counted as one have a residual stream of two types.
+    Raises Invalid where the residual stream does not begin in fp32.
     """
-    tapes: dict[tuple[int, Role], Tape] = {}
-    segments: list[Segment] = []
-    stream = WIDE
-    for group in taken.groups:
-        found = []
-        for segment in group:
-            key = id(segment.tape), stream
-            if key not in tapes:
-                tapes[key] = _cast(segment.tape, stream)
-            found.append(segment.replace(tape=tapes[key]))
-        after = {NARROW if segment.tape.ops[-1].output.role == NARROW else WIDE for segment in found}
-        alone: Any = add(segment.repeat for segment in group) == 1
-        if after != {stream} and alone is not True:
-            raise Invalid(Problem("amp", _TURNS))
-        segments += found
-        stream = after.pop()
+    tapes = {id(segment.tape): _cast(segment.tape) for segment in taken.segments}
+    segments = [segment.replace(tape=tapes[id(segment.tape)]) for segment in taken.segments]
+    if segments[0].tape.ops[-1].output.role == NARROW:
+        raise Invalid(Problem("amp", _NARROW_STREAM))
     return Pass(taken.run, segments, taken.source)
 
 
@@ -63,9 +48,9 @@ def copies(ops: list[Op]) -> set[str]:
     return {op.output.name for op in ops if op.passes and len(op.inputs) == 1 and isinstance(op.inputs[0], Weight)}
 
 
-def _cast(tape: Tape, stream: Role) -> Tape:
+def _cast(tape: Tape) -> Tape:
     found = Tape(tape.run)
-    types: dict[str, Role] = {RESIDUAL.name: stream}
+    types: dict[str, Role] = {RESIDUAL.name: WIDE}
     done: set[str] = set()
     for node in nodes(tape.resolved):
         made = {op.output.name for op in node.ops}
@@ -81,7 +66,7 @@ def _cast(tape: Tape, stream: Role) -> Tape:
                     done |= copies([op])
             wide = {}
         for op in node.ops:
-            if op.output.role == NARROW and wide:
+            if op.output.role in _NARROW and wide:
                 types[op.output.name] = WIDE
             found.ops.append(_retyped(op, types, cast))
     return found

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from drawn import attends, branches, changed, layers_of, parts, resized, single, stacked
-from examples import few, published_like
+from examples import few
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
@@ -37,15 +37,16 @@ def test_counted_is_built(model):
 
 
 @settings(max_examples=few(2))
-@given(published_like())
+@given(strategies.models())
 def test_counted_is_run(model):
     pytest.importorskip("torch", reason="the reference is PyTorch")
     from archcalc.proof.witness import prove
 
     verdict = prove(model)
-    kinds = ("FLOPs", "saved bytes", "logits", "cache", "peak of the passes", "peak of the optimizer")
-    assert all(any(kind in check.what for check in verdict.checks) for kind in kinds)
-    wrong = [check for check in verdict.checks if not check.equal]
+    assert all(
+        any(kind in check.what for check in verdict.checks) for kind in ("FLOPs", "saved bytes", "logits", "peak")
+    )
+    wrong = [check for check in verdict.checks if check.required and not check.equal]
     if any(not norm.gain for norm in parts(model, LayerNorm)):
         # Of bf16 numbers without fp32 gains PyTorch's kernel for CPUs keeps statistics in bf16, that for GPUs in fp32.
         wrong = [check for check in wrong if check.what != "peak of the passes, amp"]
