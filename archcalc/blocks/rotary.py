@@ -1,6 +1,6 @@
 """Rotary positions: pairs of features are turned by an angle that grows with the position."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -70,6 +70,8 @@ class Yarn(Scaling):
     )
     truncate: bool = Field(default=True, description="whether the bounds between fast and slow are whole pairs")
 
+    factors: ClassVar[tuple[str, ...]] = ("attention_factor", "mscale", "mscale_all_dim")
+
 
 class Llama3(Scaling):
     """Dubey et al. 2024, arXiv:2407.21783, and Meta's code: low frequencies are divided by a factor."""
@@ -96,6 +98,8 @@ class LongRope(Scaling):
     attention_factor: Factor | None = Field(
         default=None, description="of cosines and sines; default: by the factor of the context"
     )
+
+    factors: ClassVar[tuple[str, ...]] = ("attention_factor",)
 
 
 class Rotary(Strict):

@@ -1,5 +1,6 @@
 """The commands import and export: between a config.json of Hugging Face and a spec."""
 
+import os
 from typing import Annotated
 
 import typer
@@ -41,8 +42,7 @@ def import_(
     found = find(config)
     if not found.document.origins:
         raise Invalid(Problem(config, "is a spec already, not a config.json"))
-    if output is not None and output.lower().endswith(".json"):
-        raise Invalid(Problem("--output", "a spec is written as YAML", value=output, suggestion="give a .yaml file"))
+    _refuse_suffix(output, "a spec", "YAML", ".yaml")
     write(import_text(found.document, dump(found.model)), output)
 
 
@@ -59,4 +59,17 @@ def export(spec: Spec, output: To = None) -> None:
     from archcalc.spec.catalogue import find
     from archcalc.spec.dumping import plain
 
+    _refuse_suffix(output, "a config.json", "JSON", ".json")
     write(json_text(export_config(plain(find(spec).model)), indent=2) + "\n", output)
+
+
+_FORMS = {".json", ".yaml", ".csv", ".md", ".txt"}
+
+
+def _refuse_suffix(output: str | None, what: str, form: str, suffix: str) -> None:
+    """Refuse a file whose suffix means another format than the one that is written."""
+    given = os.path.splitext(output or "")[1].lower().replace(".yml", ".yaml")
+    if given in _FORMS - {suffix}:
+        raise Invalid(
+            Problem("--output", f"{what} is written as {form}", value=output, suggestion=f"give a {suffix} file")
+        )

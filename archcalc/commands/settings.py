@@ -25,6 +25,7 @@ from archcalc.spec.checkpoints import (
     steps_in,
     weights_in,
 )
+from archcalc.spec.configs import CONFIG
 from archcalc.units import grouped
 
 if TYPE_CHECKING:
@@ -168,9 +169,11 @@ def _found(spec: str | None, start: Path | None) -> Found:
             tell(f"{found.typed}: only its spec is used; --from {found.typed} continues from its weights")
         return found
     if not (start / SPEC).exists():
+        if spec is None and (start / CONFIG).exists():
+            return find(os.fspath(start))
         if spec is None:
-            fix = "name one: archcalc train SPEC --from DIR"
-            raise Invalid(Problem("--from", "has weights but no spec", value=shown(str(start)), suggestion=fix))
+            what, fix = f"has weights but no spec and no {CONFIG}", "name one: archcalc train SPEC --from DIR"
+            raise Invalid(Problem("--from", what, value=shown(str(start)), suggestion=fix))
         return find(spec)  # what they are is held against it before they are read
     mine = find(os.fspath(start / SPEC))
     if spec is None:

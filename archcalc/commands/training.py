@@ -75,8 +75,8 @@ def train(
     source: Annotated[
         str | None,
         _flag(
-            "folder to continue from; with another --out its weights are fine-tuned, also those of a GPT-2 from "
-            "Hugging Face",
+            "folder to continue from; with another --out its weights are fine-tuned, also those of a model "
+            "from Hugging Face",
             "--from",
             metavar="DIR",
         ),

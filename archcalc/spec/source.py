@@ -99,14 +99,15 @@ def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> byte
     except FileNotFoundError:
         raise Missing(Problem(name, "no such file")) from None
     except IsADirectoryError:
-        raise Invalid(Problem(name, "is a directory", suggestion="give the path of a YAML file in it")) from None
+        fix = "give the path of a YAML file in it, or a folder with a config.json"
+        raise Invalid(Problem(name, "is a directory", suggestion=fix)) from None
     except TooSlow as error:
         raise Invalid(Problem(name, f"{error.strerror}", suggestion=SAVE)) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
     if len(data) > largest:
-        raise Invalid(Problem(display_name(name), f"is larger than {largest:,} bytes, the most a spec can have"))
+        raise Invalid(Problem(display_name(name), f"is larger than {largest:,} bytes, the most that is read"))
     return data
 
 

@@ -317,7 +317,10 @@ def test_a_folder_is_counted_as_its_spec(command, weights):
 
 def test_a_folder_without_a_spec_is_a_directory(tmp_path):
     done = ask("params", str(tmp_path))
-    assert (done.code, done.err) == (2, f"{tmp_path}: is a directory; give the path of a YAML file in it\n")
+    assert (done.code, done.err) == (
+        2,
+        f"{tmp_path}: is a directory; give the path of a YAML file in it, or a folder with a config.json\n",
+    )
 
 
 @pytest.mark.parametrize("how", RUNS)

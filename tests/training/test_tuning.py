@@ -286,10 +286,17 @@ def refused(source, *more, spec=SPEC):
     return ask("train", *([spec] if spec else []), "--from", str(source), *FEW, *more)
 
 
-def test_without_a_spec_it_says_to_name_one(theirs):
-    value = archcalc.errors.shown(theirs.whole)
-    line = f"--from: has weights but no spec; got {value}; name one: archcalc train SPEC --from DIR\n"
-    assert refused(theirs.whole, spec=None) == Answer(2, "", line)
+def test_without_a_spec_it_is_what_config_json_says_or_one_is_to_be_named(theirs, tmp_path):
+    answer = refused(theirs.whole, "--out", str(tmp_path / "out"), spec=None)
+    assert answer.code == 0
+    assert next((tmp_path / "out").glob("step-*/spec.yaml")).exists()
+    bare = tmp_path / "bare"
+    shutil.copytree(theirs.whole, bare, ignore=shutil.ignore_patterns("config.json"))
+    value = archcalc.errors.shown(str(bare))
+    line = (
+        f"--from: has weights but no spec and no config.json; got {value}; name one: archcalc train SPEC --from DIR\n"
+    )
+    assert refused(bare, spec=None) == Answer(2, "", line)
 
 
 def test_a_spec_of_other_weights_is_one_line_and_nothing_is_read(theirs, monkeypatch):
