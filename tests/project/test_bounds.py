@@ -42,7 +42,7 @@ NO_BOUNDS = {
     "archcalc.errors.LONGEST_PLACE",
     "archcalc.errors.LONGEST_WORDS",
     "archcalc_reference.files.LONGEST_REASON",
-    "archcalc.spec.question.LONGEST_FIELD",
+    "archcalc.spec.names.LONGEST_FIELD",
     "archcalc.report.overview.MOST_KINDS",
     "archcalc.report.softmax.LONGEST_BAR",
     "archcalc.tape.run.MEMORY_KERNEL",
