@@ -149,8 +149,9 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
         return _choice(document, where, value, _literals(context["expected"]))
     if kind == "constraint":
         for step in context["field"].split("."):
-            where, value = (*where, step), value[step]
-        return document.problem(error["msg"], where, value=shown(value))
+            where, value = (*where, step), value.get(step)
+        got = f"{context.get('size')}, the default" if value is None else shown(value)
+        return document.problem(error["msg"], where, value=got)
     if kind == "one_of":
         return document.problem(error["msg"], where)
     if kind in ("greater_than_equal", "less_than_equal", "greater_than"):
