@@ -206,6 +206,38 @@ class Needs(Constraint):
         return None if self._is_there(data[self.other]) else [self.idle]
 
 
+class OneTable(Constraint):
+    """A block whose table is tied to that of another has rows of the same width; null is one of its own."""
+
+    def __init__(self, other: str, width: str) -> None:
+        self.other, self.width = other, width
+
+    def holds(self, size: Any, block: Any) -> Mask:
+        mine, other = (getattr(part, self.width, None) for part in (size, getattr(block, self.other)))
+        if not getattr(size, "tied", False):
+            return True
+        return mine is other if mine is None or other is None else mine == other
+
+    def place(self, name: str) -> tuple[str, ...]:
+        return (name, self.width)
+
+    def reason(self, name: str) -> str:
+        return f"{name} is not that of the {self.other}, whose table is tied"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+        other = getattr(getattr(block, self.other), self.width, None)
+        context = {
+            "other": f"{self.other}.{self.width} ({'null' if other is None else f'{other:,}'})",
+            "field": f"{name}.{self.width}",
+            "fix": None,
+            "size": "null",  # where the spec does not say it
+        }
+        return PydanticCustomError("constraint", "must be {other}, since the table is tied", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> None:  # noqa: ARG002  (a field inside is restricted)
+        return None
+
+
 class Without(Constraint):
     """The boolean is true only where another field is null: they are two ways to do one thing."""
 

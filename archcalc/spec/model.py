@@ -1,12 +1,13 @@
 """The spec: one architecture as YAML describes it, and the passes that it records."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
 from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.constraints import OneTable
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
@@ -82,7 +83,9 @@ class Model(Strict):
         description="groups of layers, in order; each in one of three forms"
     )
     final_norm: Norm | None = Field(description="of the last layer's output; null: none")
-    unembedding: Unembedding = Field(description="how the last vectors become logits")
+    unembedding: Annotated[Unembedding, OneTable("embedding", "d_embedding")] = Field(
+        description="how the last vectors become logits"
+    )
     initialization: Initialization = Field(
         default=Initialization(), description="how training starts; changes no count"
     )
@@ -109,16 +112,6 @@ class Model(Strict):
                 context = {"found": f"{found:,}", "what": what, "most": most}
                 raise PydanticCustomError("one_of", "has {found} {what}; at most {most} are supported", context)
         return layers
-
-    @model_validator(mode="after")
-    def _tied_tables_are_one(self) -> Self:
-        tied = getattr(self.unembedding, "tied", False)
-        widths = [getattr(part, "d_embedding", None) for part in (self.embedding, self.unembedding)]
-        if tied and widths[0] != widths[1]:
-            raise PydanticCustomError(
-                "one_of", "has a tied table: embedding and unembedding must have one d_embedding"
-            )
-        return self
 
     @property
     def n_layers(self) -> Size:

@@ -148,3 +148,16 @@ def test_a_question_may_take_away_what_is_in_the_way():
     assert archcalc.load("llama3-8b@rotary=null,alibi=true").layers[0].attention.alibi
     with pytest.raises(Invalid, match="must be false where rotary is given"):
         archcalc.load("llama3-8b@alibi=true")
+
+
+def test_a_tied_table_has_one_width():
+    """OPT-350m has a token table of 512 features, which its unembedding shares."""
+    told = "must be embedding.d_embedding (512), since the table is tied; got "
+    for value, got in (("256", "256"), ("null", "null, the default")):
+        spec = f"opt-350m@unembedding.d_embedding={value}"
+        assert ask("params", spec).err == f"{spec}: unembedding.d_embedding: {told}{got}\n"
+    assert archcalc.load("opt-350m@unembedding.d_embedding=256,tied=false")
+    rows = ask("sweep", "opt-350m", "--vary", "unembedding.d_embedding=256,512", "-f", "json").json
+    assert [row[0] for row in rows["rows"]] == [512]
+    reason = "unembedding.d_embedding is not that of the embedding, whose table is tied"
+    assert [(one["reason"], one["shapes"]) for one in rows["left_out"]] == [(reason, 1)]

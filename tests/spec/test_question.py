@@ -280,7 +280,7 @@ BROKEN = {
     "a size beside it": ("gemma2-9b@n_heads=7", "layers.0.kinds.local.attention.n_kv_heads: must divide n_heads (7)"),
     "the whole model": (
         "opt-350m@embedding.d_embedding=256",
-        "has a tied table: embedding and unembedding must have one d_embedding",
+        "unembedding.d_embedding: must be embedding.d_embedding (256), since the table is tied; got 512",
     ),
     "another kind": ("gpt2@mlp.kind=none", "layers.0.mlp.kind: must be "),
 }
