@@ -171,7 +171,7 @@ def fields_left_out(document: Document) -> list[Unstated]:
 
 
 def value_in(data: Any, where: Where) -> Any:
-    """The value at a path; None where a block above it is null."""
+    """The value at a path; None where a question put a word in place of a block above it."""
     for step in where:
-        data = data if data is None else data[step]
+        data = data[step] if isinstance(data, dict | list) else None
     return data

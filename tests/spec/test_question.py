@@ -229,6 +229,10 @@ NOT_GIVEN = {
         "llama3-8b@qk_norm=rmsnorm",
         "layers.0.attention.qk_norm: takes a block, which a question cannot give; got 'rmsnorm'; " + COPY,
     ),
+    "a block that is there": (
+        "llama3-8b@rotary=none",
+        "layers.0.attention.rotary: takes a block, which a question cannot give; got 'none'; " + COPY,
+    ),
     "in an absent block": (
         "llama3-8b@rotary.scaling.factor=2",
         "rotary.scaling.factor: layers.0.attention.rotary.scaling is null, and a question cannot give a block; "
