@@ -173,5 +173,5 @@ def fields_left_out(document: Document) -> list[Unstated]:
 def value_in(data: Any, where: Where) -> Any:
     """The value at a path; None where a question put a word in place of a block above it."""
     for step in where:
-        data = data[step] if isinstance(data, dict | list) else None
+        data = None if data is None or isinstance(data, str | int | float) else data[step]
     return data
