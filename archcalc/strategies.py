@@ -65,8 +65,8 @@ class _Most(NamedTuple):
     repeats: int
 
 
-Allowed = tuple[int, ...] | None
-"""The sizes that the constraints of a field leave; None where it has none."""
+Allowed = tuple[Any, ...] | None
+"""The values that the constraints of a field leave; None where they leave all."""
 
 
 @lru_cache(4_096)
@@ -81,7 +81,8 @@ def _mapping(draw: st.DrawFn, holder: type[Strict], most: _Most) -> dict[str, An
     """Field by field in their order; constraints say which sizes may be."""
     data: dict[str, Any] = {}
     for name, field in holder.model_fields.items():
-        limits = [one.allowed(data, most.size) for one in field.metadata if isinstance(one, Constraint)]
+        found = (one.allowed(data, most.size) for one in field.metadata if isinstance(one, Constraint))
+        limits = [values for values in found if values is not None]
         allowed = tuple(sorted(set(limits[0]).intersection(*limits))) if limits else None
         strategy = _values(holder, name, most, allowed)
         if strategy is not None:
@@ -106,14 +107,16 @@ def _of(kind: Any, field: FieldInfo, most: _Most, allowed: Allowed) -> Iterator[
     if kind is type(None):
         yield st.none()
     elif kind is bool:
-        yield st.booleans()
+        yield st.sampled_from([False, True] if allowed is None else allowed)
     elif kind is int:
         yield from _ints(field, most, allowed)
     elif kind is float:
         known = not field.is_required() and field.default is not None
-        yield st.just(field.default) if known else st.sampled_from((0.5, 2.0, 30.0))
+        numbers = (0.5, 2.0, 30.0) if allowed is None else [float(n) for n in allowed if n is not None]
+        if known or numbers:
+            yield st.just(field.default) if known else st.sampled_from(numbers)
     elif get_origin(kind) is Literal:
-        yield st.sampled_from(get_args(kind))
+        yield st.sampled_from([word for word in get_args(kind) if allowed is None or word in allowed])
     elif get_origin(kind) is tuple and field.is_required():
         inner = [_mappings(one, most) for member in _members(get_args(kind)[0]) for one in _kinds(member)]
         yield st.lists(st.one_of(inner), min_size=1, max_size=most.groups)

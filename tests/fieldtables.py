@@ -16,7 +16,17 @@ from pydantic_core import PydanticUndefined
 
 from archcalc.blocks.attention import Attention, Biases, MultiHead, QueryGrowth
 from archcalc.blocks.base import Mixer, Slot, models_in, registered
-from archcalc.blocks.constraints import AtMost, Constraint, Divides, Even
+from archcalc.blocks.constraints import (
+    AtMost,
+    Constraint,
+    Divides,
+    Even,
+    MoreThan,
+    Needs,
+    OneForEachPair,
+    OneTable,
+    Without,
+)
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.mlp import MLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
@@ -192,7 +202,17 @@ def _constraint(one: Constraint) -> str:
     if isinstance(one, Divides):
         return f"that divides `{one.whole}`"
     if isinstance(one, AtMost):
-        return f"of at most `{one.limit}` features"
+        return f"of at most `{one.limit}`" + " features" * bool(one.inner)
+    if isinstance(one, MoreThan):
+        return f"above `{one.limit}`"
+    if isinstance(one, Needs):
+        return f"(only with `{one.other}`)" if one.having is None else f"(only with {one.other}: {one.having})"
+    if isinstance(one, OneTable):
+        return f"(if tied, `{one.width}` is that of the {one.other})"
+    if isinstance(one, Without):
+        return f"(not with `{one.other}`)"
+    if isinstance(one, OneForEachPair):
+        return f"(its lists have {one.features} / 2 numbers)"
     assert isinstance(one, Even)
     return "that is even"
 

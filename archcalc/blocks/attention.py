@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag
 
 from archcalc.blocks.base import Count, Mixer, Strict
-from archcalc.blocks.constraints import AtMost, Divides
+from archcalc.blocks.constraints import AtMost, Divides, Needs, Without
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.relations import Product, Relation, Same
 from archcalc.blocks.rotary import Rotary
@@ -63,17 +63,19 @@ class MultiHead(Attention):
     rotary: Annotated[Rotary | None, AtMost("d_head", "d_rotary")] = Field(
         default=None, description="rotary positions of queries and keys; null: none"
     )
-    alibi: bool = Field(default=False, description="whether scores fall off with the distance, a slope for each head")
-    alibi_scale: Positive | None = Field(
+    alibi: Annotated[bool, Without("rotary")] = Field(
+        default=False, description="whether scores fall off with the distance, a slope for each head"
+    )
+    alibi_scale: Annotated[Positive | None, Needs("alibi")] = Field(
         default=None, description="what ALiBi's slopes are multiplied by; null: nothing (Falcon: 1 / sqrt(d_head))"
     )
     qk_norm: Norm | None = Field(default=None, description="a norm of queries and keys")
-    qk_norm_over: Literal["head", "heads", "width"] = Field(
+    qk_norm_over: Annotated[Literal["head", "heads", "width"], Needs("qk_norm", "head")] = Field(
         default="head",
         description="head: each head's vector, by gains that all heads share; heads: the same with gains for "
         "each head; width: all heads together",
     )
-    qk_norm_place: Literal["before", "after"] = Field(
+    qk_norm_place: Annotated[Literal["before", "after"], Needs("qk_norm", "before")] = Field(
         default="before", description="of that norm: before the rotary positions, or after them (HunYuan)"
     )
     query_growth: QueryGrowth | None = Field(

@@ -6,6 +6,7 @@ fields of the same block by name, or of a field inside by a path.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic_core import PydanticCustomError
@@ -44,8 +45,11 @@ class Constraint:
         """Where the restricted size stands in a block that has it in the field `name`."""
         return (name,)
 
-    def allowed(self, data: dict[str, Any], most: int) -> list[int]:
-        """The sizes up to `most` of which it holds, where the fields before it are `data`."""
+    def allowed(self, data: dict[str, Any], most: int) -> Sequence[Any] | None:
+        """The values, of sizes those up to `most`, of which it holds, where the fields before it are `data`.
+
+        None where all do; of numbers that are no sizes it may be a few.
+        """
         raise NotImplementedError
 
     def check(self, name: str, block: Any) -> None:
@@ -99,7 +103,7 @@ class Even(Constraint):
 
 
 class AtMost(Constraint):
-    """A size inside, or the size itself, is at most that of another field."""
+    """A number inside, or the number itself, is at most that of another field."""
 
     def __init__(self, limit: str, inner: str = "") -> None:
         self.limit, self.inner = limit, inner
@@ -113,17 +117,145 @@ class AtMost(Constraint):
     def place(self, name: str) -> tuple[str, ...]:
         return (name, self.inner) if self.inner else (name,)
 
-    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:
         limit = getattr(block, self.limit)
         field = f"{name}.{self.inner}" if self.inner else name
         return PydanticCustomError(
             "constraint",
             "must be at most {limit}",
-            {"limit": f"{self.limit} ({limit:,})", "field": field, "fix": None},
+            {"limit": f"{self.limit} ({limit:,})", "field": field, "fix": None, "size": size},
         )
 
     def allowed(self, data: dict[str, Any], most: int) -> list[int]:
-        return list(range(1, min(most, data[self.limit]) + 1))
+        return list(range(1, int(min(most, data[self.limit])) + 1))
+
+
+class MoreThan(Constraint):
+    """The number is more than that of another field."""
+
+    def __init__(self, limit: str) -> None:
+        self.limit = limit
+
+    def holds(self, size: Any, block: Any) -> Mask:
+        return size > getattr(block, self.limit)
+
+    def reason(self, name: str) -> str:
+        return f"{name} is not more than {self.limit}"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+        context = {"limit": f"{self.limit} ({getattr(block, self.limit):,})", "field": name, "fix": None}
+        return PydanticCustomError("constraint", "must be more than {limit}", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> list[float]:  # noqa: ARG002
+        return [data[self.limit] * 2, data[self.limit] * 4]
+
+
+class OneForEachPair(Constraint):
+    """Lists of numbers inside have one for each two features of another field."""
+
+    def __init__(self, features: str) -> None:
+        self.features = features
+
+    def holds(self, size: Any, block: Any) -> Mask:
+        held: Mask = True
+        for _, inner in size:
+            if isinstance(inner, tuple):
+                held = held & (getattr(block, self.features) == 2 * len(inner))
+        return held
+
+    def reason(self, name: str) -> str:
+        return f"{name} has not one number for each pair of {self.features}"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:
+        pairs = getattr(block, self.features) // 2
+        wrong, count = next((field, len(x)) for field, x in size if isinstance(x, tuple) and len(x) != pairs)
+        context = {
+            "pairs": f"{pairs:,}",
+            "of": f"{self.features} ({2 * pairs:,})",
+            "field": f"{name}.{wrong}",
+            "fix": f"it has {count:,}",
+        }
+        return PydanticCustomError("constraint", "must have {pairs} numbers, one for each pair of {of}", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> None:  # noqa: ARG002  (no kind with lists is drawn)
+        return None
+
+
+class Needs(Constraint):
+    """The value says something about another field, which must be there; `idle` is the value that says nothing."""
+
+    def __init__(self, other: str, idle: Any = None, having: Any = None) -> None:
+        self.other, self.idle, self.having = other, idle, having
+
+    def _is_there(self, other: Any) -> bool:
+        return other == self.having if self.having is not None else other is not None and other is not False
+
+    def holds(self, size: Any, block: Any) -> Mask:
+        return self._is_there(getattr(block, self.other)) or size == self.idle
+
+    def reason(self, name: str) -> str:
+        return f"{name} needs {self.other}"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+        other = f"without {self.other}" if self.having is None else f"unless {self.other} is {self.having}"
+        return PydanticCustomError(
+            "constraint", "has no effect {other}", {"other": other, "field": name, "fix": "leave it out"}
+        )
+
+    def allowed(self, data: dict[str, Any], most: int) -> list[Any] | None:  # noqa: ARG002
+        return None if self._is_there(data[self.other]) else [self.idle]
+
+
+class OneTable(Constraint):
+    """A block whose table is tied to that of another has rows of the same width; null is one of its own."""
+
+    def __init__(self, other: str, width: str) -> None:
+        self.other, self.width = other, width
+
+    def holds(self, size: Any, block: Any) -> Mask:
+        mine, other = (getattr(part, self.width, None) for part in (size, getattr(block, self.other)))
+        if not getattr(size, "tied", False):
+            return True
+        return mine is other if mine is None or other is None else mine == other
+
+    def place(self, name: str) -> tuple[str, ...]:
+        return (name, self.width)
+
+    def reason(self, name: str) -> str:
+        return f"{name} is not that of the {self.other}, whose table is tied"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+        other = getattr(getattr(block, self.other), self.width, None)
+        context = {
+            "other": f"{self.other}.{self.width} ({'null' if other is None else f'{other:,}'})",
+            "field": f"{name}.{self.width}",
+            "fix": None,
+            "size": "null",  # where the spec does not say it
+        }
+        return PydanticCustomError("constraint", "must be {other}, since the table is tied", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> None:  # noqa: ARG002  (a field inside is restricted)
+        return None
+
+
+class Without(Constraint):
+    """The boolean is true only where another field is null: they are two ways to do one thing."""
+
+    def __init__(self, other: str) -> None:
+        self.other = other
+
+    def holds(self, size: Any, block: Any) -> Mask:
+        return not size or getattr(block, self.other) is None
+
+    def reason(self, name: str) -> str:
+        return f"{name} and {self.other} are both given"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+        context = {"other": self.other, "field": name, "fix": f"leave out one of {name} and {self.other}"}
+        return PydanticCustomError("constraint", "must be false where {other} is given", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> list[Any] | None:  # noqa: ARG002
+        return None if data[self.other] is None else [False]
 
 
 def value(block: Any, path: str) -> Any:

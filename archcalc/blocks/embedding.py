@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag
 
 from archcalc.blocks.base import Count, Slot
+from archcalc.blocks.constraints import Needs
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
@@ -37,7 +38,7 @@ class TokenEmbedding(Embedding):
     positions: Literal["learned", "none"] = Field(
         description="learned: a table of context_length rows; none: nothing is added here"
     )
-    extra_positions: Annotated[int, Field(ge=0, le=2**32)] = Field(
+    extra_positions: Annotated[int, Field(ge=0, le=2**32), Needs("positions", idle=0, having="learned")] = Field(
         default=0, description="rows of the table of positions beyond context_length (OPT: 2)"
     )
     d_embedding: Count | None = Field(

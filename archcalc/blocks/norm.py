@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from archcalc.blocks.base import Slot
+from archcalc.blocks.constraints import Needs
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 
@@ -25,7 +26,9 @@ class LayerNorm(Norm):
     kind: Literal["layernorm"] = "layernorm"
     bias: bool = Field(description="whether a learned bias is added after the gain")
     gain: bool = Field(default=True, description="whether there is a learned gain (OLMo: false)")
-    unit_offset: bool = Field(default=False, description="whether the gain is 1 + the stored weight (Nemotron)")
+    unit_offset: Annotated[bool, Needs("gain", idle=False)] = Field(
+        default=False, description="whether the gain is 1 + the stored weight (Nemotron)"
+    )
     epsilon: Epsilon = Field(default=1e-5, description="added to the variance; changes no count")
 
     def summary(self) -> str:
@@ -50,7 +53,9 @@ class RMSNorm(Norm):
 
     kind: Literal["rmsnorm"] = "rmsnorm"
     gain: bool = Field(default=True, description="whether there is a learned gain")
-    unit_offset: bool = Field(default=False, description="whether the gain is 1 + the stored weight (Gemma)")
+    unit_offset: Annotated[bool, Needs("gain", idle=False)] = Field(
+        default=False, description="whether the gain is 1 + the stored weight (Gemma)"
+    )
     epsilon: Epsilon = Field(default=1e-6, description="added to the mean of squares; changes no count")
 
     def summary(self) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from archcalc.blocks.base import Count, Slot, Strict
-from archcalc.blocks.constraints import Even
+from archcalc.blocks.constraints import AtMost, Even, MoreThan, OneForEachPair
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
@@ -57,7 +57,7 @@ class Yarn(Scaling):
         default=32.0,
         description="turns within the original context from which on a pair is fast, and not interpolated",
     )
-    beta_slow: Factor = Field(
+    beta_slow: Annotated[Factor, AtMost("beta_fast")] = Field(
         default=1.0,
         description="turns within the original context up to which a pair is slow, and interpolated in whole",
     )
@@ -81,7 +81,7 @@ class Llama3(Scaling):
     low_freq_factor: Factor = Field(
         description="turns within the original context up to which a frequency is low, and divided in full"
     )
-    high_freq_factor: Factor = Field(
+    high_freq_factor: Annotated[Factor, MoreThan("low_freq_factor")] = Field(
         description="turns within the original context from which on a frequency is high, and left as it is"
     )
     original_context_length: Count = Field(description="the context that it was trained with")
@@ -114,7 +114,9 @@ class Rotary(Strict):
         default="halves", description="which features are a pair: i and i + d_rotary/2, or 2i and 2i + 1 (interleaved)"
     )
     reversed: bool = Field(default=False, description="whether the angles are negative (nanochat); changes no count")
-    scaling: Scaling | None = Field(default=None, description="for contexts longer than trained on; null: none")
+    scaling: Annotated[Scaling | None, OneForEachPair("d_rotary")] = Field(
+        default=None, description="for contexts longer than trained on; null: none"
+    )
 
     def summary(self) -> str:
         scaled = f", {self.scaling.summary()} scaling" if self.scaling else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 from archcalc.spec.model import Model
@@ -68,8 +69,14 @@ def lettered_run(run: Run) -> Run:
     return run._replace(batch=Formula.letter("B", run.batch), sequence=sequence, context=context)
 
 
-def meaning(letter: Letter, model: Model) -> Meaning:
-    """What a letter means, and where the spec states it."""
+def meanings(letters: Iterable[Letter], model: Model) -> list[Meaning]:
+    """What each letter means, and where the spec states it."""
+    places = [segment.places for segment in model.record().segments if segment.layers is not None]
+    data = model.model_dump()
+    return [_meaning(letter, places, data) for letter in letters]
+
+
+def _meaning(letter: Letter, kinds: list[tuple[Where, ...]], data: dict[str, object]) -> Meaning:
     name = letter.stem
     index = int(letter.name[len(name) :] or 1) - 1
     own = {"tokens": "to train on", "S": "positions of a sequence"}
@@ -78,9 +85,7 @@ def meaning(letter: Letter, model: Model) -> Meaning:
     label = stem(name)
     words = own.get(name) or LABELS[label].partition(" (")[0]
     names = ["repeat"] if name == "L" else re.findall(r"[a-z]+(?:_[a-z]+)+|(?<=\()[a-z]+(?=\))", LABELS.get(label, ""))
-    segments = [segment for segment in model.record().segments if segment.layers is not None]
-    places = segments[index].places if index < len(segments) else ()
-    data = model.model_dump()
+    places = kinds[index] if index < len(kinds) else ()
     found = [where for one in names for where in _fields(data, one, places)]
     return Meaning(letter, words, tuple(dict.fromkeys(found)))
 

@@ -81,12 +81,10 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
         for segment in stack.group:
             head = segment is taken.segments[-1]
             for place in _fullest(stack, segment, saved.before):
-                cast = copied + copies.before(place)
+                cast, kept = copied + copies.before(place), (before, saved.before(place))
                 for moment in moments_of[id(segment)]:
                     held = moment._replace(transient=moment.transient + cast)
-                    yield parts(
-                        held, place, (before, saved.before(place)), (), inputs=batch + constants + tables, head=head
-                    )
+                    yield parts(held, place, kept, (), inputs=batch + constants + tables, head=head)
         befores.append((before, saved))
         before, copied = before + saved.total, copied + copies.total
     gradients: Size = 0
@@ -104,12 +102,14 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
             ) -> Size:
                 return saved.before(place) + learned.after(place, segment)
 
-            places = list(_fullest(stack, segment, held_at))
+            # Of alike layers one is first, with the others' activations, and one last, with their gradients.
+            places = [
+                (place, (before, saved.before(place)), (gradients, learned.after(place, segment)))
+                for place in _fullest(stack, segment, held_at)
+            ]
             for moment in moments_of[id(segment)]:
-                # Of alike layers one is first, with the others' activations, and one last, with their gradients.
-                for place in places:
-                    sums = (before, saved.before(place)), (gradients, learned.after(place, segment))
-                    yield parts(moment, place, *sums, inputs=inputs, head=head)
+                for place, kept, later in places:
+                    yield parts(moment, place, kept, later, inputs=inputs, head=head)
         gradients = gradients + learned.total
     final = {
         **state,

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from archcalc.blocks.rotary import Rotary as Turning
 from archcalc.huggingface.leaves import Draft, Leaf, Mismatch
 from archcalc.huggingface.said import Said
 from archcalc.huggingface.scaling import Settings, scaling, write_scaling
@@ -82,7 +85,11 @@ class Rotary(Leaf):
         found |= {"pairing": self.pairing} if self.pairing != "halves" else {}
         found |= {"reversed": True} if self.backwards else {}
         scaled = scaling(rope, self.beside, self.names)
-        return {**found, "scaling": scaled} if scaled else found
+        if not scaled:
+            return found
+        found["scaling"] = scaled
+        _refuse_contradictions(rope, found)
+        return found
 
     def base(self, rope: Settings) -> float:
         """The base of the angles: in the settings, beside them, or the family's."""
@@ -128,6 +135,16 @@ class Rotary(Leaf):
             draft.put("rope_parameters", settings)
         elif draft.setdefault("rope_parameters", {}).setdefault(draft.layer, settings) != settings:
             raise Mismatch("rotary")
+
+
+def _refuse_contradictions(rope: Settings, found: dict[str, Any]) -> None:
+    """Raise the fault of a setting that cannot stand beside the others; a spec has their names."""
+    try:
+        Turning.model_validate(found)
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            if one["type"] == "constraint":
+                rope.fail(one["ctx"]["field"].rpartition(".")[2], one["msg"])
 
 
 class AlphaRotary(Rotary):

@@ -10,7 +10,7 @@ from typing import Any
 
 from archcalc.counts import flops as work
 from archcalc.counts import parameters as count
-from archcalc.counts.lettered import Meaning, lettered, lettered_run, meaning
+from archcalc.counts.lettered import Meaning, lettered, lettered_run, meanings
 from archcalc.counts.memory import alive, choose, memory
 from archcalc.counts.quantities import QUANTITIES, Asked, values
 from archcalc.errors import Invalid, Problem, nearest, printable, shown
@@ -123,10 +123,9 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
     path = path.strip().replace(" ", "_")
     section = path.partition(".")[0]
     formula = _pick(path, explainable(found, asked, tokens, section), asked)
-    meanings = [meaning(letter, found.model) for letter in formula.letters]
     convention = _convention(path)
     terms = formula.by_size()
-    letters = [_letter(found, one) for one in meanings]
+    letters = [_letter(found, one) for one in meanings(formula.letters, found.model)]
     return Sheet(
         title=f"{found.name}: {path} = {_with_unit(path, formula.value)}",
         blocks=(
@@ -210,12 +209,11 @@ def latex(found: Found, path: str, asked: Asked, tokens: int | None = None) -> s
         r"\end{aligned}",
         r"\end{equation*}",
     ]
-    meanings = [meaning(letter, found.model) for letter in formula.letters]
-    if meanings:
+    if letters := meanings(formula.letters, found.model):
         lines += [r"\begin{tabular}{lrl}"]
         lines += [
             rf"${Formula.letter(*one.letter[:2]).latex()}$ & {_number(one.letter.value)} & {_latex_text(one.words)} \\"
-            for one in meanings
+            for one in letters
         ]
         lines += [r"\end{tabular}"]
     return "\n".join(lines) + "\n"

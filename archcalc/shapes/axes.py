@@ -13,7 +13,8 @@ from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
-from archcalc.spec.question import ask, fields, places
+from archcalc.spec.names import fields, places
+from archcalc.spec.question import ask
 from archcalc.spec.scalars import resolve
 from archcalc.spec.source import Where, dotted
 from archcalc.spec.validation import validate

@@ -27,7 +27,8 @@ from archcalc.shapes.axes import (
 from archcalc.spec.catalogue import Found, find, typed
 from archcalc.spec.dumping import dump
 from archcalc.spec.model import Model
-from archcalc.spec.question import Change, ask, fields, places, short_name
+from archcalc.spec.names import fields, places, short_name
+from archcalc.spec.question import Change, ask
 from archcalc.spec.source import Where, dotted, parse
 from archcalc.spec.validation import validate
 from archcalc.tape.legend import Mask, Size

@@ -1,12 +1,13 @@
 """The spec: one architecture as YAML describes it, and the passes that it records."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
 from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.constraints import OneTable
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
@@ -19,8 +20,10 @@ from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 SCHEMA = 0  # 1 when the first release freezes it; stands in every JSON that archcalc writes
-MOST_STRETCHES = 160
-"""Of layers that are alike, one after the other. Published models have 126 layers at most, and each may be another."""
+MOST_KINDS_IN_ALL, MOST_BRANCHES_IN_ALL = 160, 320
+"""Of layers, over all groups, and of their residual branches: what is counted, and takes the time. Like groups that
+follow each other are one. Published models have 126 layers at most, and each may be another.
+"""
 MOST_NOTES = 100
 """Printed figures, and misprints, and assumptions, of one spec."""
 
@@ -28,9 +31,10 @@ MOST_NOTES = 100
 def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
     """The groups that are counted as one, by index: those that are alike and follow each other, where there are many.
 
-    Up to MOST_STRETCHES each is counted as it is written. Groups whose sizes are arrays are not compared.
+    While their kinds are not too many each is counted as it is written. Groups whose sizes are arrays are not
+    compared.
     """
-    if len(layers) <= MOST_STRETCHES:
+    if sum(len(group.kinds_in()) for group in layers) <= MOST_KINDS_IN_ALL:
         return [range(i, i + 1) for i in range(len(layers))]
     found: list[range] = []
     last = None
@@ -79,7 +83,9 @@ class Model(Strict):
         description="groups of layers, in order; each in one of three forms"
     )
     final_norm: Norm | None = Field(description="of the last layer's output; null: none")
-    unembedding: Unembedding = Field(description="how the last vectors become logits")
+    unembedding: Annotated[Unembedding, OneTable("embedding", "d_embedding")] = Field(
+        description="how the last vectors become logits"
+    )
     initialization: Initialization = Field(
         default=Initialization(), description="how training starts; changes no count"
     )
@@ -96,20 +102,16 @@ class Model(Strict):
     @field_validator("layers")
     @classmethod
     def _few_stretches(cls, layers: tuple[LayerGroup, ...]) -> tuple[LayerGroup, ...]:
-        if (found := len(stretches(layers))) > MOST_STRETCHES:
-            what = "has {found} different groups of layers; at most {most} are supported"
-            raise PydanticCustomError("one_of", what, {"found": f"{found:,}", "most": MOST_STRETCHES})
+        kinds = [kind.layer for stretch in stretches(layers) for kind in layers[stretch[0]].kinds_in()]
+        branches = sum(len(layer.residual_branches) for layer in kinds)
+        for what, found, most in (
+            ("different kinds of layers", len(kinds), MOST_KINDS_IN_ALL),
+            ("residual branches in its kinds of layers", branches, MOST_BRANCHES_IN_ALL),
+        ):
+            if found > most:
+                context = {"found": f"{found:,}", "what": what, "most": most}
+                raise PydanticCustomError("one_of", "has {found} {what}; at most {most} are supported", context)
         return layers
-
-    @model_validator(mode="after")
-    def _tied_tables_are_one(self) -> Self:
-        tied = getattr(self.unembedding, "tied", False)
-        widths = [getattr(part, "d_embedding", None) for part in (self.embedding, self.unembedding)]
-        if tied and widths[0] != widths[1]:
-            raise PydanticCustomError(
-                "one_of", "has a tied table: embedding and unembedding must have one d_embedding"
-            )
-        return self
 
     @property
     def n_layers(self) -> Size:

@@ -11,24 +11,17 @@ An answer may be an array in place of a size: then it is asked about many specs 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from archcalc.blocks.base import Block, Mixer, registered
-from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.errors import Invalid, Problem, shown
+from archcalc.spec.names import DEEPEST_FIELD, fields, fields_left_out, leaves, named, value_in
 from archcalc.spec.scalars import resolve
 from archcalc.spec.source import Document, Where, dotted
-from archcalc.spec.unsupported import feature, flag, other_name
 from archcalc.units import grouped, parse_length
-
-DEEPEST_FIELD = 12
-LONGEST_FIELD = 50
-"""Steps of a path, and characters of a step, that a question looks for; a spec has 10 and 24."""
-
-_ALIASES = {"n_layers": "repeat"}
-_DESCRIPTION = ("schema", "name", "source", "published", "misprints", "assumptions")
 
 
 class Change(NamedTuple):
@@ -49,6 +42,8 @@ class Change(NamedTuple):
 
 
 def _number(value: Any) -> str:
+    if value is None or isinstance(value, dict):
+        return "null" if value is None else "a block"
     return grouped(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
@@ -78,9 +73,12 @@ def understand(document: Document, question: str, argument: str) -> Answers:
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if not (name and equals and text):
             raise Invalid(Problem(argument, f"{part!r} is not field=value"))
-        for where in places(name, index, argument, document.data):
+        for where in named(name, index, document, argument):
             if where in answers:
                 raise Invalid(Problem(argument, "is set twice", dotted(where)))
+            if near := [one for one in answers if where[: len(one)] == one or one[: len(where)] == where]:
+                outer, inner = sorted((where, near[0]), key=len)
+                raise Invalid(Problem(argument, f"is a part of {dotted(outer)}, which is set too", dotted(inner)))
             length = parse_length(text) if where[-1] == "context_length" else None
             answers[where] = resolve(text) if length is None else length
     return answers
@@ -90,105 +88,31 @@ def ask(document: Document, answers: Answers, argument: str) -> tuple[Document, 
     """The document with the answers in place, and what changed."""
     if not isinstance(document.data, dict):
         return document, ()
-    asked = replace(document, data=deepcopy(document.data), question=argument, asked=set())
-    leaves = dict(_leaves(asked.data))
-    named = [_put(asked, where, value) for where, value in answers.items()]
-    changes = [change for change in named if shown(change.old) != shown(change.new)]
-    changes.extend(_follow(asked, leaves, set(answers)))
+    asked = replace(document, data=deepcopy(document.data), question=argument, asked=set(), before=document.data)
+    old = dict(leaves(asked.data))
+    answered = [_put(asked, where, value) for where, value in answers.items()]
+    if not answers.keys() <= old.keys():
+        default = {dotted(field.where): field.value for field in fields_left_out(document) if not field.absent}
+        answered = [one._replace(old=default.get(one.path)) if one.old is None else one for one in answered]
+    changes = [change for change in answered if shown(change.old) != shown(change.new)]
+    changes.extend(_follow(asked, old, set(answers)))
     if changes and asked.data.get("published"):
         asked.data["published"] = []  # what was printed was printed of another shape
     return asked, tuple(changes)
 
 
-def fields(document: Document) -> dict[str, list[Where]]:
-    """Every field by each name that it answers to: its path, and each end of it.
-
-    What lies deeper than any field of a spec, or has a longer name, is none: a file may have 50,000 values at a depth
-    of 64, and all ends of their paths would take gigabytes.
-    """
-    index: dict[str, list[Where]] = {}
-    for where, _ in _leaves(document.data):
-        if len(where) > DEEPEST_FIELD or any(isinstance(step, str) and len(step) > LONGEST_FIELD for step in where):
-            continue
-        for start in range(len(where)):
-            index.setdefault(dotted(where[start:]), []).append(where)
-    return index
-
-
-def places(
-    name: str,
-    index: Mapping[str, list[Where]],
-    argument: str,
-    data: Any,
-    suggested: Callable[[], Iterable[str]] | None = None,
-) -> list[Where]:
-    """The fields that a full path or an unambiguous short name means: one, or the same of all kinds of a group.
-
-    Layers of several kinds that alternate have most of their sizes in common: a name that means one of each, all of
-    one value, means them together.
-
-    Raises Invalid for a name of none or of several; what is near is looked for in `suggested`, else in all fields.
-    """
-    short = _ALIASES.get(name, name)
-    found = index.get(short, [])
-    found = [where for where in found if dotted(where) == short] or found
-    if len(found) == 1 or (found and _are_one(found, data)):
-        return found
-    if found:
-        paths = ", ".join(dotted(where) for where in found[:3]) + (", ..." if len(found) > 3 else "")
-        raise Invalid(Problem(argument, f"is the name of {len(found)} fields", name, suggestion=f"name one: {paths}"))
-    if unsupported := feature(name):
-        raise Invalid(Problem(argument, unsupported, name))
-    if (ours := other_name(name)) in {*index, *_ALIASES.values()}:
-        called = next((short for short, field in _ALIASES.items() if field == ours), ours)
-        raise Invalid(Problem(argument, "unknown field", name, suggestion=f"here it is called {called!r}"))
-    if given := flag(name):
-        raise Invalid(Problem(argument, "unknown field", name, suggestion=f"{given} sets it"))
-    near = nearest(name, list(suggested() if suggested else [*index, *_ALIASES]), 3)
-    fix = f"nearest: {', '.join(near)}" if near else None
-    raise Invalid(Problem(argument, "unknown field", name, suggestion=fix))
-
-
-def _are_one(found: list[Where], data: Any) -> bool:
-    """Whether fields are the same field of several kinds of one group, with one value."""
-    group, inner = found[0][:2], found[0][4:]
-    same = all(where[:2] == group and where[2:3] == ("kinds",) and where[4:] == inner for where in found)
-    return same and all(shown(_get(data, where)) == shown(_get(data, found[0])) for where in found)
-
-
-def short_name(where: Where, index: Mapping[str, list[Where]]) -> str:
-    """The shortest name that means a field and no other."""
-    names = (dotted(where[start:]) for start in reversed(range(len(where))) if isinstance(where[start], str))
-    return next(name for name in names if _is_enough(index.get(name, []), where) or name == dotted(where))
-
-
-def _is_enough(found: list[Where], where: Where) -> bool:
-    """Whether a name means one field, or the same one of all kinds of a group."""
-    kinds = all(len(one) > 4 and one[:3] == where[:3] and one[4:] == where[4:] for one in found)
-    return len(found) == 1 or (bool(found) and kinds and where[2:3] == ("kinds",))
-
-
-def _leaves(data: Any, path: Where = ()) -> list[tuple[Where, Any]]:
-    """Every scalar of the shape with its path; the description of a spec cannot be asked about."""
-    items: list[tuple[str | int, Any]]
-    if isinstance(data, dict):
-        items = [(key, value) for key, value in data.items() if path or key not in _DESCRIPTION]
-    elif isinstance(data, list):
-        items = list(enumerate(data))
-    else:
-        return [(path, data)]
-    return [leaf for key, value in items for leaf in _leaves(value, (*path, key))]
-
-
 def _put(document: Document, where: Where, value: Any, because: str | None = None, rule: str = "") -> Change:
-    holder = _get(document.data, where[:-1])
-    change = Change(dotted(where), holder[where[-1]], value, because, rule)
+    holder = document.data
+    for step in where[:-1]:
+        holder = holder.setdefault(step, {}) if isinstance(holder, dict) else holder[step]
+    old = holder.get(where[-1]) if isinstance(holder, dict) else holder[where[-1]]
+    change = Change(dotted(where), old, value, because, rule)
     holder[where[-1]] = value
     document.asked.add(where)
     return change
 
 
-def _follow(document: Document, old: Answers, named: set[Where]) -> Iterator[Change]:
+def _follow(document: Document, old: Answers, asked: set[Where]) -> Iterator[Change]:
     """Keep the relations of each block that the question touched and did not spell out.
 
     A value that is no size is left for validation to tell, and nothing follows it.
@@ -199,10 +123,10 @@ def _follow(document: Document, old: Answers, named: set[Where]) -> Iterator[Cha
             was: dict[str, Any] = {field: old.get(where) for field, where in places.items()}
             if not all(_is_size(n) for n in was.values()):
                 continue
-            now = {field: _get(document.data, where) for field, where in places.items()}
+            now = {field: value_in(document.data, where) for field, where in places.items()}
             if not all(_is_size(n) for n in now.values()):
                 continue
-            free = {field for field, where in places.items() if where not in named}
+            free = {field for field, where in places.items() if where not in asked}
             for step in relation.steps(was, now, free):
                 yield _put(document, places[step.field], step.size, step.because, step.rule)
 
@@ -231,10 +155,3 @@ def _blocks(data: Any, where: Where = ()) -> Iterator[tuple[Where, type[Block]]]
 def _is_size(value: Any) -> bool:
     """Arrays are their maker's to check."""
     return hasattr(value, "dtype") or (isinstance(value, int) and not isinstance(value, bool) and value > 0)
-
-
-def _get(data: Any, where: Where) -> Any:
-    """The value at a path, which is there."""
-    for step in where:
-        data = data[step]
-    return data

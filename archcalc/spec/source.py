@@ -43,8 +43,9 @@ class Document:
     """Plain data read from YAML, and where each of its parts stands.
 
     `values` has the mark of the value at each path, `keys` that of the key. `asked` has the paths whose values a
-    question put in, and `question` is the argument that asked. Of a spec that was imported `origins` has the keys
-    of the config.json that a field came from, by its path, and `ignored` those that do not matter.
+    question put in, `question` is the argument that asked, and `before` the data before it. Of a spec that was
+    imported `origins` has the keys of the config.json that a field came from, by its path, and `ignored` those that
+    do not matter.
     """
 
     file: str
@@ -53,6 +54,7 @@ class Document:
     keys: dict[Where, Mark] = field(default_factory=dict)
     question: str = ""
     asked: set[Where] = field(default_factory=set)
+    before: Any = None
     origins: dict[str, list[str]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
 

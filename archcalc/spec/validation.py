@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from archcalc.blocks.base import TAG, models_in, registered
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
-from archcalc.spec.source import Document, Where
+from archcalc.spec.source import Document, Where, is_stdin
 from archcalc.spec.unsupported import feature, flag, other_name
 
 Described = TypeVar("Described", bound=BaseModel)
@@ -27,15 +27,51 @@ _TYPES = {
 
 
 def validate(document: Document, what: type[Described]) -> Described:
-    """Build what a document describes. Raises Invalid with every problem found, in the file's order."""
+    """Build what a document describes. Raises Invalid with every problem found, in the file's order.
+
+    A problem that the document has only since a question changed it is placed at the question.
+    """
     try:
         return what.model_validate(document.data)
     except ValidationError as error:
-        errors = [dict(e) for e in error.errors(include_url=False)]
-    errors = [error for error in errors if not _echo(error)]
-    told = sorted(((_problem(document, error), error) for error in errors), key=lambda found: _place(found[0]))
+        told = _told(document, error)
+    if document.question:
+        old = _old_problems(document, what)
+        told = [(one if _said(one) in old else _at_question(one, document), error) for one, error in told]
+    told.sort(key=lambda found: _place(found[0]))
     shown_ = [_suggested(problem, document, what, error) for problem, error in told[:MOST_PROBLEMS_SHOWN]]
     raise Invalid(*shown_, *(problem for problem, _ in told[MOST_PROBLEMS_SHOWN:]))
+
+
+def _told(document: Document, error: ValidationError) -> list[tuple[Problem, dict[str, Any]]]:
+    """The problems that pydantic found, and its errors that they are made from."""
+    errors = [dict(one) for one in error.errors(include_url=False)]
+    return [(_problem(document, one), one) for one in errors if not _echo(one)]
+
+
+def _old_problems(document: Document, what: type[BaseModel]) -> set[tuple[str, ...]]:
+    """What was wrong before the question."""
+    before = replace(document, data=document.before, question="", asked=set())
+    try:
+        what.model_validate(before.data)
+    except ValidationError as error:
+        return {_said(problem) for problem, _ in _told(before, error)}
+    return set()
+
+
+def _said(problem: Problem) -> tuple[str, ...]:
+    return problem.path, problem.message, problem.value or ""
+
+
+def _at_question(problem: Problem, document: Document) -> Problem:
+    return replace(problem, file=document.question, line=None, column=None)
+
+
+def write_it(document: Document) -> str:
+    """Where a block can be given, since a question has words and numbers only."""
+    if document.origins:
+        return f"write it in the spec that `archcalc import {document.file}` makes"
+    return f"write it in {'the spec' if is_stdin(document.file) else f'a copy of {document.file}'}"
 
 
 def _place(problem: Problem) -> tuple[int, int]:
@@ -54,7 +90,15 @@ def _suggested(problem: Problem, document: Document, what: type[BaseModel], erro
         suggestion = _choice_meant(error["input"], _literals(error["ctx"]["expected"]))
     elif error["type"] == "constraint":
         suggestion = error["ctx"]["fix"]
+    elif where in document.asked and _is_block(error):
+        problem = replace(problem, message="takes a block, which a question cannot give")
+        suggestion = write_it(document)
     return problem if suggestion is None else replace(problem, suggestion=suggestion)
+
+
+def _is_block(error: dict[str, Any]) -> bool:
+    """Whether a mapping of fields is what a value should have been."""
+    return error["type"] in ("model_type", "dict_type", "model_attributes_type")
 
 
 def _field_meant(field: object, value: object, fields: list[str]) -> str | None:
@@ -105,8 +149,9 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
         return _choice(document, where, value, _literals(context["expected"]))
     if kind == "constraint":
         for step in context["field"].split("."):
-            where, value = (*where, step), value[step]
-        return document.problem(error["msg"], where, value=shown(value))
+            where, value = (*where, step), value.get(step)
+        got = f"{context.get('size')}, the default" if value is None else shown(value)
+        return document.problem(error["msg"], where, value=got)
     if kind == "one_of":
         return document.problem(error["msg"], where)
     if kind in ("greater_than_equal", "less_than_equal", "greater_than"):

@@ -51,6 +51,22 @@ SAID = {
         {"architectures": ["FooForCausalLM"]},
         ["architectures: does not name a known class; got ['FooForCausalLM']"],
     ),
+    "as many factors as features": (
+        {
+            **LLAMA,
+            "rope_scaling": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0] * 8, "factor": 2.0},
+        },
+        [
+            "rope_scaling: short_factor must have 8 numbers, one for each pair of d_rotary (16); got [1.0]",
+        ],
+    ),
+    "a division by zero": (
+        {
+            **LLAMA,
+            "rope_scaling": {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0},
+        },
+        ["rope_scaling: high_freq_factor must be more than low_freq_factor (4.0); got 4.0"],
+    ),
     "a type that is not text": ({"model_type": 3}, ["model_type: must be text; got 3"]),
     "an encoder": ({"model_type": "bert"}, ["model_type: bidirectional encoders are not supported yet; got 'bert'"]),
     "sinks": ({"model_type": "granite_swa"}, ["model_type: attention sinks are not supported yet; got 'granite_swa'"]),

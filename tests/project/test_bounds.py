@@ -17,7 +17,7 @@ from goodspec import GOOD
 import archcalc
 from archcalc.errors import LONGEST_LINE, Problem
 from archcalc.files import reading
-from archcalc.spec.model import MOST_STRETCHES
+from archcalc.spec.model import MOST_BRANCHES_IN_ALL, MOST_KINDS_IN_ALL
 
 ROOT = Path(__file__).parents[2]
 ROWS = re.findall(
@@ -42,7 +42,7 @@ NO_BOUNDS = {
     "archcalc.errors.LONGEST_PLACE",
     "archcalc.errors.LONGEST_WORDS",
     "archcalc_reference.files.LONGEST_REASON",
-    "archcalc.spec.question.LONGEST_FIELD",
+    "archcalc.spec.names.LONGEST_FIELD",
     "archcalc.report.overview.MOST_KINDS",
     "archcalc.report.softmax.LONGEST_BAR",
     "archcalc.tape.run.MEMORY_KERNEL",
@@ -160,11 +160,54 @@ def test_groups_that_are_alike_are_one_and_those_that_differ_are_bounded(tmp_pat
     for command in ("params", "flops", "memory"):
         ours, theirs = (ask(command, str(p), "-f", "csv").out for p in (path, one))
         assert ours == theirs
-    path.write_text(groups(MOST_STRETCHES))
+    path.write_text(groups(MOST_KINDS_IN_ALL))
     assert ask("params", str(path)).code == 0
-    path.write_text(groups(MOST_STRETCHES + 1))
-    told = f"has {MOST_STRETCHES + 1} different groups of layers; at most {MOST_STRETCHES} are supported"
+    path.write_text(groups(MOST_KINDS_IN_ALL + 1))
+    told = f"has {MOST_KINDS_IN_ALL + 1} different kinds of layers; at most {MOST_KINDS_IN_ALL} are supported"
     assert ask("params", str(path)).err == f"{path}:9:3: layers: {told}\n"
+
+
+def sized(groups_, kinds, branches):
+    """A spec of groups of several kinds, each of several branches, of as many different widths."""
+    widths = iter(range(8, 10_000))
+    model = archcalc.load("tiny").model_dump(mode="json", by_alias=True)
+
+    def layer():
+        branch = {"norm": {"kind": "rmsnorm"}}
+        mixers = (
+            {"kind": "plain", "d_ff": next(widths), "activation": "relu", "bias": False} for _ in range(branches)
+        )
+        return {"branches": [{"name": f"b{i}", **branch, "mixer": mixer} for i, mixer in enumerate(mixers)]}
+
+    def group():
+        if kinds == 1:
+            return {"repeat": 1, **layer()}
+        names = [f"k{i}" for i in range(kinds)]
+        return {"repeat": kinds, "pattern": names, "kinds": {name: layer() for name in names}}
+
+    return json.dumps({**model, "published": [], "layers": [group() for _ in range(groups_)]})
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [
+        ((40, 4, 2), None),
+        ((20, 1, 16), None),
+        ((41, 4, 1), "has 164 different kinds of layers; at most 160 are supported"),
+        ((3, 64, 1), "has 192 different kinds of layers; at most 160 are supported"),
+        ((21, 1, 16), "has 336 residual branches in its kinds of layers; at most 320 are supported"),
+        ((3, 8, 14), "has 336 residual branches in its kinds of layers; at most 320 are supported"),
+    ],
+)
+def test_kinds_and_branches_of_all_groups_are_bounded_together(tmp_path, shape, told):
+    groups_, kinds, branches = shape
+    assert (groups_ * kinds > MOST_KINDS_IN_ALL or groups_ * kinds * branches > MOST_BRANCHES_IN_ALL) == bool(told)
+    path = tmp_path / "s.json.yaml"
+    path.write_text(sized(*shape))
+    answer = ask("params", str(path), "-f", "json")
+    assert answer.code == (2 if told else 0)
+    if told:
+        assert answer.err.endswith(f": layers: {told}\n")
 
 
 def test_groups_of_one_kind_count_as_when_each_has_a_tape_of_its_own(monkeypatch):

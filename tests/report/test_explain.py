@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import archcalc
 from archcalc import strategies
 from archcalc.counts.lettered import lettered, lettered_run
-from archcalc.counts.quantities import Asked
-from archcalc.report.explain import explainable
+from archcalc.counts.quantities import Asked, one_pass
+from archcalc.report.explain import explainable, explanation_sheet
 from archcalc.spec.catalogue import find
 from archcalc.tape.formula import Formula
 from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
@@ -334,3 +334,22 @@ def test_a_number_that_does_not_exist_is_told_before_flags(path, near, flags):
     assert told.code == 2
     assert told.err.startswith(f"PATH: is not a number of report, params, flops or memory; got {path!r}; nearest: ")
     assert near in told.err
+
+
+@pytest.mark.parametrize("path", ["parameters.stored", "memory.total"])
+def test_passes_are_recorded_as_often_for_many_kinds_of_layers_as_for_few(path, monkeypatch):
+    """Each kind has letters of its own, and to look one up takes no pass: that took minutes where layers differ."""
+    record, taken = archcalc.Model.record, []
+    monkeypatch.setattr(archcalc.Model, "record", lambda self, run=None: (taken.append(1), record(self, run))[1])
+    tiny = find("tiny")
+    often = []
+    for widths in ((8,), range(8, 18)):
+        layers = tuple(
+            tiny.model.layers[0].model_copy(update={"mlp": tiny.model.layers[0].mlp.model_copy(update={"d_ff": n})})
+            for n in widths
+        )
+        found = tiny._replace(model=tiny.model.model_copy(update={"layers": layers, "published": ()}))
+        taken.clear()
+        explanation_sheet(found, path, one_pass(found.model))
+        often.append(len(taken))
+    assert often[0] == often[1] > 0

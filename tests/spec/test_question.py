@@ -175,3 +175,139 @@ def test_a_path_with_an_at_takes_a_question(tmp_path):
     assert ask("params", f"{path}@n_layers=x").err.startswith(
         f"{path}@n_layers=x: layers.0.repeat: must be an integer"
     )
+
+
+LEFT_OUT = {
+    "null": ("llama3-8b@window=4096", ["layers.0.attention.window null -> 4,096"]),
+    "path": ("llama3-8b@layers.0.attention.window=4096", ["layers.0.attention.window null -> 4,096"]),
+    "word": ("llama3-8b@parallel=shared", ["layers.0.parallel null -> shared"]),
+    "boolean": ("gpt2@alibi=true", ["layers.0.attention.alibi False -> True"]),
+    "of a block with defaults alone": ("gpt2@std=0.5", ["initialization.std 0.02 -> 0.5"]),
+    "stated elsewhere": ("gemma2-9b@window=8192", ["layers.0.kinds.local.attention.window 4,096 -> 8,192"]),
+    "of all kinds": (
+        "gemma2-9b@clip=8",
+        ["layers.0.kinds.local.attention.clip null -> 8", "layers.0.kinds.global.attention.clip null -> 8"],
+    ),
+    "of one kind": (
+        "gemma2-9b@global.attention.window=8192",
+        ["layers.0.kinds.global.attention.window null -> 8,192"],
+    ),
+    "its default": ("llama3-8b@window=null,alibi=false", []),
+    "to null": ("gemma2-9b@window=null", ["layers.0.kinds.local.attention.window 4,096 -> null"]),
+    "a block to null": ("llama3-8b@rotary=null", ["layers.0.attention.rotary a block -> null"]),
+    "a block to a word": ("qwen2-7b@attention.bias=false", ["layers.0.attention.bias a block -> False"]),
+}
+
+
+@pytest.mark.parametrize(("spec", "told"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_a_field_that_the_spec_leaves_out_can_be_asked(spec, told):
+    assert changes(spec) == told
+
+
+def test_what_a_question_puts_in_is_counted():
+    # a window of 16 of 8,192 positions: the cache of 32 layers keeps 2 x 8 heads of 128, in bf16, of 16 positions
+    short = ask("memory", "llama3-8b@window=16", "--for", "inference", "-f", "json").json
+    assert short["cache"]["total"] == 32 * 16 * 2 * 8 * 128 * 2
+    # one shared norm where there were two: 32 layers have 4,096 gains less
+    assert (
+        archcalc.params(archcalc.load("llama3-8b")).stored
+        - archcalc.params(archcalc.load("llama3-8b@parallel=shared")).stored
+        == 32 * 4_096
+    )
+    model = archcalc.load("llama3-8b@window=16")
+    assert model.layers[0].attention.window == 16
+    assert validate(parse(archcalc.dump(model).encode(), "f"), archcalc.Model) == model
+    changed = ask("params", "llama3-8b@rotary=null", "-f", "json").json["changes"]
+    assert changed == [
+        {"path": "layers.0.attention.rotary", "old": {"d_rotary": 128, "theta": 500000}, "new": None, "because": None}
+    ]
+
+
+COPY = "write it in a copy of "
+NOT_GIVEN = {
+    "a block": (
+        "llama3-8b@qk_norm=rmsnorm",
+        "layers.0.attention.qk_norm: takes a block, which a question cannot give; got 'rmsnorm'; " + COPY,
+    ),
+    "a block that is there": (
+        "llama3-8b@rotary=none",
+        "layers.0.attention.rotary: takes a block, which a question cannot give; got 'none'; " + COPY,
+    ),
+    "in an absent block": (
+        "llama3-8b@rotary.scaling.factor=2",
+        "rotary.scaling.factor: layers.0.attention.rotary.scaling is null, and a question cannot give a block; "
+        + COPY,
+    ),
+    "by a bare name": (
+        "gpt2@reversed=true",
+        "reversed: layers.0.attention.rotary is null, and a question cannot give a block; " + COPY,
+    ),
+    "part of what is set to null": (
+        "llama3-8b@rotary=null,theta=5",
+        "layers.0.attention.rotary.theta: is a part of layers.0.attention.rotary, which is set too",
+    ),
+    "of two parts": (
+        "llama3-8b@softcap=30",
+        "softcap: is the name of 2 fields; name one: layers.0.attention.softcap, unembedding.softcap",
+    ),
+    "out of range": ("llama3-8b@window=0", "layers.0.attention.window: must be at least 1; got 0"),
+    "another program's name": ("llama3-8b@sliding_window=4", "sliding_window: unknown field; here it is called "),
+    "a layer, not a group": (
+        "gemma2-9b@layers.1.attention.window=77",
+        "layers.1.attention.window: unknown field; groups of layers are numbered, not layers; name one: "
+        "layers.0.kinds.local.attention.window, layers.0.kinds.global.attention.window",
+    ),
+    "without its kind": (
+        "gemma2-9b@layers.0.attention.n_heads=4",
+        "layers.0.attention.n_heads: unknown field; name one: layers.0.kinds.local.attention.n_heads, "
+        "layers.0.kinds.global.attention.n_heads",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "text"), NOT_GIVEN.values(), ids=NOT_GIVEN)
+def test_what_a_question_cannot_set_is_told(spec, text):
+    answer = ask("params", spec)
+    assert answer.code == 2
+    assert answer.err.startswith(f"{spec}: {text}")
+    assert answer.err.count("\n") == 1
+
+
+def test_where_a_block_can_be_written_is_told(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "gpt2"}')
+    err = ask("params", f"{path}@qk_norm=1").err
+    assert err.endswith(f"got 1; write it in the spec that `archcalc import {path}` makes\n")
+
+
+BROKEN = {
+    "a size beside it": ("gemma2-9b@n_heads=7", "layers.0.kinds.local.attention.n_kv_heads: must divide n_heads (7)"),
+    "the whole model": (
+        "opt-350m@embedding.d_embedding=256",
+        "unembedding.d_embedding: must be embedding.d_embedding (256), since the table is tied; got 512",
+    ),
+    "another kind": ("gpt2@mlp.kind=none", "layers.0.mlp.kind: must be "),
+}
+
+
+@pytest.mark.parametrize(("spec", "text"), BROKEN.values(), ids=BROKEN)
+def test_what_a_question_breaks_elsewhere_is_told_of_the_question(spec, text):
+    answer = ask("params", spec)
+    assert answer.code == 2
+    assert answer.err.startswith(f"{spec}: {text}")
+
+
+def test_what_was_wrong_before_is_told_of_the_file(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(archcalc.dump(archcalc.load("gemma2-9b")).replace("d_rotary: 256", "d_rotary: 258", 1))
+    err = ask("params", f"{path}@n_heads=7").err
+    assert f"{path}@n_heads=7: layers.0.kinds.global.attention.n_kv_heads: must divide n_heads (7)" in err
+    assert ask("params", f"{path}@clip=7").err.startswith(
+        f"{path}:20:30: layers.0.kinds.local.attention.rotary.d_rotary: "
+    )
+
+
+def test_a_size_that_is_not_stated_is_not_swept():
+    assert ask("sweep", "llama3-8b", "--vary", "window=1,2").err == (
+        "--vary: window: is not stated in the spec; SPEC@window=... sets it\n"
+    )

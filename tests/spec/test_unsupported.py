@@ -226,7 +226,7 @@ def test_a_flag_that_asks_for_what_is_not_supported_is_told_so(flag):
 
 def test_no_field_or_kind_of_a_spec_is_called_unsupported():
     from archcalc.spec.catalogue import find, names
-    from archcalc.spec.question import fields
+    from archcalc.spec.names import fields
 
     for name in names():
         assert family(name) is None
