@@ -95,7 +95,7 @@ class Walk:
         self.keeps = kept(ops, span)
         self.copies = copies(ops)
         self.copied: Size = 0
-        self.statistics = {op.output.name for op in ops if op.kind == "reduction"}
+        self.statistics = {op.output.name for op in ops if op.is_statistic}
         self.saved: Size = 0
         self.recomputed: Size = 0
         self.gradients: Size = 0
@@ -125,7 +125,12 @@ class Walk:
         for i, node in enumerate(run):
             for tensor in node.outputs:
                 if self._is_alias(node) and node.inputs[0].name in loose:
-                    loose[tensor.name] = loose.pop(node.inputs[0].name)
+                    size = loose.pop(node.inputs[0].name)
+                    if tensor.name in keeps:
+                        self.transient = self.transient - size
+                        self._make(tensor, keeps, loose, again=again)
+                        continue
+                    loose[tensor.name] = size
                     until[tensor.name] = max(until.get(tensor.name, i), until[node.inputs[0].name])
                 else:
                     self._make(tensor, keeps, loose, again=again)
@@ -234,7 +239,11 @@ class Walk:
 
     def _gradient(self, op: Op, x: Tensor, output: _Storage, *, late: bool) -> _Storage | None:
         """A gradient for an input, new or its output's own; None where it is the other time's turn."""
-        if op.passes and x.labels == op.output.labels and self.width[x.role] == self.width[op.output.role]:
+        if (
+            op.passes
+            and (x.labels == op.output.labels or op.kind == "reduction")
+            and self.width[x.role] == self.width[op.output.role]
+        ):
             if late:
                 return None
             output.holders += 1

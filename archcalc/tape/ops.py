@@ -81,7 +81,8 @@ class Weight(NamedTuple):
     @property
     def matrix(self) -> tuple[tuple[str, ...], ...]:
         """The axes of one matrix of the tally: the stored axes without the labels counted over."""
-        return tuple(tuple(label for label in axis if label not in self.each) for axis in self.axes)
+        axes = (tuple(label for label in axis if label not in self.each) for axis in self.axes)
+        return tuple(axis for axis in axes if axis)
 
 
 def labels_of(x: Tensor | Weight) -> tuple[str, ...]:
@@ -113,6 +114,11 @@ class Op(NamedTuple):
     repeats: int = 0
     passes: bool = False
     scratch: int = 0
+
+    @property
+    def is_statistic(self) -> bool:
+        """Whether it is what a kernel hands out beside its output: no sum, and no choice."""
+        return self.kind == "reduction" and not self.passes and self.output.role != "choice"
 
     @property
     def weights(self) -> tuple[Weight, ...]:

@@ -122,20 +122,28 @@ class Tape:
         """The same numbers in the type of another role; nothing at all where both have one type."""
         return self.pointwise(name, x, role=role, per_point=0, passes=True)
 
-    def reduce(self, name: str, x: Tensor, over: str, role: Role = "activation", per_point: int = 1) -> Tensor:
-        """Fold the labels `over` away: a maximum, a sum, a mean."""
+    def reduce(
+        self, name: str, x: Tensor, over: str, role: Role = "activation", per_point: int = 1, *, passes: bool = False
+    ) -> Tensor:
+        """Fold the labels `over` away: a maximum, a mean; a sum `passes` its gradient on as it is."""
         gone = labels(self._marked(over))
         if missing := set(gone) - set(x.labels):
             raise TapeError(f"{name}: no label {sorted(missing)[0]!r} to fold among {' '.join(x.labels)!r}")
         left = tuple(label for label in x.labels if label not in gone)
-        return self._record(Op("reduction", (x,), self._output(name, left, role), self._spans, (), per_point))
+        output = self._output(name, left, role)
+        return self._record(Op("reduction", (x,), output, self._spans, (), per_point, passes=passes))
+
+    def choose(self, name: str, scores: Tensor, out: str) -> Tensor:
+        """The numbers of the largest scores, as many as the label of `out` says that the scores lack."""
+        output = self._output(name, labels(self._marked(out)), "choice")
+        return self._record(Op("reduction", (scores,), output, self._spans, (), 1))
 
     def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight, role: Role = "activation") -> Tensor:
-        """Read the table at the index, which replaces one label of the table; the gradient goes where it was read."""
+        """Read rows of the table: the labels of the index take the place of its own. Gradients go where it was read."""
         output = self._output(name, labels(self._marked(out)), role)
         op = Op("lookup", (index, table), output, self._spans, (index,))
-        if len(set(labels_of(table)) - set(op.output.labels)) != 1:
-            raise TapeError(f"{op.output.name}: a lookup replaces exactly one label of its table")
+        if not set(index.labels) <= set(op.output.labels):
+            raise TapeError(f"{op.output.name}: a lookup has the labels of its index")
         return self._record(op)
 
     def view(self, x: Tensor, role: Role | None = None, **new: str) -> Tensor:
@@ -185,13 +193,13 @@ class Tape:
             stored = " ".join(f"({' '.join(axis)})" for axis in parse(axes)[:1])
             return self.sum("biased", y, self.weight("bias", stored, "biases"), role=role)
 
-    def softmax(self, x: Tensor, over: str) -> Tensor:
+    def softmax(self, x: Tensor, over: str, role: Role = "activation") -> Tensor:
         """exp(x) over its sum, by way of the maximum so that no exponential overflows."""
         with self.span("softmax"):
             maximum = self.reduce("maximum", x, over, role="fused")
             exponential = self.pointwise("exponential", x, maximum, role="fused", per_point=2)
             total = self.reduce("sum", exponential, over, role="fused")
-            return self.pointwise("probabilities", exponential, total, keeps=True)
+            return self.pointwise("probabilities", exponential, total, role=role, keeps=True)
 
     def dropout(self, name: str, x: Tensor) -> Tensor:
         """Zero some of x at random and scale the rest, where the run asks; what was dropped is a mask."""
@@ -226,7 +234,7 @@ class Tape:
         if op.output.name in self._names:
             raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
         unknown = set(op.output.labels) - {label for x in op.inputs for label in labels_of(x)}
-        if unknown and op.kind != "view":
+        if unknown and op.kind != "view" and op.output.role != "choice":
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.axes) != weight.axes:
