@@ -12,7 +12,7 @@ from pydantic import Field
 from archcalc.blocks import activation
 from archcalc.blocks.activation import ACTIVATION, Activation
 from archcalc.blocks.base import Count, Strict
-from archcalc.blocks.constraints import AtMost, Divides, Needs
+from archcalc.blocks.constraints import AtMost, Needs
 from archcalc.blocks.mlp import MLP, DenseMLP
 from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.tape.legend import Env

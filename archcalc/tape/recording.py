@@ -106,7 +106,7 @@ class Tape:
         output = self._output(name, first, role)
         saves = (*saves, output) if keeps else saves
         op = Op("pointwise", inputs, output, self._spans, saves, per_point, passes=passes, scratch=scratch)
-        if {label for label in op.space if stem(label) != ONE} != set(first):
+        if {label for label in op.space if stem(label) != ONE} != {label for label in first if stem(label) != ONE}:
             raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
         return self._record(op)
 

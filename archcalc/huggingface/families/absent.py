@@ -10,11 +10,11 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        afmoe aria_text cohere2_moe dbrx doge dots1 ernie4_5_moe exaone_moe flex_olmo flint glm4_moe gpt_oss
-        granitemoe granitemoe_swa granitemoeshared hunyuan_v1_moe hy_v3 jetmoe kolibri1 laguna llama4 llama4_text
-        mellum beam mimo_v2_flash minimax_m2 minimax_m3_vl minimax_m3_vl_text mixtral nllb-moe olmoe phimoe qwen2_moe
-        qwen3_moe qwen3_omni_moe qwen3_vl_moe qwen3_vl_moe_text sarvam_moe solar_open step3p5 step3p7
-        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
+        afmoe aria_text cohere2_moe dbrx doge ernie4_5_moe exaone_moe flex_olmo flint gpt_oss granitemoe
+        granitemoe_swa granitemoeshared hunyuan_v1_moe hy_v3 jetmoe kolibri1 laguna llama4 llama4_text mellum beam
+        mimo_v2_flash minimax_m2 minimax_m3_vl minimax_m3_vl_text nllb-moe phimoe qwen3_omni_moe qwen3_vl_moe
+        qwen3_vl_moe_text sarvam_moe solar_open step3p5 step3p7 switch_transformers zaya gemma4 gemma4_text
+        ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
     """,
     "mixture-of-experts layers with multi-head latent attention are": """
         axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa hy_v4
