@@ -9,7 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from command import ask, spawn
+from command import ask
 from outside import byte_level
 
 torch = pytest.importorskip("torch")

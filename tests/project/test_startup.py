@@ -6,7 +6,6 @@ import sys
 import pytest
 from command import calling, loaded
 
-
 SCALAR = [
     ("report", "gpt3-175b"),
     ("params", "gpt3-175b"),

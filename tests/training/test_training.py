@@ -614,7 +614,9 @@ print(json.dumps([killed, interrupted, full]))
 """
 
 
-@pytest.fixture(scope="module", params=[FEW_MOMENTS, pytest.param(MOMENTS, marks=pytest.mark.prove)], ids=["few", "all"])
+@pytest.fixture(
+    scope="module", params=[FEW_MOMENTS, pytest.param(MOMENTS, marks=pytest.mark.prove)], ids=["few", "all"]
+)
 def deaths(request, tmp_path_factory):
     """Trainings that end before their time, and what became of each; one process loads PyTorch for all of them."""
     root = tmp_path_factory.mktemp("deaths")
