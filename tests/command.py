@@ -23,11 +23,16 @@ class Answer(NamedTuple):
         return json.loads(self.out)
 
 
-def ask(*arguments: str) -> Answer:
-    """Run a command in this process."""
-    out, err = io.StringIO(), io.StringIO()
+def ask(*arguments: str, stdin: bytes | None = None) -> Answer:
+    """Run a command in this process; bytes that are given stand for standard input."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.stdin
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = _main(list(arguments))
+        if stdin is not None:
+            sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
+        try:
+            code = _main(list(arguments))
+        finally:
+            sys.stdin = before
     return Answer(code, out.getvalue(), err.getvalue())
 
 

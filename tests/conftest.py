@@ -13,10 +13,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
-settings.register_profile("fixed", derandomize=True, max_examples=50, deadline=None, database=None)
+settings.register_profile("fixed", derandomize=True, max_examples=30, deadline=None, database=None)
 settings.register_profile("prove", settings.get_profile("fixed"), max_examples=300)
 # A fault that is put in on purpose need not be shrunk to its smallest example.
-settings.register_profile("faults", settings.get_profile("fixed"), phases=(Phase.explicit, Phase.generate))
+settings.register_profile(
+    "faults", settings.get_profile("fixed"), max_examples=50, phases=(Phase.explicit, Phase.generate)
+)
 settings.register_profile(
     "random", max_examples=2_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )

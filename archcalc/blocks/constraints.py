@@ -7,6 +7,7 @@ fields of the same block by name, or of a field inside by a path.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from pydantic_core import PydanticCustomError
@@ -14,10 +15,11 @@ from pydantic_core import PydanticCustomError
 from archcalc.tape.legend import Mask
 
 
-def divisors(n: int) -> list[int]:
+@lru_cache(1_024)  # thousands of layers may have one mistake, and a number of 32 bits takes milliseconds
+def divisors(n: int) -> tuple[int, ...]:
     """The divisors of n, ascending."""
     small = [d for d in range(1, int(n**0.5) + 1) if n % d == 0]
-    return small + [n // d for d in reversed(small) if d * d != n]
+    return (*small, *(n // d for d in reversed(small) if d * d != n))
 
 
 def nearest_divisors(part: int, whole: int) -> str:

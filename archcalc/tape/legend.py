@@ -5,6 +5,7 @@ in the reference model (`q_BSGRK`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from archcalc.arguments import LARGEST_SIZE, same_shape
@@ -84,6 +85,7 @@ BRIDGE = legend(
 own: they follow these in the order of the forward pass."""
 
 
+@lru_cache(4_096)  # each pass writes the same axes again; labels are only ever added
 def parse(text: str) -> tuple[tuple[str, ...], ...]:
     """Axes written as in einsum: `"(G R K) D"` is two axes, the first of three labels."""
     axes: list[tuple[str, ...]] = []
@@ -112,6 +114,7 @@ def parse(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(axes)
 
 
+@lru_cache(4_096)
 def labels(text: str) -> tuple[str, ...]:
     """The axes of a tensor, one label each: `"B N D"`."""
     axes = parse(text)

@@ -21,16 +21,20 @@ def resolve(ops: list[Op]) -> list[Op]:
             if op.output.role != op.inputs[0].role:
                 roles[root.name] = op.output.role
 
-    def read(x: Tensor) -> Tensor:
-        root = roots.get(x.name, x)
-        return x._replace(name=root.name, role=roles.get(root.name, x.role))
+    seen = roots.keys() | roles.keys()
 
-    return [
-        op._replace(
+    def read(x: Tensor) -> Tensor:
+        name = roots.get(x.name, x).name
+        return x._replace(name=name, role=roles.get(name, x.role)) if x.name in seen else x
+
+    def resolved(op: Op) -> Op:
+        data = (*op.inputs, *op.saves, op.output)
+        if not any(x.name in seen for x in data if isinstance(x, Tensor)):  # most ops: as they are, not copied
+            return op
+        return op._replace(
             inputs=tuple(read(x) if isinstance(x, Tensor) else x for x in op.inputs),
             output=op.output._replace(role=roles.get(op.output.name, op.output.role)),
             saves=tuple(map(read, op.saves)),
         )
-        for op in ops
-        if op.kind != "view"
-    ]
+
+    return [resolved(op) for op in ops if op.kind != "view"]

@@ -213,7 +213,7 @@ def test_verify_reads_every_spec_before_it_proves_one():
 
 def test_standard_input_can_be_asked_about():
     spec = archcalc.dump(archcalc.load("tiny")).encode()
-    assert spawn("params", "-@n_layers=2", stdin=spec).out.startswith("tiny@n_layers=2: ")
+    assert ask("params", "-@n_layers=2", stdin=spec).out.startswith("tiny@n_layers=2: ")
 
 
 def test_a_closed_pipe_is_no_error():

@@ -9,7 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from command import ask, spawn
+from command import ask
 from outside import byte_level
 
 torch = pytest.importorskip("torch")
@@ -143,7 +143,7 @@ def test_without_pytorch_the_extra_is_named(command, monkeypatch):
 
 
 def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
-    done = spawn("generate", "tiny", "--weights", weights, "-p", "-", stdin=b"a\nb\xff")
+    done = ask("generate", "tiny", "--weights", weights, "-p", "-", stdin=b"a\nb\xff")
     assert (done.code, done.err) == (2, "<stdin>:2:2: is not UTF-8; got b'\\xff'\n")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 
 import pytest
 from command import ask, calling, loaded, spawn
@@ -82,7 +83,7 @@ def test_an_empty_text_is_an_answer_without_rows():
 
 
 def test_standard_input_is_taken_as_it_is():
-    answer = spawn("tokens", "-", "-f", "json", stdin="é\r\n".encode())
+    answer = ask("tokens", "-", "-f", "json", stdin="é\r\n".encode())
     assert [row["id"] for row in answer.json["tokens"]] == [0xC3, 0xA9, 13, 10]
 
 
@@ -103,7 +104,7 @@ def test_a_text_may_begin_with_a_dash():
     ],
 )
 def test_what_cannot_be_cut_is_one_line(arguments, stdin, code, line):
-    assert spawn("tokens", *arguments, stdin=stdin) == (code, "", line)
+    assert ask("tokens", *map(os.fsdecode, arguments), stdin=stdin) == (code, "", line)
 
 
 def test_a_damaged_tokenizer_is_one_line_that_names_it(folder):

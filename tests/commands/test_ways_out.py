@@ -11,17 +11,17 @@ from archcalc.report.live import Console
 from archcalc.report.output import one_way_out
 
 COMMANDS = [
-    ["--version"], ["--help"], [], ["list"], ["schema"], ["schema", "--of", "device"],
+    ["--version"], ["--help"], [], ["list", "devices"], ["schema"], ["schema", "--of", "device"],
     ["report", "tiny"], ["params", "tiny", "--by", "tensor", "-f", "json"], ["flops", "tiny", "-f", "markdown"],
     ["memory", "tiny"], ["explain", "tiny"], ["explain", "tiny", "parameters.stored", "-f", "latex"],
-    ["diff", "tiny", "tiny@n_layers=2"], ["sweep", "tiny", "--vary", "batch=1..2000", "-f", "csv"], ["check"],
+    ["diff", "tiny", "tiny@n_layers=2"], ["sweep", "tiny", "--vary", "batch=1..2000", "-f", "csv"], ["check", "tiny"],
     ["trace", "tiny"], ["softmax", "1", "2"],
     *([command, "--help"] for command in (
         "report", "params", "flops", "memory", "explain", "diff", "sweep", "check", "verify", "trace", "generate",
         "predict", "chat", "train", "softmax", "embed", "tokens", "list", "schema", "import", "export",
     )),
 ]  # fmt: skip
-"""What needs no weights, and the help of every command."""
+"""What needs no weights, and the help of every command; of one spec, since all of them take seconds and go out alike."""
 
 # In one process: Python's start takes longer than a command. `sys.stdout` is made anew as Python makes it.
 CHILD = """

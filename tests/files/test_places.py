@@ -14,14 +14,14 @@ import archcalc
 from archcalc.spec.source import parse
 from archcalc.spec.validation import validate
 
-CSV = ask("list", "-f", "csv").out
+CSV = ask("list", "devices", "-f", "csv").out
 
 
 def test_a_read_only_file_is_refused_for_root_too(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("before")
     path.chmod(0o444)
-    assert ask("list", "-o", str(path)) == (2, "", f"{path}: cannot be written: it is read-only\n")
+    assert ask("list", "devices", "-o", str(path)) == (2, "", f"{path}: cannot be written: it is read-only\n")
     assert path.read_text() == "before"
 
 
@@ -29,7 +29,7 @@ def test_a_file_with_two_names_keeps_both(tmp_path):
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
     first.write_text("before, and longer than what is written" * 1_000)
     second.hardlink_to(first)
-    assert ask("list", "-o", str(first)).code == 0
+    assert ask("list", "devices", "-o", str(first)).code == 0
     assert first.read_text() == second.read_text() == CSV
     assert first.stat().st_ino == second.stat().st_ino
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.csv"]
@@ -45,7 +45,7 @@ def test_a_disk_that_fills_leaves_a_file_with_two_names_as_it_was(tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("archcalc.files.writing.shutil.copyfileobj", full)
-    assert ask("list", "-o", str(first)).err == f"{first}: cannot be written: No space left on device\n"
+    assert ask("list", "devices", "-o", str(first)).err == f"{first}: cannot be written: No space left on device\n"
     assert first.read_text() == "before"
 
 
@@ -54,24 +54,24 @@ def test_a_file_with_attributes_or_of_another_owner_stays_that_file(tmp_path, mo
     path.write_text("before")
     number = path.stat().st_ino
     monkeypatch.setattr("archcalc.files.writing._attributes", lambda _: ["security.selinux"])
-    assert ask("list", "-o", str(path)).code == 0
+    assert ask("list", "devices", "-o", str(path)).code == 0
     assert path.stat().st_ino != number  # replaced in one step: the system gives a new file that attribute itself
     number = path.stat().st_ino
     monkeypatch.setattr("archcalc.files.writing._attributes", lambda _: ["system.posix_acl_access"])
     path.write_text("before")
-    assert ask("list", "-o", str(path)).code == 0
+    assert ask("list", "devices", "-o", str(path)).code == 0
     assert (path.stat().st_ino, path.read_text()) == (number, CSV)
     if os.geteuid() == 0:
         monkeypatch.undo()
         os.chown(path, 12345, 12345)
-        assert ask("list", "-o", str(path)).code == 0
+        assert ask("list", "devices", "-o", str(path)).code == 0
         assert (path.stat().st_uid, path.stat().st_gid, path.stat().st_ino) == (12345, 12345, number)
 
 
 def test_a_new_file_has_the_mode_that_the_umask_leaves(tmp_path):
     before = os.umask(0o027)
     try:
-        ask("list", "-o", str(tmp_path / "a.csv"))
+        ask("list", "devices", "-o", str(tmp_path / "a.csv"))
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.csv").stat().st_mode) == 0o640
@@ -87,7 +87,7 @@ def test_places_that_are_none(tmp_path, monkeypatch):
         ("a\0.csv", "not a valid file name"),
         ("./", "Is a directory"),
     ):
-        answer = ask("list", "-f", "csv", "-o", f"{tmp_path}/{name}")
+        answer = ask("list", "devices", "-f", "csv", "-o", f"{tmp_path}/{name}")
         assert answer.code == 2
         assert answer.err.endswith(f": cannot be written: {why}\n")
     for name in ("x" * 300 + ".yaml", "loop", "file/a.yaml", "a\0.yaml"):
@@ -96,7 +96,11 @@ def test_places_that_are_none(tmp_path, monkeypatch):
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert ask("list", "-o", "a.csv") == (3, "", "a.csv: cannot be written: its parent directory does not exist\n")
+    assert ask("list", "devices", "-o", "a.csv") == (
+        3,
+        "",
+        "a.csv: cannot be written: its parent directory does not exist\n",
+    )
     assert ask("params", "a.yaml") == (3, "", "a.yaml: no such file\n")
     assert ask("params", "gpt2").code == 0
 

@@ -82,7 +82,7 @@ def test_a_random_config_has_the_parameters_that_transformers_makes(model_type, 
             assert shapes(model) == there
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.prove) for seed in (1, 2))])
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_an_import_that_is_exported_builds_the_same_parameters(model_type, seed):
     family = FAMILIES[model_type]

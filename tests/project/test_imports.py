@@ -205,7 +205,7 @@ def test_what_is_heavy_is_imported_only_inside_functions():
         later = [
             n
             for n in ast.walk(tree)
-            if isinstance(n, ast.FunctionDef) or "TYPE_CHECKING" in ast.unparse(getattr(n, "test", n))[:13]
+            if isinstance(n, ast.FunctionDef) or (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))
         ]
         inside = {n for block in later for n in ast.walk(block)}
         for node in ast.walk(tree):

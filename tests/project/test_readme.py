@@ -121,7 +121,9 @@ def test_flags_in_the_text_are_those_of_their_command():
     helped = {}
     for name, span in SPANS:
         _, command, *arguments = span.partition(" | ")[0].split()
-        text = helped.setdefault(command, ask(command, "--help").out)
+        if command not in helped:
+            helped[command] = ask(command, "--help").out
+        text = helped[command]
         assert text, (name, span)
         for flag in arguments:
             if flag.startswith("-") and len(flag) > 1:

@@ -6,24 +6,22 @@ import sys
 import pytest
 from command import calling, loaded
 
+SCALAR = [
+    ("report", "gpt3-175b"),
+    ("params", "gpt3-175b"),
+    ("params", "gpt3-175b", "--format", "json"),
+    ("trace", "gpt3-175b"),
+    ("flops", "gpt3-175b", "--tokens", "300B", "--causal", "half"),
+    ("check",),
+    ("list",),
+    ("softmax", "2.0", "-1.0", "--temperature", "5"),
+    ("schema",),
+]
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("report", "gpt3-175b"),
-        ("params", "gpt3-175b"),
-        ("params", "gpt3-175b", "--format", "json"),
-        ("trace", "gpt3-175b"),
-        ("flops", "gpt3-175b", "--tokens", "300B", "--causal", "half"),
-        ("check",),
-        ("list",),
-        ("softmax", "2.0", "-1.0", "--temperature", "5"),
-        ("schema",),
-    ],
-    ids=" ".join,
-)
-def test_a_scalar_report_loads_neither_torch_nor_numpy(arguments):
-    assert loaded(calling(*arguments)) == []
+
+def test_a_scalar_report_loads_neither_torch_nor_numpy():
+    """All in one process: what none has loaded at the end, none has loaded."""
+    assert loaded("\n".join(calling(*arguments) for arguments in SCALAR)) == []
 
 
 def test_words_of_a_file_load_numpy_alone(tmp_path):

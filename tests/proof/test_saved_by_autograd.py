@@ -41,7 +41,7 @@ def measured(model, run, device, precision, *, recompute):
         return measure(Transformer(model).to(getattr(torch, precision)), run, recompute=recompute)
 
 
-@settings(max_examples=few(20))
+@settings(max_examples=few(15))
 @given(
     strategies.models(),
     st.sampled_from(["cpu", "meta"]),
@@ -62,7 +62,7 @@ def test_autograd_saves_what_was_counted(model, device, precision, attention, re
 
 @pytest.mark.parametrize("attention", ["math", "flash"])
 def test_gpt2_itself_saves_what_was_counted(attention):
-    model, run = archcalc.load("gpt2@n_layers=3"), Run(sequence=128, attention=attention)
+    model, run = archcalc.load("gpt2@n_layers=2,vocab_size=5000"), Run(sequence=128, attention=attention)
     found = measured(model, run, "cpu", "float32", recompute=False)
     assert found.saved == saved(model, run, widths(4, 4)).total
 
@@ -73,7 +73,7 @@ def test_gpt3_recomputed_saves_what_was_counted():
     assert found.saved == saved(model, run, widths(2), "full").total
 
 
-@settings(max_examples=40)
+@settings(max_examples=few(20))
 @given(moderate().filter(has_wide_stream), st.sampled_from(["math", "flash"]), st.booleans(), st.integers(1, 3))
 def test_autograd_saves_under_autocast_what_was_counted(model, attention, recompute, batch):
     """On a CPU, whose lists for autocast give these models the types that CUDA's give."""
@@ -119,4 +119,4 @@ def test_a_layer_of_transformers_gpt2_saves_what_was_counted(function, kernel, p
             theirs(tokens, labels=tokens, use_cache=False)
         return sum(storage.nbytes() for storage in storages.values())
 
-    assert kept_by(3) - kept_by(2) == saved(model, run, widths(width, width)).layers
+    assert kept_by(2) - kept_by(1) == saved(model, run, widths(width, width)).layers

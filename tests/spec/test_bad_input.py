@@ -358,4 +358,4 @@ def test_a_spec_is_not_written_over_the_config_that_it_came_from(tmp_path):
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("--output: a spec is written as YAML; got ")
     assert path.read_text() == '\ufeff{"model_type": "llama"}'
-    assert spawn("params", "-", stdin=path.read_bytes()).code == 0  # the mark of its encoding is no part of it
+    assert ask("params", "-", stdin=path.read_bytes()).code == 0  # the mark of its encoding is no part of it

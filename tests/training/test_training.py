@@ -580,14 +580,6 @@ def finish(asked, folder):
 """
 
 
-def harness(code, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", HARNESS + code, *arguments], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 MOMENTS = [
     *(("step", n) for n in range(1, 7)),
     *(("flush", n) for n in (1, 2, 5, 6, 7, 12)),
@@ -596,60 +588,72 @@ MOMENTS = [
     *(("half", n) for n in (1, 4)),
 ]
 FEW_MOMENTS = [("step", 3), ("flush", 7), ("before", 2), ("after", 2), ("half", 4)]
-
-
-@pytest.mark.parametrize("moments", [FEW_MOMENTS, pytest.param(MOMENTS, marks=pytest.mark.prove)], ids=["few", "all"])
-def test_killed_at_any_moment_it_comes_to_the_same_weights(words, tmp_path, moments):
-    code = """
+DEATHS = """
 asked, root, moments = json.loads(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 assert run([*asked, '--out', root + '/whole'])[0] == 0
-ends = []
+killed = []
 for what, moment in moments:
     folder = f'{root}/{what}-{moment}'
-    killed, _ = run([*asked, '--out', folder], what, moment)
-    ends.append((what, moment, killed, *finish(asked, folder)))
+    code, _ = run([*asked, '--out', folder], what, moment)
+    killed.append((what, moment, code, *finish(asked, folder)))
     whole(folder)
 folder = root + '/many'
 run([*asked, '--out', folder], 'step', 3)
-for n in (1, 3, 2, 1):
+for n in (1, 2):
     run([*asked, '--out', folder, '--from', folder], 'step', n)
-ends.append(('many', 0, -9, *finish(asked, folder)))
-print(json.dumps(ends))
+killed.append(('many', 0, -9, *finish(asked, folder)))
+
+folder = root + '/interrupted'
+interrupted = [*run([*asked, '--out', folder], 'interrupt', 3), *finish(asked, folder)]
+
+folder = root + '/full'
+run([*asked, '--out', folder], 'step', 3)
+full = run([*asked, '--out', folder, '--from', folder], 'full', 20_000)
+full = [*full, sorted(os.listdir(folder)), *finish(asked, folder)]
+print(json.dumps([killed, interrupted, full]))
 """
-    ends = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path), json.dumps(moments))
-    for what, moment, killed, finished, said in ends:
-        assert (killed, finished) == (-9, 0), (what, moment, said)
-        folder = tmp_path / (f"{what}-{moment}" if moment else what)
-        assert kept(folder) == kept(tmp_path / "whole"), (what, moment)
+
+
+@pytest.fixture(
+    scope="module", params=[FEW_MOMENTS, pytest.param(MOMENTS, marks=pytest.mark.prove)], ids=["few", "all"]
+)
+def deaths(request, tmp_path_factory):
+    """Trainings that end before their time, and what became of each; one process loads PyTorch for all of them."""
+    root = tmp_path_factory.mktemp("deaths")
+    (root / "words.txt").write_bytes(text())
+    asked = json.dumps([*ASKED, "--data", str(root / "words.txt")])
+    done = subprocess.run(
+        [sys.executable, "-c", HARNESS + DEATHS, asked, str(root), json.dumps(request.param)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return root, *json.loads(done.stdout)
+
+
+def test_killed_at_any_moment_it_comes_to_the_same_weights(deaths):
+    root, killed, _, _ = deaths
+    for what, moment, code, finished, said in killed:
+        assert (code, finished) == (-9, 0), (what, moment, said)
+        folder = root / (f"{what}-{moment}" if moment else what)
+        assert kept(folder) == kept(root / "whole"), (what, moment)
         assert sorted(os.listdir(folder)) == [".lock", "step-00000004", "step-00000006"], (what, moment)
 
 
-def test_interrupted_it_keeps_the_step_at_hand_and_goes_on(words, tmp_path):
-    code = """
-asked, root = json.loads(sys.argv[1]), sys.argv[2]
-run([*asked, '--out', root + '/whole'])
-first = run([*asked, '--out', root + '/out'], 'interrupt', 3)
-print(json.dumps([*first, *finish(asked, root + '/out')]))
-"""
-    code, said, again, _ = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path))
+def test_interrupted_it_keeps_the_step_at_hand_and_goes_on(deaths):
+    root, _, (code, said, again, _), _ = deaths
     assert (code, again) == (130, 0)
-    out = tmp_path / "out"
+    out = root / "interrupted"
     assert said.splitlines()[-1] == f"interrupted after step 3; saved in {out}/step-00000003; --from {out} continues"
-    assert kept(out) == kept(tmp_path / "whole")
+    assert kept(out) == kept(root / "whole")
 
 
-def test_a_full_disk_is_one_line_and_loses_nothing(words, tmp_path):
-    code = """
-asked, root = json.loads(sys.argv[1]), sys.argv[2]
-run([*asked, '--out', root + '/whole'])
-run([*asked, '--out', root + '/out'], 'step', 3)
-full = run([*asked, '--out', root + '/out', '--from', root + '/out'], 'full', 20_000)
-left = sorted(os.listdir(root + '/out'))
-print(json.dumps([*full, left, *finish(asked, root + '/out')]))
-"""
-    code, said, left, again, _ = harness(code, json.dumps([*ASKED, "--data", words]), str(tmp_path))
+def test_a_full_disk_is_one_line_and_loses_nothing(deaths):
+    root, _, _, (code, said, left, again, _) = deaths
     assert (code, again, left) == (2, 0, [".lock", "step-00000000", "step-00000002"])
     line = said.splitlines()[-1]
-    assert line.startswith(f"{tmp_path}/out/step-00000004: cannot be written: ")
+    assert line.startswith(f"{root}/full/step-00000004: cannot be written: ")
     assert line.endswith("; step-00000002 is kept")
-    assert kept(tmp_path / "out") == kept(tmp_path / "whole")
+    assert kept(root / "full") == kept(root / "whole")

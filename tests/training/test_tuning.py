@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ pytest.importorskip("safetensors", reason="the extra `run`")
 from archcalc_reference.text.tokenizer import read_tokenizer  # noqa: E402
 from archcalc_reference.training import resuming  # noqa: E402
 from archcalc_reference.training.data import own_words, pieces, read_stream  # noqa: E402
+from archcalc_reference.training.trainer import Trainer  # noqa: E402
 from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 
 SPEC = "tiny@n_layers=2,d_model=32,n_heads=2,d_ff=128,vocab_size=400,context_length=32"
@@ -136,28 +138,24 @@ def test_what_learned_bytes_in_a_larger_vocabulary_learns_on_from_bytes(theirs, 
 # What is kept
 
 
-def test_the_tokenizer_goes_where_the_weights_go(theirs, tmp_path):
+def test_the_tokenizer_goes_where_the_weights_go(theirs, tmp_path, monkeypatch):
     """And they go on from there to the same bytes as without a stop, although their first folder is gone."""
     source, whole, halves = (str(tmp_path / name) for name in ("source", "whole", "halves"))
     shutil.copytree(theirs.whole, source)
     asked = ["--data", theirs.text, "--batch", "4", "--seq", "16", "--warmup", "1", "-f", "json"]
     assert ask("train", SPEC, "--from", source, *asked, "--steps", "4", "--out", whole).code == 0
-    interrupt = """
-import os, signal, sys
-from archcalc.cli import main
-from archcalc_reference.training import trainer as training
-step = training.Trainer.step
-def twice(self):
-    heard = step(self)
-    if self.done == 2:
-        os.kill(os.getpid(), signal.SIGINT)
-    return heard
-training.Trainer.step = twice
-main(sys.argv[1:])
-"""
-    arguments = ["train", SPEC, "--from", source, *asked, "--steps", "4", "--out", halves]
-    done = subprocess.run([sys.executable, "-c", interrupt, *arguments], capture_output=True, check=False, timeout=300)
-    assert done.returncode == 130, done.stderr
+    step = Trainer.step
+
+    def interrupted_at_two(trainer):
+        heard = step(trainer)
+        if trainer.done == 2:
+            signal.raise_signal(signal.SIGINT)
+        return heard
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", interrupted_at_two)
+        done = ask("train", SPEC, "--from", source, *asked, "--steps", "4", "--out", halves)
+    assert done.code == 130, done.err
     shutil.rmtree(source)
     answer = ask("train", "--from", halves, "-f", "json")
     assert answer.code == 0, answer.err
