@@ -22,6 +22,7 @@ from archcalc.tape.run import Run
 from archcalc.units import grouped, several
 
 Positive = Annotated[float, Field(gt=0, le=1e9)]
+_MOST_TIMES = 4
 
 
 class Router(Strict):
@@ -49,8 +50,8 @@ class Router(Strict):
 
 
 class Experts(MLP):
-    """Shazeer et al. 2017, arXiv:1701.06538; as in Mixtral (arXiv:2401.04088), with experts that all vectors go through
-    as in DeepSeekMoE (arXiv:2401.06066).
+    """Shazeer et al. 2017, arXiv:1701.06538, as in Mixtral, arXiv:2401.04088; with a shared one as in DeepSeekMoE,
+    arXiv:2401.06066.
     """
 
     kind: Literal["experts"] = "experts"
@@ -85,18 +86,23 @@ class Experts(MLP):
         )
 
     def small(self, shrinking: Shrinking) -> Self:
-        groups = self.router.n_groups
-        experts = 4 if groups is None else 2 * min(groups, 4)
-        router = self.router
+        """Few experts, two of a group at least; what is shared is as many times an expert as before."""
+        router, groups = self.router, self.router.n_groups
         if groups is not None:
-            chosen = None if router.n_groups_chosen is None else min(router.n_groups_chosen, min(groups, 4))
-            router = router.model_copy(update={"n_groups": min(groups, 4), "n_groups_chosen": chosen})
+            groups = min(groups, 4)
+            chosen = None if router.n_groups_chosen is None else min(router.n_groups_chosen, groups)
+            router = router.model_copy(update={"n_groups": groups, "n_groups_chosen": chosen})
+        d_ff, shared = shrinking.size("d_ff", self.d_ff, 40), small(self.shared, shrinking)
+        if self.shared is not None:
+            times, rest = divmod(self.shared.d_ff, self.d_ff)
+            if not rest and times <= _MOST_TIMES:
+                shared = shared.model_copy(update={"d_ff": times * d_ff})
         update = {
-            "n_experts": min(self.n_experts, experts),
+            "n_experts": min(self.n_experts, 4 if groups is None else 2 * groups),
             "n_experts_per_token": min(self.n_experts_per_token, 2),
-            "d_ff": shrinking.size("d_ff", self.d_ff, 40),
+            "d_ff": d_ff,
             "router": router,
-            "shared": small(self.shared, shrinking),
+            "shared": shared,
         }
         return self.model_copy(update=update)
 

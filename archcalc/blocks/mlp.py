@@ -28,6 +28,8 @@ class MLP(Mixer):
 class DenseMLP(MLP):
     """One whose weights every vector goes through."""
 
+    d_ff: Count
+
 
 class PlainMLP(DenseMLP):
     """Two matrices with an activation between them."""

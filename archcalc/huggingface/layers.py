@@ -84,7 +84,7 @@ DENSE = "/dense"
 
 
 class Sparse(Kinds):
-    """The types of `attention`, in layers with experts and in those without: `dense` says which, `say` says it back."""
+    """The types of `attention`, in layers with experts and in those without: `dense` reads which, `say` writes it."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ def read_layers(
         alike[kind] = next(first for first in layers if layers[first] == layer)
     types = [alike[kind] for kind in types]
     runs = [(kind, len(list(same))) for kind, same in groupby(types)]
-    if len(runs) <= _MOST_RUNS and (len(runs) == 1 or _period(types) == len(types)):  # such as a few layers without experts first
+    if len(runs) == 1 or (len(runs) <= _MOST_RUNS and _period(types) == len(types)):  # first a few without experts
         del origins["layers.0.pattern"]
         return [{"repeat": count, **layers[kind]} for kind, count in runs]
     pattern = [kinds.name(kind) for kind in types[: _period(types)]]

@@ -139,7 +139,7 @@ class Tape:
         return self._record(Op("reduction", (scores,), output, self._spans, (), 1))
 
     def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight, role: Role = "activation") -> Tensor:
-        """Read rows of the table: the labels of the index take the place of its own. Gradients go where it was read."""
+        """Read rows of the table: labels of the index take the place of its own. Gradients go where it was read."""
         output = self._output(name, labels(self._marked(out)), role)
         op = Op("lookup", (index, table), output, self._spans, (index,))
         if not set(index.labels) <= set(op.output.labels):

@@ -177,12 +177,19 @@ _QWEN2 = _experts(
 )
 _QWEN3 = _experts("num_experts", "moe_intermediate_size", _SOFTMAX)
 _MOE: dict[str, Any] = {
-    **{"moe_intermediate_size": 1408, "num_experts_per_tok": 8, "norm_topk_prob": False},
+    "moe_intermediate_size": 1408,
+    "num_experts_per_tok": 8,
+    "norm_topk_prob": False,
 }
 _DEEP: dict[str, Any] = {
     **_MOE,
-    **{"n_shared_experts": 1, "n_routed_experts": 128, "routed_scaling_factor": 1.0, "n_group": 1, "topk_group": 1},
-    **{"first_k_dense_replace": 1, "attention_bias": False},
+    "n_shared_experts": 1,
+    "n_routed_experts": 128,
+    "routed_scaling_factor": 1.0,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "attention_bias": False,
 }
 
 
@@ -201,13 +208,14 @@ _ALL = (
         ("MixtralForCausalLM", "MixtralModel"),
         sizes(
             *(32000, 4096, 14336, 32, 32, 8, 131072),
-            **{"rms_norm_eps": 1e-5, "sliding_window": None, "num_local_experts": 8, "num_experts_per_tok": 2},
+            rms_norm_eps=1e-5,
+            sliding_window=None,
+            num_local_experts=8,
+            num_experts_per_tok=2,
         ),
         {
             **layer({"rotary": Rotary(D_HEAD, 1_000_000.0), "window": WINDOW}),
-            "mlp": _experts(
-                "num_local_experts", "intermediate_size", {"scores": "softmax", "normalized": True}
-            ),
+            "mlp": _experts("num_local_experts", "intermediate_size", {"scores": "softmax", "normalized": True}),
         },
         decoder(rmsnorm()),
         aliases={"num_local_experts": ("num_experts",)},
@@ -221,9 +229,15 @@ _ALL = (
             sizes(
                 *(151936, 2048, 5632, 24, 16, 16, 32768),
                 **_MOE,
-                **{"num_experts": 60, "shared_expert_intermediate_size": 5632, "qkv_bias": True},
-                **{"decoder_sparse_step": 1, "mlp_only_layers": None, "layer_types": None},
-                **{"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28},
+                num_experts=60,
+                shared_expert_intermediate_size=5632,
+                qkv_bias=True,
+                decoder_sparse_step=1,
+                mlp_only_layers=None,
+                layer_types=None,
+                use_sliding_window=False,
+                sliding_window=4096,
+                max_window_layers=28,
             )
             | {"num_experts_per_tok": 4},
             "head_dim",
@@ -250,8 +264,12 @@ _ALL = (
         sizes(
             *(151936, 2048, 6144, 24, 32, 4, 32768),
             **_MOE,
-            **{"num_experts": 128, "decoder_sparse_step": 1, "mlp_only_layers": None, "attention_bias": False},
-            **{"use_sliding_window": False, "sliding_window": 4096},
+            num_experts=128,
+            decoder_sparse_step=1,
+            mlp_only_layers=None,
+            attention_bias=False,
+            use_sliding_window=False,
+            sliding_window=4096,
         )
         | {"moe_intermediate_size": 768},
         {
@@ -269,8 +287,11 @@ _ALL = (
         ("OlmoeForCausalLM", "OlmoeModel"),
         sizes(
             *(50304, 2048, 2048, 16, 16, None, 4096),
-            **{"rms_norm_eps": 1e-5, "attention_bias": False, "num_experts_per_tok": 8},
-            **{"num_experts": 64, "norm_topk_prob": False},
+            rms_norm_eps=1e-5,
+            attention_bias=False,
+            num_experts_per_tok=8,
+            num_experts=64,
+            norm_topk_prob=False,
         ),
         {
             **layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "qk_norm_over": "width"}),
@@ -288,7 +309,8 @@ _ALL = (
         sizes(
             *(151552, 4096, 10944, 46, 96, 8, 131072),
             **_DEEP,
-            **{"rms_norm_eps": 1e-5, "use_qk_norm": False},
+            rms_norm_eps=1e-5,
+            use_qk_norm=False,
         )
         | {"norm_topk_prob": True},
         _deep_layer(
@@ -310,9 +332,16 @@ _ALL = (
         sizes(
             *(152064, 4608, 10944, 62, 32, 32, 2048),
             **_DEEP,
-            **{"sliding_window": 4096, "max_window_layers": 62, "layer_types": None},
+            sliding_window=4096,
+            max_window_layers=62,
+            layer_types=None,
         )
-        | {"first_k_dense_replace": 0, "n_routed_experts": None, "n_shared_experts": None, "num_experts_per_tok": None},
+        | {
+            "first_k_dense_replace": 0,
+            "n_routed_experts": None,
+            "n_shared_experts": None,
+            "num_experts_per_tok": None,
+        },
         _deep_layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "window": SLIDING_WINDOW}),
         decoder(rmsnorm()),
         _sparse(LayerTypes(_dots_windows), _first),

@@ -100,10 +100,11 @@ class Experts(nn.Module):
         return weighted_BSJD.sum(2)
 
     def _compute(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
-        h_MF = self.up(x_MD, counts) if self.gate is None else None
-        if h_MF is not None:
-            return self.down(self.activation(h_MF), counts)
-        return self.down(self.activation(self.gate(x_MD, counts)) * self.up(x_MD, counts), counts)
+        if self.gate is None:
+            made: Tensor = self.down(self.activation(self.up(x_MD, counts)), counts)
+        else:
+            made = self.down(self.activation(self.gate(x_MD, counts)) * self.up(x_MD, counts), counts)
+        return made
 
     def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:
         """How many vectors each expert gets. Without numbers all go to the first: the work is the same."""
@@ -126,6 +127,16 @@ class MixtureOfExperts(nn.Module):
         self.experts = Experts(d_model, spec)
         self.shared = None if spec.shared is None else DENSE[spec.shared.kind](d_model, spec.shared)
         self.shared_gate = Linear(d_model, 1, bias=False) if spec.shared_gate else None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002  (as nn.Module has it)
+        """The correction stays in fp32, whatever the weights become."""
+        kept = self._buffers.get("correction")
+        super()._apply(fn, recurse)
+        if kept is not None:
+            moved = fn(kept)
+            wide = moved.dtype in (torch.float32, torch.float64)
+            self.correction = moved if wide else kept.to(moved.device)
+        return self
 
     @staticmethod
     def new_state(*_: Any) -> None:
@@ -186,9 +197,8 @@ class MixtureOfExperts(nn.Module):
         router = self.spec.router
         groups = ranked_BSE.unflatten(-1, (router.n_groups, -1))
         best = groups.topk(2 if router.correction else 1, -1).values.sum(-1)
-        left = torch.zeros_like(best, dtype=torch.bool).scatter(
-            -1, best.topk(router.n_groups_chosen, -1).indices, True
-        )
+        left = torch.zeros_like(best, dtype=torch.bool)
+        left.scatter_(-1, best.topk(router.n_groups_chosen, -1).indices, value=True)
         return groups.masked_fill(~left[..., None], float("-inf")).flatten(-2)
 
 

@@ -12,7 +12,7 @@ from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side
 
-Blocks = int | Literal["n_kv_heads"]
+Blocks = int | Literal["n_kv_heads", "n_experts"]
 _INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
@@ -20,11 +20,13 @@ _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 class Fused(NamedTuple):
     """Parameters that are stored in one tensor: block by block, the rows of each part.
 
-    One block is the parts one after the other. A block for each key/value head has its queries, its key and its value.
+    One block is the parts one after the other. A block for each key/value head has its queries, its key and its value,
+    one for each expert its gate and its up projection. `bare`: the tensor's name is the module's.
     """
 
     parts: tuple[str, ...]
     blocks: Blocks = 1
+    bare: bool = False
 
 
 QKV = ("attention.query", "attention.key", "attention.value")
@@ -154,11 +156,16 @@ def _fused(family: Family, layer: Layer, i: int, module: str, leaf: str, have: M
     missing = [part for part in fused.parts if part not in have]
     if missing:
         raise Unnamed(f"layers.{i}.{next(iter(have))}.{leaf}")
-    blocks = _n_kv_heads(layer) if fused.blocks == "n_kv_heads" else fused.blocks
+    blocks = fused.blocks
+    if blocks == "n_kv_heads":
+        blocks = _n_kv_heads(layer)
+    elif blocks == "n_experts":  # the first axis of each part
+        blocks = next(iter(have.values()))[0]
     whole = {f"layers.{i}.{part}.{leaf}": have[part] for part in fused.parts}
     transposed = family.transposed and leaf == "weight"
     try:
-        return side_by_side(f"{family.layer.format(i=i)}{module}.{leaf}", whole, blocks, transposed=transposed)
+        name = family.layer.format(i=i) + (module if fused.bare else f"{module}.{leaf}")
+        return side_by_side(name, whole, blocks, transposed=transposed)
     except ValueError as error:
         raise Unnamed(f"layers.{i}.{fused.parts[0]}.{leaf}") from error
 

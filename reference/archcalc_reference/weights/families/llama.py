@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from archcalc_reference.weights.families.family import QKV, Family, Fused
 
 _ANGLES = ("rotary_emb.inv_freq",)
@@ -38,8 +40,26 @@ LLAMA = Family(
 )
 _GATE_UP = Fused(("mlp.gate", "mlp.up"))
 
+_EXPERTS = Fused(("mlp.experts.gate", "mlp.experts.up"), "n_experts", bare=True)
+_SHARED = {"mlp.shared.gate": "gate_proj", "mlp.shared.up": "up_proj", "mlp.shared.down": "down_proj"}
+
+
+def _mixture(*types: str, shared: str = "", **changes: Any) -> Family:
+    """Llama's names with experts in one tensor for all; those of a file are of each expert: see `stored`."""
+    inside = {
+        "mlp.router": "mlp.gate",
+        "mlp.experts.down.weight": "mlp.experts.down_proj",
+        **({ours: f"mlp.{shared}.{theirs}" for ours, theirs in _SHARED.items()} if shared else {}),
+        **changes.pop("inside", {}),
+    }
+    return LLAMA.but(*types, inside=inside, fused={"mlp.experts.gate_up_proj": _EXPERTS}, **changes)
+
+
 FAMILIES = (
     LLAMA,
+    _mixture("mixtral", "qwen3_moe", "olmoe"),
+    _mixture("qwen2_moe", shared="shared_expert", inside={"mlp.shared_gate": "mlp.shared_expert_gate"}),
+    _mixture("glm4_moe", "dots1", shared="shared_experts"),
     LLAMA.but(
         *("gemma2", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),
         inside={
