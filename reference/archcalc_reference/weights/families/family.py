@@ -37,7 +37,8 @@ class Family:
     """The names of a family's checkpoints, as transformers' model of that family has them.
 
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
-    `{h}` in a name is a head: there each row of ours is a tensor of its own. `own_norms` are the names in layers whose
+    `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are such names of experts in
+    files, where transformers' model has one tensor for all. `own_norms` are the names in layers whose
     branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out).
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
@@ -51,6 +52,7 @@ class Family:
     inside: Mapping[str, str]
     fused: Mapping[str, Fused] = field(default_factory=dict)
     own_norms: Mapping[str, str] = field(default_factory=dict)
+    each: Mapping[str, str] = field(default_factory=dict)
     transposed: bool = False
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
@@ -63,6 +65,14 @@ class Family:
             for name, value in changes.items()
         }
         return replace(self, types=types, **merged)
+
+    @cached_property
+    def filed(self) -> Family:
+        """The same family with the names that its files have."""
+        if not self.each:
+            return self
+        fused = {name: fused for name, fused in self.fused.items() if not fused.bare}
+        return replace(self, inside={**self.inside, **self.each}, fused=fused, each={})
 
     @property
     def head(self) -> str:
@@ -92,6 +102,11 @@ class Family:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""
         return name.endswith(tuple(f".{buffer}" for buffer in self.buffers))
 
+    def is_of_one_expert(self, name: str) -> bool:
+        """Whether a stored name is that of one expert's matrix, where the model has one tensor for all."""
+        layer, path = self.layer.format(i=0), _NUMBER.sub(".0", self.full(name))
+        return any(path == layer + theirs.format(h=0) for theirs in self.each.values())
+
     def knows(self, name: str) -> bool:
         """Whether a stored name is one that a checkpoint of the family may have."""
         path = _NUMBER.sub(".0", self.full(name))
@@ -99,7 +114,7 @@ class Family:
 
     @cached_property
     def _paths(self) -> frozenset[str]:
-        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused)
+        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused, *self.each.values())
         layer = self.layer.format(i=0)
         return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
 
