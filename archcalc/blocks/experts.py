@@ -12,7 +12,7 @@ from pydantic import Field
 from archcalc.blocks import activation
 from archcalc.blocks.activation import ACTIVATION, Activation
 from archcalc.blocks.base import Count, Strict
-from archcalc.blocks.constraints import AtMost, Needs
+from archcalc.blocks.constraints import AtMost, Divides, Needs
 from archcalc.blocks.mlp import MLP, DenseMLP
 from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.tape.legend import Env
@@ -38,12 +38,6 @@ class Router(Strict):
         description="whether a number for each expert is added before choosing, to balance their use; it is a buffer, "
         "and no parameter (DeepSeek-V3)",
     )
-    n_groups: Count | None = Field(
-        default=None, description="groups of experts, of which the best are left; null: one"
-    )
-    n_groups_chosen: Annotated[Count | None, AtMost("n_groups"), Needs("n_groups")] = Field(
-        default=None, description="groups that are left"
-    )
     scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
 
     factors: ClassVar[tuple[str, ...]] = ("scale",)
@@ -63,6 +57,12 @@ class Experts(MLP):
     gated: bool = Field(description="whether an expert is a gated MLP")
     activation: Activation = Field(description=ACTIVATION)
     router: Router = Field(description="how experts are chosen")
+    n_groups: Annotated[Count | None, Divides("n_experts")] = Field(
+        default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
+    )
+    n_groups_chosen: Annotated[Count | None, AtMost("n_groups"), Needs("n_groups")] = Field(
+        default=None, description="groups that are left (DeepSeek-V3: 4 of 8); null: all"
+    )
     shared: DenseMLP | None = Field(default=None, description="an MLP that every vector goes through; null: none")
     shared_gate: Annotated[bool, Needs("shared", idle=False)] = Field(
         default=False,
@@ -87,11 +87,8 @@ class Experts(MLP):
 
     def small(self, shrinking: Shrinking) -> Self:
         """Few experts, two of a group at least; what is shared is as many times an expert as before."""
-        router, groups = self.router, self.router.n_groups
-        if groups is not None:
-            groups = min(groups, 4)
-            chosen = None if router.n_groups_chosen is None else min(router.n_groups_chosen, groups)
-            router = router.model_copy(update={"n_groups": groups, "n_groups_chosen": chosen})
+        groups = None if self.n_groups is None else min(self.n_groups, 4)
+        chosen = None if self.n_groups_chosen is None else min(self.n_groups_chosen, groups or 1)
         d_ff, shared = shrinking.size("d_ff", self.d_ff, 40), small(self.shared, shrinking)
         if self.shared is not None:
             times, rest = divmod(self.shared.d_ff, self.d_ff)
@@ -101,7 +98,8 @@ class Experts(MLP):
             "n_experts": min(self.n_experts, 4 if groups is None else 2 * groups),
             "n_experts_per_token": min(self.n_experts_per_token, 2),
             "d_ff": d_ff,
-            "router": router,
+            "n_groups": groups,
+            "n_groups_chosen": chosen,
             "shared": shared,
         }
         return self.model_copy(update=update)
@@ -165,7 +163,7 @@ class Experts(MLP):
 
         def linear(name: str, out: str, x: Tensor, axes: str, part: str) -> Tensor:
             with tape.scope(name):
-                weight = tape.weight("weight", axes, part, "E").relabel(E="M")
+                weight = tape.weight("weight", axes, part, "E", E="M")
                 return tape.contract("product", out, x, weight)
 
         if self.gated:

@@ -58,10 +58,11 @@ class Tape:
         yield
         self._own = before
 
-    def weight(self, name: str, axes: str, part: str, each: str = "") -> Weight:
-        """A weight of the module in scope."""
+    def weight(self, name: str, axes: str, part: str, each: str = "", **read: str) -> Weight:
+        """A weight of the module in scope; `read` are labels that it is read under in place of stored ones."""
         path = ".".join([*(scope for scope, named in self._scopes if named), name])
-        return Weight.of(path, self._marked(axes), part, self._marked(each))
+        weight = Weight.of(path, self._marked(axes), part, self._marked(each))
+        return weight.relabel(**self._own_labels(read)) if read else weight
 
     def given(self, name: str, axes: str, role: Role, by: str = "") -> Tensor:
         """Data that is there before the pass, one for each name and each of the sizes of `by`."""
@@ -152,8 +153,7 @@ class Tape:
         Positions that the residual stream holds are computed by a mixer, keys that were made are read: on one device
         nothing happens, and between devices that hold parts a view is where they talk.
         """
-        new = {self._own.get(old, old): self._own.get(label, label) for old, label in new.items()}
-        seen = x.relabel(**new)
+        seen = x.relabel(**self._own_labels(new))
         name = f"{x.name}.as_{'_'.join(seen.labels) if new else role}"
         output = Tensor(name, seen.labels, role or x.role)
         if name in self._names:  # seen so before: two branches that share a norm
@@ -215,6 +215,10 @@ class Tape:
         if self._resolved is None or self._resolved[0] != len(self.ops):
             self._resolved = len(self.ops), resolve(self.ops)
         return self._resolved[1]
+
+    def _own_labels(self, new: dict[str, str]) -> dict[str, str]:
+        """A change of labels with the marks of the block in scope."""
+        return {self._own.get(old, old): self._own.get(label, label) for old, label in new.items()}
 
     def _marked(self, text: str) -> str:
         """Labels as text, with the marks of the block in scope."""

@@ -317,7 +317,7 @@ def built(name: str, *, meta: bool = False) -> Any:
                     parameter.add_(torch.randn_like(parameter) * 0.2)
                 else:
                     parameter.copy_(torch.randn_like(parameter) * 0.2)
-            for name, buffer in model.named_buffers():
-                if name.endswith("e_score_correction_bias"):
+            for stored, buffer in model.named_buffers():
+                if stored.endswith("e_score_correction_bias"):
                     buffer.copy_(torch.randn_like(buffer) * 0.2)
     return model

@@ -151,8 +151,6 @@ _BALANCED = {
     "scores": "sigmoid",
     "normalized": Flag("norm_topk_prob"),
     "correction": True,
-    "n_groups": _groups("n_group"),
-    "n_groups_chosen": _groups("topk_group"),
     "scale": Number("routed_scaling_factor", neutral=1.0),
 }
 
@@ -169,7 +167,8 @@ def _say_shared(value: Any, draft: Draft) -> None:
 
 
 _ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, _say_shared)}
-_DEEPSEEK = _ByMixture(_experts("n_routed_experts", "moe_intermediate_size", _BALANCED, shared=_ALWAYS))
+_GROUPED = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}
+_DEEPSEEK = _ByMixture(_experts("n_routed_experts", "moe_intermediate_size", _BALANCED, **_GROUPED, shared=_ALWAYS))
 _QWEN2 = _experts(
     *("num_experts", "moe_intermediate_size", _SOFTMAX),
     shared={**GATED, "d_ff": Size("shared_expert_intermediate_size")},

@@ -188,17 +188,18 @@ class MixtureOfExperts(nn.Module):
     def _choose(self, scores_BSE: Tensor) -> Tensor:
         router = self.spec.router
         ranked = scores_BSE + self.correction if router.correction else scores_BSE
-        if router.n_groups is not None and router.n_groups_chosen is not None:
+        if self.spec.n_groups is not None and self.spec.n_groups_chosen is not None:
             ranked = self._best_groups(ranked)
         return ranked.topk(self.spec.n_experts_per_token, -1).indices
 
     def _best_groups(self, ranked_BSE: Tensor) -> Tensor:
-        """The scores with those of all but the best groups out of the way; a group is as good as its best two."""
-        router = self.spec.router
-        groups = ranked_BSE.unflatten(-1, (router.n_groups, -1))
-        best = groups.topk(2 if router.correction else 1, -1).values.sum(-1)
+        """The scores with those of all but the best groups out of the way."""
+        spec = self.spec
+        groups = ranked_BSE.unflatten(-1, (spec.n_groups, -1))
+        counting = min(2 if spec.router.correction else 1, groups.shape[-1])
+        best = groups.topk(counting, -1).values.sum(-1)
         left = torch.zeros_like(best, dtype=torch.bool)
-        left.scatter_(-1, best.topk(router.n_groups_chosen, -1).indices, value=True)
+        left.scatter_(-1, best.topk(spec.n_groups_chosen, -1).indices, value=True)
         return groups.masked_fill(~left[..., None], float("-inf")).flatten(-2)
 
 
