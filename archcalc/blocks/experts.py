@@ -146,7 +146,7 @@ class Experts(MLP):
             if self.router.correction:
                 tape.pointwise("corrected", scores, tape.given("correction", "E", "buffer"), role="float")
             chosen = tape.choose("chosen", scores, "B S J")
-            weights = tape.lookup("weights", "B S J", chosen, scores, role="float")
+            weights = tape.lookup("weights", "B S J", chosen, scores, role="float", saves=(scores,))
             if self.router.scores == "softmax_of_chosen":
                 weights = tape.softmax(weights, over="J", role="float")
             if self.router.normalized:

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from archcalc.counts.activations import kept
+from archcalc.counts.activations import is_alias, kept
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, volume
@@ -124,27 +124,20 @@ class Walk:
             self._make(tensor, keeps, loose, again=again)
         for i, node in enumerate(run):
             for tensor in node.outputs:
-                if self._is_alias(node) and node.inputs[0].name in loose:
-                    size = loose.pop(node.inputs[0].name)
-                    if tensor.name in keeps:
-                        self.transient = self.transient - size
-                        self._make(tensor, keeps, loose, again=again)
-                        continue
-                    loose[tensor.name] = size
-                    until[tensor.name] = max(until.get(tensor.name, i), until[node.inputs[0].name])
+                source = node.inputs[0].name if is_alias(node.ops[0], self.width) else None
+                if source in self.held and tensor.name in keeps:
+                    self.held[tensor.name] = 0
+                elif source in loose and tensor.name in keeps:
+                    self.transient = self.transient - loose.pop(source)
+                    self._make(tensor, keeps, loose, again=again)
+                elif source in loose:
+                    loose[tensor.name] = loose.pop(source)
+                    until[tensor.name] = max(until.get(tensor.name, i), until[source])
                 else:
                     self._make(tensor, keeps, loose, again=again)
             yield self._moment(node, "backward" if again else "forward")
             for name in [name for name in loose if until.get(name, i) <= i and name not in stays]:
                 self.transient = self.transient - loose.pop(name)
-
-    def _is_alias(self, node: Node) -> bool:
-        """Whether its output is its input under another name: a conversion to the type that it has."""
-        op = node.ops[0]
-        if not (op.passes and len(op.inputs) == len(node.inputs) == 1):
-            return False
-        before, after = node.inputs[0].role, op.output.role
-        return before != after and self.width[before] == self.width[after]
 
     def _make(self, tensor: Tensor, keeps: dict[str, Tensor], loose: dict[str, Size], *, again: bool) -> None:
         if is_given(tensor) or tensor.name in self.held:

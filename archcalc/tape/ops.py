@@ -102,6 +102,7 @@ class Op(NamedTuple):
         per_point: FLOPs for each point of its space: 2 in a contraction, a model of the work elsewhere.
         repeats: how often the backward pass computes a contraction anew, beside the two of its gradients.
         passes: whether the output's gradient is the inputs' own: a sum, or another type of the same numbers.
+        converts: whether it is nothing at all where input and output have one type.
         scratch: how many tensors as large as its output its backward pass makes on the way, and drops.
     """
 
@@ -114,6 +115,7 @@ class Op(NamedTuple):
     repeats: int = 0
     passes: bool = False
     scratch: int = 0
+    converts: bool = False
 
     @property
     def is_statistic(self) -> bool:

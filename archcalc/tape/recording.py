@@ -98,6 +98,7 @@ class Tape:
         per_point: int = 1,
         passes: bool = False,
         scratch: int = 0,
+        converts: bool = False,
     ) -> Tensor:
         """One number out for each of the first input's, the others broadcast to it; a label that is ONE too.
 
@@ -106,7 +107,8 @@ class Tape:
         first = labels_of(inputs[0])
         output = self._output(name, first, role)
         saves = (*saves, output) if keeps else saves
-        op = Op("pointwise", inputs, output, self._spans, saves, per_point, passes=passes, scratch=scratch)
+        how = {"passes": passes, "converts": converts}
+        op = Op("pointwise", inputs, output, self._spans, saves, per_point, scratch=scratch, **how)
         if {label for label in op.space if stem(label) != ONE} != {label for label in first if stem(label) != ONE}:
             raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
         return self._record(op)
@@ -121,7 +123,7 @@ class Tape:
 
     def convert(self, name: str, x: Tensor, role: Role) -> Tensor:
         """The same numbers in the type of another role; nothing at all where both have one type."""
-        return self.pointwise(name, x, role=role, per_point=0, passes=True)
+        return self.pointwise(name, x, role=role, per_point=0, passes=True, converts=True)
 
     def reduce(
         self, name: str, x: Tensor, over: str, role: Role = "activation", per_point: int = 1, *, passes: bool = False
@@ -139,10 +141,18 @@ class Tape:
         output = self._output(name, labels(self._marked(out)), "choice")
         return self._record(Op("reduction", (scores,), output, self._spans, (), 1))
 
-    def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight, role: Role = "activation") -> Tensor:
+    def lookup(
+        self,
+        name: str,
+        out: str,
+        index: Tensor,
+        table: Tensor | Weight,
+        role: Role = "activation",
+        saves: tuple[Tensor, ...] = (),
+    ) -> Tensor:
         """Read rows of the table: labels of the index take the place of its own. Gradients go where it was read."""
         output = self._output(name, labels(self._marked(out)), role)
-        op = Op("lookup", (index, table), output, self._spans, (index,))
+        op = Op("lookup", (index, table), output, self._spans, (index, *saves))
         if not set(index.labels) <= set(op.output.labels):
             raise TapeError(f"{op.output.name}: a lookup has the labels of its index")
         return self._record(op)

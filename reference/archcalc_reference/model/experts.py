@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 from archcalc_reference.model.kernels import autocasts
 from archcalc_reference.model.linear import Linear
-from archcalc_reference.model.mlp import ACTIVATIONS, DENSE
+from archcalc_reference.model.mlp import DENSE, MLP
 
 if TYPE_CHECKING:
     from archcalc import blocks
@@ -72,21 +72,15 @@ class ExpertLinear(nn.Module):
         return y_MF
 
 
-class Experts(nn.Module):
+class Experts(MLP):
     """The experts alone: what they make of vectors that are dealt out to them, added up by weight."""
 
     def __init__(self, d_model: int, experts: blocks.Experts) -> None:
-        super().__init__()
+        super().__init__(experts.activation)
         n, d_ff = experts.n_experts, experts.d_ff
         self.gate = ExpertLinear(n, d_model, d_ff) if experts.gated else None
         self.up = ExpertLinear(n, d_model, d_ff)
         self.down = ExpertLinear(n, d_ff, d_model)
-        self.activation = ACTIVATIONS[experts.activation]
-
-    def initialize(self, std: float, residual_std: float) -> None:
-        """Draw new weights."""
-        for name, child in self.named_children():
-            child.initialize(residual_std if name == "down" else std)
 
     def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
         J = chosen_BSJ.shape[-1]
@@ -101,9 +95,9 @@ class Experts(nn.Module):
 
     def _compute(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
         if self.gate is None:
-            made: Tensor = self.down(self.activation(self.up(x_MD, counts)), counts)
+            made: Tensor = self.down(self.active(self.up(x_MD, counts)), counts)
         else:
-            made = self.down(self.activation(self.gate(x_MD, counts)) * self.up(x_MD, counts), counts)
+            made = self.down(self.active(self.gate(x_MD, counts)) * self.up(x_MD, counts), counts)
         return made
 
     def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:
