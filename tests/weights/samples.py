@@ -58,6 +58,24 @@ _DEEP = {
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", _GPT),
+    "minimax_m2": ("minimax_m2", {**_WIDE, "num_local_experts": 5, "num_experts_per_tok": 3}),
+    "flex_olmo": ("flex_olmo", {**_LLAMA, "num_experts": 5, "num_experts_per_tok": 3}),
+    "granitemoe": (
+        "granitemoe",
+        {
+            **_LLAMA,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.4,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.0,
+        },
+    ),
+    "granitemoeshared": (
+        "granitemoeshared",
+        {**_LLAMA, "num_local_experts": 5, "num_experts_per_tok": 3, "shared_intermediate_size": 52},
+    ),
     "mixtral": ("mixtral", {**_WIDE, "num_local_experts": 5, "num_experts_per_tok": 3, "sliding_window": 37}),
     "qwen2_moe": (
         "qwen2_moe",

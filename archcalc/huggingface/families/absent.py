@@ -10,9 +10,9 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        afmoe aria_text cohere2_moe dbrx doge ernie4_5_moe exaone_moe flex_olmo flint gpt_oss granitemoe
-        granitemoe_swa granitemoeshared hunyuan_v1_moe hy_v3 jetmoe kolibri1 laguna llama4 llama4_text mellum beam
-        mimo_v2_flash minimax_m2 minimax_m3_vl minimax_m3_vl_text nllb-moe phimoe qwen3_omni_moe qwen3_vl_moe
+        afmoe aria_text cohere2_moe dbrx doge ernie4_5_moe exaone_moe flint gpt_oss
+        granitemoe_swa hunyuan_v1_moe hy_v3 jetmoe kolibri1 laguna llama4 llama4_text mellum beam
+        mimo_v2_flash minimax_m3_vl minimax_m3_vl_text nllb-moe phimoe qwen3_omni_moe qwen3_vl_moe
         qwen3_vl_moe_text sarvam_moe solar_open step3p5 step3p7 switch_transformers zaya gemma4 gemma4_text
         ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
     """,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from archcalc.huggingface.families.cohere import GRANITE, MULTIPLIERS, SCALED_EMBEDDING, logits_divided, write_divided
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, QKV, layer
 from archcalc.huggingface.family import (
     D_HEAD,
@@ -175,6 +176,22 @@ _QWEN2 = _experts(
     shared_gate=True,
 )
 _QWEN3 = _experts("num_experts", "moe_intermediate_size", _SOFTMAX)
+_GRANITES = {key: value for key, value in MULTIPLIERS.items() if key != "mlp_bias"}
+_AFTER = {"scores": "softmax_of_chosen", "normalized": False}
+
+
+def _granite_shared(said: Said) -> Any:
+    """The MLP that all tokens go through; a width of 0 is none."""
+    if said.size("shared_intermediate_size", least=0) == 0:
+        return None
+    return resolve({**GATED, "d_ff": Size("shared_intermediate_size")}, said, {})
+
+
+def _say_granite_shared(value: Any, draft: Draft) -> None:
+    draft.put("shared_intermediate_size", 0 if value is None else value["d_ff"])
+
+
+_GRANITE_SHARED = Made(_granite_shared, _say_granite_shared)
 _MOE: dict[str, Any] = {
     "moe_intermediate_size": 1408,
     "num_experts_per_tok": 8,
@@ -346,6 +363,88 @@ _ALL = (
         _sparse(LayerTypes(_dots_windows), _first),
         ignored=_TRAINING,
         checks=(_groups_share,),
+    ),
+    Family(
+        "minimax_m2",
+        "MiniMaxM2Config",
+        ("MiniMaxM2ForCausalLM", "MiniMaxM2Model"),
+        sizes(*(200064, 3072, 1536, 62, 48, 8, 196608), num_local_experts=256, num_experts_per_tok=8)
+        | {"head_dim": 128},
+        {
+            **layer(
+                {
+                    "rotary": Rotary(D_HEAD, 5_000_000.0, partial=1.0, default=None),
+                    "qk_norm": rmsnorm(),
+                    "qk_norm_over": "width",
+                }
+            ),
+            "mlp": _experts(
+                *("num_local_experts", "intermediate_size"),
+                {"scores": "sigmoid", "normalized": True, "correction": True},
+            ),
+        },
+        decoder(rmsnorm()),
+        aliases={"num_local_experts": ("num_experts",)},
+        only={
+            "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
+            "use_qk_norm": ((True,), "this family norms queries and keys"),
+            "qk_norm_type": (("per_layer",), "this family norms all heads together"),
+            "use_routing_bias": ((True,), "this family has a correction of its scores"),
+            "shared_intermediate_size": ((0,), "this family has no shared experts"),
+        },
+        ignored=(*_TRAINING, "rotary_dim", "attn_type_list", "mtp_transformer_layers", "num_mtp_modules", "use_mtp"),
+    ),
+    Family(
+        "flex_olmo",
+        "FlexOlmoConfig",
+        ("FlexOlmoForCausalLM", "FlexOlmoModel"),
+        sizes(
+            *(100352, 4096, 11008, 32, 32, None, 4096),
+            attention_bias=False,
+            num_experts_per_tok=5,
+            num_experts=7,
+            norm_topk_prob=False,
+        ),
+        {
+            **layer(
+                {
+                    "bias": ATTENTION_BIAS,
+                    "rotary": Rotary(D_HEAD, 500_000.0),
+                    "qk_norm": rmsnorm(),
+                    "qk_norm_over": "width",
+                },
+                norm=None,
+                post_norm=rmsnorm(),
+            ),
+            "mlp": _experts("num_experts", "intermediate_size", _SOFTMAX),
+        },
+        decoder(rmsnorm()),
+        aliases={"num_experts": ("num_local_experts",)},
+        ignored=_TRAINING,
+    ),
+    *(
+        Family(
+            *(name, f"GraniteMoe{shared}Config", (f"GraniteMoe{shared}ForCausalLM", f"GraniteMoe{shared}Model")),
+            sizes(
+                *(32000, 4096, 11008, 32, 32, None, 2048),
+                **{**_GRANITES, "num_local_experts": 8, "num_experts_per_tok": 2, **more},
+            ),
+            {
+                **{key: value for key, value in GRANITE.items() if key != "mlp"},
+                "attention": {**GRANITE["attention"], "bias": ATTENTION_BIAS},
+                "mlp": _experts("num_local_experts", "intermediate_size", _AFTER, **shared_mlp),
+            },
+            decoder(
+                rmsnorm(),
+                embedding=SCALED_EMBEDDING,
+                unembedding={"scale": Made(logits_divided, write_divided)},
+            ),
+            ignored=_TRAINING,
+        )
+        for name, shared, more, shared_mlp in (
+            ("granitemoe", "", {}, {}),
+            ("granitemoeshared", "Shared", {"shared_intermediate_size": 0}, {"shared": _GRANITE_SHARED}),
+        )
     ),
 )
 

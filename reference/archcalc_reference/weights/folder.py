@@ -97,10 +97,15 @@ def _stored_tensors(reference: Transformer) -> dict[str, Tensor]:
 def _fill(filled: dict[str, Tensor], stored: Any, entry: Entry, header: Header) -> None:
     """Read a stored tensor into the parameters, piece by piece: rows of ours are columns of what is transposed."""
     start = 0
-    for piece in entry.pieces:
+    for i, piece in enumerate(entry.pieces):
         rows = filled[piece.parameter][piece.start : piece.stop]
         if len(entry.pieces) == 1:
             part = stored[:]
+        elif rows.dim() > 2:  # of each expert all its parts, one after the other
+            expert, first = divmod(i, len(entry.pieces) // entry.shape[0])
+            start = start if first else 0
+            part = stored[expert : expert + 1, start : start + rows.shape[1]]
+            start += rows.shape[1] - piece.rows
         else:
             cut = slice(start, start + piece.rows)
             part = stored[:, cut] if entry.transposed else stored[cut]

@@ -66,6 +66,37 @@ FAMILIES = (
         each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
         older=(*LLAMA.older, (r"\.block_sparse_moe\.", ".mlp.")),
     ),
+    _mixture(
+        "minimax_m2",
+        inside={"mlp.correction": "mlp.e_score_correction_bias"},
+        each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
+        older=(*LLAMA.older, (r"\.block_sparse_moe\.", ".mlp.")),
+    ),
+    _mixture(
+        "flex_olmo",
+        inside={
+            "attention_post_norm": "post_attention_layernorm",
+            "mlp_post_norm": "post_feedforward_layernorm",
+        },
+    ),
+    LLAMA.but(
+        *("granitemoe", "granitemoeshared"),
+        inside={
+            "mlp.router": "block_sparse_moe.router",
+            "mlp.experts.down.weight": "block_sparse_moe.experts.down_proj",
+            "mlp.shared.down": "shared_mlp.output_linear",
+        },
+        fused={
+            "block_sparse_moe.experts.gate_up_proj": _EXPERTS,
+            "shared_mlp.input_linear": Fused(("mlp.shared.gate", "mlp.shared.up")),
+        },
+        older=(
+            *LLAMA.older,
+            (r"block_sparse_moe\.input_linear\.weight", "block_sparse_moe.experts.gate_up_proj"),
+            (r"block_sparse_moe\.output_linear\.weight", "block_sparse_moe.experts.down_proj"),
+            (r"block_sparse_moe\.router\.layer\.", "block_sparse_moe.router."),
+        ),
+    ),
     _mixture("qwen2_moe", shared="shared_expert", inside={"mlp.shared_gate": "mlp.shared_expert_gate"}),
     _mixture(
         *("glm4_moe", "dots1"),
