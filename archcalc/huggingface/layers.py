@@ -17,14 +17,19 @@ _FEATURES = {
     "mamba": "recurrent layers are not supported yet",
     "hybrid": "recurrent layers are not supported yet",
     "conv": "convolutions between layers are not supported yet",
-    "moe": "mixture-of-experts layers are not supported yet",
+    "moe": "mixtures of experts are not supported in this family",
     "indexed_attention": "sparse attention is not supported yet",
     "chunked_attention": "chunked attention is not supported in this family",
 }
 
 
 class Kinds:
-    """One kind of layer: all are alike. `count` is the key that says how many there are."""
+    """One kind of layer: all are alike. `count` is the key that says how many there are.
+
+    `in_groups`: a few kinds that follow each other are groups of a spec, and no pattern.
+    """
+
+    in_groups = False
 
     def __init__(self, count: str = "num_hidden_layers") -> None:
         self.count = count
@@ -86,6 +91,8 @@ DENSE = "/dense"
 class Sparse(Kinds):
     """The types of `attention`, in layers with experts and in those without: `dense` reads which, `say` writes it."""
 
+    in_groups = True
+
     def __init__(
         self,
         attention: Kinds,
@@ -135,7 +142,8 @@ def read_layers(
         alike[kind] = next(first for first in layers if layers[first] == layer)
     types = [alike[kind] for kind in types]
     runs = [(kind, len(list(same))) for kind, same in groupby(types)]
-    if len(runs) == 1 or (len(runs) <= _MOST_RUNS and _period(types) == len(types)):  # first a few without experts
+    few = kinds.in_groups and len(runs) <= _MOST_RUNS and _period(types) == len(types)
+    if len(runs) == 1 or few:  # first a few without experts
         del origins["layers.0.pattern"]
         return [{"repeat": count, **layers[kind]} for kind, count in runs]
     pattern = [kinds.name(kind) for kind in types[: _period(types)]]

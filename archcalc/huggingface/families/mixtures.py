@@ -19,7 +19,19 @@ from archcalc.huggingface.family import (
     without,
 )
 from archcalc.huggingface.layers import DENSE, FULL, SLIDING, Kinds, LayerTypes, Sparse
-from archcalc.huggingface.leaves import Activation, Draft, Flag, Leaf, Made, Mismatch, Number, Size, resolve, write
+from archcalc.huggingface.leaves import (
+    Activation,
+    Draft,
+    Flag,
+    Leaf,
+    Made,
+    Mismatch,
+    Number,
+    Quotient,
+    Size,
+    resolve,
+    write,
+)
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
@@ -57,6 +69,7 @@ class _ByMixture(Leaf):
         write(self._template(draft.layer), value, draft)
 
 
+_ROUNDED = Size("head_dim", Quotient("hidden_size", "num_attention_heads", down=True))
 _SOFTMAX = {"scores": "softmax", "normalized": Flag("norm_topk_prob")}
 
 
@@ -332,13 +345,15 @@ _ALL = (
         _deep_layer(
             {
                 "bias": Flag("attention_bias", {True: QKV, False: False}),
-                "rotary": Rotary(D_HEAD, partial=0.5),
+                "d_head": _ROUNDED,
+                "rotary": Rotary(_ROUNDED, partial=0.5),
                 "qk_norm": Flag("use_qk_norm", {True: rmsnorm(), False: None}),
             }
         ),
         decoder(rmsnorm()),
         _sparse(Kinds(), _first),
         ignored=(*_TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
+        aliases={"n_routed_experts": ("num_local_experts",)},
         checks=(_groups_share,),
     ),
     Family(
@@ -362,6 +377,7 @@ _ALL = (
         decoder(rmsnorm()),
         _sparse(LayerTypes(_dots_windows), _first),
         ignored=_TRAINING,
+        aliases={"n_routed_experts": ("num_local_experts",)},
         checks=(_groups_share,),
     ),
     Family(
