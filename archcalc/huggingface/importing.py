@@ -15,6 +15,7 @@ from archcalc.huggingface.layers import read_layers, refuse_types
 from archcalc.huggingface.leaves import resolve
 from archcalc.huggingface.said import Fault, Said
 
+_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -170,7 +171,9 @@ def _name(config: Mapping[str, Any], file: str) -> str:
     """The model's name: the last part of `_name_or_path`, else the folder of the file, else the file."""
     said = config.get("_name_or_path") or config.get("name_or_path")
     folder = os.path.basename(os.path.dirname(os.path.abspath(file)))
-    stem = os.path.basename(file).removesuffix(".json").removesuffix("_config").removesuffix(".config")
+    base = os.path.basename(file)
+    stem = (base if base.endswith(".json") else _SUFFIX.sub("", base)).removesuffix(".json")
+    stem = stem.removesuffix("_config").removesuffix(".config")
     options = [said.rstrip("/").split("/")[-1] if isinstance(said, str) else "", folder if stem == "config" else stem]
     for option in options:
         clean = _NOT_IN_NAMES.sub("-", option[:200]).strip("-._")[:100]
