@@ -58,6 +58,7 @@ def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
         except Fault as fault:
             said.note(fault.problem)
     said.raise_problems()
+    skipped += _overruled(said, origins, skipped)
     defaults = list(said.defaulted.items())
     notes = (*found.notes, *_another_class(config, found.family, found.inside))
     assumptions = [*notes, *_assumed(defaults, found.family), *said.noted, *_quantized(config)]
@@ -125,6 +126,12 @@ def _unread(said: Said, family: Family) -> list[str]:
                 )
             )
     return skipped
+
+
+def _overruled(said: Said, origins: Mapping[str, list[str]], skipped: list[str]) -> list[str]:
+    """The keys that the family knows and no field came from: others rule over them, or they say the same."""
+    told = {*skipped, *(key for keys in origins.values() for key in keys)}
+    return [key for key in said.config if key not in told and said.inside + key not in told]
 
 
 def _assumed(defaults: list[tuple[str, Any]], family: Family) -> list[str]:
