@@ -124,7 +124,7 @@ class Rotary(Leaf):
         return found
 
     def _refuse_another(self, said: Said, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """Raise the fault of `rope_scaling` and `rope_parameters` that say different things; the old one would rule."""
+        """Raise the fault of `rope_scaling` and `rope_parameters` that say different things; the old would rule."""
         kinds = [kind_of(settings, self.names) for settings in (old, new)]
         for name, value in new.items():
             theirs, ours = kinds if name in ("rope_type", "type") else (old.get(name), value)

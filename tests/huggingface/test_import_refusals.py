@@ -141,7 +141,9 @@ SAID = {
     ),
     "two bases of layers with windows": (
         {
-            **{**WINDOWS, "model_type": "gemma3_text", "rope_local_base_freq": 5.0},
+            **WINDOWS,
+            "model_type": "gemma3_text",
+            "rope_local_base_freq": 5.0,
             "rope_parameters": {
                 "full_attention": {"rope_theta": 1e6},
                 "sliding_attention": {"rope_theta": 1e4},
