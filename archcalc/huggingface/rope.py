@@ -111,13 +111,12 @@ class Rotary(Leaf):
         value = stated or dict(self.default or {})
         if not isinstance(value, dict):
             said.fail(key, "must be a mapping", value)
-        other = said.value("rope_parameters", counts=False) if old else None
-        if self.nested:
-            other = self._of_layer(said)
+        inner = self._of_layer(said) if self.nested else {}
+        other = inner if self.nested else said.value("rope_parameters", counts=False)
         if old and isinstance(other, dict):
             self._refuse_another(said, value, other)
         if self.nested:
-            value = {**other, **value} if old else other
+            value = {**inner, **value} if old else inner
         found = Settings(value, key, said)
         for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings") if stated else ():
             self._refuse_beside(found, name)

@@ -64,8 +64,8 @@ def places(
         left_out = fields_left_out(Document("", data))
     except Invalid:
         left_out = []  # it takes a question to make the spec valid
-    if found := meant(name, left_out):
-        if isinstance(found[0].value, BaseModel):
+    if absent := meant(name, left_out):
+        if _has_block(absent):
             inside = _listed([one for one in index if one.startswith(f"{name}.")])
             raise Invalid(Problem(argument, "is a block, and no size", name, suggestion=f"fields in it: {inside}"))
         fix = f"SPEC@{name}=... sets it"

@@ -24,6 +24,7 @@ _TYPES = {
     "tuple_type": "must be a list",
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
     "finite_number": "must be a finite number",
 }
 _BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than"}
@@ -171,24 +172,26 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
             where, value = (*where, step), value.get(step)
         got = f"{context.get('size')}, the default" if value is None else shown(value)
         return document.problem(error["msg"], where, value=got)
-    if kind == "string_pattern_mismatch":
-        words = IN_WORDS.get(context["pattern"]) or f"must match {context['pattern']}"
-        return document.problem(words, where, at_key=error["loc"][-1] == _KEY, value=shown(value))
-    if isinstance(value, float) and not isfinite(value) and kind in _BOUNDS:
-        kind = "finite_number"
     if kind == "one_of":
         return document.problem(error["msg"], where)
+    return document.problem(_message(error), where, at_key=error["loc"][-1:] == (_KEY,), value=shown(value))
+
+
+def _message(error: dict[str, Any]) -> str:
+    """What is wrong with a value by itself."""
+    value, kind, context = error["input"], error["type"], error.get("ctx", {})
     if kind in _BOUNDS:
+        if isinstance(value, float) and not isfinite(value):
+            return _TYPES["finite_number"]
         bound = context.get("ge", context.get("le", context.get("gt")))
-        return document.problem(f"must be {_BOUNDS[kind]} {int(bound):,}", where, value=shown(value))
+        return f"must be {_BOUNDS[kind]} {int(bound):,}"
     if kind in ("too_short", "string_too_short"):
-        return document.problem("must not be empty", where, value=shown(value))
+        return "must not be empty"
     if kind == "too_long":
-        return document.problem(f"must have at most {context['max_length']:,} items", where, value=shown(value))
-    if kind == "model_attributes_type":
-        kind = "model_type"
-    message = _TYPES.get(kind) or error["msg"][0].lower() + error["msg"][1:]
-    return document.problem(message, where, value=shown(value))
+        return f"must have at most {context['max_length']:,} items"
+    if kind == "string_pattern_mismatch" and context["pattern"] in IN_WORDS:
+        return IN_WORDS[context["pattern"]]
+    return _TYPES.get(kind) or error["msg"][0].lower() + error["msg"][1:]
 
 
 def _where(data: Any, loc: tuple[str | int, ...]) -> Where:

@@ -197,7 +197,7 @@ WRONG = {
     ),
     "a name of a kind with a space": (
         f"repeat: 2, kinds: {{a b: {{norm: null, {ATTENTION}, {MLP}}}}}, pattern: [a b, a b]",
-        "9:24: layers.0.kinds.a b: must be at most 30 small letters, digits and '_', and begin with a letter; got 'a b'",
+        "9:25: layers.0.kinds.a b: must be at most 30 small letters, digits and '_', and begin with a letter; got 'a b'",
     ),
     "two forms": (
         f"repeat: 2, norm: null, {ATTENTION}, {MLP}, branches: [{{name: a, norm: null, {MIXER}}}]",
