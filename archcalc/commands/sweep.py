@@ -45,7 +45,7 @@ def sweep(
 
     Example: archcalc sweep gpt2 --vary n_layers=12,24 --vary d_model=768,960
     """
-    from archcalc.report.grid import grid_sheet, left_out
+    from archcalc.report.grid import grid_sheet, left_out, reasons
     from archcalc.shapes.axes import split_pairs
     from archcalc.shapes.grid import sweep as evaluate
 
@@ -59,9 +59,8 @@ def sweep(
         purpose=purpose,
         keeping=keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False),
     )
-    gone = "".join(left_out(grid))
     if not len(grid):
-        raise Invalid(Problem("--vary", f"leaves no shape: {gone}"))
-    if gone and not is_read_here(form, output):
+        raise Invalid(Problem("--vary", f"leaves no shape: {reasons(grid)}"))
+    if (gone := "".join(left_out(grid))) and not is_read_here(form, output):
         tell(f"left out: {gone}")
     emit(grid_sheet(grid), form, output)

@@ -76,14 +76,18 @@ def _fields(rows: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[Fields, ...]
     return (Fields(said),) if said else ()
 
 
+def reasons(grid: Grid) -> str:
+    """Why shapes are left out, and how many for each reason."""
+    return "; ".join(f"{grouped(count)} where {reason}" for reason, count in grid.left_out.items())
+
+
 def left_out(grid: Grid) -> tuple[str, ...]:
     """How many shapes are left out and why, where some are."""
     if not grid.left_out:
         return ()
-    reasons = "; ".join(f"{grouped(count)} where {reason}" for reason, count in grid.left_out.items())
     gone = sum(grid.left_out.values())
     shapes = len(grid) + gone
-    return (f"{grouped(gone)} of {several(shapes, 'shape')}: {reasons}",)
+    return (f"{grouped(gone)} of {several(shapes, 'shape')}: {reasons(grid)}",)
 
 
 def _pass(grid: Grid) -> str:

@@ -290,8 +290,7 @@ _FORMS = (("branches",), ("attention", "mlp"), ("pattern", "kinds"))
 def _form(value: Any) -> str:
     """Which of the forms a layer or a group is written in. Raises an error that pydantic tells where it has two."""
     if isinstance(value, Mapping):
-        firsts = [next((field for field in form if field in value), None) for form in _FORMS]
-        several = [field for field in firsts if field is not None]
+        several = [next(field for field in form if field in value) for form in _FORMS if not {*form}.isdisjoint(value)]
         if len(several) > 1:
             what = "has {fields}; a group or kind of layers has one form"
             raise PydanticCustomError("one_of", what, {"fields": " and ".join(several)})
