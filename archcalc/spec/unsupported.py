@@ -193,7 +193,7 @@ def config(data: Any) -> str | None:
     kind = data.get("model_type")
     of = f" of model_type {kind[:40]!r}" if isinstance(kind, str) else ""
     looks = "is" if sure else "has the fields of"
-    return f"{looks} a Hugging Face config.json{of}; importing those is not supported yet"
+    return f"{looks} a Hugging Face config.json{of}, but not in JSON, as those are read"
 
 
 def format_of(path: str) -> str | None:
