@@ -149,7 +149,7 @@ def _read(pieces: _Pieces) -> Announced:
     for _ in range(keys):
         key = pieces.text(LONGEST_NAME, "a key")
         if key in metadata:
-            raise pieces.refuse("is a key that stands twice", key)
+            raise pieces.refuse("is in the header twice", key)
         metadata[key] = _value(pieces, key)
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
@@ -157,7 +157,7 @@ def _read(pieces: _Pieces) -> Announced:
     found: dict[str, tuple[Header, int]] = {}
     for header, offset in _infos(pieces, tensors):
         if header.name in found:
-            raise pieces.refuse("stands twice in the header", header.name)
+            raise pieces.refuse("is in the header twice", header.name)
         found[header.name] = header, offset
     _refuse_gaps(pieces, list(found.values()), alignment)
     return Announced([header for header, _ in found.values()], metadata, pieces.offset)
@@ -236,8 +236,9 @@ def _refuse_gaps(pieces: _Pieces, found: list[tuple[Header, int]], alignment: in
         if offset < end:
             raise pieces.refuse(f"begins before {cut(last, 100)} ends", header.name, f"{offset:,}")
         if offset != _padded(end, alignment):
-            after = f"the end of {cut(last, 100)}" if last else "the header"
-            raise pieces.refuse(f"leaves a gap of {offset - end:,} bytes after {after}", header.name)
+            after = cut(last, 100) if last else "the header"
+            what = f"must begin at {_padded(end, alignment):,}, the next multiple of {alignment} after {after}"
+            raise pieces.refuse(what, header.name, f"{offset:,}")
         end, last = offset + header.stored_bytes, header.name
     if begins + end > pieces.size and end:
         left = max(pieces.size - begins, 0)

@@ -123,7 +123,7 @@ def _length(path: str, file: BinaryIO, size: int) -> int:
         raise Invalid(Problem(path, "is empty"))
     if start == _POINTER:
         fix = "`git lfs pull` fetches them"
-        raise Invalid(Problem(path, "is a pointer of Git LFS in place of the weights", suggestion=fix))
+        raise Invalid(Problem(path, "is a Git LFS pointer, not the weights", suggestion=fix))
     length = int.from_bytes(start[:8], "little")
     if size < 8 or length > size - 8:
         raise _broken(
@@ -155,11 +155,11 @@ def _parsed(path: str, text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise _broken(path, f"its header is not JSON: {error.msg} at character {error.pos + 1:,}") from None
     except _Twice as error:
-        raise Invalid(Problem(path, "stands twice in the header", cut(str(error), 200))) from None
+        raise Invalid(Problem(path, "is in the header twice", cut(str(error), 200))) from None
     except (RecursionError, ValueError):  # brackets without end, a number without end
         raise _broken(path, "its header is nested too deeply, or a number in it is too long") from None
     if not isinstance(found, dict):
-        raise _broken(path, f"its header is no JSON object; it is {type(found).__name__}")
+        raise _broken(path, f"its header is not a JSON object, but {type(found).__name__}")
     return found
 
 
@@ -192,17 +192,17 @@ def _checked(path: str, name: str, place: Any) -> Header:
     if not isinstance(dtype, str) or dtype not in BITS:
         raise Invalid(Problem(path, "has an unknown type", name, value=shown(dtype)))
     if not _sizes(shape) or len(shape) > MOST_AXES:
-        what = f"must have a shape of at most {MOST_AXES} sizes, each from 0"
+        what = f"must have a shape of at most {MOST_AXES} sizes, none below 0"
         raise Invalid(Problem(path, what, name, value=shown(_listed(shape))))
     if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        what = "must have a beginning and an end in the file"
+        what = "must have two offsets, the second not below the first"
         raise Invalid(Problem(path, what, name, value=shown(_listed(offsets))))
     header = Header(path, name, shape, dtype, offsets[1] - offsets[0])
     bits = header.numbers * BITS[dtype]
     if bits != 8 * header.stored_bytes:
         needed = f"{bits // 8:,} bytes" if bits % 8 == 0 else f"{bits:,} bits"
         sizes = " x ".join(map(str, shape)) or "one number"
-        what = f"takes {needed} as {sizes} of {dtype}, and has {header.stored_bytes:,}"
+        what = f"needs {needed} for {sizes} of {dtype}, and has {header.stored_bytes:,}"
         raise Invalid(Problem(path, what, name))
     return header
 
@@ -223,7 +223,7 @@ def _refuse_gaps(path: str, places: dict[str, _Place], size: int) -> None:
         if start < end:
             raise Invalid(Problem(path, f"begins before {cut(last, 100)} ends", name, value=f"{start:,}"))
         if start > end:
-            after = f"the end of {cut(last, 100)}" if last else "the header"
+            after = cut(last, 100) if last else "the header"
             raise Invalid(Problem(path, f"leaves a gap of {start - end:,} bytes after {after}", name))
         end, last = stop, name
     if end != size:

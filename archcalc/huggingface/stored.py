@@ -102,8 +102,11 @@ def _gguf(path: str) -> Stored:
 def _parts(path: str, count: int) -> list[str]:
     folder, name = os.path.split(path)
     match = _PART.fullmatch(name)
-    if match is None or int(match[3]) != count or count > MOST_SPLITS:
-        raise Invalid(Problem(path, f"is one of {count:,} parts, and is not named so", "split.count"))
+    if count > MOST_SPLITS:
+        raise Invalid(Problem(path, f"has more than {MOST_SPLITS:,} parts", "split.count", value=f"{count:,}"))
+    if match is None or int(match[3]) != count:
+        what = f"is one of {count:,} parts; its name must end as in -00001-of-{count:05}.gguf"
+        raise Invalid(Problem(path, what))
     parts = [os.path.join(folder, f"{match[1]}-{i + 1:05}-of-{count:05}.gguf") for i in range(count)]
     if gone := [part for part in parts if not os.path.exists(part)]:
         raise Missing(*(Problem(part, f"no such file, although {name} is one of {count:,} parts") for part in gone))

@@ -68,7 +68,7 @@ def _fields(stored: Stored, buffers: Sum, unknown: Sum) -> Iterator[tuple[str, t
             yield "GGUF", (", ".join(said),)
     if buffers.tensors:
         sizes = f"{buffers.parameters:,} numbers, {buffers.stored_bytes:,} bytes"
-        what = "masks, angles and the like are no parameters"
+        what = "masks, angles and the like, which are not parameters"
         yield "Buffers", (f"{several(buffers.tensors, 'tensor')} of {sizes}: {what}",)
     if unknown.tensors:
         how = "packed in an unknown way: neither the header nor a file beside it says how many parameters they are"

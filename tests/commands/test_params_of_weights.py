@@ -133,7 +133,7 @@ def test_a_split_gguf_file_is_all_its_parts(tmp_path):
     answer = ask("params", str(tmp_path / "alone.gguf"))
     assert (answer.code, answer.err) == (
         2,
-        f"{tmp_path}/alone.gguf: split.count: is one of 4 parts, and is not named so\n",
+        f"{tmp_path}/alone.gguf: is one of 4 parts; its name must end as in -00001-of-00004.gguf\n",
     )
 
 

@@ -65,26 +65,26 @@ DAMAGED = {
     "a length that no file has": (b"{}", 0, 2**64 - 1, "FILE: is not a complete safetensors file: its first 8 bytes announce a header of 18,446,744,073,709,551,615 bytes, and 2 follow"),
     "an overlap": ({"a": place(0, 4), "b": place(2, 6)}, 6, None, "FILE: b: begins before a ends; got 2"),
     "one place twice": ({"a": place(0, 4), "b": place(0, 4)}, 4, None, "FILE: b: begins before a ends; got 0"),
-    "a gap": ({"a": place(0, 4), "b": place(5, 6)}, 6, None, "FILE: b: leaves a gap of 1 bytes after the end of a"),
+    "a gap": ({"a": place(0, 4), "b": place(5, 6)}, 6, None, "FILE: b: leaves a gap of 1 bytes after a"),
     "a gap at the beginning": ({"a": place(3, 4)}, 4, None, "FILE: a: leaves a gap of 3 bytes after the header"),
     "bytes beyond the tensors": ({"a": place(0, 4)}, 5, None, "FILE: is not a complete safetensors file: its tensors take 4 bytes, and 5 follow the header"),
     "too few bytes": ({"a": place(0, 4)}, 3, None, "FILE: is not a complete safetensors file: its tensors take 4 bytes, and 3 follow the header"),
-    "a name twice": (b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1, None, "FILE: a: stands twice in the header"),
-    "a key twice": (b'{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', 1, None, "FILE: dtype: stands twice in the header"),
+    "a name twice": (b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', 1, None, "FILE: a: is in the header twice"),
+    "a key twice": (b'{"a":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', 1, None, "FILE: dtype: is in the header twice"),
     "no JSON": (b'{"a":', 0, None, "FILE: is not a complete safetensors file: its header is not JSON: Expecting value at character 6"),
-    "a list": (b"[1]", 0, None, "FILE: is not a complete safetensors file: its header is no JSON object; it is list"),
+    "a list": (b"[1]", 0, None, "FILE: is not a complete safetensors file: its header is not a JSON object, but list"),
     "brackets without end": (b"[" * 100_000, 0, None, "FILE: is not a complete safetensors file: its header is nested too deeply, or a number in it is too long"),
     "a number without end": (b'{"a":' + b"1" * 10_000 + b"}", 0, None, "FILE: is not a complete safetensors file: its header is nested too deeply, or a number in it is too long"),
     "no UTF-8": (b'{"\xff":1}', 0, None, "FILE: is not a complete safetensors file: its header is not UTF-8, at byte 10"),
-    "a negative offset": ({"a": place(-4, 0)}, 4, None, "FILE: a: must have a beginning and an end in the file; got [-4, 0]"),
-    "an end before its beginning": ({"a": place(4, 0, [0])}, 4, None, "FILE: a: must have a beginning and an end in the file; got [4, 0]"),
-    "half an offset": ({"a": {**place(0, 4), "data_offsets": [0.0, 4]}}, 4, None, "FILE: a: must have a beginning and an end in the file; got [0.0, 4]"),
-    "a negative size": ({"a": place(0, 4, [-2, -2])}, 4, None, "FILE: a: must have a shape of at most 16 sizes, each from 0; got [-2, -2]"),
-    "a truth for a size": ({"a": place(0, 1, [True])}, 1, None, "FILE: a: must have a shape of at most 16 sizes, each from 0; got [True]"),
-    "a hundred axes": ({"a": place(0, 1, [1] * 100)}, 1, None, "FILE: a: must have a shape of at most 16 sizes, each from 0; got [1, 1, 1"),
-    "a shape of another size": ({"a": place(0, 4, [3], "F32")}, 4, None, "FILE: a: takes 12 bytes as 3 of F32, and has 4"),
-    "a huge shape": ({"a": place(0, 4, [2**62] * 16, "F32")}, 4, None, "FILE: a: takes "),
-    "half a byte": ({"a": place(0, 2, [3], "F4")}, 2, None, "FILE: a: takes 12 bits as 3 of F4, and has 2"),
+    "a negative offset": ({"a": place(-4, 0)}, 4, None, "FILE: a: must have two offsets, the second not below the first; got [-4, 0]"),
+    "an end before its beginning": ({"a": place(4, 0, [0])}, 4, None, "FILE: a: must have two offsets, the second not below the first; got [4, 0]"),
+    "half an offset": ({"a": {**place(0, 4), "data_offsets": [0.0, 4]}}, 4, None, "FILE: a: must have two offsets, the second not below the first; got [0.0, 4]"),
+    "a negative size": ({"a": place(0, 4, [-2, -2])}, 4, None, "FILE: a: must have a shape of at most 16 sizes, none below 0; got [-2, -2]"),
+    "a truth for a size": ({"a": place(0, 1, [True])}, 1, None, "FILE: a: must have a shape of at most 16 sizes, none below 0; got [True]"),
+    "a hundred axes": ({"a": place(0, 1, [1] * 100)}, 1, None, "FILE: a: must have a shape of at most 16 sizes, none below 0; got [1, 1, 1"),
+    "a shape of another size": ({"a": place(0, 4, [3], "F32")}, 4, None, "FILE: a: needs 12 bytes for 3 of F32, and has 4"),
+    "a huge shape": ({"a": place(0, 4, [2**62] * 16, "F32")}, 4, None, "FILE: a: needs "),
+    "half a byte": ({"a": place(0, 2, [3], "F4")}, 2, None, "FILE: a: needs 12 bits for 3 of F4, and has 2"),
     "an unknown type": ({"a": place(0, 4, dtype="F33")}, 4, None, "FILE: a: has an unknown type; got 'F33'"),
     "a type that is no text": ({"a": {**place(0, 4), "dtype": [1]}}, 4, None, "FILE: a: has an unknown type; got [1]"),
     "a tensor that is a number": ({"a": 3}, 0, None, "FILE: a: must have data_offsets, dtype, shape and nothing else; got 3"),
@@ -110,7 +110,7 @@ def test_what_is_no_file_of_weights_is_called_what_it_is(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     assert refusal(tmp_path / "pipe").startswith("FILE: is a pipe, not a file")
     (tmp_path / "lfs").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    said = "FILE: is a pointer of Git LFS in place of the weights; `git lfs pull` fetches them"
+    said = "FILE: is a Git LFS pointer, not the weights; `git lfs pull` fetches them"
     assert refusal(tmp_path / "lfs") == said
 
 
@@ -134,7 +134,7 @@ def hostile(tmp_path):
     name = b"a" * (LARGEST_HEADER - 100)
     yield (
         written(tmp_path / "name", b'{"' + name + b'":{"dtype":"U8","shape":[2],"data_offsets":[0,1]}}', 1),
-        "takes 2",
+        "needs 2",
     )
     wide = '{"' + "\U0001f600" + "a" * (2**24 - 20) + '":1}'
     yield written(tmp_path / "wide", wide.encode()), "must have"
