@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from archcalc_reference.weights.families import Family
 
 _MOST_NAMED = 3
+_MOST_ASKED = 1_000  # names, by which a family is known: each is compared with those of every family
 _TABLES = ("embedding.token.weight", "unembedding.weight")
 
 
@@ -106,7 +107,7 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> _Names:
     names = [weight.name for weight in stored.weights]
     folder = stored.folder
     config = read_config(folder)
-    family = whose(names, config, os.path.join(folder, CONFIG))
+    family = whose(names[:: 1 + len(names) // _MOST_ASKED], config, os.path.join(folder, CONFIG))
     if family is None:
         listed = shown(", ".join(names[:_MOST_NAMED]) or "no tensor")
         what = "holds weights of another architecture: its tensors are not named as those of a known family"

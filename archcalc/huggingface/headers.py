@@ -20,9 +20,10 @@ LARGEST_HEADER = 100_000_000
 """Bytes of a header, as the format has it."""
 LARGEST_WIDE = 2**24
 """Bytes of a header that is not ASCII alone: each of its characters may take four bytes."""
-MOST_VALUES = 1_200_000
+MOST_VALUES = 1_000_000
 """Commas, colons and brackets of a header: a tensor has about twelve."""
 MOST_AXES = 16
+LONGEST_NAME = 4_096
 
 Shape = tuple[int, ...]
 
@@ -188,6 +189,8 @@ def _checked(path: str, name: str, place: Any) -> Header:
         raise Invalid(
             Problem(path, f"must have {', '.join(sorted(_KEYS))} and nothing else", name, value=shown(place))
         )
+    if len(name) > LONGEST_NAME:
+        raise Invalid(Problem(path, f"has a name longer than {LONGEST_NAME:,} characters", name))
     dtype, shape, offsets = place
     if not isinstance(dtype, str) or dtype not in BITS:
         raise Invalid(Problem(path, "has an unknown type", name, value=shown(dtype)))

@@ -96,6 +96,9 @@ def _unpacked(header: Header, own: Mapping[str, Header], how: How) -> _Packed | 
     if header.type not in _WORDS and not header.type.startswith("F8_E"):
         return None
     base, _, leaf = header.name.rpartition(".")
+    main = leaf in ("weight", *_BY_LEAF) or leaf.endswith("_blocks")
+    if not main and not any(header.name + end in own for end in _ENDS):
+        return None
     beside = {part: own[name] for part in _BESIDE if (name := f"{base}.{part}" if base else part) in own}
     rule = _BY_LEAF.get(leaf)
     if rule is None and leaf.endswith("_blocks"):
@@ -170,7 +173,7 @@ def _with_scales(header: Header, own: Mapping[str, Header], beside: dict[str, He
     scale = next((near[one] for one in (*(leaf + end for end in _ENDS), "scale", "SCB") if one in near), None)
     if header.type == "U32" and "scales" in beside:
         return _words_of_mlx(header, beside["scales"], beside, how())
-    if scale is None or (leaf != "weight" and not any(name + end in own for end in _ENDS)):
+    if scale is None:
         return None
     if header.type in ("U8", "I8") and (found := _fp4(header, leaf, scale, near)):
         return found

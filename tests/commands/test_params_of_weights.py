@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 import shutil
 
 import pytest
@@ -146,6 +147,28 @@ def test_what_is_not_there_or_damaged_is_one_line(tmp_path, name):
     answer = ask("params", str(path))
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
     assert answer.err.startswith(f"{path}:")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "gguf"])
+def test_a_file_with_changed_bytes_is_counted_or_refused_in_lines(tmp_path, kind):
+    path = tmp_path / f"x.{kind}"
+    if kind == "gguf":
+        gguf_file(path, KINDS, general__name="n", tokenizer__ggml__tokens=["a", "bc"])
+    else:
+        packed = {"l.qweight": ("I32", (4, 8)), "l.scales": ("F16", (1, 8)), "l.qzeros": ("I32", (1, 1))}
+        weights_file(path, {"a.weight": ("BF16", (2, 3)), **packed}, {"format": "pt"})
+    whole, chance = path.read_bytes(), random.Random(0)  # noqa: S311
+    header = 400 if kind == "gguf" else len(whole) - 12 - 128 - 16 - 4
+    for _ in range(400):
+        data = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 2, 5])):
+            data[chance.randrange(header)] = chance.choice(
+                [0, 1, 8, 9, 34, 44, 48, 57, 125, 255, chance.randrange(256)]
+            )
+        path.write_bytes(data)
+        answer = ask("params", str(path), "--by", chance.choice(["category", "layer", "tensor"]))
+        assert answer.code in (0, 2), answer.err
+        assert answer.err.count("\n") == (answer.code == 2)
 
 
 def test_a_folder_without_weights_or_spec_is_told_as_before(tmp_path):
