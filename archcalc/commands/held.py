@@ -6,15 +6,15 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archcalc.checks.stored import Expected, expected_head, held, parameter_shapes
+from archcalc.checks.stored import expected_head, held, parameter_shapes
 from archcalc.checks.verdict import Check, Verdict
 from archcalc.commands.headers import announced
+from archcalc.commands.naming import TABLES, Names, expected_tensors, named_in_gguf, said_in_gguf
 from archcalc.counts.parameters import params
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.huggingface.headers import Shape
 from archcalc.huggingface.packing import Weight
 from archcalc.huggingface.stored import Stored, has_weights
-from archcalc.packages import needed
 from archcalc.spec.catalogue import Found
 from archcalc.spec.checkpoints import newest, read_state
 from archcalc.spec.configs import CONFIG
@@ -22,25 +22,10 @@ from archcalc.spec.model import Model
 from archcalc.units import several
 
 if TYPE_CHECKING:
-    from archcalc_reference.weights.entries import Entry
     from archcalc_reference.weights.families import Family
 
 _MOST_NAMED = 3
 _MOST_ASKED = 1_000  # names, by which a family is known: each is compared with those of every family
-_TABLES = ("embedding.token.weight", "unembedding.weight")
-
-
-class _Names(NamedTuple):
-    """What a file calls the parameters: the tensors that it should have, the token table and the head among them.
-
-    `own` are its weights by the names that `expected` has for them, and `others` those of no text model.
-    """
-
-    expected: list[Expected]
-    table: Expected
-    head: Expected
-    own: dict[str, Weight]
-    others: int = 0
 
 
 def held_against(found: Found, path: str) -> Verdict:
@@ -51,7 +36,7 @@ def held_against(found: Found, path: str) -> Verdict:
     stored = announced(_newest(path))
     model = found.model
     shapes = parameter_shapes(params(model))
-    names = _named(stored, model, shapes) if stored.gguf is None else _named_in_gguf(stored, model, shapes)
+    names = _named(stored, model, shapes) if stored.gguf is None else named_in_gguf(stored, model, shapes)
     tied = model.unembedding.tied
     expected = names.expected
     if tied and names.table.name not in names.own and names.head.name in names.own:
@@ -59,7 +44,7 @@ def held_against(found: Found, path: str) -> Verdict:
         del own[names.head.name]
         names = names._replace(own=own)
     result = held(expected, names.head if tied else None, names.own)
-    said = _Said() if stored.gguf is not None else _said_beside(stored, found)
+    said = _said_beside(stored, found) if stored.gguf is None else _Said(tuple(said_in_gguf(stored.gguf, model)))
     left_out = (f"{several(names.others, 'tensor')} outside the text model",) if names.others else ()
     return Verdict(
         found.name,
@@ -87,18 +72,7 @@ def _read(stored: Stored, own: dict[str, Weight]) -> str:
     )
 
 
-def _expected(entries: list[Entry], names: list[str], shapes: list[Shape], *, tied: bool) -> list[Expected]:
-    """The tensors of a checkpoint; the rows of the table and of the head may be padded."""
-    found = []
-    for entry, name, shape in zip(entries, names, shapes, strict=True):
-        if entry.parameters[0] == _TABLES[1] and not tied:
-            found.append(expected_head(name, shape))
-        else:
-            found.append(Expected(name, shape, "vocab_size" if entry.parameters[0] in _TABLES else ""))
-    return found
-
-
-def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> _Names:
+def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
     """The names of a family of transformers' models, or archcalc's own."""
     from archcalc_reference.weights.configuration import read_config
     from archcalc_reference.weights.families import Unnamed
@@ -118,10 +92,11 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> _Names:
         what = f"holds weights of {family.name}'s architecture; {model.name} has {missing}, which that has not"
         raise Invalid(Problem(stored.path, what)) from None
     text = of_the_text_model(names, config, family)
-    expected = _expected(entries, [e.name for e in entries], [e.shape for e in entries], tied=model.unembedding.tied)
+    stored_names, stored_shapes = [entry.name for entry in entries], [entry.shape for entry in entries]
+    expected = expected_tensors(entries, stored_names, stored_shapes, tied=model.unembedding.tied)
     own, others = _own(stored, family, text)
-    table = next(one for one, entry in zip(expected, entries, strict=True) if _TABLES[0] in entry.parameters)
-    return _Names(expected, table, expected_head(family.head, table.shape), own, others)
+    table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
+    return Names(expected, table, expected_head(family.head, table.shape), own, others)
 
 
 def _own(stored: Stored, family: Family, text: set[str]) -> tuple[dict[str, Weight], int]:
@@ -137,36 +112,6 @@ def _own(stored: Stored, family: Family, text: set[str]) -> tuple[dict[str, Weig
         if first.name != weight.name:
             raise Invalid(Problem(weight.header.file, f"is also stored as {first.name}", weight.name))
     return own, others
-
-
-def _named_in_gguf(stored: Stored, model: Model, shapes: dict[str, Shape]) -> _Names:
-    """The names of GGUF, which the package has for those of transformers: of the family that has most of them."""
-    from archcalc_reference.weights.families import FAMILIES, Unnamed
-
-    package = needed("gguf", stored.path, "gguf")
-    said = (stored.gguf or {}).get("general.architecture")
-    kind = next((kind for kind, name in package.MODEL_ARCH_NAMES.items() if name == said), None)
-    if kind is None:
-        raise Invalid(Problem(stored.path, "is of an unknown architecture", "general.architecture", value=shown(said)))
-    names = package.get_tensor_name_map(kind, sum(group.repeat for group in model.layers))
-    own = {weight.name: weight for weight in stored.weights}
-    best: tuple[int, list[Entry], list[str]] = (-1, [], [])
-    for family in FAMILIES:
-        try:
-            entries = family.entries(model, shapes)
-        except Unnamed:
-            continue
-        called = [names.get_name(entry.name, (".weight", ".bias")) or entry.name for entry in entries]
-        if (known := sum(name in own for name in called)) > best[0]:
-            best = known, entries, called
-    known, entries, called = best
-    if known < 1:
-        what = f"holds weights of another architecture than {model.name}"
-        raise Invalid(Problem(stored.path, what, "general.architecture", value=shown(said)))
-    upright = [entry.shape[::-1] if entry.transposed else entry.shape for entry in entries]
-    expected = _expected(entries, called, upright, tied=model.unembedding.tied)
-    table = next(one for one, entry in zip(expected, entries, strict=True) if _TABLES[0] in entry.parameters)
-    return _Names(expected, table, expected_head("output.weight", table.shape), own)
 
 
 class _Said(NamedTuple):

@@ -37,6 +37,10 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _TEXT, _ARRAY = 8, 9
 
 
+class Length(int):
+    """What is kept of an array: how many values it has."""
+
+
 class Block(NamedTuple):
     """A block format: its name, and how many numbers take how many bytes."""
 
@@ -205,7 +209,7 @@ def _value(pieces: _Pieces, key: str) -> Any:
         pieces.skip_texts(count)
     else:
         raise pieces.refuse("is an array of an unknown type", key, str(kind))
-    return count
+    return Length(count)
 
 
 def _infos(pieces: _Pieces, count: int) -> Iterator[tuple[Header, int]]:

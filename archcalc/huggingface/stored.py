@@ -41,7 +41,7 @@ class Stored(NamedTuple):
 
 def has_weights(folder: str) -> bool:
     """Whether weights that are read are in a folder."""
-    return any(name in (WHOLE, INDEX) or name.endswith(".gguf") for name in names_in(folder))
+    return any(name == INDEX or name.endswith((".safetensors", ".gguf")) for name in names_in(folder))
 
 
 def read_stored(path: str, may_be_absent: Callable[[str], bool]) -> Stored:
@@ -56,10 +56,12 @@ def read_stored(path: str, may_be_absent: Callable[[str], bool]) -> Stored:
     elif path.endswith(".json"):
         found, others = read_index(path, may_be_absent), 0
     else:
-        there = names_in(path)
-        if not {WHOLE, INDEX}.intersection(there) and (named := _one_gguf(path, there)):
-            return _gguf(os.path.join(path, named))
-        found, others = read_folder(path, may_be_absent), 0
+        there, others = names_in(path), 0
+        usual = bool({WHOLE, INDEX}.intersection(there))
+        named = [] if usual else _under_another_name(there)
+        if not (usual or named) and (gguf := _one_gguf(path, there)):
+            return _gguf(os.path.join(path, gguf))
+        found = read_files([os.path.join(path, one) for one in named]) if named else read_folder(path, may_be_absent)
 
     @cache
     def how() -> Quantization:
@@ -71,6 +73,14 @@ def read_stored(path: str, may_be_absent: Callable[[str], bool]) -> Stored:
 def _others(path: str) -> int:
     match = _PART.fullmatch(os.path.basename(path))
     return max(int(match[3]) - 1, 0) if match else 0
+
+
+def _under_another_name(there: list[str]) -> list[str]:
+    """The one safetensors file of a folder, or all parts of one that have no index; nothing where it is not clear."""
+    named = [name for name in there if name.endswith(".safetensors")]
+    parts = [match for name in named if (match := _PART.fullmatch(name))]
+    whole = len(parts) == len(named) and len({(part[1], part[3]) for part in parts}) == 1
+    return named if len(named) == 1 or (whole and len(parts) == int(parts[0][3])) else []
 
 
 def _one_gguf(folder: str, there: list[str]) -> str | None:

@@ -242,7 +242,7 @@ def test_what_is_packed_in_an_unknown_way_is_not_compared(tmp_path):
     ]
 
 
-def gguf_llama(path, change=lambda _: None, kind="Q8_0"):
+def gguf_llama(path, change=lambda _: None, kind="Q8_0", keys=None):
     """The same Llama under the names that llama.cpp's converter gives."""
     tensors = {
         "token_embd.weight": ((512, 256), kind),
@@ -254,7 +254,7 @@ def gguf_llama(path, change=lambda _: None, kind="Q8_0"):
         tensors |= {f"blk.{i}.attn_norm.weight": ((256,), "F32"), f"blk.{i}.ffn_norm.weight": ((256,), "F32")}
         tensors |= {f"blk.{i}.{NAMES[name]}.weight": (shape, kind) for name, shape in LINEAR.items()}
     change(tensors)
-    return gguf_file(path, tensors)
+    return gguf_file(path, tensors, **(keys or {}))
 
 
 @pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K", "MXFP4", "NVFP4"])
@@ -280,6 +280,28 @@ def test_what_a_gguf_file_has_otherwise_is_told_by_its_names(tmp_path):
         "blk.0.attn_q.bias": (None, [256], "UNEXPECTED"),
         "output.weight": ([512, 256], None, "MISSING; unembedding.tied=true describes a file without it"),
     }
+
+
+def test_sizes_that_no_shape_shows_are_told_from_the_keys(tmp_path):
+    """Four heads of 64 and eight of 32 have matrices of the same shapes."""
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    keys = {
+        "context_length": 64,
+        "embedding_length": 256,
+        "block_count": 2,
+        "feed_forward_length": 512,
+        "attention__head_count": 4,
+        "attention__head_count_kv": 2,
+    }
+    for changed, told in (
+        ({}, {}),
+        ({"attention__head_count_kv": [2, 2]}, {}),
+        ({"attention__head_count": 8}, {"llama.attention.head_count": (4, 8, "DIFFERS: n_heads")}),
+        ({"context_length": 128}, {"llama.context_length": (64, 128, "DIFFERS: context_length")}),
+    ):
+        said = {f"llama__{key}": value for key, value in {**keys, **changed}.items()}
+        answer = check(tmp_path / "config.json", gguf_llama(tmp_path / "m.gguf", keys=said))
+        assert (answer.code, answer.err, rows(answer)) == (int(bool(told)), "", told)
 
 
 def test_gpt2_in_gguf_is_upright(tmp_path):

@@ -41,6 +41,20 @@ def test_a_file_an_index_and_a_folder_say_the_same(tmp_path):
         assert len(answer.json["files"]) == (3 if "parts" in str(path) else 1)
 
 
+def test_a_folder_may_name_its_one_file_otherwise_and_its_parts_may_have_no_index(tmp_path):
+    for name in ("one", "parts", "some"):
+        (tmp_path / name).mkdir()
+    weights_file(tmp_path / "one" / "consolidated.safetensors", TENSORS)
+    shards(tmp_path / "parts", TENSORS, 3).unlink()
+    for name in ("one", "parts"):
+        assert ask("params", str(tmp_path / name), "-f", "json").json["parameters"]["stored"] == MATRICES + NORMS
+    shards(tmp_path / "some", TENSORS, 3).unlink()
+    (tmp_path / "some" / "model-00002-of-00003.safetensors").unlink()
+    answer = ask("params", str(tmp_path / "some"))
+    said = f"has neither {FILE} nor {INDEX}; got 'model-00001-of-00003.safetensors'"
+    assert (answer.code, answer.err) == (3, f"{tmp_path}/some: {said}\n")
+
+
 def test_the_bytes_of_headers_and_tensors_are_the_file(tmp_path):
     path = weights_file(tmp_path / FILE, TENSORS)
     found = ask("params", str(path), "-f", "json").json
