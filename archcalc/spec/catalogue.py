@@ -91,6 +91,14 @@ def _inside(head: str) -> str | None:
     return os.fspath(folder / CONFIG) if os.path.lexists(folder / CONFIG) else None
 
 
+def has_spec(folder: str) -> bool:
+    """Whether a folder stands for a spec: it has one, a config.json or a checkpoint of a training, damaged or not."""
+    try:
+        return _inside(folder) is not None
+    except Invalid:
+        return True
+
+
 def _read(head: str) -> Document:
     if head in names():
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")

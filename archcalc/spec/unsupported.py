@@ -200,4 +200,6 @@ def format_of(path: str) -> str | None:
     """What a file of another format is, by its suffix; None where it may be a spec."""
     suffix = path[path.rfind(".") :].lower() if "." in path else ""
     found = _FORMATS.get(suffix)
+    if found in ("GGUF", "safetensors"):
+        return f"is a {found} file and not a spec; `archcalc params` counts its weights"
     return f"is a {found} file; importing those is not supported yet" if found else None

@@ -150,6 +150,7 @@ REFUSED = {
 # What runs a model: the file whose tests hold each flag to what it does.
 RUN = {
     "verify": {"--tensors": "test_verify"},
+    "check": {"--weights": "test_check_weights"},
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
     "predict": dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
     "generate": dict.fromkeys(

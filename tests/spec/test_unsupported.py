@@ -194,8 +194,8 @@ def test_fields_of_llama_in_yaml_are_told_once(tmp_path, monkeypatch):
 
 
 FILES = {
-    "model.gguf": "is a GGUF file; importing those is not supported yet",
-    "model.safetensors": "is a safetensors file; importing those is not supported yet",
+    "model.gguf": "is a GGUF file and not a spec; `archcalc params` counts its weights",
+    "model.safetensors": "is a safetensors file and not a spec; `archcalc params` counts its weights",
     "pytorch_model.bin": "is a PyTorch file; importing those is not supported yet",
     "other.json": "is not a JSON object; got list",
     "broken.json": "is not UTF-8; got byte 0xff",
