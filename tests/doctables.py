@@ -59,7 +59,7 @@ def _family(model_type: str) -> tuple[str, ...]:
         f"`{model_type}`",
         _norms(layers[0]),
         ", ".join(dict.fromkeys(_positions(spec, layer) for layer in layers)),
-        _mlp(layers[0]),
+        " or ".join(dict.fromkeys(map(_mlp, layers))),
         "; ".join(_more(spec, layers)) or "-",
     )
 
@@ -93,6 +93,8 @@ def _positions(spec: dict[str, Any], layer: dict[str, Any]) -> str:
 
 def _mlp(layer: dict[str, Any]) -> str:
     mlp = layer["mlp"]
+    if mlp["kind"] == "experts":
+        return f"{mlp['activation']} experts" + (", one shared" if mlp.get("shared") else "")
     return f"{mlp['kind']}, {mlp['activation']}" + (", biases" if mlp["bias"] is True else "")
 
 

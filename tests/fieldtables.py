@@ -29,7 +29,7 @@ from archcalc.blocks.constraints import (
 )
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, Router
-from archcalc.blocks.mlp import MLP, GatedBiases, GatedMLP, PlainMLP
+from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
 from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Scaling, Yarn
 from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
@@ -158,6 +158,8 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     Unembedding: ("an unembedding", "unembedding"),
     Rotary: ("rotary positions", "rotary-positions"),
     Scaling: ("a scaling", "scalings"),
+    Router: ("a router", "mlps"),
+    DenseMLP: ("an MLP", "mlps"),
     QueryGrowth: ("a growth", "growing-queries"),
     Branch: ("branches", "branches"),
     Initialization: ("an initialization", "what-describes-a-model"),

@@ -88,6 +88,7 @@ class Experts(MLP):
     def small(self, shrinking: Shrinking) -> Self:
         """Few experts, two of a group at least; what is shared is as many times an expert as before."""
         groups = None if self.n_groups is None else min(self.n_groups, 4)
+        experts = min(self.n_experts, 4) if groups is None else groups * min(self.n_experts // (self.n_groups or 1), 2)
         chosen = None if self.n_groups_chosen is None else min(self.n_groups_chosen, groups or 1)
         d_ff, shared = shrinking.size("d_ff", self.d_ff, 40), small(self.shared, shrinking)
         if self.shared is not None:
@@ -95,8 +96,8 @@ class Experts(MLP):
             if not rest and times <= _MOST_TIMES:
                 shared = shared.model_copy(update={"d_ff": times * d_ff})
         update = {
-            "n_experts": min(self.n_experts, 4 if groups is None else 2 * groups),
-            "n_experts_per_token": min(self.n_experts_per_token, 2),
+            "n_experts": experts,
+            "n_experts_per_token": min(self.n_experts_per_token, 2, experts),
             "d_ff": d_ff,
             "n_groups": groups,
             "n_groups_chosen": chosen,

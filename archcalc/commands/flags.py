@@ -130,7 +130,7 @@ def work_run(
         raise Invalid(Problem("--logits", ALL_LOGITS, value=shown(logits)))
     if phase == "decode" and logits is not None:
         raise Invalid(Problem("--logits", "does not apply to decode, which computes the logits of one position"))
-    if phase == "decode" and causal == "half":
+    if phase == "decode" and causal != "full":
         raise Invalid(Problem("--causal", ALL_PAIRS, value=shown(causal)))
     if phase != "training" and tokens is not None:
         raise Invalid(Problem("--tokens", "applies only to training", suggestion="use --phase training"))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from archcalc.commands.base import COUNT, Form, Output, Spec, app
+from archcalc.commands.headers import announced, stands_for_weights
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
 
@@ -27,7 +28,11 @@ def params(
     spec: Spec,
     by: Annotated[
         Literal["category", "layer", "tensor"],
-        typer.Option(metavar="ROWS", show_default=False, help="rows: category (default), layer or tensor"),
+        typer.Option(
+            metavar="ROWS",
+            show_default=False,
+            help="rows: category (default; of a file of weights its formats), layer or tensor",
+        ),
     ] = "category",
     form: Form = None,
     output: Output = None,
@@ -36,8 +41,16 @@ def params(
 
     Weight matrices in eight categories, and the difference to what a checkpoint stores.
 
+    SPEC may also be weights without a spec: a .safetensors or .gguf file, an index of shards, or a folder of these.
+    Their headers alone are read, and tell the parameters and bytes of each number format.
+
     Example: archcalc params gpt3-175b --by layer
     """
     from archcalc.report.parameters import params_sheet
 
+    if stands_for_weights(spec):
+        from archcalc.report.stored import stored_sheet
+
+        emit(stored_sheet(announced(spec), by), form, output)
+        return
     emit(params_sheet(find(spec), by), form, output)

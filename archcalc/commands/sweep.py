@@ -7,7 +7,8 @@ import typer
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import CHOOSE, AnyAttention, Batch, Form, Output, Seq, Spec, app, number
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
-from archcalc.report.output import emit
+from archcalc.errors import Invalid, Problem
+from archcalc.report.output import emit, is_read_here, tell
 
 
 @app.command(rich_help_panel=CHOOSE)
@@ -44,7 +45,7 @@ def sweep(
 
     Example: archcalc sweep gpt2 --vary n_layers=12,24 --vary d_model=768,960
     """
-    from archcalc.report.grid import grid_sheet
+    from archcalc.report.grid import grid_sheet, left_out, reasons
     from archcalc.shapes.axes import split_pairs
     from archcalc.shapes.grid import sweep as evaluate
 
@@ -58,4 +59,8 @@ def sweep(
         purpose=purpose,
         keeping=keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False),
     )
+    if not len(grid):
+        raise Invalid(Problem("--vary", f"leaves no shape: {reasons(grid)}"))
+    if (gone := "".join(left_out(grid))) and not is_read_here(form, output):
+        tell(f"left out: {gone}")
     emit(grid_sheet(grid), form, output)

@@ -13,14 +13,33 @@ from archcalc.spec.catalogue import find, is_readable, names
 
 
 @app.command(rich_help_panel=TRUST)
-def check(specs: Specs = None, form: Form = None, output: Output = None) -> None:
+def check(
+    specs: Specs = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            show_default=False,
+            help="weights to compare a SPEC with by their headers: a .safetensors or .gguf file, an index of shards, "
+            "or a folder",
+        ),
+    ] = None,
+    form: Form = None,
+    output: Output = None,
+) -> None:
     """Validate specs; compare counts with published figures.
 
     Exit code 1 if a spec is invalid or a figure differs. `archcalc schema` describes the format, which may have
     several groups of layers.
 
+    With --weights every tensor of one SPEC is compared with a checkpoint: missing or unexpected ones, other shapes
+    and types, a tied head, padded rows. No number of the weights is read.
+
     Example: archcalc check own.yaml
     """
+    if weights is not None:
+        _check_weights(specs or [], weights, form, output)
+        return
     from archcalc.checks.audit import audit, unreadable
     from archcalc.checks.files import broken_promises
     from archcalc.report.sheet import warnings
@@ -45,6 +64,19 @@ def check(specs: Specs = None, form: Form = None, output: Output = None) -> None
     emit(verdict_sheet(verdicts, "printed"), form, output)
     if worst:
         raise typer.Exit(worst)
+
+
+def _check_weights(specs: list[str], weights: str, form: Form, output: Output) -> None:
+    """Hold a checkpoint's headers against a spec. Exit code 1 if a tensor differs."""
+    from archcalc.commands.held import held_against
+    from archcalc.report.verdict import verdict_sheet
+
+    if len(specs) != 1:
+        raise Invalid(Problem("--weights", "needs one SPEC to compare with", value=f"{len(specs)}"))
+    verdict = held_against(find(specs[0]), weights)
+    emit(verdict_sheet([verdict], "stored"), form, output)
+    if not verdict.passed:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=TRUST)

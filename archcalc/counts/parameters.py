@@ -15,7 +15,7 @@ from archcalc.tape.passes import Layers, Pass, Segment, recorded
 CONVENTIONS = {
     "stored": "distinct weights in a checkpoint; a tied table counts once, buffers do not count",
     "active": "stored parameters minus the experts that are not chosen for a token",
-    "active_without_embedding": "active parameters minus a token table that is only looked up, as an untied one is",
+    "active_inner": "active parameters minus a token table that is only looked up, as an untied one is",
     "non_embedding": "stored parameters minus token table, learned positions, and an untied unembedding with its bias",
     "tally": "matrices of eight categories, without norms, biases and positions; a tied table counts in both roles",
     "orientation": "rows x columns of one matrix, output x input; the embedding has one column per token",
@@ -89,7 +89,7 @@ class Parameters(NamedTuple):
 
     stored: Size
     active: Size
-    active_without_embedding: Size
+    active_inner: Size
     non_embedding: Size
     tally: Tally
     bridge: tuple[Term, ...]
@@ -115,9 +115,7 @@ class Use(NamedTuple):
 
     @property
     def active(self) -> Size:
-        """What one token meets of it: where it is read under labels of tokens, as much as is multiplied for each."""
-        if self.weight.read is None:
-            return self.parameters
+        """What one token meets of a weight that is read under labels of tokens: as much as is multiplied for each."""
         env = self.segment.env
         return quotient(volume(self.op.space, env), env["B"] * env["S"]) * self.times
 
@@ -148,7 +146,7 @@ def params(model: Model | Pass) -> Parameters:
     return Parameters(
         stored=total,
         active=active,
-        active_without_embedding=active - table,
+        active_inner=active - table,
         non_embedding=total - outside,
         tally=tally,
         bridge=tuple(_bridge(uses, stored)),
@@ -175,7 +173,9 @@ def weight_uses(segments: list[Segment]) -> Iterator[Use]:
 def _stored(use: Use) -> Stored:
     shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
     within = use.segment.layers if "{i}" in use.weight.path else None
-    return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part, use.active)
+    parameters = use.parameters
+    active = parameters if use.weight.read is None else use.active
+    return Stored(use.weight.path, shape, use.times, within, parameters, use.weight.part, active)
 
 
 def _tally(uses: list[Use]) -> Tally:

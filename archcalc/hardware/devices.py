@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import Strict
 from archcalc.errors import LONGEST_PLACE, Invalid, Problem, cut, nearest
+from archcalc.spec import namerules
 from archcalc.spec.catalogue import is_path, specs_folder
 from archcalc.spec.published import Text
 from archcalc.spec.source import display_name, parse, read_file
@@ -37,7 +38,7 @@ Rate = Annotated[str, *_amount("B/s")]
 Flops = Annotated[str, *_amount("FLOP/s")]
 Ops = Annotated[str, *_amount("OP/s")]
 Watts = Annotated[str, *_amount("W")]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$", max_length=100)]
+Name = Annotated[str, Field(pattern=namerules.DEVICE, max_length=100)]
 
 
 def _in_binary(label: str) -> int:

@@ -15,6 +15,7 @@ from archcalc.huggingface.layers import read_layers, refuse_types
 from archcalc.huggingface.leaves import resolve
 from archcalc.huggingface.said import Fault, Said
 
+_SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -57,6 +58,7 @@ def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
         except Fault as fault:
             said.note(fault.problem)
     said.raise_problems()
+    skipped += _overruled(said, origins, skipped)
     defaults = list(said.defaulted.items())
     notes = (*found.notes, *_another_class(config, found.family, found.inside))
     assumptions = [*notes, *_assumed(defaults, found.family), *said.noted, *_quantized(config)]
@@ -126,6 +128,12 @@ def _unread(said: Said, family: Family) -> list[str]:
     return skipped
 
 
+def _overruled(said: Said, origins: Mapping[str, list[str]], skipped: list[str]) -> list[str]:
+    """The keys that the family knows and no field came from: others rule over them, or they say the same."""
+    told = {*skipped, *(key for keys in origins.values() for key in keys)}
+    return [key for key in said.config if key not in told and said.inside + key not in told]
+
+
 def _assumed(defaults: list[tuple[str, Any]], family: Family) -> list[str]:
     """One sentence for the defaults that were taken."""
     if not defaults:
@@ -170,7 +178,9 @@ def _name(config: Mapping[str, Any], file: str) -> str:
     """The model's name: the last part of `_name_or_path`, else the folder of the file, else the file."""
     said = config.get("_name_or_path") or config.get("name_or_path")
     folder = os.path.basename(os.path.dirname(os.path.abspath(file)))
-    stem = os.path.basename(file).removesuffix(".json").removesuffix("_config").removesuffix(".config")
+    base = os.path.basename(file)
+    stem = (base if base.endswith(".json") else _SUFFIX.sub("", base)).removesuffix(".json")
+    stem = stem.removesuffix("_config").removesuffix(".config")
     options = [said.rstrip("/").split("/")[-1] if isinstance(said, str) else "", folder if stem == "config" else stem]
     for option in options:
         clean = _NOT_IN_NAMES.sub("-", option[:200]).strip("-._")[:100]

@@ -19,10 +19,15 @@ class _Wrong(Exception):
 
 def parse_config(data: bytes, file: str) -> dict[str, Any]:
     """The object of a config.json. Raises Invalid for anything else: NaN and keys that stand twice, too."""
-    if len(data) > LARGEST_CONFIG:
-        raise Invalid(Problem(file, f"is larger than {LARGEST_CONFIG:,} bytes"))
-    if sum(map(data.count, (b",", b":", b"[", b"{"))) > MOST_VALUES:
-        raise Invalid(Problem(file, f"has more than {MOST_VALUES:,} values"))
+    return parse_object(data, file, LARGEST_CONFIG, MOST_VALUES)
+
+
+def parse_object(data: bytes, file: str, largest: int, most_values: int) -> dict[str, Any]:
+    """The JSON object that a file is, of so many bytes and values at most. Raises Invalid as `parse_config` does."""
+    if len(data) > largest:
+        raise Invalid(Problem(file, f"is larger than {largest:,} bytes"))
+    if sum(map(data.count, (b",", b":", b"[", b"{"))) > most_values:
+        raise Invalid(Problem(file, f"has more than {most_values:,} values"))
     try:
         text = data.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)

@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from archcalc.blocks.rotary import Rotary as Turning
+from archcalc.errors import shown
 from archcalc.huggingface.leaves import Draft, Leaf, Mismatch
 from archcalc.huggingface.said import Said
-from archcalc.huggingface.scaling import Settings, scaling, write_scaling
+from archcalc.huggingface.scaling import Settings, kind_of, scaling, write_scaling
 
 KEYS: dict[str, Any] = {
     "rope_parameters": None,
@@ -77,7 +78,12 @@ class Rotary(Leaf):
             if key in rope.inside:
                 rope.fail(key, what)
             said.fail(key, what, partial)
-        d_rotary = int(d_head * min(partial, 1.0))
+        if partial > 1:
+            what = "must be at most 1, the whole head"
+            if key in rope.inside:
+                rope.fail(key, what)
+            said.fail(key, what, partial)
+        d_rotary = int(d_head * partial)
         if d_rotary < 2 or d_rotary % 2:
             what = f"turns {d_rotary:,} of {d_head:,} features of a head; only an even number of them is supported"
             said.fail(rope.key, what, partial)
@@ -101,13 +107,45 @@ class Rotary(Leaf):
         """The mapping that rules for this type of layer, and the name of the key that has it."""
         old = said.value("rope_scaling", counts=False) if self.scales else None
         key = "rope_scaling" if old else "rope_parameters"
-        value = old or said.value(key, counts=False) or dict(self.default or {})
+        stated = old or said.value(key, counts=False)
+        value = stated or dict(self.default or {})
         if not isinstance(value, dict):
             said.fail(key, "must be a mapping", value)
+        inner = self._of_layer(said) if self.nested else {}
+        other = inner if self.nested else said.value("rope_parameters", counts=False)
+        if old and isinstance(other, dict):
+            self._refuse_another(said, value, other)
         if self.nested:
-            inner = self._of_layer(said)
             value = {**inner, **value} if old else inner
-        return Settings(value, key, said)
+        found = Settings(value, key, said)
+        for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings") if stated else ():
+            self._refuse_beside(found, name)
+        return found
+
+    def _refuse_another(self, said: Said, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """Raise the fault of `rope_scaling` and `rope_parameters` that say different things; the old would rule."""
+        kinds = [kind_of(settings, self.names) for settings in (old, new)]
+        for name, value in new.items():
+            theirs, ours = kinds if name in ("rope_type", "type") else (old.get(name), value)
+            if theirs is None and name == "rope_theta":
+                theirs = self._beside(said, name) or self.theta
+            if ours is not None and theirs != ours and (theirs is not None or not self.nested):
+                said.fail("rope_scaling", f"{name} contradicts rope_parameters, which have {shown(ours)}", theirs)
+
+    def _refuse_beside(self, rope: Settings, name: str) -> None:
+        """Raise the fault of a setting that is another one beside the mapping."""
+        inside, beside = rope.inside.get(name), self._beside(rope.said, name)
+        if inside is not None and beside is not None and inside != beside:
+            rope.fail(name, f"contradicts {self._key(rope.said, name)} beside it, which is {shown(beside)}")
+
+    def _beside(self, said: Said, name: str) -> Any:
+        """What the config says of a setting beside the mapping; None where it says nothing."""
+        key = self._key(said, name)
+        return said.config.get(key) if key else None
+
+    def _key(self, said: Said, name: str) -> str | None:
+        key = self.theta_key if name == "rope_theta" else name
+        return said.spelling(key) if key else None
 
     def _of_layer(self, said: Said) -> dict[str, Any]:
         """What stands under the type of the layer; nothing where there is no mapping at all."""

@@ -59,7 +59,9 @@ def _or(default: float) -> Callable[[Settings, str], float]:
 
 
 def _extension(rope: Settings, name: str) -> float:
-    """A factor that follows from the contexts where it is not said."""
+    """A factor that follows from the contexts where it is null; transformers refuses where there is none at all."""
+    if name not in rope.inside:
+        rope.fail(name, "is missing; null would mean the context / the original one")
     return rope.context / rope.original if rope.inside.get(name) is None else rope.number(name)
 
 
@@ -118,10 +120,16 @@ _READERS: dict[str, dict[str, Callable[[Settings, str], Any]]] = {
 """The kinds that are supported, and how each of their settings is read; a spec has the same names."""
 
 
+def kind_of(inside: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """The kind of scaling that settings say, by our name for it; "" for what is no word."""
+    name = inside.get("rope_type", inside.get("type")) or "default"
+    return {**_NAMES, **names}.get(name, name) if isinstance(name, str) else ""
+
+
 def scaling(rope: Settings, beside: tuple[str, ...], names: Mapping[str, str]) -> dict[str, Any] | None:
     """The scaling of a spec; None for plain angles. `beside` are settings that others read, `names` those of kinds."""
     name = rope.inside.get("rope_type", rope.inside.get("type")) or "default"
-    kind = {**_NAMES, **names}.get(name, name) if isinstance(name, str) else ""
+    kind = kind_of(rope.inside, names)
     if kind not in _READERS:
         fix = f"supported: {', '.join(_READERS)}"
         rope.said.fail(rope.key, f"rotary positions of type {shown(name)} are not supported yet", name, fix)

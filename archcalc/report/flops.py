@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from archcalc.blocks.windows import seen
 from archcalc.counts.executed import Executed
 from archcalc.counts.flops import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, training_run
 from archcalc.counts.parameters import Parameters
@@ -144,11 +146,27 @@ def _run_table(whole: TrainingRun) -> Table:
     )
 
 
-def _causal(run: Run) -> str:
+def _causal(model: Model, run: Run) -> str:
     """Which pairs of positions were counted."""
     if run.phase == "decode":
-        return f"the new token attends to all {grouped(run.read)} positions, itself included"
+        reached = sorted({*_reached(model, run)}) or [run.read]
+        parts = [f"the last {grouped(n)}" if n < run.read else "all" for n in reached]
+        of = " of" if reached[0] < run.read else ""
+        by = ", by the kind of layer" if len(reached) > 1 else ""
+        return (
+            f"the new token attends to {' or '.join(parts)}{of} {several(run.read, 'position')}, itself included{by}"
+        )
     return f"causal {run.causal}: {_CAUSAL[run.causal]}"
+
+
+def _reached(model: Model, run: Run) -> Iterator[int]:
+    """How many positions the new token sees in each kind of attention, under its window or in its chunk."""
+    for kind in (kind for group in model.layers for kind in group.kinds_in()):
+        for mixer in (branch.mixer for branch in kind.layer.residual_branches):
+            limits = {name: getattr(mixer, name, None) for name in ("window", "chunk")}
+            env = {name: n for name, n in limits.items() if n is not None}
+            if "window" in type(mixer).model_fields:
+                yield seen({"T": run.read, **env}, run).get("T", run.read)
 
 
 def training_line(model: Model, counts: Parameters, work: Flops, asked: Asked) -> str:
@@ -183,5 +201,5 @@ def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tupl
     where = f"{run.phase} pass of {grouped(run.batch)} x {several(run.positions, 'token')}"
     reading = f" with {grouped(run.read)} in context" if run.phase == "decode" else ""
     kernel = f"{run.kernel} attention, logits of {_LOGITS[run.logits]}"
-    lines.append(("Counted", (f"{where}{reading}, {kernel}", _causal(run))))
+    lines.append(("Counted", (f"{where}{reading}, {kernel}", _causal(model, run))))
     return lines

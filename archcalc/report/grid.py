@@ -32,8 +32,8 @@ def grid_sheet(grid: Grid) -> Sheet:
     """The shapes in the order of the grid, the first MOST_ROWS of them in a table."""
     rows = Rows(tuple(grid.columns), grid.rows)
     varied = " x ".join(axis.name for axis in grid.axes)
-    found, all_of_them = grid.found, len(grid) + sum(grid.left_out.values())
-    above = (("Adjusted", tuple(map(str, grid.followed))), ("Left out", _left_out(grid, all_of_them)))
+    found = grid.found
+    above = (("Adjusted", tuple(dict.fromkeys(map(str, grid.followed)))), ("Left out", left_out(grid)))
     more = len(grid) - MOST_ROWS
     below = (
         ("Rows", (f"{several(more, 'more row')}; --format csv has all of them",) if more > 0 else ()),
@@ -76,11 +76,18 @@ def _fields(rows: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[Fields, ...]
     return (Fields(said),) if said else ()
 
 
-def _left_out(grid: Grid, shapes: int) -> tuple[str, ...]:
+def reasons(grid: Grid) -> str:
+    """Why shapes are left out, and how many for each reason."""
+    return "; ".join(f"{grouped(count)} where {reason}" for reason, count in grid.left_out.items())
+
+
+def left_out(grid: Grid) -> tuple[str, ...]:
+    """How many shapes are left out and why, where some are."""
     if not grid.left_out:
         return ()
-    reasons = "; ".join(f"{grouped(count)} where {reason}" for reason, count in grid.left_out.items())
-    return (f"{grouped(shapes - len(grid))} of {several(shapes, 'shape')}: {reasons}",)
+    gone = sum(grid.left_out.values())
+    shapes = len(grid) + gone
+    return (f"{grouped(gone)} of {several(shapes, 'shape')}: {reasons(grid)}",)
 
 
 def _pass(grid: Grid) -> str:

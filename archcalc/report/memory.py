@@ -221,8 +221,8 @@ def activation_lines(model: Model, run: Run) -> tuple[str, ...]:
 
 
 ACTIVATIONS = {
-    "fused": "activation kernel fused: GELU is one kernel (eager in transformers' GPT-2)",
-    "eager": "activation kernel eager: GELU runs op by op and stores each result, as in transformers' GPT-2",
+    "fused": "activation kernel fused: GELU is one kernel, as torch's gelu is",
+    "eager": "activation kernel eager: GELU runs op by op and stores each result, as transformers' gelu_new does",
 }
 
 

@@ -110,16 +110,7 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 def emit(sheet: Sheet, form: Format | None, output: str | None) -> None:
     """Write a sheet in the format asked for, or the one that the file's suffix means."""
     output = None if output == "-" else output
-    if form is None:
-        suffix = os.path.splitext(output)[1] if output else ".txt"
-        form = _SUFFIXES.get(suffix)
-        if form is None:
-            listed = ", ".join(_SUFFIXES)
-            raise Invalid(
-                Problem(
-                    "--output", f"has no suffix of {listed}", value=shown(output), suggestion="name it with --format"
-                )
-            )
+    form = _format(form, output)
     terminal = output is None and on_terminal()
     width = WIDEST
     if output is None and (terminal or "COLUMNS" in os.environ):
@@ -127,6 +118,21 @@ def emit(sheet: Sheet, form: Format | None, output: str | None) -> None:
 
         width = shutil.get_terminal_size((WIDEST, 40)).columns
     write(rendered(sheet, form, width, style=terminal and not os.environ.get("NO_COLOR")), output)
+
+
+def _format(form: Format | None, output: str | None) -> Format:
+    """The format asked for, or the one that the file's suffix means."""
+    found = form or _SUFFIXES.get(os.path.splitext(output)[1] if output else ".txt")
+    if found is None:
+        listed = ", ".join(_SUFFIXES)
+        fix = "name it with --format"
+        raise Invalid(Problem("--output", f"has no suffix of {listed}", value=shown(output), suggestion=fix))
+    return found
+
+
+def is_read_here(form: Format | None, output: str | None) -> bool:
+    """Whether a sheet is printed with all its lines, and not as records or to a file."""
+    return output in (None, "-") and form not in ("csv", "json")
 
 
 def write(text: str | Iterable[str], output: str | None) -> None:

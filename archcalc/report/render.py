@@ -130,7 +130,7 @@ def _text(sheet: Sheet, width: int, *, style: bool) -> Iterator[str]:
 
 def _field(label: str, paragraphs: tuple[str, ...], width: int) -> Iterator[str]:
     """A label, and its paragraphs wrapped beside it."""
-    lead = printable(label).ljust(LABEL)
+    lead = printable(label).ljust(LABEL - 1) + " "
     for paragraph in map(printable, paragraphs):
         yield from wrap(paragraph, width, initial_indent=lead, subsequent_indent=" " * LABEL, break_on_hyphens=False)
         lead = " " * LABEL

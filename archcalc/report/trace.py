@@ -138,7 +138,11 @@ def _heading(step: Step, *, alone: bool) -> str:
     name, segment = step.module.replace("_", " "), step.segment
     if segment.layers is None:
         return name
-    return f"{name} x{grouped(segment.repeat)}" if alone else f"{name}, layers {segment.layers}"
+    return (
+        f"{name} x{grouped(segment.repeat)}"
+        if alone
+        else f"{name}, {'layer' if segment.repeat == 1 else 'layers'} {segment.layers}"
+    )
 
 
 def _met(step: Step) -> str:

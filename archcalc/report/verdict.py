@@ -9,7 +9,7 @@ from archcalc.report.sheet import Cell, Fields, Sheet, Table, figures, payload, 
 from archcalc.units import several
 
 
-def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]) -> Sheet:
+def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured", "stored"]) -> Sheet:
     """One spec's comparisons, or those of several together; `other` is what stands beside what was counted.
 
     A printed figure is part of its name, so its column is left out.
@@ -20,8 +20,9 @@ def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]
     told = {verdict.spec for verdict, check in every if other == "printed" and check.measured is None}
     checks = [(verdict, check) for verdict, check in every if verdict.spec not in told]
     subject = f"{len(verdicts):,} specs" if many else verdicts[0].spec
+    proven = dict.fromkeys(v.proven_with for v in verdicts if v.proven_with)
     said = {
-        "Proven by": dict.fromkeys(v.proven_with for v in verdicts if v.proven_with),
+        ("Read" if other == "stored" else "Proven by"): proven,
         "Not compared": dict.fromkeys(words for v in verdicts for words in v.not_compared),
         "Warning": [f"{v.spec}: {words}" if many else words for v in verdicts for words in v.warnings],
         "Assumed": [] if many else list(verdicts[0].assumptions),
@@ -30,7 +31,7 @@ def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]
     rows = tuple(_row(verdict, check, many=many, printed=other == "printed") for verdict, check in checks)
     columns = (
         *words(*(["spec"] if many else []), "comparison"),
-        *figures("counted", *([other] * (other == "measured"))),
+        *figures("counted", *([other] * (other != "printed"))),
     )
     return Sheet(
         title=f"{subject}: {_outcome([check for _, check in checks], len(told), many=many)}",
@@ -42,7 +43,7 @@ def verdict_sheet(verdicts: list[Verdict], other: Literal["printed", "measured"]
             *([None] if many else [verdicts[0].spec]),
             passed=all(verdict.passed for verdict in verdicts),
             checks=[_json(verdict, check) for verdict, check in every],
-            proven_with=list(said["Proven by"]),
+            proven_with=list(proven),
             not_compared=list(said["Not compared"]),
             warnings=list(said["Warning"]),
             assumptions=list(dict.fromkeys(words for v in verdicts for words in v.assumptions)),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, nearest, shown
-from archcalc.spec.configs import CONFIG, imported, is_config, read_config
+from archcalc.spec.configs import CONFIG, imported, is_config, is_object, read_config, read_either
 from archcalc.spec.model import Model
 from archcalc.spec.question import Answers, Change, ask, split, understand
-from archcalc.spec.source import Document, display_name, is_stdin, parse, read_file
+from archcalc.spec.source import Document, display_name, is_stdin, parse
 from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
 
@@ -91,6 +91,14 @@ def _inside(head: str) -> str | None:
     return os.fspath(folder / CONFIG) if os.path.lexists(folder / CONFIG) else None
 
 
+def has_spec(folder: str) -> bool:
+    """Whether a folder stands for a spec: it has one, a config.json or a checkpoint of a training, damaged or not."""
+    try:
+        return _inside(folder) is not None
+    except Invalid:
+        return True
+
+
 def _read(head: str) -> Document:
     if head in names():
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")
@@ -100,11 +108,13 @@ def _read(head: str) -> Document:
         raise Invalid(Problem(head, other, suggestion=SPEC))
     if head.endswith(".json"):
         return read_config(head)
-    data = read_file(head)
-    if is_stdin(head) and is_config(data):
+    data = read_either(head)
+    if is_config(data):
         return imported(data, display_name(head))
     document = parse(data, display_name(head))
     if other := config(document.data):
+        if is_object(data):  # nearly JSON: with a comma too many, say
+            return imported(data, display_name(head))
         raise Invalid(Problem(document.file, other, suggestion=SPEC))
     return document
 

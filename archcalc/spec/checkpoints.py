@@ -26,11 +26,12 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import LARGEST_SIZE, Strict
 from archcalc.errors import Invalid, Problem
+from archcalc.huggingface.shards import INDEX as INDEX  # noqa: PLC0414
+from archcalc.huggingface.shards import WHOLE as WHOLE  # noqa: PLC0414
 from archcalc.spec.source import Document
 from archcalc.spec.validation import validate
 from archcalc.tape.run import AttentionKernel
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 OPTIMIZER, SPEC, STATE = "optimizer.safetensors", "spec.yaml", "state.json"
 MOST_STEPS = 10**9
 LARGEST_STATE = 16 * 2**20  # bytes: it names the files of the data, and an argument list has two million bytes

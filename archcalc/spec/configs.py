@@ -8,20 +8,35 @@ import textwrap
 from codecs import BOM_UTF8
 
 from archcalc.errors import printable
-from archcalc.spec.source import Document, display_name, read_file
+from archcalc.spec.source import LARGEST_FILE, Document, display_name, read_file, too_large
 
 CONFIG = "config.json"
 
 
+def is_object(data: bytes) -> bool:
+    """Whether some bytes begin as an object of JSON does."""
+    return data.removeprefix(BOM_UTF8).lstrip().startswith(b"{")
+
+
 def is_config(data: bytes) -> bool:
-    """Whether some bytes are a config.json, and no spec: an object of JSON that names its model's type."""
-    if not data.removeprefix(BOM_UTF8).lstrip().startswith(b"{"):
+    """Whether some bytes are a config.json, and no spec: an object of JSON without the fields of one."""
+    if not is_object(data):
         return False
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and not {"schema", "d_model"} <= found.keys()
+
+
+def read_either(path: str) -> bytes:
+    """The bytes of a spec or of a config.json, each up to its own bound."""
+    from archcalc.huggingface.reading import LARGEST_CONFIG
+
+    data = read_file(path, LARGEST_CONFIG)
+    if len(data) > LARGEST_FILE and not is_object(data):
+        raise too_large(display_name(path), LARGEST_FILE)
+    return data
 
 
 def read_config(path: str) -> Document:

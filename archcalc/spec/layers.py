@@ -24,6 +24,7 @@ from archcalc.blocks.base import Block, Mixer, Strict
 from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
+from archcalc.spec.namerules import PART
 from archcalc.tape.legend import MARK, Env, environment
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
@@ -33,7 +34,7 @@ from archcalc.tape.run import Run
 MOST_REPEATS = 10_000
 MOST_BRANCHES, MOST_KINDS = 16, 64
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
+Name = Annotated[str, Field(pattern=PART)]
 
 
 def _norm_or_word(value: Any) -> str:
@@ -282,8 +283,17 @@ class AlternatingGroup(Repeated):
         return self
 
 
+_FORMS = (("branches",), ("attention", "mlp"), ("pattern", "kinds"))
+"""The fields that only one form has."""
+
+
 def _form(value: Any) -> str:
-    """Which of the forms a layer or a group is written in."""
+    """Which of the forms a layer or a group is written in. Raises an error that pydantic tells where it has two."""
+    if isinstance(value, Mapping):
+        several = [next(field for field in form if field in value) for form in _FORMS if not {*form}.isdisjoint(value)]
+        if len(several) > 1:
+            what = "has {fields}; a group or kind of layers has one form"
+            raise PydanticCustomError("one_of", what, {"fields": " and ".join(several)})
     there = value if isinstance(value, Mapping) else type(value).model_fields if isinstance(value, BaseModel) else {}
     return next((f"~{form}" for form in ("pattern", "branches") if form in there), "~layer")
 

@@ -12,6 +12,7 @@ from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
+from archcalc.spec import namerules
 from archcalc.spec.layers import Layer, LayerGroup
 from archcalc.spec.published import Initialization, Misprint, Published, Text
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
@@ -71,7 +72,7 @@ class Model(Strict):
     schema_version: Literal[0] = Field(
         alias="schema", description="of this format; 1 when the first release freezes it"
     )
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = Field(
+    name: Annotated[str, Field(pattern=namerules.MODEL, max_length=100)] = Field(
         description="of the model: letters, digits, dots, dashes and underscores"
     )
     source: Text = Field(description="where the shape was published")

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.spec.model import Model
 from archcalc.spec.source import Document, Where, dotted
@@ -62,14 +64,21 @@ def places(
         left_out = fields_left_out(Document("", data))
     except Invalid:
         left_out = []  # it takes a question to make the spec valid
-    if meant(name, left_out):
+    if absent := meant(name, left_out):
+        if _has_block(absent):
+            inside = _listed([one for one in index if one.startswith(f"{name}.")])
+            raise Invalid(Problem(argument, "is a block, and no size", name, suggestion=f"fields in it: {inside}"))
         fix = f"SPEC@{name}=... sets it"
         raise Invalid(Problem(argument, "is not stated in the spec", name, suggestion=fix))
     raise _unknown(name, index, argument, left_out, suggested)
 
 
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
 def _several(name: str, found: list[Where], argument: str) -> Invalid:
-    paths = ", ".join(dotted(where) for where in found[:3]) + (", ..." if len(found) > 3 else "")
+    paths = _listed([dotted(where) for where in found])
     return Invalid(Problem(argument, f"is the name of {len(found)} fields", name, suggestion=f"name one: {paths}"))
 
 
@@ -105,7 +114,7 @@ def _in_groups(name: str, index: Mapping[str, list[Where]], left_out: list[Unsta
     left = [field.where for field in meant(rest, left_out) if not field.absent]
     found = [where for where in (*index.get(rest, []), *left) if where[0] == "layers"]
     mine = [where for where in found if str(where[1]) == number]
-    paths = ", ".join(dotted(where) for where in (mine or found)[:3]) + (", ..." if len(mine or found) > 3 else "")
+    paths = _listed([dotted(where) for where in mine or found])
     if not found:
         return None
     return f"name one: {paths}" if mine else f"groups of layers are numbered, not layers; name one: {paths}"
@@ -160,9 +169,15 @@ def named(name: str, index: Mapping[str, list[Where]], document: Document, argum
         what = f"{dotted(absent)} is null, and a question cannot give a block"
         raise Invalid(Problem(argument, what, name, suggestion=write_it(document)))
     wheres = [field.where for field in found]
-    if len(found) > 1 and not (_are_of_one_group(wheres) and len({repr(field.value) for field in found}) == 1):
+    alike = len({repr(field.value) for field in found}) == 1
+    if len(found) > 1 and not (_are_of_one_group(wheres) and (alike or _has_block(found))):
         raise _several(name, wheres, argument)
     return wheres
+
+
+def _has_block(found: list[Unstated]) -> bool:
+    """Whether one of the fields is a block: a question can only remove it, from all kinds of layers alike."""
+    return any(isinstance(field.value, BaseModel) for field in found)
 
 
 def fields_left_out(document: Document) -> list[Unstated]:

@@ -109,8 +109,13 @@ def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> byte
         reason = getattr(error, "strerror", None) or str(error)
         raise Invalid(Problem(name, f"cannot be read: {reason}")) from None
     if len(data) > largest:
-        raise Invalid(Problem(display_name(name), f"is larger than {largest:,} bytes, the most that is read"))
+        raise too_large(display_name(name), largest)
     return data
+
+
+def too_large(name: str, largest: int) -> Invalid:
+    """The error for a file of more bytes than are read."""
+    return Invalid(Problem(name, f"is larger than {largest:,} bytes, the most that is read"))
 
 
 def standard_input(most: int) -> bytes:

@@ -195,11 +195,13 @@ def config(data: Any) -> str | None:
     kind = data.get("model_type")
     of = f" of model_type {kind[:40]!r}" if isinstance(kind, str) else ""
     looks = "is" if sure else "has the fields of"
-    return f"{looks} a Hugging Face config.json{of}; importing those is not supported yet"
+    return f"{looks} a Hugging Face config.json{of}, but not in JSON, as those are read"
 
 
 def format_of(path: str) -> str | None:
     """What a file of another format is, by its suffix; None where it may be a spec."""
     suffix = path[path.rfind(".") :].lower() if "." in path else ""
     found = _FORMATS.get(suffix)
+    if found in ("GGUF", "safetensors"):
+        return f"is a {found} file and not a spec; `archcalc params` counts its weights"
     return f"is a {found} file; importing those is not supported yet" if found else None

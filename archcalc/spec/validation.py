@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isfinite
 from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from archcalc.blocks.base import TAG, models_in, registered
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
+from archcalc.spec.namerules import IN_WORDS
 from archcalc.spec.source import Document, Where, is_stdin
 from archcalc.spec.unsupported import feature, flag, other_name
 
@@ -22,8 +24,12 @@ _TYPES = {
     "tuple_type": "must be a list",
     "model_type": "must be a mapping",
     "dict_type": "must be a mapping",
+    "model_attributes_type": "must be a mapping",
     "finite_number": "must be a finite number",
 }
+_BOUNDS = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than"}
+_KEY = "[key]"
+"""How pydantic's locations end where a key of a mapping is wrong, and not its value."""
 
 
 def validate(document: Document, what: type[Described]) -> Described:
@@ -45,8 +51,22 @@ def validate(document: Document, what: type[Described]) -> Described:
 
 def _told(document: Document, error: ValidationError) -> list[tuple[Problem, dict[str, Any]]]:
     """The problems that pydantic found, and its errors that they are made from."""
-    errors = [dict(one) for one in error.errors(include_url=False)]
+    errors = _once([dict(one) for one in error.errors(include_url=False)])
     return [(_problem(document, one), one) for one in errors if not _echo(one)]
+
+
+def _once(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The errors, with one for a name that is wrong, which its group of layers may have in many places."""
+    told: set[tuple[Any, str]] = set()
+    found = []
+    for error in sorted(errors, key=lambda error: error["loc"][-1:] != (_KEY,)):  # first where it is given
+        if error["type"] == "string_pattern_mismatch":
+            name = (error["loc"][:2], error["input"])
+            if name in told:
+                continue
+            told.add(name)
+        found.append(error)
+    return found
 
 
 def _old_problems(document: Document, what: type[BaseModel]) -> set[tuple[str, ...]]:
@@ -154,24 +174,30 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
         return document.problem(error["msg"], where, value=got)
     if kind == "one_of":
         return document.problem(error["msg"], where)
-    if kind in ("greater_than_equal", "less_than_equal", "greater_than"):
+    return document.problem(_message(error), where, at_key=error["loc"][-1:] == (_KEY,), value=shown(value))
+
+
+def _message(error: dict[str, Any]) -> str:
+    """What is wrong with a value by itself."""
+    value, kind, context = error["input"], error["type"], error.get("ctx", {})
+    if kind in _BOUNDS:
+        if isinstance(value, float) and not isfinite(value):
+            return _TYPES["finite_number"]
         bound = context.get("ge", context.get("le", context.get("gt")))
-        words = {"greater_than_equal": "at least", "less_than_equal": "at most", "greater_than": "more than"}
-        return document.problem(f"must be {words[kind]} {int(bound):,}", where, value=shown(value))
+        return f"must be {_BOUNDS[kind]} {int(bound):,}"
     if kind in ("too_short", "string_too_short"):
-        return document.problem("must not be empty", where, value=shown(value))
+        return "must not be empty"
     if kind == "too_long":
-        return document.problem(f"must have at most {context['max_length']:,} items", where, value=shown(value))
-    if kind == "model_attributes_type":
-        kind = "model_type"
-    message = _TYPES.get(kind) or error["msg"][0].lower() + error["msg"][1:]
-    return document.problem(message, where, value=shown(value))
+        return f"must have at most {context['max_length']:,} items"
+    if kind == "string_pattern_mismatch" and context["pattern"] in IN_WORDS:
+        return IN_WORDS[context["pattern"]]
+    return _TYPES.get(kind) or error["msg"][0].lower() + error["msg"][1:]
 
 
 def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
     """Pydantic's location without the union tags that it weaves in."""
     where: list[str | int] = []
-    for step in loc:
+    for step in loc[:-1] if loc[-1:] == (_KEY,) else loc:
         if isinstance(data, dict) and step not in data and step == data.get("kind"):
             continue
         if isinstance(step, str) and step.startswith(TAG):

@@ -110,7 +110,7 @@ def _contradictions(run: _Fields) -> Iterable[tuple[str, str, str | None]]:
     if run.phase == "decode":
         if not hasattr(type(run.sequence), "letters") and anywhere(run.sequence != 1):
             yield "sequence", "must be 1 for decode, which adds one position to each sequence", "set context instead"
-        if run.causal == "half":
+        if run.causal != "full":
             yield "causal", ALL_PAIRS, None
     elif run.context is not None:
         yield "context", f"applies only to decode; {run.phase} reads the sequence alone", "set sequence instead"
@@ -120,7 +120,7 @@ def _contradictions(run: _Fields) -> Iterable[tuple[str, str, str | None]]:
         yield "dropout", "applies only to training", None
 
 
-ALL_PAIRS = "must not be half for decode: its new position attends to all earlier ones"
+ALL_PAIRS = "must be full for decode: its new position attends to all earlier ones"
 ALL_LOGITS = "must be all for training, whose loss reads the logits of all positions"
 
 

@@ -56,7 +56,7 @@ def test_parameters_by_hand():
     counts = params(mixture())
     assert counts.stored == 2 * 50 * 12 + 3 * (ATTENTION + 6 * EXPERT + ROUTER)
     assert counts.active == counts.stored - 3 * 4 * EXPERT
-    assert counts.active_without_embedding == counts.active - 50 * 12
+    assert counts.active_inner == counts.active - 50 * 12
     matrices = {category.category: category.matrices for category in counts.tally.categories}
     assert (matrices["up_projection"], matrices["down_projection"]) == (3 * 6 * 2, 3 * 6)
     assert {term.name: term.parameters for term in counts.bridge} == {"router": 3 * ROUTER}
@@ -65,7 +65,7 @@ def test_parameters_by_hand():
 def test_what_a_tied_table_multiplies_stays_active():
     model = Model.model_validate({**SPEC, "unembedding": {"tied": True, "bias": False}})
     counts = params(model)
-    assert counts.active_without_embedding == counts.active
+    assert counts.active_inner == counts.active
 
 
 def test_an_expert_that_is_shared_is_always_active_and_a_correction_is_no_parameter():
@@ -91,7 +91,7 @@ def test_the_bridge_from_six_n_d_sums_exactly(model, tokens):
     counts, run = params(model), Run(sequence=model.context_length, attention="math")
     trained = training_run(model, counts, run, tokens * model.context_length)
     assert trained.six_nd + sum(step.flops for step in trained.bridge) == trained.flops
-    assert counts.active_without_embedding <= counts.active <= counts.stored
+    assert counts.active_inner <= counts.active <= counts.stored
 
 
 # Published: Jiang et al. 2024, arXiv:2401.04088 (47B and 13B); transformers on the meta device for what is stored; the

@@ -72,8 +72,10 @@ def test_decoding_one_token_reads_the_whole_context():
     assert work["flops"]["forward"] == per_token + 12 * 2 * 2 * 1000 * 768
     assert work["conventions"]["context"] == 1000
     arguments = ("flops", "gpt2", "--phase", "decode", "--context", "1000", "-f", "json", "--causal")
-    assert ask(*arguments, "exact").json["flops"]["forward"] == work["flops"]["forward"]
-    assert "--causal: must not be half for decode" in ask(*arguments, "half").err
+    assert ask(*arguments, "full").json == work
+    for causal in ("half", "exact"):
+        answer = ask(*arguments, causal)
+        assert (answer.code, "--causal: must be full for decode" in answer.err) == (2, True)
 
 
 @pytest.mark.parametrize(("new", "read"), [(1, 1), (1, 7), (4, 4), (5, 5), (3, 8), (8, 8)])
@@ -300,10 +302,28 @@ def test_a_run_that_the_model_cannot_take_is_told():
 
 
 def test_decode_says_which_pairs_it_counts():
-    out = ask("flops", "gpt2", "--phase", "decode", "--context", "9", "--causal", "exact").out
+    out = ask("flops", "gpt2", "--phase", "decode", "--context", "9").out
     assert "to add 1 token " in out
     assert "the new token attends to all 9 positions, itself included" in out
     assert "S x" not in out
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("window=16", "the last 16 of 20 positions, itself included"),
+        ("window=64", "all 20 positions, itself included"),
+        ("chunk=16", "the last 4 of 20 positions, itself included"),
+    ],
+)
+def test_decode_says_how_far_a_window_or_a_chunk_lets_it_see(field, said):
+    out = ask("flops", f"tiny@{field}", "--phase", "decode", "--context", "20").out
+    assert f"the new token attends to {said}\n" in out
+
+
+def test_decode_says_how_far_each_kind_of_layer_sees():
+    out = " ".join(ask("flops", "gemma2-9b", "--phase", "decode").out.split())  # windows of 4,096 in every second one
+    assert "attends to the last 4,096 or all of 8,192 positions, itself included, by the kind of layer" in out
 
 
 def test_the_bridge_reads_what_multiplies_off_the_tape(monkeypatch):

@@ -110,6 +110,28 @@ def test_keys_that_do_not_matter_are_listed():
     ]
 
 
+NEO = {"model_type": "gpt_neo", "num_layers": 2, "attention_layers": ["global", "local"]}
+QWEN = {"model_type": "qwen2", "num_hidden_layers": 2}
+GEMMA = {"model_type": "gemma3_text", "num_hidden_layers": 2, "layer_types": ["full_attention"] * 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "key", "place"),
+    [
+        ({**QWEN, "use_sliding_window": False, "max_window_layers": 1}, "max_window_layers", None),
+        ({**QWEN, "layer_types": ["full_attention"] * 2, "use_sliding_window": True}, "use_sliding_window", "repeat"),
+        ({**GEMMA, "sliding_window_pattern": 2}, "sliding_window_pattern", None),
+        ({**NEO, "attention_types": [[["global"], 2]]}, "attention_types", None),
+        ({**QWEN, "initializer_range": 0}, "initializer_range", None),
+    ],
+)
+def test_a_key_that_is_known_is_in_one_of_the_two_lists(config, key, place):
+    found = import_config(config, "config.json")
+    assert [key] * (place is None) == [one for one in found.ignored if one == key]
+    assert [where for where, keys in found.origins.items() if key in keys] == [f"layers.0.{place}"] * bool(place)
+    assert {*config} == {*found.ignored, *(key for keys in found.origins.values() for key in keys)} & {*config}
+
+
 @pytest.mark.parametrize("value", [None, False, [], {}, ""])
 def test_an_unknown_key_that_says_nothing_does_not_matter(value):
     assert "flux" in import_config({**LLAMA, "flux": value}, "config.json").ignored
@@ -175,7 +197,7 @@ def test_a_list_of_layers_rules_over_the_number_that_makes_it():
     config = {"model_type": "gemma3_text", "num_hidden_layers": 3, "sliding_window_pattern": 2, "layer_types": types}
     (group,) = import_config(config, "config.json").data["layers"]
     assert group["pattern"] == ["global", "local"]  # and starts again after two
-    qwen = {"model_type": "qwen2", "num_hidden_layers": 3, "use_sliding_window": False, "sliding_window": 128}
+    qwen = {"model_type": "qwen2", "num_hidden_layers": 3, "use_sliding_window": True, "sliding_window": 128}
     (group,) = import_config({**qwen, "layer_types": types}, "config.json").data["layers"]
     assert group["kinds"]["local"]["attention"]["window"] == 128
 

@@ -114,6 +114,71 @@ SAID = {
         {**LLAMA, "rms_norm_eps": 0.0},
         ["rms_norm_eps: must be more than 0 and at most 1; got 0.0"],
     ),
+    "windows that are not used": (
+        {"model_type": "qwen2", "num_hidden_layers": 1, "sliding_window": 16, "layer_types": ["sliding_attention"]},
+        ["use_sliding_window: must be true, since layers are of type sliding_attention; got False"],
+    ),
+    "windows that may be used": (
+        {
+            "model_type": "qwen3",
+            "num_hidden_layers": 1,
+            "layer_types": ["full_attention"],
+            "use_sliding_window": "yes",
+        },
+        ["use_sliding_window: must be true or false; got 'yes'"],
+    ),
+    "more than a head": (
+        {"model_type": "gpt_neox", "rotary_pct": 1.5},
+        ["rotary_pct: must be at most 1, the whole head; got 1.5"],
+    ),
+    "more than a head, among settings": (
+        {"model_type": "stablelm", "rope_parameters": {"partial_rotary_factor": 1.5}},
+        ["rope_parameters: partial_rotary_factor must be at most 1, the whole head; got 1.5"],
+    ),
+    "two bases": (
+        {**LLAMA, "rope_theta": 5.0, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+        ["rope_parameters: rope_theta contradicts rope_theta beside it, which is 5.0; got 500000.0"],
+    ),
+    "two bases of layers with windows": (
+        {
+            **WINDOWS,
+            "model_type": "gemma3_text",
+            "rope_local_base_freq": 5.0,
+            "rope_parameters": {
+                "full_attention": {"rope_theta": 1e6},
+                "sliding_attention": {"rope_theta": 1e4},
+            },
+        },
+        ["rope_parameters: rope_theta contradicts rope_local_base_freq beside it, which is 5.0; got 10000.0"],
+    ),
+    "two kinds of scaling": (
+        {**LLAMA, "rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "default"}},
+        ["rope_scaling: rope_type contradicts rope_parameters, which have 'default'; got 'linear'"],
+    ),
+    "two factors": (
+        {
+            **LLAMA,
+            "rope_scaling": {"type": "linear", "factor": 2.0},
+            "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4},
+        },
+        ["rope_scaling: factor contradicts rope_parameters, which have 4.0; got 2.0"],
+    ),
+    "a base that the older settings would forget": (
+        {**LLAMA, "rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 5e5}},
+        ["rope_scaling: rope_theta contradicts rope_parameters, which have 500000.0; got 10000.0"],
+    ),
+    **{
+        f"{kind} without its factor": (
+            {**LLAMA, "rope_parameters": {"rope_type": kind, "low_freq_factor": 1.0, "high_freq_factor": 4.0}}
+            if kind == "llama3"
+            else {**LLAMA, "rope_parameters": {"rope_type": kind}},
+            [f"rope_parameters: factor {what}; got None"],
+        )
+        for kind, what in {
+            "yarn": "is missing; null would mean the context / the original one",
+            **dict.fromkeys(("linear", "dynamic", "llama3"), "must be a number"),
+        }.items()
+    },
     "no number": (
         {**LLAMA, "rms_norm_eps": float("nan")},
         ["rms_norm_eps: must be more than 0 and at most 1; got nan"],

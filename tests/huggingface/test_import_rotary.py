@@ -175,3 +175,11 @@ def test_gemma3_scales_the_angles_of_its_global_layers_alone():
         "theta": 1_000_000.0,
         "scaling": {"kind": "linear", "factor": 8.0},
     }
+
+
+def test_old_and_new_spellings_that_agree_are_read_together():
+    scaling = {"rope_type": "linear", "factor": 2.0}
+    config = {"model_type": "llama", **SMALL, "rope_theta": 5e5, "rope_scaling": scaling}
+    config["rope_parameters"] = {**scaling, "rope_theta": 5e5}
+    (found,) = rotary(import_config(config, "config.json").data)
+    assert found == {"d_rotary": 16, "theta": 5e5, "scaling": {"kind": "linear", "factor": 2.0}}

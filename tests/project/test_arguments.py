@@ -86,7 +86,7 @@ RUNS = {
     "context in prefill": ({"phase": "prefill", "context": 8}, "Run: context: applies only to decode; prefill reads the sequence alone; got 8; set sequence instead"),
     "the last logits in training": ({"logits": "last"}, "Run: logits: must be all for training, whose loss reads the logits of all positions; got 'last'"),
     "dropout in prefill": ({"phase": "prefill", "dropout": True}, "Run: dropout: applies only to training; got True"),
-    "half the pairs in decode": ({"phase": "decode", "causal": "half"}, "Run: causal: must not be half for decode: its new position attends to all earlier ones; got 'half'"),
+    "half the pairs in decode": ({"phase": "decode", "causal": "half"}, "Run: causal: must be full for decode: its new position attends to all earlier ones; got 'half'"),
 }  # fmt: skip
 
 

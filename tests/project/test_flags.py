@@ -110,7 +110,7 @@ REFUSED = {
     "flops tiny --context 5 --phase prefill": "--context: applies only to decode, not to prefill; use --seq",
     "flops tiny --logits last": "--logits: must be all for training, whose loss reads the logits of all positions; got 'last'",
     "flops tiny --logits last --phase decode": "--logits: does not apply to decode, which computes the logits of one position",
-    "flops tiny --causal half --phase decode": "--causal: must not be half for decode",
+    "flops tiny --causal half --phase decode": "--causal: must be full for decode",
     "flops tiny --tokens 1M --phase prefill": "--tokens: applies only to training; use --phase training",
     "memory tiny --optimizer sgd --for inference": "--optimizer: applies only to training; use --for training",
     "memory tiny --recompute full --for inference": "--recompute: applies only to training; use --for training",
@@ -150,6 +150,7 @@ REFUSED = {
 # What runs a model: the file whose tests hold each flag to what it does.
 RUN = {
     "verify": {"--tensors": "test_verify"},
+    "check": {"--weights": "test_check_weights"},
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
     "predict": dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
     "generate": dict.fromkeys(

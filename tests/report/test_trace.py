@@ -113,4 +113,7 @@ def test_two_groups_are_walked_in_turn(tmp_path):
     path.write_text(archcalc.dump(model.model_copy(update={"layers": model.layers * 2})))
     out = ask("trace", str(path)).out
     assert all(f"attention, layers {layers}" in out for layers in ("0-4", "5-9"))
+    one = model.layers[0].model_copy(update={"repeat": 1})
+    (tmp_path / "one.yaml").write_text(archcalc.dump(model.model_copy(update={"layers": (*model.layers, one)})))
+    assert "attention, layer 5 " in ask("trace", str(tmp_path / "one.yaml")).out
     assert {s["first_layer"] for s in steps(str(path))} == {None, 0, 5}

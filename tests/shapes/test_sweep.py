@@ -247,6 +247,28 @@ def test_shapes_that_no_spec_may_have_are_counted_by_reason():
     assert "Left out   1 of 2 shapes: 1 where d_ff is not from 1 to 4,294,967,296\n" in out
 
 
+def test_shapes_that_are_left_out_of_records_and_files_are_told(tmp_path):
+    told = "left out: 1 of 2 shapes: 1 where the sequence is longer than context_length\n"
+    sweep = ("sweep", "tiny", "--vary", "seq=64,1024")
+    for form in ("csv", "json"):
+        assert ask(*sweep, "-f", form).err == told
+    assert ask(*sweep, "-o", str(tmp_path / "out.md")).err.startswith(told)
+    answer = ask(*sweep)
+    assert (f"Left out   {told.removeprefix('left out: ')}" in answer.out, answer.err) == (True, "")
+
+
+def test_a_grid_of_no_shape_at_all_is_one_line():
+    said = "--vary: leaves no shape: 2 where the sequence is longer than context_length\n"
+    for form in ("table", "markdown", "csv", "json"):
+        answer = ask("sweep", "tiny", "--vary", "seq=512,1024", "-f", form)
+        assert (answer.code, answer.out, answer.err) == (2, "", said)
+
+
+def test_what_follows_in_each_kind_alike_is_told_once():
+    out = ask("sweep", "gemma2-9b", "--vary", "d_model=3584,4096").out
+    assert out.count("d_ff = ") == 1
+
+
 def test_a_size_that_int64_cannot_hold_is_left_out_too(spec):
     mlp = GPT2.layers[0].mlp.model_copy(update={"d_ff": 2**32})
     model = GPT2.model_copy(update={"d_model": 1, "layers": (GPT2.layers[0].model_copy(update={"mlp": mlp}),)})
@@ -306,13 +328,9 @@ def test_csv_has_every_row_and_the_table_the_first_fifty():
 
 
 def test_a_grid_without_a_shape_keeps_its_heads():
-    arguments = ("sweep", "gpt2", "--vary", "n_kv_heads=5", "--columns", "parameters.stored")
-    assert ask(*arguments, "-f", "csv").out == "n_kv_heads,parameters.stored\n"
-    assert ask(*arguments, "-f", "json").json["rows"] == []
-    for form in ("table", "markdown"):
-        answer = ask(*arguments, "-f", form)
-        assert answer.code == 0
-        assert "gpt2: 0 shapes" in answer.out
+    found = archcalc.sweep("gpt2", {"n_kv_heads": [5]}, columns=["parameters.stored"])
+    assert (list(found.columns), list(found.rows())) == (["n_kv_heads", "parameters.stored"], [])
+    assert found.left_out == {"n_kv_heads does not divide n_heads": 1}
 
 
 def test_groups_of_layers_are_varied_by_their_place(spec):
@@ -345,6 +363,11 @@ FLAGS = {
     "an empty value": (["--vary", "n_layers=1,,2"], "--vary: n_layers: has an empty value; got '1,,2'\n"),
     "no field": (["--vary", "heads=3"], "--vary: heads: unknown field; nearest: n_heads, d_head, n_kv_heads\n"),
     "a description": (["--vary", "name=3"], "--vary: name: unknown field\n"),
+    "a block": (
+        ["--vary", "attention=null"],
+        "--vary: attention: is a block, and no size; fields in it: attention.kind, attention.n_heads, "
+        "attention.n_kv_heads, ...",
+    ),
     "several": (["--vary", "bias=1"], "--vary: bias: is the name of 5 fields; name one: layers.0.norm.bias,"),
     "a boolean": (
         ["--vary", "tied=true,false"],

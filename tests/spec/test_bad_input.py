@@ -137,7 +137,8 @@ EDITS = {
     ),
     "a name that is a path": (
         ("name: good", "name: ../good"),
-        "s.yaml:2:7: name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'; got '../good'\n",
+        "s.yaml:2:7: name: must be letters, digits, '.', '_' and '-', and begin with a letter or a digit; "
+        "got '../good'\n",
     ),
     "an empty text": (('source: "this test"', 'source: ""'), "s.yaml:3:9: source: must not be empty; got ''\n"),
     "no layers": (
@@ -152,6 +153,14 @@ EDITS = {
     "a spread that is no number": (
         ("unembedding:", "initialization: {std: wide}\nunembedding:"),
         "s.yaml:14:23: initialization.std: must be a number; got 'wide'\n",
+    ),
+    "a base that is no number": (
+        ("bias: true}\n    mlp", "bias: true, rotary: {d_rotary: 2, theta: .nan}}\n    mlp"),
+        "s.yaml:11:114: layers.0.attention.rotary.theta: must be a finite number; got nan\n",
+    ),
+    "a base beyond all numbers": (
+        ("bias: true}\n    mlp", "bias: true, rotary: {d_rotary: 2, theta: .inf}}\n    mlp"),
+        "s.yaml:11:114: layers.0.attention.rotary.theta: must be a finite number; got inf\n",
     ),
     "a spread of nothing": (
         ("unembedding:", "initialization: {std: 0}\nunembedding:"),

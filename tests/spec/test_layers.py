@@ -191,6 +191,22 @@ WRONG = {
         "repeat: 2, branches: [{name: a, norm: null, mixer: {kind: plian, d_ff: 1}}]",
         "9:64: layers.0.branches.0.mixer.kind: must be multi_head or plain or gated or experts; got 'plian'; did you mean 'plain'?",
     ),
+    "a name of a branch with a space": (
+        f"repeat: 2, branches: [{{name: a b, norm: null, {MIXER}}}]",
+        "9:35: layers.0.branches.0.name: must be at most 30 small letters, digits and '_', and begin with a letter; got 'a b'",
+    ),
+    "a name of a kind with a space": (
+        f"repeat: 2, kinds: {{a b: {{norm: null, {ATTENTION}, {MLP}}}}}, pattern: [a b, a b]",
+        "9:25: layers.0.kinds.a b: must be at most 30 small letters, digits and '_', and begin with a letter; got 'a b'",
+    ),
+    "two forms": (
+        f"repeat: 2, norm: null, {ATTENTION}, {MLP}, branches: [{{name: a, norm: null, {MIXER}}}]",
+        "9:5: layers.0: has branches and attention; a group or kind of layers has one form",
+    ),
+    "a pattern and a layer": (
+        f"repeat: 2, norm: null, {ATTENTION}, {MLP}, pattern: [a], kinds: {{}}",
+        "9:5: layers.0: has attention and pattern; a group or kind of layers has one form",
+    ),
     "two branches of one name": (
         f"repeat: 2, branches: [{{name: a, norm: null, {MIXER}}}, {{name: a, norm: null, {MIXER}}}]",
         "9:5: layers.0: has two branches whose weights would have one name",

@@ -204,6 +204,13 @@ def test_a_field_that_the_spec_leaves_out_can_be_asked(spec, told):
     assert changes(spec) == told
 
 
+def test_a_block_that_differs_between_kinds_of_layers_is_removed_from_all(tmp_path):
+    (tmp_path / "gemma3.json").write_text('{"model_type": "gemma3_text"}')
+    assert changes(f"{tmp_path}/gemma3.json@rotary=null") == [
+        f"layers.0.kinds.{kind}.attention.rotary a block -> null" for kind in ("local", "global")
+    ]
+
+
 def test_what_a_question_puts_in_is_counted():
     # a window of 16 of 8,192 positions: the cache of 32 layers keeps 2 x 8 heads of 128, in bf16, of 16 positions
     short = ask("memory", "llama3-8b@window=16", "--for", "inference", "-f", "json").json

@@ -146,7 +146,7 @@ LLAMA = {
     "rms_norm_eps": 1e-05,
     "vocab_size": 32000,
 }
-IMPORT = "a Hugging Face config.json of model_type 'llama'; importing those is not supported yet"
+IMPORT = "a Hugging Face config.json of model_type 'llama', but not in JSON, as those are read"
 
 
 @pytest.mark.parametrize("command", ["report", "params", "flops", "memory", "trace", "explain", "sweep"])
@@ -162,25 +162,36 @@ def test_a_hugging_face_config_in_yaml_is_called_that(command, tmp_path, monkeyp
     assert [problem.message for problem in check(name)] == [f"is {IMPORT}"]
 
 
-@pytest.mark.parametrize("name", ["config.json", "."])
-def test_a_hugging_face_config_is_a_spec_as_a_file_and_as_a_folder(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("config.json", "config.json"), (".", "config.json"), *((name, name) for name in ("llama.cfg", "llama.yaml"))],
+)
+def test_a_hugging_face_config_is_a_spec_as_a_folder_and_as_a_file_of_any_name(name, file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    (tmp_path / file).write_text(json.dumps(LLAMA))
     answer = ask("params", name, "-f", "json")
     assert (answer.code, answer.err) == (0, "")
     assert answer.json["parameters"]["stored"] == 6_738_415_616  # Touvron et al. 2023, arXiv:2302.13971, Table 2: 6.7B
 
 
+def test_a_config_by_any_name_is_imported_up_to_its_own_bound(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "llama.cfg").write_text(json.dumps({**LLAMA, "id2label": {"0": "x" * 2**20}}))
+    assert "name: llama\n" in ask("import", "llama.cfg").out
+    (tmp_path / "llama.cfg").write_text('{"model_type": "llama", "hidden_size": 64,}')
+    assert re.match(r"llama\.cfg:1:\d+: is not JSON: ", ask("params", "llama.cfg").err)
+
+
 def test_fields_of_llama_in_yaml_are_told_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.yaml").write_text("hidden_size: 4096\nnum_hidden_layers: 32\nnum_attention_heads: 32\n")
-    said = "s.yaml: has the fields of a Hugging Face config.json; importing those is not supported yet; "
+    said = "s.yaml: has the fields of a Hugging Face config.json, but not in JSON, as those are read; "
     assert ask("report", "s.yaml").err.startswith(said)
 
 
 FILES = {
-    "model.gguf": "is a GGUF file; importing those is not supported yet",
-    "model.safetensors": "is a safetensors file; importing those is not supported yet",
+    "model.gguf": "is a GGUF file and not a spec; `archcalc params` counts its weights",
+    "model.safetensors": "is a safetensors file and not a spec; `archcalc params` counts its weights",
     "pytorch_model.bin": "is a PyTorch file; importing those is not supported yet",
     "other.json": "is not a JSON object; got list",
     "broken.json": "is not UTF-8; got byte 0xff",

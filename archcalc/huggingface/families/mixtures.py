@@ -1,8 +1,7 @@
-"""Mixtures of experts: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, GLM-4.5 and dots.llm1."""
+"""Mixtures of experts by softmax: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, FlexOlmo, Granite."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from archcalc.huggingface.families.cohere import GRANITE, MULTIPLIERS, SCALED_EMBEDDING, logits_divided, write_divided
@@ -25,9 +24,6 @@ from archcalc.huggingface.leaves import (
     Flag,
     Leaf,
     Made,
-    Mismatch,
-    Number,
-    Quotient,
     Size,
     resolve,
     write,
@@ -35,11 +31,11 @@ from archcalc.huggingface.leaves import (
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
-_TRAINING = ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
+TRAINING = ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
 """Losses and noise of training, which change no count."""
 
 
-def _experts(n: str, d_ff: str, router: dict[str, Any], **more: Any) -> dict[str, Any]:
+def experts(n: str, d_ff: str, router: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Gated experts, of which num_experts_per_tok are chosen."""
     return {
         "kind": "experts",
@@ -53,7 +49,7 @@ def _experts(n: str, d_ff: str, router: dict[str, Any], **more: Any) -> dict[str
     }
 
 
-class _ByMixture(Leaf):
+class ByMixture(Leaf):
     """The MLP of a layer: dense in some layers, experts in the rest."""
 
     def __init__(self, experts: dict[str, Any]) -> None:
@@ -69,7 +65,6 @@ class _ByMixture(Leaf):
         write(self._template(draft.layer), value, draft)
 
 
-_ROUNDED = Size("head_dim", Quotient("hidden_size", "num_attention_heads", down=True))
 _SOFTMAX = {"scores": "softmax", "normalized": Flag("norm_topk_prob")}
 
 
@@ -88,32 +83,12 @@ def _say_list(dense: list[bool], draft: Draft) -> None:
     draft.put("decoder_sparse_step", 1)
 
 
-def _first(said: Said, n: int) -> list[bool]:
-    """The first layers have no experts."""
-    count = said.size("first_k_dense_replace", least=0)
-    return [i < count for i in range(n)]
-
-
-def _say_first(dense: list[bool], draft: Draft) -> None:
-    count = sum(dense)
-    if not all(dense[:count]):
-        raise Mismatch("mlp")
-    draft.put("first_k_dense_replace", count)
-
-
 def _qwen2_windows(said: Said, n: int) -> list[str]:
     """Every other layer has a window, up to layer max_window_layers, where windows are used at all."""
     if not said.flag("use_sliding_window") or said.none("sliding_window"):
         return [FULL] * n
     last = said.size("max_window_layers", least=0)
     return [SLIDING if (i + 1) % 2 and i < last else FULL for i in range(n)]
-
-
-def _dots_windows(said: Said, n: int) -> list[str]:
-    if said.none("sliding_window"):
-        return [FULL] * n
-    first = said.size("max_window_layers", least=0)
-    return [SLIDING if i >= first else FULL for i in range(n)]
 
 
 class _Used(LayerTypes):
@@ -140,56 +115,19 @@ def _say_window(value: Any, draft: Draft) -> None:
 _USED_WINDOW = Made(_window_where_used, _say_window)
 
 
-def _groups(key: str) -> Leaf:
-    """Groups of experts; one is none."""
-
-    def read(said: Said) -> int | None:
-        if said.none(key) or said.none("n_group"):
-            said.value(key)
-            return None
-        count = said.size(key)
-        return count if said.size("n_group") > 1 else None
-
-    return Made(read, lambda value, draft: draft.put(key, 1 if value is None else value))
-
-
-def _groups_share(said: Said) -> None:
-    """Groups are of two experts at least, whose best two say how good they are."""
-    groups = 1 if said.none("n_group") else said.size("n_group")
-    experts = said.size("n_routed_experts")
-    if experts % groups or experts < 2 * groups:
-        said.fail("n_group", f"must divide n_routed_experts ({experts:,}) into groups of at least 2", groups)
-
-
-_BALANCED = {
-    "scores": "sigmoid",
-    "normalized": Flag("norm_topk_prob"),
-    "correction": True,
-    "scale": Number("routed_scaling_factor", neutral=1.0),
-}
-
-
-def _shared_d_ff(said: Said) -> int:
-    return said.size("n_shared_experts") * said.size("moe_intermediate_size")
-
-
-def _say_shared(value: Any, draft: Draft) -> None:
-    one = draft.get("moe_intermediate_size", 1)
-    if value is None or value % one:
-        raise Mismatch("mlp.shared.d_ff")
-    draft.put("n_shared_experts", value // one)
-
-
-_ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, _say_shared)}
-_GROUPED = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}
-_DEEPSEEK = _ByMixture(_experts("n_routed_experts", "moe_intermediate_size", _BALANCED, **_GROUPED, shared=_ALWAYS))
-_QWEN2 = _experts(
+_QWEN2 = experts(
     *("num_experts", "moe_intermediate_size", _SOFTMAX),
     shared={**GATED, "d_ff": Size("shared_expert_intermediate_size")},
     shared_gate=True,
 )
-_QWEN3 = _experts("num_experts", "moe_intermediate_size", _SOFTMAX)
+
+
+_QWEN3 = experts("num_experts", "moe_intermediate_size", _SOFTMAX)
+
+
 _GRANITES = {key: value for key, value in MULTIPLIERS.items() if key != "mlp_bias"}
+
+
 _AFTER = {"scores": "softmax_of_chosen", "normalized": False}
 
 
@@ -205,29 +143,13 @@ def _say_granite_shared(value: Any, draft: Draft) -> None:
 
 
 _GRANITE_SHARED = Made(_granite_shared, _say_granite_shared)
-_MOE: dict[str, Any] = {
+
+
+MOE: dict[str, Any] = {
     "moe_intermediate_size": 1408,
     "num_experts_per_tok": 8,
     "norm_topk_prob": False,
 }
-_DEEP: dict[str, Any] = {
-    **_MOE,
-    "n_shared_experts": 1,
-    "n_routed_experts": 128,
-    "routed_scaling_factor": 1.0,
-    "n_group": 1,
-    "topk_group": 1,
-    "first_k_dense_replace": 1,
-    "attention_bias": False,
-}
-
-
-def _sparse(attention: Kinds, dense: Callable[[Said, int], list[bool]]) -> Sparse:
-    return Sparse(attention, dense, _say_list if dense is _by_step else _say_first)
-
-
-def _deep_layer(attention: dict[str, Any]) -> dict[str, Any]:
-    return {**layer(attention), "mlp": _DEEPSEEK}
 
 
 _ALL = (
@@ -244,11 +166,11 @@ _ALL = (
         ),
         {
             **layer({"rotary": Rotary(D_HEAD, 1_000_000.0), "window": WINDOW}),
-            "mlp": _experts("num_local_experts", "intermediate_size", {"scores": "softmax", "normalized": True}),
+            "mlp": experts("num_local_experts", "intermediate_size", {"scores": "softmax", "normalized": True}),
         },
         decoder(rmsnorm()),
         aliases={"num_local_experts": ("num_experts",)},
-        ignored=_TRAINING,
+        ignored=TRAINING,
     ),
     Family(
         "qwen2_moe",
@@ -257,7 +179,7 @@ _ALL = (
         without(
             sizes(
                 *(151936, 2048, 5632, 24, 16, 16, 32768),
-                **_MOE,
+                **MOE,
                 num_experts=60,
                 shared_expert_intermediate_size=5632,
                 qkv_bias=True,
@@ -280,11 +202,11 @@ _ALL = (
                     "window": SLIDING_WINDOW,
                 }
             ),
-            "mlp": _ByMixture(_QWEN2),
+            "mlp": ByMixture(_QWEN2),
         },
         decoder(rmsnorm()),
-        _sparse(_Used(_qwen2_windows), _by_step),
-        ignored=_TRAINING,
+        Sparse(_Used(_qwen2_windows), _by_step, _say_list),
+        ignored=TRAINING,
     ),
     Family(
         "qwen3_moe",
@@ -292,7 +214,7 @@ _ALL = (
         ("Qwen3MoeForCausalLM", "Qwen3MoeModel"),
         sizes(
             *(151936, 2048, 6144, 24, 32, 4, 32768),
-            **_MOE,
+            **MOE,
             num_experts=128,
             decoder_sparse_step=1,
             mlp_only_layers=None,
@@ -303,12 +225,12 @@ _ALL = (
         | {"moe_intermediate_size": 768},
         {
             **layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "window": _USED_WINDOW}),
-            "mlp": _ByMixture(_QWEN3),
+            "mlp": ByMixture(_QWEN3),
         },
         decoder(rmsnorm()),
-        _sparse(Kinds(), _by_step),
+        Sparse(Kinds(), _by_step, _say_list),
         aliases={"num_experts": ("num_local_experts",)},
-        ignored=(*_TRAINING, "max_window_layers"),
+        ignored=(*TRAINING, "max_window_layers"),
     ),
     Family(
         "olmoe",
@@ -324,91 +246,12 @@ _ALL = (
         ),
         {
             **layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "qk_norm_over": "width"}),
-            "mlp": _experts("num_experts", "intermediate_size", _SOFTMAX),
+            "mlp": experts("num_experts", "intermediate_size", _SOFTMAX),
         },
         decoder(rmsnorm()),
         aliases={"num_experts": ("num_local_experts",)},
         only={"clip_qkv": ((None,), "queries and keys that are clipped after their norms are not supported yet")},
-        ignored=_TRAINING,
-    ),
-    Family(
-        "glm4_moe",
-        "Glm4MoeConfig",
-        ("Glm4MoeForCausalLM", "Glm4MoeModel"),
-        sizes(
-            *(151552, 4096, 10944, 46, 96, 8, 131072),
-            **_DEEP,
-            rms_norm_eps=1e-5,
-            use_qk_norm=False,
-        )
-        | {"norm_topk_prob": True},
-        _deep_layer(
-            {
-                "bias": Flag("attention_bias", {True: QKV, False: False}),
-                "d_head": _ROUNDED,
-                "rotary": Rotary(_ROUNDED, partial=0.5),
-                "qk_norm": Flag("use_qk_norm", {True: rmsnorm(), False: None}),
-            }
-        ),
-        decoder(rmsnorm()),
-        _sparse(Kinds(), _first),
-        ignored=(*_TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
-        aliases={"n_routed_experts": ("num_local_experts",)},
-        checks=(_groups_share,),
-    ),
-    Family(
-        "dots1",
-        "Dots1Config",
-        ("Dots1ForCausalLM", "Dots1Model"),
-        sizes(
-            *(152064, 4608, 10944, 62, 32, 32, 2048),
-            **_DEEP,
-            sliding_window=4096,
-            max_window_layers=62,
-            layer_types=None,
-        )
-        | {
-            "first_k_dense_replace": 0,
-            "n_routed_experts": None,
-            "n_shared_experts": None,
-            "num_experts_per_tok": None,
-        },
-        _deep_layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "window": SLIDING_WINDOW}),
-        decoder(rmsnorm()),
-        _sparse(LayerTypes(_dots_windows), _first),
-        ignored=_TRAINING,
-        aliases={"n_routed_experts": ("num_local_experts",)},
-        checks=(_groups_share,),
-    ),
-    Family(
-        "minimax_m2",
-        "MiniMaxM2Config",
-        ("MiniMaxM2ForCausalLM", "MiniMaxM2Model"),
-        sizes(*(200064, 3072, 1536, 62, 48, 8, 196608), num_local_experts=256, num_experts_per_tok=8)
-        | {"head_dim": 128},
-        {
-            **layer(
-                {
-                    "rotary": Rotary(D_HEAD, 5_000_000.0, partial=1.0, default=None),
-                    "qk_norm": rmsnorm(),
-                    "qk_norm_over": "width",
-                }
-            ),
-            "mlp": _experts(
-                *("num_local_experts", "intermediate_size"),
-                {"scores": "sigmoid", "normalized": True, "correction": True},
-            ),
-        },
-        decoder(rmsnorm()),
-        aliases={"num_local_experts": ("num_experts",)},
-        only={
-            "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
-            "use_qk_norm": ((True,), "this family norms queries and keys"),
-            "qk_norm_type": (("per_layer",), "this family norms all heads together"),
-            "use_routing_bias": ((True,), "this family has a correction of its scores"),
-            "shared_intermediate_size": ((0,), "this family has no shared experts"),
-        },
-        ignored=(*_TRAINING, "rotary_dim", "attn_type_list", "mtp_transformer_layers", "num_mtp_modules", "use_mtp"),
+        ignored=TRAINING,
     ),
     Family(
         "flex_olmo",
@@ -432,11 +275,11 @@ _ALL = (
                 norm=None,
                 post_norm=rmsnorm(),
             ),
-            "mlp": _experts("num_experts", "intermediate_size", _SOFTMAX),
+            "mlp": experts("num_experts", "intermediate_size", _SOFTMAX),
         },
         decoder(rmsnorm()),
         aliases={"num_experts": ("num_local_experts",)},
-        ignored=_TRAINING,
+        ignored=TRAINING,
     ),
     *(
         Family(
@@ -448,14 +291,14 @@ _ALL = (
             {
                 **{key: value for key, value in GRANITE.items() if key != "mlp"},
                 "attention": {**GRANITE["attention"], "bias": ATTENTION_BIAS},
-                "mlp": _experts("num_local_experts", "intermediate_size", _AFTER, **shared_mlp),
+                "mlp": experts("num_local_experts", "intermediate_size", _AFTER, **shared_mlp),
             },
             decoder(
                 rmsnorm(),
                 embedding=SCALED_EMBEDDING,
                 unembedding={"scale": Made(logits_divided, write_divided)},
             ),
-            ignored=_TRAINING,
+            ignored=TRAINING,
         )
         for name, shared, more, shared_mlp in (
             ("granitemoe", "", {}, {}),

@@ -21,7 +21,16 @@ def _late(said: Said, n: int) -> list[str]:
 
 
 class _Windows(LayerTypes):
-    """Types whose windows hold only where the config says that they are used."""
+    """Types whose windows hold only where the config says that they are used: else transformers forgets the window."""
+
+    def types(self, said: Said) -> list[str]:
+        found = super().types(said)
+        if SLIDING in found or said.says("use_sliding_window"):
+            used = said.flag("use_sliding_window")
+            if SLIDING in found and not used:
+                what = "must be true, since layers are of type sliding_attention"
+                said.fail("use_sliding_window", what, used)
+        return found
 
     def write(self, types: list[str], draft: Draft) -> None:
         super().write(types, draft)

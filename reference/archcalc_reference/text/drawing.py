@@ -9,7 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Problem, shown
-from archcalc_reference.files import CONFIG, names_in, read_object
+from archcalc.files.regular import names_in
+from archcalc_reference.files import CONFIG, read_object
 
 if TYPE_CHECKING:
     from archcalc_reference.model.generation import Sampling

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
-from archcalc_reference.files import names_in, read_object
+from archcalc.files.regular import names_in
+from archcalc_reference.files import read_object
 
 SETTINGS, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")

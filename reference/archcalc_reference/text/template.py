@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
 from archcalc.errors import Invalid, Problem, cut
+from archcalc.files.regular import names_in
 from archcalc.packages import needed
-from archcalc_reference.files import LONGEST_REASON, names_in, read_object, read_text
+from archcalc_reference.files import LONGEST_REASON, read_object, read_text
 from archcalc_reference.text.helper import Ended, Helper
 from archcalc_reference.text.special import SETTINGS, read_words
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from archcalc.errors import Invalid, Missing, Problem
+from archcalc.files.regular import names_in
 from archcalc.spec.checkpoints import STATE, read_state
-from archcalc_reference.files import names_in, read_bytes
+from archcalc_reference.files import read_bytes
 from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, byte_alphabet, from_json, from_merges, utf8
 from archcalc_reference.text.changes import Change
 from archcalc_reference.text.drawing import GENERATION, ends_of

@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from archcalc.errors import Invalid, Problem
+from archcalc.files.regular import open_file, unreadable
 from archcalc.spec.checkpoints import Said
-from archcalc_reference.files import open_file, unreadable
 
 Array = np.ndarray[Any, Any]
 

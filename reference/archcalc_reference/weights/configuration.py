@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.files.regular import names_in
 from archcalc.huggingface.importing import Imported, import_config
 from archcalc.spec.catalogue import load
 from archcalc.spec.checkpoints import SPEC
 from archcalc.spec.model import Model
 from archcalc.spec.source import Document
 from archcalc.spec.validation import validate
-from archcalc_reference.files import CONFIG, names_in, read_object
+from archcalc_reference.files import CONFIG, read_object
 from archcalc_reference.weights.families import OWN, Family
 from archcalc_reference.weights.families.family import each_layer
 

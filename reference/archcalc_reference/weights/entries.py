@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-Shape = tuple[int, ...]
+from archcalc.huggingface.headers import Shape as Shape  # noqa: PLC0414  (as mypy reads an export)
 
 
 class Piece(NamedTuple):

@@ -19,16 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from archcalc.errors import Invalid, Missing, Problem
+from archcalc.files.regular import names_in
 from archcalc.files.writing import umask
+from archcalc.huggingface.headers import Header
 from archcalc.spec.checkpoints import SPEC, WHOLE
 from archcalc.spec.dumping import dump
 from archcalc.spec.model import Model
-from archcalc_reference.files import CONFIG, names_in
+from archcalc_reference.files import CONFIG
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.text.tokenizer import TOKENIZER_FILES
 from archcalc_reference.weights.entries import Entry, plain
 from archcalc_reference.weights.exporting import exported
-from archcalc_reference.weights.headers import TYPES, Header, no_weights, open_tensors
+from archcalc_reference.weights.headers import TYPES, no_weights, open_tensors
 from archcalc_reference.weights.layouts import TOKENS
 from archcalc_reference.weights.places import Checkpoint, find_weights, otherwise_tied
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.huggingface.headers import Header
 from archcalc.spec.model import Model
 from archcalc.units import shape as sizes
 from archcalc_reference.files import CONFIG
@@ -24,7 +25,7 @@ from archcalc_reference.weights.configuration import (
 )
 from archcalc_reference.weights.entries import Entry, Shape
 from archcalc_reference.weights.families import Family, Unnamed
-from archcalc_reference.weights.headers import TYPES, Header, read_headers, refuse_quantized
+from archcalc_reference.weights.headers import TYPES, read_headers, refuse_quantized
 from archcalc_reference.weights.layouts import TOKENS, of_the_text_model, whose
 
 MOST_TOLD = 5  # tensors, a line each, that are wrong in a model; of more it is another model

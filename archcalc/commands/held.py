@@ -1,0 +1,164 @@
+"""A checkpoint's headers held against a spec: whose names the tensors have, and what config.json beside them says."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from archcalc.checks.stored import expected_head, held, parameter_shapes
+from archcalc.checks.verdict import Check, Verdict
+from archcalc.commands.headers import announced
+from archcalc.commands.naming import TABLES, Names, expected_tensors, named_in_gguf, said_in_gguf
+from archcalc.counts.parameters import params
+from archcalc.errors import ArchcalcError, Invalid, Problem, shown
+from archcalc.huggingface.headers import Shape
+from archcalc.huggingface.packing import Weight
+from archcalc.huggingface.stored import Stored, has_weights
+from archcalc.spec.catalogue import Found
+from archcalc.spec.checkpoints import newest, read_state
+from archcalc.spec.configs import CONFIG
+from archcalc.spec.model import Model
+from archcalc.units import several
+
+if TYPE_CHECKING:
+    from archcalc_reference.weights.families import Family
+
+_MOST_NAMED = 3
+_MOST_ASKED = 1_000  # names, by which a family is known: each is compared with those of every family
+
+
+def held_against(found: Found, path: str) -> Verdict:
+    """The comparisons of a spec with the headers of a checkpoint.
+
+    Raises Missing for what is not there, Invalid where headers are damaged or the names are nobody's.
+    """
+    stored = announced(_newest(path))
+    model = found.model
+    shapes = parameter_shapes(params(model))
+    names = _named(stored, model, shapes) if stored.gguf is None else named_in_gguf(stored, model, shapes)
+    tied = model.unembedding.tied
+    expected = names.expected
+    if tied and names.table.name not in names.own and names.head.name in names.own:
+        own = {names.table.name: names.own[names.head.name], **names.own}  # the head stands for the table
+        del own[names.head.name]
+        names = names._replace(own=own)
+    result = held(expected, names.head if tied else None, names.own)
+    said = _said_beside(stored, found) if stored.gguf is None else _Said(tuple(said_in_gguf(stored.gguf, model)))
+    left_out = (f"{several(names.others, 'tensor')} outside the text model",) if names.others else ()
+    return Verdict(
+        found.name,
+        (*result.checks, *said.checks),
+        _read(stored, names.own),
+        (*result.not_compared, *left_out, *said.not_compared),
+        (*result.warnings, *said.warnings),
+    )
+
+
+def _newest(path: str) -> str:
+    """The newest checkpoint of a training's folder, whose data is not read; any other path as it is."""
+    if not os.path.isdir(path) or has_weights(path):
+        return path
+    chosen = newest(path, read_state)
+    return path if chosen is None else os.fspath(chosen.path)
+
+
+def _read(stored: Stored, own: dict[str, Weight]) -> str:
+    """What was read, and in which formats the weights are."""
+    formats = Counter(weight.format for weight in own.values() if not weight.buffer)
+    listed = ", ".join(f"{form} in {several(count, 'tensor')}" for form, count in formats.most_common())
+    return (
+        f"{stored.header_bytes:,} bytes of headers in {several(len(stored.files), 'file')}; {listed or 'no weights'}"
+    )
+
+
+def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
+    """The names of a family of transformers' models, or archcalc's own."""
+    from archcalc_reference.weights.configuration import read_config
+    from archcalc_reference.weights.families import Unnamed
+    from archcalc_reference.weights.layouts import of_the_text_model, whose
+
+    names = [weight.name for weight in stored.weights]
+    folder = stored.folder
+    config = read_config(folder)
+    family = whose(names[:: 1 + len(names) // _MOST_ASKED], config, os.path.join(folder, CONFIG))
+    if family is None:
+        listed = shown(", ".join(names[:_MOST_NAMED]) or "no tensor")
+        what = "holds weights of another architecture: its tensors are not named as those of a known family"
+        raise Invalid(Problem(stored.path, what, value=listed))
+    try:
+        entries = family.entries(model, shapes)
+    except Unnamed as missing:
+        what = f"holds weights of {family.name}'s architecture; {model.name} has {missing}, which that has not"
+        raise Invalid(Problem(stored.path, what)) from None
+    text = of_the_text_model(names, config, family)
+    stored_names, stored_shapes = [entry.name for entry in entries], [entry.shape for entry in entries]
+    expected = expected_tensors(entries, stored_names, stored_shapes, tied=model.unembedding.tied)
+    own, others = _own(stored, family, text)
+    table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
+    return Names(expected, table, expected_head(family.head, table.shape), own, others)
+
+
+def _own(stored: Stored, family: Family, text: set[str]) -> tuple[dict[str, Weight], int]:
+    """The weights by their full names; one that stands twice is Invalid."""
+    own: dict[str, Weight] = {}
+    others = 0
+    for weight in stored.weights:
+        if weight.name not in text:
+            others += 1
+            continue
+        buffer = weight.buffer or family.is_buffer(weight.name)
+        first = own.setdefault(family.full(weight.name), weight._replace(buffer=buffer))
+        if first.name != weight.name:
+            raise Invalid(Problem(weight.header.file, f"is also stored as {first.name}", weight.name))
+    return own, others
+
+
+class _Said(NamedTuple):
+    """What config.json beside the weights says otherwise than the spec, and otherwise than the headers."""
+
+    checks: tuple[Check, ...] = ()
+    not_compared: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def _said_beside(stored: Stored, found: Found) -> _Said:
+    """config.json held against the spec, if it is not what the spec was read from."""
+    from archcalc_reference.weights.configuration import contradictions, described, read_config
+    from archcalc_reference.weights.families import OWN
+
+    folder = stored.folder
+    path = os.path.join(folder, CONFIG)
+    config = read_config(folder)
+    if not config or config.get("model_type") is None:
+        return _Said()
+    warnings = tuple(_of_types(config, stored))
+    try:
+        problems = contradictions(found.model, folder, described(folder, OWN))
+    except ArchcalcError as error:
+        return _Said(not_compared=(f"{path}: {error.problems[0].message}",), warnings=warnings)
+    return _Said(tuple(_row(problem) for problem in problems), warnings=warnings)
+
+
+def _row(problem: Problem) -> Check:
+    """A comparison that a line about a file tells."""
+    what = f"{os.path.basename(problem.file)} {problem.path}".strip()
+    return Check(what, None, problem.value, equal=False, reason=f"DIFFERS: {problem.message}")
+
+
+_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "float64": "F64"}
+
+
+def _of_types(config: dict[str, Any], stored: Stored) -> list[str]:
+    """A line where config.json says another type than that of most numbers that are not packed."""
+    said = config.get("dtype") or config.get("torch_dtype")
+    wanted = _TYPES.get(str(said).removeprefix("torch."))
+    plain = Counter[str]()
+    for weight in stored.weights:
+        if not weight.packed and not weight.buffer:
+            plain[weight.format] += weight.parameters or 0
+    others = {form: count for form, count in plain.items() if form != wanted and count}
+    if wanted is None or not others:
+        return []
+    listed = ", ".join(f"{count:,} parameters are {form}" for form, count in others.items())
+    return [f"{CONFIG} says {said}; {listed}"]

@@ -1,0 +1,108 @@
+"""The tensors that a file of a spec should have, and what a GGUF file calls them and says of their sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from archcalc.checks.stored import Expected, expected_head
+from archcalc.checks.verdict import Check
+from archcalc.errors import Invalid, Problem, shown
+from archcalc.huggingface.headers import Shape
+from archcalc.huggingface.packing import Weight
+from archcalc.huggingface.stored import Stored
+from archcalc.packages import needed
+from archcalc.spec.model import Model
+
+if TYPE_CHECKING:
+    from archcalc_reference.weights.entries import Entry
+
+TABLES = ("embedding.token.weight", "unembedding.weight")
+
+
+class Names(NamedTuple):
+    """What a file calls the parameters: the tensors that it should have, the token table and the head among them.
+
+    `own` are its weights by the names that `expected` has for them, and `others` those of no text model.
+    """
+
+    expected: list[Expected]
+    table: Expected
+    head: Expected
+    own: dict[str, Weight]
+    others: int = 0
+
+
+def expected_tensors(entries: list[Entry], names: list[str], shapes: list[Shape], *, tied: bool) -> list[Expected]:
+    """The tensors of a checkpoint; the rows of the table and of the head may be padded."""
+    found = []
+    for entry, name, shape in zip(entries, names, shapes, strict=True):
+        if entry.parameters[0] == TABLES[1] and not tied:
+            found.append(expected_head(name, shape))
+        else:
+            found.append(Expected(name, shape, "vocab_size" if entry.parameters[0] in TABLES else ""))
+    return found
+
+
+def named_in_gguf(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
+    """The names of GGUF, which the package has for those of transformers: of the family that has most of them."""
+    from archcalc_reference.weights.families import FAMILIES, Unnamed
+
+    package = needed("gguf", stored.path, "gguf")
+    said = (stored.gguf or {}).get("general.architecture")
+    kind = next((kind for kind, name in package.MODEL_ARCH_NAMES.items() if name == said), None)
+    if kind is None:
+        raise Invalid(Problem(stored.path, "is of an unknown architecture", "general.architecture", value=shown(said)))
+    names = package.get_tensor_name_map(kind, sum(group.repeat for group in model.layers))
+    own = {weight.name: weight for weight in stored.weights}
+    best: tuple[int, list[Entry], list[str]] = (-1, [], [])
+    for family in FAMILIES:
+        try:
+            entries = family.entries(model, shapes)
+        except Unnamed:
+            continue
+        called = [names.get_name(entry.name, (".weight", ".bias")) or entry.name for entry in entries]
+        if (known := sum(name in own for name in called)) > best[0]:
+            best = known, entries, called
+    known, entries, called = best
+    if known < 1:
+        what = f"holds weights of another architecture than {model.name}"
+        raise Invalid(Problem(stored.path, what, "general.architecture", value=shown(said)))
+    upright = [entry.shape[::-1] if entry.transposed else entry.shape for entry in entries]
+    expected = expected_tensors(entries, called, upright, tied=model.unembedding.tied)
+    table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
+    return Names(expected, table, expected_head("output.weight", table.shape), own)
+
+
+_SIZES = {
+    "context_length": "context_length",
+    "embedding_length": "d_model",
+    "block_count": "n_layers",
+    "feed_forward_length": "d_ff",
+    "attention.head_count": "n_heads",
+    "attention.head_count_kv": "n_kv_heads",
+    "attention.key_length": "d_head",
+}
+"""Keys of GGUF below the architecture's name, and the fields that they are."""
+
+
+def said_in_gguf(keys: Mapping[str, Any], model: Model) -> Iterator[Check]:
+    """A comparison for each size that the keys have otherwise than the spec: shapes alone do not tell heads.
+
+    A size that differs from layer to layer is not compared, and neither is an array.
+    """
+    kind = keys.get("general.architecture")
+    for key, field in _SIZES.items():
+        ours, theirs = _size(model, field), keys.get(f"{kind}.{key}")
+        if ours is not None and type(theirs) is int and ours != theirs:
+            yield Check(f"{kind}.{key}", ours, theirs, equal=False, reason=f"DIFFERS: {field}")
+
+
+def _size(model: Model, field: str) -> int | None:
+    """A size of a model, or of all its layers; None where they differ, or have none."""
+    if (own := getattr(model, field, None)) is not None:
+        return int(own)
+    layers = [kind.layer for group in model.layers for kind in group.kinds_in()]
+    every = [getattr(branch.mixer, field, None) for layer in layers for branch in layer.residual_branches]
+    found = {size for size in every if isinstance(size, int)}
+    return found.pop() if len(found) == 1 else None

@@ -1,0 +1,363 @@
+"""`check SPEC --weights`: headers alone, held against a spec tensor by tensor."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from command import ask, calling, loaded
+from ggufs import gguf_file
+from sparse import FILE, shards, weights_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "weights"))
+from samples import SAMPLES, built
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+GPT2 = {"vocab_size": 101, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 32, "n_inner": 100}
+
+
+def rows(answer):
+    """The comparisons that do not hold: (counted, stored, reason) by what is compared."""
+    found = answer.json["checks"]
+    return {c["what"]: (c["counted"], c["measured"], c["reason"]) for c in found if not c["equal"]}
+
+
+def check(spec, weights, *arguments):
+    return ask("check", str(spec), "--weights", str(weights), "-f", "json", *arguments)
+
+
+@pytest.fixture
+def put(tmp_path):
+    """A folder with the config.json of a small GPT-2 and the header that transformers' model of it has."""
+    import transformers
+
+    def write(change=lambda _: None, *, count=1, **config):
+        folder = tmp_path / "w"
+        folder.mkdir()
+        said = transformers.GPT2Config(**GPT2, **config)
+        with torch.device("meta"):
+            theirs = transformers.GPT2LMHeadModel(said)
+        tensors = {name: ("F32", tuple(t.shape)) for name, t in theirs.named_parameters()}
+        change(tensors)
+        weights_file(folder / FILE, tensors) if count == 1 else shards(folder, tensors, count)
+        (folder / "config.json").write_text(json.dumps(said.to_dict()))
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_what_transformers_saves_is_what_the_spec_of_its_config_expects(name, tmp_path):
+    theirs = built(name)
+    theirs.save_pretrained(tmp_path)
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, answer.err, rows(answer)) == (0, "", {})
+    (parameters,) = (c for c in answer.json["checks"] if c["what"] == "parameters")
+    assert parameters["measured"] == sum(p.numel() for p in theirs.parameters())
+    counted = ask("params", str(tmp_path / FILE), "-f", "json").json["parameters"]["stored"]
+    assert counted == parameters["measured"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_file_shards_and_a_folder_hold_against_a_catalogue_s_spec(put, count):
+    folder = put(count=count)
+    spec = "gpt2@vocab_size=101,d_model=48,n_layers=2,context_length=32,n_heads=4,d_head=12,d_ff=100"
+    paths = [folder, folder / (FILE if count == 1 else f"{FILE}.index.json")]
+    for path in paths:
+        answer = check(spec, path)
+        assert (answer.code, answer.err, rows(answer)) == (0, "", {})
+        assert answer.json["passed"] is True
+    if count > 1:
+        assert "in 3 files; F32 in 28 tensors" in answer.json["proven_with"][0]
+
+
+H = "transformer.h.{i}."
+DIFFERENT = {
+    "missing": (lambda t: t.pop("transformer.h.1.mlp.c_fc.bias"), {"transformer.h.1.mlp.c_fc.bias": ([100], None, "MISSING")}),
+    "missing in each layer": (
+        lambda t: [t.pop(f"transformer.h.{i}.ln_1.weight") for i in (0, 1)],
+        {f"{H}ln_1.weight (2 layers)": ([48], None, "MISSING")},
+    ),
+    "unexpected": (lambda t: t.update({"transformer.extra": ("F32", (2, 3))}), {"transformer.extra": (None, [2, 3], "UNEXPECTED")}),
+    "a third layer": (
+        lambda t: t.update({"transformer.h.2.ln_1.weight": ("F32", (48,))}),
+        {"transformer.h.2.ln_1.weight": (None, [48], "UNEXPECTED")},
+    ),
+    "another shape": (
+        lambda t: t.update({"transformer.wpe.weight": ("F32", (33, 48))}),
+        {"transformer.wpe.weight": ([32, 48], [33, 48], "DIFFERENT SHAPE")},
+    ),
+    "transposed": (
+        lambda t: t.update({"transformer.h.0.mlp.c_fc.weight": ("F32", (100, 48))}),
+        {"transformer.h.0.mlp.c_fc.weight": ([48, 100], [100, 48], "TRANSPOSED")},
+    ),
+    "padded": (
+        lambda t: t.update({"transformer.wte.weight": ("F32", (128, 48))}),
+        {"transformer.wte.weight": ([101, 48], [128, 48], "PADDED by 27 rows; vocab_size=128 counts them")},
+    ),
+    "a wrong type": (
+        lambda t: t.update({"transformer.ln_f.weight": ("I64", (48,))}),
+        {"transformer.ln_f.weight": ([48], [48], "WRONG TYPE: I64")},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "told"), DIFFERENT.values(), ids=DIFFERENT)
+def test_what_differs_is_told_tensor_by_tensor(put, change, told):
+    folder = put(change)
+    answer = check(folder, folder)
+    found = {what: row for what, row in rows(answer).items() if what not in ("tensors", "parameters")}
+    assert (answer.code, answer.err, found) == (1, "", told)
+
+
+def test_masks_and_names_without_their_prefix_are_no_difference(put):
+    def published(tensors):
+        """As GPT-2's own file has them."""
+        for name in list(tensors):
+            tensors[name.removeprefix("transformer.")] = tensors.pop(name)
+        tensors["h.0.attn.bias"] = ("F32", (1, 1, 32, 32))
+
+    folder = put(published)
+    answer = check(folder, folder)
+    assert (answer.code, rows(answer)) == (0, {})
+
+
+def test_a_tied_head_may_be_stored_and_stands_for_a_table_that_is_not(put):
+    folder = put(lambda t: t.update({"lm_head.weight": ("F32", (101, 48))}))
+    answer = check(folder, folder)
+    assert (answer.code, rows(answer)) == (0, {})
+    assert answer.json["warnings"] == [
+        "lm_head.weight is stored too (19,392 bytes), and the spec ties it to the token table; whether they are equal, only their numbers tell"
+    ]
+    untied = check(f"{folder}@tied=false", folder / FILE)
+    assert (untied.code, rows(untied), untied.json["warnings"]) == (0, {}, [])
+
+
+def test_a_head_in_place_of_the_table_is_the_table(put):
+    def change(tensors):
+        tensors["lm_head.weight"] = tensors.pop("transformer.wte.weight")
+
+    folder = put(change)
+    assert check(folder, folder).code == 0
+
+
+def test_an_untied_spec_misses_its_head(put):
+    folder = put()
+    answer = check(f"{folder}@tied=false", folder)
+    assert answer.code == 1
+    assert rows(answer)["lm_head.weight"] == (
+        [101, 48],
+        None,
+        "MISSING; unembedding.tied=true describes a file without it",
+    )
+
+
+def test_config_json_beside_is_compared_too(put):
+    folder = put()
+    answer = check(f"{folder}@n_heads=2,d_head=24,n_kv_heads=2", folder)
+    assert (answer.code, list(rows(answer))) == (1, ["config.json n_head"])
+
+
+def test_another_type_than_config_json_says_is_a_warning(put):
+    folder = put(dtype="bfloat16")
+    answer = check(folder, folder)
+    assert answer.code == 0
+    layer = 4 * 48 + (48 * 144 + 144) + (48 * 48 + 48) + (48 * 100 + 100) + (100 * 48 + 48)
+    parameters = 101 * 48 + 32 * 48 + 2 * layer + 2 * 48
+    assert answer.json["warnings"] == [f"config.json says bfloat16; {parameters:,} parameters are F32"]
+
+
+def test_archcalc_s_own_names_are_known(tmp_path):
+    import archcalc
+    from archcalc_reference import Transformer
+    from archcalc_reference.weights.folder import save_weights
+
+    spec = "tiny@n_kv_heads=2"
+    save_weights(Transformer(archcalc.load(spec)), str(tmp_path / "w"))
+    answer = check(spec, tmp_path / "w")
+    assert (answer.code, rows(answer)) == (0, {})
+
+
+LLAMA = {
+    "model_type": "llama", "vocab_size": 512, "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 512, "max_position_embeddings": 64, "tie_word_embeddings": False,
+    "rms_norm_eps": 1e-5, "rope_theta": 1e4, "hidden_act": "silu",
+}  # fmt: skip
+LINEAR = {
+    "self_attn.q_proj": (256, 256), "self_attn.k_proj": (128, 256), "self_attn.v_proj": (128, 256), "self_attn.o_proj": (256, 256),
+    "mlp.gate_proj": (512, 256), "mlp.up_proj": (512, 256), "mlp.down_proj": (256, 512),
+}  # fmt: skip
+NAMES = {"self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+         "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}  # fmt: skip
+
+
+def llama(linear):
+    """The tensors of that Llama, whose matrices are as `linear` makes them of their name and (out, in)."""
+    tensors = {
+        "model.embed_tokens.weight": ("BF16", (512, 256)),
+        "lm_head.weight": ("BF16", (512, 256)),
+        "model.norm.weight": ("BF16", (256,)),
+    }
+    for i in (0, 1):
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            tensors[f"model.layers.{i}.{norm}.weight"] = ("BF16", (256,))
+        for name, shape in LINEAR.items():
+            tensors |= {f"model.layers.{i}.{name}.{leaf}": one for leaf, one in linear(*shape).items()}
+    return tensors
+
+
+PACKED = {
+    "gptq": ({"bits": 4, "group_size": 128}, lambda n, k: {"qweight": ("I32", (k // 8, n)), "qzeros": ("I32", (k // 128, n // 8)), "scales": ("F16", (k // 128, n)), "g_idx": ("I32", (k,))}),
+    "awq": ({"bits": 4, "group_size": 128}, lambda n, k: {"qweight": ("I32", (k, n // 8)), "qzeros": ("I32", (k // 128, n // 8)), "scales": ("F16", (k // 128, n))}),
+    "fp8": ({"weight_block_size": [128, 128]}, lambda n, k: {"weight": ("F8_E4M3", (n, k)), "weight_scale_inv": ("F32", (-(-n // 128), -(-k // 128)))}),
+    "modelopt": ({"quant_algo": "NVFP4"}, lambda n, k: {"weight": ("U8", (n, k // 2)), "weight_scale": ("F8_E4M3", (n, k // 16)), "weight_scale_2": ("F32", ()), "input_scale": ("F32", ())}),
+    "compressed-tensors": ({"config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32}}}}, lambda n, k: {"weight_packed": ("I32", (n, k // 8)), "weight_scale": ("BF16", (n, k // 32)), "weight_shape": ("I64", (2,))}),
+    "bitsandbytes": ({"load_in_4bit": True}, lambda n, k: {"weight": ("U8", (n * k // 2, 1)), "weight.absmax": ("F32", (n * k // 64,)), "weight.quant_map": ("F32", (16,)), "weight.quant_state.bitsandbytes__nf4": ("U8", (90,))}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "said", "linear"), [(m, *p) for m, p in PACKED.items()], ids=PACKED)
+def test_packed_weights_have_the_shapes_of_the_spec(tmp_path, method, said, linear):
+    config = {**LLAMA, "quantization_config": {"quant_method": method, **said}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights_file(tmp_path / FILE, llama(linear))
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, answer.err, rows(answer)) == (0, "", {})
+    by_hand = 2 * 512 * 256 + 256 + 2 * (2 * 256 + sum(n * k for n, k in LINEAR.values()))
+    assert ask("params", str(tmp_path / FILE), "-f", "json").json["parameters"]["stored"] == by_hand
+    other = check(f"{tmp_path}@d_ff=384", tmp_path / FILE)
+    assert other.code == 1
+    assert "model.layers.{i}.mlp.up_proj.weight (2 layers)" in rows(other)
+
+
+def test_what_is_packed_in_an_unknown_way_is_not_compared(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    weights_file(tmp_path / FILE, llama(lambda n, k: {"weight": ("U8", (n, k // 2))}))
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, rows(answer)) == (0, {})
+    assert answer.json["not_compared"] == [
+        "14 weights packed in an unknown way: model.layers.0.self_attn.q_proj.weight, U8, packed in an unknown way"
+    ]
+
+
+def gguf_llama(path, change=lambda _: None, kind="Q8_0", keys=None):
+    """The same Llama under the names that llama.cpp's converter gives."""
+    tensors = {
+        "token_embd.weight": ((512, 256), kind),
+        "output.weight": ((512, 256), "Q6_K"),
+        "output_norm.weight": ((256,), "F32"),
+        "rope_freqs.weight": ((32,), "F32"),
+    }
+    for i in (0, 1):
+        tensors |= {f"blk.{i}.attn_norm.weight": ((256,), "F32"), f"blk.{i}.ffn_norm.weight": ((256,), "F32")}
+        tensors |= {f"blk.{i}.{NAMES[name]}.weight": (shape, kind) for name, shape in LINEAR.items()}
+    change(tensors)
+    return gguf_file(path, tensors, **(keys or {}))
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K", "MXFP4", "NVFP4"])
+def test_a_gguf_file_holds_against_the_spec(tmp_path, kind):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    answer = check(tmp_path / "config.json", gguf_llama(tmp_path / "m.gguf", kind=kind))
+    assert (answer.code, answer.err, rows(answer)) == (0, "", {})
+    assert f"{kind} in 15 tensors, F32 in 5 tensors, Q6_K in 1 tensor" in answer.json["proven_with"][0]
+
+
+def test_what_a_gguf_file_has_otherwise_is_told_by_its_names(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+
+    def change(tensors):
+        del tensors["output.weight"]
+        tensors["blk.1.ffn_up.weight"] = ((544, 256), "Q8_0")
+        tensors["blk.0.attn_q.bias"] = ((256,), "F32")
+
+    answer = check(tmp_path / "config.json", gguf_llama(tmp_path / "m.gguf", change))
+    told = {what: row for what, row in rows(answer).items() if what not in ("tensors", "parameters")}
+    assert told == {
+        "blk.1.ffn_up.weight": ([512, 256], [544, 256], "DIFFERENT SHAPE"),
+        "blk.0.attn_q.bias": (None, [256], "UNEXPECTED"),
+        "output.weight": ([512, 256], None, "MISSING; unembedding.tied=true describes a file without it"),
+    }
+
+
+def test_sizes_that_no_shape_shows_are_told_from_the_keys(tmp_path):
+    """Four heads of 64 and eight of 32 have matrices of the same shapes."""
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    keys = {
+        "context_length": 64,
+        "embedding_length": 256,
+        "block_count": 2,
+        "feed_forward_length": 512,
+        "attention__head_count": 4,
+        "attention__head_count_kv": 2,
+    }
+    for changed, told in (
+        ({}, {}),
+        ({"attention__head_count_kv": [2, 2]}, {}),
+        ({"attention__head_count": 8}, {"llama.attention.head_count": (4, 8, "DIFFERS: n_heads")}),
+        ({"context_length": 128}, {"llama.context_length": (64, 128, "DIFFERS: context_length")}),
+    ):
+        said = {f"llama__{key}": value for key, value in {**keys, **changed}.items()}
+        answer = check(tmp_path / "config.json", gguf_llama(tmp_path / "m.gguf", keys=said))
+        assert (answer.code, answer.err, rows(answer)) == (int(bool(told)), "", told)
+
+
+def test_gpt2_in_gguf_is_upright(tmp_path):
+    """llama.cpp's converter turns GPT-2's matrices, which transformers stores as (in, out)."""
+    tensors = {"token_embd.weight": ((101, 48), "F16"), "position_embd.weight": ((32, 48), "F32")}
+    tensors |= {f"output_norm.{leaf}": ((48,), "F32") for leaf in ("weight", "bias")}
+    for i in (0, 1):
+        for name, shape in (
+            ("attn_qkv", (144, 48)),
+            ("attn_output", (48, 48)),
+            ("ffn_up", (100, 48)),
+            ("ffn_down", (48, 100)),
+        ):
+            tensors |= {f"blk.{i}.{name}.weight": (shape, "F16"), f"blk.{i}.{name}.bias": (shape[:1], "F32")}
+        tensors |= {
+            f"blk.{i}.{norm}.{leaf}": ((48,), "F32")
+            for norm in ("attn_norm", "ffn_norm")
+            for leaf in ("weight", "bias")
+        }
+    path = gguf_file(tmp_path / "m.gguf", tensors, "gpt2")
+    answer = check("gpt2@vocab_size=101,d_model=48,n_layers=2,context_length=32,n_heads=4,d_head=12,d_ff=100", path)
+    assert (answer.code, answer.err, rows(answer)) == (0, "", {})
+
+
+def test_what_cannot_be_compared_is_one_line(tmp_path, put):
+    folder = put()
+    weights_file(tmp_path / "x.safetensors", {"who.knows": ("F32", (2,))})
+    odd = gguf_file(tmp_path / "odd.gguf", {"a": ((2,), "F32")}, "unheard-of")
+    for arguments, code, said in (
+        (("tiny", "gpt2", "--weights", str(folder)), 2, "--weights: needs one SPEC to compare with; got 2\n"),
+        (("--weights", str(folder)), 2, "--weights: needs one SPEC to compare with; got 0\n"),
+        (("tiny", "--weights", str(tmp_path / "no.safetensors")), 3, f"{tmp_path}/no.safetensors: no such file\n"),
+        (("tiny", "--weights", str(tmp_path / "no")), 3, f"{tmp_path}/no: no such directory\n"),
+        (
+            ("tiny", "--weights", str(tmp_path / "x.safetensors")),
+            2,
+            f"{tmp_path}/x.safetensors: holds weights of another architecture: its tensors are not named as those of a known family; got 'who.knows'\n",
+        ),
+        (
+            ("tiny", "--weights", str(odd)),
+            2,
+            f"{odd}: general.architecture: is of an unknown architecture; got 'unheard-of'\n",
+        ),
+    ):
+        answer = ask("check", *arguments)
+        assert (answer.code, answer.out, answer.err) == (code, "", said)
+
+
+def test_differences_beyond_twenty_are_counted(put):
+    folder = put(lambda t: t.update({f"transformer.x{i}": ("F32", (1,)) for i in range(30)}))
+    told = rows(check(folder, folder))
+    assert told["10 more differences"] == (None, None, "DIFFERS")
+    assert len(told) == 2 + 20 + 1
+
+
+def test_neither_torch_nor_numpy_is_loaded(put):
+    folder = put()
+    assert loaded(calling("check", str(folder), "--weights", str(folder))) == ["archcalc_reference"]
+    assert loaded(calling("params", str(folder / FILE))) == []
