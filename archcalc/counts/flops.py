@@ -132,7 +132,7 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
     for tensor in counts.tensors:
         if tensor.name not in multiplied:
             idle[tensor.part] = idle.get(tensor.part, 0) + tensor.parameters
-    experts = [tensor for tensor in counts.tensors if tensor.active is not tensor.parameters]
+    experts = [tensor for tensor in counts.tensors if tensor.active is not None]
     repeated = add(part.repeated for part in work.categories)
     unlearned = add(part.forward + part.backward - part.repeated for part in work.categories if not part.learned)
     bridge = [Step(f"{part} (not multiplied)", part, -6 * n * tokens) for part, n in idle.items()]

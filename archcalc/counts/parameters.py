@@ -27,7 +27,7 @@ class Stored(NamedTuple):
     """A weight as a checkpoint holds it: `layers` tensors of one name and shape, in the layers `within`.
 
     Outside the layers `layers` is 1 and `within` is None. `category` is None for what the tally leaves out.
-    `active` is what one token meets of `parameters`: all, but of experts those that are chosen for it.
+    `active` is what one token meets of `parameters` where that is not all: of experts those that are chosen for it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Stored(NamedTuple):
     within: Layers | None
     parameters: Size
     part: str
-    active: Size
+    active: Size | None = None
 
     @property
     def first(self) -> Size | None:
@@ -141,7 +141,7 @@ def params(model: Model | Pass) -> Parameters:
     outside = add(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
     multiplied = {use.weight.path for use in uses if use.op.kind != "lookup"}
     table = add(w.parameters for w in stored if w.part == "embedding" and w.name not in multiplied)
-    active = add(weight.active for weight in stored)
+    active = add(w.parameters if w.active is None else w.active for w in stored)
     tally = _tally(uses)
     return Parameters(
         stored=total,
@@ -173,9 +173,8 @@ def weight_uses(segments: list[Segment]) -> Iterator[Use]:
 def _stored(use: Use) -> Stored:
     shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
     within = use.segment.layers if "{i}" in use.weight.path else None
-    parameters = use.parameters
-    active = parameters if use.weight.read is None else use.active
-    return Stored(use.weight.path, shape, use.times, within, parameters, use.weight.part, active)
+    active = None if use.weight.read is None else use.active
+    return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part, active)
 
 
 def _tally(uses: list[Use]) -> Tally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from archcalc.huggingface.families.cohere import GRANITE, MULTIPLIERS, SCALED_EMBEDDING, logits_divided, write_divided
@@ -35,12 +36,24 @@ TRAINING = ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise
 """Losses and noise of training, which change no count."""
 
 
+def _chosen(n: str) -> Callable[[Said], int]:
+    """How many experts a token goes through, of so many."""
+
+    def read(said: Said) -> int:
+        count, most = said.size("num_experts_per_tok"), said.size(n)
+        if count > most:
+            said.fail("num_experts_per_tok", f"must be at most {n} ({most:,})", count)
+        return count
+
+    return read
+
+
 def experts(n: str, d_ff: str, router: dict[str, Any], **more: Any) -> dict[str, Any]:
     """Gated experts, of which num_experts_per_tok are chosen."""
     return {
         "kind": "experts",
         "n_experts": Size(n),
-        "n_experts_per_token": Size("num_experts_per_tok"),
+        "n_experts_per_token": Made(_chosen(n), lambda value, draft: draft.put("num_experts_per_tok", value)),
         "d_ff": Size(d_ff),
         "gated": True,
         "activation": Activation("hidden_act"),

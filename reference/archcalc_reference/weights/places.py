@@ -59,9 +59,7 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     config = read_config(folder)
     headers = read_headers(folder)
     refuse_quantized(headers)
-    family = _family(folder, headers, config)
-    if any(map(family.is_of_one_expert, (header.name for header in headers))):
-        family = family.filed
+    family = _family(folder, headers, config).as_named(header.name for header in headers)
     named = of_the_text_model((header.name for header in headers), config, family)
     expected = family.constants_of(model)
     constants = [(header, expected[name]) for header in headers if (name := family.full(header.name)) in expected]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -102,10 +102,11 @@ class Family:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""
         return name.endswith(tuple(f".{buffer}" for buffer in self.buffers))
 
-    def is_of_one_expert(self, name: str) -> bool:
-        """Whether a stored name is that of one expert's matrix, where the model has one tensor for all."""
-        layer, path = self.layer.format(i=0), _NUMBER.sub(".0", self.full(name))
-        return any(path == layer + theirs.format(h=0) for theirs in self.each.values())
+    def as_named(self, names: Iterable[str]) -> Family:
+        """The family with the names of its files, where one of these is that of one expert's matrix."""
+        layer = self.layer.format(i=0)
+        each = {layer + theirs.format(h=0) for theirs in self.each.values()}
+        return self.filed if any(_NUMBER.sub(".0", self.full(name)) in each for name in names) else self
 
     def knows(self, name: str) -> bool:
         """Whether a stored name is one that a checkpoint of the family may have."""
