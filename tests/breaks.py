@@ -76,7 +76,7 @@ BREAKS = [
     reference("another epsilon", "norms", "self.weight, self.bias, self.epsilon)", "self.weight, self.bias, 1e-2)"),
     reference("no final norm", "transformer", "x_BSD if self.final_norm is None else self.final_norm(x_BSD)", "x_BSD"),
     reference("softmax over the queries", "attention", "torch.softmax(a_BGRST, dim=-1)", "torch.softmax(a_BGRST, dim=-2)"),
-    reference("the cache is written one position late", "state", "place = (first + at) % self.places", "place = (first + at + 1) % self.places"),
+    reference("the cache is written one position late", "state", "place = self.sight.place(first + at, self.places)", "place = self.sight.place(first + at + 1, self.places)"),
     reference("all layers share one layer's cache", "transformer", "[*cache.states]", "[cache.states[0]] * len(self.layers)"),
     reference("a shared prompt is shared without its values", "state", "for kept in self.tensors:\n            kept[1:", "for kept in self.tensors[:1]:\n            kept[1:"),
     reference("the cache is too large", "attention", "kept = (batch, attention.n_kv_heads, sight", "kept = (batch, attention.n_heads + 1, sight"),

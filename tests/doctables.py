@@ -46,6 +46,13 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+_SAID: dict[str, dict[str, int]] = {
+    "glm4_moe": {"head_dim": 128},
+    "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
+}
+"""Of classes whose defaults are no model."""
+
+
 def families() -> str:
     """A row for each type: what its config class is by default."""
     head = ("`model_type`", "norms", "positions", "MLP", "attention, and what else there is")
@@ -53,13 +60,13 @@ def families() -> str:
 
 
 def _family(model_type: str) -> tuple[str, ...]:
-    spec = import_config({"model_type": model_type}, "config.json").data
+    spec = import_config({"model_type": model_type, **_SAID.get(model_type, {})}, "config.json").data
     layers = each_layer(spec["layers"])
     return (
         f"`{model_type}`",
         _norms(layers[0]),
         ", ".join(dict.fromkeys(_positions(spec, layer) for layer in layers)),
-        _mlp(layers[0]),
+        " or ".join(dict.fromkeys(map(_mlp, layers))),
         "; ".join(_more(spec, layers)) or "-",
     )
 
@@ -93,6 +100,8 @@ def _positions(spec: dict[str, Any], layer: dict[str, Any]) -> str:
 
 def _mlp(layer: dict[str, Any]) -> str:
     mlp = layer["mlp"]
+    if mlp["kind"] == "experts":
+        return f"{mlp['activation']} experts" + (", one shared" if mlp.get("shared") else "")
     return f"{mlp['kind']}, {mlp['activation']}" + (", biases" if mlp["bias"] is True else "")
 
 

@@ -28,7 +28,8 @@ from archcalc.blocks.constraints import (
     Without,
 )
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
-from archcalc.blocks.mlp import MLP, GatedBiases, GatedMLP, PlainMLP
+from archcalc.blocks.experts import Experts, Router
+from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
 from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Scaling, Yarn
 from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
@@ -42,6 +43,16 @@ ROTARY = {"d_rotary": 8, "theta": 10_000.0}
 HEADS = {"kind": "multi_head", "n_heads": 4, "n_kv_heads": 4, "d_head": 8, "bias": False}
 TWO_MATRICES = {"kind": "plain", "d_ff": 40, "activation": "gelu_tanh", "bias": False}
 GATED = {**TWO_MATRICES, "kind": "gated"}
+ROUTER = {"scores": "softmax", "normalized": True}
+EXPERTS = {
+    "kind": "experts",
+    "n_experts": 4,
+    "n_experts_per_token": 2,
+    "d_ff": 20,
+    "gated": True,
+    "activation": "silu",
+    "router": ROUTER,
+}
 LAYER = {"norm": NORM, "attention": HEADS, "mlp": TWO_MATRICES}
 LOCAL = {**LAYER, "attention": {**HEADS, "window": 8}}
 BRANCH = {"name": "mix", "norm": NORM, "mixer": HEADS}
@@ -89,6 +100,8 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     PlainMLP: ((*_GROUP, "mlp"), TWO_MATRICES),
     GatedMLP: ((*_GROUP, "mlp"), GATED),
     GatedBiases: ((*_GROUP, "mlp", "bias"), dict.fromkeys(GatedBiases.model_fields, False)),
+    Experts: ((*_GROUP, "mlp"), EXPERTS),
+    Router: ((*_GROUP, "mlp", "router"), ROUTER),
     LinearUnembedding: (("unembedding",), SPEC["unembedding"]),
 }
 TALKS: tuple[type[BaseModel], ...] = (Initialization, Published, Misprint)
@@ -117,6 +130,8 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "qk_norm": (NORM,),
     "parallel": ("shared", "own", True),
     "scale": (0.5,),
+    "router": ({**ROUTER, "bias": True},),
+    "shared": (GATED,),
     "epsilon": (0.01,),
 }
 # What must be there for a field to matter.
@@ -124,6 +139,8 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("MultiHead", "qk_norm_over"): {"qk_norm": NORM},
     ("MultiHead", "qk_norm_place"): {"qk_norm": NORM, "rotary": ROTARY},
     ("MultiHead", "alibi_scale"): {"alibi": True},
+    ("Experts", "shared_gate"): {"shared": GATED},
+    ("Experts", "n_groups_chosen"): {"n_groups": 2},
 }
 # The numbers that say what a field changes, and what a reader calls them.
 MEASURED = {"parameters.stored": "parameters", "flops.forward": "FLOPs", "activations.saved": "activations"}
@@ -141,6 +158,8 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     Unembedding: ("an unembedding", "unembedding"),
     Rotary: ("rotary positions", "rotary-positions"),
     Scaling: ("a scaling", "scalings"),
+    Router: ("a router", "mlps"),
+    DenseMLP: ("an MLP", "mlps"),
     QueryGrowth: ("a growth", "growing-queries"),
     Branch: ("branches", "branches"),
     Initialization: ("an initialization", "what-describes-a-model"),

@@ -3,6 +3,7 @@
 from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.base import Block, Mixer, Strict, registered
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
+from archcalc.blocks.experts import Experts
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, RMSNorm
 from archcalc.blocks.rotary import Rotary
@@ -11,6 +12,7 @@ from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
 __all__ = [
     "Block",
     "Embedding",
+    "Experts",
     "GatedMLP",
     "LayerNorm",
     "LinearUnembedding",

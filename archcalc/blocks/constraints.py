@@ -129,7 +129,7 @@ class AtMost(Constraint):
         )
 
     def allowed(self, data: dict[str, Any], most: int) -> list[int]:
-        return list(range(1, int(min(most, data[self.limit])) + 1))
+        return [] if data[self.limit] is None else list(range(1, int(min(most, data[self.limit])) + 1))
 
 
 class MoreThan(Constraint):

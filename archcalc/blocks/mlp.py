@@ -25,7 +25,13 @@ class MLP(Mixer):
     saying: ClassVar[str] = "each vector on its own"
 
 
-class PlainMLP(MLP):
+class DenseMLP(MLP):
+    """One whose weights every vector goes through."""
+
+    d_ff: Count
+
+
+class PlainMLP(DenseMLP):
     """Two matrices with an activation between them."""
 
     kind: Literal["plain"] = "plain"
@@ -59,7 +65,7 @@ class GatedBiases(Strict):
     down: bool = Field(description="of the projection back to d_model")
 
 
-class GatedMLP(MLP):
+class GatedMLP(DenseMLP):
     """Shazeer 2020, arXiv:2002.05202: activation(gate x) * (up x), then down. The gate counts as an up projection."""
 
     kind: Literal["gated"] = "gated"

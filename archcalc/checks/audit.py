@@ -12,7 +12,13 @@ from archcalc.units import percent, several, to_digits
 
 def counted(published: Published, counts: Parameters) -> int:
     """Our figure for the quantity that a published one is of."""
-    figures = {"parameters": counts.stored, "tally": counts.tally.total, "matrices": counts.tally.matrices}
+    tally = counts.tally
+    figures = {
+        "parameters": counts.stored,
+        "active": counts.active,
+        "tally": tally.total,
+        "matrices": tally.matrices,
+    }
     figure: int = figures[published.quantity]
     return figure
 

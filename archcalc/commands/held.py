@@ -86,6 +86,7 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
         listed = shown(", ".join(names[:_MOST_NAMED]) or "no tensor")
         what = "holds weights of another architecture: its tensors are not named as those of a known family"
         raise Invalid(Problem(stored.path, what, value=listed))
+    family = family.as_named(names)
     try:
         entries = family.entries(model, shapes)
     except Unnamed as missing:

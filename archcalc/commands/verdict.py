@@ -103,7 +103,8 @@ def verify(
         if len(every) > 1 and sys.stderr is not None and sys.stderr.isatty():
             tell(f"verifying {found.name}")
         verdicts.append(prove(found.model, passes=not tensors)._replace(spec=found.name))
-        gc.collect()  # the command line puts the collector off, and a model that was built is full of cycles
+        if not tensors:
+            gc.collect()  # the command line puts the collector off, and a model that was run is full of cycles
     emit(verdict_sheet(verdicts, "measured"), form, output)
     if not all(verdict.passed for verdict in verdicts):
         raise typer.Exit(1)

@@ -44,9 +44,10 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
     segments = autocast(taken).segments if cast else taken.segments
     by_name: dict[str, Size] = {}
     for segment in segments:
-        here = _terms(segment, kept(segment.ops, span), width).value
+        here = _terms(segment, _once(kept(segment.ops, span), segment.ops, width), width).value
         by_name[segment.name] = by_name.get(segment.name, 0) + here
-    working = [where(s.there, _terms(s, _dropped(s.ops, span), width).each) for s in segments]
+    again = [(s, _once(_dropped(s.ops, span), s.ops, width)) for s in segments]
+    working = [where(s.there, _terms(s, dropped, width).each) for s, dropped in again]
     return Saved(
         total=add(by_name.values()),
         embedding=by_name["embedding"],
@@ -61,6 +62,18 @@ def kept(ops: list[Op], recomputed: str | None = None) -> dict[str, Tensor]:
     inside = [op for op in ops if recomputed in op.spans]
     tensors = {tensor.name: tensor for op in ops if recomputed not in op.spans for tensor in op.saves}
     return tensors | _inputs(inside)
+
+
+def is_alias(op: Op, width: Widths) -> bool:
+    """Whether its output is its input under another name: a conversion to the type that it has."""
+    source = op.inputs[0]
+    return op.converts and isinstance(source, Tensor) and width[source.role] == width[op.output.role]
+
+
+def _once(tensors: dict[str, Tensor], ops: list[Op], width: Widths) -> dict[str, Tensor]:
+    """The tensors without those that are another one of them under another name."""
+    also = {op.output.name for op in ops if is_alias(op, width) and op.inputs[0].name in tensors}  # type: ignore[union-attr]
+    return {name: tensor for name, tensor in tensors.items() if name not in also}
 
 
 def _inputs(ops: list[Op]) -> dict[str, Tensor]:

@@ -132,9 +132,13 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
     for tensor in counts.tensors:
         if tensor.name not in multiplied:
             idle[tensor.part] = idle.get(tensor.part, 0) + tensor.parameters
+    experts = [tensor for tensor in counts.tensors if tensor.active is not None]
     repeated = add(part.repeated for part in work.categories)
     unlearned = add(part.forward + part.backward - part.repeated for part in work.categories if not part.learned)
     bridge = [Step(f"{part} (not multiplied)", part, -6 * n * tokens) for part, n in idle.items()]
+    if experts:
+        unchosen = add(tensor.parameters - tensor.active for tensor in experts)
+        bridge.append(Step("experts that are not chosen", "experts not chosen", -6 * unchosen * tokens))
     bridge.append(Step("attention scores and mixing", "attention", unlearned * tokens // batch))
     total = (work.forward + work.backward) * tokens // batch
     six_nd = 6 * counts.stored * tokens

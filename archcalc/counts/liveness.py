@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from archcalc.counts.activations import kept
+from archcalc.counts.activations import is_alias, kept
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, volume
@@ -95,7 +95,7 @@ class Walk:
         self.keeps = kept(ops, span)
         self.copies = copies(ops)
         self.copied: Size = 0
-        self.statistics = {op.output.name for op in ops if op.kind == "reduction"}
+        self.statistics = {op.output.name for op in ops if op.is_statistic}
         self.saved: Size = 0
         self.recomputed: Size = 0
         self.gradients: Size = 0
@@ -124,22 +124,20 @@ class Walk:
             self._make(tensor, keeps, loose, again=again)
         for i, node in enumerate(run):
             for tensor in node.outputs:
-                if self._is_alias(node) and node.inputs[0].name in loose:
-                    loose[tensor.name] = loose.pop(node.inputs[0].name)
-                    until[tensor.name] = max(until.get(tensor.name, i), until[node.inputs[0].name])
+                source = node.inputs[0].name if is_alias(node.ops[0], self.width) else None
+                if source in self.held and tensor.name in keeps:
+                    self.held[tensor.name] = 0
+                elif source in loose and tensor.name in keeps:
+                    self.transient = self.transient - loose.pop(source)
+                    self._make(tensor, keeps, loose, again=again)
+                elif source in loose:
+                    loose[tensor.name] = loose.pop(source)
+                    until[tensor.name] = max(until.get(tensor.name, i), until[source])
                 else:
                     self._make(tensor, keeps, loose, again=again)
             yield self._moment(node, "backward" if again else "forward")
             for name in [name for name in loose if until.get(name, i) <= i and name not in stays]:
                 self.transient = self.transient - loose.pop(name)
-
-    def _is_alias(self, node: Node) -> bool:
-        """Whether its output is its input under another name: a conversion to the type that it has."""
-        op = node.ops[0]
-        if not (op.passes and len(op.inputs) == len(node.inputs) == 1):
-            return False
-        before, after = node.inputs[0].role, op.output.role
-        return before != after and self.width[before] == self.width[after]
 
     def _make(self, tensor: Tensor, keeps: dict[str, Tensor], loose: dict[str, Size], *, again: bool) -> None:
         if is_given(tensor) or tensor.name in self.held:
@@ -234,7 +232,11 @@ class Walk:
 
     def _gradient(self, op: Op, x: Tensor, output: _Storage, *, late: bool) -> _Storage | None:
         """A gradient for an input, new or its output's own; None where it is the other time's turn."""
-        if op.passes and x.labels == op.output.labels and self.width[x.role] == self.width[op.output.role]:
+        if (
+            op.passes
+            and (x.labels == op.output.labels or op.kind == "reduction")
+            and self.width[x.role] == self.width[op.output.role]
+        ):
             if late:
                 return None
             output.holders += 1

@@ -162,7 +162,7 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
     ran = not run.dropout and keeping.recompute != "selective" if trains else BITS[keeping.precision] >= 16
     if name == "weights" and not trains and not ran:
         return modelled("all weights at this width, without scales")
-    if name in ("weights", "gradients", "master weights", "optimizer state"):
+    if name in ("weights", "gradients", "master weights", "optimizer state", "buffers"):
         return exact(COUNTED)
     if name == "key-value cache":
         own = ran and keeping.kv_width == compute_width(keeping.precision)

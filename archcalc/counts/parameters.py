@@ -8,13 +8,14 @@ from typing import NamedTuple
 from archcalc.arguments import records
 from archcalc.errors import TapeError
 from archcalc.spec.model import Model
-from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, volume
+from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, quotient, volume
 from archcalc.tape.ops import Op, Weight
 from archcalc.tape.passes import Layers, Pass, Segment, recorded
 
 CONVENTIONS = {
     "stored": "distinct weights in a checkpoint; a tied table counts once, buffers do not count",
     "active": "stored parameters minus the experts that are not chosen for a token",
+    "active_inner": "active parameters minus a token table that is only looked up, as an untied one is",
     "non_embedding": "stored parameters minus token table, learned positions, and an untied unembedding with its bias",
     "tally": "matrices of eight categories, without norms, biases and positions; a tied table counts in both roles",
     "orientation": "rows x columns of one matrix, output x input; the embedding has one column per token",
@@ -26,6 +27,7 @@ class Stored(NamedTuple):
     """A weight as a checkpoint holds it: `layers` tensors of one name and shape, in the layers `within`.
 
     Outside the layers `layers` is 1 and `within` is None. `category` is None for what the tally leaves out.
+    `active` is what one token meets of `parameters` where that is not all: of experts those that are chosen for it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Stored(NamedTuple):
     within: Layers | None
     parameters: Size
     part: str
+    active: Size | None = None
 
     @property
     def first(self) -> Size | None:
@@ -86,6 +89,7 @@ class Parameters(NamedTuple):
 
     stored: Size
     active: Size
+    active_inner: Size
     non_embedding: Size
     tally: Tally
     bridge: tuple[Term, ...]
@@ -110,6 +114,12 @@ class Use(NamedTuple):
         return volume(self.weight.labels, self.segment.env) * self.times
 
     @property
+    def active(self) -> Size:
+        """What one token meets of a weight that is read under labels of tokens: as much as is multiplied for each."""
+        env = self.segment.env
+        return quotient(volume(self.op.space, env), env["B"] * env["S"]) * self.times
+
+    @property
     def matrices(self) -> Matrices:
         """It as matrices of the tally. A token's vector is drawn as a column; a table stores it as a row."""
         env = self.segment.env
@@ -129,10 +139,14 @@ def params(model: Model | Pass) -> Parameters:
     stored = tuple(_stored(use) for use in uses if not use.again)
     total = add(weight.parameters for weight in stored)
     outside = add(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
+    multiplied = {use.weight.path for use in uses if use.op.kind != "lookup"}
+    table = add(w.parameters for w in stored if w.part == "embedding" and w.name not in multiplied)
+    active = add(w.parameters if w.active is None else w.active for w in stored)
     tally = _tally(uses)
     return Parameters(
         stored=total,
-        active=total,
+        active=active,
+        active_inner=active - table,
         non_embedding=total - outside,
         tally=tally,
         bridge=tuple(_bridge(uses, stored)),
@@ -159,7 +173,8 @@ def weight_uses(segments: list[Segment]) -> Iterator[Use]:
 def _stored(use: Use) -> Stored:
     shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
     within = use.segment.layers if "{i}" in use.weight.path else None
-    return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part)
+    active = None if use.weight.read is None else use.active
+    return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part, active)
 
 
 def _tally(uses: list[Use]) -> Tally:

@@ -40,7 +40,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     recipe, counts, run = keeping.recipe, params(taken), taken.run
     taken = autocast(taken) if recipe.autocast else taken
     width = widths(recipe.compute, keeping.statistic, recipe.weight)
-    state = kept_state(counts, keeping)
+    state = {**kept_state(counts, keeping), "buffers": buffers(taken)}
     batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
     span = RECOMPUTED[keeping.recompute]
     kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
@@ -185,14 +185,24 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     weights = weight_bytes(params(taken), keeping)
     width = widths(compute_width(keeping.precision), keeping.statistic)
     run = taken.run
-    held = cache(taken, run, keeping.kv_width)
+    held, kept = cache(taken, run, keeping.kv_width), buffers(taken)
     for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):
         segments = taken.rerun(phase).segments
         given = add(_given(segments, width, role)[-1] for role in _GIVEN)
         tokens = 8 * phase.batch * phase.positions
         for op, passing in moments(segments, width):
-            parts = {"weights": weights, "key-value cache": held, "temporaries": passing + given, "inputs": tokens}
+            state = {"weights": weights, "buffers": kept, "key-value cache": held}
+            parts = {**state, "temporaries": passing + given, "inputs": tokens}
             yield Alive(phase.phase, op, partial(dict, parts))
+
+
+def buffers(taken: Pass) -> Size:
+    """Bytes of what a checkpoint has beside its parameters, in fp32: each layer has its own."""
+    found: list[Size] = []
+    for segment in taken.segments:
+        own = {x.name: x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "buffer"}
+        found.extend(4 * volume(x.labels, segment.env) * segment.repeat for x in own.values())
+    return add(found)
 
 
 def weight_bytes(counts: Parameters, keeping: Keeping) -> Size:

@@ -162,6 +162,11 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 QUANTITIES: dict[str, Quantity] = {
     "parameters.stored": Quantity(lambda asked: asked.counts.stored, "parameters", count.CONVENTIONS["stored"]),
     "parameters.active": Quantity(lambda asked: asked.counts.active, "parameters", count.CONVENTIONS["active"]),
+    "parameters.active_inner": Quantity(
+        lambda asked: asked.counts.active_inner,
+        "parameters",
+        count.CONVENTIONS["active_inner"],
+    ),
     "parameters.non_embedding": Quantity(
         lambda asked: asked.counts.non_embedding,
         "parameters",

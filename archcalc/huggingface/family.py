@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from archcalc.huggingface.layers import Kinds
+from archcalc.huggingface.layers import SLIDING, Kinds
 from archcalc.huggingface.leaves import Flag, Leaf, Made, Number, Quotient, Shared, Size
 from archcalc.huggingface.rope import KEYS as ROPE
 from archcalc.huggingface.said import Said
@@ -100,7 +100,7 @@ def window_of_sliding() -> Leaf:
     """The window of layers of type sliding_attention."""
 
     def read(said: Said) -> int | None:
-        if said.layer != "sliding_attention":
+        if not said.layer.startswith(SLIDING):
             return None
         if said.none("sliding_window"):
             said.fail("sliding_window", "must be an integer, since layers are of type sliding_attention", None)

@@ -67,7 +67,7 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "n_shared_ex
 def feature_of(key: str) -> str | None:
     """The feature that an unknown key is about."""
     if key.startswith(_EXPERTS):
-        return "mixture-of-experts layers are not supported yet"
+        return "mixtures of experts are not supported in this family"
     return OFF.get(key)
 
 

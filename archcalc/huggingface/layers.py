@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any
 
 from archcalc.huggingface.leaves import Draft, resolve
@@ -16,14 +17,19 @@ _FEATURES = {
     "mamba": "recurrent layers are not supported yet",
     "hybrid": "recurrent layers are not supported yet",
     "conv": "convolutions between layers are not supported yet",
-    "moe": "mixture-of-experts layers are not supported yet",
+    "moe": "mixtures of experts are not supported in this family",
     "indexed_attention": "sparse attention is not supported yet",
     "chunked_attention": "chunked attention is not supported in this family",
 }
 
 
 class Kinds:
-    """One kind of layer: all are alike. `count` is the key that says how many there are."""
+    """One kind of layer: all are alike. `count` is the key that says how many there are.
+
+    `in_groups`: a few kinds that follow each other are groups of a spec, and no pattern.
+    """
+
+    in_groups = False
 
     def __init__(self, count: str = "num_hidden_layers") -> None:
         self.count = count
@@ -78,6 +84,42 @@ class LayerTypes(Kinds):
         draft.put("layer_types", types)
 
 
+DENSE = "/dense"
+"""What follows the type of a layer without experts in a model that has layers with."""
+
+
+class Sparse(Kinds):
+    """The types of `attention`, in layers with experts and in those without: `dense` reads which, `say` writes it."""
+
+    in_groups = True
+
+    def __init__(
+        self,
+        attention: Kinds,
+        dense: Callable[[Said, int], list[bool]],
+        say: Callable[[list[bool], Draft], None],
+    ) -> None:
+        super().__init__(attention.count)
+        self.attention, self.dense, self.say = attention, dense, say
+
+    def types(self, said: Said) -> list[str]:
+        types = self.attention.types(said)
+        return [kind + DENSE * dense for kind, dense in zip(types, self.dense(said, len(types)), strict=True)]
+
+    def name(self, layer: str) -> str:
+        kind, dense, _ = layer.partition(DENSE)
+        name = "" if kind in ("", FULL) else f"{self.attention.name(kind)}_"
+        return name + ("dense" if dense else "experts")
+
+    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
+        dense = layer.get("mlp", {}).get("kind") != "experts"
+        return [kind + DENSE * dense for kind in self.attention.candidates(layer)]
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        self.attention.write([kind.removesuffix(DENSE) for kind in types], draft)
+        self.say([kind.endswith(DENSE) for kind in types], draft)
+
+
 def every(period: str, said: Said, n: int) -> list[str]:
     """Windows, and each layer whose number is a multiple of `period` without: Gemma 3, Cohere 2."""
     step = said.size(period)
@@ -99,12 +141,18 @@ def read_layers(
     for kind, layer in layers.items():
         alike[kind] = next(first for first in layers if layers[first] == layer)
     types = [alike[kind] for kind in types]
-    if len(set(types)) == 1:
+    runs = [(kind, len(list(same))) for kind, same in groupby(types)]
+    few = kinds.in_groups and len(runs) <= _MOST_RUNS and _period(types) == len(types)
+    if len(runs) == 1 or few:  # first a few without experts
         del origins["layers.0.pattern"]
-        return [{"repeat": len(types), **layers[types[0]]}]
+        return [{"repeat": count, **layers[kind]} for kind, count in runs]
     pattern = [kinds.name(kind) for kind in types[: _period(types)]]
     named = {kinds.name(kind): layers[kind] for kind in dict.fromkeys(types)}
     return [{"repeat": len(types), "pattern": pattern, "kinds": named}]
+
+
+_MOST_RUNS = 3
+"""Of alike layers one after the other, that are written as groups and not as a pattern."""
 
 
 def _period(types: list[str]) -> int:

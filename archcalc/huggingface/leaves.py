@@ -129,14 +129,17 @@ class Times(Leaf):
 
 
 class Quotient(Leaf):
-    """hidden_size / num_attention_heads. Where the family reads no head_dim, one that is said must be just that."""
+    """hidden_size / num_attention_heads. Where the family reads no head_dim, one that is said must be just that.
 
-    def __init__(self, whole: str, parts: str) -> None:
-        self.whole, self.parts = whole, parts
+    What is left over is an error, but in families whose class rounds `down`.
+    """
+
+    def __init__(self, whole: str, parts: str, *, down: bool = False) -> None:
+        self.whole, self.parts, self.down = whole, parts, down
 
     def read(self, said: Said) -> int:
         whole, parts = said.size(self.whole), said.size(self.parts)
-        if whole % parts:
+        if whole % parts and not self.down:
             said.fail(self.whole, f"must be a multiple of {self.parts} ({parts:,})", whole)
         if said.config.get("head_dim") not in (None, whole // parts):
             what = f"must be {self.whole} / {self.parts} ({whole // parts:,}) in this family"

@@ -124,7 +124,9 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
     # Eager attention is plain to see; with ALiBi in Falcon it adds the slopes twice, to the scores and to the mask.
     attention = "sdpa" if config["model_type"] == "falcon" and config.get("alibi") else "eager"
     theirs = transformers.AutoModelForCausalLM.from_config(
-        transformers.AutoConfig.for_model(config["model_type"], **said), attn_implementation=attention
+        transformers.AutoConfig.for_model(config["model_type"], **said),
+        attn_implementation=attention,
+        experts_implementation="eager",  # of the others some take no fp64
     )
     theirs.to(dtype).eval()
     for module in theirs.modules():

@@ -25,6 +25,7 @@ TOLERANCE = 1e-9
 LOGITS_TOLERANCE = 1e-7  # of the largest; transformers rounds some constants to fp32, such as slopes of ALiBi
 LOSS_TOLERANCE = 1e-5  # the reference's loss is worked out in fp32
 BATCH = 2
+_ROUNDED = 1e-13
 
 
 def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
@@ -178,7 +179,8 @@ def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
             return x
 
         handle = reference.embedding.register_forward_hook(disturb)
-        changed = (reference(tokens, kernel=kernel).logits != base).any(-1)
+        # What experts make of a vector is rounded by how many go with it.
+        changed = ((reference(tokens, kernel=kernel).logits - base).abs() > _ROUNDED * base.abs().max()).any(-1)
         handle.remove()
         reached += int(changed.sum())
     return reached

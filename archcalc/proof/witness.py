@@ -22,6 +22,7 @@ from archcalc.proof.inference import compare_inference
 from archcalc.proof.miniature import described, miniature
 from archcalc.proof.numerics import compare_numbers
 from archcalc.spec.model import Model
+from archcalc.tape.autocast import begins_narrow
 from archcalc.tape.legend import volume
 from archcalc.tape.precision import Keeping
 from archcalc.tape.roles import widths
@@ -114,14 +115,12 @@ def _real_steps(small: Model) -> Iterator[Check]:
     for words, kernel, vocabulary, keeping in STEPS:
         model = small.model_copy(update={"vocab_size": vocabulary})
         run = Run(batch=2, sequence=model.context_length, attention=kernel)
-        try:
-            counted = predicted_step(model, run, keeping)
-        except Invalid as why:
-            yield Check(f"peaks, {words}", None, None, equal=False, reason=why.problems[0].message, required=False)
-            continue
-        recorded = record_step(model, run, keeping)
+        counted, recorded = predicted_step(model, run, keeping), record_step(model, run, keeping)
         inside = recorded.passes - recorded.tensors  # bytes
         passes = same(f"peak of the passes, {words}", counted.passes, recorded.tensors, RECORDED)
+        if keeping.precision == "amp" and not passes.equal and begins_narrow(model.record(run)):
+            reason = "the residual stream begins in bf16, and is counted as fp32"
+            passes = passes._replace(reason=reason, required=False)
         yield passes._replace(reason=f"= and {inside:,} inside a kernel") if passes.equal and inside else passes
         yield same(f"peak of the optimizer, {words}", counted.step, recorded.step, RECORDED)
 
@@ -239,15 +238,18 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
         yield Check(name, None, list(shape), equal=False, reason="NOT COUNTED")
 
 
+_NOT_COUNTED = ("norm", "router", "shared_gate")
+
+
 def _tally(built: dict[str, Shape]) -> int:
-    """The elements of all matrices but tables of positions, gains of heads and what projects to or from a narrow
-    table; a tied table is built once and counted twice.
+    """The elements of all matrices but tables of positions, gains of heads, routers and what projects to or from a
+    narrow table; a tied table is built once and counted twice.
     """
     outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
     matrices = [
         shape
         for name, shape in built.items()
-        if len(shape) == 2 and name not in outside and not name.split(".")[-2].endswith("norm")
+        if len(shape) >= 2 and name not in outside and not name.split(".")[-2].endswith(_NOT_COUNTED)
     ]
     tokens, head = "embedding.token.weight", "unembedding.weight"
     tied = [] if head in built or tokens not in built else [built[tokens]]

@@ -124,7 +124,10 @@ def _leaves(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 FIRST = ("flops.per_token", "cache.per_token")  # what no length of the pass turns round
-IN_FULL = ("parameters.active", "parameters.non_embedding", "parameters.tally", "flops.backward", "flops.pointwise")
+IN_FULL = (
+    *("parameters.active", "parameters.active_inner", "parameters.non_embedding", "parameters.tally"),
+    *("flops.backward", "flops.pointwise"),
+)
 """What JSON and CSV have and the table leaves out."""
 
 

@@ -165,7 +165,11 @@ def counted(counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """What the figures mean, with those that stand in no table."""
     stored = "a tied table counts once among stored parameters, twice in the tally"
     inner = f"{grouped(counts.non_embedding)} non-embedding: without token table, positions and untied unembedding"
-    return (("Counted", (stored, inner)),)
+    lines = [stored, inner]
+    if any(tensor.active is not None for tensor in counts.tensors):
+        without = f"{grouped(counts.active_inner)} without the input embedding"
+        lines.append(f"{grouped(counts.active)} active: what one token meets, experts not chosen left out; {without}")
+    return (("Counted", tuple(lines)),)
 
 
 def module(tensor: Stored) -> str:

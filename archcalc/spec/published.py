@@ -25,6 +25,9 @@ class Published(Strict):
 
     text: Text = Field(description="as printed")
     parameters: Count | None = Field(default=None, le=2**80, description="the figure, where it counts parameters")
+    active: Count | None = Field(
+        default=None, le=2**80, description="the figure, where it counts the parameters that one token meets"
+    )
     tally: Count | None = Field(
         default=None, le=2**80, description="the figure, where it tallies the eight categories"
     )
@@ -40,7 +43,7 @@ class Published(Strict):
 
     @property
     def quantity(self) -> str:
-        """Which of the three it counts."""
+        """Which of the four it counts."""
         return next(name for name in _QUANTITIES if getattr(self, name) is not None)
 
     @property
@@ -52,13 +55,13 @@ class Published(Strict):
     @model_validator(mode="after")
     def _counts_one_thing(self) -> Self:
         if sum(getattr(self, name) is not None for name in _QUANTITIES) != 1:
-            raise PydanticCustomError("one_of", "must have exactly one of parameters, tally and matrices")
+            raise PydanticCustomError("one_of", "must have exactly one of parameters, active, tally and matrices")
         if self.digits is not None and to_digits(self.figure, self.digits) != self.figure:
             raise PydanticCustomError("one_of", "must have a figure rounded to its digits")
         return self
 
 
-_QUANTITIES = ("parameters", "tally", "matrices")
+_QUANTITIES = ("parameters", "active", "tally", "matrices")
 
 
 class Misprint(Strict):

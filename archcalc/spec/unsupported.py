@@ -19,9 +19,7 @@ _FEATURES: dict[str, str] = {
     "this activation is": "tanh sigmoid mish elu selu softplus relu6 leaky_relu hardswish",
     "DeepNorm is": "deepnorm",
     "norms other than LayerNorm and RMSNorm are": ("scalenorm batchnorm batch_norm groupnorm dyt dynamic_tanh l2norm"),
-    "mixture-of-experts layers are": (
-        "moe mixture_of_experts expert router routed switch capacity_factor decoder_sparse_step"
-    ),
+    "a capacity of experts is": "capacity capacity_factor expert_capacity",
     "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa",
     "linear attention is": "linear_attention deltanet delta_net retention retnet gla",
     "state-space layers are": "mamba mamba2 ssm s4 state_space hyena",
@@ -64,6 +62,10 @@ _OTHER_NAMES: dict[str, str] = {
         "multi_head_attention self_attention causal full"
     ),
     "plain": "mlp ffn dense feed_forward feedforward ungated standard vanilla",
+    "experts": "moe mixture_of_experts mixture routed switch sparse_moe",
+    "n_experts": "num_experts num_local_experts n_routed_experts moe_num_experts",
+    "n_experts_per_token": "num_experts_per_tok n_experts_per_tok experts_per_token moe_topk num_selected_experts",
+    "shared": "n_shared_experts shared_expert shared_experts",
     "gated": "swiglu geglu reglu glu gated_mlp gate_proj bilinear",
     "layernorm": "ln layer_norm",
     "rmsnorm": "rms rms_norm t5_layernorm",
@@ -102,9 +104,9 @@ _FLAGS: dict[str, str] = {
 """What a flag says, since it is not of the architecture."""
 
 _FAMILIES: dict[str, str] = {
-    "mixture-of-experts layers are": (
-        "mixtral dbrx grok gpt-oss arctic kimi glam switch deepseek-v2 deepseek-v3 deepseek-r1 llama4 olmoe phimoe"
-    ),
+    "multi-head latent attention is": "deepseek-v2 deepseek-v3 deepseek-r1 kimi",
+    "attention sinks are": "gpt-oss",
+    "mixtures of experts of this kind are": "dbrx grok arctic glam switch llama4 phimoe",
     "state-space layers are": "mamba mamba2 jamba zamba falcon-mamba",
     "recurrent layers are": "rwkv recurrentgemma griffin",
     "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",

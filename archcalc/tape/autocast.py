@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from archcalc.errors import Invalid, Problem
 from archcalc.tape.kernels import Node, nodes
 from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import RESIDUAL, Pass
@@ -25,22 +24,20 @@ WIDE: Role = "float"
 _WIDE = (WIDE, "constant")
 NARROW: Role = "activation"
 _NARROW = (NARROW, "cache")  # in training nothing is kept in a cache
-_NARROW_STREAM = (
-    "a residual stream that begins in bf16 is not supported: the embedding projects the tokens' vectors, and adds no "
-    "positions or norm in fp32"
-)
 
 
 def autocast(taken: Pass) -> Pass:
-    """The same pass with the casts as ops, in roles that say the types: `float` is fp32, `activation` is bf16.
-
-    Raises Invalid where the residual stream does not begin in fp32.
-    """
+    """The same pass with the casts as ops, in roles that say the types: `float` is fp32, `activation` is bf16."""
     tapes = {id(segment.tape): _cast(segment.tape) for segment in taken.segments}
     segments = [segment.replace(tape=tapes[id(segment.tape)]) for segment in taken.segments]
-    if segments[0].tape.ops[-1].output.role == NARROW:
-        raise Invalid(Problem("amp", _NARROW_STREAM))
     return Pass(taken.run, segments, taken.source)
+
+
+def begins_narrow(taken: Pass) -> bool:
+    """Whether the residual stream begins in bf16, where it is taken to be fp32: an embedding that projects its vectors
+    and adds nothing in fp32. No published model has one.
+    """
+    return _cast(taken.segments[0].tape).ops[-1].output.role == NARROW
 
 
 def copies(ops: list[Op]) -> set[str]:

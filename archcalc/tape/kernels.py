@@ -43,9 +43,7 @@ def nodes(ops: list[Op]) -> list[Node]:
 def _joined(before: list[Op], after: list[Op]) -> bool:
     """Whether some ops are done in one kernel with those before them."""
     read = {x.name: x for op in after for x in op.inputs if isinstance(x, Tensor)}
-    return any(
-        op.output.name in read and (op.kind == "reduction" or read[op.output.name].role == "fused") for op in before
-    )
+    return any(op.output.name in read and (op.is_statistic or read[op.output.name].role == "fused") for op in before)
 
 
 def _node(ops: list[Op]) -> Node:

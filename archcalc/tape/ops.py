@@ -81,7 +81,8 @@ class Weight(NamedTuple):
     @property
     def matrix(self) -> tuple[tuple[str, ...], ...]:
         """The axes of one matrix of the tally: the stored axes without the labels counted over."""
-        return tuple(tuple(label for label in axis if label not in self.each) for axis in self.axes)
+        axes = (tuple(label for label in axis if label not in self.each) for axis in self.axes)
+        return tuple(axis for axis in axes if axis)
 
 
 def labels_of(x: Tensor | Weight) -> tuple[str, ...]:
@@ -101,6 +102,7 @@ class Op(NamedTuple):
         per_point: FLOPs for each point of its space: 2 in a contraction, a model of the work elsewhere.
         repeats: how often the backward pass computes a contraction anew, beside the two of its gradients.
         passes: whether the output's gradient is the inputs' own: a sum, or another type of the same numbers.
+        converts: whether it is nothing at all where input and output have one type.
         scratch: how many tensors as large as its output its backward pass makes on the way, and drops.
     """
 
@@ -113,6 +115,12 @@ class Op(NamedTuple):
     repeats: int = 0
     passes: bool = False
     scratch: int = 0
+    converts: bool = False
+
+    @property
+    def is_statistic(self) -> bool:
+        """Whether it is what a kernel hands out beside its output: no sum, and no choice."""
+        return self.kind == "reduction" and not self.passes and self.output.role != "choice"
 
     @property
     def weights(self) -> tuple[Weight, ...]:

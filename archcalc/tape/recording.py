@@ -58,10 +58,11 @@ class Tape:
         yield
         self._own = before
 
-    def weight(self, name: str, axes: str, part: str, each: str = "") -> Weight:
-        """A weight of the module in scope."""
+    def weight(self, name: str, axes: str, part: str, each: str = "", **read: str) -> Weight:
+        """A weight of the module in scope; `read` are labels that it is read under in place of stored ones."""
         path = ".".join([*(scope for scope, named in self._scopes if named), name])
-        return Weight.of(path, self._marked(axes), part, self._marked(each))
+        weight = Weight.of(path, self._marked(axes), part, self._marked(each))
+        return weight.relabel(**self._own_labels(read)) if read else weight
 
     def given(self, name: str, axes: str, role: Role, by: str = "") -> Tensor:
         """Data that is there before the pass, one for each name and each of the sizes of `by`."""
@@ -97,6 +98,7 @@ class Tape:
         per_point: int = 1,
         passes: bool = False,
         scratch: int = 0,
+        converts: bool = False,
     ) -> Tensor:
         """One number out for each of the first input's, the others broadcast to it; a label that is ONE too.
 
@@ -105,8 +107,9 @@ class Tape:
         first = labels_of(inputs[0])
         output = self._output(name, first, role)
         saves = (*saves, output) if keeps else saves
-        op = Op("pointwise", inputs, output, self._spans, saves, per_point, passes=passes, scratch=scratch)
-        if {label for label in op.space if stem(label) != ONE} != set(first):
+        how = {"passes": passes, "converts": converts}
+        op = Op("pointwise", inputs, output, self._spans, saves, per_point, scratch=scratch, **how)
+        if {label for label in op.space if stem(label) != ONE} != {label for label in first if stem(label) != ONE}:
             raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
         return self._record(op)
 
@@ -120,22 +123,38 @@ class Tape:
 
     def convert(self, name: str, x: Tensor, role: Role) -> Tensor:
         """The same numbers in the type of another role; nothing at all where both have one type."""
-        return self.pointwise(name, x, role=role, per_point=0, passes=True)
+        return self.pointwise(name, x, role=role, per_point=0, passes=True, converts=True)
 
-    def reduce(self, name: str, x: Tensor, over: str, role: Role = "activation", per_point: int = 1) -> Tensor:
-        """Fold the labels `over` away: a maximum, a sum, a mean."""
+    def reduce(
+        self, name: str, x: Tensor, over: str, role: Role = "activation", per_point: int = 1, *, passes: bool = False
+    ) -> Tensor:
+        """Fold the labels `over` away: a maximum, a mean; a sum `passes` its gradient on as it is."""
         gone = labels(self._marked(over))
         if missing := set(gone) - set(x.labels):
             raise TapeError(f"{name}: no label {sorted(missing)[0]!r} to fold among {' '.join(x.labels)!r}")
         left = tuple(label for label in x.labels if label not in gone)
-        return self._record(Op("reduction", (x,), self._output(name, left, role), self._spans, (), per_point))
+        output = self._output(name, left, role)
+        return self._record(Op("reduction", (x,), output, self._spans, (), per_point, passes=passes))
 
-    def lookup(self, name: str, out: str, index: Tensor, table: Tensor | Weight, role: Role = "activation") -> Tensor:
-        """Read the table at the index, which replaces one label of the table; the gradient goes where it was read."""
+    def choose(self, name: str, scores: Tensor, out: str) -> Tensor:
+        """The numbers of the largest scores, as many as the label of `out` says that the scores lack."""
+        output = self._output(name, labels(self._marked(out)), "choice")
+        return self._record(Op("reduction", (scores,), output, self._spans, (), 1))
+
+    def lookup(
+        self,
+        name: str,
+        out: str,
+        index: Tensor,
+        table: Tensor | Weight,
+        role: Role = "activation",
+        saves: tuple[Tensor, ...] = (),
+    ) -> Tensor:
+        """Read rows of the table: labels of the index take the place of its own. Gradients go where it was read."""
         output = self._output(name, labels(self._marked(out)), role)
-        op = Op("lookup", (index, table), output, self._spans, (index,))
-        if len(set(labels_of(table)) - set(op.output.labels)) != 1:
-            raise TapeError(f"{op.output.name}: a lookup replaces exactly one label of its table")
+        op = Op("lookup", (index, table), output, self._spans, (index, *saves))
+        if not set(index.labels) <= set(op.output.labels):
+            raise TapeError(f"{op.output.name}: a lookup has the labels of its index")
         return self._record(op)
 
     def view(self, x: Tensor, role: Role | None = None, **new: str) -> Tensor:
@@ -144,8 +163,7 @@ class Tape:
         Positions that the residual stream holds are computed by a mixer, keys that were made are read: on one device
         nothing happens, and between devices that hold parts a view is where they talk.
         """
-        new = {self._own.get(old, old): self._own.get(label, label) for old, label in new.items()}
-        seen = x.relabel(**new)
+        seen = x.relabel(**self._own_labels(new))
         name = f"{x.name}.as_{'_'.join(seen.labels) if new else role}"
         output = Tensor(name, seen.labels, role or x.role)
         if name in self._names:  # seen so before: two branches that share a norm
@@ -185,13 +203,13 @@ class Tape:
             stored = " ".join(f"({' '.join(axis)})" for axis in parse(axes)[:1])
             return self.sum("biased", y, self.weight("bias", stored, "biases"), role=role)
 
-    def softmax(self, x: Tensor, over: str) -> Tensor:
+    def softmax(self, x: Tensor, over: str, role: Role = "activation") -> Tensor:
         """exp(x) over its sum, by way of the maximum so that no exponential overflows."""
         with self.span("softmax"):
             maximum = self.reduce("maximum", x, over, role="fused")
             exponential = self.pointwise("exponential", x, maximum, role="fused", per_point=2)
             total = self.reduce("sum", exponential, over, role="fused")
-            return self.pointwise("probabilities", exponential, total, keeps=True)
+            return self.pointwise("probabilities", exponential, total, role=role, keeps=True)
 
     def dropout(self, name: str, x: Tensor) -> Tensor:
         """Zero some of x at random and scale the rest, where the run asks; what was dropped is a mask."""
@@ -207,6 +225,10 @@ class Tape:
         if self._resolved is None or self._resolved[0] != len(self.ops):
             self._resolved = len(self.ops), resolve(self.ops)
         return self._resolved[1]
+
+    def _own_labels(self, new: dict[str, str]) -> dict[str, str]:
+        """A change of labels with the marks of the block in scope."""
+        return {self._own.get(old, old): self._own.get(label, label) for old, label in new.items()}
 
     def _marked(self, text: str) -> str:
         """Labels as text, with the marks of the block in scope."""
@@ -226,7 +248,7 @@ class Tape:
         if op.output.name in self._names:
             raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
         unknown = set(op.output.labels) - {label for x in op.inputs for label in labels_of(x)}
-        if unknown and op.kind != "view":
+        if unknown and op.kind != "view" and op.output.role != "choice":
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.axes) != weight.axes:

@@ -14,6 +14,7 @@ Role = Literal[
     "float",
     "mask",
     "index",
+    "choice",
     "constant",
     "table",
     "buffer",
@@ -44,6 +45,7 @@ ROLES: Mapping[Role, Meaning] = {
     "float": Meaning("float", learns=True),  # fp32 whatever the rest is
     "mask": Meaning("byte"),  # what dropout dropped
     "index": Meaning("long"),  # numbers of tokens or positions
+    "choice": Meaning("long"),  # numbers that the model itself makes: the experts of a vector
     "constant": Meaning("constant", given=True),  # known before the run: the mask of attention
     "table": Meaning("float", given=True),  # made once for a pass and read in all layers: angles of rotary positions
     "buffer": Meaning("float", given=True),  # in a checkpoint, and no parameter

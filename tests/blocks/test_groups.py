@@ -8,7 +8,7 @@ import pytest
 from command import ask
 
 import archcalc
-from archcalc.blocks import GatedMLP, LayerNorm, PlainMLP, registered
+from archcalc.blocks import Experts, GatedMLP, LayerNorm, PlainMLP, registered
 from archcalc.blocks.mlp import MLP
 from archcalc.errors import TapeError
 from archcalc.tape.ops import Op, Weight
@@ -139,13 +139,13 @@ def contract_any(tape, name, out, *inputs, role="activation", **_):
 
 
 def test_a_kind_registers_once():
-    assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP}
+    assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP, "experts": Experts}
     assert registered(PlainMLP) == {}
     with registering("another") as another:
-        assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP, "another": another[0]}
+        assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP, "experts": Experts, "another": another[0]}
     with registering("plain"), pytest.raises(TypeError, match=r"^MLP 'plain' is registered twice$"):
         registered(MLP)
-    assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP}
+    assert registered(MLP) == {"plain": PlainMLP, "gated": GatedMLP, "experts": Experts}
 
 
 @contextmanager

@@ -33,6 +33,7 @@ def library(name, model, run, keeping):
     return {
         "parameters.stored": counts.stored,
         "parameters.active": counts.active,
+        "parameters.active_inner": counts.active_inner,
         "parameters.non_embedding": counts.non_embedding,
         "parameters.tally": counts.tally.total,
         "matrices.tally": counts.tally.matrices,
@@ -271,7 +272,7 @@ SUGGESTED = {
     ("explain", "gpt2", "run.flops"): "add --tokens",
     ("sweep", "gpt2", "--vary", "n_layer=3"): "here it is called 'n_layers'",
     ("sweep", "gpt2", "--vary", "tie=3"): None,  # tied is not a size: to suggest it would lead nowhere
-    ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "parameters"): "nearest: parameters.stored, parameters.active, parameters.non_embedding",
+    ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "parameters"): "nearest: parameters.stored, parameters.active, parameters.active_inner",
     ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "tie"): "the spec's sizes can be columns too",
     ("sweep", "gpt2", "--vary", "n_layers=3", "--columns", "training_flops"): "the spec's sizes can be columns too",
 }  # fmt: skip

@@ -16,17 +16,23 @@ transformers.logging.set_verbosity_error()
 
 # Text models of others, which AutoModelForCausalLM does not build: the class that has them, if any is easy to build.
 INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_vl_text": None, "qwen3_vl_text": None}
-# Their classes cannot be built without a size that has no default.
-NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron"}
+# Their classes cannot be built without a size that has no default, or turn an odd number of features by default.
+NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe"}
 NEEDS_WINDOW = {"gemma2", "gemma3_text", "vaultgemma", "cohere2", "olmo3", "cwm"}
 # Weights that transformers keeps in one tensor and we in several, or in one for each head: only their sum is compared.
 FUSED = {
     *("gpt2", "openai-gpt", "gpt_bigcode", "codegen", "gpt_neox", "gpt_neox_japanese", "bloom", "falcon", "mpt"),
     *("phi3", "glm", "glm4", "persimmon", "stablelm"),
+    *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "dots1", "minimax_m2", "flex_olmo"),
+    *("granitemoe", "granitemoeshared"),
 }
 
+_EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts"}
 _WIDTH = {"hidden_size", "n_embd", "d_model"}
-_HIDDEN = {"intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"}
+_HIDDEN = {
+    *("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
+    *("moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size"),
+}
 _LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
 _HEADS = {"num_attention_heads", "n_head", "n_heads", "num_heads"}
 _CONTEXT = {"max_position_embeddings", "n_positions", "max_seq_len"}
@@ -38,7 +44,7 @@ def config_class(family):
     return getattr(transformers, family.config_class)
 
 
-def overrides(family, seed):  # noqa: PLR0912  (a line for each kind of key)
+def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of key)
     """Arguments of the config class: sizes of which few coincide, and every switch either way."""
     rng = random.Random(f"{family.model_type} {seed}")  # noqa: S311
     heads, d_head, layers = rng.choice((2, 4, 6)), rng.choice((8, 16, 32)), rng.choice((1, 2, 3, 5, 7))
@@ -63,6 +69,18 @@ def overrides(family, seed):  # noqa: PLR0912  (a line for each kind of key)
             found[key] = d_head
         elif key == "head_dim" and own_head:
             found[key] = rng.choice((8, 16, 24))
+        elif key in _EXPERTS:
+            found[key] = 12
+        elif key == "num_experts_per_tok":
+            found[key] = rng.randint(1, 6)
+        elif key in ("n_group", "n_shared_experts"):
+            found[key] = rng.choice((1, 2, 3))
+        elif key == "first_k_dense_replace":
+            found[key] = rng.randint(0, layers)
+        elif key == "decoder_sparse_step":
+            found[key] = rng.choice((1, 1, 2))
+        elif key == "mlp_only_layers":
+            found[key] = rng.choice(([], [0], [1, 2]))
         elif key == "rotary_dim":
             found[key] = 8
         elif key == "sliding_window":

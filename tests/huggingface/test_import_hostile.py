@@ -23,6 +23,8 @@ VALUES = (
 )
 SMALL = {"vocab_size": 50, "num_hidden_layers": 4, "n_layer": 4, "num_layers": 4, "n_layers": 4}
 SMALL["attention_types"] = [[["global", "local"], 2]]
+SMALL |= {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2}
+NEEDED = {"glm4_moe": {"head_dim": 16}}
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
@@ -33,6 +35,7 @@ def test_any_value_of_any_key_gives_a_valid_spec_or_a_line(family):
     imported = 0
     for _ in range(60):
         config = {"model_type": family.model_type} | {k: v for k, v in SMALL.items() if k in family.defaults}
+        config |= NEEDED.get(family.model_type, {})
         for key in rng.sample(keys, rng.randint(0, 4)):
             config[key] = rng.choice(VALUES)
         if rng.random() < 0.1:

@@ -22,12 +22,15 @@ SMALL = {
 }
 
 
+MIXTURE = {"num_experts_per_tok": 2, "n_routed_experts": 8, "n_shared_experts": 1}
+
+
 def small(model_type):
     """Sizes that fit each other, where a family has them."""
     defaults = FAMILIES[model_type].defaults
     return {
         key: value
-        for key, value in {**SMALL, "num_key_value_heads": 2, "head_dim": 16}.items()
+        for key, value in {**SMALL, **MIXTURE, "num_key_value_heads": 2, "head_dim": 16}.items()
         if key in {*defaults, "pad_token_id"} and (key != "head_dim" or defaults[key])
     }
 

@@ -23,7 +23,8 @@ from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.model import transformer as reference  # noqa: E402
 from archcalc_reference.model.attention import ATTENTIONS  # noqa: E402
 from archcalc_reference.model.embedding import EMBEDDINGS, UNEMBEDDINGS  # noqa: E402
-from archcalc_reference.model.mlp import MLPS  # noqa: E402
+from archcalc_reference.model.experts import EXPERTS  # noqa: E402
+from archcalc_reference.model.mlp import DENSE  # noqa: E402
 from archcalc_reference.model.norms import NORMS  # noqa: E402
 
 ROOM = Path(reference.__file__).parent
@@ -44,7 +45,7 @@ def tokens(model, batch=2, length=11, seed=1):
 def test_the_reference_s_tables_have_the_registered_kinds():
     assert set(NORMS) == set(registered(Norm))
     assert set(ATTENTIONS) == set(registered(Attention))
-    assert set(MLPS) == set(registered(MLP))
+    assert {*DENSE, *EXPERTS} == set(registered(MLP))
     assert set(EMBEDDINGS) == set(registered(Embedding))
     assert set(UNEMBEDDINGS) == set(registered(Unembedding))
 

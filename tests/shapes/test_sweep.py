@@ -43,6 +43,7 @@ def one_by_one(spec, question, sizes, run, keeping):
     figures = {
         "parameters.stored": counts.stored,
         "parameters.active": counts.active,
+        "parameters.active_inner": counts.active_inner,
         "parameters.non_embedding": counts.non_embedding,
         "parameters.tally": counts.tally.total,
         "matrices.tally": counts.tally.matrices,

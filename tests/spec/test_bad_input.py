@@ -39,14 +39,14 @@ EDITS = {
     ),
     "unknown field, nothing near": (("vocab_size:", "zzz: 1\nvocab_size:"), "s.yaml:4:1: zzz: unknown field\n"),
     "unknown field in a kind": (
-        ("d_ff: 11", "d_ff: 11, experts: true"),
-        "s.yaml:12:34: layers.0.mlp.experts: mixture-of-experts layers are not supported yet\n",
+        ("d_ff: 11", "d_ff: 11, lora: true"),
+        "s.yaml:12:34: layers.0.mlp.lora: LoRA adapters are not supported yet\n",
     ),
     "missing field": (("vocab_size: 10\n", ""), "s.yaml:1:1: vocab_size: is missing\n"),
     "missing kind": (("{kind: plain, ", "{"), "s.yaml:12:10: layers.0.mlp.kind: is missing\n"),
     "unknown kind": (
         ("kind: plain", "kind: plian"),
-        "s.yaml:12:17: layers.0.mlp.kind: must be plain or gated; got 'plian'; did you mean 'plain'?\n",
+        "s.yaml:12:17: layers.0.mlp.kind: must be plain or gated or experts; got 'plian'; did you mean 'plain'?\n",
     ),
     "unknown word": (
         ("gelu_tanh", "mish"),
@@ -148,7 +148,7 @@ EDITS = {
     "another schema": (("schema: 0", "schema: 1"), "s.yaml:1:9: schema: must be 0; got 1\n"),
     "a printed figure of two things": (
         ("unembedding:", "published: [{text: a, status: nominal, source: b, tally: 1, matrices: 2}]\nunembedding:"),
-        "s.yaml:14:13: published.0: must have exactly one of parameters, tally and matrices\n",
+        "s.yaml:14:13: published.0: must have exactly one of parameters, active, tally and matrices\n",
     ),
     "a spread that is no number": (
         ("unembedding:", "initialization: {std: wide}\nunembedding:"),

@@ -31,10 +31,7 @@ EDITS = {
         "norms other than LayerNorm and RMSNorm are",
     ),
     "DeepNorm": (f"final_norm: {NORM}", "final_norm: {kind: DeepNorm}", "DeepNorm is"),
-    "moe": (MLP, "kind: mixture_of_experts", "mixture-of-experts layers are"),
-    "MoE": (MLP, "kind: MoE", "mixture-of-experts layers are"),
-    "experts": ("d_ff: 11", "d_ff: 11, n_experts: 8", "mixture-of-experts layers are"),
-    "num_local_experts": ("d_ff: 11", "d_ff: 11, num_local_experts: 8", "mixture-of-experts layers are"),
+    "capacity": ("d_ff: 11", "d_ff: 11, capacity_factor: 2", "a capacity of experts is"),
     "sinks": ("n_heads: 4", "n_heads: 4, attention_sinks: true", "attention sinks are"),
     "mla": (HEADS, "kind: mla", "multi-head latent attention (MLA) is"),
     "latent rank": ("n_heads: 4", "n_heads: 4, kv_lora_rank: 512", "multi-head latent attention (MLA) is"),
@@ -126,7 +123,6 @@ def test_a_setting_that_is_no_part_of_a_model_names_its_flag(spec):
 
 QUESTIONS = {
     "attention_sinks=1": "attention_sinks: attention sinks are not supported yet",
-    "n_experts=8": "n_experts: mixture-of-experts layers are not supported yet",
     "positions=sinusoidal": "embedding.positions: sinusoidal positions are not supported yet; got 'sinusoidal'; supported: learned, none",
     "num_hidden_layers=3": "num_hidden_layers: unknown field; here it is called 'n_layers'",
     "hidden_size=1024": "hidden_size: unknown field; here it is called 'd_model'",
@@ -214,9 +210,9 @@ def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("mixtral-8x7b", "mixture-of-experts layers are"),
-        ("DeepSeek-V3", "mixture-of-experts layers are"),
-        ("gpt-oss-20b", "mixture-of-experts layers are"),
+        ("DeepSeek-V3", "multi-head latent attention is"),
+        ("gpt-oss-20b", "attention sinks are"),
+        ("dbrx-instruct", "mixtures of experts of this kind are"),
         ("bert-base-uncased", "bidirectional attention is"),
         ("t5-small", "encoder-decoder models are"),
         ("mamba-130m", "state-space layers are"),
@@ -228,7 +224,7 @@ def test_a_model_that_is_not_in_the_catalogue_is_told_why(name, what):
     assert (answer.code, answer.err) == (2, said)
 
 
-@pytest.mark.parametrize("flag", ["--tp", "--tensor-parallel", "--pipeline-parallel", "--experts", "--lora"])
+@pytest.mark.parametrize("flag", ["--tp", "--tensor-parallel", "--pipeline-parallel", "--capacity-factor", "--lora"])
 def test_a_flag_that_asks_for_what_is_not_supported_is_told_so(flag):
     answer = ask("memory", "gpt2", flag, "8")
     assert answer.code == 2
@@ -256,7 +252,7 @@ def test_no_field_or_kind_of_a_spec_is_called_unsupported():
 def test_misspellings_are_still_told_as_such(spec):
     assert spec("n_heads: 4", "n_haeds: 4").err.endswith("unknown field; did you mean 'n_heads'?\n")
     assert spec("kind: plain", "kind: plian").err.endswith(
-        "must be plain or gated; got 'plian'; did you mean 'plain'?\n"
+        "must be plain or gated or experts; got 'plian'; did you mean 'plain'?\n"
     )
 
 

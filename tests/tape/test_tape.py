@@ -343,12 +343,12 @@ def test_an_op_ranges_over_each_of_its_labels_once():
         ),
         (lambda t: t.reduce("y", X, "F"), "y: no label 'F' to fold among 'B S D'"),
         (
-            lambda t: t.lookup("y", "B S", Tensor("i", ("B", "S"), "index"), TABLE),
-            "y: a lookup replaces exactly one label of its table",
+            lambda t: t.lookup("y", "B D", Tensor("i", ("B", "S"), "index"), TABLE),
+            "y: a lookup has the labels of its index",
         ),
         (
-            lambda t: t.lookup("y", "B S V D", Tensor("i", ("B", "S"), "index"), TABLE),
-            "y: a lookup replaces exactly one label of its table",
+            lambda t: t.lookup("y", "B S V D T", Tensor("i", ("B", "S"), "index"), TABLE),
+            "y: output label 'T' is in no input",
         ),
         (
             lambda t: [t.pointwise("y", X), t.pointwise("y", X)],

@@ -46,8 +46,45 @@ _LLAMA3 = {
 _NTK = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
 _LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4}
 
+_MOE = {"num_experts_per_tok": 3, "moe_intermediate_size": 44}
+_DEEP = {
+    **_MOE,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "n_group": 4,
+    "topk_group": 2,
+    "first_k_dense_replace": 1,
+}
+
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", _GPT),
+    "minimax_m2": ("minimax_m2", {**_WIDE, "num_local_experts": 5, "num_experts_per_tok": 3}),
+    "flex_olmo": ("flex_olmo", {**_LLAMA, "num_experts": 5, "num_experts_per_tok": 3}),
+    "granitemoe": (
+        "granitemoe",
+        {
+            **_LLAMA,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "attention_multiplier": 0.2,
+            "residual_multiplier": 0.4,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 2.0,
+        },
+    ),
+    "granitemoeshared": (
+        "granitemoeshared",
+        {**_LLAMA, "num_local_experts": 5, "num_experts_per_tok": 3, "shared_intermediate_size": 52},
+    ),
+    "mixtral": ("mixtral", {**_WIDE, "num_local_experts": 5, "num_experts_per_tok": 3, "sliding_window": 37}),
+    "qwen2_moe": (
+        "qwen2_moe",
+        {**_LLAMA, **_MOE, "num_experts": 5, "shared_expert_intermediate_size": 52, "mlp_only_layers": [1]},
+    ),
+    "qwen3_moe": ("qwen3_moe", {**_WIDE, **_MOE, "num_experts": 7, "norm_topk_prob": True, "decoder_sparse_step": 2}),
+    "olmoe": ("olmoe", {**_LLAMA, "num_experts": 6, "num_experts_per_tok": 3}),
+    "glm4_moe": ("glm4_moe", {**_WIDE, **_DEEP, "head_dim": 16, "use_qk_norm": True, "routed_scaling_factor": 1.7}),
+    "dots1": ("dots1", {**_WIDE, **_DEEP, "norm_topk_prob": True, "max_window_layers": 1, "sliding_window": 37}),
     "gpt2 untied": ("gpt2", {**_GPT, "tie_word_embeddings": False, "activation_function": "gelu"}),
     "openai-gpt": ("openai-gpt", {**_GPT, "n_inner": None}),
     "gpt_bigcode": ("gpt_bigcode", _GPT),
@@ -287,6 +324,8 @@ def built(name: str, *, meta: bool = False) -> Any:
         config._attn_implementation = "sdpa"
     build = transformers.AutoModelForImageTextToText if name in WRAPPERS else transformers.AutoModelForCausalLM
     with torch.device("meta" if meta else "cpu"):
+        # Where tensors have no numbers, no expert can be looked for: each vector gets the matrices of its own.
+        config._experts_implementation = "batched_mm" if meta else "eager"
         model = build.from_config(config).eval()
     if not meta:
         torch.manual_seed(0)
@@ -296,4 +335,7 @@ def built(name: str, *, meta: bool = False) -> Any:
                     parameter.add_(torch.randn_like(parameter) * 0.2)
                 else:
                     parameter.copy_(torch.randn_like(parameter) * 0.2)
+            for stored, buffer in model.named_buffers():
+                if stored.endswith("e_score_correction_bias"):
+                    buffer.copy_(torch.randn_like(buffer) * 0.2)
     return model

@@ -292,7 +292,7 @@ def test_a_large_file_is_held_once_in_float32(tmp_path):
     path = write(tmp_path, "".join(f"word{n} {line}\n" for n in range(count)))
     probe = (
         "import sys, tracemalloc\nfrom archcalc.cli import _main\n"
-        "import numpy, archcalc.report.vectors, archcalc.report.plot, archcalc.words.vectors, archcalc.words.wordfile\n"
+        "import numpy, archcalc.commands.embed, archcalc.report.vectors, archcalc.report.plot, archcalc.words.vectors\n"
         f"archcalc.words.vectors.BLOCK = {block}\ntracemalloc.start()\n"
         "code = _main(sys.argv[1:])\nprint(code, tracemalloc.get_traced_memory()[1], file=sys.stderr)\n"
     )

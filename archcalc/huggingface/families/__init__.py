@@ -23,6 +23,8 @@ _TENANTS = {
     "phi": "phi phi3 stablelm starcoder2 nemotron persimmon jais2 nanochat",
     "neox": "gpt_neox gpt_neox_japanese falcon",
     "bloom": "bloom mpt opt biogpt",
+    "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo granitemoe granitemoeshared",
+    "balanced": "glm4_moe dots1 minimax_m2",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_EXPERTS = "mixture-of-experts layers are"
+_EXPERTS = "mixtures of experts of this kind are"
 _RECURRENT = "recurrent layers are"
 _LATENT = "multi-head latent attention is"
 _ENCODERS = "bidirectional encoders are"
@@ -10,18 +10,18 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        afmoe aria_text cohere2_moe dbrx doge dots1 ernie4_5_moe exaone_moe flex_olmo flint glm4_moe gpt_oss
-        granitemoe granitemoe_swa granitemoeshared hunyuan_v1_moe hy_v3 jetmoe kolibri1 laguna llama4 llama4_text
-        mellum beam mimo_v2_flash minimax_m2 minimax_m3_vl minimax_m3_vl_text mixtral nllb-moe olmoe phimoe qwen2_moe
-        qwen3_moe qwen3_omni_moe qwen3_vl_moe qwen3_vl_moe_text sarvam_moe solar_open step3p5 step3p7
-        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
+        afmoe aria_text cohere2_moe dbrx doge ernie4_5_moe exaone_moe flint granitemoe_swa hunyuan_v1_moe hy_v3
+        jetmoe kolibri1 laguna llama4 llama4_text mellum beam minimax_m3_vl minimax_m3_vl_text nllb-moe phimoe
+        qwen3_omni_moe qwen3_vl_moe qwen3_vl_moe_text sarvam_moe solar_open step3p5 step3p7 switch_transformers
+        zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
     """,
-    "mixture-of-experts layers with multi-head latent attention are": """
+    "attention sinks are": "gpt_oss mimo_v2_flash granite_swa",
+    "mixtures of experts with multi-head latent attention are": """
         axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa hy_v4
         kimi_k2 kimi_k25 longcat_flash mistral4 mistral_large4 sarvam_mla
     """,
     _LATENT: "minicpm3 youtu",
-    "recurrent layers and mixture-of-experts layers are": """
+    "recurrent layers with mixtures of experts are": """
         bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text jamba kimi_linear lara_mini
         minimax nemotron_h nemotron_h_omni qwen3_5_moe qwen3_5_moe_text qwen3_next qwen4_exp qwen4_exp_text
     """,
@@ -30,7 +30,6 @@ _TYPES: dict[str, str] = {
         zamba2
     """,
     "convolutions between layers are": "lfm2 lfm2_moe lfm2_vl lfm3 lfm3_vl",
-    "attention sinks are": "granite_swa",
     "differential attention is": "diffllama",
     "norms inside attention and MLP are": "bitnet",
     "layers that run several times are": "dory hrm_text",

@@ -45,28 +45,28 @@ def _write_attention_scale(value: Any, draft: Draft) -> None:
     draft.put("attention_multiplier", draft.d_head**-0.5 if value is None else value)
 
 
-def _logits_divided(said: Said) -> float | None:
+def logits_divided(said: Said) -> float | None:
     value = said.number("logits_scaling")
     return None if value == 1 else 1 / value
 
 
-def _write_divided(value: Any, draft: Draft) -> None:
+def write_divided(value: Any, draft: Draft) -> None:
     draft.put("logits_scaling", 1.0 if value is None else 1 / value)
 
 
-_MULTIPLIERS = {
+MULTIPLIERS = {
     **BIASES,
     "embedding_multiplier": 1.0,
     "logits_scaling": 1.0,
     "residual_multiplier": 1.0,
     "attention_multiplier": 1.0,
 }
-_GRANITE = layer(
+GRANITE = layer(
     {"bias": ATTENTION_BIAS, "scale": Made(_attention_scale, _write_attention_scale)},
     {"bias": MLP_BIAS},
     scale=Number("residual_multiplier", 1.0),
 )
-_EMBEDDING = {"scale": Number("embedding_multiplier", 1.0)}
+SCALED_EMBEDDING = {"scale": Number("embedding_multiplier", 1.0)}
 _GLM_ROTARY = Rotary(D_HEAD, partial=0.5, pairing="neighbours")
 _GLM = layer({"bias": Flag("attention_bias", {True: QKV, False: False}), "rotary": _GLM_ROTARY})
 _GLM_SIZES = sizes(
@@ -114,9 +114,9 @@ _ALL = (
         "granite",
         "GraniteConfig",
         ("GraniteForCausalLM", "GraniteModel"),
-        sizes(32000, 4096, 11008, 32, 32, None, 2048, **_MULTIPLIERS),
-        _GRANITE,
-        decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Made(_logits_divided, _write_divided)}),
+        sizes(32000, 4096, 11008, 32, 32, None, 2048, **MULTIPLIERS),
+        GRANITE,
+        decoder(rmsnorm(), embedding=SCALED_EMBEDDING, unembedding={"scale": Made(logits_divided, write_divided)}),
     ),
     Family(
         "hyperclovax",
@@ -124,10 +124,10 @@ _ALL = (
         ("HyperCLOVAXForCausalLM", "HyperCLOVAXModel"),
         sizes(
             *(32000, 4096, 11008, 32, 32, None, 2048),
-            **{**_MULTIPLIERS, "attention_multiplier": None, "use_post_norm": True},
+            **{**MULTIPLIERS, "attention_multiplier": None, "use_post_norm": True},
         ),
-        {**_GRANITE, "post_norm": Flag("use_post_norm", {True: rmsnorm(), False: None})},
-        decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Number("logits_scaling", 1.0)}),
+        {**GRANITE, "post_norm": Flag("use_post_norm", {True: rmsnorm(), False: None})},
+        decoder(rmsnorm(), embedding=SCALED_EMBEDDING, unembedding={"scale": Number("logits_scaling", 1.0)}),
     ),
     Family("glm", "GlmConfig", ("GlmForCausalLM", "GlmModel"), _GLM_SIZES, _GLM, decoder(rmsnorm())),
     Family(

@@ -101,5 +101,5 @@ class GatedMLP(MLP):
         return self.down(h_BSF)
 
 
-MLPS: dict[str, type[Any]] = {"plain": PlainMLP, "gated": GatedMLP}
-"""Which module each kind of a spec's MLPs becomes."""
+DENSE: dict[str, type[Any]] = {"plain": PlainMLP, "gated": GatedMLP}
+"""Which module each kind of a spec's dense MLPs becomes."""

@@ -58,6 +58,8 @@ def side_by_side(name: str, parts: dict[str, Shape], blocks: int, *, transposed:
     ]
     rows, rest = sum(shape[0] for shape in parts.values()), next(iter(parts.values()))[1:]
     whole = (rows, *rest)
+    if len(rest) > 1:  # of each expert the rows of all its parts
+        whole = (blocks, sum(shape[1] for shape in parts.values()), *rest[1:])
     return Entry(name, whole[::-1] if transposed else whole, tuple(pieces), transposed)
 
 

@@ -31,5 +31,5 @@ def exported(model: Model, parameters: Mapping[str, Shape], dtype: str) -> Expor
         config = export_config(plain(model))
     except Invalid:
         return Exported(None, OWN.entries(model, parameters))
-    family = BY_TYPE[config["model_type"]]
+    family = BY_TYPE[config["model_type"]].filed
     return Exported({**config, "dtype": dtype}, family.entries(model, parameters), family.constants_of(model))

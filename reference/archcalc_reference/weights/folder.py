@@ -52,11 +52,12 @@ def load_weights(
     """
     with torch.device("meta"):
         reference = Transformer(model)
-    shapes = {name: tuple(parameter.shape) for name, parameter in reference.named_parameters()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in _stored_tensors(reference).items()}
     found = find_weights(model, shapes, folder)
     if dtype is None:
         dtype = _promoted(found.types)
-    filled: dict[str, nn.Parameter] = {}
+    buffers = dict(reference.named_buffers())
+    filled: dict[str, Tensor] = {}
     with ExitStack() as stack:
         files = {path: _open(stack, path) for path in dict.fromkeys(header.file for _, header in found.places)}
         for constant, expected in found.constants:
@@ -66,12 +67,13 @@ def load_weights(
         for entry, header in found.places:
             for name in entry.parameters:
                 if name not in filled:
-                    filled[name] = nn.Parameter(torch.empty(shapes[name], dtype=dtype, device=device))
+                    width = torch.float32 if name in buffers else dtype
+                    filled[name] = torch.empty(shapes[name], dtype=width, device=device)
             with torch.no_grad():
                 _fill(filled, files[header.file].get_slice(header.stored), entry, header)
     for name, parameter in filled.items():
         owner, _, leaf = name.rpartition(".")
-        setattr(reference.get_submodule(owner), leaf, parameter)
+        setattr(reference.get_submodule(owner), leaf, parameter if name in buffers else nn.Parameter(parameter))
     if model.unembedding.tied:
         reference.unembedding.weight = reference.embedding.token.weight
     return reference
@@ -89,13 +91,23 @@ def _open(stack: ExitStack, path: str) -> Any:
     return stack.enter_context(open_tensors(path, "pt"))
 
 
-def _fill(filled: dict[str, nn.Parameter], stored: Any, entry: Entry, header: Header) -> None:
+def _stored_tensors(reference: Transformer) -> dict[str, Tensor]:
+    """What a checkpoint holds: the parameters, and buffers that a router has beside them."""
+    return {**dict(reference.named_parameters()), **dict(reference.named_buffers())}
+
+
+def _fill(filled: dict[str, Tensor], stored: Any, entry: Entry, header: Header) -> None:
     """Read a stored tensor into the parameters, piece by piece: rows of ours are columns of what is transposed."""
     start = 0
-    for piece in entry.pieces:
+    for i, piece in enumerate(entry.pieces):
         rows = filled[piece.parameter][piece.start : piece.stop]
         if len(entry.pieces) == 1:
             part = stored[:]
+        elif rows.dim() > 2:  # of each expert all its parts, one after the other
+            expert, first = divmod(i, len(entry.pieces) // entry.shape[0])
+            start = start if first else 0
+            part = stored[expert : expert + 1, start : start + rows.shape[1]]
+            start += rows.shape[1] - piece.rows
         else:
             cut = slice(start, start + piece.rows)
             part = stored[:, cut] if entry.transposed else stored[cut]
@@ -196,9 +208,9 @@ def _tokenizer_files(source: str, target: str) -> list[str]:
 
 def _write_all(reference: Transformer, folder: str, copied: list[str]) -> None:
     model = reference.spec
-    parameters = dict(reference.named_parameters())
+    parameters = _stored_tensors(reference)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    dtype = _promoted(sorted({_type(parameter) for parameter in parameters.values()}))
+    dtype = _promoted(sorted({_type(parameter) for parameter in reference.parameters()}))
     config, entries, constants = exported(model, shapes, str(dtype).removeprefix("torch."))
     numbers = {name: torch.tensor(value, dtype=dtype) for name, value in constants.items()}
     entries = [*entries, *(plain(name, name, ()) for name in numbers)]

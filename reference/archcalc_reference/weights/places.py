@@ -59,7 +59,7 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     config = read_config(folder)
     headers = read_headers(folder)
     refuse_quantized(headers)
-    family = _family(folder, headers, config)
+    family = _family(folder, headers, config).as_named(header.name for header in headers)
     named = of_the_text_model((header.name for header in headers), config, family)
     expected = family.constants_of(model)
     constants = [(header, expected[name]) for header in headers if (name := family.full(header.name)) in expected]

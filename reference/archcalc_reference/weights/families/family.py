@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -12,7 +12,7 @@ from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side
 
-Blocks = int | Literal["n_kv_heads"]
+Blocks = int | Literal["n_kv_heads", "n_experts"]
 _INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
@@ -20,11 +20,13 @@ _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 class Fused(NamedTuple):
     """Parameters that are stored in one tensor: block by block, the rows of each part.
 
-    One block is the parts one after the other. A block for each key/value head has its queries, its key and its value.
+    One block is the parts one after the other. A block for each key/value head has its queries, its key and its value,
+    one for each expert its gate and its up projection. `bare`: the tensor's name is the module's.
     """
 
     parts: tuple[str, ...]
     blocks: Blocks = 1
+    bare: bool = False
 
 
 QKV = ("attention.query", "attention.key", "attention.value")
@@ -35,7 +37,8 @@ class Family:
     """The names of a family's checkpoints, as transformers' model of that family has them.
 
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
-    `{h}` in a name is a head: there each row of ours is a tensor of its own. `own_norms` are the names in layers whose
+    `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are such names of experts in
+    files, where transformers' model has one tensor for all. `own_norms` are the names in layers whose
     branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out).
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
@@ -49,6 +52,7 @@ class Family:
     inside: Mapping[str, str]
     fused: Mapping[str, Fused] = field(default_factory=dict)
     own_norms: Mapping[str, str] = field(default_factory=dict)
+    each: Mapping[str, str] = field(default_factory=dict)
     transposed: bool = False
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
@@ -61,6 +65,14 @@ class Family:
             for name, value in changes.items()
         }
         return replace(self, types=types, **merged)
+
+    @cached_property
+    def filed(self) -> Family:
+        """The same family with the names that its files have."""
+        if not self.each:
+            return self
+        fused = {name: fused for name, fused in self.fused.items() if not fused.bare}
+        return replace(self, inside={**self.inside, **self.each}, fused=fused, each={})
 
     @property
     def head(self) -> str:
@@ -90,6 +102,12 @@ class Family:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""
         return name.endswith(tuple(f".{buffer}" for buffer in self.buffers))
 
+    def as_named(self, names: Iterable[str]) -> Family:
+        """The family with the names of its files, where one of these is that of one expert's matrix."""
+        layer = self.layer.format(i=0)
+        each = {layer + theirs.format(h=0) for theirs in self.each.values()}
+        return self.filed if any(_NUMBER.sub(".0", self.full(name)) in each for name in names) else self
+
     def knows(self, name: str) -> bool:
         """Whether a stored name is one that a checkpoint of the family may have."""
         path = _NUMBER.sub(".0", self.full(name))
@@ -97,7 +115,7 @@ class Family:
 
     @cached_property
     def _paths(self) -> frozenset[str]:
-        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused)
+        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused, *self.each.values())
         layer = self.layer.format(i=0)
         return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
 
@@ -154,11 +172,16 @@ def _fused(family: Family, layer: Layer, i: int, module: str, leaf: str, have: M
     missing = [part for part in fused.parts if part not in have]
     if missing:
         raise Unnamed(f"layers.{i}.{next(iter(have))}.{leaf}")
-    blocks = _n_kv_heads(layer) if fused.blocks == "n_kv_heads" else fused.blocks
+    blocks = fused.blocks
+    if blocks == "n_kv_heads":
+        blocks = _n_kv_heads(layer)
+    elif blocks == "n_experts":  # the first axis of each part
+        blocks = next(iter(have.values()))[0]
     whole = {f"layers.{i}.{part}.{leaf}": have[part] for part in fused.parts}
     transposed = family.transposed and leaf == "weight"
     try:
-        return side_by_side(f"{family.layer.format(i=i)}{module}.{leaf}", whole, blocks, transposed=transposed)
+        name = family.layer.format(i=i) + (module if fused.bare else f"{module}.{leaf}")
+        return side_by_side(name, whole, blocks, transposed=transposed)
     except ValueError as error:
         raise Unnamed(f"layers.{i}.{fused.parts[0]}.{leaf}") from error
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from archcalc_reference.weights.families.family import QKV, Family, Fused
 
 _ANGLES = ("rotary_emb.inv_freq",)
@@ -38,8 +40,69 @@ LLAMA = Family(
 )
 _GATE_UP = Fused(("mlp.gate", "mlp.up"))
 
+_EXPERTS = Fused(("mlp.experts.gate", "mlp.experts.up"), "n_experts", bare=True)
+_SHARED = {"mlp.shared.gate": "gate_proj", "mlp.shared.up": "up_proj", "mlp.shared.down": "down_proj"}
+_EACH = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
+
+
+def _mixture(*types: str, shared: str = "", inside: dict[str, str] | None = None, **changes: Any) -> Family:
+    """Llama's names, and experts: in transformers' model one tensor for all, in its files one for each."""
+    theirs = {
+        "mlp.router": "mlp.gate",
+        "mlp.experts.down.weight": "mlp.experts.down_proj",
+        **({ours: f"mlp.{shared}.{name}" for ours, name in _SHARED.items()} if shared else {}),
+        **(inside or {}),
+    }
+    each = {f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{name}.weight" for ours, name in _EACH.items()}
+    return LLAMA.but(*types, inside=theirs, fused={"mlp.experts.gate_up_proj": _EXPERTS}, **{"each": each, **changes})
+
+
+_OLD_MIXTRAL = {"gate": "w1", "up": "w3", "down": "w2"}
 FAMILIES = (
     LLAMA,
+    _mixture("qwen3_moe", "olmoe"),
+    _mixture(
+        "mixtral",
+        each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
+        older=(*LLAMA.older, (r"\.block_sparse_moe\.", ".mlp.")),
+    ),
+    _mixture(
+        "minimax_m2",
+        inside={"mlp.correction": "mlp.e_score_correction_bias"},
+        each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
+        older=(*LLAMA.older, (r"\.block_sparse_moe\.", ".mlp.")),
+    ),
+    _mixture(
+        "flex_olmo",
+        inside={
+            "attention_post_norm": "post_attention_layernorm",
+            "mlp_post_norm": "post_feedforward_layernorm",
+        },
+    ),
+    LLAMA.but(
+        *("granitemoe", "granitemoeshared"),
+        inside={
+            "mlp.router": "block_sparse_moe.router",
+            "mlp.experts.down.weight": "block_sparse_moe.experts.down_proj",
+            "mlp.shared.down": "shared_mlp.output_linear",
+        },
+        fused={
+            "block_sparse_moe.experts.gate_up_proj": _EXPERTS,
+            "shared_mlp.input_linear": Fused(("mlp.shared.gate", "mlp.shared.up")),
+        },
+        older=(
+            *LLAMA.older,
+            (r"block_sparse_moe\.input_linear\.weight", "block_sparse_moe.experts.gate_up_proj"),
+            (r"block_sparse_moe\.output_linear\.weight", "block_sparse_moe.experts.down_proj"),
+            (r"block_sparse_moe\.router\.layer\.", "block_sparse_moe.router."),
+        ),
+    ),
+    _mixture("qwen2_moe", shared="shared_expert", inside={"mlp.shared_gate": "mlp.shared_expert_gate"}),
+    _mixture(
+        *("glm4_moe", "dots1"),
+        shared="shared_experts",
+        inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
+    ),
     LLAMA.but(
         *("gemma2", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),
         inside={

@@ -1,0 +1,181 @@
+"""Mixtures of experts: of many MLPs each vector goes through the few that a router chooses for it.
+
+The router scores all experts; the chosen ones compute, and what they make is added up, each by its weight. Routing is
+taken to be balanced wherever a count would depend on it; parameters, FLOPs and saved bytes do not.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from archcalc.blocks import activation
+from archcalc.blocks.activation import ACTIVATION, Activation
+from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.constraints import AtMost, Divides, Needs
+from archcalc.blocks.mlp import MLP, DenseMLP
+from archcalc.blocks.shrinking import Shrinking, small
+from archcalc.tape.legend import Env
+from archcalc.tape.ops import Tensor
+from archcalc.tape.recording import Tape
+from archcalc.tape.run import Run
+from archcalc.units import grouped, several
+
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+_MOST_TIMES = 4
+
+
+class Router(Strict):
+    """Which experts a vector goes to, and by how much each counts."""
+
+    scores: Literal["softmax", "softmax_of_chosen", "sigmoid"] = Field(
+        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; sigmoid: of each"
+    )
+    normalized: Annotated[bool, Field(description="whether the chosen scores are divided by their sum")]
+    bias: bool = Field(default=False, description="whether the projection to scores has a bias")
+    correction: bool = Field(
+        default=False,
+        description="whether a number for each expert is added before choosing, to balance their use; it is a buffer, "
+        "and no parameter (DeepSeek-V3)",
+    )
+    scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
+
+    factors: ClassVar[tuple[str, ...]] = ("scale",)
+
+
+class Experts(MLP):
+    """Shazeer et al. 2017, arXiv:1701.06538, as in Mixtral, arXiv:2401.04088; with a shared one as in DeepSeekMoE,
+    arXiv:2401.06066.
+    """
+
+    kind: Literal["experts"] = "experts"
+    n_experts: Count = Field(description="experts that a router chooses from")
+    n_experts_per_token: Annotated[Count, AtMost("n_experts")] = Field(
+        description="experts that a vector goes through"
+    )
+    d_ff: Count = Field(description="hidden features of an expert")
+    gated: bool = Field(description="whether an expert is a gated MLP")
+    activation: Activation = Field(description=ACTIVATION)
+    router: Router = Field(description="how experts are chosen")
+    n_groups: Annotated[Count | None, Divides("n_experts")] = Field(
+        default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
+    )
+    n_groups_chosen: Annotated[Count | None, AtMost("n_groups"), Needs("n_groups")] = Field(
+        default=None, description="groups that are left (DeepSeek-V3: 4 of 8); null: all"
+    )
+    shared: DenseMLP | None = Field(default=None, description="an MLP that every vector goes through; null: none")
+    shared_gate: Annotated[bool, Needs("shared", idle=False)] = Field(
+        default=False,
+        description="whether what it makes is multiplied by the sigmoid of a learned product (Qwen2-MoE)",
+    )
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "E": "experts (n_experts)",
+        "J": "experts that a vector goes through (n_experts_per_token)",
+        "I": "hidden features of an expert (d_ff)",
+        "M": "vectors that experts compute, each as often as it has experts",
+    }
+    copies: ClassVar[tuple[str, ...]] = ("E", "J")
+    derives: ClassVar[tuple[str, ...]] = ("M",)
+
+    def summary(self) -> str:
+        shared = f" + shared {self.shared.summary()}" if self.shared else ""
+        return (
+            f"{several(self.n_experts, 'expert')}, {grouped(self.n_experts_per_token)} a token, of "
+            f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){shared}"
+        )
+
+    def small(self, shrinking: Shrinking) -> Self:
+        """Few experts, two of a group at least; what is shared is as many times an expert as before."""
+        groups = None if self.n_groups is None else min(self.n_groups, 4)
+        experts = min(self.n_experts, 4) if groups is None else groups * min(self.n_experts // (self.n_groups or 1), 2)
+        chosen = None if self.n_groups_chosen is None else min(self.n_groups_chosen, groups or 1)
+        d_ff, shared = shrinking.size("d_ff", self.d_ff, 40), small(self.shared, shrinking)
+        if self.shared is not None:
+            times, rest = divmod(self.shared.d_ff, self.d_ff)
+            if not rest and times <= _MOST_TIMES:
+                shared = shared.model_copy(update={"d_ff": times * d_ff})
+        update = {
+            "n_experts": experts,
+            "n_experts_per_token": min(self.n_experts_per_token, 2, experts),
+            "d_ff": d_ff,
+            "n_groups": groups,
+            "n_groups_chosen": chosen,
+            "shared": shared,
+        }
+        return self.model_copy(update=update)
+
+    def sizes(self) -> Env:
+        own = {"E": self.n_experts, "J": self.n_experts_per_token, "I": self.d_ff}
+        return {**own, **(self.shared.sizes() if self.shared else {})}
+
+    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
+        return {"M": env["B"] * env["S"] * env["J"]}
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        weights, chosen = self._route(tape, x)
+        with tape.scope("experts"):
+            order = tape.pointwise("order", chosen, role="choice")
+            tokens = tape.pointwise("tokens", order, role="choice")
+            dealt = tape.lookup("dealt", "M D", tokens, x)
+            with tape.span("each"):
+                made = self._compute(tape, dealt)
+            places = tape.pointwise("places", order, role="choice")
+            made = tape.lookup("returned", "M D", places, made)
+            made = tape.regroup(made, "B S J D")
+            weighted = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
+            y = tape.view(tape.reduce("sum", weighted, "J", passes=True), S="N")
+        if self.shared is None:
+            return y
+        with tape.scope("shared"):
+            always = self.shared.record(tape, x)
+        if self.shared_gate:
+            gate = tape.linear("shared_gate", "B S unit", x, "unit D", part="router", bias=False, leaves=True)
+            share = tape.pointwise("share", gate, keeps=True)
+            always = tape.pointwise("shared_by_gate", always, share, saves=(always, share), scratch=1)
+        return tape.sum("all", y, always)
+
+    def _route(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
+        """How much each chosen expert counts, B S J, and which they are."""
+        logits = tape.linear("router", "B S E", x, "E D", part="router", bias=self.router.bias)
+        with tape.span("routing"):
+            scores = tape.convert("full_precision", logits, role="float")
+            if self.router.scores == "softmax":
+                scores = tape.softmax(scores, over="E", role="float")
+            elif self.router.scores == "sigmoid":
+                scores = tape.pointwise("sigmoid", scores, role="float", keeps=True)
+            if self.router.correction:
+                tape.pointwise(
+                    "corrected", scores, tape.given(f"{logits.name}.correction", "E", "buffer"), role="float"
+                )
+            chosen = tape.choose("chosen", scores, "B S J")
+            weights = tape.lookup("weights", "B S J", chosen, scores, role="float", saves=(scores,))
+            if self.router.scores == "softmax_of_chosen":
+                weights = tape.softmax(weights, over="J", role="float")
+            if self.router.normalized:
+                total = tape.reduce("total", weights, "J", role="float", passes=True)
+                weights = tape.pointwise(
+                    "normalized", weights, total, role="float", saves=(weights, total), per_point=2
+                )
+            if self.router.scale is not None:
+                weights = tape.pointwise("scaled", weights, role="float")
+            return tape.convert("as_wide", weights, role="activation"), tape.regroup(chosen, "M")
+
+    def _compute(self, tape: Tape, x: Tensor) -> Tensor:
+        """Each vector through its expert: a weight of all experts is read at that of the vector."""
+
+        def linear(name: str, out: str, x: Tensor, axes: str, part: str) -> Tensor:
+            with tape.scope(name):
+                weight = tape.weight("weight", axes, part, "E", E="M")
+                return tape.contract("product", out, x, weight)
+
+        if self.gated:
+            gate = linear("gate", "M I", x, "E I D", "up_projection")
+            active = activation.record(tape, self.activation, gate)
+            up = linear("up", "M I", x, "E I D", "up_projection")
+            with tape.span("gated"):
+                hidden = tape.pointwise("product", active, up, saves=(active, up))
+        else:
+            up = linear("up", "M I", x, "E I D", "up_projection")
+            hidden = activation.record(tape, self.activation, up)
+        return linear("down", "M D", hidden, "E D I", "down_projection")

@@ -1,0 +1,323 @@
+"""Mixtures of experts by softmax: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, FlexOlmo, Granite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from archcalc.huggingface.families.cohere import GRANITE, MULTIPLIERS, SCALED_EMBEDDING, logits_divided, write_divided
+from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, QKV, layer
+from archcalc.huggingface.family import (
+    D_HEAD,
+    QUOTIENT,
+    SLIDING_WINDOW,
+    WINDOW,
+    Family,
+    decoder,
+    rmsnorm,
+    sizes,
+    without,
+)
+from archcalc.huggingface.layers import DENSE, FULL, SLIDING, Kinds, LayerTypes, Sparse
+from archcalc.huggingface.leaves import (
+    Activation,
+    Draft,
+    Flag,
+    Leaf,
+    Made,
+    Size,
+    resolve,
+    write,
+)
+from archcalc.huggingface.rope import Rotary
+from archcalc.huggingface.said import MOST_LAYERS, Said
+
+TRAINING = ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
+"""Losses and noise of training, which change no count."""
+
+
+def _chosen(n: str) -> Callable[[Said], int]:
+    """How many experts a token goes through, of so many."""
+
+    def read(said: Said) -> int:
+        count, most = said.size("num_experts_per_tok"), said.size(n)
+        if count > most:
+            said.fail("num_experts_per_tok", f"must be at most {n} ({most:,})", count)
+        return count
+
+    return read
+
+
+def experts(n: str, d_ff: str, router: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Gated experts, of which num_experts_per_tok are chosen."""
+    return {
+        "kind": "experts",
+        "n_experts": Size(n),
+        "n_experts_per_token": Made(_chosen(n), lambda value, draft: draft.put("num_experts_per_tok", value)),
+        "d_ff": Size(d_ff),
+        "gated": True,
+        "activation": Activation("hidden_act"),
+        "router": router,
+        **more,
+    }
+
+
+class ByMixture(Leaf):
+    """The MLP of a layer: dense in some layers, experts in the rest."""
+
+    def __init__(self, experts: dict[str, Any]) -> None:
+        self.experts = experts
+
+    def _template(self, kind: str) -> dict[str, Any]:
+        return GATED if kind.endswith(DENSE) else self.experts
+
+    def read(self, said: Said) -> Any:
+        return resolve(self._template(said.layer), said, {})
+
+    def write(self, value: Any, draft: Draft) -> None:
+        write(self._template(draft.layer), value, draft)
+
+
+_SOFTMAX = {"scores": "softmax", "normalized": Flag("norm_topk_prob")}
+
+
+def _by_step(said: Said, n: int) -> list[bool]:
+    """Layers without experts: those of a list, and all but each so-many-th."""
+    said.value("mlp_only_layers")
+    named = [] if said.none("mlp_only_layers") else said.value("mlp_only_layers")
+    if not isinstance(named, list) or any(type(i) is not int for i in named):
+        said.fail("mlp_only_layers", "must be a list of layers", named)
+    step = said.size("decoder_sparse_step", most=MOST_LAYERS)
+    return [i in named or (i + 1) % step != 0 for i in range(n)]
+
+
+def _say_list(dense: list[bool], draft: Draft) -> None:
+    draft.put("mlp_only_layers", [i for i, is_dense in enumerate(dense) if is_dense])
+    draft.put("decoder_sparse_step", 1)
+
+
+def _qwen2_windows(said: Said, n: int) -> list[str]:
+    """Every other layer has a window, up to layer max_window_layers, where windows are used at all."""
+    if not said.flag("use_sliding_window") or said.none("sliding_window"):
+        return [FULL] * n
+    last = said.size("max_window_layers", least=0)
+    return [SLIDING if (i + 1) % 2 and i < last else FULL for i in range(n)]
+
+
+class _Used(LayerTypes):
+    """Types whose windows hold only where the config says that they are used."""
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        super().write(types, draft)
+        if SLIDING in types:
+            draft.put("use_sliding_window", value=True)
+
+
+def _window_where_used(said: Said) -> int | None:
+    if not said.flag("use_sliding_window"):
+        return None
+    read: int | None = WINDOW.read(said)
+    return read
+
+
+def _say_window(value: Any, draft: Draft) -> None:
+    draft.put("use_sliding_window", value is not None)
+    draft.put("sliding_window", value)
+
+
+_USED_WINDOW = Made(_window_where_used, _say_window)
+
+
+_QWEN2 = experts(
+    *("num_experts", "moe_intermediate_size", _SOFTMAX),
+    shared={**GATED, "d_ff": Size("shared_expert_intermediate_size")},
+    shared_gate=True,
+)
+
+
+_QWEN3 = experts("num_experts", "moe_intermediate_size", _SOFTMAX)
+
+
+_GRANITES = {key: value for key, value in MULTIPLIERS.items() if key != "mlp_bias"}
+
+
+_AFTER = {"scores": "softmax_of_chosen", "normalized": False}
+
+
+def _granite_shared(said: Said) -> Any:
+    """The MLP that all tokens go through; a width of 0 is none."""
+    if said.size("shared_intermediate_size", least=0) == 0:
+        return None
+    return resolve({**GATED, "d_ff": Size("shared_intermediate_size")}, said, {})
+
+
+def _say_granite_shared(value: Any, draft: Draft) -> None:
+    draft.put("shared_intermediate_size", 0 if value is None else value["d_ff"])
+
+
+_GRANITE_SHARED = Made(_granite_shared, _say_granite_shared)
+
+
+MOE: dict[str, Any] = {
+    "moe_intermediate_size": 1408,
+    "num_experts_per_tok": 8,
+    "norm_topk_prob": False,
+}
+
+
+_ALL = (
+    Family(
+        "mixtral",
+        "MixtralConfig",
+        ("MixtralForCausalLM", "MixtralModel"),
+        sizes(
+            *(32000, 4096, 14336, 32, 32, 8, 131072),
+            rms_norm_eps=1e-5,
+            sliding_window=None,
+            num_local_experts=8,
+            num_experts_per_tok=2,
+        ),
+        {
+            **layer({"rotary": Rotary(D_HEAD, 1_000_000.0), "window": WINDOW}),
+            "mlp": experts("num_local_experts", "intermediate_size", {"scores": "softmax", "normalized": True}),
+        },
+        decoder(rmsnorm()),
+        aliases={"num_local_experts": ("num_experts",)},
+        ignored=TRAINING,
+    ),
+    Family(
+        "qwen2_moe",
+        "Qwen2MoeConfig",
+        ("Qwen2MoeForCausalLM", "Qwen2MoeModel"),
+        without(
+            sizes(
+                *(151936, 2048, 5632, 24, 16, 16, 32768),
+                **MOE,
+                num_experts=60,
+                shared_expert_intermediate_size=5632,
+                qkv_bias=True,
+                decoder_sparse_step=1,
+                mlp_only_layers=None,
+                layer_types=None,
+                use_sliding_window=False,
+                sliding_window=4096,
+                max_window_layers=28,
+            )
+            | {"num_experts_per_tok": 4},
+            "head_dim",
+        ),
+        {
+            **layer(
+                {
+                    "d_head": QUOTIENT,
+                    "rotary": Rotary(QUOTIENT),
+                    "bias": Flag("qkv_bias", {True: QKV, False: False}),
+                    "window": SLIDING_WINDOW,
+                }
+            ),
+            "mlp": ByMixture(_QWEN2),
+        },
+        decoder(rmsnorm()),
+        Sparse(_Used(_qwen2_windows), _by_step, _say_list),
+        ignored=TRAINING,
+    ),
+    Family(
+        "qwen3_moe",
+        "Qwen3MoeConfig",
+        ("Qwen3MoeForCausalLM", "Qwen3MoeModel"),
+        sizes(
+            *(151936, 2048, 6144, 24, 32, 4, 32768),
+            **MOE,
+            num_experts=128,
+            decoder_sparse_step=1,
+            mlp_only_layers=None,
+            attention_bias=False,
+            use_sliding_window=False,
+            sliding_window=4096,
+        )
+        | {"moe_intermediate_size": 768},
+        {
+            **layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "window": _USED_WINDOW}),
+            "mlp": ByMixture(_QWEN3),
+        },
+        decoder(rmsnorm()),
+        Sparse(Kinds(), _by_step, _say_list),
+        aliases={"num_experts": ("num_local_experts",)},
+        ignored=(*TRAINING, "max_window_layers"),
+    ),
+    Family(
+        "olmoe",
+        "OlmoeConfig",
+        ("OlmoeForCausalLM", "OlmoeModel"),
+        sizes(
+            *(50304, 2048, 2048, 16, 16, None, 4096),
+            rms_norm_eps=1e-5,
+            attention_bias=False,
+            num_experts_per_tok=8,
+            num_experts=64,
+            norm_topk_prob=False,
+        ),
+        {
+            **layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "qk_norm_over": "width"}),
+            "mlp": experts("num_experts", "intermediate_size", _SOFTMAX),
+        },
+        decoder(rmsnorm()),
+        aliases={"num_experts": ("num_local_experts",)},
+        only={"clip_qkv": ((None,), "queries and keys that are clipped after their norms are not supported yet")},
+        ignored=TRAINING,
+    ),
+    Family(
+        "flex_olmo",
+        "FlexOlmoConfig",
+        ("FlexOlmoForCausalLM", "FlexOlmoModel"),
+        sizes(
+            *(100352, 4096, 11008, 32, 32, None, 4096),
+            attention_bias=False,
+            num_experts_per_tok=5,
+            num_experts=7,
+            norm_topk_prob=False,
+        ),
+        {
+            **layer(
+                {
+                    "bias": ATTENTION_BIAS,
+                    "rotary": Rotary(D_HEAD, 500_000.0),
+                    "qk_norm": rmsnorm(),
+                    "qk_norm_over": "width",
+                },
+                norm=None,
+                post_norm=rmsnorm(),
+            ),
+            "mlp": experts("num_experts", "intermediate_size", _SOFTMAX),
+        },
+        decoder(rmsnorm()),
+        aliases={"num_experts": ("num_local_experts",)},
+        ignored=TRAINING,
+    ),
+    *(
+        Family(
+            *(name, f"GraniteMoe{shared}Config", (f"GraniteMoe{shared}ForCausalLM", f"GraniteMoe{shared}Model")),
+            sizes(
+                *(32000, 4096, 11008, 32, 32, None, 2048),
+                **{**_GRANITES, "num_local_experts": 8, "num_experts_per_tok": 2, **more},
+            ),
+            {
+                **{key: value for key, value in GRANITE.items() if key != "mlp"},
+                "attention": {**GRANITE["attention"], "bias": ATTENTION_BIAS},
+                "mlp": experts("num_local_experts", "intermediate_size", _AFTER, **shared_mlp),
+            },
+            decoder(
+                rmsnorm(),
+                embedding=SCALED_EMBEDDING,
+                unembedding={"scale": Made(logits_divided, write_divided)},
+            ),
+            ignored=TRAINING,
+        )
+        for name, shared, more, shared_mlp in (
+            ("granitemoe", "", {}, {}),
+            ("granitemoeshared", "Shared", {"shared_intermediate_size": 0}, {"shared": _GRANITE_SHARED}),
+        )
+    ),
+)
+
+FAMILIES = {one.model_type: one for one in _ALL}

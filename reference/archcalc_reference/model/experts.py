@@ -1,0 +1,206 @@
+"""Mixtures of experts: each vector goes through the few of many MLPs that a router chooses for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from archcalc_reference.model.kernels import autocasts
+from archcalc_reference.model.linear import Linear
+from archcalc_reference.model.mlp import DENSE, MLP
+
+if TYPE_CHECKING:
+    from archcalc import blocks
+
+
+class _EachThroughItsOwn(Function):
+    """x W^T for vectors that are sorted by their expert, with the matrix of each; one product for each expert.
+
+    The backward pass needs the vectors and the matrices, as that of one linear layer does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_MD: Tensor, weight_EFD: Tensor, counts: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(x_MD, weight_EFD)
+        ctx.counts = counts
+        y_MF = x_MD.new_empty(x_MD.shape[0], weight_EFD.shape[1])
+        for e, part in _stretches(counts):
+            torch.mm(x_MD[part], weight_EFD[e].t(), out=y_MF[part])
+        return y_MF
+
+    @staticmethod
+    def backward(ctx: Any, grad_MF: Tensor) -> tuple[Tensor, Tensor, None]:
+        x_MD, weight_EFD = ctx.saved_tensors
+        grad_weight = torch.zeros_like(weight_EFD)
+        grad_x = torch.empty_like(x_MD)
+        for e, part in _stretches(ctx.counts):
+            torch.mm(grad_MF[part].t(), x_MD[part], out=grad_weight[e])
+            torch.mm(grad_MF[part], weight_EFD[e], out=grad_x[part])
+        return grad_x, grad_weight, None
+
+
+def _stretches(counts: tuple[int, ...]) -> list[tuple[int, slice]]:
+    """Each expert that has vectors, and where they stand."""
+    found, start = [], 0
+    for e, count in enumerate(counts):
+        if count:
+            found.append((e, slice(start, start + count)))
+        start += count
+    return found
+
+
+class ExpertLinear(nn.Module):
+    """A matrix for each expert, stored as (experts, out, in)."""
+
+    def __init__(self, experts: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
+
+    def initialize(self, std: float) -> None:
+        """Draw the matrices from normal(0, std)."""
+        nn.init.normal_(self.weight, 0.0, std)
+
+    def forward(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
+        weight_EFD = self.weight
+        if autocasts(x_MD):  # as autocast does where a product is one of its own
+            dtype = torch.get_autocast_dtype(x_MD.device.type)
+            weight_EFD, x_MD = weight_EFD.to(dtype), x_MD.to(dtype)
+        y_MF: Tensor = _EachThroughItsOwn.apply(x_MD, weight_EFD, counts)
+        return y_MF
+
+
+class Experts(MLP):
+    """The experts alone: what they make of vectors that are dealt out to them, added up by weight."""
+
+    def __init__(self, d_model: int, experts: blocks.Experts) -> None:
+        super().__init__(experts.activation)
+        n, d_ff = experts.n_experts, experts.d_ff
+        self.gate = ExpertLinear(n, d_model, d_ff) if experts.gated else None
+        self.up = ExpertLinear(n, d_model, d_ff)
+        self.down = ExpertLinear(n, d_ff, d_model)
+
+    def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
+        J = chosen_BSJ.shape[-1]
+        chosen_M = chosen_BSJ.flatten()
+        order_M = chosen_M.argsort(stable=True)
+        counts = self._counts(chosen_M)
+        x_MD = x_BSD.flatten(0, 1)[order_M // J]
+        made_MD = self._compute(x_MD, counts)
+        made_MD = made_MD[order_M.argsort()]
+        weighted_BSJD = made_MD.unflatten(0, chosen_BSJ.shape) * weights_BSJ[..., None]
+        return weighted_BSJD.sum(2)
+
+    def _compute(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
+        if self.gate is None:
+            made: Tensor = self.down(self.active(self.up(x_MD, counts)), counts)
+        else:
+            made = self.down(self.active(self.gate(x_MD, counts)) * self.up(x_MD, counts), counts)
+        return made
+
+    def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:
+        """How many vectors each expert gets. Without numbers all go to the first: the work is the same."""
+        n = self.up.weight.shape[0]
+        if chosen_M.is_meta:
+            return (chosen_M.numel(), *[0] * (n - 1))
+        return tuple(torch.bincount(chosen_M, minlength=n).tolist())
+
+
+class MixtureOfExperts(nn.Module):
+    """A router, the experts, and an MLP that all vectors go through."""
+
+    def __init__(self, d_model: int, spec: blocks.Experts) -> None:
+        super().__init__()
+        self.spec = spec
+        router = spec.router
+        self.router = Linear(d_model, spec.n_experts, bias=router.bias)
+        if router.correction:
+            self.register_buffer("correction", torch.zeros(spec.n_experts))
+        self.experts = Experts(d_model, spec)
+        self.shared = None if spec.shared is None else DENSE[spec.shared.kind](d_model, spec.shared)
+        self.shared_gate = Linear(d_model, 1, bias=False) if spec.shared_gate else None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002  (as nn.Module has it)
+        """The correction stays in fp32, whatever the weights become."""
+        kept = self._buffers.get("correction")
+        super()._apply(fn, recurse)
+        if kept is not None:
+            moved = fn(kept)
+            wide = moved.dtype in (torch.float32, torch.float64)
+            self.correction = moved if wide else kept.to(moved.device)
+        return self
+
+    @staticmethod
+    def new_state(*_: Any) -> None:
+        """Nothing is kept of earlier positions."""
+
+    def prepare(self, *_: Any) -> None:
+        """Nothing is read that is made once for a pass."""
+
+    def initialize(self, std: float, residual_std: float) -> None:
+        """Draw new weights."""
+        self.router.initialize(std)
+        self.experts.initialize(std, residual_std)
+        if self.shared is not None:
+            self.shared.initialize(std, residual_std)
+        if self.shared_gate is not None:
+            self.shared_gate.initialize(std)
+
+    def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
+        weights_BSJ, chosen_BSJ = self._route(x_BSD)
+        y_BSD = self.experts(x_BSD, weights_BSJ, chosen_BSJ)
+        del weights_BSJ, chosen_BSJ
+        if self.shared is None:
+            return y_BSD
+        always_BSD = self.shared(x_BSD)
+        if self.shared_gate is not None:
+            always_BSD = always_BSD * torch.sigmoid(self.shared_gate(x_BSD))
+        return y_BSD + always_BSD
+
+    def _route(self, x_BSD: Tensor) -> tuple[Tensor, Tensor]:
+        """How much each chosen expert counts, and which they are."""
+        router = self.spec.router
+        scores_BSE = _full(self.router(x_BSD))
+        if router.scores == "softmax":
+            scores_BSE = scores_BSE.softmax(-1)
+        elif router.scores == "sigmoid":
+            scores_BSE = torch.sigmoid(scores_BSE)
+        with torch.no_grad():
+            chosen_BSJ = self._choose(scores_BSE)
+        weights_BSJ = scores_BSE.gather(-1, chosen_BSJ)
+        del scores_BSE
+        if router.scores == "softmax_of_chosen":
+            weights_BSJ = weights_BSJ.softmax(-1)
+        if router.normalized:
+            weights_BSJ = weights_BSJ / weights_BSJ.sum(-1, keepdim=True)
+        if router.scale is not None:
+            weights_BSJ = weights_BSJ * router.scale
+        return weights_BSJ.to(x_BSD.dtype), chosen_BSJ
+
+    def _choose(self, scores_BSE: Tensor) -> Tensor:
+        router = self.spec.router
+        ranked = scores_BSE + self.correction if router.correction else scores_BSE
+        if self.spec.n_groups is not None and self.spec.n_groups_chosen is not None:
+            ranked = self._best_groups(ranked)
+        return ranked.topk(self.spec.n_experts_per_token, -1).indices
+
+    def _best_groups(self, ranked_BSE: Tensor) -> Tensor:
+        """The scores with those of all but the best groups out of the way."""
+        spec = self.spec
+        groups = ranked_BSE.unflatten(-1, (spec.n_groups, -1))
+        counting = min(2 if spec.router.correction else 1, groups.shape[-1])
+        best = groups.topk(counting, -1).values.sum(-1)
+        left = torch.zeros_like(best, dtype=torch.bool)
+        left.scatter_(-1, best.topk(spec.n_groups_chosen, -1).indices, value=True)
+        return groups.masked_fill(~left[..., None], float("-inf")).flatten(-2)
+
+
+def _full(x: Tensor) -> Tensor:
+    """In fp32, or in fp64 where the model works in that."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+EXPERTS: dict[str, type[Any]] = {"experts": MixtureOfExperts}
+"""Which module each kind of a spec's mixtures becomes."""
