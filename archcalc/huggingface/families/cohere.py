@@ -1,13 +1,14 @@
-"""Cohere, Granite, GLM: attention and MLP side by side, multipliers, norms around each branch."""
+"""Cohere, Granite, GLM: attention and MLP side by side, multipliers, norms around each branch; Granite's mixtures."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from archcalc.huggingface.families.llama import ATTENTION_BIAS, BIASES, MLP_BIAS, QKV, layer
+from archcalc.huggingface.families.llama import ATTENTION_BIAS, BIASES, GATED, MLP_BIAS, QKV, layer
+from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, layernorm, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes, every
-from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Number
+from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Number, Size, resolve
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
@@ -45,33 +46,52 @@ def _write_attention_scale(value: Any, draft: Draft) -> None:
     draft.put("attention_multiplier", draft.d_head**-0.5 if value is None else value)
 
 
-def logits_divided(said: Said) -> float | None:
+def _logits_divided(said: Said) -> float | None:
     value = said.number("logits_scaling")
     return None if value == 1 else 1 / value
 
 
-def write_divided(value: Any, draft: Draft) -> None:
+def _write_divided(value: Any, draft: Draft) -> None:
     draft.put("logits_scaling", 1.0 if value is None else 1 / value)
 
 
-MULTIPLIERS = {
+_MULTIPLIERS = {
     **BIASES,
     "embedding_multiplier": 1.0,
     "logits_scaling": 1.0,
     "residual_multiplier": 1.0,
     "attention_multiplier": 1.0,
 }
-GRANITE = layer(
+_GRANITE = layer(
     {"bias": ATTENTION_BIAS, "scale": Made(_attention_scale, _write_attention_scale)},
     {"bias": MLP_BIAS},
     scale=Number("residual_multiplier", 1.0),
 )
-SCALED_EMBEDDING = {"scale": Number("embedding_multiplier", 1.0)}
+_EMBEDDING = {"scale": Number("embedding_multiplier", 1.0)}
 _GLM_ROTARY = Rotary(D_HEAD, partial=0.5, pairing="neighbours")
 _GLM = layer({"bias": Flag("attention_bias", {True: QKV, False: False}), "rotary": _GLM_ROTARY})
 _GLM_SIZES = sizes(
     *(151552, 4096, 13696, 40, 32, 2, 131072), head_dim=128, rms_norm_eps=1.5625e-07, attention_bias=True
 )
+
+_GRANITES = {key: value for key, value in _MULTIPLIERS.items() if key != "mlp_bias"}
+
+
+_AFTER = {"scores": "softmax_of_chosen", "normalized": False}
+
+
+def _granite_shared(said: Said) -> Any:
+    """The MLP that all tokens go through; a width of 0 is none."""
+    if said.size("shared_intermediate_size", least=0) == 0:
+        return None
+    return resolve({**GATED, "d_ff": Size("shared_intermediate_size")}, said, {})
+
+
+def _say_granite_shared(value: Any, draft: Draft) -> None:
+    draft.put("shared_intermediate_size", 0 if value is None else value["d_ff"])
+
+
+_GRANITE_SHARED = Made(_granite_shared, _say_granite_shared)
 
 _ALL = (
     Family(
@@ -114,9 +134,9 @@ _ALL = (
         "granite",
         "GraniteConfig",
         ("GraniteForCausalLM", "GraniteModel"),
-        sizes(32000, 4096, 11008, 32, 32, None, 2048, **MULTIPLIERS),
-        GRANITE,
-        decoder(rmsnorm(), embedding=SCALED_EMBEDDING, unembedding={"scale": Made(logits_divided, write_divided)}),
+        sizes(32000, 4096, 11008, 32, 32, None, 2048, **_MULTIPLIERS),
+        _GRANITE,
+        decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Made(_logits_divided, _write_divided)}),
     ),
     Family(
         "hyperclovax",
@@ -124,10 +144,10 @@ _ALL = (
         ("HyperCLOVAXForCausalLM", "HyperCLOVAXModel"),
         sizes(
             *(32000, 4096, 11008, 32, 32, None, 2048),
-            **{**MULTIPLIERS, "attention_multiplier": None, "use_post_norm": True},
+            **{**_MULTIPLIERS, "attention_multiplier": None, "use_post_norm": True},
         ),
-        {**GRANITE, "post_norm": Flag("use_post_norm", {True: rmsnorm(), False: None})},
-        decoder(rmsnorm(), embedding=SCALED_EMBEDDING, unembedding={"scale": Number("logits_scaling", 1.0)}),
+        {**_GRANITE, "post_norm": Flag("use_post_norm", {True: rmsnorm(), False: None})},
+        decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Number("logits_scaling", 1.0)}),
     ),
     Family("glm", "GlmConfig", ("GlmForCausalLM", "GlmModel"), _GLM_SIZES, _GLM, decoder(rmsnorm())),
     Family(
@@ -137,6 +157,30 @@ _ALL = (
         _GLM_SIZES,
         {**_GLM, "post_norm": rmsnorm()},
         decoder(rmsnorm()),
+    ),
+    *(
+        Family(
+            *(name, f"GraniteMoe{shared}Config", (f"GraniteMoe{shared}ForCausalLM", f"GraniteMoe{shared}Model")),
+            sizes(
+                *(32000, 4096, 11008, 32, 32, None, 2048),
+                **{**_GRANITES, "num_local_experts": 8, "num_experts_per_tok": 2, **more},
+            ),
+            {
+                **{key: value for key, value in _GRANITE.items() if key != "mlp"},
+                "attention": {**_GRANITE["attention"], "bias": ATTENTION_BIAS},
+                "mlp": experts("num_local_experts", "intermediate_size", _AFTER, **shared_mlp),
+            },
+            decoder(
+                rmsnorm(),
+                embedding=_EMBEDDING,
+                unembedding={"scale": Made(_logits_divided, _write_divided)},
+            ),
+            ignored=TRAINING,
+        )
+        for name, shared, more, shared_mlp in (
+            ("granitemoe", "", {}, {}),
+            ("granitemoeshared", "Shared", {"shared_intermediate_size": 0}, {"shared": _GRANITE_SHARED}),
+        )
     ),
 )
 

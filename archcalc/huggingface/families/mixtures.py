@@ -1,11 +1,10 @@
-"""Mixtures of experts by softmax: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, FlexOlmo, Granite."""
+"""Mixtures of experts by softmax: Mixtral, Qwen2-MoE and Qwen3-MoE, OLMoE, FlexOlmo."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from archcalc.huggingface.families.cohere import GRANITE, MULTIPLIERS, SCALED_EMBEDDING, logits_divided, write_divided
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, QKV, layer
 from archcalc.huggingface.family import (
     D_HEAD,
@@ -136,26 +135,6 @@ _QWEN2 = experts(
 
 
 _QWEN3 = experts("num_experts", "moe_intermediate_size", _SOFTMAX)
-
-
-_GRANITES = {key: value for key, value in MULTIPLIERS.items() if key != "mlp_bias"}
-
-
-_AFTER = {"scores": "softmax_of_chosen", "normalized": False}
-
-
-def _granite_shared(said: Said) -> Any:
-    """The MLP that all tokens go through; a width of 0 is none."""
-    if said.size("shared_intermediate_size", least=0) == 0:
-        return None
-    return resolve({**GATED, "d_ff": Size("shared_intermediate_size")}, said, {})
-
-
-def _say_granite_shared(value: Any, draft: Draft) -> None:
-    draft.put("shared_intermediate_size", 0 if value is None else value["d_ff"])
-
-
-_GRANITE_SHARED = Made(_granite_shared, _say_granite_shared)
 
 
 MOE: dict[str, Any] = {
@@ -293,30 +272,6 @@ _ALL = (
         decoder(rmsnorm()),
         aliases={"num_experts": ("num_local_experts",)},
         ignored=TRAINING,
-    ),
-    *(
-        Family(
-            *(name, f"GraniteMoe{shared}Config", (f"GraniteMoe{shared}ForCausalLM", f"GraniteMoe{shared}Model")),
-            sizes(
-                *(32000, 4096, 11008, 32, 32, None, 2048),
-                **{**_GRANITES, "num_local_experts": 8, "num_experts_per_tok": 2, **more},
-            ),
-            {
-                **{key: value for key, value in GRANITE.items() if key != "mlp"},
-                "attention": {**GRANITE["attention"], "bias": ATTENTION_BIAS},
-                "mlp": experts("num_local_experts", "intermediate_size", _AFTER, **shared_mlp),
-            },
-            decoder(
-                rmsnorm(),
-                embedding=SCALED_EMBEDDING,
-                unembedding={"scale": Made(logits_divided, write_divided)},
-            ),
-            ignored=TRAINING,
-        )
-        for name, shared, more, shared_mlp in (
-            ("granitemoe", "", {}, {}),
-            ("granitemoeshared", "Shared", {"shared_intermediate_size": 0}, {"shared": _GRANITE_SHARED}),
-        )
     ),
 )
 
