@@ -36,7 +36,7 @@ def test_counted_is_built(model):
     assert verdict.checks[0].what == "parameters"
 
 
-@settings(max_examples=few(2))
+@settings(max_examples=few(1))
 @given(strategies.models())
 def test_counted_is_run(model):
     pytest.importorskip("torch", reason="the reference is PyTorch")
