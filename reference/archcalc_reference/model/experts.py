@@ -87,10 +87,12 @@ class Experts(MLP):
         chosen_M = chosen_BSJ.flatten()
         order_M = chosen_M.argsort(stable=True)
         counts = self._counts(chosen_M)
-        x_MD = x_BSD.flatten(0, 1)[order_M // J]
-        made_MD = self._compute(x_MD, counts)
+        # What was dealt out is gone when it is computed: a name of it here would keep it.
+        made_MD = self._compute(x_BSD.flatten(0, 1)[order_M // J], counts)
         made_MD = made_MD[order_M.argsort()]
+        del order_M
         weighted_BSJD = made_MD.unflatten(0, chosen_BSJ.shape) * weights_BSJ[..., None]
+        del made_MD
         return weighted_BSJD.sum(2)
 
     def _compute(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
