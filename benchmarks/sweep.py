@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 import archcalc
-from archcalc.counts.activations import saved, widths
+from archcalc.counts.activations import saved
 from archcalc.counts.memory import state_bytes
 from archcalc.spec.catalogue import find
+from archcalc.tape.roles import widths
 
 SPEC = "gpt3-175b"
 VARY = {"n_layers": "10..100:10", "d_model": "128..12800:128", "vocab_size": "50000..50990:10"}
