@@ -31,7 +31,7 @@ class Router(Strict):
     scores: Literal["softmax", "softmax_of_chosen", "sigmoid"] = Field(
         description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; sigmoid: of each"
     )
-    normalized: Annotated[bool, Field(description="whether the chosen scores are divided by their sum")]
+    normalized: bool = Field(description="whether the chosen scores are divided by their sum")
     bias: bool = Field(default=False, description="whether the projection to scores has a bias")
     correction: bool = Field(
         default=False,
