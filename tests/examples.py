@@ -33,3 +33,14 @@ def has_wide_stream(model):
     """Whether its residual stream begins in fp32 under autocast; elsewhere it is not counted."""
     table = model.embedding
     return table.d_embedding is None or table.positions == "learned" or (table.norm is not None and table.norm.gain)
+
+
+def keepings():
+    """Any way to keep the numbers of a training step; the precision of a cache applies to inference alone."""
+    from hypothesis import strategies as st
+
+    from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+
+    recipes, optimizers = st.sampled_from(list(RECIPES)), st.sampled_from(list(OPTIMIZERS))
+    recomputed = st.sampled_from(["none", "selective", "full"])
+    return st.builds(Keeping, recipes, optimizers, recomputed, st.booleans(), st.none())

@@ -21,6 +21,7 @@ from archcalc.blocks.constraints import (
     Constraint,
     Divides,
     Even,
+    LeavesEnough,
     MoreThan,
     Needs,
     OneForEachPair,
@@ -230,6 +231,8 @@ def _constraint(one: Constraint) -> str:
         return f"(if tied, `{one.width}` is that of the {one.other})"
     if isinstance(one, Without):
         return f"(not with `{one.other}`)"
+    if isinstance(one, LeavesEnough):
+        return f"(with `{one.wanted}` of `{one.whole}` in them)"
     if isinstance(one, OneForEachPair):
         return f"(its lists have {one.features} / 2 numbers)"
     assert isinstance(one, Even)

@@ -4,7 +4,7 @@ A new block is a class with a `kind`, deriving from the slot that it fills. The 
 Schema and the public strategies are all made from the registry; a test holds the reference's tables against it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
@@ -16,6 +16,7 @@ from archcalc.blocks.choices import chosen
 from archcalc.blocks.constraints import constraints
 from archcalc.blocks.relations import Relation
 from archcalc.blocks.shrinking import Shrinking, small
+from archcalc.errors import Where
 from archcalc.tape.legend import Env, declare
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
@@ -131,6 +132,17 @@ class Mixer(Slot):
 def _is_kind(slot: type[Slot]) -> bool:
     field = slot.model_fields.get("kind")
     return field is not None and isinstance(field.default, str)
+
+
+def parts(part: Any, where: Where = ()) -> Iterator[tuple[Where, BaseModel]]:
+    """A model and every part of it that has fields, with where it stands."""
+    if isinstance(part, BaseModel):
+        yield where, part
+        inside: Iterable[tuple[Any, Any]] = part
+    else:
+        inside = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, tuple) else ()
+    for name, inner in inside:
+        yield from parts(inner, (*where, name))
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

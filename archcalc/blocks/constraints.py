@@ -183,6 +183,36 @@ class OneForEachPair(Constraint):
         return None
 
 
+class LeavesEnough(Constraint):
+    """The groups that are chosen, of `groups` of which `whole` are made, have as many members as are `wanted`."""
+
+    def __init__(self, whole: str, groups: str, wanted: str) -> None:
+        self.whole, self.groups, self.wanted = whole, groups, wanted
+
+    def _left(self, size: Any, block: Any) -> Any:
+        return size * (getattr(block, self.whole) // getattr(block, self.groups))
+
+    def holds(self, size: Any, block: Any) -> Mask:
+        return getattr(block, self.groups) is None or self._left(size, block) >= getattr(block, self.wanted)
+
+    def reason(self, name: str) -> str:
+        return f"{name} leaves fewer than {self.wanted}"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:
+        context = {
+            "wanted": f"{self.wanted} ({getattr(block, self.wanted):,})",
+            "field": name,
+            "fix": f"{size:,} of {getattr(block, self.groups):,} groups have {self._left(size, block):,}",
+        }
+        return PydanticCustomError("constraint", "must leave at least {wanted}", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> list[int] | None:
+        if data[self.groups] is None:
+            return None
+        each = data[self.whole] // data[self.groups]
+        return [n for n in range(1, most + 1) if n * each >= data[self.wanted]]
+
+
 class Needs(Constraint):
     """The value says something about another field, which must be there; `idle` is the value that says nothing."""
 

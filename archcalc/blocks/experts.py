@@ -12,7 +12,7 @@ from pydantic import Field
 from archcalc.blocks import activation
 from archcalc.blocks.activation import ACTIVATION, Activation
 from archcalc.blocks.base import Count, Strict
-from archcalc.blocks.constraints import AtMost, Divides, Needs
+from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs
 from archcalc.blocks.mlp import MLP, DenseMLP
 from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.tape.legend import Env
@@ -60,9 +60,12 @@ class Experts(MLP):
     n_groups: Annotated[Count | None, Divides("n_experts")] = Field(
         default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
     )
-    n_groups_chosen: Annotated[Count | None, AtMost("n_groups"), Needs("n_groups")] = Field(
-        default=None, description="groups that are left (DeepSeek-V3: 4 of 8); null: all"
-    )
+    n_groups_chosen: Annotated[
+        Count | None,
+        AtMost("n_groups"),
+        Needs("n_groups"),
+        LeavesEnough("n_experts", "n_groups", "n_experts_per_token"),
+    ] = Field(default=None, description="groups that are left (DeepSeek-V3: 4 of 8); null: all")
     shared: DenseMLP | None = Field(default=None, description="an MLP that every vector goes through; null: none")
     shared_gate: Annotated[bool, Needs("shared", idle=False)] = Field(
         default=False,

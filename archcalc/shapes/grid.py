@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel
 
 from archcalc.arguments import LARGEST_SIZE, choice, instance, size
+from archcalc.blocks.base import parts
 from archcalc.blocks.constraints import constraints
 from archcalc.counts.quantities import QUANTITIES, Asked, Quantity, one_pass
 from archcalc.errors import Invalid, Problem, nearest, shown
@@ -277,7 +278,7 @@ def _at(part: Any, rows: Size) -> Any:
 
 def _impossible(model: Model, run: Run, names: Mapping[str, list[Where]]) -> Iterator[tuple[str, Mask]]:
     """Which shapes are not valid specs, and why, as validation would say of each."""
-    for where, holder in _blocks(model):
+    for where, holder in parts(model):
         for field, known in type(holder).model_fields.items():
             size, name = getattr(holder, field), (*where, field)
             if hasattr(size, "dtype"):
@@ -288,20 +289,6 @@ def _impossible(model: Model, run: Run, names: Mapping[str, list[Where]]) -> Ite
                 reason = constraint.reason(short_name((*where, *constraint.place(field)), names))
                 yield reason, constraint.holds(getattr(holder, field), holder) ^ True
     yield "the sequence is longer than context_length", run.sequence > model.context_length
-
-
-def _blocks(part: Any, where: Where = ()) -> Iterator[tuple[Where, BaseModel]]:
-    """A model and every part of it that has fields."""
-    if isinstance(part, BaseModel):
-        yield where, part
-        for name, inner in part:
-            yield from _blocks(inner, (*where, name))
-    elif isinstance(part, dict):
-        for name, inner in part.items():
-            yield from _blocks(inner, (*where, name))
-    elif isinstance(part, tuple):
-        for i, inner in enumerate(part):
-            yield from _blocks(inner, (*where, i))
 
 
 def _followed(changes: tuple[Change, ...], names: Mapping[str, list[Where]]) -> Iterator[Followed]:

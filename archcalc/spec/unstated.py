@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
-from archcalc.blocks.base import models_in, registered
+from archcalc.blocks.base import models_in, parts, registered
 from archcalc.spec.source import Where, dotted
 
 DESCRIPTION = ("schema", "name", "source", "published", "misprints", "assumptions")
@@ -34,7 +34,9 @@ class Unstated(NamedTuple):
 
 def unstated(model: BaseModel, stated: set[Where]) -> Iterator[Unstated]:
     """The fields of a model that a question could set, beside those `stated` as words or numbers."""
-    for where, part in _parts(model):
+    for where, part in parts(model):
+        if where[:1] and where[0] in DESCRIPTION:
+            continue
         for name, field in type(part).model_fields.items():
             place, value = (*where, field.alias or name), getattr(part, name)
             if place in stated or (not where and place[0] in DESCRIPTION):
@@ -51,21 +53,6 @@ def meant(name: str, fields: Iterable[Unstated]) -> list[Unstated]:
     found = [field for field in fields if [str(step) for step in field.where[-len(steps) :]] == steps]
     found = [field for field in found if dotted(field.where) == name] or found
     return [field for field in found if not field.absent] or found
-
-
-def _parts(part: Any, where: Where = ()) -> Iterator[tuple[Where, BaseModel]]:
-    """A model and every part of it that has fields, where a spec has it."""
-    if isinstance(part, BaseModel):
-        yield where, part
-        for name, inner in part:
-            if where or name not in DESCRIPTION:
-                yield from _parts(inner, (*where, name))
-    elif isinstance(part, dict):
-        for name, inner in part.items():
-            yield from _parts(inner, (*where, name))
-    elif isinstance(part, tuple):
-        for i, inner in enumerate(part):
-            yield from _parts(inner, (*where, i))
 
 
 def _possible(annotation: Any, where: Where) -> Iterator[Where]:

@@ -107,8 +107,12 @@ class Tape:
         first = labels_of(inputs[0])
         output = self._output(name, first, role)
         saves = (*saves, output) if keeps else saves
-        how = {"passes": passes, "converts": converts}
-        op = Op("pointwise", inputs, output, self._spans, saves, per_point, scratch=scratch, **how)
+        op = Op(
+            *("pointwise", inputs, output, self._spans, saves, per_point),
+            passes=passes,
+            scratch=scratch,
+            converts=converts,
+        )
         if {label for label in op.space if stem(label) != ONE} != {label for label in first if stem(label) != ONE}:
             raise TapeError(f"{op.output.name}: an input has a label that {' '.join(first)!r} lacks")
         return self._record(op)

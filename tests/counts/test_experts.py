@@ -114,3 +114,11 @@ def test_more_experts_than_there_are_is_refused():
     with pytest.raises(ValueError, match="must be at most n_experts"):
         mixture(n_experts_per_token=7)
     assert Experts.model_fields["n_experts_per_token"].is_required()
+
+
+def test_groups_that_leave_fewer_experts_than_a_token_needs_are_refused():
+    assert mixture(n_groups=3, n_groups_chosen=1).layers[0].mlp.n_groups_chosen == 1  # two experts for two
+    with pytest.raises(ValueError, match="must leave at least n_experts_per_token"):
+        mixture(n_groups=3, n_groups_chosen=1, n_experts_per_token=3)
+    with pytest.raises(ValueError, match="must be at most n_groups"):
+        mixture(n_groups=3, n_groups_chosen=4)

@@ -1,6 +1,7 @@
 """Memory of one device: terms that add up, recipes by arithmetic, phases, and what a device holds."""
 
 import pytest
+from examples import keepings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,14 +18,7 @@ from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
 from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
-TRAINING = st.builds(
-    Keeping,
-    st.sampled_from(list(RECIPES)),
-    st.sampled_from(list(OPTIMIZERS)),
-    st.sampled_from(["none", "selective", "full"]),
-    st.booleans(),
-    st.none(),  # the precision of a cache applies only to inference
-)
+TRAINING = keepings()
 SERVING = st.builds(
     lambda precision, kv: Keeping(precision, kv_precision=kv),
     st.sampled_from(["fp32", "bf16", "fp16", "fp8", "int8", "int4"]),

@@ -23,6 +23,9 @@ WINDOWS = {
 }
 
 
+GLM4_MOE = {"model_type": "glm4_moe", "head_dim": 16, "n_routed_experts": 8, "num_experts_per_tok": 2}
+
+
 def lines(config):
     with pytest.raises(Invalid) as caught:
         import_config(config, "a/config.json")
@@ -292,6 +295,18 @@ SAID = {
     "GPT-Neo's types of fewer layers": (
         {"model_type": "gpt_neo", "num_layers": 3},
         ["attention_types: must say the type of each of 3 layers; got [[['global', 'local'], 12]]"],
+    ),
+    "groups that leave too few experts": (
+        {**GLM4_MOE, "n_group": 4, "topk_group": 1, "num_experts_per_tok": 3},
+        ["topk_group: must leave at least num_experts_per_tok (3) experts; got 1"],
+    ),
+    "more groups than there are": (
+        {**GLM4_MOE, "n_group": 2, "topk_group": 3},
+        ["topk_group: must be at most n_group (2); got 3"],
+    ),
+    "windows that Qwen2-MoE does not use": (
+        {"model_type": "qwen2_moe", "num_hidden_layers": 1, "layer_types": ["sliding_attention"]},
+        ["use_sliding_window: must be true, since layers are of type sliding_attention; got False"],
     ),
     "a text model that is missing": ({"model_type": "mistral3"}, ["text_config: is missing, or null"]),
     "a text model that is no mapping": (

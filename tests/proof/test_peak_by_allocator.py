@@ -11,6 +11,8 @@ import archcalc
 from archcalc import strategies
 from archcalc.counts.memory import memory
 from archcalc.proof.allocator import cut_down, predicted_step, record_inference, record_step
+from archcalc.proof.witness import prove
+from archcalc.tape.autocast import begins_narrow
 from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
 from archcalc.tape.run import Run
 
@@ -60,6 +62,24 @@ def steps(precisions, activation="fused"):
         return model, run, asked(draw(st.sampled_from(precisions)), optimizer, recompute)
 
     return draw_one()
+
+
+@given(model=strategies.models())
+def test_a_residual_stream_that_begins_in_bf16_is_told_apart(model):
+    assert begins_narrow(model.record(Run(attention="flash"))) != has_wide_stream(model)
+
+
+def test_verify_shows_the_peak_of_such_a_stream_and_does_not_require_it():
+    model = archcalc.Model.model_validate(
+        {
+            **archcalc.load("tiny").model_dump(by_alias=True),
+            "embedding": {"positions": "none", "d_embedding": 24},
+            "unembedding": {"tied": True, "bias": False, "d_embedding": 24},
+        }
+    )
+    peaks = [check for check in prove(model).checks if check.what == "peak of the passes, amp"]
+    assert [(check.equal, check.required) for check in peaks] == [(False, False)]
+    assert peaks[0].reason == "the residual stream begins in bf16, and is counted as fp32"
 
 
 def takes_what_was_counted(model, run, keeping):

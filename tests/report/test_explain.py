@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 from command import ask
-from examples import few
+from examples import few, keepings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +18,7 @@ from archcalc.counts.quantities import Asked, one_pass
 from archcalc.report.explain import explainable, explanation_sheet
 from archcalc.spec.catalogue import find
 from archcalc.tape.formula import Formula
-from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.tape.precision import Keeping
 
 
 def evaluate(text, values):
@@ -112,19 +112,7 @@ def questions(draw, model):
         causal=draw(st.sampled_from(["full"] if phase == "decode" else ["full", "half", "exact"])),
     )
     trains = draw(st.booleans())
-    if trains:
-        keeping = draw(
-            st.builds(
-                Keeping,
-                st.sampled_from(list(RECIPES)),
-                st.sampled_from(list(OPTIMIZERS)),
-                st.sampled_from(["none", "selective", "full"]),
-                st.booleans(),
-                st.none(),
-            )
-        )
-    else:
-        keeping = Keeping(draw(st.sampled_from(["fp32", "bf16", "int8", "int4"])))
+    keeping = draw(keepings()) if trains else Keeping(draw(st.sampled_from(["fp32", "bf16", "int8", "int4"])))
     held = archcalc.Run(
         "training" if trains else "prefill",
         batch,

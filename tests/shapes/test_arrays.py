@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drawn import resized, stacked
-from examples import few
+from examples import few, keepings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +14,7 @@ from archcalc.counts.executed import executed
 from archcalc.counts.flops import flops
 from archcalc.counts.memory import memory, peak_bytes
 from archcalc.counts.parameters import params
-from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.tape.precision import Keeping
 from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
@@ -67,14 +67,7 @@ def test_what_arrays_keep_is_what_each_row_keeps(models, kernel, recompute, drop
         agree(cache(many, Run("prefill", 2, many.context_length), 2, paged=paged), kept)
 
 
-KEEPINGS = st.builds(
-    Keeping,
-    st.sampled_from(list(RECIPES)),
-    st.sampled_from(list(OPTIMIZERS)),
-    st.sampled_from(RECOMPUTE),
-    st.booleans(),
-    st.none(),
-)
+KEEPINGS = keepings()
 
 
 @settings(max_examples=few(40))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command import ask
 from drawn import size_paths, value
+from examples import keepings
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import Invalid
 from archcalc.shapes import grid
 from archcalc.spec.catalogue import find
-from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
 from archcalc.tape.roles import widths
 
 SIZES = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 64, 96, 100, 512, 768, 1_024, 3_072, 2**20, 2**31, 2**32 - 1, 2**32]
@@ -97,14 +97,7 @@ def spec(tmp_path_factory):
 @given(
     drawn=questions(),
     attention=st.sampled_from([None, "math", "flash"]),
-    keeping=st.builds(
-        Keeping,
-        st.sampled_from(list(RECIPES)),
-        st.sampled_from(list(OPTIMIZERS)),
-        st.sampled_from(["none", "selective", "full"]),
-        st.booleans(),
-        st.none(),
-    ),
+    keeping=keepings(),
     chunk=st.sampled_from([1, 3, grid.CHUNK]),
 )
 def test_every_row_is_what_the_scalar_path_says(spec, drawn, attention, keeping, chunk):

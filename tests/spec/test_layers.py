@@ -4,7 +4,7 @@ import pytest
 import yaml
 from command import ask
 from drawn import alone, layers_of, single
-from examples import few
+from examples import few, keepings
 from goodspec import GOOD
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,19 +15,12 @@ from archcalc.counts.activations import cache, saved
 from archcalc.counts.flops import flops
 from archcalc.counts.parameters import params
 from archcalc.spec.layers import AlternatingGroup, BranchGroup, TwoBranchGroup, TwoBranchLayer
-from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+from archcalc.tape.precision import Keeping
 from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
 RECOMPUTE = ["none", "selective", "full"]
-KEEPINGS = st.builds(
-    Keeping,
-    st.sampled_from(list(RECIPES)),
-    st.sampled_from(list(OPTIMIZERS)),
-    st.sampled_from(RECOMPUTE),
-    st.booleans(),
-    st.none(),
-)
+KEEPINGS = keepings()
 KERNELS = st.sampled_from(["math", "flash"])
 
 

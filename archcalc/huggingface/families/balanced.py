@@ -70,6 +70,13 @@ def _groups_share(said: Said) -> None:
     experts = said.size("n_routed_experts")
     if experts % groups or experts < 2 * groups:
         said.fail("n_group", f"must divide n_routed_experts ({experts:,}) into groups of at least 2", groups)
+    if groups == 1 or said.none("topk_group"):
+        return
+    left, wanted = said.size("topk_group"), said.size("num_experts_per_tok")
+    if left > groups:
+        said.fail("topk_group", f"must be at most n_group ({groups:,})", left)
+    if left * (experts // groups) < wanted:
+        said.fail("topk_group", f"must leave at least num_experts_per_tok ({wanted:,}) experts", left)
 
 
 _BALANCED = {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, QKV, layer
+from archcalc.huggingface.families.qwen import Windows
 from archcalc.huggingface.family import (
     D_HEAD,
     QUOTIENT,
@@ -17,7 +18,7 @@ from archcalc.huggingface.family import (
     sizes,
     without,
 )
-from archcalc.huggingface.layers import DENSE, FULL, SLIDING, Kinds, LayerTypes, Sparse
+from archcalc.huggingface.layers import DENSE, FULL, SLIDING, Kinds, Sparse
 from archcalc.huggingface.leaves import (
     Activation,
     Draft,
@@ -82,8 +83,8 @@ _SOFTMAX = {"scores": "softmax", "normalized": Flag("norm_topk_prob")}
 
 def _by_step(said: Said, n: int) -> list[bool]:
     """Layers without experts: those of a list, and all but each so-many-th."""
-    said.value("mlp_only_layers")
-    named = [] if said.none("mlp_only_layers") else said.value("mlp_only_layers")
+    named = said.value("mlp_only_layers")
+    named = [] if named is None else named
     if not isinstance(named, list) or any(type(i) is not int for i in named):
         said.fail("mlp_only_layers", "must be a list of layers", named)
     step = said.size("decoder_sparse_step", most=MOST_LAYERS)
@@ -103,15 +104,6 @@ def _qwen2_windows(said: Said, n: int) -> list[str]:
     return [SLIDING if (i + 1) % 2 and i < last else FULL for i in range(n)]
 
 
-class _Used(LayerTypes):
-    """Types whose windows hold only where the config says that they are used."""
-
-    def write(self, types: list[str], draft: Draft) -> None:
-        super().write(types, draft)
-        if SLIDING in types:
-            draft.put("use_sliding_window", value=True)
-
-
 def _window_where_used(said: Said) -> int | None:
     if not said.flag("use_sliding_window"):
         return None
@@ -125,23 +117,13 @@ def _say_window(value: Any, draft: Draft) -> None:
 
 
 _USED_WINDOW = Made(_window_where_used, _say_window)
-
-
 _QWEN2 = experts(
     *("num_experts", "moe_intermediate_size", _SOFTMAX),
     shared={**GATED, "d_ff": Size("shared_expert_intermediate_size")},
     shared_gate=True,
 )
-
-
 _QWEN3 = experts("num_experts", "moe_intermediate_size", _SOFTMAX)
-
-
-MOE: dict[str, Any] = {
-    "moe_intermediate_size": 1408,
-    "num_experts_per_tok": 8,
-    "norm_topk_prob": False,
-}
+MOE: dict[str, Any] = {"moe_intermediate_size": 1408, "num_experts_per_tok": 8, "norm_topk_prob": False}
 
 
 _ALL = (
@@ -197,7 +179,7 @@ _ALL = (
             "mlp": ByMixture(_QWEN2),
         },
         decoder(rmsnorm()),
-        Sparse(_Used(_qwen2_windows), _by_step, _say_list),
+        Sparse(Windows(_qwen2_windows), _by_step, _say_list),
         ignored=TRAINING,
     ),
     Family(

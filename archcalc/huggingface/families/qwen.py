@@ -20,7 +20,7 @@ def _late(said: Said, n: int) -> list[str]:
     return [SLIDING if i >= first else FULL for i in range(n)]
 
 
-class _Windows(LayerTypes):
+class Windows(LayerTypes):
     """Types whose windows hold only where the config says that they are used: else transformers forgets the window."""
 
     def types(self, said: Said) -> list[str]:
@@ -58,7 +58,7 @@ _ALL = (
         _sizes(151936, 4096, 22016, 32, 32, 32, 32768),
         layer(_QWEN2),
         decoder(rmsnorm()),
-        _Windows(_late),
+        Windows(_late),
         ignored=("use_mrope",),
     ),
     Family(
@@ -68,7 +68,7 @@ _ALL = (
         _sizes(151936, 4096, 22016, 32, 32, 32, 32768, head_dim=128, attention_bias=False),
         layer({**_QWEN3, "window": SLIDING_WINDOW}),
         decoder(rmsnorm()),
-        _Windows(_late),
+        Windows(_late),
     ),
     Family(
         "qwen2_vl_text",
@@ -77,7 +77,7 @@ _ALL = (
         _QWEN2_VL,
         _QWEN2_VL_LAYER,
         decoder(rmsnorm()),
-        _Windows(_late),
+        Windows(_late),
     ),
     Family(
         "qwen2_5_vl_text",
@@ -86,7 +86,7 @@ _ALL = (
         _QWEN2_VL,
         _QWEN2_VL_LAYER,
         decoder(rmsnorm()),
-        _Windows(_late),
+        Windows(_late),
     ),
     Family(
         "qwen3_vl_text",
