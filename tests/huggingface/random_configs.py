@@ -87,6 +87,10 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
             found[key] = 16 if family.model_type in NEEDS_WINDOW else rng.choice((None, 16))
         elif isinstance(default, bool) and key != "parallel_attn":
             found[key] = rng.random() < 0.5
+    if "topk_group" in family.defaults:
+        groups = found["n_group"]  # of which those that are left have enough experts to choose from
+        fewest = -(-found["num_experts_per_tok"] * groups // found[next(key for key in found if key in _EXPERTS)])
+        found["topk_group"] = rng.randint(fewest, groups)
     if family.model_type == "internlm3":
         found["mlp_bias"] = found["attention_bias"]
     if family.model_type == "gpt_neo":

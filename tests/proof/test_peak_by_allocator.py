@@ -64,6 +64,50 @@ def steps(precisions, activation="fused"):
     return draw_one()
 
 
+HEADS = {"kind": "multi_head", "n_heads": 6, "n_kv_heads": 2, "d_head": 16, "bias": False}
+PLAIN = {"kind": "plain", "d_ff": 9, "activation": "relu2", "bias": False}
+XIELU = {"kind": "gated", "d_ff": 56, "activation": "xielu", "bias": False}
+
+
+def one_layer(attention, mlp):
+    """A model of one layer in which attention, or the MLP, is where the peak is."""
+    return archcalc.Model.model_validate(
+        {
+            "schema": 0,
+            "name": "one-layer",
+            "source": "this test",
+            "vocab_size": 4,
+            "context_length": 32,
+            "d_model": 9,
+            "embedding": {"positions": "none"},
+            "layers": [{"repeat": 1, "norm": None, "attention": attention, "mlp": mlp}],
+            "final_norm": None,
+            "unembedding": {"tied": False, "bias": False},
+        }
+    )
+
+
+@pytest.mark.parametrize("recompute", ["none", "full"])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        pytest.param(({**HEADS, "qk_norm": {"kind": "layernorm", "bias": True}}, PLAIN), id="keys that a norm made"),
+        pytest.param((HEADS, XIELU), id="a product of two types"),
+    ],
+)
+def test_amp_casts_what_is_wide_where_it_is_read(layer, recompute):
+    run = Run(batch=2, sequence=20, attention="flash")
+    takes_what_was_counted(one_layer(*layer), run, asked("amp", "adamw", recompute))
+
+
+def test_a_window_within_chunks_is_read_where_it_is_kept():
+    """At position 31 a query sees 28 to 31 of its chunk of 14: in a ring of 6 by position these would not be one run."""
+    model = one_layer({**HEADS, "d_head": 64, "window": 6, "chunk": 14}, PLAIN)
+    run, keeping = Run("prefill", 2, 32, attention="flash", logits="last"), served("fp32")
+    found = record_inference(model, run, keeping)
+    assert {phase: one.tensors for phase, one in found.items()} == predicted_phases(model, run, keeping)
+
+
 @given(model=strategies.models())
 def test_a_residual_stream_that_begins_in_bf16_is_told_apart(model):
     assert begins_narrow(model.record(Run(attention="flash"))) != has_wide_stream(model)
