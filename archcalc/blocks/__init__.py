@@ -2,8 +2,10 @@
 
 from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.base import Block, Mixer, Strict, registered
+from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts
+from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, RMSNorm
 from archcalc.blocks.rotary import Rotary
@@ -13,9 +15,11 @@ __all__ = [
     "Block",
     "Embedding",
     "Experts",
+    "GatedDelta",
     "GatedMLP",
     "LayerNorm",
     "LinearUnembedding",
+    "Mamba2",
     "Mixer",
     "MultiHead",
     "PlainMLP",

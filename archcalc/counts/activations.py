@@ -1,4 +1,4 @@
-"""What a pass keeps, read off the tape: data saved for the backward pass, and the cache of keys and values."""
+"""What a pass keeps, read off the tape: data saved for the backward pass, cached keys and values, recurrent states."""
 
 from __future__ import annotations
 
@@ -112,6 +112,22 @@ def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> 
         for segment in recorded(model, decoding).segments
         for tensor in _cached(segment.ops)
     )
+
+
+def recurrent_state(model: Model | Pass, run: Run, width: Widths) -> Size:
+    """Bytes that recurrent mixers keep of `run.batch` sequences, however long: what a decode pass finds there."""
+    decoding = Run("decode", run.batch, context=run.read)
+    return add(
+        volume(tensor.labels, segment.env) * (width[tensor.role] * segment.repeat)
+        for segment in recorded(model, decoding).segments
+        for tensor in remembered(segment.ops)
+    )
+
+
+def remembered(ops: list[Op]) -> list[Tensor]:
+    """What a pass finds of all positions before, in a state of one size."""
+    read = [x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.role in ("state", "recent")]
+    return list({x.name: x for x in read}.values())
 
 
 def _read(tensor: Tensor) -> tuple[str, ...]:

@@ -154,17 +154,18 @@ def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
     for segment in segments:
         mine: dict[str, list[Op]] = {}
         for op in segment.ops:
-            if op.kind == "contraction":
+            if op.kind == "contraction" or op.adjoint:
                 mine.setdefault(op.weights[0].part if op.weights else op.spans[-1], []).append(op)
         for name, ops in mine.items():
             found.setdefault(name, []).append((segment, ops))
     for name in _in_order(found):
         pieces = found.get(name, [])
         learned = name in CATEGORIES or any(op.weights for _, ops in pieces for op in ops)
-        forward = add(_terms(segment, ops).value for segment, ops in pieces)
+        forward = add(_terms(segment, _products(ops)).value for segment, ops in pieces)
         repeated = add(_terms(s, [op for op in ops for _ in range(op.repeats)]).value for s, ops in pieces)
         if learns:
-            yield Part(name, learned, forward, GRADIENTS * forward + repeated, repeated)
+            adjoint = add(_terms(s, [op._replace(per_point=op.adjoint) for op in ops]).value for s, ops in pieces)
+            yield Part(name, learned, forward, GRADIENTS * forward + adjoint + repeated, repeated)
         else:
             yield Part(name, learned, forward, 0, 0)
 
@@ -180,6 +181,10 @@ def _in_order(found: dict[str, list[tuple[Segment, list[Op]]]]) -> Iterator[str]
 def of_ops(segment: Segment, ops: list[Op]) -> Size:
     """FLOPs of some ops of a segment, in all of its layers."""
     return _terms(segment, ops).value
+
+
+def _products(ops: list[Op]) -> list[Op]:
+    return [op for op in ops if op.kind == "contraction"]
 
 
 def _vector_ops(segment: Segment) -> list[Op]:

@@ -167,6 +167,8 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
     if name == "key-value cache":
         own = ran and keeping.kv_width == compute_width(keeping.precision)
         return exact(CACHED) if own else modelled("keys and values at this width, without scales")
+    if name == "recurrent state":
+        return exact(CACHED) if ran else modelled("states in fp32")
     if name in ("saved activations", "saved by the head", "recomputed"):
         return exact(AUTOGRAD) if ran else modelled("tensors that the backward pass reads")
     if phase == "step":

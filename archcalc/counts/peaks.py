@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from archcalc.counts.activations import RECOMPUTED, cache
+from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state
 from archcalc.counts.inference import moments
 from archcalc.counts.liveness import Gradients, Moment, Uses, Walk
 from archcalc.counts.optimizer import kept_state, scratch
@@ -185,14 +185,18 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     weights = weight_bytes(params(taken), keeping)
     width = widths(compute_width(keeping.precision), keeping.statistic)
     run = taken.run
-    held, kept = cache(taken, run, keeping.kv_width), buffers(taken)
+    held = {
+        "weights": weights,
+        "buffers": buffers(taken),
+        "key-value cache": cache(taken, run, keeping.kv_width),
+        "recurrent state": recurrent_state(taken, run, width),
+    }
     for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):
         segments = taken.rerun(phase).segments
         given = add(_given(segments, width, role)[-1] for role in _GIVEN)
         tokens = 8 * phase.batch * phase.positions
         for op, passing in moments(segments, width):
-            state = {"weights": weights, "buffers": kept, "key-value cache": held}
-            parts = {**state, "temporaries": passing + given, "inputs": tokens}
+            parts = {**held, "temporaries": passing + given, "inputs": tokens}
             yield Alive(phase.phase, op, partial(dict, parts))
 
 

@@ -69,6 +69,17 @@ class Asked:
         return cache(self._once.record(self.held), run, self.cache_width, paged=paged)
 
     @property
+    def recurrent(self) -> Size:
+        from archcalc.counts.activations import recurrent_state
+        from archcalc.tape.precision import compute_width
+        from archcalc.tape.roles import widths
+
+        trains, keeping = self.purpose == "training", self.keeping
+        width = keeping.recipe.compute if trains else compute_width(keeping.precision)
+        run = Run("prefill", self.held.batch)
+        return recurrent_state(self._once.record(self.held), run, widths(width))
+
+    @property
     def state(self) -> Size:
         from archcalc.counts.memory import state_bytes
 
@@ -110,7 +121,8 @@ class Quantity(NamedTuple):
     """How a quantity is read, its unit, what it means, and the flags of the command line that change it.
 
     `only` is "learns" for what a pass without a backward pass has not, "trains" for memory that inference has not.
-    `beside` is another quantity: tables for people leave this one out where it equals that one.
+    `beside` is another quantity: tables for people leave this one out where it equals that one, and what is `rare`
+    where it is 0.
     """
 
     of: Callable[[Asked], Size]
@@ -119,6 +131,7 @@ class Quantity(NamedTuple):
     flags: tuple[str, ...] = ()
     only: str = ""
     beside: str = ""
+    rare: bool = False
 
     def refusal(self, asked: Asked) -> str | None:
         """Why the quantity does not exist for what is asked; None where it does."""
@@ -233,6 +246,14 @@ QUANTITIES: dict[str, Quantity] = {
         "keys and values in an engine that pages all layers alike: each keeps every position, whatever its window",
         (*_CACHE, "--batch", "--seq"),
         beside="cache.total",
+    ),
+    "cache.state": Quantity(
+        lambda asked: asked.recurrent,
+        "bytes",
+        "states of recurrent mixers for the batch, however long its sequences: in fp32, the positions that "
+        "convolutions see as activations",
+        ("--for", "--precision", "--batch"),
+        rare=True,
     ),
     "memory.state": Quantity(
         lambda asked: asked.state,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from archcalc.counts.activations import cache
+from archcalc.counts.activations import cache, recurrent_state
 from archcalc.counts.parameters import params
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size, add
 from archcalc.tape.passes import recorded
+from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
 
@@ -26,7 +27,7 @@ class Reading(NamedTuple):
 
 
 def least_read(model: Model, run: Run, bits: int, bandwidth: int, devices: int = 1) -> Reading:
-    """What a forward pass cannot do without: every weight once, and in decode the keys and values that are there.
+    """What a forward pass cannot do without: every weight once, and in decode keys, values and states that are there.
 
     Tables that are only looked up are left out. Modelled: a chip that keeps weights from pass to pass reads fewer. On
     `devices` the bytes are split evenly; `bandwidth` is of one, in bytes per second.
@@ -34,5 +35,6 @@ def least_read(model: Model, run: Run, bits: int, bandwidth: int, devices: int =
     ops = [op for segment in recorded(model, run).segments for op in segment.ops if op.kind != "lookup"]
     used = {weight.path for op in ops for weight in op.weights}
     weights = add(tensor.parameters for tensor in params(model).tensors if tensor.name in used) * bits // 8
-    kept = cache(model, run, bits) // 8 if run.phase == "decode" else 0
+    decodes = run.phase == "decode"
+    kept = cache(model, run, bits) // 8 + recurrent_state(model, run, widths(max(bits, 16) // 8)) if decodes else 0
     return Reading(weights, kept, bandwidth, (weights + kept) / (bandwidth * devices))

@@ -42,8 +42,8 @@ class Fit(NamedTuple):
 
 
 def stays(used: Memory) -> Size:
-    """Bytes that must be there all the time, once over all devices: the state, and in inference the cache."""
-    return used.state + add(term.bytes for term in used.terms if term.name == "key-value cache")
+    """Bytes that must be there all the time, once over all devices: the state, and in inference what is cached."""
+    return used.state + add(term.bytes for term in used.terms if term.name in ("key-value cache", "recurrent state"))
 
 
 def devices_at_least(used: Memory, device: Device) -> Size:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from archcalc.checks.verdict import Check, same
-from archcalc.counts.activations import cache
+from archcalc.counts.activations import cache, recurrent_state
 from archcalc.counts.flops import flops
 from archcalc.counts.memory import memory, state_bytes
 from archcalc.counts.parameters import params
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
+from archcalc.tape.roles import widths
 from archcalc.tape.run import AttentionKernel, Run
 
 if TYPE_CHECKING:
@@ -31,16 +32,20 @@ def compare_inference(model: Model, reference: Any) -> Iterator[Check]:
     held = _cache(model, length, next(reference.parameters()).dtype)
     if length > 1:
         yield _flops(model, reference, "flash", held, length - 1)
-    yield _flops(model, reference, "math", held, 1)
+        yield _flops(model, reference, "math", held, 1)
     keeping, run = Keeping("bf16"), Run("prefill", BATCH, length)
     terms = {term.name: term.bytes for term in memory(model, run, keeping).terms}
     built = sum(parameter.nbytes for parameter in reference.to(torch.bfloat16).parameters())
     yield same("weights to serve, bf16", state_bytes(params(model), run, keeping), built, BUILT)
     yield same("weights at the peak of serving, bf16", terms.get("weights"), built, BUILT)
-    kept = _cache(model, length, torch.bfloat16).nbytes
+    built_cache = _cache(model, length, torch.bfloat16)
+    kept, state_kept = built_cache.nbytes - built_cache.state_nbytes, built_cache.state_nbytes
     decoding = Run("decode", BATCH, context=length)
     yield same("cache, bf16", cache(model, decoding, keeping.kv_width), kept, CACHE)
     yield same("cache at the peak of serving, bf16", terms.get("key-value cache", 0), kept, CACHE)
+    if state_kept or "recurrent state" in terms:
+        yield same("recurrent state, bf16", recurrent_state(model, decoding, widths(2)), state_kept, CACHE)
+        yield same("recurrent state at the peak of serving, bf16", terms.get("recurrent state", 0), state_kept, CACHE)
 
 
 def _cache(model: Model, length: int, kind: torch.dtype) -> Any:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from archcalc.blocks.rotary import Dynamic, LongRope
 from archcalc.checks.verdict import Check, ran, same
+from archcalc.counts.activations import remembered
 from archcalc.counts.flops import flops
 from archcalc.proof.counterpart import Counterpart, counterpart
 from archcalc.proof.miniature import one_layer, without_factors
 from archcalc.spec.model import Model
 from archcalc.tape.legend import stem
+from archcalc.tape.ops import Tensor as Taped
+from archcalc.tape.passes import Segment
 from archcalc.tape.run import AttentionKernel, Causal, Run
 
 if TYPE_CHECKING:
@@ -163,7 +166,16 @@ def pairs_seen(model: Model, length: int) -> set[int]:
     for segment in model.record(Run("prefill", 1, length, causal="exact")).segments:
         scored = {label for op in segment.ops for label in op.space if stem(label) == "Q"}
         found |= {int(segment.env[label]) for label in scored}
+    for segment in model.record(Run("decode", 1, context=length)).segments:
+        found |= {_remembered(segment, tensor, length) for tensor in remembered(segment.ops)}
     return found or {length}
+
+
+def _remembered(segment: Segment, tensor: Taped, length: int) -> int:
+    """Pairs through a state, which has all that came before; those of a convolution, where it is alone."""
+    all_have = any(other.role == "state" for other in remembered(segment.ops))
+    before = length if all_have else int(segment.env[tensor.labels[-1]])
+    return sum(min(position, before) + 1 for position in range(length))
 
 
 def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:

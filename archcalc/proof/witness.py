@@ -238,12 +238,12 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
         yield Check(name, None, list(shape), equal=False, reason="NOT COUNTED")
 
 
-_NOT_COUNTED = ("norm", "router", "shared_gate")
+_NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share")
 
 
 def _tally(built: dict[str, Shape]) -> int:
-    """The elements of all matrices but tables of positions, gains of heads, routers and what projects to or from a
-    narrow table; a tied table is built once and counted twice.
+    """The elements of all matrices but tables of positions, gains of heads, routers, gates of mixers, convolutions,
+    steps, and what projects to or from a narrow table; a tied table is built once and counted twice.
     """
     outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
     matrices = [

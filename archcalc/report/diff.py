@@ -149,7 +149,9 @@ def _rows(asked: list[Asked]) -> Iterator[Row]:
 def _own(row: Row, others: dict[str, tuple[int, ...]]) -> bool:
     """Whether a row says what the one that it stands beside does not."""
     quantity = QUANTITIES.get(row.name)
-    return quantity is None or not quantity.beside or others[quantity.beside] != row.values
+    if quantity is None:
+        return True
+    return any(row.values) if quantity.rare else not quantity.beside or others[quantity.beside] != row.values
 
 
 def _parts_of_parameters(asked: list[Asked]) -> Iterator[Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from archcalc.counts.activations import cache
+from archcalc.counts.activations import cache, recurrent_state
 from archcalc.counts.lettered import lettered, lettered_run
 from archcalc.counts.memory import Memory, alive, choose, memory, runs_op_by_op
 from archcalc.counts.parameters import params
@@ -16,6 +16,7 @@ from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
 from archcalc.tape.precision import BITS, DEFAULTS, Keeping, compute_width
+from archcalc.tape.roles import widths
 from archcalc.tape.run import MEMORY_KERNEL, Run
 from archcalc.units import binary, grouped, several
 
@@ -98,6 +99,7 @@ class Standing(NamedTuple):
     inference: Memory
     cache_per_token: Size
     caches: tuple[Size, Size]
+    state: Size
     devices: dict[str, tuple[Size, Size]]
 
 
@@ -114,7 +116,8 @@ def standing(model: Model, *, letters: bool = False) -> Standing:
     shown = [find_device(name) for name in SHOWN]
     devices = {one.name: (devices_at_least(training, one), devices_at_least(inference, one)) for one in shown}
     kept = lettered(model) if letters else model
-    return Standing(training, inference, _cache_per_token(kept, served), _caches(model, run, served), devices)
+    caches = _caches(model, run, served)
+    return Standing(training, inference, _cache_per_token(kept, served), caches, _state(model, served), devices)
 
 
 def standing_numbers(found: Standing) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def standing_lines(found: Standing, run: Run) -> tuple[tuple[str, tuple[str, ...
     (name, (trains, serves)), *rest = found.devices.items()
     many = f"at least {grouped(trains)} {name} to train and {grouped(serves)} to serve"
     others = [f"{other}: {grouped(n)} and {grouped(m)}" for other, (n, m) in rest]
-    memory = (trained, served, *paged_lines(found.caches, run))
+    memory = (trained, served, *paged_lines(found.caches, run), *state_lines(found.state))
     return (("Memory", memory), ("Devices", ("; ".join([many, *others]),)))
 
 
@@ -178,7 +181,7 @@ def _lines(model: Model, run: Run, keeping: Keeping, used: Memory) -> tuple[tupl
         return (*lines, ("State", (state,)), ("Counted", training_lines(model, run, keeping)))
     per_token = _cache_per_token(model, keeping)
     kept = f"{grouped(per_token)} bytes per token ({binary(per_token)}): keys and values of all layers"
-    cached = (kept, *paged_lines(_caches(model, run, keeping), run))
+    cached = (kept, *paged_lines(_caches(model, run, keeping), run), *state_lines(_state(model, keeping)))
     return (*lines, ("Cache", cached), ("Counted", inference_lines(model, run, keeping)))
 
 
@@ -195,6 +198,15 @@ def paged_lines(caches: tuple[Size, Size], run: Run) -> tuple[str, ...]:
         return ()
     of = several(run.batch * run.sequence, "token")
     return (f"{of}: {binary(kept)} by windows (cache.total), {binary(paged)} with every layer in full (cache.paged)",)
+
+
+def _state(model: Model, keeping: Keeping) -> Size:
+    return recurrent_state(model, Run("prefill"), widths(compute_width(keeping.precision)))
+
+
+def state_lines(one: Size) -> tuple[str, ...]:
+    """The recurrent state of a sequence, where there is one."""
+    return (f"recurrent state {binary(one)} a sequence, however long it is",) if one else ()
 
 
 def phase_line(used: Memory) -> str:

@@ -54,13 +54,15 @@ def _cast(tape: Tape) -> Tape:
         given = {_name(x): x for op in node.ops for x in op.inputs if _name(x) not in made}
         wide = {name: x for name, x in given.items() if isinstance(x, Weight) or types.get(name, x.role) in _WIDE}
         cast: dict[str, Tensor] = {}
-        if any(op.kind == "contraction" for op in node.ops):
+        products = [op for op in node.ops if op.kind == "contraction"]
+        if any(op.casts for op in products):
             for name, x in reversed(wide.items()):  # the last argument is cast first
                 op = _caster(x, node)
                 cast[name] = op.output
                 if op.output.name not in done:
                     found.ops.append(op)
                     done |= copies([op])
+        if products:
             wide = {}
         for op in node.ops:
             if op.output.role in _NARROW and wide:
@@ -86,7 +88,7 @@ def _retyped(op: Op, types: Mapping[str, Role], cast: Mapping[str, Tensor]) -> O
         return cast.get(x.name) or x._replace(role=types.get(x.name, x.role))
 
     inputs = tuple(now(x) if isinstance(x, Tensor) else cast.get(x.path, x) for x in op.inputs)
-    again = tuple(cast[x.path] for x in op.weights if op.kind == "contraction")
+    again = tuple(cast[x.path] for x in op.weights if op.kind == "contraction" and x.path in cast)
     return op._replace(inputs=inputs, output=now(op.output), saves=(*map(now, op.saves), *again))
 
 

@@ -104,6 +104,8 @@ class Op(NamedTuple):
         passes: whether the output's gradient is the inputs' own: a sum, or another type of the same numbers.
         converts: whether it is nothing at all where input and output have one type.
         scratch: how many tensors as large as its output its backward pass makes on the way, and drops.
+        adjoint: FLOPs for each point of its space of a product in its backward pass, of an op that is none itself.
+        casts: whether torch.autocast has it done in bf16; a kernel of its own takes what comes as it is.
     """
 
     kind: Kind
@@ -116,6 +118,8 @@ class Op(NamedTuple):
     passes: bool = False
     scratch: int = 0
     converts: bool = False
+    adjoint: int = 0
+    casts: bool = True
 
     @property
     def is_statistic(self) -> bool:
@@ -131,9 +135,10 @@ class Op(NamedTuple):
     def space(self) -> tuple[str, ...]:
         """Every label that it ranges over, each once; a query position and a key position are a pair, Q.
 
-        A table is read at some of its places, and adds none; nor does a single number.
+        A table is read at some of its places, and adds none; nor do the positions before those that a convolution
+        makes, nor a single number.
         """
-        read = [x for x in self.inputs if isinstance(x, Weight) or x.role != "table"]
+        read = [x for x in self.inputs if isinstance(x, Weight) or x.role not in ("table", "recent")]
         labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x) if label != "unit")
         if self.kind == "contraction" and "S" in labels:
             for keys in labels:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from archcalc.errors import TapeError
 from archcalc.tape.legend import labels, parse, stem
 from archcalc.tape.ops import ONE, Op, Tensor, Weight, labels_of
-from archcalc.tape.roles import Role
+from archcalc.tape.roles import ROLES, Role
 from archcalc.tape.run import Run
 from archcalc.tape.views import resolve
 
@@ -76,14 +76,16 @@ class Tape:
         role: Role = "activation",
         repeats: int = 0,
         keeps: bool = False,
+        casts: bool = True,
     ) -> Tensor:
         """Multiply the inputs point by point and sum over the labels that `out` lacks.
 
         Gradients need the factors, and the output where its kernel `keeps` it.
         """
         output = self._output(name, labels(self._marked(out)), role)
-        saves = tuple(x for x in inputs if isinstance(x, Tensor) and x.role != "fused")
-        op = Op("contraction", inputs, output, self._spans, (*saves, output) if keeps else saves, 2, repeats)
+        saves = tuple(x for x in inputs if isinstance(x, Tensor) and not ROLES[x.role].given and x.role != "fused")
+        saves = (*saves, output) if keeps else saves
+        op = Op("contraction", inputs, output, self._spans, saves, 2, repeats, casts=casts)
         if not {label for x in inputs for label in labels_of(x)} - set(op.output.labels):
             raise TapeError(f"{op.output.name}: a contraction that sums over nothing is pointwise")
         return self._record(op)
@@ -139,6 +141,14 @@ class Tape:
         left = tuple(label for label in x.labels if label not in gone)
         output = self._output(name, left, role)
         return self._record(Op("reduction", (x,), output, self._spans, (), per_point, passes=passes))
+
+    def solve(self, name: str, out: str, triangle: Tensor, right: Tensor) -> Tensor:
+        """Solve a triangular system of equations, inside a kernel: half the work of a product of the two.
+
+        On the way back the right side's gradient is solved for too, and the triangle's is a product.
+        """
+        output = self._output(name, labels(self._marked(out)), "fused")
+        return self._record(Op("reduction", (triangle, right), output, self._spans, (), 1, adjoint=2))
 
     def choose(self, name: str, scores: Tensor, out: str) -> Tensor:
         """The numbers of the largest scores, as many as the label of `out` says that the scores lack."""

@@ -9,6 +9,7 @@ Role = Literal[
     "activation",
     "cache",
     "state",
+    "recent",
     "fused",
     "statistic",
     "float",
@@ -39,7 +40,8 @@ class Meaning(NamedTuple):
 ROLES: Mapping[Role, Meaning] = {
     "activation": Meaning("activation", learns=True),
     "cache": Meaning("activation", learns=True),  # kept for later tokens: keys and values
-    "state": Meaning("float"),  # what a recurrent mixer keeps of all tokens so far
+    "state": Meaning("float", given=True),  # what a recurrent mixer keeps of all tokens so far
+    "recent": Meaning("activation", given=True),  # the last positions, for a convolution
     "fused": Meaning(None),  # never leaves its kernel
     "statistic": Meaning("statistic"),  # what a norm keeps of its input
     "float": Meaning("float", learns=True),  # fp32 whatever the rest is

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from archcalc.spec.model import Model
 from archcalc_reference.model.layer import states
-from archcalc_reference.model.state import KeysValues
+from archcalc_reference.model.state import Memory, State
 
 
 class Cache:
-    """The keys and values of the positions read so far, so that a new one need not read the old ones again.
+    """What mixers keep of the positions read so far, so that a new one need not read the old ones again.
 
     Its memory is taken once, for `batch` sequences of at most `length` positions; `filled` of them were read. There is
     a state for each mixer that keeps one, in the order of the forward pass; None for one that does not.
@@ -27,7 +27,7 @@ class Cache:
         self.states = states(model, batch, length, dtype, device)
 
     @property
-    def kept(self) -> list[KeysValues]:
+    def kept(self) -> list[State]:
         """The states that there are."""
         return [state for layer in self.states for state in layer if state is not None]
 
@@ -40,6 +40,12 @@ class Cache:
     def nbytes(self) -> int:
         """Bytes of its memory, filled or not."""
         return sum(tensor.nbytes for tensor in self.tensors)
+
+    @property
+    def state_nbytes(self) -> int:
+        """The part of them that stands for all positions, however many."""
+        states = [state for state in self.kept if isinstance(state, Memory)]
+        return sum(tensor.nbytes for state in states for tensor in state.tensors)
 
     def first(self) -> Cache:
         """The part of it that is the first sequence's, in the same memory."""
@@ -56,8 +62,9 @@ class Cache:
     def rewind(self, filled: int) -> int:
         """Forget all positions from `filled` on; how many are there then.
 
-        None are where a window has moved on from one that would be seen again: the text is to be read anew.
+        None are where a window has moved on from one that would be seen again, or a recurrent state has taken it in:
+        the text is to be read anew.
         """
-        lost = any(self.filled > state.places and filled < self.filled for state in self.kept)
+        lost = not all(state.can_rewind(self.filled, filled) for state in self.kept)
         self.filled = 0 if lost else min(filled, self.filled)
         return self.filled

@@ -14,15 +14,16 @@ from archcalc_reference.model.experts import EXPERTS
 from archcalc_reference.model.mlp import DENSE
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
-from archcalc_reference.model.state import KeysValues
+from archcalc_reference.model.recurrent import RECURRENT
+from archcalc_reference.model.state import State
 
 if TYPE_CHECKING:
     from archcalc.spec.layers import Layer as LayerSpec
 
-MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **DENSE, **EXPERTS}
+MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **DENSE, **EXPERTS, **RECURRENT}
 """Which module each kind of a spec's mixers becomes."""
 
-States = list[KeysValues | None]
+States = list[State | None]
 """What the mixers of a layer keep of earlier positions, in order."""
 
 

@@ -88,6 +88,10 @@ class KeysValues:
         """Its memory."""
         return self.k_BGTK, self.v_BGTW
 
+    def can_rewind(self, filled: int, to: int) -> bool:
+        """Whether it is as it was when it had read fewer positions: while no new one has taken an old one's place."""
+        return filled <= self.places or to >= filled
+
     def first(self) -> KeysValues:
         """The first sequence's part of it, in the same memory."""
         return KeysValues(self.k_BGTK[:1], self.v_BGTW[:1], self.sight)
@@ -127,3 +131,37 @@ class KeysValues:
         """The kept positions from `start` to `end`, in order."""
         places = [self.sight.place(position, self.places) for position in range(start, end)]
         return kept[:, :, places]
+
+
+class Memory:
+    """What a recurrent mixer keeps: a state that stands for all positions, and the last ones for its convolutions."""
+
+    def __init__(self, state: Tensor, *recent: Tensor) -> None:
+        self.state, self.recent = state, recent
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Its memory."""
+        return (self.state, *self.recent)
+
+    def clear(self) -> None:
+        """As before the first position."""
+        for kept in self.tensors:
+            kept.zero_()
+
+    def first(self) -> Memory:
+        """The first sequence's part of it, in the same memory."""
+        return Memory(*(kept[:1] for kept in self.tensors))
+
+    def spread(self, _filled: int) -> None:
+        """Give all sequences what the first has."""
+        for kept in self.tensors:
+            kept[1:] = kept[:1]
+
+    def can_rewind(self, filled: int, to: int) -> bool:
+        """Never: what a position has added cannot be taken out again."""
+        return to >= filled
+
+
+State = KeysValues | Memory
+"""What a mixer keeps of the positions read so far."""

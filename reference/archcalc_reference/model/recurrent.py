@@ -1,0 +1,160 @@
+"""Recurrent mixers: a state of one size for each head stands for all positions so far.
+
+The letters are those of `scans`; g is the groups of heads that share queries and keys.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from archcalc_reference.model.convolution import CausalConv
+from archcalc_reference.model.linear import Linear
+from archcalc_reference.model.mlp import ACTIVATIONS
+from archcalc_reference.model.norms import NORMS
+from archcalc_reference.model.positions import Positions
+from archcalc_reference.model.scanning import Scan
+from archcalc_reference.model.scans import gated_delta, mamba2
+from archcalc_reference.model.state import Memory
+
+if TYPE_CHECKING:
+    from archcalc import blocks
+    from archcalc.blocks.recurrent import StateMixer
+
+
+class Recurrent(nn.Module):
+    """What mixers with a state for each head have in common."""
+
+    names = ("query", "key", "value")
+    steps: tuple[str, ...] = ("step",)
+    scan: Scan
+    numbers: tuple[float, ...]
+
+    def __init__(self, d_model: int, spec: StateMixer, *, bias: bool, conv_bias: bool) -> None:
+        super().__init__()
+        self.spec = spec
+        H, inner = spec.n_heads, spec.n_heads * spec.d_head
+        for name, size in zip(self.names, _widths(spec), strict=True):
+            self.add_module(name, Linear(d_model, size, bias=bias))
+        self.output_gate = Linear(d_model, inner, bias=bias)
+        for name in self.steps:
+            self.add_module(name, Linear(d_model, H, bias=bias))
+        for name, size in zip(self.names, _widths(spec), strict=True):
+            self.add_module(f"{name}_conv", CausalConv(size, spec.d_conv, bias=conv_bias))
+        self.step_bias, self.decay = nn.Parameter(torch.empty(H)), nn.Parameter(torch.empty(H))
+        self.act = ACTIVATIONS[spec.activation]
+        self.norm = _norm(spec)
+        self.output = Linear(inner, d_model, bias=bias)
+
+    @staticmethod
+    def new_state(spec: StateMixer, batch: int, _length: int, dtype: torch.dtype, device: Any = None) -> Memory:
+        """Room for the state, in fp32, and for the positions that the convolutions see again."""
+        recent = [torch.zeros(batch, size, spec.d_conv - 1, dtype=dtype, device=device) for size in _widths(spec)]
+        wide = dtype if dtype == torch.float64 else torch.float32
+        state = torch.zeros(batch, spec.n_heads, spec.d_head, spec.d_state, dtype=wide, device=device)
+        return Memory(state, *recent)
+
+    def prepare(self, *_: Any) -> None:
+        """Nothing is read that is made once for a pass."""
+
+    def initialize(self, std: float, residual_std: float) -> None:
+        """Draw new weights; a head's decays are those of Mamba-2: 1 to 16 at a step of one, and short steps."""
+        for module in self.children():
+            if isinstance(module, Linear | CausalConv):
+                module.initialize(std)
+        self.output.initialize(residual_std)
+        if self.norm is not None:
+            self.norm.initialize()
+        with torch.no_grad():
+            self.decay.uniform_(1.0, 16.0).log_()
+            step = torch.empty_like(self.step_bias).uniform_(-6.9, -2.3).exp_()  # 0.001 to 0.1
+            self.step_bias.copy_(step + (-torch.expm1(-step)).log())  # of which softplus is the step
+
+    def forward(self, x_BSD: Tensor, positions: Positions, state: Memory | None = None) -> Tensor:
+        if state is not None and positions.first == 0:
+            state.clear()
+        return self.output(self._mix(x_BSD, positions, state).flatten(2))
+
+    def learned(self) -> tuple[Tensor, ...]:
+        """The weights of the scan."""
+        raise NotImplementedError
+
+    def _mix(self, x_BSD: Tensor, positions: Positions, state: Memory | None) -> Tensor:
+        # What is read for the last time is given away, so that it is gone when that is done.
+        spec, heads = self.spec, (self.spec.n_heads, self.spec.d_head)
+        made = {name: self.get_submodule(name)(x_BSD) for name in self.names}
+        gate_BSHp = self.output_gate(x_BSD).unflatten(-1, heads)
+        steps = [self.get_submodule(name)(x_BSD) for name in self.steps]
+        recent = [None] * len(self.names) if state is None else state.recent
+        for name, kept in zip(self.names, recent, strict=True):
+            x_BSC = self.get_submodule(f"{name}_conv")(made.pop(name), kept)
+            made[name] = self.act(x_BSC)
+            del x_BSC
+        one, kept = positions.new == 1 and positions.first > 0, None if state is None else state.state
+        q_BSgn, k_BSgn = (made.pop(name).unflatten(-1, (spec.n_groups, spec.d_state)) for name in ("query", "key"))
+        v_BSHp = made.pop("value").unflatten(-1, heads)
+        y_BSHp = self.scan(q_BSgn, k_BSgn, v_BSHp, *steps, *self.learned(), *self.numbers, state=kept, one=one)
+        del q_BSgn, k_BSgn, v_BSHp, steps
+        if self.norm is not None and spec.norm_place == "before":
+            y_BSHp = self._normed(y_BSHp)
+        y_BSHp = y_BSHp * self.act(gate_BSHp)
+        del gate_BSHp
+        return self._normed(y_BSHp) if self.norm is not None and spec.norm_place == "after" else y_BSHp
+
+    def _normed(self, y_BSHp: Tensor) -> Tensor:
+        shape, spec = y_BSHp.shape, self.spec
+        if spec.norm_over == "width":
+            y_BSHp = y_BSHp.flatten(2)
+        elif spec.norm_over == "group":
+            y_BSHp = y_BSHp.unflatten(2, (spec.n_groups, -1)).flatten(3)
+        return self.norm(y_BSHp).view(shape)
+
+
+class Mamba2(Recurrent):
+    """Dao and Gu 2024, arXiv:2405.21060."""
+
+    def __init__(self, d_model: int, spec: blocks.Mamba2) -> None:
+        super().__init__(d_model, spec, bias=spec.bias, conv_bias=spec.conv_bias)
+        self.skip = nn.Parameter(torch.empty(spec.n_heads))
+        self.scan = mamba2
+        self.numbers = (spec.chunk_size, spec.least_step or 0.0, spec.most_step or float("inf"))
+
+    def initialize(self, std: float, residual_std: float) -> None:
+        """Draw new weights; a value is added to what is read as it is."""
+        super().initialize(std, residual_std)
+        nn.init.ones_(self.skip)
+
+    def learned(self) -> tuple[Tensor, ...]:
+        return self.step_bias, self.decay, self.skip
+
+
+class GatedDelta(Recurrent):
+    """Yang et al. 2024, arXiv:2412.06464."""
+
+    steps = ("share", "step")
+
+    def __init__(self, d_model: int, spec: blocks.GatedDelta) -> None:
+        super().__init__(d_model, spec, bias=False, conv_bias=False)
+        self.scan, self.numbers = gated_delta, (spec.chunk_size,)
+
+    def learned(self) -> tuple[Tensor, ...]:
+        return self.step_bias, self.decay
+
+
+def _widths(spec: StateMixer) -> tuple[int, int, int]:
+    """Channels of queries, keys and values."""
+    return spec.n_groups * spec.d_state, spec.n_groups * spec.d_state, spec.n_heads * spec.d_head
+
+
+def _norm(spec: StateMixer) -> Any:
+    if spec.norm is None:
+        return None
+    H, p, g = spec.n_heads, spec.d_head, spec.n_groups
+    shape = {"head": (p,), "group": (g, H // g * p), "width": (H * p,)}[spec.norm_over]
+    return NORMS[spec.norm.kind](spec.norm, shape)
+
+
+RECURRENT: dict[str, type[Any]] = {"mamba2": Mamba2, "gated_delta": GatedDelta}
+"""Which module each kind of a spec's recurrent mixers becomes."""

@@ -1,0 +1,184 @@
+"""The scans of recurrent mixers, in chunks and step by step.
+
+Inside a chunk positions meet pair by pair, and a state goes from one chunk to the next: Dao and Gu 2024,
+arXiv:2405.21060, section 6, and Yang et al. 2024, arXiv:2412.06464, section 3.
+
+Axes: B sequences, S positions, H heads, n features of queries and keys, p of values, c chunks, l and s positions of a
+chunk.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from archcalc_reference.model.scanning import Scan
+
+
+class _Chunks:
+    """Positions in chunks, each (B, c, s, H, ...); what the last lacks is 0."""
+
+    def __init__(self, positions: int, size: int) -> None:
+        self.size, self.count = size, -(-positions // size)
+        self.lacks = self.count * size - positions
+
+    def of(self, x_BSH: Tensor) -> Tensor:
+        padded = F.pad(x_BSH, (0, 0) * (x_BSH.dim() - 2) + (0, self.lacks))
+        return padded.unflatten(1, (self.count, self.size))
+
+
+def _per_head(x_BSgn: Tensor, heads: int) -> Tensor:
+    """Queries or keys of groups, for each head of them: (B, S, H, n)."""
+    return x_BSgn.repeat_interleave(heads // x_BSgn.shape[2], 2)
+
+
+def _decays(logs_BcsH: Tensor) -> tuple[Tensor, Tensor]:
+    """From each position of a chunk to each later one, (B, c, H, l, s), and from its start to each: (B, c, s, H)."""
+    sums = logs_BcsH.cumsum(2)
+    apart = sums.transpose(2, 3)[..., None] - sums.transpose(2, 3)[..., None, :]
+    ahead = torch.ones(apart.shape[-2:], dtype=torch.bool, device=apart.device).triu(1)
+    return apart.masked_fill(ahead, float("-inf")).exp(), sums
+
+
+def _mamba2(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dt: Tensor,
+    step_bias: Tensor,
+    decay: Tensor,
+    skip: Tensor,
+    chunk: int,
+    least: float,
+    most: float,
+    state: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Each step the state decays by exp(-exp(decay) dt) and takes in dt k v; what is read has skip x v added."""
+    B, S, H, p = v.shape
+    q, k, logs, taken = _mamba2_steps(q, k, v, dt, step_bias, decay, least, most)
+    state = v.new_zeros(B, H, p, q.shape[-1]) if state is None else state
+    chunks = _Chunks(S, chunk)
+    q, k, taken, logs = (chunks.of(x) for x in (q, k, taken, logs))
+    between, since = _decays(logs)
+    scores = torch.einsum("bclhn,bcshn->bchls", q, k) * between
+    inner = torch.einsum("bchls,bcshp->bclhp", scores, taken)
+    left = (since[:, :, -1:] - since).exp()
+    added = torch.einsum("bcshn,bcshp->bchpn", k * left[..., None], taken)
+    starts = []
+    for i in range(chunks.count):
+        starts.append(state)
+        state = state * since[:, i, -1].exp()[..., None, None] + added[:, i]
+    outer = torch.einsum("bclhn,bchpn->bclhp", q * since.exp()[..., None], torch.stack(starts, 1))
+    return (inner + outer).flatten(1, 2)[:, :S] + v * skip[:, None], state
+
+
+def _mamba2_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    dt: Tensor,
+    step_bias: Tensor,
+    decay: Tensor,
+    skip: Tensor,
+    _chunk: int,
+    least: float,
+    most: float,
+    state: Tensor,
+) -> tuple[Tensor, Tensor]:
+    q, k, logs, taken = (x[:, 0] for x in _mamba2_steps(q, k, v, dt, step_bias, decay, least, most))
+    state = state * logs.exp()[..., None, None] + taken[..., None] * k[:, :, None]
+    return torch.einsum("bhpn,bhn->bhp", state, q)[:, None] + v * skip[:, None], state
+
+
+def _mamba2_steps(
+    q: Tensor, k: Tensor, v: Tensor, dt: Tensor, step_bias: Tensor, decay: Tensor, least: float, most: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries and keys of each head, the logarithm of what is left of the state, and what is taken in."""
+    dt = F.softplus(dt + step_bias).clamp(least, most)
+    heads = v.shape[2]
+    return _per_head(q, heads), _per_head(k, heads), -decay.exp() * dt, v * dt[..., None]
+
+
+def _gated_delta(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    share: Tensor,
+    step: Tensor,
+    step_bias: Tensor,
+    decay: Tensor,
+    chunk: int,
+    state: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Each step the state decays, and takes in a share of how the value differs from what it has for the key."""
+    B, S, H, p = v.shape
+    q, k, share, logs = _delta_steps(q, k, H, share, step, step_bias, decay)
+    state = v.new_zeros(B, H, p, q.shape[-1]) if state is None else state
+    chunks = _Chunks(S, chunk)
+    q, k, v, share, logs = (chunks.of(x) for x in (q, k, v, share, logs))
+    between, since = _decays(logs)
+    shared_k = k * share[..., None]
+    system = torch.einsum("bclhn,bcshn->bchls", shared_k, k) * between
+    shared_v = (v * share[..., None]).transpose(2, 3)
+    new = torch.linalg.solve_triangular(system, shared_v, upper=False, unitriangular=True)
+    read_keys = (shared_k * since.exp()[..., None]).transpose(2, 3)
+    read_keys = torch.linalg.solve_triangular(system, read_keys, upper=False, unitriangular=True)
+    scores = torch.einsum("bclhn,bcshn->bchls", q, k) * between
+    q = (q * since.exp()[..., None]).transpose(2, 3)
+    k = (k * (since[:, :, -1:] - since).exp()[..., None]).transpose(2, 3)
+    read = []
+    for i in range(chunks.count):
+        fresh = new[:, i] - read_keys[:, i] @ state.mT
+        read.append(q[:, i] @ state.mT + scores[:, i] @ fresh)
+        state = state * since[:, i, -1].exp()[..., None, None] + fresh.mT @ k[:, i]
+    return torch.stack(read, 1).transpose(2, 3).flatten(1, 2)[:, :S], state
+
+
+def _delta_step(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    share: Tensor,
+    step: Tensor,
+    step_bias: Tensor,
+    decay: Tensor,
+    _chunk: int,
+    state: Tensor,
+) -> tuple[Tensor, Tensor]:
+    q, k, share, logs = (x[:, 0] for x in _delta_steps(q, k, v.shape[2], share, step, step_bias, decay))
+    state = state * logs.exp()[..., None, None]
+    there = torch.einsum("bhpn,bhn->bhp", state, k)
+    state = state + ((v[:, 0] - there) * share[..., None])[..., None] * k[:, :, None]
+    return torch.einsum("bhpn,bhn->bhp", state, q)[:, None], state
+
+
+def _delta_steps(
+    q: Tensor, k: Tensor, heads: int, share: Tensor, step: Tensor, step_bias: Tensor, decay: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Queries and keys of each head, the share that is taken in, and the logarithm of what is left of the state."""
+    q, k = (_per_head(_of_length_one(x), heads) for x in (q, k))
+    logs = -decay.exp() * F.softplus(step + step_bias)
+    return q * q.shape[-1] ** -0.5, k, torch.sigmoid(share), logs
+
+
+def _of_length_one(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.pow(2).sum(-1, keepdim=True) + 1e-6)
+
+
+mamba2 = Scan(
+    "mamba2",
+    ("q", "k", "v", "dt", "step_bias", "decay", "skip"),
+    "v",
+    ("int chunk", "float least", "float most"),
+    _mamba2,
+    _mamba2_step,
+)
+gated_delta = Scan(
+    "gated_delta",
+    ("q", "k", "v", "share", "step", "step_bias", "decay"),
+    "v",
+    ("int chunk",),
+    _gated_delta,
+    _delta_step,
+)
