@@ -1,7 +1,7 @@
 """Recurrent mixers: what came before is a state of one size, however long the text is.
 
-Each head has a matrix of d_state x d_head numbers. At each position the matrix decays, the outer product of a key and a
-value is added, and a query reads it: linear attention with a decay. A text is worked out in chunks, inside which
+Each head has a matrix of d_state x d_head numbers. At each position the matrix decays, the outer product of a key and
+a value is added, and a query reads it: linear attention with a decay. A text is worked out in chunks, inside which
 positions meet pair by pair as in attention, and between which the state is handed on (Dao and Gu 2024,
 arXiv:2405.21060, section 6); one new position reads and writes the state alone.
 
@@ -114,7 +114,7 @@ class StateMixer(Recurrent):
 
     def _normed(self, tape: Tape, y: Tensor) -> Tensor:
         assert self.norm is not None  # noqa: S101  (the caller asked)
-        over, gains = {"head": ("p", "p"), "group": ("h p", "g (h p)"), "width": ("g h p", "(g h p)")}[self.norm_over]
+        over, gains = {"head": ("p", "p"), "group": ("h p", "(g h p)"), "width": ("g h p", "(g h p)")}[self.norm_over]
         with tape.scope("norm"):
             return self.norm.record(tape, y, over, gains)
 

@@ -66,6 +66,8 @@ def resolve(template: Any, said: Said, origins: dict[str, list[str]], path: str 
             name: resolve(inner, said, origins, f"{path}.{name}" if path else name) for name, inner in template.items()
         }
         return {name: value for name, value in found.items() if value is not None or name in _KEPT}
+    if isinstance(template, list):
+        return [resolve(inner, said, origins, f"{path}.{i}") for i, inner in enumerate(template)]
     return template
 
 
@@ -96,6 +98,11 @@ def _write(template: Any, value: Any, draft: Draft, path: str) -> None:
         for name in value:
             if name not in template:
                 write(None, value[name], draft, f"{path}.{name}".lstrip("."))
+    elif isinstance(template, list) and isinstance(value, list):
+        if len(template) != len(value):
+            raise Mismatch(path)
+        for i, (inner, one) in enumerate(zip(template, value, strict=True)):
+            write(inner, one, draft, f"{path}.{i}")
     elif (None if value is MISSING else value) != template:
         raise Mismatch(path)
 

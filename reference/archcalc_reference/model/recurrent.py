@@ -152,8 +152,9 @@ def _norm(spec: StateMixer) -> Any:
     if spec.norm is None:
         return None
     H, p, g = spec.n_heads, spec.d_head, spec.n_groups
-    shape = {"head": (p,), "group": (g, H // g * p), "width": (H * p,)}[spec.norm_over]
-    return NORMS[spec.norm.kind](spec.norm, shape)
+    if spec.norm_over == "head":
+        return NORMS[spec.norm.kind](spec.norm, (p,))
+    return NORMS[spec.norm.kind](spec.norm, (H * p,), groups=g if spec.norm_over == "group" else 1)
 
 
 RECURRENT: dict[str, type[Any]] = {"mamba2": Mamba2, "gated_delta": GatedDelta}

@@ -17,7 +17,7 @@ from archcalc_reference.model.scanning import Scan
 
 
 class _Chunks:
-    """Positions in chunks, each (B, c, s, H, ...); what the last lacks is 0."""
+    """Positions in chunks, those of a head together: (B, c, H, s, ...); what the last lacks is 0."""
 
     def __init__(self, positions: int, size: int) -> None:
         self.size, self.count = size, -(-positions // size)
@@ -25,7 +25,11 @@ class _Chunks:
 
     def of(self, x_BSH: Tensor) -> Tensor:
         padded = F.pad(x_BSH, (0, 0) * (x_BSH.dim() - 2) + (0, self.lacks))
-        return padded.unflatten(1, (self.count, self.size))
+        return padded.unflatten(1, (self.count, self.size)).transpose(2, 3)
+
+    def back(self, x_BcHsp: Tensor) -> Tensor:
+        """Position by position again: (B, S, H, p)."""
+        return x_BcHsp.transpose(2, 3).flatten(1, 2)[:, : self.count * self.size - self.lacks]
 
 
 def _per_head(x_BSgn: Tensor, heads: int) -> Tensor:
@@ -33,12 +37,16 @@ def _per_head(x_BSgn: Tensor, heads: int) -> Tensor:
     return x_BSgn.repeat_interleave(heads // x_BSgn.shape[2], 2)
 
 
-def _decays(logs_BcsH: Tensor) -> tuple[Tensor, Tensor]:
-    """From each position of a chunk to each later one, (B, c, H, l, s), and from its start to each: (B, c, s, H)."""
-    sums = logs_BcsH.cumsum(2)
-    apart = sums.transpose(2, 3)[..., None] - sums.transpose(2, 3)[..., None, :]
+def _decays(logs_BcHs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What is left: at each position of a chunk of each one before it, (B, c, H, l, s); at each of the chunk's start,
+    and at its end of each, (B, c, H, s, 1); at its end of its start, (B, c, H, 1, 1).
+    """
+    sums = logs_BcHs.cumsum(3)
+    apart = sums[..., None] - sums[..., None, :]
     ahead = torch.ones(apart.shape[-2:], dtype=torch.bool, device=apart.device).triu(1)
-    return apart.masked_fill(ahead, float("-inf")).exp(), sums
+    ends = sums[..., -1:]
+    between = apart.masked_fill(ahead, float("-inf")).exp()
+    return between, sums.exp()[..., None], (ends - sums).exp()[..., None], ends.exp()[..., None]
 
 
 def _mamba2(
@@ -60,17 +68,15 @@ def _mamba2(
     state = v.new_zeros(B, H, p, q.shape[-1]) if state is None else state
     chunks = _Chunks(S, chunk)
     q, k, taken, logs = (chunks.of(x) for x in (q, k, taken, logs))
-    between, since = _decays(logs)
-    scores = torch.einsum("bclhn,bcshn->bchls", q, k) * between
-    inner = torch.einsum("bchls,bcshp->bclhp", scores, taken)
-    left = (since[:, :, -1:] - since).exp()
-    added = torch.einsum("bcshn,bcshp->bchpn", k * left[..., None], taken)
+    between, since, until, over = _decays(logs)
+    inner = ((q @ k.mT) * between) @ taken
+    added = taken.mT @ (k * until)
     starts = []
     for i in range(chunks.count):
         starts.append(state)
-        state = state * since[:, i, -1].exp()[..., None, None] + added[:, i]
-    outer = torch.einsum("bclhn,bchpn->bclhp", q * since.exp()[..., None], torch.stack(starts, 1))
-    return (inner + outer).flatten(1, 2)[:, :S] + v * skip[:, None], state
+        state = state * over[:, i] + added[:, i]
+    outer = (q * since) @ torch.stack(starts, 1).mT
+    return chunks.back(inner + outer) + v * skip[:, None], state
 
 
 def _mamba2_step(
@@ -88,7 +94,7 @@ def _mamba2_step(
 ) -> tuple[Tensor, Tensor]:
     q, k, logs, taken = (x[:, 0] for x in _mamba2_steps(q, k, v, dt, step_bias, decay, least, most))
     state = state * logs.exp()[..., None, None] + taken[..., None] * k[:, :, None]
-    return torch.einsum("bhpn,bhn->bhp", state, q)[:, None] + v * skip[:, None], state
+    return _read(state, q)[:, None] + (v * skip[:, None]), state
 
 
 def _mamba2_steps(
@@ -117,22 +123,18 @@ def _gated_delta(
     state = v.new_zeros(B, H, p, q.shape[-1]) if state is None else state
     chunks = _Chunks(S, chunk)
     q, k, v, share, logs = (chunks.of(x) for x in (q, k, v, share, logs))
-    between, since = _decays(logs)
-    shared_k = k * share[..., None]
-    system = torch.einsum("bclhn,bcshn->bchls", shared_k, k) * between
-    shared_v = (v * share[..., None]).transpose(2, 3)
+    between, since, until, over = _decays(logs)
+    shared_k, shared_v = k * share[..., None], v * share[..., None]
+    system = (shared_k @ k.mT) * between
     new = torch.linalg.solve_triangular(system, shared_v, upper=False, unitriangular=True)
-    read_keys = (shared_k * since.exp()[..., None]).transpose(2, 3)
-    read_keys = torch.linalg.solve_triangular(system, read_keys, upper=False, unitriangular=True)
-    scores = torch.einsum("bclhn,bcshn->bchls", q, k) * between
-    q = (q * since.exp()[..., None]).transpose(2, 3)
-    k = (k * (since[:, :, -1:] - since).exp()[..., None]).transpose(2, 3)
-    read = []
+    read_keys = torch.linalg.solve_triangular(system, shared_k * since, upper=False, unitriangular=True)
+    scores = (q @ k.mT) * between
+    q, k, read = q * since, k * until, []
     for i in range(chunks.count):
         fresh = new[:, i] - read_keys[:, i] @ state.mT
         read.append(q[:, i] @ state.mT + scores[:, i] @ fresh)
-        state = state * since[:, i, -1].exp()[..., None, None] + fresh.mT @ k[:, i]
-    return torch.stack(read, 1).transpose(2, 3).flatten(1, 2)[:, :S], state
+        state = state * over[:, i] + fresh.mT @ k[:, i]
+    return chunks.back(torch.stack(read, 1)), state
 
 
 def _delta_step(
@@ -148,9 +150,8 @@ def _delta_step(
 ) -> tuple[Tensor, Tensor]:
     q, k, share, logs = (x[:, 0] for x in _delta_steps(q, k, v.shape[2], share, step, step_bias, decay))
     state = state * logs.exp()[..., None, None]
-    there = torch.einsum("bhpn,bhn->bhp", state, k)
-    state = state + ((v[:, 0] - there) * share[..., None])[..., None] * k[:, :, None]
-    return torch.einsum("bhpn,bhn->bhp", state, q)[:, None], state
+    state = state + ((v[:, 0] - _read(state, k)) * share[..., None])[..., None] * k[:, :, None]
+    return _read(state, q)[:, None], state
 
 
 def _delta_steps(
@@ -160,6 +161,11 @@ def _delta_steps(
     q, k = (_per_head(_of_length_one(x), heads) for x in (q, k))
     logs = -decay.exp() * F.softplus(step + step_bias)
     return q * q.shape[-1] ** -0.5, k, torch.sigmoid(share), logs
+
+
+def _read(state_BHpn: Tensor, x_BHn: Tensor) -> Tensor:
+    """What a state has for a query or key: (B, H, p)."""
+    return (state_BHpn @ x_BHn[..., None]).squeeze(-1)
 
 
 def _of_length_one(x: Tensor) -> Tensor:

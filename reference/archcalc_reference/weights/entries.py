@@ -44,10 +44,12 @@ def plain(name: str, parameter: str, shape: Shape, *, transposed: bool = False) 
     return Entry(name, shape[::-1] if transposed else shape, (Piece(parameter, 0, rows),), transposed)
 
 
-def side_by_side(name: str, parts: dict[str, Shape], blocks: int, *, transposed: bool = False) -> Entry:
+def side_by_side(
+    name: str, parts: dict[str, Shape], blocks: int, *, transposed: bool = False, stacked: bool = False
+) -> Entry:
     """A stored tensor of several parameters: the first of `blocks` equal blocks of rows of each, then the second.
 
-    Raises ValueError where a part's rows are not so many blocks.
+    Of what is `stacked`, matrices of experts, a block is one of them with the rows of all its parts. Raises ValueError where a part's rows are not so many blocks.
     """
     if any(shape[0] % blocks for shape in parts.values()):
         raise ValueError(f"{name}: {blocks} blocks of {[shape[0] for shape in parts.values()]} rows")
@@ -58,7 +60,7 @@ def side_by_side(name: str, parts: dict[str, Shape], blocks: int, *, transposed:
     ]
     rows, rest = sum(shape[0] for shape in parts.values()), next(iter(parts.values()))[1:]
     whole = (rows, *rest)
-    if len(rest) > 1:  # of each expert the rows of all its parts
+    if stacked:
         whole = (blocks, sum(shape[1] for shape in parts.values()), *rest[1:])
     return Entry(name, whole[::-1] if transposed else whole, tuple(pieces), transposed)
 

@@ -181,7 +181,8 @@ def _fused(family: Family, layer: Layer, i: int, module: str, leaf: str, have: M
     transposed = family.transposed and leaf == "weight"
     try:
         name = family.layer.format(i=i) + (module if fused.bare else f"{module}.{leaf}")
-        return side_by_side(name, whole, blocks, transposed=transposed)
+        stacked = fused.blocks == "n_experts" and len(next(iter(have.values()))) > 2
+        return side_by_side(name, whole, blocks, transposed=transposed, stacked=stacked)
     except ValueError as error:
         raise Unnamed(f"layers.{i}.{fused.parts[0]}.{leaf}") from error
 
