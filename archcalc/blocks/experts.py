@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field
 
 from archcalc.blocks import activation
-from archcalc.blocks.activation import ACTIVATION, Activation
+from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
 from archcalc.blocks.base import Count, Strict
 from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs
 from archcalc.blocks.mlp import MLP, DenseMLP
@@ -56,6 +56,8 @@ class Experts(MLP):
     d_ff: Count = Field(description="hidden features of an expert")
     gated: bool = Field(description="whether an expert is a gated MLP")
     activation: Activation = Field(description=ACTIVATION)
+    cut: Annotated[Cut | None, Needs("gated")] = Field(default=None, description=CUT)
+    bias: bool = Field(default=False, description="whether all projections of an expert have biases (gpt-oss)")
     router: Router = Field(description="how experts are chosen")
     n_groups: Annotated[Count | None, Divides("n_experts")] = Field(
         default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
@@ -85,7 +87,7 @@ class Experts(MLP):
         shared = f" + shared {self.shared.summary()}" if self.shared else ""
         return (
             f"{several(self.n_experts, 'expert')}, {grouped(self.n_experts_per_token)} a token, of "
-            f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){shared}"
+            f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){' + biases' * self.bias}{shared}"
         )
 
     def small(self, shrinking: Shrinking) -> Self:
@@ -170,14 +172,19 @@ class Experts(MLP):
         def linear(name: str, out: str, x: Tensor, axes: str, part: str) -> Tensor:
             with tape.scope(name):
                 weight = tape.weight("weight", axes, part, "E", E="M")
-                return tape.contract("product", out, x, weight)
+                if not self.bias:
+                    return tape.contract("product", out, x, weight)
+                y = tape.contract("product", out, x, weight, role="fused")
+                bias = tape.weight("bias", " ".join(axes.split()[:2]), "biases", E="M")
+                return tape.sum("biased", y, bias)
 
         if self.gated:
             gate = linear("gate", "M I", x, "E I D", "up_projection")
-            active = activation.record(tape, self.activation, gate)
-            up = linear("up", "M I", x, "E I D", "up_projection")
-            with tape.span("gated"):
-                hidden = tape.pointwise("product", active, up, saves=(active, up))
+
+            def other() -> Tensor:
+                return linear("up", "M I", x, "E I D", "up_projection")
+
+            hidden = activation.gated(tape, self.activation, gate, other, self.cut)
         else:
             up = linear("up", "M I", x, "E I D", "up_projection")
             hidden = activation.record(tape, self.activation, up)

@@ -58,6 +58,17 @@ _DEEP = {
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", _GPT),
+    "gpt_oss": (
+        "gpt_oss",
+        {
+            **_WIDE,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "sliding_window": 37,
+            "rope_parameters": _YARN,
+            "swiglu_limit": 0.7,
+        },
+    ),
     "minimax_m2": ("minimax_m2", {**_WIDE, "num_local_experts": 5, "num_experts_per_tok": 3}),
     "flex_olmo": ("flex_olmo", {**_LLAMA, "num_experts": 5, "num_experts_per_tok": 3}),
     "granitemoe": (

@@ -24,6 +24,7 @@ _TENANTS = {
     "neox": "gpt_neox gpt_neox_japanese falcon",
     "bloom": "bloom mpt opt biogpt",
     "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo",
+    "sinks": "gpt_oss",
     "balanced": "glm4_moe dots1 minimax_m2",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}

@@ -17,29 +17,36 @@ if TYPE_CHECKING:
 
 
 class _EachThroughItsOwn(Function):
-    """x W^T for vectors that are sorted by their expert, with the matrix of each; one product for each expert.
+    """x W^T + b for vectors that are sorted by their expert, with the matrix of each; one product for each expert.
 
     The backward pass needs the vectors and the matrices, as that of one linear layer does.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, weight_EFD: Tensor, counts: tuple[int, ...]) -> Tensor:
+    def forward(
+        ctx: Any, x_MD: Tensor, weight_EFD: Tensor, bias_EF: Tensor | None, counts: tuple[int, ...]
+    ) -> Tensor:
         ctx.save_for_backward(x_MD, weight_EFD)
-        ctx.counts = counts
+        ctx.counts, ctx.biased = counts, bias_EF is not None
         y_MF = x_MD.new_empty(x_MD.shape[0], weight_EFD.shape[1])
         for e, part in _stretches(counts):
             torch.mm(x_MD[part], weight_EFD[e].t(), out=y_MF[part])
+            if bias_EF is not None:
+                y_MF[part] += bias_EF[e]
         return y_MF
 
     @staticmethod
-    def backward(ctx: Any, grad_MF: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_MF: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         x_MD, weight_EFD = ctx.saved_tensors
         grad_weight = torch.zeros_like(weight_EFD)
+        grad_bias = grad_MF.new_zeros(weight_EFD.shape[:2]) if ctx.biased else None
         grad_x = torch.empty_like(x_MD)
         for e, part in _stretches(ctx.counts):
             torch.mm(grad_MF[part].t(), x_MD[part], out=grad_weight[e])
             torch.mm(grad_MF[part], weight_EFD[e], out=grad_x[part])
-        return grad_x, grad_weight, None
+            if grad_bias is not None:
+                torch.sum(grad_MF[part], 0, out=grad_bias[e])
+        return grad_x, grad_weight, grad_bias, None
 
 
 def _stretches(counts: tuple[int, ...]) -> list[tuple[int, slice]]:
@@ -53,22 +60,26 @@ def _stretches(counts: tuple[int, ...]) -> list[tuple[int, slice]]:
 
 
 class ExpertLinear(nn.Module):
-    """A matrix for each expert, stored as (experts, out, in)."""
+    """A matrix for each expert, stored as (experts, out, in), and perhaps a bias."""
 
-    def __init__(self, experts: int, inputs: int, outputs: int) -> None:
+    def __init__(self, experts: int, inputs: int, outputs: int, *, bias: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(experts, outputs)) if bias else None
 
     def initialize(self, std: float) -> None:
-        """Draw the matrices from normal(0, std)."""
+        """Draw the matrices from normal(0, std); biases are 0."""
         nn.init.normal_(self.weight, 0.0, std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
-        weight_EFD = self.weight
+        weight_EFD, bias_EF = self.weight, self.bias
         if autocasts(x_MD):  # as autocast does where a product is one of its own
             dtype = torch.get_autocast_dtype(x_MD.device.type)
+            bias_EF = None if bias_EF is None else bias_EF.to(dtype)
             weight_EFD, x_MD = weight_EFD.to(dtype), x_MD.to(dtype)
-        y_MF: Tensor = _EachThroughItsOwn.apply(x_MD, weight_EFD, counts)
+        y_MF: Tensor = _EachThroughItsOwn.apply(x_MD, weight_EFD, bias_EF, counts)
         return y_MF
 
 
@@ -77,10 +88,11 @@ class Experts(MLP):
 
     def __init__(self, d_model: int, experts: blocks.Experts) -> None:
         super().__init__(experts.activation)
-        n, d_ff = experts.n_experts, experts.d_ff
-        self.gate = ExpertLinear(n, d_model, d_ff) if experts.gated else None
-        self.up = ExpertLinear(n, d_model, d_ff)
-        self.down = ExpertLinear(n, d_ff, d_model)
+        n, d_ff, bias = experts.n_experts, experts.d_ff, experts.bias
+        self.gate = ExpertLinear(n, d_model, d_ff, bias=bias) if experts.gated else None
+        self.up = ExpertLinear(n, d_model, d_ff, bias=bias)
+        self.down = ExpertLinear(n, d_ff, d_model, bias=bias)
+        self.cut = experts.cut
 
     def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
         J = chosen_BSJ.shape[-1]
@@ -99,7 +111,8 @@ class Experts(MLP):
         if self.gate is None:
             made: Tensor = self.down(self.active(self.up(x_MD, counts)), counts)
         else:
-            made = self.down(self.active(self.gate(x_MD, counts)) * self.up(x_MD, counts), counts)
+            gate_MI = self.active_gate(self.gate(x_MD, counts), self.cut)
+            made = self.down(gate_MI * self.other(self.up(x_MD, counts), self.cut), counts)
         return made
 
     def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:

@@ -104,6 +104,17 @@ FAMILIES = (
         inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
     ),
     LLAMA.but(
+        "gpt_oss",
+        inside={
+            "attention.sinks": "self_attn.sinks",
+            "mlp.router": "mlp.router",
+            "mlp.experts.down.weight": "mlp.experts.down_proj",
+            "mlp.experts.down.bias": "mlp.experts.down_proj_bias",
+        },
+        fused={"mlp.experts.gate_up_proj": _EXPERTS._replace(woven=True)},
+        turned=True,
+    ),
+    LLAMA.but(
         *("gemma2", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),
         inside={
             "attention_post_norm": "post_attention_layernorm",
