@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -30,8 +30,6 @@ class Cut(Strict):
     limit: Positive = Field(description="the largest number that is left")
     gate: Literal["before", "after"] = Field(description="whether the gate is cut before its activation, or after it")
     plus_one: bool = Field(description="whether 1 is added to what the gate multiplies, after it is cut")
-
-    factors: ClassVar[tuple[str, ...]] = ("limit",)
 
 
 def gated(tape: Tape, name: Activation, gate: Tensor, up: Callable[[], Tensor], cut: Cut | None) -> Tensor:

@@ -222,7 +222,7 @@ class MultiHead(Attention):
         """Qiu et al. 2025, arXiv:2505.06708: what was found, by what a projection of the input makes of it."""
         labels = "G R" if self.gate == "head" else "G R W"
         stored = f"({labels}) D"
-        gate = tape.linear("gate", f"B S {labels}", x, stored, part="attention_gate", bias=False, each="G R")
+        gate = tape.linear("output_gate", f"B S {labels}", x, stored, part="attention_gate", bias=False, each="G R")
         softplus = self.gate_activation == "softplus"
         share = tape.pointwise("share", gate, saves=(gate,) if softplus else (), keeps=not softplus)
         return tape.pointwise("gated", mixed, share, saves=(mixed, share), scratch=int(self.gate == "head"))

@@ -82,6 +82,7 @@ class Experts(MLP):
     }
     copies: ClassVar[tuple[str, ...]] = ("E", "J")
     derives: ClassVar[tuple[str, ...]] = ("M",)
+    factors: ClassVar[tuple[str, ...]] = ("cut",)
 
     def summary(self) -> str:
         shared = f" + shared {self.shared.summary()}" if self.shared else ""

@@ -78,6 +78,7 @@ class GatedMLP(DenseMLP):
 
     labels: ClassVar[Mapping[str, str]] = _LABELS
     relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
+    factors: ClassVar[tuple[str, ...]] = ("cut",)
 
     def summary(self) -> str:
         has = [name for name in GatedBiases.model_fields if self.has_bias(name)]

@@ -238,18 +238,21 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
         yield Check(name, None, list(shape), equal=False, reason="NOT COUNTED")
 
 
-_NOT_COUNTED = ("norm", "router", "shared_gate")
+_NOT_COUNTED = ("output_gate", "norm", "router", "shared_gate")
 
 
 def _tally(built: dict[str, Shape]) -> int:
-    """The elements of all matrices but tables of positions, gains of heads, routers and what projects to or from a
+    """The elements of all matrices but biases, tables of positions, gains of heads, gates, routers and what projects to or from a
     narrow table; a tied table is built once and counted twice.
     """
     outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
     matrices = [
         shape
         for name, shape in built.items()
-        if len(shape) >= 2 and name not in outside and not name.split(".")[-2].endswith(_NOT_COUNTED)
+        if len(shape) >= 2
+        and name not in outside
+        and not name.endswith(".bias")
+        and not name.split(".")[-2].endswith(_NOT_COUNTED)
     ]
     tokens, head = "embedding.token.weight", "unembedding.weight"
     tied = [] if head in built or tokens not in built else [built[tokens]]

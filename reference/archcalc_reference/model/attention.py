@@ -36,7 +36,7 @@ class MultiHeadAttention(nn.Module):
         self.norms_last = attention.qk_norm_place == "after"
         self.sinks = nn.Parameter(torch.empty(self.G * self.R)) if attention.sinks else None
         gates = {None: 0, "head": self.G * self.R, "feature": self.G * self.R * self.W}[attention.gate]
-        self.gate = Linear(d_model, gates, bias=False) if gates else None
+        self.output_gate = Linear(d_model, gates, bias=False) if gates else None
         self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.has_bias("output"))
         self.clip, self.rotary, self.sight = attention.clip, attention.rotary, _sight(attention)
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
@@ -58,7 +58,7 @@ class MultiHeadAttention(nn.Module):
 
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
-        for projection in (self.query, self.key, self.value, self.gate):
+        for projection in (self.query, self.key, self.value, self.output_gate):
             if projection is not None:
                 projection.initialize(std)
         if self.sinks is not None:
@@ -83,13 +83,13 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None) -> Tensor:
         # What mixing reads is gone when it is done: a name of it here would keep it until the output is made.
         y_BSGRW = self._mix(x_BSD, positions, state)
-        if self.gate is not None:
+        if self.output_gate is not None:
             y_BSGRW = y_BSGRW * self._share(x_BSD)
         return self.output(y_BSGRW.flatten(2))
 
     def _share(self, x_BSD: Tensor) -> Tensor:
         """What the vectors that heads found are multiplied by."""
-        made = self.gate(x_BSD).unflatten(2, (self.G, self.R, -1))
+        made = self.output_gate(x_BSD).unflatten(2, (self.G, self.R, -1))
         return F.softplus(made) if self.spec.gate_activation == "softplus" else torch.sigmoid(made)
 
     def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:

@@ -43,6 +43,11 @@ class Entry(NamedTuple):
         """The parameters of ours that it holds, or parts of."""
         return tuple(dict.fromkeys(piece.parameter for piece in self.pieces))
 
+    @property
+    def upright(self) -> Shape:
+        """Its shape with matrices as (out, in)."""
+        return _turned(self.shape) if self.transposed else self.shape
+
 
 def _turned(shape: Shape) -> Shape:
     return (*shape[:-2], *shape[:-3:-1])
