@@ -42,8 +42,7 @@ def gated(tape: Tape, name: Activation, gate: Tensor, up: Callable[[], Tensor], 
     other = up()
     if cut is not None:
         other = tape.pointwise("cut_up", other, saves=(other,))
-        if cut.plus_one:
-            other = tape.pointwise("one_more", other, passes=True)
+        other = tape.pointwise("one_more", other, passes=True) if cut.plus_one else other
     with tape.span("gated"):
         return tape.pointwise("product", active, other, saves=(active, other))
 

@@ -111,8 +111,10 @@ class Experts(MLP):
         if self.gate is None:
             made: Tensor = self.down(self.active(self.up(x_MD, counts)), counts)
         else:
-            gate_MI = self.active_gate(self.gate(x_MD, counts), self.cut)
-            made = self.down(gate_MI * self.other(self.up(x_MD, counts), self.cut), counts)
+            made = self.down(
+                self.active_gate(self.gate(x_MD, counts), self.cut) * self.other(self.up(x_MD, counts), self.cut),
+                counts,
+            )
         return made
 
     def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:

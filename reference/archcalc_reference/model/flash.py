@@ -180,8 +180,9 @@ class _Flash(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        *found, dsinks = torch.ops.archcalc.flash_attention_backward(grad, *ctx.saved_tensors, *ctx.how)
-        return *found, None if ctx.saved_tensors[3] is None else dsinks, *(None for _ in ctx.how)
+        q, k, v, sinks, y, logsumexp = ctx.saved_tensors
+        *found, dsinks = torch.ops.archcalc.flash_attention_backward(grad, q, k, v, sinks, y, logsumexp, *ctx.how)
+        return *found, None if sinks is None else dsinks, *(None for _ in ctx.how)
 
 
 @register_flop_formula(torch.ops.archcalc.flash_attention)  # type: ignore[untyped-decorator]
