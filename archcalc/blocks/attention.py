@@ -28,10 +28,14 @@ class Attention(Mixer):
 
 
 class QueryGrowth(Strict):
-    """Llama 4 and Ministral 3: queries at position p are multiplied by 1 + rate x log(1 + floor(p / interval))."""
+    """Llama 4 and Ministral 3: queries at position p are multiplied by 1 + rate x log(1 + floor(p / interval)).
+
+    Llama 4 counts positions from 1 there.
+    """
 
     rate: Positive = Field(description="how fast queries grow")
     interval: Count = Field(description="positions between two steps; the context that it was trained with")
+    first: Literal[0, 1] = Field(default=0, description="the number of the first position")
 
 
 class Biases(Strict):
@@ -89,7 +93,8 @@ class MultiHead(Attention):
     scale: Positive | None = Field(default=None, description="of the scores; default: 1 / sqrt(d_head)")
     softcap: Positive | None = Field(default=None, description="c: scores become c x tanh(score / c); null: none")
     sinks: bool = Field(
-        default=False, description="whether each head has a learned score that takes its share of the softmax (gpt-oss)"
+        default=False,
+        description="whether each head has a learned score that takes a share of the softmax (gpt-oss)",
     )
     value_scale: Positive | None = Field(
         default=None, description="what values are multiplied by (MiMo-V2); null: nothing"
@@ -243,9 +248,7 @@ class MultiHead(Attention):
         return tape.given(f"{name}.alibi{slopes}", "G R S T", "constant", by=" ".join(["G", "R", *limits]))
 
 
-def _math(
-    tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Weight | None, *, capped: bool
-) -> Tensor:
+def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Weight | None, *, capped: bool) -> Tensor:
     """Every step stored: softmax(q k / sqrt(K) + mask) v.
 
     A product of many matrices at once reads each head's positions together, so queries, and keys and values that do
@@ -271,9 +274,7 @@ def _with_sinks(tape: Tape, scores: Tensor, sinks: Weight) -> Tensor:
     """Softmax over the keys and the head's sink, as one kernel; the share of the sink is dropped."""
     with tape.span("softmax"):
         logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=4)
-        return tape.pointwise(
-            "probabilities", scores, logsumexp, sinks, saves=(logsumexp,), keeps=True, per_point=2
-        )
+        return tape.pointwise("probabilities", scores, logsumexp, sinks, saves=(logsumexp,), keeps=True, per_point=2)
 
 
 def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, sinks: Weight | None) -> Tensor:

@@ -28,8 +28,9 @@ _MOST_TIMES = 4
 class Router(Strict):
     """Which experts a vector goes to, and by how much each counts."""
 
-    scores: Literal["softmax", "softmax_of_chosen", "sigmoid"] = Field(
-        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; sigmoid: of each"
+    scores: Literal["softmax", "softmax_of_chosen", "sigmoid", "sparse_mixer"] = Field(
+        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; sigmoid: of each; "
+        "sparse_mixer: one after the other, each by a softmax of those that come near it (Phi-3.5-MoE)"
     )
     normalized: bool = Field(description="whether the chosen scores are divided by their sum")
     bias: bool = Field(default=False, description="whether the projection to scores has a bias")
@@ -39,6 +40,12 @@ class Router(Strict):
         "and no parameter (DeepSeek-V3)",
     )
     scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
+    jitter: Annotated[Positive | None, Needs("scores", having="sparse_mixer")] = Field(
+        default=None, description="half the share by which scores may fall short of the best and come near it"
+    )
+    weighs: Literal["output", "input"] = Field(
+        default="output", description="what the weights multiply: what an expert makes, or what it gets (Llama 4)"
+    )
 
     factors: ClassVar[tuple[str, ...]] = ("scale",)
 
@@ -72,6 +79,9 @@ class Experts(MLP):
     shared_gate: Annotated[bool, Needs("shared", idle=False)] = Field(
         default=False,
         description="whether what it makes is multiplied by the sigmoid of a learned product (Qwen2-MoE)",
+    )
+    shared_average: Annotated[bool, Needs("shared", idle=False)] = Field(
+        default=False, description="whether what it makes and what the chosen make are averaged, not added (Cohere)"
     )
 
     labels: ClassVar[Mapping[str, str]] = {
@@ -124,13 +134,17 @@ class Experts(MLP):
             order = tape.pointwise("order", chosen, role="choice")
             tokens = tape.pointwise("tokens", order, role="choice")
             dealt = tape.lookup("dealt", "M D", tokens, x)
+            if self.router.weighs == "input":
+                beside = tape.lookup("dealt_weights", "M", order, tape.regroup(weights, "M"))
+                dealt = tape.pointwise("weighted", dealt, beside, saves=(dealt, beside), scratch=1)
             with tape.span("each"):
                 made = self._compute(tape, dealt)
             places = tape.pointwise("places", order, role="choice")
             made = tape.lookup("returned", "M D", places, made)
             made = tape.regroup(made, "B S J D")
-            weighted = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
-            y = tape.view(tape.reduce("sum", weighted, "J", passes=True), S="N")
+            if self.router.weighs == "output":
+                made = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
+            y = tape.view(tape.reduce("sum", made, "J", passes=True), S="N")
         if self.shared is None:
             return y
         with tape.scope("shared"):
@@ -139,7 +153,8 @@ class Experts(MLP):
             gate = tape.linear("shared_gate", "B S unit", x, "unit D", part="router", bias=False, leaves=True)
             share = tape.pointwise("share", gate, keeps=True)
             always = tape.pointwise("shared_by_gate", always, share, saves=(always, share), scratch=1)
-        return tape.sum("all", y, always)
+        y = tape.sum("all", y, always)
+        return tape.pointwise("average", y) if self.shared_average else y
 
     def _route(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
         """How much each chosen expert counts, B S J, and which they are."""

@@ -25,6 +25,9 @@ _TENANTS = {
     "bloom": "bloom mpt opt biogpt",
     "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo",
     "sinks": "gpt_oss",
+    "ernie": "ernie4_5_moe hunyuan_v1_moe",
+    "routed": "solar_open exaone_moe phimoe qwen3_vl_moe_text",
+    "command": "cohere2_moe",
     "balanced": "glm4_moe dots1 minimax_m2",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}

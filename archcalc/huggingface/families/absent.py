@@ -10,10 +10,9 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        afmoe aria_text cohere2_moe dbrx doge ernie4_5_moe exaone_moe flint granitemoe_swa hunyuan_v1_moe hy_v3
-        jetmoe kolibri1 laguna llama4 llama4_text mellum beam minimax_m3_vl minimax_m3_vl_text nllb-moe phimoe
-        qwen3_omni_moe qwen3_vl_moe qwen3_vl_moe_text sarvam_moe solar_open step3p5 step3p7 switch_transformers
-        zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
+        afmoe aria_text dbrx doge flint granitemoe_swa hy_v3 jetmoe kolibri1 laguna llama4 llama4_text mellum
+        beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe step3p5 step3p7
+        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
     """,
     "attention sinks are": "mimo_v2_flash granite_swa",
     "mixtures of experts with multi-head latent attention are": """

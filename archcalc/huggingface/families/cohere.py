@@ -12,7 +12,7 @@ from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Number, Size
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
-_COHERE_NORM = layernorm("layer_norm_eps", bias=False)
+COHERE_NORM = layernorm("layer_norm_eps", bias=False)
 
 
 def _cohere_sizes(**more: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def _cohere_sizes(**more: Any) -> dict[str, Any]:
     return without({**found, "layer_norm_eps": 1e-5, "logit_scale": 0.0625, **more}, "rms_norm_eps")
 
 
-_COHERE = decoder(_COHERE_NORM, unembedding={"scale": Number("logit_scale", 1.0)})
+COHERE = decoder(COHERE_NORM, unembedding={"scale": Number("logit_scale", 1.0)})
 _SAME = {
     "use_gated_activation": ((True,), "plain MLPs are not read by this family"),
     "use_parallel_block": ((True,), "is read as true by this family"),
@@ -103,13 +103,13 @@ _ALL = (
             {
                 "bias": ATTENTION_BIAS,
                 "rotary": Rotary(D_HEAD, 500_000.0, pairing="neighbours"),
-                "qk_norm": Flag("use_qk_norm", {True: _COHERE_NORM, False: None}),
+                "qk_norm": Flag("use_qk_norm", {True: COHERE_NORM, False: None}),
                 "qk_norm_over": Flag("use_qk_norm", {True: "heads", False: None}),
             },
-            norm=_COHERE_NORM,
+            norm=COHERE_NORM,
             parallel="shared",
         ),
-        _COHERE,
+        COHERE,
     ),
     Family(
         "cohere2",
@@ -122,10 +122,10 @@ _ALL = (
                 "rotary": ByLayer({SLIDING: Rotary(D_HEAD, pairing="neighbours"), FULL: None}),
                 "window": SLIDING_WINDOW,
             },
-            norm=_COHERE_NORM,
+            norm=COHERE_NORM,
             parallel="shared",
         ),
-        _COHERE,
+        COHERE,
         LayerTypes(lambda said, n: every("sliding_window_pattern", said, n)),
         aliases={"sliding_window_pattern": ("_sliding_window_pattern", "layer_switch")},
         only=_SAME,

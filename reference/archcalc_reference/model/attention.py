@@ -84,12 +84,12 @@ class MultiHeadAttention(nn.Module):
         # What mixing reads is gone when it is done: a name of it here would keep it until the output is made.
         y_BSGRW = self._mix(x_BSD, positions, state)
         if self.output_gate is not None:
-            y_BSGRW = y_BSGRW * self._share(x_BSD)
+            y_BSGRW = y_BSGRW * self._share(self.output_gate(x_BSD))
         return self.output(y_BSGRW.flatten(2))
 
-    def _share(self, x_BSD: Tensor) -> Tensor:
+    def _share(self, gate: Tensor) -> Tensor:
         """What the vectors that heads found are multiplied by."""
-        made = self.output_gate(x_BSD).unflatten(2, (self.G, self.R, -1))
+        made = gate.unflatten(2, (self.G, self.R, -1))
         return F.softplus(made) if self.spec.gate_activation == "softplus" else torch.sigmoid(made)
 
     def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:

@@ -1,8 +1,8 @@
 """Attention as one kernel: the scores never leave it, and its backward pass makes them again (Dao et al. 2022).
 
 PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi,
-capped scores, sinks, and values of another width than keys. It saves what PyTorch's saves: queries, keys, values, its output, and the logarithm of each query's
-sum.
+capped scores, sinks, and values of another width than keys. It saves what PyTorch's saves: queries, keys, values, its
+output, and the logarithm of each query's sum.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def flash_attention(
 ) -> Tensor:
     """What each query finds, (B, H, S, W); query head h reads key/value head h G // H."""
     q, k, v = q_BHSK, k_BGTK, v_BGTW
-    if q.is_meta and not rule.own:  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
+    if (
+        q.is_meta and not rule.own
+    ):  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
         found: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True)[0]  # noqa: SLF001
         return found
     if not rule.hides(read, positions):

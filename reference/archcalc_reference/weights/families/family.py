@@ -42,7 +42,7 @@ class Family:
     `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are such names of experts in
     files, where transformers' model has one tensor for all. `own_norms` are the names in layers whose
     branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out);
-    `turned`: those of experts are.
+    `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
     layer of a checkpoint has beside its parameters, and that no config changes.
@@ -58,6 +58,7 @@ class Family:
     each: Mapping[str, str] = field(default_factory=dict)
     transposed: bool = False
     turned: bool = False
+    lifted: tuple[str, ...] = ()
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
@@ -158,7 +159,8 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
             yield from by_row(stored, name, shape)
         else:
             turned = (family.transposed and len(shape) == 2) or (family.turned and len(shape) == 3)
-            yield plain(stored, name, shape, transposed=turned)
+            entry = plain(stored, name, shape, transposed=turned)
+            yield entry._replace(shape=(1, *shape)) if path in family.lifted else entry
     for (i, module, leaf), have in parts.items():
         yield _fused(family, layers[i], i, module, leaf, have)
 

@@ -103,6 +103,44 @@ FAMILIES = (
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
     ),
+    _mixture(
+        "ernie4_5_moe",
+        shared="shared_experts",
+        inside={"mlp.correction": "mlp.gate.moe_statics.e_score_correction_bias"},
+        lifted=("mlp.correction",),
+        older=(*LLAMA.older, (r"\.mlp\.moe_statics\.", ".mlp.gate.moe_statics.")),
+    ),
+    _mixture(
+        "hunyuan_v1_moe",
+        shared="shared_mlp",
+        inside={
+            "mlp.router": "mlp.gate.wg",
+            "attention.query_norm": "self_attn.query_layernorm",
+            "attention.key_norm": "self_attn.key_layernorm",
+        },
+    ),
+    _mixture(
+        *("solar_open", "exaone_moe"),
+        shared="shared_experts",
+        inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
+        older=(*LLAMA.older, (r"\.mlp\.e_score_correction_bias", ".mlp.gate.e_score_correction_bias")),
+    ),
+    _mixture("cohere2_moe", shared="shared_experts"),
+    _mixture(
+        "phimoe",
+        inside={"mlp.router": "mlp.router"},
+        each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
+        older=(
+            *LLAMA.older,
+            (r"\.block_sparse_moe\.gate\.", ".mlp.router."),
+            (r"\.block_sparse_moe\.", ".mlp."),
+        ),
+    ),
+    LLAMA.but(
+        "qwen3_vl_moe_text",
+        inside={"mlp.router": "mlp.gate", "mlp.experts.down.weight": "mlp.experts.down_proj"},
+        fused={"mlp.experts.gate_up_proj": _EXPERTS},
+    ),
     LLAMA.but(
         "gpt_oss",
         inside={
