@@ -18,15 +18,26 @@ transformers.logging.set_verbosity_error()
 INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_vl_text": None, "qwen3_vl_text": None}
 INSIDE["qwen3_vl_moe_text"] = None
 # Their classes cannot be built without a size that has no default, or turn an odd number of features by default.
-NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe"}
-NEEDS_WINDOW = {"gemma2", "gemma3_text", "vaultgemma", "cohere2", "olmo3", "cwm"}
+NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe", "hunyuan_v1_moe"}
+NEEDS_WINDOW = {
+    "gemma2",
+    "gemma3_text",
+    "vaultgemma",
+    "cohere2",
+    "olmo3",
+    "cwm",
+    "gpt_oss",
+    "exaone_moe",
+    "cohere2_moe",
+}
+NEEDS_WINDOW |= {"mimo_v2_flash", "flint"}
 # Weights that transformers keeps in one tensor and we in several, or in one for each head: only their sum is compared.
 FUSED = {
     *("gpt2", "openai-gpt", "gpt_bigcode", "codegen", "gpt_neox", "gpt_neox_japanese", "bloom", "falcon", "mpt"),
     *("phi3", "glm", "glm4", "persimmon", "stablelm"),
     *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "dots1", "minimax_m2", "flex_olmo"),
     *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
-    *("cohere2_moe", "phimoe", "qwen3_vl_moe_text"),
+    *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
 }
 
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}

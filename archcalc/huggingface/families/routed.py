@@ -137,7 +137,7 @@ _ALL = (
         ("Qwen3VLMoeTextModel",),
         sizes(
             *(151936, 2048, 5632, 24, 16, 16, 128000),
-            **MOE,
+            **without(MOE, "norm_topk_prob"),
             tie_word_embeddings=True,
             num_experts=60,
             decoder_sparse_step=1,

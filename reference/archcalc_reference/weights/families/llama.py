@@ -141,6 +141,31 @@ FAMILIES = (
         inside={"mlp.router": "mlp.gate", "mlp.experts.down.weight": "mlp.experts.down_proj"},
         fused={"mlp.experts.gate_up_proj": _EXPERTS},
     ),
+    _mixture(
+        "mimo_v2_flash",
+        inside={
+            "attention.sinks": "self_attn.sinks",
+            "mlp.correction": "mlp.gate.e_score_correction_bias",
+        },
+        older=(*LLAMA.older, (r"\.self_attn\.attention_sink_bias", ".self_attn.sinks")),
+    ),
+    _mixture(
+        "flint",
+        shared="shared_expert",
+        inside={"attention.sinks": "self_attn.sinks"},
+        older=(*LLAMA.older, (r"\.self_attn\.softmax_offset", ".self_attn.sinks")),
+    ),
+    LLAMA.but(
+        "llama4_text",
+        inside={
+            **{f"mlp.{ours}": f"feed_forward.{theirs}" for ours, theirs in _EACH.items()},
+            **{ours: f"feed_forward.shared_expert.{theirs}" for ours, theirs in _SHARED.items()},
+            "mlp.router": "feed_forward.router",
+            "mlp.experts.down.weight": "feed_forward.experts.down_proj",
+        },
+        fused={"feed_forward.experts.gate_up_proj": _EXPERTS},
+        turned=True,
+    ),
     LLAMA.but(
         "gpt_oss",
         inside={
