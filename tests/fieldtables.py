@@ -18,12 +18,12 @@ from archcalc.blocks.activation import Cut
 from archcalc.blocks.attention import Attention, Biases, MultiHead, QueryGrowth
 from archcalc.blocks.base import Mixer, Slot, models_in, registered
 from archcalc.blocks.constraints import (
+    AtLeast,
     AtMost,
     Constraint,
     Divides,
     Even,
     LeavesEnough,
-    MoreThan,
     Needs,
     OneForEachPair,
     OneTable,
@@ -229,8 +229,8 @@ def _constraint(one: Constraint) -> str:
         return f"that divides `{one.whole}`"
     if isinstance(one, AtMost):
         return f"of at most `{one.limit}`" + " features" * bool(one.inner)
-    if isinstance(one, MoreThan):
-        return f"above `{one.limit}`"
+    if isinstance(one, AtLeast):
+        return f"of at least `{one.limit}`"
     if isinstance(one, Needs):
         return f"(only with `{one.other}`)" if one.having is None else f"(only with {one.other}: {one.having})"
     if isinstance(one, OneTable):

@@ -28,8 +28,9 @@ _MOST_TIMES = 4
 class Router(Strict):
     """Which experts a vector goes to, and by how much each counts."""
 
-    scores: Literal["softmax", "softmax_of_chosen", "sigmoid", "sparse_mixer"] = Field(
-        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; sigmoid: of each; "
+    scores: Literal["softmax", "softmax_of_chosen", "sigmoid", "sigmoid_of_chosen", "sparse_mixer"] = Field(
+        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; "
+        "sigmoid, sigmoid_of_chosen: of each of them; "
         "sparse_mixer: one after the other, each by a softmax of those that come near it (Phi-3.5-MoE)"
     )
     normalized: bool = Field(description="whether the chosen scores are divided by their sum")
@@ -173,6 +174,8 @@ class Experts(MLP):
             weights = tape.lookup("weights", "B S J", chosen, scores, role="float", saves=(scores,))
             if self.router.scores == "softmax_of_chosen":
                 weights = tape.softmax(weights, over="J", role="float")
+            elif self.router.scores == "sigmoid_of_chosen":
+                weights = tape.pointwise("sigmoid", weights, role="float", keeps=True)
             if self.router.normalized:
                 total = tape.reduce("total", weights, "J", role="float", passes=True)
                 weights = tape.pointwise(

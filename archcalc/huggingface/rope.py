@@ -116,7 +116,7 @@ class Rotary(Leaf):
         if old and isinstance(other, dict):
             self._refuse_another(said, value, other)
         if self.nested:
-            value = {**inner, **value} if old else inner
+            value = {**inner, **value} if old else inner or dict(self.default or {})
         found = Settings(value, key, said)
         for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings") if stated else ():
             self._refuse_beside(found, name)

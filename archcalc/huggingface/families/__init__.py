@@ -29,7 +29,9 @@ _TENANTS = {
     "ernie": "ernie4_5_moe hunyuan_v1_moe",
     "routed": "solar_open exaone_moe phimoe qwen3_vl_moe_text",
     "command": "cohere2_moe",
-    "balanced": "glm4_moe dots1 minimax_m2",
+    "gated": "afmoe laguna hy_v3 mellum kolibri1",
+    "granite": "granite_swa granitemoe_swa",
+    "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""

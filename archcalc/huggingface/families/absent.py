@@ -10,11 +10,10 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        afmoe aria_text dbrx doge granitemoe_swa hy_v3 jetmoe kolibri1 laguna mellum
+        aria_text dbrx doge jetmoe
         beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe step3p5 step3p7
-        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
+        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
     """,
-    "attention sinks are": "granite_swa",
     "mixtures of experts with multi-head latent attention are": """
         axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa hy_v4
         kimi_k2 kimi_k25 longcat_flash mistral4 mistral_large4 sarvam_mla

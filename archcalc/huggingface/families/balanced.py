@@ -6,6 +6,7 @@ from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, QKV, layer
 from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, experts
+from archcalc.huggingface.families.qwen import IMAGES
 from archcalc.huggingface.family import (
     D_HEAD,
     SLIDING_WINDOW,
@@ -146,6 +147,25 @@ _ALL = (
         decoder(rmsnorm()),
         Sparse(Kinds(), first, say_first),
         ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
+        aliases={"n_routed_experts": ("num_local_experts",)},
+        checks=(groups_share,),
+    ),
+    Family(
+        "glm4v_moe_text",
+        "Glm4vMoeTextConfig",
+        ("Glm4vMoeTextModel",),
+        sizes(*(151424, 4096, 10944, 46, 96, 8, 65536), **DEEP, rms_norm_eps=1e-5)
+        | {"norm_topk_prob": True, "attention_bias": True},
+        _deep_layer(
+            {
+                "bias": Flag("attention_bias", {True: QKV, False: False}),
+                "d_head": _ROUNDED,
+                "rotary": Rotary(_ROUNDED, partial=0.5, **IMAGES),
+            }
+        ),
+        decoder(rmsnorm()),
+        Sparse(Kinds(), first, say_first),
+        ignored=TRAINING,
         aliases={"n_routed_experts": ("num_local_experts",)},
         checks=(groups_share,),
     ),

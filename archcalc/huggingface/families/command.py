@@ -95,10 +95,10 @@ class _CohereRouter(Leaf):
             said.fail("expert_selection_fn", "must be softmax or sigmoid", kind)
         if kind == "softmax":
             return {"scores": "softmax_of_chosen", "normalized": False}
-        return {"scores": "sigmoid", "normalized": said.flag("norm_topk_prob")}
+        return {"scores": "sigmoid_of_chosen", "normalized": said.flag("norm_topk_prob")}
 
     def write(self, value: Any, draft: Draft) -> None:
-        for kind, scores in (("softmax", "softmax_of_chosen"), ("sigmoid", "sigmoid")):
+        for kind, scores in (("softmax", "softmax_of_chosen"), ("sigmoid", "sigmoid_of_chosen")):
             if value.get("scores") == scores and set(value) == {"scores", "normalized"}:
                 draft.put("expert_selection_fn", kind)
                 if kind == "sigmoid":

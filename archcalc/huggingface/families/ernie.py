@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, layer
-from archcalc.huggingface.families.mixtures import (
-    TRAINING,
-    ByMixture,
-    experts,
-)
+from archcalc.huggingface.families.mixtures import TRAINING, ByMixture, experts, shared_of
 from archcalc.huggingface.family import (
     D_HEAD,
     Family,
@@ -19,7 +14,7 @@ from archcalc.huggingface.family import (
     sizes,
 )
 from archcalc.huggingface.layers import Kinds, Sparse
-from archcalc.huggingface.leaves import Draft, Flag, Made, Mismatch, resolve, write
+from archcalc.huggingface.leaves import Draft, Flag, Made, Mismatch
 from archcalc.huggingface.rope import AlphaRotary, Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
@@ -48,28 +43,9 @@ def _say_ernie(dense: list[bool], draft: Draft) -> None:
     draft.put("moe_layer_interval", step)
 
 
-def _ernie_shared(said: Said) -> Any:
-    n = said.size("moe_num_shared_experts", least=0)
-    if not n:
-        return None
-    d_ff = n * said.size("moe_intermediate_size")
-    return resolve({**GATED, "d_ff": d_ff, "bias": _USE_BIAS}, said, {})
-
-
-def _say_ernie_shared(value: Any, draft: Draft) -> None:
-    if value is None:
-        draft.put("moe_num_shared_experts", 0)
-        return
-    times, rest = divmod(value["d_ff"], draft.get("moe_intermediate_size", 1))
-    if rest:
-        raise Mismatch("mlp.shared.d_ff")
-    write({**GATED, "d_ff": value["d_ff"], "bias": _USE_BIAS}, value, draft)
-    draft.put("moe_num_shared_experts", times)
-
-
 _ERNIE = experts(
     *("moe_num_experts", "moe_intermediate_size", {**_SOFTMAX, "correction": True}, "moe_k"),
-    shared=Made(_ernie_shared, _say_ernie_shared),
+    shared=shared_of("moe_num_shared_experts", "moe_intermediate_size", {**GATED, "bias": _USE_BIAS}),
 )
 
 

@@ -137,7 +137,7 @@ def _say_growth(value: Any, draft: Draft) -> None:
 
 _EXPERTS = experts(
     *("num_local_experts", "intermediate_size"),
-    {"scores": "sigmoid", "normalized": False, "weighs": "input"},
+    {"scores": "sigmoid_of_chosen", "normalized": False, "weighs": "input"},
     shared=GATED,
 )
 _ALL = (

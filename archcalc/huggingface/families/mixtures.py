@@ -102,12 +102,12 @@ def say_types(dense: list[bool], draft: Draft) -> None:
     draft.put(_TYPES, ["dense" if one else "sparse" for one in dense])
 
 
-def shared_of(count: str, d_ff: str) -> Leaf:
+def shared_of(count: str, d_ff: str, template: dict[str, Any] = GATED) -> Leaf:
     """The MLP that all tokens go through, as wide as so many experts; of none there is none."""
 
     def read(said: Said) -> Any:
         n = said.size(count, least=0)
-        return resolve({**GATED, "d_ff": n * said.size(d_ff)}, said, {}) if n else None
+        return resolve({**template, "d_ff": n * said.size(d_ff)}, said, {}) if n else None
 
     def say(value: Any, draft: Draft) -> None:
         if value is None:
@@ -116,7 +116,7 @@ def shared_of(count: str, d_ff: str) -> Leaf:
         times, rest = divmod(value["d_ff"], draft.get(d_ff, 1))
         if rest:
             raise Mismatch("mlp.shared.d_ff")
-        write({**GATED, "d_ff": value["d_ff"]}, value, draft)
+        write({**template, "d_ff": value["d_ff"]}, value, draft)
         draft.put(count, times)
 
     return Made(read, say)

@@ -199,6 +199,8 @@ class MixtureOfExperts(nn.Module):
         del scores_BSE
         if router.scores == "softmax_of_chosen":
             weights_BSJ = weights_BSJ.softmax(-1)
+        elif router.scores == "sigmoid_of_chosen":
+            weights_BSJ = torch.sigmoid(weights_BSJ)
         if router.normalized:
             weights_BSJ = weights_BSJ / weights_BSJ.sum(-1, keepdim=True)
         if router.scale is not None:

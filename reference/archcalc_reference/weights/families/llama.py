@@ -80,8 +80,9 @@ FAMILIES = (
         },
     ),
     LLAMA.but(
-        *("granitemoe", "granitemoeshared"),
+        *("granitemoe", "granitemoeshared", "granitemoe_swa"),
         inside={
+            "attention.sinks": "self_attn.sinks",
             "mlp.router": "block_sparse_moe.router",
             "mlp.experts.down.weight": "block_sparse_moe.experts.down_proj",
             "mlp.shared.down": "shared_mlp.output_linear",
@@ -99,7 +100,7 @@ FAMILIES = (
     ),
     _mixture("qwen2_moe", shared="shared_expert", inside={"mlp.shared_gate": "mlp.shared_expert_gate"}),
     _mixture(
-        *("glm4_moe", "dots1"),
+        *("glm4_moe", "dots1", "glm4v_moe_text"),
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
     ),
@@ -149,6 +150,60 @@ FAMILIES = (
         },
         older=(*LLAMA.older, (r"\.self_attn\.attention_sink_bias", ".self_attn.sinks")),
     ),
+    _mixture(
+        "afmoe",
+        shared="shared_experts",
+        inside={
+            "attention.output_gate": "self_attn.gate_proj",
+            "attention_post_norm": "post_attention_layernorm",
+            "mlp_norm": "pre_mlp_layernorm",
+            "mlp_post_norm": "post_mlp_layernorm",
+            "mlp.router": "mlp.router.gate",
+            "mlp.correction": "mlp.expert_bias",
+        },
+    ),
+    _mixture(
+        "laguna",
+        shared="shared_experts",
+        inside={
+            "attention.output_gate": "self_attn.g_proj",
+            "mlp.correction": "mlp.gate.e_score_correction_bias",
+        },
+        older=(
+            *LLAMA.older,
+            (r"\.mlp\.experts\.e_score_correction_bias", ".mlp.gate.e_score_correction_bias"),
+            (r"\.mlp\.shared_expert\.", ".mlp.shared_experts."),
+        ),
+    ),
+    _mixture(
+        "hy_v3",
+        shared="shared_experts",
+        inside={"mlp.correction": "mlp.e_score_correction_bias"},
+        older=(
+            *LLAMA.older,
+            (r"\.mlp\.router\.gate\.", ".mlp.gate."),
+            (r"\.mlp\.expert_bias", ".mlp.e_score_correction_bias"),
+            (r"\.mlp\.shared_mlp\.", ".mlp.shared_experts."),
+        ),
+    ),
+    _mixture("mellum"),
+    _mixture(
+        "kolibri1",
+        shared="shared_experts",
+        inside={
+            "attention_post_norm": "post_self_attn_layernorm",
+            "mlp_post_norm": "post_mlp_layernorm",
+            "mlp.correction": "mlp.gate.e_score_correction_bias",
+        },
+        older=(
+            *LLAMA.older,
+            (r"\.moe\.router\.expert_bias", ".mlp.gate.e_score_correction_bias"),
+            (r"\.mlp\.moe\.router\.expert_bias", ".mlp.gate.e_score_correction_bias"),
+            (r"\.post_attn_norm\.", ".post_self_attn_layernorm."),
+            (r"\.post_ffn_norm\.", ".post_mlp_layernorm."),
+        ),
+    ),
+    LLAMA.but("granite_swa", inside={"attention.sinks": "self_attn.sinks"}),
     _mixture(
         "flint",
         shared="shared_expert",
