@@ -14,15 +14,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from archcalc.blocks.activation import Cut
 from archcalc.blocks.attention import Attention, Biases, MultiHead, QueryGrowth
 from archcalc.blocks.base import Mixer, Slot, models_in, registered
 from archcalc.blocks.constraints import (
+    AtLeast,
     AtMost,
     Constraint,
     Divides,
     Even,
     LeavesEnough,
-    MoreThan,
     Needs,
     OneForEachPair,
     OneTable,
@@ -54,6 +55,7 @@ EXPERTS = {
     "activation": "silu",
     "router": ROUTER,
 }
+CUT = {"limit": 7.0, "gate": "before", "plus_one": True}
 LAYER = {"norm": NORM, "attention": HEADS, "mlp": TWO_MATRICES}
 LOCAL = {**LAYER, "attention": {**HEADS, "window": 8}}
 BRANCH = {"name": "mix", "norm": NORM, "mixer": HEADS}
@@ -103,6 +105,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     GatedBiases: ((*_GROUP, "mlp", "bias"), dict.fromkeys(GatedBiases.model_fields, False)),
     Experts: ((*_GROUP, "mlp"), EXPERTS),
     Router: ((*_GROUP, "mlp", "router"), ROUTER),
+    Cut: ((*_GROUP, "mlp", "cut"), CUT),
     LinearUnembedding: (("unembedding",), SPEC["unembedding"]),
 }
 TALKS: tuple[type[BaseModel], ...] = (Initialization, Published, Misprint)
@@ -131,6 +134,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "qk_norm": (NORM,),
     "parallel": ("shared", "own", True),
     "scale": (0.5,),
+    "cut": (CUT,),
     "router": ({**ROUTER, "bias": True},),
     "shared": (GATED,),
     "epsilon": (0.01,),
@@ -140,6 +144,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("MultiHead", "qk_norm_over"): {"qk_norm": NORM},
     ("MultiHead", "qk_norm_place"): {"qk_norm": NORM, "rotary": ROTARY},
     ("MultiHead", "alibi_scale"): {"alibi": True},
+    ("MultiHead", "gate_activation"): {"gate": "head"},
     ("Experts", "shared_gate"): {"shared": GATED},
     ("Experts", "n_groups_chosen"): {"n_groups": 2},
 }
@@ -160,6 +165,7 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     Rotary: ("rotary positions", "rotary-positions"),
     Scaling: ("a scaling", "scalings"),
     Router: ("a router", "mlps"),
+    Cut: ("a cut", "mlps"),
     DenseMLP: ("an MLP", "mlps"),
     QueryGrowth: ("a growth", "growing-queries"),
     Branch: ("branches", "branches"),
@@ -223,8 +229,8 @@ def _constraint(one: Constraint) -> str:
         return f"that divides `{one.whole}`"
     if isinstance(one, AtMost):
         return f"of at most `{one.limit}`" + " features" * bool(one.inner)
-    if isinstance(one, MoreThan):
-        return f"above `{one.limit}`"
+    if isinstance(one, AtLeast):
+        return f"of at least `{one.limit}`"
     if isinstance(one, Needs):
         return f"(only with `{one.other}`)" if one.having is None else f"(only with {one.other}: {one.having})"
     if isinstance(one, OneTable):
@@ -320,7 +326,7 @@ def _place(spec: Any, path: tuple[str | int, ...], part: Any) -> None:
     for step, following in pairwise(path):
         if step == "rotary":
             spec.setdefault("rotary", dict(ROTARY))
-        if step == "mlp" and following == "bias":
+        if step == "mlp" and following in ("bias", "cut"):
             spec["mlp"] = dict(GATED)
         spec = spec[step]
     spec[path[-1]] = part

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from pydantic import Field
+
+from archcalc.blocks.base import Strict
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 
@@ -14,6 +17,34 @@ ACTIVATION = (
     "gelu: x Phi(x); gelu_tanh: GPT-2's approximation of it; gelu_quick: x sigmoid(1.702 x); relu; relu2: its square; "
     "silu: x sigmoid(x); xielu: Apertus' own, with two learned numbers"
 )
+
+
+CUT = "how large hidden numbers are cut (gpt-oss); null: not"
+
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class Cut(Strict):
+    """gpt-oss: large hidden numbers of a gated MLP are cut, the gate's from above, the others' on both sides."""
+
+    limit: Positive = Field(description="the largest number that is left")
+    gate: Literal["before", "after"] = Field(description="whether the gate is cut before its activation, or after it")
+    plus_one: bool = Field(description="whether 1 is added to what the gate multiplies, after it is cut")
+
+
+def gated(tape: Tape, name: Activation, gate: Tensor, up: Callable[[], Tensor], cut: Cut | None) -> Tensor:
+    """Record activation(gate) * up; `up` records what is multiplied, in its turn."""
+    if cut is not None and cut.gate == "before":
+        gate = tape.pointwise("cut_gate", gate, saves=(gate,))
+    active = record(tape, name, gate)
+    if cut is not None and cut.gate == "after":
+        active = tape.pointwise("cut_gate", active, saves=(active,))
+    other = up()
+    if cut is not None:
+        other = tape.pointwise("cut_up", other, saves=(other,))
+        other = tape.pointwise("one_more", other, passes=True) if cut.plus_one else other
+    with tape.span("gated"):
+        return tape.pointwise("product", active, other, saves=(active, other))
 
 
 def record(tape: Tape, name: Activation, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
-from archcalc.tape.ops import Tensor
+from archcalc.tape.ops import Tensor, Weight
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
@@ -28,10 +28,14 @@ class Attention(Mixer):
 
 
 class QueryGrowth(Strict):
-    """Llama 4 and Ministral 3: queries at position p are multiplied by 1 + rate x log(1 + floor(p / interval))."""
+    """Llama 4 and Ministral 3: queries at position p are multiplied by 1 + rate x log(1 + floor(p / interval)).
+
+    Llama 4 counts positions from 1 there.
+    """
 
     rate: Positive = Field(description="how fast queries grow")
     interval: Count = Field(description="positions between two steps; the context that it was trained with")
+    first: Literal[0, 1] = Field(default=0, description="the number of the first position")
 
 
 class Biases(Strict):
@@ -57,6 +61,7 @@ class MultiHead(Attention):
     n_heads: Count = Field(description="query heads")
     n_kv_heads: Annotated[Count, Divides("n_heads")] = Field(description="key/value heads; n_heads for multi-head")
     d_head: Count = Field(description="features per head; n_heads x d_head need not be d_model")
+    d_value: Count | None = Field(default=None, description="value features per head; null: d_head")
     bias: Annotated[Annotated[bool, Tag("~all")] | Annotated[Biases, Tag("~each")], Discriminator(of_kind)] = Field(
         description="whether query, key, value and output have biases; true, false, or each by its name"
     )
@@ -87,6 +92,21 @@ class MultiHead(Attention):
     )
     scale: Positive | None = Field(default=None, description="of the scores; default: 1 / sqrt(d_head)")
     softcap: Positive | None = Field(default=None, description="c: scores become c x tanh(score / c); null: none")
+    sinks: bool = Field(
+        default=False,
+        description="whether each head has a learned score that takes a share of the softmax (gpt-oss)",
+    )
+    value_scale: Positive | None = Field(
+        default=None, description="what values are multiplied by (MiMo-V2); null: nothing"
+    )
+    gate: Literal["head", "feature"] | None = Field(
+        default=None,
+        description="head: what each head found is multiplied by one number that a projection makes of the input; "
+        "feature: each feature by its own; null: neither",
+    )
+    gate_activation: Annotated[Literal["sigmoid", "softplus"], Needs("gate", "sigmoid")] = Field(
+        default="sigmoid", description="what is made of that projection before it multiplies"
+    )
     clip: Positive | None = Field(
         default=None, description="c: queries, keys and values are cut to -c .. c; null: none"
     )
@@ -95,7 +115,7 @@ class MultiHead(Attention):
         "G": "key/value heads (n_kv_heads)",
         "R": "query heads per key/value head (n_heads / n_kv_heads)",
         "K": "query and key features per head (d_head)",
-        "W": "value features per head (d_head)",
+        "W": "value features per head (d_value, or d_head)",
         "U": "features per head that are turned (d_rotary)",
         "window": "positions that a query sees (window)",
         "chunk": "positions that see each other (chunk)",
@@ -110,7 +130,7 @@ class MultiHead(Attention):
     copies: ClassVar[tuple[str, ...]] = ("G", "R")
     derives: ClassVar[tuple[str, ...]] = ("T", "Q", "kept")
     named: ClassVar[tuple[str, ...]] = ("rotary", "alibi_scale", "query_growth")
-    factors: ClassVar[tuple[str, ...]] = ("alibi_scale", "query_growth", "scale", "softcap", "clip")
+    factors: ClassVar[tuple[str, ...]] = ("alibi_scale", "query_growth", "scale", "softcap", "clip", "value_scale")
 
     def summary(self) -> str:
         shared = "" if self.n_kv_heads == self.n_heads else f" over {several(self.n_kv_heads, 'key/value head')}"
@@ -122,6 +142,9 @@ class MultiHead(Attention):
             f" + q/k {self.qk_norm.summary()}" if self.qk_norm else "",
             f", window {grouped(self.window)}" if self.window else "",
             f", chunks of {grouped(self.chunk)}" if self.chunk else "",
+            f", values of {grouped(self.d_value)}" if self.d_value else "",
+            ", sinks" * self.sinks,
+            f", output gated by {self.gate}" if self.gate else "",
         ]
         return f"{several(self.n_heads, 'head')} of {grouped(self.d_head)}{shared}{biases}" + "".join(extra)
 
@@ -145,6 +168,7 @@ class MultiHead(Attention):
             "n_heads": kv_heads * shared,
             "n_kv_heads": kv_heads,
             "d_head": d_head,
+            "d_value": shrinking.optional("d_value", self.d_value, 6, 2),
             "rotary": self.rotary and self.rotary.small_over(d_head if whole else max(2, d_head // 4 * 2), shrinking),
             "window": shrinking.optional("window", self.window, 7),
             "chunk": shrinking.optional("chunk", self.chunk, 9),
@@ -156,7 +180,7 @@ class MultiHead(Attention):
             "G": self.n_kv_heads,
             "R": self.n_heads // self.n_kv_heads,
             "K": self.d_head,
-            "W": self.d_head,
+            "W": self.d_value or self.d_head,
         }
         more = {"U": self.rotary and self.rotary.d_rotary, "window": self.window, "chunk": self.chunk}
         return stated | {label: size for label, size in more.items() if size is not None}
@@ -172,6 +196,8 @@ class MultiHead(Attention):
             q, k, v = (
                 tape.pointwise(f"clipped_{name}", y, saves=(y,)) for name, y in zip("qkv", (q, k, v), strict=True)
             )
+        if self.value_scale is not None:
+            v = tape.pointwise("scaled_value", v)
         if self.qk_norm is not None and self.qk_norm_place == "before":
             q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
         if self.rotary is not None:
@@ -183,6 +209,8 @@ class MultiHead(Attention):
         k, v = tape.view(k, "cache", S="T"), tape.view(v, "cache", S="T")
         with tape.span("attention_core"):
             mixed = self._core(tape, q, k, v)
+        if self.gate is not None:
+            mixed = self._gated(tape, x, mixed)
         return tape.linear(
             "output", "B S D", mixed, "D (G R W)", part="output", bias=self.has_bias("output"), leaves=True
         )
@@ -195,10 +223,20 @@ class MultiHead(Attention):
             gains = "K" if self.qk_norm_over == "head" else f"({heads[:-2]}) K"
             return self.qk_norm.record(tape, x, "K", gains)
 
+    def _gated(self, tape: Tape, x: Tensor, mixed: Tensor) -> Tensor:
+        """Qiu et al. 2025, arXiv:2505.06708: what was found, by what a projection of the input makes of it."""
+        labels = "G R" if self.gate == "head" else "G R W"
+        stored = f"({labels}) D"
+        gate = tape.linear("output_gate", f"B S {labels}", x, stored, part="attention_gate", bias=False, each="G R")
+        softplus = self.gate_activation == "softplus"
+        share = tape.pointwise("share", gate, saves=(gate,) if softplus else (), keeps=not softplus)
+        return tape.pointwise("gated", mixed, share, saves=(mixed, share), scratch=int(self.gate == "head"))
+
     def _core(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        sinks = tape.weight("sinks", "(G R)", "sinks") if self.sinks else None
         if tape.run.kernel == "flash":
-            return _flash(tape, q, k, v)
-        return _math(tape, q, k, v, self._mask(tape), capped=self.softcap is not None)
+            return _flash(tape, q, k, v, sinks)
+        return _math(tape, q, k, v, self._mask(tape), sinks, capped=self.softcap is not None)
 
     def _mask(self, tape: Tape) -> Tensor:
         """What is added to the scores, made once for all layers that mask alike; ALiBi's has a slope for each head."""
@@ -210,7 +248,7 @@ class MultiHead(Attention):
         return tape.given(f"{name}.alibi{slopes}", "G R S T", "constant", by=" ".join(["G", "R", *limits]))
 
 
-def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, capped: bool) -> Tensor:
+def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Weight | None, *, capped: bool) -> Tensor:
     """Every step stored: softmax(q k / sqrt(K) + mask) v.
 
     A product of many matrices at once reads each head's positions together, so queries, and keys and values that do
@@ -225,13 +263,21 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, *, capped: 
             inner = tape.pointwise("capped", tape.pointwise("divided", scaled), keeps=True)
             scaled = tape.pointwise("cap", inner)
         masked = tape.sum("masked", scaled, mask)
-    probabilities = tape.dropout("probabilities_dropout", tape.softmax(masked, over="T"))
+    found = tape.softmax(masked, over="T") if sinks is None else _with_sinks(tape, masked, sinks)
+    probabilities = tape.dropout("probabilities_dropout", found)
     with tape.span("mix"):
         v = tape.copy("values_by_head", v) if fresh else v
         return tape.copy("by_position", tape.contract("product", "B S G R W", probabilities, v))
 
 
-def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _with_sinks(tape: Tape, scores: Tensor, sinks: Weight) -> Tensor:
+    """Softmax over the keys and the head's sink, as one kernel; the share of the sink is dropped."""
+    with tape.span("softmax"):
+        logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=4)
+        return tape.pointwise("probabilities", scores, logsumexp, sinks, saves=(logsumexp,), keeps=True, per_point=2)
+
+
+def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, sinks: Weight | None) -> Tensor:
     """Dao et al. 2022, arXiv:2205.14135: the scores never leave the kernel, and the backward pass recomputes them.
 
     One statistic a query does leave it. What it drops it draws again from a seed, so that no mask is saved.
@@ -240,8 +286,9 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = tape.contract("product", "B G R S T", q, k, role="fused", repeats=1)
     with tape.span("softmax"):
         logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=6)
+        beside = () if sinks is None else (sinks,)
         probabilities = tape.pointwise(
-            "probabilities", scores, logsumexp, role="fused", saves=(logsumexp,), per_point=1
+            "probabilities", scores, logsumexp, *beside, role="fused", saves=(logsumexp,), per_point=1
         )
     with tape.span("mix"):
         return tape.contract("product", "B S G R W", probabilities, v, keeps=True)

@@ -132,21 +132,21 @@ class AtMost(Constraint):
         return [] if data[self.limit] is None else list(range(1, int(min(most, data[self.limit])) + 1))
 
 
-class MoreThan(Constraint):
-    """The number is more than that of another field."""
+class AtLeast(Constraint):
+    """The number is that of another field or more."""
 
     def __init__(self, limit: str) -> None:
         self.limit = limit
 
     def holds(self, size: Any, block: Any) -> Mask:
-        return size > getattr(block, self.limit)
+        return size >= getattr(block, self.limit)
 
     def reason(self, name: str) -> str:
-        return f"{name} is not more than {self.limit}"
+        return f"{name} is less than {self.limit}"
 
     def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
         context = {"limit": f"{self.limit} ({getattr(block, self.limit):,})", "field": name, "fix": None}
-        return PydanticCustomError("constraint", "must be more than {limit}", context)
+        return PydanticCustomError("constraint", "must be at least {limit}", context)
 
     def allowed(self, data: dict[str, Any], most: int) -> list[float]:  # noqa: ARG002
         return [data[self.limit] * 2, data[self.limit] * 4]

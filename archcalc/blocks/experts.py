@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field
 
 from archcalc.blocks import activation
-from archcalc.blocks.activation import ACTIVATION, Activation
+from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
 from archcalc.blocks.base import Count, Strict
 from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs
 from archcalc.blocks.mlp import MLP, DenseMLP
@@ -28,8 +28,10 @@ _MOST_TIMES = 4
 class Router(Strict):
     """Which experts a vector goes to, and by how much each counts."""
 
-    scores: Literal["softmax", "softmax_of_chosen", "sigmoid"] = Field(
-        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; sigmoid: of each"
+    scores: Literal["softmax", "softmax_of_chosen", "sigmoid", "sigmoid_of_chosen", "sparse_mixer"] = Field(
+        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; "
+        "sigmoid, sigmoid_of_chosen: of each of them; "
+        "sparse_mixer: one after the other, each by a softmax of those that come near it (Phi-3.5-MoE)"
     )
     normalized: bool = Field(description="whether the chosen scores are divided by their sum")
     bias: bool = Field(default=False, description="whether the projection to scores has a bias")
@@ -39,6 +41,12 @@ class Router(Strict):
         "and no parameter (DeepSeek-V3)",
     )
     scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
+    jitter: Annotated[Positive | None, Needs("scores", having="sparse_mixer")] = Field(
+        default=None, description="half the share by which scores may fall short of the best and come near it"
+    )
+    weighs: Literal["output", "input"] = Field(
+        default="output", description="what the weights multiply: what an expert makes, or what it gets (Llama 4)"
+    )
 
     factors: ClassVar[tuple[str, ...]] = ("scale",)
 
@@ -56,6 +64,8 @@ class Experts(MLP):
     d_ff: Count = Field(description="hidden features of an expert")
     gated: bool = Field(description="whether an expert is a gated MLP")
     activation: Activation = Field(description=ACTIVATION)
+    cut: Annotated[Cut | None, Needs("gated")] = Field(default=None, description=CUT)
+    bias: bool = Field(default=False, description="whether all projections of an expert have biases (gpt-oss)")
     router: Router = Field(description="how experts are chosen")
     n_groups: Annotated[Count | None, Divides("n_experts")] = Field(
         default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
@@ -71,6 +81,9 @@ class Experts(MLP):
         default=False,
         description="whether what it makes is multiplied by the sigmoid of a learned product (Qwen2-MoE)",
     )
+    shared_average: Annotated[bool, Needs("shared", idle=False)] = Field(
+        default=False, description="whether what it makes and what the chosen make are averaged, not added (Cohere)"
+    )
 
     labels: ClassVar[Mapping[str, str]] = {
         "E": "experts (n_experts)",
@@ -80,12 +93,13 @@ class Experts(MLP):
     }
     copies: ClassVar[tuple[str, ...]] = ("E", "J")
     derives: ClassVar[tuple[str, ...]] = ("M",)
+    factors: ClassVar[tuple[str, ...]] = ("cut",)
 
     def summary(self) -> str:
         shared = f" + shared {self.shared.summary()}" if self.shared else ""
         return (
             f"{several(self.n_experts, 'expert')}, {grouped(self.n_experts_per_token)} a token, of "
-            f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){shared}"
+            f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){' + biases' * self.bias}{shared}"
         )
 
     def small(self, shrinking: Shrinking) -> Self:
@@ -121,13 +135,17 @@ class Experts(MLP):
             order = tape.pointwise("order", chosen, role="choice")
             tokens = tape.pointwise("tokens", order, role="choice")
             dealt = tape.lookup("dealt", "M D", tokens, x)
+            if self.router.weighs == "input":
+                beside = tape.lookup("dealt_weights", "M", order, tape.regroup(weights, "M"))
+                dealt = tape.pointwise("weighted", dealt, beside, saves=(dealt, beside), scratch=1)
             with tape.span("each"):
                 made = self._compute(tape, dealt)
             places = tape.pointwise("places", order, role="choice")
             made = tape.lookup("returned", "M D", places, made)
             made = tape.regroup(made, "B S J D")
-            weighted = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
-            y = tape.view(tape.reduce("sum", weighted, "J", passes=True), S="N")
+            if self.router.weighs == "output":
+                made = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
+            y = tape.view(tape.reduce("sum", made, "J", passes=True), S="N")
         if self.shared is None:
             return y
         with tape.scope("shared"):
@@ -136,7 +154,8 @@ class Experts(MLP):
             gate = tape.linear("shared_gate", "B S unit", x, "unit D", part="router", bias=False, leaves=True)
             share = tape.pointwise("share", gate, keeps=True)
             always = tape.pointwise("shared_by_gate", always, share, saves=(always, share), scratch=1)
-        return tape.sum("all", y, always)
+        y = tape.sum("all", y, always)
+        return tape.pointwise("average", y) if self.shared_average else y
 
     def _route(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
         """How much each chosen expert counts, B S J, and which they are."""
@@ -155,6 +174,8 @@ class Experts(MLP):
             weights = tape.lookup("weights", "B S J", chosen, scores, role="float", saves=(scores,))
             if self.router.scores == "softmax_of_chosen":
                 weights = tape.softmax(weights, over="J", role="float")
+            elif self.router.scores == "sigmoid_of_chosen":
+                weights = tape.pointwise("sigmoid", weights, role="float", keeps=True)
             if self.router.normalized:
                 total = tape.reduce("total", weights, "J", role="float", passes=True)
                 weights = tape.pointwise(
@@ -170,14 +191,19 @@ class Experts(MLP):
         def linear(name: str, out: str, x: Tensor, axes: str, part: str) -> Tensor:
             with tape.scope(name):
                 weight = tape.weight("weight", axes, part, "E", E="M")
-                return tape.contract("product", out, x, weight)
+                if not self.bias:
+                    return tape.contract("product", out, x, weight)
+                y = tape.contract("product", out, x, weight, role="fused")
+                bias = tape.weight("bias", " ".join(axes.split()[:2]), "biases", E="M")
+                return tape.sum("biased", y, bias)
 
         if self.gated:
             gate = linear("gate", "M I", x, "E I D", "up_projection")
-            active = activation.record(tape, self.activation, gate)
-            up = linear("up", "M I", x, "E I D", "up_projection")
-            with tape.span("gated"):
-                hidden = tape.pointwise("product", active, up, saves=(active, up))
+
+            def other() -> Tensor:
+                return linear("up", "M I", x, "E I D", "up_projection")
+
+            hidden = activation.gated(tape, self.activation, gate, other, self.cut)
         else:
             up = linear("up", "M I", x, "E I D", "up_projection")
             hidden = activation.record(tape, self.activation, up)

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag
 
 from archcalc.blocks import activation
-from archcalc.blocks.activation import ACTIVATION, Activation
+from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
 from archcalc.blocks.attention import of_kind
 from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.relations import Multiple, Relation
@@ -74,9 +74,11 @@ class GatedMLP(DenseMLP):
     bias: Annotated[Annotated[bool, Tag("~all")] | Annotated[GatedBiases, Tag("~each")], Discriminator(of_kind)] = (
         Field(description="whether gate, up and down have biases; true, false, or each by its name")
     )
+    cut: Cut | None = Field(default=None, description=CUT)
 
     labels: ClassVar[Mapping[str, str]] = _LABELS
     relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
+    factors: ClassVar[tuple[str, ...]] = ("cut",)
 
     def summary(self) -> str:
         has = [name for name in GatedBiases.model_fields if self.has_bias(name)]
@@ -97,10 +99,11 @@ class GatedMLP(DenseMLP):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         gate = tape.linear("gate", "B S F", x, "F D", part="up_projection", bias=self.has_bias("gate"))
-        active = activation.record(tape, self.activation, gate)
-        up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.has_bias("up"))
-        with tape.span("gated"):
-            gated = tape.pointwise("product", active, up, saves=(active, up))
+
+        def up() -> Tensor:
+            return tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.has_bias("up"))
+
+        hidden = activation.gated(tape, self.activation, gate, up, self.cut)
         return tape.linear(
-            "down", "B S D", gated, "D F", part="down_projection", bias=self.has_bias("down"), leaves=True
+            "down", "B S D", hidden, "D F", part="down_projection", bias=self.has_bias("down"), leaves=True
         )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from archcalc.blocks.base import Count, Slot, Strict
-from archcalc.blocks.constraints import AtMost, Even, MoreThan, OneForEachPair
+from archcalc.blocks.constraints import AtLeast, AtMost, Even, OneForEachPair
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
@@ -81,7 +81,7 @@ class Llama3(Scaling):
     low_freq_factor: Factor = Field(
         description="turns within the original context up to which a frequency is low, and divided in full"
     )
-    high_freq_factor: Annotated[Factor, MoreThan("low_freq_factor")] = Field(
+    high_freq_factor: Annotated[Factor, AtLeast("low_freq_factor")] = Field(
         description="turns within the original context from which on a frequency is high, and left as it is"
     )
     original_context_length: Count = Field(description="the context that it was trained with")

@@ -68,7 +68,7 @@ def named_in_gguf(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Nam
     if known < 1:
         what = f"holds weights of another architecture than {model.name}"
         raise Invalid(Problem(stored.path, what, "general.architecture", value=shown(said)))
-    upright = [entry.shape[::-1] if entry.transposed else entry.shape for entry in entries]
+    upright = [entry.upright for entry in entries]
     expected = expected_tensors(entries, called, upright, tied=model.unembedding.tied)
     table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
     return Names(expected, table, expected_head("output.weight", table.shape), own)

@@ -51,7 +51,7 @@ OFF: dict[str, str] = {
     "q_lora_rank": "multi-head latent attention is not supported yet",
     "vision_config": "vision encoders are not supported yet",
     "audio_config": "audio encoders are not supported yet",
-    "attention_sinks": "attention sinks are not supported yet",
+    "attention_sinks": "attention sinks are not supported in this family",
     "ssm_cfg": "recurrent layers are not supported yet",
     "mamba_d_state": "recurrent layers are not supported yet",
     "linear_num_value_heads": "recurrent layers are not supported yet",

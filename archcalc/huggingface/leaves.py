@@ -276,13 +276,18 @@ class Made(Leaf):
 
 
 class ByLayer(Leaf):
-    """What the type of the layer decides: a leaf, a part of a template, or nothing."""
+    """What the type of the layer's attention decides: a leaf, a part of a template, or nothing."""
 
     def __init__(self, means: Mapping[str, Any]) -> None:
         self.means = means
 
     def read(self, said: Said) -> Any:
-        return resolve(self.means[said.layer], said, {})
+        return resolve(self.means[attention_of(said.layer)], said, {})
 
     def write(self, value: Any, draft: Draft) -> None:
-        write(self.means[draft.layer], MISSING if value is None else value, draft)
+        write(self.means[attention_of(draft.layer)], MISSING if value is None else value, draft)
+
+
+def attention_of(layer: str) -> str:
+    """The type of attention in a type of layer, which may say more behind a slash: of its MLP."""
+    return layer.partition("/")[0]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from archcalc.blocks.rotary import Rotary as Turning
 from archcalc.errors import shown
-from archcalc.huggingface.leaves import Draft, Leaf, Mismatch
+from archcalc.huggingface.leaves import Draft, Leaf, Mismatch, attention_of
 from archcalc.huggingface.said import Said
 from archcalc.huggingface.scaling import Settings, kind_of, scaling, write_scaling
 
@@ -116,7 +116,7 @@ class Rotary(Leaf):
         if old and isinstance(other, dict):
             self._refuse_another(said, value, other)
         if self.nested:
-            value = {**inner, **value} if old else inner
+            value = {**inner, **value} if old else inner or dict(self.default or {})
         found = Settings(value, key, said)
         for name in ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings") if stated else ():
             self._refuse_beside(found, name)
@@ -154,9 +154,10 @@ class Rotary(Leaf):
             return {}
         if not any(name in whole for name in LAYER_TYPES):
             said.fail("rope_parameters", f"must have a mapping for each of {', '.join(LAYER_TYPES)}", whole)
-        found = whole.get(said.layer)
+        layer = attention_of(said.layer)
+        found = whole.get(layer)
         if not isinstance(found, dict | None):
-            said.fail("rope_parameters", f"must have a mapping for {said.layer}", found)
+            said.fail("rope_parameters", f"must have a mapping for {layer}", found)
         return found or {"rope_type": "default"}
 
     def write(self, value: Any, draft: Draft) -> None:
@@ -171,7 +172,7 @@ class Rotary(Leaf):
             settings["partial_rotary_factor"] = value["d_rotary"] / draft.d_head
         if not self.nested:
             draft.put("rope_parameters", settings)
-        elif draft.setdefault("rope_parameters", {}).setdefault(draft.layer, settings) != settings:
+        elif draft.setdefault("rope_parameters", {}).setdefault(attention_of(draft.layer), settings) != settings:
             raise Mismatch("rotary")
 
 

@@ -163,7 +163,7 @@ def _pass(model: Model, reference: Any, kernel: AttentionKernel, precision: str,
     counter = "FlopCounterMode, which counts all pairs of positions"
     yield same(f"forward FLOPs, {kernel} attention", work.forward, measured.forward, counter)
     yield same(f"backward FLOPs, {kernel} attention", work.backward, measured.backward, counter)
-    state = FLASH_STATE * attentions(model) if kernel == "flash" else 0
+    state = FLASH_STATE * attentions(reference) if kernel == "flash" else 0
     kept = saved(model, run, widths(width)).total + state
     source = "autograd's saved tensors" + (
         f", with {FLASH_STATE} bytes an attention of the kernel's random state" * bool(state)
@@ -171,10 +171,10 @@ def _pass(model: Model, reference: Any, kernel: AttentionKernel, precision: str,
     yield same(f"saved bytes, {kernel} attention, {precision}", kept, measured.saved, source)
 
 
-def attentions(model: Model) -> int:
-    """How many attentions a pass runs."""
-    segments = model.record(Run(attention="flash")).segments
-    return sum(int(s.repeat) for s in segments for op in s.ops if op.output.name.endswith(".softmax.logsumexp"))
+def attentions(reference: Any) -> int:
+    """How many attentions PyTorch's own flash kernel does on the meta device."""
+    rules = [module.rule for module in reference.modules() if hasattr(module, "rule")]
+    return sum(not rule.own for rule in rules)
 
 
 class Measured(NamedTuple):
@@ -242,14 +242,17 @@ _NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share")
 
 
 def _tally(built: dict[str, Shape]) -> int:
-    """The elements of all matrices but tables of positions, gains of heads, routers, gates of mixers, convolutions,
-    steps, and what projects to or from a narrow table; a tied table is built once and counted twice.
+    """The elements of all matrices but biases, tables of positions, gains of heads, routers, gates of mixers,
+    convolutions, steps, and what projects to or from a narrow table; a tied table is built once and counted twice.
     """
     outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
     matrices = [
         shape
         for name, shape in built.items()
-        if len(shape) >= 2 and name not in outside and not name.split(".")[-2].endswith(_NOT_COUNTED)
+        if len(shape) >= 2
+        and name not in outside
+        and not name.endswith(".bias")
+        and not name.split(".")[-2].endswith(_NOT_COUNTED)
     ]
     tokens, head = "embedding.token.weight", "unembedding.weight"
     tied = [] if head in built or tokens not in built else [built[tokens]]

@@ -57,6 +57,8 @@ def _cast(tape: Tape) -> Tape:
         products = [op for op in node.ops if op.kind == "contraction"]
         if any(op.casts for op in products):
             for name, x in reversed(wide.items()):  # the last argument is cast first
+                if isinstance(x, Weight) and not _of_a_product(x, node):
+                    continue
                 op = _caster(x, node)
                 cast[name] = op.output
                 if op.output.name not in done:
@@ -69,6 +71,11 @@ def _cast(tape: Tape) -> Tape:
                 types[op.output.name] = WIDE
             found.ops.append(_retyped(op, types, cast))
     return found
+
+
+def _of_a_product(weight: Weight, node: Node) -> bool:
+    """Whether a kernel multiplies by a weight or adds it to a product; what else it reads comes to it as it is."""
+    return any(weight in op.inputs and (op.kind == "contraction" or op.passes) for op in node.ops)
 
 
 def _caster(x: Tensor | Weight, node: Node) -> Op:

@@ -79,8 +79,7 @@ WRONG = {
         longrope(8, 8),
         f"{SCALING}.short_factor: must have 4 numbers, one for each pair of d_rotary (8)",
     ),
-    "low is high": (llama3(4, 4), f"{SCALING}.high_freq_factor: must be more than low_freq_factor (4.0); got 4"),
-    "low above high": (llama3(4.5, 1), f"{SCALING}.high_freq_factor: must be more than low_freq_factor (4.5); got 1"),
+    "low above high": (llama3(4.5, 1), f"{SCALING}.high_freq_factor: must be at least low_freq_factor (4.5); got 1"),
     "slow above fast": (
         yarn(beta_fast=2, beta_slow=3),
         f"{SCALING}.beta_slow: must be at most beta_fast (2.0); got 3",

@@ -16,18 +16,33 @@ transformers.logging.set_verbosity_error()
 
 # Text models of others, which AutoModelForCausalLM does not build: the class that has them, if any is easy to build.
 INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_vl_text": None, "qwen3_vl_text": None}
+INSIDE |= {"qwen3_vl_moe_text": None, "glm4v_moe_text": None}
 # Their classes cannot be built without a size that has no default, or turn an odd number of features by default.
-NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe"}
-NEEDS_WINDOW = {"gemma2", "gemma3_text", "vaultgemma", "cohere2", "olmo3", "cwm"}
+NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe", "glm4v_moe_text", "hunyuan_v1_moe"}
+NEEDS_WINDOW = {
+    "gemma2",
+    "gemma3_text",
+    "vaultgemma",
+    "cohere2",
+    "olmo3",
+    "cwm",
+    "gpt_oss",
+    "exaone_moe",
+    "cohere2_moe",
+}
+NEEDS_WINDOW |= {"mimo_v2_flash", "flint", "afmoe", "laguna", "mellum", "granite_swa", "granitemoe_swa", "kolibri1"}
 # Weights that transformers keeps in one tensor and we in several, or in one for each head: only their sum is compared.
 FUSED = {
     *("gpt2", "openai-gpt", "gpt_bigcode", "codegen", "gpt_neox", "gpt_neox_japanese", "bloom", "falcon", "mpt"),
     *("phi3", "glm", "glm4", "persimmon", "stablelm"),
     *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "dots1", "minimax_m2", "flex_olmo"),
-    *("granitemoe", "granitemoeshared"),
+    *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
+    *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
+    *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
 }
 
-_EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts"}
+_EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
+_CHOSEN = {"num_experts_per_tok", "moe_k", "moe_topk"}
 _WIDTH = {"hidden_size", "n_embd", "d_model"}
 _HIDDEN = {
     *("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
@@ -71,11 +86,11 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
             found[key] = rng.choice((8, 16, 24))
         elif key in _EXPERTS:
             found[key] = 12
-        elif key == "num_experts_per_tok":
+        elif key in _CHOSEN:
             found[key] = rng.randint(1, 6)
-        elif key in ("n_group", "n_shared_experts"):
+        elif key in ("n_group", "n_shared_experts", "num_shared_experts", "moe_num_shared_experts"):
             found[key] = rng.choice((1, 2, 3))
-        elif key == "first_k_dense_replace":
+        elif key in ("first_k_dense_replace", "num_dense_layers"):
             found[key] = rng.randint(0, layers)
         elif key == "decoder_sparse_step":
             found[key] = rng.choice((1, 1, 2))
@@ -91,6 +106,8 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
         groups = found["n_group"]  # of which those that are left have enough experts to choose from
         fewest = -(-found["num_experts_per_tok"] * groups // found[next(key for key in found if key in _EXPERTS)])
         found["topk_group"] = rng.randint(fewest, groups)
+    if family.model_type == "mimo_v2_flash":
+        found["num_key_value_heads"] = 1  # layers with windows have twice as many
     if family.model_type == "internlm3":
         found["mlp_bias"] = found["attention_bias"]
     if family.model_type == "gpt_neo":
@@ -115,7 +132,8 @@ def tensors(config):
             model = getattr(transformers, INSIDE[config.model_type])(config)
         else:
             model = AutoModelForCausalLM.from_config(config)
-    return Counter(tuple(parameter.shape) for parameter in {id(p): p for p in model.parameters()}.values())
+    learned = {id(p): p for p in model.parameters() if p.requires_grad}  # others correct scores: buffers, as we count
+    return Counter(tuple(parameter.shape) for parameter in learned.values())
 
 
 def total(shapes):

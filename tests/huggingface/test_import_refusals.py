@@ -66,9 +66,9 @@ SAID = {
     "a division by zero": (
         {
             **LLAMA,
-            "rope_scaling": {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0},
+            "rope_scaling": {"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 2.0},
         },
-        ["rope_scaling: high_freq_factor must be more than low_freq_factor (4.0); got 4.0"],
+        ["rope_scaling: high_freq_factor must be at least low_freq_factor (4.0); got 2.0"],
     ),
     "a type that is not text": ({"model_type": 3}, ["model_type: must be text; got 3"]),
     "an encoder": ({"model_type": "bert"}, ["model_type: bidirectional encoders are not supported yet; got 'bert'"]),

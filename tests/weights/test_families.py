@@ -30,8 +30,8 @@ LENGTH = 272
 CLOSE = 1e-4  # of the largest logit
 FLAT = ("openai-gpt", "opt", "opt-350m", "bloom", "falcon-rw")
 """Models that read the mask of a text, and make that of pairs of it; others look on the way whether it masks at all."""
-OTHERWISE: dict[str, int] = {}
-"""FLOPs that transformers' model does beside those of the architecture."""
+OTHERWISE: dict[str, int] = {"llama4": 2 * LENGTH * 2 * (5 - 3) * 3 * 60 * 84}
+"""FLOPs that transformers' model does beside those of the architecture: Llama 4's experts all see every vector."""
 STRETCHES = (200, 40, *[1] * 32)
 
 

@@ -24,7 +24,14 @@ _TENANTS = {
     "neox": "gpt_neox gpt_neox_japanese falcon",
     "bloom": "bloom mpt opt biogpt",
     "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo",
-    "balanced": "glm4_moe dots1 minimax_m2",
+    "sinks": "gpt_oss mimo_v2_flash flint",
+    "llama4": "llama4_text",
+    "ernie": "ernie4_5_moe hunyuan_v1_moe",
+    "routed": "solar_open exaone_moe phimoe qwen3_vl_moe_text",
+    "command": "cohere2_moe",
+    "gated": "afmoe laguna hy_v3 mellum kolibri1",
+    "granite": "granite_swa granitemoe_swa",
+    "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""

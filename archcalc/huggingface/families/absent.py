@@ -10,12 +10,10 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        afmoe aria_text cohere2_moe dbrx doge ernie4_5_moe exaone_moe flint granitemoe_swa hunyuan_v1_moe hy_v3
-        jetmoe kolibri1 laguna llama4 llama4_text mellum beam minimax_m3_vl minimax_m3_vl_text nllb-moe phimoe
-        qwen3_omni_moe qwen3_vl_moe qwen3_vl_moe_text sarvam_moe solar_open step3p5 step3p7 switch_transformers
-        zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
+        aria_text dbrx doge jetmoe
+        beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe step3p5 step3p7
+        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
     """,
-    "attention sinks are": "gpt_oss mimo_v2_flash granite_swa",
     "mixtures of experts with multi-head latent attention are": """
         axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa hy_v4
         kimi_k2 kimi_k25 longcat_flash mistral4 mistral_large4 sarvam_mla

@@ -6,6 +6,7 @@ from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, QKV, layer
 from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, experts
+from archcalc.huggingface.families.qwen import IMAGES
 from archcalc.huggingface.family import (
     D_HEAD,
     SLIDING_WINDOW,
@@ -31,13 +32,13 @@ from archcalc.huggingface.said import Said
 _ROUNDED = Size("head_dim", Quotient("hidden_size", "num_attention_heads", down=True))
 
 
-def _first(said: Said, n: int) -> list[bool]:
+def first(said: Said, n: int) -> list[bool]:
     """The first layers have no experts."""
     count = said.size("first_k_dense_replace", least=0)
     return [i < count for i in range(n)]
 
 
-def _say_first(dense: list[bool], draft: Draft) -> None:
+def say_first(dense: list[bool], draft: Draft) -> None:
     count = sum(dense)
     if not all(dense[:count]):
         raise Mismatch("mlp")
@@ -64,12 +65,12 @@ def _groups(key: str) -> Leaf:
     return Made(read, lambda value, draft: draft.put(key, 1 if value is None else value))
 
 
-def _groups_share(said: Said) -> None:
+def groups_share(said: Said, n: str = "n_routed_experts") -> None:
     """Groups are of two experts at least, whose best two say how good they are."""
     groups = 1 if said.none("n_group") else said.size("n_group")
-    experts = said.size("n_routed_experts")
+    experts = said.size(n)
     if experts % groups or experts < 2 * groups:
-        said.fail("n_group", f"must divide n_routed_experts ({experts:,}) into groups of at least 2", groups)
+        said.fail("n_group", f"must divide {n} ({experts:,}) into groups of at least 2", groups)
     if groups == 1 or said.none("topk_group"):
         return
     left, wanted = said.size("topk_group"), said.size("num_experts_per_tok")
@@ -79,7 +80,7 @@ def _groups_share(said: Said) -> None:
         said.fail("topk_group", f"must leave at least num_experts_per_tok ({wanted:,}) experts", left)
 
 
-_BALANCED = {
+BALANCED = {
     "scores": "sigmoid",
     "normalized": Flag("norm_topk_prob"),
     "correction": True,
@@ -98,16 +99,16 @@ def _say_shared(value: Any, draft: Draft) -> None:
     draft.put("n_shared_experts", value // one)
 
 
-_ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, _say_shared)}
+ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, _say_shared)}
 
 
-_GROUPED = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}
+GROUPED = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}
 
 
-_DEEPSEEK = ByMixture(experts("n_routed_experts", "moe_intermediate_size", _BALANCED, **_GROUPED, shared=_ALWAYS))
+_DEEPSEEK = ByMixture(experts("n_routed_experts", "moe_intermediate_size", BALANCED, **GROUPED, shared=ALWAYS))
 
 
-_DEEP: dict[str, Any] = {
+DEEP: dict[str, Any] = {
     **MOE,
     "n_shared_experts": 1,
     "n_routed_experts": 128,
@@ -130,7 +131,7 @@ _ALL = (
         ("Glm4MoeForCausalLM", "Glm4MoeModel"),
         sizes(
             *(151552, 4096, 10944, 46, 96, 8, 131072),
-            **_DEEP,
+            **DEEP,
             rms_norm_eps=1e-5,
             use_qk_norm=False,
         )
@@ -144,10 +145,29 @@ _ALL = (
             }
         ),
         decoder(rmsnorm()),
-        Sparse(Kinds(), _first, _say_first),
+        Sparse(Kinds(), first, say_first),
         ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
         aliases={"n_routed_experts": ("num_local_experts",)},
-        checks=(_groups_share,),
+        checks=(groups_share,),
+    ),
+    Family(
+        "glm4v_moe_text",
+        "Glm4vMoeTextConfig",
+        ("Glm4vMoeTextModel",),
+        sizes(*(151424, 4096, 10944, 46, 96, 8, 65536), **DEEP, rms_norm_eps=1e-5)
+        | {"norm_topk_prob": True, "attention_bias": True},
+        _deep_layer(
+            {
+                "bias": Flag("attention_bias", {True: QKV, False: False}),
+                "d_head": _ROUNDED,
+                "rotary": Rotary(_ROUNDED, partial=0.5, **IMAGES),
+            }
+        ),
+        decoder(rmsnorm()),
+        Sparse(Kinds(), first, say_first),
+        ignored=TRAINING,
+        aliases={"n_routed_experts": ("num_local_experts",)},
+        checks=(groups_share,),
     ),
     Family(
         "dots1",
@@ -155,7 +175,7 @@ _ALL = (
         ("Dots1ForCausalLM", "Dots1Model"),
         sizes(
             *(152064, 4608, 10944, 62, 32, 32, 2048),
-            **_DEEP,
+            **DEEP,
             sliding_window=4096,
             max_window_layers=62,
             layer_types=None,
@@ -168,10 +188,10 @@ _ALL = (
         },
         _deep_layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "window": SLIDING_WINDOW}),
         decoder(rmsnorm()),
-        Sparse(LayerTypes(_dots_windows), _first, _say_first),
+        Sparse(LayerTypes(_dots_windows), first, say_first),
         ignored=TRAINING,
         aliases={"n_routed_experts": ("num_local_experts",)},
-        checks=(_groups_share,),
+        checks=(groups_share,),
     ),
     Family(
         "minimax_m2",

@@ -12,7 +12,7 @@ from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Number, Size
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
-_COHERE_NORM = layernorm("layer_norm_eps", bias=False)
+COHERE_NORM = layernorm("layer_norm_eps", bias=False)
 
 
 def _cohere_sizes(**more: Any) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def _cohere_sizes(**more: Any) -> dict[str, Any]:
     return without({**found, "layer_norm_eps": 1e-5, "logit_scale": 0.0625, **more}, "rms_norm_eps")
 
 
-_COHERE = decoder(_COHERE_NORM, unembedding={"scale": Number("logit_scale", 1.0)})
+COHERE = decoder(COHERE_NORM, unembedding={"scale": Number("logit_scale", 1.0)})
 _SAME = {
     "use_gated_activation": ((True,), "plain MLPs are not read by this family"),
     "use_parallel_block": ((True,), "is read as true by this family"),
@@ -55,29 +55,30 @@ def _write_divided(value: Any, draft: Draft) -> None:
     draft.put("logits_scaling", 1.0 if value is None else 1 / value)
 
 
-_MULTIPLIERS = {
+LOGITS = Made(_logits_divided, _write_divided)
+MULTIPLIERS: dict[str, Any] = {
     **BIASES,
     "embedding_multiplier": 1.0,
     "logits_scaling": 1.0,
     "residual_multiplier": 1.0,
     "attention_multiplier": 1.0,
 }
-_GRANITE = layer(
+GRANITE = layer(
     {"bias": ATTENTION_BIAS, "scale": Made(_attention_scale, _write_attention_scale)},
     {"bias": MLP_BIAS},
     scale=Number("residual_multiplier", 1.0),
 )
-_EMBEDDING = {"scale": Number("embedding_multiplier", 1.0)}
+EMBEDDING = {"scale": Number("embedding_multiplier", 1.0)}
 _GLM_ROTARY = Rotary(D_HEAD, partial=0.5, pairing="neighbours")
 _GLM = layer({"bias": Flag("attention_bias", {True: QKV, False: False}), "rotary": _GLM_ROTARY})
 _GLM_SIZES = sizes(
     *(151552, 4096, 13696, 40, 32, 2, 131072), head_dim=128, rms_norm_eps=1.5625e-07, attention_bias=True
 )
 
-_GRANITES = {key: value for key, value in _MULTIPLIERS.items() if key != "mlp_bias"}
+_GRANITES = {key: value for key, value in MULTIPLIERS.items() if key != "mlp_bias"}
 
 
-_AFTER = {"scores": "softmax_of_chosen", "normalized": False}
+AFTER = {"scores": "softmax_of_chosen", "normalized": False}
 
 
 def _granite_shared(said: Said) -> Any:
@@ -91,7 +92,7 @@ def _say_granite_shared(value: Any, draft: Draft) -> None:
     draft.put("shared_intermediate_size", 0 if value is None else value["d_ff"])
 
 
-_GRANITE_SHARED = Made(_granite_shared, _say_granite_shared)
+GRANITE_SHARED = Made(_granite_shared, _say_granite_shared)
 
 _ALL = (
     Family(
@@ -103,13 +104,13 @@ _ALL = (
             {
                 "bias": ATTENTION_BIAS,
                 "rotary": Rotary(D_HEAD, 500_000.0, pairing="neighbours"),
-                "qk_norm": Flag("use_qk_norm", {True: _COHERE_NORM, False: None}),
+                "qk_norm": Flag("use_qk_norm", {True: COHERE_NORM, False: None}),
                 "qk_norm_over": Flag("use_qk_norm", {True: "heads", False: None}),
             },
-            norm=_COHERE_NORM,
+            norm=COHERE_NORM,
             parallel="shared",
         ),
-        _COHERE,
+        COHERE,
     ),
     Family(
         "cohere2",
@@ -122,10 +123,10 @@ _ALL = (
                 "rotary": ByLayer({SLIDING: Rotary(D_HEAD, pairing="neighbours"), FULL: None}),
                 "window": SLIDING_WINDOW,
             },
-            norm=_COHERE_NORM,
+            norm=COHERE_NORM,
             parallel="shared",
         ),
-        _COHERE,
+        COHERE,
         LayerTypes(lambda said, n: every("sliding_window_pattern", said, n)),
         aliases={"sliding_window_pattern": ("_sliding_window_pattern", "layer_switch")},
         only=_SAME,
@@ -134,9 +135,9 @@ _ALL = (
         "granite",
         "GraniteConfig",
         ("GraniteForCausalLM", "GraniteModel"),
-        sizes(32000, 4096, 11008, 32, 32, None, 2048, **_MULTIPLIERS),
-        _GRANITE,
-        decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Made(_logits_divided, _write_divided)}),
+        sizes(32000, 4096, 11008, 32, 32, None, 2048, **MULTIPLIERS),
+        GRANITE,
+        decoder(rmsnorm(), embedding=EMBEDDING, unembedding={"scale": LOGITS}),
     ),
     Family(
         "hyperclovax",
@@ -144,10 +145,10 @@ _ALL = (
         ("HyperCLOVAXForCausalLM", "HyperCLOVAXModel"),
         sizes(
             *(32000, 4096, 11008, 32, 32, None, 2048),
-            **{**_MULTIPLIERS, "attention_multiplier": None, "use_post_norm": True},
+            **{**MULTIPLIERS, "attention_multiplier": None, "use_post_norm": True},
         ),
-        {**_GRANITE, "post_norm": Flag("use_post_norm", {True: rmsnorm(), False: None})},
-        decoder(rmsnorm(), embedding=_EMBEDDING, unembedding={"scale": Number("logits_scaling", 1.0)}),
+        {**GRANITE, "post_norm": Flag("use_post_norm", {True: rmsnorm(), False: None})},
+        decoder(rmsnorm(), embedding=EMBEDDING, unembedding={"scale": Number("logits_scaling", 1.0)}),
     ),
     Family("glm", "GlmConfig", ("GlmForCausalLM", "GlmModel"), _GLM_SIZES, _GLM, decoder(rmsnorm())),
     Family(
@@ -166,20 +167,20 @@ _ALL = (
                 **{**_GRANITES, "num_local_experts": 8, "num_experts_per_tok": 2, **more},
             ),
             {
-                **{key: value for key, value in _GRANITE.items() if key != "mlp"},
-                "attention": {**_GRANITE["attention"], "bias": ATTENTION_BIAS},
-                "mlp": experts("num_local_experts", "intermediate_size", _AFTER, **shared_mlp),
+                **{key: value for key, value in GRANITE.items() if key != "mlp"},
+                "attention": {**GRANITE["attention"], "bias": ATTENTION_BIAS},
+                "mlp": experts("num_local_experts", "intermediate_size", AFTER, **shared_mlp),
             },
             decoder(
                 rmsnorm(),
-                embedding=_EMBEDDING,
-                unembedding={"scale": Made(_logits_divided, _write_divided)},
+                embedding=EMBEDDING,
+                unembedding={"scale": LOGITS},
             ),
             ignored=TRAINING,
         )
         for name, shared, more, shared_mlp in (
             ("granitemoe", "", {}, {}),
-            ("granitemoeshared", "Shared", {"shared_intermediate_size": 0}, {"shared": _GRANITE_SHARED}),
+            ("granitemoeshared", "Shared", {"shared_intermediate_size": 0}, {"shared": GRANITE_SHARED}),
         )
     ),
 )

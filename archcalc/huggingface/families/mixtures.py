@@ -25,6 +25,7 @@ from archcalc.huggingface.leaves import (
     Flag,
     Leaf,
     Made,
+    Mismatch,
     Size,
     resolve,
     write,
@@ -36,24 +37,24 @@ TRAINING = ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise
 """Losses and noise of training, which change no count."""
 
 
-def _chosen(n: str) -> Callable[[Said], int]:
+def _chosen(n: str, key: str) -> Callable[[Said], int]:
     """How many experts a token goes through, of so many."""
 
     def read(said: Said) -> int:
-        count, most = said.size("num_experts_per_tok"), said.size(n)
+        count, most = said.size(key), said.size(n)
         if count > most:
-            said.fail("num_experts_per_tok", f"must be at most {n} ({most:,})", count)
+            said.fail(key, f"must be at most {n} ({most:,})", count)
         return count
 
     return read
 
 
-def experts(n: str, d_ff: str, router: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Gated experts, of which num_experts_per_tok are chosen."""
+def experts(n: str, d_ff: str, router: Any, chosen: str = "num_experts_per_tok", /, **more: Any) -> dict[str, Any]:
+    """Gated experts, of which so many are chosen as a key says."""
     return {
         "kind": "experts",
         "n_experts": Size(n),
-        "n_experts_per_token": Made(_chosen(n), lambda value, draft: draft.put("num_experts_per_tok", value)),
+        "n_experts_per_token": Made(_chosen(n, chosen), lambda value, draft: draft.put(chosen, value)),
         "d_ff": Size(d_ff),
         "gated": True,
         "activation": Activation("hidden_act"),
@@ -65,11 +66,11 @@ def experts(n: str, d_ff: str, router: dict[str, Any], **more: Any) -> dict[str,
 class ByMixture(Leaf):
     """The MLP of a layer: dense in some layers, experts in the rest."""
 
-    def __init__(self, experts: dict[str, Any]) -> None:
-        self.experts = experts
+    def __init__(self, experts: dict[str, Any], dense: dict[str, Any] = GATED) -> None:
+        self.experts, self.dense = experts, dense
 
     def _template(self, kind: str) -> dict[str, Any]:
-        return GATED if kind.endswith(DENSE) else self.experts
+        return self.dense if kind.endswith(DENSE) else self.experts
 
     def read(self, said: Said) -> Any:
         return resolve(self._template(said.layer), said, {})
@@ -78,10 +79,53 @@ class ByMixture(Leaf):
         write(self._template(draft.layer), value, draft)
 
 
+_TYPES = "mlp_layer_types"
+
+
+def by_types(otherwise: Callable[[Said, int], list[bool]]) -> Callable[[Said, int], list[bool]]:
+    """Layers without experts by a list of "dense" and "sparse"; where there is none, as `otherwise` says."""
+
+    def read(said: Said, n: int) -> list[bool]:
+        if said.none(_TYPES):
+            said.value(_TYPES, counts=False)
+            return otherwise(said, n)
+        found = said.value(_TYPES, counts=False)
+        if not isinstance(found, list) or len(found) != n or any(one not in ("dense", "sparse") for one in found):
+            said.fail(_TYPES, f'must be a list with "dense" or "sparse" for each of {n:,} layers', found)
+        return [one == "dense" for one in found]
+
+    return read
+
+
+def say_types(dense: list[bool], draft: Draft) -> None:
+    """Say which layers have no experts in that list."""
+    draft.put(_TYPES, ["dense" if one else "sparse" for one in dense])
+
+
+def shared_of(count: str, d_ff: str, template: dict[str, Any] = GATED) -> Leaf:
+    """The MLP that all tokens go through, as wide as so many experts; of none there is none."""
+
+    def read(said: Said) -> Any:
+        n = said.size(count, least=0)
+        return resolve({**template, "d_ff": n * said.size(d_ff)}, said, {}) if n else None
+
+    def say(value: Any, draft: Draft) -> None:
+        if value is None:
+            draft.put(count, 0)
+            return
+        times, rest = divmod(value["d_ff"], draft.get(d_ff, 1))
+        if rest:
+            raise Mismatch("mlp.shared.d_ff")
+        write({**template, "d_ff": value["d_ff"]}, value, draft)
+        draft.put(count, times)
+
+    return Made(read, say)
+
+
 _SOFTMAX = {"scores": "softmax", "normalized": Flag("norm_topk_prob")}
 
 
-def _by_step(said: Said, n: int) -> list[bool]:
+def by_step(said: Said, n: int) -> list[bool]:
     """Layers without experts: those of a list, and all but each so-many-th."""
     named = said.value("mlp_only_layers")
     named = [] if named is None else named
@@ -91,7 +135,7 @@ def _by_step(said: Said, n: int) -> list[bool]:
     return [i in named or (i + 1) % step != 0 for i in range(n)]
 
 
-def _say_list(dense: list[bool], draft: Draft) -> None:
+def say_list(dense: list[bool], draft: Draft) -> None:
     draft.put("mlp_only_layers", [i for i, is_dense in enumerate(dense) if is_dense])
     draft.put("decoder_sparse_step", 1)
 
@@ -179,7 +223,7 @@ _ALL = (
             "mlp": ByMixture(_QWEN2),
         },
         decoder(rmsnorm()),
-        Sparse(Windows(_qwen2_windows), _by_step, _say_list),
+        Sparse(Windows(_qwen2_windows), by_step, say_list),
         ignored=TRAINING,
     ),
     Family(
@@ -202,7 +246,7 @@ _ALL = (
             "mlp": ByMixture(_QWEN3),
         },
         decoder(rmsnorm()),
-        Sparse(Kinds(), _by_step, _say_list),
+        Sparse(Kinds(), by_step, say_list),
         aliases={"num_experts": ("num_local_experts",)},
         ignored=(*TRAINING, "max_window_layers"),
     ),

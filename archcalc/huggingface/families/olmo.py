@@ -22,7 +22,7 @@ def _three_of_four(said: Said, n: int) -> list[str]:  # noqa: ARG001  (no key ch
     return [SLIDING if (i + 1) % 4 else FULL for i in range(n)]
 
 
-def _exaone_types(said: Said, n: int) -> list[str]:
+def exaone_types(said: Said, n: int) -> list[str]:
     """A period, or a pattern in letters: "LLLG"."""
     if said.none("sliding_window") or said.none(_PATTERN):
         said.value(_PATTERN, counts=False)
@@ -36,7 +36,7 @@ def _exaone_types(said: Said, n: int) -> list[str]:
     return [SLIDING if pattern[i % len(pattern)] == "L" else FULL for i in range(n)]
 
 
-class _ExaoneTypes(LayerTypes):
+class ExaoneTypes(LayerTypes):
     """Where no layer has a window but layers have positions, the config has no window."""
 
     def write(self, types: list[str], draft: Draft) -> None:
@@ -45,14 +45,16 @@ class _ExaoneTypes(LayerTypes):
             draft.put("sliding_window", None)
 
 
-_EXAONE_ROTARY = Rotary(D_HEAD)
+_ROTARY = Rotary(D_HEAD)
 
 
 def _exaone_rotary(said: Said) -> Any:
     """Layers without a window have no positions either, where others have one."""
-    turns = said.layer == SLIDING or said.none("sliding_window")
-    return _EXAONE_ROTARY.read(said) if turns else None
+    turns = said.layer.startswith(SLIDING) or said.none("sliding_window")
+    return _ROTARY.read(said) if turns else None
 
+
+EXAONE_ROTARY = Made(_exaone_rotary, _ROTARY.write)
 
 _ALL = (
     Family(
@@ -106,14 +108,14 @@ _ALL = (
         ),
         layer(
             {
-                "rotary": Made(_exaone_rotary, _EXAONE_ROTARY.write),
+                "rotary": EXAONE_ROTARY,
                 "qk_norm": rmsnorm(),
                 "window": SLIDING_WINDOW,
             },
             **_POST,
         ),
         decoder(rmsnorm()),
-        _ExaoneTypes(_exaone_types),
+        ExaoneTypes(exaone_types),
     ),
 )
 

@@ -43,11 +43,11 @@ def _sizes(*given: Any, **more: Any) -> dict[str, Any]:
     return sizes(*given, **{**windows, **more})
 
 
-_IMAGES: dict[str, Any] = {"names": {"mrope": "default"}, "beside": ("mrope_section", "mrope_interleaved")}
+IMAGES: dict[str, Any] = {"names": {"mrope": "default"}, "beside": ("mrope_section", "mrope_interleaved")}
 """Angles of three sections of positions, which are one for text."""
 _QWEN2 = {"bias": QKV, "window": SLIDING_WINDOW}
 _QWEN2_VL = _sizes(152064, 8192, 29568, 80, 64, 8, 32768, rms_norm_eps=1e-5, max_window_layers=80)
-_QWEN2_VL_LAYER = layer({**_QWEN2, "rotary": Rotary(D_HEAD, 1_000_000.0, **_IMAGES)})
+_QWEN2_VL_LAYER = layer({**_QWEN2, "rotary": Rotary(D_HEAD, 1_000_000.0, **IMAGES)})
 _QWEN3 = {"bias": ATTENTION_BIAS, "qk_norm": rmsnorm()}
 
 _ALL = (
@@ -93,7 +93,7 @@ _ALL = (
         "Qwen3VLTextConfig",
         ("Qwen3VLTextModel",),
         sizes(151936, 4096, 22016, 32, 32, 32, 128000, head_dim=128, attention_bias=False),
-        layer({**_QWEN3, "rotary": Rotary(D_HEAD, 500_000.0, **_IMAGES)}),
+        layer({**_QWEN3, "rotary": Rotary(D_HEAD, 500_000.0, **IMAGES)}),
         decoder(rmsnorm()),
     ),
 )

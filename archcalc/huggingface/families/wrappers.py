@@ -39,6 +39,9 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen2_vl": Wrapper("qwen2_vl_text", flat=True, either=True),
     "qwen2_5_vl": Wrapper("qwen2_5_vl_text", flat=True, either=True),
     "qwen3_vl": Wrapper("qwen3_vl_text"),
+    "llama4": Wrapper("llama4_text"),
+    "glm4v_moe": Wrapper("glm4v_moe_text"),
+    "qwen3_vl_moe": Wrapper("qwen3_vl_moe_text"),
     "voxtral": Wrapper("llama", "the audio encoder and what connects it", unties=True),
     "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it", unties=True),
 }

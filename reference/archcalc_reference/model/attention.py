@@ -14,6 +14,7 @@ from archcalc_reference.model.kernels import grow, rotate
 from archcalc_reference.model.linear import Linear
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions, Scored
+from archcalc_reference.model.sinks import softmax_with_sinks
 from archcalc_reference.model.state import KeysValues, Read, Sight, reading
 
 if TYPE_CHECKING:
@@ -27,19 +28,23 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         self.spec = attention
         self.G, self.R = attention.n_kv_heads, attention.n_heads // attention.n_kv_heads
-        self.K = self.W = attention.d_head
+        self.K, self.W = attention.d_head, attention.d_value or attention.d_head
         self.query = Linear(d_model, self.G * self.R * self.K, bias=attention.has_bias("query"))
         self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key"))
         self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
         self.query_norm, self.key_norm = _norm(attention, self.G * self.R), _norm(attention, self.G)
         self.norms_last = attention.qk_norm_place == "after"
+        self.sinks = nn.Parameter(torch.empty(self.G * self.R)) if attention.sinks else None
+        gates = {None: 0, "head": self.G * self.R, "feature": self.G * self.R * self.W}[attention.gate]
+        self.output_gate = Linear(d_model, gates, bias=False) if gates else None
         self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.has_bias("output"))
         self.clip, self.rotary, self.sight = attention.clip, attention.rotary, _sight(attention)
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
         self.table = repr(self.rotary)
         self.growth, self.growing = attention.query_growth, repr(attention.query_growth)
         scored = Scored(self.sight, attention.n_heads if attention.alibi else 0, attention.alibi_scale or 1.0)
-        self.rule = Rule(attention.scale or 1 / math.sqrt(self.K), attention.softcap, scored)
+        own = attention.sinks or self.K != self.W
+        self.rule = Rule(attention.scale or 1 / math.sqrt(self.K), attention.softcap, scored, own)
 
     @staticmethod
     def new_state(
@@ -48,12 +53,16 @@ class MultiHeadAttention(nn.Module):
         """Room for the keys and values of `length` positions, or of as many of them as are ever seen again."""
         sight = _sight(attention)
         kept = (batch, attention.n_kv_heads, sight.places(length))
-        return KeysValues.empty(kept, (attention.d_head, attention.d_head), sight, dtype, device)
+        features = attention.d_head, attention.d_value or attention.d_head
+        return KeysValues.empty(kept, features, sight, dtype, device)
 
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
-        for projection in (self.query, self.key, self.value):
-            projection.initialize(std)
+        for projection in (self.query, self.key, self.value, self.output_gate):
+            if projection is not None:
+                projection.initialize(std)
+        if self.sinks is not None:
+            nn.init.normal_(self.sinks, 0.0, std)
         self.output.initialize(residual_std)
         for norm in (self.query_norm, self.key_norm):
             if norm is not None:
@@ -74,7 +83,14 @@ class MultiHeadAttention(nn.Module):
     def forward(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None) -> Tensor:
         # What mixing reads is gone when it is done: a name of it here would keep it until the output is made.
         y_BSGRW = self._mix(x_BSD, positions, state)
+        if self.output_gate is not None:
+            y_BSGRW = y_BSGRW * self._share(self.output_gate(x_BSD))
         return self.output(y_BSGRW.flatten(2))
+
+    def _share(self, gate: Tensor) -> Tensor:
+        """What the vectors that heads found are multiplied by."""
+        made = gate.unflatten(2, (self.G, self.R, -1))
+        return F.softplus(made) if self.spec.gate_activation == "softplus" else torch.sigmoid(made)
 
     def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
         B, S, _ = x_BSD.shape
@@ -86,6 +102,8 @@ class MultiHeadAttention(nn.Module):
             q_BSGRK = F.hardtanh(q_BSGRK, -self.clip, self.clip)
             k_BSGK = F.hardtanh(k_BSGK, -self.clip, self.clip)
             v_BSGW = F.hardtanh(v_BSGW, -self.clip, self.clip)
+        if self.spec.value_scale is not None:
+            v_BSGW = v_BSGW * self.spec.value_scale
         if self.query_norm is not None and not self.norms_last:
             q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
             k_BSGK = self._normed(self.key_norm, k_BSGK)
@@ -104,9 +122,10 @@ class MultiHeadAttention(nn.Module):
             q_BSGRK = grow(q_BSGRK, positions.growths[self.growing])
         if positions.kernel == "math":
             mask = positions.masks[self.rule.scored]
-            return _math_attention(q_BSGRK, k_BGTK, v_BGTW, self.rule, mask, fresh=state is None)
+            return _math_attention(q_BSGRK, k_BGTK, v_BGTW, self.rule, mask, self.sinks, fresh=state is None)
         read = self._read(positions, state)
-        y_BHSW = flash_attention(q_BSGRK.flatten(2, 3).transpose(1, 2), k_BGTK, v_BGTW, self.rule, positions, read)
+        q_BHSK = q_BSGRK.flatten(2, 3).transpose(1, 2)
+        y_BHSW = flash_attention(q_BHSK, k_BGTK, v_BGTW, self.sinks, self.rule, positions, read)
         return y_BHSW.transpose(1, 2).unflatten(2, (G, R))
 
     def _read(self, positions: Positions, state: KeysValues | None) -> Read:
@@ -131,7 +150,7 @@ def _sight(attention: blocks.MultiHead) -> Sight:
 
 
 def _math_attention(
-    q_BSGRK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, mask: Tensor, *, fresh: bool
+    q_BSGRK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, mask: Tensor, sinks_H: Tensor | None, *, fresh: bool
 ) -> Tensor:
     """softmax(scale q k + mask) v, every step there to see, in the type that the model works in.
 
@@ -146,7 +165,7 @@ def _math_attention(
         a_BGRST = torch.tanh(a_BGRST)
         a_BGRST = a_BGRST * rule.softcap
     a_BGRST = a_BGRST + (mask if mask.dim() == 2 else mask.view(G, R, S, T))
-    a_BGRST = torch.softmax(a_BGRST, dim=-1)
+    a_BGRST = torch.softmax(a_BGRST, dim=-1) if sinks_H is None else softmax_with_sinks(a_BGRST, sinks_H)
     v_BGTW = _in_order(v_BGTW) if fresh else v_BGTW
     y_BGXW = a_BGRST.view(B, G, R * S, T) @ v_BGTW  # (B,G,X,T) @ (B,G,T,W) -> (B,G,X,W)
     return _in_order(y_BGXW.view(B, G, R, S, W).permute(0, 3, 1, 2, 4))

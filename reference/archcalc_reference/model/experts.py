@@ -17,29 +17,34 @@ if TYPE_CHECKING:
 
 
 class _EachThroughItsOwn(Function):
-    """x W^T for vectors that are sorted by their expert, with the matrix of each; one product for each expert.
+    """x W^T + b for vectors that are sorted by their expert, with the matrix of each; one product for each expert.
 
     The backward pass needs the vectors and the matrices, as that of one linear layer does.
     """
 
     @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, weight_EFD: Tensor, counts: tuple[int, ...]) -> Tensor:
+    def forward(ctx: Any, x_MD: Tensor, weight_EFD: Tensor, bias_EF: Tensor | None, counts: tuple[int, ...]) -> Tensor:
         ctx.save_for_backward(x_MD, weight_EFD)
-        ctx.counts = counts
+        ctx.counts, ctx.biased = counts, bias_EF is not None
         y_MF = x_MD.new_empty(x_MD.shape[0], weight_EFD.shape[1])
         for e, part in _stretches(counts):
             torch.mm(x_MD[part], weight_EFD[e].t(), out=y_MF[part])
+            if bias_EF is not None:
+                y_MF[part] += bias_EF[e]
         return y_MF
 
     @staticmethod
-    def backward(ctx: Any, grad_MF: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_MF: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         x_MD, weight_EFD = ctx.saved_tensors
         grad_weight = torch.zeros_like(weight_EFD)
+        grad_bias = grad_MF.new_zeros(weight_EFD.shape[:2]) if ctx.biased else None
         grad_x = torch.empty_like(x_MD)
         for e, part in _stretches(ctx.counts):
             torch.mm(grad_MF[part].t(), x_MD[part], out=grad_weight[e])
             torch.mm(grad_MF[part], weight_EFD[e], out=grad_x[part])
-        return grad_x, grad_weight, None
+            if grad_bias is not None:
+                torch.sum(grad_MF[part], 0, out=grad_bias[e])
+        return grad_x, grad_weight, grad_bias, None
 
 
 def _stretches(counts: tuple[int, ...]) -> list[tuple[int, slice]]:
@@ -53,22 +58,26 @@ def _stretches(counts: tuple[int, ...]) -> list[tuple[int, slice]]:
 
 
 class ExpertLinear(nn.Module):
-    """A matrix for each expert, stored as (experts, out, in)."""
+    """A matrix for each expert, stored as (experts, out, in), and perhaps a bias."""
 
-    def __init__(self, experts: int, inputs: int, outputs: int) -> None:
+    def __init__(self, experts: int, inputs: int, outputs: int, *, bias: bool) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(experts, outputs)) if bias else None
 
     def initialize(self, std: float) -> None:
-        """Draw the matrices from normal(0, std)."""
+        """Draw the matrices from normal(0, std); biases are 0."""
         nn.init.normal_(self.weight, 0.0, std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
-        weight_EFD = self.weight
+        weight_EFD, bias_EF = self.weight, self.bias
         if autocasts(x_MD):  # as autocast does where a product is one of its own
             dtype = torch.get_autocast_dtype(x_MD.device.type)
+            bias_EF = None if bias_EF is None else bias_EF.to(dtype)
             weight_EFD, x_MD = weight_EFD.to(dtype), x_MD.to(dtype)
-        y_MF: Tensor = _EachThroughItsOwn.apply(x_MD, weight_EFD, counts)
+        y_MF: Tensor = _EachThroughItsOwn.apply(x_MD, weight_EFD, bias_EF, counts)
         return y_MF
 
 
@@ -77,10 +86,11 @@ class Experts(MLP):
 
     def __init__(self, d_model: int, experts: blocks.Experts) -> None:
         super().__init__(experts.activation)
-        n, d_ff = experts.n_experts, experts.d_ff
-        self.gate = ExpertLinear(n, d_model, d_ff) if experts.gated else None
-        self.up = ExpertLinear(n, d_model, d_ff)
-        self.down = ExpertLinear(n, d_ff, d_model)
+        n, d_ff, bias = experts.n_experts, experts.d_ff, experts.bias
+        self.gate = ExpertLinear(n, d_model, d_ff, bias=bias) if experts.gated else None
+        self.up = ExpertLinear(n, d_model, d_ff, bias=bias)
+        self.down = ExpertLinear(n, d_ff, d_model, bias=bias)
+        self.cut, self.weighs_input = experts.cut, experts.router.weighs == "input"
 
     def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
         J = chosen_BSJ.shape[-1]
@@ -88,18 +98,28 @@ class Experts(MLP):
         order_M = chosen_M.argsort(stable=True)
         counts = self._counts(chosen_M)
         # What was dealt out is gone when it is computed: a name of it here would keep it.
-        made_MD = self._compute(x_BSD.flatten(0, 1)[order_M // J], counts)
+        made_MD = self._compute(self._dealt(x_BSD.flatten(0, 1), weights_BSJ, order_M, J), counts)
         made_MD = made_MD[order_M.argsort()]
         del order_M
-        weighted_BSJD = made_MD.unflatten(0, chosen_BSJ.shape) * weights_BSJ[..., None]
+        made_BSJD = made_MD.unflatten(0, chosen_BSJ.shape)
         del made_MD
-        return weighted_BSJD.sum(2)
+        if not self.weighs_input:
+            made_BSJD = made_BSJD * weights_BSJ[..., None]
+        return made_BSJD.sum(2)
+
+    def _dealt(self, x_ND: Tensor, weights_BSJ: Tensor, order_M: Tensor, J: int) -> Tensor:
+        """The vectors sorted by their experts, each as often as it has some."""
+        dealt_MD = x_ND[order_M // J]
+        return dealt_MD * weights_BSJ.flatten()[order_M][:, None] if self.weighs_input else dealt_MD
 
     def _compute(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
         if self.gate is None:
             made: Tensor = self.down(self.active(self.up(x_MD, counts)), counts)
         else:
-            made = self.down(self.active(self.gate(x_MD, counts)) * self.up(x_MD, counts), counts)
+            made = self.down(
+                self.active_gate(self.gate(x_MD, counts), self.cut) * self.other(self.up(x_MD, counts), self.cut),
+                counts,
+            )
         return made
 
     def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:
@@ -159,7 +179,8 @@ class MixtureOfExperts(nn.Module):
         always_BSD = self.shared(x_BSD)
         if self.shared_gate is not None:
             always_BSD = always_BSD * torch.sigmoid(self.shared_gate(x_BSD))
-        return y_BSD + always_BSD
+        y_BSD = y_BSD + always_BSD
+        return y_BSD / 2 if self.spec.shared_average else y_BSD
 
     def _route(self, x_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """How much each chosen expert counts, and which they are."""
@@ -171,10 +192,15 @@ class MixtureOfExperts(nn.Module):
             scores_BSE = torch.sigmoid(scores_BSE)
         with torch.no_grad():
             chosen_BSJ = self._choose(scores_BSE)
-        weights_BSJ = scores_BSE.gather(-1, chosen_BSJ)
+        if router.scores == "sparse_mixer":
+            weights_BSJ = _mixed(scores_BSE, chosen_BSJ, router.jitter or 0.0)
+        else:
+            weights_BSJ = scores_BSE.gather(-1, chosen_BSJ)
         del scores_BSE
         if router.scores == "softmax_of_chosen":
             weights_BSJ = weights_BSJ.softmax(-1)
+        elif router.scores == "sigmoid_of_chosen":
+            weights_BSJ = torch.sigmoid(weights_BSJ)
         if router.normalized:
             weights_BSJ = weights_BSJ / weights_BSJ.sum(-1, keepdim=True)
         if router.scale is not None:
@@ -197,6 +223,44 @@ class MixtureOfExperts(nn.Module):
         left = torch.zeros_like(best, dtype=torch.bool)
         left.scatter_(-1, best.topk(spec.n_groups_chosen, -1).indices, value=True)
         return groups.masked_fill(~left[..., None], float("-inf")).flatten(-2)
+
+
+class _SparseMixer(Function):
+    """Liu et al. 2024, arXiv:2409.12136, without the noise of training, and with the gradient of what is computed."""
+
+    @staticmethod
+    def forward(ctx: Any, scores_BSE: Tensor, chosen_BSJ: Tensor, jitter: float) -> Tensor:
+        ctx.save_for_backward(scores_BSE, chosen_BSJ)
+        ctx.jitter = jitter
+        return _shares(scores_BSE, chosen_BSJ, jitter)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        scores_BSE, chosen_BSJ = ctx.saved_tensors
+        with torch.enable_grad():
+            scores_BSE = scores_BSE.detach().requires_grad_()
+            (found,) = torch.autograd.grad(_shares(scores_BSE, chosen_BSJ, ctx.jitter), scores_BSE, grad)
+        return found, None, None
+
+
+def _mixed(scores_BSE: Tensor, chosen_BSJ: Tensor, jitter: float) -> Tensor:
+    if torch.is_grad_enabled():
+        found: Tensor = _SparseMixer.apply(scores_BSE, chosen_BSJ, jitter)
+        return found
+    return _shares(scores_BSE, chosen_BSJ, jitter)
+
+
+def _shares(scores_BSE: Tensor, chosen_BSJ: Tensor, jitter: float) -> Tensor:
+    """The share of each chosen expert among those that are left and come near it."""
+    left_BSE, found = scores_BSE, []
+    for chosen_BS1 in chosen_BSJ.split(1, -1):
+        best_BS1 = left_BSE.gather(-1, chosen_BS1)
+        with torch.no_grad():
+            far_BSE = (best_BS1 - scores_BSE) / torch.maximum(scores_BSE.abs(), best_BS1) > 2 * jitter
+        near_BSE = left_BSE.masked_fill(far_BSE, float("-inf"))
+        found.append(near_BSE.softmax(-1).gather(-1, chosen_BS1))
+        left_BSE = left_BSE.scatter(-1, chosen_BS1, float("-inf"))
+    return torch.cat(found, -1)
 
 
 def _full(x: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Attention as one kernel: the scores never leave it, and its backward pass makes them again (Dao et al. 2022).
 
-PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi
-and capped scores. It saves what PyTorch's saves: queries, keys, values, its output, and the logarithm of each query's
-sum.
+PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi,
+capped scores, sinks, and values of another width than keys. It saves what PyTorch's saves: queries, keys, values, its
+output, and the logarithm of each query's sum.
 """
 
 from __future__ import annotations
@@ -25,25 +25,39 @@ _BLOCK = 128  # query positions at a time
 
 
 class Rule(NamedTuple):
-    """How scores are made: their scale, their cap (None: none), and what limits them."""
+    """How scores are made: their scale, their cap (None: none), and what limits them.
+
+    `own`: whether there is more to it that PyTorch's kernel does not know, sinks or another width of values.
+    """
 
     scale: float
     softcap: float | None
     scored: Scored
+    own: bool = False
 
     def hides(self, read: Read, positions: Positions) -> bool:
-        """Whether anything but the future is hidden or changed in this pass."""
+        """Whether anything but the future is hidden or changed in this pass: PyTorch's kernel cannot do it."""
+        if self.own:
+            return True
         last = positions.first + positions.new - 1
         limited = self.scored.sight.farthest(last) > read.start
         return limited or self.scored.alibi_heads > 0 or self.softcap is not None
 
 
 def flash_attention(
-    q_BHSK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, positions: Positions, read: Read
+    q_BHSK: Tensor,
+    k_BGTK: Tensor,
+    v_BGTW: Tensor,
+    sinks_H: Tensor | None,
+    rule: Rule,
+    positions: Positions,
+    read: Read,
 ) -> Tensor:
     """What each query finds, (B, H, S, W); query head h reads key/value head h G // H."""
     q, k, v = q_BHSK, k_BGTK, v_BGTW
-    if q.is_meta:  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
+    if (
+        q.is_meta and not rule.own
+    ):  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
         found: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True)[0]  # noqa: SLF001
         return found
     if not rule.hides(read, positions):
@@ -60,8 +74,8 @@ def flash_attention(
     how = (rule.scale, rule.softcap, *rule.scored.sight, slopes)
     where = (positions.first, read.start, read.turned)
     if torch.is_grad_enabled():
-        return _Flash.apply(q, k, v, *how, *where)
-    return torch.ops.archcalc.flash_attention(q, k, v, *how, *where)[0]
+        return _Flash.apply(q, k, v, sinks_H, *how, *where)
+    return torch.ops.archcalc.flash_attention(q, k, v, sinks_H, *how, *where)[0]
 
 
 _HOW = "float scale, float? softcap, int? window, int? chunk, float? alibi, int first, int start, int turned"
@@ -107,14 +121,18 @@ class _Scores:
         return scores.masked_fill(~seen(self.sight, queries, keys), -math.inf), slope
 
 
-@op(f"flash_attention(Tensor q, Tensor k, Tensor v, {_HOW}) -> (Tensor, Tensor)")
-def _flash(q: Tensor, k: Tensor, v: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
+@op(f"flash_attention(Tensor q, Tensor k, Tensor v, Tensor? sinks, {_HOW}) -> (Tensor, Tensor)")
+def _flash(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, *how: Any) -> tuple[Tensor, Tensor]:
     scores = _Scores(q, k, how)
     y_BSHW = q.new_empty(scores.B, scores.S, scores.H, v.shape[-1])
     logsumexp_BHS = torch.empty(scores.B, scores.H, scores.S, dtype=wide(q).dtype, device=q.device)
+    if q.is_meta:
+        return y_BSHW.transpose(1, 2), logsumexp_BHS
     for rows, columns in scores.blocks():
         a, _ = scores.of(q, k, rows, columns)
         logsumexp = a.logsumexp(-1, keepdim=True)
+        if sinks is not None:
+            logsumexp = torch.logaddexp(logsumexp, wide(sinks).view(scores.G, -1, 1, 1))
         mixed = torch.exp(a - logsumexp) @ wide(v[:, :, None, columns])
         y_BSHW[:, rows] = mixed.flatten(1, 2).transpose(1, 2).to(q.dtype)
         logsumexp_BHS[:, :, rows] = logsumexp.squeeze(-1).flatten(1, 2)
@@ -122,14 +140,17 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, *how: Any) -> tuple[Tensor, Tensor]:
 
 
 @op(
-    "flash_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor y, Tensor logsumexp, "
-    f"{_HOW}) -> (Tensor, Tensor, Tensor)"
+    "flash_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? sinks, Tensor y, Tensor logsumexp, "
+    f"{_HOW}) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 def _flash_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, y: Tensor, logsumexp: Tensor, *how: Any
-) -> tuple[Tensor, Tensor, Tensor]:
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, y: Tensor, logsumexp: Tensor, *how: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     scores = _Scores(q, k, how)
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(wide(k)), torch.zeros_like(wide(v))
+    dsinks = _of_sinks(grad, y, logsumexp, sinks)
+    if q.is_meta:
+        return dq, dk.to(k.dtype), dv.to(v.dtype), dsinks
     for rows, columns in scores.blocks():
         a, slope = scores.of(q, k, rows, columns)
         p = torch.exp(a - scores.heads(logsumexp[..., None], rows))
@@ -140,21 +161,30 @@ def _flash_backward(
         da = (da if slope is None else da * slope) * scores.scale
         dq[:, :, rows] = (da @ wide(k[:, :, None, columns])).flatten(1, 2).to(q.dtype)
         dk[:, :, columns] += (da.transpose(-1, -2) @ scores.heads(q, rows)).sum(2)
-    return dq, dk.to(k.dtype), dv.to(v.dtype)
+    return dq, dk.to(k.dtype), dv.to(v.dtype), dsinks
+
+
+def _of_sinks(grad: Tensor, y: Tensor, logsumexp_BHS: Tensor, sinks: Tensor | None) -> Tensor:
+    """The gradient of sinks, nothing where there are none: each takes its share of what all that was mixed gets."""
+    if sinks is None:
+        return grad.new_empty(0)
+    shares = torch.exp(wide(sinks)[:, None] - logsumexp_BHS)
+    return -(shares * (wide(grad) * wide(y)).sum(-1)).sum((0, 2)).to(sinks.dtype)
 
 
 class _Flash(Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, *how: Any) -> Tensor:
-        y, logsumexp = torch.ops.archcalc.flash_attention(q, k, v, *how)
-        ctx.save_for_backward(q, k, v, y, logsumexp)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, *how: Any) -> Tensor:
+        y, logsumexp = torch.ops.archcalc.flash_attention(q, k, v, sinks, *how)
+        ctx.save_for_backward(q, k, v, sinks, y, logsumexp)
         ctx.how = how
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        found = torch.ops.archcalc.flash_attention_backward(grad, *ctx.saved_tensors, *ctx.how)
-        return *found, *(None for _ in ctx.how)
+        q, k, v, sinks, y, logsumexp = ctx.saved_tensors
+        *found, dsinks = torch.ops.archcalc.flash_attention_backward(grad, q, k, v, sinks, y, logsumexp, *ctx.how)
+        return *found, None if sinks is None else dsinks, *(None for _ in ctx.how)
 
 
 @register_flop_formula(torch.ops.archcalc.flash_attention)  # type: ignore[untyped-decorator]

@@ -16,6 +16,7 @@ from archcalc_reference.model.linear import Linear, number
 
 if TYPE_CHECKING:
     from archcalc import blocks
+    from archcalc.blocks.activation import Cut
 
 
 def _gelu(x: Tensor, approximate: str) -> Tensor:
@@ -73,6 +74,21 @@ class MLP(nn.Module):
             return kernels.xielu(x, self.alpha_p, self.alpha_n)
         return self.activation(x)
 
+    def active_gate(self, x: Tensor, cut: Cut | None) -> Tensor:
+        """The activation of a gate, which may be cut from above, before it or after it."""
+        if cut is not None and cut.gate == "before":
+            x = F.hardtanh(x, -math.inf, cut.limit)
+        x = self.active(x)
+        return F.hardtanh(x, -math.inf, cut.limit) if cut is not None and cut.gate == "after" else x
+
+    @staticmethod
+    def other(x: Tensor, cut: Cut | None) -> Tensor:
+        """What an active gate is multiplied by, which may be cut on both sides."""
+        if cut is None:
+            return x
+        x = F.hardtanh(x, -cut.limit, cut.limit)
+        return x + 1 if cut.plus_one else x
+
 
 class PlainMLP(MLP):
     """Two matrices with an activation between them."""
@@ -95,9 +111,10 @@ class GatedMLP(MLP):
         self.gate = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("gate"))
         self.up = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("up"))
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.has_bias("down"))
+        self.cut = mlp.cut
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        h_BSF = self.active(self.gate(x_BSD)) * self.up(x_BSD)
+        h_BSF = self.active_gate(self.gate(x_BSD), self.cut) * self.other(self.up(x_BSD), self.cut)
         return self.down(h_BSF)
 
 

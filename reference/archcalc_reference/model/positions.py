@@ -59,7 +59,9 @@ class Positions:
     def add_growth(self, name: str, growing: QueryGrowth) -> None:
         """Make what queries at the new positions are multiplied by."""
         if name not in self.growths:
-            self.growths[name] = growth(growing.rate, growing.interval, self.first, self.new, self._device)
+            self.growths[name] = growth(
+                growing.rate, growing.interval, self.first + growing.first, self.new, self._device
+            )
 
 
 def _causal_mask(first: int, new: int, dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -25,44 +25,66 @@ class Piece(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A stored tensor: its name, its shape, and the rows of our parameters that it holds one after the other."""
+    """A stored tensor: its name, its shape, and the rows of our parameters that it holds one after the other.
+
+    Of `stacked` ones the first axis is the experts', and each expert has all its parts: one after the other, or
+    `woven`, a row of each in turn. Where it is transposed, the matrices are.
+    """
 
     name: str
     shape: Shape
     pieces: tuple[Piece, ...]
     transposed: bool = False
+    stacked: bool = False
+    woven: bool = False
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The parameters of ours that it holds, or parts of."""
         return tuple(dict.fromkeys(piece.parameter for piece in self.pieces))
 
+    @property
+    def upright(self) -> Shape:
+        """Its shape with matrices as (out, in)."""
+        return _turned(self.shape) if self.transposed else self.shape
+
+
+def _turned(shape: Shape) -> Shape:
+    return (*shape[:-2], *shape[:-3:-1])
+
 
 def plain(name: str, parameter: str, shape: Shape, *, transposed: bool = False) -> Entry:
     """A stored tensor that is one whole parameter."""
     rows = shape[0] if shape else 1
-    return Entry(name, shape[::-1] if transposed else shape, (Piece(parameter, 0, rows),), transposed)
+    return Entry(name, _turned(shape) if transposed else shape, (Piece(parameter, 0, rows),), transposed)
 
 
-def side_by_side(
-    name: str, parts: dict[str, Shape], blocks: int, *, transposed: bool = False, stacked: bool = False
-) -> Entry:
+def side_by_side(name: str, parts: dict[str, Shape], blocks: int, *, transposed: bool = False) -> Entry:
     """A stored tensor of several parameters: the first of `blocks` equal blocks of rows of each, then the second.
 
-    Of what is `stacked`, matrices of experts, a block is one of them with the rows of all its parts. Raises ValueError where a part's rows are not so many blocks.
+    Raises ValueError where a part's rows are not so many blocks.
     """
     if any(shape[0] % blocks for shape in parts.values()):
         raise ValueError(f"{name}: {blocks} blocks of {[shape[0] for shape in parts.values()]} rows")
-    pieces = [
+    rows, rest = sum(shape[0] for shape in parts.values()), next(iter(parts.values()))[1:]
+    whole = (rows, *rest)
+    return Entry(name, _turned(whole) if transposed else whole, _blocks(parts, blocks), transposed)
+
+
+def stacked(name: str, parts: dict[str, Shape], *, transposed: bool = False, woven: bool = False) -> Entry:
+    """A stored tensor of several parameters of experts: of each expert all its parts."""
+    experts, _, *rest = next(iter(parts.values()))
+    whole = (experts, sum(shape[1] for shape in parts.values()), *rest)
+    turned = transposed and bool(rest)
+    return Entry(name, _turned(whole) if turned else whole, _blocks(parts, experts), turned, stacked=True, woven=woven)
+
+
+def _blocks(parts: dict[str, Shape], blocks: int) -> tuple[Piece, ...]:
+    return tuple(
         Piece(parameter, block * (shape[0] // blocks), (block + 1) * (shape[0] // blocks))
         for block in range(blocks)
         for parameter, shape in parts.items()
-    ]
-    rows, rest = sum(shape[0] for shape in parts.values()), next(iter(parts.values()))[1:]
-    whole = (rows, *rest)
-    if stacked:
-        whole = (blocks, sum(shape[1] for shape in parts.values()), *rest[1:])
-    return Entry(name, whole[::-1] if transposed else whole, tuple(pieces), transposed)
+    )
 
 
 def by_row(name: str, parameter: str, shape: Shape) -> list[Entry]:

@@ -101,19 +101,24 @@ def _fill(filled: dict[str, Tensor], stored: Any, entry: Entry, header: Header) 
     start = 0
     for i, piece in enumerate(entry.pieces):
         rows = filled[piece.parameter][piece.start : piece.stop]
-        if len(entry.pieces) == 1:
+        if entry.stacked:
+            part = _of_an_expert(stored, entry, *divmod(i, len(entry.pieces) // entry.shape[0]), rows.shape[1])
+        elif len(entry.pieces) == 1:
             part = stored[:]
-        elif rows.dim() > 2:  # of each expert all its parts, one after the other
-            expert, first = divmod(i, len(entry.pieces) // entry.shape[0])
-            start = start if first else 0
-            part = stored[expert : expert + 1, start : start + rows.shape[1]]
-            start += rows.shape[1] - piece.rows
         else:
             cut = slice(start, start + piece.rows)
             part = stored[:, cut] if entry.transposed else stored[cut]
-        part = part.t() if entry.transposed else part
+        part = part.mT if entry.transposed and not entry.stacked else part
         _refuse_not_finite(rows.copy_(part.reshape(rows.shape)), part, header)
         start += piece.rows
+
+
+def _of_an_expert(stored: Any, entry: Entry, expert: int, i: int, rows: int) -> Tensor:
+    """Part i of an expert, of those that are one after the other or woven."""
+    parts = len(entry.parameters)
+    whole: Tensor = stored[expert : expert + 1]
+    whole = whole.mT if entry.transposed else whole
+    return whole[:, i::parts] if entry.woven else whole[:, i * rows : (i + 1) * rows]
 
 
 def _refuse_another_constant(file: Any, header: Header, expected: float) -> None:
@@ -266,6 +271,10 @@ def stored(entry: Entry, parameters: Mapping[str, Tensor]) -> Tensor:
     """A tensor as a checkpoint stores it, of the parameters that it holds."""
     if not entry.shape:
         return parameters[entry.name]
-    parts = [parameters[piece.parameter].detach()[piece.start : piece.stop] for piece in entry.pieces]
-    whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-    return (whole.t() if entry.transposed else whole).reshape(entry.shape).contiguous()
+    if entry.stacked:
+        parts = [parameters[name].detach() for name in entry.parameters]
+        whole = torch.stack(parts, 2).flatten(1, 2) if entry.woven else torch.cat(parts, 1)
+    else:
+        parts = [parameters[piece.parameter].detach()[piece.start : piece.stop] for piece in entry.pieces]
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return (whole.mT if entry.transposed else whole).reshape(entry.shape).contiguous()

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
-from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side
+from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side, stacked
 
 Blocks = int | Literal["n_kv_heads", "n_experts"]
 _INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
@@ -21,12 +21,14 @@ class Fused(NamedTuple):
     """Parameters that are stored in one tensor: block by block, the rows of each part.
 
     One block is the parts one after the other. A block for each key/value head has its queries, its key and its value,
-    one for each expert its gate and its up projection. `bare`: the tensor's name is the module's.
+    one for each expert its gate and its up projection. `bare`: the tensor's name is the module's. `woven`: of each
+    expert a row of each part in turn.
     """
 
     parts: tuple[str, ...]
     blocks: Blocks = 1
     bare: bool = False
+    woven: bool = False
 
 
 QKV = ("attention.query", "attention.key", "attention.value")
@@ -39,7 +41,8 @@ class Family:
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
     `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are such names of experts in
     files, where transformers' model has one tensor for all. `own_norms` are the names in layers whose
-    branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out).
+    branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out);
+    `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
     layer of a checkpoint has beside its parameters, and that no config changes.
@@ -54,6 +57,8 @@ class Family:
     own_norms: Mapping[str, str] = field(default_factory=dict)
     each: Mapping[str, str] = field(default_factory=dict)
     transposed: bool = False
+    turned: bool = False
+    lifted: tuple[str, ...] = ()
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
@@ -115,7 +120,8 @@ class Family:
 
     @cached_property
     def _paths(self) -> frozenset[str]:
-        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused, *self.each.values())
+        bare = (f"{name}_bias" for name, fused in self.fused.items() if fused.bare)
+        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused, *bare, *self.each.values())
         layer = self.layer.format(i=0)
         return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
 
@@ -152,7 +158,9 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
         if "{h}" in stored:
             yield from by_row(stored, name, shape)
         else:
-            yield plain(stored, name, shape, transposed=family.transposed and len(shape) == 2)
+            turned = (family.transposed and len(shape) == 2) or (family.turned and len(shape) == 3)
+            entry = plain(stored, name, shape, transposed=turned)
+            yield entry._replace(shape=(1, *shape)) if path in family.lifted else entry
     for (i, module, leaf), have in parts.items():
         yield _fused(family, layers[i], i, module, leaf, have)
 
@@ -175,14 +183,14 @@ def _fused(family: Family, layer: Layer, i: int, module: str, leaf: str, have: M
     blocks = fused.blocks
     if blocks == "n_kv_heads":
         blocks = _n_kv_heads(layer)
-    elif blocks == "n_experts":  # the first axis of each part
-        blocks = next(iter(have.values()))[0]
     whole = {f"layers.{i}.{part}.{leaf}": have[part] for part in fused.parts}
     transposed = family.transposed and leaf == "weight"
+    bare = f"{module}_bias" if leaf == "bias" else module
+    name = family.layer.format(i=i) + (bare if fused.bare else f"{module}.{leaf}")
+    if blocks == "n_experts":
+        return stacked(name, whole, transposed=family.turned, woven=fused.woven)
     try:
-        name = family.layer.format(i=i) + (module if fused.bare else f"{module}.{leaf}")
-        stacked = fused.blocks == "n_experts" and len(next(iter(have.values()))) > 2
-        return side_by_side(name, whole, blocks, transposed=transposed, stacked=stacked)
+        return side_by_side(name, whole, blocks, transposed=transposed)
     except ValueError as error:
         raise Unnamed(f"layers.{i}.{fused.parts[0]}.{leaf}") from error
 

@@ -80,8 +80,9 @@ FAMILIES = (
         },
     ),
     LLAMA.but(
-        *("granitemoe", "granitemoeshared"),
+        *("granitemoe", "granitemoeshared", "granitemoe_swa"),
         inside={
+            "attention.sinks": "self_attn.sinks",
             "mlp.router": "block_sparse_moe.router",
             "mlp.experts.down.weight": "block_sparse_moe.experts.down_proj",
             "mlp.shared.down": "shared_mlp.output_linear",
@@ -99,9 +100,137 @@ FAMILIES = (
     ),
     _mixture("qwen2_moe", shared="shared_expert", inside={"mlp.shared_gate": "mlp.shared_expert_gate"}),
     _mixture(
-        *("glm4_moe", "dots1"),
+        *("glm4_moe", "dots1", "glm4v_moe_text"),
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
+    ),
+    _mixture(
+        "ernie4_5_moe",
+        shared="shared_experts",
+        inside={"mlp.correction": "mlp.gate.moe_statics.e_score_correction_bias"},
+        lifted=("mlp.correction",),
+        older=(*LLAMA.older, (r"\.mlp\.moe_statics\.", ".mlp.gate.moe_statics.")),
+    ),
+    _mixture(
+        "hunyuan_v1_moe",
+        shared="shared_mlp",
+        inside={
+            "mlp.router": "mlp.gate.wg",
+            "attention.query_norm": "self_attn.query_layernorm",
+            "attention.key_norm": "self_attn.key_layernorm",
+        },
+    ),
+    _mixture(
+        *("solar_open", "exaone_moe"),
+        shared="shared_experts",
+        inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
+        older=(*LLAMA.older, (r"\.mlp\.e_score_correction_bias", ".mlp.gate.e_score_correction_bias")),
+    ),
+    _mixture("cohere2_moe", shared="shared_experts"),
+    _mixture(
+        "phimoe",
+        inside={"mlp.router": "mlp.router"},
+        each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
+        older=(
+            *LLAMA.older,
+            (r"\.block_sparse_moe\.gate\.", ".mlp.router."),
+            (r"\.block_sparse_moe\.", ".mlp."),
+        ),
+    ),
+    LLAMA.but(
+        "qwen3_vl_moe_text",
+        inside={"mlp.router": "mlp.gate", "mlp.experts.down.weight": "mlp.experts.down_proj"},
+        fused={"mlp.experts.gate_up_proj": _EXPERTS},
+    ),
+    _mixture(
+        "mimo_v2_flash",
+        inside={
+            "attention.sinks": "self_attn.sinks",
+            "mlp.correction": "mlp.gate.e_score_correction_bias",
+        },
+        older=(*LLAMA.older, (r"\.self_attn\.attention_sink_bias", ".self_attn.sinks")),
+    ),
+    _mixture(
+        "afmoe",
+        shared="shared_experts",
+        inside={
+            "attention.output_gate": "self_attn.gate_proj",
+            "attention_post_norm": "post_attention_layernorm",
+            "mlp_norm": "pre_mlp_layernorm",
+            "mlp_post_norm": "post_mlp_layernorm",
+            "mlp.router": "mlp.router.gate",
+            "mlp.correction": "mlp.expert_bias",
+        },
+    ),
+    _mixture(
+        "laguna",
+        shared="shared_experts",
+        inside={
+            "attention.output_gate": "self_attn.g_proj",
+            "mlp.correction": "mlp.gate.e_score_correction_bias",
+        },
+        older=(
+            *LLAMA.older,
+            (r"\.mlp\.experts\.e_score_correction_bias", ".mlp.gate.e_score_correction_bias"),
+            (r"\.mlp\.shared_expert\.", ".mlp.shared_experts."),
+        ),
+    ),
+    _mixture(
+        "hy_v3",
+        shared="shared_experts",
+        inside={"mlp.correction": "mlp.e_score_correction_bias"},
+        older=(
+            *LLAMA.older,
+            (r"\.mlp\.router\.gate\.", ".mlp.gate."),
+            (r"\.mlp\.expert_bias", ".mlp.e_score_correction_bias"),
+            (r"\.mlp\.shared_mlp\.", ".mlp.shared_experts."),
+        ),
+    ),
+    _mixture("mellum"),
+    _mixture(
+        "kolibri1",
+        shared="shared_experts",
+        inside={
+            "attention_post_norm": "post_self_attn_layernorm",
+            "mlp_post_norm": "post_mlp_layernorm",
+            "mlp.correction": "mlp.gate.e_score_correction_bias",
+        },
+        older=(
+            *LLAMA.older,
+            (r"\.moe\.router\.expert_bias", ".mlp.gate.e_score_correction_bias"),
+            (r"\.mlp\.moe\.router\.expert_bias", ".mlp.gate.e_score_correction_bias"),
+            (r"\.post_attn_norm\.", ".post_self_attn_layernorm."),
+            (r"\.post_ffn_norm\.", ".post_mlp_layernorm."),
+        ),
+    ),
+    LLAMA.but("granite_swa", inside={"attention.sinks": "self_attn.sinks"}),
+    _mixture(
+        "flint",
+        shared="shared_expert",
+        inside={"attention.sinks": "self_attn.sinks"},
+        older=(*LLAMA.older, (r"\.self_attn\.softmax_offset", ".self_attn.sinks")),
+    ),
+    LLAMA.but(
+        "llama4_text",
+        inside={
+            **{f"mlp.{ours}": f"feed_forward.{theirs}" for ours, theirs in _EACH.items()},
+            **{ours: f"feed_forward.shared_expert.{theirs}" for ours, theirs in _SHARED.items()},
+            "mlp.router": "feed_forward.router",
+            "mlp.experts.down.weight": "feed_forward.experts.down_proj",
+        },
+        fused={"feed_forward.experts.gate_up_proj": _EXPERTS},
+        turned=True,
+    ),
+    LLAMA.but(
+        "gpt_oss",
+        inside={
+            "attention.sinks": "self_attn.sinks",
+            "mlp.router": "mlp.router",
+            "mlp.experts.down.weight": "mlp.experts.down_proj",
+            "mlp.experts.down.bias": "mlp.experts.down_proj_bias",
+        },
+        fused={"mlp.experts.gate_up_proj": _EXPERTS._replace(woven=True)},
+        turned=True,
     ),
     LLAMA.but(
         *("gemma2", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),

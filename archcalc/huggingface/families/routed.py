@@ -1,0 +1,160 @@
+"""Mixtures that are near to others: Solar Open, K-EXAONE, Phi-3.5-MoE, Qwen3-VL's text model."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from archcalc.huggingface.families.balanced import ALWAYS, BALANCED, DEEP, GROUPED, first, groups_share
+from archcalc.huggingface.families.llama import ATTENTION_BIAS, QKV, layer
+from archcalc.huggingface.families.mixtures import (
+    MOE,
+    TRAINING,
+    ByMixture,
+    by_step,
+    by_types,
+    experts,
+    say_list,
+    say_types,
+    shared_of,
+)
+from archcalc.huggingface.families.olmo import EXAONE_ROTARY, ExaoneTypes, exaone_types
+from archcalc.huggingface.families.qwen import IMAGES
+from archcalc.huggingface.family import (
+    D_HEAD,
+    SLIDING_WINDOW,
+    WINDOW,
+    Family,
+    decoder,
+    layernorm,
+    rmsnorm,
+    sizes,
+    without,
+)
+from archcalc.huggingface.layers import Kinds, Sparse
+from archcalc.huggingface.leaves import Flag, Number
+from archcalc.huggingface.rope import Rotary
+
+_SOFTMAX = {"scores": "softmax", "normalized": True}
+_PHI_NORM = layernorm("rms_norm_eps")
+
+_ALL = (
+    Family(
+        "solar_open",
+        "SolarOpenConfig",
+        ("SolarOpenForCausalLM", "SolarOpenModel"),
+        without(
+            sizes(*(196608, 4096, None, 48, 64, 8, 131072), **DEEP, rms_norm_eps=1e-5)
+            | {
+                "norm_topk_prob": True,
+                "moe_intermediate_size": 1280,
+                "head_dim": 128,
+            },
+            *("intermediate_size", "first_k_dense_replace"),
+        ),
+        {
+            **layer(
+                {
+                    "bias": Flag("attention_bias", {True: QKV, False: False}),
+                    "rotary": Rotary(D_HEAD, 1_000_000.0, partial=1.0),
+                }
+            ),
+            "mlp": experts("n_routed_experts", "moe_intermediate_size", BALANCED, **GROUPED, shared=ALWAYS),
+        },
+        decoder(rmsnorm()),
+        ignored=(*TRAINING, "intermediate_size", "first_k_dense_replace", "use_qk_norm"),
+        aliases={"n_routed_experts": ("num_local_experts",)},
+        checks=(groups_share,),
+    ),
+    Family(
+        "exaone_moe",
+        "ExaoneMoeConfig",
+        ("ExaoneMoeForCausalLM", "ExaoneMoeModel"),
+        sizes(
+            *(102400, 4096, 16384, 32, 32, 32, 2048),
+            rms_norm_eps=1e-5,
+            sliding_window=4096,
+            sliding_window_pattern=4,
+            layer_types=None,
+            mlp_layer_types=None,
+            first_k_dense_replace=1,
+            moe_intermediate_size=1024,
+            num_experts=64,
+            num_experts_per_tok=8,
+            num_shared_experts=1,
+            norm_topk_prob=True,
+            routed_scaling_factor=2.5,
+            n_group=1,
+            topk_group=1,
+        ),
+        {
+            **layer({"rotary": EXAONE_ROTARY, "qk_norm": rmsnorm(), "window": SLIDING_WINDOW}),
+            "mlp": ByMixture(
+                experts(
+                    *("num_experts", "moe_intermediate_size", BALANCED),
+                    **GROUPED,
+                    shared=shared_of("num_shared_experts", "moe_intermediate_size"),
+                )
+            ),
+        },
+        decoder(rmsnorm()),
+        Sparse(ExaoneTypes(exaone_types), by_types(first), say_types),
+        aliases={"num_experts": ("num_local_experts",)},
+        only={
+            "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
+            "topk_method": (("noaux_tc",), "is not supported in this family"),
+        },
+        ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers", "is_moe_layer", "mtp_share_layers"),
+        checks=(partial(groups_share, n="num_experts"),),
+    ),
+    Family(
+        "phimoe",
+        "PhimoeConfig",
+        ("PhimoeForCausalLM", "PhimoeModel", "PhiMoEForCausalLM"),
+        sizes(
+            *(32064, 4096, 6400, 32, 32, 8, 131072),
+            rms_norm_eps=1e-5,
+            sliding_window=None,
+            attention_bias=False,
+            lm_head_bias=False,
+            num_local_experts=16,
+            num_experts_per_tok=2,
+            router_jitter_noise=0.01,
+        ),
+        {
+            **layer({"bias": ATTENTION_BIAS, "rotary": Rotary(D_HEAD, 1_000_000.0), "window": WINDOW}, norm=_PHI_NORM),
+            "mlp": experts(
+                *("num_local_experts", "intermediate_size"),
+                {"scores": "sparse_mixer", "normalized": False, "jitter": Number("router_jitter_noise")},
+            ),
+        },
+        decoder(_PHI_NORM, unembedding={"bias": Flag("lm_head_bias")}),
+        aliases={"num_local_experts": ("num_experts",)},
+        ignored=(*TRAINING, "input_jitter_noise"),
+    ),
+    Family(
+        "qwen3_vl_moe_text",
+        "Qwen3VLMoeTextConfig",
+        ("Qwen3VLMoeTextModel",),
+        sizes(
+            *(151936, 2048, 5632, 24, 16, 16, 128000),
+            **without(MOE, "norm_topk_prob"),
+            tie_word_embeddings=True,
+            num_experts=60,
+            decoder_sparse_step=1,
+            mlp_only_layers=None,
+            attention_bias=False,
+        )
+        | {"head_dim": 128, "num_experts_per_tok": 4},
+        {
+            **layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "rotary": Rotary(D_HEAD, 500_000.0, **IMAGES)}),
+            "mlp": ByMixture(experts("num_experts", "moe_intermediate_size", _SOFTMAX)),
+        },
+        decoder(rmsnorm()),
+        Sparse(Kinds(), by_step, say_list),
+        aliases={"num_experts": ("num_local_experts",)},
+        only={"norm_topk_prob": ((True,), "is read as true by this family")},
+        ignored=TRAINING,
+    ),
+)
+
+FAMILIES = {one.model_type: one for one in _ALL}
