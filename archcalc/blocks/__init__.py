@@ -4,6 +4,7 @@ from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.base import Block, Mixer, Strict, registered
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts
+from archcalc.blocks.latent import LatentAttention
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, RMSNorm
 from archcalc.blocks.rotary import Rotary
@@ -14,6 +15,7 @@ __all__ = [
     "Embedding",
     "Experts",
     "GatedMLP",
+    "LatentAttention",
     "LayerNorm",
     "LinearUnembedding",
     "Mixer",

@@ -95,7 +95,7 @@ class MultiHead(Attention):
         "G": "key/value heads (n_kv_heads)",
         "R": "query heads per key/value head (n_heads / n_kv_heads)",
         "K": "query and key features per head (d_head)",
-        "W": "value features per head (d_head)",
+        "W": "value features per head (d_head; d_value)",
         "U": "features per head that are turned (d_rotary)",
         "window": "positions that a query sees (window)",
         "chunk": "positions that see each other (chunk)",

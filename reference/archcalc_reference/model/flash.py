@@ -43,10 +43,13 @@ def flash_attention(
 ) -> Tensor:
     """What each query finds, (B, H, S, W); query head h reads key/value head h G // H."""
     q, k, v = q_BHSK, k_BGTK, v_BGTW
+    alike = q.shape[-1] == v.shape[-1]
     if q.is_meta:  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
+        if not alike:  # which flash attention takes not; memory-efficient attention does the same work
+            return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, True)[0]  # noqa: SLF001
         found: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True)[0]  # noqa: SLF001
         return found
-    if not rule.hides(read, positions):
+    if alike and not rule.hides(read, positions):
         mask_ST = positions.masks.get(rule.scored)
         causal = mask_ST is None and q.shape[2] == k.shape[2]
         shared = q.shape[1] != k.shape[1]
