@@ -48,7 +48,7 @@ class LatentAttention(Attention):
 
     kind: Literal["latent"] = "latent"
     n_heads: Count = Field(description="heads, each with queries, keys and values of its own")
-    q_rank: Count | None = Field(description="features of the latent that queries are made from; null: none")
+    q_rank: Count | None = Field(default=None, description="features of the latent that queries are made from; null: none")
     kv_rank: Count = Field(description="features of the latent that keys and values are made from")
     d_nope: Count = Field(description="query and key features per head without positions")
     d_rope: Count = Field(description="query features per head, and features of the one key of all heads, with them")

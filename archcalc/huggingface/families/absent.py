@@ -17,10 +17,10 @@ _TYPES: dict[str, str] = {
     """,
     "attention sinks are": "gpt_oss mimo_v2_flash granite_swa",
     "mixtures of experts with multi-head latent attention are": """
-        axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa hy_v4
-        kimi_k2 kimi_k25 longcat_flash mistral4 mistral_large4 sarvam_mla
+        axk1 axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 kimi_k25 longcat_flash mistral4
+        mistral_large4
     """,
-    _LATENT: "minicpm3 youtu",
+    _LATENT: "minicpm3",
     "recurrent layers with mixtures of experts are": """
         bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text jamba kimi_linear lara_mini
         minimax nemotron_h nemotron_h_omni qwen3_5_moe qwen3_5_moe_text qwen3_next qwen4_exp qwen4_exp_text

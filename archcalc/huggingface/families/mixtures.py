@@ -65,11 +65,11 @@ def experts(n: str, d_ff: str, router: dict[str, Any], **more: Any) -> dict[str,
 class ByMixture(Leaf):
     """The MLP of a layer: dense in some layers, experts in the rest."""
 
-    def __init__(self, experts: dict[str, Any]) -> None:
-        self.experts = experts
+    def __init__(self, experts: dict[str, Any], dense: dict[str, Any] = GATED) -> None:
+        self.experts, self.dense = experts, dense
 
     def _template(self, kind: str) -> dict[str, Any]:
-        return GATED if kind.endswith(DENSE) else self.experts
+        return self.dense if kind.endswith(DENSE) else self.experts
 
     def read(self, said: Said) -> Any:
         return resolve(self._template(said.layer), said, {})
