@@ -79,7 +79,7 @@ class LatentAttention(Attention):
     copies: ClassVar[tuple[str, ...]] = ("heads",)
     derives: ClassVar[tuple[str, ...]] = ("K",)
     named: ClassVar[tuple[str, ...]] = ("rotary",)
-    factors: ClassVar[tuple[str, ...]] = ("scale",)
+    factors: ClassVar[tuple[str, ...]] = ("scale", "mscale")
 
     def summary(self) -> str:
         queries = "" if self.q_rank is None else f" and {grouped(self.q_rank)} for queries"
