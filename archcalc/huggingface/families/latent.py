@@ -271,6 +271,7 @@ _ALL = (
         _sizes(
             *(262144, 4096, 16384, 32, 64, None, 4096),
             latents=(None, 512, 128, 64, 128),
+            initializer_range=0.006,
             **{**_EXPERTS, "n_routed_experts": 128, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
             | {"moe_intermediate_size": 2048},
         ),
@@ -303,6 +304,7 @@ _ALL = (
             latents=(1536, 512, 128, 64, 128),
             rope_interleave=True,
             tie_word_embeddings=True,
+            initializer_range=2.0 / (5.0 * 2048) ** 0.5,  # of the class's own width; changes no count
         ),
         _layer(latent(_ROTARY), GATED),
         decoder(rmsnorm()),

@@ -27,7 +27,7 @@ _FUSED = {
 
 FAMILIES: tuple[Family, ...] = (
     _mixture(shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}).but(
-        *("deepseek_v3", "kimi_k2", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
+        *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
         fused={"mlp.experts.gate_up_proj": _EXPERTS, **_FUSED},
     ),
     LLAMA.but("youtu", inside=_INSIDE, fused=_FUSED),
