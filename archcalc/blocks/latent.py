@@ -31,7 +31,7 @@ class NeedsMscale(Constraint):
     def reason(self, name: str) -> str:
         return f"{name} needs mscale_all_dim"
 
-    def error(self, name: str, size: Any, block: Any) -> Any:  # noqa: ARG002
+    def error(self, name: str, size: Any, block: Any) -> Any:
         return Needs("rotary.scaling.mscale_all_dim").error(name, size, block)
 
     def allowed(self, data: dict[str, Any], most: int) -> list[Any] | None:  # noqa: ARG002
@@ -48,7 +48,9 @@ class LatentAttention(Attention):
 
     kind: Literal["latent"] = "latent"
     n_heads: Count = Field(description="heads, each with queries, keys and values of its own")
-    q_rank: Count | None = Field(default=None, description="features of the latent that queries are made from; null: none")
+    q_rank: Count | None = Field(
+        default=None, description="features of the latent that queries are made from; null: none"
+    )
     kv_rank: Count = Field(description="features of the latent that keys and values are made from")
     d_nope: Count = Field(description="query and key features per head without positions")
     d_rope: Count = Field(description="query features per head, and features of the one key of all heads, with them")
@@ -136,12 +138,15 @@ class LatentAttention(Attention):
             if self.q_rank is not None:
                 x = tape.linear("query_latent", "B S Y", x, "Y D", part="latents", bias=self.bias)
                 x, source = self._normed(tape, "query_latent_norm", x, "Y"), "Y"
-            rope = tape.linear(
-                "query_rope", "B S heads rope", x, f"(heads rope) {source}", each="heads", part="query", bias=False
-            )
+            rope = self._of_heads(tape, "query_rope", x, "rope", source)
             rope = rope if self.rotary is None else self.rotary.record(tape, "query", rope)
-            nope = tape.linear("query_nope", "B S heads O", x, f"(heads O) {source}", each="heads", part="query", bias=False)
+            nope = self._of_heads(tape, "query_nope", x, "O", source)
         return nope, rope
+
+    def _of_heads(self, tape: Tape, name: str, x: Tensor, features: str, source: str) -> Tensor:
+        """Queries of all heads, from the residual stream or from their latent."""
+        axes = f"(heads {features}) {source}"
+        return tape.linear(name, f"B S heads {features}", x, axes, each="heads", part="query", bias=False)
 
     def _latents(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
         """The latent and the key that all heads share, as they are kept."""

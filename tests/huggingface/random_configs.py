@@ -25,7 +25,7 @@ FUSED = {
     *("phi3", "glm", "glm4", "persimmon", "stablelm"),
     *("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "dots1", "minimax_m2", "flex_olmo"),
     *("granitemoe", "granitemoeshared"),
-    *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu"),
+    *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
 }
 
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts"}

@@ -106,6 +106,10 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "sarvam_mla": ("sarvam_mla", {**_LATENT, **_DEEP, "q_lora_rank": None}),
     "glm4_moe_lite": ("glm4_moe_lite", {**_LATENT, **_DEEP, "mlp_layer_types": ["dense", "sparse", "dense"]}),
     "youtu": ("youtu", _LATENT),
+    "minicpm3": (
+        "minicpm3",
+        {**_LATENT, "v_head_dim": None, "scale_emb": 3, "scale_depth": 0.9, "dim_model_base": 20},
+    ),
     "gpt2 untied": ("gpt2", {**_GPT, "tie_word_embeddings": False, "activation_function": "gelu"}),
     "openai-gpt": ("openai-gpt", {**_GPT, "n_inner": None}),
     "gpt_bigcode": ("gpt_bigcode", _GPT),

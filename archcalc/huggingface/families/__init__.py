@@ -25,7 +25,8 @@ _TENANTS = {
     "bloom": "bloom mpt opt biogpt",
     "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo",
     "balanced": "glm4_moe dots1 minimax_m2",
-    "latent": "deepseek_v3 deepseek_v2 sarvam_mla glm4_moe_lite youtu",
+    "deepseek": "deepseek_v3 deepseek_v2 sarvam_mla glm4_moe_lite",
+    "latent": "youtu minicpm3",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any
 
-from archcalc.huggingface.families.balanced import _BALANCED, _GROUPED, _first, _groups_share, _say_first, _say_shared
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, LAYER, MLP_BIAS
-from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, experts
 from archcalc.huggingface.family import Family, decoder, rmsnorm, sizes, without
-from archcalc.huggingface.layers import Kinds, Sparse
-from archcalc.huggingface.leaves import Draft, Flag, Leaf, Made, Mismatch, Number, Size
+from archcalc.huggingface.layers import Kinds
+from archcalc.huggingface.leaves import Draft, Leaf, Made, Number, Size
 from archcalc.huggingface.rope import Rotary
-from archcalc.huggingface.said import Said
+from archcalc.huggingface.said import MOST_LAYERS, Said
 from archcalc.huggingface.scaling import kind_of
 
 _D_ROPE = Size("qk_rope_head_dim")
@@ -87,228 +85,110 @@ def latent(rotary: Rotary, **more: Any) -> dict[str, Any]:
     }
 
 
-def _layer(attention: dict[str, Any], mlp: Any) -> dict[str, Any]:
+def layer_with(attention: dict[str, Any], mlp: Any) -> dict[str, Any]:
     return {**LAYER, "attention": attention, "mlp": mlp}
 
 
-def _sizes(*given: int | None, latents: tuple[int | None, ...], **more: Any) -> dict[str, Any]:
+def latent_sizes(*given: int | None, latents: tuple[int | None, ...], **more: Any) -> dict[str, Any]:
     """The defaults of a class: Llama's sizes, then ranks and widths of heads."""
     names = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
     found = sizes(*given, attention_bias=False, **dict(zip(names, latents, strict=True)), **more)
     return without(found, "head_dim")
 
 
-def _shared_d_ff(said: Said) -> int | None:
-    return said.size("n_shared_experts") * said.size("moe_intermediate_size")
-
-
-def _mixture(router: dict[str, Any], dense: dict[str, Any] | None = None, **groups: Any) -> ByMixture:
-    shared = {**GATED, **(dense or {}), "d_ff": Made(_shared_d_ff, _say_shared)}
-    found = experts("n_routed_experts", "moe_intermediate_size", router, **groups, shared=shared)
-    return ByMixture(found, {**GATED, **(dense or {})})
-
-
-def _listed(otherwise: Callable[[Said], int]) -> Sparse:
-    """The layers without experts: those that mlp_layer_types calls dense, or else the first few."""
-
-    def read(said: Said, n: int) -> list[bool]:
-        if said.none("mlp_layer_types"):
-            said.value("mlp_layer_types", counts=False)
-            return [i < otherwise(said) for i in range(n)]
-        found = said.value("mlp_layer_types")
-        if not isinstance(found, list) or len(found) != n or any(kind not in ("dense", "sparse") for kind in found):
-            said.fail("mlp_layer_types", f"must be a list of dense or sparse for each of {n:,} layers", found)
-        return [kind == "dense" for kind in found]
-
-    def say(dense: list[bool], draft: Draft) -> None:
-        draft.put("mlp_layer_types", ["dense" if is_dense else "sparse" for is_dense in dense])
-
-    return Sparse(Kinds(), read, say)
-
-
-def _greedy(said: Said) -> bool:
-    """Whether DeepSeek-V2 chooses among all experts."""
-    method = said.value("topk_method")
-    if method not in ("greedy", "group_limited_greedy"):
-        said.fail("topk_method", "must be greedy or group_limited_greedy", method)
-    return bool(method == "greedy")
-
-
-def _limited(key: str) -> Leaf:
-    def read(said: Said) -> int | None:
-        return None if _greedy(said) else said.size(key)
-
-    def say(value: Any, draft: Draft) -> None:
-        draft.put("topk_method", "greedy" if value is None else "group_limited_greedy")
-        draft.put(key, value)
-
-    return Made(read, say)
-
-
-def _limits(said: Said) -> None:
-    """What group_limited_greedy chooses from must be enough."""
-    if _greedy(said):
-        return
-    groups, left, n = said.size("n_group"), said.size("topk_group"), said.size("n_routed_experts")
-    wanted = said.size("num_experts_per_tok")
-    if n % groups:
-        said.fail("n_group", f"must divide n_routed_experts ({n:,})", groups)
-    if left > groups or left * (n // groups) < wanted:
-        said.fail("topk_group", f"must be at most n_group ({groups:,}) and leave {wanted:,} experts", left)
-
-
-_MTP = ("num_nextn_predict_layers", "num_mtp_layers")
-
-
-def _left_out(said: Said) -> None:
-    """Modules that predict further tokens are no part of what transformers builds, nor of what is counted."""
-    count = next((said.config[key] for key in _MTP if said.config.get(key)), 0)
-    if isinstance(count, int) and not isinstance(count, bool) and count > 0:
-        modules = "1 module" if count == 1 else f"{count:,} modules"
-        said.assume(f"{modules} of multi-token prediction left out, as transformers leaves it out")
-
-
-_DERIVED = ("head_dim", "qk_head_dim", "q_head_dim", *_MTP)
+MTP = ("num_nextn_predict_layers", "num_mtp_layers")
+"""Modules that predict further tokens, which transformers builds no part of."""
+DERIVED = ("head_dim", "qk_head_dim", "q_head_dim", *MTP)
 """Keys that a class works out anew, or that count nothing."""
-_ONE_WAY = {
-    "moe_layer_freq": ((1,), "layers with experts that are not all of the rest are not supported yet"),
-    "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
-    "topk_method": (("noaux_tc",), "this family chooses by noaux_tc"),
-}
-_IGNORED = (*TRAINING, *_DERIVED, "aux_loss_alpha", "seq_aux", "ep_size")
-_EXPERTS: dict[str, Any] = {
-    **MOE,
-    "norm_topk_prob": True,
-    "n_shared_experts": 1,
-    "routed_scaling_factor": 2.5,
-    "rope_interleave": True,
-}
-_ALIASES = {"n_routed_experts": ("num_local_experts",)}
-_ROTARY, _NEIGHBOURS = LatentRotary(flagged=True), LatentRotary(pairing="neighbours")
-_BIASED = {"bias": MLP_BIAS}
+FLAGGED, NEIGHBOURS, _HALVES = LatentRotary(flagged=True), LatentRotary(pairing="neighbours"), LatentRotary()
+BIASED = {"bias": MLP_BIAS}
 
 
-def _deepseek_v3(
-    model_type: str, name: str, defaults: dict[str, Any], kinds: Kinds, *, config: str = "", **changes: Any
-) -> Family:
-    """DeepSeek-V3 with other defaults."""
-    return Family(
-        model_type,
-        f"{config or name}Config",
-        (f"{name}ForCausalLM", f"{name}Model"),
-        defaults,
-        _layer(latent(_ROTARY), _mixture(_BALANCED, **_GROUPED)),
-        decoder(rmsnorm()),
-        kinds,
-        **{
-            "aliases": _ALIASES,
-            "only": _ONE_WAY,
-            "ignored": _IGNORED,
-            "checks": (_groups_share, _left_out),
-            **changes,
-        },
-    )
+class _Depth(Kinds):
+    """MiniCPM3's layers: what a branch is multiplied by follows from their number."""
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        super().write(types, draft)
+        share, root = draft["scale_depth"], math.sqrt(len(types))
+        near = (share * root, math.nextafter(share * root, 0.0), math.nextafter(share * root, math.inf))
+        draft["scale_depth"] = next((depth for depth in near if depth / root == share), share * root)
 
 
-_FIRST = Sparse(Kinds(), _first, _say_first)
+def _share(said: Said) -> float | None:
+    """scale_depth / sqrt(layers); null is nothing."""
+    layers = said.size("num_hidden_layers", most=MOST_LAYERS)
+    if said.none("scale_depth"):
+        said.value("scale_depth", counts=False)
+        return None
+    found = said.number("scale_depth") / math.sqrt(layers)
+    return None if found == 1 else found
+
+
+def _logits(said: Said) -> float | None:
+    """What hidden vectors are divided by before the head, hidden_size / dim_model_base, as a factor."""
+    width = said.size("hidden_size")
+    base = width if said.none("dim_model_base") else said.size("dim_model_base", counts=False)
+    return None if base == width else base / width
+
+
+def _say_logits(value: Any, draft: Draft) -> None:
+    width = draft["hidden_size"]
+    draft.put("dim_model_base", width if value is None else round(value * width))
+
+
+def _d_value(said: Said) -> int:
+    if said.none("v_head_dim"):
+        return said.size("hidden_size") // said.size("num_attention_heads")
+    return said.size("v_head_dim")
+
+
 _ALL = (
-    _deepseek_v3(
-        "deepseek_v3",
-        "DeepseekV3",
-        _sizes(
-            *(129280, 7168, 18432, 61, 128, 128, 4096),
-            latents=(1536, 512, 128, 64, 128),
-            **{**_EXPERTS, "n_routed_experts": 256, "n_group": 8, "topk_group": 4, "first_k_dense_replace": 3}
-            | {"moe_intermediate_size": 2048},
-        ),
-        _FIRST,
-    ),
-    Family(
-        "deepseek_v2",
-        "DeepseekV2Config",
-        ("DeepseekV2ForCausalLM", "DeepseekV2Model"),
-        _sizes(
-            *(102400, 4096, 11008, 32, 32, None, 2048),
-            latents=(1536, 512, 128, 64, 128),
-            mlp_bias=False,
-            n_routed_experts=64,
-            n_shared_experts=2,
-            num_experts_per_tok=None,
-            moe_intermediate_size=1407,
-            routed_scaling_factor=1.0,
-            n_group=None,
-            topk_group=None,
-            topk_method="greedy",
-            first_k_dense_replace=0,
-        ),
-        _layer(
-            latent(_NEIGHBOURS),
-            _mixture(
-                {
-                    "scores": "softmax",
-                    "normalized": False,  # whatever norm_topk_prob says
-                    "scale": Number("routed_scaling_factor", neutral=1.0),
-                },
-                _BIASED,
-                n_groups=_limited("n_group"),
-                n_groups_chosen=_limited("topk_group"),
-            ),
-        ),
-        decoder(rmsnorm()),
-        _FIRST,
-        aliases={"n_routed_experts": ("num_experts",)},
-        only={
-            "moe_layer_freq": _ONE_WAY["moe_layer_freq"],
-            "scoring_func": (("softmax",), "scores that are not softmax are not supported in this family"),
-            "norm_topk_prob": ((False, None), "weights that are divided by their sum are not supported in this family"),
-        },
-        ignored=_IGNORED,
-        checks=(_limits, _left_out),
-    ),
-    _deepseek_v3(
-        "sarvam_mla",
-        "DeepseekV3",
-        _sizes(
-            *(262144, 4096, 16384, 32, 64, None, 4096),
-            latents=(None, 512, 128, 64, 128),
-            initializer_range=0.006,
-            **{**_EXPERTS, "n_routed_experts": 128, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
-            | {"moe_intermediate_size": 2048},
-        ),
-        _FIRST,
-        config="SarvamMLA",
-        aliases={"n_routed_experts": ("num_local_experts", "num_experts"), "n_shared_experts": ("num_shared_experts",)},
-    ),
-    _deepseek_v3(
-        "glm4_moe_lite",
-        "Glm4MoeLite",
-        _sizes(
-            *(154880, 2048, 10240, 47, 20, 20, 202752),
-            latents=(768, 512, 192, 64, 256),
-            rms_norm_eps=1e-5,
-            **{**_EXPERTS, "n_routed_experts": 64, "n_group": 1, "topk_group": 1, "mlp_layer_types": None}
-            | {"moe_intermediate_size": 1536, "num_experts_per_tok": 4, "routed_scaling_factor": 1.8},
-        ),
-        _listed(lambda _: 1),
-        only={
-            **_ONE_WAY,
-            "first_k_dense_replace": ((1,), "is not read by this family: mlp_layer_types says which are dense"),
-        },
-    ),
     Family(
         "youtu",
         "YoutuConfig",
         ("YoutuForCausalLM", "YoutuModel"),
-        _sizes(
+        latent_sizes(
             *(128256, 2048, 6144, 32, 16, 16, 131072),
             latents=(1536, 512, 128, 64, 128),
             rope_interleave=True,
             tie_word_embeddings=True,
             initializer_range=2.0 / (5.0 * 2048) ** 0.5,  # of the class's own width; changes no count
         ),
-        _layer(latent(_ROTARY), GATED),
+        layer_with(latent(FLAGGED), GATED),
         decoder(rmsnorm()),
-        ignored=(*_DERIVED, "embedding_initializer_range", "mlp_bias"),
+        ignored=(*DERIVED, "embedding_initializer_range", "mlp_bias"),
+    ),
+    Family(
+        "minicpm3",
+        "MiniCPM3Config",
+        ("MiniCPM3ForCausalLM", "MiniCPM3Model"),
+        latent_sizes(
+            *(73448, 2560, 6400, 62, 40, 40, 32768),
+            latents=(768, 256, 64, 32, None),
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=True,
+            mlp_bias=False,
+            scale_emb=12,
+            scale_depth=1.4,
+            dim_model_base=256,
+            initializer_range=0.1,
+        ),
+        {
+            **layer_with(
+                latent(
+                    _HALVES, d_value=Made(_d_value, lambda value, draft: draft.put("v_head_dim", value)), mscale=None
+                ),
+                {**GATED, **BIASED},
+            ),
+            "scale": Made(_share, lambda value, draft: draft.put("scale_depth", 1.0 if value is None else value)),
+        },
+        decoder(
+            rmsnorm(),
+            embedding={"scale": Number("scale_emb", neutral=1.0)},
+            unembedding={"scale": Made(_logits, _say_logits)},
+        ),
+        _Depth(),
+        ignored=DERIVED,
     ),
 )
 

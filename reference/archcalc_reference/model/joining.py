@@ -1,8 +1,8 @@
 """Kernels of latent attention: features that are joined head by head, and the attention of a query over latents.
 
-    op                 saves
-    join               nothing
-    latent_attention   nothing: it is of decoding, which has no backward pass
+op                 saves
+join               nothing
+latent_attention   nothing: it is of decoding, which has no backward pass
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from archcalc_reference.model.kernels import op, wide
 
 @op("join(Tensor own, Tensor shared) -> Tensor")
 def _join(own: Tensor, shared: Tensor) -> Tensor:
-    B, S, H, O = own.shape
-    joined = own.new_empty(B, H, S, O + shared.shape[-1])
-    joined[..., :O] = own.transpose(1, 2)
-    joined[..., O:] = shared.transpose(1, 2) if shared.dim() == own.dim() else shared[:, None]
+    B, S, H, first = own.shape
+    joined = own.new_empty(B, H, S, first + shared.shape[-1])
+    joined[..., :first] = own.transpose(1, 2)
+    joined[..., first:] = shared.transpose(1, 2) if shared.dim() == own.dim() else shared[:, None]
     return joined
 
 

@@ -1,7 +1,7 @@
 """Latent attention: of a position one small vector is kept, which the keys and values of all heads are made from.
 
-    H heads   Z features of the latent   Y of that of queries   O query and key features without positions
-    U those with positions   K = O + U   W value features
+H heads   Z features of the latent   Y of that of queries   O query and key features without positions
+U those with positions   K = O + U   W value features
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def _further(config: dict[str, Any], family: Family) -> tuple[str, ...]:
     """How the names of tensors of multi-token prediction begin: those of layers beyond the last."""
     layers = config.get("num_hidden_layers")
     modules = config.get("num_nextn_predict_layers", config.get("num_mtp_layers"))
-    if any(isinstance(n, bool) or not isinstance(n, int) for n in (layers, modules)):
+    if not isinstance(layers, int) or not isinstance(modules, int):
         return ()
     return tuple(family.layer.format(i=layers + i) for i in range(min(modules, _MOST_FURTHER)))
 

@@ -21,8 +21,8 @@ class Fused(NamedTuple):
     """Parameters that are stored in one tensor: block by block, the rows of each part.
 
     One block is the parts one after the other. A block for each key/value head has its queries, its key and its value,
-    one for each expert its gate and its up projection. `bare`: the tensor's name is the module's. In a layer without the
-    module that it `needs` the tensor has another name, `otherwise`.
+    one for each expert its gate and its up projection. `bare`: the tensor's name is the module's. In a layer without
+    the module that it `needs` the tensor has another name, `otherwise`.
     """
 
     parts: tuple[str, ...]
@@ -182,7 +182,7 @@ def _fused(
     missing = [part for part in fused.parts if part not in have]
     if missing:
         raise Unnamed(f"layers.{i}.{next(iter(have))}.{leaf}")
-    blocks = fused.blocks
+    blocks: Any = fused.blocks
     if blocks in ("n_heads", "n_kv_heads"):
         blocks = _heads(layer, blocks)
     elif blocks == "n_experts":  # the first axis of each part

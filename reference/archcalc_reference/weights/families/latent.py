@@ -30,5 +30,5 @@ FAMILIES: tuple[Family, ...] = (
         *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
         fused={"mlp.experts.gate_up_proj": _EXPERTS, **_FUSED},
     ),
-    LLAMA.but("youtu", inside=_INSIDE, fused=_FUSED),
+    LLAMA.but(*("youtu", "minicpm3"), inside=_INSIDE, fused=_FUSED),
 )
