@@ -31,6 +31,7 @@ from archcalc.blocks.constraints import (
 )
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, Router
+from archcalc.blocks.latent import LatentAttention, NeedsMscale
 from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
 from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Scaling, Yarn
@@ -43,6 +44,19 @@ from archcalc.spec.published import Initialization, Misprint, Published
 NORM = {"kind": "layernorm", "bias": True}
 ROTARY = {"d_rotary": 8, "theta": 10_000.0}
 HEADS = {"kind": "multi_head", "n_heads": 4, "n_kv_heads": 4, "d_head": 8, "bias": False}
+LATENT = {
+    "kind": "latent",
+    "n_heads": 4,
+    "q_rank": 20,
+    "kv_rank": 16,
+    "d_nope": 8,
+    "d_rope": 4,
+    "d_value": 6,
+    "bias": False,
+    "norm": {"kind": "rmsnorm"},
+}
+TURNED = {"d_rotary": 4, "theta": 10_000.0}
+YARN = {"kind": "yarn", "factor": 2.0, "original_context_length": 16, "mscale_all_dim": 1.0}
 TWO_MATRICES = {"kind": "plain", "d_ff": 40, "activation": "gelu_tanh", "bias": False}
 GATED = {**TWO_MATRICES, "kind": "gated"}
 ROUTER = {"scores": "softmax", "normalized": True}
@@ -89,6 +103,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     Branch: ((*_LONG, 0), BRANCH),
     AlternatingGroup: (_GROUP, {"repeat": 4, "pattern": ["local", "full"], "kinds": {"local": LOCAL, "full": LAYER}}),
     MultiHead: (_ATTENTION, HEADS),
+    LatentAttention: (_ATTENTION, LATENT),
     Biases: ((*_ATTENTION, "bias"), dict.fromkeys(Biases.model_fields, False)),
     QueryGrowth: ((*_ATTENTION, "query_growth"), {"rate": 0.1, "interval": 16}),
     Rotary: ((*_ATTENTION, "rotary"), ROTARY),
@@ -145,6 +160,8 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("MultiHead", "qk_norm_place"): {"qk_norm": NORM, "rotary": ROTARY},
     ("MultiHead", "alibi_scale"): {"alibi": True},
     ("MultiHead", "gate_activation"): {"gate": "head"},
+    ("LatentAttention", "rotary"): {"d_rope": 8},
+    ("LatentAttention", "mscale"): {"rotary": {**TURNED, "scaling": YARN}},
     ("Experts", "shared_gate"): {"shared": GATED},
     ("Experts", "n_groups_chosen"): {"n_groups": 2},
 }
@@ -241,6 +258,8 @@ def _constraint(one: Constraint) -> str:
         return f"(with `{one.wanted}` of `{one.whole}` in them)"
     if isinstance(one, OneForEachPair):
         return f"(its lists have {one.features} / 2 numbers)"
+    if isinstance(one, NeedsMscale):
+        return "(only with `mscale_all_dim` of a scaling)"
     assert isinstance(one, Even)
     return "that is even"
 

@@ -173,6 +173,8 @@ def _double_where_float(theirs: Any) -> Iterator[None]:
     class Double(TorchFunctionMode):  # type: ignore[misc]  # torch's own types are not read
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
+            if function is torch.polar:  # DeepSeek-V2: its cosines are those of cos but for the last bit
+                return torch.complex(args[0] * args[1].cos(), args[0] * args[1].sin())
             if angles:
                 return function(*args, **kwargs)
             if getattr(function, "__name__", "") in ("float", "bfloat16") and args[0].is_floating_point():

@@ -238,7 +238,7 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
         yield Check(name, None, list(shape), equal=False, reason="NOT COUNTED")
 
 
-_NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share")
+_NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share", "latent", "key_rope")
 
 
 def _tally(built: dict[str, Shape]) -> int:

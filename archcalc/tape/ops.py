@@ -8,7 +8,7 @@ from archcalc.errors import TapeError
 from archcalc.tape.legend import labels, parse, stem
 from archcalc.tape.roles import Role
 
-Kind = Literal["contraction", "pointwise", "reduction", "lookup", "view"]
+Kind = Literal["contraction", "pointwise", "reduction", "lookup", "view", "join"]
 ONE = "unit"
 """The label of an axis that has one number, which is broadcast to any other tensor: xIELU's learned numbers."""
 
@@ -94,7 +94,8 @@ class Op(NamedTuple):
     """One step of the forward pass.
 
     A contraction sums over the labels that its output lacks; a lookup reads rows of a table; a reduction folds labels
-    away without weights; a view is the same numbers under other labels; the rest is pointwise.
+    away without weights; a view is the same numbers under other labels; a join puts features of several tensors side
+    by side; the rest is pointwise.
 
     Attributes:
         spans: the scopes and spans that it stands in, outermost first.

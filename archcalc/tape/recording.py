@@ -190,6 +190,13 @@ class Tape:
         output = Tensor(name, labels(self._marked(out)), role or x.role)
         return self._record(Op("view", (x,), output, self._spans, passes=True))
 
+    def join(self, name: str, out: str, *inputs: Tensor) -> Tensor:
+        """The last axes of the inputs side by side, under a label of their sum; an input that lacks heads has one for
+        all.
+        """
+        output = self._output(name, labels(self._marked(out)), "activation")
+        return self._record(Op("join", inputs, output, self._spans))
+
     def linear(
         self,
         name: str,
@@ -262,7 +269,7 @@ class Tape:
         if op.output.name in self._names:
             raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
         unknown = set(op.output.labels) - {label for x in op.inputs for label in labels_of(x)}
-        if unknown and op.kind != "view" and op.output.role != "choice":
+        if unknown and op.kind not in ("view", "join") and op.output.role != "choice":
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.axes) != weight.axes:

@@ -19,6 +19,7 @@ INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_
 INSIDE |= {"qwen3_vl_moe_text": None, "glm4v_moe_text": None}
 # Their classes cannot be built without a size that has no default, or turn an odd number of features by default.
 NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe", "glm4v_moe_text", "hunyuan_v1_moe"}
+NO_DEFAULT |= {"deepseek_v2"}
 NEEDS_WINDOW = {
     "gemma2",
     "gemma3_text",
@@ -39,6 +40,7 @@ FUSED = {
     *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
+    *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
 }
 
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
@@ -102,6 +104,15 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
             found[key] = 16 if family.model_type in NEEDS_WINDOW else rng.choice((None, 16))
         elif isinstance(default, bool) and key != "parallel_attn":
             found[key] = rng.random() < 0.5
+    if "kv_lora_rank" in family.defaults:
+        found["num_key_value_heads"] = heads
+        for key in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
+            found[key] = 2 * rng.randint(2, 12)
+        found["q_lora_rank"] = rng.choice((None, 20))
+    if "mlp_layer_types" in family.defaults:
+        found["mlp_layer_types"] = [rng.choice(("dense", "sparse")) for _ in range(layers)]
+    if "topk_method" in family.defaults:
+        found["topk_method"] = rng.choice(("greedy", "group_limited_greedy"))
     if "topk_group" in family.defaults:
         groups = found["n_group"]  # of which those that are left have enough experts to choose from
         fewest = -(-found["num_experts_per_tok"] * groups // found[next(key for key in found if key in _EXPERTS)])

@@ -56,6 +56,17 @@ _DEEP = {
     "first_k_dense_replace": 1,
 }
 
+_LATENT = {
+    **_LLAMA,
+    "num_key_value_heads": 6,
+    "q_lora_rank": 22,
+    "kv_lora_rank": 26,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 6,
+    "v_head_dim": 14,
+}
+_DEEPSEEK_YARN = {**_YARN, "mscale": 0.7, "mscale_all_dim": 1.3}
+
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2": ("gpt2", _GPT),
     "gpt_oss": (
@@ -278,6 +289,20 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmoe": ("olmoe", {**_LLAMA, "num_experts": 6, "num_experts_per_tok": 3}),
     "glm4_moe": ("glm4_moe", {**_WIDE, **_DEEP, "head_dim": 16, "use_qk_norm": True, "routed_scaling_factor": 1.7}),
     "dots1": ("dots1", {**_WIDE, **_DEEP, "norm_topk_prob": True, "max_window_layers": 1, "sliding_window": 37}),
+    "deepseek_v2": (
+        "deepseek_v2",
+        {**_LATENT, **_DEEP, "topk_method": "group_limited_greedy", "rope_parameters": _DEEPSEEK_YARN},
+    ),
+    "deepseek_v2 lite": ("deepseek_v2", {**_LATENT, **_DEEP, "q_lora_rank": None, "routed_scaling_factor": 1.7}),
+    "deepseek_v3": ("deepseek_v3", {**_LATENT, **_DEEP, "rope_parameters": _DEEPSEEK_YARN, "attention_bias": True}),
+    "deepseek_v3 halves": ("deepseek_v3", {**_LATENT, **_DEEP, "rope_interleave": False, "v_head_dim": 16}),
+    "sarvam_mla": ("sarvam_mla", {**_LATENT, **_DEEP, "q_lora_rank": None}),
+    "glm4_moe_lite": ("glm4_moe_lite", {**_LATENT, **_DEEP, "mlp_layer_types": ["dense", "sparse", "dense"]}),
+    "youtu": ("youtu", _LATENT),
+    "minicpm3": (
+        "minicpm3",
+        {**_LATENT, "v_head_dim": None, "scale_emb": 3, "scale_depth": 0.9, "dim_model_base": 20},
+    ),
     "gpt2 untied": ("gpt2", {**_GPT, "tie_word_embeddings": False, "activation_function": "gelu"}),
     "openai-gpt": ("openai-gpt", {**_GPT, "n_inner": None}),
     "gpt_bigcode": ("gpt_bigcode", _GPT),

@@ -32,12 +32,20 @@ _TENANTS = {
     "gated": "afmoe laguna hy_v3 mellum kolibri1",
     "granite": "granite_swa granitemoe_swa",
     "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",
+    "deepseek": "deepseek_v3 deepseek_v2 sarvam_mla glm4_moe_lite",
+    "latent": "youtu minicpm3",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""
 
 
-_SAME = {"gpt-sw3": "gpt2", "RefinedWeb": "falcon", "RefinedWebModel": "falcon", "stablelm_epoch": "stablelm"}
+_SAME = {
+    "gpt-sw3": "gpt2",
+    "RefinedWeb": "falcon",
+    "RefinedWebModel": "falcon",
+    "stablelm_epoch": "stablelm",
+    "kimi_k2": "deepseek_v3",
+}
 """Other names of types that are known."""
 
 

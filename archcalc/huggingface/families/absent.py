@@ -4,7 +4,6 @@ from __future__ import annotations
 
 _EXPERTS = "mixtures of experts of this kind are"
 _RECURRENT = "recurrent layers are"
-_LATENT = "multi-head latent attention is"
 _ENCODERS = "bidirectional encoders are"
 _PAIRS = "encoder-decoder models are"
 
@@ -15,10 +14,9 @@ _TYPES: dict[str, str] = {
         switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
     """,
     "mixtures of experts with multi-head latent attention are": """
-        axk1 axk2 deepseek_v2 deepseek_v3 deepseek_v32 dots3_note dots3_note_text glm4_moe_lite glm_moe_dsa hy_v4
-        kimi_k2 kimi_k25 longcat_flash mistral4 mistral_large4 sarvam_mla
+        axk1 axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 kimi_k25 longcat_flash mistral4
+        mistral_large4
     """,
-    _LATENT: "minicpm3 youtu",
     "recurrent layers with mixtures of experts are": """
         bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text jamba kimi_linear lara_mini
         minimax nemotron_h nemotron_h_omni qwen3_5_moe qwen3_5_moe_text qwen3_next qwen4_exp qwen4_exp_text

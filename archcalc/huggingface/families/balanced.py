@@ -92,14 +92,14 @@ def _shared_d_ff(said: Said) -> int:
     return said.size("n_shared_experts") * said.size("moe_intermediate_size")
 
 
-def _say_shared(value: Any, draft: Draft) -> None:
+def say_shared(value: Any, draft: Draft) -> None:
     one = draft.get("moe_intermediate_size", 1)
     if value is None or value % one:
         raise Mismatch("mlp.shared.d_ff")
     draft.put("n_shared_experts", value // one)
 
 
-ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, _say_shared)}
+ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, say_shared)}
 
 
 GROUPED = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}

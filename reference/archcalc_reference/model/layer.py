@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from archcalc.spec.model import Model
 from archcalc_reference.model.attention import ATTENTIONS
 from archcalc_reference.model.experts import EXPERTS
+from archcalc_reference.model.latent import LATENT
 from archcalc_reference.model.mlp import DENSE
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
@@ -20,7 +21,7 @@ from archcalc_reference.model.state import State
 if TYPE_CHECKING:
     from archcalc.spec.layers import Layer as LayerSpec
 
-MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **DENSE, **EXPERTS, **RECURRENT}
+MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **LATENT, **DENSE, **EXPERTS, **RECURRENT}
 """Which module each kind of a spec's mixers becomes."""
 
 States = list[State | None]

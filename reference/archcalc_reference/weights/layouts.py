@@ -35,10 +35,29 @@ def whose(names: list[str], config: dict[str, Any], file: str) -> Family | None:
 
 
 def of_the_text_model(names: Iterable[str], config: dict[str, Any], family: Family) -> set[str]:
-    """The names without those of what sees or hears, where config.json has a text model among others."""
+    """The names without those of what sees or hears, where config.json has a text model among others, and without
+    those of modules that predict further tokens, which stand behind the last layer.
+    """
     kind = config.get("model_type")
     alone = not isinstance(kind, str) or kind not in WRAPPERS
-    return {name for name in names if alone or family.knows(name)}
+    further = _further(config, family)
+    return {
+        name
+        for name in names
+        if (alone or family.knows(name)) and not (further and family.full(name).startswith(further))
+    }
+
+
+_MOST_FURTHER = 16
+
+
+def _further(config: dict[str, Any], family: Family) -> tuple[str, ...]:
+    """How the names of tensors of multi-token prediction begin: those of layers beyond the last."""
+    layers = config.get("num_hidden_layers")
+    modules = config.get("num_nextn_predict_layers", config.get("num_mtp_layers"))
+    if not isinstance(layers, int) or not isinstance(modules, int):
+        return ()
+    return tuple(family.layer.format(i=layers + i) for i in range(min(modules, _MOST_FURTHER)))
 
 
 def may_be_absent(name: str) -> bool:

@@ -12,7 +12,7 @@ from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side, stacked
 
-Blocks = int | Literal["n_kv_heads", "n_experts"]
+Blocks = int | Literal["n_heads", "n_kv_heads", "n_experts"]
 _INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
@@ -22,13 +22,16 @@ class Fused(NamedTuple):
 
     One block is the parts one after the other. A block for each key/value head has its queries, its key and its value,
     one for each expert its gate and its up projection. `bare`: the tensor's name is the module's. `woven`: of each
-    expert a row of each part in turn.
+    expert a row of each part in turn. In a layer without the module that it `needs` the tensor has another name,
+    `otherwise`.
     """
 
     parts: tuple[str, ...]
     blocks: Blocks = 1
     bare: bool = False
     woven: bool = False
+    needs: str = ""
+    otherwise: str = ""
 
 
 QKV = ("attention.query", "attention.key", "attention.value")
@@ -143,6 +146,7 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
     layers = list(each_layer(model))
     in_fused = {part: module for module, fused in family.fused.items() for part in fused.parts}
     parts: dict[tuple[int, str, str], dict[str, Shape]] = {}
+    others: set[tuple[int, str]] = set()  # fused tensors that have their other name
     for name, shape in parameters.items():
         match = _INSIDE.fullmatch(name)
         if match is None:
@@ -152,6 +156,9 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
         module, _, leaf = path.rpartition(".")
         if module in in_fused:
             parts.setdefault((i, in_fused[module], leaf), {})[module] = shape
+            have_not = family.fused[in_fused[module]].needs
+            if have_not and f"layers.{i}.{have_not}.weight" not in parameters:
+                others.add((i, in_fused[module]))
             continue
         norms = family.own_norms if _has_own_norms(layers[i]) else {}
         stored = family.layer.format(i=i) + _stored({**family.inside, **norms}, path, name)
@@ -162,7 +169,8 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
             entry = plain(stored, name, shape, transposed=turned)
             yield entry._replace(shape=(1, *shape)) if path in family.lifted else entry
     for (i, module, leaf), have in parts.items():
-        yield _fused(family, layers[i], i, module, leaf, have)
+        name = family.fused[module].otherwise if (i, module) in others else module
+        yield _fused(family, layers[i], i, module, leaf, have, name)
 
 
 def _stored(names: Mapping[str, str], path: str, name: str) -> str:
@@ -175,18 +183,20 @@ def _stored(names: Mapping[str, str], path: str, name: str) -> str:
     return f"{names[module]}.{leaf}"
 
 
-def _fused(family: Family, layer: Layer, i: int, module: str, leaf: str, have: Mapping[str, Shape]) -> Entry:
+def _fused(
+    family: Family, layer: Layer, i: int, module: str, leaf: str, have: Mapping[str, Shape], named: str
+) -> Entry:
     fused = family.fused[module]
     missing = [part for part in fused.parts if part not in have]
     if missing:
         raise Unnamed(f"layers.{i}.{next(iter(have))}.{leaf}")
-    blocks = fused.blocks
-    if blocks == "n_kv_heads":
-        blocks = _n_kv_heads(layer)
+    blocks: Any = fused.blocks
+    if blocks in ("n_heads", "n_kv_heads"):
+        blocks = _heads(layer, blocks)
     whole = {f"layers.{i}.{part}.{leaf}": have[part] for part in fused.parts}
     transposed = family.transposed and leaf == "weight"
-    bare = f"{module}_bias" if leaf == "bias" else module
-    name = family.layer.format(i=i) + (bare if fused.bare else f"{module}.{leaf}")
+    bare = f"{named}_bias" if leaf == "bias" else named
+    name = family.layer.format(i=i) + (bare if fused.bare else f"{named}.{leaf}")
     if blocks == "n_experts":
         return stacked(name, whole, transposed=family.turned, woven=fused.woven)
     try:
@@ -202,9 +212,9 @@ def each_layer(model: Model) -> Iterator[Layer]:
         yield from (kinds[i % group.period] for i in range(group.repeat))
 
 
-def _n_kv_heads(layer: Layer) -> int:
+def _heads(layer: Layer, field: str) -> int:
     (mixer,) = (branch.mixer for branch in layer.residual_branches if branch.name == "attention")
-    return int(mixer.n_kv_heads)  # type: ignore[attr-defined]  # fused ones are multi-head
+    return int(getattr(mixer, field))
 
 
 def _has_own_norms(layer: Layer) -> bool:

@@ -1,0 +1,75 @@
+"""Kernels of latent attention: features that are joined head by head, and the attention of a query over latents.
+
+op                 saves
+join               nothing
+latent_attention   nothing: it is of decoding, which has no backward pass
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.utils.flop_counter import register_flop_formula
+
+from archcalc_reference.model.kernels import op, wide
+
+
+@op("join(Tensor own, Tensor shared) -> Tensor")
+def _join(own: Tensor, shared: Tensor) -> Tensor:
+    B, S, H, first = own.shape
+    joined = own.new_empty(B, H, S, first + shared.shape[-1])
+    joined[..., :first] = own.transpose(1, 2)
+    joined[..., first:] = shared.transpose(1, 2) if shared.dim() == own.dim() else shared[:, None]
+    return joined
+
+
+@op("join_backward(Tensor grad, int own, bool by_head) -> (Tensor, Tensor)")
+def _join_backward(grad: Tensor, own: int, by_head: bool) -> tuple[Tensor, Tensor]:
+    grad = grad.transpose(1, 2)
+    rest = grad[..., own:]
+    shared = rest.contiguous() if by_head else wide(rest).sum(2).to(grad.dtype)
+    return grad[..., :own].clone(memory_format=torch.contiguous_format), shared
+
+
+class _Join(Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, shared: Tensor) -> Tensor:
+        ctx.own, ctx.by_head = own.shape[-1], own.dim() == shared.dim()
+        return torch.ops.archcalc.join(own, shared)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.ops.archcalc.join_backward(grad, ctx.own, ctx.by_head))
+
+
+def join(own_BSHO: Tensor, shared: Tensor) -> Tensor:
+    """The features of each head and then `shared` ones, which it has of its own or all heads in common.
+
+    (B, S, H, O) and (B, S, H, U) or (B, S, U) become (B, H, S, O + U).
+    """
+    if torch.is_grad_enabled():
+        return _Join.apply(own_BSHO, shared)
+    return torch.ops.archcalc.join(own_BSHO, shared)
+
+
+@op("latent_attention(Tensor q, Tensor turned, Tensor latents, Tensor keys, float scale) -> Tensor")
+def _latent_attention(q: Tensor, turned: Tensor, latents: Tensor, keys: Tensor, scale: float) -> Tensor:
+    full = wide(latents)
+    scores = wide(q) @ full.transpose(1, 2) + wide(turned) @ wide(keys).transpose(1, 2)
+    return (torch.softmax(scores * scale, -1) @ full).to(q.dtype)
+
+
+def latent_attention(q_BHZ: Tensor, q_BHU: Tensor, c_BTZ: Tensor, r_BTU: Tensor, scale: float) -> Tensor:
+    """What the query of each head finds among the latents, by these and by the keys with positions: (B, H, Z)."""
+    found: Tensor = torch.ops.archcalc.latent_attention(q_BHZ, q_BHU, c_BTZ, r_BTU, scale)
+    return found
+
+
+@register_flop_formula(torch.ops.archcalc.latent_attention)  # type: ignore[untyped-decorator]
+def _flops(q: Any, turned: Any, latents: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:  # noqa: ARG001
+    """Scores by the latent and by the position, and the mix of the latents."""
+    batch, heads, rank = q
+    return int(2 * batch * heads * latents[1] * (2 * rank + turned[2]))

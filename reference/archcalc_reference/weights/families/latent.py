@@ -1,0 +1,34 @@
+"""The names of checkpoints with latent attention: Llama's, with DeepSeek's of the latents.
+
+What we have apart they have in one tensor: the latent and the one rotary key, and of each head what is made of a
+latent.
+"""
+
+from __future__ import annotations
+
+from archcalc_reference.weights.families.family import Family, Fused
+from archcalc_reference.weights.families.llama import _EXPERTS, LLAMA, _mixture
+
+_INSIDE = {
+    "attention.query_latent": "self_attn.q_a_proj",
+    "attention.query_latent_norm": "self_attn.q_a_layernorm",
+    "attention.latent_norm": "self_attn.kv_a_layernorm",
+}
+_FUSED = {
+    "self_attn.q_b_proj": Fused(
+        ("attention.query_nope", "attention.query_rope"),
+        "n_heads",
+        needs="attention.query_latent",
+        otherwise="self_attn.q_proj",
+    ),
+    "self_attn.kv_a_proj_with_mqa": Fused(("attention.latent", "attention.key_rope")),
+    "self_attn.kv_b_proj": Fused(("attention.key_nope", "attention.value"), "n_heads"),
+}
+
+FAMILIES: tuple[Family, ...] = (
+    _mixture(shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}).but(
+        *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
+        fused={"mlp.experts.gate_up_proj": _EXPERTS, **_FUSED},
+    ),
+    LLAMA.but(*("youtu", "minicpm3"), inside=_INSIDE, fused=_FUSED),
+)

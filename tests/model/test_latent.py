@@ -1,0 +1,133 @@
+"""Latent attention: published figures, two orders of one product, and what is kept of a position."""
+
+import pytest
+
+import archcalc
+from archcalc.counts.activations import cache
+from archcalc.counts.flops import flops
+from archcalc.counts.parameters import params
+from archcalc.spec.model import Model
+from archcalc.tape.run import Run
+
+B, T, HEADS, NOPE, ROPE, VALUE, RANK, Q_RANK, D, D_FF, V = 2, 24, 4, 10, 4, 6, 12, 18, 32, 40, 50
+RMS = {"kind": "rmsnorm"}
+LATENT = {
+    "kind": "latent",
+    "n_heads": HEADS,
+    "q_rank": Q_RANK,
+    "kv_rank": RANK,
+    "d_nope": NOPE,
+    "d_rope": ROPE,
+    "d_value": VALUE,
+    "bias": False,
+    "norm": RMS,
+    "rotary": {"d_rotary": ROPE, "theta": 10_000, "pairing": "neighbours"},
+}
+
+
+def spec(**fields):
+    mlp = {"kind": "plain", "d_ff": D_FF, "activation": "gelu", "bias": False}
+    return Model.model_validate(
+        {
+            "schema": 0,
+            "name": "small",
+            "source": "this test",
+            "vocab_size": V,
+            "context_length": T,
+            "d_model": D,
+            "embedding": {"positions": "none"},
+            "layers": [{"repeat": 1, "norm": RMS, "attention": {**LATENT, **fields}, "mlp": mlp}],
+            "final_norm": RMS,
+            "unembedding": {"tied": False, "bias": False},
+        }
+    )
+
+
+def test_deepseek_v3_has_its_published_figures():
+    """transformers builds 671,026,404,352; 37.55B of them with both embeddings meet a token.
+
+    A token keeps 61 layers x (512 + 64) numbers of two bytes.
+    """
+    model = archcalc.load("deepseek-v3")
+    counts = params(model)
+    assert counts.stored == 671_026_404_352
+    assert counts.active == 37_552_282_624
+    assert cache(model, Run("decode", 1, context=1), 2) == 61 * (512 + 64) * 2 == 70_272
+
+
+def test_a_position_keeps_its_latent_and_one_key_whatever_the_heads():
+    for heads in (1, 4):
+        assert cache(spec(n_heads=heads), Run("decode", B, context=T), 2) == B * T * (RANK + ROPE) * 2
+
+
+MLP_AND_HEAD = 2 * (2 * D * D_FF + D * V)
+PROJECTIONS = 2 * (D * Q_RANK + Q_RANK * HEADS * (NOPE + ROPE) + D * (RANK + ROPE) + HEADS * VALUE * D)
+
+
+def test_prefill_makes_keys_and_values_of_every_head():
+    expanded = 2 * RANK * HEADS * (NOPE + VALUE)
+    attention = 2 * T * HEADS * (NOPE + ROPE + VALUE)
+    found = flops(spec(), Run("prefill", B, T)).forward
+    assert found == B * T * (MLP_AND_HEAD + PROJECTIONS + expanded + attention)
+
+
+def test_decode_meets_the_latents_and_makes_no_keys():
+    absorbed = 2 * HEADS * (NOPE * RANK + RANK * VALUE)  # the keys' matrix on the query, the values' on what was found
+    attention = 2 * T * HEADS * (RANK + ROPE + RANK)
+    found = flops(spec(), Run("decode", B, context=T)).forward
+    assert found == B * (MLP_AND_HEAD + PROJECTIONS + absorbed + attention)
+
+
+@pytest.mark.parametrize("q_rank", [Q_RANK, None])
+@pytest.mark.parametrize("kernel", ["math", "flash"])
+def test_decode_reads_the_same_weights_as_prefill(q_rank, kernel):
+    model = spec(q_rank=q_rank)
+
+    def weights(run):
+        return {(w.path, w.axes) for s in model.record(run).segments for op in s.ops for w in op.weights}
+
+    decoded, prefilled = (
+        weights(Run("decode", 1, context=T, attention=kernel)),
+        weights(Run("prefill", 1, T, attention=kernel)),
+    )
+    assert decoded == prefilled == weights(Run(sequence=T, attention=kernel))
+
+
+@pytest.mark.parametrize("fields", [{}, {"q_rank": None, "norm": None}, {"rotary": None}, {"d_value": NOPE + ROPE}])
+def test_decode_step_by_step_is_one_pass(fields):
+    torch = pytest.importorskip("torch", reason="the reference is PyTorch")
+    from archcalc_reference.model.transformer import Cache, Transformer
+
+    torch.manual_seed(0)
+    model = spec(**fields, bias=True)
+    reference = Transformer(model).double()
+    with torch.no_grad():
+        for parameter in reference.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+        tokens = torch.randint(V, (B, T))
+        expected = reference(tokens).logits
+        for kernel in ("math", "flash"):
+            held = Cache(model, B, T, torch.float64)
+            parts = tokens.split([7, 5, *[1] * (T - 12)], 1)
+            found = torch.cat([reference(part, kernel=kernel, cache=held).logits for part in parts], 1)
+            assert (found - expected).abs().max() < 1e-10 * expected.abs().max()
+            assert held.nbytes == cache(model, Run("decode", B, context=T), 8)
+
+
+def test_mscale_is_the_square_of_yarns_factor():
+    """0.1 x 0.7 x ln 8 + 1, twice: the scores of DeepSeek's models, arXiv:2309.00071 with its mscale_all_dim."""
+    pytest.importorskip("torch", reason="the reference is PyTorch")
+    from math import log
+
+    from archcalc_reference.model.latent import LatentAttention
+
+    scaling = {"kind": "yarn", "factor": 8.0, "original_context_length": 8, "mscale": 0.3, "mscale_all_dim": 0.7}
+    rotary = {**LATENT["rotary"], "scaling": scaling}
+    attention = spec(rotary=rotary, mscale=True).layers[0].attention
+    expected = (NOPE + ROPE) ** -0.5 * (0.1 * 0.7 * log(8) + 1) ** 2
+    assert LatentAttention(D, attention).rule.scale == pytest.approx(expected, rel=1e-12)
+
+
+def test_mscale_needs_what_it_is_made_of():
+    with pytest.raises(ValueError, match="has no effect without"):
+        spec(mscale=True)
