@@ -67,7 +67,48 @@ _LATENT = {
 }
 _DEEPSEEK_YARN = {**_YARN, "mscale": 0.7, "mscale_all_dim": 1.3}
 
+_DELTA = {
+    **_LLAMA,
+    "head_dim": 16,
+    "full_attention_interval": 3,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 6,
+    "linear_key_head_dim": 12,
+    "linear_value_head_dim": 22,
+    "linear_conv_kernel_dim": 3,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25},
+}
+_MAMBA2 = {"n_groups": 2, "conv_kernel": 3, "chunk_size": 20, "hidden_size": 60}
+
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen3_next": ("qwen3_next", {**_DELTA, **_MOE, "num_experts": 8, "shared_expert_intermediate_size": 52}),
+    "qwen3_5_text": ("qwen3_5_text", {**_DELTA, "layer_types": ["linear_attention", "full_attention"], "num_hidden_layers": 2}),
+    "qwen3_5_moe_text": (
+        "qwen3_5_moe_text",
+        {**_DELTA, **_MOE, "num_experts": 8, "shared_expert_intermediate_size": 52},
+    ),
+    "nemotron_h": (
+        "nemotron_h",
+        {
+            **_LLAMA,
+            **_MAMBA2,
+            "layers_block_type": ["linear_attention", "moe", "full_attention", "mlp", "linear_attention"],
+            "num_hidden_layers": 5,
+            "head_dim": 14,
+            "ssm_state_size": 12,
+            "mamba_num_heads": 6,
+            "mamba_head_dim": 22,
+            "use_bias": True,
+            "mlp_bias": True,
+            "n_routed_experts": 8,
+            "n_group": 4,
+            "topk_group": 2,
+            "num_experts_per_tok": 3,
+            "moe_intermediate_size": 44,
+            "moe_shared_expert_intermediate_size": 52,
+            "routed_scaling_factor": 1.7,
+        },
+    ),
     "gpt2": ("gpt2", _GPT),
     "gpt_oss": (
         "gpt_oss",

@@ -23,6 +23,8 @@ _TENANTS = {
     "phi": "phi phi3 stablelm starcoder2 nemotron persimmon jais2 nanochat",
     "neox": "gpt_neox gpt_neox_japanese falcon",
     "bloom": "bloom mpt opt biogpt",
+    "hybrids": "nemotron_h",
+    "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text",
     "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo",
     "sinks": "gpt_oss mimo_v2_flash flint",
     "llama4": "llama4_text",

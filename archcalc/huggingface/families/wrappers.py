@@ -42,6 +42,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "llama4": Wrapper("llama4_text"),
     "glm4v_moe": Wrapper("glm4v_moe_text"),
     "qwen3_vl_moe": Wrapper("qwen3_vl_moe_text"),
+    "qwen3_5": Wrapper("qwen3_5_text"),
+    "qwen3_5_moe": Wrapper("qwen3_5_moe_text"),
     "voxtral": Wrapper("llama", "the audio encoder and what connects it", unties=True),
     "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it", unties=True),
 }

@@ -12,7 +12,7 @@ from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side, stacked
 
-Blocks = int | Literal["n_heads", "n_kv_heads", "n_experts"]
+Blocks = int | Literal["n_heads", "n_kv_heads", "n_groups", "n_experts"]
 _INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
@@ -191,8 +191,8 @@ def _fused(
     if missing:
         raise Unnamed(f"layers.{i}.{next(iter(have))}.{leaf}")
     blocks: Any = fused.blocks
-    if blocks in ("n_heads", "n_kv_heads"):
-        blocks = _heads(layer, blocks)
+    if blocks in ("n_heads", "n_kv_heads", "n_groups"):
+        blocks = _heads(layer, fused.parts[0].partition(".")[0], blocks)
     whole = {f"layers.{i}.{part}.{leaf}": have[part] for part in fused.parts}
     transposed = family.transposed and leaf == "weight"
     bare = f"{named}_bias" if leaf == "bias" else named
@@ -212,8 +212,8 @@ def each_layer(model: Model) -> Iterator[Layer]:
         yield from (kinds[i % group.period] for i in range(group.repeat))
 
 
-def _heads(layer: Layer, field: str) -> int:
-    (mixer,) = (branch.mixer for branch in layer.residual_branches if branch.name == "attention")
+def _heads(layer: Layer, name: str, field: str) -> int:
+    (mixer,) = (branch.mixer for branch in layer.residual_branches if branch.name == name)
     return int(getattr(mixer, field))
 
 

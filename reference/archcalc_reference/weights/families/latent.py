@@ -7,7 +7,7 @@ latent.
 from __future__ import annotations
 
 from archcalc_reference.weights.families.family import Family, Fused
-from archcalc_reference.weights.families.llama import _EXPERTS, LLAMA, _mixture
+from archcalc_reference.weights.families.llama import EXPERTS, LLAMA, mixture
 
 _INSIDE = {
     "attention.query_latent": "self_attn.q_a_proj",
@@ -26,9 +26,9 @@ _FUSED = {
 }
 
 FAMILIES: tuple[Family, ...] = (
-    _mixture(shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}).but(
+    mixture(shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}).but(
         *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
-        fused={"mlp.experts.gate_up_proj": _EXPERTS, **_FUSED},
+        fused={"mlp.experts.gate_up_proj": EXPERTS, **_FUSED},
     ),
     LLAMA.but(*("youtu", "minicpm3"), inside=_INSIDE, fused=_FUSED),
 )

@@ -40,12 +40,12 @@ LLAMA = Family(
 )
 _GATE_UP = Fused(("mlp.gate", "mlp.up"))
 
-_EXPERTS = Fused(("mlp.experts.gate", "mlp.experts.up"), "n_experts", bare=True)
+EXPERTS = Fused(("mlp.experts.gate", "mlp.experts.up"), "n_experts", bare=True)
 _SHARED = {"mlp.shared.gate": "gate_proj", "mlp.shared.up": "up_proj", "mlp.shared.down": "down_proj"}
 _EACH = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 
 
-def _mixture(*types: str, shared: str = "", inside: dict[str, str] | None = None, **changes: Any) -> Family:
+def mixture(*types: str, shared: str = "", inside: dict[str, str] | None = None, **changes: Any) -> Family:
     """Llama's names, and experts: in transformers' model one tensor for all, in its files one for each."""
     theirs = {
         "mlp.router": "mlp.gate",
@@ -54,25 +54,25 @@ def _mixture(*types: str, shared: str = "", inside: dict[str, str] | None = None
         **(inside or {}),
     }
     each = {f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{name}.weight" for ours, name in _EACH.items()}
-    return LLAMA.but(*types, inside=theirs, fused={"mlp.experts.gate_up_proj": _EXPERTS}, **{"each": each, **changes})
+    return LLAMA.but(*types, inside=theirs, fused={"mlp.experts.gate_up_proj": EXPERTS}, **{"each": each, **changes})
 
 
 _OLD_MIXTRAL = {"gate": "w1", "up": "w3", "down": "w2"}
 FAMILIES = (
     LLAMA,
-    _mixture("qwen3_moe", "olmoe"),
-    _mixture(
+    mixture("qwen3_moe", "olmoe"),
+    mixture(
         "mixtral",
         each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
         older=(*LLAMA.older, (r"\.block_sparse_moe\.", ".mlp.")),
     ),
-    _mixture(
+    mixture(
         "minimax_m2",
         inside={"mlp.correction": "mlp.e_score_correction_bias"},
         each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
         older=(*LLAMA.older, (r"\.block_sparse_moe\.", ".mlp.")),
     ),
-    _mixture(
+    mixture(
         "flex_olmo",
         inside={
             "attention_post_norm": "post_attention_layernorm",
@@ -88,7 +88,7 @@ FAMILIES = (
             "mlp.shared.down": "shared_mlp.output_linear",
         },
         fused={
-            "block_sparse_moe.experts.gate_up_proj": _EXPERTS,
+            "block_sparse_moe.experts.gate_up_proj": EXPERTS,
             "shared_mlp.input_linear": Fused(("mlp.shared.gate", "mlp.shared.up")),
         },
         older=(
@@ -98,20 +98,20 @@ FAMILIES = (
             (r"block_sparse_moe\.router\.layer\.", "block_sparse_moe.router."),
         ),
     ),
-    _mixture("qwen2_moe", shared="shared_expert", inside={"mlp.shared_gate": "mlp.shared_expert_gate"}),
-    _mixture(
+    mixture("qwen2_moe", shared="shared_expert", inside={"mlp.shared_gate": "mlp.shared_expert_gate"}),
+    mixture(
         *("glm4_moe", "dots1", "glm4v_moe_text"),
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
     ),
-    _mixture(
+    mixture(
         "ernie4_5_moe",
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.moe_statics.e_score_correction_bias"},
         lifted=("mlp.correction",),
         older=(*LLAMA.older, (r"\.mlp\.moe_statics\.", ".mlp.gate.moe_statics.")),
     ),
-    _mixture(
+    mixture(
         "hunyuan_v1_moe",
         shared="shared_mlp",
         inside={
@@ -120,14 +120,14 @@ FAMILIES = (
             "attention.key_norm": "self_attn.key_layernorm",
         },
     ),
-    _mixture(
+    mixture(
         *("solar_open", "exaone_moe"),
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
         older=(*LLAMA.older, (r"\.mlp\.e_score_correction_bias", ".mlp.gate.e_score_correction_bias")),
     ),
-    _mixture("cohere2_moe", shared="shared_experts"),
-    _mixture(
+    mixture("cohere2_moe", shared="shared_experts"),
+    mixture(
         "phimoe",
         inside={"mlp.router": "mlp.router"},
         each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _OLD_MIXTRAL.items()},
@@ -140,9 +140,9 @@ FAMILIES = (
     LLAMA.but(
         "qwen3_vl_moe_text",
         inside={"mlp.router": "mlp.gate", "mlp.experts.down.weight": "mlp.experts.down_proj"},
-        fused={"mlp.experts.gate_up_proj": _EXPERTS},
+        fused={"mlp.experts.gate_up_proj": EXPERTS},
     ),
-    _mixture(
+    mixture(
         "mimo_v2_flash",
         inside={
             "attention.sinks": "self_attn.sinks",
@@ -150,7 +150,7 @@ FAMILIES = (
         },
         older=(*LLAMA.older, (r"\.self_attn\.attention_sink_bias", ".self_attn.sinks")),
     ),
-    _mixture(
+    mixture(
         "afmoe",
         shared="shared_experts",
         inside={
@@ -162,7 +162,7 @@ FAMILIES = (
             "mlp.correction": "mlp.expert_bias",
         },
     ),
-    _mixture(
+    mixture(
         "laguna",
         shared="shared_experts",
         inside={
@@ -175,7 +175,7 @@ FAMILIES = (
             (r"\.mlp\.shared_expert\.", ".mlp.shared_experts."),
         ),
     ),
-    _mixture(
+    mixture(
         "hy_v3",
         shared="shared_experts",
         inside={"mlp.correction": "mlp.e_score_correction_bias"},
@@ -186,8 +186,8 @@ FAMILIES = (
             (r"\.mlp\.shared_mlp\.", ".mlp.shared_experts."),
         ),
     ),
-    _mixture("mellum"),
-    _mixture(
+    mixture("mellum"),
+    mixture(
         "kolibri1",
         shared="shared_experts",
         inside={
@@ -204,7 +204,7 @@ FAMILIES = (
         ),
     ),
     LLAMA.but("granite_swa", inside={"attention.sinks": "self_attn.sinks"}),
-    _mixture(
+    mixture(
         "flint",
         shared="shared_expert",
         inside={"attention.sinks": "self_attn.sinks"},
@@ -218,7 +218,7 @@ FAMILIES = (
             "mlp.router": "feed_forward.router",
             "mlp.experts.down.weight": "feed_forward.experts.down_proj",
         },
-        fused={"feed_forward.experts.gate_up_proj": _EXPERTS},
+        fused={"feed_forward.experts.gate_up_proj": EXPERTS},
         turned=True,
     ),
     LLAMA.but(
@@ -229,7 +229,7 @@ FAMILIES = (
             "mlp.experts.down.weight": "mlp.experts.down_proj",
             "mlp.experts.down.bias": "mlp.experts.down_proj_bias",
         },
-        fused={"mlp.experts.gate_up_proj": _EXPERTS._replace(woven=True)},
+        fused={"mlp.experts.gate_up_proj": EXPERTS._replace(woven=True)},
         turned=True,
     ),
     LLAMA.but(

@@ -1,0 +1,163 @@
+"""Layers of a gated delta net among others: Qwen3-Next and Qwen3.5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from archcalc.huggingface.families.hybrids import RECURRENT, branch
+from archcalc.huggingface.families.llama import ATTENTION, GATED
+from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, by_step, experts, say_list
+from archcalc.huggingface.families.qwen import IMAGES
+from archcalc.huggingface.family import D_HEAD, Family, decoder, rmsnorm, sizes, without
+from archcalc.huggingface.layers import DENSE, FULL, LayerTypes, Sparse
+from archcalc.huggingface.leaves import Activation, ByLayer, Flag, Made, Size
+from archcalc.huggingface.rope import Rotary
+from archcalc.huggingface.said import Said
+
+_CHUNK = 64  # of transformers' and FLA's kernels
+
+
+def _every(said: Said, n: int) -> list[str]:
+    step = said.size("full_attention_interval")
+    return [RECURRENT if (i + 1) % step else FULL for i in range(n)]
+
+
+class _Types(LayerTypes):
+    """Delta nets, and attention in every so-many-th layer."""
+
+    def __init__(self) -> None:
+        super().__init__(_every, {FULL: "attention", RECURRENT: "linear_attention"})
+
+    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
+        return [RECURRENT, FULL] if "branches" in layer else [FULL, RECURRENT]
+
+
+class _Sparse(Sparse):
+    """The same with experts in some layers; what a layer has is looked for in its branches too."""
+
+    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
+        mlp = layer["branches"][-1]["mixer"] if "branches" in layer else layer.get("mlp", {})
+        return super().candidates({**layer, "mlp": mlp})
+
+    def name(self, layer: str) -> str:
+        kind, _, dense = layer.partition(DENSE)
+        return self.attention.name(kind) + ("_dense" if layer.endswith(DENSE) else "")
+
+
+def _key_heads(said: Said) -> int:
+    groups, heads = said.size("linear_num_key_heads"), said.size("linear_num_value_heads")
+    if heads % groups:
+        said.fail("linear_num_key_heads", f"must divide linear_num_value_heads ({heads:,})", groups)
+    return groups
+
+
+_NORM = rmsnorm(unit_offset=True)
+_DELTA = {
+    "kind": "gated_delta",
+    "n_heads": Size("linear_num_value_heads"),
+    "n_groups": Made(_key_heads, lambda value, draft: draft.put("linear_num_key_heads", value)),
+    "d_head": Size("linear_value_head_dim"),
+    "d_state": Size("linear_key_head_dim"),
+    "d_conv": Size("linear_conv_kernel_dim"),
+    "chunk_size": _CHUNK,
+    "activation": Activation("hidden_act"),
+    "norm": rmsnorm(),
+    "norm_over": "head",
+    "norm_place": "before",
+}
+
+
+def _layers(mlp: Any, **rotary: Any) -> ByLayer:
+    """Both kinds of layers with the same MLP or mixture of them."""
+    attention = {
+        **ATTENTION,
+        "rotary": Rotary(D_HEAD, partial=0.25, **rotary),
+        "qk_norm": _NORM,
+        "gate": "feature",
+    }
+    full = {"norm": _NORM, "attention": attention, "mlp": mlp}
+    linear = {"branches": [branch("linear_attention", _DELTA, _NORM), branch("mlp", mlp, _NORM)]}
+    both = {FULL: full, RECURRENT: linear}
+    return ByLayer({**both, **{f"{kind}{DENSE}": layer for kind, layer in both.items()}})
+
+
+def _sizes(*given: Any, **more: Any) -> dict[str, Any]:
+    linear: dict[str, Any] = {
+        "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 128,
+        "linear_value_head_dim": 128,
+        "linear_num_key_heads": 16,
+        "linear_num_value_heads": 32,
+        "full_attention_interval": 4,
+        "layer_types": None,
+    }
+    return sizes(*given, **{**linear, "head_dim": 256, **more})
+
+
+_MIXED = experts(
+    *("num_experts", "moe_intermediate_size"),
+    {"scores": "softmax", "normalized": Flag("norm_topk_prob")},
+    shared={**GATED, "d_ff": Size("shared_expert_intermediate_size")},
+    shared_gate=True,
+)
+_ALWAYS_NORMED = {**_MIXED, "router": {"scores": "softmax", "normalized": True}}
+_MOE = {**MOE, "moe_intermediate_size": 512, "shared_expert_intermediate_size": 512}
+_ONLY: dict[str, Any] = {
+    "attention_bias": ((False,), "biases of gated attention are not supported yet"),
+    "attn_output_gate": ((True,), "this family gates what attention puts out"),
+    "mlp_only_layers": ((None, []), "layers without experts are not supported in this family"),
+}
+_MTP = ("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "num_nextn_predict_layers", "mamba_ssm_dtype")
+
+
+_ALL = (
+    Family(
+        "qwen3_next",
+        "Qwen3NextConfig",
+        ("Qwen3NextForCausalLM", "Qwen3NextModel"),
+        _sizes(
+            *(151936, 2048, 5632, 48, 16, 2, 32768),
+            **{**_MOE, "num_experts": 512, "num_experts_per_tok": 10, "norm_topk_prob": True},
+            decoder_sparse_step=1,
+            mlp_only_layers=None,
+        ),
+        _layers(ByMixture(_MIXED)),
+        decoder(_NORM),
+        _Sparse(_Types(), by_step, say_list),
+        only={name: _ONLY[name] for name in ("attention_bias", "attn_output_gate")},
+        aliases={"num_experts": ("num_local_experts",)},
+        ignored=(*TRAINING, *_MTP),
+    ),
+    Family(
+        "qwen3_5_text",
+        "Qwen3_5TextConfig",
+        ("Qwen3_5ForCausalLM", "Qwen3_5TextModel"),
+        _sizes(248320, 4096, 12288, 32, 16, 4, 32768),
+        _layers(GATED, **IMAGES),
+        decoder(_NORM),
+        _Types(),
+        only=_ONLY,
+        ignored=_MTP,
+    ),
+    Family(
+        "qwen3_5_moe_text",
+        "Qwen3_5MoeTextConfig",
+        ("Qwen3_5MoeForCausalLM", "Qwen3_5MoeTextModel"),
+        without(
+            _sizes(
+                *(248320, 2048, None, 40, 16, 2, 32768),
+                **{**_MOE, "num_experts": 256, "num_experts_per_tok": 8},
+            ),
+            *("intermediate_size", "norm_topk_prob"),
+        ),
+        _layers(_ALWAYS_NORMED, **IMAGES),
+        decoder(_NORM),
+        _Types(),
+        only={**_ONLY, "norm_topk_prob": ((True,), "this family norms the chosen scores")},
+        aliases={"num_experts": ("num_local_experts",)},
+        ignored=(*TRAINING, *_MTP),
+    ),
+)
+
+FAMILIES = {one.model_type: one for one in _ALL}

@@ -1,0 +1,219 @@
+"""Layers of Mamba-2 among others: Nemotron-H, whose layers have one mixer each, and Mamba-2 itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from archcalc.huggingface.families.balanced import BALANCED, GROUPED, groups_share
+from archcalc.huggingface.families.llama import MLP_BIAS
+from archcalc.huggingface.families.mixtures import TRAINING, experts
+from archcalc.huggingface.family import HEADS, Family, decoder, rmsnorm
+from archcalc.huggingface.layers import FULL, Kinds
+from archcalc.huggingface.leaves import Activation, ByLayer, Draft, Flag, Leaf, Made, Shared, Size
+from archcalc.huggingface.said import MOST_LAYERS, Said
+
+RECURRENT = "linear_attention"
+KERNELS = ("use_mamba_kernels", "mamba_ssm_cache_dtype", "num_logits_to_keep", "residual_in_fp32")
+START = ("time_step_floor", "time_step_max", "time_step_rank", "rescale_prenorm_residual")
+"""How weights are drawn, which changes no count."""
+
+
+def branch(name: str, mixer: Mapping[str, Any], norm: Any) -> dict[str, Any]:
+    """A residual branch with a norm before its mixer."""
+    return {"name": name, "norm": norm, "mixer": mixer}
+
+
+def mamba2(heads: Any, d_head: Any, d_state: Any, **more: Any) -> dict[str, Any]:
+    """Mamba-2 in the words of most configs."""
+    return {
+        "kind": "mamba2",
+        "n_heads": heads,
+        "n_groups": Made(_groups, lambda value, draft: draft.put("n_groups", value)),
+        "d_head": d_head,
+        "d_state": d_state,
+        "d_conv": Size("conv_kernel"),
+        "chunk_size": Size("chunk_size"),
+        "activation": Activation("hidden_act"),
+        "bias": Flag("use_bias"),
+        "conv_bias": Flag("use_conv_bias"),
+        "norm": rmsnorm("layer_norm_epsilon"),
+        **more,
+    }
+
+
+def _groups(said: Said) -> int:
+    groups, heads = said.size("n_groups"), said.size(_heads_key(said))
+    if heads % groups:
+        said.fail("n_groups", f"must divide {_heads_key(said)} ({heads:,})", groups)
+    return groups
+
+
+def _heads_key(said: Said) -> str:
+    return "mamba_num_heads" if "mamba_num_heads" in said.defaults else "num_heads"
+
+
+class LeastStep(Leaf):
+    """The first of two limits of steps; the second must be none. `key` may be a number alone."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def read(self, said: Said) -> float | None:
+        return said.number(self.key) or None
+
+    def write(self, value: Any, draft: Draft) -> None:
+        draft.put(self.key, value or 0.0)
+
+
+_LETTERS = {"M": RECURRENT, "E": "moe", "*": FULL, "-": "mlp"}
+_OLDER = {"mamba": RECURRENT, "attention": FULL}
+_NAMES = {RECURRENT: "mamba", "moe": "experts", FULL: "attention", "mlp": "mlp"}
+
+
+class OneMixer(Kinds):
+    """Layers with one mixer each, in the order of a list or of letters."""
+
+    def types(self, said: Said) -> list[str]:
+        found = said.value("hybrid_override_pattern", counts=False)
+        listed = said.value("layers_block_type", counts=False)
+        if listed is not None or found is None:
+            return self._listed(said, listed)
+        if not isinstance(found, str) or not found or not set(found) <= set(_LETTERS):
+            said.fail("hybrid_override_pattern", "must be letters M, E, * and -, one for each layer", found)
+        return [_LETTERS[letter] for letter in self._few(said, "hybrid_override_pattern", list(found))]
+
+    def _listed(self, said: Said, listed: Any) -> list[str]:
+        if listed is None:
+            return [RECURRENT, "moe", FULL, "mlp"]
+        if not isinstance(listed, list) or not listed:
+            said.fail("layers_block_type", "must be a list with a type for each layer", listed)
+        types = [_OLDER.get(kind, kind) if isinstance(kind, str) else kind for kind in listed]
+        for kind in types:
+            if not isinstance(kind, str) or kind not in _NAMES:
+                said.fail("layers_block_type", "has an unknown type of layer", kind)
+        return self._few(said, "layers_block_type", types)
+
+    def _few(self, said: Said, key: str, types: list[str]) -> list[str]:
+        if len(types) > MOST_LAYERS:
+            said.fail(key, f"must have at most {MOST_LAYERS:,} layers", len(types))
+        return types
+
+    def name(self, layer: str) -> str:
+        return _NAMES[layer]
+
+    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
+        branches = layer.get("branches", [{}])
+        kind = branches[0].get("mixer", {}).get("kind")
+        first = {"mamba2": RECURRENT, "multi_head": FULL, "experts": "moe"}.get(kind, "mlp")
+        return sorted(_NAMES, key=lambda name: name != first)
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        draft.put("num_hidden_layers", len(types))
+        draft.put("layers_block_type", types)
+
+
+_NORM = rmsnorm("layer_norm_epsilon")
+_MLP = {"kind": "plain", "d_ff": Size("intermediate_size"), "activation": Activation("mlp_hidden_act"), "bias": MLP_BIAS}
+_ATTENTION = {
+    "kind": "multi_head",
+    "n_heads": HEADS,
+    "n_kv_heads": Shared("num_key_value_heads", "num_attention_heads"),
+    "d_head": Size("head_dim"),
+    "bias": False,
+}
+_MAMBA = mamba2(
+    Size("mamba_num_heads"),
+    Size("mamba_head_dim"),
+    Size("ssm_state_size"),
+    activation=Activation("mamba_hidden_act"),
+    least_step=LeastStep("time_step_min"),
+)
+_EXPERTS = {
+    **experts("n_routed_experts", "moe_intermediate_size", BALANCED, **GROUPED),
+    "gated": False,
+    "activation": Activation("mlp_hidden_act"),
+    "shared": {**_MLP, "d_ff": Size("moe_shared_expert_intermediate_size")},
+}
+
+
+def _one(name: str, mixer: Mapping[str, Any]) -> dict[str, Any]:
+    return {"branches": [branch(name, mixer, _NORM)]}
+
+
+_ALL = (
+    Family(
+        "nemotron_h",
+        "NemotronHConfig",
+        ("NemotronHForCausalLM", "NemotronHModel"),
+        {
+            "vocab_size": 131072,
+            "hidden_size": 4096,
+            "layers_block_type": None,
+            "hybrid_override_pattern": None,
+            "num_hidden_layers": None,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "max_position_embeddings": 4096,
+            "intermediate_size": 21504,
+            "mlp_hidden_act": "relu2",
+            "mlp_bias": False,
+            "ssm_state_size": 128,
+            "mamba_num_heads": 128,
+            "mamba_head_dim": 64,
+            "mamba_hidden_act": "silu",
+            "n_groups": 8,
+            "conv_kernel": 4,
+            "time_step_min": 0.001,
+            "use_conv_bias": True,
+            "use_bias": False,
+            "chunk_size": 128,
+            "n_routed_experts": 8,
+            "moe_intermediate_size": 7688,
+            "moe_shared_expert_intermediate_size": 7688,
+            "num_experts_per_tok": 2,
+            "routed_scaling_factor": 1.0,
+            "n_group": 1,
+            "topk_group": 1,
+            "norm_topk_prob": True,
+            "layer_norm_epsilon": 1e-5,
+            "tie_word_embeddings": False,
+        },
+        ByLayer(
+            {
+                RECURRENT: _one("mamba", _MAMBA),
+                "moe": _one("mlp", _EXPERTS),
+                FULL: _one("attention", _ATTENTION),
+                "mlp": _one("mlp", _MLP),
+            }
+        ),
+        decoder(_NORM),
+        OneMixer(),
+        aliases={
+            "layers_block_type": ("layer_types",),
+            "n_groups": ("mamba_n_groups",),
+            "conv_kernel": ("mamba_d_conv",),
+            "time_step_min": ("mamba_dt_min",),
+            "use_conv_bias": ("mamba_conv_bias",),
+            "chunk_size": ("mamba_chunk_size",),
+            "n_routed_experts": ("num_local_experts",),
+        },
+        only={
+            "moe_latent_size": ((None,), "experts in a smaller space are not supported yet"),
+            "sliding_window": ((None,), "windows are not supported in this family"),
+        },
+        ignored=(
+            *TRAINING,
+            *KERNELS,
+            *START,
+            *("expand", "mamba_expand", "time_step_limit", "mamba_dt_limit", "mamba_dt_max", "mamba_dt_init_floor"),
+            *("attention_bias", "attention_head_dim", "mamba_proj_bias", "n_shared_experts", "norm_eps", "rms_norm_eps"),
+            *("partial_rotary_factor", "rope_theta", "moe_shared_expert_overlap", "num_nextn_predict_layers"),
+            *("mtp_layers_block_type", "mtp_hybrid_override_pattern"),
+        ),
+        checks=(groups_share,),
+    ),
+)
+
+FAMILIES = {one.model_type: one for one in _ALL}

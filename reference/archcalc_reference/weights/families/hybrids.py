@@ -1,0 +1,97 @@
+"""The names of checkpoints with recurrent layers, as transformers has them."""
+
+from __future__ import annotations
+
+from archcalc_reference.weights.families.family import Family, Fused
+from archcalc_reference.weights.families.llama import EXPERTS, LLAMA, mixture
+
+
+def _mamba2(ours: str, theirs: str) -> tuple[dict[str, str], dict[str, Fused]]:
+    """The names of a Mamba-2 mixer: one matrix makes gate, values, keys, queries and steps, in this order."""
+    inside = {
+        f"{ours}.step_bias": f"{theirs}.dt_bias",
+        f"{ours}.decay": f"{theirs}.A_log",
+        f"{ours}.skip": f"{theirs}.D",
+        f"{ours}.norm": f"{theirs}.norm",
+        f"{ours}.output": f"{theirs}.out_proj",
+    }
+    projections = ("output_gate", "value", "key", "query", "step")
+    fused = {
+        f"{theirs}.in_proj": Fused(tuple(f"{ours}.{name}" for name in projections)),
+        f"{theirs}.conv1d": Fused(tuple(f"{ours}.{name}_conv" for name in ("value", "key", "query"))),
+    }
+    return inside, fused
+
+
+_MIXER, _MIXER_FUSED = _mamba2("mamba", "mixer")
+NEMOTRON_H = Family(
+    types=("nemotron_h",),
+    prefix="model.",
+    layer="model.layers.{i}.",
+    outside={"embedding.token": "model.embeddings", "final_norm": "model.norm_f", "unembedding": "lm_head"},
+    inside={
+        **dict.fromkeys(("mamba_norm", "attention_norm", "mlp_norm"), "norm"),
+        **_MIXER,
+        **{f"attention.{name}": f"mixer.{name[0]}_proj" for name in ("query", "key", "value", "output")},
+        "mlp.up": "mixer.up_proj",
+        "mlp.down": "mixer.down_proj",
+        "mlp.router": "mixer.gate",
+        "mlp.correction": "mixer.gate.e_score_correction_bias",
+        "mlp.experts.up.weight": "mixer.experts.up_proj",
+        "mlp.experts.down.weight": "mixer.experts.down_proj",
+        "mlp.shared.up": "mixer.shared_experts.up_proj",
+        "mlp.shared.down": "mixer.shared_experts.down_proj",
+    },
+    fused=_MIXER_FUSED,
+    each={
+        f"mlp.experts.{name}.weight": f"mixer.experts.{{h}}.{name}_proj.weight" for name in ("up", "down")
+    },
+    older=((r"^backbone\.", "model."),),
+)
+_LINEAR = "linear_attention"
+_DELTA = {
+    f"{_LINEAR}_norm": "input_layernorm",
+    f"{_LINEAR}.step_bias": "linear_attn.dt_bias",
+    f"{_LINEAR}.decay": "linear_attn.A_log",
+    f"{_LINEAR}.norm": "linear_attn.norm",
+    f"{_LINEAR}.output": "linear_attn.out_proj",
+}
+
+
+def _parts(*names: str) -> tuple[str, ...]:
+    return tuple(f"{_LINEAR}.{name}" for name in names)
+
+
+_CONVOLVED = {"linear_attn.conv1d": Fused(_parts("query_conv", "key_conv", "value_conv"))}
+_GATED_QUERY = {"self_attn.q_proj": Fused(("attention.query", "attention.output_gate"), "n_heads")}
+_WITH_EXPERTS = {"mlp.experts.gate_up_proj": EXPERTS}
+_APART = {
+    "linear_attn.in_proj_qkv": Fused(_parts("query", "key", "value")),
+    **_CONVOLVED,
+    **_GATED_QUERY,
+}
+_SHARED = {"mlp.shared_gate": "mlp.shared_expert_gate"}
+QWEN3_NEXT = mixture("qwen3_next", shared="shared_expert", inside={**_DELTA, **_SHARED}).but(
+    "qwen3_next",
+    fused={
+        "linear_attn.in_proj_qkvz": Fused(_parts("query", "key", "value", "output_gate"), "n_groups"),
+        "linear_attn.in_proj_ba": Fused(_parts("share", "step"), "n_groups"),
+        **_CONVOLVED,
+        **_GATED_QUERY,
+        **_WITH_EXPERTS,
+    },
+)
+_QWEN3_5 = {
+    **_DELTA,
+    f"{_LINEAR}.output_gate": "linear_attn.in_proj_z",
+    f"{_LINEAR}.share": "linear_attn.in_proj_b",
+    f"{_LINEAR}.step": "linear_attn.in_proj_a",
+}
+FAMILIES = (
+    NEMOTRON_H,
+    QWEN3_NEXT,
+    LLAMA.but("qwen3_5_text", inside=_QWEN3_5, fused=_APART),
+    mixture("qwen3_5_moe_text", shared="shared_expert", inside={**_QWEN3_5, **_SHARED}).but(
+        "qwen3_5_moe_text", fused={**_APART, **_WITH_EXPERTS}
+    ),
+)
