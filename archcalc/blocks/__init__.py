@@ -10,6 +10,7 @@ from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, RMSNorm
 from archcalc.blocks.rotary import Rotary
+from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PlainMLP",
     "RMSNorm",
     "Rotary",
+    "ShortConvolution",
     "Strict",
     "TokenEmbedding",
     "Unembedding",

@@ -82,7 +82,10 @@ _MAMBA2 = {"n_groups": 2, "conv_kernel": 3, "chunk_size": 20, "hidden_size": 60}
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_next": ("qwen3_next", {**_DELTA, **_MOE, "num_experts": 8, "shared_expert_intermediate_size": 52}),
-    "qwen3_5_text": ("qwen3_5_text", {**_DELTA, "layer_types": ["linear_attention", "full_attention"], "num_hidden_layers": 2}),
+    "qwen3_5_text": (
+        "qwen3_5_text",
+        {**_DELTA, "layer_types": ["linear_attention", "full_attention"], "num_hidden_layers": 2},
+    ),
     "qwen3_5_moe_text": (
         "qwen3_5_moe_text",
         {**_DELTA, **_MOE, "num_experts": 8, "shared_expert_intermediate_size": 52},

@@ -114,7 +114,12 @@ class OneMixer(Kinds):
 
 
 _NORM = rmsnorm("layer_norm_epsilon")
-_MLP = {"kind": "plain", "d_ff": Size("intermediate_size"), "activation": Activation("mlp_hidden_act"), "bias": MLP_BIAS}
+_MLP = {
+    "kind": "plain",
+    "d_ff": Size("intermediate_size"),
+    "activation": Activation("mlp_hidden_act"),
+    "bias": MLP_BIAS,
+}
 _ATTENTION = {
     "kind": "multi_head",
     "n_heads": HEADS,
@@ -208,7 +213,14 @@ _ALL = (
             *KERNELS,
             *START,
             *("expand", "mamba_expand", "time_step_limit", "mamba_dt_limit", "mamba_dt_max", "mamba_dt_init_floor"),
-            *("attention_bias", "attention_head_dim", "mamba_proj_bias", "n_shared_experts", "norm_eps", "rms_norm_eps"),
+            *(
+                "attention_bias",
+                "attention_head_dim",
+                "mamba_proj_bias",
+                "n_shared_experts",
+                "norm_eps",
+                "rms_norm_eps",
+            ),
             *("partial_rotary_factor", "rope_theta", "moe_shared_expert_overlap", "num_nextn_predict_layers"),
             *("mtp_layers_block_type", "mtp_hybrid_override_pattern"),
         ),

@@ -6,7 +6,7 @@ such a convolution for that of a full one.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,51 @@ from torch.autograd import Function
 from torch.utils.flop_counter import register_flop_formula
 
 from archcalc_reference.model.kernels import op, wide
+from archcalc_reference.model.linear import Linear
+from archcalc_reference.model.positions import Positions
+from archcalc_reference.model.state import Memory
+
+if TYPE_CHECKING:
+    from archcalc import blocks
+
+
+class ShortConvolution(nn.Module):
+    """gate x convolution(gate x value): a position and those just before it (LFM2)."""
+
+    def __init__(self, d_model: int, spec: blocks.ShortConvolution) -> None:
+        super().__init__()
+        for name in ("input_gate", "output_gate", "value"):
+            self.add_module(name, Linear(d_model, spec.d_inner, bias=spec.bias))
+        self.value_conv = CausalConv(spec.d_inner, spec.d_conv, bias=spec.bias)
+        self.output = Linear(spec.d_inner, d_model, bias=spec.bias)
+
+    @staticmethod
+    def new_state(
+        spec: blocks.ShortConvolution, batch: int, _length: int, dtype: torch.dtype, device: Any = None
+    ) -> Memory:
+        """Room for the positions that the convolution sees again."""
+        return Memory(torch.zeros(batch, spec.d_inner, spec.d_conv - 1, dtype=dtype, device=device))
+
+    def prepare(self, *_: Any) -> None:
+        """Nothing is read that is made once for a pass."""
+
+    def initialize(self, std: float, residual_std: float) -> None:
+        """Draw new weights."""
+        for module in self.children():
+            module.initialize(std)
+        self.output.initialize(residual_std)
+
+    def forward(self, x_BSD: Tensor, positions: Positions, state: Memory | None = None) -> Tensor:
+        if state is not None and positions.first == 0:
+            state.clear()
+        return self.output(self._mix(x_BSD, state))
+
+    def _mix(self, x_BSD: Tensor, state: Memory | None) -> Tensor:
+        first_BSC, last_BSC = self.input_gate(x_BSD), self.output_gate(x_BSD)
+        y_BSC = first_BSC * self.value(x_BSD)
+        del first_BSC
+        y_BSC = self.value_conv(y_BSC, None if state is None else state.recent[0])
+        return last_BSC * y_BSC
 
 
 class CausalConv(nn.Module):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from archcalc_reference.model.convolution import CausalConv
+from archcalc_reference.model.convolution import CausalConv, ShortConvolution
 from archcalc_reference.model.linear import Linear
 from archcalc_reference.model.mlp import ACTIVATIONS
 from archcalc_reference.model.norms import NORMS
@@ -54,7 +54,7 @@ class Recurrent(nn.Module):
         recent = [torch.zeros(batch, size, spec.d_conv - 1, dtype=dtype, device=device) for size in _widths(spec)]
         wide = dtype if dtype == torch.float64 else torch.float32
         state = torch.zeros(batch, spec.n_heads, spec.d_head, spec.d_state, dtype=wide, device=device)
-        return Memory(state, *recent)
+        return Memory(*recent, state=state)
 
     def prepare(self, *_: Any) -> None:
         """Nothing is read that is made once for a pass."""
@@ -157,5 +157,5 @@ def _norm(spec: StateMixer) -> Any:
     return NORMS[spec.norm.kind](spec.norm, (H * p,), groups=g if spec.norm_over == "group" else 1)
 
 
-RECURRENT: dict[str, type[Any]] = {"mamba2": Mamba2, "gated_delta": GatedDelta}
+RECURRENT: dict[str, type[Any]] = {"mamba2": Mamba2, "gated_delta": GatedDelta, "short_conv": ShortConvolution}
 """Which module each kind of a spec's recurrent mixers becomes."""

@@ -136,13 +136,13 @@ class KeysValues:
 class Memory:
     """What a recurrent mixer keeps: a state that stands for all positions, and the last ones for its convolutions."""
 
-    def __init__(self, state: Tensor, *recent: Tensor) -> None:
-        self.state, self.recent = state, recent
+    def __init__(self, *recent: Tensor, state: Tensor | None = None) -> None:
+        self.recent, self.state = recent, state
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """Its memory."""
-        return (self.state, *self.recent)
+        return self.recent if self.state is None else (self.state, *self.recent)
 
     def clear(self) -> None:
         """As before the first position."""
@@ -151,7 +151,7 @@ class Memory:
 
     def first(self) -> Memory:
         """The first sequence's part of it, in the same memory."""
-        return Memory(*(kept[:1] for kept in self.tensors))
+        return Memory(*(kept[:1] for kept in self.recent), state=None if self.state is None else self.state[:1])
 
     def spread(self, _filled: int) -> None:
         """Give all sequences what the first has."""

@@ -43,9 +43,7 @@ NEMOTRON_H = Family(
         "mlp.shared.down": "mixer.shared_experts.down_proj",
     },
     fused=_MIXER_FUSED,
-    each={
-        f"mlp.experts.{name}.weight": f"mixer.experts.{{h}}.{name}_proj.weight" for name in ("up", "down")
-    },
+    each={f"mlp.experts.{name}.weight": f"mixer.experts.{{h}}.{name}_proj.weight" for name in ("up", "down")},
     older=((r"^backbone\.", "model."),),
 )
 _LINEAR = "linear_attention"
