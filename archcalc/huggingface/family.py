@@ -18,7 +18,8 @@ class Family:
 
     `defaults` has every key that is read, with the default of transformers' config class; None where the class takes
     null, or has a formula. `template` is a spec as plain data with leaves for what the config says, without its
-    layers; `layer` is one layer of it, and `kinds` says which types of layers there are. `aliases` are other spellings
+    layers; `layer` is one layer of it, or a leaf that says
+    what a layer of each type is, and `kinds` says which types of layers there are. `aliases` are other spellings
     of keys. `only` are keys of which one value is read: those that are fine, and what any other means. `ignored`
     bear on no count in this family, beside those of ignored.py. `checks` look at several keys at once. `std` is the
     key of the initial weights' deviation; `residual` is as in a spec's `initialization`.
@@ -28,7 +29,7 @@ class Family:
     config_class: str
     architectures: tuple[str, ...]
     defaults: Mapping[str, Any]
-    layer: Mapping[str, Any]
+    layer: Mapping[str, Any] | Leaf
     template: Mapping[str, Any]
     kinds: Kinds = field(default_factory=Kinds)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

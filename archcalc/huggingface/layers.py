@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Any
 
-from archcalc.huggingface.leaves import Draft, resolve
+from archcalc.huggingface.leaves import Draft, Leaf, resolve
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -127,7 +127,7 @@ def every(period: str, said: Said, n: int) -> list[str]:
 
 
 def read_layers(
-    template: Mapping[str, Any], kinds: Kinds, said: Said, origins: dict[str, list[str]]
+    template: Mapping[str, Any] | Leaf, kinds: Kinds, said: Said, origins: dict[str, list[str]]
 ) -> list[dict[str, Any]]:
     """The groups of a spec: one, with a pattern where there is more than one kind."""
     mark = len(said.trace)

@@ -81,6 +81,28 @@ _DELTA = {
 _MAMBA2 = {"n_groups": 2, "conv_kernel": 3, "chunk_size": 20, "hidden_size": 60}
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "lfm2": (
+        "lfm2",
+        {**_LLAMA, "full_attn_idxs": [1], "conv_L_cache": 4, "conv_bias": True, "block_multiple_of": 7},
+    ),
+    "lfm2_moe": (
+        "lfm2_moe",
+        {**_LLAMA, **_MOE, "num_experts": 8, "num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]},
+    ),
+    "bamba": (
+        "bamba",
+        {
+            **_LLAMA,
+            "hidden_size": 72,
+            "attn_layer_indices": [1],
+            "mamba_n_heads": 6,
+            "mamba_n_groups": 2,
+            "mamba_d_state": 12,
+            "mamba_d_conv": 3,
+            "mamba_chunk_size": 20,
+            "mamba_proj_bias": True,
+        },
+    ),
     "qwen3_next": ("qwen3_next", {**_DELTA, **_MOE, "num_experts": 8, "shared_expert_intermediate_size": 52}),
     "qwen3_5_text": (
         "qwen3_5_text",

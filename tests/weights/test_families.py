@@ -30,7 +30,27 @@ LENGTH = 272
 CLOSE = 1e-4  # of the largest logit
 FLAT = ("openai-gpt", "opt", "opt-350m", "bloom", "falcon-rw")
 """Models that read the mask of a text, and make that of pairs of it; others look on the way whether it masks at all."""
-OTHERWISE: dict[str, int] = {"llama4": 2 * LENGTH * 2 * (5 - 3) * 3 * 60 * 84}
+
+
+def _convolved(layers: int, channels: int, taps: int) -> int:
+    """FLOPs of the positions before the first and behind the last, which transformers convolves and throws away."""
+    return layers * 2 * (taps - 1) * channels * taps
+
+
+def _carried(layers: int, heads: int, d_head: int, d_state: int, chunk: int) -> int:
+    """FLOPs of states that are added up over all pairs of chunks, where one after the other hands its own on."""
+    return layers * 2 * (-(-LENGTH // chunk) + 1) ** 2 * heads * d_head * d_state
+
+
+OTHERWISE: dict[str, int] = {
+    "llama4": 2 * LENGTH * 2 * (5 - 3) * 3 * 60 * 84,
+    "nemotron_h": _convolved(2, 6 * 22 + 2 * 2 * 12, 3) + _carried(2, 6, 22, 12, 20),
+    "bamba": _convolved(2, 6 * 24 + 2 * 2 * 12, 3) + _carried(2, 6, 24, 12, 20),
+    "lfm2": _convolved(2, 60, 4),
+    "lfm2_moe": _convolved(2, 60, 3),
+    **dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), _convolved(2, 6 * 22 + 2 * 2 * 12, 3)),
+    "qwen3_5_text": _convolved(1, 6 * 22 + 2 * 2 * 12, 3),
+}
 """FLOPs that transformers' model does beside those of the architecture: Llama 4's experts all see every vector."""
 STRETCHES = (200, 40, *[1] * 32)
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from archcalc.huggingface.families.hybrids import RECURRENT, branch
 from archcalc.huggingface.families.llama import ATTENTION, GATED
 from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, by_step, experts, say_list
 from archcalc.huggingface.families.qwen import IMAGES
 from archcalc.huggingface.family import D_HEAD, Family, decoder, rmsnorm, sizes, without
-from archcalc.huggingface.layers import DENSE, FULL, LayerTypes, Sparse
+from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds
+from archcalc.huggingface.layers import FULL
 from archcalc.huggingface.leaves import Activation, ByLayer, Flag, Made, Size
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
@@ -21,28 +20,6 @@ _CHUNK = 64  # of transformers' and FLA's kernels
 def _every(said: Said, n: int) -> list[str]:
     step = said.size("full_attention_interval")
     return [RECURRENT if (i + 1) % step else FULL for i in range(n)]
-
-
-class _Types(LayerTypes):
-    """Delta nets, and attention in every so-many-th layer."""
-
-    def __init__(self) -> None:
-        super().__init__(_every, {FULL: "attention", RECURRENT: "linear_attention"})
-
-    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
-        return [RECURRENT, FULL] if "branches" in layer else [FULL, RECURRENT]
-
-
-class _Sparse(Sparse):
-    """The same with experts in some layers; what a layer has is looked for in its branches too."""
-
-    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
-        mlp = layer["branches"][-1]["mixer"] if "branches" in layer else layer.get("mlp", {})
-        return super().candidates({**layer, "mlp": mlp})
-
-    def name(self, layer: str) -> str:
-        kind, _, dense = layer.partition(DENSE)
-        return self.attention.name(kind) + ("_dense" if layer.endswith(DENSE) else "")
 
 
 def _key_heads(said: Said) -> int:
@@ -70,16 +47,11 @@ _DELTA = {
 
 def _layers(mlp: Any, **rotary: Any) -> ByLayer:
     """Both kinds of layers with the same MLP or mixture of them."""
-    attention = {
-        **ATTENTION,
-        "rotary": Rotary(D_HEAD, partial=0.25, **rotary),
-        "qk_norm": _NORM,
-        "gate": "feature",
-    }
-    full = {"norm": _NORM, "attention": attention, "mlp": mlp}
-    linear = {"branches": [branch("linear_attention", _DELTA, _NORM), branch("mlp", mlp, _NORM)]}
-    both = {FULL: full, RECURRENT: linear}
-    return ByLayer({**both, **{f"{kind}{DENSE}": layer for kind, layer in both.items()}})
+    attention = {**ATTENTION, "rotary": Rotary(D_HEAD, partial=0.25, **rotary), "qk_norm": _NORM, "gate": "feature"}
+    return both_kinds(attention, RECURRENT, "linear_attention", _DELTA, mlp, _NORM)
+
+
+_TYPES = Mixed(_every, {FULL: "attention", RECURRENT: "linear_attention"})
 
 
 def _sizes(*given: Any, **more: Any) -> dict[str, Any]:
@@ -124,7 +96,7 @@ _ALL = (
         ),
         _layers(ByMixture(_MIXED)),
         decoder(_NORM),
-        _Sparse(_Types(), by_step, say_list),
+        SparseMixed(_TYPES, by_step, say_list),
         only={name: _ONLY[name] for name in ("attention_bias", "attn_output_gate")},
         aliases={"num_experts": ("num_local_experts",)},
         ignored=(*TRAINING, *_MTP),
@@ -136,7 +108,7 @@ _ALL = (
         _sizes(248320, 4096, 12288, 32, 16, 4, 32768),
         _layers(GATED, **IMAGES),
         decoder(_NORM),
-        _Types(),
+        _TYPES,
         only=_ONLY,
         ignored=_MTP,
     ),
@@ -153,10 +125,10 @@ _ALL = (
         ),
         _layers(_ALWAYS_NORMED, **IMAGES),
         decoder(_NORM),
-        _Types(),
+        _TYPES,
         only={**_ONLY, "norm_topk_prob": ((True,), "this family norms the chosen scores")},
         aliases={"num_experts": ("num_local_experts",)},
-        ignored=(*TRAINING, *_MTP),
+        ignored=(*TRAINING, *_MTP, "intermediate_size"),
     ),
 )
 

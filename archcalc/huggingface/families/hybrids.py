@@ -9,19 +9,14 @@ from archcalc.huggingface.families.balanced import BALANCED, GROUPED, groups_sha
 from archcalc.huggingface.families.llama import MLP_BIAS
 from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import HEADS, Family, decoder, rmsnorm
+from archcalc.huggingface.hybrid import RECURRENT, branch
 from archcalc.huggingface.layers import FULL, Kinds
 from archcalc.huggingface.leaves import Activation, ByLayer, Draft, Flag, Leaf, Made, Shared, Size
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
-RECURRENT = "linear_attention"
 KERNELS = ("use_mamba_kernels", "mamba_ssm_cache_dtype", "num_logits_to_keep", "residual_in_fp32")
 START = ("time_step_floor", "time_step_max", "time_step_rank", "rescale_prenorm_residual")
 """How weights are drawn, which changes no count."""
-
-
-def branch(name: str, mixer: Mapping[str, Any], norm: Any) -> dict[str, Any]:
-    """A residual branch with a norm before its mixer."""
-    return {"name": name, "norm": norm, "mixer": mixer}
 
 
 def mamba2(heads: Any, d_head: Any, d_state: Any, **more: Any) -> dict[str, Any]:

@@ -85,8 +85,49 @@ _QWEN3_5 = {
     f"{_LINEAR}.share": "linear_attn.in_proj_b",
     f"{_LINEAR}.step": "linear_attn.in_proj_a",
 }
+_CONVOLVING = {
+    **dict.fromkeys(("conv_norm", "attention_norm"), "operator_norm"),
+    "mlp_norm": "ffn_norm",
+    "conv.value_conv": "conv.conv",
+    "conv.output": "conv.out_proj",
+    "attention.output": "self_attn.out_proj",
+    "attention.query_norm": "self_attn.q_layernorm",
+    "attention.key_norm": "self_attn.k_layernorm",
+    "mlp.gate": "feed_forward.w1",
+    "mlp.up": "feed_forward.w3",
+    "mlp.down": "feed_forward.w2",
+}
+_LFM2 = {"conv.in_proj": Fused(("conv.input_gate", "conv.output_gate", "conv.value"))}
+_W = {"gate": "w1", "up": "w3", "down": "w2"}
+_BAMBA, _BAMBA_FUSED = _mamba2("mamba", "mamba")
 FAMILIES = (
     NEMOTRON_H,
+    LLAMA.but("lfm2", outside={"final_norm": "model.embedding_norm"}, inside=_CONVOLVING, fused=_LFM2),
+    LLAMA.but(
+        "lfm2_moe",
+        outside={"final_norm": "model.embedding_norm"},
+        inside={
+            **_CONVOLVING,
+            "mlp.router": "feed_forward.gate",
+            "mlp.correction": "feed_forward.expert_bias",
+            "mlp.experts.down.weight": "feed_forward.experts.down_proj",
+        },
+        fused={**_LFM2, "feed_forward.experts.gate_up_proj": EXPERTS},
+        each={f"mlp.experts.{ours}.weight": f"feed_forward.experts.{{h}}.{w}.weight" for ours, w in _W.items()},
+    ),
+    LLAMA.but(
+        "bamba",
+        outside={"final_norm": "model.final_layernorm"},
+        inside={
+            **_BAMBA,
+            "mamba_norm": "input_layernorm",
+            "mlp_norm": "pre_ff_layernorm",
+            "mlp.gate": "feed_forward.gate_proj",
+            "mlp.up": "feed_forward.up_proj",
+            "mlp.down": "feed_forward.down_proj",
+        },
+        fused=_BAMBA_FUSED,
+    ),
     QWEN3_NEXT,
     LLAMA.but("qwen3_5_text", inside=_QWEN3_5, fused=_APART),
     mixture("qwen3_5_moe_text", shared="shared_expert", inside={**_QWEN3_5, **_SHARED}).but(
