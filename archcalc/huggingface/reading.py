@@ -1,4 +1,7 @@
-"""Read a config.json: bounded, by json and never by YAML, and without what JSON does not have."""
+"""Read a config.json: bounded, by json and never by YAML, and without what JSON does not have but Infinity.
+
+Python writes that, and limits of Mamba's steps say it.
+"""
 
 from __future__ import annotations
 
@@ -54,4 +57,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(name: str) -> Any:
+    if name == "Infinity":
+        return float("inf")
     raise _Wrong(f"has {name}, which JSON does not have")

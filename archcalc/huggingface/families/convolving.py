@@ -167,7 +167,8 @@ _BAMBA = mamba2(
     conv_bias=Flag("mamba_conv_bias"),
     norm=rmsnorm(),
 )
-_NO_LIMIT = ((None, [0.0, float("inf")], (0.0, float("inf"))), "limits of steps are not supported in this family")
+_INFINITE = (float("inf"), {"__float__": "Infinity"})  # as Python writes it, and as transformers does
+_NO_LIMIT = ((None, *([0.0, most] for most in _INFINITE)), "limits of steps are not supported in this family")
 
 
 _ALL = (
