@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 _FEATURES: dict[str, str] = {
-    "multi-head latent attention (MLA) is": "mla latent kv_lora_rank q_lora_rank qk_rope_head_dim qk_nope_head_dim",
     "plans for several devices are": "tensor_parallel pipeline_parallel data_parallel context_parallel mesh tp pp",
     "rotary positions in several dimensions are": "mrope mrope_section xpos",
     "sinusoidal positions are": "sinusoidal sinusoid sinusoids sine",
@@ -20,7 +19,7 @@ _FEATURES: dict[str, str] = {
     "DeepNorm is": "deepnorm",
     "norms other than LayerNorm and RMSNorm are": ("scalenorm batchnorm batch_norm groupnorm dyt dynamic_tanh l2norm"),
     "a capacity of experts is": "capacity capacity_factor expert_capacity",
-    "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa",
+    "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa dsa index_topk indexer",
     "linear attention is": "linear_attention deltanet delta_net retention retnet gla",
     "state-space layers are": "mamba mamba2 ssm s4 state_space hyena",
     "recurrent layers are": "rwkv recurrent recurrence rnn lstm gru rg_lru",
@@ -29,7 +28,7 @@ _FEATURES: dict[str, str] = {
     "encoder-decoder models are": "encoder encoder_decoder",
     "attention sinks are": "sink attention_sink",
     "multi-token prediction is": "mtp nextn multi_token_prediction num_nextn_predict_layers",
-    "value heads of another width are": "v_head_dim d_value d_v value_dim",
+    "value heads of another width are": "d_v value_dim",
     "sharing of keys and values between layers is": "kv_sharing shared_kv share_kv cla yoco",
     "token types are": "token_type type_vocab_size segment",
     "LoRA adapters are": "lora adapter dora",
@@ -61,6 +60,12 @@ _OTHER_NAMES: dict[str, str] = {
         "mha gqa mqa grouped_query grouped_query_attention multi_query multi_query_attention multihead "
         "multi_head_attention self_attention causal full"
     ),
+    "latent": "mla multi_head_latent multi_head_latent_attention",
+    "q_rank": "q_lora_rank",
+    "kv_rank": "kv_lora_rank",
+    "d_nope": "qk_nope_head_dim",
+    "d_rope": "qk_rope_head_dim",
+    "d_value": "v_head_dim",
     "plain": "mlp ffn dense feed_forward feedforward ungated standard vanilla",
     "experts": "moe mixture_of_experts mixture routed switch sparse_moe",
     "n_experts": "num_experts num_local_experts n_routed_experts moe_num_experts",
@@ -104,7 +109,7 @@ _FLAGS: dict[str, str] = {
 """What a flag says, since it is not of the architecture."""
 
 _FAMILIES: dict[str, str] = {
-    "multi-head latent attention is": "deepseek-v2 deepseek-v3 deepseek-r1 kimi",
+    "sparse attention is": "deepseek-v3.2 glm-5",
     "attention sinks are": "gpt-oss",
     "mixtures of experts of this kind are": "dbrx grok arctic glam switch llama4 phimoe",
     "state-space layers are": "mamba mamba2 jamba zamba falcon-mamba",

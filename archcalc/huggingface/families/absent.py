@@ -15,10 +15,13 @@ _TYPES: dict[str, str] = {
         zaya gemma4 gemma4_text ernie4_5_vl_moe glm4v_moe deepseek_v4 aria
     """,
     "attention sinks are": "gpt_oss mimo_v2_flash granite_swa",
-    "mixtures of experts with multi-head latent attention are": """
-        axk1 axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 kimi_k25 longcat_flash mistral4
-        mistral_large4
+    "attention to positions that an indexer chooses is": """
+        axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 mistral_large4
     """,
+    "experts that compute nothing, beside two attentions in a layer, are": "longcat_flash",
+    "norms after mixtures of experts alone are": "axk1",
+    "queries that grow in latent attention are": "mistral4",
+    "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
         bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text jamba kimi_linear lara_mini
         minimax nemotron_h nemotron_h_omni qwen3_5_moe qwen3_5_moe_text qwen3_next qwen4_exp qwen4_exp_text
