@@ -48,6 +48,7 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 _SAID: dict[str, dict[str, int]] = {
     "glm4_moe": {"head_dim": 128},
+    "deepseek_v2": {"num_experts_per_tok": 6},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
 }
 """Of classes whose defaults are no model."""
@@ -90,7 +91,8 @@ def _norms(layer: dict[str, Any]) -> str:
 def _positions(spec: dict[str, Any], layer: dict[str, Any]) -> str:
     attention = layer["attention"]
     if rotary := attention.get("rotary"):
-        turned, d_head = rotary["d_rotary"], attention["d_head"]
+        turned = rotary["d_rotary"]
+        d_head = attention["d_nope"] + attention["d_rope"] if attention["kind"] == "latent" else attention["d_head"]
         part = "" if turned == d_head else f" ({turned} of {d_head})"
         return f"rotary{part}"
     if attention.get("alibi"):
@@ -109,7 +111,9 @@ def _more(spec: dict[str, Any], layers: list[dict[str, Any]]) -> Iterator[str]:
     attention, bias = layers[0]["attention"], layers[-1]["attention"]["bias"]
     if parallel := layers[0].get("parallel"):
         yield f"parallel with the MLP ({parallel} norm{'s' * (parallel == 'own')})"
-    if attention["n_kv_heads"] == 1:
+    if attention["kind"] == "latent":
+        yield "latents of keys and values" + (" and of queries" if attention.get("q_rank") else "")
+    elif attention["n_kv_heads"] == 1:
         yield "one key/value head"
     elif attention["n_kv_heads"] < attention["n_heads"]:
         yield "grouped heads"

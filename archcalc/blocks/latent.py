@@ -35,7 +35,8 @@ class NeedsMscale(Constraint):
         return Needs("rotary.scaling.mscale_all_dim").error(name, size, block)
 
     def allowed(self, data: dict[str, Any], most: int) -> list[Any] | None:  # noqa: ARG002
-        return None if self._is_there(data["rotary"]) else [False]
+        scaling = (data["rotary"] or {}).get("scaling") or {}
+        return None if scaling.get("kind") == "yarn" and scaling.get("mscale_all_dim") else [False]
 
 
 class LatentAttention(Attention):
@@ -122,10 +123,10 @@ class LatentAttention(Attention):
         if tape.run.phase == "decode":
             mixed = _absorbed(tape, nope, rope, *self._latents(tape, x))
         else:
-            q = tape.join("query", "B S heads K", nope, rope)
+            q = _joined(tape, "queries", "B S heads K", nope, rope)
             latent, shared = self._latents(tape, x)
             nope = tape.linear("key_nope", "B T heads O", latent, "(heads O) Z", each="heads", part="key", bias=False)
-            k = tape.join("key", "B T heads K", nope, shared)
+            k = _joined(tape, "keys", "B T heads K", nope, shared)
             v = tape.linear("value", "B T heads W", latent, "(heads W) Z", each="heads", part="value", bias=False)
             with tape.span("attention_core"):
                 mixed = (_flash if tape.run.kernel == "flash" else _math)(tape, q, k, v)
@@ -162,6 +163,12 @@ class LatentAttention(Attention):
             return x
         with tape.scope(name):
             return self.norm.record(tape, x, over)
+
+
+def _joined(tape: Tape, name: str, out: str, nope: Tensor, rope: Tensor) -> Tensor:
+    """Features without positions and those with them, which a head has of its own or shares, in one vector a head."""
+    with tape.span(f"joined_{name}"):
+        return tape.join("joined", out, nope, rope)
 
 
 def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 _FEATURES: dict[str, str] = {
-    "multi-head latent attention (MLA) is": "mla latent kv_lora_rank q_lora_rank qk_rope_head_dim qk_nope_head_dim",
     "plans for several devices are": "tensor_parallel pipeline_parallel data_parallel context_parallel mesh tp pp",
     "rotary positions in several dimensions are": "mrope mrope_section xpos",
     "sinusoidal positions are": "sinusoidal sinusoid sinusoids sine",
@@ -20,9 +19,9 @@ _FEATURES: dict[str, str] = {
     "DeepNorm is": "deepnorm",
     "norms other than LayerNorm and RMSNorm are": ("scalenorm batchnorm batch_norm groupnorm dyt dynamic_tanh l2norm"),
     "a capacity of experts is": "capacity capacity_factor expert_capacity",
-    "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa",
-    "linear attention is": "linear_attention deltanet delta_net retention retnet gla",
-    "state-space layers are": "mamba mamba2 ssm s4 state_space hyena",
+    "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa dsa index_topk indexer",
+    "linear attention of this kind is": "retention retnet gla lightning lightning_attention kda kimi_delta",
+    "state-space layers other than Mamba-2 are": "mamba mamba1 ssm s4 state_space hyena",
     "recurrent layers are": "rwkv recurrent recurrence rnn lstm gru rg_lru",
     "cross-attention is": "cross cross_attention",
     "bidirectional attention is": "bidirectional noncausal non_causal",
@@ -64,8 +63,20 @@ _OTHER_NAMES: dict[str, str] = {
         "mha gqa mqa grouped_query grouped_query_attention multi_query multi_query_attention multihead "
         "multi_head_attention self_attention causal full"
     ),
+    "latent": "mla multi_head_latent multi_head_latent_attention",
+    "q_rank": "q_lora_rank",
+    "kv_rank": "kv_lora_rank",
+    "d_nope": "qk_nope_head_dim",
+    "d_rope": "qk_rope_head_dim",
+    "d_value": "v_head_dim",
     "plain": "mlp ffn dense feed_forward feedforward ungated standard vanilla",
     "experts": "moe mixture_of_experts mixture routed switch sparse_moe",
+    "gated_delta": "gated_deltanet gated_delta_net gdn deltanet delta_net linear_attention",
+    "mamba2": "mamba_2 ssd",
+    "short_conv": "conv shortconv short_convolution lfm2",
+    "d_state": "ssm_state_size state_size mamba_d_state linear_key_head_dim",
+    "d_conv": "conv_kernel conv_kernel_size conv_l_cache mamba_d_conv linear_conv_kernel_dim d_convolution",
+    "n_groups": "ngroups mamba_n_groups linear_num_key_heads",
     "n_experts": "num_experts num_local_experts n_routed_experts moe_num_experts",
     "n_experts_per_token": "num_experts_per_tok n_experts_per_tok experts_per_token moe_topk num_selected_experts",
     "shared": "n_shared_experts shared_expert shared_experts",
@@ -107,9 +118,9 @@ _FLAGS: dict[str, str] = {
 """What a flag says, since it is not of the architecture."""
 
 _FAMILIES: dict[str, str] = {
-    "multi-head latent attention is": "deepseek-v2 deepseek-v3 deepseek-r1 kimi",
+    "sparse attention is": "deepseek-v3.2 glm-5",
     "mixtures of experts of this kind are": "dbrx grok arctic glam switch llama4 phimoe",
-    "state-space layers are": "mamba mamba2 jamba zamba falcon-mamba",
+    "state-space layers other than Mamba-2 are": "mamba jamba zamba falcon-mamba",
     "recurrent layers are": "rwkv recurrentgemma griffin",
     "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",
     "encoder-decoder models are": "t5 flan-t5 bart ul2 whisper pegasus",

@@ -361,3 +361,26 @@ def test_neither_torch_nor_numpy_is_loaded(put):
     folder = put()
     assert loaded(calling("check", str(folder), "--weights", str(folder))) == ["archcalc_reference"]
     assert loaded(calling("params", str(folder / FILE))) == []
+
+
+def test_modules_that_predict_further_tokens_are_apart_from_the_model(tmp_path):
+    """DeepSeek-V3 stores one behind its last layer; Kimi K2 has the same names under a model_type of its own."""
+    from safetensors.torch import load_file, save_file
+
+    from archcalc.spec.catalogue import find
+    from archcalc_reference.weights.configuration import read_config
+    from archcalc_reference.weights.folder import load_weights
+
+    theirs = built("deepseek_v3")
+    theirs.save_pretrained(tmp_path)
+    layers = theirs.config.num_hidden_layers
+    further = {f"model.layers.{layers}.{name}.weight": torch.zeros(4, 5) for name in ("eh_proj", "self_attn.q_a_proj")}
+    save_file({**load_file(tmp_path / FILE), **further}, tmp_path / FILE, {"format": "pt"})
+    config = {**read_config(str(tmp_path)), "model_type": "kimi_k2", "num_nextn_predict_layers": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, rows(answer)) == (0, {})
+    assert answer.json["not_compared"] == ["2 tensors outside the text model"]
+    assert load_weights(find(str(tmp_path / "config.json")).model, str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_nextn_predict_layers": 0, "num_mtp_layers": 0}))
+    assert set(rows(check(tmp_path, tmp_path))) >= set(further)

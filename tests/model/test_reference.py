@@ -24,6 +24,7 @@ from archcalc_reference.model import transformer as reference  # noqa: E402
 from archcalc_reference.model.attention import ATTENTIONS  # noqa: E402
 from archcalc_reference.model.embedding import EMBEDDINGS, UNEMBEDDINGS  # noqa: E402
 from archcalc_reference.model.experts import EXPERTS  # noqa: E402
+from archcalc_reference.model.latent import LATENT  # noqa: E402
 from archcalc_reference.model.mlp import DENSE  # noqa: E402
 from archcalc_reference.model.norms import NORMS  # noqa: E402
 
@@ -44,7 +45,7 @@ def tokens(model, batch=2, length=11, seed=1):
 
 def test_the_reference_s_tables_have_the_registered_kinds():
     assert set(NORMS) == set(registered(Norm))
-    assert set(ATTENTIONS) == set(registered(Attention))
+    assert {*ATTENTIONS, *LATENT} == set(registered(Attention))
     assert {*DENSE, *EXPERTS} == set(registered(MLP))
     assert set(EMBEDDINGS) == set(registered(Embedding))
     assert set(UNEMBEDDINGS) == set(registered(Unembedding))

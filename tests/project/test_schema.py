@@ -28,7 +28,10 @@ def test_the_schema_tells_fields_kinds_and_bounds():
         "maximum": 2**32,
     }
     attention = schema["$defs"]["TwoBranchGroup"]["properties"]["attention"]
-    assert attention["discriminator"]["mapping"] == {"multi_head": "#/$defs/MultiHead"}
+    assert attention["discriminator"]["mapping"] == {
+        "multi_head": "#/$defs/MultiHead",
+        "latent": "#/$defs/LatentAttention",
+    }
 
 
 @pytest.mark.parametrize("name", names())

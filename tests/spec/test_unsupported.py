@@ -33,8 +33,7 @@ EDITS = {
     "DeepNorm": (f"final_norm: {NORM}", "final_norm: {kind: DeepNorm}", "DeepNorm is"),
     "capacity": ("d_ff: 11", "d_ff: 11, capacity_factor: 2", "a capacity of experts is"),
     "sinks": ("n_heads: 4", "n_heads: 4, attention_sinks: true", "attention sinks are"),
-    "mla": (HEADS, "kind: mla", "multi-head latent attention (MLA) is"),
-    "latent rank": ("n_heads: 4", "n_heads: 4, kv_lora_rank: 512", "multi-head latent attention (MLA) is"),
+    "indexer": ("n_heads: 4", "n_heads: 4, index_topk: 2048", "sparse attention is"),
     "linear": (HEADS, "kind: linear_attention", "linear attention is"),
     "mamba": (HEADS, "kind: mamba2", "state-space layers are"),
     "rwkv": (HEADS, "kind: rwkv", "recurrent layers are"),
@@ -210,7 +209,7 @@ def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("DeepSeek-V3", "multi-head latent attention is"),
+        ("DeepSeek-V3.2", "sparse attention is"),
         ("gpt-oss-20b", "attention sinks are"),
         ("dbrx-instruct", "mixtures of experts of this kind are"),
         ("bert-base-uncased", "bidirectional attention is"),

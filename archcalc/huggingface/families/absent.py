@@ -13,19 +13,25 @@ _TYPES: dict[str, str] = {
         beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe step3p5 step3p7
         switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
     """,
-    "mixtures of experts with multi-head latent attention are": """
-        axk1 axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 kimi_k25 longcat_flash mistral4
-        mistral_large4
+    "attention to positions that an indexer chooses is": """
+        axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 mistral_large4
     """,
+    "experts that compute nothing, beside two attentions in a layer, are": "longcat_flash",
+    "norms after mixtures of experts alone are": "axk1",
+    "queries that grow in latent attention are": "mistral4",
+    "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
-        bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text jamba kimi_linear lara_mini
-        minimax nemotron_h nemotron_h_omni qwen3_5_moe qwen3_5_moe_text qwen3_next qwen4_exp qwen4_exp_text
+        bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
+        qwen4_exp qwen4_exp_text
     """,
-    _RECURRENT: """
-        bamba falcon_h1 falcon_mamba mamba mamba2 olmo_hybrid qwen3_5 qwen3_5_text recurrent_gemma rwkv xlstm zamba
-        zamba2
-    """,
-    "convolutions between layers are": "lfm2 lfm2_moe lfm2_vl lfm3 lfm3_vl",
+    _RECURRENT: "olmo_hybrid recurrent_gemma rwkv xlstm",
+    "Mamba's first kind of layers is": "falcon_mamba jamba mamba zamba",
+    "Mamba-2 without a length of context is": "mamba2",
+    "Mamba-2 with multipliers inside is": "falcon_h1",
+    "blocks that layers share are": "zamba2",
+    "lightning attention is": "minimax",
+    "Kimi delta attention is": "kimi_linear",
+    "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",
     "differential attention is": "diffllama",
     "norms inside attention and MLP are": "bitnet",
     "layers that run several times are": "dory hrm_text",
