@@ -55,7 +55,7 @@ def flops_sheet(
         blocks=(
             _table(work, training=training),
             *([_run_table(whole)] if whole else []),
-            Fields((*timed, *_lines(found.model, work, counts, run), *caveats(found))),
+            Fields((*timed, *_lines(found.model, work, counts, run), *_experts(asked, run), *caveats(found))),
         ),
         payload=payload(found.name, **flops_payload(asked), **extra, **notes(found)),
         records=tuple(part_record(part) for part in work.categories),
@@ -91,6 +91,7 @@ def flops_payload(asked: Asked) -> dict[str, Any]:
     run = asked.work
     return {
         "flops": values(asked, ("flops",))["flops"] | work_numbers(asked.flops),
+        **values(asked, ("decode",)),
         "conventions": {
             "phase": run.phase,
             "batch": run.batch,
@@ -187,6 +188,16 @@ def token_line(model: Model, counts: Parameters, run: Run) -> str:
         if step.flops
     ]
     return " ".join([f"{short(whole.flops)} per token = 6 N ({short(whole.six_nd)})", *steps])
+
+
+def _experts(asked: Asked, run: Run) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What a decode step reads of a model with experts: its sequences go to few of them, or to nearly all."""
+    if run.phase != "decode" or asked.counts.stored == asked.counts.active:
+        return ()
+    read = asked.touched
+    of = f"{several(run.batch, 'sequence')} {'reads' if run.batch == 1 else 'read'}"
+    expected = f"a step of {of} {short(read.expected)} parameters, as expected under balanced routing (modelled)"
+    return (("Experts", (f"{expected}; at most {short(read.most)} of {short(asked.counts.stored)}",)),)
 
 
 def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tuple[str, tuple[str, ...]]]:

@@ -283,6 +283,8 @@ CHANGES = {
 OBEYED_ALIKE = {
     ("flops.forward", "--attention"),  # flash attention's forward pass has the FLOPs of math attention's
     ("flops.pointwise", "--attention"),
+    ("decode.parameters", "--batch"),  # no experts
+    ("decode.most_parameters", "--batch"),
     ("cache.per_token", "--for"),  # bf16 for both, if no precision is given
     ("cache.total", "--for"),
     ("cache.paged", "--for"),
