@@ -9,6 +9,7 @@ from archcalc.blocks.windows import seen
 from archcalc.counts.executed import Executed
 from archcalc.counts.flops import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, training_run
 from archcalc.counts.parameters import Parameters
+from archcalc.counts.pertoken import Rule, per_token
 from archcalc.counts.quantities import Asked, values
 from archcalc.counts.traffic import Reading
 from archcalc.hardware.duration import Duration
@@ -44,7 +45,9 @@ def flops_sheet(
     here = work.forward + work.backward
     size = several(run.batch * run.positions, "token")
     verb = {"training": "to train on", "prefill": "to read", "decode": "to add"}[run.phase]
-    extra = {} if whole is None else {"run": run_payload(whole)}
+    rules = per_token(found.model, run.positions) if training else ()
+    extra: dict[str, Any] = {"per_token": [rule._asdict() for rule in rules]}
+    extra |= {} if whole is None else {"run": run_payload(whole)}
     if executed is not None and training:
         extra["hardware"] = {"recompute": recompute, **executed._asdict()}
     if time is not None:
@@ -56,6 +59,7 @@ def flops_sheet(
             _table(work, training=training),
             *([_run_table(whole)] if whole else []),
             Fields((*timed, *_lines(found.model, work, counts, run), *_experts(asked, run), *caveats(found))),
+            *([_rules_table(rules)] if rules else []),
         ),
         payload=payload(found.name, **flops_payload(asked), **extra, **notes(found)),
         records=tuple(part_record(part) for part in work.categories),
@@ -145,6 +149,24 @@ def _run_table(whole: TrainingRun) -> Table:
         ),
         total=("total", whole.flops, scientific(whole.flops)),
     )
+
+
+def _rules_table(rules: tuple[Rule, ...]) -> Table:
+    """The same token by the rules that others count by, each with whose it is."""
+    from textwrap import wrap
+
+    rows: list[tuple[Cell, ...]] = []
+    for rule in rules:
+        first, *more = (*wrap(rule.what, _RULE), *wrap(rule.whose, _RULE))
+        rows += [(rule.name, short(rule.flops), first), *((None, None, line) for line in more)]
+    return Table(
+        (*words("rule"), *figures("FLOPs"), *words("what it counts, and whose it is")),
+        tuple(rows),
+        title="Training FLOPs of one token, by the rules in use",
+    )
+
+
+_RULE = 50  # characters of a line of a rule, so that the table has 80 columns
 
 
 def _causal(model: Model, run: Run) -> str:
