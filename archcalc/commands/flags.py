@@ -60,7 +60,7 @@ PrecisionOf = Annotated[
         metavar="TYPE",
         show_default=False,
         help=f"number format; in training {_listed(RECIPES, DEFAULTS['training'])}; "
-        f"in inference {_listed(BITS, DEFAULTS['inference'])}",
+        f"in inference {_listed(BITS, DEFAULTS['inference'])} or one with scales, as q4_k_m",
     ),
 ]
 OptimizerOf = Annotated[
