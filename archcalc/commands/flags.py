@@ -59,8 +59,8 @@ PrecisionOf = Annotated[
         "--precision",
         metavar="TYPE",
         show_default=False,
-        help=f"number format; in training {_listed(RECIPES, DEFAULTS['training'])}; "
-        f"in inference {_listed(BITS, DEFAULTS['inference'])} or one with scales, as q4_k_m",
+        help=f"number format: training {_listed(RECIPES, DEFAULTS['training'])}; "
+        f"inference {_listed(BITS, DEFAULTS['inference'])}, `list formats`",
     ),
 ]
 OptimizerOf = Annotated[

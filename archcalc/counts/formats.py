@@ -24,6 +24,30 @@ from archcalc.counts.parameters import Parameters, Stored
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.tape.legend import CATEGORIES, Size, add, product, quotient
 
+_K = "llama.cpp, src/llama-quant.cpp"
+_LLAMA = "; head Q6_K (Q8_0 in q8_0); norms, biases, positions, routers F32"
+_SIXTEEN = "; token table, head, norms, biases, routers in 16 bits"
+_EXPERTS = "experts, or all matrices of layers where there are none"
+MEANINGS: dict[str, tuple[str, str]] = {
+    "q4_0": (f"matrices in blocks of 32 with a scale{_LLAMA}", _K),
+    "q4_1": (f"matrices in blocks of 32 with a scale and a minimum{_LLAMA}", _K),
+    "q5_0": (f"matrices in blocks of 32 with a scale{_LLAMA}", _K),
+    "q5_1": (f"matrices in blocks of 32 with a scale and a minimum{_LLAMA}", _K),
+    "q8_0": (f"matrices in blocks of 32 with a scale{_LLAMA}", _K),
+    "q4_k_s": (f"Q4_K; value and down projections of the first layers Q5_K{_LLAMA}", _K),
+    "q4_k_m": (f"Q4_K; value and down projections of half of the layers Q6_K{_LLAMA}", _K),
+    "q5_k_s": (f"Q5_K{_LLAMA}", _K),
+    "q5_k_m": (f"Q5_K; value and down projections of half of the layers Q6_K{_LLAMA}", _K),
+    "q6_k": (f"Q6_K{_LLAMA}", _K),
+    "mxfp4": (f"{_EXPERTS}: 4 bits, a byte of exponent for 32{_SIXTEEN}", "OCP MX 1.0; gpt-oss's config.json"),
+    "nvfp4": (f"{_EXPERTS}: 4 bits, a byte of scale for 16{_SIXTEEN}", "NVIDIA's ModelOpt; GLM-5-NVFP4"),
+    "fp8-block": (f"matrices of layers: 8 bits, fp32 scales for 128 x 128{_SIXTEEN}", "DeepSeek-V3, arXiv:2412.19437"),
+    "awq": (f"matrices of layers: 4 bits, fp16 scale and 4-bit zero for 128{_SIXTEEN}", "AWQ, arXiv:2306.00978"),
+    "gptq": (f"as awq, and an index of 32 bits for each input{_SIXTEEN}", "GPTQ, arXiv:2210.17323; AutoGPTQ"),
+    "nf4": (f"matrices of layers: 4 bits, fp32 scale for 64{_SIXTEEN}", "QLoRA, arXiv:2305.14314; bitsandbytes"),
+}
+"""Each format in words, and its source."""
+
 BLOCKS = {
     "F32": (1, 4),
     "F16": (1, 2),
