@@ -88,7 +88,7 @@ ActivationOf = Annotated[
         "--activation-kernel",
         metavar="KIND",
         show_default=False,
-        help="activation function: fused (default) or eager (op by op, as in transformers)",
+        help="activation function: fused (default) or eager",
     ),
 ]
 Dropout = Annotated[bool, typer.Option("--dropout", help="train with dropout, whose masks are saved")]

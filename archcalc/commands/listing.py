@@ -97,7 +97,7 @@ def _filtered(
     if family is not None:
         if family not in families():
             raise Invalid(
-                Problem("--family", "is no family", value=shown(family), suggestion=_near(family, families()))
+                Problem("--family", "matches no family", value=shown(family), suggestion=_near(family, families()))
             )
         models = [one for one in models if family_of(one.name) == family]
         asked += ["--family", family]
@@ -106,7 +106,7 @@ def _filtered(
         for one in wanted:
             if one not in known:
                 fix = f"known: {', '.join(known)}"
-                raise Invalid(Problem("--feature", "is no feature of any model", value=shown(one), suggestion=fix))
+                raise Invalid(Problem("--feature", "matches no feature", value=shown(one), suggestion=fix))
             asked += ["--feature", one]
         models = [model for model in models if {*wanted} <= {*features(model)}]
     bounds = [

@@ -104,7 +104,7 @@ def test_a_long_list_is_parted_by_families_and_fits_80_columns(monkeypatch):
     table = "\n".join(lines[4 : lines.index("", len(names()))])
     first = [block.split("\n")[0].split("-")[0] for block in table.split("\n\n")]
     assert len(first) == len(set(first))
-    assert lines[-2].startswith("Search     archcalc list llama 8b: ")
+    assert lines[-3].startswith("Search     archcalc list llama 8b: ")
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_models_are_filtered_by_family_size_and_feature():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--family", "llamma"], "--family: is no family; got 'llamma'; nearest: llama"),
-        (["--feature", "windows"], "--feature: is no feature of any model; got 'windows'; known: "),
+        (["--family", "llamma"], "--family: matches no family; got 'llamma'; nearest: llama"),
+        (["--feature", "windows"], "--feature: matches no feature; got 'windows'; known: "),
         (["--most", "many"], "--most: must be an integer; 300B is 300,000,000,000; got 'many'"),
         (["--least", "900B", "--family", "qwen"], "--family qwen --least 900B: matches no model"),
         (["devices", "--family", "qwen"], "--family: applies only to models, not to devices"),

@@ -24,6 +24,12 @@ COMMANDS = get_command(cli.app).commands
 # Calls with one flag (in brackets): the numbers differ from those of the same call without it.
 OBEYED = {
     "params": ["params tiny [--by layer]"],
+    "list": [
+        "list [--family gpt]",
+        "list gpt [--least 1B]",
+        "list gpt [--most 1B]",
+        "list gpt [--feature rotary]",
+    ],
     "flops": [
         "flops tiny [--phase prefill]",
         "flops tiny [--batch 2]",
