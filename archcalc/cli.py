@@ -86,7 +86,7 @@ def _usage(error: Any) -> Problem:
     elif parameter is not None and error.message:
         message = error.message.removeprefix("Value error, ")
     message = " ".join(message.split()).rstrip(".").replace(". Did you", "; did you")
-    message = cut(message[:1].lower() + message[1:], LONGEST_PLACE)
+    message = cut(message[:1].lower() + message[1:], 2 * LONGEST_PLACE)  # a flag has 25 choices
     if found := re.match("no such option: (--[^ ;]+)", message):  # typer's guesses are of any two words alike
         options = [name for one in getattr(context and context.command, "params", ()) for name in one.opts]
         message = f"{found[0]}: {unsupported}" if (unsupported := feature(found[1])) else found[0]

@@ -59,8 +59,8 @@ PrecisionOf = Annotated[
         "--precision",
         metavar="TYPE",
         show_default=False,
-        help=f"number format; in training {_listed(RECIPES, DEFAULTS['training'])}; "
-        f"in inference {_listed(BITS, DEFAULTS['inference'])}",
+        help=f"number format: training {_listed(RECIPES, DEFAULTS['training'])}; "
+        f"inference {_listed(BITS, DEFAULTS['inference'])}, `list formats`",
     ),
 ]
 OptimizerOf = Annotated[
@@ -88,7 +88,7 @@ ActivationOf = Annotated[
         "--activation-kernel",
         metavar="KIND",
         show_default=False,
-        help="activation function: fused (default) or eager (op by op, as in transformers)",
+        help="activation function: fused (default) or eager",
     ),
 ]
 Dropout = Annotated[bool, typer.Option("--dropout", help="train with dropout, whose masks are saved")]

@@ -4,11 +4,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from archcalc.commands.base import FILES, Form, Output, app
+from archcalc.commands.base import FILES, Form, Output, app, number
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.report.output import emit, write
+from archcalc.spec.model import Model
 
-WHAT = ("models", "devices", "quantities")
+WHAT = ("models", "devices", "quantities", "formats")
 
 
 def _words(incomplete: str) -> list[str]:
@@ -27,14 +28,27 @@ def list_(
             metavar="WHAT|WORD",
             autocompletion=_words,
             show_default=False,
-            help="models, devices or quantities; other words list the models whose name, family or source has all of "
-            "them; default: models",
+            help="models, devices, quantities or formats; other words list the models whose name, family or "
+            "source has all of them; default: models",
         ),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(metavar="NAME", show_default=False, help="models of one family, such as qwen")
+    ] = None,
+    least: Annotated[
+        str | None, typer.Option(metavar="N", show_default=False, help="models of at least N parameters, such as 1B")
+    ] = None,
+    most: Annotated[
+        str | None, typer.Option(metavar="N", show_default=False, help="models of at most N parameters, such as 10B")
+    ] = None,
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", show_default=False, help="models with a feature, such as window or experts"),
     ] = None,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """List the models, the devices or the quantities.
+    """List models, devices, quantities or formats of weights.
 
     Example: archcalc list llama 8b
     """
@@ -46,8 +60,14 @@ def list_(
         found = search(_asked(rest))
         if not found:
             raise Invalid(_none(rest))
-        emit(models_sheet(found, rest), form, output)
+        found, filters = _filtered(found, family, least, most, feature or [])
+        if not found:
+            raise Invalid(Problem(" ".join([*rest, *filters]), "matches no model"))
+        emit(models_sheet(found, [*rest, *filters]), form, output)
         return
+    for flag, given in (("--family", family), ("--least", least), ("--most", most), ("--feature", feature)):
+        if given:
+            raise Invalid(Problem(flag, f"applies only to models, not to {what}"))
     if rest:
         raise Invalid(Problem("archcalc list", f"takes no words after {what}", value=shown(rest[0])))
     if what == "devices":
@@ -55,10 +75,56 @@ def list_(
         from archcalc.report.listing import devices_sheet
 
         emit(devices_sheet([find_device(name) for name in device_names()]), form, output)
+    elif what == "formats":
+        from archcalc.report.listing import formats_sheet
+
+        emit(formats_sheet(), form, output)
     else:
         from archcalc.report.quantities import quantities_sheet
 
         emit(quantities_sheet(), form, output)
+
+
+def _filtered(
+    models: list[Model], family: str | None, least: str | None, most: str | None, wanted: list[str]
+) -> tuple[list[Model], list[str]]:
+    """The models that pass, and what was asked. Raises Invalid for a family or a feature that no model has."""
+    from archcalc.report.listing import in_range
+    from archcalc.spec.searching import families, features, search
+    from archcalc.spec.searching import family as family_of
+
+    asked: list[str] = []
+    if family is not None:
+        if family not in families():
+            raise Invalid(
+                Problem("--family", "matches no family", value=shown(family), suggestion=_near(family, families()))
+            )
+        models = [one for one in models if family_of(one.name) == family]
+        asked += ["--family", family]
+    if wanted:
+        known = sorted({feature for model in search([]) for feature in features(model)})
+        for one in wanted:
+            if one not in known:
+                fix = f"known: {', '.join(known)}"
+                raise Invalid(Problem("--feature", "matches no feature", value=shown(one), suggestion=fix))
+            asked += ["--feature", one]
+        models = [model for model in models if {*wanted} <= {*features(model)}]
+    bounds = [
+        None if text is None else number(flag, text, 10**18, count=True)
+        for flag, text in (("--least", least), ("--most", most))
+    ]
+    asked += [
+        word
+        for flag, text in (("--least", least), ("--most", most))
+        if text is not None
+        for word in (flag, text.strip())
+    ]
+    return in_range(models, *bounds) if any(bounds) else models, asked
+
+
+def _near(word: str, known: list[str]) -> str:
+    near = nearest(word, known, 3)
+    return f"nearest: {', '.join(near)}" if near else f"known: {', '.join(known)}"
 
 
 def _asked(words: list[str]) -> list[str]:

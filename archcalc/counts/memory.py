@@ -14,7 +14,7 @@ from archcalc.errors import Invalid, Problem, shown
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size, add, largest
 from archcalc.tape.passes import Pass, recorded
-from archcalc.tape.precision import BITS, DEFAULTS, Keeping, compute_width, refuse_other_purpose
+from archcalc.tape.precision import BITS, DEFAULTS, FORMATS, Keeping, compute_width, refuse_other_purpose
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
 Kind = Literal["exact", "modelled", "allowance"]
@@ -159,7 +159,9 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
     """A part of the peak with how it is known: exact where PyTorch was run with this recipe and held the same."""
     exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
     trains = run.phase == "training"
-    ran = not run.dropout and keeping.recompute != "selective" if trains else BITS[keeping.precision] >= 16
+    ran = not run.dropout and keeping.recompute != "selective" if trains else BITS.get(keeping.precision, 0) >= 16
+    if name == "weights" and not trains and keeping.precision in FORMATS:
+        return modelled(f"each tensor as {keeping.precision} stores it, with scales")
     if name == "weights" and not trains and not ran:
         return modelled("all weights at this width, without scales")
     if name in ("weights", "gradients", "master weights", "optimizer state", "buffers"):

@@ -16,7 +16,7 @@ from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Mask, Size, add, volume, where
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Pass, Segment
-from archcalc.tape.precision import BITS, Keeping, compute_width
+from archcalc.tape.precision import BITS, FORMATS, Keeping, compute_width
 from archcalc.tape.roles import Role, Widths, widths
 
 
@@ -210,4 +210,8 @@ def buffers(taken: Pass) -> Size:
 
 
 def weight_bytes(counts: Parameters, keeping: Keeping) -> Size:
+    if keeping.precision in FORMATS:
+        from archcalc.counts.formats import format_bytes
+
+        return format_bytes(counts, keeping.precision)
     return -(-counts.stored * BITS[keeping.precision] // 8)

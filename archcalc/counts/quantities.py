@@ -14,6 +14,7 @@ from archcalc.counts import flops as work
 from archcalc.counts import parameters as count
 from archcalc.counts.flops import Flops, flops
 from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.touched import Touched, touched
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
 from archcalc.tape.passes import Once
@@ -51,6 +52,11 @@ class Asked:
     @cached_property
     def flops(self) -> Flops:
         return flops(self._once.record(self.work), self.work)
+
+    @cached_property
+    def touched(self) -> Touched:
+        """Parameters that a decode step of the batch reads."""
+        return touched(self._once.record(self.work), self.work.batch)
 
     @property
     def kernels(self) -> dict[str, str]:
@@ -220,6 +226,20 @@ QUANTITIES: dict[str, Quantity] = {
         "FLOPs",
         "pointwise operations and reductions of the forward pass, one per number; modelled",
         tuple(flag for flag in _PASS if flag != "--causal"),
+    ),
+    "decode.parameters": Quantity(
+        lambda asked: asked.touched.expected,
+        "parameters",
+        "parameters that a decode step of the batch reads: of experts those that are expected to be chosen for some "
+        "of its tokens under balanced routing; modelled",
+        ("--batch",),
+    ),
+    "decode.most_parameters": Quantity(
+        lambda asked: asked.touched.most,
+        "parameters",
+        "parameters that a decode step of the batch reads at most: its tokens share no expert while there are others",
+        ("--batch",),
+        beside="decode.parameters",
     ),
     "activations.saved": Quantity(
         lambda asked: asked.saved,

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from archcalc.counts.activations import cache, recurrent_state
-from archcalc.counts.parameters import params
+from archcalc.counts.touched import touched
 from archcalc.spec.model import Model
-from archcalc.tape.legend import Size, add
-from archcalc.tape.passes import recorded
+from archcalc.tape.legend import Size
 from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
 
 class Reading(NamedTuple):
-    """Bytes read at the least, and the seconds that they take at the bandwidth of all devices together."""
+    """Bytes read at the least, and the seconds that they take at the bandwidth of all devices together.
+
+    Of experts `weights` has those that are expected to be chosen, and `most_weights` as many as may be.
+    """
 
     weights: Size
+    most_weights: Size
     cache: Size
     bandwidth: int
     seconds: float
@@ -27,14 +30,14 @@ class Reading(NamedTuple):
 
 
 def least_read(model: Model, run: Run, bits: int, bandwidth: int, devices: int = 1) -> Reading:
-    """What a forward pass cannot do without: every weight once, and in decode keys, values and states that are there.
+    """What a forward pass cannot do without: every weight once, of experts those that are expected to be chosen under
+    balanced routing (see counts.touched), and in decode keys, values and states that are there.
 
     Tables that are only looked up are left out. Modelled: a chip that keeps weights from pass to pass reads fewer. On
     `devices` the bytes are split evenly; `bandwidth` is of one, in bytes per second.
     """
-    ops = [op for segment in recorded(model, run).segments for op in segment.ops if op.kind != "lookup"]
-    used = {weight.path for op in ops for weight in op.weights}
-    weights = add(tensor.parameters for tensor in params(model).tensors if tensor.name in used) * bits // 8
+    read = touched(model, run.batch * run.positions)
+    weights, most = (parameters * bits // 8 for parameters in read)
     decodes = run.phase == "decode"
     kept = cache(model, run, bits) // 8 + recurrent_state(model, run, widths(max(bits, 16) // 8)) if decodes else 0
-    return Reading(weights, kept, bandwidth, (weights + kept) / (bandwidth * devices))
+    return Reading(weights, most, kept, bandwidth, (weights + kept) / (bandwidth * devices))

@@ -54,7 +54,8 @@ def _reading(time: Duration, reading: Reading, run: Run) -> str:
     """The other lower bound: of a pass that reads more than it multiplies."""
     slowest = max(time.seconds, reading.seconds)
     kept = f" and {binary(reading.cache)} of cache" if reading.cache else ""
-    bound = f"at least {elapsed(reading.seconds)} to read {binary(reading.weights)} of weights{kept} once"
+    some = " (experts as expected)" if reading.weights != reading.most_weights else ""
+    bound = f"at least {elapsed(reading.seconds)} to read {binary(reading.weights)} of weights{some}{kept} once"
     speed = f"; at most {in_digits(run.batch * run.positions / slowest)} tokens/s (modelled)"
     speed = speed if reading.seconds < time.seconds else f", longer than the computation{speed}"
     return f"{bound}, at {rate(reading.bandwidth, 'B/s')}{speed}"

@@ -36,6 +36,8 @@ SOURCES = {
     "flops": "2 x the product of all axes of each contraction (2mnk for a matrix product); twice that backward:"
     " Kaplan et al. 2020, arXiv:2001.08361, section 2.1; recomputation in flash attention: Dao et al."
     " 2022, arXiv:2205.14135",
+    "decode": "product of the stored axes of each weight that is not only looked up; of E experts, J a token,"
+    " E (1 - (1 - J / E)^B) are expected to be chosen where each choice is as likely as any other",
     "run": "FLOPs of one batch scaled to the tokens; 6 N D: Kaplan et al. 2020, arXiv:2001.08361, section 2.1",
     "memory": "bytes allocated at the peak, by the rules of PyTorch's autograd; Adam's bytes per parameter:"
     " Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1; saved activations: Korthikanti et al. 2022,"

@@ -9,6 +9,7 @@ from archcalc.blocks.windows import seen
 from archcalc.counts.executed import Executed
 from archcalc.counts.flops import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, training_run
 from archcalc.counts.parameters import Parameters
+from archcalc.counts.pertoken import Rule, per_token
 from archcalc.counts.quantities import Asked, values
 from archcalc.counts.traffic import Reading
 from archcalc.hardware.duration import Duration
@@ -44,7 +45,9 @@ def flops_sheet(
     here = work.forward + work.backward
     size = several(run.batch * run.positions, "token")
     verb = {"training": "to train on", "prefill": "to read", "decode": "to add"}[run.phase]
-    extra = {} if whole is None else {"run": run_payload(whole)}
+    rules = per_token(found.model, run.positions) if training else ()
+    extra: dict[str, Any] = {"per_token": [rule._asdict() for rule in rules]}
+    extra |= {} if whole is None else {"run": run_payload(whole)}
     if executed is not None and training:
         extra["hardware"] = {"recompute": recompute, **executed._asdict()}
     if time is not None:
@@ -55,7 +58,8 @@ def flops_sheet(
         blocks=(
             _table(work, training=training),
             *([_run_table(whole)] if whole else []),
-            Fields((*timed, *_lines(found.model, work, counts, run), *caveats(found))),
+            Fields((*timed, *_lines(found.model, work, counts, run), *_experts(asked, run), *caveats(found))),
+            *([_rules_table(rules)] if rules else []),
         ),
         payload=payload(found.name, **flops_payload(asked), **extra, **notes(found)),
         records=tuple(part_record(part) for part in work.categories),
@@ -91,6 +95,7 @@ def flops_payload(asked: Asked) -> dict[str, Any]:
     run = asked.work
     return {
         "flops": values(asked, ("flops",))["flops"] | work_numbers(asked.flops),
+        **values(asked, ("decode",)),
         "conventions": {
             "phase": run.phase,
             "batch": run.batch,
@@ -146,6 +151,24 @@ def _run_table(whole: TrainingRun) -> Table:
     )
 
 
+def _rules_table(rules: tuple[Rule, ...]) -> Table:
+    """The same token by the rules that others count by, each with whose it is."""
+    from textwrap import wrap
+
+    rows: list[tuple[Cell, ...]] = []
+    for rule in rules:
+        first, *more = (*wrap(rule.what, _RULE), *wrap(rule.whose, _RULE))
+        rows += [(rule.name, short(rule.flops), first), *((None, None, line) for line in more)]
+    return Table(
+        (*words("rule"), *figures("FLOPs"), *words("what it counts, and whose it is")),
+        tuple(rows),
+        title="Training FLOPs of one token, by the rules in use",
+    )
+
+
+_RULE = 50  # characters of a line of a rule, so that the table has 80 columns
+
+
 def _causal(model: Model, run: Run) -> str:
     """Which pairs of positions were counted."""
     if run.phase == "decode":
@@ -187,6 +210,16 @@ def token_line(model: Model, counts: Parameters, run: Run) -> str:
         if step.flops
     ]
     return " ".join([f"{short(whole.flops)} per token = 6 N ({short(whole.six_nd)})", *steps])
+
+
+def _experts(asked: Asked, run: Run) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What a decode step reads of a model with experts: its sequences go to few of them, or to nearly all."""
+    if run.phase != "decode" or asked.counts.stored == asked.counts.active:
+        return ()
+    read = asked.touched
+    of = f"{several(run.batch, 'sequence')} {'reads' if run.batch == 1 else 'read'}"
+    expected = f"a step of {of} {short(read.expected)} parameters, as expected under balanced routing (modelled)"
+    return (("Experts", (f"{expected}; at most {short(read.most)} of {short(asked.counts.stored)}",)),)
 
 
 def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tuple[str, tuple[str, ...]]]:

@@ -10,12 +10,17 @@ from archcalc.counts.parameters import params
 from archcalc.hardware.devices import Device
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, figures, words
 from archcalc.spec.model import SCHEMA, Model
-from archcalc.spec.searching import family
+from archcalc.spec.searching import family, features
 from archcalc.tape.run import Run
 from archcalc.units import binary, several
 
 MANY = 20  # rows; more are easier to read family by family
 _SHOWN = ("name", "parameters", "layers", "d_model", "vocab_size", "context_length")
+
+
+def in_range(models: list[Model], least: int | None, most: int | None) -> list[Model]:
+    """The models of so many stored parameters."""
+    return [one for one in models if (least or 0) <= _stored(one) and (most is None or _stored(one) <= most)]
 
 
 def models_sheet(models: list[Model], asked: Sequence[str] = ()) -> Sheet:
@@ -28,14 +33,17 @@ def models_sheet(models: list[Model], asked: Sequence[str] = ()) -> Sheet:
         if rows and len(records) > MANY:
             rows.append((None,) * len(_SHOWN))
         rows += [tuple(record[name] for name in _SHOWN) for record in group]
-    note = ("archcalc list llama 8b: both words in name, family or source",)
+    note = (
+        "archcalc list llama 8b: both words in name, family or source",
+        "archcalc list --family qwen --most 10B --feature window: by family, size, feature",
+    )
     return Sheet(
         title=several(len(models), "model") + f" matching {' '.join(asked)}" * bool(asked),
         blocks=(
             Table((*words("name"), *figures("parameters", "layers", "d_model", "vocabulary", "context")), tuple(rows)),
             *([] if asked else [Fields((("Search", note),))]),
         ),
-        payload={"schema": SCHEMA, "specs": list(records)},
+        payload={"schema": SCHEMA, "specs": [{**one, "features": one["features"].split()} for one in records]},
         records=records,
     )
 
@@ -71,8 +79,35 @@ def _record(model: Model) -> dict[str, Any]:
         "vocab_size": model.vocab_size,
         "context_length": model.context_length,
         "tied": getattr(model.unembedding, "tied", None),
+        "features": " ".join(features(model)),
         "source": model.source,
     }
+
+
+def formats_sheet() -> Sheet:
+    """A row for each format of weights with scales: what is packed, what stays wide, and the source."""
+    from textwrap import wrap
+
+    from archcalc.counts.formats import MEANINGS
+
+    rows: list[tuple[Cell, ...]] = []
+    for name, (what, source) in MEANINGS.items():
+        first, *more = (*wrap(what, _MEANING), *wrap(source, _MEANING))
+        rows += [(name, first), *((None, line) for line in more)]
+    said = ("archcalc memory SPEC --for inference --precision q4_k_m takes one",)
+    records = tuple({"name": name, "meaning": what, "source": source} for name, (what, source) in MEANINGS.items())
+    return Sheet(
+        title=f"{len(MEANINGS)} formats of weights with scales",
+        blocks=(
+            Table(words("name", "what is packed, what stays wide, and the source"), tuple(rows)),
+            Fields((("Use", said),)),
+        ),
+        payload={"schema": SCHEMA, "formats": list(records)},
+        records=records,
+    )
+
+
+_MEANING = 66  # characters of a line
 
 
 def devices_sheet(devices: list[Device]) -> Sheet:

@@ -15,7 +15,7 @@ from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, 
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
-from archcalc.tape.precision import BITS, DEFAULTS, Keeping, compute_width
+from archcalc.tape.precision import BITS, DEFAULTS, FORMATS, Keeping, compute_width
 from archcalc.tape.roles import widths
 from archcalc.tape.run import MEMORY_KERNEL, Run
 from archcalc.units import binary, grouped, several
@@ -243,7 +243,21 @@ def inference_lines(model: Model, run: Run, keeping: Keeping) -> tuple[str, ...]
     computed, kept = 8 * compute_width(keeping.precision), 8 * keeping.kv_width
     size = f"prefill of {grouped(run.batch)} x {several(run.sequence, 'token')}, then decode with a full cache"
     return (
-        f"{BITS[keeping.precision]}-bit weights, {computed}-bit activations, {kept}-bit cache",
+        f"{_weights(model, keeping)}, {computed}-bit activations, {kept}-bit cache",
         f"{size}; {run.attention} attention, logits of the last position",
         *activation_lines(model, run),
     )
+
+
+def _weights(model: Model, keeping: Keeping) -> str:
+    """How wide weights are; in a format with scales, how many bytes each type of it has."""
+    if keeping.precision not in FORMATS:
+        return f"{BITS[keeping.precision]}-bit weights"
+    from archcalc.counts.formats import formatted
+
+    counts = params(model)
+    types: dict[str, int] = {}
+    for one in formatted(counts, keeping.precision):
+        types[one.type] = types.get(one.type, 0) + one.bytes
+    parts = ", ".join(f"{binary(n)} {name}" for name, n in sorted(types.items(), key=lambda item: -item[1]))
+    return f"{keeping.precision}: {8 * sum(types.values()) / counts.stored:.4f} bits a weight ({parts})"

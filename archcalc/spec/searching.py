@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from archcalc.spec.catalogue import find, names
@@ -18,6 +18,32 @@ def family(name: str) -> str:
 def families() -> list[str]:
     """The families of the catalogue, in alphabetical order."""
     return sorted({family(name) for name in names()})
+
+
+_PRESENT = ("window", "chunk", "rotary", "qk_norm", "softcap", "shared", "alibi")
+"""Fields of a mixer that are features where they say something, under their own names."""
+
+
+def features(model: Model) -> list[str]:
+    """What a model is made of, in words that `archcalc list --feature` takes, in alphabetical order."""
+    return sorted({word.replace("_", "-") for word in _features(model)})
+
+
+def _features(model: Model) -> Iterator[str]:
+    kinds = [kind.layer for group in model.layers for kind in group.kinds_in()]
+    if len(kinds) > 1:
+        yield "several_kinds_of_layers"
+    for mixer in (branch.mixer for layer in kinds for branch in layer.residual_branches):
+        if kind := getattr(mixer, "kind", None):
+            yield kind
+        yield from (name for name in _PRESENT if getattr(mixer, name, None))
+        heads, shared = getattr(mixer, "n_heads", None), getattr(mixer, "n_kv_heads", None)
+        if heads and shared and shared < heads:
+            yield "multi_query" if shared == 1 else "grouped_query"
+    if getattr(model.unembedding, "tied", False):
+        yield "tied"
+    if getattr(model.embedding, "positions", None) == "learned":
+        yield "learned_positions"
 
 
 def search(words: Iterable[str]) -> list[Model]:

@@ -216,6 +216,12 @@ class Formula:
         return pieces
 
 
+def word(name: str, value: int, of: Iterable[Formula], written: str) -> Formula:
+    """A number that is no polynomial, as a word: its name, its value, the formulas in it, and how LaTeX writes it."""
+    inside = tuple(dict.fromkeys(letter for formula in of for letter in formula.letters))
+    return Formula({((Letter(name, value, inside, written), 1),): 1}, value)
+
+
 def _rounded(how: str, n: Formula, k: Formula, value: int) -> Letter:
     """A quotient rounded down or up as a word: ceil((a + b) / 8)."""
     inside = tuple(dict.fromkeys([*n.letters, *k.letters]))

@@ -8,12 +8,21 @@ from typing import Literal, NamedTuple, get_args
 from archcalc.arguments import boolean, checked, choice, size
 from archcalc.errors import Invalid, Problem, shown
 
-Precision = Literal["mixed-16", "mixed-18", "amp", "fp32", "bf16", "fp16", "fp8", "int8", "int4"]
+# fmt: off
+Format = Literal[
+    "q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q4_k_s", "q4_k_m", "q5_k_s", "q5_k_m", "q6_k",
+    "mxfp4", "nvfp4", "fp8-block", "awq", "gptq", "nf4",
+]
+# fmt: on
+Precision = Literal["mixed-16", "mixed-18", "amp", "fp32", "bf16", "fp16", "fp8", "int8", "int4", Format]
 Optimizer = Literal["adamw-fused", "adamw", "adamw-foreach", "sgd", "sgd-plain"]
 Recompute = Literal["none", "selective", "full"]
 CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
 
 BITS = {"fp32": 32, "bf16": 16, "fp16": 16, "fp8": 8, "int8": 8, "int4": 4}
+
+FORMATS: tuple[str, ...] = get_args(Format)
+"""Formats with scales, in which some weights are packed and others stay wide: counts.formats has their rules."""
 
 
 class Recipe(NamedTuple):
@@ -96,8 +105,8 @@ torch.optim.AdamW is foreach by default; Megatron-LM and DeepSpeed use fused ker
 
 
 def compute_width(precision: str) -> int:
-    """Bytes of an activation where the weights are kept in `precision`: bf16 where they are narrower than that."""
-    return max(BITS[precision], 16) // 8
+    """Bytes of an activation where the weights are kept in `precision`: of bf16 where they are narrower than that."""
+    return max(BITS.get(precision, 16), 16) // 8
 
 
 class _Fields(NamedTuple):
@@ -184,6 +193,6 @@ def _of_the_other(purpose: Purpose, keeping: Keeping) -> Iterator[tuple[str, str
                 yield field, "applies only to training", None
     elif keeping.kv_precision is not None:
         yield "kv_precision", "applies only to inference", None
-    known = RECIPES if purpose == "training" else BITS
+    known = tuple(RECIPES) if purpose == "training" else (*BITS, *FORMATS)
     if keeping.precision not in known:
         yield "precision", f"for {purpose} must be one of {', '.join(known)}", shown(keeping.precision)

@@ -68,9 +68,23 @@ def test_every_field_is_told_to_programs(form):
         "vocab_size": 256_000,
         "context_length": 8192,
         "tied": True,
+        "features": [
+            "gated",
+            "grouped-query",
+            "multi-head",
+            "rotary",
+            "several-kinds-of-layers",
+            "softcap",
+            "tied",
+            "window",
+        ],
         "source": model.source,
     }
-    assert row == (expected if form == "json" else {name: str(value) for name, value in expected.items()})
+    if form == "csv":
+        expected = {name: str(value) for name, value in expected.items()} | {
+            "features": " ".join(expected["features"])
+        }
+    assert row == expected
 
 
 def test_the_list_of_a_family_is_version_by_version_and_the_smaller_first():
@@ -90,7 +104,7 @@ def test_a_long_list_is_parted_by_families_and_fits_80_columns(monkeypatch):
     table = "\n".join(lines[4 : lines.index("", len(names()))])
     first = [block.split("\n")[0].split("-")[0] for block in table.split("\n\n")]
     assert len(first) == len(set(first))
-    assert lines[-1].startswith("Search     archcalc list llama 8b: ")
+    assert lines[-3].startswith("Search     archcalc list llama 8b: ")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +123,53 @@ def test_a_search_that_finds_nothing_tells_what_is_near(words, line):
     answer = ask("list", *words)
     assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
     assert answer.err.startswith(line)
+
+
+def listed(*arguments):
+    return {row["name"]: row for row in ask("list", *arguments, "-f", "json").json["specs"]}
+
+
+def test_models_are_filtered_by_family_size_and_feature():
+    models = listed()
+    found = listed("--family", "qwen", "--most", "10B", "--feature", "grouped-query")
+    assert found.keys() == {
+        name
+        for name, row in models.items()
+        if name.startswith("qwen") and row["parameters"] <= 10**10 and row["n_kv_heads"] < row["n_heads"]
+    }
+    assert listed("models", "--feature", "experts").keys() == {"mixtral-8x7b", "qwen3-30b-a3b", "qwen3-235b-a22b"}
+    assert listed("--least", "300B").keys() >= {"llama3.1-405b", "nemotron4-340b"}
+    assert {"mistral-7b-v0.1", "gemma2-9b"} <= listed("--feature", "window").keys()
+    assert not {"mistral-7b-v0.3", "llama3-8b"} & listed("--feature", "window").keys()
+    both = listed("--feature", "window", "--feature", "tied").keys()
+    assert both == listed("--feature", "window").keys() & listed("--feature", "tied").keys()
+    title = ask("list", "--family", "gemma", "--most", "3B").out.splitlines()[0]
+    assert title.endswith("models matching --family gemma --most 3B")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--family", "llamma"], "--family: matches no family; got 'llamma'; nearest: llama"),
+        (["--feature", "windows"], "--feature: matches no feature; got 'windows'; known: "),
+        (["--most", "many"], "--most: must be an integer; 300B is 300,000,000,000; got 'many'"),
+        (["--least", "900B", "--family", "qwen"], "--family qwen --least 900B: matches no model"),
+        (["devices", "--family", "qwen"], "--family: applies only to models, not to devices"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_one_line(arguments, line):
+    answer = ask("list", *arguments)
+    assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)
+    assert answer.err.startswith(line)
+
+
+def test_formats_are_listed_with_their_sources():
+    from archcalc.tape.precision import FORMATS
+
+    rows = ask("list", "formats", "-f", "json").json["formats"]
+    assert [row["name"] for row in rows] == list(FORMATS)
+    assert all(row["meaning"] and row["source"] for row in rows)
+    assert max(map(len, ask("list", "formats").out.splitlines())) <= 80
 
 
 def test_the_shell_completes_what_can_be_listed():

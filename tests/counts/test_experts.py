@@ -1,6 +1,10 @@
 """Mixtures of experts: what is stored and what one token meets, by hand and as published."""
 
+import itertools
+from fractions import Fraction
+
 import pytest
+from command import ask
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +14,8 @@ from archcalc.blocks import Experts
 from archcalc.counts.flops import flops, training_run
 from archcalc.counts.memory import memory
 from archcalc.counts.parameters import params
+from archcalc.counts.touched import touched
+from archcalc.counts.traffic import least_read
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run
@@ -122,3 +128,57 @@ def test_groups_that_leave_fewer_experts_than_a_token_needs_are_refused():
         mixture(n_groups=3, n_groups_chosen=1, n_experts_per_token=3)
     with pytest.raises(ValueError, match="must be at most n_groups"):
         mixture(n_groups=3, n_groups_chosen=4)
+
+
+def by_draws(experts, chosen, tokens):
+    """Expected experts that some token chooses: of all ways to choose, how many each leaves out, weighed by hand."""
+    ways = list(itertools.combinations(range(experts), chosen))
+    found = [len(set().union(*taken)) for taken in itertools.product(ways, repeat=tokens)]
+    return Fraction(sum(found), len(found))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_a_decode_step_reads_the_experts_that_its_sequences_choose(batch):
+    model, counts = mixture(), params(mixture())
+    other = counts.stored - 3 * 6 * EXPERT - 50 * 12  # the input table is only looked up
+    found = touched(model, batch)
+    assert found.expected == round(other + 3 * EXPERT * by_draws(6, 2, batch))
+    assert found.most == other + 3 * EXPERT * min(6, 2 * batch)
+    read = least_read(model, Run("decode", batch, context=16), 16, 10**9)
+    assert (read.weights, read.most_weights) == (2 * found.expected, 2 * found.most)
+    told = ask("flops", "mixtral-8x7b", "--phase", "decode", "--batch", str(batch), "-f", "json").json["decode"]
+    each = 32 * 3 * 14_336 * 4_096  # of one expert in every layer
+    rest = 46_702_792_704 - 8 * each - 32_000 * 4_096
+    assert told["most_parameters"] == rest + min(8, 2 * batch) * each
+    assert told["parameters"] == rest + round(8 * each * (1 - Fraction(3, 4) ** batch))
+    assert told["parameters"] <= told["most_parameters"]
+
+
+def test_one_sequence_reads_what_is_active_and_many_read_everything():
+    for name, table in (("mixtral-8x7b", 32_000 * 4_096), ("qwen3-30b-a3b", 151_936 * 2_048)):
+        counts = params(archcalc.load(name))
+        assert touched(archcalc.load(name), 1) == (counts.active - table, counts.active - table)
+        assert touched(archcalc.load(name), 10**6) == (counts.stored - table, counts.stored - table)
+
+
+def test_many_batches_at_once_read_what_each_reads():
+    batches = "1..40:3"
+    columns = ("decode.parameters", "decode.most_parameters")
+    rows = ask(
+        "sweep", "qwen3-30b-a3b", "--vary", f"batch={batches}", "--columns", ",".join(columns), "-f", "json"
+    ).json["rows"]
+    model = archcalc.load("qwen3-30b-a3b")
+    assert len(rows) == 14
+    assert [tuple(row) for row in rows] == [(row[0], *touched(model, row[0])) for row in rows]
+    formula = ask("explain", "mixtral-8x7b", "decode.parameters", "--batch", "5", "-f", "json").json
+    assert formula["value"] == touched(archcalc.load("mixtral-8x7b"), 5).expected
+    assert "(1 - (1 - J / E)^(B))" in formula["formula"]
+
+
+def test_the_sheet_says_what_is_expected_and_what_is_the_most():
+    out = " ".join(ask("flops", "mixtral-8x7b", "--phase", "decode", "--batch", "2").out.split())
+    assert (
+        "a step of 2 sequences read 21.20B parameters, as expected under balanced routing (modelled); at most 24.02B of 46.70B"
+        in out
+    )
+    assert "Experts" not in ask("flops", "gpt2", "--phase", "decode").out

@@ -22,7 +22,7 @@ def command(name):
     return get_command(cli.app).commands[name]
 
 
-HOMES = {"parameters": "params", "matrices": "params", "flops": "flops"}  # of the others: memory
+HOMES = {"parameters": "params", "matrices": "params", "flops": "flops", "decode": "flops"}  # of the others: memory
 
 
 def library(name, model, run, keeping):
@@ -42,6 +42,9 @@ def library(name, model, run, keeping):
         "flops.training": work.training,
         "flops.per_token": (work.forward + work.backward) // (run.batch * run.sequence),
         "flops.pointwise": work.pointwise,
+        "decode.parameters": counts.stored
+        - 64 * 128,  # but positions, which are looked up; the tied table is multiplied
+        "decode.most_parameters": counts.stored - 64 * 128,
         "activations.saved": saved(
             model, run.by_default("flash"), widths(keeping.recipe.compute), keeping.recompute
         ).total,

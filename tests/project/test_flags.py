@@ -24,6 +24,12 @@ COMMANDS = get_command(cli.app).commands
 # Calls with one flag (in brackets): the numbers differ from those of the same call without it.
 OBEYED = {
     "params": ["params tiny [--by layer]"],
+    "list": [
+        "list [--family gpt]",
+        "list gpt [--least 1B]",
+        "list gpt [--most 1B]",
+        "list gpt [--feature rotary]",
+    ],
     "flops": [
         "flops tiny [--phase prefill]",
         "flops tiny [--batch 2]",
@@ -283,6 +289,8 @@ CHANGES = {
 OBEYED_ALIKE = {
     ("flops.forward", "--attention"),  # flash attention's forward pass has the FLOPs of math attention's
     ("flops.pointwise", "--attention"),
+    ("decode.parameters", "--batch"),  # no experts
+    ("decode.most_parameters", "--batch"),
     ("cache.per_token", "--for"),  # bf16 for both, if no precision is given
     ("cache.total", "--for"),
     ("cache.paged", "--for"),

@@ -1,5 +1,6 @@
 """What reads a model knows no block by name: every sheet can be made of any valid model, and says its counts."""
 
+from examples import few
 from hypothesis import given, settings
 
 from archcalc import Run, dump, flops, memory, params, strategies
@@ -25,7 +26,7 @@ def found_of(model):
     return Found(validate(document, Model), document, document, {})
 
 
-@settings(max_examples=12)
+@settings(max_examples=few(6))
 @given(strategies.models(most_groups=2))
 def test_every_sheet_can_be_made_of_every_model(model):
     found, run = found_of(model), Run(sequence=model.context_length)
@@ -43,7 +44,7 @@ def test_every_sheet_can_be_made_of_every_model(model):
             assert "".join(rendered(sheet, form, 80))
 
 
-@settings(max_examples=8)
+@settings(max_examples=few(4))
 @given(strategies.models(most_groups=2))
 def test_every_number_of_every_model_has_a_formula_that_comes_to_it(model):
     found, asked = found_of(model), one_pass(model)
@@ -61,7 +62,7 @@ def test_every_number_of_every_model_has_a_formula_that_comes_to_it(model):
             assert letter["fields"] or letter["letter"] in ("B", "S", "T"), letter
 
 
-@settings(max_examples=12)
+@settings(max_examples=few(6))
 @given(strategies.models(most_groups=1))
 def test_a_sweep_over_layers_is_what_each_number_of_layers_counts(model):
     columns = ["parameters.stored", "flops.training", "activations.saved", "cache.total", "memory.total"]

@@ -70,7 +70,7 @@ def test_what_arrays_keep_is_what_each_row_keeps(models, kernel, recompute, drop
 KEEPINGS = keepings()
 
 
-@settings(max_examples=few(40))
+@settings(max_examples=few(20))
 @given(rows(), st.sampled_from(["math", "flash"]), KEEPINGS)
 def test_the_peak_of_arrays_is_that_of_each_row(models, kernel, keeping):
     many = stacked(models)

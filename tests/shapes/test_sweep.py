@@ -18,6 +18,7 @@ from archcalc import strategies
 from archcalc.counts.activations import cache, saved
 from archcalc.counts.memory import memory, state_bytes
 from archcalc.counts.quantities import QUANTITIES
+from archcalc.counts.touched import touched
 from archcalc.errors import Invalid
 from archcalc.shapes import grid
 from archcalc.spec.catalogue import find
@@ -52,6 +53,8 @@ def one_by_one(spec, question, sizes, run, keeping):
         "flops.training": work.training,
         "flops.per_token": (work.forward + work.backward) // (run.batch * length),
         "flops.pointwise": work.pointwise,
+        "decode.parameters": touched(model, run.batch).expected,
+        "decode.most_parameters": touched(model, run.batch).most,
         "activations.saved": saved(
             model, held, widths(width, keeping.statistic), keeping.recompute, cast=keeping.recipe.autocast
         ).total,
