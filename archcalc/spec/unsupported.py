@@ -68,7 +68,6 @@ _OTHER_NAMES: dict[str, str] = {
     "kv_rank": "kv_lora_rank",
     "d_nope": "qk_nope_head_dim",
     "d_rope": "qk_rope_head_dim",
-    "d_value": "v_head_dim",
     "plain": "mlp ffn dense feed_forward feedforward ungated standard vanilla",
     "experts": "moe mixture_of_experts mixture routed switch sparse_moe",
     "gated_delta": "gated_deltanet gated_delta_net gdn deltanet delta_net linear_attention",
