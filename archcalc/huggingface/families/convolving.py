@@ -143,8 +143,9 @@ def _d_head(said: Said) -> int:
 
 def _say_d_head(value: Any, draft: Draft) -> None:
     draft.put("mamba_d_head", value)
-    inner = value * draft.get("mamba_n_heads", 1)
-    if inner % draft.d_model:
+    heads = draft.get("mamba_n_heads")
+    inner = value * heads if value and heads else 0
+    if not inner or inner % draft.d_model:
         raise Mismatch("mamba.d_head")
     draft.put("mamba_expand", inner // draft.d_model)
 

@@ -192,6 +192,7 @@ _ALL = (
         OneMixer(),
         aliases={
             "layers_block_type": ("layer_types",),
+            "head_dim": ("attention_head_dim",),
             "n_groups": ("mamba_n_groups",),
             "conv_kernel": ("mamba_d_conv",),
             "time_step_min": ("mamba_dt_min",),

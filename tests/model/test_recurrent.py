@@ -1,0 +1,241 @@
+"""Recurrent mixers: by hand, as the recurrence says, chunk by chunk, and what is kept of a text."""
+
+import math
+
+import pytest
+
+import archcalc
+from archcalc.counts.activations import cache, recurrent_state
+from archcalc.counts.flops import flops
+from archcalc.counts.memory import memory
+from archcalc.counts.parameters import params
+from archcalc.proof.witness import prove
+from archcalc.spec.model import Model
+from archcalc.tape.precision import Keeping
+from archcalc.tape.roles import widths
+from archcalc.tape.run import Run
+
+torch = pytest.importorskip("torch")
+
+B, S, D, V = 2, 23, 20, 30
+HEADS, GROUPS, P, N, TAPS, CHUNK = 6, 2, 8, 12, 4, 7
+STATE = {
+    "n_heads": HEADS,
+    "n_groups": GROUPS,
+    "d_head": P,
+    "d_state": N,
+    "d_conv": TAPS,
+    "chunk_size": CHUNK,
+    "activation": "silu",
+    "norm": {"kind": "rmsnorm"},
+}
+MAMBA2 = {"kind": "mamba2", **STATE, "bias": False, "conv_bias": True}
+DELTA = {"kind": "gated_delta", **STATE, "norm_over": "head", "norm_place": "before"}
+CONV = {"kind": "short_conv", "d_inner": 18, "d_conv": TAPS, "bias": False}
+HEADS_OF = {"kind": "multi_head", "n_heads": 2, "n_kv_heads": 1, "d_head": 4, "bias": False}
+
+
+def spec(*mixers, repeat=1):
+    branches = [{"name": f"mix_{i}", "norm": None, "mixer": mixer} for i, mixer in enumerate(mixers)]
+    return Model.model_validate(
+        {
+            "schema": 0,
+            "name": "small",
+            "source": "this test",
+            "vocab_size": V,
+            "context_length": 40,
+            "d_model": D,
+            "embedding": {"positions": "none"},
+            "layers": [{"repeat": repeat, "branches": branches}],
+            "final_norm": None,
+            "unembedding": {"tied": False, "bias": False},
+        }
+    )
+
+
+KEYS, INNER = GROUPS * N, HEADS * P
+
+
+@pytest.mark.parametrize(
+    ("mixer", "expected"),
+    [
+        # Gate and values, keys and queries, steps; three convolutions with biases; three numbers a head; norm; output.
+        (MAMBA2, D * (2 * INNER + 2 * KEYS + HEADS) + (INNER + 2 * KEYS) * (TAPS + 1) + 3 * HEADS + INNER + INNER * D),
+        # Shares beside the steps; no biases; two numbers a head; gains that heads share.
+        (DELTA, D * (2 * INNER + 2 * KEYS + 2 * HEADS) + (INNER + 2 * KEYS) * TAPS + 2 * HEADS + P + INNER * D),
+        (CONV, 4 * D * 18 + 18 * TAPS),
+    ],
+)
+def test_parameters_by_hand(mixer, expected):
+    assert params(spec(mixer)).stored == 2 * V * D + expected
+
+
+def padded(length):
+    return math.ceil(length / CHUNK) * CHUNK
+
+
+def forward(mixer):
+    """FLOPs of a prompt of B x S by hand, matrices and convolutions apart."""
+    positions = B * padded(S)
+    pairs, states = positions * CHUNK * HEADS, positions * HEADS * N * P
+    scan = {
+        # scores and what is read of the chunk; what is added to the state and read of it
+        "mamba2": 2 * pairs * (N + P) + 2 * 2 * states,
+        # the system and the scores, what is read of the chunk; what is there, added and read
+        "gated_delta": 2 * pairs * (2 * N + P) + 2 * 3 * states,
+    }[mixer["kind"]]
+    steps = HEADS * (2 if mixer["kind"] == "gated_delta" else 1)
+    matrices = D * (2 * INNER + 2 * KEYS + steps) + INNER * D + V * D
+    return scan + 2 * B * S * (matrices + (INNER + 2 * KEYS) * TAPS)
+
+
+@pytest.mark.parametrize("mixer", [MAMBA2, DELTA])
+def test_flops_of_a_prompt_by_hand(mixer):
+    assert flops(spec(mixer), Run("prefill", B, S)).forward == forward(mixer)
+
+
+@pytest.mark.parametrize(("mixer", "reads"), [(MAMBA2, 1), (DELTA, 2)])
+def test_flops_of_a_decode_step_do_not_depend_on_what_came_before(mixer, reads):
+    """A state is read once; a delta net reads it for the key too, to know what is there."""
+    one, other = (flops(spec(mixer), Run("decode", B, context=length)).forward for length in (3, 40))
+    assert one == other
+    outside = 2 * B * (forward(mixer) - scan_of(mixer)) // (2 * B * S)
+    assert one == outside + reads * 2 * B * HEADS * N * P
+
+
+def scan_of(mixer):
+    matrices = forward(mixer)
+    steps = HEADS * (2 if mixer["kind"] == "gated_delta" else 1)
+    rest = D * (2 * INNER + 2 * KEYS + steps) + INNER * D + V * D + (INNER + 2 * KEYS) * TAPS
+    return matrices - 2 * B * S * rest
+
+
+def test_a_delta_nets_system_has_one_product_more_on_its_way_back():
+    """Of solve(A, v) and solve(A, k) the gradient of A is a product of l x l x (p + n); all products run again."""
+    work = flops(spec(DELTA), Run("training", B, S))
+    extra = 2 * B * padded(S) * CHUNK * HEADS * (P + N)
+    assert work.backward - 2 * (work.forward - scan_of(DELTA)) == 3 * scan_of(DELTA) + extra
+
+
+@pytest.mark.parametrize("mixer", [MAMBA2, DELTA, CONV])
+def test_what_is_kept_has_one_size_whatever_the_length(mixer):
+    """States in fp32, and the positions that convolutions see again as wide as activations."""
+    channels = 18 if mixer is CONV else INNER + 2 * KEYS
+    state = 0 if mixer is CONV else HEADS * N * P * 4
+    for length in (1, 40):
+        run = Run("prefill", B, length)
+        assert recurrent_state(spec(mixer), run, widths(2)) == B * (state + channels * (TAPS - 1) * 2)
+        assert cache(spec(mixer), run, 2) == 0
+        terms = {term.name: term.bytes for term in memory(spec(mixer), run, Keeping("bf16")).terms}
+        assert terms["recurrent state"] == B * (state + channels * (TAPS - 1) * 2)
+
+
+def test_attention_beside_it_keeps_its_keys_and_values():
+    assert cache(spec(MAMBA2, HEADS_OF), Run("prefill", 1, 10), 2) == 10 * 2 * 4 * 2
+
+
+@pytest.mark.parametrize("mixer", [MAMBA2, DELTA, CONV], ids=lambda mixer: mixer["kind"])
+def test_verify_finds_no_difference(mixer):
+    wrong = [check.what for check in prove(spec(mixer, HEADS_OF, repeat=2)).checks if not check.equal]
+    assert not wrong
+
+
+def naive_mamba2(q, k, v, dt, step_bias, decay, skip):
+    """The recurrence, word for word: Dao and Gu 2024, equation (1), with steps."""
+    state, out = torch.zeros(B, HEADS, P, N, dtype=torch.float64), []
+    for t in range(S):
+        step = torch.log1p(torch.exp(dt[:, t] + step_bias))
+        left = torch.exp(-torch.exp(decay) * step)[..., None, None]
+        key = k[:, t].repeat_interleave(HEADS // GROUPS, 1)[:, :, None]
+        state = left * state + (step[..., None] * v[:, t])[..., None] * key
+        query = q[:, t].repeat_interleave(HEADS // GROUPS, 1)[:, :, None]
+        out.append((state * query).sum(-1) + skip[:, None] * v[:, t])
+    return torch.stack(out, 1)
+
+
+def naive_delta(q, k, v, share, step, step_bias, decay):
+    """The recurrence, word for word: Yang et al. 2024, equation (10)."""
+    state, out = torch.zeros(B, HEADS, P, N, dtype=torch.float64), []
+    for t in range(S):
+        query, key = (x[:, t].repeat_interleave(HEADS // GROUPS, 1) for x in (q, k))
+        query, key = (x / torch.sqrt((x * x).sum(-1, keepdim=True) + 1e-6) for x in (query, key))
+        alpha = torch.exp(-torch.exp(decay) * torch.log1p(torch.exp(step[:, t] + step_bias)))[..., None, None]
+        beta = torch.sigmoid(share[:, t])[..., None, None]
+        outer = key[:, :, :, None] * key[:, :, None]
+        state = alpha * (state - beta * (state @ outer)) + beta * v[:, t][..., None] * key[:, :, None]
+        out.append((state @ (query[..., None] / N**0.5))[..., 0])
+    return torch.stack(out, 1)
+
+
+def drawn():
+    torch.manual_seed(0)
+    shapes = [(B, S, GROUPS, N)] * 2 + [(B, S, HEADS, P)] + [(B, S, HEADS)] * 2 + [(HEADS,)] * 3
+    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize("which", ["mamba2", "gated_delta"])
+def test_chunks_and_single_steps_are_the_recurrence(which):
+    """So are their gradients, a second stretch that goes on where the first ended, and one step at a time."""
+    from archcalc_reference.model import scans
+
+    q, k, v, one, two, *learned = drawn()
+    made, numbers, naive = {
+        "mamba2": ((q, k, v, one), (CHUNK, 0.0, math.inf), naive_mamba2),
+        "gated_delta": ((q, k, v, one, two), (CHUNK,), naive_delta),
+    }[which]
+    learned = learned[: 3 if which == "mamba2" else 2]
+    scan = getattr(scans, which)
+    expected, found = naive(*made, *learned), scan(*made, *learned, *numbers)
+    assert torch.allclose(expected, found, atol=1e-10)
+    given = (*made, *learned)
+    for theirs, ours in zip(
+        torch.autograd.grad(expected.sin().sum(), given), torch.autograd.grad(found.sin().sum(), given), strict=True
+    ):
+        assert torch.allclose(theirs, ours, atol=1e-8)
+    for stretches in ((10, 13), (1,) * S):
+        state, parts, at = torch.zeros(B, HEADS, P, N, dtype=torch.float64), [], 0
+        with torch.no_grad():
+            for length in stretches:
+                now = [x[:, at : at + length] for x in made]
+                parts.append(scan(*now, *learned, *numbers, state=state, one=length == 1 and at > 0))
+                at += length
+        assert torch.allclose(expected, torch.cat(parts, 1), atol=1e-10)
+
+
+def test_the_convolutions_flops_and_numbers_are_those_of_pytorchs_own():
+    """Of the positions that stay; the counter takes the gradient of depthwise weights for that of a full convolution."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from archcalc_reference.model.convolution import causal_conv
+
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(B, S, D), torch.randn(D, 1, TAPS), torch.randn(D)
+    with FlopCounterMode(display=False) as theirs:
+        whole = torch.nn.functional.conv1d(x.transpose(1, 2), weight, bias, padding=TAPS - 1, groups=D)
+    with FlopCounterMode(display=False) as ours:
+        found = causal_conv(x, weight, bias)
+    assert torch.allclose(whole[:, :, :S].transpose(1, 2), found, atol=1e-6)
+    assert theirs.get_total_flops() - ours.get_total_flops() == 2 * B * (TAPS - 1) * D * TAPS
+    inputs = [y.double().requires_grad_() for y in (x, weight, bias)]
+    assert torch.autograd.gradcheck(causal_conv, inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "per_token", "state"),
+    [
+        # transformers builds 79,674,391,296. 12 layers of attention with 2 x 256 x 2 numbers of 2 bytes a token; in 36
+        # layers 32 states of 128 x 128 in fp32, and 3 positions of 8,192 channels.
+        ("qwen3-next-80b-a3b", 79_674_391_296, 24_576, 36 * (32 * 128 * 128 * 4 + 3 * 8192 * 2)),
+        # 10 and 30 layers.
+        ("qwen3.5-35b-a3b", 34_660_610_688, 20_480, 30 * (32 * 128 * 128 * 4 + 3 * 8192 * 2)),
+        # 10 of 118 layers are attention with 8 key/value heads of 128; 54 have 256 heads of 64 with states of 256.
+        ("nemotron-h-56b", 56_324_350_464, 10 * 2 * 8 * 128 * 2, 54 * (256 * 64 * 256 * 4 + 3 * 20480 * 2)),
+        # 6 layers with 2 x 128; 23 have 64 heads of 64 with states of 128.
+        ("nemotron-3-nano-30b-a3b", 31_577_937_344, 6 * 2 * 2 * 128 * 2, 23 * (64 * 64 * 128 * 4 + 3 * 6144 * 2)),
+    ],
+)
+def test_published_hybrids(name, parameters, per_token, state):
+    model = archcalc.load(name)
+    assert params(model).stored == parameters
+    assert cache(model, Run("decode", 1, context=1), 2) == per_token
+    assert recurrent_state(model, Run("prefill"), widths(2)) == state
