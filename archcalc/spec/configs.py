@@ -59,6 +59,22 @@ def read_hub(head: str) -> Document:
     return imported(config_of(where), f"{HUB}{where.name}/{CONFIG}")
 
 
+def text_alone(path: str) -> Document:
+    """The spec of the text model alone that a config.json has inside; a folder or a model of the Hub has one too."""
+    from archcalc.huggingface.families.wrappers import text_part
+    from archcalc.huggingface.hub import config_of, repository
+    from archcalc.huggingface.reading import LARGEST_CONFIG, parse_config
+
+    if path.startswith(HUB):
+        name = f"{path}/{CONFIG}"
+        data = config_of(repository(path))
+    else:
+        path = os.path.join(path, CONFIG) if os.path.isdir(path) else path
+        name, data = display_name(path), read_file(path, LARGEST_CONFIG)
+    found = text_part(parse_config(data, name), name)
+    return imported(json.dumps(found).encode(), name)
+
+
 def imported(data: bytes, name: str) -> Document:
     """The document of a spec from the bytes of a config.json."""
     from archcalc.huggingface.importing import import_config
