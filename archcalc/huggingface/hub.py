@@ -54,7 +54,7 @@ def repository(text: str) -> Repository:
     name, _, revision = text.removeprefix(PREFIX).partition("@")
     if not _NAME.fullmatch(name) or (revision and (not _REVISION.fullmatch(revision) or ".." in revision)):
         fix = "hf:ORG/NAME or hf:ORG/NAME@REVISION, such as hf:openai-community/gpt2"
-        raise Invalid(Problem(text, "names no model of the Hub", value=shown(text), suggestion=fix))
+        raise Invalid(Problem(text, "is not the name of a model of the Hub", value=shown(text), suggestion=fix))
     return Repository(name, revision or None)
 
 

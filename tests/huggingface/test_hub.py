@@ -215,7 +215,7 @@ def test_what_is_no_name_of_the_hub_is_refused_before_anything_is_asked(hub, nam
     _, asked = hub
     done = ask("params", name)
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "names no model of the Hub" in done.err
+    assert "is not the name of a model of the Hub" in done.err
     assert asked == []
 
 
