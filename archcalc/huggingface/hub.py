@@ -63,7 +63,7 @@ def config_of(where: Repository) -> bytes:
     try:
         return _get(where, "config.json", LARGEST_CONFIG + 1).data
     except _NotThere:
-        raise Missing(Problem(f"{where}", "has no config.json, or is not there", suggestion=_private())) from None
+        raise Missing(Problem(f"{where}", "is not on the Hub, or has no config.json", suggestion=_private())) from None
 
 
 def first_bytes(where: Repository, file: str, count: int) -> Piece | None:

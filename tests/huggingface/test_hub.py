@@ -165,7 +165,7 @@ def test_a_damaged_header_is_told_by_the_name_that_was_typed(hub):
 @pytest.mark.parametrize(
     ("status", "line"),
     [
-        (404, "hf:org/small: has no config.json, or is not there; a private or gated one needs a token"),
+        (404, "hf:org/small: is not on the Hub, or has no config.json; a private or gated one needs a token"),
         (401, "hf:org/small: is not given out by http://127.0.0.1:"),
         (403, "hf:org/small: is not given out by http://127.0.0.1:"),
         (500, "hf:org/small: is not given out by http://127.0.0.1:"),
