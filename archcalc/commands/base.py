@@ -51,7 +51,7 @@ Spec = Annotated[
         metavar="SPEC",
         autocompletion=catalogue_names,
         show_default=False,
-        help="catalogue name, YAML file, Hugging Face config.json, model folder, or - (stdin); "
+        help="catalogue name, YAML file, Hugging Face config.json, hf:ORG/NAME, folder, or - (stdin); "
         "SPEC@FIELD=VALUE,... changes fields",
     ),
 ]

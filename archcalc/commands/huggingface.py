@@ -1,7 +1,7 @@
 """The commands import and export: between a config.json of Hugging Face and a spec."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,6 +26,10 @@ def import_(
             help="config.json of a Hugging Face model, a folder with one, or - for standard input",
         ),
     ],
+    part: Annotated[
+        Literal["text"] | None,
+        typer.Option(metavar="PART", show_default=False, help="part that is read alone, of a model of images: text"),
+    ] = None,
     output: To = None,
 ) -> None:
     """Turn a Hugging Face config.json into a spec.
@@ -36,13 +40,19 @@ def import_(
     Example: archcalc import Llama-3.1-8B/config.json -o llama.yaml
     """
     from archcalc.spec.catalogue import find
-    from archcalc.spec.configs import import_text
+    from archcalc.spec.configs import import_text, text_alone
     from archcalc.spec.dumping import dump
+    from archcalc.spec.model import Model
+    from archcalc.spec.validation import validate
 
+    _refuse_suffix(output, "a spec", "YAML", ".yaml")
+    if part == "text":
+        document = text_alone(config)
+        write(import_text(document, dump(validate(document, Model))), output)
+        return
     found = find(config)
     if not found.document.origins:
         raise Invalid(Problem(config, "is a spec already, not a config.json"))
-    _refuse_suffix(output, "a spec", "YAML", ".yaml")
     write(import_text(found.document, dump(found.model)), output)
 
 

@@ -126,6 +126,11 @@ def nothing_in(folder: str, there: list[str]) -> Invalid | Missing:
     return Missing(Problem(folder, f"has no weights: neither {WHOLE} nor {INDEX}"))
 
 
+def shards_named(index: str) -> list[str]:
+    """The files that an index names, in alphabetical order."""
+    return sorted(set(_promises(index).values()))
+
+
 def _promises(index: str) -> dict[str, str]:
     """Which shard has which tensor, as the index says."""
     with open_file(index) as file:

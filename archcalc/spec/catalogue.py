@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, nearest, shown
-from archcalc.spec.configs import CONFIG, imported, is_config, is_object, read_config, read_either
+from archcalc.spec.configs import CONFIG, HUB, imported, is_config, is_object, read_config, read_either, read_hub
 from archcalc.spec.model import Model
 from archcalc.spec.question import Answers, Change, ask, split, understand
 from archcalc.spec.source import Document, display_name, is_stdin, parse
@@ -62,7 +62,7 @@ def find(spec: str) -> Found:
     Raises Invalid for an unknown name, a malformed spec or a question it does not understand, Missing for a path
     that leads nowhere.
     """
-    head, question = (spec, None) if os.path.exists(spec) else split(spec)
+    head, question = (spec, None) if os.path.exists(spec) else _split(spec)
     inside = _inside(head)
     folder, head = (head, inside) if inside else ("", head)
     read = _read(head)
@@ -72,6 +72,14 @@ def find(spec: str) -> Found:
     document, changes = ask(read, answers, spec)
     question = ",".join(part.strip() for part in question.split(","))
     return Found(validate(document, Model), document, read, answers, changes, question, spec, folder)
+
+
+def _split(spec: str) -> tuple[str, str | None]:
+    """A spec and its question; of a model of the Hub what follows its name and sets nothing is a revision."""
+    if not spec.startswith(HUB) or "@" not in spec:
+        return split(spec)
+    head, _, last = spec.rpartition("@")
+    return (head, last) if "=" in last else (spec, None)
 
 
 def _inside(head: str) -> str | None:
@@ -100,6 +108,8 @@ def has_spec(folder: str) -> bool:
 
 
 def _read(head: str) -> Document:
+    if head.startswith(HUB):
+        return read_hub(head)
     if head in names():
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")
     elif not (is_path(head) or is_stdin(head) or os.path.isdir(head)):  # a directory is then told to be one

@@ -11,6 +11,8 @@ from archcalc.errors import printable
 from archcalc.spec.source import LARGEST_FILE, Document, display_name, read_file, too_large
 
 CONFIG = "config.json"
+HUB = "hf:"
+"""Before the name of a model of the Hub: its config.json is read there."""
 
 
 def is_object(data: bytes) -> bool:
@@ -47,6 +49,30 @@ def read_config(path: str) -> Document:
     from archcalc.huggingface.reading import LARGEST_CONFIG
 
     return imported(read_file(path, LARGEST_CONFIG), display_name(path))
+
+
+def read_hub(head: str) -> Document:
+    """The spec that the config.json of a model of the Hub describes."""
+    from archcalc.huggingface.hub import config_of, repository
+
+    where = repository(head)
+    return imported(config_of(where), f"{HUB}{where.name}/{CONFIG}")
+
+
+def text_alone(path: str) -> Document:
+    """The spec of the text model alone that a config.json has inside; a folder or a model of the Hub has one too."""
+    from archcalc.huggingface.families.wrappers import text_part
+    from archcalc.huggingface.hub import config_of, repository
+    from archcalc.huggingface.reading import LARGEST_CONFIG, parse_config
+
+    if path.startswith(HUB):
+        name = f"{path}/{CONFIG}"
+        data = config_of(repository(path))
+    else:
+        path = os.path.join(path, CONFIG) if os.path.isdir(path) else path
+        name, data = display_name(path), read_file(path, LARGEST_CONFIG)
+    found = text_part(parse_config(data, name), name)
+    return imported(json.dumps(found).encode(), name)
 
 
 def imported(data: bytes, name: str) -> Document:

@@ -27,7 +27,7 @@ def test_words_are_found_in_names_families_and_sources():
     }
     assert found("Llama", "70B") == {"llama2-70b", "llama3-70b", "llama3.1-70b"}
     assert found("arXiv:2501.00656") == {"olmo2-1b", "olmo2-7b", "olmo2-13b", "olmo2-32b"}
-    assert found("eleutherai", "neo") == {"gpt-neo-125m", "gpt-neo-2.7b", "gpt-neox-20b"}
+    assert found("eleutherai", "neo") == {"gpt-neo-125m", "gpt-neo-1.3b", "gpt-neo-2.7b", "gpt-neox-20b"}
     assert found() == set(names())
     assert found("(") == {name for name in names() if "(" in archcalc.load(name).source}
 
@@ -35,7 +35,7 @@ def test_words_are_found_in_names_families_and_sources():
 def test_a_number_is_found_where_it_begins():
     assert {"llama-7b", "falcon-7b", "bloom-7b1"} <= found("7b")
     assert not {"opt-6.7b", "gpt-neo-2.7b", "smollm2-1.7b", "gemma2-27b"} & found("7b")
-    assert found("2.7b") == {"gpt3-2.7b", "gpt-neo-2.7b"}
+    assert found("2.7b") == {"gpt3-2.7b", "gpt-neo-2.7b", "opt-2.7b"}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_models_are_filtered_by_family_size_and_feature():
         for name, row in models.items()
         if name.startswith("qwen") and row["parameters"] <= 10**10 and row["n_kv_heads"] < row["n_heads"]
     }
-    assert listed("models", "--feature", "experts").keys() == {"mixtral-8x7b", "qwen3-30b-a3b", "qwen3-235b-a22b"}
+    assert listed("models", "--feature", "experts").keys() >= {"minimax-m2.5", "mixtral-8x7b", "qwen3-30b-a3b"}
     assert listed("--least", "300B").keys() >= {"llama3.1-405b", "nemotron4-340b"}
     assert {"mistral-7b-v0.1", "gemma2-9b"} <= listed("--feature", "window").keys()
     assert not {"mistral-7b-v0.3", "llama3-8b"} & listed("--feature", "window").keys()

@@ -155,6 +155,7 @@ REFUSED = {
 
 # What runs a model: the file whose tests hold each flag to what it does.
 RUN = {
+    "import": {"--part": "test_part_text"},
     "verify": {"--tensors": "test_verify"},
     "check": {"--weights": "test_check_weights"},
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},

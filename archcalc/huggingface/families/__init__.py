@@ -93,16 +93,28 @@ def find(config: dict[str, Any], file: str) -> Found:
                 family(kind), text, inside, (note,), tuple(key for key in config if key not in (*text, inside))
             )
         raise Invalid(_unknown(kind, file, f"{inside}.model_type"))
-    raise Invalid(_unknown(model_type, file, "model_type"))
+    raise Invalid(_unknown(model_type, file, "model_type", _inside(config)))
 
 
-def _unknown(model_type: Any, file: str, key: str) -> Problem:
+def _inside(config: dict[str, Any]) -> str | None:
+    """How the text model of a type that is not known can be read, where it is of one that is."""
+    for key in ("text_config", "llm_config", "language_config"):
+        text = config.get(key)
+        kind = text.get("model_type") if isinstance(text, dict) else None
+        if isinstance(kind, str) and _SAME.get(kind, kind) in MODULES:
+            return f"`archcalc import CONFIG --part text` reads its {key} alone, a {kind}"
+    return None
+
+
+def _unknown(model_type: Any, file: str, key: str, inside: str | None = None) -> Problem:
     """What is said of a type that no table knows: the feature that it needs, or the nearest that are known."""
     from archcalc.huggingface.families.absent import FEATURES
 
     value = shown(model_type)
     if not isinstance(model_type, str):
         return Problem(file, "must be text", key, value=value)
+    if inside is not None:
+        return Problem(file, "is a model of more than text that is not known", key, value=value, suggestion=inside)
     if model_type in FEATURES:
         return Problem(file, f"{FEATURES[model_type]} not supported yet", key, value=value)
     near = nearest(model_type, [*MODULES, *FEATURES], 3)

@@ -54,6 +54,16 @@ _TIE = "tie_word_embeddings"
 _FLAT_OUT = ("vision_config", "audio_config", "image_size", "patch_size", "num_channels", "model_type")
 
 
+def text_part(config: dict[str, Any], file: str) -> dict[str, Any]:
+    """The mapping of the text model, whatever the whole is. Raises Invalid where there is none."""
+    key = next((key for key in _TEXT if isinstance(config.get(key), dict)), None)
+    if key is None:
+        raise Invalid(Problem(file, f"has no part that is a text model: none of {', '.join(_TEXT)} is a mapping"))
+    text = {_TIE: config[_TIE]} if config.get(_TIE) is not None else {}
+    quantized = config.get("quantization_config")
+    return {**({"quantization_config": quantized} if quantized is not None else {}), **config[key], **text}
+
+
 def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[str, Any], str, str]:
     """The mapping of the text model, the key that has it, and a sentence that says what is left out."""
     wrapper = WRAPPERS[model_type]
