@@ -55,7 +55,7 @@ def _flops(model: Model, reference: Any, kernel: AttentionKernel, held: Any, new
     from torch.utils.flop_counter import FlopCounterMode
 
     tokens = torch.zeros((BATCH, new), dtype=torch.long, device="meta")
-    if new > 1:
+    if new > 1 or not held.filled:  # the first position of a text is a prompt, however short
         what, run = "FLOPs of a prompt", Run("prefill", BATCH, new, attention=kernel, logits="last")
     else:
         what, run = "FLOPs of one more token", Run("decode", BATCH, context=held.filled + 1, attention=kernel)

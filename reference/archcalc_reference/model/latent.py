@@ -84,7 +84,7 @@ class LatentAttention(nn.Module):
         return self.output(y_BSHW.flatten(2))
 
     def _absorbs(self, positions: Positions, state: KeysValues | None) -> bool:
-        return state is not None and positions.new == 1
+        return state is not None and positions.new == 1 and positions.first > 0
 
     def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
         if self._absorbs(positions, state):
