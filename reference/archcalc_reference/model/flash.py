@@ -39,9 +39,12 @@ class Rule(NamedTuple):
 
 
 def flash_attention(
-    q_BHSK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, positions: Positions, read: Read
+    q_BHSK: Tensor, k_BGTK: Tensor, v_BGTW: Tensor, rule: Rule, positions: Positions, read: Read, *, ours: bool = False
 ) -> Tensor:
-    """What each query finds, (B, H, S, W); query head h reads key/value head h G // H."""
+    """What each query finds, (B, H, S, W); query head h reads key/value head h G // H.
+
+    With `ours` PyTorch's own kernel is not called where tensors have numbers.
+    """
     q, k, v = q_BHSK, k_BGTK, v_BGTW
     alike = q.shape[-1] == v.shape[-1]
     if q.is_meta:  # there PyTorch takes the kernel apart and stores the scores after all, unless it is asked by name
@@ -49,7 +52,7 @@ def flash_attention(
             return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, True, 0.0, True)[0]  # noqa: SLF001
         found: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True)[0]  # noqa: SLF001
         return found
-    if alike and not rule.hides(read, positions):
+    if not ours and alike and not rule.hides(read, positions):
         mask_ST = positions.masks.get(rule.scored)
         causal = mask_ST is None and q.shape[2] == k.shape[2]
         shared = q.shape[1] != k.shape[1]

@@ -72,9 +72,7 @@ class LatentAttention(nn.Module):
 
     def prepare(self, positions: Positions, state: KeysValues | None) -> None:
         """Make the mask and the angles that it reads, where no layer before it did."""
-        # PyTorch's flash attention masks what is all new; queries behind kept positions need a mask.
-        behind = positions.new > 1 and positions.first > 0
-        if (positions.kernel == "math" or behind) and not self._absorbs(positions, state):
+        if positions.kernel == "math" and not self._absorbs(positions, state):
             positions.add_mask(self.rule.scored, _read(positions, state))
         if self.rotary is not None:
             positions.add_angles(self.table, self.rotary)
@@ -97,7 +95,7 @@ class LatentAttention(nn.Module):
         del c_BTZ
         if positions.kernel == "math":
             return _math(q_BHSK, k_BHTK, v_BHTW, self.rule.scale, positions.masks[self.rule.scored])
-        y_BHSW = flash_attention(q_BHSK, k_BHTK, v_BHTW, self.rule, positions, _read(positions, state))
+        y_BHSW = flash_attention(q_BHSK, k_BHTK, v_BHTW, self.rule, positions, _read(positions, state), ours=True)
         return y_BHSW.transpose(1, 2)
 
     def _queries(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
