@@ -50,7 +50,8 @@ class LatentAttention(nn.Module):
         self.table = repr(self.rotary)
         scale = attention.scale or 1 / math.sqrt(self.O + self.U)
         scale *= _magnified(self.rotary) if attention.mscale else 1.0
-        self.rule = Rule(scale, None, Scored(Sight()), own=self.O + self.U != self.W)
+        # PyTorch's kernel takes no values of another width: with ours one rule serves all.
+        self.rule = Rule(scale, None, Scored(Sight()), own=True)
 
     @staticmethod
     def new_state(
@@ -73,9 +74,7 @@ class LatentAttention(nn.Module):
 
     def prepare(self, positions: Positions, state: KeysValues | None) -> None:
         """Make the mask and the angles that it reads, where no layer before it did."""
-        # PyTorch's flash attention masks what is all new; queries behind kept positions need a mask.
-        behind = positions.new > 1 and positions.first > 0
-        if (positions.kernel == "math" or behind) and not self._absorbs(positions, state):
+        if positions.kernel == "math" and not self._absorbs(positions, state):
             positions.add_mask(self.rule.scored, _read(positions, state))
         if self.rotary is not None:
             positions.add_angles(self.table, self.rotary)
@@ -85,7 +84,7 @@ class LatentAttention(nn.Module):
         return self.output(y_BSHW.flatten(2))
 
     def _absorbs(self, positions: Positions, state: KeysValues | None) -> bool:
-        return state is not None and positions.new == 1
+        return state is not None and positions.new == 1 and positions.first > 0
 
     def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
         if self._absorbs(positions, state):
