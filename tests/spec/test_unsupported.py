@@ -211,7 +211,6 @@ def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypat
     ("name", "what"),
     [
         ("DeepSeek-V3", "multi-head latent attention is"),
-        ("gpt-oss-20b", "attention sinks are"),
         ("dbrx-instruct", "mixtures of experts of this kind are"),
         ("bert-base-uncased", "bidirectional attention is"),
         ("t5-small", "encoder-decoder models are"),

@@ -88,13 +88,14 @@ def find(config: dict[str, Any], file: str) -> Found:
 def _unknown(model_type: Any, file: str, key: str) -> Problem:
     """What is said of a type that no table knows: the feature that it needs, or the nearest that are known."""
     from archcalc.huggingface.families.absent import FEATURES
+    from archcalc.huggingface.families.wrappers import WRAPPERS
 
     value = shown(model_type)
     if not isinstance(model_type, str):
         return Problem(file, "must be text", key, value=value)
     if model_type in FEATURES:
         return Problem(file, f"{FEATURES[model_type]} not supported yet", key, value=value)
-    near = nearest(model_type, [*MODULES, *FEATURES], 3)
+    near = nearest(model_type, [*MODULES, *WRAPPERS, *FEATURES], 3)
     fix = f"nearest: {', '.join(near)}" if near else None
     return Problem(file, "is not a known type of model", key, value=value, suggestion=fix)
 

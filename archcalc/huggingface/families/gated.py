@@ -14,7 +14,7 @@ from archcalc.huggingface.families.mixtures import (
     say_types,
     shared_of,
 )
-from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes
+from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, Kinds, LayerTypes, Sparse, every
 from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size, attention_of
 from archcalc.huggingface.rope import Rotary
@@ -186,7 +186,7 @@ _ALL = (
                                 500_000.0,
                                 partial=1.0,
                                 nested=True,
-                                default={"rope_theta": 500_000.0, "partial_rotary_factor": 0.5},
+                                default={"partial_rotary_factor": 0.5},
                             ),
                             SLIDING: Rotary(D_HEAD, theta_key="", partial=1.0, nested=True, scales=False),
                         }
@@ -295,15 +295,18 @@ _ALL = (
         "Kolibri1Config",
         ("Kolibri1ForCausalLM", "Kolibri1Model"),
         {
-            **sizes(
-                *(128000, 2560, None, 50, 48, 4, 262144),
-                sliding_window=513,
-                layer_types=None,
-                moe_intermediate_size=512,
-                shared_expert_intermediate_size=512,
-                num_experts=384,
-                num_experts_per_tok=6,
-                norm_topk_prob=False,
+            **without(
+                sizes(
+                    *(128000, 2560, None, 50, 48, 4, 262144),
+                    sliding_window=513,
+                    layer_types=None,
+                    moe_intermediate_size=512,
+                    shared_expert_intermediate_size=512,
+                    num_experts=384,
+                    num_experts_per_tok=6,
+                    norm_topk_prob=False,
+                ),
+                "intermediate_size",
             ),
             "head_dim": 128,
         },
