@@ -72,7 +72,7 @@ SAID = {
     ),
     "a type that is not text": ({"model_type": 3}, ["model_type: must be text; got 3"]),
     "an encoder": ({"model_type": "bert"}, ["model_type: bidirectional encoders are not supported yet; got 'bert'"]),
-    "experts": (
+    "a mixture that is not built": (
         {"model_type": "jetmoe"},
         ["model_type: mixtures of experts of this kind are not supported yet; got 'jetmoe'"],
     ),
