@@ -29,7 +29,8 @@ _TENANTS = {
     "ernie": "ernie4_5_moe hunyuan_v1_moe",
     "routed": "solar_open exaone_moe phimoe qwen3_vl_moe_text",
     "command": "cohere2_moe",
-    "gated": "afmoe laguna hy_v3 mellum kolibri1",
+    "laguna": "laguna",
+    "gated": "afmoe hy_v3 mellum kolibri1",
     "granite": "granite_swa granitemoe_swa",
     "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",
 }
