@@ -108,7 +108,7 @@ _FLAGS: dict[str, str] = {
 
 _FAMILIES: dict[str, str] = {
     "multi-head latent attention is": "deepseek-v2 deepseek-v3 deepseek-r1 kimi",
-    "mixtures of experts of this kind are": "dbrx grok arctic glam switch llama4 phimoe",
+    "mixtures of experts of this kind are": "dbrx grok arctic glam switch",
     "state-space layers are": "mamba mamba2 jamba zamba falcon-mamba",
     "recurrent layers are": "rwkv recurrentgemma griffin",
     "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",
