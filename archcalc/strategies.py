@@ -120,7 +120,9 @@ def _of(kind: Any, field: FieldInfo, most: _Most, allowed: Allowed) -> Iterator[
     elif get_origin(kind) is tuple and field.is_required():
         inner = [_mappings(one, most) for member in _members(get_args(kind)[0]) for one in _kinds(member)]
         yield st.lists(st.one_of(inner), min_size=1, max_size=most.groups)
-    elif isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization and allowed != ():
+    elif allowed in ((), (None,)):
+        return
+    elif isinstance(kind, type) and issubclass(kind, Strict) and kind is not Initialization:
         # What restricts a block restricts the sizes in it: they are at most the last that may be.
         within = most if allowed is None else most._replace(size=allowed[-1])
         yield from (_mappings(one, within) for one in _kinds(kind) if allowed is None or within.size > 1)

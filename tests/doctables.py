@@ -49,6 +49,7 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 _SAID: dict[str, dict[str, int]] = {
     "glm4_moe": {"head_dim": 128},
     "deepseek_v2": {"num_experts_per_tok": 6},
+    "glm4v_moe_text": {"head_dim": 128},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
 }
 """Of classes whose defaults are no model."""
@@ -127,6 +128,8 @@ def _more(spec: dict[str, Any], layers: list[dict[str, Any]]) -> Iterator[str]:
         yield "windows in some layers" if None in windows else "windows"
     words = {"scale": "own scale of scores", "softcap": "capped scores", "query_growth": "growing queries"}
     yield from (what for name, what in words.items() if attention.get(name))
+    everywhere = {"sinks": "sinks", "gate": "gated output", "d_value": "values of another width"}
+    yield from (what for name, what in everywhere.items() if any(layer["attention"].get(name) for layer in layers))
     embedding, unembedding = spec["embedding"], spec["unembedding"]
     yield from (f"{name} of embeddings" for name in ("scale", "norm") if embedding.get(name))
     yield from (

@@ -141,7 +141,7 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
         whole = archcalc_reference.Transformer(lent.model).named_parameters()
     parameters |= {name: torch.zeros(p.shape, dtype=dtype) for name, p in whole if name not in parameters}
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    places = dict(theirs.named_parameters())
+    places = {name: p for name, p in theirs.named_parameters() if p.requires_grad}  # others are corrections, at 0
     with torch.no_grad():
         for entry in BY_TYPE[config["model_type"]].entries(lent.model, shapes):
             places.pop(entry.name).copy_(stored(entry, parameters))

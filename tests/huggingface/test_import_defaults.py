@@ -20,6 +20,13 @@ BESIDE = {
     ("gpt_neo", "attention_layers"): None,
     ("qwen2_vl_text", "tie_word_embeddings"): False,
     ("qwen2_5_vl_text", "tie_word_embeddings"): False,
+    **dict.fromkeys(
+        [
+            ("mimo_v2_flash", key)
+            for key in ("sliding_window_size", "hybrid_layer_pattern", "moe_layer_freq", "swa_rope_theta")
+        ]
+    ),
+    ("cohere2_moe", "first_k_dense_replace"): None,
     ("qwen3_vl_text", "tie_word_embeddings"): False,
 }
 # Null in transformers' class, which then takes what stands here.

@@ -24,7 +24,7 @@ VALUES = (
 SMALL = {"vocab_size": 50, "num_hidden_layers": 4, "n_layer": 4, "num_layers": 4, "n_layers": 4}
 SMALL["attention_types"] = [[["global", "local"], 2]]
 SMALL |= {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2}
-NEEDED = {"glm4_moe": {"head_dim": 16}}
+NEEDED = {name: {"head_dim": 16} for name in ("glm4_moe", "glm4v_moe_text")}
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)

@@ -72,7 +72,10 @@ SAID = {
     ),
     "a type that is not text": ({"model_type": 3}, ["model_type: must be text; got 3"]),
     "an encoder": ({"model_type": "bert"}, ["model_type: bidirectional encoders are not supported yet; got 'bert'"]),
-    "sinks": ({"model_type": "granite_swa"}, ["model_type: attention sinks are not supported yet; got 'granite_swa'"]),
+    "a mixture that is not built": (
+        {"model_type": "jetmoe"},
+        ["model_type: mixtures of experts of this kind are not supported yet; got 'jetmoe'"],
+    ),
     "sizes of wrong types": (
         {**LLAMA, "hidden_size": "64", "vocab_size": 100.0, "intermediate_size": [128]},
         [
@@ -314,8 +317,8 @@ SAID = {
         ["text_config: must be a mapping; got 'mistral'"],
     ),
     "a text model that is not built": (
-        {"model_type": "llava", "text_config": {"model_type": "gpt_oss"}},
-        ["text_config.model_type: attention sinks are not supported yet; got 'gpt_oss'"],
+        {"model_type": "llava", "text_config": {"model_type": "dbrx"}},
+        ["text_config.model_type: mixtures of experts of this kind are not supported yet; got 'dbrx'"],
     ),
     "a fault inside a text model": (
         {"model_type": "mistral3", "text_config": {"vocab_size": 0}},

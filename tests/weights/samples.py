@@ -578,6 +578,21 @@ WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "llava": ("llama", {**_LLAMA, "model_type": "llama"}, {**_PATCHES, "model_type": "clip_vision_model"}),
     "qwen2_vl": ("qwen2_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, {**_QWEN_EYES, "hidden_size": 60}),
     "qwen2_5_vl": ("qwen2_5_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, _QWEN_EYES),
+    "qwen3_vl_moe": (
+        "qwen3_vl_moe_text",
+        {**_WIDE, **_MOE, "num_experts": 5, "rope_parameters": _mrope(3, 2, 2)},
+        {**_QWEN_EYES, "deepstack_visual_indexes": [0]},
+    ),
+    "glm4v_moe": (
+        "glm4v_moe_text",
+        {
+            **_WIDE,
+            **_DEEP,
+            "head_dim": 16,
+            "rope_parameters": {**_mrope(2, 1, 1), "partial_rotary_factor": 0.5},
+        },
+        {**_QWEN_EYES, "num_hidden_layers": 1},
+    ),
     "qwen3_vl": (
         "qwen3_vl_text",
         {**_WIDE, "rope_parameters": _mrope(3, 2, 2)},

@@ -32,7 +32,8 @@ _TENANTS = {
     "ernie": "ernie4_5_moe hunyuan_v1_moe",
     "routed": "solar_open exaone_moe phimoe qwen3_vl_moe_text",
     "command": "cohere2_moe",
-    "gated": "afmoe laguna hy_v3 mellum kolibri1",
+    "laguna": "laguna",
+    "gated": "afmoe hy_v3 mellum kolibri1",
     "granite": "granite_swa granitemoe_swa",
     "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",
     "deepseek": "deepseek_v3 deepseek_v2 sarvam_mla glm4_moe_lite",
@@ -109,6 +110,7 @@ def _inside(config: dict[str, Any]) -> str | None:
 def _unknown(model_type: Any, file: str, key: str, inside: str | None = None) -> Problem:
     """What is said of a type that no table knows: the feature that it needs, or the nearest that are known."""
     from archcalc.huggingface.families.absent import FEATURES
+    from archcalc.huggingface.families.wrappers import WRAPPERS
 
     value = shown(model_type)
     if not isinstance(model_type, str):
@@ -117,7 +119,7 @@ def _unknown(model_type: Any, file: str, key: str, inside: str | None = None) ->
         return Problem(file, "is a model of more than text that is not known", key, value=value, suggestion=inside)
     if model_type in FEATURES:
         return Problem(file, f"{FEATURES[model_type]} not supported yet", key, value=value)
-    near = nearest(model_type, [*MODULES, *FEATURES], 3)
+    near = nearest(model_type, [*MODULES, *WRAPPERS, *FEATURES], 3)
     fix = f"nearest: {', '.join(near)}" if near else None
     return Problem(file, "is not a known type of model", key, value=value, suggestion=fix)
 

@@ -56,7 +56,14 @@ def _cohere_first(said: Said, n: int) -> list[bool]:
     return [i < count for i in range(n)]
 
 
-_COHERE_ROTARY = Rotary(D_HEAD, pairing="neighbours")
+class _Rotary(Rotary):
+    """Whose own mapping rules, whatever stands beside it: transformers writes the default base there."""
+
+    def _beside(self, said: Said, name: str) -> Any:  # noqa: ARG002
+        return None
+
+
+_COHERE_ROTARY = _Rotary(D_HEAD, pairing="neighbours")
 
 
 def _cohere_rotary(said: Said) -> Any:
@@ -143,6 +150,7 @@ _ALL = (
         {
             **sizes(256000, 8192, 22528, 40, 64, None, 8192, tie_word_embeddings=True, attention_bias=False),
             "head_dim": 128,
+            "rope_theta": 10000.0,
             "layer_norm_eps": 1e-5,
             "rms_norm_eps": None,
             "logit_scale": 0.0625,

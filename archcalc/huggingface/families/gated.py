@@ -1,8 +1,7 @@
-"""Mixtures with norms of queries and keys, some with gated outputs: Trinity, Laguna, Hy3, Mellum 2, Kolibri."""
+"""Mixtures with norms of queries and keys, or gated outputs: Trinity, Hy3, Mellum 2, Kolibri."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, MLP_BIAS, layer
@@ -14,14 +13,14 @@ from archcalc.huggingface.families.mixtures import (
     say_types,
     shared_of,
 )
-from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes
+from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, Kinds, LayerTypes, Sparse, every
-from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size, attention_of
+from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
 _SANDWICH = {"post_norm": rmsnorm()}
-_SCORES = {"scores": "sigmoid", "normalized": True, "correction": True}
+SCORES = {"scores": "sigmoid", "normalized": True, "correction": True}
 
 
 def _first(said: Said, n: int) -> list[bool]:
@@ -36,61 +35,8 @@ def _say_first(dense: list[bool], draft: Draft) -> None:
     draft.put("num_dense_layers", count)
 
 
-def _all_but_first(_: Said, n: int) -> list[bool]:
+def all_but_first(_: Said, n: int) -> list[bool]:
     return [i == 0 for i in range(n)]
-
-
-_HEADS = "num_attention_heads_per_layer"
-
-
-class _Heads(LayerTypes):
-    """Types of attention with as many heads as a list says for each layer, behind a slash."""
-
-    def types(self, said: Said) -> list[str]:
-        types = super().types(said)
-        if said.none(_HEADS):
-            said.value(_HEADS, counts=False)
-            heads = [said.size("num_attention_heads")] * len(types)
-        else:
-            heads = said.value(_HEADS)
-            if not isinstance(heads, list) or len(heads) != len(types) or any(type(n) is not int for n in heads):
-                said.fail(_HEADS, f"must be a list with a number for each of {len(types):,} layers", heads)
-        return [f"{kind}/{n}" for kind, n in zip(types, heads, strict=True)]
-
-    def name(self, layer: str) -> str:
-        kind, _, heads = layer.partition("/")
-        return f"{self.names[kind]}_{heads}_heads"
-
-    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
-        heads = layer.get("attention", {}).get("n_heads", 1)
-        return [f"{kind}/{heads}" for kind in super().candidates(layer)]
-
-    def write(self, types: list[str], draft: Draft) -> None:
-        super().write([attention_of(kind) for kind in types], draft)
-        heads = [int(kind.split("/")[1]) for kind in types]
-        draft.put("num_attention_heads", heads[0])
-        draft.put(_HEADS, heads)
-
-
-def _laguna_heads(said: Said) -> int:
-    heads, shared = int(said.layer.split("/")[1]), said.size("num_key_value_heads")
-    if heads < 1 or heads % shared:
-        said.fail(_HEADS, f"must be multiples of num_key_value_heads ({shared:,})", heads)
-    return heads
-
-
-def _gating(said: Said) -> str:
-    """A number for each head, or for each feature: that is what false is too."""
-    value = said.value("gating")
-    if value not in (True, False, "per-head", "per-element"):
-        said.fail("gating", 'must be true, "per-head" or "per-element"', value)
-    return "head" if value in (True, "per-head") else "feature"
-
-
-def _say_gating(value: Any, draft: Draft) -> None:
-    if value is None:
-        raise Mismatch("attention.gate")
-    draft.put("gating", "per-head" if value == "head" else "per-element")
 
 
 _KOLIBRI_ROTARY = Rotary(D_HEAD)
@@ -137,7 +83,7 @@ _ALL = (
             "mlp": ByMixture(
                 experts(
                     *("num_experts", "moe_intermediate_size"),
-                    {**_SCORES, "scale": Number("route_scale", neutral=1.0)},
+                    {**SCORES, "scale": Number("route_scale", neutral=1.0)},
                     shared=shared_of("num_shared_experts", "moe_intermediate_size"),
                 )
             ),
@@ -154,65 +100,6 @@ _ALL = (
             "num_limited_groups": ((1, None), "groups of experts are not supported in this family"),
         },
         ignored=(*TRAINING, "load_balance_coeff", "use_grouped_mm"),
-    ),
-    Family(
-        "laguna",
-        "LagunaConfig",
-        ("LagunaForCausalLM", "LagunaModel"),
-        sizes(
-            *(100352, 2048, 8192, 40, 48, 8, 131072),
-            attention_bias=False,
-            num_attention_heads_per_layer=None,
-            gating=True,
-            sliding_window=512,
-            layer_types=None,
-            mlp_layer_types=None,
-            moe_intermediate_size=512,
-            shared_expert_intermediate_size=512,
-            num_experts=256,
-            num_experts_per_tok=8,
-            moe_routed_scaling_factor=1.0,
-        )
-        | {"head_dim": 128},
-        {
-            **layer(
-                {
-                    "n_heads": Made(_laguna_heads),
-                    "bias": ATTENTION_BIAS,
-                    "rotary": ByLayer(
-                        {
-                            FULL: Rotary(
-                                D_HEAD,
-                                500_000.0,
-                                partial=1.0,
-                                nested=True,
-                                default={"rope_theta": 500_000.0, "partial_rotary_factor": 0.5},
-                            ),
-                            SLIDING: Rotary(D_HEAD, theta_key="", partial=1.0, nested=True, scales=False),
-                        }
-                    ),
-                    "qk_norm": rmsnorm(),
-                    "window": SLIDING_WINDOW,
-                    "gate": Made(_gating, _say_gating),
-                    "gate_activation": "softplus",
-                }
-            ),
-            "mlp": ByMixture(
-                experts(
-                    *("num_experts", "moe_intermediate_size"),
-                    {**_SCORES, "scale": Number("moe_routed_scaling_factor", neutral=1.0)},
-                    shared={**GATED, "d_ff": Size("shared_expert_intermediate_size")},
-                )
-            ),
-        },
-        decoder(rmsnorm()),
-        Sparse(_Heads(lambda _, n: [FULL] * n), by_types(_all_but_first), say_types),
-        aliases={"num_experts": ("num_local_experts",)},
-        only={
-            "moe_apply_router_weight_on_input": ((False,), "is not supported in this family"),
-            "moe_router_logit_softcapping": ((0, 0.0), "capped scores of experts are not supported yet"),
-        },
-        ignored=TRAINING,
     ),
     Family(
         "hy_v3",
@@ -237,14 +124,14 @@ _ALL = (
             "mlp": ByMixture(
                 experts(
                     *("num_experts", "moe_intermediate_size"),
-                    {**_SCORES, "scale": Number("router_scaling_factor", neutral=1.0)},
+                    {**SCORES, "scale": Number("router_scaling_factor", neutral=1.0)},
                     shared=shared_of(*("num_shared_experts", "moe_intermediate_size"), {**GATED, "bias": MLP_BIAS}),
                 ),
                 {**GATED, "bias": MLP_BIAS},
             ),
         },
         decoder(rmsnorm()),
-        Sparse(Kinds(), by_types(_all_but_first), say_types),
+        Sparse(Kinds(), by_types(all_but_first), say_types),
         aliases={"num_experts": ("num_local_experts",)},
         ignored=(*TRAINING, "enable_moe_fp32_combine", "num_nextn_predict_layers", "num_mtp_layers"),
     ),
@@ -295,15 +182,18 @@ _ALL = (
         "Kolibri1Config",
         ("Kolibri1ForCausalLM", "Kolibri1Model"),
         {
-            **sizes(
-                *(128000, 2560, None, 50, 48, 4, 262144),
-                sliding_window=513,
-                layer_types=None,
-                moe_intermediate_size=512,
-                shared_expert_intermediate_size=512,
-                num_experts=384,
-                num_experts_per_tok=6,
-                norm_topk_prob=False,
+            **without(
+                sizes(
+                    *(128000, 2560, None, 50, 48, 4, 262144),
+                    sliding_window=513,
+                    layer_types=None,
+                    moe_intermediate_size=512,
+                    shared_expert_intermediate_size=512,
+                    num_experts=384,
+                    num_experts_per_tok=6,
+                    norm_topk_prob=False,
+                ),
+                "intermediate_size",
             ),
             "head_dim": 128,
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from archcalc.huggingface.families.balanced import ALWAYS, BALANCED, DEEP, GROUPED, first, groups_share
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, QKV, layer
@@ -31,11 +32,42 @@ from archcalc.huggingface.family import (
     without,
 )
 from archcalc.huggingface.layers import Kinds, Sparse
-from archcalc.huggingface.leaves import Flag, Number
+from archcalc.huggingface.leaves import Draft, Flag, Mismatch, Number
 from archcalc.huggingface.rope import Rotary
+from archcalc.huggingface.said import Said
+from archcalc.huggingface.scaling import Settings
 
 _SOFTMAX = {"scores": "softmax", "normalized": True}
 _PHI_NORM = layernorm("rms_norm_eps")
+
+
+class _PhiRotary(Rotary):
+    """Two scales of cosines and sines, of short texts and long ones, which are one where they are equal."""
+
+    def settings(self, said: Said) -> Settings:
+        found = super().settings(said)
+        kind = found.inside.get("rope_type", found.inside.get("type")) or "default"
+        if kind == "default":
+            return found
+        if kind not in ("longrope", "su"):
+            found.fail("rope_type", "must be default or longrope in this family")
+        short, long = (found.number(name) for name in _SCALES)
+        if short != long:
+            found.fail("long_mscale", f"that is not short_mscale ({short:g}) is not supported yet")
+        inside = {name: value for name, value in found.inside.items() if name not in _SCALES}
+        return found._replace(inside={**inside, "attention_factor": short})
+
+    def write(self, value: Any, draft: Draft) -> None:
+        factor = (value or {}).get("scaling", {}).get("attention_factor")
+        if (value or {}).get("scaling") and factor is None:
+            raise Mismatch("rotary.scaling")
+        super().write(value, draft)
+        if factor is not None:
+            draft["rope_parameters"] |= dict.fromkeys(_SCALES, factor)
+            draft["rope_parameters"].pop("attention_factor", None)
+
+
+_SCALES = ("short_mscale", "long_mscale")
 
 _ALL = (
     Family(
@@ -121,7 +153,9 @@ _ALL = (
             router_jitter_noise=0.01,
         ),
         {
-            **layer({"bias": ATTENTION_BIAS, "rotary": Rotary(D_HEAD, 1_000_000.0), "window": WINDOW}, norm=_PHI_NORM),
+            **layer(
+                {"bias": ATTENTION_BIAS, "rotary": _PhiRotary(D_HEAD, 1_000_000.0), "window": WINDOW}, norm=_PHI_NORM
+            ),
             "mlp": experts(
                 *("num_local_experts", "intermediate_size"),
                 {"scores": "sparse_mixer", "normalized": False, "jitter": Number("router_jitter_noise")},
@@ -144,7 +178,7 @@ _ALL = (
             mlp_only_layers=None,
             attention_bias=False,
         )
-        | {"head_dim": 128, "num_experts_per_tok": 4},
+        | {"num_experts_per_tok": 4},
         {
             **layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "rotary": Rotary(D_HEAD, 500_000.0, **IMAGES)}),
             "mlp": ByMixture(experts("num_experts", "moe_intermediate_size", _SOFTMAX)),
