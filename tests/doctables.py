@@ -46,7 +46,8 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-_SAID: dict[str, dict[str, int]] = {
+_SAID: dict[str, dict[str, Any]] = {
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
     "glm4_moe": {"head_dim": 128},
     "deepseek_v2": {"num_experts_per_tok": 6},
     "glm4v_moe_text": {"head_dim": 128},
@@ -63,13 +64,45 @@ def families() -> str:
 
 def _family(model_type: str) -> tuple[str, ...]:
     spec = import_config({"model_type": model_type, **_SAID.get(model_type, {})}, "config.json").data
-    layers = each_layer(spec["layers"])
+    every = each_layer(spec["layers"])
+    layers = [layer for layer in every if "branches" not in layer]
+    others = list(dict.fromkeys(mixer for layer in every for mixer in _others(layer)))
+    if not layers or others:
+        return _hybrid(model_type, spec, every, others)
     return (
         f"`{model_type}`",
         _norms(layers[0]),
         ", ".join(dict.fromkeys(_positions(spec, layer) for layer in layers)),
         " or ".join(dict.fromkeys(map(_mlp, layers))),
         "; ".join(_more(spec, layers)) or "-",
+    )
+
+
+_MIXERS = {"mamba2": "Mamba-2", "gated_delta": "gated delta nets", "short_conv": "short convolutions"}
+
+
+def _others(layer: dict[str, Any]) -> Iterator[str]:
+    yield from (_MIXERS[b["mixer"]["kind"]] for b in layer.get("branches", ()) if b["mixer"]["kind"] in _MIXERS)
+
+
+def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], others: list[str]) -> tuple[str, ...]:
+    """The row of a type whose layers have other mixers than attention."""
+    found: list[dict[str, Any]] = []
+    for layer in every:
+        if "branches" not in layer:
+            found.append(layer)
+            continue
+        for branch in layer["branches"]:
+            mixer, norm = branch["mixer"], {"norm": branch["norm"]}
+            name = "attention" if mixer["kind"] in ("multi_head", "latent") else "mlp"
+            found += [{**norm, name: mixer}] if mixer["kind"] not in _MIXERS else []
+    attentions, mlps = ([layer for layer in found if name in layer] for name in ("attention", "mlp"))
+    return (
+        f"`{model_type}`",
+        _norms(found[0]),
+        ", ".join(dict.fromkeys(_positions(spec, layer) for layer in attentions)) or "none",
+        " or ".join(dict.fromkeys(map(_mlp, mlps))),
+        "; ".join([" and ".join(others), *(_more(spec, attentions) if attentions else ())]),
     )
 
 

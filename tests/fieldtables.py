@@ -29,12 +29,15 @@ from archcalc.blocks.constraints import (
     OneTable,
     Without,
 )
+from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, Router
 from archcalc.blocks.latent import LatentAttention, NeedsMscale
+from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
 from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Scaling, Yarn
+from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
 from archcalc.counts.quantities import QUANTITIES, one_pass
 from archcalc.spec.layers import AlternatingGroup, Branch, BranchGroup, BranchLayer, TwoBranchGroup, TwoBranchLayer
@@ -70,6 +73,17 @@ EXPERTS = {
     "router": ROUTER,
 }
 CUT = {"limit": 7.0, "gate": "before", "plus_one": True}
+STATE = {
+    "n_heads": 4,
+    "n_groups": 2,
+    "d_head": 8,
+    "d_state": 8,
+    "d_conv": 4,
+    "chunk_size": 16,
+    "activation": "silu",
+    "norm": NORM,
+}
+MAMBA2 = {"kind": "mamba2", **STATE, "bias": False, "conv_bias": False}
 LAYER = {"norm": NORM, "attention": HEADS, "mlp": TWO_MATRICES}
 LOCAL = {**LAYER, "attention": {**HEADS, "window": 8}}
 BRANCH = {"name": "mix", "norm": NORM, "mixer": HEADS}
@@ -104,6 +118,9 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     AlternatingGroup: (_GROUP, {"repeat": 4, "pattern": ["local", "full"], "kinds": {"local": LOCAL, "full": LAYER}}),
     MultiHead: (_ATTENTION, HEADS),
     LatentAttention: (_ATTENTION, LATENT),
+    Mamba2: (_ATTENTION, MAMBA2),
+    GatedDelta: (_ATTENTION, {**STATE, "kind": "gated_delta"}),
+    ShortConvolution: (_ATTENTION, {"kind": "short_conv", "d_inner": 24, "d_conv": 4, "bias": False}),
     Biases: ((*_ATTENTION, "bias"), dict.fromkeys(Biases.model_fields, False)),
     QueryGrowth: ((*_ATTENTION, "query_growth"), {"rate": 0.1, "interval": 16}),
     Rotary: ((*_ATTENTION, "rotary"), ROTARY),
@@ -167,7 +184,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
 }
 # The numbers that say what a field changes, and what a reader calls them.
 MEASURED = {"parameters.stored": "parameters", "flops.forward": "FLOPs", "activations.saved": "activations"}
-MEASURED["cache.total"] = "cache"
+MEASURED |= {"cache.total": "cache", "cache.state": "state"}
 
 # Where a class, or a slot, is described on the page.
 PLACES: dict[type[BaseModel], tuple[str, str]] = {

@@ -148,6 +148,7 @@ _ALL = (
             "use_mixed_mlp_moe": ((True,), "is read as true by this family"),
             "moe_layer_num_skipped": ((0,), "dense first layers are not supported in this family"),
             "use_cla": ((False,), "keys and values that layers share are not supported yet"),
+            "use_mla": ((False,), "latent attention is not supported in this family"),
             "norm_type": (("rms",), "is not supported in this family"),
             "mlp_bias": ((False,), "is not supported in this family"),
         },
@@ -166,9 +167,7 @@ _ALL = (
             ),
             *("n_group", "topk_group", "kv_lora_rank", "q_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim"),
             *(
-                "position_embedding_xdrope",
                 "v_head_dim",
-                "use_mla",
                 "add_classification_head",
                 "class_num",
                 "dense_list",
