@@ -19,7 +19,7 @@ INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_
 INSIDE |= {"qwen3_vl_moe_text": None, "glm4v_moe_text": None}
 # Their classes cannot be built without a size that has no default, or turn an odd number of features by default.
 NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe", "glm4v_moe_text", "hunyuan_v1_moe"}
-NO_DEFAULT |= {"deepseek_v2"}
+NO_DEFAULT |= {"deepseek_v2", "lfm2_moe"}
 NEEDS_WINDOW = {
     "gemma2",
     "gemma3_text",
@@ -40,6 +40,7 @@ FUSED = {
     *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
+    *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
 }
 
@@ -113,6 +114,7 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
         found["mlp_layer_types"] = [rng.choice(("dense", "sparse")) for _ in range(layers)]
     if "topk_method" in family.defaults:
         found["topk_method"] = rng.choice(("greedy", "group_limited_greedy"))
+    found |= _mixed(family.model_type, rng, heads, layers)
     if "topk_group" in family.defaults:
         groups = found["n_group"]  # of which those that are left have enough experts to choose from
         fewest = -(-found["num_experts_per_tok"] * groups // found[next(key for key in found if key in _EXPERTS)])
@@ -131,6 +133,38 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
     if family.model_type == "falcon" and not found["new_decoder_architecture"]:
         found["parallel_attn"] = rng.random() < 0.5
     return found
+
+
+def _mixed(model_type, rng, heads, layers):
+    """What says which layers have another mixer than attention, and its sizes."""
+    some = [i for i in range(1, layers) if rng.random() < 0.5]
+    kinds = ["full_attention" if i in some else "conv" for i in range(layers)]
+    return {
+        "nemotron_h": {
+            "layers_block_type": rng.choices(["linear_attention", "moe", "full_attention", "mlp"], k=layers),
+            "mamba_num_heads": 3 * heads,
+            "mamba_head_dim": rng.choice((8, 10)),
+            "n_groups": rng.choice((1, 3, heads)),
+            "conv_kernel": rng.choice((2, 4)),
+        },
+        "bamba": {
+            "attn_layer_indices": some,
+            "mamba_n_heads": heads,
+            "mamba_n_groups": rng.choice((1, heads)),
+            "mamba_d_state": rng.choice((6, 16)),
+        },
+        "lfm2": {"full_attn_idxs": some, "conv_L_cache": rng.choice((2, 4)), "block_multiple_of": 7},
+        "lfm2_moe": {"layer_types": kinds, "num_dense_layers": len(some)},
+        **dict.fromkeys(
+            ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+            {
+                "layer_types": [{"conv": "linear_attention"}.get(kind, kind) for kind in kinds],
+                "linear_num_key_heads": heads,
+                "linear_num_value_heads": 2 * heads,
+                "linear_key_head_dim": rng.choice((8, 12)),
+            },
+        ),
+    }.get(model_type, {})
 
 
 def tensors(config):

@@ -27,6 +27,11 @@ BESIDE = {
         ]
     ),
     ("cohere2_moe", "first_k_dense_replace"): None,
+    ("nemotron_h", "hybrid_override_pattern"): None,
+    ("nemotron_h", "num_hidden_layers"): None,
+    **dict.fromkeys(
+        [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
+    ),
     ("qwen3_vl_text", "tie_word_embeddings"): False,
 }
 # Null in transformers' class, which then takes what stands here.

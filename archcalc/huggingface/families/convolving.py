@@ -105,7 +105,7 @@ _LFM2_EXPERTS = {
         {
             "scores": "sigmoid",
             "normalized": Flag("norm_topk_prob"),
-            "correction": Flag("use_expert_bias"),
+            "correction": Flag("use_expert_bias", {True: True, False: None}),
             "scale": Number("routed_scaling_factor", neutral=1.0),
         },
     ),

@@ -178,7 +178,6 @@ _ALL = (
             "topk_group": 1,
             "norm_topk_prob": True,
             "layer_norm_epsilon": 1e-5,
-            "tie_word_embeddings": False,
         },
         ByLayer(
             {
@@ -188,7 +187,7 @@ _ALL = (
                 "mlp": _one("mlp", _MLP),
             }
         ),
-        decoder(_NORM),
+        decoder(_NORM, unembedding={"tied": False}),
         OneMixer(),
         aliases={
             "layers_block_type": ("layer_types",),
@@ -201,6 +200,7 @@ _ALL = (
             "n_routed_experts": ("num_local_experts",),
         },
         only={
+            "tie_word_embeddings": ((False,), "transformers' class has a head of its own, whatever is said"),
             "moe_latent_size": ((None,), "experts in a smaller space are not supported yet"),
             "sliding_window": ((None,), "windows are not supported in this family"),
         },
