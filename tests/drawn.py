@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from archcalc.blocks import LinearUnembedding, MultiHead, TokenEmbedding
+from archcalc.blocks import LatentAttention, LinearUnembedding, MultiHead, TokenEmbedding
 from archcalc.blocks.mlp import MLP
+from archcalc.blocks.recurrent import Recurrent, StateMixer
 from archcalc.spec.layers import BranchGroup, BranchLayer, Repeated, TwoBranchGroup, TwoBranchLayer
 from archcalc.spec.model import Model
 
@@ -50,7 +51,17 @@ def branches(model):
 
 def attends(model):
     """Whether any of its layers has an attention."""
-    return any(isinstance(branch.mixer, MultiHead) for branch in branches(model))
+    return any(isinstance(branch.mixer, MultiHead | LatentAttention) for branch in branches(model))
+
+
+def is_remembered(model):
+    """Whether any of its layers keeps a state of all positions."""
+    return any(parts(model, StateMixer))
+
+
+def keeps_keys(model):
+    """Whether all that it keeps of a text are keys and values as they were made."""
+    return not any(parts(model, LatentAttention | Recurrent))
 
 
 def single(layer):

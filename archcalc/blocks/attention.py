@@ -180,7 +180,7 @@ class MultiHead(Attention):
             "G": self.n_kv_heads,
             "R": self.n_heads // self.n_kv_heads,
             "K": self.d_head,
-            "W": self.d_value or self.d_head,
+            "W": self.d_head if self.d_value is None else self.d_value,
         }
         more = {"U": self.rotary and self.rotary.d_rotary, "window": self.window, "chunk": self.chunk}
         return stated | {label: size for label, size in more.items() if size is not None}

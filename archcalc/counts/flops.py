@@ -19,8 +19,8 @@ GRADIENTS = 2  # of a product of two: each gradient is one contraction over the 
 CONVENTIONS = {
     "FLOP": "a multiplication and an addition count as two",
     "forward": "contractions, as PyTorch's FLOP counter counts them; lookups do not count",
-    "backward": "two contractions of the same size per forward one, plus the scores that flash attention recomputes",
-    "training": "forward and backward, with the scores that flash attention recomputes; no activation recomputation",
+    "backward": "two contractions of the same size per forward one, plus what flash attention and scans recompute",
+    "training": "forward and backward, with what flash attention and scans recompute; no activation recomputation",
     "vector": "all but contractions, modelled: one operation per number, exp too; all query-key pairs, causal or not",
 }
 
@@ -132,7 +132,7 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
     for tensor in counts.tensors:
         if tensor.name not in multiplied:
             idle[tensor.part] = idle.get(tensor.part, 0) + tensor.parameters
-    experts = [tensor for tensor in counts.tensors if tensor.active is not None]
+    experts = [tensor for tensor in counts.tensors if tensor.active is not None and tensor.name in multiplied]
     repeated = add(part.repeated for part in work.categories)
     unlearned = add(part.forward + part.backward - part.repeated for part in work.categories if not part.learned)
     bridge = [Step(f"{part} (not multiplied)", part, -6 * n * tokens) for part, n in idle.items()]
@@ -144,7 +144,7 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
     six_nd = 6 * counts.stored * tokens
     if repeated:
         rest = total - six_nd - add(step.flops for step in bridge)
-        bridge.append(Step("scores recomputed by flash attention", "recomputed scores", rest))
+        bridge.append(Step("recomputed inside kernels (flash attention, scans)", "recomputed in kernels", rest))
     return TrainingRun(tokens, total, six_nd, tuple(bridge))
 
 

@@ -37,11 +37,14 @@ def _segment(segment: Segment, width: Widths, entering: Size) -> Iterator[tuple[
     until = lifetimes(run)
     made = {x.name for node in run for x in node.outputs}
     outside = {x.name: x for node in run for x in node.inputs if x.name not in made and not is_given(x)}
+    positions = {name: x for name, x in outside.items() if x.role == "index"}  # made where they are read
+    outside = {name: x for name, x in outside.items() if name not in positions}
     alive = {x.name: entering if x.name == RESIDUAL.name else _bytes(x, segment, width) for x in outside.values()}
     written = _written(run)
     read = {x.name: _unkept(x, segment, width) for node in run for x in node.inputs if x.name in written}
     for i, node in enumerate(run):
-        alive |= {x.name: _bytes(x, segment, width) for x in node.outputs}
+        new = (*node.outputs, *(positions.pop(x.name) for x in node.inputs if x.name in positions))
+        alive |= {x.name: _bytes(x, segment, width) for x in new}
         yield node.name, add(alive.values())
         alive = {name: n for name, n in alive.items() if i < until.get(name, i)}
         alive |= {name: n for name, n in read.items() if name in alive and i >= written[name]}

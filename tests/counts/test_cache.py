@@ -35,7 +35,7 @@ def test_windows_keep_what_they_see_and_pages_keep_every_position(name):
     run = archcalc.Run("prefill", 1, positions, logits="last")
     assert (cache(model, run, 2), cache(model, run, 2, paged=True)) == (kept, paged)
     told = ask("memory", name, "--for", "inference", "-f", "json").json["cache"]
-    assert told == {"per_token": layers * width, "total": kept, "paged": paged}
+    assert told == {"per_token": layers * width, "total": kept, "paged": paged, "state": 0}
     assert ask("explain", name, "cache.paged", "--for", "inference", "-f", "json").json["value"] == paged
     assert ask("report", name, "-f", "json").json["cache"] == told
     (row,) = archcalc.sweep(name, {"batch": [3]}, columns=["cache.total", "cache.paged"], purpose="inference").rows()

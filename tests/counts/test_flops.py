@@ -5,10 +5,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from command import ask
-from drawn import attends
+from drawn import attends, is_remembered, keeps_keys
 from examples import one_of_each
 from facts import GPT3_TABLE_D_1_MILLIONS
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import archcalc
@@ -129,7 +129,9 @@ def test_the_bridge_from_six_nd_has_no_gap(model, tokens, causal, attention):
     assert whole.flops == whole.six_nd + sum(step.flops for step in whole.bridge)
     assert whole.flops == (work.forward + work.backward) * tokens // (3 * model.context_length)
     anew = sum(part.repeated for part in work.categories)
-    assert (whole.bridge[-1].short == "recomputed scores") == (attention == "flash" and attends(model)) == (anew > 0)
+    assert (whole.bridge[-1].short == "recomputed in kernels") == (anew > 0)
+    if not is_remembered(model):
+        assert (anew > 0) == (attention == "flash" and attends(model))
 
 
 @given(strategies.models(), st.sampled_from(["math", "flash"]), st.sampled_from(["full", "half", "exact"]))
@@ -157,7 +159,7 @@ def test_tying_changes_no_flops(model):
 @given(strategies.models())
 def test_a_prefill_is_a_decode_after_a_prefill_of_one_less(model):
     length = model.context_length
-    if length > 1:
+    if length > 1 and keeps_keys(model):
         whole = flops(model, Run("prefill", 1, length, causal="exact")).forward
         shorter = flops(model, Run("prefill", 1, length - 1, causal="exact")).forward
         assert whole == shorter + flops(model, Run("decode", 1, context=length)).forward
@@ -345,7 +347,7 @@ def test_the_bridge_reads_what_multiplies_off_the_tape(monkeypatch):
 @pytest.mark.parametrize("value", ["9" * 39 + "e40", "x" * 2000])
 def test_values_of_flags_are_bounded(value):
     assert len(ask("flops", "gpt2", "--batch", value).err) < 200
-    assert len(ask("flops", "gpt2", "--phase", value).err) < 300
+    assert len(ask("flops", "gpt2", "--phase", value).err) < 400
 
 
 def test_flash_attention_s_own_step_is_what_math_attention_does_not_do():
@@ -357,7 +359,7 @@ def test_flash_attention_s_own_step_is_what_math_attention_does_not_do():
     )
     assert flash[:-1] == math
     anew = 12 * 2 * 1024 * 768 * 10**6  # layers, a multiplication and an addition, positions read, d_model, tokens
-    assert flash[-1] == {"name": "scores recomputed by flash attention", "flops": anew}
+    assert flash[-1] == {"name": "recomputed inside kernels (flash attention, scans)", "flops": anew}
 
 
 def test_recomputed_layers_are_what_pytorch_s_checkpoint_runs_again():
@@ -401,6 +403,7 @@ def test_a_recomputed_core_of_math_attention_stops_before_the_mix():
 @given(strategies.models(), st.sampled_from(["math", "flash"]), st.sampled_from(["full", "half", "exact"]))
 def test_recomputation_counts_in_hardware_flops_and_not_in_the_model_s(model, attention, causal):
     run = Run(batch=3, sequence=model.context_length, attention=attention, causal=causal)
+    assume(not is_remembered(model))  # a delta net has a product on its way back alone
     work = flops(model, run)
     none, core, layers = (executed(model, run, again) for again in ("none", "selective", "full"))
     assert none.model == core.model == layers.model == 3 * work.forward

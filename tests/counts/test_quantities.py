@@ -51,6 +51,7 @@ def library(name, model, run, keeping):
         "cache.per_token": per_token,
         "cache.total": per_token * run.batch * run.sequence,
         "cache.paged": per_token * run.batch * run.sequence,
+        "cache.state": 0,
         "memory.state": used.state,
         "memory.total": used.total,
     }[name]
@@ -118,6 +119,7 @@ def test_inference_has_the_same_names():
     used = archcalc.memory(model, run, archcalc.Keeping("bf16", kv_precision="fp8"))
     expected = {
         "memory.total": used.total,
+        "cache.state": 0,
         "memory.state": used.state,
         "cache.total": cache(model, run, 1),
         "cache.paged": cache(model, run, 1),

@@ -139,6 +139,12 @@ def _mixed(model_type, rng, heads, layers):
     """What says which layers have another mixer than attention, and its sizes."""
     some = [i for i in range(1, layers) if rng.random() < 0.5]
     kinds = ["full_attention" if i in some else "conv" for i in range(layers)]
+    delta = {
+        "layer_types": [{"conv": "linear_attention"}.get(kind, kind) for kind in kinds],
+        "linear_num_key_heads": heads,
+        "linear_num_value_heads": 2 * heads,
+        "linear_key_head_dim": rng.choice((8, 12)),
+    }
     return {
         "nemotron_h": {
             "layers_block_type": rng.choices(["linear_attention", "moe", "full_attention", "mlp"], k=layers),
@@ -155,15 +161,7 @@ def _mixed(model_type, rng, heads, layers):
         },
         "lfm2": {"full_attn_idxs": some, "conv_L_cache": rng.choice((2, 4)), "block_multiple_of": 7},
         "lfm2_moe": {"layer_types": kinds, "num_dense_layers": len(some)},
-        **dict.fromkeys(
-            ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
-            {
-                "layer_types": [{"conv": "linear_attention"}.get(kind, kind) for kind in kinds],
-                "linear_num_key_heads": heads,
-                "linear_num_value_heads": 2 * heads,
-                "linear_key_head_dim": rng.choice((8, 12)),
-            },
-        ),
+        **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), delta),
     }.get(model_type, {})
 
 
