@@ -51,7 +51,7 @@ _OTHER_NAMES: dict[str, str] = {
     "value_scale": "attention_value_scale",
     "gate": "attn_output_gate attention_gate head_wise_attn_gate",
     "cut": "swiglu_limit",
-    "d_ff": "intermediate_size n_inner ffn_dim ffn_hidden_size d_inner mlp_dim",
+    "d_ff": "intermediate_size n_inner ffn_dim ffn_hidden_size mlp_dim",
     "activation": "hidden_act hidden_activation activation_function act_fn afn",
     "epsilon": "layer_norm_epsilon layer_norm_eps norm_eps eps norm_epsilon",
     "tied": "tie_word_embeddings tie_embeddings weight_tying share_embeddings tied_embeddings",

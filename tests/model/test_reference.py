@@ -27,6 +27,7 @@ from archcalc_reference.model.experts import EXPERTS  # noqa: E402
 from archcalc_reference.model.latent import LATENT  # noqa: E402
 from archcalc_reference.model.mlp import DENSE  # noqa: E402
 from archcalc_reference.model.norms import NORMS  # noqa: E402
+from archcalc_reference.model.recurrent import RECURRENT  # noqa: E402
 
 ROOM = Path(reference.__file__).parent
 
@@ -45,7 +46,7 @@ def tokens(model, batch=2, length=11, seed=1):
 
 def test_the_reference_s_tables_have_the_registered_kinds():
     assert set(NORMS) == set(registered(Norm))
-    assert {*ATTENTIONS, *LATENT} == set(registered(Attention))
+    assert {*ATTENTIONS, *LATENT, *RECURRENT} == set(registered(Attention))
     assert {*DENSE, *EXPERTS} == set(registered(MLP))
     assert set(EMBEDDINGS) == set(registered(Embedding))
     assert set(UNEMBEDDINGS) == set(registered(Unembedding))

@@ -295,6 +295,7 @@ OBEYED_ALIKE = {
     ("cache.per_token", "--for"),  # bf16 for both, if no precision is given
     ("cache.total", "--for"),
     ("cache.paged", "--for"),
+    *(("cache.state", flag) for flag in ("--for", "--precision", "--batch")),  # no recurrent mixers
 }
 """What a flag may ask of a quantity that has the same number all the same."""
 

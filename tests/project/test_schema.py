@@ -31,6 +31,9 @@ def test_the_schema_tells_fields_kinds_and_bounds():
     assert attention["discriminator"]["mapping"] == {
         "multi_head": "#/$defs/MultiHead",
         "latent": "#/$defs/LatentAttention",
+        "gated_delta": "#/$defs/GatedDelta",
+        "mamba2": "#/$defs/Mamba2",
+        "short_conv": "#/$defs/ShortConvolution",
     }
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc import strategies
-from archcalc.counts.activations import cache, saved
+from archcalc.counts.activations import cache, recurrent_state, saved
 from archcalc.counts.memory import memory, state_bytes
 from archcalc.counts.quantities import QUANTITIES
 from archcalc.counts.touched import touched
@@ -61,6 +61,7 @@ def one_by_one(spec, question, sizes, run, keeping):
         "cache.per_token": cache(model, archcalc.Run("prefill", 1, 1), width),
         "cache.total": cache(model, archcalc.Run("prefill", run.batch, length), width),
         "cache.paged": cache(model, archcalc.Run("prefill", 1, 1), width) * run.batch * length,
+        "cache.state": recurrent_state(model, archcalc.Run("prefill", run.batch), widths(width)),
         "memory.state": state_bytes(counts, run, keeping),
         "memory.total": memory(model, held, keeping).total,
     }

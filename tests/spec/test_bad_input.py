@@ -236,7 +236,7 @@ NAMES = {
     "a typing error with a dot": (
         ["params", "gpt3-2.8b"],
         2,
-        "gpt3-2.8b: is not in the catalogue; nearest: gpt3-2.7b, gpt3-6.7b, gpt3-13b\n",
+        "gpt3-2.8b: is not in the catalogue; nearest: gpt3-2.7b, gpt3-6.7b, opt-2.7b\n",
     ),
     "nothing near": (["params", "%"], 2, "%: is not in the catalogue; `archcalc list` shows the catalogue\n"),
     "escapes": (["params", "\x1b[2J.yaml"], 3, "\\x1b[2J.yaml: no such file\n"),

@@ -70,7 +70,9 @@ class Scan:
 
     def _run(self, how: Chunked | Step, *given: Any) -> tuple[Tensor, Tensor]:
         y, state = how(*(wide(x) if isinstance(x, Tensor) else x for x in given))
-        return y.to(given[self.like].dtype).contiguous(), state
+        y = y.to(given[self.like].dtype).contiguous()
+        own = y.untyped_storage().nbytes() == y.nbytes  # and not a part of whole chunks
+        return y if own else y.clone(), state
 
     def _backward(self, grad: Tensor, *given: Any) -> tuple[Tensor, ...]:
         tensors, numbers = given[: self.count], given[self.count :]
