@@ -122,7 +122,7 @@ class _Indices(Kinds):
         return [FULL if i in found else RECURRENT for i in range(n)]
 
     def name(self, layer: str) -> str:
-        return "attention" if layer == FULL else "mamba"
+        return "attention" if layer == FULL else "mamba2"
 
     def candidates(self, layer: Mapping[str, Any]) -> list[str]:
         return [RECURRENT, FULL] if "branches" in layer else [FULL, RECURRENT]
@@ -146,7 +146,7 @@ def _say_d_head(value: Any, draft: Draft) -> None:
     heads = draft.get("mamba_n_heads")
     inner = value * heads if value and heads else 0
     if not inner or inner % draft.d_model:
-        raise Mismatch("mamba.d_head")
+        raise Mismatch("mamba2.d_head")
     draft.put("mamba_expand", inner // draft.d_model)
 
 
@@ -235,7 +235,7 @@ _ALL = (
         ),
         both_kinds(
             {**ATTENTION, "d_head": QUOTIENT, "rotary": Rotary(QUOTIENT, partial=0.5), "bias": ATTENTION_BIAS},
-            *(RECURRENT, "mamba", _BAMBA),
+            *(RECURRENT, "mamba2", _BAMBA),
             {**GATED, "bias": MLP_BIAS},
             rmsnorm(),
         ),

@@ -63,7 +63,7 @@ class LeastStep(Leaf):
 
 _LETTERS = {"M": RECURRENT, "E": "moe", "*": FULL, "-": "mlp"}
 _OLDER = {"mamba": RECURRENT, "attention": FULL}
-_NAMES = {RECURRENT: "mamba", "moe": "experts", FULL: "attention", "mlp": "mlp"}
+_NAMES = {RECURRENT: "mamba2", "moe": "experts", FULL: "attention", "mlp": "mlp"}
 
 
 class OneMixer(Kinds):
@@ -181,7 +181,7 @@ _ALL = (
         },
         ByLayer(
             {
-                RECURRENT: _one("mamba", _MAMBA),
+                RECURRENT: _one("mamba2", _MAMBA),
                 "moe": _one("mlp", _EXPERTS),
                 FULL: _one("attention", _ATTENTION),
                 "mlp": _one("mlp", _MLP),

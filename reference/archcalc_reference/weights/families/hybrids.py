@@ -23,14 +23,14 @@ def _mamba2(ours: str, theirs: str) -> tuple[dict[str, str], dict[str, Fused]]:
     return inside, fused
 
 
-_MIXER, _MIXER_FUSED = _mamba2("mamba", "mixer")
+_MIXER, _MIXER_FUSED = _mamba2("mamba2", "mixer")
 NEMOTRON_H = Family(
     types=("nemotron_h",),
     prefix="model.",
     layer="model.layers.{i}.",
     outside={"embedding.token": "model.embeddings", "final_norm": "model.norm_f", "unembedding": "lm_head"},
     inside={
-        **dict.fromkeys(("mamba_norm", "attention_norm", "mlp_norm"), "norm"),
+        **dict.fromkeys(("mamba2_norm", "attention_norm", "mlp_norm"), "norm"),
         **_MIXER,
         **{f"attention.{name}": f"mixer.{name[0]}_proj" for name in ("query", "key", "value", "output")},
         "mlp.up": "mixer.up_proj",
@@ -99,7 +99,7 @@ _CONVOLVING = {
 }
 _LFM2 = {"conv.in_proj": Fused(("conv.input_gate", "conv.output_gate", "conv.value"))}
 _W = {"gate": "w1", "up": "w3", "down": "w2"}
-_BAMBA, _BAMBA_FUSED = _mamba2("mamba", "mamba")
+_BAMBA, _BAMBA_FUSED = _mamba2("mamba2", "mamba")
 FAMILIES = (
     NEMOTRON_H,
     LLAMA.but("lfm2", outside={"final_norm": "model.embedding_norm"}, inside=_CONVOLVING, fused=_LFM2),
@@ -120,7 +120,7 @@ FAMILIES = (
         outside={"final_norm": "model.final_layernorm"},
         inside={
             **_BAMBA,
-            "mamba_norm": "input_layernorm",
+            "mamba2_norm": "input_layernorm",
             "mlp_norm": "pre_ff_layernorm",
             "mlp.gate": "feed_forward.gate_proj",
             "mlp.up": "feed_forward.up_proj",
