@@ -87,7 +87,7 @@ _OTHER_NAMES: dict[str, str] = {
     "d_rotary": "rotary_dim rotary_ndims rotary_dims",
     "scaling": "rope_scaling",
     "window": "sliding_window sliding_window_size window_size swa local_attention_window",
-    "chunk": "attention_chunk_size chunk_size",
+    "chunk": "attention_chunk_size",
     "qk_norm": "use_qk_norm q_norm k_norm qk_layernorm q_layernorm k_layernorm query_norm key_norm qk_ln",
     "softcap": "attn_logit_softcapping final_logit_softcapping softcapping logit_cap logit_softcap",
     "scale": "logit_scale embed_scale embedding_multiplier residual_multiplier attention_multiplier",
