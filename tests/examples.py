@@ -32,7 +32,8 @@ def moderate():
 def has_wide_stream(model):
     """Whether its residual stream begins in fp32 under autocast; elsewhere it is not counted."""
     table = model.embedding
-    return table.d_embedding is None or table.positions == "learned" or (table.norm is not None and table.norm.gain)
+    learns = table.norm is not None and (table.norm.gain or getattr(table.norm, "bias", False))
+    return table.d_embedding is None or table.positions == "learned" or learns
 
 
 def keepings():
