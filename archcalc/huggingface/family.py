@@ -22,7 +22,8 @@ class Family:
     what a layer of each type is, and `kinds` says which types of layers there are. `aliases` are other spellings
     of keys. `only` are keys of which one value is read: those that are fine, and what any other means. `ignored`
     bear on no count in this family, beside those of ignored.py. `checks` look at several keys at once. `std` is the
-    key of the initial weights' deviation; `residual` is as in a spec's `initialization`.
+    key of the initial weights' deviation, and `drawn` its formula in the class, where the config says none;
+    `residual` is as in a spec's `initialization`.
     """
 
     model_type: str
@@ -37,6 +38,7 @@ class Family:
     ignored: tuple[str, ...] = ()
     checks: tuple[Callable[[Said], None], ...] = ()
     std: str = "initializer_range"
+    drawn: Callable[[Said], float] | None = None
     residual: str = "plain"
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, cut, printable
@@ -79,6 +79,8 @@ def _layers(family: Family, said: Said, origins: dict[str, list[str]]) -> list[d
 def _initialization(family: Family, said: Said, origins: dict[str, list[str]]) -> dict[str, Any]:
     """How training starts, where that is not as a spec has it by default."""
     std = said.config.get(family.std, family.defaults.get(family.std))
+    if std is None and family.drawn is not None:
+        std = _drawn(family.drawn, said)
     if isinstance(std, int | float) and not isinstance(std, bool) and 0 < std <= 10:
         std = float(std)
         origins["initialization.std"] = [family.std] * (family.std in said.config)
@@ -87,6 +89,14 @@ def _initialization(family: Family, said: Said, origins: dict[str, list[str]]) -
     if family.residual == "scaled":
         return {} if std == _STD else {"initialization": {"std": std}}
     return {"initialization": {"std": std, "residual": family.residual}}
+
+
+def _drawn(formula: Callable[[Said], float], said: Said) -> float | None:
+    """What a formula of the class gives; None where a size that it takes is wrong, which is told elsewhere."""
+    try:
+        return formula(said)
+    except Fault:
+        return None
 
 
 _STD = 0.02

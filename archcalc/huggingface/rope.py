@@ -72,7 +72,7 @@ class Rotary(Leaf):
         rope = self.settings(said)
         d_head: int = self.d_head.read(said)
         key = "partial_rotary_factor"
-        partial = rope.number(key, said.number(key) if said.says(key) else self.partial or 1.0)
+        partial = rope.number(key, said.number(key) if said.says(key) else self.part(said, d_head))
         if self.partial is None and partial != 1:
             what = "must be 1, since this family turns whole heads"
             if key in rope.inside:
@@ -96,6 +96,10 @@ class Rotary(Leaf):
         found["scaling"] = scaled
         _refuse_contradictions(rope, found)
         return found
+
+    def part(self, said: Said, d_head: int) -> float:  # noqa: ARG002  (for those that count features)
+        """The part of a head that is turned where no setting says it."""
+        return self.partial or 1.0
 
     def base(self, rope: Settings) -> float:
         """The base of the angles: in the settings, beside them, or the family's."""
@@ -198,6 +202,19 @@ class AlphaRotary(Rotary):
         d_head: int = self.d_head.read(said)
         grown = self.base(found) * found.number("alpha") ** (d_head / max(d_head - 2, 1))
         return found._replace(inside={"rope_theta": grown})
+
+
+class CountedRotary(Rotary):
+    """MiniMax-M2's: older files say in `rotary_dim` how many features are turned, where no setting says which part."""
+
+    def part(self, said: Said, d_head: int) -> float:
+        """The features that are turned as a part of the head; all where none are said."""
+        if said.none("rotary_dim"):
+            return super().part(said, d_head)
+        turned = said.size("rotary_dim", counts=False)
+        if turned % 2 or turned > d_head:
+            said.fail("rotary_dim", f"must be even and at most {d_head:,}, the features of a head", turned)
+        return turned / d_head
 
 
 class FixedRotary(Leaf):

@@ -29,6 +29,7 @@ BESIDE = {
     ("cohere2_moe", "first_k_dense_replace"): None,
     ("nemotron_h", "hybrid_override_pattern"): None,
     ("nemotron_h", "num_hidden_layers"): None,
+    ("minimax_m2", "rotary_dim"): None,
     **dict.fromkeys(
         [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
     ),

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from published import COUNTED
 from random_configs import INSIDE, config_class
 
 from archcalc.errors import Invalid
@@ -24,17 +25,26 @@ SMALL = {
 }
 
 
-MIXTURE = {"num_experts_per_tok": 2, "n_routed_experts": 8, "n_shared_experts": 1}
+MIXTURE = {"num_experts_per_tok": 2, "n_routed_experts": 16, "n_shared_experts": 1}
+LATENT = {"num_key_value_heads": 4, "kv_lora_rank": 24, "qk_rope_head_dim": 10}  # key/value heads as many as heads
+# What says which layers are attention, where the class says none are or has no default.
+MIXED = {
+    "bamba": {"attn_layer_indices": [1, 4]},
+    "lfm2": {"full_attn_idxs": [1, 4]},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 4},
+}
 
 
 def small(model_type):
     """Sizes that fit each other, where a family has them."""
     defaults = FAMILIES[model_type].defaults
-    return {
+    heads = LATENT if "kv_lora_rank" in defaults else {"num_key_value_heads": 2}
+    sizes = {
         key: value
-        for key, value in {**SMALL, **MIXTURE, "num_key_value_heads": 2, "head_dim": 16}.items()
+        for key, value in {**SMALL, **MIXTURE, **heads, "head_dim": 16}.items()
         if key in {*defaults, "pad_token_id"} and (key != "head_dim" or defaults[key])
     }
+    return sizes | MIXED.get(model_type, {})
 
 
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 1024}
@@ -75,9 +85,11 @@ OURS = {"original_max_position_embeddings": "original_context_length"}
 
 
 def rotary(data):
-    group = data["layers"][0]
+    """Those of the first kinds of layers that have attention, in the short form."""
+    group = next(group for group in data["layers"] if "kinds" in group or "attention" in group)
     layers = list(group["kinds"].values()) if "kinds" in group else [group]
-    return [layer["attention"]["rotary"] for layer in layers if "rotary" in layer["attention"]]
+    attentions = [layer["attention"] for layer in layers if "attention" in layer]
+    return [attention["rotary"] for attention in attentions if "rotary" in attention]
 
 
 def agrees(ours, rope, d_head, context):
@@ -188,3 +200,32 @@ def test_old_and_new_spellings_that_agree_are_read_together():
     config["rope_parameters"] = {**scaling, "rope_theta": 5e5}
     (found,) = rotary(import_config(config, "config.json").data)
     assert found == {"d_rotary": 16, "theta": 5e5, "scaling": {"kind": "linear", "factor": 2.0}}
+
+
+def test_minimax_counts_the_features_that_are_turned_unless_a_setting_says_their_part():
+    """MiniMaxM2Config.convert_rope_params_to_dict; MiniMax-M2.5 turns 64 of the 128 features of a head."""
+    published = COUNTED["MiniMaxAI/MiniMax-M2.5"]["config"]
+    assert published["rotary_dim"] == 64
+    assert rotary(import_config(published, "config.json").data) == [{"d_rotary": 64, "theta": 5e6}]
+    for more in ({}, {"partial_rotary_factor": 0.25}, {"rope_parameters": {"partial_rotary_factor": 0.75}}):
+        said = {"head_dim": 16, "rotary_dim": 8, **more}
+        theirs = config_class(FAMILIES["minimax_m2"])(**json.loads(json.dumps(said))).rope_parameters
+        (found,) = rotary(import_config({"model_type": "minimax_m2", **said}, "config.json").data)
+        assert found["d_rotary"] == int(16 * theirs["partial_rotary_factor"])
+
+
+def test_minimax_turns_an_even_number_of_features_of_a_head():
+    for turned in (7, 130):
+        with pytest.raises(Invalid, match="rotary_dim: must be even and at most 128"):
+            import_config({"model_type": "minimax_m2", "rotary_dim": turned}, "config.json")
+
+
+def test_youtu_draws_its_weights_by_its_width():
+    """YoutuConfig: 2 / sqrt(5 x hidden_size), which is 0.05 for 320."""
+    data = import_config({"model_type": "youtu", "hidden_size": 320}, "config.json").data
+    assert data["initialization"]["std"] == pytest.approx(0.05)
+
+
+def test_lfm2_is_refused_in_a_line_where_no_feature_is_left_of_its_mlp():
+    with pytest.raises(Invalid, match="intermediate_size: must be from 1 to"):
+        import_config({"model_type": "lfm2", "intermediate_size": 1}, "config.json")

@@ -19,8 +19,9 @@ from samples import SAMPLES, V, configuration  # noqa: E402
 
 from archcalc_reference import Transformer  # noqa: E402
 
-ROUNDED = {"falcon-rw"}
-"""Where a constant of the model is rounded to fp32 on one side: slopes of ALiBi over six heads."""
+APART = {"falcon-rw": 1e-7, "lfm2_moe": 2e-6}
+"""Where a constant differs: slopes of ALiBi over six heads, rounded to fp32 on one side; and LFM2's mixture adds 1e-6
+to the sum that it divides the chosen scores by, which a spec does not say."""
 
 
 @torch.no_grad()
@@ -49,4 +50,4 @@ def test_every_family_says_the_same(name):
     ours = random_of(validate(Document("config.json", imported.data), archcalc.Model))
     theirs = counterpart(ours)
     assert isinstance(theirs, Counterpart), theirs
-    assert apart(ours, theirs) < (1e-7 if name in ROUNDED else 1e-9)
+    assert apart(ours, theirs) < APART.get(name, 1e-9)

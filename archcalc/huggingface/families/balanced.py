@@ -26,7 +26,7 @@ from archcalc.huggingface.leaves import (
     Quotient,
     Size,
 )
-from archcalc.huggingface.rope import Rotary
+from archcalc.huggingface.rope import CountedRotary, Rotary
 from archcalc.huggingface.said import Said
 
 _ROUNDED = Size("head_dim", Quotient("hidden_size", "num_attention_heads", down=True))
@@ -198,11 +198,11 @@ _ALL = (
         "MiniMaxM2Config",
         ("MiniMaxM2ForCausalLM", "MiniMaxM2Model"),
         sizes(*(200064, 3072, 1536, 62, 48, 8, 196608), num_local_experts=256, num_experts_per_tok=8)
-        | {"head_dim": 128},
+        | {"head_dim": 128, "rotary_dim": None},
         {
             **layer(
                 {
-                    "rotary": Rotary(D_HEAD, 5_000_000.0, partial=1.0, default=None),
+                    "rotary": CountedRotary(D_HEAD, 5_000_000.0, partial=1.0),
                     "qk_norm": rmsnorm(),
                     "qk_norm_over": "width",
                 }
@@ -221,7 +221,7 @@ _ALL = (
             "use_routing_bias": ((True,), "this family has a correction of its scores"),
             "shared_intermediate_size": ((0,), "this family has no shared experts"),
         },
-        ignored=(*TRAINING, "rotary_dim", "attn_type_list", "mtp_transformer_layers", "num_mtp_modules", "use_mtp"),
+        ignored=(*TRAINING, "attn_type_list", "mtp_transformer_layers", "num_mtp_modules", "use_mtp"),
     ),
 )
 

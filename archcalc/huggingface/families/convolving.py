@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from archcalc.arguments import LARGEST_SIZE
 from archcalc.huggingface.families.hybrids import mamba2
 from archcalc.huggingface.families.llama import ATTENTION, ATTENTION_BIAS, GATED, MLP_BIAS
 from archcalc.huggingface.families.mixtures import TRAINING, ByMixture, experts
@@ -40,11 +41,14 @@ def _lfm2_d_ff(said: Said) -> int:
     d_ff = said.size("intermediate_size")
     if not said.flag("block_auto_adjust_ff_dim"):
         return d_ff
-    d_ff = 2 * d_ff // 3
-    if said.none("block_ffn_dim_multiplier"):
-        return d_ff
-    block = said.size("block_multiple_of")
-    return -(-int(said.number("block_ffn_dim_multiplier") * d_ff) // block) * block
+    adjusted = 2 * d_ff // 3
+    if not said.none("block_ffn_dim_multiplier"):
+        block = said.size("block_multiple_of")
+        adjusted = -(-int(said.number("block_ffn_dim_multiplier") * adjusted) // block) * block
+    if not 1 <= adjusted <= LARGEST_SIZE:
+        what = f"must be from 1 to {LARGEST_SIZE:,} once it is adjusted as block_auto_adjust_ff_dim says"
+        said.fail("intermediate_size", f"{what}, and is {adjusted:,}", d_ff)
+    return adjusted
 
 
 def _say_d_ff(value: Any, draft: Draft) -> None:

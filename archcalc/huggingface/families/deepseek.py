@@ -215,6 +215,7 @@ _ALL = (
             | {"moe_intermediate_size": 1536, "num_experts_per_tok": 4, "routed_scaling_factor": 1.8},
         ),
         _listed(lambda _: 1),
+        aliases={**_ALIASES, "qk_rope_head_dim": ("head_dim",)},
         only={
             **_ONE_WAY,
             "first_k_dense_replace": ((1,), "is not read by this family: mlp_layer_types says which are dense"),
