@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.counts.activations import is_alias, kept
+from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
 from archcalc.tape.legend import Size, add, volume
@@ -55,21 +56,6 @@ class _Storage:
 
     def __init__(self, size: Size) -> None:
         self.size, self.holders = size, 1
-
-
-class Uses:
-    """How often each weight is still to get a gradient, and which have one: shared by the walks of a model."""
-
-    def __init__(self, segments: list[Segment]) -> None:
-        self.left = Counter(
-            self.key(weight, segment) for segment in segments for op in segment.ops for weight in op.weights
-        )
-        self.met: set[tuple[str, int | None]] = set()
-
-    @staticmethod
-    def key(weight: Weight, segment: Segment) -> tuple[str, int | None]:
-        """One weight: layers have their own, of one name in every group of layers."""
-        return weight.path, id(segment.env) if "{i}" in weight.path else None
 
 
 class Walk:
@@ -185,6 +171,11 @@ class Walk:
             wide, narrow = cast or (0, 0)
             self.transient = self.transient + scratch + wide - narrow
             yield self._moment(node, "backward")
+            if cast and any(op.scratch for op in node.ops):  # what is cast stands beside what is then summed up
+                summed = add(self._bytes(x) for x in self._broadcast(node.ops[0]))
+                self.transient = self.transient + narrow - summed
+                yield self._moment(node, "backward")
+                self.transient = self.transient - narrow + summed
             self._release(node, readers, again=not late)
             self.transient = self.transient - scratch + narrow
             if cast:
@@ -257,6 +248,12 @@ class Walk:
         if not narrow:
             return None
         return add(volume(x.labels, self.segment.env) * wide for x in narrow), add(map(self._bytes, narrow))
+
+    def _broadcast(self, op: Op) -> Iterator[Tensor]:
+        """The data whose gradient is summed up over what it was broadcast to."""
+        for x in op.inputs:
+            if isinstance(x, Tensor) and self._learns(x) and x.labels != op.output.labels:
+                yield x
 
     def _weight(self, weight: Weight) -> None:
         """A weight's gradient appears. The first stays until the step; a further one waits for `_settle`."""

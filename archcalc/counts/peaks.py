@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state
 from archcalc.counts.inference import moments
-from archcalc.counts.liveness import Gradients, Moment, Uses, Walk
+from archcalc.counts.liveness import Gradients, Moment, Walk
 from archcalc.counts.optimizer import kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
 from archcalc.counts.stack import Place, Spread, Stack, is_many
+from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Mask, Size, add, volume, where
 from archcalc.tape.ops import Tensor
