@@ -68,6 +68,7 @@ def _said(model: Model) -> tuple[dict[str, Any], _Lent] | str:
 
 
 def _ways(model: Model) -> Iterator[_Lent]:
+    model = _in_their_chunks(model)
     yield _Lent(model)
     bias = model.unembedding.bias
     if model.unembedding.bias:
@@ -83,11 +84,21 @@ def _ways(model: Model) -> Iterator[_Lent]:
 
 def _with_biases(model: Model) -> Model:
     """A model all of whose norms have biases."""
+    return _with(model, "layernorm", bias=True)
+
+
+def _in_their_chunks(model: Model) -> Model:
+    """A model whose delta nets work in the chunks of transformers, which change no number."""
+    return _with(model, "gated_delta", chunk_size=64)
+
+
+def _with(model: Model, kind: str, **fields: Any) -> Model:
+    """A model with some fields of all blocks of a kind set."""
 
     def given(part: Any) -> Any:
         if isinstance(part, dict):
             found = {name: given(inner) for name, inner in part.items()}
-            return {**found, "bias": True} if part.get("kind") == "layernorm" else found
+            return {**found, **fields} if part.get("kind") == kind else found
         return [given(inner) for inner in part] if isinstance(part, list) else part
 
     return Model.model_validate(given(plain(model)))
