@@ -11,6 +11,13 @@ def few(count):
     return count * 10 if PROFILE == "prove" else count
 
 
+def a_third(names):
+    """Names as parameters of a test that repeats what others prove of each: a third in `make test`, all in `prove`."""
+    import pytest
+
+    return [pytest.param(name, marks=[pytest.mark.prove] * (i % 3 > 0), id=str(name)) for i, name in enumerate(names)]
+
+
 def one_of_each():
     """A spec of the catalogue for each family, the first by name, and all of GPT-2 and GPT-3."""
     from archcalc.spec.catalogue import names

@@ -66,7 +66,7 @@ def test_the_defaults_of_a_family_are_those_of_its_config_class(model_type):
     assert ours == theirs
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.prove) for seed in (2, 3))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.prove) for seed in (1, 2, 3))])
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_a_random_config_has_the_parameters_that_transformers_makes(model_type, seed):
     family = FAMILIES[model_type]

@@ -7,6 +7,7 @@ differ, so that no two parts can stand in for each other.
 import json
 
 import pytest
+from examples import a_third
 from samples import SAMPLES, WRAPPERS, V, built
 
 import archcalc
@@ -120,9 +121,7 @@ def test_the_flops_are_those_of_pytorchs_counter_over_transformers_model(name):
 
 
 @pytest.mark.usefixtures("unrounded")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.prove] * (i % 3 > 0)) for i, name in enumerate(SAMPLES)]
-)
+@pytest.mark.parametrize("name", a_third(SAMPLES))
 def test_what_we_save_transformers_loads(name, tmp_path):
     theirs = built(name)
     theirs.save_pretrained(tmp_path / "theirs")
