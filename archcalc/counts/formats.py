@@ -159,7 +159,7 @@ def _fitting(kind: str, tensor: Stored) -> str:
     return "F16" if row % BLOCKS[kind][0] else kind
 
 
-_WIDE = ("positions", "biases", "norms", "router")
+_WIDE = ("positions", "biases", "norms", "router", "convolutions")
 
 
 # What others make: matrices of layers alone, each with its scales.

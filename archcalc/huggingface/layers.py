@@ -13,10 +13,10 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 NAMES = {FULL: "global", SLIDING: "local"}
 """transformers' types of layers, and the names of such kinds in a spec."""
 _FEATURES = {
-    "linear_attention": "recurrent layers are not supported yet",
-    "mamba": "recurrent layers are not supported yet",
-    "hybrid": "recurrent layers are not supported yet",
-    "conv": "convolutions between layers are not supported yet",
+    "linear_attention": "recurrent layers are not supported in this family",
+    "mamba": "recurrent layers are not supported in this family",
+    "hybrid": "recurrent layers are not supported in this family",
+    "conv": "convolutions between layers are not supported in this family",
     "moe": "mixtures of experts are not supported in this family",
     "indexed_attention": "sparse attention is not supported yet",
     "chunked_attention": "chunked attention is not supported in this family",

@@ -141,3 +141,10 @@ def test_a_format_is_of_inference_and_of_one_model():
     )
     with pytest.raises(archcalc.Invalid):
         Keeping("q4_k_x")
+
+
+@pytest.mark.parametrize(("precision", "width"), [("mxfp4", 2), ("awq", 2), ("q4_k_m", 4)])
+def test_a_convolution_of_a_few_positions_is_not_packed(precision, width):
+    """LFM2's 10 of 2,048 channels over 3 positions: in 16 bits, and by llama.cpp in F32 (it leaves ssm_conv1d alone)."""
+    found = formatted(params(archcalc.load("lfm2-1.2b")), precision)
+    assert sum(one.bytes for one in found if one.name.endswith("_conv.weight")) == 10 * 2048 * 3 * width

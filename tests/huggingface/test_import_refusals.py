@@ -247,7 +247,7 @@ SAID = {
     ),
     "a type of layer that is not built": (
         {**WINDOWS, "layer_types": ["full_attention", "linear_attention"]},
-        ["layer_types: recurrent layers are not supported yet; got 'linear_attention'"],
+        ["layer_types: recurrent layers are not supported in this family; got 'linear_attention'"],
     ),
     "a type of layer that is not known": (
         {**WINDOWS, "layer_types": ["full_attention", {}]},

@@ -11,7 +11,7 @@ from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import HEADS, Family, decoder, rmsnorm
 from archcalc.huggingface.hybrid import RECURRENT, branch
 from archcalc.huggingface.layers import FULL, Kinds
-from archcalc.huggingface.leaves import Activation, ByLayer, Draft, Flag, Leaf, Made, Shared, Size
+from archcalc.huggingface.leaves import Activation, ByLayer, Draft, Flag, Made, Number, Shared, Size
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
 KERNELS = ("use_mamba_kernels", "mamba_ssm_cache_dtype", "num_logits_to_keep", "residual_in_fp32")
@@ -38,27 +38,10 @@ def mamba2(heads: Any, d_head: Any, d_state: Any, **more: Any) -> dict[str, Any]
 
 
 def _groups(said: Said) -> int:
-    groups, heads = said.size("n_groups"), said.size(_heads_key(said))
+    groups, heads = said.size("n_groups"), said.size("mamba_num_heads")
     if heads % groups:
-        said.fail("n_groups", f"must divide {_heads_key(said)} ({heads:,})", groups)
+        said.fail("n_groups", f"must divide mamba_num_heads ({heads:,})", groups)
     return groups
-
-
-def _heads_key(said: Said) -> str:
-    return "mamba_num_heads" if "mamba_num_heads" in said.defaults else "num_heads"
-
-
-class LeastStep(Leaf):
-    """The first of two limits of steps; the second must be none. `key` may be a number alone."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-
-    def read(self, said: Said) -> float | None:
-        return said.number(self.key) or None
-
-    def write(self, value: Any, draft: Draft) -> None:
-        draft.put(self.key, value or 0.0)
 
 
 _LETTERS = {"M": RECURRENT, "E": "moe", "*": FULL, "-": "mlp"}
@@ -127,7 +110,7 @@ _MAMBA = mamba2(
     Size("mamba_head_dim"),
     Size("ssm_state_size"),
     activation=Activation("mamba_hidden_act"),
-    least_step=LeastStep("time_step_min"),
+    least_step=Number("time_step_min", neutral=0.0),
 )
 _EXPERTS = {
     **experts("n_routed_experts", "moe_intermediate_size", BALANCED, **GROUPED),
