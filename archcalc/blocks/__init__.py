@@ -5,6 +5,7 @@ from archcalc.blocks.base import Block, Mixer, Strict, registered
 from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts
+from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
@@ -19,6 +20,7 @@ __all__ = [
     "Experts",
     "GatedDelta",
     "GatedMLP",
+    "Indexer",
     "LatentAttention",
     "LayerNorm",
     "LinearUnembedding",

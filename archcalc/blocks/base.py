@@ -49,7 +49,8 @@ class Block(Strict):
     `labels` are the labels of the tape that it decides, with their meaning; where that names a field in brackets, the
     size is stated there. `derives` are those of the frame whose sizes it may replace. `relations` between its fields
     are kept by a question. `named` are fields whose values stand in names on the tape.
-    `copies` are labels that count alike vectors, not features: heads.
+    `copies` are labels that count alike vectors, not features: heads. `pairs` are labels of keys, and of their pairs
+    with queries.
     """
 
     labels: ClassVar[Mapping[str, str]] = {}
@@ -57,10 +58,11 @@ class Block(Strict):
     derives: ClassVar[tuple[str, ...]] = ()
     named: ClassVar[tuple[str, ...]] = ()
     copies: ClassVar[tuple[str, ...]] = ()
+    pairs: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
-        declare(cls.__dict__.get("labels", {}), cls.__dict__.get("copies", ()))
+        declare(*(cls.__dict__.get(name, {}) for name in ("labels", "copies", "pairs")))
 
     def sizes(self) -> Env:
         """The sizes of its labels that this block alone states."""

@@ -8,6 +8,7 @@ from pydantic import Field
 from archcalc.blocks.attention import Attention, Positive
 from archcalc.blocks.base import Count
 from archcalc.blocks.constraints import AtMost, Constraint, Needs
+from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.rotary import Rotary, Yarn
 from archcalc.blocks.shrinking import Shrinking
@@ -68,6 +69,9 @@ class LatentAttention(Attention):
         default=False,
         description="whether scores are multiplied by the square of YaRN's 0.1 x mscale_all_dim x log(factor) + 1",
     )
+    indexer: Indexer | None = Field(
+        default=None, description="what chooses the positions that a query reads (DeepSeek-V3.2); null: all are read"
+    )
 
     labels: ClassVar[Mapping[str, str]] = {
         "heads": "heads with keys and values of their own (n_heads)",
@@ -80,7 +84,7 @@ class LatentAttention(Attention):
         "U": "features per head that are turned (d_rotary)",
     }
     copies: ClassVar[tuple[str, ...]] = ("heads",)
-    derives: ClassVar[tuple[str, ...]] = ("K",)
+    derives: ClassVar[tuple[str, ...]] = ("K", *Indexer.derives)
     named: ClassVar[tuple[str, ...]] = ("rotary",)
     factors: ClassVar[tuple[str, ...]] = ("scale", "mscale")
 
@@ -90,6 +94,7 @@ class LatentAttention(Attention):
         return (
             f"{several(self.n_heads, 'head')} of {grouped(self.d_nope)} + {grouped(self.d_rope)} over latents of "
             f"{grouped(self.kv_rank)}{queries}, values of {grouped(self.d_value)}{' + biases' * self.bias}{turned}"
+            f"{f', {self.indexer.summary()}' if self.indexer else ''}"
         )
 
     def small(self, shrinking: Shrinking) -> Self:
@@ -99,6 +104,7 @@ class LatentAttention(Attention):
         if self.d_value in (self.d_nope, self.d_nope + self.d_rope):
             d_value = d_nope if self.d_value == self.d_nope else d_nope + d_rope
         whole = self.rotary is None or self.rotary.d_rotary == self.d_rope
+        turned = d_rope if whole else 2
         update = {
             "n_heads": min(self.n_heads, 4),
             "q_rank": shrinking.optional("q_rank", self.q_rank, 18),
@@ -106,42 +112,51 @@ class LatentAttention(Attention):
             "d_nope": d_nope,
             "d_rope": d_rope,
             "d_value": d_value,
-            "rotary": self.rotary and self.rotary.small_over(d_rope if whole else 2, shrinking),
+            "rotary": self.rotary and self.rotary.small_over(turned, shrinking),
+            "indexer": self.indexer and self.indexer.small_beside(turned, shrinking),
         }
         return super().small(shrinking).model_copy(update=update)
 
     def sizes(self) -> Env:
         stated: dict[str, Any] = {"heads": self.n_heads, "Z": self.kv_rank, "O": self.d_nope, "rope": self.d_rope}
         more = {"Y": self.q_rank, "U": self.rotary and self.rotary.d_rotary}
-        return {**stated, "W": self.d_value, **{label: size for label, size in more.items() if size is not None}}
+        inner = self.indexer.sizes() if self.indexer else {}
+        return {**stated, "W": self.d_value, **{k: n for k, n in more.items() if n is not None}, **inner}
 
-    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
-        return {"K": env["O"] + env["rope"]}
+    def derived(self, env: Env, run: Run) -> Env:
+        inner = self.indexer.derived(env, run) if self.indexer else {}
+        return {"K": env["O"] + env["rope"], **inner}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
-        nope, rope = self._queries(tape, x)
+        source, features = self._source(tape, x)
+        nope, rope = self._queries(tape, source, features)
         if tape.run.phase == "decode":
-            mixed = _absorbed(tape, nope, rope, *self._latents(tape, x))
+            latent, shared, chosen = self._latents(tape, x, source, features)
+            mixed = _absorbed(tape, nope, rope, latent, shared, chosen)
         else:
             q = _joined(tape, "queries", "B S heads K", nope, rope)
-            latent, shared = self._latents(tape, x)
+            latent, shared, chosen = self._latents(tape, x, source, features)
             nope = tape.linear("key_nope", "B T heads O", latent, "(heads O) Z", each="heads", part="key", bias=False)
             k = _joined(tape, "keys", "B T heads K", nope, shared)
             v = tape.linear("value", "B T heads W", latent, "(heads W) Z", each="heads", part="value", bias=False)
             with tape.span("attention_core"):
-                mixed = (_flash if tape.run.kernel == "flash" else _math)(tape, q, k, v)
+                mixed = (_flash if tape.run.kernel == "flash" else _math)(tape, q, k, v, chosen)
         return tape.linear("output", "B S D", mixed, "D (heads W)", part="output", bias=self.bias, leaves=True)
 
-    def _queries(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each head, without positions and with them."""
-        source = "D"
+    def _source(self, tape: Tape, x: Tensor) -> tuple[Tensor, str]:
+        """What queries are made of, and the label of its features: the residual stream, or their latent."""
+        if self.q_rank is None:
+            return x, "D"
         with tape.span("queries"):
-            if self.q_rank is not None:
-                x = tape.linear("query_latent", "B S Y", x, "Y D", part="latents", bias=self.bias)
-                x, source = self._normed(tape, "query_latent_norm", x, "Y"), "Y"
-            rope = self._of_heads(tape, "query_rope", x, "rope", source)
+            x = tape.linear("query_latent", "B S Y", x, "Y D", part="latents", bias=self.bias)
+            return self._normed(tape, "query_latent_norm", x, "Y"), "Y"
+
+    def _queries(self, tape: Tape, source: Tensor, features: str) -> tuple[Tensor, Tensor]:
+        """Of each head, without positions and with them."""
+        with tape.span("queries"):
+            rope = self._of_heads(tape, "query_rope", source, "rope", features)
             rope = rope if self.rotary is None else self.rotary.record(tape, "query", rope)
-            nope = self._of_heads(tape, "query_nope", x, "O", source)
+            nope = self._of_heads(tape, "query_nope", source, "O", features)
         return nope, rope
 
     def _of_heads(self, tape: Tape, name: str, x: Tensor, features: str, source: str) -> Tensor:
@@ -149,14 +164,20 @@ class LatentAttention(Attention):
         axes = f"(heads {features}) {source}"
         return tape.linear(name, f"B S heads {features}", x, axes, each="heads", part="query", bias=False)
 
-    def _latents(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The latent and the key that all heads share, as they are kept."""
+    def _latents(
+        self, tape: Tape, x: Tensor, source: Tensor, features: str
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The latent and the key that all heads share, as they are kept, and the positions that a query reads."""
+        keys = None if self.indexer is None else self.indexer.keys(tape, x)
         with tape.span("latents"):
             latent = tape.linear("latent", "B S Z", x, "Z D", part="latents", bias=self.bias)
             latent = self._normed(tape, "latent_norm", latent, "Z")
             shared = tape.linear("key_rope", "B S rope", x, "rope D", part="latents", bias=self.bias)
             shared = shared if self.rotary is None else self.rotary.record(tape, "key", shared)
-        return tape.view(latent, "cache", S="T"), tape.view(shared, "cache", S="T")
+        latent, shared = tape.view(latent, "cache", S="T"), tape.view(shared, "cache", S="T")
+        if self.indexer is None or keys is None:
+            return latent, shared, None
+        return latent, shared, self.indexer.choose(tape, x, source, features, keys)
 
     def _normed(self, tape: Tape, name: str, x: Tensor, over: str) -> Tensor:
         if self.norm is None:
@@ -171,9 +192,12 @@ def _joined(tape: Tape, name: str, out: str, nope: Tensor, rope: Tensor) -> Tens
         return tape.join("joined", out, nope, rope)
 
 
-def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, chosen: Tensor | None) -> Tensor:
     """Every step stored. Queries and keys were joined head by head, as products read them; values are copied."""
     mask = tape.given("mask", "S T", "constant")
+    if chosen is not None:
+        with tape.without_gradient():
+            mask = tape.hide("chosen_mask", "B S T", chosen, mask)
     with tape.span("scores"):
         scaled = tape.pointwise("scaled", tape.contract("product", "B heads S T", q, k))
         masked = tape.sum("masked", scaled, mask)
@@ -183,10 +207,11 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return tape.copy("by_position", tape.contract("product", "B S heads W", probabilities, v))
 
 
-def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, chosen: Tensor | None) -> Tensor:
     """The scores never leave the kernel, whose backward pass makes them again."""
+    by = () if chosen is None else (chosen,)
     with tape.span("scores"):
-        scores = tape.contract("product", "B heads S T", q, k, role="fused", repeats=1)
+        scores = tape.contract("product", "B heads S T", q, k, *by, role="fused", repeats=1)
     with tape.span("softmax"):
         logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=6)
         probabilities = tape.pointwise(
@@ -196,17 +221,29 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return tape.contract("product", "B S heads W", probabilities, v, keeps=True)
 
 
-def _absorbed(tape: Tape, nope: Tensor, rope: Tensor, latent: Tensor, shared: Tensor) -> Tensor:
-    """Queries in the space of the latents, which are keys and values of all heads; flash does it in one kernel."""
+def _absorbed(
+    tape: Tape, nope: Tensor, rope: Tensor, latent: Tensor, shared: Tensor, chosen: Tensor | None
+) -> Tensor:
+    """Queries in the space of the latents, which are keys and values of all heads; flash does it in one kernel.
+
+    Where an indexer chose, latents and keys of those positions are read alone.
+    """
     role: Any = "fused" if tape.run.kernel == "flash" else "activation"
+    keys = "T" if chosen is None else "chosen"
+
+    def picked(name: str, x: Tensor, features: str) -> Tensor:
+        return x if chosen is None else tape.lookup(name, f"B S chosen {features}", chosen, x, role=role)
+
     with tape.scope("key_nope"):
         absorbed = tape.contract("absorbed", "B S heads Z", nope, tape.weight("weight", "(heads O) Z", "key", "heads"))
     with tape.span("attention_core"):
         with tape.span("scores"):
-            by_latent = tape.contract("by_latent", "B heads S T", absorbed, latent, role=role)
-            by_position = tape.contract("by_position", "B heads S T", rope, shared, role=role)
+            latent = picked("latents", latent, "Z")
+            by_latent = tape.contract("by_latent", f"B heads S {keys}", absorbed, latent, role=role)
+            shared = picked("keys", shared, "rope")
+            by_position = tape.contract("by_position", f"B heads S {keys}", rope, shared, role=role)
             scores = tape.pointwise("scaled", tape.sum("sum", by_latent, by_position, role=role), role=role)
-        probabilities = tape.softmax(scores, over="T", role=role)
+        probabilities = tape.softmax(scores, over=keys, role=role)
         with tape.span("mix"):
             mixed = tape.contract("product", "B S heads Z", probabilities, latent)
     with tape.scope("value"):

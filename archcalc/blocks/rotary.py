@@ -127,12 +127,12 @@ class Rotary(Strict):
         scaling = None if self.scaling is None else self.scaling.small_over(d_rotary, shrinking)
         return self.model_copy(update={"d_rotary": d_rotary, "scaling": scaling})
 
-    def table(self, tape: Tape) -> Tensor:
+    def table(self, tape: Tape, turned_features: str = "U") -> Tensor:
         """The cosines and sines of the new positions, made once for a pass and for each way of turning."""
         turned = {name: value for name, value in self if name != "d_rotary"}
-        return tape.given(f"rotary({turned!r})", "S U", "table", by="U")
+        return tape.given(f"rotary({turned!r})", f"S {turned_features}", "table", by=turned_features)
 
-    def record(self, tape: Tape, name: str, x: Tensor) -> Tensor:
+    def record(self, tape: Tape, name: str, x: Tensor, turned_features: str = "U") -> Tensor:
         """Turn queries or keys; the turned ones take the place of the others, and nothing is saved but the angles."""
         with tape.span(f"{name}_rotary"):
-            return tape.pointwise("turned", x, self.table(tape), per_point=3)
+            return tape.pointwise("turned", x, self.table(tape, turned_features), per_point=3)

@@ -27,7 +27,24 @@ def seen(env: Env, run: Run) -> Env:
     if "chunk" in env:
         whole = quotient(read, env["chunk"])
         pairs = whole * _pairs(env["chunk"], within) + _pairs(read - env["chunk"] * whole, within)
-    return {"Q": pairs if run.causal == "exact" else halved(2 * pairs - read), "kept": kept}
+    return {"Q": _counted(pairs, read, run), "kept": kept}
+
+
+def chosen(env: Env, run: Run, most: Size) -> Env:
+    """Q of an attention whose queries see `most` positions that an indexer chose, and how many these are.
+
+    As with windows: a decode pass reads those alone, and the pairs of other passes are fewer only where the run counts
+    the causal ones.
+    """
+    found = {"chosen": least(env["T"], most), "scanned": env["T"], "scanned_pairs": env["Q"]}
+    if run.phase == "decode" or run.causal == "full":
+        return found
+    return {**found, "Q": _counted(_pairs(env["T"], most), env["T"], run)}
+
+
+def _counted(pairs: Size, queries: Size, run: Run) -> Size:
+    """Pairs as the run counts them: each of a position with itself in full, or as a half."""
+    return pairs if run.causal == "exact" else halved(2 * pairs - queries)
 
 
 def _pairs(queries: Size, window: Size) -> Size:

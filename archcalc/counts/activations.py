@@ -8,7 +8,7 @@ from typing import NamedTuple
 from archcalc.counts.flops import Terms
 from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Env, Size, add, largest, stem, volume, where
+from archcalc.tape.legend import PAIRS, Env, Size, add, largest, stem, volume, where
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
@@ -132,7 +132,7 @@ def remembered(ops: list[Op]) -> list[Tensor]:
 
 def _read(tensor: Tensor) -> tuple[str, ...]:
     """The labels of keys or values of all positions that a pass reads, whatever a window leaves of them."""
-    return tuple("T" if stem(label) == "T" else label for label in tensor.labels)
+    return tuple("T" if stem(label) in PAIRS else label for label in tensor.labels)
 
 
 def as_kept(tensor: Tensor, env: Env) -> tuple[str, ...]:
@@ -145,4 +145,4 @@ def as_kept(tensor: Tensor, env: Env) -> tuple[str, ...]:
 def _cached(ops: list[Op]) -> list[Tensor]:
     """What was kept for later tokens, as it is read."""
     read = [x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.role == "cache"]
-    return list({x.name: x for x in read if any(stem(label) == "T" for label in x.labels)}.values())
+    return list({x.name: x for x in read if any(stem(label) in PAIRS for label in x.labels)}.values())

@@ -139,6 +139,9 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
     if experts:
         unchosen = add(tensor.parameters - tensor.active for tensor in experts)
         bridge.append(Step("experts that are not chosen", "experts not chosen", -6 * unchosen * tokens))
+    untaught = [tensor.parameters for tensor in counts.tensors if not tensor.learns and tensor.name in multiplied]
+    if untaught:
+        bridge.append(Step("weights without a gradient (indexers)", "no gradient", -4 * add(untaught) * tokens))
     bridge.append(Step("attention scores and mixing", "attention", unlearned * tokens // batch))
     total = (work.forward + work.backward) * tokens // batch
     six_nd = 6 * counts.stored * tokens
@@ -164,8 +167,9 @@ def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:
         forward = add(_terms(segment, _products(ops)).value for segment, ops in pieces)
         repeated = add(_terms(s, [op for op in ops for _ in range(op.repeats)]).value for s, ops in pieces)
         if learns:
+            taught = add(_terms(segment, [op for op in _products(ops) if op.learns]).value for segment, ops in pieces)
             adjoint = add(_terms(s, [op._replace(per_point=op.adjoint) for op in ops]).value for s, ops in pieces)
-            yield Part(name, learned, forward, GRADIENTS * forward + adjoint + repeated, repeated)
+            yield Part(name, learned, forward, GRADIENTS * taught + adjoint + repeated, repeated)
         else:
             yield Part(name, learned, forward, 0, 0)
 

@@ -81,7 +81,7 @@ class Walk:
         self.keeps = kept(ops, span)
         self.copies = copies(ops)
         self.copied: Size = 0
-        self.statistics = {op.output.name for op in ops if op.is_statistic}
+        self.unlearned = {op.output.name for op in ops if op.is_statistic or not op.learns}
         self.saved: Size = 0
         self.recomputed: Size = 0
         self.gradients: Size = 0
@@ -219,7 +219,7 @@ class Walk:
 
     def _learns(self, x: Tensor) -> bool:
         """Whether a gradient goes back to it."""
-        return ROLES[x.role].learns and x.name not in self.statistics
+        return ROLES[x.role].learns and x.name not in self.unlearned
 
     def _gradient(self, op: Op, x: Tensor, output: _Storage, *, late: bool) -> _Storage | None:
         """A gradient for an input, new or its output's own; None where it is the other time's turn."""

@@ -141,7 +141,7 @@ def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) ->
     if run.phase != "training":
         return weight_bytes(counts, keeping)
     return add(kept_state(counts, keeping).values()) + (
-        0 if keeping.holds else counts.stored * keeping.recipe.gradient
+        0 if keeping.holds else counts.learned * keeping.recipe.gradient
     )
 
 

@@ -17,9 +17,9 @@ def kept_state(counts: Parameters, keeping: Keeping) -> dict[str, Size]:
     counters = 4 * _tensors(counts) if method.counts else 0  # how many steps were taken
     return {
         "weights": counts.stored * recipe.weight,
-        "gradients": counts.stored * recipe.gradient if keeping.holds else 0,
-        "master weights": counts.stored * recipe.master,
-        "optimizer state": counts.stored * (method.moments * recipe.moment) + counters,
+        "gradients": counts.learned * recipe.gradient if keeping.holds else 0,
+        "master weights": counts.learned * recipe.master,
+        "optimizer state": counts.learned * (method.moments * recipe.moment) + counters,
     }
 
 
@@ -34,10 +34,10 @@ def scratch(counts: Parameters, keeping: Keeping) -> Size:
     if method.temporaries == "none":
         return 12 if method.counts else (8 + width) * method.moments
     if method.temporaries == "all":
-        return counts.stored * width + 8 + width
+        return counts.learned * width + 8 + width
     most: Size = 0
     last: Size = 0
-    for _, group in groupby(counts.tensors, lambda tensor: tensor.within and id(tensor.within.first)):
+    for _, group in groupby(_learned(counts), lambda tensor: tensor.within and id(tensor.within.first)):
         for size, there in _in_order(_as_modules(list(group))):
             most = largest((most, where(there, 2 * size + last)))
             last = choose(there, size, last)
@@ -73,4 +73,8 @@ def _in_order(tensors: list[Stored]) -> Iterator[tuple[Size, Mask]]:
 
 
 def _tensors(counts: Parameters) -> Size:
-    return add(tensor.layers for tensor in counts.tensors)
+    return add(tensor.layers for tensor in _learned(counts))
+
+
+def _learned(counts: Parameters) -> list[Stored]:
+    return [tensor for tensor in counts.tensors if tensor.learns]

@@ -28,6 +28,7 @@ class Stored(NamedTuple):
 
     Outside the layers `layers` is 1 and `within` is None. `category` is None for what the tally leaves out.
     `active` is what one token meets of `parameters` where that is not all: of experts those that are chosen for it.
+    `learns` says whether it gets a gradient from the loss: an indexer does not.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Stored(NamedTuple):
     parameters: Size
     part: str
     active: Size | None = None
+    learns: bool = True
 
     @property
     def first(self) -> Size | None:
@@ -94,6 +96,11 @@ class Parameters(NamedTuple):
     tally: Tally
     bridge: tuple[Term, ...]
     tensors: tuple[Stored, ...]
+
+    @property
+    def learned(self) -> Size:
+        """Parameters that get a gradient from the loss."""
+        return self.stored - add(weight.parameters for weight in self.tensors if not weight.learns)
 
 
 class Use(NamedTuple):
@@ -174,7 +181,7 @@ def _stored(use: Use) -> Stored:
     shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
     within = use.segment.layers if "{i}" in use.weight.path else None
     active = None if use.weight.read is None else use.active
-    return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part, active)
+    return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part, active, use.op.learns)
 
 
 def _tally(uses: list[Use]) -> Tally:

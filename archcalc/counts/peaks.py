@@ -48,8 +48,8 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     uses = Uses(taken.segments)
     walks = {id(segment): Walk(segment, width, span, gradients=kinds, uses=uses) for segment in taken.segments}
     stacks = [Stack(group) for group in taken.groups]
-    constants, angles = _given(taken.segments, width, "constant")[-1], _given(taken.segments, width, "table")
-    tables = angles[-1]
+    constants, tables = (_given(taken.segments, width, role)[-1] for role in _GIVEN)
+    angles = _given(taken.segments, width, "table", saved=True)
     recomputes = keeping.recompute != "none"
 
     def parts(moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool) -> Alive:
@@ -146,9 +146,9 @@ _GIVEN: tuple[Role, ...] = ("constant", "table")
 _LOSS = 8  # the loss and its own gradient, fp32
 
 
-def _given(segments: list[Segment], width: Widths, role: Role) -> list[Size]:
+def _given(segments: list[Segment], width: Widths, role: Role, *, saved: bool = False) -> list[Size]:
     """What is made once for a pass and read in all layers, of each segment and those before it together: masks of math
-    attention, and angles of rotary positions.
+    attention, and angles of rotary positions. With `saved` what a backward pass reads again.
     """
     found: dict[str, list[tuple[tuple[Size, ...], Mask]]] = {}
     met: set[object] = set()
@@ -156,7 +156,8 @@ def _given(segments: list[Segment], width: Widths, role: Role) -> list[Size]:
     total: Size = 0
     for segment in segments:
         there = segment.there
-        for x in [x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == role]:
+        ops = [op for op in segment.ops if op.learns or not saved]
+        for x in [x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.role == role]:
             sizes = tuple(segment.env[label] for label in x.by)
             one = tuple(id(n) if hasattr(n, "dtype") else n for n in sizes)
             key = x.name, one, None if there is True else id(segment)

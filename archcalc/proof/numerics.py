@@ -29,6 +29,7 @@ LOGITS_TOLERANCE = 1e-7  # of the largest; transformers rounds some constants to
 LOSS_TOLERANCE = 1e-5  # the reference's loss is worked out in fp32
 BATCH = 2
 _ROUNDED = 1e-13
+_NUDGE = 1e-7  # too little to have an indexer choose other positions
 
 
 def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
@@ -188,23 +189,42 @@ def _remembered(segment: Segment, tensor: Taped, length: int) -> int:
 
 
 def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
-    """Pairs of positions, the second of which changes the logits of the first."""
+    """Pairs of positions, the second of which changes the logits of the first.
+
+    Each changes its own, by way of the residual stream; where an indexer chooses, that counts if it chose itself.
+    """
     import torch
 
     base = reference(tokens, kernel=kernel).logits
+    chosen = _chosen(reference, tokens, kernel)
+    size = 1.0 if chosen is None else _NUDGE
     reached = 0
     for position in range(tokens.shape[1]):
 
         def disturb(_module: Any, _given: Any, x: Tensor, position: int = position) -> Tensor:
-            x[:, position] += torch.randn_like(x[:, position])
+            x[:, position] += torch.randn_like(x[:, position]) * size
             return x
 
         handle = reference.embedding.register_forward_hook(disturb)
         # What experts make of a vector is rounded by how many go with it.
         changed = ((reference(tokens, kernel=kernel).logits - base).abs() > _ROUNDED * base.abs().max()).any(-1)
         handle.remove()
+        if chosen is not None:
+            changed[:, position] &= (chosen[:, position] == position).any(-1)
         reached += int(changed.sum())
     return reached
+
+
+def _chosen(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> Tensor | None:
+    """The positions that the indexer of the one layer chose for each query; None where there is none."""
+    from archcalc_reference.model.indexing import Indexer
+
+    found: list[Tensor] = []
+    for indexer in [module for module in reference.modules() if isinstance(module, Indexer)]:
+        handle = indexer.register_forward_hook(lambda _module, _given, chosen: found.append(chosen))
+        reference(tokens, kernel=kernel)
+        handle.remove()
+    return found[0] if found else None
 
 
 def _flops_of_pairs(reference: Any, tokens: Tensor, reached: int, which: str) -> Iterator[Check]:
@@ -216,8 +236,11 @@ def _flops_of_pairs(reference: Any, tokens: Tensor, reached: int, which: str) ->
     with FlopCounterMode(display=False) as counter:
         reference(tokens, kernel="math")
     total = counter.get_total_flops()
-    products = counter.get_flop_counts()["Global"].get(torch.ops.aten.bmm, 0)  # of scores and mix; weights are mm
+    found = counter.get_flop_counts()["Global"]
+    products = found.get(torch.ops.aten.bmm, 0)  # of scores and mix; weights are mm
+    scanned = found.get(torch.ops.archcalc.choose, 0)  # an indexer scores what came before, and chooses of it
     seen: dict[Causal, int] = {"full": 2 * length * length, "exact": 2 * reached, "half": 2 * reached - length}
+    before: dict[Causal, int] = {"full": 2 * length**2, "exact": length * (length + 1), "half": length**2}
     meaning: dict[Causal, str] = {
         "full": "every pair, masked or not",
         "exact": "pairs that change a logit",
@@ -225,7 +248,8 @@ def _flops_of_pairs(reference: Any, tokens: Tensor, reached: int, which: str) ->
     }
     for causal, twice in seen.items():
         run = Run("prefill", BATCH, length, causal=causal)
-        counted, measured = flops(model, run).forward, total - products + products * twice // (2 * length * length)
+        counted, measured = flops(model, run).forward, total - products - scanned
+        measured += (products * twice + scanned * before[causal]) // (2 * length * length)
         source = f"FlopCounterMode, attention by {meaning[causal]}"
         yield same(f"forward FLOPs, causal {causal}{which}", counted, measured, source)
 

@@ -243,7 +243,7 @@ _NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share", "latent", "
 
 def _tally(built: dict[str, Shape]) -> int:
     """The elements of all matrices but biases, tables of positions, gains of heads, routers, gates of mixers,
-    convolutions, steps, and what projects to or from a narrow table; a tied table is built once and counted twice.
+    convolutions, steps, indexers, and what projects to or from a narrow table; a tied table is built once and counted twice.
     """
     outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
     matrices = [
@@ -253,6 +253,7 @@ def _tally(built: dict[str, Shape]) -> int:
         and name not in outside
         and not name.endswith(".bias")
         and not name.split(".")[-2].endswith(_NOT_COUNTED)
+        and ".indexer." not in name
     ]
     tokens, head = "embedding.token.weight", "unembedding.weight"
     tied = [] if head in built or tokens not in built else [built[tokens]]

@@ -82,7 +82,8 @@ def _caster(x: Tensor | Weight, node: Node) -> Op:
     """The cast of what comes to a product of matrices."""
     source = x if isinstance(x, Weight) else x._replace(role=WIDE)
     name = f"{x.path}.cast" if isinstance(x, Weight) else f"{node.name}.{x.name}.cast"
-    return Op("pointwise", (source,), Tensor(name, x.labels, NARROW), node.ops[0].spans, passes=True)
+    first = node.ops[0]
+    return Op("pointwise", (source,), Tensor(name, x.labels, NARROW), first.spans, passes=True, learns=first.learns)
 
 
 def _retyped(op: Op, types: Mapping[str, Role], cast: Mapping[str, Tensor]) -> Op:
@@ -95,7 +96,7 @@ def _retyped(op: Op, types: Mapping[str, Role], cast: Mapping[str, Tensor]) -> O
         return cast.get(x.name) or x._replace(role=types.get(x.name, x.role))
 
     inputs = tuple(now(x) if isinstance(x, Tensor) else cast.get(x.path, x) for x in op.inputs)
-    again = tuple(cast[x.path] for x in op.weights if op.kind == "contraction" and x.path in cast)
+    again = tuple(cast[x.path] for x in op.weights if op.kind == "contraction" and op.learns and x.path in cast)
     return op._replace(inputs=inputs, output=now(op.output), saves=(*map(now, op.saves), *again))
 
 

@@ -44,10 +44,14 @@ LABELS = legend(
 COPIES: set[str] = set()
 """Labels that count alike vectors, not features."""
 
+PAIRS: dict[str, str] = {"T": "Q"}
+"""By what keys are numbered, and the label of their pairs with queries."""
 
-def declare(labels: Mapping[str, str], copies: Iterable[str] = ()) -> None:
+
+def declare(labels: Mapping[str, str], copies: Iterable[str] = (), pairs: Mapping[str, str] | None = None) -> None:
     """Add a block's labels to the legend. Raises TapeError for one that has another meaning already."""
     COPIES.update(copies)
+    PAIRS.update(pairs or {})
     for label, meaning in labels.items():
         if LABELS.setdefault(label, meaning) != meaning:
             raise TapeError(f"label {label!r} is registered twice: {LABELS[label]!r} and {meaning!r}")

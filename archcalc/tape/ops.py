@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from archcalc.errors import TapeError
-from archcalc.tape.legend import labels, parse, stem
-from archcalc.tape.roles import Role
+from archcalc.tape.legend import PAIRS, labels, parse, stem
+from archcalc.tape.roles import CHOICES, Role
 
 Kind = Literal["contraction", "pointwise", "reduction", "lookup", "view", "join"]
 ONE = "unit"
@@ -107,6 +107,7 @@ class Op(NamedTuple):
         scratch: how many tensors as large as its output its backward pass makes on the way, and drops.
         adjoint: FLOPs for each point of its space of a product in its backward pass, of an op that is none itself.
         casts: whether torch.autocast has it done in bf16; a kernel of its own takes what comes as it is.
+        learns: whether it has a backward pass at all.
     """
 
     kind: Kind
@@ -121,11 +122,12 @@ class Op(NamedTuple):
     converts: bool = False
     adjoint: int = 0
     casts: bool = True
+    learns: bool = True
 
     @property
     def is_statistic(self) -> bool:
         """Whether it is what a kernel hands out beside its output: no sum, and no choice."""
-        return self.kind == "reduction" and not self.passes and self.output.role != "choice"
+        return self.kind == "reduction" and not self.passes and self.output.role not in CHOICES
 
     @property
     def weights(self) -> tuple[Weight, ...]:
@@ -137,13 +139,13 @@ class Op(NamedTuple):
         """Every label that it ranges over, each once; a query position and a key position are a pair, Q.
 
         A table is read at some of its places, and adds none; nor do the positions before those that a convolution
-        makes, nor a single number.
+        makes, nor a single number, nor the positions that an indexer chose.
         """
-        read = [x for x in self.inputs if isinstance(x, Weight) or x.role not in ("table", "recent")]
+        read = [x for x in self.inputs if isinstance(x, Weight) or x.role not in ("table", "recent", "positions")]
         labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x) if label != "unit")
         if self.kind == "contraction" and "S" in labels:
             for keys in labels:
-                if stem(keys) == "T":
-                    pair = "Q" + keys.removeprefix("T")
+                if stem(keys) in PAIRS:
+                    pair = PAIRS[stem(keys)] + keys.removeprefix(stem(keys))
                     return tuple(pair if label == "S" else label for label in labels if label != keys)
         return tuple(labels)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from archcalc.errors import TapeError
 from archcalc.tape.legend import labels, parse, stem
 from archcalc.tape.ops import ONE, Op, Tensor, Weight, labels_of
-from archcalc.tape.roles import ROLES, Role
+from archcalc.tape.roles import CHOICES, ROLES, Role
 from archcalc.tape.run import Run
 from archcalc.tape.views import resolve
 
@@ -35,6 +35,7 @@ class Tape:
         self._names: set[str] = set()
         self._stored: dict[str, tuple[tuple[str, ...], ...]] = {}
         self._own: dict[str, str] = {}
+        self._learns = True
         self._resolved: tuple[int, list[Op]] | None = None
 
     @contextmanager
@@ -50,6 +51,13 @@ class Tape:
         self._scopes.append((name, False))
         yield
         self._scopes.pop()
+
+    @contextmanager
+    def without_gradient(self) -> Iterator[None]:
+        """Ops that have no backward pass, and weights that learn nothing from the loss."""
+        self._learns = False
+        yield
+        self._learns = True
 
     @contextmanager
     def block(self, own: dict[str, str]) -> Iterator[None]:
@@ -150,10 +158,15 @@ class Tape:
         output = self._output(name, labels(self._marked(out)), "fused")
         return self._record(Op("reduction", (triangle, right), output, self._spans, (), 1, adjoint=2))
 
-    def choose(self, name: str, scores: Tensor, out: str) -> Tensor:
+    def choose(self, name: str, scores: Tensor, out: str, role: Role = "choice") -> Tensor:
         """The numbers of the largest scores, as many as the label of `out` says that the scores lack."""
-        output = self._output(name, labels(self._marked(out)), "choice")
+        output = self._output(name, labels(self._marked(out)), role)
         return self._record(Op("reduction", (scores,), output, self._spans, (), 1))
+
+    def hide(self, name: str, out: str, chosen: Tensor, mask: Tensor) -> Tensor:
+        """A mask for each sequence that hides what was not chosen, beside what the mask of all hides."""
+        output = self._output(name, labels(self._marked(out)), "activation")
+        return self._record(Op("reduction", (chosen, mask), output, self._spans, passes=True))
 
     def lookup(
         self,
@@ -268,8 +281,9 @@ class Tape:
     def _record(self, op: Op) -> Tensor:
         if op.output.name in self._names:
             raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
+        op = op if self._learns else op._replace(saves=(), learns=False)
         unknown = set(op.output.labels) - {label for x in op.inputs for label in labels_of(x)}
-        if unknown and op.kind not in ("view", "join") and op.output.role != "choice":
+        if unknown and op.kind not in ("view", "join") and op.output.role not in CHOICES:
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.axes) != weight.axes:

@@ -16,11 +16,12 @@ Role = Literal[
     "mask",
     "index",
     "choice",
+    "positions",
     "constant",
     "table",
     "buffer",
 ]
-Width = Literal["activation", "statistic", "float", "byte", "long", "constant"]
+Width = Literal["activation", "statistic", "float", "byte", "int", "long", "constant"]
 
 
 class Meaning(NamedTuple):
@@ -48,10 +49,14 @@ ROLES: Mapping[Role, Meaning] = {
     "mask": Meaning("byte"),  # what dropout dropped
     "index": Meaning("long"),  # numbers of tokens or positions
     "choice": Meaning("long"),  # numbers that the model itself makes: the experts of a vector
+    "positions": Meaning("int"),  # numbers of the positions that an indexer chose
     "constant": Meaning("constant", given=True),  # known before the run: the mask of attention
     "table": Meaning("float", given=True),  # made once for a pass and read in all layers: angles of rotary positions
     "buffer": Meaning("float", given=True),  # in a checkpoint, and no parameter
 }
+
+CHOICES: tuple[Role, ...] = ("choice", "positions")
+"""What a model chooses by scores."""
 
 Widths = Mapping[Role, int]
 
@@ -66,6 +71,7 @@ def widths(activation: int, statistic: int = 4, constant: int | None = None) -> 
         "statistic": statistic,
         "float": 4,
         "byte": 1,
+        "int": 4,
         "long": 8,
         "constant": activation if constant is None else constant,
     }

@@ -1,7 +1,7 @@
 """Attention as one kernel: the scores never leave it, and its backward pass makes them again (Dao et al. 2022).
 
 PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi,
-capped scores, sinks, and values of another width than keys. It saves what PyTorch's saves: queries, keys, values, its
+capped scores, sinks, values of another width than keys, and positions that an indexer chose. It saves what PyTorch's saves: queries, keys, values, its
 output, and the logarithm of each query's sum.
 """
 
@@ -27,7 +27,7 @@ _BLOCK = 128  # query positions at a time
 class Rule(NamedTuple):
     """How scores are made: their scale, their cap (None: none), and what limits them.
 
-    `own`: whether there is more to it that PyTorch's kernel does not know, sinks or another width of values.
+    `own`: whether there is more to it that PyTorch's kernel does not know: sinks, another width of values, an indexer.
     """
 
     scale: float
@@ -52,8 +52,12 @@ def flash_attention(
     rule: Rule,
     positions: Positions,
     read: Read,
+    chosen_BSC: Tensor | None = None,
 ) -> Tensor:
-    """What each query finds, (B, H, S, W); query head h reads key/value head h G // H."""
+    """What each query finds, (B, H, S, W); query head h reads key/value head h G // H.
+
+    Where an indexer chose positions for each query, it sees no others.
+    """
     q, k, v = q_BHSK, k_BGTK, v_BGTW
     if (
         q.is_meta and not rule.own
@@ -74,8 +78,8 @@ def flash_attention(
     how = (rule.scale, rule.softcap, *rule.scored.sight, slopes)
     where = (positions.first, read.start, read.turned)
     if torch.is_grad_enabled():
-        return _Flash.apply(q, k, v, sinks_H, *how, *where)
-    return torch.ops.archcalc.flash_attention(q, k, v, sinks_H, *how, *where)[0]
+        return _Flash.apply(q, k, v, sinks_H, chosen_BSC, *how, *where)
+    return torch.ops.archcalc.flash_attention(q, k, v, sinks_H, chosen_BSC, *how, *where)[0]
 
 
 _HOW = "float scale, float? softcap, int? window, int? chunk, float? alibi, int first, int start, int turned"
@@ -84,7 +88,8 @@ _HOW = "float scale, float? softcap, int? window, int? chunk, float? alibi, int 
 class _Scores:
     """The scores of a block of queries, made anew wherever they are needed."""
 
-    def __init__(self, q: Tensor, k: Tensor, how: tuple[Any, ...]) -> None:
+    def __init__(self, q: Tensor, k: Tensor, chosen: Tensor | None, how: tuple[Any, ...]) -> None:
+        self.chosen = chosen
         self.scale, self.softcap, window, chunk, alibi, self.first, self.start, self.turned = how
         (self.B, self.H, self.S, self.K), (self.G, self.T) = q.shape, k.shape[1:3]
         self.sight = Sight(window, chunk)
@@ -118,12 +123,19 @@ class _Scores:
         keys = self.keys[columns]
         if self.slopes is not None:
             scores = scores + self.slopes * (keys - queries[:, None])
-        return scores.masked_fill(~seen(self.sight, queries, keys), -math.inf), slope
+        hidden = ~seen(self.sight, queries, keys)
+        if self.chosen is not None:
+            others = torch.ones(self.B, len(queries), self.T, dtype=torch.bool, device=q.device)
+            others.scatter_(2, self.chosen[:, rows].long(), False)
+            hidden = hidden | others[:, None, None, :, columns]
+        return scores.masked_fill(hidden, -math.inf), slope
 
 
-@op(f"flash_attention(Tensor q, Tensor k, Tensor v, Tensor? sinks, {_HOW}) -> (Tensor, Tensor)")
-def _flash(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, *how: Any) -> tuple[Tensor, Tensor]:
-    scores = _Scores(q, k, how)
+@op(f"flash_attention(Tensor q, Tensor k, Tensor v, Tensor? sinks, Tensor? chosen, {_HOW}) -> (Tensor, Tensor)")
+def _flash(
+    q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, chosen: Tensor | None, *how: Any
+) -> tuple[Tensor, Tensor]:
+    scores = _Scores(q, k, chosen, how)
     y_BSHW = q.new_empty(scores.B, scores.S, scores.H, v.shape[-1])
     logsumexp_BHS = torch.empty(scores.B, scores.H, scores.S, dtype=wide(q).dtype, device=q.device)
     if q.is_meta:
@@ -140,13 +152,21 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, *how: Any) -> 
 
 
 @op(
-    "flash_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? sinks, Tensor y, Tensor logsumexp, "
-    f"{_HOW}) -> (Tensor, Tensor, Tensor, Tensor)"
+    "flash_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor? sinks, Tensor? chosen, "
+    f"Tensor y, Tensor logsumexp, {_HOW}) -> (Tensor, Tensor, Tensor, Tensor)"
 )
 def _flash_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, y: Tensor, logsumexp: Tensor, *how: Any
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sinks: Tensor | None,
+    chosen: Tensor | None,
+    y: Tensor,
+    logsumexp: Tensor,
+    *how: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    scores = _Scores(q, k, how)
+    scores = _Scores(q, k, chosen, how)
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(wide(k)), torch.zeros_like(wide(v))
     dsinks = _of_sinks(grad, y, logsumexp, sinks)
     if q.is_meta:
@@ -174,17 +194,20 @@ def _of_sinks(grad: Tensor, y: Tensor, logsumexp_BHS: Tensor, sinks: Tensor | No
 
 class _Flash(Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, *how: Any) -> Tensor:
-        y, logsumexp = torch.ops.archcalc.flash_attention(q, k, v, sinks, *how)
-        ctx.save_for_backward(q, k, v, sinks, y, logsumexp)
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None, chosen: Tensor | None, *how: Any
+    ) -> Tensor:
+        y, logsumexp = torch.ops.archcalc.flash_attention(q, k, v, sinks, chosen, *how)
+        ctx.save_for_backward(q, k, v, sinks, chosen, y, logsumexp)
         ctx.how = how
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, sinks, y, logsumexp = ctx.saved_tensors
-        *found, dsinks = torch.ops.archcalc.flash_attention_backward(grad, q, k, v, sinks, y, logsumexp, *ctx.how)
-        return *found, None if sinks is None else dsinks, *(None for _ in ctx.how)
+        q, k, v, sinks, chosen, y, logsumexp = ctx.saved_tensors
+        back = torch.ops.archcalc.flash_attention_backward
+        *found, dsinks = back(grad, q, k, v, sinks, chosen, y, logsumexp, *ctx.how)
+        return *found, None if sinks is None else dsinks, None, *(None for _ in ctx.how)
 
 
 @register_flop_formula(torch.ops.archcalc.flash_attention)  # type: ignore[untyped-decorator]

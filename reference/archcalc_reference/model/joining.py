@@ -55,21 +55,36 @@ def join(own_BSHO: Tensor, shared: Tensor) -> Tensor:
     return torch.ops.archcalc.join(own_BSHO, shared)
 
 
-@op("latent_attention(Tensor q, Tensor turned, Tensor latents, Tensor keys, float scale) -> Tensor")
-def _latent_attention(q: Tensor, turned: Tensor, latents: Tensor, keys: Tensor, scale: float) -> Tensor:
+@op("latent_attention(Tensor q, Tensor turned, Tensor latents, Tensor keys, Tensor? chosen, float scale) -> Tensor")
+def _latent_attention(
+    q: Tensor, turned: Tensor, latents: Tensor, keys: Tensor, chosen: Tensor | None, scale: float
+) -> Tensor:
+    if q.is_meta:
+        return torch.empty_like(q)
+    if chosen is not None:
+        at = chosen[:, 0, :, None].long()
+        latents, keys = (kept.gather(1, at.expand(-1, -1, kept.shape[-1])) for kept in (latents, keys))
     full = wide(latents)
     scores = wide(q) @ full.transpose(1, 2) + wide(turned) @ wide(keys).transpose(1, 2)
     return (torch.softmax(scores * scale, -1) @ full).to(q.dtype)
 
 
-def latent_attention(q_BHZ: Tensor, q_BHU: Tensor, c_BTZ: Tensor, r_BTU: Tensor, scale: float) -> Tensor:
-    """What the query of each head finds among the latents, by these and by the keys with positions: (B, H, Z)."""
-    found: Tensor = torch.ops.archcalc.latent_attention(q_BHZ, q_BHU, c_BTZ, r_BTU, scale)
+def latent_attention(
+    q_BHZ: Tensor, q_BHU: Tensor, c_BTZ: Tensor, r_BTU: Tensor, chosen_B1C: Tensor | None, scale: float
+) -> Tensor:
+    """What the query of each head finds among the latents, by these and by the keys with positions: (B, H, Z).
+
+    Where an indexer chose, it reads those positions alone.
+    """
+    found: Tensor = torch.ops.archcalc.latent_attention(q_BHZ, q_BHU, c_BTZ, r_BTU, chosen_B1C, scale)
     return found
 
 
 @register_flop_formula(torch.ops.archcalc.latent_attention)  # type: ignore[untyped-decorator]
-def _flops(q: Any, turned: Any, latents: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:  # noqa: ARG001
+def _flops(
+    q: Any, turned: Any, latents: Any, _keys: Any, chosen: Any, *_: Any, out_shape: Any = None, **__: Any
+) -> int:  # noqa: ARG001
     """Scores by the latent and by the position, and the mix of the latents."""
     batch, heads, rank = q
-    return int(2 * batch * heads * latents[1] * (2 * rank + turned[2]))
+    read = latents[1] if chosen is None else chosen[2]
+    return int(2 * batch * heads * read * (2 * rank + turned[2]))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from archcalc_reference.model.flash import Rule, flash_attention
+from archcalc_reference.model.indexing import IndexedLatents, Indexer, hide, pick
 from archcalc_reference.model.joining import join, latent_attention
 from archcalc_reference.model.kernels import rotate
 from archcalc_reference.model.linear import Linear
@@ -45,6 +46,9 @@ class LatentAttention(nn.Module):
         self.key_nope = Linear(attention.kv_rank, self.H * self.O, bias=False)
         self.value = Linear(attention.kv_rank, self.H * self.W, bias=False)
         self.output = Linear(self.H * self.W, d_model, bias=bias)
+        self.indexer = None
+        if attention.indexer is not None:
+            self.indexer = Indexer(d_model, source, attention.indexer)
         self.rotary = attention.rotary
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
         self.table = repr(self.rotary)
@@ -59,7 +63,11 @@ class LatentAttention(nn.Module):
     ) -> KeysValues:
         """Room for the latents of `length` positions, and for the keys with positions: once, not for each head."""
         features = (attention.kv_rank, attention.d_rope)
-        return KeysValues.empty((batch, 1, length), features, Sight(), dtype, device)
+        kept = KeysValues.empty((batch, 1, length), features, Sight(), dtype, device)
+        if attention.indexer is None:
+            return kept
+        index = torch.empty(batch, 1, length, attention.indexer.d_head, dtype=dtype, device=device)
+        return IndexedLatents(*kept.tensors, kept.sight, index)
 
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
@@ -71,6 +79,8 @@ class LatentAttention(nn.Module):
         for norm in (self.query_latent_norm, self.latent_norm):
             if norm is not None:
                 norm.initialize()
+        if self.indexer is not None:
+            self.indexer.initialize(std)
 
     def prepare(self, positions: Positions, state: KeysValues | None) -> None:
         """Make the mask and the angles that it reads, where no layer before it did."""
@@ -78,6 +88,8 @@ class LatentAttention(nn.Module):
             positions.add_mask(self.rule.scored, _read(positions, state))
         if self.rotary is not None:
             positions.add_angles(self.table, self.rotary)
+        if self.indexer is not None:
+            self.indexer.prepare(positions)
 
     def forward(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None) -> Tensor:
         y_BSHW = self._mix(x_BSD, positions, state)
@@ -89,34 +101,49 @@ class LatentAttention(nn.Module):
     def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
         if self._absorbs(positions, state):
             return self._absorbed(x_BSD, positions, state)
-        q_BHSK = join(*self._queries(x_BSD, positions))
-        c_BTZ, r_BTU = self._latents(x_BSD, positions, state)
+        source = self._source(x_BSD)
+        q_BHSK = join(*self._queries(source, positions))
+        c_BTZ, r_BTU, chosen = self._latents(x_BSD, source, positions, state)
+        del source
         k_BHTK = join(self.key_nope(c_BTZ).unflatten(-1, (self.H, self.O)), r_BTU)
         del r_BTU
         v_BHTW = self.value(c_BTZ).unflatten(-1, (self.H, self.W)).transpose(1, 2)
         del c_BTZ
         if positions.kernel == "math":
-            return _math(q_BHSK, k_BHTK, v_BHTW, self.rule.scale, positions.masks[self.rule.scored])
-        y_BHSW = flash_attention(q_BHSK, k_BHTK, v_BHTW, None, self.rule, positions, _read(positions, state))
+            mask = positions.masks[self.rule.scored]
+            return _math(q_BHSK, k_BHTK, v_BHTW, self.rule.scale, mask, chosen)
+        read = _read(positions, state)
+        y_BHSW = flash_attention(q_BHSK, k_BHTK, v_BHTW, None, self.rule, positions, read, chosen)
         return y_BHSW.transpose(1, 2)
 
-    def _queries(self, x: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
-        """Of each head, without positions and with them."""
-        if self.query_latent is not None:
-            x = self.query_latent(x)
-            x = x if self.query_latent_norm is None else self.query_latent_norm(x)
-        q_BSHU = self._turned(self.query_rope(x).unflatten(-1, (self.H, self.U)), positions)
-        return self.query_nope(x).unflatten(-1, (self.H, self.O)), q_BSHU
+    def _source(self, x: Tensor) -> Tensor:
+        """What queries are made of: the residual stream, or their latent."""
+        if self.query_latent is None:
+            return x
+        x = self.query_latent(x)
+        return x if self.query_latent_norm is None else self.query_latent_norm(x)
 
-    def _latents(self, x: Tensor, positions: Positions, state: KeysValues | None) -> tuple[Tensor, Tensor]:
-        """The latent and the key that all heads share, of all positions that are read."""
-        c_BSZ = self.latent(x)
-        c_BSZ = c_BSZ if self.latent_norm is None else self.latent_norm(c_BSZ)
-        r_BSU = self._turned(self.key_rope(x), positions)
-        if state is None:
-            return c_BSZ, r_BSU
-        kept_c, kept_r = state.store(c_BSZ[:, None], r_BSU[:, None], positions.first)
-        return kept_c[:, 0], kept_r[:, 0]
+    def _queries(self, source: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
+        """Of each head, without positions and with them."""
+        q_BSHU = self._turned(self.query_rope(source).unflatten(-1, (self.H, self.U)), positions)
+        return self.query_nope(source).unflatten(-1, (self.H, self.O)), q_BSHU
+
+    def _latents(
+        self, x: Tensor, source: Tensor, positions: Positions, state: KeysValues | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The latent and the key that all heads share, of all positions that are read, and which a query chooses."""
+        i_BTI = None if self.indexer is None else self.indexer.keys(x, positions)
+        c_BTZ = self.latent(x)
+        c_BTZ = c_BTZ if self.latent_norm is None else self.latent_norm(c_BTZ)
+        r_BTU = self._turned(self.key_rope(x), positions)
+        if state is not None:
+            kept_c, kept_r = state.store(c_BTZ[:, None], r_BTU[:, None], positions.first)
+            c_BTZ, r_BTU = kept_c[:, 0], kept_r[:, 0]
+            if isinstance(state, IndexedLatents):
+                i_BTI = state.store_index(i_BTI, positions.first)
+        if self.indexer is None:
+            return c_BTZ, r_BTU, None
+        return c_BTZ, r_BTU, self.indexer(x, source, i_BTI, positions)
 
     def _turned(self, x: Tensor, positions: Positions) -> Tensor:
         if self.rotary is None:
@@ -125,15 +152,20 @@ class LatentAttention(nn.Module):
 
     def _absorbed(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
         """One new position: the keys' matrix is applied to its query, the values' matrix to what it finds."""
-        q_BSHO, q_BSHU = self._queries(x_BSD, positions)
-        c_BTZ, r_BTU = self._latents(x_BSD, positions, state)
+        source = self._source(x_BSD)
+        q_BSHO, q_BSHU = self._queries(source, positions)
+        c_BTZ, r_BTU, chosen = self._latents(x_BSD, source, positions, state)
+        del source
         key_HOZ = self.key_nope.weight.unflatten(0, (self.H, self.O))
         q_BHZ = torch.bmm(q_BSHO[:, 0].transpose(0, 1), key_HOZ).transpose(0, 1)
         del q_BSHO
         if positions.kernel == "math":
+            if chosen is not None:
+                c_BTZ, r_BTU = pick(c_BTZ, chosen), pick(r_BTU, chosen)
+                del chosen
             y_BHZ = _over_latents(q_BHZ, q_BSHU[:, 0], c_BTZ, r_BTU, self.rule.scale)
         else:
-            y_BHZ = latent_attention(q_BHZ, q_BSHU[:, 0], c_BTZ, r_BTU, self.rule.scale)
+            y_BHZ = latent_attention(q_BHZ, q_BSHU[:, 0], c_BTZ, r_BTU, chosen, self.rule.scale)
         del q_BHZ
         value_HZW = self.value.weight.unflatten(0, (self.H, self.W)).transpose(1, 2)
         y_HBW = torch.bmm(y_BHZ.transpose(0, 1), value_HZW)
@@ -141,10 +173,13 @@ class LatentAttention(nn.Module):
         return y_HBW.transpose(0, 1).clone(memory_format=torch.contiguous_format)[:, None]
 
 
-def _math(q_BHSK: Tensor, k_BHTK: Tensor, v_BHTW: Tensor, scale: float, mask_ST: Tensor) -> Tensor:
-    """softmax(scale q k + mask) v, every step there to see."""
+def _math(
+    q_BHSK: Tensor, k_BHTK: Tensor, v_BHTW: Tensor, scale: float, mask: Tensor, chosen: Tensor | None
+) -> Tensor:
+    """softmax(scale q k + mask) v, every step there to see; what was not chosen is masked too."""
+    mask = mask if chosen is None else hide(chosen, mask)[:, None]
     a_BHST = (q_BHSK @ k_BHTK.transpose(2, 3)) * scale
-    a_BHST = a_BHST + mask_ST
+    a_BHST = a_BHST + mask
     a_BHST = torch.softmax(a_BHST, dim=-1)
     y_BHSW = a_BHST @ v_BHTW.clone(memory_format=torch.contiguous_format)
     return y_BHSW.transpose(1, 2).clone(memory_format=torch.contiguous_format)
