@@ -147,6 +147,8 @@ def _more(spec: dict[str, Any], layers: list[dict[str, Any]]) -> Iterator[str]:
         yield f"parallel with the MLP ({parallel} norm{'s' * (parallel == 'own')})"
     if attention["kind"] == "latent":
         yield "latents of keys and values" + (" and of queries" if attention.get("q_rank") else "")
+        if attention.get("indexer"):
+            yield "an indexer chooses what is read"
     elif attention["n_kv_heads"] == 1:
         yield "one key/value head"
     elif attention["n_kv_heads"] < attention["n_heads"]:

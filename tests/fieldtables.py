@@ -32,6 +32,7 @@ from archcalc.blocks.constraints import (
 from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, Router
+from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention, NeedsMscale
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
@@ -58,6 +59,7 @@ LATENT = {
     "bias": False,
     "norm": {"kind": "rmsnorm"},
 }
+INDEXER = {"n_heads": 6, "d_head": 8, "top_k": 5, "norm": NORM}
 TURNED = {"d_rotary": 4, "theta": 10_000.0}
 YARN = {"kind": "yarn", "factor": 2.0, "original_context_length": 16, "mscale_all_dim": 1.0}
 TWO_MATRICES = {"kind": "plain", "d_ff": 40, "activation": "gelu_tanh", "bias": False}
@@ -104,6 +106,7 @@ SPEC = {
 # Where an instance of a class stands in a small spec, and what it is there.
 _GROUP = ("layers", 0)
 _ATTENTION = (*_GROUP, "attention")
+_INDEXER = (*_ATTENTION, "indexer")
 _LONG = (*_GROUP, "branches")
 _SCALED = (*_ATTENTION, "rotary", "scaling")
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_context_length": 16}
@@ -118,6 +121,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     AlternatingGroup: (_GROUP, {"repeat": 4, "pattern": ["local", "full"], "kinds": {"local": LOCAL, "full": LAYER}}),
     MultiHead: (_ATTENTION, HEADS),
     LatentAttention: (_ATTENTION, LATENT),
+    Indexer: (_INDEXER, INDEXER),
     Mamba2: (_ATTENTION, MAMBA2),
     GatedDelta: (_ATTENTION, {**STATE, "kind": "gated_delta"}),
     ShortConvolution: (_ATTENTION, {"kind": "short_conv", "d_inner": 24, "d_conv": 4, "bias": False}),
@@ -198,6 +202,7 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     Unembedding: ("an unembedding", "unembedding"),
     Rotary: ("rotary positions", "rotary-positions"),
     Scaling: ("a scaling", "scalings"),
+    Indexer: ("an indexer", "indexers"),
     Router: ("a router", "mlps"),
     Cut: ("a cut", "mlps"),
     DenseMLP: ("an MLP", "mlps"),
@@ -362,6 +367,8 @@ def _place(spec: Any, path: tuple[str | int, ...], part: Any) -> None:
     for step, following in pairwise(path):
         if step == "rotary":
             spec.setdefault("rotary", dict(ROTARY))
+        if following == "indexer":
+            spec[step] = dict(LATENT)
         if step == "mlp" and following in ("bias", "cut"):
             spec["mlp"] = dict(GATED)
         spec = spec[step]

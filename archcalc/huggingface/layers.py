@@ -9,7 +9,7 @@ from typing import Any
 from archcalc.huggingface.leaves import Draft, Leaf, resolve
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
-FULL, SLIDING = "full_attention", "sliding_attention"
+FULL, SLIDING, INDEXED = "full_attention", "sliding_attention", "indexed_attention"
 NAMES = {FULL: "global", SLIDING: "local"}
 """transformers' types of layers, and the names of such kinds in a spec."""
 _FEATURES = {
@@ -18,7 +18,7 @@ _FEATURES = {
     "hybrid": "recurrent layers are not supported in this family",
     "conv": "convolutions between layers are not supported in this family",
     "moe": "mixtures of experts are not supported in this family",
-    "indexed_attention": "sparse attention is not supported yet",
+    INDEXED: "indexers are not supported in this family",
     "chunked_attention": "chunked attention is not supported in this family",
 }
 

@@ -42,6 +42,7 @@ FUSED = {
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
     *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
+    *("deepseek_v32", "glm_moe_dsa"),
 }
 
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}

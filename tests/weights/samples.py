@@ -65,6 +65,7 @@ _LATENT = {
     "qk_rope_head_dim": 6,
     "v_head_dim": 14,
 }
+_INDEXED = {"index_n_heads": 9, "index_head_dim": 10, "index_topk": 7, "num_experts_per_tok": 3}
 _DEEPSEEK_YARN = {**_YARN, "mscale": 0.7, "mscale_all_dim": 1.3}
 
 _DELTA = {
@@ -364,6 +365,8 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v3 halves": ("deepseek_v3", {**_LATENT, **_DEEP, "rope_interleave": False, "v_head_dim": 16}),
     "sarvam_mla": ("sarvam_mla", {**_LATENT, **_DEEP, "q_lora_rank": None}),
     "glm4_moe_lite": ("glm4_moe_lite", {**_LATENT, **_DEEP, "mlp_layer_types": ["dense", "sparse", "dense"]}),
+    "deepseek_v32": ("deepseek_v32", {**_LATENT, **_DEEP, **_INDEXED, "rope_parameters": _DEEPSEEK_YARN}),
+    "glm_moe_dsa": ("glm_moe_dsa", {**_LATENT, **_DEEP, **_INDEXED, "mlp_layer_types": ["dense", "sparse", "dense"]}),
     "youtu": ("youtu", _LATENT),
     "minicpm3": (
         "minicpm3",

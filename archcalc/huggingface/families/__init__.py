@@ -38,6 +38,7 @@ _TENANTS = {
     "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",
     "deepseek": "deepseek_v3 deepseek_v2 sarvam_mla glm4_moe_lite",
     "latent": "youtu minicpm3",
+    "indexed": "deepseek_v32 glm_moe_dsa",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""

@@ -14,7 +14,7 @@ _TYPES: dict[str, str] = {
         switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
     """,
     "attention to positions that an indexer chooses is": """
-        axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 mistral_large4
+        axk2 dots3_note dots3_note_text hy_v4 mistral_large4
     """,
     "experts that compute nothing, beside two attentions in a layer, are": "longcat_flash",
     "norms after mixtures of experts alone are": "axk1",

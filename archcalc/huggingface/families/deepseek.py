@@ -28,13 +28,13 @@ def _shared_d_ff(said: Said) -> int | None:
     return said.size("n_shared_experts") * said.size("moe_intermediate_size")
 
 
-def _mixture(router: dict[str, Any], dense: dict[str, Any] | None = None, **groups: Any) -> ByMixture:
+def mixture(router: dict[str, Any], dense: dict[str, Any] | None = None, **groups: Any) -> ByMixture:
     shared = {**GATED, **(dense or {}), "d_ff": Made(_shared_d_ff, say_shared)}
     found = experts("n_routed_experts", "moe_intermediate_size", router, **groups, shared=shared)
     return ByMixture(found, {**GATED, **(dense or {})})
 
 
-def _listed(otherwise: Callable[[Said], int]) -> Sparse:
+def listed(otherwise: Callable[[Said], int], attention: Kinds | None = None) -> Sparse:
     """The layers without experts: those that mlp_layer_types calls dense, or else the first few."""
 
     def read(said: Said, n: int) -> list[bool]:
@@ -49,7 +49,7 @@ def _listed(otherwise: Callable[[Said], int]) -> Sparse:
     def say(dense: list[bool], draft: Draft) -> None:
         draft.put("mlp_layer_types", ["dense" if is_dense else "sparse" for is_dense in dense])
 
-    return Sparse(Kinds(), read, say)
+    return Sparse(attention or Kinds(), read, say)
 
 
 def _greedy(said: Said) -> bool:
@@ -91,7 +91,7 @@ def _left_out(said: Said) -> None:
         said.assume(f"{modules} of multi-token prediction left out, as transformers leaves it out")
 
 
-_ONE_WAY = {
+DEEPSEEK = {
     "moe_layer_freq": ((1,), "layers with experts that are not all of the rest are not supported yet"),
     "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
     "topk_method": (("noaux_tc",), "this family chooses by noaux_tc"),
@@ -108,30 +108,39 @@ _ALIASES = {"n_routed_experts": ("num_local_experts",)}
 _FIRST = Sparse(Kinds(), first, say_first)
 
 
-def _deepseek_v3(
-    model_type: str, name: str, defaults: dict[str, Any], kinds: Kinds, *, config: str = "", **changes: Any
+def deepseek_v3(
+    model_type: str,
+    name: str,
+    defaults: dict[str, Any],
+    kinds: Kinds,
+    *,
+    config: str = "",
+    layer: dict[str, Any] | None = None,
+    more_ignored: tuple[str, ...] = (),
+    more_checks: tuple[Callable[[Said], None], ...] = (),
+    **changes: Any,
 ) -> Family:
-    """DeepSeek-V3 with other defaults."""
+    """DeepSeek-V3 with other defaults, or another layer."""
     return Family(
         model_type,
         f"{config or name}Config",
         (f"{name}ForCausalLM", f"{name}Model"),
         defaults,
-        layer_with(latent(FLAGGED), _mixture(BALANCED, None, **GROUPED)),
+        layer or layer_with(latent(FLAGGED), mixture(BALANCED, None, **GROUPED)),
         decoder(rmsnorm()),
         kinds,
         **{
             "aliases": _ALIASES,
-            "only": _ONE_WAY,
-            "ignored": _IGNORED,
-            "checks": (groups_share, _left_out),
+            "only": DEEPSEEK,
+            "ignored": (*_IGNORED, *more_ignored),
+            "checks": (groups_share, _left_out, *more_checks),
             **changes,
         },
     )
 
 
 _ALL = (
-    _deepseek_v3(
+    deepseek_v3(
         "deepseek_v3",
         "DeepseekV3",
         latent_sizes(
@@ -162,7 +171,7 @@ _ALL = (
         ),
         layer_with(
             latent(NEIGHBOURS),
-            _mixture(
+            mixture(
                 {
                     "scores": "softmax",
                     "normalized": False,  # whatever norm_topk_prob says
@@ -177,7 +186,7 @@ _ALL = (
         _FIRST,
         aliases={"n_routed_experts": ("num_experts",)},
         only={
-            "moe_layer_freq": _ONE_WAY["moe_layer_freq"],
+            "moe_layer_freq": DEEPSEEK["moe_layer_freq"],
             "scoring_func": (("softmax",), "scores that are not softmax are not supported in this family"),
             "norm_topk_prob": (
                 (False, None),
@@ -187,7 +196,7 @@ _ALL = (
         ignored=_IGNORED,
         checks=(_limits, _left_out),
     ),
-    _deepseek_v3(
+    deepseek_v3(
         "sarvam_mla",
         "DeepseekV3",
         latent_sizes(
@@ -204,7 +213,7 @@ _ALL = (
             "n_shared_experts": ("num_shared_experts",),
         },
     ),
-    _deepseek_v3(
+    deepseek_v3(
         "glm4_moe_lite",
         "Glm4MoeLite",
         latent_sizes(
@@ -214,10 +223,10 @@ _ALL = (
             **{**_EXPERTS, "n_routed_experts": 64, "n_group": 1, "topk_group": 1, "mlp_layer_types": None}
             | {"moe_intermediate_size": 1536, "num_experts_per_tok": 4, "routed_scaling_factor": 1.8},
         ),
-        _listed(lambda _: 1),
+        listed(lambda _: 1),
         aliases={**_ALIASES, "qk_rope_head_dim": ("head_dim",)},
         only={
-            **_ONE_WAY,
+            **DEEPSEEK,
             "first_k_dense_replace": ((1,), "is not read by this family: mlp_layer_types says which are dense"),
         },
     ),

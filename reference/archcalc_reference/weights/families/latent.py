@@ -14,6 +14,12 @@ _INSIDE = {
     "attention.query_latent_norm": "self_attn.q_a_layernorm",
     "attention.latent_norm": "self_attn.kv_a_layernorm",
 }
+_INDEXER = {
+    "attention.indexer.query": "self_attn.indexer.wq_b",
+    "attention.indexer.key": "self_attn.indexer.wk",
+    "attention.indexer.key_norm": "self_attn.indexer.k_norm",
+    "attention.indexer.shares": "self_attn.indexer.weights_proj",
+}
 _FUSED = {
     "self_attn.q_b_proj": Fused(
         ("attention.query_nope", "attention.query_rope"),
@@ -28,6 +34,13 @@ _FUSED = {
 FAMILIES: tuple[Family, ...] = (
     mixture(shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}).but(
         *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
+        fused={"mlp.experts.gate_up_proj": EXPERTS, **_FUSED},
+    ),
+    mixture(
+        shared="shared_experts",
+        inside={**_INSIDE, **_INDEXER, "mlp.correction": "mlp.gate.e_score_correction_bias"},
+    ).but(
+        *("deepseek_v32", "glm_moe_dsa"),
         fused={"mlp.experts.gate_up_proj": EXPERTS, **_FUSED},
     ),
     LLAMA.but(*("youtu", "minicpm3"), inside=_INSIDE, fused=_FUSED),
