@@ -1,4 +1,4 @@
-"""An indexer: small heads that score all positions for a query, of which attention reads those with the largest sums."""
+"""An indexer: small heads score all positions for a query, of which attention reads those with the largest sums."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self
@@ -21,8 +21,8 @@ from archcalc.units import grouped, several
 class Indexer(Block):
     """DeepSeek-AI 2025, DeepSeek-V3.2, section 2.1: sum over heads of weight x relu(query key), one key a position.
 
-    It learns nothing from the loss, since a choice has no gradient; DeepSeek trains it to score as attention does, by a
-    loss of its own, which is not counted here.
+    It learns nothing from the loss, since a choice has no gradient; DeepSeek trains it to score as attention does, by
+    a loss of its own, which is not counted here.
     """
 
     n_heads: Count = Field(description="heads, each with queries of its own; all share one key")
@@ -49,7 +49,9 @@ class Indexer(Block):
         return f"{grouped(self.top_k)} positions by {several(self.n_heads, 'index head')} of {grouped(self.d_head)}"
 
     def small_beside(self, d_rotary: int, shrinking: Shrinking) -> Self:
-        """Heads enough that hardly any pair has a score of zero, which choose few positions, with as many features turned as attention turns."""
+        """So many heads that few pairs have a score of zero, and few positions to choose; as many features are turned
+        as attention turns.
+        """
         d_head = shrinking.size("indexer.d_head", self.d_head, 10)
         update = {
             "n_heads": min(self.n_heads, 8),

@@ -164,9 +164,7 @@ class LatentAttention(Attention):
         axes = f"(heads {features}) {source}"
         return tape.linear(name, f"B S heads {features}", x, axes, each="heads", part="query", bias=False)
 
-    def _latents(
-        self, tape: Tape, x: Tensor, source: Tensor, features: str
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _latents(self, tape: Tape, x: Tensor, source: Tensor, features: str) -> tuple[Tensor, Tensor, Tensor | None]:
         """The latent and the key that all heads share, as they are kept, and the positions that a query reads."""
         keys = None if self.indexer is None else self.indexer.keys(tape, x)
         with tape.span("latents"):
@@ -221,9 +219,7 @@ def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, chosen: Tensor | None) -
         return tape.contract("product", "B S heads W", probabilities, v, keeps=True)
 
 
-def _absorbed(
-    tape: Tape, nope: Tensor, rope: Tensor, latent: Tensor, shared: Tensor, chosen: Tensor | None
-) -> Tensor:
+def _absorbed(tape: Tape, nope: Tensor, rope: Tensor, latent: Tensor, shared: Tensor, chosen: Tensor | None) -> Tensor:
     """Queries in the space of the latents, which are keys and values of all heads; flash does it in one kernel.
 
     Where an indexer chose, latents and keys of those positions are read alone.

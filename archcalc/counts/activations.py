@@ -114,6 +114,24 @@ def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> 
     )
 
 
+def cache_read(model: Model | Pass, run: Run, width: int) -> Size:
+    """Bytes of the cache that a decode pass reads: all of it, but where an indexer chooses, the chosen positions."""
+    decoding = Run("decode", run.batch, context=run.read)
+    return add(
+        volume(_read_of(tensor, segment), segment.env) * (width * segment.repeat)
+        for segment in recorded(model, decoding).segments
+        for tensor in _cached(segment.ops)
+    )
+
+
+def _read_of(tensor: Tensor, segment: Segment) -> tuple[str, ...]:
+    """The labels of what is read of keys or values."""
+    readers = [op for op in segment.ops if any(isinstance(x, Tensor) and x.name == tensor.name for x in op.inputs)]
+    if all(op.kind == "lookup" for op in readers):
+        return readers[0].output.labels
+    return as_kept(tensor, segment.env)
+
+
 def recurrent_state(model: Model | Pass, run: Run, width: Widths) -> Size:
     """Bytes that recurrent mixers keep of `run.batch` sequences, however long: what a decode pass finds there."""
     decoding = Run("decode", run.batch, context=run.read)

@@ -131,3 +131,72 @@ def test_mscale_is_the_square_of_yarns_factor():
 def test_mscale_needs_what_it_is_made_of():
     with pytest.raises(ValueError, match="has no effect without"):
         spec(mscale=True)
+
+
+INDEXED = {"n_heads": 8, "d_head": 6, "top_k": 5, "norm": {"kind": "layernorm", "bias": True}}
+
+
+def test_an_indexer_counts_its_weights_its_scores_and_its_keys():
+    """Its queries come of their latent; keys and shares of the heads come of the residual stream."""
+    small, plain = spec(indexer=INDEXED), spec()
+    weights = Q_RANK * 8 * 6 + D * 6 + D * 8
+    assert params(small).stored == params(plain).stored + weights + 2 * 6
+    run = Run(sequence=T, batch=B, attention="math")
+    more = flops(small, run).forward - flops(plain, run).forward
+    assert more == 2 * B * T * weights + 2 * B * T * T * 8 * (6 + 1)
+    assert flops(small, run).backward == flops(plain, run).backward
+    kept = [cache(model, Run("decode", B, context=T), 2) for model in (small, plain)]
+    assert kept[0] - kept[1] == B * T * 6 * 2
+
+
+def test_a_decode_step_reads_the_chosen_positions_alone():
+    """Scores by the latent and by the position and the mix, of 5 positions in place of all; the indexer scores all."""
+    small, plain = spec(indexer=INDEXED), spec()
+    works = [flops(model, Run("decode", B, context=T)).forward for model in (small, plain)]
+    of_indexer = 2 * B * (Q_RANK * 8 * 6 + D * 6 + D * 8) + 2 * B * T * 8 * (6 + 1)
+    assert works[1] - (works[0] - of_indexer) == 2 * B * HEADS * (2 * RANK + ROPE) * (T - 5)
+
+
+def test_pairs_that_count_are_those_chosen_of_what_came_before():
+    """Position t chooses min(t, 5) of t positions, itself among them; the indexer scores all t."""
+    small = spec(indexer=INDEXED)
+    full, exact = (flops(small, Run(sequence=T, causal=causal)).forward for causal in ("full", "exact"))
+    chosen, before = sum(min(t, 5) for t in range(1, T + 1)), T * (T + 1) // 2
+    assert full - exact == 2 * HEADS * (NOPE + ROPE + VALUE) * (T * T - chosen) + 2 * 8 * 7 * (T * T - before)
+
+
+def test_an_indexer_has_no_gradients_and_no_state_of_the_optimizer():
+    """AdamW in fp32 keeps 16 bytes of a parameter that learns, a counter of 4 for each tensor; 4 of one that does not."""
+    from archcalc.counts.memory import state_bytes
+    from archcalc.tape.precision import Keeping
+
+    counts = [params(model) for model in (spec(indexer=INDEXED), spec())]
+    states = [state_bytes(each, Run(), Keeping("fp32", optimizer="adamw-fused")) for each in counts]
+    assert states[0] - states[1] == 4 * (counts[0].stored - counts[1].stored)
+    assert counts[0].learned == counts[1].stored
+
+
+def test_the_bridge_from_6nd_takes_back_what_an_indexer_does_not_learn():
+    from archcalc.counts.flops import training_run
+
+    model = spec(indexer=INDEXED)
+    run = Run(sequence=T, attention="math")
+    found = training_run(model, params(model), run, 1_000 * T)
+    steps = {step.name: step.flops for step in found.bridge}
+    assert steps["weights without a gradient (indexers)"] == -4 * (Q_RANK * 48 + D * 14) * 1_000 * T
+    assert found.six_nd + sum(steps.values()) == found.flops
+
+
+def test_deepseek_v32_and_glm_5_have_their_counts():
+    """transformers builds as many; a token keeps a latent, one key and one index key in each layer."""
+    for name, layers, stored in (("deepseek-v3.2", 61, 671_877_929_216), ("glm-5", 78, 743_911_199_232)):
+        model = archcalc.load(name)
+        assert params(model).stored == stored
+        assert cache(model, Run("decode", 1, context=1), 2) == layers * (512 + 64 + 128) * 2
+
+
+def test_a_decode_step_reads_all_index_keys_and_the_chosen_latents():
+    from archcalc.counts.traffic import least_read
+
+    read = least_read(spec(indexer=INDEXED), Run("decode", B, context=T), 16, 10**12)
+    assert read.cache == B * (T * 6 + 5 * (RANK + ROPE)) * 2

@@ -1,8 +1,8 @@
 """Attention as one kernel: the scores never leave it, and its backward pass makes them again (Dao et al. 2022).
 
 PyTorch's own does plain causal attention. `archcalc::flash_attention` does what that cannot: windows, chunks, ALiBi,
-capped scores, sinks, values of another width than keys, and positions that an indexer chose. It saves what PyTorch's saves: queries, keys, values, its
-output, and the logarithm of each query's sum.
+capped scores, sinks, values of another width than keys, and positions that an indexer chose. It saves what PyTorch's
+saves: queries, keys, values, its output, and the logarithm of each query's sum; and what was chosen.
 """
 
 from __future__ import annotations

@@ -52,14 +52,14 @@ class Indexer(nn.Module):
         if self.rotary is not None:
             positions.add_angles(self.table, self.rotary)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def keys(self, x_BSD: Tensor, positions: Positions) -> Tensor:
         """The key of each new position, (B, S, I)."""
         k_BSI = self.key(x_BSD)
         k_BSI = k_BSI if self.key_norm is None else self.key_norm(k_BSI)
         return self._turned(k_BSI, positions)
 
-    @torch.no_grad()
+    @torch.no_grad()  # type: ignore[untyped-decorator]
     def forward(self, x_BSD: Tensor, source: Tensor, k_BTI: Tensor, positions: Positions) -> Tensor:
         """The positions that each query reads, (B, S, C); a query that sees fewer has later ones among them."""
         q_BSAI = self._turned(self.query(source).unflatten(-1, (self.A, self.I)), positions)

@@ -81,9 +81,7 @@ def latent_attention(
 
 
 @register_flop_formula(torch.ops.archcalc.latent_attention)  # type: ignore[untyped-decorator]
-def _flops(
-    q: Any, turned: Any, latents: Any, _keys: Any, chosen: Any, *_: Any, out_shape: Any = None, **__: Any
-) -> int:  # noqa: ARG001
+def _flops(q: Any, turned: Any, latents: Any, _keys: Any, chosen: Any, *_: Any, **__: Any) -> int:
     """Scores by the latent and by the position, and the mix of the latents."""
     batch, heads, rank = q
     read = latents[1] if chosen is None else chosen[2]

@@ -67,7 +67,7 @@ class LatentAttention(nn.Module):
         if attention.indexer is None:
             return kept
         index = torch.empty(batch, 1, length, attention.indexer.d_head, dtype=dtype, device=device)
-        return IndexedLatents(*kept.tensors, kept.sight, index)
+        return IndexedLatents(kept.k_BGTK, kept.v_BGTW, kept.sight, index)
 
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
@@ -173,9 +173,7 @@ class LatentAttention(nn.Module):
         return y_HBW.transpose(0, 1).clone(memory_format=torch.contiguous_format)[:, None]
 
 
-def _math(
-    q_BHSK: Tensor, k_BHTK: Tensor, v_BHTW: Tensor, scale: float, mask: Tensor, chosen: Tensor | None
-) -> Tensor:
+def _math(q_BHSK: Tensor, k_BHTK: Tensor, v_BHTW: Tensor, scale: float, mask: Tensor, chosen: Tensor | None) -> Tensor:
     """softmax(scale q k + mask) v, every step there to see; what was not chosen is masked too."""
     mask = mask if chosen is None else hide(chosen, mask)[:, None]
     a_BHST = (q_BHSK @ k_BHTK.transpose(2, 3)) * scale
