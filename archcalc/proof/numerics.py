@@ -6,8 +6,10 @@ All in fp64, where two ways to compute the same number agree to 14 digits and an
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from archcalc.blocks.attention import Attention
 from archcalc.blocks.rotary import Dynamic, LongRope
 from archcalc.checks.verdict import Check, ran, same
 from archcalc.counts.activations import remembered
@@ -29,7 +31,6 @@ LOGITS_TOLERANCE = 1e-7  # of the largest; transformers rounds some constants to
 LOSS_TOLERANCE = 1e-5  # the reference's loss is worked out in fp32
 BATCH = 2
 _ROUNDED = 1e-13
-_NUDGE = 1e-7  # too little to have an indexer choose other positions
 
 
 def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
@@ -145,6 +146,9 @@ def _causality(model: Model, tokens: Tensor) -> Iterator[Check]:
     kinds = [(kind, group) for group in model.layers for kind in group.kinds_in()]
     for number, (kind, _) in enumerate(kinds):
         which = f", kind {number + 1} of layers" * (len(kinds) > 1)
+        attentions = [b.mixer for b in kind.layer.residual_branches if isinstance(b.mixer, Attention)]
+        if len(attentions) > 1 and any(getattr(attention, "indexer", None) for attention in attentions):
+            continue  # what they see is not told apart
         yield from _causality_of(without_factors(one_layer(model, kind.layer)), tokens, which)
 
 
@@ -191,40 +195,46 @@ def _remembered(segment: Segment, tensor: Taped, length: int) -> int:
 def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
     """Pairs of positions, the second of which changes the logits of the first.
 
-    Each changes its own, by way of the residual stream; where an indexer chooses, that counts if it chose itself.
+    Each changes its own, by way of the residual stream. Where an indexer chooses, what it chose stays, and a position's
+    own counts if it chose itself.
     """
     import torch
 
     base = reference(tokens, kernel=kernel).logits
-    chosen = _chosen(reference, tokens, kernel)
-    size = 1.0 if chosen is None else _NUDGE
     reached = 0
-    for position in range(tokens.shape[1]):
+    with _as_chosen(reference, tokens, kernel) as chosen:
+        for position in range(tokens.shape[1]):
 
-        def disturb(_module: Any, _given: Any, x: Tensor, position: int = position) -> Tensor:
-            x[:, position] += torch.randn_like(x[:, position]) * size
-            return x
+            def disturb(_module: Any, _given: Any, x: Tensor, position: int = position) -> Tensor:
+                x[:, position] += torch.randn_like(x[:, position])
+                return x
 
-        handle = reference.embedding.register_forward_hook(disturb)
-        # What experts make of a vector is rounded by how many go with it.
-        changed = ((reference(tokens, kernel=kernel).logits - base).abs() > _ROUNDED * base.abs().max()).any(-1)
-        handle.remove()
-        if chosen is not None:
-            changed[:, position] &= (chosen[:, position] == position).any(-1)
-        reached += int(changed.sum())
+            handle = reference.embedding.register_forward_hook(disturb)
+            # What experts make of a vector is rounded by how many go with it.
+            changed = ((reference(tokens, kernel=kernel).logits - base).abs() > _ROUNDED * base.abs().max()).any(-1)
+            handle.remove()
+            if chosen is not None:
+                changed[:, position] &= (chosen[:, position] == position).any(-1)
+            reached += int(changed.sum())
     return reached
 
 
-def _chosen(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> Tensor | None:
-    """The positions that the indexer of the one layer chose for each query; None where there is none."""
+@contextmanager
+def _as_chosen(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> Iterator[Tensor | None]:
+    """What the indexer of the one layer chooses for each query, which it goes on to choose; None where there is none."""
     from archcalc_reference.model.indexing import Indexer
 
+    indexer = next((module for module in reference.modules() if isinstance(module, Indexer)), None)
+    if indexer is None:
+        yield None
+        return
     found: list[Tensor] = []
-    for indexer in [module for module in reference.modules() if isinstance(module, Indexer)]:
-        handle = indexer.register_forward_hook(lambda _module, _given, chosen: found.append(chosen))
-        reference(tokens, kernel=kernel)
-        handle.remove()
-    return found[0] if found else None
+    handle = indexer.register_forward_hook(lambda _module, _given, chosen: found.append(chosen))
+    reference(tokens, kernel=kernel)
+    handle.remove()
+    handle = indexer.register_forward_hook(lambda _module, _given, _chosen: found[0])
+    yield found[0]
+    handle.remove()
 
 
 def _flops_of_pairs(reference: Any, tokens: Tensor, reached: int, which: str) -> Iterator[Check]:

@@ -160,13 +160,10 @@ class LatentAttention(nn.Module):
         q_BHZ = torch.bmm(q_BSHO[:, 0].transpose(0, 1), key_HOZ).transpose(0, 1)
         del q_BSHO
         if positions.kernel == "math":
-            if chosen is not None:
-                c_BTZ, r_BTU = pick(c_BTZ, chosen), pick(r_BTU, chosen)
-                del chosen
-            y_BHZ = _over_latents(q_BHZ, q_BSHU[:, 0], c_BTZ, r_BTU, self.rule.scale)
+            y_BHZ = _over_latents(q_BHZ, q_BSHU[:, 0], c_BTZ, r_BTU, chosen, self.rule.scale)
         else:
             y_BHZ = latent_attention(q_BHZ, q_BSHU[:, 0], c_BTZ, r_BTU, chosen, self.rule.scale)
-        del q_BHZ
+        del q_BHZ, chosen
         value_HZW = self.value.weight.unflatten(0, (self.H, self.W)).transpose(1, 2)
         y_HBW = torch.bmm(y_BHZ.transpose(0, 1), value_HZW)
         del y_BHZ
@@ -183,9 +180,19 @@ def _math(q_BHSK: Tensor, k_BHTK: Tensor, v_BHTW: Tensor, scale: float, mask: Te
     return y_BHSW.transpose(1, 2).clone(memory_format=torch.contiguous_format)
 
 
-def _over_latents(q_BHZ: Tensor, q_BHU: Tensor, c_BTZ: Tensor, r_BTU: Tensor, scale: float) -> Tensor:
-    """softmax(scale (q c + q r)) c; all positions that are kept came before."""
-    a_BHT = torch.bmm(q_BHZ, c_BTZ.transpose(1, 2)) + torch.bmm(q_BHU, r_BTU.transpose(1, 2))
+def _over_latents(
+    q_BHZ: Tensor, q_BHU: Tensor, c_BTZ: Tensor, r_BTU: Tensor, chosen: Tensor | None, scale: float
+) -> Tensor:
+    """softmax(scale (q c + q r)) c, of the positions that were chosen; all that are kept came before."""
+    if chosen is not None:
+        c_BTZ = pick(c_BTZ, chosen)
+    a_BHT = torch.bmm(q_BHZ, c_BTZ.transpose(1, 2))
+    if chosen is not None:
+        r_BTU = pick(r_BTU, chosen)
+    turned_BHT = torch.bmm(q_BHU, r_BTU.transpose(1, 2))
+    del r_BTU
+    a_BHT = a_BHT + turned_BHT
+    del turned_BHT
     a_BHT = a_BHT * scale
     a_BHT = torch.softmax(a_BHT, dim=-1)
     return torch.bmm(a_BHT, c_BTZ)
