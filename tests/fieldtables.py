@@ -180,6 +180,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("LatentAttention", "rotary"): {"d_rope": 8},
     ("LatentAttention", "mscale"): {"rotary": {**TURNED, "scaling": YARN}},
     ("Experts", "shared_gate"): {"shared": GATED},
+    ("Experts", "latent_bias"): {"d_latent": 12},
     ("Experts", "n_groups_chosen"): {"n_groups": 2},
 }
 # The numbers that say what a field changes, and what a reader calls them.

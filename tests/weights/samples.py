@@ -134,6 +134,23 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "routed_scaling_factor": 1.7,
         },
     ),
+    "nemotron_h latent": (
+        "nemotron_h",
+        {
+            **_LLAMA,
+            **_MAMBA2,
+            "layers_block_type": ["moe", "full_attention", "moe"],
+            "num_hidden_layers": 3,
+            "head_dim": 14,
+            "mamba_num_heads": 6,
+            "mlp_bias": True,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 3,
+            "moe_latent_size": 26,
+            "moe_intermediate_size": 44,
+            "moe_shared_expert_intermediate_size": 52,
+        },
+    ),
     "gpt2": ("gpt2", _GPT),
     "gpt_oss": (
         "gpt_oss",
