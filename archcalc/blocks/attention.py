@@ -37,6 +37,12 @@ class QueryGrowth(Strict):
     interval: Count = Field(description="positions between two steps; the context that it was trained with")
     first: Literal[0, 1] = Field(default=0, description="the number of the first position")
 
+    def small(self, shrinking: Shrinking) -> Self:
+        """The same by the context that small rotary positions were trained with."""
+        return self.model_copy(
+            update={"interval": shrinking.size("original_context_length", self.interval, 16)}
+        )
+
 
 class Biases(Strict):
     """Which projections of an attention have biases."""
@@ -158,12 +164,9 @@ class MultiHead(Attention):
         kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
         d_head = shrinking.size("d_head", self.d_head, 8)
         whole = self.rotary is None or self.rotary.d_rotary == self.d_head
-        growth, slopes = self.query_growth, self.alibi_scale
-        if growth is not None:  # by the context that its rotary positions were trained with
-            interval = shrinking.size("original_context_length", growth.interval, 16)
-            growth = growth.model_copy(update={"interval": interval})
+        slopes = self.alibi_scale
         update = {
-            "query_growth": growth,
+            "query_growth": self.query_growth and self.query_growth.small(shrinking),
             "alibi_scale": d_head**-0.5 if slopes == self.d_head**-0.5 else slopes,
             "n_heads": kv_heads * shared,
             "n_kv_heads": kv_heads,

@@ -381,6 +381,15 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v3 halves": ("deepseek_v3", {**_LATENT, **_DEEP, "rope_interleave": False, "v_head_dim": 16}),
     "sarvam_mla": ("sarvam_mla", {**_LATENT, **_DEEP, "q_lora_rank": None}),
     "glm4_moe_lite": ("glm4_moe_lite", {**_LATENT, **_DEEP, "mlp_layer_types": ["dense", "sparse", "dense"]}),
+    "sarvam_moe": ("sarvam_moe", {**_WIDE, **_DEEP, "attention_bias": True}),
+    "axk1": (
+        "axk1",
+        {
+            **_LATENT,
+            **{key: value for key, value in _DEEP.items() if key != "first_k_dense_replace"},
+            "mlp_layer_types": ["dense", "sparse", "sparse"],
+        },
+    ),
     "youtu": ("youtu", _LATENT),
     "minicpm3": (
         "minicpm3",
@@ -592,6 +601,18 @@ _WINDOWS = {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}
 WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gemma3": ("gemma3_text", {**_WINDOWS, "query_pre_attn_scalar": 20}, _PATCHES),
     "mistral3": ("mistral", {**_WIDE, "model_type": "mistral"}, {**_PATCHES, "model_type": "pixtral"}),
+    "mistral3 mistral4": (
+        "mistral4",
+        {
+            **_LATENT,
+            **_DEEP,
+            "n_group": 1,
+            "topk_group": 1,
+            "rope_parameters": {**_DEEPSEEK_YARN, "llama_4_scaling_beta": 0.3},
+            "model_type": "mistral4",
+        },
+        {**_PATCHES, "model_type": "pixtral"},
+    ),
     "llava": ("llama", {**_LLAMA, "model_type": "llama"}, {**_PATCHES, "model_type": "clip_vision_model"}),
     "qwen2_vl": ("qwen2_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, {**_QWEN_EYES, "hidden_size": 60}),
     "qwen2_5_vl": ("qwen2_5_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, _QWEN_EYES),
@@ -624,7 +645,7 @@ def configuration(name: str) -> Any:
     transformers = pytest.importorskip("transformers", reason="the outside voice")
     if name in WRAPPERS:
         _, text, vision = WRAPPERS[name]
-        return transformers.AutoConfig.for_model(name, text_config=text, vision_config=vision)
+        return transformers.AutoConfig.for_model(name.partition(" ")[0], text_config=text, vision_config=vision)
     kind, settings = SAMPLES[name]
     return transformers.AutoConfig.for_model(kind, **settings, attn_implementation="eager")
 

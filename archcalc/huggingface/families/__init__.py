@@ -35,8 +35,9 @@ _TENANTS = {
     "laguna": "laguna",
     "gated": "afmoe hy_v3 mellum kolibri1",
     "granite": "granite_swa granitemoe_swa",
-    "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",
+    "balanced": "glm4_moe sarvam_moe glm4v_moe_text dots1 minimax_m2",
     "deepseek": "deepseek_v3 deepseek_v2 sarvam_mla glm4_moe_lite",
+    "mixed_latents": "axk1 mistral4",
     "latent": "youtu minicpm3",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}

@@ -10,15 +10,13 @@ _PAIRS = "encoder-decoder models are"
 _TYPES: dict[str, str] = {
     _EXPERTS: """
         aria_text dbrx doge jetmoe
-        beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe step3p5 step3p7
+        beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe step3p5 step3p7
         switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
     """,
     "attention to positions that an indexer chooses is": """
         axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 mistral_large4
     """,
     "experts that compute nothing, beside two attentions in a layer, are": "longcat_flash",
-    "norms after mixtures of experts alone are": "axk1",
-    "queries that grow in latent attention are": "mistral4",
     "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
         bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni

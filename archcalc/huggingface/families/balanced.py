@@ -151,6 +151,40 @@ _ALL = (
         checks=(groups_share,),
     ),
     Family(
+        "sarvam_moe",
+        "SarvamMoEConfig",
+        ("Glm4MoeForCausalLM", "Glm4MoeModel"),
+        sizes(
+            *(262144, 4096, 8192, 19, 64, 4, 131072),
+            **DEEP,
+            head_dim=64,
+            use_qk_norm=True,
+            initializer_range=0.006,
+        )
+        | {
+            "norm_topk_prob": True,
+            "moe_intermediate_size": 1024,
+            "num_experts_per_tok": 6,
+            "routed_scaling_factor": 2.5,
+        },
+        _deep_layer(
+            {
+                "bias": Flag("attention_bias", {True: QKV, False: False}),
+                "rotary": Rotary(D_HEAD, 8_000_000.0, partial=1.0),
+                "qk_norm": Flag("use_qk_norm", {True: rmsnorm(), False: None}),
+            }
+        ),
+        decoder(rmsnorm()),
+        Sparse(Kinds(), first, say_first),
+        ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
+        aliases={
+            "n_routed_experts": ("num_local_experts", "num_experts"),
+            "n_shared_experts": ("num_shared_experts",),
+            "attention_bias": ("use_qkv_bias",),
+        },
+        checks=(groups_share,),
+    ),
+    Family(
         "glm4v_moe_text",
         "Glm4vMoeTextConfig",
         ("Glm4vMoeTextModel",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from archcalc.huggingface.families.balanced import BALANCED, GROUPED, first, groups_share, say_first, say_shared
@@ -28,19 +27,20 @@ def _shared_d_ff(said: Said) -> int | None:
     return said.size("n_shared_experts") * said.size("moe_intermediate_size")
 
 
-def _mixture(router: dict[str, Any], dense: dict[str, Any] | None = None, **groups: Any) -> ByMixture:
+def mixture(router: dict[str, Any], dense: dict[str, Any] | None = None, **groups: Any) -> ByMixture:
+    """Experts and a shared MLP in the words of DeepSeek's configs; `dense` is said of MLPs that are not experts."""
     shared = {**GATED, **(dense or {}), "d_ff": Made(_shared_d_ff, say_shared)}
     found = experts("n_routed_experts", "moe_intermediate_size", router, **groups, shared=shared)
     return ByMixture(found, {**GATED, **(dense or {})})
 
 
-def _listed(otherwise: Callable[[Said], int]) -> Sparse:
+def listed(dense_first: int, kinds: type[Sparse] = Sparse) -> Sparse:
     """The layers without experts: those that mlp_layer_types calls dense, or else the first few."""
 
     def read(said: Said, n: int) -> list[bool]:
         if said.none("mlp_layer_types"):
             said.value("mlp_layer_types", counts=False)
-            return [i < otherwise(said) for i in range(n)]
+            return [i < dense_first for i in range(n)]
         found = said.value("mlp_layer_types")
         if not isinstance(found, list) or len(found) != n or any(kind not in ("dense", "sparse") for kind in found):
             said.fail("mlp_layer_types", f"must be a list of dense or sparse for each of {n:,} layers", found)
@@ -49,7 +49,7 @@ def _listed(otherwise: Callable[[Said], int]) -> Sparse:
     def say(dense: list[bool], draft: Draft) -> None:
         draft.put("mlp_layer_types", ["dense" if is_dense else "sparse" for is_dense in dense])
 
-    return Sparse(Kinds(), read, say)
+    return kinds(Kinds(), read, say)
 
 
 def _greedy(said: Said) -> bool:
@@ -97,14 +97,14 @@ _ONE_WAY = {
     "topk_method": (("noaux_tc",), "this family chooses by noaux_tc"),
 }
 _IGNORED = (*TRAINING, *DERIVED, "aux_loss_alpha", "seq_aux", "ep_size")
-_EXPERTS: dict[str, Any] = {
+INNER: dict[str, Any] = {
     **MOE,
     "norm_topk_prob": True,
     "n_shared_experts": 1,
     "routed_scaling_factor": 2.5,
     "rope_interleave": True,
 }
-_ALIASES = {"n_routed_experts": ("num_local_experts",)}
+EXPERTS_ALIASES = {"n_routed_experts": ("num_local_experts",)}
 _FIRST = Sparse(Kinds(), first, say_first)
 
 
@@ -117,11 +117,11 @@ def _deepseek_v3(
         f"{config or name}Config",
         (f"{name}ForCausalLM", f"{name}Model"),
         defaults,
-        layer_with(latent(FLAGGED), _mixture(BALANCED, None, **GROUPED)),
+        layer_with(latent(FLAGGED), mixture(BALANCED, None, **GROUPED)),
         decoder(rmsnorm()),
         kinds,
         **{
-            "aliases": _ALIASES,
+            "aliases": EXPERTS_ALIASES,
             "only": _ONE_WAY,
             "ignored": _IGNORED,
             "checks": (groups_share, _left_out),
@@ -137,7 +137,7 @@ _ALL = (
         latent_sizes(
             *(129280, 7168, 18432, 61, 128, 128, 4096),
             latents=(1536, 512, 128, 64, 128),
-            **{**_EXPERTS, "n_routed_experts": 256, "n_group": 8, "topk_group": 4, "first_k_dense_replace": 3}
+            **{**INNER, "n_routed_experts": 256, "n_group": 8, "topk_group": 4, "first_k_dense_replace": 3}
             | {"moe_intermediate_size": 2048},
         ),
         _FIRST,
@@ -162,7 +162,7 @@ _ALL = (
         ),
         layer_with(
             latent(NEIGHBOURS),
-            _mixture(
+            mixture(
                 {
                     "scores": "softmax",
                     "normalized": False,  # whatever norm_topk_prob says
@@ -194,7 +194,7 @@ _ALL = (
             *(262144, 4096, 16384, 32, 64, None, 4096),
             latents=(None, 512, 128, 64, 128),
             initializer_range=0.006,
-            **{**_EXPERTS, "n_routed_experts": 128, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+            **{**INNER, "n_routed_experts": 128, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
             | {"moe_intermediate_size": 2048},
         ),
         _FIRST,
@@ -211,11 +211,11 @@ _ALL = (
             *(154880, 2048, 10240, 47, 20, 20, 202752),
             latents=(768, 512, 192, 64, 256),
             rms_norm_eps=1e-5,
-            **{**_EXPERTS, "n_routed_experts": 64, "n_group": 1, "topk_group": 1, "mlp_layer_types": None}
+            **{**INNER, "n_routed_experts": 64, "n_group": 1, "topk_group": 1, "mlp_layer_types": None}
             | {"moe_intermediate_size": 1536, "num_experts_per_tok": 4, "routed_scaling_factor": 1.8},
         ),
-        _listed(lambda _: 1),
-        aliases={**_ALIASES, "qk_rope_head_dim": ("head_dim",)},
+        listed(1),
+        aliases={**EXPERTS_ALIASES, "qk_rope_head_dim": ("head_dim",)},
         only={
             **_ONE_WAY,
             "first_k_dense_replace": ((1,), "is not read by this family: mlp_layer_types says which are dense"),

@@ -43,7 +43,8 @@ class Family:
 
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
     `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are such names of experts in
-    files, where transformers' model has one tensor for all. `own_norms` are the names in layers whose
+    files, where transformers' model has one tensor for all; `packed` are tensors of files that the model has several
+    of. `own_norms` are the names in layers whose
     branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out);
     `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
@@ -59,6 +60,7 @@ class Family:
     fused: Mapping[str, Fused] = field(default_factory=dict)
     own_norms: Mapping[str, str] = field(default_factory=dict)
     each: Mapping[str, str] = field(default_factory=dict)
+    packed: Mapping[str, Fused] = field(default_factory=dict)
     transposed: bool = False
     turned: bool = False
     lifted: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ class Family:
         if not self.each:
             return self
         fused = {name: fused for name, fused in self.fused.items() if not fused.bare}
-        return replace(self, inside={**self.inside, **self.each}, fused=fused, each={})
+        return replace(self, inside={**self.inside, **self.each}, fused={**fused, **self.packed}, each={})
 
     @property
     def head(self) -> str:
@@ -113,7 +115,7 @@ class Family:
     def as_named(self, names: Iterable[str]) -> Family:
         """The family with the names of its files, where one of these is that of one expert's matrix."""
         layer = self.layer.format(i=0)
-        each = {layer + theirs.format(h=0) for theirs in self.each.values()}
+        each = {layer + theirs.format(h=0) for theirs in (*self.each.values(), *self.packed)}
         return self.filed if any(_NUMBER.sub(".0", self.full(name)) in each for name in names) else self
 
     def knows(self, name: str) -> bool:
@@ -124,7 +126,7 @@ class Family:
     @cached_property
     def _paths(self) -> frozenset[str]:
         bare = (f"{name}_bias" for name, fused in self.fused.items() if fused.bare)
-        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused, *bare, *self.each.values())
+        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused, *bare, *self.each.values(), *self.packed)
         layer = self.layer.format(i=0)
         return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
 

@@ -105,6 +105,21 @@ FAMILIES = (
         inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
     ),
     mixture(
+        "sarvam_moe",
+        shared="shared_experts",
+        inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
+        packed={"self_attn.query_key_value": Fused(QKV)},
+        older=(
+            *LLAMA.older,
+            (r"^(model\.)?word_embeddings\.", "model.embed_tokens."),
+            (r"\.attention\.", ".self_attn."),
+            (r"\.self_attn\.dense\.", ".self_attn.o_proj."),
+            (r"\.self_attn\.query_layernorm\.", ".self_attn.q_norm."),
+            (r"\.self_attn\.key_layernorm\.", ".self_attn.k_norm."),
+            (r"\.mlp\.gate\.expert_bias", ".mlp.gate.e_score_correction_bias"),
+        ),
+    ),
+    mixture(
         "ernie4_5_moe",
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.moe_statics.e_score_correction_bias"},
