@@ -10,7 +10,7 @@ from typing import Any
 
 from archcalc.errors import Invalid, Problem
 from archcalc.huggingface.families import MODULES, family
-from archcalc.huggingface.family import Family
+from archcalc.huggingface.family import Family, folded
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.layers import each_layer
 from archcalc.huggingface.leaves import Draft, Mismatch, write
@@ -70,7 +70,8 @@ def _written(
     if table.model_type in _EVEN_HEADS and data["d_model"] % draft.get("num_attention_heads", 1):
         raise Mismatch("attention.n_heads")
     draft.put(table.std, data.get("initialization", {}).get("std", 0.02))
-    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **draft, "pad_token_id": None}
+    said = folded(draft)
+    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **said, "pad_token_id": None}
 
 
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:

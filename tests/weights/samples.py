@@ -382,6 +382,23 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "sarvam_mla": ("sarvam_mla", {**_LATENT, **_DEEP, "q_lora_rank": None}),
     "glm4_moe_lite": ("glm4_moe_lite", {**_LATENT, **_DEEP, "mlp_layer_types": ["dense", "sparse", "dense"]}),
     "sarvam_moe": ("sarvam_moe", {**_WIDE, **_DEEP, "attention_bias": True}),
+    "aria_text": (
+        "aria_text",
+        {**_LLAMA, "moe_num_experts": 5, "moe_topk": 3, "moe_num_shared_experts": 3, "attention_bias": True},
+    ),
+    "dbrx": (
+        "dbrx",
+        {
+            **_BASE,
+            "d_model": 60,
+            "n_heads": 6,
+            "n_layers": LAYERS,
+            "max_seq_len": S,
+            "attn_config": {"kv_n_heads": 3, "clip_qkv": 1.5, "rope_theta": 5e3},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e3},
+            "ffn_config": {"ffn_hidden_size": 44, "moe_num_experts": 5, "moe_top_k": 3},
+        },
+    ),
     "axk1": (
         "axk1",
         {

@@ -37,6 +37,7 @@ _TENANTS = {
     "granite": "granite_swa granitemoe_swa",
     "balanced": "glm4_moe sarvam_moe glm4v_moe_text dots1 minimax_m2",
     "deepseek": "deepseek_v3 deepseek_v2 sarvam_mla glm4_moe_lite",
+    "turned": "aria_text dbrx",
     "mixed_latents": "axk1 mistral4",
     "latent": "youtu minicpm3",
 }

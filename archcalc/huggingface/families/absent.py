@@ -9,9 +9,9 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        aria_text dbrx doge jetmoe
+        doge jetmoe
         beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe step3p5 step3p7
-        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
+        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4
     """,
     "attention to positions that an indexer chooses is": """
         axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 mistral_large4

@@ -34,6 +34,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "lighton_ocr": Wrapper("qwen3"),
     "exaone4_5": Wrapper("exaone4"),
     "hyperclovax_vision_v2": Wrapper("hyperclovax"),
+    "aria": Wrapper("aria_text"),
     "emu3": Wrapper("emu3_text_model", "the tokenizer of images"),
     "fuyu": Wrapper("persimmon", "the projection of image patches", flat=True),
     "qwen2_vl": Wrapper("qwen2_vl_text", flat=True, either=True),

@@ -46,7 +46,8 @@ class Family:
     files, where transformers' model has one tensor for all; `packed` are tensors of files that the model has several
     of. `own_norms` are the names in layers whose
     branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out);
-    `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one.
+    `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one, `flat` those of
+    experts whose rows stand one after the other, with whether each expert's matrix is transposed.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
     layer of a checkpoint has beside its parameters, and that no config changes.
@@ -64,6 +65,7 @@ class Family:
     transposed: bool = False
     turned: bool = False
     lifted: tuple[str, ...] = ()
+    flat: Mapping[str, bool] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
@@ -168,8 +170,12 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
             yield from by_row(stored, name, shape)
         else:
             turned = (family.transposed and len(shape) == 2) or (family.turned and len(shape) == 3)
-            entry = plain(stored, name, shape, transposed=turned)
-            yield entry._replace(shape=(1, *shape)) if path in family.lifted else entry
+            entry = plain(stored, name, shape, transposed=turned or family.flat.get(path, False))
+            if path in family.lifted:
+                entry = entry._replace(shape=(1, *shape))
+            elif path in family.flat:
+                entry = entry._replace(shape=(entry.shape[0] * entry.shape[1], *entry.shape[2:]))
+            yield entry
     for (i, module, leaf), have in parts.items():
         name = family.fused[module].otherwise if (i, module) in others else module
         yield _fused(family, layers[i], i, module, leaf, have, name)

@@ -34,8 +34,25 @@ _SINGLE = {
     for ours, theirs in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "out"))
 }
 
+_DBRX = {"gate": "w1", "up": "v1", "down": "w2"}
+
 FAMILIES = (
     GPT2,
+    Family(
+        types=("dbrx",),
+        prefix="transformer.",
+        layer="transformer.blocks.{i}.",
+        outside={"embedding.token": "transformer.wte", "final_norm": "transformer.norm_f", "unembedding": "lm_head"},
+        inside={
+            "attention_norm": "norm_attn_norm.norm_1",
+            "attention.output": "norm_attn_norm.attn.out_proj",
+            "mlp_norm": "norm_attn_norm.norm_2",
+            "mlp.router": "ffn.router.layer",
+            **{f"mlp.experts.{ours}.weight": f"ffn.experts.mlp.{theirs}" for ours, theirs in _DBRX.items()},
+        },
+        fused={"norm_attn_norm.attn.Wqkv": Fused(QKV)},
+        flat={f"mlp.experts.{ours}.weight": ours == "down" for ours in _DBRX},
+    ),
     GPT2.but(
         "openai-gpt",
         outside={"embedding.token": "transformer.tokens_embed", "embedding.position": "transformer.positions_embed"},

@@ -237,6 +237,21 @@ FAMILIES = (
         turned=True,
     ),
     LLAMA.but(
+        "aria_text",
+        inside={
+            "mlp.router": "mlp.router",
+            "mlp.experts.down.weight": "mlp.experts.down_proj",
+            **{ours: f"mlp.shared_experts.{theirs}" for ours, theirs in _SHARED.items()},
+        },
+        fused={"mlp.experts.gate_up_proj": EXPERTS},
+        turned=True,
+        older=(
+            *LLAMA.older,
+            (r"\.experts\.fc1\.weight", ".experts.gate_up_proj"),
+            (r"\.experts\.fc2\.weight", ".experts.down_proj"),
+        ),
+    ),
+    LLAMA.but(
         "gpt_oss",
         inside={
             "attention.sinks": "self_attn.sinks",
