@@ -113,6 +113,9 @@ class MultiHead(Attention):
     gate_activation: Annotated[Literal["sigmoid", "softplus"], Needs("gate", "sigmoid")] = Field(
         default="sigmoid", description="what is made of that projection before it multiplies"
     )
+    sub_norm: Norm | None = Field(
+        default=None, description="a norm of what all heads found, before it is projected back; null: none (BitNet)"
+    )
     clip: Positive | None = Field(
         default=None, description="c: queries, keys and values are cut to -c .. c; null: none"
     )
@@ -151,6 +154,7 @@ class MultiHead(Attention):
             f", values of {grouped(self.d_value)}" if self.d_value else "",
             ", sinks" * self.sinks,
             f", output gated by {self.gate}" if self.gate else "",
+            f" + sub {self.sub_norm.summary()}" if self.sub_norm else "",
         ]
         return f"{several(self.n_heads, 'head')} of {grouped(self.d_head)}{shared}{biases}" + "".join(extra)
 
@@ -214,6 +218,9 @@ class MultiHead(Attention):
             mixed = self._core(tape, q, k, v)
         if self.gate is not None:
             mixed = self._gated(tape, x, mixed)
+        if self.sub_norm is not None:
+            with tape.scope("sub_norm"):
+                mixed = self.sub_norm.record(tape, mixed, "G R W", "(G R W)")
         return tape.linear(
             "output", "B S D", mixed, "D (G R W)", part="output", bias=self.has_bias("output"), leaves=True
         )

@@ -469,6 +469,19 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "do_layer_norm_before": False,
         },
     ),
+    "bitnet": ("bitnet", {**_LLAMA, "attention_bias": True}),
+    "xglm": (
+        "xglm",
+        {
+            **{**_BASE, "pad_token_id": 1},
+            "d_model": 64,
+            "num_layers": LAYERS,
+            "attention_heads": 4,
+            "ffn_dim": 100,
+            "max_position_embeddings": S,
+        },
+    ),
+    "ctrl": ("ctrl", {**{key: value for key, value in _GPT.items() if key != "n_inner"}, "dff": 84}),
     "biogpt": ("biogpt", {**_OLD, "pad_token_id": 1}),
     "bloom": ("bloom", {**_BASE, "hidden_size": 72, "n_layer": LAYERS, "n_head": 6, "seq_length": S}),
     "falcon-7b": (

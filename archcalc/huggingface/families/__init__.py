@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _TENANTS = {
     "gpt": "gpt2 openai-gpt gpt_bigcode gptj codegen gpt_neo",
     "llama": "llama exaone internlm3 iquestcoder emu3_text_model seed_oss helium ernie4_5 hunyuan_v1_dense arcee "
-    "apertus",
+    "bitnet apertus",
     "mistral": "mistral ministral ministral3 cwm smollm3",
     "qwen": "qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text",
     "gemma": "gemma gemma2 gemma3_text vaultgemma",
@@ -23,6 +23,7 @@ _TENANTS = {
     "phi": "phi phi3 stablelm starcoder2 nemotron persimmon jais2 nanochat",
     "neox": "gpt_neox gpt_neox_japanese falcon",
     "bloom": "bloom mpt opt biogpt",
+    "sinusoidal": "xglm ctrl",
     "hybrids": "nemotron_h",
     "convolving": "lfm2 lfm2_moe bamba",
     "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from archcalc.spec.model import Model
 from archcalc_reference.model.linear import Linear, Table
 from archcalc_reference.model.norms import NORMS
+from archcalc_reference.model.sinusoids import add_sinusoids
 
 
 @cache
@@ -22,7 +23,7 @@ def rounded(value: float, dtype: torch.dtype) -> float:
 
 
 class Embedding(nn.Module):
-    """A vector for each token, plus one for each position where these are learned."""
+    """A vector for each token, plus one for each position where these are learned, or sinusoids."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -35,6 +36,8 @@ class Embedding(nn.Module):
         self.projection = Linear(narrow, D, bias=False) if narrow else None
         learned = spec.positions == "learned"
         self.position = Table(model.context_length + spec.extra_positions, D) if learned else None
+        self.sinusoidal = spec.positions == "sinusoidal"
+        self.closed, self.number = spec.sinusoids == "tensor2tensor", spec.first_position
         self.norm = NORMS[spec.norm.kind](spec.norm, (D,)) if spec.norm else None
 
     def initialize(self, std: float) -> None:
@@ -51,6 +54,8 @@ class Embedding(nn.Module):
             begin = first + self.offset
             positions_S = torch.arange(begin, begin + tokens_BS.shape[1], device=tokens_BS.device)
             x_BSD = x_BSD + self.position(positions_S)
+        elif self.sinusoidal:
+            x_BSD = add_sinusoids(x_BSD, first + self.number, closed=self.closed)
         return x_BSD if self.norm is None else self.norm(x_BSD)
 
     def _tokens(self, tokens_BS: Tensor) -> Tensor:

@@ -34,6 +34,16 @@ _SINGLE = {
     for ours, theirs in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "out"))
 }
 
+_FAIRSEQ = {
+    "attention_norm": "self_attn_layer_norm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.out_proj",
+    "mlp_norm": "final_layer_norm",
+    "mlp.up": "fc1",
+    "mlp.down": "fc2",
+}
 _DBRX = {"gate": "w1", "up": "v1", "down": "w2"}
 
 FAMILIES = (
@@ -188,16 +198,39 @@ FAMILIES = (
             "unembedding": "lm_head",
         },
         inside={
-            "attention_norm": "self_attn_layer_norm",
-            "attention.query": "self_attn.q_proj",
-            "attention.key": "self_attn.k_proj",
-            "attention.value": "self_attn.v_proj",
-            "attention.output": "self_attn.out_proj",
+            **_FAIRSEQ,
             "attention_stream_norm": "self_attn_layer_norm",
-            "mlp_norm": "final_layer_norm",
-            "mlp.up": "fc1",
-            "mlp.down": "fc2",
             "mlp_stream_norm": "final_layer_norm",
+        },
+    ),
+    Family(
+        types=("xglm",),
+        prefix="model.",
+        layer="model.layers.{i}.",
+        outside={
+            "embedding.token": "model.embed_tokens",
+            "final_norm": "model.layer_norm",
+            "unembedding": "lm_head",
+        },
+        inside=_FAIRSEQ,
+        buffers=("embed_positions.weights",),
+    ),
+    Family(
+        types=("ctrl",),
+        prefix="transformer.",
+        layer="transformer.h.{i}.",
+        outside={
+            "embedding.token": "transformer.w",
+            "final_norm": "transformer.layernorm",
+            "unembedding": "lm_head",
+        },
+        inside={
+            "attention_norm": "layernorm1",
+            **{f"attention.{name}": f"multi_head_attention.W{name[0]}" for name in ("query", "key", "value")},
+            "attention.output": "multi_head_attention.dense",
+            "mlp_norm": "layernorm2",
+            "mlp.up": "ffn.0",
+            "mlp.down": "ffn.2",
         },
     ),
     Family(
@@ -210,15 +243,6 @@ FAMILIES = (
             "final_norm": "biogpt.layer_norm",
             "unembedding": "output_projection",
         },
-        inside={
-            "attention_norm": "self_attn_layer_norm",
-            "attention.query": "self_attn.q_proj",
-            "attention.key": "self_attn.k_proj",
-            "attention.value": "self_attn.v_proj",
-            "attention.output": "self_attn.out_proj",
-            "mlp_norm": "final_layer_norm",
-            "mlp.up": "fc1",
-            "mlp.down": "fc2",
-        },
+        inside=_FAIRSEQ,
     ),
 )

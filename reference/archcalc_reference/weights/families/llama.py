@@ -270,6 +270,10 @@ FAMILIES = (
             "mlp_post_norm": "post_feedforward_layernorm",
         },
     ),
+    LLAMA.but(
+        "bitnet",
+        inside={"attention.sub_norm": "self_attn.attn_sub_norm", "mlp.sub_norm": "mlp.ffn_sub_norm"},
+    ),
     LLAMA.but("phi3", fused={"self_attn.qkv_proj": Fused(QKV), "mlp.gate_up_proj": _GATE_UP}),
     LLAMA.but("glm", fused={"mlp.gate_up_proj": _GATE_UP}),
     LLAMA.but(
