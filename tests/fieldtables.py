@@ -180,6 +180,9 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("LatentAttention", "rotary"): {"d_rope": 8},
     ("LatentAttention", "mscale"): {"rotary": {**TURNED, "scaling": YARN}},
     ("Experts", "shared_gate"): {"shared": GATED},
+    ("TokenEmbedding", "sinusoids"): {"positions": "sinusoidal"},
+    ("TokenEmbedding", "first_position"): {"positions": "sinusoidal"},
+    ("TokenEmbedding", "extra_positions"): {"positions": "learned"},
     ("Experts", "latent_bias"): {"d_latent": 12},
     ("Experts", "n_groups_chosen"): {"n_groups": 2},
 }

@@ -9,14 +9,18 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        doge jetmoe
-        beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe step3p5 step3p7
-        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4
+        nllb-moe qwen3_omni_moe step3p5 step3p7 switch_transformers gemma4 gemma4_text deepseek_v4
     """,
+    "experts of images among those of text are": "ernie4_5_vl_moe",
+    "mixtures of attention heads are": "jetmoe",
+    "experts that are vectors, and masks that values make, are": "doge",
+    "convolutions of queries and keys, and routers with MLPs, are": "zaya",
+    "streams that are scaled by their depth are": "beam",
+    "attention to blocks that an indexer chooses is": "minimax_m3_vl minimax_m3_vl_text",
     "attention to positions that an indexer chooses is": """
         axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 mistral_large4
     """,
-    "experts that compute nothing, beside two attentions in a layer, are": "longcat_flash",
+    "experts that compute nothing, and what is added layers later, are": "longcat_flash",
     "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
         bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni

@@ -12,6 +12,7 @@ from archcalc.huggingface.leaves import Draft, Flag, Made, Mismatch, Number, Quo
 from archcalc.huggingface.rope import KEYS, Rotary
 from archcalc.huggingface.said import Said
 
+_NESTED = ("attn_config", "ffn_config")
 _D_HEAD = Quotient("d_model", "n_heads", down=True)
 _THETA = "attn_config.rope_theta"
 _POWER = "ffn_config.moe_normalize_expert_weights"
@@ -130,7 +131,7 @@ _ALL = (
             "d_model": Size("d_model"),
         },
         Kinds("n_layers"),
-        nested=("attn_config", "ffn_config"),
+        nested=_NESTED,
         aliases={
             "d_model": ("hidden_size",),
             "n_heads": ("num_attention_heads",),
@@ -142,7 +143,7 @@ _ALL = (
             *TRAINING,
             *("resid_pdrop", "emb_pdrop", "attn_config.attn_pdrop", "attn_config.attn_impl", "num_key_value_heads"),
             *("ffn_config.moe_jitter_eps", "ffn_config.moe_loss_weight", "ffn_config.hidden_size"),
-            *("ffn_config.uniform_expert_assignment",),
+            *("ffn_config.uniform_expert_assignment", *(f"{name}.tie_word_embeddings" for name in _NESTED)),
         ),
     ),
 )

@@ -213,7 +213,6 @@ FAMILIES = (
             "unembedding": "lm_head",
         },
         inside=_FAIRSEQ,
-        buffers=("embed_positions.weights",),
     ),
     Family(
         types=("ctrl",),
