@@ -49,6 +49,7 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 _SAID: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
     "glm4_moe": {"head_dim": 128},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default"}}},
     "deepseek_v2": {"num_experts_per_tok": 6},
     "glm4v_moe_text": {"head_dim": 128},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},

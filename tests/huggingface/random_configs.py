@@ -19,7 +19,7 @@ INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_
 INSIDE |= {"qwen3_vl_moe_text": None, "glm4v_moe_text": None, "mistral4": "Mistral4ForCausalLM"}
 # Their classes cannot be built without a size that has no default, or turn an odd number of features by default.
 NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe", "glm4v_moe_text", "hunyuan_v1_moe"}
-NO_DEFAULT |= {"deepseek_v2", "lfm2_moe", "dbrx"}
+NO_DEFAULT |= {"deepseek_v2", "lfm2_moe", "dbrx", "cohere_compass_text"}
 NEEDS_WINDOW = {
     "gemma2",
     "gemma3_text",
@@ -153,6 +153,11 @@ def _mixed(model_type, rng, heads, layers):
             "mamba_head_dim": rng.choice((8, 10)),
             "n_groups": rng.choice((1, 3, heads)),
             "conv_kernel": rng.choice((2, 4)),
+        },
+        "cohere_compass_text": {
+            "layer_types": [rng.choice(("full_attention", "sliding_attention")) for _ in range(layers)],
+            "rope_parameters": {"full_attention": None, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}},
+            "sliding_window": 16,
         },
         "dbrx": {
             "attn_config": {"kv_n_heads": rng.choice((1, heads)), "clip_qkv": rng.choice((None, 8)), "rope_theta": 1e4},

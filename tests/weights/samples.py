@@ -577,6 +577,19 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {**_LLAMA, "no_rope_layers": [1, 1, 0]}),
     "cohere": ("cohere", {**_LLAMA, "use_qk_norm": True, "logit_scale": 0.5}),
     "cohere2": ("cohere2", {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}),
+    "cohere_compass_text": (
+        "cohere_compass_text",
+        {
+            **_LLAMA,
+            "sliding_window": 97,
+            "layer_types": _LOCAL,
+            "logit_scale": 0.5,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5e3, "mrope_section": [3, 1, 1]},
+                "full_attention": None,
+            },
+        },
+    ),
     "granite": (
         "granite",
         {

@@ -19,7 +19,7 @@ _TENANTS = {
     "qwen": "qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text",
     "gemma": "gemma gemma2 gemma3_text vaultgemma",
     "olmo": "olmo olmo2 olmo3 exaone4",
-    "cohere": "cohere cohere2 granite hyperclovax glm glm4 granitemoe granitemoeshared",
+    "cohere": "cohere cohere2 cohere_compass_text granite hyperclovax glm glm4 granitemoe granitemoeshared",
     "phi": "phi phi3 stablelm starcoder2 nemotron persimmon jais2 nanochat",
     "neox": "gpt_neox gpt_neox_japanese falcon",
     "bloom": "bloom mpt opt biogpt",

@@ -40,7 +40,6 @@ _TYPES: dict[str, str] = {
     "hashed attention is": "reformer",
     "heads with a dense layer and a norm are": "modernbert-decoder",
     "latent patches of bytes are": "blt",
-    "positions of three sections are": "cohere_compass cohere_compass_text",
     "LoRA adapters inside the model are": "phi4_multimodal",
     "key/value heads and embeddings that layers share are": """
         gemma3n gemma3n_text gemma4_assistant gemma4_unified gemma4_unified_assistant gemma4_unified_text

@@ -35,6 +35,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "exaone4_5": Wrapper("exaone4"),
     "hyperclovax_vision_v2": Wrapper("hyperclovax"),
     "aria": Wrapper("aria_text"),
+    "cohere_compass": Wrapper("cohere_compass_text"),
     "emu3": Wrapper("emu3_text_model", "the tokenizer of images"),
     "fuyu": Wrapper("persimmon", "the projection of image patches", flat=True),
     "qwen2_vl": Wrapper("qwen2_vl_text", flat=True, either=True),

@@ -17,7 +17,7 @@ LLAMA = Family(
     types=(
         *("llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "smollm3", "cohere", "cohere2"),
         *("granite", "helium", "seed_oss", "cwm", "ernie4_5", "olmo", "internlm3", "iquestcoder", "arcee", "nemotron"),
-        *("jais2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "emu3_text_model"),
+        *("jais2", "cohere_compass_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "emu3_text_model"),
     ),
     prefix="model.",
     layer="model.layers.{i}.",
