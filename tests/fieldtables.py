@@ -38,7 +38,7 @@ from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
 from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Scaling, Yarn
 from archcalc.blocks.shortconv import ShortConvolution
-from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
+from archcalc.blocks.unembedding import LinearUnembedding, Transform, Unembedding
 from archcalc.counts.quantities import QUANTITIES, one_pass
 from archcalc.spec.layers import AlternatingGroup, Branch, BranchGroup, BranchLayer, TwoBranchGroup, TwoBranchLayer
 from archcalc.spec.model import Model
@@ -139,6 +139,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     Router: ((*_GROUP, "mlp", "router"), ROUTER),
     Cut: ((*_GROUP, "mlp", "cut"), CUT),
     LinearUnembedding: (("unembedding",), SPEC["unembedding"]),
+    Transform: (("unembedding", "transform"), {"activation": "gelu", "bias": False, "norm": NORM}),
 }
 TALKS: tuple[type[BaseModel], ...] = (Initialization, Published, Misprint)
 """Classes that describe a model and change no count."""
@@ -169,6 +170,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "cut": (CUT,),
     "router": ({**ROUTER, "bias": True},),
     "shared": (GATED,),
+    "transform": ({"activation": "gelu", "bias": False, "norm": NORM},),
     "epsilon": (0.01,),
 }
 # What must be there for a field to matter.
@@ -200,6 +202,7 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     GatedBiases: ("each by its name", "biases-of-single-projections"),
     Embedding: ("an embedding", "embedding"),
     Unembedding: ("an unembedding", "unembedding"),
+    Transform: ("a transform", "unembedding"),
     Rotary: ("rotary positions", "rotary-positions"),
     Scaling: ("a scaling", "scalings"),
     Router: ("a router", "mlps"),

@@ -18,6 +18,7 @@ from archcalc.huggingface.leaves import Draft, Mismatch, write
 _DESCRIBES = ("schema", "name", "source", "published", "misprints", "assumptions", "initialization")
 _AROUND = ("vocab_size", "context_length", "d_model", "embedding", "final_norm", "unembedding")
 _MOST_NAMED = 4
+_PAD = "pad_token_id"  # of small vocabularies it would be none of the tokens
 _FIRST = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 """Families that are tried first, since most programs read them."""
 
@@ -71,7 +72,7 @@ def _written(
         raise Mismatch("attention.n_heads")
     draft.put(table.std, data.get("initialization", {}).get("std", 0.02))
     said = folded(draft)
-    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **said, "pad_token_id": None}
+    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **said, _PAD: said.get(_PAD)}
 
 
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:

@@ -24,6 +24,7 @@ _TENANTS = {
     "neox": "gpt_neox gpt_neox_japanese falcon",
     "bloom": "bloom mpt opt biogpt",
     "sinusoidal": "xglm ctrl",
+    "modernbert": "modernbert-decoder",
     "hybrids": "nemotron_h",
     "convolving": "lfm2 lfm2_moe bamba",
     "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text",

@@ -38,7 +38,6 @@ _TYPES: dict[str, str] = {
     "layers that run several times are": "dory hrm_text",
     "relative positions are": "xlnet transfo-xl",
     "hashed attention is": "reformer",
-    "heads with a dense layer and a norm are": "modernbert-decoder",
     "latent patches of bytes are": "blt",
     "LoRA adapters inside the model are": "phi4_multimodal",
     "key/value heads and embeddings that layers share are": """

@@ -65,7 +65,7 @@ class MLP(nn.Module):
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
         for name, child in self.named_children():
-            if name == "sub_norm":
+            if name.endswith("norm"):
                 child.initialize()
             else:
                 child.initialize(residual_std if name == "down" else std)
