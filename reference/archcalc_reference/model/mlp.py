@@ -44,11 +44,11 @@ class MLP(nn.Module):
     """What all have: an activation, which may have weights of its own."""
 
     up: Linear
+    sub_norm: Any
     down: Linear
 
-    def __init__(self, activation: str, sub_norm: Any = None, d_ff: int = 1) -> None:
+    def __init__(self, activation: str) -> None:
         super().__init__()
-        self.sub_norm = None if sub_norm is None else NORMS[sub_norm.kind](sub_norm, (d_ff,))
         self.alpha_p = self.alpha_n = None
         if activation == "xielu":
             self.alpha_p, self.alpha_n = number(0.0), number(0.0)
@@ -101,12 +101,18 @@ class MLP(nn.Module):
         return x + 1 if cut.plus_one else x
 
 
+def _norm(mlp: blocks.PlainMLP | blocks.GatedMLP) -> Any:
+    """The norm of its hidden features."""
+    return None if mlp.sub_norm is None else NORMS[mlp.sub_norm.kind](mlp.sub_norm, (mlp.d_ff,))
+
+
 class PlainMLP(MLP):
     """Two matrices with an activation between them."""
 
     def __init__(self, d_model: int, mlp: blocks.PlainMLP) -> None:
-        super().__init__(mlp.activation, mlp.sub_norm, mlp.d_ff)
+        super().__init__(mlp.activation)
         self.up = Linear(d_model, mlp.d_ff, bias=mlp.bias)
+        self.sub_norm = _norm(mlp)
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.bias)
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
@@ -117,9 +123,10 @@ class GatedMLP(MLP):
     """A second matrix (gate) says by how much each answer counts."""
 
     def __init__(self, d_model: int, mlp: blocks.GatedMLP) -> None:
-        super().__init__(mlp.activation, mlp.sub_norm, mlp.d_ff)
+        super().__init__(mlp.activation)
         self.gate = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("gate"))
         self.up = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("up"))
+        self.sub_norm = _norm(mlp)
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.has_bias("down"))
         self.cut = mlp.cut
 
