@@ -39,9 +39,7 @@ class QueryGrowth(Strict):
 
     def small(self, shrinking: Shrinking) -> Self:
         """The same by the context that small rotary positions were trained with."""
-        return self.model_copy(
-            update={"interval": shrinking.size("original_context_length", self.interval, 16)}
-        )
+        return self.model_copy(update={"interval": shrinking.size("original_context_length", self.interval, 16)})
 
 
 class Biases(Strict):

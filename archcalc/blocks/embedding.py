@@ -42,12 +42,12 @@ class TokenEmbedding(Embedding):
     extra_positions: Annotated[int, Field(ge=0, le=2**32), Needs("positions", idle=0, having="learned")] = Field(
         default=0, description="rows of the table of positions beyond context_length (OPT: 2)"
     )
-    sinusoids: Annotated[
-        Literal["paper", "tensor2tensor"], Needs("positions", idle="paper", having="sinusoidal")
-    ] = Field(
-        default="paper",
-        description="paper: n frequencies 10,000^(-i / n), as in Vaswani et al. 2017; "
-        "tensor2tensor: 10,000^(-i / (n - 1)) (XGLM)",
+    sinusoids: Annotated[Literal["paper", "tensor2tensor"], Needs("positions", idle="paper", having="sinusoidal")] = (
+        Field(
+            default="paper",
+            description="paper: n frequencies 10,000^(-i / n), as in Vaswani et al. 2017; "
+            "tensor2tensor: 10,000^(-i / (n - 1)) (XGLM)",
+        )
     )
     first_position: Annotated[int, Field(ge=0, le=2**32), Needs("positions", idle=0, having="sinusoidal")] = Field(
         default=0, description="the number of the first position (XGLM: 2)"

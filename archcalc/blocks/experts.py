@@ -150,9 +150,7 @@ class Experts(MLP):
             bias = self.latent_bias
             latent = tape.linear("latent", "B S narrow", x, "narrow D", part="expert_latents", bias=bias)
             made = self._mixed(tape, latent, weights, chosen, "narrow")
-            y = tape.linear(
-                "from_latent", "B S D", made, "D narrow", part="expert_latents", bias=bias, leaves=True
-            )
+            y = tape.linear("from_latent", "B S D", made, "D narrow", part="expert_latents", bias=bias, leaves=True)
         if self.shared is None:
             return y
         with tape.scope("shared"):

@@ -169,7 +169,7 @@ def _class(transformers: Any, config: dict[str, Any]) -> Any:
 
     alone = config["model_type"] in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     found = transformers.AutoModelForCausalLM if alone else getattr(transformers, config["architectures"][0])
-    return found.from_config if alone else found._from_config
+    return found.from_config if alone else found._from_config  # noqa: SLF001  (it has no public one)
 
 
 def _logits(theirs: Any, reference: Any, lent: _Lent, tokens: Tensor) -> Tensor:

@@ -156,11 +156,18 @@ def _mixed(model_type, rng, heads, layers):
         },
         "cohere_compass_text": {
             "layer_types": [rng.choice(("full_attention", "sliding_attention")) for _ in range(layers)],
-            "rope_parameters": {"full_attention": None, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}},
+            "rope_parameters": {
+                "full_attention": None,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
             "sliding_window": 16,
         },
         "dbrx": {
-            "attn_config": {"kv_n_heads": rng.choice((1, heads)), "clip_qkv": rng.choice((None, 8)), "rope_theta": 1e4},
+            "attn_config": {
+                "kv_n_heads": rng.choice((1, heads)),
+                "clip_qkv": rng.choice((None, 8)),
+                "rope_theta": 1e4,
+            },
             "ffn_config": {"ffn_hidden_size": 44, "moe_num_experts": 6, "moe_top_k": rng.choice((1, 3))},
         },
         "bamba": {

@@ -85,19 +85,17 @@ SAID = {
     ),
     "a key of a nested mapping that is not known": (
         {"model_type": "dbrx", "attn_config": {"kv_heads": 8}},
-        ["attn_config.kv_heads: unknown key; it may bear on the counts; got 8; did you mean 'attn_config.kv_n_heads'?"],
+        [
+            "attn_config.kv_heads: unknown key; it may bear on the counts; got 8; did you mean 'attn_config.kv_n_heads'?"
+        ],
     ),
     "a base beside another one": (
         {"model_type": "dbrx", "attn_config": {"rope_theta": 5e5}, "rope_parameters": {"rope_theta": 1e4}},
-        [
-            "rope_parameters: rope_theta contradicts attn_config.rope_theta beside it, which is 500000.0; got 10000.0"
-        ],
+        ["rope_parameters: rope_theta contradicts attn_config.rope_theta beside it, which is 500000.0; got 10000.0"],
     ),
     "a part of the head that is not that with positions": (
         {"model_type": "mistral4", "rope_parameters": {"partial_rotary_factor": 0.25, "llama_4_scaling_beta": 0.1}},
-        [
-            "rope_parameters: partial_rotary_factor must be qk_rope_head_dim / head_dim (64 / 128); got 0.25"
-        ],
+        ["rope_parameters: partial_rotary_factor must be qk_rope_head_dim / head_dim (64 / 128); got 0.25"],
     ),
     "sizes of wrong types": (
         {**LLAMA, "hidden_size": "64", "vocab_size": 100.0, "intermediate_size": [128]},

@@ -473,7 +473,8 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "xglm": (
         "xglm",
         {
-            **{**_BASE, "pad_token_id": 1},
+            **_BASE,
+            "pad_token_id": 1,
             "d_model": 64,
             "num_layers": LAYERS,
             "attention_heads": 4,
@@ -485,7 +486,8 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "modernbert-decoder": (
         "modernbert-decoder",
         {
-            **{**_OLD, "pad_token_id": 1},
+            **_OLD,
+            "pad_token_id": 1,
             "bos_token_id": 2,
             "cls_token_id": 2,
             "eos_token_id": 3,
@@ -500,7 +502,8 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "modernbert-decoder tied": (
         "modernbert-decoder",
         {
-            **{**_OLD, "pad_token_id": 1},
+            **_OLD,
+            "pad_token_id": 1,
             "bos_token_id": 2,
             "cls_token_id": 2,
             "eos_token_id": 3,

@@ -39,7 +39,6 @@ _TYPES: dict[str, str] = {
     "relative positions are": "xlnet transfo-xl",
     "hashed attention is": "reformer",
     "latent patches of bytes are": "blt",
-    "LoRA adapters inside the model are": "phi4_multimodal",
     "key/value heads and embeddings that layers share are": """
         gemma3n gemma3n_text gemma4_assistant gemma4_unified gemma4_unified_assistant gemma4_unified_text
     """,

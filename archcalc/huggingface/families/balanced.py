@@ -102,7 +102,7 @@ def say_shared(value: Any, draft: Draft) -> None:
 ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, say_shared)}
 
 
-GROUPED = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}
+GROUPED: dict[str, Any] = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}
 
 
 _DEEPSEEK = ByMixture(experts("n_routed_experts", "moe_intermediate_size", BALANCED, **GROUPED, shared=ALWAYS))

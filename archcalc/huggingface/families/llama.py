@@ -188,7 +188,9 @@ _ALL = (
         without(
             sizes(
                 *(128256, 2560, 6912, 30, 20, 5, 2048),
-                **{"rms_norm_eps": 1e-5, "hidden_act": "relu2", "attention_bias": False},
+                rms_norm_eps=1e-5,
+                hidden_act="relu2",
+                attention_bias=False,
             ),
             "head_dim",
         ),

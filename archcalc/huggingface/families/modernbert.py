@@ -9,7 +9,18 @@ from archcalc.huggingface.families.llama import ATTENTION_BIAS, MLP_BIAS
 from archcalc.huggingface.family import HEADS, QUOTIENT, Family, decoder, layernorm
 from archcalc.huggingface.hybrid import branch
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes
-from archcalc.huggingface.leaves import Activation, ByLayer, Draft, Flag, Leaf, Made, Size, attention_of, resolve, write
+from archcalc.huggingface.leaves import (
+    Activation,
+    ByLayer,
+    Draft,
+    Flag,
+    Leaf,
+    Made,
+    Size,
+    attention_of,
+    resolve,
+    write,
+)
 from archcalc.huggingface.rope import KEYS, Rotary
 from archcalc.huggingface.said import Said
 

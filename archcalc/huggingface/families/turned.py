@@ -8,7 +8,7 @@ from archcalc.huggingface.families.llama import ATTENTION_BIAS, BIASES, GATED, M
 from archcalc.huggingface.families.mixtures import TRAINING, experts, shared_of
 from archcalc.huggingface.family import Family, decoder, rmsnorm, sizes
 from archcalc.huggingface.layers import Kinds
-from archcalc.huggingface.leaves import Draft, Flag, Made, Mismatch, Number, Quotient, Shared, Size
+from archcalc.huggingface.leaves import Draft, Made, Mismatch, Number, Quotient, Shared, Size
 from archcalc.huggingface.rope import KEYS, Rotary
 from archcalc.huggingface.said import Said
 

@@ -33,7 +33,7 @@ def _add_sinusoids(x: Tensor, first: int, closed: bool) -> Tensor:
 
 class _Add(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, first: int, closed: bool) -> Tensor:  # noqa: ARG004, FBT001
+    def forward(ctx: Any, x: Tensor, first: int, closed: bool) -> Tensor:  # noqa: ARG004
         return torch.ops.archcalc.add_sinusoids(x, first, closed)
 
     @staticmethod

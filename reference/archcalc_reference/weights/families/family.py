@@ -128,7 +128,14 @@ class Family:
     @cached_property
     def _paths(self) -> frozenset[str]:
         bare = (f"{name}_bias" for name, fused in self.fused.items() if fused.bare)
-        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused, *bare, *self.each.values(), *self.packed)
+        inside = (
+            *self.inside.values(),
+            *self.own_norms.values(),
+            *self.fused,
+            *bare,
+            *self.each.values(),
+            *self.packed,
+        )
         layer = self.layer.format(i=0)
         return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
 

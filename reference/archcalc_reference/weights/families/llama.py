@@ -41,7 +41,7 @@ LLAMA = Family(
 _GATE_UP = Fused(("mlp.gate", "mlp.up"))
 
 EXPERTS = Fused(("mlp.experts.gate", "mlp.experts.up"), "n_experts", bare=True)
-_SHARED = {"mlp.shared.gate": "gate_proj", "mlp.shared.up": "up_proj", "mlp.shared.down": "down_proj"}
+SHARED = {"mlp.shared.gate": "gate_proj", "mlp.shared.up": "up_proj", "mlp.shared.down": "down_proj"}
 _EACH = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 
 
@@ -50,7 +50,7 @@ def mixture(*types: str, shared: str = "", inside: dict[str, str] | None = None,
     theirs = {
         "mlp.router": "mlp.gate",
         "mlp.experts.down.weight": "mlp.experts.down_proj",
-        **({ours: f"mlp.{shared}.{name}" for ours, name in _SHARED.items()} if shared else {}),
+        **({ours: f"mlp.{shared}.{name}" for ours, name in SHARED.items()} if shared else {}),
         **(inside or {}),
     }
     each = {f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{name}.weight" for ours, name in _EACH.items()}
@@ -103,21 +103,6 @@ FAMILIES = (
         *("glm4_moe", "dots1", "glm4v_moe_text"),
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
-    ),
-    mixture(
-        "sarvam_moe",
-        shared="shared_experts",
-        inside={"mlp.correction": "mlp.gate.e_score_correction_bias"},
-        packed={"self_attn.query_key_value": Fused(QKV)},
-        older=(
-            *LLAMA.older,
-            (r"^(model\.)?word_embeddings\.", "model.embed_tokens."),
-            (r"\.attention\.", ".self_attn."),
-            (r"\.self_attn\.dense\.", ".self_attn.o_proj."),
-            (r"\.self_attn\.query_layernorm\.", ".self_attn.q_norm."),
-            (r"\.self_attn\.key_layernorm\.", ".self_attn.k_norm."),
-            (r"\.mlp\.gate\.expert_bias", ".mlp.gate.e_score_correction_bias"),
-        ),
     ),
     mixture(
         "ernie4_5_moe",
@@ -229,27 +214,12 @@ FAMILIES = (
         "llama4_text",
         inside={
             **{f"mlp.{ours}": f"feed_forward.{theirs}" for ours, theirs in _EACH.items()},
-            **{ours: f"feed_forward.shared_expert.{theirs}" for ours, theirs in _SHARED.items()},
+            **{ours: f"feed_forward.shared_expert.{theirs}" for ours, theirs in SHARED.items()},
             "mlp.router": "feed_forward.router",
             "mlp.experts.down.weight": "feed_forward.experts.down_proj",
         },
         fused={"feed_forward.experts.gate_up_proj": EXPERTS},
         turned=True,
-    ),
-    LLAMA.but(
-        "aria_text",
-        inside={
-            "mlp.router": "mlp.router",
-            "mlp.experts.down.weight": "mlp.experts.down_proj",
-            **{ours: f"mlp.shared_experts.{theirs}" for ours, theirs in _SHARED.items()},
-        },
-        fused={"mlp.experts.gate_up_proj": EXPERTS},
-        turned=True,
-        older=(
-            *LLAMA.older,
-            (r"\.experts\.fc1\.weight", ".experts.gate_up_proj"),
-            (r"\.experts\.fc2\.weight", ".experts.down_proj"),
-        ),
     ),
     LLAMA.but(
         "gpt_oss",
@@ -269,10 +239,6 @@ FAMILIES = (
             "mlp_norm": "pre_feedforward_layernorm",
             "mlp_post_norm": "post_feedforward_layernorm",
         },
-    ),
-    LLAMA.but(
-        "bitnet",
-        inside={"attention.sub_norm": "self_attn.attn_sub_norm", "mlp.sub_norm": "mlp.ffn_sub_norm"},
     ),
     LLAMA.but("phi3", fused={"self_attn.qkv_proj": Fused(QKV), "mlp.gate_up_proj": _GATE_UP}),
     LLAMA.but("glm", fused={"mlp.gate_up_proj": _GATE_UP}),
