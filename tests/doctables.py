@@ -49,6 +49,7 @@ def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 _SAID: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 16},
     "glm4_moe": {"head_dim": 128},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default"}}},
     "deepseek_v2": {"num_experts_per_tok": 6},
     "glm4v_moe_text": {"head_dim": 128},
     "dots1": {"n_routed_experts": 128, "n_shared_experts": 2, "num_experts_per_tok": 6},
@@ -64,7 +65,7 @@ def families() -> str:
 
 def _family(model_type: str) -> tuple[str, ...]:
     spec = import_config({"model_type": model_type, **_SAID.get(model_type, {})}, "config.json").data
-    every = each_layer(spec["layers"])
+    every = [_as_short(layer) for layer in each_layer(spec["layers"])]
     layers = [layer for layer in every if "branches" not in layer]
     others = list(dict.fromkeys(mixer for layer in every for mixer in _others(layer)))
     if not layers or others:
@@ -76,6 +77,14 @@ def _family(model_type: str) -> tuple[str, ...]:
         " or ".join(dict.fromkeys(map(_mlp, layers))),
         "; ".join(_more(spec, layers)) or "-",
     )
+
+
+def _as_short(layer: dict[str, Any]) -> dict[str, Any]:
+    """A layer of an attention and an MLP as the short form would have it, whose norms may not be alike."""
+    branches = layer.get("branches", ())
+    if [branch["name"] for branch in branches] != ["attention", "mlp"]:
+        return layer
+    return {**branches[-1], **{branch["name"]: branch["mixer"] for branch in branches}}
 
 
 _MIXERS = {"mamba2": "Mamba-2", "gated_delta": "gated delta nets", "short_conv": "short convolutions"}

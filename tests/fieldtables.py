@@ -39,7 +39,7 @@ from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
 from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Scaling, Yarn
 from archcalc.blocks.shortconv import ShortConvolution
-from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
+from archcalc.blocks.unembedding import LinearUnembedding, Transform, Unembedding
 from archcalc.counts.quantities import QUANTITIES, one_pass
 from archcalc.spec.layers import AlternatingGroup, Branch, BranchGroup, BranchLayer, TwoBranchGroup, TwoBranchLayer
 from archcalc.spec.model import Model
@@ -143,6 +143,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     Router: ((*_GROUP, "mlp", "router"), ROUTER),
     Cut: ((*_GROUP, "mlp", "cut"), CUT),
     LinearUnembedding: (("unembedding",), SPEC["unembedding"]),
+    Transform: (("unembedding", "transform"), {"activation": "gelu", "bias": False, "norm": NORM}),
 }
 TALKS: tuple[type[BaseModel], ...] = (Initialization, Published, Misprint)
 """Classes that describe a model and change no count."""
@@ -173,6 +174,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "cut": (CUT,),
     "router": ({**ROUTER, "bias": True},),
     "shared": (GATED,),
+    "transform": ({"activation": "gelu", "bias": False, "norm": NORM},),
     "epsilon": (0.01,),
 }
 # What must be there for a field to matter.
@@ -184,6 +186,10 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("LatentAttention", "rotary"): {"d_rope": 8},
     ("LatentAttention", "mscale"): {"rotary": {**TURNED, "scaling": YARN}},
     ("Experts", "shared_gate"): {"shared": GATED},
+    ("TokenEmbedding", "sinusoids"): {"positions": "sinusoidal"},
+    ("TokenEmbedding", "first_position"): {"positions": "sinusoidal"},
+    ("TokenEmbedding", "extra_positions"): {"positions": "learned"},
+    ("Experts", "latent_bias"): {"d_latent": 12},
     ("Experts", "n_groups_chosen"): {"n_groups": 2},
 }
 # The numbers that say what a field changes, and what a reader calls them.
@@ -200,6 +206,7 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     GatedBiases: ("each by its name", "biases-of-single-projections"),
     Embedding: ("an embedding", "embedding"),
     Unembedding: ("an unembedding", "unembedding"),
+    Transform: ("a transform", "unembedding"),
     Rotary: ("rotary positions", "rotary-positions"),
     Scaling: ("a scaling", "scalings"),
     Indexer: ("an indexer", "indexers"),

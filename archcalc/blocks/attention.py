@@ -37,6 +37,10 @@ class QueryGrowth(Strict):
     interval: Count = Field(description="positions between two steps; the context that it was trained with")
     first: Literal[0, 1] = Field(default=0, description="the number of the first position")
 
+    def small(self, shrinking: Shrinking) -> Self:
+        """The same by the context that small rotary positions were trained with."""
+        return self.model_copy(update={"interval": shrinking.size("original_context_length", self.interval, 16)})
+
 
 class Biases(Strict):
     """Which projections of an attention have biases."""
@@ -107,6 +111,9 @@ class MultiHead(Attention):
     gate_activation: Annotated[Literal["sigmoid", "softplus"], Needs("gate", "sigmoid")] = Field(
         default="sigmoid", description="what is made of that projection before it multiplies"
     )
+    sub_norm: Norm | None = Field(
+        default=None, description="a norm of what all heads found, before it is projected back; null: none (BitNet)"
+    )
     clip: Positive | None = Field(
         default=None, description="c: queries, keys and values are cut to -c .. c; null: none"
     )
@@ -145,6 +152,7 @@ class MultiHead(Attention):
             f", values of {grouped(self.d_value)}" if self.d_value else "",
             ", sinks" * self.sinks,
             f", output gated by {self.gate}" if self.gate else "",
+            f" + sub {self.sub_norm.summary()}" if self.sub_norm else "",
         ]
         return f"{several(self.n_heads, 'head')} of {grouped(self.d_head)}{shared}{biases}" + "".join(extra)
 
@@ -158,12 +166,9 @@ class MultiHead(Attention):
         kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
         d_head = shrinking.size("d_head", self.d_head, 8)
         whole = self.rotary is None or self.rotary.d_rotary == self.d_head
-        growth, slopes = self.query_growth, self.alibi_scale
-        if growth is not None:  # by the context that its rotary positions were trained with
-            interval = shrinking.size("original_context_length", growth.interval, 16)
-            growth = growth.model_copy(update={"interval": interval})
+        slopes = self.alibi_scale
         update = {
-            "query_growth": growth,
+            "query_growth": self.query_growth and self.query_growth.small(shrinking),
             "alibi_scale": d_head**-0.5 if slopes == self.d_head**-0.5 else slopes,
             "n_heads": kv_heads * shared,
             "n_kv_heads": kv_heads,
@@ -211,6 +216,9 @@ class MultiHead(Attention):
             mixed = self._core(tape, q, k, v)
         if self.gate is not None:
             mixed = self._gated(tape, x, mixed)
+        if self.sub_norm is not None:
+            with tape.scope("sub_norm"):
+                mixed = self.sub_norm.record(tape, mixed, "G R W", "(G R W)")
         return tape.linear(
             "output", "B S D", mixed, "D (G R W)", part="output", bias=self.has_bias("output"), leaves=True
         )

@@ -35,11 +35,22 @@ class TokenEmbedding(Embedding):
     """A vector for each token, and one for each position added to it."""
 
     kind: Literal["tokens"] = "tokens"
-    positions: Literal["learned", "none"] = Field(
-        description="learned: a table of context_length rows; none: nothing is added here"
+    positions: Literal["learned", "sinusoidal", "none"] = Field(
+        description="learned: a table of context_length rows; sinusoidal: sines and cosines, which have no weights; "
+        "none: nothing is added here"
     )
     extra_positions: Annotated[int, Field(ge=0, le=2**32), Needs("positions", idle=0, having="learned")] = Field(
         default=0, description="rows of the table of positions beyond context_length (OPT: 2)"
+    )
+    sinusoids: Annotated[Literal["paper", "tensor2tensor"], Needs("positions", idle="paper", having="sinusoidal")] = (
+        Field(
+            default="paper",
+            description="paper: n frequencies 10,000^(-i / n), as in Vaswani et al. 2017; "
+            "tensor2tensor: 10,000^(-i / (n - 1)) (XGLM)",
+        )
+    )
+    first_position: Annotated[int, Field(ge=0, le=2**32), Needs("positions", idle=0, having="sinusoidal")] = Field(
+        default=0, description="the number of the first position (XGLM: 2)"
     )
     d_embedding: Count | None = Field(
         default=None, description="features of the token table where they are not d_model; a matrix then projects them"
@@ -87,6 +98,8 @@ class TokenEmbedding(Embedding):
                     position_ids = Tensor("position_ids", ("N",), "index")
                     positions = tape.lookup("rows", "N D", position_ids, tape.weight("weight", "P D", "positions"))
                     x = tape.sum("added", x, positions)
+            elif self.positions == "sinusoidal":
+                x = tape.pointwise("positioned", x, passes=True, per_point=2)
             if self.norm is not None:
                 with tape.scope("norm"):
                     x = self.norm.record(tape, x)

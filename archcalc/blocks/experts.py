@@ -67,6 +67,14 @@ class Experts(MLP):
     cut: Annotated[Cut | None, Needs("gated")] = Field(default=None, description=CUT)
     bias: bool = Field(default=False, description="whether all projections of an expert have biases (gpt-oss)")
     router: Router = Field(description="how experts are chosen")
+    d_latent: Count | None = Field(
+        default=None,
+        description="features of the narrower vectors that experts work on, between two projections that all share; "
+        "null: d_model (Nemotron 3)",
+    )
+    latent_bias: Annotated[bool, Needs("d_latent", idle=False)] = Field(
+        default=False, description="whether those two projections have biases"
+    )
     n_groups: Annotated[Count | None, Divides("n_experts")] = Field(
         default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
     )
@@ -89,6 +97,7 @@ class Experts(MLP):
         "E": "experts (n_experts)",
         "J": "experts that a vector goes through (n_experts_per_token)",
         "I": "hidden features of an expert (d_ff)",
+        "narrow": "features of the vectors that experts work on (d_latent)",
         "M": "vectors that experts compute, each as often as it has experts",
     }
     copies: ClassVar[tuple[str, ...]] = ("E", "J")
@@ -97,9 +106,11 @@ class Experts(MLP):
 
     def summary(self) -> str:
         shared = f" + shared {self.shared.summary()}" if self.shared else ""
+        latent = f" over latents of {grouped(self.d_latent)}" if self.d_latent else ""
         return (
             f"{several(self.n_experts, 'expert')}, {grouped(self.n_experts_per_token)} a token, of "
-            f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){' + biases' * self.bias}{shared}"
+            f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){' + biases' * self.bias}{latent}"
+            f"{shared}"
         )
 
     def small(self, shrinking: Shrinking) -> Self:
@@ -116,6 +127,7 @@ class Experts(MLP):
             "n_experts": experts,
             "n_experts_per_token": min(self.n_experts_per_token, 2, experts),
             "d_ff": d_ff,
+            "d_latent": shrinking.optional("d_latent", self.d_latent, 14),
             "n_groups": groups,
             "n_groups_chosen": chosen,
             "shared": shared,
@@ -124,28 +136,21 @@ class Experts(MLP):
 
     def sizes(self) -> Env:
         own = {"E": self.n_experts, "J": self.n_experts_per_token, "I": self.d_ff}
-        return {**own, **(self.shared.sizes() if self.shared else {})}
+        narrow = {} if self.d_latent is None else {"narrow": self.d_latent}
+        return {**own, **narrow, **(self.shared.sizes() if self.shared else {})}
 
     def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
         return {"M": env["B"] * env["S"] * env["J"]}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         weights, chosen = self._route(tape, x)
-        with tape.scope("experts"):
-            order = tape.pointwise("order", chosen, role="choice")
-            tokens = tape.pointwise("tokens", order, role="choice")
-            dealt = tape.lookup("dealt", "M D", tokens, x)
-            if self.router.weighs == "input":
-                beside = tape.lookup("dealt_weights", "M", order, tape.regroup(weights, "M"))
-                dealt = tape.pointwise("weighted", dealt, beside, saves=(dealt, beside), scratch=1)
-            with tape.span("each"):
-                made = self._compute(tape, dealt)
-            places = tape.pointwise("places", order, role="choice")
-            made = tape.lookup("returned", "M D", places, made)
-            made = tape.regroup(made, "B S J D")
-            if self.router.weighs == "output":
-                made = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
-            y = tape.view(tape.reduce("sum", made, "J", passes=True), S="N")
+        if self.d_latent is None:
+            y = tape.view(self._mixed(tape, x, weights, chosen, "D"), S="N")
+        else:
+            bias = self.latent_bias
+            latent = tape.linear("latent", "B S narrow", x, "narrow D", part="expert_latents", bias=bias)
+            made = self._mixed(tape, latent, weights, chosen, "narrow")
+            y = tape.linear("from_latent", "B S D", made, "D narrow", part="expert_latents", bias=bias, leaves=True)
         if self.shared is None:
             return y
         with tape.scope("shared"):
@@ -156,6 +161,24 @@ class Experts(MLP):
             always = tape.pointwise("shared_by_gate", always, share, saves=(always, share), scratch=1)
         y = tape.sum("all", y, always)
         return tape.pointwise("average", y) if self.shared_average else y
+
+    def _mixed(self, tape: Tape, x: Tensor, weights: Tensor, chosen: Tensor, features: str) -> Tensor:
+        """What the chosen experts make of each vector, added up by weight."""
+        with tape.scope("experts"):
+            order = tape.pointwise("order", chosen, role="choice")
+            tokens = tape.pointwise("tokens", order, role="choice")
+            dealt = tape.lookup("dealt", f"M {features}", tokens, x)
+            if self.router.weighs == "input":
+                beside = tape.lookup("dealt_weights", "M", order, tape.regroup(weights, "M"))
+                dealt = tape.pointwise("weighted", dealt, beside, saves=(dealt, beside), scratch=1)
+            with tape.span("each"):
+                made = self._compute(tape, dealt, features)
+            places = tape.pointwise("places", order, role="choice")
+            made = tape.lookup("returned", f"M {features}", places, made)
+            made = tape.regroup(made, f"B S J {features}")
+            if self.router.weighs == "output":
+                made = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
+            return tape.reduce("sum", made, "J", passes=True)
 
     def _route(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
         """How much each chosen expert counts, B S J, and which they are."""
@@ -185,7 +208,7 @@ class Experts(MLP):
                 weights = tape.pointwise("scaled", weights, role="float")
             return tape.convert("as_wide", weights, role="activation"), tape.regroup(chosen, "M")
 
-    def _compute(self, tape: Tape, x: Tensor) -> Tensor:
+    def _compute(self, tape: Tape, x: Tensor, features: str) -> Tensor:
         """Each vector through its expert: a weight of all experts is read at that of the vector."""
 
         def linear(name: str, out: str, x: Tensor, axes: str, part: str) -> Tensor:
@@ -198,13 +221,13 @@ class Experts(MLP):
                 return tape.sum("biased", y, bias)
 
         if self.gated:
-            gate = linear("gate", "M I", x, "E I D", "up_projection")
+            gate = linear("gate", "M I", x, f"E I {features}", "up_projection")
 
             def other() -> Tensor:
-                return linear("up", "M I", x, "E I D", "up_projection")
+                return linear("up", "M I", x, f"E I {features}", "up_projection")
 
             hidden = activation.gated(tape, self.activation, gate, other, self.cut)
         else:
-            up = linear("up", "M I", x, "E I D", "up_projection")
+            up = linear("up", "M I", x, f"E I {features}", "up_projection")
             hidden = activation.record(tape, self.activation, up)
-        return linear("down", "M D", hidden, "E D I", "down_projection")
+        return linear("down", f"M {features}", hidden, f"E {features} I", "down_projection")

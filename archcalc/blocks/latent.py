@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from archcalc.blocks.attention import Attention, Positive
+from archcalc.blocks.attention import Attention, Positive, QueryGrowth
 from archcalc.blocks.base import Count
 from archcalc.blocks.constraints import AtMost, Constraint, Needs
 from archcalc.blocks.indexer import Indexer
@@ -64,6 +64,9 @@ class LatentAttention(Attention):
     rotary: Annotated[Rotary | None, AtMost("d_rope", "d_rotary")] = Field(
         default=None, description="rotary positions of the d_rope features; null: none"
     )
+    query_growth: QueryGrowth | None = Field(
+        default=None, description="how queries grow with their position, for long texts; null: not (Mistral 4)"
+    )
     scale: Positive | None = Field(default=None, description="of the scores; default: 1 / sqrt(d_nope + d_rope)")
     mscale: Annotated[bool, NeedsMscale()] = Field(
         default=False,
@@ -86,7 +89,7 @@ class LatentAttention(Attention):
     copies: ClassVar[tuple[str, ...]] = ("heads",)
     derives: ClassVar[tuple[str, ...]] = ("K", *Indexer.derives)
     named: ClassVar[tuple[str, ...]] = ("rotary",)
-    factors: ClassVar[tuple[str, ...]] = ("scale", "mscale")
+    factors: ClassVar[tuple[str, ...]] = ("query_growth", "scale", "mscale")
 
     def summary(self) -> str:
         queries = "" if self.q_rank is None else f" and {grouped(self.q_rank)} for queries"
@@ -113,6 +116,7 @@ class LatentAttention(Attention):
             "d_rope": d_rope,
             "d_value": d_value,
             "rotary": self.rotary and self.rotary.small_over(turned, shrinking),
+            "query_growth": self.query_growth and self.query_growth.small(shrinking),
             "indexer": self.indexer and self.indexer.small_beside(turned, shrinking),
         }
         return super().small(shrinking).model_copy(update=update)
@@ -156,8 +160,14 @@ class LatentAttention(Attention):
         with tape.span("queries"):
             rope = self._of_heads(tape, "query_rope", source, "rope", features)
             rope = rope if self.rotary is None else self.rotary.record(tape, "query", rope)
-            nope = self._of_heads(tape, "query_nope", source, "O", features)
+            rope = self._grown(tape, "query_rope", rope)
+            nope = self._grown(tape, "query_nope", self._of_heads(tape, "query_nope", source, "O", features))
         return nope, rope
+
+    def _grown(self, tape: Tape, name: str, x: Tensor) -> Tensor:
+        if self.query_growth is None:
+            return x
+        return tape.pointwise(f"grown_{name}", x, tape.given(f"growth({self.query_growth!r})", "S", "table"))
 
     def _of_heads(self, tape: Tape, name: str, x: Tensor, features: str, source: str) -> Tensor:
         """Queries of all heads, from the residual stream or from their latent."""

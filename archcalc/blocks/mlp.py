@@ -9,6 +9,7 @@ from archcalc.blocks import activation
 from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
 from archcalc.blocks.attention import of_kind
 from archcalc.blocks.base import Count, Mixer, Strict
+from archcalc.blocks.norm import Norm
 from archcalc.blocks.relations import Multiple, Relation
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
@@ -17,6 +18,7 @@ from archcalc.tape.recording import Tape
 from archcalc.units import grouped
 
 _LABELS = {"F": "hidden features of the MLP (d_ff)"}
+_SUB_NORM = "a norm of the hidden features, before they are projected back; null: none (BitNet)"
 
 
 class MLP(Mixer):
@@ -29,6 +31,17 @@ class DenseMLP(MLP):
     """One whose weights every vector goes through."""
 
     d_ff: Count
+    sub_norm: Norm | None
+
+    def _normed(self) -> str:
+        return f" + sub {self.sub_norm.summary()}" if self.sub_norm else ""
+
+    def _down(self, tape: Tape, hidden: Tensor, *, bias: bool) -> Tensor:
+        """Hidden features back to the residual stream, normed before where it is asked for."""
+        if self.sub_norm is not None:
+            with tape.scope("sub_norm"):
+                hidden = self.sub_norm.record(tape, hidden, "F")
+        return tape.linear("down", "B S D", hidden, "D F", part="down_projection", bias=bias, leaves=True)
 
 
 class PlainMLP(DenseMLP):
@@ -38,15 +51,16 @@ class PlainMLP(DenseMLP):
     d_ff: Count = Field(description="hidden features")
     activation: Activation = Field(description=ACTIVATION)
     bias: bool = Field(description="whether both projections have biases")
+    sub_norm: Norm | None = Field(default=None, description=_SUB_NORM)
 
     labels: ClassVar[Mapping[str, str]] = _LABELS
     relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
 
     def summary(self) -> str:
-        return f"d_ff {grouped(self.d_ff)} ({self.activation})" + (" + biases" * self.bias)
+        return f"d_ff {grouped(self.d_ff)} ({self.activation})" + (" + biases" * self.bias) + self._normed()
 
     def small(self, shrinking: Shrinking) -> Self:
-        return self.model_copy(update={"d_ff": shrinking.size("d_ff", self.d_ff, 56)})
+        return super().small(shrinking).model_copy(update={"d_ff": shrinking.size("d_ff", self.d_ff, 56)})
 
     def sizes(self) -> Env:
         return {"F": self.d_ff}
@@ -54,7 +68,7 @@ class PlainMLP(DenseMLP):
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.bias)
         active = activation.record(tape, self.activation, up)
-        return tape.linear("down", "B S D", active, "D F", part="down_projection", bias=self.bias, leaves=True)
+        return self._down(tape, active, bias=self.bias)
 
 
 class GatedBiases(Strict):
@@ -75,6 +89,7 @@ class GatedMLP(DenseMLP):
         Field(description="whether gate, up and down have biases; true, false, or each by its name")
     )
     cut: Cut | None = Field(default=None, description=CUT)
+    sub_norm: Norm | None = Field(default=None, description=_SUB_NORM)
 
     labels: ClassVar[Mapping[str, str]] = _LABELS
     relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
@@ -85,14 +100,14 @@ class GatedMLP(DenseMLP):
         biases = (
             " + biases" if len(has) == len(GatedBiases.model_fields) else f" + {'/'.join(has)} biases" if has else ""
         )
-        return f"gated d_ff {grouped(self.d_ff)} ({self.activation}){biases}"
+        return f"gated d_ff {grouped(self.d_ff)} ({self.activation}){biases}{self._normed()}"
 
     def has_bias(self, name: str) -> bool:
         """Whether one of the three projections has a bias."""
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
 
     def small(self, shrinking: Shrinking) -> Self:
-        return self.model_copy(update={"d_ff": shrinking.size("d_ff", self.d_ff, 56)})
+        return super().small(shrinking).model_copy(update={"d_ff": shrinking.size("d_ff", self.d_ff, 56)})
 
     def sizes(self) -> Env:
         return {"F": self.d_ff}
@@ -104,6 +119,4 @@ class GatedMLP(DenseMLP):
             return tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.has_bias("up"))
 
         hidden = activation.gated(tape, self.activation, gate, up, self.cut)
-        return tape.linear(
-            "down", "B S D", hidden, "D F", part="down_projection", bias=self.has_bias("down"), leaves=True
-        )
+        return self._down(tape, hidden, bias=self.has_bias("down"))

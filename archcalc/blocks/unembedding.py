@@ -5,12 +5,16 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from archcalc.blocks.base import Count, Slot
+from archcalc.blocks import activation
+from archcalc.blocks.activation import ACTIVATION, Activation
+from archcalc.blocks.base import Count, Slot, Strict
 from archcalc.blocks.embedding import TOKEN_TABLE
+from archcalc.blocks.norm import Norm
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
 from archcalc.tape.ops import Tensor, Weight
 from archcalc.tape.recording import Tape
+from archcalc.tape.run import Run
 
 _Positive = Annotated[float, Field(gt=0, le=1e9)]
 
@@ -28,6 +32,24 @@ class Unembedding(Slot):
         raise NotImplementedError
 
 
+class Transform(Strict):
+    """Devlin et al. 2018, arXiv:1810.04805: a matrix, an activation and a norm before the token table."""
+
+    activation: Activation = Field(description=ACTIVATION)
+    bias: bool = Field(description="whether its matrix, d_model x d_model, has a bias")
+    norm: Norm | None = Field(description="of what is made; null: none")
+
+    def record(self, tape: Tape, x: Tensor) -> Tensor:
+        """The vectors that meet the token table."""
+        with tape.scope("transform"):
+            x = tape.linear("dense", "B S made", x, "made D", part="unembedding_transform", bias=self.bias)
+            x = activation.record(tape, self.activation, x)
+            if self.norm is not None:
+                with tape.scope("norm"):
+                    x = self.norm.record(tape, x, "made")
+        return tape.view(x, made="D")
+
+
 class LinearUnembedding(Unembedding):
     """Logits over the vocabulary, by the token table itself where tied."""
 
@@ -35,23 +57,35 @@ class LinearUnembedding(Unembedding):
     d_embedding: Count | None = Field(
         default=None, description="features of the table where they are not d_model; a matrix projects to them before"
     )
+    transform: Transform | None = Field(
+        default=None, description="what vectors go through before the table (ModernBERT's decoders); null: nothing"
+    )
     scale: _Positive | None = Field(default=None, description="what the logits are multiplied by; null: nothing")
     softcap: _Positive | None = Field(default=None, description="c: logits become c x tanh(logit / c); null: none")
 
-    labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
+    labels: ClassVar[Mapping[str, str]] = {
+        "A": "features of the token table (d_embedding)",
+        "made": "features of what the head makes of a vector (d_model)",
+    }
     factors: ClassVar[tuple[str, ...]] = ("scale", "softcap")
 
     def summary(self) -> str:
-        return f"{'tied' if self.tied else 'untied'} unembedding" + (" + bias" * self.bias)
+        transformed = f" behind a {self.transform.activation} layer" if self.transform else ""
+        return f"{'tied' if self.tied else 'untied'} unembedding{' + bias' * self.bias}{transformed}"
 
     def small(self, shrinking: Shrinking) -> Self:
-        return self.model_copy(update={"d_embedding": shrinking.optional("d_embedding", self.d_embedding, 24)})
+        narrow = {"d_embedding": shrinking.optional("d_embedding", self.d_embedding, 24)}
+        return super().small(shrinking).model_copy(update=narrow)
+
+    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
+        return {} if self.transform is None else {"made": env["D"]}
 
     def sizes(self) -> Env:
         return {} if self.d_embedding is None else {"A": self.d_embedding}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         with tape.scope("unembedding"):
+            x = x if self.transform is None else self.transform.record(tape, x)
             axes = "V D"
             if self.d_embedding is not None:
                 axes = "V A"

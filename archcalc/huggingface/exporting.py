@@ -10,7 +10,7 @@ from typing import Any
 
 from archcalc.errors import Invalid, Problem
 from archcalc.huggingface.families import MODULES, family
-from archcalc.huggingface.family import Family
+from archcalc.huggingface.family import Family, folded
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.layers import each_layer
 from archcalc.huggingface.leaves import Draft, Mismatch, write
@@ -18,6 +18,7 @@ from archcalc.huggingface.leaves import Draft, Mismatch, write
 _DESCRIBES = ("schema", "name", "source", "published", "misprints", "assumptions", "initialization")
 _AROUND = ("vocab_size", "context_length", "d_model", "embedding", "final_norm", "unembedding")
 _MOST_NAMED = 4
+_PAD = "pad_token_id"  # of small vocabularies it would be none of the tokens
 _FIRST = ("gpt2", "llama", "mistral", "qwen2", "qwen3")
 """Families that are tried first, since most programs read them."""
 
@@ -67,15 +68,17 @@ def _written(
         _write_layer(table, layer, draft, layer_type, data["d_model"])
     write(table.template, {name: data[name] for name in _AROUND if name in data}, draft)
     table.kinds.write(chosen, draft)
-    if table.model_type in _EVEN_HEADS and data["d_model"] % draft.get("num_attention_heads", 1):
+    if table.model_type in _EVEN_HEADS and data["d_model"] % (draft.get("num_attention_heads") or 1):
         raise Mismatch("attention.n_heads")
     draft.put(table.std, data.get("initialization", {}).get("std", 0.02))
-    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **draft, "pad_token_id": None}
+    said = folded(draft)
+    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **said, _PAD: said.get(_PAD)}
 
 
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:
     draft.layer, draft.d_model = layer_type, d_model
-    attention = layer.get("attention", {})
+    mixers = {branch["name"]: branch["mixer"] for branch in layer.get("branches", ())}
+    attention = {**layer, **mixers}.get("attention", {})
     draft.d_head = attention.get("d_head", attention.get("d_rope", 1))
     write(table.layer, layer, draft)
 

@@ -21,7 +21,8 @@ class Family:
     layers; `layer` is one layer of it, or a leaf that says
     what a layer of each type is, and `kinds` says which types of layers there are. `aliases` are other spellings
     of keys. `only` are keys of which one value is read: those that are fine, and what any other means. `ignored`
-    bear on no count in this family, beside those of ignored.py. `checks` look at several keys at once. `std` is the
+    bear on no count in this family, beside those of ignored.py. `nested` are mappings whose keys have their names in
+    front here, with a dot between. `checks` look at several keys at once. `std` is the
     key of the initial weights' deviation, and `drawn` its formula in the class, where the config says none;
     `residual` is as in a spec's `initialization`.
     """
@@ -36,6 +37,7 @@ class Family:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     only: Mapping[str, tuple[tuple[Any, ...], str]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    nested: tuple[str, ...] = ()
     checks: tuple[Callable[[Said], None], ...] = ()
     std: str = "initializer_range"
     drawn: Callable[[Said], float] | None = None
@@ -45,6 +47,27 @@ class Family:
     def known(self) -> set[str]:
         """Every spelling of every key that is read."""
         return {self.std, *self.defaults, *self.only, *(name for names in self.aliases.values() for name in names)}
+
+
+def flattened(config: Mapping[str, Any], nested: tuple[str, ...]) -> dict[str, Any]:
+    """A config with the keys of some of its mappings beside its own."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        inside = key in nested and isinstance(value, Mapping)
+        found |= {f"{key}.{name}": inner for name, inner in value.items()} if inside else {key: value}
+    return found
+
+
+def folded(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with such keys in their mappings again."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        outer, dot, name = key.partition(".")
+        if dot:
+            found.setdefault(outer, {})[name] = value
+        else:
+            found[key] = value
+    return found
 
 
 _SIZES = (

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from archcalc.errors import Invalid, Problem, cut, printable
 from archcalc.huggingface import ignored
 from archcalc.huggingface.families import find
-from archcalc.huggingface.family import Family
+from archcalc.huggingface.family import Family, flattened
 from archcalc.huggingface.layers import read_layers, refuse_types
 from archcalc.huggingface.leaves import resolve
 from archcalc.huggingface.said import Fault, Said
@@ -46,7 +46,8 @@ def import_config(config: dict[str, Any], file: str, name: str | None = None) ->
 
 def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
     found = find(config, file)
-    said = Said(found.config, file, found.family.defaults, found.family.aliases, found.inside)
+    flat = flattened(found.config, found.family.nested)
+    said = Said(flat, file, found.family.defaults, found.family.aliases, found.inside)
     origins: dict[str, list[str]] = {}
     skipped = _unread(said, found.family)
     data = {"schema": 0, "name": name or _name(config, file), "source": _source(file, found.family)}
@@ -126,7 +127,7 @@ def _unread(said: Said, family: Family) -> list[str]:
         elif key == "layer_types":
             refuse_types(said)
             skipped.append(key)
-        elif ignored.matters_not(key) or key in family.ignored or ignored.is_off(key, value):
+        elif ignored.matters_not(key.rpartition(".")[2]) or key in family.ignored or ignored.is_off(key, value):
             skipped.append(key)
         else:
             what = ignored.feature_of(key) or "unknown key; it may bear on the counts"

@@ -134,7 +134,7 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
     said = {name: value for name, value in config.items() if name not in ("model_type", "architectures", "dtype")}
     # Eager attention is plain to see; with ALiBi in Falcon it adds the slopes twice, to the scores and to the mask.
     attention = "sdpa" if config["model_type"] == "falcon" and config.get("alibi") else "eager"
-    theirs = transformers.AutoModelForCausalLM.from_config(
+    theirs = _class(transformers, config)(
         transformers.AutoConfig.for_model(config["model_type"], **said),
         attn_implementation=attention,
         experts_implementation="eager",  # of the others some take no fp64
@@ -161,6 +161,15 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
     if lent.embedding:
         theirs.base_model.rotary_emb = _unturned()
     return theirs
+
+
+def _class(transformers: Any, config: dict[str, Any]) -> Any:
+    """What builds their model: its class by name where it is a part of models that see, and no model of its own."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    alone = config["model_type"] in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    found = transformers.AutoModelForCausalLM if alone else getattr(transformers, config["architectures"][0])
+    return found.from_config if alone else found._from_config  # noqa: SLF001  (it has no public one)
 
 
 def _logits(theirs: Any, reference: Any, lent: _Lent, tokens: Tensor) -> Tensor:

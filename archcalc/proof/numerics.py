@@ -195,8 +195,8 @@ def _remembered(segment: Segment, tensor: Taped, length: int) -> int:
 def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
     """Pairs of positions, the second of which changes the logits of the first.
 
-    Each changes its own, by way of the residual stream. Where an indexer chooses, what it chose stays, and a position's
-    own counts if it chose itself.
+    Each changes its own, by way of the residual stream. Where an indexer chooses, what it chose stays, and a
+    position's own counts if it chose itself.
     """
     import torch
 
@@ -221,7 +221,7 @@ def _reached(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> int:
 
 @contextmanager
 def _as_chosen(reference: Any, tokens: Tensor, kernel: AttentionKernel) -> Iterator[Tensor | None]:
-    """What the indexer of the one layer chooses for each query, which it goes on to choose; None where there is none."""
+    """What the one layer's indexer chooses for each query, and goes on to choose; None where there is none."""
     from archcalc_reference.model.indexing import Indexer
 
     indexer = next((module for module in reference.modules() if isinstance(module, Indexer)), None)

@@ -243,10 +243,11 @@ _NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share", "latent", "
 
 def _tally(built: dict[str, Shape]) -> int:
     """The elements of all matrices but biases, tables of positions, gains of heads, routers, gates of mixers,
-    convolutions, steps, indexers, and what projects to or from a narrow table; a tied table is built once and counted
-    twice.
+    convolutions, steps, indexers, what projects to or from a narrow table, and what a head has before it; a tied table
+    is built once and counted twice.
     """
-    outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
+    narrow = ("embedding.projection.weight", "unembedding.projection.weight")
+    outside = ("embedding.position.weight", *narrow, "unembedding.transform.dense.weight")
     matrices = [
         shape
         for name, shape in built.items()

@@ -16,10 +16,10 @@ transformers.logging.set_verbosity_error()
 
 # Text models of others, which AutoModelForCausalLM does not build: the class that has them, if any is easy to build.
 INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_vl_text": None, "qwen3_vl_text": None}
-INSIDE |= {"qwen3_vl_moe_text": None, "glm4v_moe_text": None}
+INSIDE |= {"qwen3_vl_moe_text": None, "glm4v_moe_text": None, "mistral4": "Mistral4ForCausalLM"}
 # Their classes cannot be built without a size that has no default, or turn an odd number of features by default.
 NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe", "glm4v_moe_text", "hunyuan_v1_moe"}
-NO_DEFAULT |= {"deepseek_v2", "lfm2_moe"}
+NO_DEFAULT |= {"deepseek_v2", "lfm2_moe", "dbrx", "cohere_compass_text"}
 NEEDS_WINDOW = {
     "gemma2",
     "gemma3_text",
@@ -43,6 +43,7 @@ FUSED = {
     *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
     *("deepseek_v32", "glm_moe_dsa"),
+    *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx"),
 }
 
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
@@ -50,10 +51,10 @@ _CHOSEN = {"num_experts_per_tok", "moe_k", "moe_topk"}
 _WIDTH = {"hidden_size", "n_embd", "d_model"}
 _HIDDEN = {
     *("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
-    *("moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size"),
+    *("moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size", "dff"),
 }
 _LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
-_HEADS = {"num_attention_heads", "n_head", "n_heads", "num_heads"}
+_HEADS = {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"}
 _CONTEXT = {"max_position_embeddings", "n_positions", "max_seq_len"}
 
 
@@ -104,13 +105,13 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
             found[key] = 8
         elif key == "sliding_window":
             found[key] = 16 if family.model_type in NEEDS_WINDOW else rng.choice((None, 16))
-        elif isinstance(default, bool) and key != "parallel_attn":
+        elif isinstance(default, bool) and key != "parallel_attn" and "." not in key:
             found[key] = rng.random() < 0.5
     if "kv_lora_rank" in family.defaults:
         found["num_key_value_heads"] = heads
         for key in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
             found[key] = 2 * rng.randint(2, 12)
-        found["q_lora_rank"] = rng.choice((None, 20))
+        found["q_lora_rank"] = 20 if family.model_type == "axk1" else rng.choice((None, 20))
     if "mlp_layer_types" in family.defaults:
         found["mlp_layer_types"] = [rng.choice(("dense", "sparse")) for _ in range(layers)]
     if "topk_method" in family.defaults:
@@ -153,6 +154,22 @@ def _mixed(model_type, rng, heads, layers):
             "mamba_head_dim": rng.choice((8, 10)),
             "n_groups": rng.choice((1, 3, heads)),
             "conv_kernel": rng.choice((2, 4)),
+        },
+        "cohere_compass_text": {
+            "layer_types": [rng.choice(("full_attention", "sliding_attention")) for _ in range(layers)],
+            "rope_parameters": {
+                "full_attention": None,
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+            "sliding_window": 16,
+        },
+        "dbrx": {
+            "attn_config": {
+                "kv_n_heads": rng.choice((1, heads)),
+                "clip_qkv": rng.choice((None, 8)),
+                "rope_theta": 1e4,
+            },
+            "ffn_config": {"ffn_hidden_size": 44, "moe_num_experts": 6, "moe_top_k": rng.choice((1, 3))},
         },
         "bamba": {
             "attn_layer_indices": some,

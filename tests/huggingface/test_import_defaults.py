@@ -30,6 +30,7 @@ BESIDE = {
     ("nemotron_h", "hybrid_override_pattern"): None,
     ("nemotron_h", "num_hidden_layers"): None,
     ("minimax_m2", "rotary_dim"): None,
+    ("dbrx", "attn_config.rope_theta"): None,
     **dict.fromkeys(
         [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
     ),
@@ -47,6 +48,11 @@ def fields(family):
             found[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             found[field.name] = field.default_factory()
+    for outer in family.nested:
+        inner = kind.sub_configs[outer]
+        own = (field for field in dataclasses.fields(inner) if field.name in vars(inner).get("__annotations__", {}))
+        found |= {f"{outer}.{field.name}": field.default for field in own}
+        del found[outer]
     return found
 
 

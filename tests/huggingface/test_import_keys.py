@@ -256,6 +256,14 @@ def test_paligemma_writes_the_tokens_of_an_image_into_its_text_model(inner):
     assert data["layers"][0]["repeat"] == 2
 
 
+def test_phi_4_multimodal_has_sizes_of_its_class_where_it_says_none():
+    flat = {"model_type": "phi4_multimodal", "hidden_size": 3072, "vision_config": {}, "vision_lora": {"r": 256}}
+    data = import_config(flat, "config.json").data
+    assert (data["vocab_size"], data["context_length"]) == (200_064, 131_072)  # of Phi4MultimodalConfig
+    assert data["layers"][0]["attention"]["n_kv_heads"] == 8
+    assert "adapters" in data["assumptions"][0]
+
+
 def test_an_old_file_has_the_text_models_keys_at_the_top():
     flat = {"model_type": "qwen2_vl", "hidden_size": 1536, "num_attention_heads": 12, "num_key_value_heads": 2}
     flat |= {"tie_word_embeddings": True, "vision_config": {"depth": 32}, "vision_start_token_id": 1}

@@ -74,7 +74,28 @@ SAID = {
     "an encoder": ({"model_type": "bert"}, ["model_type: bidirectional encoders are not supported yet; got 'bert'"]),
     "a mixture that is not built": (
         {"model_type": "jetmoe"},
-        ["model_type: mixtures of experts of this kind are not supported yet; got 'jetmoe'"],
+        ["model_type: mixtures of attention heads are not supported yet; got 'jetmoe'"],
+    ),
+    "a weight of experts by another norm": (
+        {"model_type": "dbrx", "ffn_config": {"moe_normalize_expert_weights": 2.0}},
+        [
+            "ffn_config.moe_normalize_expert_weights: must be 1 or null; scores divided by another norm are not "
+            "supported; got 2.0"
+        ],
+    ),
+    "a key of a nested mapping that is not known": (
+        {"model_type": "dbrx", "attn_config": {"kv_heads": 8}},
+        [
+            "attn_config.kv_heads: unknown key; it may bear on the counts; got 8; did you mean 'attn_config.kv_n_heads'?"
+        ],
+    ),
+    "a base beside another one": (
+        {"model_type": "dbrx", "attn_config": {"rope_theta": 5e5}, "rope_parameters": {"rope_theta": 1e4}},
+        ["rope_parameters: rope_theta contradicts attn_config.rope_theta beside it, which is 500000.0; got 10000.0"],
+    ),
+    "a part of the head that is not that with positions": (
+        {"model_type": "mistral4", "rope_parameters": {"partial_rotary_factor": 0.25, "llama_4_scaling_beta": 0.1}},
+        ["rope_parameters: partial_rotary_factor must be qk_rope_head_dim / head_dim (64 / 128); got 0.25"],
     ),
     "sizes of wrong types": (
         {**LLAMA, "hidden_size": "64", "vocab_size": 100.0, "intermediate_size": [128]},
@@ -317,8 +338,8 @@ SAID = {
         ["text_config: must be a mapping; got 'mistral'"],
     ),
     "a text model that is not built": (
-        {"model_type": "llava", "text_config": {"model_type": "dbrx"}},
-        ["text_config.model_type: mixtures of experts of this kind are not supported yet; got 'dbrx'"],
+        {"model_type": "llava", "text_config": {"model_type": "jetmoe"}},
+        ["text_config.model_type: mixtures of attention heads are not supported yet; got 'jetmoe'"],
     ),
     "a fault inside a text model": (
         {"model_type": "mistral3", "text_config": {"vocab_size": 0}},

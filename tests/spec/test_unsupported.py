@@ -18,7 +18,6 @@ NORM, HEADS, MLP = "{kind: layernorm, bias: true}", "kind: multi_head", "kind: p
 
 # An edit of a good spec, and what is said of it, without place and value.
 EDITS = {
-    "sinusoidal": ("positions: learned", "positions: sinusoidal", "sinusoidal positions are"),
     "relative": ("positions: learned", "positions: relative", "relative positions are"),
     "sections": (
         "{positions: learned}",
@@ -124,7 +123,7 @@ def test_a_setting_that_is_no_part_of_a_model_names_its_flag(spec):
 
 QUESTIONS = {
     "cross_attention=1": "cross_attention: cross-attention is not supported yet",
-    "positions=sinusoidal": "embedding.positions: sinusoidal positions are not supported yet; got 'sinusoidal'; supported: learned, none",
+    "positions=relative": "embedding.positions: relative positions are not supported yet; got 'relative'; supported: learned, sinusoidal, none",
     "num_hidden_layers=3": "num_hidden_layers: unknown field; here it is called 'n_layers'",
     "hidden_size=1024": "hidden_size: unknown field; here it is called 'd_model'",
 }

@@ -135,6 +135,23 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "routed_scaling_factor": 1.7,
         },
     ),
+    "nemotron_h latent": (
+        "nemotron_h",
+        {
+            **_LLAMA,
+            **_MAMBA2,
+            "layers_block_type": ["moe", "full_attention", "moe"],
+            "num_hidden_layers": 3,
+            "head_dim": 14,
+            "mamba_num_heads": 6,
+            "mlp_bias": True,
+            "n_routed_experts": 8,
+            "num_experts_per_tok": 3,
+            "moe_latent_size": 26,
+            "moe_intermediate_size": 44,
+            "moe_shared_expert_intermediate_size": 52,
+        },
+    ),
     "gpt2": ("gpt2", _GPT),
     "gpt_oss": (
         "gpt_oss",
@@ -367,6 +384,32 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm4_moe_lite": ("glm4_moe_lite", {**_LATENT, **_DEEP, "mlp_layer_types": ["dense", "sparse", "dense"]}),
     "deepseek_v32": ("deepseek_v32", {**_LATENT, **_DEEP, **_INDEXED, "rope_parameters": _DEEPSEEK_YARN}),
     "glm_moe_dsa": ("glm_moe_dsa", {**_LATENT, **_DEEP, **_INDEXED, "mlp_layer_types": ["dense", "sparse", "dense"]}),
+    "sarvam_moe": ("sarvam_moe", {**_WIDE, **_DEEP, "attention_bias": True}),
+    "aria_text": (
+        "aria_text",
+        {**_LLAMA, "moe_num_experts": 5, "moe_topk": 3, "moe_num_shared_experts": 3, "attention_bias": True},
+    ),
+    "dbrx": (
+        "dbrx",
+        {
+            **_BASE,
+            "d_model": 60,
+            "n_heads": 6,
+            "n_layers": LAYERS,
+            "max_seq_len": S,
+            "attn_config": {"kv_n_heads": 3, "clip_qkv": 1.5, "rope_theta": 5e3},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e3},
+            "ffn_config": {"ffn_hidden_size": 44, "moe_num_experts": 5, "moe_top_k": 3},
+        },
+    ),
+    "axk1": (
+        "axk1",
+        {
+            **_LATENT,
+            **{key: value for key, value in _DEEP.items() if key != "first_k_dense_replace"},
+            "mlp_layer_types": ["dense", "sparse", "sparse"],
+        },
+    ),
     "youtu": ("youtu", _LATENT),
     "minicpm3": (
         "minicpm3",
@@ -427,6 +470,50 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "max_position_embeddings": S,
             "word_embed_proj_dim": 40,
             "do_layer_norm_before": False,
+        },
+    ),
+    "bitnet": ("bitnet", {**_LLAMA, "attention_bias": True}),
+    "xglm": (
+        "xglm",
+        {
+            **_BASE,
+            "pad_token_id": 1,
+            "d_model": 64,
+            "num_layers": LAYERS,
+            "attention_heads": 4,
+            "ffn_dim": 100,
+            "max_position_embeddings": S,
+        },
+    ),
+    "ctrl": ("ctrl", {**{key: value for key, value in _GPT.items() if key != "n_inner"}, "dff": 84}),
+    "modernbert-decoder": (
+        "modernbert-decoder",
+        {
+            **_OLD,
+            "pad_token_id": 1,
+            "bos_token_id": 2,
+            "cls_token_id": 2,
+            "eos_token_id": 3,
+            "sep_token_id": 3,
+            "local_attention": 74,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            "norm_bias": True,
+            "classifier_bias": True,
+            "tie_word_embeddings": False,
+        },
+    ),
+    "modernbert-decoder tied": (
+        "modernbert-decoder",
+        {
+            **_OLD,
+            "pad_token_id": 1,
+            "bos_token_id": 2,
+            "cls_token_id": 2,
+            "eos_token_id": 3,
+            "sep_token_id": 3,
+            "num_hidden_layers": 4,
+            "attention_bias": True,
+            "mlp_bias": True,
         },
     ),
     "biogpt": ("biogpt", {**_OLD, "pad_token_id": 1}),
@@ -524,6 +611,19 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm3": ("smollm3", {**_LLAMA, "no_rope_layers": [1, 1, 0]}),
     "cohere": ("cohere", {**_LLAMA, "use_qk_norm": True, "logit_scale": 0.5}),
     "cohere2": ("cohere2", {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}),
+    "cohere_compass_text": (
+        "cohere_compass_text",
+        {
+            **_LLAMA,
+            "sliding_window": 97,
+            "layer_types": _LOCAL,
+            "logit_scale": 0.5,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5e3, "mrope_section": [3, 1, 1]},
+                "full_attention": None,
+            },
+        },
+    ),
     "granite": (
         "granite",
         {
@@ -578,6 +678,18 @@ _WINDOWS = {**_WIDE, "sliding_window": 97, "layer_types": _LOCAL}
 WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gemma3": ("gemma3_text", {**_WINDOWS, "query_pre_attn_scalar": 20}, _PATCHES),
     "mistral3": ("mistral", {**_WIDE, "model_type": "mistral"}, {**_PATCHES, "model_type": "pixtral"}),
+    "mistral3 mistral4": (
+        "mistral4",
+        {
+            **_LATENT,
+            **_DEEP,
+            "n_group": 1,
+            "topk_group": 1,
+            "rope_parameters": {**_DEEPSEEK_YARN, "llama_4_scaling_beta": 0.3},
+            "model_type": "mistral4",
+        },
+        {**_PATCHES, "model_type": "pixtral"},
+    ),
     "llava": ("llama", {**_LLAMA, "model_type": "llama"}, {**_PATCHES, "model_type": "clip_vision_model"}),
     "qwen2_vl": ("qwen2_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, {**_QWEN_EYES, "hidden_size": 60}),
     "qwen2_5_vl": ("qwen2_5_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, _QWEN_EYES),
@@ -610,7 +722,7 @@ def configuration(name: str) -> Any:
     transformers = pytest.importorskip("transformers", reason="the outside voice")
     if name in WRAPPERS:
         _, text, vision = WRAPPERS[name]
-        return transformers.AutoConfig.for_model(name, text_config=text, vision_config=vision)
+        return transformers.AutoConfig.for_model(name.partition(" ")[0], text_config=text, vision_config=vision)
     kind, settings = SAMPLES[name]
     return transformers.AutoConfig.for_model(kind, **settings, attn_implementation="eager")
 

@@ -9,16 +9,18 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        aria_text dbrx doge jetmoe
-        beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe step3p5 step3p7
-        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
+        nllb-moe qwen3_omni_moe step3p5 step3p7 switch_transformers gemma4 gemma4_text deepseek_v4
     """,
+    "experts of images among those of text are": "ernie4_5_vl_moe",
+    "mixtures of attention heads are": "jetmoe",
+    "experts that are vectors, and masks that values make, are": "doge",
+    "convolutions of queries and keys, and routers with MLPs, are": "zaya",
+    "streams that are scaled by their depth are": "beam",
+    "attention to blocks that an indexer chooses is": "minimax_m3_vl minimax_m3_vl_text",
     "attention to positions that an indexer chooses is": """
         axk2 dots3_note dots3_note_text hy_v4 mistral_large4
     """,
-    "experts that compute nothing, beside two attentions in a layer, are": "longcat_flash",
-    "norms after mixtures of experts alone are": "axk1",
-    "queries that grow in latent attention are": "mistral4",
+    "experts that compute nothing, and what is added layers later, are": "longcat_flash",
     "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
         bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
@@ -33,15 +35,10 @@ _TYPES: dict[str, str] = {
     "Kimi delta attention is": "kimi_linear",
     "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",
     "differential attention is": "diffllama",
-    "norms inside attention and MLP are": "bitnet",
     "layers that run several times are": "dory hrm_text",
-    "sinusoidal positions are": "xglm ctrl",
     "relative positions are": "xlnet transfo-xl",
     "hashed attention is": "reformer",
-    "heads with a dense layer and a norm are": "modernbert-decoder",
     "latent patches of bytes are": "blt",
-    "positions of three sections are": "cohere_compass cohere_compass_text",
-    "LoRA adapters inside the model are": "phi4_multimodal",
     "key/value heads and embeddings that layers share are": """
         gemma3n gemma3n_text gemma4_assistant gemma4_unified gemma4_unified_assistant gemma4_unified_text
     """,

@@ -102,7 +102,7 @@ def say_shared(value: Any, draft: Draft) -> None:
 ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, say_shared)}
 
 
-GROUPED = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}
+GROUPED: dict[str, Any] = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}
 
 
 _DEEPSEEK = ByMixture(experts("n_routed_experts", "moe_intermediate_size", BALANCED, **GROUPED, shared=ALWAYS))
@@ -148,6 +148,40 @@ _ALL = (
         Sparse(Kinds(), first, say_first),
         ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
         aliases={"n_routed_experts": ("num_local_experts",)},
+        checks=(groups_share,),
+    ),
+    Family(
+        "sarvam_moe",
+        "SarvamMoEConfig",
+        ("Glm4MoeForCausalLM", "Glm4MoeModel"),
+        sizes(
+            *(262144, 4096, 8192, 19, 64, 4, 131072),
+            **DEEP,
+            head_dim=64,
+            use_qk_norm=True,
+            initializer_range=0.006,
+        )
+        | {
+            "norm_topk_prob": True,
+            "moe_intermediate_size": 1024,
+            "num_experts_per_tok": 6,
+            "routed_scaling_factor": 2.5,
+        },
+        _deep_layer(
+            {
+                "bias": Flag("attention_bias", {True: QKV, False: False}),
+                "rotary": Rotary(D_HEAD, 8_000_000.0, partial=1.0),
+                "qk_norm": Flag("use_qk_norm", {True: rmsnorm(), False: None}),
+            }
+        ),
+        decoder(rmsnorm()),
+        Sparse(Kinds(), first, say_first),
+        ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
+        aliases={
+            "n_routed_experts": ("num_local_experts", "num_experts"),
+            "n_shared_experts": ("num_shared_experts",),
+            "attention_bias": ("use_qkv_bias",),
+        },
         checks=(groups_share,),
     ),
     Family(

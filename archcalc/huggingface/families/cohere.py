@@ -6,9 +6,10 @@ from typing import Any
 
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, BIASES, GATED, MLP_BIAS, QKV, layer
 from archcalc.huggingface.families.mixtures import TRAINING, experts
+from archcalc.huggingface.families.qwen import IMAGES
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, layernorm, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes, every
-from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Number, Size, resolve
+from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size, attention_of, resolve
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
@@ -18,6 +19,22 @@ COHERE_NORM = layernorm("layer_norm_eps", bias=False)
 def _cohere_sizes(**more: Any) -> dict[str, Any]:
     found = sizes(256000, 8192, 22528, 40, 64, None, 8192, tie_word_embeddings=True, attention_bias=False)
     return without({**found, "layer_norm_eps": 1e-5, "logit_scale": 0.0625, **more}, "rms_norm_eps")
+
+
+class _ByType(Rotary):
+    """Settings for each type of layer, which null leaves without positions."""
+
+    def read(self, said: Said) -> dict[str, Any] | None:
+        whole, layer = said.value("rope_parameters", counts=False), attention_of(said.layer)
+        if not isinstance(whole, dict) or layer not in whole:
+            said.fail("rope_parameters", f"must have a mapping, or null, for {layer}", whole)
+        return None if whole[layer] is None else super().read(said)
+
+    def write(self, value: Any, draft: Draft) -> None:
+        if value is not None:
+            super().write(value, draft)
+        elif draft.setdefault("rope_parameters", {}).setdefault(attention_of(draft.layer)) is not None:
+            raise Mismatch("rotary")
 
 
 COHERE = decoder(COHERE_NORM, unembedding={"scale": Number("logit_scale", 1.0)})
@@ -130,6 +147,25 @@ _ALL = (
         LayerTypes(lambda said, n: every("sliding_window_pattern", said, n)),
         aliases={"sliding_window_pattern": ("_sliding_window_pattern", "layer_switch")},
         only=_SAME,
+    ),
+    Family(
+        "cohere_compass_text",
+        "CohereCompassTextConfig",
+        ("CohereCompassForCausalLM", "CohereCompassTextModel"),
+        _cohere_sizes(sliding_window=4096, layer_types=None, logit_scale=None),
+        layer(
+            {
+                "bias": ATTENTION_BIAS,
+                "rotary": _ByType(D_HEAD, nested=True, scales=False, **IMAGES),
+                "window": SLIDING_WINDOW,
+            },
+            norm=COHERE_NORM,
+            parallel="shared",
+        ),
+        decoder(COHERE_NORM, unembedding={"scale": Number("logit_scale", 1.0, optional=True)}),
+        LayerTypes(lambda _, n: [FULL] * n),
+        only=_SAME,
+        ignored=("pooling",),
     ),
     Family(
         "granite",

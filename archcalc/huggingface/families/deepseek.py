@@ -29,12 +29,13 @@ def _shared_d_ff(said: Said) -> int | None:
 
 
 def mixture(router: dict[str, Any], dense: dict[str, Any] | None = None, **groups: Any) -> ByMixture:
+    """Experts and a shared MLP in the words of DeepSeek's configs; `dense` is said of MLPs that are not experts."""
     shared = {**GATED, **(dense or {}), "d_ff": Made(_shared_d_ff, say_shared)}
     found = experts("n_routed_experts", "moe_intermediate_size", router, **groups, shared=shared)
     return ByMixture(found, {**GATED, **(dense or {})})
 
 
-def listed(otherwise: Callable[[Said], int], attention: Kinds | None = None) -> Sparse:
+def listed(otherwise: Callable[[Said], int], kinds: type[Sparse] = Sparse, attention: Kinds | None = None) -> Sparse:
     """The layers without experts: those that mlp_layer_types calls dense, or else the first few."""
 
     def read(said: Said, n: int) -> list[bool]:
@@ -49,7 +50,7 @@ def listed(otherwise: Callable[[Said], int], attention: Kinds | None = None) -> 
     def say(dense: list[bool], draft: Draft) -> None:
         draft.put("mlp_layer_types", ["dense" if is_dense else "sparse" for is_dense in dense])
 
-    return Sparse(attention or Kinds(), read, say)
+    return kinds(attention or Kinds(), read, say)
 
 
 def _greedy(said: Said) -> bool:
@@ -97,14 +98,14 @@ DEEPSEEK = {
     "topk_method": (("noaux_tc",), "this family chooses by noaux_tc"),
 }
 _IGNORED = (*TRAINING, *DERIVED, "aux_loss_alpha", "seq_aux", "ep_size")
-_EXPERTS: dict[str, Any] = {
+INNER: dict[str, Any] = {
     **MOE,
     "norm_topk_prob": True,
     "n_shared_experts": 1,
     "routed_scaling_factor": 2.5,
     "rope_interleave": True,
 }
-_ALIASES = {"n_routed_experts": ("num_local_experts",)}
+EXPERTS_ALIASES = {"n_routed_experts": ("num_local_experts",)}
 _FIRST = Sparse(Kinds(), first, say_first)
 
 
@@ -130,7 +131,7 @@ def deepseek_v3(
         decoder(rmsnorm()),
         kinds,
         **{
-            "aliases": _ALIASES,
+            "aliases": EXPERTS_ALIASES,
             "only": DEEPSEEK,
             "ignored": (*_IGNORED, *more_ignored),
             "checks": (groups_share, _left_out, *more_checks),
@@ -146,7 +147,7 @@ _ALL = (
         latent_sizes(
             *(129280, 7168, 18432, 61, 128, 128, 4096),
             latents=(1536, 512, 128, 64, 128),
-            **{**_EXPERTS, "n_routed_experts": 256, "n_group": 8, "topk_group": 4, "first_k_dense_replace": 3}
+            **{**INNER, "n_routed_experts": 256, "n_group": 8, "topk_group": 4, "first_k_dense_replace": 3}
             | {"moe_intermediate_size": 2048},
         ),
         _FIRST,
@@ -203,7 +204,7 @@ _ALL = (
             *(262144, 4096, 16384, 32, 64, None, 4096),
             latents=(None, 512, 128, 64, 128),
             initializer_range=0.006,
-            **{**_EXPERTS, "n_routed_experts": 128, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+            **{**INNER, "n_routed_experts": 128, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
             | {"moe_intermediate_size": 2048},
         ),
         _FIRST,
@@ -220,11 +221,11 @@ _ALL = (
             *(154880, 2048, 10240, 47, 20, 20, 202752),
             latents=(768, 512, 192, 64, 256),
             rms_norm_eps=1e-5,
-            **{**_EXPERTS, "n_routed_experts": 64, "n_group": 1, "topk_group": 1, "mlp_layer_types": None}
+            **{**INNER, "n_routed_experts": 64, "n_group": 1, "topk_group": 1, "mlp_layer_types": None}
             | {"moe_intermediate_size": 1536, "num_experts_per_tok": 4, "routed_scaling_factor": 1.8},
         ),
         listed(lambda _: 1),
-        aliases={**_ALIASES, "qk_rope_head_dim": ("head_dim",)},
+        aliases={**EXPERTS_ALIASES, "qk_rope_head_dim": ("head_dim",)},
         only={
             **DEEPSEEK,
             "first_k_dense_replace": ((1,), "is not read by this family: mlp_layer_types says which are dense"),

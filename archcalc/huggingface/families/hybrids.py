@@ -117,6 +117,11 @@ _EXPERTS = {
     "gated": False,
     "activation": Activation("mlp_hidden_act"),
     "shared": {**_MLP, "d_ff": Size("moe_shared_expert_intermediate_size")},
+    "d_latent": Made(
+        lambda said: None if said.none("moe_latent_size") else said.size("moe_latent_size"),
+        lambda value, draft: draft.put("moe_latent_size", value),
+    ),
+    "latent_bias": Made(lambda said: None if said.none("moe_latent_size") else said.flag("mlp_bias") or None),
 }
 
 
@@ -155,6 +160,7 @@ _ALL = (
             "n_routed_experts": 8,
             "moe_intermediate_size": 7688,
             "moe_shared_expert_intermediate_size": 7688,
+            "moe_latent_size": None,
             "num_experts_per_tok": 2,
             "routed_scaling_factor": 1.0,
             "n_group": 1,
@@ -184,7 +190,6 @@ _ALL = (
         },
         only={
             "tie_word_embeddings": ((False,), "transformers' class has a head of its own, whatever is said"),
-            "moe_latent_size": ((None,), "experts in a smaller space are not supported yet"),
             "sliding_window": ((None,), "windows are not supported in this family"),
         },
         ignored=(

@@ -55,7 +55,7 @@ def _each_chooses(said: Said) -> None:
 
 
 _TYPES = LayerTypes(lambda _said, n: [INDEXED] * n, {INDEXED: "indexed"})
-_LISTED = listed(lambda said: said.size("first_k_dense_replace", least=0), _TYPES)
+_LISTED = listed(lambda said: said.size("first_k_dense_replace", least=0), attention=_TYPES)
 _ONE_WAY = {
     **DEEPSEEK,
     "rope_interleave": ((True,), "pairs of halves are not supported in this family"),

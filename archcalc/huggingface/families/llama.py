@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.huggingface.family import D_HEAD, HEADS, KV_HEADS, Family, decoder, rmsnorm, sizes
+from archcalc.huggingface.family import D_HEAD, HEADS, KV_HEADS, QUOTIENT, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.leaves import Activation, Flag, Size
 from archcalc.huggingface.rope import AlphaRotary, Rotary
 from archcalc.huggingface.said import Said
@@ -179,6 +179,30 @@ _ALL = (
         ("ArceeForCausalLM", "ArceeModel"),
         sizes(32000, 2560, 18432, 32, 32, None, 4096, rms_norm_eps=1e-5, hidden_act="relu2", **BIASES),
         {**LAYER, "attention": {**ATTENTION, "bias": ATTENTION_BIAS}, "mlp": {**PLAIN, "bias": MLP_BIAS}},
+        decoder(rmsnorm()),
+    ),
+    Family(
+        "bitnet",
+        "BitNetConfig",
+        ("BitNetForCausalLM", "BitNetModel"),
+        without(
+            sizes(
+                *(128256, 2560, 6912, 30, 20, 5, 2048),
+                rms_norm_eps=1e-5,
+                hidden_act="relu2",
+                attention_bias=False,
+            ),
+            "head_dim",
+        ),
+        layer(
+            {
+                "d_head": QUOTIENT,
+                "bias": ATTENTION_BIAS,
+                "rotary": Rotary(QUOTIENT, 500_000.0),
+                "sub_norm": rmsnorm(),
+            },
+            {"sub_norm": rmsnorm()},
+        ),
         decoder(rmsnorm()),
     ),
     Family(

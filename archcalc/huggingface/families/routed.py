@@ -18,7 +18,7 @@ from archcalc.huggingface.families.mixtures import (
     say_types,
     shared_of,
 )
-from archcalc.huggingface.families.olmo import EXAONE_ROTARY, ExaoneTypes, exaone_types
+from archcalc.huggingface.families.olmo import EXAONE_ROTARY, exaone_types
 from archcalc.huggingface.families.qwen import IMAGES
 from archcalc.huggingface.family import (
     D_HEAD,
@@ -31,7 +31,7 @@ from archcalc.huggingface.family import (
     sizes,
     without,
 )
-from archcalc.huggingface.layers import Kinds, Sparse
+from archcalc.huggingface.layers import Kinds, LayerTypes, Sparse
 from archcalc.huggingface.leaves import Draft, Flag, Mismatch, Number
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
@@ -129,7 +129,7 @@ _ALL = (
             ),
         },
         decoder(rmsnorm()),
-        Sparse(ExaoneTypes(exaone_types), by_types(first), say_types),
+        Sparse(LayerTypes(exaone_types), by_types(first), say_types),
         aliases={"num_experts": ("num_local_experts",)},
         only={
             "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),

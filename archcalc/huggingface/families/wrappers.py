@@ -11,7 +11,8 @@ class Wrapper(NamedTuple):
     """Where the text model stands, what it is where it does not say, and what is left out.
 
     `flat` says that old files have the text model's keys at the top; `either` that a tie of either mapping is one;
-    `unties` that the class has a head of its own, whatever is said.
+    `unties` that the class has a head of its own, whatever is said. `defaults` are those of its class that are not the
+    text model's, `drops` keys of such a file that are of other parts.
     """
 
     text: str
@@ -19,6 +20,8 @@ class Wrapper(NamedTuple):
     flat: bool = False
     either: bool = False
     unties: bool = False
+    defaults: tuple[tuple[str, Any], ...] = ()
+    drops: tuple[str, ...] = ()
 
 
 WRAPPERS: dict[str, Wrapper] = {
@@ -34,8 +37,22 @@ WRAPPERS: dict[str, Wrapper] = {
     "lighton_ocr": Wrapper("qwen3"),
     "exaone4_5": Wrapper("exaone4"),
     "hyperclovax_vision_v2": Wrapper("hyperclovax"),
+    "aria": Wrapper("aria_text"),
+    "cohere_compass": Wrapper("cohere_compass_text"),
     "emu3": Wrapper("emu3_text_model", "the tokenizer of images"),
     "fuyu": Wrapper("persimmon", "the projection of image patches", flat=True),
+    "phi4_multimodal": Wrapper(
+        "phi3",
+        "the encoders of images and sound, what connects them, and adapters for them",
+        flat=True,
+        defaults=(
+            ("vocab_size", 200064),
+            ("num_key_value_heads", 8),
+            ("max_position_embeddings", 131072),
+            ("original_max_position_embeddings", 4096),
+        ),
+        drops=("vision_lora", "speech_lora", "embd_layer", "audio_processor", "img_processor"),
+    ),
     "qwen2_vl": Wrapper("qwen2_vl_text", flat=True, either=True),
     "qwen2_5_vl": Wrapper("qwen2_5_vl_text", flat=True, either=True),
     "qwen3_vl": Wrapper("qwen3_vl_text"),
@@ -69,7 +86,8 @@ def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[st
     wrapper = WRAPPERS[model_type]
     key = next((key for key in _TEXT if config.get(key) is not None), None)
     if key is None and wrapper.flat and config.get("hidden_size") is not None:
-        text = {name: value for name, value in config.items() if name not in _FLAT_OUT}
+        text = {name: value for name, value in config.items() if name not in (*_FLAT_OUT, *wrapper.drops)}
+        text = {**dict(wrapper.defaults), **text}
     elif key is None:
         raise Invalid(Problem(file, "is missing, or null", "text_config"))
     elif not isinstance(config[key], dict):

@@ -37,7 +37,9 @@ class MultiHeadAttention(nn.Module):
         self.sinks = nn.Parameter(torch.empty(self.G * self.R)) if attention.sinks else None
         gates = {None: 0, "head": self.G * self.R, "feature": self.G * self.R * self.W}[attention.gate]
         self.output_gate = Linear(d_model, gates, bias=False) if gates else None
-        self.output = Linear(self.G * self.R * self.W, d_model, bias=attention.has_bias("output"))
+        features, sub = self.G * self.R * self.W, attention.sub_norm
+        self.sub_norm = None if sub is None else NORMS[sub.kind](sub, (features,))
+        self.output = Linear(features, d_model, bias=attention.has_bias("output"))
         self.clip, self.rotary, self.sight = attention.clip, attention.rotary, _sight(attention)
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
         self.table = repr(self.rotary)
@@ -64,7 +66,7 @@ class MultiHeadAttention(nn.Module):
         if self.sinks is not None:
             nn.init.normal_(self.sinks, 0.0, std)
         self.output.initialize(residual_std)
-        for norm in (self.query_norm, self.key_norm):
+        for norm in (self.query_norm, self.key_norm, self.sub_norm):
             if norm is not None:
                 norm.initialize()
 
@@ -85,7 +87,10 @@ class MultiHeadAttention(nn.Module):
         y_BSGRW = self._mix(x_BSD, positions, state)
         if self.output_gate is not None:
             y_BSGRW = y_BSGRW * self._share(self.output_gate(x_BSD))
-        return self.output(y_BSGRW.flatten(2))
+        y_BSD = y_BSGRW.flatten(2)
+        del y_BSGRW
+        y_BSD = y_BSD if self.sub_norm is None else self.sub_norm(y_BSD)
+        return self.output(y_BSD)
 
     def _share(self, gate: Tensor) -> Tensor:
         """What the vectors that heads found are multiplied by."""

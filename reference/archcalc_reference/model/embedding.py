@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from archcalc.spec.model import Model
 from archcalc_reference.model.linear import Linear, Table
+from archcalc_reference.model.mlp import MLP
 from archcalc_reference.model.norms import NORMS
+from archcalc_reference.model.sinusoids import add_sinusoids
 
 
 @cache
@@ -22,7 +24,7 @@ def rounded(value: float, dtype: torch.dtype) -> float:
 
 
 class Embedding(nn.Module):
-    """A vector for each token, plus one for each position where these are learned."""
+    """A vector for each token, plus one for each position where these are learned, or sinusoids."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -35,6 +37,8 @@ class Embedding(nn.Module):
         self.projection = Linear(narrow, D, bias=False) if narrow else None
         learned = spec.positions == "learned"
         self.position = Table(model.context_length + spec.extra_positions, D) if learned else None
+        self.sinusoidal = spec.positions == "sinusoidal"
+        self.closed, self.number = spec.sinusoids == "tensor2tensor", spec.first_position
         self.norm = NORMS[spec.norm.kind](spec.norm, (D,)) if spec.norm else None
 
     def initialize(self, std: float) -> None:
@@ -51,6 +55,8 @@ class Embedding(nn.Module):
             begin = first + self.offset
             positions_S = torch.arange(begin, begin + tokens_BS.shape[1], device=tokens_BS.device)
             x_BSD = x_BSD + self.position(positions_S)
+        elif self.sinusoidal:
+            x_BSD = add_sinusoids(x_BSD, first + self.number, closed=self.closed)
         return x_BSD if self.norm is None else self.norm(x_BSD)
 
     def _tokens(self, tokens_BS: Tensor) -> Tensor:
@@ -62,6 +68,19 @@ class Embedding(nn.Module):
         return x if self.projection is None else self.projection(x)
 
 
+class Transform(MLP):
+    """A matrix, an activation and a norm, as BERT has them before its token table."""
+
+    def __init__(self, d_model: int, spec: Any) -> None:
+        super().__init__(spec.activation)
+        self.dense = Linear(d_model, d_model, bias=spec.bias)
+        self.norm = None if spec.norm is None else NORMS[spec.norm.kind](spec.norm, (d_model,))
+
+    def forward(self, x_BSD: Tensor) -> Tensor:
+        y_BSD = self.active(self.dense(x_BSD))
+        return y_BSD if self.norm is None else self.norm(y_BSD)
+
+
 class Unembedding(Linear):
     """Logits over the vocabulary, by the token table itself where that serves here too."""
 
@@ -70,9 +89,12 @@ class Unembedding(Linear):
         super().__init__(spec.d_embedding or model.d_model, model.vocab_size, bias=spec.bias)
         self.tied, self.scale, self.softcap = spec.tied, spec.scale, spec.softcap
         self.projection = Linear(model.d_model, spec.d_embedding, bias=False) if spec.d_embedding else None
+        self.transform = None if spec.transform is None else Transform(model.d_model, spec.transform)
 
     def initialize(self, std: float) -> None:
         """Draw new weights, but those that are the token table's."""
+        if self.transform is not None:
+            self.transform.initialize(std, std)
         if self.projection is not None:
             self.projection.initialize(std)
         if not self.tied:
@@ -91,6 +113,7 @@ class Unembedding(Linear):
         return logits
 
     def _scores(self, x: Tensor) -> Tensor:
+        x = x if self.transform is None else self.transform(x)
         x = x if self.projection is None else self.projection(x)
         return F.linear(x, self.weight, self.bias)
 

@@ -87,9 +87,10 @@ class Experts(MLP):
     def __init__(self, d_model: int, experts: blocks.Experts) -> None:
         super().__init__(experts.activation)
         n, d_ff, bias = experts.n_experts, experts.d_ff, experts.bias
-        self.gate = ExpertLinear(n, d_model, d_ff, bias=bias) if experts.gated else None
-        self.up = ExpertLinear(n, d_model, d_ff, bias=bias)
-        self.down = ExpertLinear(n, d_ff, d_model, bias=bias)
+        width = experts.d_latent or d_model
+        self.gate = ExpertLinear(n, width, d_ff, bias=bias) if experts.gated else None
+        self.up = ExpertLinear(n, width, d_ff, bias=bias)
+        self.down = ExpertLinear(n, d_ff, width, bias=bias)
         self.cut, self.weighs_input = experts.cut, experts.router.weighs == "input"
 
     def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
@@ -140,7 +141,10 @@ class MixtureOfExperts(nn.Module):
         self.router = Linear(d_model, spec.n_experts, bias=router.bias)
         if router.correction:
             self.register_buffer("correction", torch.zeros(spec.n_experts))
+        narrow = spec.d_latent
+        self.latent = None if narrow is None else Linear(d_model, narrow, bias=spec.latent_bias)
         self.experts = Experts(d_model, spec)
+        self.from_latent = None if narrow is None else Linear(narrow, d_model, bias=spec.latent_bias)
         self.shared = None if spec.shared is None else DENSE[spec.shared.kind](d_model, spec.shared)
         self.shared_gate = Linear(d_model, 1, bias=False) if spec.shared_gate else None
 
@@ -169,11 +173,17 @@ class MixtureOfExperts(nn.Module):
             self.shared.initialize(std, residual_std)
         if self.shared_gate is not None:
             self.shared_gate.initialize(std)
+        if self.latent is not None and self.from_latent is not None:
+            self.latent.initialize(std)
+            self.from_latent.initialize(residual_std)
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
         weights_BSJ, chosen_BSJ = self._route(x_BSD)
-        y_BSD = self.experts(x_BSD, weights_BSJ, chosen_BSJ)
-        del weights_BSJ, chosen_BSJ
+        latent = x_BSD if self.latent is None else self.latent(x_BSD)
+        y_BSD = self.experts(latent, weights_BSJ, chosen_BSJ)
+        del latent, weights_BSJ, chosen_BSJ
+        if self.from_latent is not None:
+            y_BSD = self.from_latent(y_BSD)
         if self.shared is None:
             return y_BSD
         always_BSD = self.shared(x_BSD)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from archcalc_reference.model.flash import Rule, flash_attention
 from archcalc_reference.model.indexing import IndexedLatents, Indexer, hide, pick
 from archcalc_reference.model.joining import join, latent_attention
-from archcalc_reference.model.kernels import rotate
+from archcalc_reference.model.kernels import grow, rotate
 from archcalc_reference.model.linear import Linear
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions, Scored
@@ -52,6 +52,7 @@ class LatentAttention(nn.Module):
         self.rotary = attention.rotary
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
         self.table = repr(self.rotary)
+        self.growth, self.growing = attention.query_growth, repr(attention.query_growth)
         scale = attention.scale or 1 / math.sqrt(self.O + self.U)
         scale *= _magnified(self.rotary) if attention.mscale else 1.0
         # PyTorch's kernel takes no values of another width: with ours one rule serves all.
@@ -90,6 +91,8 @@ class LatentAttention(nn.Module):
             positions.add_angles(self.table, self.rotary)
         if self.indexer is not None:
             self.indexer.prepare(positions)
+        if self.growth is not None:
+            positions.add_growth(self.growing, self.growth)
 
     def forward(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None) -> Tensor:
         y_BSHW = self._mix(x_BSD, positions, state)
@@ -123,10 +126,14 @@ class LatentAttention(nn.Module):
         x = self.query_latent(x)
         return x if self.query_latent_norm is None else self.query_latent_norm(x)
 
+    def _grown(self, q: Tensor, positions: Positions) -> Tensor:
+        return q if self.growth is None else grow(q, positions.growths[self.growing])
+
     def _queries(self, source: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
         """Of each head, without positions and with them."""
         q_BSHU = self._turned(self.query_rope(source).unflatten(-1, (self.H, self.U)), positions)
-        return self.query_nope(source).unflatten(-1, (self.H, self.O)), q_BSHU
+        q_BSHU = self._grown(q_BSHU, positions)
+        return self._grown(self.query_nope(source).unflatten(-1, (self.H, self.O)), positions), q_BSHU
 
     def _latents(
         self, x: Tensor, source: Tensor, positions: Positions, state: KeysValues | None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from archcalc_reference.model import kernels
 from archcalc_reference.model.linear import Linear, number
+from archcalc_reference.model.norms import NORMS
 
 if TYPE_CHECKING:
     from archcalc import blocks
@@ -43,6 +44,7 @@ class MLP(nn.Module):
     """What all have: an activation, which may have weights of its own."""
 
     up: Linear
+    sub_norm: Any
     down: Linear
 
     def __init__(self, activation: str) -> None:
@@ -63,7 +65,10 @@ class MLP(nn.Module):
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
         for name, child in self.named_children():
-            child.initialize(residual_std if name == "down" else std)
+            if name.endswith("norm"):
+                child.initialize()
+            else:
+                child.initialize(residual_std if name == "down" else std)
         if self.alpha_p is not None:  # xIELU's slopes begin at 0.8, a beta of 0.5 in that of what is negative
             nn.init.constant_(self.alpha_p, math.log(math.expm1(0.8)))
             nn.init.constant_(self.alpha_n, math.log(math.expm1(0.8 - 0.5)))
@@ -73,6 +78,12 @@ class MLP(nn.Module):
         if self.alpha_p is not None:
             return kernels.xielu(x, self.alpha_p, self.alpha_n)
         return self.activation(x)
+
+    def _down(self, h_BSF: Tensor) -> Tensor:
+        """Hidden features back to the residual stream, normed before where the spec says so."""
+        if self.sub_norm is not None:
+            h_BSF = self.sub_norm(h_BSF)
+        return self.down(h_BSF)
 
     def active_gate(self, x: Tensor, cut: Cut | None) -> Tensor:
         """The activation of a gate, which may be cut from above, before it or after it."""
@@ -90,17 +101,22 @@ class MLP(nn.Module):
         return x + 1 if cut.plus_one else x
 
 
+def _norm(mlp: blocks.PlainMLP | blocks.GatedMLP) -> Any:
+    """The norm of its hidden features."""
+    return None if mlp.sub_norm is None else NORMS[mlp.sub_norm.kind](mlp.sub_norm, (mlp.d_ff,))
+
+
 class PlainMLP(MLP):
     """Two matrices with an activation between them."""
 
     def __init__(self, d_model: int, mlp: blocks.PlainMLP) -> None:
         super().__init__(mlp.activation)
         self.up = Linear(d_model, mlp.d_ff, bias=mlp.bias)
+        self.sub_norm = _norm(mlp)
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.bias)
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        h_BSF = self.active(self.up(x_BSD))
-        return self.down(h_BSF)
+        return self._down(self.active(self.up(x_BSD)))
 
 
 class GatedMLP(MLP):
@@ -110,12 +126,12 @@ class GatedMLP(MLP):
         super().__init__(mlp.activation)
         self.gate = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("gate"))
         self.up = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("up"))
+        self.sub_norm = _norm(mlp)
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.has_bias("down"))
         self.cut = mlp.cut
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        h_BSF = self.active_gate(self.gate(x_BSD), self.cut) * self.other(self.up(x_BSD), self.cut)
-        return self.down(h_BSF)
+        return self._down(self.active_gate(self.gate(x_BSD), self.cut) * self.other(self.up(x_BSD), self.cut))
 
 
 DENSE: dict[str, type[Any]] = {"plain": PlainMLP, "gated": GatedMLP}

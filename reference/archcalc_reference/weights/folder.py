@@ -108,7 +108,8 @@ def _fill(filled: dict[str, Tensor], stored: Any, entry: Entry, header: Header) 
         else:
             cut = slice(start, start + piece.rows)
             part = stored[:, cut] if entry.transposed else stored[cut]
-        part = part.mT if entry.transposed and not entry.stacked else part
+        if entry.transposed and not entry.stacked:
+            part = part.reshape(*rows.shape[:-2], rows.shape[-1], rows.shape[-2]).mT
         _refuse_not_finite(rows.copy_(part.reshape(rows.shape)), part, header)
         start += piece.rows
 

@@ -43,9 +43,11 @@ class Family:
 
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
     `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are such names of experts in
-    files, where transformers' model has one tensor for all. `own_norms` are the names in layers whose
+    files, where transformers' model has one tensor for all; `packed` are tensors of files that the model has several
+    of. `own_norms` are the names in layers whose
     branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out);
-    `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one.
+    `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one, `flat` those of
+    experts whose rows stand one after the other, with whether each expert's matrix is transposed.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
     layer of a checkpoint has beside its parameters, and that no config changes.
@@ -59,9 +61,11 @@ class Family:
     fused: Mapping[str, Fused] = field(default_factory=dict)
     own_norms: Mapping[str, str] = field(default_factory=dict)
     each: Mapping[str, str] = field(default_factory=dict)
+    packed: Mapping[str, Fused] = field(default_factory=dict)
     transposed: bool = False
     turned: bool = False
     lifted: tuple[str, ...] = ()
+    flat: Mapping[str, bool] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
@@ -80,7 +84,7 @@ class Family:
         if not self.each:
             return self
         fused = {name: fused for name, fused in self.fused.items() if not fused.bare}
-        return replace(self, inside={**self.inside, **self.each}, fused=fused, each={})
+        return replace(self, inside={**self.inside, **self.each}, fused={**fused, **self.packed}, each={})
 
     @property
     def head(self) -> str:
@@ -113,7 +117,7 @@ class Family:
     def as_named(self, names: Iterable[str]) -> Family:
         """The family with the names of its files, where one of these is that of one expert's matrix."""
         layer = self.layer.format(i=0)
-        each = {layer + theirs.format(h=0) for theirs in self.each.values()}
+        each = {layer + theirs.format(h=0) for theirs in (*self.each.values(), *self.packed)}
         return self.filed if any(_NUMBER.sub(".0", self.full(name)) in each for name in names) else self
 
     def knows(self, name: str) -> bool:
@@ -124,7 +128,14 @@ class Family:
     @cached_property
     def _paths(self) -> frozenset[str]:
         bare = (f"{name}_bias" for name, fused in self.fused.items() if fused.bare)
-        inside = (*self.inside.values(), *self.own_norms.values(), *self.fused, *bare, *self.each.values())
+        inside = (
+            *self.inside.values(),
+            *self.own_norms.values(),
+            *self.fused,
+            *bare,
+            *self.each.values(),
+            *self.packed,
+        )
         layer = self.layer.format(i=0)
         return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
 
@@ -166,8 +177,12 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
             yield from by_row(stored, name, shape)
         else:
             turned = (family.transposed and len(shape) == 2) or (family.turned and len(shape) == 3)
-            entry = plain(stored, name, shape, transposed=turned)
-            yield entry._replace(shape=(1, *shape)) if path in family.lifted else entry
+            entry = plain(stored, name, shape, transposed=turned or family.flat.get(path, False))
+            if path in family.lifted:
+                entry = entry._replace(shape=(1, *shape))
+            elif path in family.flat:
+                entry = entry._replace(shape=(entry.shape[0] * entry.shape[1], *entry.shape[2:]))
+            yield entry
     for (i, module, leaf), have in parts.items():
         name = family.fused[module].otherwise if (i, module) in others else module
         yield _fused(family, layers[i], i, module, leaf, have, name)

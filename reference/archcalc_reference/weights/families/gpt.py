@@ -34,8 +34,35 @@ _SINGLE = {
     for ours, theirs in (("query", "q"), ("key", "k"), ("value", "v"), ("output", "out"))
 }
 
+_FAIRSEQ = {
+    "attention_norm": "self_attn_layer_norm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.out_proj",
+    "mlp_norm": "final_layer_norm",
+    "mlp.up": "fc1",
+    "mlp.down": "fc2",
+}
+_DBRX = {"gate": "w1", "up": "v1", "down": "w2"}
+
 FAMILIES = (
     GPT2,
+    Family(
+        types=("dbrx",),
+        prefix="transformer.",
+        layer="transformer.blocks.{i}.",
+        outside={"embedding.token": "transformer.wte", "final_norm": "transformer.norm_f", "unembedding": "lm_head"},
+        inside={
+            "attention_norm": "norm_attn_norm.norm_1",
+            "attention.output": "norm_attn_norm.attn.out_proj",
+            "mlp_norm": "norm_attn_norm.norm_2",
+            "mlp.router": "ffn.router.layer",
+            **{f"mlp.experts.{ours}.weight": f"ffn.experts.mlp.{theirs}" for ours, theirs in _DBRX.items()},
+        },
+        fused={"norm_attn_norm.attn.Wqkv": Fused(QKV)},
+        flat={f"mlp.experts.{ours}.weight": ours == "down" for ours in _DBRX},
+    ),
     GPT2.but(
         "openai-gpt",
         outside={"embedding.token": "transformer.tokens_embed", "embedding.position": "transformer.positions_embed"},
@@ -171,16 +198,61 @@ FAMILIES = (
             "unembedding": "lm_head",
         },
         inside={
-            "attention_norm": "self_attn_layer_norm",
-            "attention.query": "self_attn.q_proj",
-            "attention.key": "self_attn.k_proj",
-            "attention.value": "self_attn.v_proj",
-            "attention.output": "self_attn.out_proj",
+            **_FAIRSEQ,
             "attention_stream_norm": "self_attn_layer_norm",
-            "mlp_norm": "final_layer_norm",
-            "mlp.up": "fc1",
-            "mlp.down": "fc2",
             "mlp_stream_norm": "final_layer_norm",
+        },
+    ),
+    Family(
+        types=("modernbert-decoder",),
+        prefix="model.",
+        layer="model.layers.{i}.",
+        outside={
+            "embedding.token": "model.embeddings.tok_embeddings",
+            "embedding.norm": "model.embeddings.norm",
+            "final_norm": "model.final_norm",
+            "unembedding.transform.dense": "lm_head.dense",
+            "unembedding.transform.norm": "lm_head.norm",
+            "unembedding": "decoder",
+        },
+        inside={
+            "attention_norm": "attn_norm",
+            "attention.query": "attn.q_proj",
+            "attention.key": "attn.k_proj",
+            "attention.value": "attn.v_proj",
+            "attention.output": "attn.Wo",
+            "mlp_norm": "mlp_norm",
+            "mlp.down": "mlp.Wo",
+        },
+        fused={"mlp.Wi": Fused(("mlp.gate", "mlp.up"))},
+    ),
+    Family(
+        types=("xglm",),
+        prefix="model.",
+        layer="model.layers.{i}.",
+        outside={
+            "embedding.token": "model.embed_tokens",
+            "final_norm": "model.layer_norm",
+            "unembedding": "lm_head",
+        },
+        inside=_FAIRSEQ,
+    ),
+    Family(
+        types=("ctrl",),
+        prefix="transformer.",
+        layer="transformer.h.{i}.",
+        outside={
+            "embedding.token": "transformer.w",
+            "final_norm": "transformer.layernorm",
+            "unembedding": "lm_head",
+        },
+        inside={
+            "attention_norm": "layernorm1",
+            **{f"attention.{name}": f"multi_head_attention.W{name[0]}" for name in ("query", "key", "value")},
+            "attention.output": "multi_head_attention.dense",
+            "mlp_norm": "layernorm2",
+            "mlp.up": "ffn.0",
+            "mlp.down": "ffn.2",
         },
     ),
     Family(
@@ -193,15 +265,6 @@ FAMILIES = (
             "final_norm": "biogpt.layer_norm",
             "unembedding": "output_projection",
         },
-        inside={
-            "attention_norm": "self_attn_layer_norm",
-            "attention.query": "self_attn.q_proj",
-            "attention.key": "self_attn.k_proj",
-            "attention.value": "self_attn.v_proj",
-            "attention.output": "self_attn.out_proj",
-            "mlp_norm": "final_layer_norm",
-            "mlp.up": "fc1",
-            "mlp.down": "fc2",
-        },
+        inside=_FAIRSEQ,
     ),
 )

@@ -39,6 +39,8 @@ NEMOTRON_H = Family(
         "mlp.correction": "mixer.gate.e_score_correction_bias",
         "mlp.experts.up.weight": "mixer.experts.up_proj",
         "mlp.experts.down.weight": "mixer.experts.down_proj",
+        "mlp.latent": "mixer.fc1_latent_proj",
+        "mlp.from_latent": "mixer.fc2_latent_proj",
         "mlp.shared.up": "mixer.shared_experts.up_proj",
         "mlp.shared.down": "mixer.shared_experts.down_proj",
     },

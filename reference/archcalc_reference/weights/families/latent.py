@@ -6,6 +6,8 @@ latent.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from archcalc_reference.weights.families.family import Family, Fused
 from archcalc_reference.weights.families.llama import EXPERTS, LLAMA, mixture
 
@@ -31,10 +33,21 @@ _FUSED = {
     "self_attn.kv_b_proj": Fused(("attention.key_nope", "attention.value"), "n_heads"),
 }
 
+_DEEPSEEK = mixture(
+    shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}
+).but(
+    *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
+    fused={"mlp.experts.gate_up_proj": EXPERTS, **_FUSED},
+)
 FAMILIES: tuple[Family, ...] = (
-    mixture(shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}).but(
-        *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
-        fused={"mlp.experts.gate_up_proj": EXPERTS, **_FUSED},
+    _DEEPSEEK,
+    replace(_DEEPSEEK, types=("mistral4",), each={}),
+    # Files have the norm beside the mixture, transformers' model in it.
+    _DEEPSEEK.but(
+        "axk1",
+        inside={"mlp_post_norm": "mlp.post_mlp_layernorm"},
+        fused=_DEEPSEEK.fused,
+        each={"mlp_post_norm.weight": "post_mlp_layernorm.weight"},
     ),
     mixture(
         shared="shared_experts",

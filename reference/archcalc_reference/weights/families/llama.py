@@ -17,7 +17,7 @@ LLAMA = Family(
     types=(
         *("llama", "mistral", "ministral", "ministral3", "qwen2", "qwen3", "gemma", "smollm3", "cohere", "cohere2"),
         *("granite", "helium", "seed_oss", "cwm", "ernie4_5", "olmo", "internlm3", "iquestcoder", "arcee", "nemotron"),
-        *("jais2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "emu3_text_model"),
+        *("jais2", "cohere_compass_text", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "emu3_text_model"),
     ),
     prefix="model.",
     layer="model.layers.{i}.",
@@ -41,7 +41,7 @@ LLAMA = Family(
 _GATE_UP = Fused(("mlp.gate", "mlp.up"))
 
 EXPERTS = Fused(("mlp.experts.gate", "mlp.experts.up"), "n_experts", bare=True)
-_SHARED = {"mlp.shared.gate": "gate_proj", "mlp.shared.up": "up_proj", "mlp.shared.down": "down_proj"}
+SHARED = {"mlp.shared.gate": "gate_proj", "mlp.shared.up": "up_proj", "mlp.shared.down": "down_proj"}
 _EACH = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 
 
@@ -50,7 +50,7 @@ def mixture(*types: str, shared: str = "", inside: dict[str, str] | None = None,
     theirs = {
         "mlp.router": "mlp.gate",
         "mlp.experts.down.weight": "mlp.experts.down_proj",
-        **({ours: f"mlp.{shared}.{name}" for ours, name in _SHARED.items()} if shared else {}),
+        **({ours: f"mlp.{shared}.{name}" for ours, name in SHARED.items()} if shared else {}),
         **(inside or {}),
     }
     each = {f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{name}.weight" for ours, name in _EACH.items()}
@@ -214,7 +214,7 @@ FAMILIES = (
         "llama4_text",
         inside={
             **{f"mlp.{ours}": f"feed_forward.{theirs}" for ours, theirs in _EACH.items()},
-            **{ours: f"feed_forward.shared_expert.{theirs}" for ours, theirs in _SHARED.items()},
+            **{ours: f"feed_forward.shared_expert.{theirs}" for ours, theirs in SHARED.items()},
             "mlp.router": "feed_forward.router",
             "mlp.experts.down.weight": "feed_forward.experts.down_proj",
         },
