@@ -47,6 +47,7 @@ OTHERWISE: dict[str, int] = {
     "llama4": 2 * LENGTH * 2 * (5 - 3) * 3 * 60 * 84,
     "nemotron_h": _convolved(2, 6 * 22 + 2 * 2 * 12, 3) + _carried(2, 6, 22, 12, 20),
     "bamba": _convolved(2, 6 * 24 + 2 * 2 * 12, 3) + _carried(2, 6, 24, 12, 20),
+    "falcon_h1": _convolved(3, 6 * 22 + 2 * 2 * 12, 3) + _carried(3, 6, 22, 12, 20),
     "lfm2": _convolved(2, 60, 4),
     "lfm2_moe": _convolved(2, 60, 3),
     **dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), _convolved(2, 6 * 22 + 2 * 2 * 12, 3)),

@@ -25,6 +25,7 @@ _TENANTS = {
     "bloom": "bloom mpt opt biogpt",
     "hybrids": "nemotron_h",
     "convolving": "lfm2 lfm2_moe bamba",
+    "parallel": "falcon_h1",
     "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text",
     "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo",
     "sinks": "gpt_oss mimo_v2_flash flint",

@@ -27,7 +27,6 @@ _TYPES: dict[str, str] = {
     _RECURRENT: "olmo_hybrid recurrent_gemma rwkv xlstm",
     "Mamba's first kind of layers is": "falcon_mamba jamba mamba zamba",
     "Mamba-2 without a length of context is": "mamba2",
-    "Mamba-2 with multipliers inside is": "falcon_h1",
     "blocks that layers share are": "zamba2",
     "lightning attention is": "minimax",
     "Kimi delta attention is": "kimi_linear",

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archcalc_reference.model import kernels
-from archcalc_reference.model.linear import Linear, number
+from archcalc_reference.model.linear import Linear, number, scaled
 
 if TYPE_CHECKING:
     from archcalc import blocks
@@ -111,10 +111,11 @@ class GatedMLP(MLP):
         self.gate = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("gate"))
         self.up = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("up"))
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.has_bias("down"))
-        self.cut = mlp.cut
+        self.cut, self.gate_scale = mlp.cut, mlp.gate_scale
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        h_BSF = self.active_gate(self.gate(x_BSD), self.cut) * self.other(self.up(x_BSD), self.cut)
+        h_BSF = self.active_gate(scaled(self.gate(x_BSD), self.gate_scale), self.cut)
+        h_BSF = h_BSF * self.other(self.up(x_BSD), self.cut)
         return self.down(h_BSF)
 
 

@@ -100,6 +100,13 @@ _CONVOLVING = {
 _LFM2 = {"conv.in_proj": Fused(("conv.input_gate", "conv.output_gate", "conv.value"))}
 _W = {"gate": "w1", "up": "w3", "down": "w2"}
 _BAMBA, _BAMBA_FUSED = _mamba2("mamba2", "mamba")
+_FEED_FORWARD = {
+    "mamba2_norm": "input_layernorm",
+    "mlp_norm": "pre_ff_layernorm",
+    "mlp.gate": "feed_forward.gate_proj",
+    "mlp.up": "feed_forward.up_proj",
+    "mlp.down": "feed_forward.down_proj",
+}
 FAMILIES = (
     NEMOTRON_H,
     LLAMA.but("lfm2", outside={"final_norm": "model.embedding_norm"}, inside=_CONVOLVING, fused=_LFM2),
@@ -118,14 +125,13 @@ FAMILIES = (
     LLAMA.but(
         "bamba",
         outside={"final_norm": "model.final_layernorm"},
-        inside={
-            **_BAMBA,
-            "mamba2_norm": "input_layernorm",
-            "mlp_norm": "pre_ff_layernorm",
-            "mlp.gate": "feed_forward.gate_proj",
-            "mlp.up": "feed_forward.up_proj",
-            "mlp.down": "feed_forward.down_proj",
-        },
+        inside={**_BAMBA, **_FEED_FORWARD},
+        fused=_BAMBA_FUSED,
+    ),
+    LLAMA.but(
+        "falcon_h1",
+        outside={"final_norm": "model.final_layernorm"},
+        inside={**_BAMBA, **_FEED_FORWARD},
         fused=_BAMBA_FUSED,
     ),
     QWEN3_NEXT,
