@@ -40,7 +40,7 @@ FUSED = {
     *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
-    *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+    *("falcon_h1", "nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
 }
 
@@ -158,6 +158,14 @@ def _mixed(model_type, rng, heads, layers):
             "mamba_n_heads": heads,
             "mamba_n_groups": rng.choice((1, heads)),
             "mamba_d_state": rng.choice((6, 16)),
+        },
+        "falcon_h1": {
+            "mamba_d_ssm": rng.choice((6, 10)) * heads,
+            "mamba_n_heads": heads,
+            "mamba_n_groups": rng.choice((1, heads)),
+            "mamba_d_state": rng.choice((6, 16)),
+            "projectors_bias": (bias := rng.random() < 0.5),
+            "mamba_proj_bias": bias,
         },
         "lfm2": {"full_attn_idxs": some, "conv_L_cache": rng.choice((2, 4)), "block_multiple_of": 7},
         "lfm2_moe": {"layer_types": kinds, "num_dense_layers": len(some)},

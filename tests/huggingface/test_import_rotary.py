@@ -85,10 +85,14 @@ OURS = {"original_max_position_embeddings": "original_context_length"}
 
 
 def rotary(data):
-    """Those of the first kinds of layers that have attention, in the short form."""
-    group = next(group for group in data["layers"] if "kinds" in group or "attention" in group)
-    layers = list(group["kinds"].values()) if "kinds" in group else [group]
-    attentions = [layer["attention"] for layer in layers if "attention" in layer]
+    """Those of the first kinds of layers that have attention."""
+    for group in data["layers"]:
+        layers = list(group["kinds"].values()) if "kinds" in group else [group]
+        branches = [branch for layer in layers for branch in layer.get("branches", ()) if branch["name"] == "attention"]
+        attentions = [layer["attention"] for layer in layers if "attention" in layer]
+        attentions += [branch["mixer"] for branch in branches]
+        if attentions:
+            break
     return [attention["rotary"] for attention in attentions if "rotary" in attention]
 
 

@@ -174,8 +174,12 @@ _ALL = (
             embedding={"scale": Number("embedding_multiplier", 1.0)},
             unembedding={"scale": Number("lm_head_multiplier", 1.0)},
         ),
-        only={"time_step_limit": NO_LIMIT},
-        ignored=("num_logits_to_keep", "layers_block_type", "mamba_use_mlp", "time_step_rank", "time_step_floor"),
+        only={
+            "time_step_limit": NO_LIMIT,
+            "mamba_use_mlp": ((True,), "layers without MLPs are not supported in this family"),
+            "attn_layer_indices": ((None,), "layers without attention are not supported in this family"),
+        },
+        ignored=("num_logits_to_keep", "layers_block_type"),
     ),
 )
 
