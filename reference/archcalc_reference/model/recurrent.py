@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from archcalc_reference.model.convolution import CausalConv, ShortConvolution
 from archcalc_reference.model.linear import Linear, scaled
+from archcalc_reference.model.mamba import Mamba
 from archcalc_reference.model.mlp import ACTIVATIONS
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
@@ -164,5 +165,10 @@ def _norm(spec: StateMixer) -> Any:
     return NORMS[spec.norm.kind](spec.norm, (H * p,), groups=g if spec.norm_over == "group" else 1)
 
 
-RECURRENT: dict[str, type[Any]] = {"mamba2": Mamba2, "gated_delta": GatedDelta, "short_conv": ShortConvolution}
+RECURRENT: dict[str, type[Any]] = {
+    "mamba": Mamba,
+    "mamba2": Mamba2,
+    "gated_delta": GatedDelta,
+    "short_conv": ShortConvolution,
+}
 """Which module each kind of a spec's recurrent mixers becomes."""
