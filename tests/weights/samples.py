@@ -78,6 +78,14 @@ _DELTA = {
     "linear_conv_kernel_dim": 3,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25},
 }
+_MAMBA = {
+    **_BASE,
+    "hidden_size": 60,
+    "num_hidden_layers": LAYERS,
+    "state_size": 12,
+    "conv_kernel": 3,
+    "time_step_rank": 7,
+}
 _MAMBA2 = {"n_groups": 2, "conv_kernel": 3, "chunk_size": 20, "hidden_size": 60}
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -101,6 +109,20 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "mamba_d_conv": 3,
             "mamba_chunk_size": 20,
             "mamba_proj_bias": True,
+        },
+    ),
+    "mamba": ("mamba", {**_MAMBA, "use_bias": True}),
+    "falcon_mamba": ("falcon_mamba", _MAMBA),
+    "mamba2": (
+        "mamba2",
+        {**_BASE, **_MAMBA2, "state_size": 12, "num_heads": 6, "head_dim": 20, "num_hidden_layers": LAYERS},
+    ),
+    "jamba": (
+        "jamba",
+        {
+            **_LLAMA,
+            **{"attn_layer_period": 3, "attn_layer_offset": 1, "num_experts": 5, "num_experts_per_tok": 2},
+            **{"mamba_d_state": 12, "mamba_d_conv": 3, "mamba_dt_rank": 7, "use_mamba_kernels": False},
         },
     ),
     "falcon_h1": (

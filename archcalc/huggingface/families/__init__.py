@@ -26,6 +26,7 @@ _TENANTS = {
     "hybrids": "nemotron_h",
     "convolving": "lfm2 lfm2_moe bamba",
     "parallel": "falcon_h1",
+    "mamba": "mamba falcon_mamba jamba mamba2",
     "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text",
     "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo",
     "sinks": "gpt_oss mimo_v2_flash flint",

@@ -25,8 +25,7 @@ _TYPES: dict[str, str] = {
         qwen4_exp qwen4_exp_text
     """,
     _RECURRENT: "olmo_hybrid recurrent_gemma rwkv xlstm",
-    "Mamba's first kind of layers is": "falcon_mamba jamba mamba zamba",
-    "Mamba-2 without a length of context is": "mamba2",
+    "Mamba in heads, beside blocks that layers share, is": "zamba",
     "blocks that layers share are": "zamba2",
     "lightning attention is": "minimax",
     "Kimi delta attention is": "kimi_linear",
