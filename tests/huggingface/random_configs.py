@@ -40,7 +40,7 @@ FUSED = {
     *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
-    *("falcon_h1", "mamba", "falcon_mamba", "mamba2", "jamba", "nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+    *("falcon_h1", "mamba", "falcon_mamba", "mamba2", "jamba", "granitemoehybrid", "nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
 }
 
@@ -168,6 +168,13 @@ def _mixed(model_type, rng, heads, layers, d_head):
             "expert_layer_offset": rng.randrange(other),
             "mamba_d_state": 6,
             "mamba_dt_rank": rng.choice((5, "auto")),
+        },
+        "granitemoehybrid": {
+            "layer_types": [{"conv": "linear_attention"}.get(kind, kind) for kind in kinds],
+            "mamba_n_heads": heads,
+            "mamba_d_state": 6,
+            "num_local_experts": rng.choice((0, 12)),
+            "position_embedding_type": rng.choice((None, "rope", "nope")),
         },
         "falcon_h1": {
             "mamba_d_ssm": rng.choice((6, 10)) * heads,

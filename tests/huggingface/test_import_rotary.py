@@ -30,6 +30,10 @@ LATENT = {"num_key_value_heads": 4, "kv_lora_rank": 24, "qk_rope_head_dim": 10} 
 # What says which layers are attention, where the class says none are or has no default.
 MIXED = {
     "bamba": {"attn_layer_indices": [1, 4]},
+    "granitemoehybrid": {
+        "layer_types": ["linear_attention", "full_attention"] * 4,
+        "position_embedding_type": "rope",
+    },
     "lfm2": {"full_attn_idxs": [1, 4]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 4},
 }

@@ -87,6 +87,20 @@ _MAMBA = {
     "time_step_rank": 7,
 }
 _MAMBA2 = {"n_groups": 2, "conv_kernel": 3, "chunk_size": 20, "hidden_size": 60}
+_GRANITE_HYBRID = {
+    **_LLAMA,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "shared_intermediate_size": 52,
+    "mamba_n_heads": 6,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 12,
+    "mamba_d_conv": 3,
+    "mamba_chunk_size": 20,
+    "residual_multiplier": 0.7,
+    "attention_multiplier": 0.2,
+    "embedding_multiplier": 1.7,
+    "logits_scaling": 1.4,
+}
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "lfm2": (
@@ -111,6 +125,14 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "mamba_proj_bias": True,
         },
     ),
+    "granitemoehybrid": (
+        "granitemoehybrid",
+        {
+            **_GRANITE_HYBRID,
+            **{"num_local_experts": 5, "num_experts_per_tok": 3, "position_embedding_type": "rope"},
+        },
+    ),
+    "granitemoehybrid-dense": ("granitemoehybrid", {**_GRANITE_HYBRID, "num_local_experts": 0}),
     "mamba": ("mamba", {**_MAMBA, "use_bias": True}),
     "falcon_mamba": ("falcon_mamba", _MAMBA),
     "mamba2": (

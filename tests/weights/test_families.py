@@ -48,6 +48,10 @@ OTHERWISE: dict[str, int] = {
     "nemotron_h": _convolved(2, 6 * 22 + 2 * 2 * 12, 3) + _carried(2, 6, 22, 12, 20),
     "bamba": _convolved(2, 6 * 24 + 2 * 2 * 12, 3) + _carried(2, 6, 24, 12, 20),
     **dict.fromkeys(("mamba", "falcon_mamba"), _convolved(3, 120, 3)),
+    **dict.fromkeys(
+        ("granitemoehybrid", "granitemoehybrid-dense"),
+        _convolved(2, 6 * 20 + 2 * 2 * 12, 3) + _carried(2, 6, 20, 12, 20),
+    ),
     "jamba": _convolved(2, 120, 3),
     "mamba2": _convolved(3, 6 * 20 + 2 * 2 * 12, 3) + _carried(3, 6, 20, 12, 20),
     "falcon_h1": _convolved(3, 6 * 22 + 2 * 2 * 12, 3) + _carried(3, 6, 22, 12, 20),

@@ -36,7 +36,7 @@ _TENANTS = {
     "command": "cohere2_moe",
     "laguna": "laguna",
     "gated": "afmoe hy_v3 mellum kolibri1",
-    "granite": "granite_swa granitemoe_swa",
+    "granite": "granite_swa granitemoe_swa granitemoehybrid",
     "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",
     "deepseek": "deepseek_v3 deepseek_v2 sarvam_mla glm4_moe_lite",
     "latent": "youtu minicpm3",

@@ -21,7 +21,7 @@ _TYPES: dict[str, str] = {
     "queries that grow in latent attention are": "mistral4",
     "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
-        bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
+        bailing_hybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
         qwen4_exp qwen4_exp_text
     """,
     _RECURRENT: "olmo_hybrid recurrent_gemma rwkv xlstm",

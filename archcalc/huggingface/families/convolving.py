@@ -154,7 +154,7 @@ def _say_d_head(value: Any, draft: Draft) -> None:
     draft.put("mamba_expand", inner // draft.d_model)
 
 
-_BAMBA = mamba2(
+BAMBA = mamba2(
     Size("mamba_n_heads"),
     Made(_d_head, _say_d_head),
     Size("mamba_d_state"),
@@ -232,7 +232,7 @@ _ALL = (
         ),
         both_kinds(
             {**ATTENTION, "d_head": QUOTIENT, "rotary": Rotary(QUOTIENT, partial=0.5), "bias": ATTENTION_BIAS},
-            *(RECURRENT, "mamba2", _BAMBA),
+            *(RECURRENT, "mamba2", BAMBA),
             {**GATED, "bias": MLP_BIAS},
             rmsnorm(),
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from archcalc_reference.weights.families.family import Family, Fused
-from archcalc_reference.weights.families.llama import EXPERTS, LLAMA, mixture
+from archcalc_reference.weights.families.llama import EXPERTS, GRANITE_MOE, LLAMA, mixture
 
 
 def _mamba2(ours: str, theirs: str) -> tuple[dict[str, str], dict[str, Fused]]:
@@ -143,6 +143,21 @@ _ALONE = Family(
     older=((r"^backbone\.embedding\.", "backbone.embeddings."),),
 )
 FAMILIES = (
+    GRANITE_MOE.but(
+        "granitemoehybrid",
+        inside={
+            **_BAMBA,
+            "mamba2_norm": "input_layernorm",
+            "mlp.down": "shared_mlp.output_linear",
+        },
+        fused={
+            **GRANITE_MOE.fused,
+            **_BAMBA_FUSED,
+            "mlp.input_linear": Fused(  # where there are no experts the MLP for all tokens is alone
+                ("mlp.gate", "mlp.up"), needs="mlp.router", otherwise="shared_mlp.input_linear"
+            ),
+        },
+    ),
     _ALONE,
     replace(_ALONE, types=("mamba2",), inside={"mamba2_norm": "norm", **_MIXER}, fused=_MIXER_FUSED),
     LLAMA.but(
