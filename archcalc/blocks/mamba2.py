@@ -9,7 +9,7 @@ from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.units import grouped, several
 
-_SCALE = "what {} are multiplied by as they are projected; null: nothing"
+_SCALE = "what is projected to {} is multiplied by this; null: by nothing"
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 

@@ -50,9 +50,7 @@ class Branch(Strict):
             Annotated[Norm, Tag("~own")] | Annotated[Literal["shared"], Tag("~shared")], Discriminator(_norm_or_word)
         ]
         | None
-    ) = Field(
-        description="before the mixer; shared: it reads what the norm of the branch before it made; null: none"
-    )
+    ) = Field(description="before the mixer; shared: it reads what the norm of the branch before it made; null: none")
     mixer: Mixer = Field(description="what the branch computes: an attention or an MLP")
     post_norm: Norm | None = Field(default=None, description="of what the mixer made, before it is added; null: none")
     stream_norm: Norm | None = Field(default=None, description="of the sum; null: none")

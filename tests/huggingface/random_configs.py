@@ -40,7 +40,21 @@ FUSED = {
     *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
-    *("falcon_h1", "mamba", "falcon_mamba", "mamba2", "jamba", "granitemoehybrid", "nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+    *(
+        "falcon_h1",
+        "mamba",
+        "falcon_mamba",
+        "mamba2",
+        "jamba",
+        "granitemoehybrid",
+        "nemotron_h",
+        "bamba",
+        "lfm2",
+        "lfm2_moe",
+        "qwen3_next",
+        "qwen3_5_text",
+        "qwen3_5_moe_text",
+    ),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
 }
 
@@ -159,7 +173,8 @@ def _mixed(model_type, rng, heads, layers, d_head):
             "mamba_n_groups": rng.choice((1, heads)),
             "mamba_d_state": rng.choice((6, 16)),
         },
-        **dict.fromkeys(("mamba", "falcon_mamba"), {"time_step_rank": 5, "state_size": 6}),
+        "mamba": {"time_step_rank": 5, "state_size": 6},
+        "falcon_mamba": {"time_step_rank": "auto", "state_size": 8},
         "mamba2": {"head_dim": 8, "num_heads": heads * d_head // 4, "state_size": 6, "n_groups": rng.choice((1, 2))},
         "jamba": {
             "attn_layer_period": (period := rng.choice((1, 2, 4))),

@@ -92,7 +92,9 @@ def rotary(data):
     """Those of the first kinds of layers that have attention."""
     for group in data["layers"]:
         layers = list(group["kinds"].values()) if "kinds" in group else [group]
-        branches = [branch for layer in layers for branch in layer.get("branches", ()) if branch["name"] == "attention"]
+        branches = [
+            branch for layer in layers for branch in layer.get("branches", ()) if branch["name"] == "attention"
+        ]
         attentions = [layer["attention"] for layer in layers if "attention" in layer]
         attentions += [branch["mixer"] for branch in branches]
         if attentions:

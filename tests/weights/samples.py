@@ -129,7 +129,9 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "granitemoehybrid",
         {
             **_GRANITE_HYBRID,
-            **{"num_local_experts": 5, "num_experts_per_tok": 3, "position_embedding_type": "rope"},
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "position_embedding_type": "rope",
         },
     ),
     "granitemoehybrid-dense": ("granitemoehybrid", {**_GRANITE_HYBRID, "num_local_experts": 0}),
@@ -143,8 +145,13 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "jamba",
         {
             **_LLAMA,
-            **{"attn_layer_period": 3, "attn_layer_offset": 1, "num_experts": 5, "num_experts_per_tok": 2},
-            **{"mamba_d_state": 12, "mamba_d_conv": 3, "mamba_dt_rank": 7, "use_mamba_kernels": False},
+            "attn_layer_period": 3,
+            "attn_layer_offset": 1,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "mamba_d_state": 12,
+            "mamba_d_conv": 3,
+            "mamba_dt_rank": 7,
         },
     ),
     "falcon_h1": (

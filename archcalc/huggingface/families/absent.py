@@ -25,8 +25,7 @@ _TYPES: dict[str, str] = {
         qwen4_exp qwen4_exp_text
     """,
     _RECURRENT: "olmo_hybrid recurrent_gemma rwkv xlstm",
-    "Mamba in heads, beside blocks that layers share, is": "zamba",
-    "blocks that layers share are": "zamba2",
+    "blocks that layers share are": "zamba zamba2",
     "lightning attention is": "minimax",
     "Kimi delta attention is": "kimi_linear",
     "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",

@@ -1,4 +1,4 @@
-"""Granite with windows, sinks, and an angle base for each layer, dense or with experts; and among layers of Mamba-2."""
+"""Granite with windows, sinks, and an angle base for each layer, dense or with experts; and among Mamba-2."""
 
 from __future__ import annotations
 

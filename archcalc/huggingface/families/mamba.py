@@ -27,7 +27,9 @@ def _rank(key: str) -> Leaf:
     return Made(read, lambda value, draft: draft.put(key, value))
 
 
-def _mamba(d_inner: Leaf, d_state: str, d_conv: str, rank: str, bias: str, conv_bias: str, norm: Any) -> dict[str, Any]:
+def _mamba(
+    d_inner: Leaf, d_state: str, d_conv: str, rank: str, bias: str, conv_bias: str, norm: Any
+) -> dict[str, Any]:
     """Mamba by the keys of a config."""
     return {
         "kind": "mamba",
@@ -107,13 +109,14 @@ def _expanded(said: Said) -> int:
 
 
 def _say_expanded(value: Any, draft: Draft) -> None:
-    if value % draft.d_model:
+    if value is None or value % draft.d_model:
         raise Mismatch("mamba.d_inner")
     draft.put("mamba_expand", value // draft.d_model)
 
 
 def _d_head(said: Said) -> int:
-    heads, d_head, inner = said.size("num_heads"), said.size("head_dim"), said.size("expand") * said.size("hidden_size")
+    heads, d_head = said.size("num_heads"), said.size("head_dim")
+    inner = said.size("expand") * said.size("hidden_size")
     if heads * d_head != inner:
         said.fail("num_heads", f"x head_dim must be expand x hidden_size ({inner:,})", heads)
     return d_head
@@ -121,8 +124,8 @@ def _d_head(said: Said) -> int:
 
 def _say_d_head(value: Any, draft: Draft) -> None:
     draft.put("head_dim", value)
-    inner = value * draft["num_heads"]
-    if inner % draft.d_model:
+    inner = (value or 0) * (draft["num_heads"] or 0)
+    if not inner or inner % draft.d_model:
         raise Mismatch("mamba2.d_head")
     draft.put("expand", inner // draft.d_model)
 
@@ -221,9 +224,7 @@ _ALL = (
                 *("mamba_d_state", "mamba_d_conv", "mamba_dt_rank", "mamba_proj_bias", "mamba_conv_bias"),
                 rmsnorm(),
             ),
-            ByMixture(
-                experts("num_experts", "intermediate_size", {"scores": "softmax", "normalized": False}), GATED
-            ),
+            ByMixture(experts("num_experts", "intermediate_size", {"scores": "softmax", "normalized": False}), GATED),
             rmsnorm(),
         ),
         decoder(rmsnorm()),

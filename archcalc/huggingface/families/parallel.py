@@ -57,7 +57,7 @@ def _d_head(said: Said) -> int:
 
 def _say_d_head(value: Any, draft: Draft) -> None:
     draft.put("mamba_d_head", value)
-    draft.put("mamba_d_ssm", value * draft["mamba_n_heads"])
+    draft.put("mamba_d_ssm", (value or 0) * (draft["mamba_n_heads"] or 0))
 
 
 def _bias(said: Said) -> bool:
