@@ -178,7 +178,7 @@ def _branching(draw: st.DrawFn, most: _Most, *, repeated: bool) -> dict[str, Any
     branches: list[dict[str, Any]] = []
     for i in range(draw(st.integers(1, 3))):
         branch = draw(_mappings(_OneBranch, most))
-        if parallel and branches and branches[-1]["norm"] is not None and draw(st.booleans()):
+        if branches and branches[-1]["norm"] is not None and draw(st.booleans()):
             branch["norm"] = "shared"
         branches.append({"name": f"branch_{i}", **branch})
     found = {"parallel": parallel, "branches": branches}
@@ -198,6 +198,7 @@ class _OneBranch(Strict):
     post_norm: Norm | None
     stream_norm: Norm | None
     scale: float | None
+    input_scale: float | None
 
 
 _SPECIAL: dict[type[Strict], Callable[[_Most], st.SearchStrategy[Any]]] = {

@@ -87,7 +87,12 @@ def _as_short(layer: dict[str, Any]) -> dict[str, Any]:
     return {**branches[-1], **{branch["name"]: branch["mixer"] for branch in branches}}
 
 
-_MIXERS = {"mamba2": "Mamba-2", "gated_delta": "gated delta nets", "short_conv": "short convolutions"}
+_MIXERS = {
+    "mamba": "Mamba",
+    "mamba2": "Mamba-2",
+    "gated_delta": "gated delta nets",
+    "short_conv": "short convolutions",
+}
 
 
 def _others(layer: dict[str, Any]) -> Iterator[str]:
@@ -97,10 +102,13 @@ def _others(layer: dict[str, Any]) -> Iterator[str]:
 def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], others: list[str]) -> tuple[str, ...]:
     """The row of a type whose layers have other mixers than attention."""
     found: list[dict[str, Any]] = []
+    normed: list[dict[str, Any]] = []
     for layer in every:
         if "branches" not in layer:
             found.append(layer)
+            normed.append(layer)
             continue
+        normed += [branch for branch in layer["branches"] if branch["norm"] != "shared"]
         for branch in layer["branches"]:
             mixer, norm = branch["mixer"], {"norm": branch["norm"]}
             name = "attention" if mixer["kind"] in ("multi_head", "latent") else "mlp"
@@ -108,9 +116,9 @@ def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], 
     attentions, mlps = ([layer for layer in found if name in layer] for name in ("attention", "mlp"))
     return (
         f"`{model_type}`",
-        _norms(found[0]),
+        _norms(normed[0]),
         ", ".join(dict.fromkeys(_positions(spec, layer) for layer in attentions)) or "none",
-        " or ".join(dict.fromkeys(map(_mlp, mlps))),
+        " or ".join(dict.fromkeys(map(_mlp, mlps))) or "none",
         "; ".join([" and ".join(others), *(_more(spec, attentions) if attentions else ())]),
     )
 

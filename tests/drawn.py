@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from archcalc.blocks import LatentAttention, LinearUnembedding, MultiHead, TokenEmbedding
+from archcalc.blocks.mamba import Mamba
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.recurrent import Recurrent, StateMixer
 from archcalc.spec.layers import BranchGroup, BranchLayer, Repeated, TwoBranchGroup, TwoBranchLayer
@@ -56,7 +57,7 @@ def attends(model):
 
 def is_remembered(model):
     """Whether any of its layers keeps a state of all positions."""
-    return any(parts(model, StateMixer))
+    return any(parts(model, StateMixer | Mamba))
 
 
 def keeps_keys(model):

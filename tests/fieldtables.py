@@ -34,6 +34,7 @@ from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, Router
 from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention, NeedsMscale
+from archcalc.blocks.mamba import Mamba
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
@@ -85,6 +86,17 @@ STATE = {
     "activation": "silu",
     "norm": NORM,
 }
+MAMBA = {
+    "kind": "mamba",
+    "d_inner": 24,
+    "d_state": 8,
+    "d_conv": 4,
+    "step_rank": 6,
+    "activation": "silu",
+    "bias": False,
+    "conv_bias": False,
+    "norm": None,
+}
 MAMBA2 = {"kind": "mamba2", **STATE, "bias": False, "conv_bias": False}
 LAYER = {"norm": NORM, "attention": HEADS, "mlp": TWO_MATRICES}
 LOCAL = {**LAYER, "attention": {**HEADS, "window": 8}}
@@ -122,6 +134,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     MultiHead: (_ATTENTION, HEADS),
     LatentAttention: (_ATTENTION, LATENT),
     Indexer: (_INDEXER, INDEXER),
+    Mamba: (_ATTENTION, MAMBA),
     Mamba2: (_ATTENTION, MAMBA2),
     GatedDelta: (_ATTENTION, {**STATE, "kind": "gated_delta"}),
     ShortConvolution: (_ATTENTION, {"kind": "short_conv", "d_inner": 24, "d_conv": 4, "bias": False}),

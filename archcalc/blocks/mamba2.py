@@ -9,7 +9,8 @@ from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.units import grouped, several
 
-Step = Annotated[float, Field(gt=0, le=1e9)]
+_SCALE = "what is projected to {} is multiplied by this; null: by nothing"
+Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 
 class Mamba2(StateMixer):
@@ -20,10 +21,19 @@ class Mamba2(StateMixer):
     kind: Literal["mamba2"] = "mamba2"
     bias: bool = Field(description="whether the projections have biases")
     conv_bias: bool = Field(description="whether the convolutions have biases")
-    least_step: Step | None = Field(default=None, description="steps are not smaller than this; null: any")
-    most_step: Step | None = Field(default=None, description="steps are not larger than this; null: any")
+    least_step: Positive | None = Field(default=None, description="steps are not smaller than this; null: any")
+    most_step: Positive | None = Field(default=None, description="steps are not larger than this; null: any")
 
-    factors: ClassVar[tuple[str, ...]] = ("least_step", "most_step")
+    query_scale: Positive | None = Field(default=None, description=_SCALE.format("queries"))
+    key_scale: Positive | None = Field(default=None, description=_SCALE.format("keys"))
+    value_scale: Positive | None = Field(default=None, description=_SCALE.format("values"))
+    gate_scale: Positive | None = Field(default=None, description=_SCALE.format("the output's gate"))
+    step_scale: Positive | None = Field(default=None, description=_SCALE.format("steps"))
+
+    factors: ClassVar[tuple[str, ...]] = (
+        *("least_step", "most_step"),
+        *("query_scale", "key_scale", "value_scale", "gate_scale", "step_scale"),
+    )
 
     def summary(self) -> str:
         groups = f" in {several(self.n_groups, 'group')}" if self.n_groups > 1 else ""
@@ -33,11 +43,15 @@ class Mamba2(StateMixer):
         )
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
-        q = tape.linear("query", "B S g n", x, "(g n) D", each="g", part="query", bias=self.bias)
-        k = tape.linear("key", "B S g n", x, "(g n) D", each="g", part="key", bias=self.bias)
-        v = tape.linear("value", "B S g h p", x, "(g h p) D", each="g h", part="value", bias=self.bias)
-        gate = tape.linear("output_gate", "B S g h p", x, "(g h p) D", part="gates", bias=self.bias)
-        dt = tape.linear("step", "B S g h", x, "(g h) D", part="gates", bias=self.bias)
+        def made(name: str, out: str, part: str, scale: float | None, each: str = "") -> Tensor:
+            y = tape.linear(name, f"B S {out}", x, f"({out}) D", part=part, bias=self.bias, each=each)
+            return y if scale is None else tape.pointwise(f"scaled_{name}", y)
+
+        q = made("query", "g n", "query", self.query_scale, each="g")
+        k = made("key", "g n", "key", self.key_scale, each="g")
+        v = made("value", "g h p", "value", self.value_scale, each="g h")
+        gate = made("output_gate", "g h p", "gates", self.gate_scale)
+        dt = made("step", "g h", "gates", self.step_scale)
         q = self._convolved(tape, "query", q, "g n", bias=self.conv_bias)
         k = self._convolved(tape, "key", k, "g n", bias=self.conv_bias)
         v = self._convolved(tape, "value", v, "g h p", bias=self.conv_bias)

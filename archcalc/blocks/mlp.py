@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag
 
 from archcalc.blocks import activation
-from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
+from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut, Positive
 from archcalc.blocks.attention import of_kind
 from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.norm import Norm
@@ -90,10 +90,13 @@ class GatedMLP(DenseMLP):
     )
     cut: Cut | None = Field(default=None, description=CUT)
     sub_norm: Norm | None = Field(default=None, description=_SUB_NORM)
+    gate_scale: Positive | None = Field(
+        default=None, description="what the gate is multiplied by before its activation; null: nothing"
+    )
 
     labels: ClassVar[Mapping[str, str]] = _LABELS
     relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
-    factors: ClassVar[tuple[str, ...]] = ("cut",)
+    factors: ClassVar[tuple[str, ...]] = ("cut", "gate_scale")
 
     def summary(self) -> str:
         has = [name for name in GatedBiases.model_fields if self.has_bias(name)]
@@ -114,6 +117,7 @@ class GatedMLP(DenseMLP):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         gate = tape.linear("gate", "B S F", x, "F D", part="up_projection", bias=self.has_bias("gate"))
+        gate = gate if self.gate_scale is None else tape.pointwise("scaled_gate", gate)
 
         def up() -> Tensor:
             return tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.has_bias("up"))

@@ -16,10 +16,13 @@ def branch(name: str, mixer: Any, norm: Any) -> dict[str, Any]:
     return {"name": name, "norm": norm, "mixer": mixer}
 
 
-def both_kinds(attention: Any, other: str, name: str, mixer: Any, mlp: Any, norm: Any) -> ByLayer:
-    """Layers of attention and an MLP, and those of the type `other`: another mixer, in a branch `name`, and an MLP."""
-    full = {"norm": norm, "attention": attention, "mlp": mlp}
-    rest = {"branches": [branch(name, mixer, norm), branch("mlp", mlp, norm)]}
+def both_kinds(attention: Any, other: str, name: str, mixer: Any, mlp: Any, norm: Any, **more: Any) -> ByLayer:
+    """Layers of attention and an MLP, and those of the type `other`: another mixer, in a branch `name`, and an MLP.
+
+    `more` are other fields that all branches have.
+    """
+    full = {"norm": norm, "attention": attention, "mlp": mlp, **more}
+    rest = {"branches": [{**branch(name, mixer, norm), **more}, {**branch("mlp", mlp, norm), **more}]}
     kinds = {FULL: full, other: rest}
     return ByLayer({**kinds, **{f"{kind}{DENSE}": layer for kind, layer in kinds.items()}})
 

@@ -195,7 +195,9 @@ def _short(layer: Mapping[str, Any]) -> dict[str, Any]:
         return dict(layer)
     first, second = branches
     alike = all(first.get(name) == second.get(name) for name in _BOTH)
-    if not alike or second["norm"] not in (first["norm"], "shared"):
+    alike = alike and not any(branch.get("input_scale") for branch in branches)
+    shares = second["norm"] == "shared"
+    if not alike or shares > bool(layer.get("parallel")) or not (shares or second["norm"] == first["norm"]):
         return dict(layer)
     side = {"parallel": "shared" if second["norm"] == "shared" else "own"} if layer.get("parallel") else {}
     both = {name: first[name] for name in _BOTH if first.get(name) is not None}

@@ -243,8 +243,8 @@ _NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share", "latent", "
 
 def _tally(built: dict[str, Shape]) -> int:
     """The elements of all matrices but biases, tables of positions, gains of heads, routers, gates of mixers,
-    convolutions, steps, indexers, what projects to or from a narrow table, and what a head has before it; a tied table
-    is built once and counted twice.
+    convolutions, steps, decays, indexers, what projects to or from a narrow table, and what a head has before it; a
+    tied table is built once and counted twice.
     """
     narrow = ("embedding.projection.weight", "unembedding.projection.weight")
     outside = ("embedding.position.weight", *narrow, "unembedding.transform.dense.weight")
@@ -253,7 +253,7 @@ def _tally(built: dict[str, Shape]) -> int:
         for name, shape in built.items()
         if len(shape) >= 2
         and name not in outside
-        and not name.endswith(".bias")
+        and not name.endswith((".bias", ".decay"))
         and not name.split(".")[-2].endswith(_NOT_COUNTED)
         and ".indexer." not in name
     ]

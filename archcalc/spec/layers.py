@@ -50,15 +50,18 @@ class Branch(Strict):
             Annotated[Norm, Tag("~own")] | Annotated[Literal["shared"], Tag("~shared")], Discriminator(_norm_or_word)
         ]
         | None
-    ) = Field(description="before the mixer; shared: what the norm of the branch before it made; null: none")
+    ) = Field(description="before the mixer; shared: it reads what the norm of the branch before it made; null: none")
     mixer: Mixer = Field(description="what the branch computes: an attention or an MLP")
     post_norm: Norm | None = Field(default=None, description="of what the mixer made, before it is added; null: none")
     stream_norm: Norm | None = Field(default=None, description="of the sum; null: none")
     scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="what the branch is multiplied by before it is added; null: nothing"
     )
+    input_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="what the mixer's input is multiplied by, behind the norm; null: nothing"
+    )
 
-    factors: ClassVar[tuple[str, ...]] = ("scale",)
+    factors: ClassVar[tuple[str, ...]] = ("scale", "input_scale")
 
     @property
     def blocks(self) -> Iterator[Block]:
@@ -133,7 +136,9 @@ class Layer(Strict):
                     normed = source
                 assert normed is not None  # noqa: S101  (the first branch shares no norm: see BranchLayer)
                 with tape.scope(branch.name):
-                    y = branch.mixer.record(tape, tape.view(normed, N="S"))
+                    read = tape.view(normed, N="S")
+                    read = read if branch.input_scale is None else tape.pointwise("scaled_input", read)
+                    y = branch.mixer.record(tape, read)
                 if branch.post_norm is not None:
                     with tape.scope(f"{branch.name}_post_norm"):
                         y = branch.post_norm.record(tape, y)
@@ -207,8 +212,8 @@ class BranchLayer(Layer):
         names: list[str] = []
         for i, branch in enumerate(self.branches):
             before = self.branches[i - 1] if i else None
-            if branch.norm == "shared" and (before is None or before.norm is None or not self.parallel):
-                what = "branch {name} shares a norm: it must follow one with a norm, in a parallel layer"
+            if branch.norm == "shared" and (before is None or before.norm is None):
+                what = "branch {name} shares a norm: it must follow one with a norm"
                 raise PydanticCustomError("one_of", what, {"name": branch.name})
             names += [branch.name, *(f"{branch.name}{end}" for end in ("_norm", "_post_norm", "_stream_norm"))]
         if len(set(names)) != len(names):

@@ -40,7 +40,21 @@ FUSED = {
     *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
-    *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+    *(
+        "falcon_h1",
+        "mamba",
+        "falcon_mamba",
+        "mamba2",
+        "jamba",
+        "granitemoehybrid",
+        "nemotron_h",
+        "bamba",
+        "lfm2",
+        "lfm2_moe",
+        "qwen3_next",
+        "qwen3_5_text",
+        "qwen3_5_moe_text",
+    ),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
     *("deepseek_v32", "glm_moe_dsa"),
     *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx"),
@@ -116,7 +130,7 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
         found["mlp_layer_types"] = [rng.choice(("dense", "sparse")) for _ in range(layers)]
     if "topk_method" in family.defaults:
         found["topk_method"] = rng.choice(("greedy", "group_limited_greedy"))
-    found |= _mixed(family.model_type, rng, heads, layers)
+    found |= _mixed(family.model_type, rng, heads, layers, d_head)
     if "topk_group" in family.defaults:
         groups = found["n_group"]  # of which those that are left have enough experts to choose from
         fewest = -(-found["num_experts_per_tok"] * groups // found[next(key for key in found if key in _EXPERTS)])
@@ -137,7 +151,7 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
     return found
 
 
-def _mixed(model_type, rng, heads, layers):
+def _mixed(model_type, rng, heads, layers, d_head):
     """What says which layers have another mixer than attention, and its sizes."""
     some = [i for i in range(1, layers) if rng.random() < 0.5]
     kinds = ["full_attention" if i in some else "conv" for i in range(layers)]
@@ -176,6 +190,32 @@ def _mixed(model_type, rng, heads, layers):
             "mamba_n_heads": heads,
             "mamba_n_groups": rng.choice((1, heads)),
             "mamba_d_state": rng.choice((6, 16)),
+        },
+        "mamba": {"time_step_rank": 5, "state_size": 6},
+        "falcon_mamba": {"time_step_rank": "auto", "state_size": 8},
+        "mamba2": {"head_dim": 8, "num_heads": heads * d_head // 4, "state_size": 6, "n_groups": rng.choice((1, 2))},
+        "jamba": {
+            "attn_layer_period": (period := rng.choice((1, 2, 4))),
+            "attn_layer_offset": rng.randrange(period),
+            "expert_layer_period": (other := rng.choice((1, 2, 4))),
+            "expert_layer_offset": rng.randrange(other),
+            "mamba_d_state": 6,
+            "mamba_dt_rank": rng.choice((5, "auto")),
+        },
+        "granitemoehybrid": {
+            "layer_types": [{"conv": "linear_attention"}.get(kind, kind) for kind in kinds],
+            "mamba_n_heads": heads,
+            "mamba_d_state": 6,
+            "num_local_experts": rng.choice((0, 12)),
+            "position_embedding_type": rng.choice((None, "rope", "nope")),
+        },
+        "falcon_h1": {
+            "mamba_d_ssm": rng.choice((6, 10)) * heads,
+            "mamba_n_heads": heads,
+            "mamba_n_groups": rng.choice((1, heads)),
+            "mamba_d_state": rng.choice((6, 16)),
+            "projectors_bias": (bias := rng.random() < 0.5),
+            "mamba_proj_bias": bias,
         },
         "lfm2": {"full_attn_idxs": some, "conv_L_cache": rng.choice((2, 4)), "block_multiple_of": 7},
         "lfm2_moe": {"layer_types": kinds, "num_dense_layers": len(some)},

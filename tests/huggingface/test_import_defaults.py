@@ -31,6 +31,8 @@ BESIDE = {
     ("nemotron_h", "num_hidden_layers"): None,
     ("minimax_m2", "rotary_dim"): None,
     ("dbrx", "attn_config.rope_theta"): None,
+    **dict.fromkeys((name, "max_position_embeddings") for name in ("mamba", "falcon_mamba", "mamba2")),
+    **dict.fromkeys((name, "intermediate_size") for name in ("mamba", "falcon_mamba")),
     **dict.fromkeys(
         [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
     ),

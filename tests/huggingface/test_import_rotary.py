@@ -31,6 +31,10 @@ LATENT = {"num_key_value_heads": 4, "kv_lora_rank": 24, "qk_rope_head_dim": 10} 
 # What says which layers are attention, where the class says none are or has no default.
 MIXED = {
     "bamba": {"attn_layer_indices": [1, 4]},
+    "granitemoehybrid": {
+        "layer_types": ["linear_attention", "full_attention"] * 4,
+        "position_embedding_type": "rope",
+    },
     "lfm2": {"full_attn_idxs": [1, 4]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 4},
 }
@@ -86,10 +90,16 @@ OURS = {"original_max_position_embeddings": "original_context_length"}
 
 
 def rotary(data):
-    """Those of the first kinds of layers that have attention, in the short form."""
-    group = next(group for group in data["layers"] if "kinds" in group or "attention" in group)
-    layers = list(group["kinds"].values()) if "kinds" in group else [group]
-    attentions = [layer["attention"] for layer in layers if "attention" in layer]
+    """Those of the first kinds of layers that have attention."""
+    for group in data["layers"]:
+        layers = list(group["kinds"].values()) if "kinds" in group else [group]
+        branches = [
+            branch for layer in layers for branch in layer.get("branches", ()) if branch["name"] == "attention"
+        ]
+        attentions = [layer["attention"] for layer in layers if "attention" in layer]
+        attentions += [branch["mixer"] for branch in branches]
+        if attentions:
+            break
     return [attention["rotary"] for attention in attentions if "rotary" in attention]
 
 

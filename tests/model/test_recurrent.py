@@ -31,6 +31,18 @@ STATE = {
 }
 MAMBA2 = {"kind": "mamba2", **STATE, "bias": False, "conv_bias": True}
 DELTA = {"kind": "gated_delta", **STATE, "norm_over": "head", "norm_place": "before"}
+E, RANK = 18, 5
+MAMBA = {
+    "kind": "mamba",
+    "d_inner": E,
+    "d_state": N,
+    "d_conv": TAPS,
+    "step_rank": RANK,
+    "activation": "silu",
+    "bias": False,
+    "conv_bias": True,
+    "norm": {"kind": "rmsnorm"},
+}
 CONV = {"kind": "short_conv", "d_inner": 18, "d_conv": TAPS, "bias": False}
 HEADS_OF = {"kind": "multi_head", "n_heads": 2, "n_kv_heads": 1, "d_head": 4, "bias": False}
 
@@ -63,6 +75,9 @@ KEYS, INNER = GROUPS * N, HEADS * P
         (MAMBA2, D * (2 * INNER + 2 * KEYS + HEADS) + (INNER + 2 * KEYS) * (TAPS + 1) + 3 * HEADS + INNER + INNER * D),
         # Shares beside the steps; no biases; two numbers a head; gains that heads share.
         (DELTA, D * (2 * INNER + 2 * KEYS + 2 * HEADS) + (INNER + 2 * KEYS) * TAPS + 2 * HEADS + P + INNER * D),
+        # Values and gate; a convolution with bias; what steps are made of, keys and queries, and their norms; steps;
+        # a bias of steps, decays and a skip for each channel; output.
+        (MAMBA, 2 * D * E + E * (TAPS + 1) + (E + 1) * (RANK + 2 * N) + RANK * E + E + E * N + E + E * D),
         (CONV, 4 * D * 18 + 18 * TAPS),
     ],
 )
@@ -103,6 +118,16 @@ def test_flops_of_a_decode_step_do_not_depend_on_what_came_before(mixer, reads):
     assert one == outside + reads * 2 * B * HEADS * N * P
 
 
+def test_flops_of_mamba_by_hand():
+    """Of its scan the reading of states alone, as of transformers' loop; it is read again on the way back."""
+    matrices = 2 * D * E + E * (RANK + 2 * N) + RANK * E + E * D + V * D
+    one = 2 * B * (matrices + E * TAPS + E * N)
+    assert flops(spec(MAMBA), Run("prefill", B, S)).forward == S * one
+    assert flops(spec(MAMBA), Run("decode", B, context=30)).forward == one
+    work = flops(spec(MAMBA), Run("training", B, S))
+    assert work.backward == 2 * work.forward + 2 * B * S * E * N
+
+
 def scan_of(mixer):
     matrices = forward(mixer)
     steps = HEADS * (2 if mixer["kind"] == "gated_delta" else 1)
@@ -117,11 +142,11 @@ def test_a_delta_nets_system_has_one_product_more_on_its_way_back():
     assert work.backward - 2 * (work.forward - scan_of(DELTA)) == 3 * scan_of(DELTA) + extra
 
 
-@pytest.mark.parametrize("mixer", [MAMBA2, DELTA, CONV])
+@pytest.mark.parametrize("mixer", [MAMBA, MAMBA2, DELTA, CONV])
 def test_what_is_kept_has_one_size_whatever_the_length(mixer):
     """States in fp32, and the positions that convolutions see again as wide as activations."""
-    channels = 18 if mixer is CONV else INNER + 2 * KEYS
-    state = 0 if mixer is CONV else HEADS * N * P * 4
+    channels = {"short_conv": 18, "mamba": E}.get(mixer["kind"], INNER + 2 * KEYS)
+    state = {"short_conv": 0, "mamba": E * N * 4}.get(mixer["kind"], HEADS * N * P * 4)
     for length in (1, 40):
         run = Run("prefill", B, length)
         assert recurrent_state(spec(mixer), run, widths(2)) == B * (state + channels * (TAPS - 1) * 2)
@@ -134,7 +159,7 @@ def test_attention_beside_it_keeps_its_keys_and_values():
     assert cache(spec(MAMBA2, HEADS_OF), Run("prefill", 1, 10), 2) == 10 * 2 * 4 * 2
 
 
-@pytest.mark.parametrize("mixer", [MAMBA2, DELTA, CONV], ids=lambda mixer: mixer["kind"])
+@pytest.mark.parametrize("mixer", [MAMBA, MAMBA2, DELTA, CONV], ids=lambda mixer: mixer["kind"])
 def test_verify_finds_no_difference(mixer):
     wrong = [check.what for check in prove(spec(mixer, HEADS_OF, repeat=2)).checks if not check.equal]
     assert not wrong
@@ -151,6 +176,40 @@ def naive_mamba2(q, k, v, dt, step_bias, decay, skip):
         query = q[:, t].repeat_interleave(HEADS // GROUPS, 1)[:, :, None]
         out.append((state * query).sum(-1) + skip[:, None] * v[:, t])
     return torch.stack(out, 1)
+
+
+def naive_mamba(q, k, v, dt, step_bias, decay, skip):
+    """The recurrence, word for word: Gu and Dao 2023, Algorithm 2, with A discretized and B by Euler's rule."""
+    state, out = torch.zeros(B, E, N, dtype=torch.float64), []
+    for t in range(dt.shape[1]):
+        step = torch.log1p(torch.exp(dt[:, t] + step_bias))[..., None]
+        state = torch.exp(-torch.exp(decay) * step) * state + step * k[:, t, None] * v[:, t, :, None]
+        out.append((state * q[:, t, None]).sum(-1) + skip * v[:, t])
+    return torch.stack(out, 1)
+
+
+@pytest.mark.parametrize("length", [S, 150])
+def test_mambas_pieces_and_single_steps_are_the_recurrence(length):
+    """So are their gradients; 150 positions are three pieces."""
+    from archcalc_reference.model.mamba import mamba
+
+    torch.manual_seed(0)
+    shapes = [(B, length, N)] * 2 + [(B, length, E)] * 2 + [(E,), (E, N), (E,)]
+    given = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    expected, found = naive_mamba(*given), mamba(*given)
+    assert torch.allclose(expected, found, atol=1e-10)
+    for theirs, ours in zip(
+        torch.autograd.grad(expected.sin().sum(), given), torch.autograd.grad(found.sin().sum(), given), strict=True
+    ):
+        assert torch.allclose(theirs, ours, atol=1e-8)
+    for stretches in ((10, length - 10), (1,) * length):
+        state, parts, at = torch.zeros(B, E, N, dtype=torch.float64), [], 0
+        with torch.no_grad():
+            for many in stretches:
+                now = [x[:, at : at + many] for x in given[:4]]
+                parts.append(mamba(*now, *given[4:], state=state, one=many == 1 and at > 0))
+                at += many
+        assert torch.allclose(expected, torch.cat(parts, 1), atol=1e-10)
 
 
 def naive_delta(q, k, v, share, step, step_bias, decay):
@@ -232,6 +291,14 @@ def test_the_convolutions_flops_and_numbers_are_those_of_pytorchs_own():
         ("nemotron-h-56b", 56_324_350_464, 10 * 2 * 8 * 128 * 2, 54 * (256 * 64 * 256 * 4 + 3 * 20480 * 2)),
         # 6 layers with 2 x 128; 23 have 64 heads of 64 with states of 128.
         ("nemotron-3-nano-30b-a3b", 31_577_937_344, 6 * 2 * 2 * 128 * 2, 23 * (64 * 64 * 128 * 4 + 3 * 6144 * 2)),
+        # In each of 36 layers 2 x 2 x 64 numbers a token; 24 heads of 64 with states of 128, and one group's keys.
+        ("falcon-h1-0.5b", 521_411_104, 36 * 2 * 2 * 64 * 2, 36 * (24 * 64 * 128 * 4 + 3 * (1536 + 2 * 128) * 2)),
+        # 64 layers with 8,192 channels of 16 numbers, and no keys or values.
+        ("falcon-mamba-7b", 7_272_665_088, 0, 64 * 8192 * (16 * 4 + 3 * 2)),
+        # 4 layers of 32 are attention with 8 key/value heads of 128.
+        ("jamba-1.5-mini", 51_570_323_328, 4 * 2 * 8 * 128 * 2, 28 * 8192 * (16 * 4 + 3 * 2)),
+        # 4 of 32 are attention with 4 heads of 64; 28 have 48 heads of 32 with states of 128.
+        ("granite4.0-h-350m", 340_332_224, 4 * 2 * 4 * 64 * 2, 28 * (48 * 32 * 128 * 4 + 3 * (1536 + 2 * 128) * 2)),
     ],
 )
 def test_published_hybrids(name, parameters, per_token, state):

@@ -182,7 +182,7 @@ WRONG = {
     ),
     "a mixer of no kind": (
         "repeat: 2, branches: [{name: a, norm: null, mixer: {kind: plian, d_ff: 1}}]",
-        "9:64: layers.0.branches.0.mixer.kind: must be multi_head or gated_delta or mamba2 or short_conv or latent or plain or gated or experts; got 'plian'; did you mean 'plain'?",
+        "9:64: layers.0.branches.0.mixer.kind: must be multi_head or gated_delta or mamba2 or mamba or short_conv or latent or plain or gated or experts; got 'plian'; did you mean 'plain'?",
     ),
     "a name of a branch with a space": (
         f"repeat: 2, branches: [{{name: a b, norm: null, {MIXER}}}]",
@@ -210,11 +210,11 @@ WRONG = {
     ),
     "a first branch that shares a norm": (
         f"repeat: 2, parallel: true, branches: [{{name: a, norm: shared, {MIXER}}}]",
-        "9:5: layers.0: branch a shares a norm: it must follow one with a norm, in a parallel layer",
+        "9:5: layers.0: branch a shares a norm: it must follow one with a norm",
     ),
-    "a shared norm one after the other": (
-        f"repeat: 2, branches: [{{name: a, norm: {{kind: rmsnorm}}, {MIXER}}}, {{name: b, norm: shared, {MIXER}}}]",
-        "9:5: layers.0: branch b shares a norm: it must follow one with a norm, in a parallel layer",
+    "a shared norm of a branch that has none": (
+        f"repeat: 2, branches: [{{name: a, norm: null, {MIXER}}}, {{name: b, norm: shared, {MIXER}}}]",
+        "9:5: layers.0: branch b shares a norm: it must follow one with a norm",
     ),
     "a norm in another word": (
         f"repeat: 2, branches: [{{name: a, norm: same, {MIXER}}}]",

@@ -33,7 +33,7 @@ EDITS = {
     "capacity": ("d_ff: 11", "d_ff: 11, capacity_factor: 2", "a capacity of experts is"),
     "indexer": ("n_heads: 4", "n_heads: 4, index_topk: 2048", "sparse attention is"),
     "linear": (HEADS, "kind: retention", "linear attention of this kind is"),
-    "mamba": (HEADS, "kind: mamba", "state-space layers other than Mamba-2 are"),
+    "state space": (HEADS, "kind: s4", "state-space layers of this kind are"),
     "rwkv": (HEADS, "kind: rwkv", "recurrent layers are"),
     "sparse": (HEADS, "kind: sparse", "sparse attention is"),
     "mish": ("activation: gelu_tanh", "activation: mish", "this activation is"),
@@ -214,7 +214,7 @@ def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypat
         ("dbrx-instruct", "mixtures of experts of this kind are"),
         ("bert-base-uncased", "bidirectional attention is"),
         ("t5-small", "encoder-decoder models are"),
-        ("mamba-130m", "state-space layers other than Mamba-2 are"),
+        ("zamba-7b", "blocks that layers share are"),
     ],
 )
 def test_a_model_that_is_not_in_the_catalogue_is_told_why(name, what):

@@ -79,7 +79,29 @@ _DELTA = {
     "linear_conv_kernel_dim": 3,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25},
 }
+_MAMBA = {
+    **_BASE,
+    "hidden_size": 60,
+    "num_hidden_layers": LAYERS,
+    "state_size": 12,
+    "conv_kernel": 3,
+    "time_step_rank": 7,
+}
 _MAMBA2 = {"n_groups": 2, "conv_kernel": 3, "chunk_size": 20, "hidden_size": 60}
+_GRANITE_HYBRID = {
+    **_LLAMA,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "shared_intermediate_size": 52,
+    "mamba_n_heads": 6,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 12,
+    "mamba_d_conv": 3,
+    "mamba_chunk_size": 20,
+    "residual_multiplier": 0.7,
+    "attention_multiplier": 0.2,
+    "embedding_multiplier": 1.7,
+    "logits_scaling": 1.4,
+}
 
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "lfm2": (
@@ -102,6 +124,60 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "mamba_d_conv": 3,
             "mamba_chunk_size": 20,
             "mamba_proj_bias": True,
+        },
+    ),
+    "granitemoehybrid": (
+        "granitemoehybrid",
+        {
+            **_GRANITE_HYBRID,
+            "num_local_experts": 5,
+            "num_experts_per_tok": 3,
+            "position_embedding_type": "rope",
+        },
+    ),
+    "granitemoehybrid-dense": ("granitemoehybrid", {**_GRANITE_HYBRID, "num_local_experts": 0}),
+    "mamba": ("mamba", {**_MAMBA, "use_bias": True}),
+    "falcon_mamba": ("falcon_mamba", _MAMBA),
+    "mamba2": (
+        "mamba2",
+        {**_BASE, **_MAMBA2, "state_size": 12, "num_heads": 6, "head_dim": 20, "num_hidden_layers": LAYERS},
+    ),
+    "jamba": (
+        "jamba",
+        {
+            **_LLAMA,
+            "attn_layer_period": 3,
+            "attn_layer_offset": 1,
+            "num_experts": 5,
+            "num_experts_per_tok": 2,
+            "mamba_d_state": 12,
+            "mamba_d_conv": 3,
+            "mamba_dt_rank": 7,
+        },
+    ),
+    "falcon_h1": (
+        "falcon_h1",
+        {
+            **_LLAMA,
+            "head_dim": 14,
+            "mamba_d_ssm": 132,
+            "mamba_n_heads": 6,
+            "mamba_n_groups": 2,
+            "mamba_d_state": 12,
+            "mamba_d_conv": 3,
+            "mamba_chunk_size": 20,
+            "mamba_proj_bias": True,
+            "projectors_bias": True,
+            "mamba_rms_norm": True,
+            "embedding_multiplier": 1.7,
+            "lm_head_multiplier": 0.6,
+            "mlp_multipliers": [0.7, 1.4],
+            "key_multiplier": 0.8,
+            "attention_in_multiplier": 1.2,
+            "attention_out_multiplier": 0.9,
+            "ssm_multipliers": [0.7, 1.2, 1.3, 0.9, 0.6],
+            "ssm_in_multiplier": 1.1,
+            "ssm_out_multiplier": 0.8,
         },
     ),
     "qwen3_next": ("qwen3_next", {**_DELTA, **_MOE, "num_experts": 8, "shared_expert_intermediate_size": 52}),

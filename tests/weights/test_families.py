@@ -29,7 +29,7 @@ from archcalc_reference.weights.folder import load_weights, save_weights  # noqa
 FILE = "model.safetensors"
 LENGTH = 272
 CLOSE = 1e-4  # of the largest logit
-FLAT = ("openai-gpt", "opt", "opt-350m", "bloom", "falcon-rw")
+FLAT = ("openai-gpt", "opt", "opt-350m", "bloom", "falcon-rw", "mamba", "falcon_mamba")
 """Models that read the mask of a text, and make that of pairs of it; others look on the way whether it masks at all."""
 
 LOOPS = ("dbrx",)
@@ -50,6 +50,14 @@ OTHERWISE: dict[str, int] = {
     "llama4": 2 * LENGTH * 2 * (5 - 3) * 3 * 60 * 84,
     "nemotron_h": _convolved(2, 6 * 22 + 2 * 2 * 12, 3) + _carried(2, 6, 22, 12, 20),
     "bamba": _convolved(2, 6 * 24 + 2 * 2 * 12, 3) + _carried(2, 6, 24, 12, 20),
+    **dict.fromkeys(("mamba", "falcon_mamba"), _convolved(3, 120, 3)),
+    **dict.fromkeys(
+        ("granitemoehybrid", "granitemoehybrid-dense"),
+        _convolved(2, 6 * 20 + 2 * 2 * 12, 3) + _carried(2, 6, 20, 12, 20),
+    ),
+    "jamba": _convolved(2, 120, 3),
+    "mamba2": _convolved(3, 6 * 20 + 2 * 2 * 12, 3) + _carried(3, 6, 20, 12, 20),
+    "falcon_h1": _convolved(3, 6 * 22 + 2 * 2 * 12, 3) + _carried(3, 6, 22, 12, 20),
     "lfm2": _convolved(2, 60, 4),
     "lfm2_moe": _convolved(2, 60, 3),
     **dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), _convolved(2, 6 * 22 + 2 * 2 * 12, 3)),

@@ -23,14 +23,11 @@ _TYPES: dict[str, str] = {
     "experts that compute nothing, and what is added layers later, are": "longcat_flash",
     "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
-        bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
+        bailing_hybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
         qwen4_exp qwen4_exp_text
     """,
     _RECURRENT: "olmo_hybrid recurrent_gemma rwkv xlstm",
-    "Mamba's first kind of layers is": "falcon_mamba jamba mamba zamba",
-    "Mamba-2 without a length of context is": "mamba2",
-    "Mamba-2 with multipliers inside is": "falcon_h1",
-    "blocks that layers share are": "zamba2",
+    "blocks that layers share are": "zamba zamba2",
     "lightning attention is": "minimax",
     "Kimi delta attention is": "kimi_linear",
     "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",

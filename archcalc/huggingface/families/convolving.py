@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from archcalc.arguments import LARGEST_SIZE
-from archcalc.huggingface.families.hybrids import mamba2
+from archcalc.huggingface.families.hybrids import divided, mamba2
 from archcalc.huggingface.families.llama import ATTENTION, ATTENTION_BIAS, GATED, MLP_BIAS
 from archcalc.huggingface.families.mixtures import TRAINING, ByMixture, experts
 from archcalc.huggingface.family import QUOTIENT, Family, decoder, rmsnorm, sizes, without
@@ -154,18 +154,11 @@ def _say_d_head(value: Any, draft: Draft) -> None:
     draft.put("mamba_expand", inner // draft.d_model)
 
 
-def _groups(said: Said) -> int:
-    groups, heads = said.size("mamba_n_groups"), said.size("mamba_n_heads")
-    if heads % groups:
-        said.fail("mamba_n_groups", f"must divide mamba_n_heads ({heads:,})", groups)
-    return groups
-
-
-_BAMBA = mamba2(
+BAMBA = mamba2(
     Size("mamba_n_heads"),
     Made(_d_head, _say_d_head),
     Size("mamba_d_state"),
-    n_groups=Made(_groups, lambda value, draft: draft.put("mamba_n_groups", value)),
+    n_groups=divided("mamba_n_groups", "mamba_n_heads"),
     d_conv=Size("mamba_d_conv"),
     chunk_size=Size("mamba_chunk_size"),
     bias=Flag("mamba_proj_bias"),
@@ -173,7 +166,7 @@ _BAMBA = mamba2(
     norm=rmsnorm(),
 )
 _INFINITE = (float("inf"), {"__float__": "Infinity"})  # as Python writes it, and as transformers does
-_NO_LIMIT = ((None, *([0.0, most] for most in _INFINITE)), "limits of steps are not supported in this family")
+NO_LIMIT = ((None, *([0.0, most] for most in _INFINITE)), "limits of steps are not supported in this family")
 
 
 _ALL = (
@@ -239,13 +232,13 @@ _ALL = (
         ),
         both_kinds(
             {**ATTENTION, "d_head": QUOTIENT, "rotary": Rotary(QUOTIENT, partial=0.5), "bias": ATTENTION_BIAS},
-            *(RECURRENT, "mamba2", _BAMBA),
+            *(RECURRENT, "mamba2", BAMBA),
             {**GATED, "bias": MLP_BIAS},
             rmsnorm(),
         ),
         decoder(rmsnorm()),
         _Indices(),
-        only={"time_step_limit": _NO_LIMIT},
+        only={"time_step_limit": NO_LIMIT},
         ignored=("num_logits_to_keep", "z_loss_coefficient", "attn_rotary_emb", "mamba_dt_rank"),
     ),
 )

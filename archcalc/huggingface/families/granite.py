@@ -1,4 +1,4 @@
-"""Granite with windows, sinks, and an angle base for each layer, dense or with experts."""
+"""Granite with windows, sinks, and an angle base for each layer, dense or with experts; and among Mamba-2."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from archcalc.huggingface.families.cohere import AFTER, EMBEDDING, GRANITE, GRANITE_SHARED, LOGITS, MULTIPLIERS
-from archcalc.huggingface.families.llama import ATTENTION_BIAS
+from archcalc.huggingface.families.convolving import BAMBA, NO_LIMIT
+from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED
 from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
+from archcalc.huggingface.hybrid import RECURRENT, Mixed, both_kinds
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes
-from archcalc.huggingface.leaves import Draft, Made, attention_of
+from archcalc.huggingface.leaves import Draft, Made, Number, Size, attention_of, resolve, write
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
+_SHARED = "shared_intermediate_size"
 _THETAS = "layer_rope_theta"
 _LARGEST_THETA = 1e15
 _ALONE = "="
@@ -78,6 +81,49 @@ _ATTENTION = {
     "window": SLIDING_WINDOW,
     "sinks": True,
 }
+
+
+class _Hybrid(Mixed):
+    """Types of layers as they are called today, or in files of IBM's."""
+
+    def types(self, said: Said) -> list[str]:
+        return [_OLDER.get(kind, kind) for kind in super().types(said)]
+
+    def candidates(self, layer: Mapping[str, Any]) -> list[str]:
+        return [kind for kind in super().candidates(layer) if kind not in _OLDER]
+
+    def write(self, types: list[str], draft: Draft) -> None:
+        super().write([{FULL: "attention", RECURRENT: "mamba"}[kind] for kind in types], draft)
+
+
+_OLDER = {"attention": FULL, "mamba": RECURRENT}
+_MOE = experts("num_local_experts", "intermediate_size", AFTER, shared={**GATED, "d_ff": Size(_SHARED)})
+_DENSE = {**GATED, "d_ff": Size(_SHARED)}
+
+
+def _mixture(said: Said) -> Any:
+    """Experts beside an MLP that all tokens go through; of none there is the MLP alone."""
+    return resolve(_MOE if said.size("num_local_experts", least=0) else _DENSE, said, {})
+
+
+def _say_mixture(value: Any, draft: Draft) -> None:
+    mixed = value is not None and value["kind"] == "experts"
+    write(_MOE if mixed else _DENSE, value, draft)
+    if not mixed:
+        draft.put("num_local_experts", 0)
+
+
+def _turned(said: Said) -> Any:
+    return _ROTARY.read(said) if said.value("position_embedding_type") == "rope" else None
+
+
+def _say_turned(value: Any, draft: Draft) -> None:
+    draft.put("position_embedding_type", "nope" if value is None else "rope")
+    if value is not None:
+        _ROTARY.write(value, draft)
+
+
+_HYBRID_ATTENTION = {**GRANITE["attention"], "bias": ATTENTION_BIAS, "rotary": Made(_turned, _say_turned)}
 _WINDOWS: dict[str, Any] = {"sliding_window": 128, "layer_types": None, _THETAS: None}
 _DECODER = decoder(rmsnorm(), embedding=EMBEDDING, unembedding={"scale": LOGITS})
 
@@ -117,6 +163,47 @@ _ALL = (
         _DECODER,
         _Types(),
         ignored=TRAINING,
+    ),
+    Family(
+        "granitemoehybrid",
+        "GraniteMoeHybridConfig",
+        ("GraniteMoeHybridForCausalLM", "GraniteMoeHybridModel"),
+        sizes(
+            *(32000, 4096, 11008, 32, 32, None, 2048),
+            **without(MULTIPLIERS, "mlp_bias"),
+            num_local_experts=8,
+            num_experts_per_tok=2,
+            shared_intermediate_size=1024,
+            position_embedding_type=None,
+            layer_types=None,
+            mamba_n_heads=128,
+            mamba_d_head="auto",
+            mamba_n_groups=1,
+            mamba_d_state=256,
+            mamba_d_conv=4,
+            mamba_expand=2,
+            mamba_chunk_size=256,
+            mamba_conv_bias=True,
+            mamba_proj_bias=False,
+        ),
+        both_kinds(
+            _HYBRID_ATTENTION,
+            *(RECURRENT, "mamba2", BAMBA),
+            Made(_mixture, _say_mixture),
+            rmsnorm(),
+            scale=Number("residual_multiplier", 1.0),
+        ),
+        _DECODER,
+        _Hybrid(
+            lambda _, n: [RECURRENT] * n,
+            {FULL: "attention", RECURRENT: "mamba2", **dict.fromkeys(_OLDER, "")},
+        ),
+        aliases={"layer_types": ("layers_block_type",)},
+        only={
+            "time_step_limit": NO_LIMIT,
+            "normalization_function": (("rmsnorm",), "must be rmsnorm in this family"),
+        },
+        ignored=(*TRAINING, "init_method", "mamba_dt_rank"),
     ),
 )
 

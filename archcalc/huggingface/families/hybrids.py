@@ -24,7 +24,7 @@ def mamba2(heads: Any, d_head: Any, d_state: Any, **more: Any) -> dict[str, Any]
     return {
         "kind": "mamba2",
         "n_heads": heads,
-        "n_groups": Made(_groups, lambda value, draft: draft.put("n_groups", value)),
+        "n_groups": divided("n_groups", "mamba_num_heads"),
         "d_head": d_head,
         "d_state": d_state,
         "d_conv": Size("conv_kernel"),
@@ -37,11 +37,16 @@ def mamba2(heads: Any, d_head: Any, d_state: Any, **more: Any) -> dict[str, Any]
     }
 
 
-def _groups(said: Said) -> int:
-    groups, heads = said.size("n_groups"), said.size("mamba_num_heads")
-    if heads % groups:
-        said.fail("n_groups", f"must divide mamba_num_heads ({heads:,})", groups)
-    return groups
+def divided(key: str, whole: str) -> Made:
+    """A number of groups that divides that of heads."""
+
+    def groups(said: Said) -> int:
+        found, heads = said.size(key), said.size(whole)
+        if heads % found:
+            said.fail(key, f"must divide {whole} ({heads:,})", found)
+        return found
+
+    return Made(groups, lambda value, draft: draft.put(key, value))
 
 
 _LETTERS = {"M": RECURRENT, "E": "moe", "*": FULL, "-": "mlp"}

@@ -12,6 +12,7 @@ from archcalc.spec.model import Model
 from archcalc_reference.model.attention import ATTENTIONS
 from archcalc_reference.model.experts import EXPERTS
 from archcalc_reference.model.latent import LATENT
+from archcalc_reference.model.linear import scaled
 from archcalc_reference.model.mlp import DENSE
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
@@ -29,7 +30,7 @@ States = list[State | None]
 
 
 class Branch(NamedTuple):
-    """The parts of one residual branch: x + scale * post_norm(mixer(norm(x))), and a norm of the sum."""
+    """The parts of one residual branch: x + scale * post_norm(mixer(input_scale * norm(x))), and a norm of the sum."""
 
     name: str
     mixer: Any
@@ -38,6 +39,7 @@ class Branch(NamedTuple):
     post_norm: Any
     stream_norm: Any
     scale: float | None
+    input_scale: float | None
 
 
 class Layer(nn.Module):
@@ -56,7 +58,8 @@ class Layer(nn.Module):
             mixer = self._add(branch.name, MIXERS[branch.mixer.kind](d_model, branch.mixer))
             post = self._add(f"{branch.name}_post_norm", _norm(d_model, branch.post_norm))
             stream = self._add(f"{branch.name}_stream_norm", _norm(d_model, branch.stream_norm))
-            self.branches.append(Branch(branch.name, mixer, norm, shares, post, stream, branch.scale))
+            scales = branch.scale, branch.input_scale
+            self.branches.append(Branch(branch.name, mixer, norm, shares, post, stream, *scales))
 
     def _add(self, name: str, module: nn.Module | None) -> nn.Module | None:
         """Make it a part of the layer under any name, those of nn.Module's own methods among them."""
@@ -84,11 +87,13 @@ class Layer(nn.Module):
             if not branch.shares_norm:
                 normed_BSD = entering_BSD if self.side_by_side else x_BSD
                 normed_BSD = normed_BSD if branch.norm is None else branch.norm(normed_BSD)
-            y_BSD = branch.mixer(normed_BSD, positions, state)
+            read_BSD = scaled(normed_BSD, branch.input_scale)
             if not self._is_shared_next(i):
-                normed_BSD = None  # nothing reads it any more
+                normed_BSD = None  # nothing else reads it
+            y_BSD = branch.mixer(read_BSD, positions, state)
+            del read_BSD
             y_BSD = y_BSD if branch.post_norm is None else branch.post_norm(y_BSD)
-            y_BSD = y_BSD if branch.scale is None else y_BSD * branch.scale
+            y_BSD = scaled(y_BSD, branch.scale)
             x_BSD = x_BSD + y_BSD
             del y_BSD
             x_BSD = x_BSD if branch.stream_norm is None else branch.stream_norm(x_BSD)

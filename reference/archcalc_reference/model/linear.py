@@ -7,7 +7,7 @@ costs more than the whole model.
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
@@ -37,3 +37,8 @@ class Table(nn.Embedding):
 def number(value: float) -> nn.Parameter:
     """A parameter that is one number."""
     return nn.Parameter(torch.full((1,), value))
+
+
+def scaled(x: Tensor, scale: float | None) -> Tensor:
+    """A tensor times a number of the architecture; as it is where there is none."""
+    return x if scale is None else x * scale

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archcalc_reference.model import kernels
-from archcalc_reference.model.linear import Linear, number
+from archcalc_reference.model.linear import Linear, number, scaled
 from archcalc_reference.model.norms import NORMS
 
 if TYPE_CHECKING:
@@ -128,10 +128,13 @@ class GatedMLP(MLP):
         self.up = Linear(d_model, mlp.d_ff, bias=mlp.has_bias("up"))
         self.sub_norm = _norm(mlp)
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.has_bias("down"))
-        self.cut = mlp.cut
+        self.cut, self.gate_scale = mlp.cut, mlp.gate_scale
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        return self._down(self.active_gate(self.gate(x_BSD), self.cut) * self.other(self.up(x_BSD), self.cut))
+        gate = self.active_gate
+        return self._down(
+            gate(scaled(self.gate(x_BSD), self.gate_scale), self.cut) * self.other(self.up(x_BSD), self.cut)
+        )
 
 
 DENSE: dict[str, type[Any]] = {"plain": PlainMLP, "gated": GatedMLP}

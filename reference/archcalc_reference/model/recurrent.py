@@ -5,13 +5,15 @@ The letters are those of `scans`; g is the groups of heads that share queries an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from archcalc_reference.model.convolution import CausalConv, ShortConvolution
-from archcalc_reference.model.linear import Linear
+from archcalc_reference.model.linear import Linear, scaled
+from archcalc_reference.model.mamba import Mamba
 from archcalc_reference.model.mlp import ACTIVATIONS
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
@@ -29,6 +31,7 @@ class Recurrent(nn.Module):
 
     names = ("query", "key", "value")
     steps: tuple[str, ...] = ("step",)
+    scales: Mapping[str, float | None] = {}
     scan: Scan
     numbers: tuple[float, ...]
 
@@ -84,9 +87,9 @@ class Recurrent(nn.Module):
     def _mix(self, x_BSD: Tensor, positions: Positions, state: Memory | None) -> Tensor:
         # What is read for the last time is given away, so that it is gone when that is done.
         spec, heads = self.spec, (self.spec.n_heads, self.spec.d_head)
-        made = {name: self.get_submodule(name)(x_BSD) for name in self.names}
-        gate_BSHp = self.output_gate(x_BSD).unflatten(-1, heads)
-        steps = [self.get_submodule(name)(x_BSD) for name in self.steps]
+        made = {name: self._made(name, x_BSD) for name in self.names}
+        gate_BSHp = self._made("output_gate", x_BSD).unflatten(-1, heads)
+        steps = [self._made(name, x_BSD) for name in self.steps]
         recent = [None] * len(self.names) if state is None else state.recent
         for name, kept in zip(self.names, recent, strict=True):
             x_BSC = self.get_submodule(f"{name}_conv")(made.pop(name), kept)
@@ -102,6 +105,9 @@ class Recurrent(nn.Module):
         y_BSHp = y_BSHp * self.act(gate_BSHp)
         del gate_BSHp
         return self._normed(y_BSHp) if self.norm is not None and spec.norm_place == "after" else y_BSHp
+
+    def _made(self, name: str, x_BSD: Tensor) -> Tensor:
+        return scaled(self.get_submodule(name)(x_BSD), self.scales.get(name))
 
     def _normed(self, y_BSHp: Tensor) -> Tensor:
         shape, spec = y_BSHp.shape, self.spec
@@ -120,6 +126,8 @@ class Mamba2(Recurrent):
         self.skip = nn.Parameter(torch.empty(spec.n_heads))
         self.scan = mamba2
         self.numbers = (spec.chunk_size, spec.least_step or 0.0, spec.most_step or float("inf"))
+        scales = (spec.query_scale, spec.key_scale, spec.value_scale, spec.gate_scale, spec.step_scale)
+        self.scales = dict(zip((*self.names, "output_gate", "step"), scales, strict=True))
 
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; a value is added to what is read as it is."""
@@ -157,5 +165,10 @@ def _norm(spec: StateMixer) -> Any:
     return NORMS[spec.norm.kind](spec.norm, (H * p,), groups=g if spec.norm_over == "group" else 1)
 
 
-RECURRENT: dict[str, type[Any]] = {"mamba2": Mamba2, "gated_delta": GatedDelta, "short_conv": ShortConvolution}
+RECURRENT: dict[str, type[Any]] = {
+    "mamba": Mamba,
+    "mamba2": Mamba2,
+    "gated_delta": GatedDelta,
+    "short_conv": ShortConvolution,
+}
 """Which module each kind of a spec's recurrent mixers becomes."""

@@ -119,9 +119,9 @@ def _counted(
     how: Chunked | Step, shapes: tuple[tuple[int, ...], ...], like: int, numbers: tuple[Any, ...], *, learns: bool
 ) -> int:
     """What PyTorch's counter counts where it sees each step; of every chunk as of one between two others."""
-    (B, _, H, p), n = shapes[like], shapes[0][-1]
+    (B, _, *heads), n = shapes[like], shapes[0][-1]
     with _differentiable() if learns else torch.no_grad(), FlopCounterMode(display=False) as counter:
-        given = [torch.empty(shape, device="meta", requires_grad=learns) for shape in (*shapes, (B, H, p, n))]
+        given = [torch.empty(shape, device="meta", requires_grad=learns) for shape in (*shapes, (B, *heads, n))]
         made = how(*given[:-1], *numbers, given[-1])
         if learns:
             torch.autograd.grad(made, given, [torch.empty_like(x) for x in made])

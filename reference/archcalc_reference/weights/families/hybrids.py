@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from archcalc_reference.weights.families.family import Family, Fused
-from archcalc_reference.weights.families.llama import EXPERTS, LLAMA, mixture
+from archcalc_reference.weights.families.llama import EXPERTS, GRANITE_MOE, LLAMA, mixture
 
 
 def _mamba2(ours: str, theirs: str) -> tuple[dict[str, str], dict[str, Fused]]:
@@ -19,6 +21,26 @@ def _mamba2(ours: str, theirs: str) -> tuple[dict[str, str], dict[str, Fused]]:
     fused = {
         f"{theirs}.in_proj": Fused(tuple(f"{ours}.{name}" for name in projections)),
         f"{theirs}.conv1d": Fused(tuple(f"{ours}.{name}_conv" for name in ("value", "key", "query"))),
+    }
+    return inside, fused
+
+
+def _mamba(ours: str, theirs: str) -> tuple[dict[str, str], dict[str, Fused]]:
+    """The names of a Mamba mixer, of which Jamba alone has norms that learn."""
+    inside = {
+        f"{ours}.value_conv": f"{theirs}.conv1d",
+        f"{ours}.step": f"{theirs}.dt_proj",
+        f"{ours}.step_bias": f"{theirs}.dt_proj.bias",
+        f"{ours}.decay": f"{theirs}.A_log",
+        f"{ours}.skip": f"{theirs}.D",
+        f"{ours}.step_norm": f"{theirs}.dt_layernorm",
+        f"{ours}.key_norm": f"{theirs}.b_layernorm",
+        f"{ours}.query_norm": f"{theirs}.c_layernorm",
+        f"{ours}.output": f"{theirs}.out_proj",
+    }
+    fused = {
+        f"{theirs}.in_proj": Fused((f"{ours}.value", f"{ours}.output_gate")),
+        f"{theirs}.x_proj": Fused((f"{ours}.low_step", f"{ours}.key", f"{ours}.query")),
     }
     return inside, fused
 
@@ -100,9 +122,59 @@ _CONVOLVING = {
     "mlp.down": "feed_forward.w2",
 }
 _LFM2 = {"conv.in_proj": Fused(("conv.input_gate", "conv.output_gate", "conv.value"))}
+_PROJECTIONS = ("gate", "up", "down")
 _W = {"gate": "w1", "up": "w3", "down": "w2"}
 _BAMBA, _BAMBA_FUSED = _mamba2("mamba2", "mamba")
+_FEED_FORWARD = {
+    "mamba2_norm": "input_layernorm",
+    "mlp_norm": "pre_ff_layernorm",
+    "mlp.gate": "feed_forward.gate_proj",
+    "mlp.up": "feed_forward.up_proj",
+    "mlp.down": "feed_forward.down_proj",
+}
+_EXPERTS = {"feed_forward.experts.gate_up_proj": EXPERTS}
+_MAMBA, _MAMBA_FUSED = _mamba("mamba", "mixer")
+_JAMBA, _JAMBA_FUSED = _mamba("mamba", "mamba")
+_ALONE = Family(
+    types=("mamba", "falcon_mamba"),
+    prefix="backbone.",
+    layer="backbone.layers.{i}.",
+    outside={"embedding.token": "backbone.embeddings", "final_norm": "backbone.norm_f", "unembedding": "lm_head"},
+    inside={"mamba_norm": "norm", **_MAMBA},
+    fused=_MAMBA_FUSED,
+    older=((r"^backbone\.embedding\.", "backbone.embeddings."),),
+)
 FAMILIES = (
+    GRANITE_MOE.but(
+        "granitemoehybrid",
+        inside={
+            **_BAMBA,
+            "mamba2_norm": "input_layernorm",
+            "mlp.down": "shared_mlp.output_linear",
+        },
+        fused={
+            **GRANITE_MOE.fused,
+            **_BAMBA_FUSED,
+            "mlp.input_linear": Fused(  # where there are no experts the MLP for all tokens is alone
+                ("mlp.gate", "mlp.up"), needs="mlp.router", otherwise="shared_mlp.input_linear"
+            ),
+        },
+    ),
+    _ALONE,
+    replace(_ALONE, types=("mamba2",), inside={"mamba2_norm": "norm", **_MIXER}, fused=_MIXER_FUSED),
+    LLAMA.but(
+        "jamba",
+        outside={"final_norm": "model.final_layernorm"},
+        inside={
+            **_JAMBA,
+            **_FEED_FORWARD,
+            "mamba_norm": "input_layernorm",
+            "mlp.router": "feed_forward.router",
+            "mlp.experts.down.weight": "feed_forward.experts.down_proj",
+        },
+        fused={**_JAMBA_FUSED, **_EXPERTS},
+        each={f"mlp.experts.{name}.weight": f"feed_forward.experts.{{h}}.{name}_proj.weight" for name in _PROJECTIONS},
+    ),
     NEMOTRON_H,
     LLAMA.but("lfm2", outside={"final_norm": "model.embedding_norm"}, inside=_CONVOLVING, fused=_LFM2),
     LLAMA.but(
@@ -114,20 +186,19 @@ FAMILIES = (
             "mlp.correction": "feed_forward.expert_bias",
             "mlp.experts.down.weight": "feed_forward.experts.down_proj",
         },
-        fused={**_LFM2, "feed_forward.experts.gate_up_proj": EXPERTS},
+        fused={**_LFM2, **_EXPERTS},
         each={f"mlp.experts.{ours}.weight": f"feed_forward.experts.{{h}}.{w}.weight" for ours, w in _W.items()},
     ),
     LLAMA.but(
         "bamba",
         outside={"final_norm": "model.final_layernorm"},
-        inside={
-            **_BAMBA,
-            "mamba2_norm": "input_layernorm",
-            "mlp_norm": "pre_ff_layernorm",
-            "mlp.gate": "feed_forward.gate_proj",
-            "mlp.up": "feed_forward.up_proj",
-            "mlp.down": "feed_forward.down_proj",
-        },
+        inside={**_BAMBA, **_FEED_FORWARD},
+        fused=_BAMBA_FUSED,
+    ),
+    LLAMA.but(
+        "falcon_h1",
+        outside={"final_norm": "model.final_layernorm"},
+        inside={**_BAMBA, **_FEED_FORWARD},
         fused=_BAMBA_FUSED,
     ),
     QWEN3_NEXT,

@@ -58,6 +58,25 @@ def mixture(*types: str, shared: str = "", inside: dict[str, str] | None = None,
 
 
 _OLD_MIXTRAL = {"gate": "w1", "up": "w3", "down": "w2"}
+GRANITE_MOE = LLAMA.but(
+    *("granitemoe", "granitemoeshared", "granitemoe_swa"),
+    inside={
+        "attention.sinks": "self_attn.sinks",
+        "mlp.router": "block_sparse_moe.router",
+        "mlp.experts.down.weight": "block_sparse_moe.experts.down_proj",
+        "mlp.shared.down": "shared_mlp.output_linear",
+    },
+    fused={
+        "block_sparse_moe.experts.gate_up_proj": EXPERTS,
+        "shared_mlp.input_linear": Fused(("mlp.shared.gate", "mlp.shared.up")),
+    },
+    older=(
+        *LLAMA.older,
+        (r"block_sparse_moe\.input_linear\.weight", "block_sparse_moe.experts.gate_up_proj"),
+        (r"block_sparse_moe\.output_linear\.weight", "block_sparse_moe.experts.down_proj"),
+        (r"block_sparse_moe\.router\.layer\.", "block_sparse_moe.router."),
+    ),
+)
 FAMILIES = (
     LLAMA,
     mixture("qwen3_moe", "olmoe"),
@@ -79,25 +98,7 @@ FAMILIES = (
             "mlp_post_norm": "post_feedforward_layernorm",
         },
     ),
-    LLAMA.but(
-        *("granitemoe", "granitemoeshared", "granitemoe_swa"),
-        inside={
-            "attention.sinks": "self_attn.sinks",
-            "mlp.router": "block_sparse_moe.router",
-            "mlp.experts.down.weight": "block_sparse_moe.experts.down_proj",
-            "mlp.shared.down": "shared_mlp.output_linear",
-        },
-        fused={
-            "block_sparse_moe.experts.gate_up_proj": EXPERTS,
-            "shared_mlp.input_linear": Fused(("mlp.shared.gate", "mlp.shared.up")),
-        },
-        older=(
-            *LLAMA.older,
-            (r"block_sparse_moe\.input_linear\.weight", "block_sparse_moe.experts.gate_up_proj"),
-            (r"block_sparse_moe\.output_linear\.weight", "block_sparse_moe.experts.down_proj"),
-            (r"block_sparse_moe\.router\.layer\.", "block_sparse_moe.router."),
-        ),
-    ),
+    GRANITE_MOE,
     mixture("qwen2_moe", shared="shared_expert", inside={"mlp.shared_gate": "mlp.shared_expert_gate"}),
     mixture(
         *("glm4_moe", "dots1", "glm4v_moe_text"),
