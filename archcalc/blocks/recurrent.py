@@ -108,9 +108,12 @@ class StateMixer(Recurrent):
         if self.norm is not None and self.norm_place == "before":
             y = self._normed(tape, y)
         with tape.span("gated"):
-            active = activation.record(tape, self.activation, gate)
+            active = self._opened(tape, gate)
             y = tape.pointwise("product", y, active, saves=(y, active))
         return self._normed(tape, y) if self.norm is not None and self.norm_place == "after" else y
+
+    def _opened(self, tape: Tape, gate: Tensor) -> Tensor:
+        return activation.record(tape, self.activation, gate)
 
     def _normed(self, tape: Tape, y: Tensor) -> Tensor:
         assert self.norm is not None  # noqa: S101  (the caller asked)
@@ -135,9 +138,9 @@ def one_position(
     tape: Tape, keys: Tensor | None = None, values: Tensor | None = None, decay: Tensor | None = None
 ) -> Iterator[Tensor]:
     """What one new position adds to a state, under the state's labels."""
-    for x, out in ((keys, "B g n"), (values, "B g h p"), (decay, "B g h")):
+    for x in (keys, values, decay):
         if x is not None:
-            yield tape.regroup(x, out)
+            yield tape.regroup(x, " ".join(label for label in x.labels if label != "S"))
 
 
 class Scan:
@@ -145,7 +148,7 @@ class Scan:
 
     def __init__(self, tape: Tape, q: Tensor, k: Tensor, decay: Tensor) -> None:
         self.tape, self.q, self.k = tape, tape.regroup(q, "B c l g n"), tape.regroup(k, "B c s g n")
-        self.decay = tape.regroup(decay, "B c s g h")
+        self.decay = tape.regroup(decay, " ".join(("B c s", *decay.labels[2:])))  # by heads, or their features
 
     def product(self, name: str, out: str, *inputs: Tensor) -> Tensor:
         """A product of the kernel, which its backward pass works out again."""

@@ -28,7 +28,6 @@ class Recurrent(nn.Module):
     """What mixers with a state for each head have in common."""
 
     names = ("query", "key", "value")
-    steps: tuple[str, ...] = ("step",)
     scan: Scan
     numbers: tuple[float, ...]
 
@@ -38,15 +37,25 @@ class Recurrent(nn.Module):
         H, inner = spec.n_heads, spec.n_heads * spec.d_head
         for name, size in zip(self.names, _widths(spec), strict=True):
             self.add_module(name, Linear(d_model, size, bias=bias))
-        self.output_gate = Linear(d_model, inner, bias=bias)
-        for name in self.steps:
-            self.add_module(name, Linear(d_model, H, bias=bias))
+        self.gates = self._gates(spec)
+        for name, size, rank in self.gates:
+            if rank is not None:
+                self.add_module(f"{name}_latent", Linear(d_model, rank, bias=bias))
+            self.add_module(name, Linear(d_model if rank is None else rank, size, bias=bias))
         for name, size in zip(self.names, _widths(spec), strict=True):
             self.add_module(f"{name}_conv", CausalConv(size, spec.d_conv, bias=conv_bias))
-        self.step_bias, self.decay = nn.Parameter(torch.empty(H)), nn.Parameter(torch.empty(H))
-        self.act = ACTIVATIONS[spec.activation]
+        steps = self.gates[-1][1]
+        self.step_bias, self.decay = nn.Parameter(torch.empty(steps)), nn.Parameter(torch.empty(H))
+        self.act = self.open = ACTIVATIONS[spec.activation]
         self.norm = _norm(spec)
         self.output = Linear(inner, d_model, bias=bias)
+
+    @staticmethod
+    def _gates(spec: StateMixer) -> list[tuple[str, int, int | None]]:
+        """The output gate and what the scan takes for each head, by name: how many numbers, and of how many of a
+        latent they are made. The last are steps.
+        """
+        return [("output_gate", spec.n_heads * spec.d_head, None), ("step", spec.n_heads, None)]
 
     @staticmethod
     def new_state(spec: StateMixer, batch: int, _length: int, dtype: torch.dtype, device: Any = None) -> Memory:
@@ -85,8 +94,9 @@ class Recurrent(nn.Module):
         # What is read for the last time is given away, so that it is gone when that is done.
         spec, heads = self.spec, (self.spec.n_heads, self.spec.d_head)
         made = {name: self.get_submodule(name)(x_BSD) for name in self.names}
-        gate_BSHp = self.output_gate(x_BSD).unflatten(-1, heads)
-        steps = [self.get_submodule(name)(x_BSD) for name in self.steps]
+        gate, *steps = (self._made(name, x_BSD) for name, *_ in self.gates)
+        gate_BSHp = gate.unflatten(-1, heads)
+        del gate
         recent = [None] * len(self.names) if state is None else state.recent
         for name, kept in zip(self.names, recent, strict=True):
             x_BSC = self.get_submodule(f"{name}_conv")(made.pop(name), kept)
@@ -99,9 +109,14 @@ class Recurrent(nn.Module):
         del q_BSgn, k_BSgn, v_BSHp, steps
         if self.norm is not None and spec.norm_place == "before":
             y_BSHp = self._normed(y_BSHp)
-        y_BSHp = y_BSHp * self.act(gate_BSHp)
+        y_BSHp = y_BSHp * self.open(gate_BSHp)
         del gate_BSHp
         return self._normed(y_BSHp) if self.norm is not None and spec.norm_place == "after" else y_BSHp
+
+    def _made(self, name: str, x_BSD: Tensor) -> Tensor:
+        """A projection, of a latent where it has one."""
+        latent = self._modules.get(f"{name}_latent")
+        return self.get_submodule(name)(x_BSD if latent is None else latent(x_BSD))
 
     def _normed(self, y_BSHp: Tensor) -> Tensor:
         shape, spec = y_BSHp.shape, self.spec
@@ -131,13 +146,19 @@ class Mamba2(Recurrent):
 
 
 class GatedDelta(Recurrent):
-    """Yang et al. 2024, arXiv:2412.06464."""
-
-    steps = ("share", "step")
+    """Yang et al. 2024, arXiv:2412.06464; where each feature decays by itself, Kimi delta attention."""
 
     def __init__(self, d_model: int, spec: blocks.GatedDelta) -> None:
         super().__init__(d_model, spec, bias=False, conv_bias=False)
-        self.scan, self.numbers = gated_delta, (spec.chunk_size,)
+        self.scan, self.numbers = gated_delta, (spec.chunk_size, spec.decay_limit or 0.0, spec.share_scale or 1.0)
+        if spec.gate_activation == "sigmoid":
+            self.open = torch.sigmoid
+
+    @staticmethod
+    def _gates(spec: Any) -> list[tuple[str, int, int | None]]:
+        decays = spec.n_heads * (spec.d_state if spec.decay == "feature" else 1)
+        gate = ("output_gate", spec.n_heads * spec.d_head, spec.gate_rank)
+        return [gate, ("share", spec.n_heads, None), ("step", decays, spec.decay_rank)]
 
     def learned(self) -> tuple[Tensor, ...]:
         return self.step_bias, self.decay
