@@ -21,7 +21,7 @@ _TYPES: dict[str, str] = {
     "queries that grow in latent attention are": "mistral4",
     "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
-        bailing_hybrid granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
+        granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
         qwen4_exp qwen4_exp_text
     """,
     _RECURRENT: "olmo_hybrid recurrent_gemma rwkv xlstm",
@@ -30,7 +30,6 @@ _TYPES: dict[str, str] = {
     "Mamba-2 with multipliers inside is": "falcon_h1",
     "blocks that layers share are": "zamba2",
     "lightning attention is": "minimax",
-    "Kimi delta attention is": "kimi_linear",
     "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",
     "differential attention is": "diffllama",
     "norms inside attention and MLP are": "bitnet",

@@ -42,10 +42,11 @@ class Family:
     """The names of a family's checkpoints, as transformers' model of that family has them.
 
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
-    `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are such names of experts in
-    files, where transformers' model has one tensor for all. `own_norms` are the names in layers whose
-    branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out);
-    `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one.
+    `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are names in files of what
+    is one tensor in transformers' model: of each expert, of each convolution. `own_norms` are the names in layers
+    whose branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as
+    (in, out);
+    `turned`: those of experts are. `lifted` are paths that are stored with so many axes of one before and behind.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
     layer of a checkpoint has beside its parameters, and that no config changes.
@@ -61,7 +62,7 @@ class Family:
     each: Mapping[str, str] = field(default_factory=dict)
     transposed: bool = False
     turned: bool = False
-    lifted: tuple[str, ...] = ()
+    lifted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
@@ -79,8 +80,12 @@ class Family:
         """The same family with the names that its files have."""
         if not self.each:
             return self
-        fused = {name: fused for name, fused in self.fused.items() if not fused.bare}
+        fused = {name: fused for name, fused in self.fused.items() if not self._parted(fused)}
         return replace(self, inside={**self.inside, **self.each}, fused=fused, each={})
+
+    def _parted(self, fused: Fused) -> bool:
+        """Whether files have the parts of a tensor of the model."""
+        return fused.bare or any(f"{part}.weight" in self.each for part in fused.parts)
 
     @property
     def head(self) -> str:
@@ -167,7 +172,8 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
         else:
             turned = (family.transposed and len(shape) == 2) or (family.turned and len(shape) == 3)
             entry = plain(stored, name, shape, transposed=turned)
-            yield entry._replace(shape=(1, *shape)) if path in family.lifted else entry
+            before, after = family.lifted.get(path, (0, 0))
+            yield entry._replace(shape=(*(1,) * before, *entry.shape, *(1,) * after))
     for (i, module, leaf), have in parts.items():
         name = family.fused[module].otherwise if (i, module) in others else module
         yield _fused(family, layers[i], i, module, leaf, have, name)

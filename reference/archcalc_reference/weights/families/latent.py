@@ -9,12 +9,12 @@ from __future__ import annotations
 from archcalc_reference.weights.families.family import Family, Fused
 from archcalc_reference.weights.families.llama import EXPERTS, LLAMA, mixture
 
-_INSIDE = {
+INSIDE = {
     "attention.query_latent": "self_attn.q_a_proj",
     "attention.query_latent_norm": "self_attn.q_a_layernorm",
     "attention.latent_norm": "self_attn.kv_a_layernorm",
 }
-_FUSED = {
+FUSED = {
     "self_attn.q_b_proj": Fused(
         ("attention.query_nope", "attention.query_rope"),
         "n_heads",
@@ -26,9 +26,9 @@ _FUSED = {
 }
 
 FAMILIES: tuple[Family, ...] = (
-    mixture(shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}).but(
+    mixture(shared="shared_experts", inside={**INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}).but(
         *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
-        fused={"mlp.experts.gate_up_proj": EXPERTS, **_FUSED},
+        fused={"mlp.experts.gate_up_proj": EXPERTS, **FUSED},
     ),
-    LLAMA.but(*("youtu", "minicpm3"), inside=_INSIDE, fused=_FUSED),
+    LLAMA.but(*("youtu", "minicpm3"), inside=INSIDE, fused=FUSED),
 )
