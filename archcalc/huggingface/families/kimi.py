@@ -10,11 +10,13 @@ from archcalc.huggingface.families.deepseek import left_out
 from archcalc.huggingface.families.latent import LatentRotary, latent, latent_sizes
 from archcalc.huggingface.families.llama import GATED
 from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, by_types, experts, say_types
-from archcalc.huggingface.family import Family, decoder, rmsnorm
+from archcalc.huggingface.family import Family, decoder, rmsnorm, without
 from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds
 from archcalc.huggingface.layers import FULL
 from archcalc.huggingface.leaves import Activation, Leaf, Made, Size
+from archcalc.huggingface.rope import KEYS as ROPE
 from archcalc.huggingface.said import Said
+from archcalc.huggingface.scaling import Settings
 
 _CHUNK = 64  # of transformers' and FLA's kernels
 _LINEAR = "linear_attn_config"
@@ -108,7 +110,8 @@ def _sizes(*given: int | None, **more: Any) -> dict[str, Any]:
         "layer_types": None,
         "mlp_layer_types": None,
     }
-    return latent_sizes(*given, latents=(None, 512, 128, 64, 128), **{**both, **more})
+    found = latent_sizes(*given, latents=(None, 512, 128, 64, 128), **{**both, **more})
+    return without(found, "tie_word_embeddings")
 
 
 _ALIASES = {
@@ -120,11 +123,22 @@ _ALIASES = {
     "n_shared_experts": ("num_shared_experts",),
 }
 _ONLY: dict[str, Any] = {
+    "tie_word_embeddings": ((False,), "transformers' class has a head of its own, whatever is said"),
     "moe_layer_freq": ((1,), "layers with experts that are not all of the rest are not supported yet"),
     "moe_router_activation_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
 }
 _IGNORED = (*TRAINING, "num_nextn_predict_layers", "num_mtp_layers", "qk_head_dim", "use_grouped_topk")
-_TURNED = LatentRotary(pairing="neighbours", theta=6_000_000.0)
+
+
+class _Beside(LatentRotary):
+    """Ling's class writes its `rope_theta` beside the settings, and reads it where they have none."""
+
+    def _refuse_beside(self, rope: Settings, name: str) -> None:
+        if name != "rope_theta":
+            super()._refuse_beside(rope, name)
+
+
+_TURNED = _Beside(pairing="neighbours", theta=6_000_000.0)
 _D_HEAD = _Linear("linear_head_dim", "head_dim")
 
 
@@ -152,19 +166,22 @@ _ALL = (
         "kimi_linear",
         "KimiLinearConfig",
         ("KimiLinearForCausalLM", "KimiLinearModel"),
-        _sizes(
-            *(163840, 2304, 9216, 27, 32, 32, 1048576),
-            rms_norm_eps=1e-5,
-            moe_intermediate_size=1024,
-            num_local_experts=256,
-            n_group=1,
-            topk_group=1,
-            routed_scaling_factor=2.446,
-            first_k_dense_replace=1,
-            linear_attn_config=None,
-            linear_head_dim=128,
-            linear_num_heads=32,
-            linear_conv_kernel_dim=4,
+        without(
+            _sizes(
+                *(163840, 2304, 9216, 27, 32, 32, 1048576),
+                rms_norm_eps=1e-5,
+                moe_intermediate_size=1024,
+                num_local_experts=256,
+                n_group=1,
+                topk_group=1,
+                routed_scaling_factor=2.446,
+                first_k_dense_replace=1,
+                linear_attn_config=None,
+                linear_head_dim=128,
+                linear_num_heads=32,
+                linear_conv_kernel_dim=4,
+            ),
+            *ROPE,
         ),
         _layers(
             {**latent(_TURNED), "rotary": None, "mscale": None},
@@ -176,11 +193,11 @@ _ALL = (
                 gate_rank=_D_HEAD,
             ),
         ),
-        decoder(rmsnorm()),
+        decoder(rmsnorm(), unembedding={"tied": False}),
         _kinds(_listed),
         aliases=_ALIASES,
         only={**_ONLY, "mla_use_nope": ((True,), "this family's attention has no positions")},
-        ignored=(*_IGNORED, "head_dim"),
+        ignored=(*_IGNORED, *ROPE, "head_dim"),
         checks=(_groups, left_out),
     ),
     Family(
@@ -199,28 +216,27 @@ _ALL = (
             layer_group_size=6,
             kda_safe_gate=True,
             kda_lower_bound=-5.0,
+            rope_theta=6_000_000.0,
+            linear_head_dim=None,
+            linear_num_heads=None,
+            linear_conv_kernel_dim=None,
         )
         | {"head_dim": 128},
         _layers(
             {**latent(_TURNED), "gate": "head"},
             _delta(
-                Size("num_attention_heads"),
-                Size("head_dim"),
-                Size("short_conv_kernel_size"),
+                # A file that transformers wrote has these three, and in head_dim another size.
+                Size("linear_num_heads", Size("num_attention_heads")),
+                Size("linear_head_dim", Size("head_dim")),
+                Size("linear_conv_kernel_dim", Size("short_conv_kernel_size")),
                 decay_limit=Made(_limit, _say_limit),
             ),
         ),
-        decoder(rmsnorm()),
+        decoder(rmsnorm(), unembedding={"tied": False}),
         _kinds(_grouped),
         aliases=_ALIASES,
         only=_ONLY,
-        ignored=(
-            *_IGNORED,
-            "mtp_loss_scaling_factor",
-            "linear_head_dim",
-            "linear_num_heads",
-            "linear_conv_kernel_dim",
-        ),
+        ignored=(*_IGNORED, "mtp_loss_scaling_factor"),
         checks=(_groups, left_out),
     ),
 )
