@@ -112,6 +112,29 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen3_5_moe_text",
         {**_DELTA, **_MOE, "num_experts": 8, "shared_expert_intermediate_size": 52},
     ),
+    "olmo_hybrid": (
+        "olmo_hybrid",
+        {
+            **_LLAMA,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            # transformers saves its convolution in equal thirds, which are those of queries, keys and values here alone.
+            "linear_num_key_heads": 2,
+            "linear_key_head_dim": 33,
+            "linear_value_head_dim": 11,
+            "linear_conv_kernel_dim": 3,
+            "rope_parameters": {"rope_type": "default", "rope_theta": None},
+        },
+    ),
+    "olmo_hybrid, rotary": (
+        "olmo_hybrid",
+        {
+            **_LLAMA,
+            "attention_bias": True,
+            "linear_allow_neg_eigval": False,
+            "linear_value_head_dim": 7,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5e3},
+        },
+    ),
     "kimi_linear": (
         "kimi_linear",
         {

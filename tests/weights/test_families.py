@@ -59,6 +59,8 @@ OTHERWISE: dict[str, int] = {
     "lfm2_moe": _convolved(2, 60, 3),
     **dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), _convolved(2, 6 * 22 + 2 * 2 * 12, 3)),
     "qwen3_5_text": _convolved(1, 6 * 22 + 2 * 2 * 12, 3),
+    "olmo_hybrid": _convolved(2, 6 * 11 + 2 * 2 * 33, 3),
+    "olmo_hybrid, rotary": _convolved(2, 6 * 7 + 2 * 6 * 7, 4),
     "kimi_linear": 3 * _kimi(3, 12) + _convolved(3, 3 * 3 * 12, 3),
     "bailing_hybrid": 2 * _kimi(6, 12) + _convolved(2, 3 * 6 * 12, 3),
     "bailing_hybrid, no safe gate": _kimi(6, 12) + _convolved(1, 3 * 6 * 12, 4),

@@ -24,7 +24,7 @@ _TYPES: dict[str, str] = {
         granitemoehybrid inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni
         qwen4_exp qwen4_exp_text
     """,
-    _RECURRENT: "olmo_hybrid recurrent_gemma rwkv xlstm",
+    _RECURRENT: "recurrent_gemma rwkv xlstm",
     "Mamba's first kind of layers is": "falcon_mamba jamba mamba zamba",
     "Mamba-2 without a length of context is": "mamba2",
     "Mamba-2 with multipliers inside is": "falcon_h1",

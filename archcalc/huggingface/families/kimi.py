@@ -7,6 +7,7 @@ from typing import Any
 
 from archcalc.huggingface.families.balanced import ALWAYS, BALANCED, GROUPED, first, groups_share
 from archcalc.huggingface.families.deepseek import left_out
+from archcalc.huggingface.families.delta import CHUNK
 from archcalc.huggingface.families.latent import LatentRotary, latent, latent_sizes
 from archcalc.huggingface.families.llama import GATED
 from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, by_types, experts, say_types
@@ -18,7 +19,6 @@ from archcalc.huggingface.rope import KEYS as ROPE
 from archcalc.huggingface.said import Said
 from archcalc.huggingface.scaling import Settings
 
-_CHUNK = 64  # of transformers' and FLA's kernels
 _LINEAR = "linear_attn_config"
 
 
@@ -80,7 +80,7 @@ def _delta(heads: Leaf, d_head: Leaf, taps: Leaf, **more: Any) -> dict[str, Any]
         "d_head": d_head,
         "d_state": d_head,
         "d_conv": taps,
-        "chunk_size": _CHUNK,
+        "chunk_size": CHUNK,
         "activation": Activation("hidden_act"),
         "norm": rmsnorm(),
         "norm_over": "head",
