@@ -29,7 +29,10 @@ States = list[State | None]
 
 
 class Branch(NamedTuple):
-    """The parts of one residual branch: x + scale * post_norm(mixer(norm(x))), and a norm of the sum."""
+    """The parts of one residual branch: x + scale * post_norm(mixer(norm(x))), and a norm of the sum.
+
+    Where it `keeps_normed` the x that is added to is norm(x) too; `residual_scale` multiplies that.
+    """
 
     name: str
     mixer: Any
@@ -38,6 +41,8 @@ class Branch(NamedTuple):
     post_norm: Any
     stream_norm: Any
     scale: float | None
+    keeps_normed: bool
+    residual_scale: float | None
 
 
 class Layer(nn.Module):
@@ -56,7 +61,8 @@ class Layer(nn.Module):
             mixer = self._add(branch.name, MIXERS[branch.mixer.kind](d_model, branch.mixer))
             post = self._add(f"{branch.name}_post_norm", _norm(d_model, branch.post_norm))
             stream = self._add(f"{branch.name}_stream_norm", _norm(d_model, branch.stream_norm))
-            self.branches.append(Branch(branch.name, mixer, norm, shares, post, stream, branch.scale))
+            keeps, scales = branch.residual == "normed", (branch.scale, branch.residual_scale)
+            self.branches.append(Branch(branch.name, mixer, norm, shares, post, stream, scales[0], keeps, scales[1]))
 
     def _add(self, name: str, module: nn.Module | None) -> nn.Module | None:
         """Make it a part of the layer under any name, those of nn.Module's own methods among them."""
@@ -84,11 +90,13 @@ class Layer(nn.Module):
             if not branch.shares_norm:
                 normed_BSD = entering_BSD if self.side_by_side else x_BSD
                 normed_BSD = normed_BSD if branch.norm is None else branch.norm(normed_BSD)
+            x_BSD = normed_BSD if branch.keeps_normed else x_BSD
             y_BSD = branch.mixer(normed_BSD, positions, state)
             if not self._is_shared_next(i):
                 normed_BSD = None  # nothing reads it any more
             y_BSD = y_BSD if branch.post_norm is None else branch.post_norm(y_BSD)
             y_BSD = y_BSD if branch.scale is None else y_BSD * branch.scale
+            x_BSD = x_BSD if branch.residual_scale is None else x_BSD * branch.residual_scale
             x_BSD = x_BSD + y_BSD
             del y_BSD
             x_BSD = x_BSD if branch.stream_norm is None else branch.stream_norm(x_BSD)
