@@ -6,6 +6,7 @@ from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts
 from archcalc.blocks.latent import LatentAttention
+from archcalc.blocks.lightning import Lightning
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, RMSNorm
@@ -21,6 +22,7 @@ __all__ = [
     "GatedMLP",
     "LatentAttention",
     "LayerNorm",
+    "Lightning",
     "LinearUnembedding",
     "Mamba2",
     "Mixer",

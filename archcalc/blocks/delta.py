@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from archcalc.blocks.base import Count
-from archcalc.blocks.recurrent import Scan, StateMixer, one_position
+from archcalc.blocks.recurrent import ConvolvedMixer, Scan, one_position
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
 from archcalc.tape.ops import Tensor
@@ -16,7 +16,7 @@ from archcalc.units import grouped, several
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 
-class GatedDelta(StateMixer):
+class GatedDelta(ConvolvedMixer):
     """Yang et al. 2024, arXiv:2412.06464, as in Qwen3-Next: queries and keys of length one, heads that share them.
 
     Where each feature of the keys decays by itself it is Kimi delta attention (arXiv:2510.26692).
@@ -48,7 +48,6 @@ class GatedDelta(StateMixer):
     )
 
     labels: ClassVar[Mapping[str, str]] = {
-        **StateMixer.labels,
         "decay_rank": "features of the latent of decays (decay_rank)",
         "gate_rank": "features of the latent of the output gate (gate_rank)",
     }
@@ -131,7 +130,7 @@ class GatedDelta(StateMixer):
             return tape.pointwise("output", read, per_point=0)
         scan = Scan(tape, queries, keys, decay)
         values = tape.regroup(tape.pointwise("values", v, shares, role="fused"), "B c s g h p")
-        system = scan.product("system", "B c g h l s", tape.regroup(keys, "B c l g n"), scan.k, scan.decay)
+        system = scan.product("system", "B c g h l s", tape.regroup(keys, "B c l g n"), scan.k, *scan.decays)
         new = tape.solve("new_values", "B c l g h p", system, values)
         read_keys = tape.solve("read_keys", "B c l g h n", system, scan.k)
         carried = scan.carried(tape.regroup(new, "B c s g h p"))

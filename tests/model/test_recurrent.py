@@ -33,6 +33,11 @@ STATE = {
 MAMBA2 = {"kind": "mamba2", **STATE, "bias": False, "conv_bias": True}
 DELTA = {"kind": "gated_delta", **STATE, "norm_over": "head", "norm_place": "before"}
 KIMI = {**DELTA, "decay": "feature", "decay_rank": 5, "gate_rank": 7, "gate_activation": "sigmoid"}
+LIGHTNING = {
+    "kind": "lightning",
+    **{name: value for name, value in STATE.items() if name != "d_conv"},
+    "slopes": "falling",
+}
 CONV = {"kind": "short_conv", "d_inner": 18, "d_conv": TAPS, "bias": False}
 HEADS_OF = {"kind": "multi_head", "n_heads": 2, "n_kv_heads": 1, "d_head": 4, "bias": False}
 
@@ -147,7 +152,9 @@ def test_attention_beside_it_keeps_its_keys_and_values():
     assert cache(spec(MAMBA2, HEADS_OF), Run("prefill", 1, 10), 2) == 10 * 2 * 4 * 2
 
 
-@pytest.mark.parametrize("mixer", [MAMBA2, DELTA, KIMI, CONV], ids=["mamba2", "gated_delta", "kimi", "short_conv"])
+@pytest.mark.parametrize(
+    "mixer", [MAMBA2, DELTA, KIMI, LIGHTNING, CONV], ids=["mamba2", "gated_delta", "kimi", "lightning", "short_conv"]
+)
 def test_verify_finds_no_difference(mixer):
     wrong = [check.what for check in prove(spec(mixer, HEADS_OF, repeat=2)).checks if not check.equal]
     assert not wrong

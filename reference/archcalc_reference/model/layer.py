@@ -70,6 +70,12 @@ class Layer(nn.Module):
             self._modules[name] = module
         return module
 
+    def place(self, i: int, layers: int) -> None:
+        """Tell the mixers that differ by it which of how many layers this is."""
+        for branch in self.branches:
+            if hasattr(branch.mixer, "place"):
+                branch.mixer.place(i, layers)
+
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights."""
         for branch in self.branches:

@@ -16,7 +16,7 @@ from archcalc_reference.model.mlp import ACTIVATIONS
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
 from archcalc_reference.model.scanning import Scan
-from archcalc_reference.model.scans import gated_delta, mamba2
+from archcalc_reference.model.scans import gated_delta, lightning, mamba2
 from archcalc_reference.model.state import Memory
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Recurrent(nn.Module):
     scan: Scan
     numbers: tuple[float, ...]
 
-    def __init__(self, d_model: int, spec: StateMixer, *, bias: bool, conv_bias: bool) -> None:
+    def __init__(self, d_model: int, spec: StateMixer, *, bias: bool, conv_bias: bool | None) -> None:
         super().__init__()
         self.spec = spec
         H, inner = spec.n_heads, spec.n_heads * spec.d_head
@@ -42,10 +42,12 @@ class Recurrent(nn.Module):
             if rank is not None:
                 self.add_module(f"{name}_latent", Linear(d_model, rank, bias=bias))
             self.add_module(name, Linear(d_model if rank is None else rank, size, bias=bias))
-        for name, size in zip(self.names, _widths(spec), strict=True):
-            self.add_module(f"{name}_conv", CausalConv(size, spec.d_conv, bias=conv_bias))
-        steps = self.gates[-1][1]
-        self.step_bias, self.decay = nn.Parameter(torch.empty(steps)), nn.Parameter(torch.empty(H))
+        if conv_bias is not None:
+            for name, size in zip(self.names, _widths(spec), strict=True):
+                self.add_module(f"{name}_conv", CausalConv(size, _taps(spec), bias=conv_bias))
+        self.learns = len(self.gates) > 1
+        if self.learns:
+            self.step_bias, self.decay = nn.Parameter(torch.empty(self.gates[-1][1])), nn.Parameter(torch.empty(H))
         self.act = self.open = ACTIVATIONS[spec.activation]
         self.norm = _norm(spec)
         self.output = Linear(inner, d_model, bias=bias)
@@ -53,14 +55,15 @@ class Recurrent(nn.Module):
     @staticmethod
     def _gates(spec: StateMixer) -> list[tuple[str, int, int | None]]:
         """The output gate and what the scan takes for each head, by name: how many numbers, and of how many of a
-        latent they are made. The last are steps.
+        latent they are made. The last are steps, of which a state learns to decay.
         """
         return [("output_gate", spec.n_heads * spec.d_head, None), ("step", spec.n_heads, None)]
 
     @staticmethod
     def new_state(spec: StateMixer, batch: int, _length: int, dtype: torch.dtype, device: Any = None) -> Memory:
         """Room for the state, in fp32, and for the positions that the convolutions see again."""
-        recent = [torch.zeros(batch, size, spec.d_conv - 1, dtype=dtype, device=device) for size in _widths(spec)]
+        sizes = _widths(spec) if _taps(spec) else ()
+        recent = [torch.zeros(batch, size, _taps(spec) - 1, dtype=dtype, device=device) for size in sizes]
         wide = dtype if dtype == torch.float64 else torch.float32
         state = torch.zeros(batch, spec.n_heads, spec.d_head, spec.d_state, dtype=wide, device=device)
         return Memory(*recent, state=state)
@@ -76,6 +79,8 @@ class Recurrent(nn.Module):
         self.output.initialize(residual_std)
         if self.norm is not None:
             self.norm.initialize()
+        if not self.learns:
+            return
         with torch.no_grad():
             self.decay.uniform_(1.0, 16.0).log_()
             step = torch.empty_like(self.step_bias).uniform_(-6.9, -2.3).exp_()  # 0.001 to 0.1
@@ -88,7 +93,7 @@ class Recurrent(nn.Module):
 
     def learned(self) -> tuple[Tensor, ...]:
         """The weights of the scan."""
-        raise NotImplementedError
+        return ()
 
     def _mix(self, x_BSD: Tensor, positions: Positions, state: Memory | None) -> Tensor:
         # What is read for the last time is given away, so that it is gone when that is done.
@@ -97,9 +102,10 @@ class Recurrent(nn.Module):
         gate, *steps = (self._made(name, x_BSD) for name, *_ in self.gates)
         gate_BSHp = gate.unflatten(-1, heads)
         del gate
-        recent = [None] * len(self.names) if state is None else state.recent
+        recent = state.recent if state is not None and state.recent else [None] * len(self.names)
         for name, kept in zip(self.names, recent, strict=True):
-            x_BSC = self.get_submodule(f"{name}_conv")(made.pop(name), kept)
+            x_BSC, conv = made.pop(name), self._modules.get(f"{name}_conv")
+            x_BSC = x_BSC if conv is None else conv(x_BSC, kept)
             made[name] = self.act(x_BSC)
             del x_BSC
         one, kept = positions.new == 1 and positions.first > 0, None if state is None else state.state
@@ -164,6 +170,29 @@ class GatedDelta(Recurrent):
         return self.step_bias, self.decay
 
 
+class Lightning(Recurrent):
+    """Qin et al. 2024, arXiv:2405.17381."""
+
+    def __init__(self, d_model: int, spec: blocks.Lightning) -> None:
+        super().__init__(d_model, spec, bias=False, conv_bias=None)
+        self.scan, self.numbers, self.open = lightning, (spec.chunk_size, 1.0), torch.sigmoid
+        self.falling = spec.slopes == "falling"
+
+    @staticmethod
+    def _gates(spec: StateMixer) -> list[tuple[str, int, int | None]]:
+        return [("output_gate", spec.n_heads * spec.d_head, None)]
+
+    def place(self, layer: int, layers: int) -> None:
+        """Slopes fall from the first layer to the last."""
+        if self.falling:
+            self.numbers = (self.spec.chunk_size, 1 - layer / (layers - 1 + 1e-5) + 1e-5)
+
+
+def _taps(spec: StateMixer) -> int:
+    """Positions that convolutions see; 0 where there are none."""
+    return int(getattr(spec, "d_conv", 0))
+
+
 def _widths(spec: StateMixer) -> tuple[int, int, int]:
     """Channels of queries, keys and values."""
     return spec.n_groups * spec.d_state, spec.n_groups * spec.d_state, spec.n_heads * spec.d_head
@@ -178,5 +207,10 @@ def _norm(spec: StateMixer) -> Any:
     return NORMS[spec.norm.kind](spec.norm, (H * p,), groups=g if spec.norm_over == "group" else 1)
 
 
-RECURRENT: dict[str, type[Any]] = {"mamba2": Mamba2, "gated_delta": GatedDelta, "short_conv": ShortConvolution}
+RECURRENT: dict[str, type[Any]] = {
+    "mamba2": Mamba2,
+    "gated_delta": GatedDelta,
+    "lightning": Lightning,
+    "short_conv": ShortConvolution,
+}
 """Which module each kind of a spec's recurrent mixers becomes."""

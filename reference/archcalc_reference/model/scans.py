@@ -53,7 +53,8 @@ def _decays(logs_BcHsd: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _pairs(x_BcHln: Tensor, k_BcHsn: Tensor, between: Tensor) -> Tensor:
     """How well queries or keys fit the keys of their chunk, less what has decayed meanwhile: (B, c, H, l, s)."""
     if between.dim() == 5:
-        return (x_BcHln @ k_BcHsn.mT) * between
+        pairs = x_BcHln @ k_BcHsn.mT
+        return pairs.repeat_interleave(between.shape[2] // pairs.shape[2], 2) * between
     return (x_BcHln[..., None, :] @ (k_BcHsn[..., None, :, :] * between).mT).squeeze(-2)
 
 
@@ -71,20 +72,29 @@ def _mamba2(
     state: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Each step the state decays by exp(-exp(decay) dt) and takes in dt k v; what is read has skip x v added."""
-    B, S, H, p = v.shape
     q, k, logs, taken = _mamba2_steps(q, k, v, dt, step_bias, decay, least, most)
-    state = v.new_zeros(B, H, p, q.shape[-1]) if state is None else state
+    read, state = _linear(q, k, taken, logs, chunk, state)
+    return read + v * skip[:, None], state
+
+
+def _linear(
+    q: Tensor, k: Tensor, taken: Tensor, logs: Tensor, chunk: int, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """A state that decays, and takes in keys, of each head or of groups of them, and values as they are."""
+    B, S, H, p = taken.shape
+    state = taken.new_zeros(B, H, p, q.shape[-1]) if state is None else state
     chunks = _Chunks(S, chunk)
     q, k, taken, logs = (chunks.of(x) for x in (q, k, taken, logs))
     between, since, until, over = _decays(logs)
     inner = _pairs(q, k, between) @ taken
+    q, k = (x.repeat_interleave(H // x.shape[2], 2) for x in (q, k))
     added = taken.mT @ (k * until)
     starts = []
     for i in range(chunks.count):
         starts.append(state)
         state = state * over[:, i] + added[:, i]
     outer = (q * since) @ torch.stack(starts, 1).mT
-    return chunks.back(inner + outer) + v * skip[:, None], state
+    return chunks.back(inner + outer), state
 
 
 def _mamba2_step(
@@ -188,6 +198,28 @@ def _delta_steps(
     return q * q.shape[-1] ** -0.5, k, torch.sigmoid(share) * scale, logs
 
 
+def _lightning(
+    q: Tensor, k: Tensor, v: Tensor, chunk: int, slope: float, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Each head's state decays at every position alike."""
+    return _linear(q, k, v, _slopes(v, slope).expand(v.shape[:3]), chunk, state)
+
+
+def _lightning_step(
+    q: Tensor, k: Tensor, v: Tensor, _chunk: int, slope: float, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    q, k = (_per_head(x, v.shape[2])[:, 0] for x in (q, k))
+    state = state * _slopes(v, slope).exp()[:, None, None] + v[:, 0, ..., None] * k[:, :, None]
+    return _read(state, q)[:, None], state
+
+
+def _slopes(v: Tensor, slope: float) -> Tensor:
+    """The logarithms of what is left of each head's state: from -2^(-8 / H) down to -2^-8, by the slope."""
+    H = v.shape[2]
+    heads = torch.arange(1, H + 1, dtype=v.dtype, device=v.device)
+    return -slope * torch.exp2(-8 * heads / H)
+
+
 def _read(state_BHpn: Tensor, x_BHn: Tensor) -> Tensor:
     """What a state has for a query or key: (B, H, p)."""
     return (state_BHpn @ x_BHn[..., None]).squeeze(-1)
@@ -213,3 +245,4 @@ gated_delta = Scan(
     _gated_delta,
     _delta_step,
 )
+lightning = Scan("lightning", ("q", "k", "v"), "v", ("int chunk", "float slope"), _lightning, _lightning_step)
