@@ -1,10 +1,11 @@
 """Lightning attention: a recurrent mixer whose heads forget each at a rate of its own, whatever they read."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
 from archcalc.blocks.recurrent import Scan, StateMixer, one_position
+from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.units import grouped, several
@@ -28,6 +29,14 @@ class Lightning(StateMixer):
             f"lightning attention, {several(self.n_heads, 'head')} of {grouped(self.d_head)}{groups}, "
             f"state {grouped(self.d_state)}"
         )
+
+    def small(self, shrinking: Shrinking) -> Self:
+        """Sizes that are one size stay one; as many heads as attention keeps that shares keys (MiniMax-Text-01)."""
+        small = super().small(shrinking)
+        update: dict[str, int] = {"d_head": small.d_state} if self.d_head == self.d_state else {}
+        if self.n_groups == self.n_heads:
+            update |= dict.fromkeys(("n_heads", "n_groups"), min(self.n_heads, 6))
+        return small.model_copy(update=update)
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         q = tape.linear("query", "B S g n", x, "(g n) D", each="g", part="query", bias=False)

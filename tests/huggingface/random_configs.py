@@ -41,7 +41,7 @@ FUSED = {
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
     *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
-    *("kimi_linear", "bailing_hybrid", "olmo_hybrid"),
+    *("kimi_linear", "bailing_hybrid", "olmo_hybrid", "minimax"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
 }
 
@@ -163,6 +163,7 @@ def _mixed(model_type, rng, heads, layers):
         "lfm2": {"full_attn_idxs": some, "conv_L_cache": rng.choice((2, 4)), "block_multiple_of": 7},
         "lfm2_moe": {"layer_types": kinds, "num_dense_layers": len(some)},
         **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), delta),
+        "minimax": {"layer_types": delta["layer_types"], "block_size": rng.choice((8, 20))},
         "olmo_hybrid": {
             **delta,
             "layer_types": rng.choice(

@@ -85,10 +85,11 @@ OURS = {"original_max_position_embeddings": "original_context_length"}
 
 
 def rotary(data):
-    """Those of the first kinds of layers that have attention, in the short form."""
+    """Those of the first kinds of layers that have attention, in the short form or as the first branch."""
     group = next(group for group in data["layers"] if "kinds" in group or "attention" in group)
     layers = list(group["kinds"].values()) if "kinds" in group else [group]
     attentions = [layer["attention"] for layer in layers if "attention" in layer]
+    attentions = attentions or [layer["branches"][0]["mixer"] for layer in layers]
     return [attention["rotary"] for attention in attentions if "rotary" in attention]
 
 

@@ -112,6 +112,18 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "qwen3_5_moe_text",
         {**_DELTA, **_MOE, "num_experts": 8, "shared_expert_intermediate_size": 52},
     ),
+    "minimax": (
+        "minimax",
+        {
+            **_WIDE,
+            "num_experts_per_tok": 3,
+            "num_local_experts": 8,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "block_size": 34,
+            **{f"{name}_alpha_factor": 1.7 for name in ("full_attn", "linear_attn", "mlp")},
+            **{f"{name}_beta_factor": 0.6 for name in ("full_attn", "linear_attn", "mlp")},
+        },
+    ),
     "olmo_hybrid": (
         "olmo_hybrid",
         {

@@ -28,6 +28,7 @@ _TENANTS = {
     "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text",
     "kimi": "kimi_linear bailing_hybrid",
     "olmohybrid": "olmo_hybrid",
+    "minimax": "minimax",
     "mixtures": "mixtral qwen2_moe qwen3_moe olmoe flex_olmo",
     "sinks": "gpt_oss mimo_v2_flash flint",
     "llama4": "llama4_text",

@@ -29,7 +29,6 @@ _TYPES: dict[str, str] = {
     "Mamba-2 without a length of context is": "mamba2",
     "Mamba-2 with multipliers inside is": "falcon_h1",
     "blocks that layers share are": "zamba2",
-    "lightning attention is": "minimax",
     "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",
     "differential attention is": "diffllama",
     "norms inside attention and MLP are": "bitnet",

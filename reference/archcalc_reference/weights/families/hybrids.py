@@ -138,6 +138,18 @@ FAMILIES = (
         },
         fused=_BAMBA_FUSED,
     ),
+    mixture(
+        "minimax",
+        inside={
+            f"{_LINEAR}_norm": "input_layernorm",
+            f"{_LINEAR}.norm": "self_attn.norm",
+            f"{_LINEAR}.output_gate": "self_attn.output_gate",
+            f"{_LINEAR}.output": "self_attn.out_proj",
+        },
+        each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _W.items()},
+        older=(*LLAMA.older, (r"\.block_sparse_moe\.", ".mlp.")),
+        buffers=(*LLAMA.buffers, *("slope_rate", "query_decay", "key_decay", "diagonal_decay")),
+    ).but("minimax", fused={**_WITH_EXPERTS, "self_attn.qkv_proj": Fused(_parts("query", "key", "value"), "n_heads")}),
     QWEN3_NEXT,
     LLAMA.but(
         "olmo_hybrid",
