@@ -180,6 +180,8 @@ def _branching(draw: st.DrawFn, most: _Most, *, repeated: bool) -> dict[str, Any
         branch = draw(_mappings(_OneBranch, most))
         if branches and branches[-1]["norm"] is not None and draw(st.booleans()):
             branch["norm"] = "shared"
+        if not parallel and branch["norm"] is not None and draw(st.booleans()):
+            branch["residual"] = "normed"
         branches.append({"name": f"branch_{i}", **branch})
     found = {"parallel": parallel, "branches": branches}
     return {"repeat": draw(st.integers(1, most.repeats)), **found} if repeated else found
@@ -199,6 +201,7 @@ class _OneBranch(Strict):
     stream_norm: Norm | None
     scale: float | None
     input_scale: float | None
+    residual_scale: float | None
 
 
 _SPECIAL: dict[type[Strict], Callable[[_Most], st.SearchStrategy[Any]]] = {

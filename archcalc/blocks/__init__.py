@@ -7,6 +7,7 @@ from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts
 from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention
+from archcalc.blocks.lightning import Lightning
 from archcalc.blocks.mamba import Mamba
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
@@ -24,6 +25,7 @@ __all__ = [
     "Indexer",
     "LatentAttention",
     "LayerNorm",
+    "Lightning",
     "LinearUnembedding",
     "Mamba",
     "Mamba2",

@@ -72,6 +72,11 @@ class LatentAttention(Attention):
         default=False,
         description="whether scores are multiplied by the square of YaRN's 0.1 x mscale_all_dim x log(factor) + 1",
     )
+    gate: Literal["head"] | None = Field(
+        default=None,
+        description="head: what each head found is multiplied by the sigmoid of one number that a projection makes of "
+        "the input (Ling 3); null: by nothing",
+    )
     indexer: Indexer | None = Field(
         default=None, description="what chooses the positions that a query reads (DeepSeek-V3.2); null: all are read"
     )
@@ -98,6 +103,7 @@ class LatentAttention(Attention):
             f"{several(self.n_heads, 'head')} of {grouped(self.d_nope)} + {grouped(self.d_rope)} over latents of "
             f"{grouped(self.kv_rank)}{queries}, values of {grouped(self.d_value)}{' + biases' * self.bias}{turned}"
             f"{f', {self.indexer.summary()}' if self.indexer else ''}"
+            f"{', output gated by head' * bool(self.gate)}"
         )
 
     def small(self, shrinking: Shrinking) -> Self:
@@ -145,7 +151,16 @@ class LatentAttention(Attention):
             v = tape.linear("value", "B T heads W", latent, "(heads W) Z", each="heads", part="value", bias=False)
             with tape.span("attention_core"):
                 mixed = (_flash if tape.run.kernel == "flash" else _math)(tape, q, k, v, chosen)
+        if self.gate is not None:
+            mixed = self._gated(tape, x, mixed)
         return tape.linear("output", "B S D", mixed, "D (heads W)", part="output", bias=self.bias, leaves=True)
+
+    @staticmethod
+    def _gated(tape: Tape, x: Tensor, mixed: Tensor) -> Tensor:
+        """As in other attentions: see MultiHead."""
+        gate = tape.linear("output_gate", "B S heads", x, "heads D", part="attention_gate", bias=False, each="heads")
+        share = tape.pointwise("share", gate, keeps=True)
+        return tape.pointwise("gated", mixed, share, saves=(mixed, share), scratch=1)
 
     def _source(self, tape: Tape, x: Tensor) -> tuple[Tensor, str]:
         """What queries are made of, and the label of its features: the residual stream, or their latent."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from archcalc.blocks.recurrent import Scan, StateMixer, one_position
+from archcalc.blocks.recurrent import ConvolvedMixer, Scan, one_position
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.units import grouped, several
@@ -13,7 +13,7 @@ _SCALE = "what is projected to {} is multiplied by this; null: by nothing"
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 
 
-class Mamba2(StateMixer):
+class Mamba2(ConvolvedMixer):
     """Dao and Gu 2024, arXiv:2405.21060. What the paper calls C, B and x are queries, keys and values here; dt is the
     step.
     """

@@ -5,7 +5,8 @@ a value is added, and a query reads it: linear attention with a decay. A text is
 positions meet pair by pair as in attention, and between which the state is handed on (Dao and Gu 2024,
 arXiv:2405.21060, section 6); one new position reads and writes the state alone.
 
-Queries, keys and values pass a short convolution over the positions before. The letters are those of that paper.
+In most of them queries, keys and values pass a short convolution over the positions before. The letters are those of
+that paper.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,7 +42,6 @@ class StateMixer(Recurrent):
     n_groups: Annotated[Count, Divides("n_heads")] = Field(description="groups of heads that share queries and keys")
     d_head: Count = Field(description="features of a head's values")
     d_state: Count = Field(description="features of queries and keys; a state has d_state x d_head numbers")
-    d_conv: Count = Field(description="positions that the convolution sees, the present one included")
     chunk_size: Count = Field(description="positions of a chunk, which meet pair by pair")
     activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = Field(
         description="after the convolutions, and of the gate"
@@ -61,14 +61,12 @@ class StateMixer(Recurrent):
         "h": "heads of a group (n_heads / n_groups)",
         "p": "features of a head's values (d_head)",
         "n": "features of queries and keys (d_state)",
-        "taps": "positions that a convolution sees (d_conv)",
-        "before": "positions before the present one that a convolution sees (d_conv - 1)",
         "c": "chunks of positions",
         "l": "positions of a chunk that read (chunk_size)",
         "s": "positions of a chunk that are read (chunk_size)",
     }
     copies: ClassVar[tuple[str, ...]] = ("g", "h")
-    derives: ClassVar[tuple[str, ...]] = ("c", "before")
+    derives: ClassVar[tuple[str, ...]] = ("c",)
 
     def small(self, shrinking: Shrinking) -> Self:
         """Few heads, in the same sort of groups, with small states and short chunks."""
@@ -79,7 +77,6 @@ class StateMixer(Recurrent):
             "n_groups": groups,
             "d_head": shrinking.size("d_head", self.d_head, 8),
             "d_state": shrinking.size("d_state", self.d_state, 12),
-            "d_conv": min(self.d_conv, 4),
             "chunk_size": shrinking.size("chunk_size", self.chunk_size, 9),
         }
         return super().small(shrinking).model_copy(update=update)
@@ -90,33 +87,59 @@ class StateMixer(Recurrent):
             "h": self.n_heads // self.n_groups,
             "p": self.d_head,
             "n": self.d_state,
-            "taps": self.d_conv,
             "l": self.chunk_size,
             "s": self.chunk_size,
         }
 
     def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
-        return {"c": -(-env["S"] // env["l"]), "before": env["taps"] - 1}
+        return {"c": -(-env["S"] // env["l"])}
 
-    def _convolved(self, tape: Tape, name: str, x: Tensor, channels: str, *, bias: bool) -> Tensor:
-        y = convolved(tape, f"{name}_conv", x, channels, bias=bias)
+    def _active(self, tape: Tape, name: str, x: Tensor) -> Tensor:
         with tape.span(f"{name}_activation"):
-            return activation.record(tape, self.activation, y)
+            return activation.record(tape, self.activation, x)
 
     def _gated(self, tape: Tape, y: Tensor, gate: Tensor) -> Tensor:
         """What was read times the activation of the gate, before or after the norm."""
         if self.norm is not None and self.norm_place == "before":
             y = self._normed(tape, y)
         with tape.span("gated"):
-            active = activation.record(tape, self.activation, gate)
+            active = self._opened(tape, gate)
             y = tape.pointwise("product", y, active, saves=(y, active))
         return self._normed(tape, y) if self.norm is not None and self.norm_place == "after" else y
+
+    def _opened(self, tape: Tape, gate: Tensor) -> Tensor:
+        return activation.record(tape, self.activation, gate)
 
     def _normed(self, tape: Tape, y: Tensor) -> Tensor:
         assert self.norm is not None  # noqa: S101  (the caller asked)
         over, gains = {"head": ("p", "p"), "group": ("h p", "(g h p)"), "width": ("g h p", "(g h p)")}[self.norm_over]
         with tape.scope("norm"):
             return self.norm.record(tape, y, over, gains)
+
+
+class ConvolvedMixer(StateMixer):
+    """One whose queries, keys and values pass a short convolution over the positions before."""
+
+    d_conv: Count = Field(description="positions that the convolution sees, the present one included")
+
+    labels: ClassVar[Mapping[str, str]] = {
+        "taps": "positions that a convolution sees (d_conv)",
+        "before": "positions before the present one that a convolution sees (d_conv - 1)",
+    }
+    derives: ClassVar[tuple[str, ...]] = (*StateMixer.derives, "before")
+
+    def small(self, shrinking: Shrinking) -> Self:
+        """Few positions to see."""
+        return super().small(shrinking).model_copy(update={"d_conv": min(self.d_conv, 4)})
+
+    def sizes(self) -> Env:
+        return {**super().sizes(), "taps": self.d_conv}
+
+    def derived(self, env: Env, run: Run) -> Env:
+        return {**super().derived(env, run), "before": env["taps"] - 1}
+
+    def _convolved(self, tape: Tape, name: str, x: Tensor, channels: str, *, bias: bool) -> Tensor:
+        return self._active(tape, name, convolved(tape, f"{name}_conv", x, channels, bias=bias))
 
 
 def convolved(tape: Tape, name: str, x: Tensor, channels: str, *, bias: bool) -> Tensor:
@@ -135,25 +158,30 @@ def one_position(
     tape: Tape, keys: Tensor | None = None, values: Tensor | None = None, decay: Tensor | None = None
 ) -> Iterator[Tensor]:
     """What one new position adds to a state, under the state's labels."""
-    for x, out in ((keys, "B g n"), (values, "B g h p"), (decay, "B g h")):
+    for x in (keys, values, decay):
         if x is not None:
-            yield tape.regroup(x, out)
+            yield tape.regroup(x, " ".join(label for label in x.labels if label != "S"))
 
 
 class Scan:
     """The steps that all scans in chunks have. What is between them never leaves the kernel."""
 
-    def __init__(self, tape: Tape, q: Tensor, k: Tensor, decay: Tensor) -> None:
+    def __init__(self, tape: Tape, q: Tensor, k: Tensor, decay: Tensor | None = None) -> None:
         self.tape, self.q, self.k = tape, tape.regroup(q, "B c l g n"), tape.regroup(k, "B c s g n")
-        self.decay = tape.regroup(decay, "B c s g h")
+        if decay is not None:  # of each head, or each of its features
+            decay = tape.regroup(decay, " ".join(("B c s", *decay.labels[2:])))
+        self.decays = () if decay is None else (decay,)
 
     def product(self, name: str, out: str, *inputs: Tensor) -> Tensor:
         """A product of the kernel, which its backward pass works out again."""
         return self.tape.contract(name, out, *inputs, role="fused", repeats=1, casts=False)
 
     def scores(self) -> Tensor:
-        """How well each query fits each key of its chunk, less what has decayed meanwhile."""
-        return self.product("scores", "B c g h l s", self.q, self.k, self.decay)
+        """How well each query fits each key of its chunk, less what has decayed meanwhile.
+
+        Where nothing says how heads decay, those that share keys share the products.
+        """
+        return self.product("scores", "B c g h l s" if self.decays else "B c g l s", self.q, self.k, *self.decays)
 
     def carried(self, values: Tensor) -> Tensor:
         """The state at the start of each chunk, of those that the chunks before have added."""

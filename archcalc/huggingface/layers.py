@@ -194,6 +194,8 @@ def _short(layer: Mapping[str, Any]) -> dict[str, Any]:
     if [branch["name"] for branch in branches] != ["attention", "mlp"]:
         return dict(layer)
     first, second = branches
+    if any({*branch} - {"name", "norm", "mixer", *_BOTH} for branch in branches):
+        return dict(layer)
     alike = all(first.get(name) == second.get(name) for name in _BOTH)
     alike = alike and not any(branch.get("input_scale") for branch in branches)
     shares = second["norm"] == "shared"

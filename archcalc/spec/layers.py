@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 from archcalc.blocks.attention import Attention
 from archcalc.blocks.base import Block, Mixer, Strict
 from archcalc.blocks.choices import OneOf
+from archcalc.blocks.constraints import Needs
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.spec.namerules import PART
@@ -60,8 +61,15 @@ class Branch(Strict):
     input_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="what the mixer's input is multiplied by, behind the norm; null: nothing"
     )
+    residual: Annotated[Literal["input", "normed"], Needs("norm", "input")] = Field(
+        default="input",
+        description="what it is added to: the branch's input, or what its norm made of that (MiniMax-Text-01)",
+    )
+    residual_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="what that is multiplied by before the branch is added; null: nothing"
+    )
 
-    factors: ClassVar[tuple[str, ...]] = ("scale", "input_scale")
+    factors: ClassVar[tuple[str, ...]] = ("scale", "input_scale", "residual_scale")
 
     @property
     def blocks(self) -> Iterator[Block]:
@@ -135,6 +143,7 @@ class Layer(Strict):
                 elif branch.norm is None:
                     normed = source
                 assert normed is not None  # noqa: S101  (the first branch shares no norm: see BranchLayer)
+                x = normed if branch.residual == "normed" else x
                 with tape.scope(branch.name):
                     read = tape.view(normed, N="S")
                     read = read if branch.input_scale is None else tape.pointwise("scaled_input", read)
@@ -146,6 +155,9 @@ class Layer(Strict):
             if branch.scale is not None:
                 with tape.span(f"{branch.name}_scale"):
                     y = tape.pointwise("scaled", y)
+            if branch.residual_scale is not None:
+                with tape.span(f"{branch.name}_residual_scale"):
+                    x = tape.pointwise("scaled", x)
             with tape.span(f"{branch.name}_residual"):
                 x = tape.sum("sum", x, y)
             if branch.stream_norm is not None:
@@ -214,6 +226,9 @@ class BranchLayer(Layer):
             before = self.branches[i - 1] if i else None
             if branch.norm == "shared" and (before is None or before.norm is None):
                 what = "branch {name} shares a norm: it must follow one with a norm"
+                raise PydanticCustomError("one_of", what, {"name": branch.name})
+            if branch.residual == "normed" and self.parallel:
+                what = "branch {name} adds to what its norm made: the branches must not be parallel"
                 raise PydanticCustomError("one_of", what, {"name": branch.name})
             names += [branch.name, *(f"{branch.name}{end}" for end in ("_norm", "_post_norm", "_stream_norm"))]
         if len(set(names)) != len(names):

@@ -40,21 +40,9 @@ FUSED = {
     *("granitemoe", "granitemoeshared", "gpt_oss", "ernie4_5_moe", "hunyuan_v1_moe", "solar_open", "exaone_moe"),
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
-    *(
-        "falcon_h1",
-        "mamba",
-        "falcon_mamba",
-        "mamba2",
-        "jamba",
-        "granitemoehybrid",
-        "nemotron_h",
-        "bamba",
-        "lfm2",
-        "lfm2_moe",
-        "qwen3_next",
-        "qwen3_5_text",
-        "qwen3_5_moe_text",
-    ),
+    *("falcon_h1", "mamba", "falcon_mamba", "mamba2", "jamba", "granitemoehybrid"),
+    *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+    *("kimi_linear", "bailing_hybrid", "olmo_hybrid", "minimax"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
     *("deepseek_v32", "glm_moe_dsa"),
     *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx"),
@@ -220,6 +208,23 @@ def _mixed(model_type, rng, heads, layers, d_head):
         "lfm2": {"full_attn_idxs": some, "conv_L_cache": rng.choice((2, 4)), "block_multiple_of": 7},
         "lfm2_moe": {"layer_types": kinds, "num_dense_layers": len(some)},
         **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), delta),
+        "minimax": {"layer_types": delta["layer_types"], "block_size": rng.choice((8, 20))},
+        "olmo_hybrid": {
+            **delta,
+            "layer_types": rng.choice(
+                (None, ["linear_attention", *delta["layer_types"][2:], "full_attention"][-layers:])
+            )
+            if layers > 1
+            else None,
+            "linear_key_head_dim": rng.choice((None, 8)),
+            "linear_num_value_heads": heads,
+        },
+        "kimi_linear": {
+            "layer_types": delta["layer_types"],
+            "linear_num_heads": heads + 1,
+            "linear_head_dim": rng.choice((8, 12)),
+        },
+        "bailing_hybrid": {"layer_group_size": rng.choice((2, 3)), "kda_safe_gate": rng.random() < 0.5},
     }.get(model_type, {})
 
 

@@ -37,6 +37,9 @@ BESIDE = {
         [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
     ),
     ("qwen3_vl_text", "tie_word_embeddings"): False,
+    ("kimi_linear", "linear_attn_config"): None,
+    ("kimi_linear", "first_k_dense_replace"): 1,
+    **dict.fromkeys([("bailing_hybrid", f"linear_{name}") for name in ("head_dim", "num_heads", "conv_kernel_dim")]),
 }
 # Null in transformers' class, which then takes what stands here.
 FILLED = {("gpt_neo", "attention_types"): [[["global", "local"], 12]]}

@@ -1,6 +1,7 @@
 """Recurrent mixers: by hand, as the recurrence says, chunk by chunk, and what is kept of a text."""
 
 import math
+from functools import partial
 
 import pytest
 
@@ -43,6 +44,12 @@ MAMBA = {
     "conv_bias": True,
     "norm": {"kind": "rmsnorm"},
 }
+KIMI = {**DELTA, "decay": "feature", "decay_rank": 5, "gate_rank": 7, "gate_activation": "sigmoid"}
+LIGHTNING = {
+    "kind": "lightning",
+    **{name: value for name, value in STATE.items() if name != "d_conv"},
+    "slopes": "falling",
+}
 CONV = {"kind": "short_conv", "d_inner": 18, "d_conv": TAPS, "bias": False}
 HEADS_OF = {"kind": "multi_head", "n_heads": 2, "n_kv_heads": 1, "d_head": 4, "bias": False}
 
@@ -78,6 +85,17 @@ KEYS, INNER = GROUPS * N, HEADS * P
         # Values and gate; a convolution with bias; what steps are made of, keys and queries, and their norms; steps;
         # a bias of steps, decays and a skip for each channel; output.
         (MAMBA, 2 * D * E + E * (TAPS + 1) + (E + 1) * (RANK + 2 * N) + RANK * E + E + E * N + E + E * D),
+        # A decay for each feature of each head's keys, from a latent as the gate; as many biases of steps.
+        (
+            KIMI,
+            D * (INNER + 2 * KEYS + HEADS + 5 + 7)
+            + 5 * HEADS * N
+            + 7 * INNER
+            + (INNER + 2 * KEYS) * TAPS
+            + (HEADS * N + HEADS)
+            + P
+            + INNER * D,
+        ),
         (CONV, 4 * D * 18 + 18 * TAPS),
     ],
 )
@@ -159,7 +177,11 @@ def test_attention_beside_it_keeps_its_keys_and_values():
     assert cache(spec(MAMBA2, HEADS_OF), Run("prefill", 1, 10), 2) == 10 * 2 * 4 * 2
 
 
-@pytest.mark.parametrize("mixer", [MAMBA, MAMBA2, DELTA, CONV], ids=lambda mixer: mixer["kind"])
+@pytest.mark.parametrize(
+    "mixer",
+    [MAMBA, MAMBA2, DELTA, KIMI, LIGHTNING, CONV],
+    ids=["mamba", "mamba2", "gated_delta", "kimi", "lightning", "short_conv"],
+)
 def test_verify_finds_no_difference(mixer):
     wrong = [check.what for check in prove(spec(mixer, HEADS_OF, repeat=2)).checks if not check.equal]
     assert not wrong
@@ -212,38 +234,53 @@ def test_mambas_pieces_and_single_steps_are_the_recurrence(length):
         assert torch.allclose(expected, torch.cat(parts, 1), atol=1e-10)
 
 
-def naive_delta(q, k, v, share, step, step_bias, decay):
-    """The recurrence, word for word: Yang et al. 2024, equation (10)."""
+def naive_delta(q, k, v, share, step, step_bias, decay, scale=1.0, decays_of=None):
+    """The recurrence, word for word: Yang et al. 2024, equation (10); Kimi Team 2025, arXiv:2510.26692, equation (1)."""
+    decays_of = decays_of or (lambda step, rate: torch.exp(-rate * torch.log1p(torch.exp(step)))[..., None, None])
     state, out = torch.zeros(B, HEADS, P, N, dtype=torch.float64), []
     for t in range(S):
         query, key = (x[:, t].repeat_interleave(HEADS // GROUPS, 1) for x in (q, k))
         query, key = (x / torch.sqrt((x * x).sum(-1, keepdim=True) + 1e-6) for x in (query, key))
-        alpha = torch.exp(-torch.exp(decay) * torch.log1p(torch.exp(step[:, t] + step_bias)))[..., None, None]
-        beta = torch.sigmoid(share[:, t])[..., None, None]
+        alpha = decays_of(step[:, t] + step_bias, torch.exp(decay))
+        beta = scale * torch.sigmoid(share[:, t])[..., None, None]
         outer = key[:, :, :, None] * key[:, :, None]
-        state = alpha * (state - beta * (state @ outer)) + beta * v[:, t][..., None] * key[:, :, None]
+        state = alpha * state
+        state = state - beta * (state @ outer) + beta * v[:, t][..., None] * key[:, :, None]
         out.append((state @ (query[..., None] / N**0.5))[..., 0])
     return torch.stack(out, 1)
+
+
+def kimi_decays(step, rate):
+    """Of each feature of a head's keys."""
+    return torch.exp(-rate[:, None] * torch.log1p(torch.exp(step.view(B, HEADS, N))))[:, :, None]
+
+
+def limited_decays(step, rate):
+    """Ling 3: exp(-5 sigmoid(...))."""
+    return torch.exp(-5.0 * torch.sigmoid(rate[:, None] * step.view(B, HEADS, N)))[:, :, None]
 
 
 def drawn():
     torch.manual_seed(0)
     shapes = [(B, S, GROUPS, N)] * 2 + [(B, S, HEADS, P)] + [(B, S, HEADS)] * 2 + [(HEADS,)] * 3
+    shapes += [(B, S, HEADS * N), (HEADS * N,)]
     return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
 
-@pytest.mark.parametrize("which", ["mamba2", "gated_delta"])
+@pytest.mark.parametrize("which", ["mamba2", "gated_delta", "kimi", "ling"])
 def test_chunks_and_single_steps_are_the_recurrence(which):
     """So are their gradients, a second stretch that goes on where the first ended, and one step at a time."""
     from archcalc_reference.model import scans
 
-    q, k, v, one, two, *learned = drawn()
+    q, k, v, one, two, *learned, many, bias = drawn()
     made, numbers, naive = {
         "mamba2": ((q, k, v, one), (CHUNK, 0.0, math.inf), naive_mamba2),
-        "gated_delta": ((q, k, v, one, two), (CHUNK,), naive_delta),
+        "gated_delta": ((q, k, v, one, two), (CHUNK, 0.0, 2.0), partial(naive_delta, scale=2.0)),
+        "kimi": ((q, k, v, one, many), (CHUNK, 0.0, 1.0), partial(naive_delta, decays_of=kimi_decays)),
+        "ling": ((q, k, v, one, many), (CHUNK, 5.0, 1.0), partial(naive_delta, decays_of=limited_decays)),
     }[which]
-    learned = learned[: 3 if which == "mamba2" else 2]
-    scan = getattr(scans, which)
+    learned = {"mamba2": learned, "gated_delta": learned[:2]}.get(which, [bias, learned[0]])
+    scan = scans.mamba2 if which == "mamba2" else scans.gated_delta
     expected, found = naive(*made, *learned), scan(*made, *learned, *numbers)
     assert torch.allclose(expected, found, atol=1e-10)
     given = (*made, *learned)

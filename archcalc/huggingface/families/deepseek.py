@@ -84,7 +84,7 @@ def _limits(said: Said) -> None:
         said.fail("topk_group", f"must be at most n_group ({groups:,}) and leave {wanted:,} experts", left)
 
 
-def _left_out(said: Said) -> None:
+def left_out(said: Said) -> None:
     """Modules that predict further tokens are no part of what transformers builds, nor of what is counted."""
     count = next((said.config[key] for key in MTP if said.config.get(key)), 0)
     if isinstance(count, int) and not isinstance(count, bool) and count > 0:
@@ -134,7 +134,7 @@ def deepseek_v3(
             "aliases": EXPERTS_ALIASES,
             "only": DEEPSEEK,
             "ignored": (*_IGNORED, *more_ignored),
-            "checks": (groups_share, _left_out, *more_checks),
+            "checks": (groups_share, left_out, *more_checks),
             **changes,
         },
     )
@@ -195,7 +195,7 @@ _ALL = (
             ),
         },
         ignored=_IGNORED,
-        checks=(_limits, _left_out),
+        checks=(_limits, left_out),
     ),
     deepseek_v3(
         "sarvam_mla",

@@ -10,11 +10,11 @@ from archcalc.huggingface.families.qwen import IMAGES
 from archcalc.huggingface.family import D_HEAD, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds
 from archcalc.huggingface.layers import FULL
-from archcalc.huggingface.leaves import Activation, ByLayer, Flag, Made, Size
+from archcalc.huggingface.leaves import Activation, ByLayer, Flag, Leaf, Made, Size
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
-_CHUNK = 64  # of transformers' and FLA's kernels
+CHUNK = 64  # of transformers' and FLA's kernels
 
 
 def _every(said: Said, n: int) -> list[str]:
@@ -22,22 +22,27 @@ def _every(said: Said, n: int) -> list[str]:
     return [RECURRENT if (i + 1) % step else FULL for i in range(n)]
 
 
-def _key_heads(said: Said) -> int:
-    groups, heads = said.size("linear_num_key_heads"), said.size("linear_num_value_heads")
+def key_heads(said: Said, of_keys: Leaf, of_values: Leaf) -> int:
+    """The heads of keys, which must divide those of values."""
+    groups, heads = of_keys.read(said), of_values.read(said)
     if heads % groups:
         said.fail("linear_num_key_heads", f"must divide linear_num_value_heads ({heads:,})", groups)
-    return groups
+    return int(groups)
 
 
+_KEY_HEADS, _VALUE_HEADS = Size("linear_num_key_heads"), Size("linear_num_value_heads")
 _NORM = rmsnorm(unit_offset=True)
 _DELTA = {
     "kind": "gated_delta",
-    "n_heads": Size("linear_num_value_heads"),
-    "n_groups": Made(_key_heads, lambda value, draft: draft.put("linear_num_key_heads", value)),
+    "n_heads": _VALUE_HEADS,
+    "n_groups": Made(
+        lambda said: key_heads(said, _KEY_HEADS, _VALUE_HEADS),
+        lambda value, draft: draft.put("linear_num_key_heads", value),
+    ),
     "d_head": Size("linear_value_head_dim"),
     "d_state": Size("linear_key_head_dim"),
     "d_conv": Size("linear_conv_kernel_dim"),
-    "chunk_size": _CHUNK,
+    "chunk_size": CHUNK,
     "activation": Activation("hidden_act"),
     "norm": rmsnorm(),
     "norm_over": "head",

@@ -163,7 +163,8 @@ def _along_layer(layer: Layer, name: str, keep: Callable[[str, Tensor], None]) -
 
     def added(branch: Branch, place: str) -> Callable[..., None]:
         def hook(_module: Any, _given: Any, made_BSD: Tensor) -> None:
-            stream[0] = stream[0] + (made_BSD if branch.scale is None else made_BSD * branch.scale)
+            kept_BSD = stream[0] if branch.residual_scale is None else stream[0] * branch.residual_scale
+            stream[0] = kept_BSD + (made_BSD if branch.scale is None else made_BSD * branch.scale)
             if branch.stream_norm is None:
                 keep(place, stream[0])
 
@@ -176,9 +177,14 @@ def _along_layer(layer: Layer, name: str, keep: Callable[[str, Tensor], None]) -
 
         return hook
 
+    def replaced(_module: Any, _given: Any, made_BSD: Tensor) -> None:
+        stream[0] = made_BSD
+
     yield layer.register_forward_pre_hook(entering)
     for branch in layer.branches:
         place = f"{name}.{branch.name}"
+        if branch.keeps_normed:
+            yield branch.norm.register_forward_hook(replaced)
         last = branch.mixer if branch.post_norm is None else branch.post_norm
         yield last.register_forward_hook(added(branch, place))
         if branch.stream_norm is not None:

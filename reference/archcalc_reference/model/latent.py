@@ -45,6 +45,7 @@ class LatentAttention(nn.Module):
         self.key_rope = Linear(d_model, self.U, bias=bias)
         self.key_nope = Linear(attention.kv_rank, self.H * self.O, bias=False)
         self.value = Linear(attention.kv_rank, self.H * self.W, bias=False)
+        self.output_gate = Linear(d_model, self.H, bias=False) if attention.gate else None
         self.output = Linear(self.H * self.W, d_model, bias=bias)
         self.indexer = None
         if attention.indexer is not None:
@@ -73,7 +74,7 @@ class LatentAttention(nn.Module):
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
         projections = (self.query_latent, self.query_nope, self.query_rope, self.latent, self.key_rope)
-        for projection in (*projections, self.key_nope, self.value):
+        for projection in (*projections, self.key_nope, self.value, self.output_gate):
             if projection is not None:
                 projection.initialize(std)
         self.output.initialize(residual_std)
@@ -96,6 +97,8 @@ class LatentAttention(nn.Module):
 
     def forward(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None) -> Tensor:
         y_BSHW = self._mix(x_BSD, positions, state)
+        if self.output_gate is not None:
+            y_BSHW = y_BSHW * torch.sigmoid(self.output_gate(x_BSD))[..., None]
         return self.output(y_BSHW.flatten(2))
 
     def _absorbs(self, positions: Positions, state: KeysValues | None) -> bool:

@@ -30,7 +30,10 @@ States = list[State | None]
 
 
 class Branch(NamedTuple):
-    """The parts of one residual branch: x + scale * post_norm(mixer(input_scale * norm(x))), and a norm of the sum."""
+    """The parts of one residual branch: x + scale * post_norm(mixer(input_scale * norm(x))), and a norm of the sum.
+
+    Where it `keeps_normed` the x that is added to is norm(x) too; `residual_scale` multiplies that.
+    """
 
     name: str
     mixer: Any
@@ -40,6 +43,8 @@ class Branch(NamedTuple):
     stream_norm: Any
     scale: float | None
     input_scale: float | None
+    keeps_normed: bool
+    residual_scale: float | None
 
 
 class Layer(nn.Module):
@@ -58,14 +63,21 @@ class Layer(nn.Module):
             mixer = self._add(branch.name, MIXERS[branch.mixer.kind](d_model, branch.mixer))
             post = self._add(f"{branch.name}_post_norm", _norm(d_model, branch.post_norm))
             stream = self._add(f"{branch.name}_stream_norm", _norm(d_model, branch.stream_norm))
-            scales = branch.scale, branch.input_scale
-            self.branches.append(Branch(branch.name, mixer, norm, shares, post, stream, *scales))
+            keeps, scales = branch.residual == "normed", (branch.scale, branch.input_scale)
+            parts = (branch.name, mixer, norm, shares, post, stream, *scales, keeps, branch.residual_scale)
+            self.branches.append(Branch(*parts))
 
     def _add(self, name: str, module: nn.Module | None) -> nn.Module | None:
         """Make it a part of the layer under any name, those of nn.Module's own methods among them."""
         if module is not None:
             self._modules[name] = module
         return module
+
+    def place(self, i: int, layers: int) -> None:
+        """Tell the mixers that differ by it which of how many layers this is."""
+        for branch in self.branches:
+            if hasattr(branch.mixer, "place"):
+                branch.mixer.place(i, layers)
 
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights."""
@@ -88,12 +100,13 @@ class Layer(nn.Module):
                 normed_BSD = entering_BSD if self.side_by_side else x_BSD
                 normed_BSD = normed_BSD if branch.norm is None else branch.norm(normed_BSD)
             read_BSD = scaled(normed_BSD, branch.input_scale)
+            x_BSD = normed_BSD if branch.keeps_normed else x_BSD
             if not self._is_shared_next(i):
                 normed_BSD = None  # nothing else reads it
             y_BSD = branch.mixer(read_BSD, positions, state)
             del read_BSD
             y_BSD = y_BSD if branch.post_norm is None else branch.post_norm(y_BSD)
-            y_BSD = scaled(y_BSD, branch.scale)
+            y_BSD, x_BSD = scaled(y_BSD, branch.scale), scaled(x_BSD, branch.residual_scale)
             x_BSD = x_BSD + y_BSD
             del y_BSD
             x_BSD = x_BSD if branch.stream_norm is None else branch.stream_norm(x_BSD)

@@ -4,7 +4,7 @@ Inside a chunk positions meet pair by pair, and a state goes from one chunk to t
 arXiv:2405.21060, section 6, and Yang et al. 2024, arXiv:2412.06464, section 3.
 
 Axes: B sequences, S positions, H heads, n features of queries and keys, p of values, c chunks, l and s positions of a
-chunk.
+chunk. A state decays as a whole or feature by feature: d stands for nothing, or for n.
 """
 
 from __future__ import annotations
@@ -37,16 +37,25 @@ def _per_head(x_BSgn: Tensor, heads: int) -> Tensor:
     return x_BSgn.repeat_interleave(heads // x_BSgn.shape[2], 2)
 
 
-def _decays(logs_BcHs: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What is left: at each position of a chunk of each one before it, (B, c, H, l, s); at each of the chunk's start,
-    and at its end of each, (B, c, H, s, 1); at its end of its start, (B, c, H, 1, 1).
+def _decays(logs_BcHsd: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What is left: at each position of a chunk of each one before it, (B, c, H, l, s, d); at each of the chunk's
+    start, and at its end of each, (B, c, H, s, d or 1); at its end of its start, (B, c, H, 1, d or 1).
     """
-    sums = logs_BcHs.cumsum(3)
-    apart = sums[..., None] - sums[..., None, :]
-    ahead = torch.ones(apart.shape[-2:], dtype=torch.bool, device=apart.device).triu(1)
-    ends = sums[..., -1:]
-    between = apart.masked_fill(ahead, float("-inf")).exp()
-    return between, sums.exp()[..., None], (ends - sums).exp()[..., None], ends.exp()[..., None]
+    sums = logs_BcHsd.cumsum(3)
+    apart = sums.unsqueeze(4) - sums.unsqueeze(3)
+    ahead = torch.ones(apart.shape[3:5], dtype=torch.bool, device=apart.device).triu(1)
+    between = apart.masked_fill(ahead.view(*ahead.shape, *(1,) * (apart.dim() - 5)), float("-inf")).exp()
+    sums = sums[..., None] if sums.dim() == 4 else sums
+    ends = sums[..., -1:, :]
+    return between, sums.exp(), (ends - sums).exp(), ends.exp()
+
+
+def _pairs(x_BcHln: Tensor, k_BcHsn: Tensor, between: Tensor) -> Tensor:
+    """How well queries or keys fit the keys of their chunk, less what has decayed meanwhile: (B, c, H, l, s)."""
+    if between.dim() == 5:
+        pairs = x_BcHln @ k_BcHsn.mT
+        return pairs.repeat_interleave(between.shape[2] // pairs.shape[2], 2) * between
+    return (x_BcHln[..., None, :] @ (k_BcHsn[..., None, :, :] * between).mT).squeeze(-2)
 
 
 def _mamba2(
@@ -63,20 +72,29 @@ def _mamba2(
     state: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Each step the state decays by exp(-exp(decay) dt) and takes in dt k v; what is read has skip x v added."""
-    B, S, H, p = v.shape
     q, k, logs, taken = _mamba2_steps(q, k, v, dt, step_bias, decay, least, most)
-    state = v.new_zeros(B, H, p, q.shape[-1]) if state is None else state
+    read, state = _linear(q, k, taken, logs, chunk, state)
+    return read + v * skip[:, None], state
+
+
+def _linear(
+    q: Tensor, k: Tensor, taken: Tensor, logs: Tensor, chunk: int, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """A state that decays, and takes in keys, of each head or of groups of them, and values as they are."""
+    B, S, H, p = taken.shape
+    state = taken.new_zeros(B, H, p, q.shape[-1]) if state is None else state
     chunks = _Chunks(S, chunk)
     q, k, taken, logs = (chunks.of(x) for x in (q, k, taken, logs))
     between, since, until, over = _decays(logs)
-    inner = ((q @ k.mT) * between) @ taken
+    inner = _pairs(q, k, between) @ taken
+    q, k = (x.repeat_interleave(H // x.shape[2], 2) for x in (q, k))
     added = taken.mT @ (k * until)
     starts = []
     for i in range(chunks.count):
         starts.append(state)
         state = state * over[:, i] + added[:, i]
     outer = (q * since) @ torch.stack(starts, 1).mT
-    return chunks.back(inner + outer) + v * skip[:, None], state
+    return chunks.back(inner + outer), state
 
 
 def _mamba2_step(
@@ -115,20 +133,22 @@ def _gated_delta(
     step_bias: Tensor,
     decay: Tensor,
     chunk: int,
+    limit: float,
+    scale: float,
     state: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Each step the state decays, and takes in a share of how the value differs from what it has for the key."""
     B, S, H, p = v.shape
-    q, k, share, logs = _delta_steps(q, k, H, share, step, step_bias, decay)
+    q, k, share, logs = _delta_steps(q, k, H, share, step, step_bias, decay, limit, scale)
     state = v.new_zeros(B, H, p, q.shape[-1]) if state is None else state
     chunks = _Chunks(S, chunk)
     q, k, v, share, logs = (chunks.of(x) for x in (q, k, v, share, logs))
     between, since, until, over = _decays(logs)
     shared_k, shared_v = k * share[..., None], v * share[..., None]
-    system = (shared_k @ k.mT) * between
+    system = _pairs(shared_k, k, between)
     new = torch.linalg.solve_triangular(system, shared_v, upper=False, unitriangular=True)
     read_keys = torch.linalg.solve_triangular(system, shared_k * since, upper=False, unitriangular=True)
-    scores = (q @ k.mT) * between
+    scores = _pairs(q, k, between)
     q, k, read = q * since, k * until, []
     for i in range(chunks.count):
         fresh = new[:, i] - read_keys[:, i] @ state.mT
@@ -146,21 +166,58 @@ def _delta_step(
     step_bias: Tensor,
     decay: Tensor,
     _chunk: int,
+    limit: float,
+    scale: float,
     state: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    q, k, share, logs = (x[:, 0] for x in _delta_steps(q, k, v.shape[2], share, step, step_bias, decay))
-    state = state * logs.exp()[..., None, None]
+    made = _delta_steps(q, k, v.shape[2], share, step, step_bias, decay, limit, scale)
+    q, k, share, logs = (x[:, 0] for x in made)
+    left = logs.exp() if logs.dim() == 3 else logs.exp()[..., None]
+    state = state * left[:, :, None]
     state = state + ((v[:, 0] - _read(state, k)) * share[..., None])[..., None] * k[:, :, None]
     return _read(state, q)[:, None], state
 
 
 def _delta_steps(
-    q: Tensor, k: Tensor, heads: int, share: Tensor, step: Tensor, step_bias: Tensor, decay: Tensor
+    q: Tensor,
+    k: Tensor,
+    heads: int,
+    share: Tensor,
+    step: Tensor,
+    step_bias: Tensor,
+    decay: Tensor,
+    limit: float,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Queries and keys of each head, the share that is taken in, and the logarithm of what is left of the state."""
     q, k = (_per_head(_of_length_one(x), heads) for x in (q, k))
-    logs = -decay.exp() * F.softplus(step + step_bias)
-    return q * q.shape[-1] ** -0.5, k, torch.sigmoid(share), logs
+    step, rate = step + step_bias, decay.exp()
+    if step.shape[2] > heads:
+        step, rate = step.unflatten(2, (heads, -1)), rate[:, None]
+    logs = -limit * torch.sigmoid(rate * step) if limit else -rate * F.softplus(step)
+    return q * q.shape[-1] ** -0.5, k, torch.sigmoid(share) * scale, logs
+
+
+def _lightning(
+    q: Tensor, k: Tensor, v: Tensor, chunk: int, slope: float, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Each head's state decays at every position alike."""
+    return _linear(q, k, v, _slopes(v, slope).expand(v.shape[:3]), chunk, state)
+
+
+def _lightning_step(
+    q: Tensor, k: Tensor, v: Tensor, _chunk: int, slope: float, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    q, k = (_per_head(x, v.shape[2])[:, 0] for x in (q, k))
+    state = state * _slopes(v, slope).exp()[:, None, None] + v[:, 0, ..., None] * k[:, :, None]
+    return _read(state, q)[:, None], state
+
+
+def _slopes(v: Tensor, slope: float) -> Tensor:
+    """The logarithms of what is left of each head's state: from -2^(-8 / H) down to -2^-8, by the slope."""
+    H = v.shape[2]
+    heads = torch.arange(1, H + 1, dtype=v.dtype, device=v.device)
+    return -slope * torch.exp2(-8 * heads / H)
 
 
 def _read(state_BHpn: Tensor, x_BHn: Tensor) -> Tensor:
@@ -184,7 +241,8 @@ gated_delta = Scan(
     "gated_delta",
     ("q", "k", "v", "share", "step", "step_bias", "decay"),
     "v",
-    ("int chunk",),
+    ("int chunk", "float limit", "float scale"),
     _gated_delta,
     _delta_step,
 )
+lightning = Scan("lightning", ("q", "k", "v"), "v", ("int chunk", "float slope"), _lightning, _lightning_step)

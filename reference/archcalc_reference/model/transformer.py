@@ -49,6 +49,8 @@ class Transformer(nn.Module):
         self.spec = model
         self.embedding = EMBEDDINGS[model.embedding.kind](model)
         self.layers = nn.ModuleList(Layer(model.d_model, layer) for layer in specs(model))
+        for i, layer in enumerate(self.layers):
+            layer.place(i, len(self.layers))
         norm = model.final_norm
         self.final_norm = None if norm is None else NORMS[norm.kind](norm, (model.d_model,))
         self.unembedding = UNEMBEDDINGS[model.unembedding.kind](model)

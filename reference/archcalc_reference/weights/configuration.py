@@ -230,6 +230,7 @@ def _each(model: Model) -> Iterator[dict[str, Any]]:
                     f"{branch.name}_post_norm": _data(branch.post_norm),
                     f"{branch.name}_stream_norm": _data(branch.stream_norm),
                     f"{branch.name}_scale": branch.scale,
+                    f"{branch.name}_residual": (branch.residual, branch.residual_scale),
                 }
         yield known[id(layer)]
 

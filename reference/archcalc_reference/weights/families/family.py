@@ -42,12 +42,12 @@ class Family:
     """The names of a family's checkpoints, as transformers' model of that family has them.
 
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
-    `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are such names of experts in
-    files, where transformers' model has one tensor for all; `packed` are tensors of files that the model has several
-    of. `own_norms` are the names in layers whose
-    branches are side by side, each with a norm of its own. `transposed`: matrices of layers are stored as (in, out);
-    `turned`: those of experts are. `lifted` are paths that are stored with a first axis of one, `flat` those of
-    experts whose rows stand one after the other, with whether each expert's matrix is transposed.
+    `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are names in files of what is one
+    tensor in transformers' model: of each expert, of each convolution; `packed` are tensors of files that the model
+    has several of. `own_norms` are the names in layers whose branches are side by side, each with a norm of its own.
+    `transposed`: matrices of layers are stored as (in, out); `turned`: those of experts are. `lifted` are paths that
+    are stored with so many axes of one before and behind, `flat` those of experts whose rows stand one after the
+    other, with whether each expert's matrix is transposed.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
     layer of a checkpoint has beside its parameters, and that no config changes.
@@ -64,7 +64,7 @@ class Family:
     packed: Mapping[str, Fused] = field(default_factory=dict)
     transposed: bool = False
     turned: bool = False
-    lifted: tuple[str, ...] = ()
+    lifted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     flat: Mapping[str, bool] = field(default_factory=dict)
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
@@ -83,8 +83,12 @@ class Family:
         """The same family with the names that its files have."""
         if not self.each:
             return self
-        fused = {name: fused for name, fused in self.fused.items() if not fused.bare}
+        fused = {name: fused for name, fused in self.fused.items() if not self._parted(fused)}
         return replace(self, inside={**self.inside, **self.each}, fused={**fused, **self.packed}, each={})
+
+    def _parted(self, fused: Fused) -> bool:
+        """Whether files have the parts of a tensor of the model."""
+        return fused.bare or any(f"{part}.weight" in self.each for part in fused.parts)
 
     @property
     def head(self) -> str:
@@ -178,11 +182,10 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
         else:
             turned = (family.transposed and len(shape) == 2) or (family.turned and len(shape) == 3)
             entry = plain(stored, name, shape, transposed=turned or family.flat.get(path, False))
-            if path in family.lifted:
-                entry = entry._replace(shape=(1, *shape))
-            elif path in family.flat:
+            before, after = family.lifted.get(path, (0, 0))
+            if path in family.flat:
                 entry = entry._replace(shape=(entry.shape[0] * entry.shape[1], *entry.shape[2:]))
-            yield entry
+            yield entry._replace(shape=(*(1,) * before, *entry.shape, *(1,) * after))
     for (i, module, leaf), have in parts.items():
         name = family.fused[module].otherwise if (i, module) in others else module
         yield _fused(family, layers[i], i, module, leaf, have, name)

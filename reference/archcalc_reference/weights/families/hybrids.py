@@ -103,6 +103,16 @@ QWEN3_NEXT = mixture("qwen3_next", shared="shared_expert", inside={**_DELTA, **_
         **_WITH_EXPERTS,
     },
 )
+_OLMO = {
+    **_DELTA,
+    **{f"{_LINEAR}.{name}": f"linear_attn.{name[0]}_proj" for name in ("query", "key", "value", "output")},
+    f"{_LINEAR}.output_gate": "linear_attn.g_proj",
+    f"{_LINEAR}.share": "linear_attn.b_proj",
+    f"{_LINEAR}.step": "linear_attn.a_proj",
+    f"{_LINEAR}.norm": "linear_attn.o_norm",
+    "attention_post_norm": "post_attention_layernorm",
+    "mlp_post_norm": "post_feedforward_layernorm",
+}
 _QWEN3_5 = {
     **_DELTA,
     f"{_LINEAR}.output_gate": "linear_attn.in_proj_z",
@@ -201,7 +211,33 @@ FAMILIES = (
         inside={**_BAMBA, **_FEED_FORWARD},
         fused=_BAMBA_FUSED,
     ),
+    mixture(
+        "minimax",
+        inside={
+            f"{_LINEAR}_norm": "input_layernorm",
+            f"{_LINEAR}.norm": "self_attn.norm",
+            f"{_LINEAR}.output_gate": "self_attn.output_gate",
+            f"{_LINEAR}.output": "self_attn.out_proj",
+        },
+        each={f"mlp.experts.{ours}.weight": f"mlp.experts.{{h}}.{w}.weight" for ours, w in _W.items()},
+        older=(*LLAMA.older, (r"\.block_sparse_moe\.", ".mlp.")),
+        buffers=(*LLAMA.buffers, *("slope_rate", "query_decay", "key_decay", "diagonal_decay")),
+    ).but("minimax", fused={**_WITH_EXPERTS, "self_attn.qkv_proj": Fused(_parts("query", "key", "value"), "n_heads")}),
     QWEN3_NEXT,
+    LLAMA.but(
+        "olmo_hybrid",
+        inside=_OLMO,
+        fused=_CONVOLVED,
+        each={
+            f"{_LINEAR}.{name}_conv.weight": f"linear_attn.{name[0]}_conv1d.weight"
+            for name in ("query", "key", "value")
+        },
+        older=(
+            *LLAMA.older,
+            (r"\.attention_layer_norm\.", ".input_layernorm."),
+            (r"\.feedforward_layer_norm\.", ".post_attention_layernorm."),
+        ),
+    ),
     LLAMA.but("qwen3_5_text", inside=_QWEN3_5, fused=_APART),
     mixture("qwen3_5_moe_text", shared="shared_expert", inside={**_QWEN3_5, **_SHARED}).but(
         "qwen3_5_moe_text", fused={**_APART, **_WITH_EXPERTS}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from archcalc_reference.weights.families.family import Family, Fused
 from archcalc_reference.weights.families.llama import EXPERTS, LLAMA, mixture
 
-_INSIDE = {
+INSIDE = {
     "attention.query_latent": "self_attn.q_a_proj",
     "attention.query_latent_norm": "self_attn.q_a_layernorm",
     "attention.latent_norm": "self_attn.kv_a_layernorm",
@@ -22,7 +22,7 @@ _INDEXER = {
     "attention.indexer.key_norm": "self_attn.indexer.k_norm",
     "attention.indexer.shares": "self_attn.indexer.weights_proj",
 }
-_FUSED = {
+FUSED = {
     "self_attn.q_b_proj": Fused(
         ("attention.query_nope", "attention.query_rope"),
         "n_heads",
@@ -34,10 +34,10 @@ _FUSED = {
 }
 
 _DEEPSEEK = mixture(
-    shared="shared_experts", inside={**_INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}
+    shared="shared_experts", inside={**INSIDE, "mlp.correction": "mlp.gate.e_score_correction_bias"}
 ).but(
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite"),
-    fused={"mlp.experts.gate_up_proj": EXPERTS, **_FUSED},
+    fused={"mlp.experts.gate_up_proj": EXPERTS, **FUSED},
 )
 FAMILIES: tuple[Family, ...] = (
     _DEEPSEEK,
@@ -51,10 +51,10 @@ FAMILIES: tuple[Family, ...] = (
     ),
     mixture(
         shared="shared_experts",
-        inside={**_INSIDE, **_INDEXER, "mlp.correction": "mlp.gate.e_score_correction_bias"},
+        inside={**INSIDE, **_INDEXER, "mlp.correction": "mlp.gate.e_score_correction_bias"},
     ).but(
         *("deepseek_v32", "glm_moe_dsa"),
-        fused={"mlp.experts.gate_up_proj": EXPERTS, **_FUSED},
+        fused={"mlp.experts.gate_up_proj": EXPERTS, **FUSED},
     ),
-    LLAMA.but(*("youtu", "minicpm3"), inside=_INSIDE, fused=_FUSED),
+    LLAMA.but(*("youtu", "minicpm3"), inside=INSIDE, fused=FUSED),
 )

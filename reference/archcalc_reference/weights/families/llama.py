@@ -109,7 +109,7 @@ FAMILIES = (
         "ernie4_5_moe",
         shared="shared_experts",
         inside={"mlp.correction": "mlp.gate.moe_statics.e_score_correction_bias"},
-        lifted=("mlp.correction",),
+        lifted={"mlp.correction": (1, 0)},
         older=(*LLAMA.older, (r"\.mlp\.moe_statics\.", ".mlp.gate.moe_statics.")),
     ),
     mixture(
