@@ -155,6 +155,7 @@ _PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "source": st.just("archcalc.strategies"),
     "epsilon": st.sampled_from((1e-5, 1e-6)),
     "theta": st.sampled_from((100.0, 10_000.0)),
+    "share": st.sampled_from((0.25, 0.5, 1.0)),
 }
 
 

@@ -7,13 +7,14 @@ from pydantic import Discriminator, Field, Tag
 
 from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.constraints import AtMost, Divides, Needs, Without
+from archcalc.blocks.cores import flash_core, math_core
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.relations import Product, Relation, Same
 from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
-from archcalc.tape.ops import Tensor, Weight
+from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
@@ -99,6 +100,12 @@ class MultiHead(Attention):
     value_scale: Positive | None = Field(
         default=None, description="what values are multiplied by (MiMo-V2); null: nothing"
     )
+    value_norm: Norm | None = Field(default=None, description="a norm of each head's values")
+    values_are_keys: Annotated[bool, Without("d_value"), Needs("value_norm", idle=False)] = Field(
+        default=False,
+        description="whether values have no projection of their own, and are what that of keys makes, before the norm "
+        "and the positions of keys (Gemma 4)",
+    )
     gate: Literal["head", "feature"] | None = Field(
         default=None,
         description="head: what each head found is multiplied by one number that a projection makes of the input; "
@@ -143,6 +150,8 @@ class MultiHead(Attention):
             f", window {grouped(self.window)}" if self.window else "",
             f", chunks of {grouped(self.chunk)}" if self.chunk else "",
             f", values of {grouped(self.d_value)}" if self.d_value else "",
+            ", values that are keys" * self.values_are_keys,
+            f" + value {self.value_norm.summary()}" if self.value_norm else "",
             ", sinks" * self.sinks,
             f", output gated by {self.gate}" if self.gate else "",
         ]
@@ -150,6 +159,8 @@ class MultiHead(Attention):
 
     def has_bias(self, name: str) -> bool:
         """Whether one of the four projections has a bias."""
+        if name == "value" and self.values_are_keys:
+            return False
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
 
     def small(self, shrinking: Shrinking) -> Self:
@@ -191,13 +202,19 @@ class MultiHead(Attention):
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
         k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=self.has_bias("key"))
-        v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=self.has_bias("value"))
+        if self.values_are_keys:
+            v = tape.view(k, K="W")
+        else:
+            v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=self.has_bias("value"))
         if self.clip is not None:
             q, k, v = (
                 tape.pointwise(f"clipped_{name}", y, saves=(y,)) for name, y in zip("qkv", (q, k, v), strict=True)
             )
         if self.value_scale is not None:
             v = tape.pointwise("scaled_value", v)
+        if self.value_norm is not None:
+            with tape.scope("value_norm"):
+                v = self.value_norm.record(tape, v, "W")
         if self.qk_norm is not None and self.qk_norm_place == "before":
             q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
         if self.rotary is not None:
@@ -235,8 +252,8 @@ class MultiHead(Attention):
     def _core(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         sinks = tape.weight("sinks", "(G R)", "sinks") if self.sinks else None
         if tape.run.kernel == "flash":
-            return _flash(tape, q, k, v, sinks)
-        return _math(tape, q, k, v, self._mask(tape), sinks, capped=self.softcap is not None)
+            return flash_core(tape, q, k, v, sinks)
+        return math_core(tape, q, k, v, self._mask(tape), sinks, capped=self.softcap is not None)
 
     def _mask(self, tape: Tape) -> Tensor:
         """What is added to the scores, made once for all layers that mask alike; ALiBi's has a slope for each head."""
@@ -246,49 +263,3 @@ class MultiHead(Attention):
             return tape.given(name, "S T", "constant", by=" ".join(limits))
         slopes = "" if self.alibi_scale is None else f"({self.alibi_scale!r})"
         return tape.given(f"{name}.alibi{slopes}", "G R S T", "constant", by=" ".join(["G", "R", *limits]))
-
-
-def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Weight | None, *, capped: bool) -> Tensor:
-    """Every step stored: softmax(q k / sqrt(K) + mask) v.
-
-    A product of many matrices at once reads each head's positions together, so queries, and keys and values that do
-    not come out of a cache, are copied into that order, and what is mixed is copied back.
-    """
-    fresh = tape.run.phase == "training"
-    with tape.span("scores"):
-        q, k = tape.copy("by_head", q), tape.copy("keys_by_head", k) if fresh else k
-        scores = tape.contract("product", "B G R S T", q, k)
-        scaled = tape.pointwise("scaled", scores)
-        if capped:
-            inner = tape.pointwise("capped", tape.pointwise("divided", scaled), keeps=True)
-            scaled = tape.pointwise("cap", inner)
-        masked = tape.sum("masked", scaled, mask)
-    found = tape.softmax(masked, over="T") if sinks is None else _with_sinks(tape, masked, sinks)
-    probabilities = tape.dropout("probabilities_dropout", found)
-    with tape.span("mix"):
-        v = tape.copy("values_by_head", v) if fresh else v
-        return tape.copy("by_position", tape.contract("product", "B S G R W", probabilities, v))
-
-
-def _with_sinks(tape: Tape, scores: Tensor, sinks: Weight) -> Tensor:
-    """Softmax over the keys and the head's sink, as one kernel; the share of the sink is dropped."""
-    with tape.span("softmax"):
-        logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=4)
-        return tape.pointwise("probabilities", scores, logsumexp, sinks, saves=(logsumexp,), keeps=True, per_point=2)
-
-
-def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, sinks: Weight | None) -> Tensor:
-    """Dao et al. 2022, arXiv:2205.14135: the scores never leave the kernel, and the backward pass recomputes them.
-
-    One statistic a query does leave it. What it drops it draws again from a seed, so that no mask is saved.
-    """
-    with tape.span("scores"):
-        scores = tape.contract("product", "B G R S T", q, k, role="fused", repeats=1)
-    with tape.span("softmax"):
-        logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=6)
-        beside = () if sinks is None else (sinks,)
-        probabilities = tape.pointwise(
-            "probabilities", scores, logsumexp, *beside, role="fused", saves=(logsumexp,), per_point=1
-        )
-    with tape.span("mix"):
-        return tape.contract("product", "B S G R W", probabilities, v, keeps=True)

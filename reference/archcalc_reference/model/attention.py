@@ -31,8 +31,11 @@ class MultiHeadAttention(nn.Module):
         self.K, self.W = attention.d_head, attention.d_value or attention.d_head
         self.query = Linear(d_model, self.G * self.R * self.K, bias=attention.has_bias("query"))
         self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key"))
-        self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
+        own_values = not attention.values_are_keys
+        self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value")) if own_values else None
         self.query_norm, self.key_norm = _norm(attention, self.G * self.R), _norm(attention, self.G)
+        values = attention.value_norm
+        self.value_norm = None if values is None else NORMS[values.kind](values, (self.W,))
         self.norms_last = attention.qk_norm_place == "after"
         self.sinks = nn.Parameter(torch.empty(self.G * self.R)) if attention.sinks else None
         gates = {None: 0, "head": self.G * self.R, "feature": self.G * self.R * self.W}[attention.gate]
@@ -64,7 +67,7 @@ class MultiHeadAttention(nn.Module):
         if self.sinks is not None:
             nn.init.normal_(self.sinks, 0.0, std)
         self.output.initialize(residual_std)
-        for norm in (self.query_norm, self.key_norm):
+        for norm in (self.query_norm, self.key_norm, self.value_norm):
             if norm is not None:
                 norm.initialize()
 
@@ -97,13 +100,15 @@ class MultiHeadAttention(nn.Module):
         G, R, K, W = self.G, self.R, self.K, self.W
         q_BSGRK = self.query(x_BSD).view(B, S, G, R, K)
         k_BSGK = self.key(x_BSD).view(B, S, G, K)
-        v_BSGW = self.value(x_BSD).view(B, S, G, W)
+        v_BSGW = k_BSGK if self.value is None else self.value(x_BSD).view(B, S, G, W)
         if self.clip is not None:
             q_BSGRK = F.hardtanh(q_BSGRK, -self.clip, self.clip)
             k_BSGK = F.hardtanh(k_BSGK, -self.clip, self.clip)
             v_BSGW = F.hardtanh(v_BSGW, -self.clip, self.clip)
         if self.spec.value_scale is not None:
             v_BSGW = v_BSGW * self.spec.value_scale
+        if self.value_norm is not None:
+            v_BSGW = self.value_norm(v_BSGW)
         if self.query_norm is not None and not self.norms_last:
             q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
             k_BSGK = self._normed(self.key_norm, k_BSGK)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from archcalc_reference.model.kernels import autocasts
-from archcalc_reference.model.linear import Linear
+from archcalc_reference.model.linear import Linear, WithBuffers
 from archcalc_reference.model.mlp import DENSE, MLP
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Experts(MLP):
         return tuple(torch.bincount(chosen_M, minlength=n).tolist())
 
 
-class MixtureOfExperts(nn.Module):
+class MixtureOfExperts(WithBuffers):
     """A router, the experts, and an MLP that all vectors go through."""
 
     def __init__(self, d_model: int, spec: blocks.Experts) -> None:
@@ -143,16 +143,6 @@ class MixtureOfExperts(nn.Module):
         self.experts = Experts(d_model, spec)
         self.shared = None if spec.shared is None else DENSE[spec.shared.kind](d_model, spec.shared)
         self.shared_gate = Linear(d_model, 1, bias=False) if spec.shared_gate else None
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002  (as nn.Module has it)
-        """The correction stays in fp32, whatever the weights become."""
-        kept = self._buffers.get("correction")
-        super()._apply(fn, recurse)
-        if kept is not None:
-            moved = fn(kept)
-            wide = moved.dtype in (torch.float32, torch.float64)
-            self.correction = moved if wide else kept.to(moved.device)
-        return self
 
     @staticmethod
     def new_state(*_: Any) -> None:

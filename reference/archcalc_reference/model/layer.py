@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from archcalc.spec.model import Model
 from archcalc_reference.model.attention import ATTENTIONS
 from archcalc_reference.model.experts import EXPERTS
+from archcalc_reference.model.kernels import grow
 from archcalc_reference.model.latent import LATENT
+from archcalc_reference.model.linear import WithBuffers
 from archcalc_reference.model.mlp import DENSE
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
@@ -40,7 +42,7 @@ class Branch(NamedTuple):
     scale: float | None
 
 
-class Layer(nn.Module):
+class Layer(WithBuffers):
     """Each branch adds what its mixer makes to x. In GPT-2 these are attention and an MLP, each behind a norm.
 
     A branch's modules bear its name: `attention_norm`, `attention`, `attention_post_norm`, `attention_stream_norm`.
@@ -49,6 +51,7 @@ class Layer(nn.Module):
     def __init__(self, d_model: int, layer: LayerSpec) -> None:
         super().__init__()
         self.side_by_side = layer.side_by_side
+        self.register_buffer("scalar", torch.ones(1) if layer.has_scalar else None)
         self.branches: list[Branch] = []
         for branch in layer.residual_branches:
             shares = branch.norm == "shared"
@@ -92,7 +95,7 @@ class Layer(nn.Module):
             x_BSD = x_BSD + y_BSD
             del y_BSD
             x_BSD = x_BSD if branch.stream_norm is None else branch.stream_norm(x_BSD)
-        return x_BSD
+        return x_BSD if self.scalar is None else grow(x_BSD, self.scalar)
 
     def _is_shared_next(self, i: int) -> bool:
         return i + 1 < len(self.branches) and self.branches[i + 1].shares_norm

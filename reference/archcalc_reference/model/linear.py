@@ -6,6 +6,8 @@ costs more than the whole model.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -37,3 +39,17 @@ class Table(nn.Embedding):
 def number(value: float) -> nn.Parameter:
     """A parameter that is one number."""
     return nn.Parameter(torch.full((1,), value))
+
+
+class WithBuffers(nn.Module):
+    """A module whose own buffers stay in fp32, whatever the weights become."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002  (as nn.Module has it)
+        kept = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            if buffer is not None:
+                moved = fn(buffer)
+                wide = moved.dtype in (torch.float32, torch.float64)
+                self._buffers[name] = moved if wide else buffer.to(moved.device)
+        return self
