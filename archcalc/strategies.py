@@ -47,9 +47,23 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
 
 
 def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
-    """The same with tables of one width, so that they can be tied."""
+    """The same with tables of one width, so that they can be tied, and keys and values that are there to be shared."""
     data["unembedding"]["d_embedding"] = data["embedding"].get("d_embedding")
+    made: list[dict[str, Any]] = []
+    for group in data["layers"]:
+        kinds = [group["kinds"][name] for name in group["pattern"][: group["repeat"]]] if "pattern" in group else [group]
+        for layer in kinds:
+            parts = [branch["mixer"] for branch in layer["branches"]] if "branches" in layer else [layer["attention"]]
+            for attention in (part for part in parts if part["kind"] == "multi_head"):
+                if attention["shared_kv"] and made:
+                    attention |= {name: made[-1][name] for name in _SHARED}
+                    attention["rotary"] = None
+                attention["shared_kv"] = attention["shared_kv"] and bool(made)
+                made += [attention] * (not attention["shared_kv"])
     return data
+
+
+_SHARED = ("n_heads", "n_kv_heads", "d_head", "d_value", "window", "chunk")
 
 
 def sizes(largest: int = LARGEST) -> st.SearchStrategy[int]:

@@ -117,6 +117,11 @@ class MultiHead(Attention):
     clip: Positive | None = Field(
         default=None, description="c: queries, keys and values are cut to -c .. c; null: none"
     )
+    shared_kv: Annotated[bool, Without("value_scale"), Without("value_norm"), Without("clip")] = Field(
+        default=False,
+        description="whether keys and values are those of the nearest attention before it that makes some, of as many "
+        "heads and features and with the same window or chunks (Gemma 3n, Gemma 4)",
+    )
 
     labels: ClassVar[Mapping[str, str]] = {
         "G": "key/value heads (n_kv_heads)",
@@ -151,6 +156,7 @@ class MultiHead(Attention):
             f", chunks of {grouped(self.chunk)}" if self.chunk else "",
             f", values of {grouped(self.d_value)}" if self.d_value else "",
             ", values that are keys" * self.values_are_keys,
+            ", keys and values of a layer before" * self.shared_kv,
             f" + value {self.value_norm.summary()}" if self.value_norm else "",
             ", sinks" * self.sinks,
             f", output gated by {self.gate}" if self.gate else "",
@@ -159,9 +165,14 @@ class MultiHead(Attention):
 
     def has_bias(self, name: str) -> bool:
         """Whether one of the four projections has a bias."""
-        if name == "value" and self.values_are_keys:
+        if (name == "value" and self.values_are_keys) or (name in ("key", "value") and self.shared_kv):
             return False
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
+
+    @property
+    def sharing(self) -> tuple[object, ...]:
+        """What tells which keys and values can be read by another attention."""
+        return self.n_kv_heads, self.d_head, self.d_value or self.d_head, self.window, self.chunk
 
     def small(self, shrinking: Shrinking) -> Self:
         """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""
@@ -200,6 +211,20 @@ class MultiHead(Attention):
         return seen(env, run)
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
+        q, k, v = self._query_alone(tape, x) if self.shared_kv else self._query_key_value(tape, x)
+        if self.query_growth is not None:
+            q = tape.pointwise("grown_query", q, tape.given(f"growth({self.query_growth!r})", "S", "table"))
+        if not self.shared_kv:
+            k, v = tape.view(k, "cache", S="T"), tape.view(v, "cache", S="T")
+        with tape.span("attention_core"):
+            mixed = self._core(tape, q, k, v)
+        if self.gate is not None:
+            mixed = self._gated(tape, x, mixed)
+        return tape.linear(
+            "output", "B S D", mixed, "D (G R W)", part="output", bias=self.has_bias("output"), leaves=True
+        )
+
+    def _query_key_value(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
         k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=self.has_bias("key"))
         if self.values_are_keys:
@@ -221,16 +246,18 @@ class MultiHead(Attention):
             q, k = self.rotary.record(tape, "query", q), self.rotary.record(tape, "key", k)
         if self.qk_norm is not None and self.qk_norm_place == "after":
             q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
-        if self.query_growth is not None:
-            q = tape.pointwise("grown_query", q, tape.given(f"growth({self.query_growth!r})", "S", "table"))
-        k, v = tape.view(k, "cache", S="T"), tape.view(v, "cache", S="T")
-        with tape.span("attention_core"):
-            mixed = self._core(tape, q, k, v)
-        if self.gate is not None:
-            mixed = self._gated(tape, x, mixed)
-        return tape.linear(
-            "output", "B S D", mixed, "D (G R W)", part="output", bias=self.has_bias("output"), leaves=True
-        )
+        return q, k, v
+
+    def _query_alone(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values are there, in the order in which the layer that made them reads them."""
+        q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
+        if self.qk_norm is not None and self.qk_norm_place == "before":
+            q = self._normed(tape, "query_norm", q, "G R K")
+        if self.rotary is not None:
+            q = self.rotary.record(tape, "query", q)
+        if self.qk_norm is not None and self.qk_norm_place == "after":
+            q = self._normed(tape, "query_norm", q, "G R K")
+        return q, tape.given("shared_keys", "B T G K", "shared"), tape.given("shared_values", "B T G W", "shared")
 
     def _normed(self, tape: Tape, name: str, x: Tensor, heads: str) -> Tensor:
         assert self.qk_norm is not None  # noqa: S101  (the caller asked)

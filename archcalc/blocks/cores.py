@@ -8,9 +8,9 @@ def math_core(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: 
     """Every step stored: softmax(q k / sqrt(K) + mask) v.
 
     A product of many matrices at once reads each head's positions together, so queries, and keys and values that do
-    not come out of a cache, are copied into that order, and what is mixed is copied back.
+    not come out of a cache or of a layer before, are copied into that order, and what is mixed is copied back.
     """
-    fresh = tape.run.phase == "training"
+    fresh = tape.run.phase == "training" and k.role != "shared"
     with tape.span("scores"):
         q, k = tape.copy("by_head", q), tape.copy("keys_by_head", k) if fresh else k
         scores = tape.contract("product", "B G R S T", q, k)

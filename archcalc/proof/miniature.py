@@ -6,10 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.base import Block
 from archcalc.blocks.relations import Multiple, Product
 from archcalc.blocks.shrinking import Shrinking, is_plain, small
-from archcalc.spec.layers import AlternatingGroup, BranchGroup, Layer, LayerGroup, TwoBranchGroup
+from archcalc.spec.layers import AlternatingGroup, Branch, BranchGroup, Layer, LayerGroup, TwoBranchGroup
 from archcalc.spec.model import Model
 
 MOST_GROUPS = 4  # of layers that differ; a model has few, and each costs a comparison its time
@@ -43,10 +44,19 @@ def miniature(model: Model) -> Model:
 
 
 def one_layer(model: Model, layer: Layer) -> Model:
-    """The same model with one layer of one kind."""
-    data = {name: value for name, value in layer if name != "repeat"}
+    """The same model with one layer of one kind, which makes its own keys and values."""
+    data = {name: _alone(value) for name, value in layer if name != "repeat"}
     form = BranchGroup if "branches" in data else TwoBranchGroup
     return model.model_copy(update={"layers": (form.model_construct(repeat=1, **data),)})
+
+
+def _alone(part: Any) -> Any:
+    """An attention, or branches, without what another layer makes."""
+    if isinstance(part, tuple):
+        return tuple(map(_alone, part))
+    if isinstance(part, Branch):
+        return part.model_copy(update={"mixer": _alone(part.mixer)})
+    return part.model_copy(update={"shared_kv": False}) if isinstance(part, MultiHead) else part
 
 
 def without_factors(part: Any) -> Any:

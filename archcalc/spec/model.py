@@ -13,7 +13,7 @@ from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
-from archcalc.spec.layers import Layer, LayerGroup
+from archcalc.spec.layers import Layer, LayerGroup, refuse_no_source
 from archcalc.spec.published import Initialization, Misprint, Published, Text
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
@@ -112,6 +112,7 @@ class Model(Strict):
             if found > most:
                 context = {"found": f"{found:,}", "what": what, "most": most}
                 raise PydanticCustomError("one_of", "has {found} {what}; at most {most} are supported", context)
+        refuse_no_source(layers)
         return layers
 
     @property

@@ -11,6 +11,7 @@ from torch.autograd import Function
 from archcalc_reference.model.kernels import autocasts
 from archcalc_reference.model.linear import Linear, WithBuffers
 from archcalc_reference.model.mlp import DENSE, MLP
+from archcalc_reference.model.norms import NORMS
 
 if TYPE_CHECKING:
     from archcalc import blocks
@@ -138,6 +139,14 @@ class MixtureOfExperts(WithBuffers):
         self.spec = spec
         router = spec.router
         self.router = Linear(d_model, spec.n_experts, bias=router.bias)
+        self.expert_scale = nn.Parameter(torch.empty(spec.n_experts)) if router.expert_scale else None
+        self.router_norm = _norm(d_model, router.norm)
+        self.experts_norm, self.experts_post_norm = (
+            _norm(d_model, norm) for norm in (spec.experts_norm, spec.experts_post_norm)
+        )
+        self.shared_norm, self.shared_post_norm = (
+            _norm(d_model, norm) for norm in (spec.shared_norm, spec.shared_post_norm)
+        )
         if router.correction:
             self.register_buffer("correction", torch.zeros(spec.n_experts))
         self.experts = Experts(d_model, spec)
@@ -159,14 +168,20 @@ class MixtureOfExperts(WithBuffers):
             self.shared.initialize(std, residual_std)
         if self.shared_gate is not None:
             self.shared_gate.initialize(std)
+        if self.expert_scale is not None:
+            nn.init.ones_(self.expert_scale)
+        for name, norm in self.named_children():
+            if name.endswith("_norm"):
+                norm.initialize()
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        weights_BSJ, chosen_BSJ = self._route(x_BSD)
-        y_BSD = self.experts(x_BSD, weights_BSJ, chosen_BSJ)
+        weights_BSJ, chosen_BSJ = self._route(_normed(self.router_norm, x_BSD))
+        y_BSD = self.experts(_normed(self.experts_norm, x_BSD), weights_BSJ, chosen_BSJ)
         del weights_BSJ, chosen_BSJ
+        y_BSD = _normed(self.experts_post_norm, y_BSD)
         if self.shared is None:
             return y_BSD
-        always_BSD = self.shared(x_BSD)
+        always_BSD = _normed(self.shared_post_norm, self.shared(_normed(self.shared_norm, x_BSD)))
         if self.shared_gate is not None:
             always_BSD = always_BSD * torch.sigmoid(self.shared_gate(x_BSD))
         y_BSD = y_BSD + always_BSD
@@ -175,7 +190,8 @@ class MixtureOfExperts(WithBuffers):
     def _route(self, x_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """How much each chosen expert counts, and which they are."""
         router = self.spec.router
-        scores_BSE = _full(self.router(x_BSD))
+        scores_BSE = self.router(x_BSD)
+        scores_BSE = _full(scores_BSE if router.score_scale is None else scores_BSE * router.score_scale)
         if router.scores == "softmax":
             scores_BSE = scores_BSE.softmax(-1)
         elif router.scores == "sigmoid":
@@ -193,6 +209,8 @@ class MixtureOfExperts(WithBuffers):
             weights_BSJ = torch.sigmoid(weights_BSJ)
         if router.normalized:
             weights_BSJ = weights_BSJ / weights_BSJ.sum(-1, keepdim=True)
+        if self.expert_scale is not None:
+            weights_BSJ = weights_BSJ * self.expert_scale[chosen_BSJ]
         if router.scale is not None:
             weights_BSJ = weights_BSJ * router.scale
         return weights_BSJ.to(x_BSD.dtype), chosen_BSJ
@@ -213,6 +231,14 @@ class MixtureOfExperts(WithBuffers):
         left = torch.zeros_like(best, dtype=torch.bool)
         left.scatter_(-1, best.topk(spec.n_groups_chosen, -1).indices, value=True)
         return groups.masked_fill(~left[..., None], float("-inf")).flatten(-2)
+
+
+def _norm(d_model: int, norm: Any) -> Any:
+    return None if norm is None else NORMS[norm.kind](norm, (d_model,))
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    return x if norm is None else norm(x)
 
 
 class _SparseMixer(Function):

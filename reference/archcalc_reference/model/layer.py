@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from archcalc.spec.model import Model
-from archcalc_reference.model.attention import ATTENTIONS
+from archcalc_reference.model.attention import ATTENTIONS, MultiHeadAttention
 from archcalc_reference.model.experts import EXPERTS
 from archcalc_reference.model.kernels import grow
 from archcalc_reference.model.latent import LATENT
@@ -122,3 +122,14 @@ def states(model: Model, batch: int, length: int, dtype: torch.dtype, device: An
         ]
         for layer in specs(model)
     ]
+
+
+def mark_sources(layers: Iterable[Layer]) -> None:
+    """Tell each attention whose keys and values one behind it reads that it is to hand them on."""
+    made: dict[Any, MultiHeadAttention] = {}
+    for mixer in (branch.mixer for layer in layers for branch in layer.branches):
+        if isinstance(mixer, MultiHeadAttention):
+            if mixer.spec.shared_kv:
+                made[mixer.spec.sharing].is_read_again = True
+            else:
+                made[mixer.spec.sharing] = mixer

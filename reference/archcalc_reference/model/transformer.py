@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from archcalc.spec.model import Model
 from archcalc_reference.model.cache import Cache as Cache  # noqa: PLC0414  (as mypy reads an export)
 from archcalc_reference.model.embedding import EMBEDDINGS, UNEMBEDDINGS
-from archcalc_reference.model.layer import Layer, States, specs
+from archcalc_reference.model.layer import Layer, States, mark_sources, specs
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Kernel as Kernel  # noqa: PLC0414
 from archcalc_reference.model.positions import Positions
@@ -49,6 +49,7 @@ class Transformer(nn.Module):
         self.spec = model
         self.embedding = EMBEDDINGS[model.embedding.kind](model)
         self.layers = nn.ModuleList(Layer(model.d_model, layer) for layer in specs(model))
+        mark_sources(self.layers)
         norm = model.final_norm
         self.final_norm = None if norm is None else NORMS[norm.kind](norm, (model.d_model,))
         self.unembedding = UNEMBEDDINGS[model.unembedding.kind](model)
