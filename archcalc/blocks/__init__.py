@@ -9,6 +9,7 @@ from archcalc.blocks.latent import LatentAttention
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, RMSNorm
+from archcalc.blocks.perlayer import PerLayer
 from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
@@ -25,6 +26,7 @@ __all__ = [
     "Mamba2",
     "Mixer",
     "MultiHead",
+    "PerLayer",
     "PlainMLP",
     "RMSNorm",
     "Rotary",

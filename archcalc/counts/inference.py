@@ -26,15 +26,17 @@ from archcalc.tape.roles import Widths
 def moments(segments: list[Segment], width: Widths) -> Iterator[tuple[str, Size]]:
     """Each op of the pass with the bytes in use while it runs, apart from weights, cache, constants and tokens."""
     entering: Size = 0  # bytes of the residual stream as the segment before left it
+    held: Size = 0  # and of what it handed on to all
     for segment in segments:
         for op, n in _segment(segment, width, entering):
-            yield op, where(segment.there, n)
+            yield op, where(segment.there, n + held)
+        held = held + add(_bytes(x, segment, width) for x in segment.tape.handed_on)
         entering = _bytes(RESIDUAL, segment, width)
 
 
 def _segment(segment: Segment, width: Widths, entering: Size) -> Iterator[tuple[str, Size]]:
     run = nodes(segment.ops)
-    until = lifetimes(run)
+    until = lifetimes(run, segment.stays)
     made = {x.name for node in run for x in node.outputs}
     outside = {x.name: x for node in run for x in node.inputs if x.name not in made and not is_given(x)}
     positions = {name: x for name, x in outside.items() if x.role == "index"}  # made where they are read

@@ -93,7 +93,7 @@ class Walk:
 
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
-        yield from self._run(self.nodes, self.keeps, lifetimes(self.nodes))
+        yield from self._run(self.nodes, self.keeps, lifetimes(self.nodes, self.segment.stays))
         self.copied = add(self._bytes(x) for node in self.nodes for x in node.outputs if x.name in self.copies)
         self.copied = self.copied - add(n for name, n in self.held.items() if name in self.copies)
         self.transient = 0
@@ -105,7 +105,7 @@ class Walk:
         made = {x.name for node in run for x in node.outputs}
         loss = [node for node in run if node.is_loss]
         logits = {x.name for node in loss[:2] for x in node.inputs}  # as they are, and in full precision
-        stays = {run[-1].outputs[-1].name, *logits, *self.copies}  # until the forward pass ends
+        stays = {run[-1].outputs[-1].name, *self.segment.stays, *logits, *self.copies}  # until the forward pass ends
         for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
             self._make(tensor, keeps, loose, again=again)
         for i, node in enumerate(run):
@@ -142,9 +142,11 @@ class Walk:
 
     def backward(self) -> Iterator[Moment]:
         """From the gradient of the segment's output to that of its input."""
-        output = self.nodes[-1].outputs[-1]
+        made = {x.name: x for node in self.nodes for x in node.outputs}
+        output = made[self.segment.result]
         self.transient = self._bytes(output) if output.labels else 0  # the loss's own is held by who asked for it
         self.pending = {output.name: _Storage(self.transient)}
+        yield from self._gather()
         readers = Counter(x.name for node in self.nodes for x in node.saves)
         recomputing = self.again
         asks = next((node for node in reversed(recomputing) if node.saves), None)
@@ -155,6 +157,21 @@ class Walk:
                 yield from self._run(as_far_as_needed(recomputing), again, lifetimes(recomputing), again=True)
                 self.transient = before
             yield from self._back(node, readers)
+
+    def _gather(self) -> Iterator[Moment]:
+        """What layers read in parts is gone when the last is done, and their gradients are put together to one."""
+        for x in self.segment.tape.handed_on:
+            size = self._bytes(x)
+            self.saved = self.saved - self.held.pop(x.name)
+            self.pending[x.name] = _Storage(size)
+            self.transient = self.transient + 2 * size
+            yield Moment("backward", x.name, self.saved, self.recomputed, self.gradients, self.transient)
+            self.transient = self.transient - size
+
+    @property
+    def handed_back(self) -> Size:
+        """Bytes of the gradients of its parts, which wait for those of all other layers."""
+        return add(self._bytes(x) for x in _parts(self.nodes))
 
     def _back(self, node: Node, readers: Counter[str]) -> Iterator[Moment]:
         """One kernel's backward pass."""
@@ -311,3 +328,8 @@ class Walk:
         if kind not in self.sizes:  # a walk asks about each kind many times, and a formula takes its time
             self.sizes[kind] = volume(tensor.labels, self.segment.env) * self.width[tensor.role]
         return self.sizes[kind]
+
+
+def _parts(run: list[Node]) -> list[Tensor]:
+    """What a layer reads of something that was made for all layers, each its own part."""
+    return list({x.name: x for node in run for x in node.inputs if x.role == "shared" and "T" not in x.labels}.values())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state
+from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state, twice
 from archcalc.counts.inference import moments
 from archcalc.counts.liveness import Gradients, Moment, Walk
 from archcalc.counts.optimizer import kept_state, scratch
@@ -52,8 +52,11 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     tables = angles[-1]
     recomputes = keeping.recompute != "none"
 
-    def parts(moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool) -> Alive:
-        """`before` is saved by layers that come before this one, `gradients` are those of layers after it.
+    def parts(
+        moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool, waiting: Size = 0
+    ) -> Alive:
+        """`before` is saved by layers that come before this one, `gradients` are those of layers after it; `waiting`
+        are those of parts of what was made for all layers.
 
         Both are added up when they are asked for: of many layers in letters that takes its time at each moment.
         """
@@ -66,7 +69,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                 "saved activations": held + (0 if head else moment.saved),
                 "saved by the head": moment.saved if head else 0,
                 "recomputed": moment.recomputed,
-                "temporaries": moment.transient + (new if keeping.holds else 0),
+                "temporaries": moment.transient + waiting + (new if keeping.holds else 0),
                 "inputs and loss": inputs,
             }
             return found if place.there is True else {name: n * place.there for name, n in found.items()}
@@ -87,13 +90,15 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                     held = moment._replace(transient=moment.transient + cast)
                     yield parts(held, place, kept, (), inputs=batch + constants + tables, head=head)
         befores.append((before, saved))
-        before, copied = before + saved.total, copied + copies.total
+        again = add(twice(segment, width) for segment in stack.group)
+        before, copied = before + saved.total - again, copied + copies.total
     gradients: Size = 0
+    waiting: Size = 0
     for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
         moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
         held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
-        learned = stack.spread(partial(_amount, walks, "gradients"))
+        learned, wait = (stack.spread(partial(_amount, walks, name)) for name in ("gradients", "handed_back"))
         for segment in reversed(stack.group):
             head = segment is taken.segments[-1]
             inputs = batch + _LOSS + (0 if segment is taken.segments[0] else held_again)
@@ -104,14 +109,20 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                 return saved.before(place) + learned.after(place, segment)
 
             # Of alike layers one is first, with the others' activations, and one last, with their gradients.
+            first = segment is taken.segments[0]
             places = [
-                (place, (before, saved.before(place)), (gradients, learned.after(place, segment)))
+                (
+                    place,
+                    (before, saved.before(place)),
+                    (gradients, learned.after(place, segment)),
+                    0 if first else waiting + wait.after(place, segment),
+                )
                 for place in _fullest(stack, segment, held_at)
             ]
             for moment in moments_of[id(segment)]:
-                for place, kept, later in places:
-                    yield parts(moment, place, kept, later, inputs=inputs, head=head)
-        gradients = gradients + learned.total
+                for place, kept, later, held in places:
+                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=held)
+        gradients, waiting = gradients + learned.total, waiting + wait.total
     final = {
         **state,
         "gradients": state["gradients"] + (0 if keeping.holds else gradients),

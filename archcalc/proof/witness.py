@@ -243,9 +243,13 @@ _NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share", "latent", "
 
 def _tally(built: dict[str, Shape]) -> int:
     """The elements of all matrices but biases, tables of positions, gains of heads, routers, gates of mixers,
-    convolutions, steps, and what projects to or from a narrow table; a tied table is built once and counted twice.
+    convolutions, steps, vectors for each layer, and what projects to or from a narrow table; a tied table is built
+    once and counted twice.
     """
-    outside = ("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight")
+    outside = (
+        *("embedding.position.weight", "embedding.projection.weight", "unembedding.projection.weight"),
+        *("embedding.per_layer.token.weight", "embedding.per_layer.projection.weight"),
+    )
     matrices = [
         shape
         for name, shape in built.items()

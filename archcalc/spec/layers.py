@@ -13,13 +13,13 @@ Kinds of layers that alternate are named, and a pattern says their order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from archcalc.blocks.attention import Attention, MultiHead
+from archcalc.blocks.attention import Attention
 from archcalc.blocks.base import Block, Mixer, Strict
 from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
@@ -301,23 +301,6 @@ class AlternatingGroup(Repeated):
         if idle := [name for name in self.kinds if name not in self.pattern]:
             raise PydanticCustomError("one_of", "has a kind that its pattern does not: {name}", {"name": idle[0]})
         return self
-
-
-def refuse_no_source(groups: Sequence[LayerGroup]) -> None:
-    """Raise an error that pydantic tells where an attention reads keys and values that no layer before it makes."""
-    made: set[object] = set()
-    for group in groups:
-        at = {offset: kind.layer for kind in group.kinds_in() for offset in kind.offsets}
-        for offset in range(min(group.period, group.repeat)):
-            for branch in at[offset].residual_branches:
-                if not isinstance(branch.mixer, MultiHead):
-                    continue
-                if not branch.mixer.shared_kv:
-                    made.add(branch.mixer.sharing)
-                elif branch.mixer.sharing not in made:
-                    what = "{name} shares keys and values, and no attention before it makes such: as many heads of as "
-                    what += "many features, with the same window or chunks"
-                    raise PydanticCustomError("one_of", what, {"name": branch.name})
 
 
 _FORMS = (("branches",), ("attention", "mlp"), ("pattern", "kinds"))

@@ -17,13 +17,14 @@ from archcalc_reference.model.linear import WithBuffers
 from archcalc_reference.model.mlp import DENSE
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
+from archcalc_reference.model.perlayer import PER_LAYER
 from archcalc_reference.model.recurrent import RECURRENT
 from archcalc_reference.model.state import State
 
 if TYPE_CHECKING:
     from archcalc.spec.layers import Layer as LayerSpec
 
-MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **LATENT, **DENSE, **EXPERTS, **RECURRENT}
+MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **LATENT, **DENSE, **EXPERTS, **PER_LAYER, **RECURRENT}
 """Which module each kind of a spec's mixers becomes."""
 
 States = list[State | None]
@@ -80,7 +81,10 @@ class Layer(WithBuffers):
         for i, branch in enumerate(self.branches):
             branch.mixer.prepare(positions, None if states is None else states[i])
 
-    def forward(self, x_BSD: Tensor, positions: Positions, states: States | None = None) -> Tensor:
+    def forward(
+        self, x_BSD: Tensor, vector_BSE: Tensor | None, positions: Positions, states: States | None = None
+    ) -> Tensor:
+        positions.vector = vector_BSE
         entering_BSD, normed_BSD = x_BSD, None
         for i, branch in enumerate(self.branches):
             state = None if states is None else states[i]

@@ -96,16 +96,18 @@ class Transformer(nn.Module):
             raise ValueError(f"{first + S:,} tokens; the context holds {most:,}")
         x_BSD = self.embedding(tokens_BS, first)
         positions = Positions(first, S, kernel, self.spec.context_length, x_BSD)
+        vectors = self.embedding.for_each_layer(tokens_BS, x_BSD)
         states: list[States | None] = [None] * len(self.layers) if cache is None else [*cache.states]
         for layer, kept in zip(self.layers, states, strict=True):
             layer.prepare(positions, kept)
-        for layer, kept in zip(self.layers, states, strict=True):
+        for i, (layer, kept) in enumerate(zip(self.layers, states, strict=True)):
+            vector_BSE = vectors[i] if vectors else None
             if recompute:
                 # Nothing in a layer is random, so no state of random numbers need be kept for it.
                 again = partial(layer, positions=positions)
-                x_BSD = checkpoint(again, x_BSD, use_reentrant=False, preserve_rng_state=False)
+                x_BSD = checkpoint(again, x_BSD, vector_BSE, use_reentrant=False, preserve_rng_state=False)
             else:
-                x_BSD = layer(x_BSD, positions, kept)
+                x_BSD = layer(x_BSD, vector_BSE, positions, kept)
         if cache is not None:
             cache.filled += S
         if last:
