@@ -33,7 +33,8 @@ class Moment(NamedTuple):
 
     `saved` is kept for the backward pass, `recomputed` was made again for it, `gradients` are those of weights, one
     for each (or, where they are added to held ones, those that are on their way), and `transient` is the rest:
-    gradients of activations, results on their way, a second gradient of a weight.
+    gradients of activations, results on their way, a second gradient of a weight. `past_parts`: the backward pass is
+    done with the layer's part of what was made for all layers.
     """
 
     phase: str
@@ -42,6 +43,7 @@ class Moment(NamedTuple):
     recomputed: Size
     gradients: Size
     transient: Size
+    past_parts: bool = False
 
 
 class Gradients(NamedTuple):
@@ -90,6 +92,7 @@ class Walk:
         self.sizes: dict[tuple[tuple[str, ...], str], Size] = {}
         self.made_again: set[str] = set()
         self.pending: dict[str, _Storage] = {}
+        self.past_parts = False
 
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
@@ -157,6 +160,7 @@ class Walk:
                 yield from self._run(as_far_as_needed(recomputing), again, lifetimes(recomputing), again=True)
                 self.transient = before
             yield from self._back(node, readers)
+            self.past_parts = self.past_parts or bool(_parts([node]))
 
     def _gather(self) -> Iterator[Moment]:
         """What layers read in parts is gone when the last is done, and their gradients are put together to one."""
@@ -321,7 +325,8 @@ class Walk:
 
     def _moment(self, node: Node, phase: str) -> Moment:
         phase = "loss" if node.is_loss else phase
-        return Moment(phase, node.name, self.saved, self.recomputed, self.gradients, self.transient)
+        now = self.saved, self.recomputed, self.gradients, self.transient
+        return Moment(phase, node.name, *now, past_parts=self.past_parts)
 
     def _bytes(self, tensor: Tensor) -> Size:
         kind = (tensor.labels, tensor.role)

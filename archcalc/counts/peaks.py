@@ -94,6 +94,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
         before, copied = before + saved.total - again, copied + copies.total
     gradients: Size = 0
     waiting: Size = 0
+    parts_made = _handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
     for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
         moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
@@ -109,19 +110,21 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                 return saved.before(place) + learned.after(place, segment)
 
             # Of alike layers one is first, with the others' activations, and one last, with their gradients.
-            first = segment is taken.segments[0]
+            first, begins = segment is taken.segments[0], len(stacks) > 1 and stack is stacks[1]
             places = [
                 (
                     place,
                     (before, saved.before(place)),
                     (gradients, learned.after(place, segment)),
                     0 if first else waiting + wait.after(place, segment),
+                    parts_made if begins and place.offset == 0 and place.turn == 0 else 0,
                 )
-                for place in _fullest(stack, segment, held_at)
+                for place in (stack.places(segment) if parts_made else _fullest(stack, segment, held_at))
             ]
             for moment in moments_of[id(segment)]:
-                for place, kept, later, held in places:
-                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=held)
+                for place, kept, later, held, last_read in places:
+                    gone = last_read if moment.past_parts and not recomputes else 0
+                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=held - gone)
         gradients, waiting = gradients + learned.total, waiting + wait.total
     final = {
         **state,
@@ -130,6 +133,11 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
         "inputs and loss": batch + 4,
     }
     yield Alive("step", "the optimizer", lambda: final)
+
+
+def _handed_on(segment: Segment, width: Widths) -> Size:
+    """Bytes of what a segment makes for all layers behind it."""
+    return add(volume(x.labels, segment.env) * width[x.role] for x in segment.tape.handed_on)
 
 
 def _amount(walks: dict[int, Walk], name: str, segment: Segment) -> Size:
