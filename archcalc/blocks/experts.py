@@ -43,8 +43,9 @@ class Router(Strict):
     )
     scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
     norm: Norm | None = Field(default=None, description="a norm of what scores are made of; null: none")
-    score_scale: Positive | None = Field(
-        default=None, description="what scores are multiplied by before all else; null: nothing"
+    score_scale: Literal["inverse_sqrt_d_model"] | None = Field(
+        default=None,
+        description="what scores are multiplied by before all else: 1 / sqrt(d_model); null: nothing (Gemma 4)",
     )
     expert_scale: bool = Field(
         default=False, description="whether weights are multiplied by a learned number of their expert (Gemma 4)"

@@ -18,6 +18,7 @@ _TENANTS = {
     "mistral": "mistral ministral ministral3 cwm smollm3",
     "qwen": "qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text",
     "gemma": "gemma gemma2 gemma3_text vaultgemma",
+    "gemma4": "gemma4_text gemma4_unified_text",
     "olmo": "olmo olmo2 olmo3 exaone4",
     "cohere": "cohere cohere2 granite hyperclovax glm glm4 granitemoe granitemoeshared",
     "phi": "phi phi3 stablelm starcoder2 nemotron persimmon jais2 nanochat",

@@ -11,7 +11,7 @@ _TYPES: dict[str, str] = {
     _EXPERTS: """
         aria_text dbrx doge jetmoe
         beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe step3p5 step3p7
-        switch_transformers zaya gemma4 gemma4_text ernie4_5_vl_moe deepseek_v4 aria
+        switch_transformers zaya ernie4_5_vl_moe deepseek_v4 aria
     """,
     "attention to positions that an indexer chooses is": """
         axk2 deepseek_v32 dots3_note dots3_note_text glm_moe_dsa hy_v4 mistral_large4
@@ -42,9 +42,8 @@ _TYPES: dict[str, str] = {
     "latent patches of bytes are": "blt",
     "positions of three sections are": "cohere_compass cohere_compass_text",
     "LoRA adapters inside the model are": "phi4_multimodal",
-    "key/value heads and embeddings that layers share are": """
-        gemma3n gemma3n_text gemma4_assistant gemma4_unified gemma4_unified_assistant gemma4_unified_text
-    """,
+    "streams that alternate are": "gemma3n gemma3n_text",
+    "models that read what another one made are": "gemma4_assistant gemma4_unified_assistant",
     "heads of fewer rows than the token table are": "apertus1p5 apertus1p5_text",
     "cross-attention is": "mllama mllama_text_model git trocr musicgen musicgen_melody moshi whisper",
     _ENCODERS: """

@@ -23,6 +23,8 @@ class Wrapper(NamedTuple):
 
 WRAPPERS: dict[str, Wrapper] = {
     **dict.fromkeys(("gemma3",), Wrapper("gemma3_text")),
+    "gemma4": Wrapper("gemma4_text", "the encoders of images and sound and what connects them"),
+    "gemma4_unified": Wrapper("gemma4_unified_text", "what makes vectors of images and sound"),
     **dict.fromkeys(("mistral3",), Wrapper("mistral")),
     **dict.fromkeys(("paligemma",), Wrapper("gemma")),
     **dict.fromkeys(("llava_next", "vipllava", "video_llava", "deepseek_vl", "janus"), Wrapper("llama")),

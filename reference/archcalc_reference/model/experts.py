@@ -138,19 +138,17 @@ class MixtureOfExperts(WithBuffers):
         super().__init__()
         self.spec = spec
         router = spec.router
-        self.router = Linear(d_model, spec.n_experts, bias=router.bias)
         self.expert_scale = nn.Parameter(torch.empty(spec.n_experts)) if router.expert_scale else None
         self.router_norm = _norm(d_model, router.norm)
-        self.experts_norm, self.experts_post_norm = (
-            _norm(d_model, norm) for norm in (spec.experts_norm, spec.experts_post_norm)
-        )
-        self.shared_norm, self.shared_post_norm = (
-            _norm(d_model, norm) for norm in (spec.shared_norm, spec.shared_post_norm)
-        )
+        self.router = Linear(d_model, spec.n_experts, bias=router.bias)
         if router.correction:
             self.register_buffer("correction", torch.zeros(spec.n_experts))
+        self.experts_norm = _norm(d_model, spec.experts_norm)
         self.experts = Experts(d_model, spec)
+        self.experts_post_norm = _norm(d_model, spec.experts_post_norm)
+        self.shared_norm = _norm(d_model, spec.shared_norm)
         self.shared = None if spec.shared is None else DENSE[spec.shared.kind](d_model, spec.shared)
+        self.shared_post_norm = _norm(d_model, spec.shared_post_norm)
         self.shared_gate = Linear(d_model, 1, bias=False) if spec.shared_gate else None
 
     @staticmethod
@@ -191,7 +189,7 @@ class MixtureOfExperts(WithBuffers):
         """How much each chosen expert counts, and which they are."""
         router = self.spec.router
         scores_BSE = self.router(x_BSD)
-        scores_BSE = _full(scores_BSE if router.score_scale is None else scores_BSE * router.score_scale)
+        scores_BSE = _full(scores_BSE if router.score_scale is None else scores_BSE * x_BSD.shape[-1] ** -0.5)
         if router.scores == "softmax":
             scores_BSE = scores_BSE.softmax(-1)
         elif router.scores == "sigmoid":
