@@ -32,6 +32,7 @@ NEEDS_WINDOW = {
     "cohere2_moe",
 }
 NEEDS_WINDOW |= {"mimo_v2_flash", "flint", "afmoe", "laguna", "mellum", "granite_swa", "granitemoe_swa", "kolibri1"}
+NEEDS_WINDOW |= {"gemma4_text", "gemma4_unified_text"}
 # Weights that transformers keeps in one tensor and we in several, or in one for each head: only their sum is compared.
 FUSED = {
     *("gpt2", "openai-gpt", "gpt_bigcode", "codegen", "gpt_neox", "gpt_neox_japanese", "bloom", "falcon", "mpt"),
@@ -41,7 +42,7 @@ FUSED = {
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
     *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
-    *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
+    *("gemma4_text", "deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
 }
 
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
@@ -145,7 +146,21 @@ def _mixed(model_type, rng, heads, layers):
         "linear_num_value_heads": 2 * heads,
         "linear_key_head_dim": rng.choice((8, 12)),
     }
+    wide = {
+        "global_head_dim": rng.choice((16, 24)),
+        "num_global_key_value_heads": rng.choice((None, 1)),
+        "layer_types": [*(["sliding_attention", "full_attention"] * layers)[: layers - 1], "full_attention"],
+        "num_kv_shared_layers": rng.choice((0, 1)) if layers > 2 else 0,  # of three the second is full
+    }
+    vectors = {
+        "hidden_size_per_layer_input": rng.choice((0, 6)),
+        "vocab_size_per_layer_input": rng.choice((40, 70)),
+        "top_k_experts": 3,
+        "moe_intermediate_size": 28,
+    }
     return {
+        "gemma4_text": {**wide, **vectors},
+        "gemma4_unified_text": wide,
         "nemotron_h": {
             "layers_block_type": rng.choices(["linear_attention", "moe", "full_attention", "mlp"], k=layers),
             "mamba_num_heads": 3 * heads,

@@ -33,6 +33,15 @@ BESIDE = {
     **dict.fromkeys(
         [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
     ),
+    **{
+        (name, key): default
+        for name in ("gemma4_text", "gemma4_unified_text")
+        for key, default in (
+            ("global_head_dim", 512),
+            ("num_global_key_value_heads", None),
+            ("per_layer_config", None),
+        )
+    },
     ("qwen3_vl_text", "tie_word_embeddings"): False,
 }
 # Null in transformers' class, which then takes what stands here.

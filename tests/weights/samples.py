@@ -80,7 +80,46 @@ _DELTA = {
 }
 _MAMBA2 = {"n_groups": 2, "conv_kernel": 3, "chunk_size": 20, "hidden_size": 60}
 
+_GEMMA4 = {
+    **_LLAMA,
+    "head_dim": 14,
+    "global_head_dim": 20,
+    "sliding_window": 64,
+    "layer_types": _LOCAL,
+    "hidden_size_per_layer_input": 0,
+    "final_logit_softcapping": 30.0,
+}
+_SHARES = {
+    "num_hidden_layers": 6,
+    "layer_types": ["sliding_attention", "full_attention"] * 3,
+    "num_kv_shared_layers": 3,
+    "use_double_wide_mlp": True,
+    "hidden_size_per_layer_input": 10,
+    "vocab_size_per_layer_input": V,
+}
+
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma4": (
+        "gemma4_text",
+        {**_GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 2, "num_hidden_layers": 4, "layer_types": _LOCAL[:2] * 2},
+    ),
+    "gemma4-e2b": ("gemma4_text", {**_GEMMA4, **_SHARES}),
+    "gemma4-moe": (
+        "gemma4_text",
+        {
+            **_GEMMA4,
+            "attention_k_eq_v": True,
+            "enable_moe_block": True,
+            "num_experts": 8,
+            "top_k_experts": 3,
+            "moe_intermediate_size": 44,
+        },
+    ),
+    "gemma4_unified": (
+        "gemma4_unified_text",
+        {name: value for name, value in _GEMMA4.items() if name != "hidden_size_per_layer_input"}
+        | {"attention_k_eq_v": True},
+    ),
     "lfm2": (
         "lfm2",
         {**_LLAMA, "full_attn_idxs": [1], "conv_L_cache": 4, "conv_bias": True, "block_multiple_of": 7},
@@ -637,4 +676,6 @@ def built(name: str, *, meta: bool = False) -> Any:
             for stored, buffer in model.named_buffers():
                 if stored.endswith("e_score_correction_bias"):
                     buffer.copy_(torch.randn_like(buffer) * 0.2)
+                elif stored.endswith("layer_scalar"):
+                    buffer.add_(torch.randn_like(buffer) * 0.2)
     return model

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from archcalc.arguments import LARGEST_SIZE
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED
 from archcalc.huggingface.families.mixtures import experts
 from archcalc.huggingface.family import HEADS, SLIDING_WINDOW, Family, decoder, rmsnorm, without
@@ -30,6 +31,7 @@ from archcalc.huggingface.said import Said
 
 SHARED = "/shared"
 """What follows the type of a layer that reads the keys and values of another."""
+_DIGITS = 5  # of a layer's number
 _OVERRIDES = "per_layer_config"
 _SHARES, _WIDE, _EACH = "num_kv_shared_layers", "use_double_wide_mlp", "hidden_size_per_layer_input"
 _VOCABULARY, _MIXES = "vocab_size_per_layer_input", "enable_moe_block"
@@ -75,18 +77,23 @@ def _attention_in(layer: Mapping[str, Any]) -> Mapping[str, Any]:
 def _overridden(said: Said, key: str) -> int | None:
     """What newer files say of full layers apart, all of which must say the same; None where they say nothing of it."""
     layers = said.value(_OVERRIDES, counts=False)
-    full = {str(i) for i, kind in enumerate(_TYPES.types(said)) if kind.startswith(FULL)}
-    if not isinstance(layers, dict) or not {str(i) for i in layers} <= full:
+    types = [*_TYPES.types(said)[:-1], FULL]
+    full = {i for i, kind in enumerate(types) if kind == FULL}
+    named = layers if isinstance(layers, dict) else {"": layers}
+    by_number = {int(i): one for i, one in named.items() if str(i).isdecimal() and len(str(i)) <= _DIGITS}
+    if len(by_number) != len(named) or not {*by_number} <= full:
         said.fail(_OVERRIDES, "must be a mapping with the numbers of layers with full attention alone", layers)
-    said_of = [layers.get(i, layers.get(int(i))) or {} for i in sorted(full)]
+    said_of = [by_number.get(i) or {} for i in sorted(full)]
     if any(not isinstance(one, dict) or not {*one} <= {"head_dim", "num_key_value_heads"} for one in said_of):
         said.fail(_OVERRIDES, "must say head_dim and num_key_value_heads of layers, and nothing else", layers)
-    values = {one.get(key) for one in said_of}
-    if len(values) > 1:
+    values = [one.get(key) for one in said_of]
+    value = values[0]
+    if any(other != value for other in values):
         said.fail(_OVERRIDES, f"must say the same {key} of all layers with full attention", layers)
-    value = values.pop() if values else None
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        said.fail(_OVERRIDES, f"{key} must be a whole number above 0", value)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= LARGEST_SIZE:
+        said.fail(_OVERRIDES, f"{key} must be an integer from 1 to {LARGEST_SIZE:,}", value)
     return value
 
 
@@ -204,6 +211,7 @@ class GemmaLayer(Leaf):
 
     def write(self, value: Any, draft: Draft) -> None:
         branches = value.get("branches", ())
+        draft.d_head = _attention_in(value).get("d_head", draft.d_head)
         mixes = any(branch["mixer"].get("kind") == "experts" for branch in branches)
         each = any(branch["mixer"].get("kind") == "per_layer" for branch in branches)
         write(self._template(shared=draft.layer.endswith(SHARED), mixes=mixes, each=each), value, draft)
@@ -285,6 +293,7 @@ _ALL = (
         ("Gemma4UnifiedForCausalLM", "Gemma4UnifiedTextModel"),
         {
             **without(_DEFAULTS, *(_EACH, _VOCABULARY, _MIXES, "num_experts", "top_k_experts", "moe_intermediate_size")),
+            "max_position_embeddings": 262144,
             "sliding_window": 1024,
         },
         GemmaLayer(),
