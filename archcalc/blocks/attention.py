@@ -178,6 +178,10 @@ class MultiHead(Attention):
         """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""
         shared = min(self.n_heads // self.n_kv_heads, 3)
         kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
+        heads = shrinking.size("n_heads", self.n_heads, kv_heads * shared, 0)
+        if heads != kv_heads * shared:  # another kind of layer has as many heads, and fewer or more of keys and values
+            alike = [n for n in (2, 3, 1) if heads % n == 0 and (n == 1) == (self.n_kv_heads == 1) and n != heads]
+            heads, kv_heads = (heads, alike[0]) if alike else (kv_heads * shared, kv_heads)
         d_head = shrinking.size("d_head", self.d_head, 8)
         whole = self.rotary is None or self.rotary.d_rotary == self.d_head
         growth, slopes = self.query_growth, self.alibi_scale
@@ -187,7 +191,7 @@ class MultiHead(Attention):
         update = {
             "query_growth": growth,
             "alibi_scale": d_head**-0.5 if slopes == self.d_head**-0.5 else slopes,
-            "n_heads": kv_heads * shared,
+            "n_heads": heads,
             "n_kv_heads": kv_heads,
             "d_head": d_head,
             "d_value": shrinking.optional("d_value", self.d_value, 6, 2),

@@ -128,7 +128,8 @@ class MultiHeadAttention(nn.Module):
         if self.query_norm is not None and not self.norms_last:
             q_BSGRK = self._normed(self.query_norm, q_BSGRK)
             k_BSGK = self._normed(self.key_norm, k_BSGK)
-        q_BSGRK, k_BSGK = self._turned(q_BSGRK, positions), self._turned(k_BSGK, positions)
+        q_BSGRK = self._turned(q_BSGRK, positions)
+        k_BSGK = self._turned(k_BSGK, positions)
         if self.query_norm is not None and self.norms_last:
             q_BSGRK = self._normed(self.query_norm, q_BSGRK)
             k_BSGK = self._normed(self.key_norm, k_BSGK)
