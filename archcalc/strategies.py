@@ -52,7 +52,9 @@ def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
     _each_or_none(data)
     made: list[dict[str, Any]] = []
     for group in data["layers"]:
-        kinds = [group["kinds"][name] for name in group["pattern"][: group["repeat"]]] if "pattern" in group else [group]
+        kinds = (
+            [group["kinds"][name] for name in group["pattern"][: group["repeat"]]] if "pattern" in group else [group]
+        )
         for layer in kinds:
             parts = [branch["mixer"] for branch in layer["branches"]] if "branches" in layer else [layer["attention"]]
             for attention in (part for part in parts if part["kind"] == "multi_head"):

@@ -4,7 +4,9 @@ from archcalc.tape.ops import Tensor, Weight
 from archcalc.tape.recording import Tape
 
 
-def math_core(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Weight | None, *, capped: bool) -> Tensor:
+def math_core(
+    tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Weight | None, *, capped: bool
+) -> Tensor:
     """Every step stored: softmax(q k / sqrt(K) + mask) v.
 
     A product of many matrices at once reads each head's positions together, so queries, and keys and values that do

@@ -54,7 +54,8 @@ class TokenEmbedding(Embedding):
     ) = Field(default=None, description="what the tokens' vectors are multiplied by; null: nothing")
     norm: Norm | None = Field(default=None, description="a norm of the vectors before the first layer")
     per_layer: PerLayerVectors | None = Field(
-        default=None, description="a vector of each token for each layer beside its own; null: none (Gemma 3n, Gemma 4)"
+        default=None,
+        description="a vector of each token for each layer beside its own; null: none (Gemma 3n, Gemma 4)",
     )
 
     labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state, twice
 from archcalc.counts.inference import moments
-from archcalc.counts.liveness import Gradients, Moment, Walk
+from archcalc.counts.liveness import Walk
+from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.optimizer import kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
 from archcalc.counts.stack import Place, Spread, Stack, is_many
@@ -110,21 +111,23 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                 return saved.before(place) + learned.after(place, segment)
 
             # Of alike layers one is first, with the others' activations, and one last, with their gradients.
-            first, begins = segment is taken.segments[0], len(stacks) > 1 and stack is stacks[1]
+            first, begins = segment is taken.segments[0], not recomputes and len(stacks) > 1 and stack is stacks[1]
             places = [
                 (
                     place,
                     (before, saved.before(place)),
                     (gradients, learned.after(place, segment)),
                     0 if first else waiting + wait.after(place, segment),
-                    parts_made if begins and place.offset == 0 and place.turn == 0 else 0,
+                    parts_made
+                    if begins and place.offset == 0 and isinstance(place.turn, int) and not place.turn
+                    else 0,
                 )
                 for place in (stack.places(segment) if parts_made else _fullest(stack, segment, held_at))
             ]
             for moment in moments_of[id(segment)]:
-                for place, kept, later, held, last_read in places:
-                    gone = last_read if moment.past_parts and not recomputes else 0
-                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=held - gone)
+                for place, kept, later, owed, last_read in places:
+                    gone = last_read if moment.past_parts else 0
+                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)
         gradients, waiting = gradients + learned.total, waiting + wait.total
     final = {
         **state,

@@ -33,10 +33,10 @@ def refuse_no_source(groups: Sequence[LayerGroup]) -> None:
 
 
 def refuse_no_vectors(groups: Sequence[LayerGroup], d_per_layer: int | None) -> None:
-    """Raise an error where layers read other vectors for each than the embedding makes, which has one for each layer."""
+    """Raise an error where layers read other vectors of a token than the embedding makes, one for each layer."""
     for layer in _first_layers(groups):
         read = [mixer.d_per_layer for mixer in layer if isinstance(mixer, PerLayer)]
-        if read != [] * (d_per_layer is None) + [d_per_layer] * (d_per_layer is not None):
+        if read != ([] if d_per_layer is None else [d_per_layer]):
             what = "must each have one mixer of kind per_layer, of as many features as per_layer of the embedding"
             if d_per_layer is None:
                 what = "have a mixer of kind per_layer, and the embedding has no per_layer"

@@ -83,7 +83,7 @@ class Layer(Strict):
     @property
     def has_scalar(self) -> bool:
         """Whether what it makes is multiplied by a number of its own."""
-        raise NotImplementedError
+        return bool(getattr(self, "scalar", False))
 
     def summary(self) -> str:
         """The layer in a few words, for a report."""
@@ -194,10 +194,6 @@ class TwoBranchLayer(Layer):
     def side_by_side(self) -> bool:
         return self.parallel is not None
 
-    @property
-    def has_scalar(self) -> bool:
-        return self.scalar
-
 
 class BranchLayer(Layer):
     """The long form: any branches."""
@@ -217,10 +213,6 @@ class BranchLayer(Layer):
     @property
     def side_by_side(self) -> bool:
         return self.parallel
-
-    @property
-    def has_scalar(self) -> bool:
-        return self.scalar
 
     @model_validator(mode="after")
     def _branches_agree(self) -> Self:

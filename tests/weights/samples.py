@@ -101,7 +101,13 @@ _SHARES = {
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma4": (
         "gemma4_text",
-        {**_GEMMA4, "attention_k_eq_v": True, "num_global_key_value_heads": 2, "num_hidden_layers": 4, "layer_types": _LOCAL[:2] * 2},
+        {
+            **_GEMMA4,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 2,
+            "num_hidden_layers": 4,
+            "layer_types": _LOCAL[:2] * 2,
+        },
     ),
     "gemma4-e2b": ("gemma4_text", {**_GEMMA4, **_SHARES}),
     "gemma4-moe": (

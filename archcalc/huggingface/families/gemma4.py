@@ -141,7 +141,7 @@ def _say_d_ff(value: Any, draft: Draft) -> None:
     double, rest = divmod(value, draft.get("intermediate_size", value))
     if rest or double not in (1, 2):
         raise Mismatch("mlp.d_ff")
-    draft.put(_WIDE, double == 2)  # noqa: PLR2004  (twice)
+    draft.put(_WIDE, double == 2)
 
 
 _NORM = rmsnorm()
@@ -292,7 +292,9 @@ _ALL = (
         "Gemma4UnifiedTextConfig",
         ("Gemma4UnifiedForCausalLM", "Gemma4UnifiedTextModel"),
         {
-            **without(_DEFAULTS, *(_EACH, _VOCABULARY, _MIXES, "num_experts", "top_k_experts", "moe_intermediate_size")),
+            **without(
+                _DEFAULTS, *(_EACH, _VOCABULARY, _MIXES, "num_experts", "top_k_experts", "moe_intermediate_size")
+            ),
             "max_position_embeddings": 262144,
             "sliding_window": 1024,
         },

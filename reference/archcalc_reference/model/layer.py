@@ -16,8 +16,8 @@ from archcalc_reference.model.latent import LATENT
 from archcalc_reference.model.linear import WithBuffers
 from archcalc_reference.model.mlp import DENSE
 from archcalc_reference.model.norms import NORMS
-from archcalc_reference.model.positions import Positions
 from archcalc_reference.model.perlayer import PER_LAYER
+from archcalc_reference.model.positions import Positions
 from archcalc_reference.model.recurrent import RECURRENT
 from archcalc_reference.model.state import State
 

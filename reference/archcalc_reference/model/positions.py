@@ -40,7 +40,9 @@ class Positions:
         self.masks: dict[Scored, Tensor] = {}
         self.tables: dict[str, Angles] = {}
         self.growths: dict[str, Tensor] = {}
-        self.shared: dict[Any, tuple[Tensor, Tensor]] = {}  # keys and values for layers behind, by what tells them apart
+        self.shared: dict[
+            Any, tuple[Tensor, Tensor]
+        ] = {}  # keys and values for layers behind, by what tells them apart
         self.vector: Tensor | None = None  # of each token, for the layer that is running
         self.stores: dict[Any, KeysValues | None] = {}  # where these are kept
         self._context_length, self._dtype, self._device = context_length, like.dtype, like.device

@@ -110,7 +110,9 @@ class Family:
         """Tensors that a file may have and nothing reads: of keys and values, in layers that read those of another."""
         found = set()
         for i, layer in enumerate(each_layer(model)):
-            for name in (branch.name for branch in layer.residual_branches if getattr(branch.mixer, "shared_kv", False)):
+            for name in (
+                branch.name for branch in layer.residual_branches if getattr(branch.mixer, "shared_kv", False)
+            ):
                 modules = (f"{name}.{part}" for part in ("key", "value", "key_norm", "value_norm"))
                 theirs = (self.inside[module] for module in modules if module in self.inside)
                 found |= {self.layer.format(i=i) + f"{one}.{leaf}" for one in theirs for leaf in ("weight", "bias")}
