@@ -57,6 +57,10 @@ _EVEN_HEADS = frozenset(
 """Types whose class refuses a hidden_size that is no multiple of num_attention_heads, whatever head_dim says."""
 
 
+_PADS = {"step3p5": 0}
+"""Types whose class takes no null for the token that pads a text."""
+
+
 def _written(
     table: Family, data: Mapping[str, Any], layers: list[dict[str, Any]], draft: Draft | None = None
 ) -> dict[str, Any]:
@@ -70,7 +74,8 @@ def _written(
     if table.model_type in _EVEN_HEADS and data["d_model"] % draft.get("num_attention_heads", 1):
         raise Mismatch("attention.n_heads")
     draft.put(table.std, data.get("initialization", {}).get("std", 0.02))
-    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **draft, "pad_token_id": None}
+    pad = {"pad_token_id": _PADS.get(table.model_type)}
+    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **draft, **pad}
 
 
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:

@@ -42,6 +42,13 @@ BESIDE = {
             ("per_layer_config", None),
         )
     },
+    **dict.fromkeys(
+        [
+            ("step3p5", key)
+            for key in ("attention_other_setting", "moe_layers_enum", "partial_rotary_factors", "per_layer_config")
+        ]
+    ),
+    ("step3p5", "num_nextn_predict_layers"): 0,
     ("qwen3_vl_text", "tie_word_embeddings"): False,
 }
 # Null in transformers' class, which then takes what stands here.

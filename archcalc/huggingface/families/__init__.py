@@ -34,6 +34,7 @@ _TENANTS = {
     "routed": "solar_open exaone_moe phimoe qwen3_vl_moe_text",
     "command": "cohere2_moe",
     "laguna": "laguna",
+    "step": "step3p5",
     "gated": "afmoe hy_v3 mellum kolibri1",
     "granite": "granite_swa granitemoe_swa",
     "balanced": "glm4_moe glm4v_moe_text dots1 minimax_m2",

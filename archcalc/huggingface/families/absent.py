@@ -10,7 +10,7 @@ _PAIRS = "encoder-decoder models are"
 _TYPES: dict[str, str] = {
     _EXPERTS: """
         aria_text dbrx doge jetmoe
-        beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe step3p5 step3p7
+        beam minimax_m3_vl minimax_m3_vl_text nllb-moe qwen3_omni_moe sarvam_moe
         switch_transformers zaya ernie4_5_vl_moe deepseek_v4 aria
     """,
     "attention to positions that an indexer chooses is": """

@@ -46,6 +46,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen3_vl_moe": Wrapper("qwen3_vl_moe_text"),
     "qwen3_5": Wrapper("qwen3_5_text"),
     "qwen3_5_moe": Wrapper("qwen3_5_moe_text"),
+    "step3p7": Wrapper("step3p5", flat=True),
     "voxtral": Wrapper("llama", "the audio encoder and what connects it", unties=True),
     "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it", unties=True),
 }

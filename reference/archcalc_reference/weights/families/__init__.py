@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from archcalc_reference.weights.families import gemma, gpt, hybrids, latent, llama
+from archcalc_reference.weights.families import gemma, gpt, hybrids, latent, llama, step
 from archcalc_reference.weights.families.family import Family, Unnamed
 from archcalc_reference.weights.families.own import OWN
 
 __all__ = ["BY_TYPE", "FAMILIES", "GPT2", "OWN", "Family", "Unnamed"]
 
 GPT2 = gpt.GPT2
-FAMILIES: tuple[Family, ...] = (*gpt.FAMILIES, *llama.FAMILIES, *gemma.FAMILIES, *latent.FAMILIES, *hybrids.FAMILIES)
+FAMILIES: tuple[Family, ...] = (
+    *gpt.FAMILIES,
+    *llama.FAMILIES,
+    *gemma.FAMILIES,
+    *step.FAMILIES,
+    *latent.FAMILIES,
+    *hybrids.FAMILIES,
+)
 BY_TYPE: dict[str, Family] = {name: family for family in FAMILIES for name in family.types}
