@@ -42,7 +42,7 @@ _TYPES: dict[str, str] = {
     "latent patches of bytes are": "blt",
     "positions of three sections are": "cohere_compass cohere_compass_text",
     "LoRA adapters inside the model are": "phi4_multimodal",
-    "streams that alternate are": "gemma3n gemma3n_text",
+    "residual streams side by side (AltUp) are": "gemma3n gemma3n_text",
     "models that read what another one made are": "gemma4_assistant gemma4_unified_assistant",
     "heads of fewer rows than the token table are": "apertus1p5 apertus1p5_text",
     "cross-attention is": "mllama mllama_text_model git trocr musicgen musicgen_melody moshi whisper",
