@@ -47,9 +47,41 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
 
 
 def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
-    """The same with tables of one width, so that they can be tied."""
+    """The same with tables of one width, so that they can be tied, and keys and values that are there to be shared."""
     data["unembedding"]["d_embedding"] = data["embedding"].get("d_embedding")
+    _each_or_none(data)
+    made: list[dict[str, Any]] = []
+    for group in data["layers"]:
+        kinds = (
+            [group["kinds"][name] for name in group["pattern"][: group["repeat"]]] if "pattern" in group else [group]
+        )
+        for layer in kinds:
+            parts = [branch["mixer"] for branch in layer["branches"]] if "branches" in layer else [layer["attention"]]
+            for attention in (part for part in parts if part["kind"] == "multi_head"):
+                if attention["shared_kv"] and made:
+                    attention |= {name: made[-1][name] for name in _SHARED}
+                    attention["rotary"] = None
+                attention["shared_kv"] = attention["shared_kv"] and bool(made)
+                made += [attention] * (not attention["shared_kv"])
     return data
+
+
+def _each_or_none(data: dict[str, Any]) -> None:
+    """Vectors for each layer where all layers have branches, and then one that reads them; else nowhere."""
+    layers = [layer for group in data["layers"] for layer in group.get("kinds", {"": group}).values()]
+    for branch in (branch for layer in layers for branch in layer.get("branches", ())):
+        if branch["mixer"]["kind"] == "per_layer":
+            branch["mixer"] = {"kind": "plain", "d_ff": 3, "activation": "relu", "bias": False}
+    if not all("branches" in layer for layer in layers):
+        data["embedding"]["per_layer"] = None
+    if data["embedding"]["per_layer"] is not None:
+        d_per_layer = data["embedding"]["per_layer"]["d_per_layer"]
+        mixer = {"kind": "per_layer", "d_per_layer": d_per_layer, "activation": "gelu_tanh"}
+        for layer in layers:
+            layer["branches"].append({"name": "each", "norm": None, "mixer": mixer})
+
+
+_SHARED = ("n_heads", "n_kv_heads", "d_head", "d_value", "window", "chunk")
 
 
 def sizes(largest: int = LARGEST) -> st.SearchStrategy[int]:
@@ -155,6 +187,7 @@ _PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "source": st.just("archcalc.strategies"),
     "epsilon": st.sampled_from((1e-5, 1e-6)),
     "theta": st.sampled_from((100.0, 10_000.0)),
+    "share": st.sampled_from((0.25, 0.5, 1.0)),
 }
 
 

@@ -68,7 +68,7 @@ def _family(model_type: str) -> tuple[str, ...]:
     every = [_as_short(layer) for layer in each_layer(spec["layers"])]
     layers = [layer for layer in every if "branches" not in layer]
     others = list(dict.fromkeys(mixer for layer in every for mixer in _others(layer)))
-    if not layers or others:
+    if len(layers) < len(every):
         return _hybrid(model_type, spec, every, others)
     return (
         f"`{model_type}`",
@@ -88,6 +88,7 @@ def _as_short(layer: dict[str, Any]) -> dict[str, Any]:
 
 
 _MIXERS = {
+    "per_layer": "vectors for each layer",
     "mamba": "Mamba",
     "mamba2": "Mamba-2",
     "gated_delta": "gated delta nets",
@@ -110,7 +111,8 @@ def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], 
             continue
         normed += [branch for branch in layer["branches"] if branch["norm"] != "shared"]
         for branch in layer["branches"]:
-            mixer, norm = branch["mixer"], {"norm": branch["norm"]}
+            mixer = branch["mixer"]
+            norm = {name: branch[name] for name in ("norm", "post_norm", "stream_norm") if name in branch}
             name = "attention" if mixer["kind"] in ("multi_head", "latent") else "mlp"
             found += [{**norm, name: mixer}] if mixer["kind"] not in _MIXERS else []
     attentions, mlps = ([layer for layer in found if name in layer] for name in ("attention", "mlp"))
@@ -119,7 +121,7 @@ def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], 
         _norms(normed[0]),
         ", ".join(dict.fromkeys(_positions(spec, layer) for layer in attentions)) or "none",
         " or ".join(dict.fromkeys(map(_mlp, mlps))) or "none",
-        "; ".join([" and ".join(others), *(_more(spec, attentions) if attentions else ())]),
+        "; ".join([*filter(None, [" and ".join(others)]), *(_more(spec, attentions) if attentions else ())]),
     )
 
 
@@ -180,7 +182,8 @@ def _more(spec: dict[str, Any], layers: list[dict[str, Any]]) -> Iterator[str]:
         yield "windows in some layers" if None in windows else "windows"
     words = {"scale": "own scale of scores", "softcap": "capped scores", "query_growth": "growing queries"}
     yield from (what for name, what in words.items() if attention.get(name))
-    everywhere = {"sinks": "sinks", "gate": "gated output", "d_value": "values of another width"}
+    everywhere = {"shared_kv": "keys and values of a layer before", "values_are_keys": "values that are keys"}
+    everywhere |= {"sinks": "sinks", "gate": "gated output", "d_value": "values of another width"}
     yield from (what for name, what in everywhere.items() if any(layer["attention"].get(name) for layer in layers))
     embedding, unembedding = spec["embedding"], spec["unembedding"]
     yield from (f"{name} of embeddings" for name in ("scale", "norm") if embedding.get(name))

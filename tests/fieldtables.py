@@ -38,7 +38,8 @@ from archcalc.blocks.mamba import Mamba
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
-from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Rotary, Scaling, Yarn
+from archcalc.blocks.perlayer import PerLayer, PerLayerVectors
+from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Proportional, Rotary, Scaling, Yarn
 from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Transform, Unembedding
 from archcalc.counts.quantities import QUANTITIES, one_pass
@@ -101,6 +102,8 @@ MAMBA2 = {"kind": "mamba2", **STATE, "bias": False, "conv_bias": False}
 LAYER = {"norm": NORM, "attention": HEADS, "mlp": TWO_MATRICES}
 LOCAL = {**LAYER, "attention": {**HEADS, "window": 8}}
 BRANCH = {"name": "mix", "norm": NORM, "mixer": HEADS}
+EACH = {"kind": "per_layer", "d_per_layer": 4, "activation": "gelu_tanh"}
+VECTORS = {"d_per_layer": 4, "norm": {"kind": "rmsnorm"}}
 FEED = {"name": "feed", "norm": NORM, "mixer": TWO_MATRICES}
 SPEC = {
     "schema": 0,
@@ -125,6 +128,8 @@ _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_context_le
 HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     Model: ((), SPEC),
     TokenEmbedding: (("embedding",), SPEC["embedding"]),
+    PerLayerVectors: (("embedding", "per_layer"), VECTORS),
+    PerLayer: ((*_LONG, 1, "mixer"), EACH),
     LayerNorm: (("final_norm",), NORM),
     RMSNorm: (("final_norm",), {"kind": "rmsnorm"}),
     TwoBranchGroup: (_GROUP, {"repeat": 2, **LAYER}),
@@ -145,6 +150,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     Dynamic: (_SCALED, {"kind": "dynamic", "factor": 2.0, "original_context_length": 16}),
     Yarn: (_SCALED, {"kind": "yarn", "factor": 2.0, "original_context_length": 16}),
     Llama3: (_SCALED, {"kind": "llama3", "factor": 2.0, **_LLAMA3}),
+    Proportional: (_SCALED, {"kind": "proportional", "share": 0.5}),
     LongRope: (
         _SCALED,
         {"kind": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_context_length": 16},
@@ -188,6 +194,8 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "router": ({**ROUTER, "bias": True},),
     "shared": (GATED,),
     "transform": ({"activation": "gelu", "bias": False, "norm": NORM},),
+    "per_layer": (VECTORS,),
+    "score_scale": ("inverse_sqrt_d_model",),
     "epsilon": (0.01,),
 }
 # What must be there for a field to matter.
@@ -203,6 +211,9 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("TokenEmbedding", "first_position"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "extra_positions"): {"positions": "learned"},
     ("Experts", "latent_bias"): {"d_latent": 12},
+    ("Experts", "shared_norm"): {"shared": GATED},
+    ("Experts", "shared_post_norm"): {"shared": GATED},
+    ("MultiHead", "values_are_keys"): {"value_norm": NORM},
     ("Experts", "n_groups_chosen"): {"n_groups": 2},
 }
 # The numbers that say what a field changes, and what a reader calls them.
@@ -227,6 +238,7 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     Cut: ("a cut", "mlps"),
     DenseMLP: ("an MLP", "mlps"),
     QueryGrowth: ("a growth", "growing-queries"),
+    PerLayerVectors: ("vectors", "vectors-for-each-layer"),
     Branch: ("branches", "branches"),
     Initialization: ("an initialization", "what-describes-a-model"),
     Published: ("figures", "what-describes-a-model"),
@@ -372,6 +384,7 @@ def _counts(path: tuple[str | int, ...], part: dict[str, Any]) -> dict[str, int]
         _place(spec, path, deepcopy(part))
     else:
         spec = deepcopy(part)
+    _agree(spec)
     try:
         model = Model.model_validate(spec)
     except ValueError:
@@ -381,7 +394,23 @@ def _counts(path: tuple[str | int, ...], part: dict[str, Any]) -> dict[str, int]
     return {name: QUANTITIES[name].of(asked) for name in MEASURED}
 
 
+def _agree(spec: dict[str, Any]) -> None:
+    """Give a spec what a part of it needs elsewhere: a layer before, vectors for each layer, and what reads them."""
+    group = spec["layers"][0]
+    if group.get("attention", {}).get("shared_kv"):
+        spec["layers"] = [{**LAYER, "repeat": 1}, {**group, "repeat": 1}]
+    each = [branch["mixer"] for branch in group.get("branches", ()) if branch["mixer"]["kind"] == "per_layer"]
+    if each:
+        spec["embedding"]["per_layer"] = {**VECTORS, "d_per_layer": each[0]["d_per_layer"]}
+    elif vectors := spec["embedding"].get("per_layer"):
+        mixer = {**EACH, "d_per_layer": vectors["d_per_layer"]}
+        branches = [BRANCH, FEED, {"name": "each", "norm": None, "mixer": mixer}]
+        spec["layers"] = [{"repeat": 2, "branches": branches}]
+
+
 def _place(spec: Any, path: tuple[str | int, ...], part: Any) -> None:
+    if path == ("embedding", "per_layer"):
+        spec["embedding"]["per_layer"] = {}
     if path[:3] == _LONG:
         spec["layers"] = [{"repeat": 2, "branches": [BRANCH, FEED]}]
     for step, following in pairwise(path):

@@ -12,6 +12,7 @@ from archcalc.blocks.mamba import Mamba
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, RMSNorm
+from archcalc.blocks.perlayer import PerLayer
 from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Unembedding
@@ -31,6 +32,7 @@ __all__ = [
     "Mamba2",
     "Mixer",
     "MultiHead",
+    "PerLayer",
     "PlainMLP",
     "RMSNorm",
     "Rotary",

@@ -7,13 +7,14 @@ from pydantic import Discriminator, Field, Tag
 
 from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.constraints import AtMost, Divides, Needs, Without
+from archcalc.blocks.cores import flash_core, math_core
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.relations import Product, Relation, Same
 from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
 from archcalc.tape.legend import Env
-from archcalc.tape.ops import Tensor, Weight
+from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
@@ -103,6 +104,12 @@ class MultiHead(Attention):
     value_scale: Positive | None = Field(
         default=None, description="what values are multiplied by (MiMo-V2); null: nothing"
     )
+    value_norm: Norm | None = Field(default=None, description="a norm of each head's values")
+    values_are_keys: Annotated[bool, Without("d_value"), Needs("value_norm", idle=False)] = Field(
+        default=False,
+        description="whether values have no projection of their own, and are what that of keys makes, before the norm "
+        "and the positions of keys (Gemma 4)",
+    )
     gate: Literal["head", "feature"] | None = Field(
         default=None,
         description="head: what each head found is multiplied by one number that a projection makes of the input; "
@@ -116,6 +123,11 @@ class MultiHead(Attention):
     )
     clip: Positive | None = Field(
         default=None, description="c: queries, keys and values are cut to -c .. c; null: none"
+    )
+    shared_kv: Annotated[bool, Without("value_scale"), Without("value_norm"), Without("clip")] = Field(
+        default=False,
+        description="whether keys and values are those of the nearest attention before it that makes some, of as many "
+        "heads and features and with the same window or chunks (Gemma 3n, Gemma 4)",
     )
 
     labels: ClassVar[Mapping[str, str]] = {
@@ -150,6 +162,9 @@ class MultiHead(Attention):
             f", window {grouped(self.window)}" if self.window else "",
             f", chunks of {grouped(self.chunk)}" if self.chunk else "",
             f", values of {grouped(self.d_value)}" if self.d_value else "",
+            ", values that are keys" * self.values_are_keys,
+            ", keys and values of a layer before" * self.shared_kv,
+            f" + value {self.value_norm.summary()}" if self.value_norm else "",
             ", sinks" * self.sinks,
             f", output gated by {self.gate}" if self.gate else "",
             f" + sub {self.sub_norm.summary()}" if self.sub_norm else "",
@@ -158,19 +173,30 @@ class MultiHead(Attention):
 
     def has_bias(self, name: str) -> bool:
         """Whether one of the four projections has a bias."""
+        if (name == "value" and self.values_are_keys) or (name in ("key", "value") and self.shared_kv):
+            return False
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
+
+    @property
+    def sharing(self) -> tuple[object, ...]:
+        """What tells which keys and values can be read by another attention."""
+        return self.n_kv_heads, self.d_head, self.d_value or self.d_head, self.window, self.chunk
 
     def small(self, shrinking: Shrinking) -> Self:
         """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""
         shared = min(self.n_heads // self.n_kv_heads, 3)
         kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
+        heads = shrinking.size("n_heads", self.n_heads, kv_heads * shared, 0)
+        if heads != kv_heads * shared:  # another kind of layer has as many heads, and fewer or more of keys and values
+            alike = [n for n in (2, 3, 1) if heads % n == 0 and (n == 1) == (self.n_kv_heads == 1) and n != heads]
+            heads, kv_heads = (heads, alike[0]) if alike else (kv_heads * shared, kv_heads)
         d_head = shrinking.size("d_head", self.d_head, 8)
         whole = self.rotary is None or self.rotary.d_rotary == self.d_head
         slopes = self.alibi_scale
         update = {
             "query_growth": self.query_growth and self.query_growth.small(shrinking),
             "alibi_scale": d_head**-0.5 if slopes == self.d_head**-0.5 else slopes,
-            "n_heads": kv_heads * shared,
+            "n_heads": heads,
             "n_kv_heads": kv_heads,
             "d_head": d_head,
             "d_value": shrinking.optional("d_value", self.d_value, 6, 2),
@@ -194,24 +220,11 @@ class MultiHead(Attention):
         return seen(env, run)
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
-        q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
-        k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=self.has_bias("key"))
-        v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=self.has_bias("value"))
-        if self.clip is not None:
-            q, k, v = (
-                tape.pointwise(f"clipped_{name}", y, saves=(y,)) for name, y in zip("qkv", (q, k, v), strict=True)
-            )
-        if self.value_scale is not None:
-            v = tape.pointwise("scaled_value", v)
-        if self.qk_norm is not None and self.qk_norm_place == "before":
-            q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
-        if self.rotary is not None:
-            q, k = self.rotary.record(tape, "query", q), self.rotary.record(tape, "key", k)
-        if self.qk_norm is not None and self.qk_norm_place == "after":
-            q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
+        q, k, v = self._query_alone(tape, x) if self.shared_kv else self._query_key_value(tape, x)
         if self.query_growth is not None:
             q = tape.pointwise("grown_query", q, tape.given(f"growth({self.query_growth!r})", "S", "table"))
-        k, v = tape.view(k, "cache", S="T"), tape.view(v, "cache", S="T")
+        if not self.shared_kv:
+            k, v = tape.view(k, "cache", S="T"), tape.view(v, "cache", S="T")
         with tape.span("attention_core"):
             mixed = self._core(tape, q, k, v)
         if self.gate is not None:
@@ -222,6 +235,41 @@ class MultiHead(Attention):
         return tape.linear(
             "output", "B S D", mixed, "D (G R W)", part="output", bias=self.has_bias("output"), leaves=True
         )
+
+    def _query_key_value(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
+        k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=self.has_bias("key"))
+        if self.values_are_keys:
+            v = tape.view(k, K="W")
+        else:
+            v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=self.has_bias("value"))
+        if self.clip is not None:
+            q, k, v = (
+                tape.pointwise(f"clipped_{name}", y, saves=(y,)) for name, y in zip("qkv", (q, k, v), strict=True)
+            )
+        if self.value_scale is not None:
+            v = tape.pointwise("scaled_value", v)
+        if self.value_norm is not None:
+            with tape.scope("value_norm"):
+                v = self.value_norm.record(tape, v, "W")
+        if self.qk_norm is not None and self.qk_norm_place == "before":
+            q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
+        if self.rotary is not None:
+            q, k = self.rotary.record(tape, "query", q), self.rotary.record(tape, "key", k)
+        if self.qk_norm is not None and self.qk_norm_place == "after":
+            q, k = self._normed(tape, "query_norm", q, "G R K"), self._normed(tape, "key_norm", k, "G K")
+        return q, k, v
+
+    def _query_alone(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values are there, in the order in which the layer that made them reads them."""
+        q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
+        if self.qk_norm is not None and self.qk_norm_place == "before":
+            q = self._normed(tape, "query_norm", q, "G R K")
+        if self.rotary is not None:
+            q = self.rotary.record(tape, "query", q)
+        if self.qk_norm is not None and self.qk_norm_place == "after":
+            q = self._normed(tape, "query_norm", q, "G R K")
+        return q, tape.given("shared_keys", "B T G K", "shared"), tape.given("shared_values", "B T G W", "shared")
 
     def _normed(self, tape: Tape, name: str, x: Tensor, heads: str) -> Tensor:
         assert self.qk_norm is not None  # noqa: S101  (the caller asked)
@@ -243,8 +291,8 @@ class MultiHead(Attention):
     def _core(self, tape: Tape, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         sinks = tape.weight("sinks", "(G R)", "sinks") if self.sinks else None
         if tape.run.kernel == "flash":
-            return _flash(tape, q, k, v, sinks)
-        return _math(tape, q, k, v, self._mask(tape), sinks, capped=self.softcap is not None)
+            return flash_core(tape, q, k, v, sinks)
+        return math_core(tape, q, k, v, self._mask(tape), sinks, capped=self.softcap is not None)
 
     def _mask(self, tape: Tape) -> Tensor:
         """What is added to the scores, made once for all layers that mask alike; ALiBi's has a slope for each head."""
@@ -254,49 +302,3 @@ class MultiHead(Attention):
             return tape.given(name, "S T", "constant", by=" ".join(limits))
         slopes = "" if self.alibi_scale is None else f"({self.alibi_scale!r})"
         return tape.given(f"{name}.alibi{slopes}", "G R S T", "constant", by=" ".join(["G", "R", *limits]))
-
-
-def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, sinks: Weight | None, *, capped: bool) -> Tensor:
-    """Every step stored: softmax(q k / sqrt(K) + mask) v.
-
-    A product of many matrices at once reads each head's positions together, so queries, and keys and values that do
-    not come out of a cache, are copied into that order, and what is mixed is copied back.
-    """
-    fresh = tape.run.phase == "training"
-    with tape.span("scores"):
-        q, k = tape.copy("by_head", q), tape.copy("keys_by_head", k) if fresh else k
-        scores = tape.contract("product", "B G R S T", q, k)
-        scaled = tape.pointwise("scaled", scores)
-        if capped:
-            inner = tape.pointwise("capped", tape.pointwise("divided", scaled), keeps=True)
-            scaled = tape.pointwise("cap", inner)
-        masked = tape.sum("masked", scaled, mask)
-    found = tape.softmax(masked, over="T") if sinks is None else _with_sinks(tape, masked, sinks)
-    probabilities = tape.dropout("probabilities_dropout", found)
-    with tape.span("mix"):
-        v = tape.copy("values_by_head", v) if fresh else v
-        return tape.copy("by_position", tape.contract("product", "B S G R W", probabilities, v))
-
-
-def _with_sinks(tape: Tape, scores: Tensor, sinks: Weight) -> Tensor:
-    """Softmax over the keys and the head's sink, as one kernel; the share of the sink is dropped."""
-    with tape.span("softmax"):
-        logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=4)
-        return tape.pointwise("probabilities", scores, logsumexp, sinks, saves=(logsumexp,), keeps=True, per_point=2)
-
-
-def _flash(tape: Tape, q: Tensor, k: Tensor, v: Tensor, sinks: Weight | None) -> Tensor:
-    """Dao et al. 2022, arXiv:2205.14135: the scores never leave the kernel, and the backward pass recomputes them.
-
-    One statistic a query does leave it. What it drops it draws again from a seed, so that no mask is saved.
-    """
-    with tape.span("scores"):
-        scores = tape.contract("product", "B G R S T", q, k, role="fused", repeats=1)
-    with tape.span("softmax"):
-        logsumexp = tape.reduce("logsumexp", scores, "T", role="float", per_point=6)
-        beside = () if sinks is None else (sinks,)
-        probabilities = tape.pointwise(
-            "probabilities", scores, logsumexp, *beside, role="fused", saves=(logsumexp,), per_point=1
-        )
-    with tape.span("mix"):
-        return tape.contract("product", "B S G R W", probabilities, v, keeps=True)

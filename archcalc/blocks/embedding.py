@@ -8,6 +8,7 @@ from pydantic import Discriminator, Field, Tag
 from archcalc.blocks.base import Count, Slot
 from archcalc.blocks.constraints import Needs
 from archcalc.blocks.norm import Norm
+from archcalc.blocks.perlayer import PerLayerVectors
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Env
 from archcalc.tape.ops import Tensor, Weight
@@ -63,6 +64,10 @@ class TokenEmbedding(Embedding):
         | None
     ) = Field(default=None, description="what the tokens' vectors are multiplied by; null: nothing")
     norm: Norm | None = Field(default=None, description="a norm of the vectors before the first layer")
+    per_layer: PerLayerVectors | None = Field(
+        default=None,
+        description="a vector of each token for each layer beside its own; null: none (Gemma 3n, Gemma 4)",
+    )
 
     labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
     factors: ClassVar[tuple[str, ...]] = ("scale",)
@@ -70,17 +75,19 @@ class TokenEmbedding(Embedding):
     def summary(self) -> str:
         narrow = "" if self.d_embedding is None else f", projected from {grouped(self.d_embedding)} features"
         normed = f", {self.norm.summary()}" if self.norm else ""
-        return f"{self.positions} positions{narrow}{normed}".replace("none positions", "no learned positions")
+        each = f", {grouped(self.per_layer.d_per_layer)} features more for each layer" if self.per_layer else ""
+        return f"{self.positions} positions{narrow}{normed}{each}".replace("none positions", "no learned positions")
 
     def small(self, shrinking: Shrinking) -> Self:
         narrow = {"d_embedding": shrinking.optional("d_embedding", self.d_embedding, 24)}
         return super().small(shrinking).model_copy(update=narrow)
 
     def sizes(self) -> Env:
-        return {} if self.d_embedding is None else {"A": self.d_embedding}
+        narrow = {} if self.d_embedding is None else {"A": self.d_embedding}
+        return {**narrow, **(self.per_layer.sizes() if self.per_layer else {})}
 
-    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
-        return {"P": env["P"] + self.extra_positions}
+    def derived(self, env: Env, run: Run) -> Env:
+        return {"P": env["P"] + self.extra_positions, **(self.per_layer.derived(env, run) if self.per_layer else {})}
 
     def record(self, tape: Tape) -> Tensor:
         narrow = self.d_embedding is not None
@@ -103,4 +110,6 @@ class TokenEmbedding(Embedding):
             if self.norm is not None:
                 with tape.scope("norm"):
                     x = self.norm.record(tape, x)
+            if self.per_layer is not None:
+                self.per_layer.record(tape, token_ids, x)
         return x

@@ -14,6 +14,7 @@ from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
 from archcalc.blocks.base import Count, Strict
 from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs
 from archcalc.blocks.mlp import MLP, DenseMLP
+from archcalc.blocks.norm import Norm
 from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.tape.legend import Env
 from archcalc.tape.ops import Tensor
@@ -41,6 +42,14 @@ class Router(Strict):
         "and no parameter (DeepSeek-V3)",
     )
     scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
+    norm: Norm | None = Field(default=None, description="a norm of what scores are made of; null: none")
+    score_scale: Literal["inverse_sqrt_d_model"] | None = Field(
+        default=None,
+        description="what scores are multiplied by before all else: 1 / sqrt(d_model); null: nothing (Gemma 4)",
+    )
+    expert_scale: bool = Field(
+        default=False, description="whether weights are multiplied by a learned number of their expert (Gemma 4)"
+    )
     jitter: Annotated[Positive | None, Needs("scores", having="sparse_mixer")] = Field(
         default=None, description="half the share by which scores may fall short of the best and come near it"
     )
@@ -48,7 +57,7 @@ class Router(Strict):
         default="output", description="what the weights multiply: what an expert makes, or what it gets (Llama 4)"
     )
 
-    factors: ClassVar[tuple[str, ...]] = ("scale",)
+    factors: ClassVar[tuple[str, ...]] = ("scale", "score_scale")
 
 
 class Experts(MLP):
@@ -91,6 +100,14 @@ class Experts(MLP):
     )
     shared_average: Annotated[bool, Needs("shared", idle=False)] = Field(
         default=False, description="whether what it makes and what the chosen make are averaged, not added (Cohere)"
+    )
+    experts_norm: Norm | None = Field(default=None, description="a norm of what experts read; null: none")
+    experts_post_norm: Norm | None = Field(default=None, description="a norm of what the chosen make; null: none")
+    shared_norm: Annotated[Norm | None, Needs("shared")] = Field(
+        default=None, description="a norm of what the shared MLP reads; null: none"
+    )
+    shared_post_norm: Annotated[Norm | None, Needs("shared")] = Field(
+        default=None, description="a norm of what it makes; null: none"
     )
 
     labels: ClassVar[Mapping[str, str]] = {
@@ -143,18 +160,22 @@ class Experts(MLP):
         return {"M": env["B"] * env["S"] * env["J"]}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
-        weights, chosen = self._route(tape, x)
+        weights, chosen = self._route(tape, _normed(tape, "router_norm", self.router.norm, x))
+        read = _normed(tape, "experts_norm", self.experts_norm, x)
         if self.d_latent is None:
-            y = tape.view(self._mixed(tape, x, weights, chosen, "D"), S="N")
+            y = tape.view(self._mixed(tape, read, weights, chosen, "D"), S="N")
         else:
             bias = self.latent_bias
-            latent = tape.linear("latent", "B S narrow", x, "narrow D", part="expert_latents", bias=bias)
+            latent = tape.linear("latent", "B S narrow", read, "narrow D", part="expert_latents", bias=bias)
             made = self._mixed(tape, latent, weights, chosen, "narrow")
             y = tape.linear("from_latent", "B S D", made, "D narrow", part="expert_latents", bias=bias, leaves=True)
+        y = _normed(tape, "experts_post_norm", self.experts_post_norm, y)
         if self.shared is None:
             return y
+        read = _normed(tape, "shared_norm", self.shared_norm, x)
         with tape.scope("shared"):
-            always = self.shared.record(tape, x)
+            always = self.shared.record(tape, read)
+        always = _normed(tape, "shared_post_norm", self.shared_post_norm, always)
         if self.shared_gate:
             gate = tape.linear("shared_gate", "B S unit", x, "unit D", part="router", bias=False, leaves=True)
             share = tape.pointwise("share", gate, keeps=True)
@@ -184,7 +205,8 @@ class Experts(MLP):
         """How much each chosen expert counts, B S J, and which they are."""
         logits = tape.linear("router", "B S E", x, "E D", part="router", bias=self.router.bias)
         with tape.span("routing"):
-            scores = tape.convert("full_precision", logits, role="float")
+            scores = logits if self.router.score_scale is None else tape.pointwise("scaled_scores", logits)
+            scores = tape.convert("full_precision", scores, role="float")
             if self.router.scores == "softmax":
                 scores = tape.softmax(scores, over="E", role="float")
             elif self.router.scores == "sigmoid":
@@ -204,6 +226,9 @@ class Experts(MLP):
                 weights = tape.pointwise(
                     "normalized", weights, total, role="float", saves=(weights, total), per_point=2
                 )
+            if self.router.expert_scale:
+                scales = tape.lookup("scales", "B S J", chosen, tape.weight("expert_scale", "E", "router"))
+                weights = tape.pointwise("by_expert", weights, scales, role="float", saves=(weights, scales))
             if self.router.scale is not None:
                 weights = tape.pointwise("scaled", weights, role="float")
             return tape.convert("as_wide", weights, role="activation"), tape.regroup(chosen, "M")
@@ -231,3 +256,10 @@ class Experts(MLP):
             up = linear("up", "M I", x, f"E I {features}", "up_projection")
             hidden = activation.record(tape, self.activation, up)
         return linear("down", f"M {features}", hidden, f"E {features} I", "down_projection")
+
+
+def _normed(tape: Tape, name: str, norm: Norm | None, x: Tensor) -> Tensor:
+    if norm is None:
+        return x
+    with tape.scope(name):
+        return norm.record(tape, x)

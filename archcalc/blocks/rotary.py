@@ -102,6 +102,16 @@ class LongRope(Scaling):
     factors: ClassVar[tuple[str, ...]] = ("attention_factor",)
 
 
+class Proportional(Scaling):
+    """Gemma 4: the pairs with the highest frequencies turn, as those of a whole head would, and the others do not."""
+
+    kind: Literal["proportional"] = "proportional"
+    share: Annotated[float, Field(gt=0, le=1)] = Field(description="of the pairs that turn")
+    factor: Factor | None = Field(default=None, description="what frequencies are divided by; null: nothing")
+
+    factors: ClassVar[tuple[str, ...]] = ("factor",)
+
+
 class Rotary(Strict):
     """Su et al. 2021, arXiv:2104.09864: features 2i and 2i + 1, or i and i + half, turned by position / theta^(2i/d).
 

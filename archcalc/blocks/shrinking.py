@@ -14,9 +14,10 @@ class Shrinking:
         self._known: dict[str, dict[int, int]] = {}
 
     def size(self, name: str, size: int, least: int, step: int = 8) -> int:
-        """What stands for a size."""
+        """What stands for a size; for twice a size that is known twice what stands for that."""
         known = self._known.setdefault(name, {})
-        return known.setdefault(size, least + step * len(known))
+        half = known.get(size // 2) if size % 2 == 0 and step else None
+        return known.setdefault(size, least + step * len(known) if half is None else 2 * half)
 
     def optional(self, name: str, size: int | None, least: int, step: int = 3) -> int | None:
         """The same of a size that may be absent."""

@@ -95,20 +95,20 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
     text = of_the_text_model(names, config, family)
     stored_names, stored_shapes = [entry.name for entry in entries], [entry.shape for entry in entries]
     expected = expected_tensors(entries, stored_names, stored_shapes, tied=model.unembedding.tied)
-    own, others = _own(stored, family, text)
+    own, others = _own(stored, family, text, family.idle_of(model))
     table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
     return Names(expected, table, expected_head(family.head, table.shape), own, others)
 
 
-def _own(stored: Stored, family: Family, text: set[str]) -> tuple[dict[str, Weight], int]:
-    """The weights by their full names; one that stands twice is Invalid."""
+def _own(stored: Stored, family: Family, text: set[str], idle: set[str]) -> tuple[dict[str, Weight], int]:
+    """The weights by their full names, those that are `idle` as buffers; one that stands twice is Invalid."""
     own: dict[str, Weight] = {}
     others = 0
     for weight in stored.weights:
         if weight.name not in text:
             others += 1
             continue
-        buffer = weight.buffer or family.is_buffer(weight.name)
+        buffer = weight.buffer or family.is_buffer(weight.name) or family.full(weight.name) in idle
         first = own.setdefault(family.full(weight.name), weight._replace(buffer=buffer))
         if first.name != weight.name:
             raise Invalid(Problem(weight.header.file, f"is also stored as {first.name}", weight.name))

@@ -44,7 +44,7 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
     segments = autocast(taken).segments if cast else taken.segments
     by_name: dict[str, Size] = {}
     for segment in segments:
-        here = _terms(segment, _once(kept(segment.ops, span), segment.ops, width), width).value
+        here = _terms(segment, _once(kept(segment.ops, span), segment.ops, width), width).value - twice(segment, width)
         by_name[segment.name] = by_name.get(segment.name, 0) + here
     again = [(s, _once(_dropped(s.ops, span), s.ops, width)) for s in segments]
     working = [where(s.there, _terms(s, dropped, width).each) for s, dropped in again]
@@ -62,6 +62,14 @@ def kept(ops: list[Op], recomputed: str | None = None) -> dict[str, Tensor]:
     inside = [op for op in ops if recomputed in op.spans]
     tensors = {tensor.name: tensor for op in ops if recomputed not in op.spans for tensor in op.saves}
     return tensors | _inputs(inside)
+
+
+def twice(segment: Segment, width: Widths) -> Size:
+    """Bytes of what a segment keeps and hands on, which is the residual stream that the first layer keeps too."""
+    if not segment.tape.handed_on or segment.result not in kept(segment.ops):
+        return 0
+    result = next(op.output for op in segment.ops if op.output.name == segment.result)
+    return volume(result.labels, segment.env) * width[result.role]
 
 
 def is_alias(op: Op, width: Widths) -> bool:

@@ -26,15 +26,32 @@ from archcalc.tape.roles import Widths
 def moments(segments: list[Segment], width: Widths) -> Iterator[tuple[str, Size]]:
     """Each op of the pass with the bytes in use while it runs, apart from weights, cache, constants and tokens."""
     entering: Size = 0  # bytes of the residual stream as the segment before left it
+    held: Size = 0  # and of what it handed on to all
+    shared = {_sharing(segment) for segment in segments if "shared_keys" in _named(segment)}
     for segment in segments:
         for op, n in _segment(segment, width, entering):
-            yield op, where(segment.there, n)
+            yield op, where(segment.there, n + held)
+        held = held + add(_bytes(x, segment, width) for x in segment.tape.handed_on)
+        if (key := _sharing(segment)) in shared and "shared_keys" not in _named(segment):
+            shared.remove(key)
+            held = held + add(_unkept(x, segment, width) for x in _named(segment).values() if x.role == "cache")
         entering = _bytes(RESIDUAL, segment, width)
+
+
+def _named(segment: Segment) -> dict[str, Tensor]:
+    """What the ops of a segment read, by name."""
+    return {x.name: x for op in segment.ops for x in op.inputs if isinstance(x, Tensor)}
+
+
+def _sharing(segment: Segment) -> tuple[Size, ...]:
+    """The sizes by which a layer's keys and values are those that another reads."""
+    sizes = (segment.env.get(label) for label in ("G", "K", "W", "window", "chunk"))
+    return tuple(id(n) if hasattr(n, "dtype") else n for n in sizes)
 
 
 def _segment(segment: Segment, width: Widths, entering: Size) -> Iterator[tuple[str, Size]]:
     run = nodes(segment.ops)
-    until = lifetimes(run)
+    until = lifetimes(run, segment.stays)
     made = {x.name for node in run for x in node.outputs}
     outside = {x.name: x for node in run for x in node.inputs if x.name not in made and not is_given(x)}
     positions = {name: x for name, x in outside.items() if x.role == "index"}  # made where they are read

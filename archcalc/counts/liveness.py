@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from archcalc.counts.activations import is_alias, kept
+from archcalc.counts.moments import Gradients, Moment, Storage, parts_read
 from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
@@ -26,36 +26,6 @@ from archcalc.tape.legend import Size, add, volume
 from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import Segment
 from archcalc.tape.roles import ROLES, Widths
-
-
-class Moment(NamedTuple):
-    """Bytes of one segment that are in use while `op` runs.
-
-    `saved` is kept for the backward pass, `recomputed` was made again for it, `gradients` are those of weights, one
-    for each (or, where they are added to held ones, those that are on their way), and `transient` is the rest:
-    gradients of activations, results on their way, a second gradient of a weight.
-    """
-
-    phase: str
-    op: str
-    saved: Size
-    recomputed: Size
-    gradients: Size
-    transient: Size
-
-
-class Gradients(NamedTuple):
-    """Width of a weight's gradient that stays until the step, or of one that is added to a held one at once."""
-
-    stays: int
-    passing: int
-
-
-class _Storage:
-    """Numbers that several tensors may share; gone with the last of them."""
-
-    def __init__(self, size: Size) -> None:
-        self.size, self.holders = size, 1
 
 
 class Walk:
@@ -89,11 +59,12 @@ class Walk:
         self.held: dict[str, Size] = {}
         self.sizes: dict[tuple[tuple[str, ...], str], Size] = {}
         self.made_again: set[str] = set()
-        self.pending: dict[str, _Storage] = {}
+        self.pending: dict[str, Storage] = {}
+        self.past_parts = False
 
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
-        yield from self._run(self.nodes, self.keeps, lifetimes(self.nodes))
+        yield from self._run(self.nodes, self.keeps, lifetimes(self.nodes, self.segment.stays))
         self.copied = add(self._bytes(x) for node in self.nodes for x in node.outputs if x.name in self.copies)
         self.copied = self.copied - add(n for name, n in self.held.items() if name in self.copies)
         self.transient = 0
@@ -105,7 +76,7 @@ class Walk:
         made = {x.name for node in run for x in node.outputs}
         loss = [node for node in run if node.is_loss]
         logits = {x.name for node in loss[:2] for x in node.inputs}  # as they are, and in full precision
-        stays = {run[-1].outputs[-1].name, *logits, *self.copies}  # until the forward pass ends
+        stays = {run[-1].outputs[-1].name, *self.segment.stays, *logits, *self.copies}  # until the forward pass ends
         for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
             self._make(tensor, keeps, loose, again=again)
         for i, node in enumerate(run):
@@ -142,9 +113,11 @@ class Walk:
 
     def backward(self) -> Iterator[Moment]:
         """From the gradient of the segment's output to that of its input."""
-        output = self.nodes[-1].outputs[-1]
+        made = {x.name: x for node in self.nodes for x in node.outputs}
+        output = made[self.segment.result]
         self.transient = self._bytes(output) if output.labels else 0  # the loss's own is held by who asked for it
-        self.pending = {output.name: _Storage(self.transient)}
+        self.pending = {output.name: Storage(self.transient)}
+        yield from self._gather()
         readers = Counter(x.name for node in self.nodes for x in node.saves)
         recomputing = self.again
         asks = next((node for node in reversed(recomputing) if node.saves), None)
@@ -155,6 +128,22 @@ class Walk:
                 yield from self._run(as_far_as_needed(recomputing), again, lifetimes(recomputing), again=True)
                 self.transient = before
             yield from self._back(node, readers)
+            self.past_parts = self.past_parts or bool(parts_read([node]))
+
+    def _gather(self) -> Iterator[Moment]:
+        """What layers read in parts is gone when the last is done, and their gradients are put together to one."""
+        for x in self.segment.tape.handed_on:
+            size = self._bytes(x)
+            self.saved = self.saved - self.held.pop(x.name)
+            self.pending[x.name] = Storage(size)
+            self.transient = self.transient + 2 * size
+            yield Moment("backward", x.name, self.saved, self.recomputed, self.gradients, self.transient)
+            self.transient = self.transient - size
+
+    @property
+    def handed_back(self) -> Size:
+        """Bytes of the gradients of its parts, which wait for those of all other layers."""
+        return add(self._bytes(x) for x in parts_read(self.nodes))
 
     def _back(self, node: Node, readers: Counter[str]) -> Iterator[Moment]:
         """One kernel's backward pass."""
@@ -163,7 +152,7 @@ class Walk:
             self._release(node, readers, again=True)
             self._release(node, readers, again=False)
             return
-        joins: list[tuple[_Storage, _Storage, Tensor]] = []
+        joins: list[tuple[Storage, Storage, Tensor]] = []
         for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
             joins += self._make_gradients(node, outputs[0], late=late)
             scratch = add(op.scratch * self._bytes(op.output) for op in node.ops if op.scratch and not late)
@@ -189,7 +178,7 @@ class Walk:
         for weight in weights if linear else ():
             yield from self._settle(weight, node)
         for first, second, x in joins:
-            total = _Storage(self._bytes(x))
+            total = Storage(self._bytes(x))
             self.transient = self.transient + total.size
             yield self._moment(node, "backward")
             self._drop(first)
@@ -198,9 +187,9 @@ class Walk:
         for weight in () if linear else weights:
             yield from self._settle(weight, node)
 
-    def _make_gradients(self, node: Node, output: _Storage, *, late: bool) -> list[tuple[_Storage, _Storage, Tensor]]:
+    def _make_gradients(self, node: Node, output: Storage, *, late: bool) -> list[tuple[Storage, Storage, Tensor]]:
         """Those of the weights and inputs that it is time for; pairs where an input has one from elsewhere already."""
-        made: dict[str, _Storage] = {}
+        made: dict[str, Storage] = {}
         joins = []
         for op in reversed(node.ops):
             if op.passes == late:
@@ -221,7 +210,7 @@ class Walk:
         """Whether a gradient goes back to it."""
         return ROLES[x.role].learns and x.name not in self.unlearned
 
-    def _gradient(self, op: Op, x: Tensor, output: _Storage, *, late: bool) -> _Storage | None:
+    def _gradient(self, op: Op, x: Tensor, output: Storage, *, late: bool) -> Storage | None:
         """A gradient for an input, new or its output's own; None where it is the other time's turn."""
         if (
             op.passes
@@ -235,7 +224,7 @@ class Walk:
         if op.passes != late:
             return None
         self.transient = self.transient + self._bytes(x)
-        return _Storage(self._bytes(x))
+        return Storage(self._bytes(x))
 
     def _cast(self, node: Node) -> tuple[Size, Size] | None:
         """Bytes of gradients that are made as wide as the output's, and of what those of narrower data are cast to."""
@@ -297,14 +286,15 @@ class Walk:
             else:
                 self.saved = self.saved - size
 
-    def _drop(self, storage: _Storage) -> None:
+    def _drop(self, storage: Storage) -> None:
         storage.holders -= 1
         if not storage.holders:
             self.transient = self.transient - storage.size
 
     def _moment(self, node: Node, phase: str) -> Moment:
         phase = "loss" if node.is_loss else phase
-        return Moment(phase, node.name, self.saved, self.recomputed, self.gradients, self.transient)
+        now = self.saved, self.recomputed, self.gradients, self.transient
+        return Moment(phase, node.name, *now, past_parts=self.past_parts)
 
     def _bytes(self, tensor: Tensor) -> Size:
         kind = (tensor.labels, tensor.role)

@@ -23,6 +23,9 @@ CONVENTIONS = {
 }
 
 
+_LOOKED_UP = ("embedding", "per_layer_embedding")
+
+
 class Stored(NamedTuple):
     """A weight as a checkpoint holds it: `layers` tensors of one name and shape, in the layers `within`.
 
@@ -147,7 +150,7 @@ def params(model: Model | Pass) -> Parameters:
     total = add(weight.parameters for weight in stored)
     outside = add(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
     multiplied = {use.weight.path for use in uses if use.op.kind != "lookup"}
-    table = add(w.parameters for w in stored if w.part == "embedding" and w.name not in multiplied)
+    table = add(w.parameters for w in stored if w.part in _LOOKED_UP and w.name not in multiplied)
     active = add(w.parameters if w.active is None else w.active for w in stored)
     tally = _tally(uses)
     return Parameters(

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state
+from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state, twice
 from archcalc.counts.inference import moments
-from archcalc.counts.liveness import Gradients, Moment, Walk
+from archcalc.counts.liveness import Walk
+from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.optimizer import kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
 from archcalc.counts.stack import Place, Spread, Stack, is_many
@@ -52,8 +53,11 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     angles = _given(taken.segments, width, "table", saved=True)
     recomputes = keeping.recompute != "none"
 
-    def parts(moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool) -> Alive:
-        """`before` is saved by layers that come before this one, `gradients` are those of layers after it.
+    def parts(
+        moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool, waiting: Size = 0
+    ) -> Alive:
+        """`before` is saved by layers that come before this one, `gradients` are those of layers after it; `waiting`
+        are those of parts of what was made for all layers.
 
         Both are added up when they are asked for: of many layers in letters that takes its time at each moment.
         """
@@ -66,7 +70,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                 "saved activations": held + (0 if head else moment.saved),
                 "saved by the head": moment.saved if head else 0,
                 "recomputed": moment.recomputed,
-                "temporaries": moment.transient + (new if keeping.holds else 0),
+                "temporaries": moment.transient + waiting + (new if keeping.holds else 0),
                 "inputs and loss": inputs,
             }
             return found if place.there is True else {name: n * place.there for name, n in found.items()}
@@ -87,13 +91,16 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                     held = moment._replace(transient=moment.transient + cast)
                     yield parts(held, place, kept, (), inputs=batch + constants + tables, head=head)
         befores.append((before, saved))
-        before, copied = before + saved.total, copied + copies.total
+        again = add(twice(segment, width) for segment in stack.group)
+        before, copied = before + saved.total - again, copied + copies.total
     gradients: Size = 0
+    waiting: Size = 0
+    parts_made = _handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
     for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
         moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
         held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
-        learned = stack.spread(partial(_amount, walks, "gradients"))
+        learned, wait = (stack.spread(partial(_amount, walks, name)) for name in ("gradients", "handed_back"))
         for segment in reversed(stack.group):
             head = segment is taken.segments[-1]
             inputs = batch + _LOSS + (0 if segment is taken.segments[0] else held_again)
@@ -104,14 +111,24 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                 return saved.before(place) + learned.after(place, segment)
 
             # Of alike layers one is first, with the others' activations, and one last, with their gradients.
+            first, begins = segment is taken.segments[0], not recomputes and len(stacks) > 1 and stack is stacks[1]
             places = [
-                (place, (before, saved.before(place)), (gradients, learned.after(place, segment)))
-                for place in _fullest(stack, segment, held_at)
+                (
+                    place,
+                    (before, saved.before(place)),
+                    (gradients, learned.after(place, segment)),
+                    0 if first else waiting + wait.after(place, segment),
+                    parts_made
+                    if begins and place.offset == 0 and isinstance(place.turn, int) and not place.turn
+                    else 0,
+                )
+                for place in (stack.places(segment) if parts_made else _fullest(stack, segment, held_at))
             ]
             for moment in moments_of[id(segment)]:
-                for place, kept, later in places:
-                    yield parts(moment, place, kept, later, inputs=inputs, head=head)
-        gradients = gradients + learned.total
+                for place, kept, later, owed, last_read in places:
+                    gone = last_read if moment.past_parts else 0
+                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)
+        gradients, waiting = gradients + learned.total, waiting + wait.total
     final = {
         **state,
         "gradients": state["gradients"] + (0 if keeping.holds else gradients),
@@ -119,6 +136,11 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
         "inputs and loss": batch + 4,
     }
     yield Alive("step", "the optimizer", lambda: final)
+
+
+def _handed_on(segment: Segment, width: Widths) -> Size:
+    """Bytes of what a segment makes for all layers behind it."""
+    return add(volume(x.labels, segment.env) * width[x.role] for x in segment.tape.handed_on)
 
 
 def _amount(walks: dict[int, Walk], name: str, segment: Segment) -> Size:

@@ -58,6 +58,10 @@ _EVEN_HEADS = frozenset(
 """Types whose class refuses a hidden_size that is no multiple of num_attention_heads, whatever head_dim says."""
 
 
+_PADS = {"step3p5": 0}
+"""Types whose class takes no null for the token that pads a text."""
+
+
 def _written(
     table: Family, data: Mapping[str, Any], layers: list[dict[str, Any]], draft: Draft | None = None
 ) -> dict[str, Any]:
@@ -72,7 +76,8 @@ def _written(
         raise Mismatch("attention.n_heads")
     draft.put(table.std, data.get("initialization", {}).get("std", 0.02))
     said = folded(draft)
-    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **said, _PAD: said.get(_PAD)}
+    pad = {_PAD: said.get(_PAD, _PADS.get(table.model_type))}
+    return {"architectures": [table.architectures[0]], "model_type": table.model_type, **said, **pad}
 
 
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:

@@ -26,7 +26,7 @@ How = Callable[[], Quantization]
 
 _BUFFERS = re.compile(
     r"(^|\.)(masked_bias|causal_mask|inv_freq|(cos|sin)_cached|embed_positions|position_ids|e_score_correction_bias"
-    r"|slope_rate|(query|key|diagonal)_decay"
+    r"|layer_scalar|moe\.router_bias|slope_rate|(query|key|diagonal)_decay"
     r"|expert_bias|act_fn\.(beta|eps)|num_batches_tracked|(\w+_)?(input|output|[qkv]|kv|prob)_scale|rope_freqs\.weight"
     r"|rope_factors_(long|short)\.weight|exp_probs_b\.bias)$"
 )

@@ -190,6 +190,36 @@ def _refuse_contradictions(rope: Settings, found: dict[str, Any]) -> None:
                 rope.fail(one["ctx"]["field"].rpartition(".")[2], one["msg"])
 
 
+class ProportionalRotary(Rotary):
+    """Gemma 4's: a part of the pairs of a whole head turns, at the frequencies that they have there."""
+
+    def read(self, said: Said) -> dict[str, Any] | None:
+        rope = self.settings(said)
+        if kind_of(rope.inside, self.names) != "proportional":
+            return super().read(said)
+        share, factor = rope.number("partial_rotary_factor", 1.0), rope.number("factor", 1.0)
+        if share > 1:
+            rope.fail("partial_rotary_factor", "must be at most 1, the whole head")
+        scaled = {"kind": "proportional", "share": share, **({} if factor == 1 else {"factor": factor})}
+        return {"d_rotary": self.d_head.read(said), "theta": self.base(rope), "scaling": scaled}
+
+    def write(self, value: Any, draft: Draft) -> None:
+        scaled = (value or {}).get("scaling") or {}
+        if scaled.get("kind") != "proportional":
+            super().write(value, draft)
+            return
+        if value["d_rotary"] != draft.d_head:
+            raise Mismatch("rotary.d_rotary")
+        settings = {
+            "rope_type": "proportional",
+            "partial_rotary_factor": scaled["share"],
+            "rope_theta": value["theta"],
+            **{name: scaled[name] for name in ("factor",) if name in scaled},
+        }
+        if draft.setdefault("rope_parameters", {}).setdefault(attention_of(draft.layer), settings) != settings:
+            raise Mismatch("rotary")
+
+
 class AlphaRotary(Rotary):
     """HunYuan's: where "dynamic" settings have an alpha, the base grows once, by alpha ^ (d / (d - 2))."""
 

@@ -44,11 +44,15 @@ def counterpart(reference: Any) -> Counterpart | str:
         import transformers
     except ModuleNotFoundError:
         return f"transformers is not installed; {pip_install('transformers')}"
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     transformers.logging.set_verbosity_error()
     said = _said(reference.spec)
     if isinstance(said, str):
         return said
     config, lent = said
+    if config["model_type"] not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        return f"transformers has {config['model_type']} as a part of other models alone"
     theirs = _built(transformers, config, reference, lent)
     name = f"{type(theirs).__name__} of transformers {transformers.__version__}"
     return Counterpart(name, lambda tokens: _logits(theirs, reference, lent, tokens))

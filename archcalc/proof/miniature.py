@@ -6,10 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.base import Block
 from archcalc.blocks.relations import Multiple, Product
 from archcalc.blocks.shrinking import Shrinking, is_plain, small
-from archcalc.spec.layers import AlternatingGroup, BranchGroup, Layer, LayerGroup, TwoBranchGroup
+from archcalc.spec.crossing import shares_keys
+from archcalc.spec.layers import AlternatingGroup, Branch, BranchGroup, Layer, LayerGroup, TwoBranchGroup
 from archcalc.spec.model import Model
 
 MOST_GROUPS = 4  # of layers that differ; a model has few, and each costs a comparison its time
@@ -43,10 +45,19 @@ def miniature(model: Model) -> Model:
 
 
 def one_layer(model: Model, layer: Layer) -> Model:
-    """The same model with one layer of one kind."""
-    data = {name: value for name, value in layer if name != "repeat"}
+    """The same model with one layer of one kind, which makes its own keys and values."""
+    data = {name: _alone(value) for name, value in layer if name != "repeat"}
     form = BranchGroup if "branches" in data else TwoBranchGroup
     return model.model_copy(update={"layers": (form.model_construct(repeat=1, **data),)})
+
+
+def _alone(part: Any) -> Any:
+    """An attention, or branches, without what another layer makes."""
+    if isinstance(part, tuple):
+        return tuple(map(_alone, part))
+    if isinstance(part, Branch):
+        return part.model_copy(update={"mixer": _alone(part.mixer)})
+    return part.model_copy(update={"shared_kv": False}) if isinstance(part, MultiHead) else part
 
 
 def without_factors(part: Any) -> Any:
@@ -66,10 +77,20 @@ def described(model: Model) -> str:
 
 
 def _few(group: LayerGroup) -> LayerGroup:
-    """One layer to be first and one to be last; of kinds that alternate each once, and the first again."""
+    """One layer to be first and one to be last; of kinds that alternate each once, and one again.
+
+    The last is of the kind that it was of, which some families ask for; of a pattern that repeats the first is too,
+    or else that of the last. What shares the keys and values of layers before it stays behind them.
+    """
     if isinstance(group, AlternatingGroup):
-        order = tuple(dict.fromkeys(group.pattern))
-        return group.model_copy(update={"pattern": order, "repeat": min(group.repeat, len(order) + 1)})
+        order, last = tuple(dict.fromkeys(group.pattern)), group.pattern[(group.repeat - 1) % group.period]
+        if last == order[0] or group.repeat <= len(order):
+            return group.model_copy(update={"pattern": order, "repeat": min(group.repeat, len(order) + 1)})
+        if group.period < group.repeat and not shares_keys((group,)):
+            order = (last, *(name for name in order if name != last))
+            return group.model_copy(update={"pattern": order, "repeat": len(order) + 1})
+        order = order if order[-1] == last else (*order, last)
+        return group.model_copy(update={"pattern": order, "repeat": len(order)})
     return group.model_copy(update={"repeat": min(group.repeat, MOST_REPEATS)})
 
 

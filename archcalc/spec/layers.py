@@ -32,6 +32,7 @@ from archcalc.tape.passes import Where
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
+_SCALAR = "whether what the layer makes is multiplied by a number of its own, a buffer and no parameter (Gemma 4)"
 MOST_REPEATS = 10_000
 MOST_BRANCHES, MOST_KINDS = 16, 64
 
@@ -90,6 +91,11 @@ class Layer(Strict):
         """Whether all branches read the layer's input, and not what the one before made of it."""
         raise NotImplementedError
 
+    @property
+    def has_scalar(self) -> bool:
+        """Whether what it makes is multiplied by a number of its own."""
+        return bool(getattr(self, "scalar", False))
+
     def summary(self) -> str:
         """The layer in a few words, for a report."""
         branches = self.residual_branches
@@ -98,6 +104,7 @@ class Layer(Strict):
         more = [
             "side by side" * self.side_by_side,
             "post norms" * any(branch.norm and branch.post_norm for branch in branches),
+            "a scalar" * self.has_scalar,
         ]
         return "; ".join([*(branch.mixer.summary() for branch in branches), *kinds, *filter(None, more)])
 
@@ -163,6 +170,9 @@ class Layer(Strict):
             if branch.stream_norm is not None:
                 with tape.scope(f"{branch.name}_stream_norm"):
                     x = branch.stream_norm.record(tape, x)
+        if self.has_scalar:
+            with tape.span("scalar"):
+                x = tape.pointwise("scaled", x, tape.given("layers.{i}.scalar", "unit", "buffer"))
         return x
 
 
@@ -184,6 +194,7 @@ class TwoBranchLayer(Layer):
     scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="what each of the two is multiplied by before it is added; null: nothing"
     )
+    scalar: bool = Field(default=False, description=_SCALAR)
 
     factors: ClassVar[tuple[str, ...]] = ("scale",)
 
@@ -210,6 +221,7 @@ class BranchLayer(Layer):
     parallel: bool = Field(
         default=False, description="whether all branches read the layer's input, and not what the one before made"
     )
+    scalar: bool = Field(default=False, description=_SCALAR)
 
     @property
     def residual_branches(self) -> tuple[Branch, ...]:

@@ -1,8 +1,8 @@
 """The spec: one architecture as YAML describes it, and the passes that it records."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
@@ -13,6 +13,7 @@ from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
+from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors
 from archcalc.spec.layers import Layer, LayerGroup
 from archcalc.spec.published import Initialization, Misprint, Published, Text
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
@@ -112,7 +113,14 @@ class Model(Strict):
             if found > most:
                 context = {"found": f"{found:,}", "what": what, "most": most}
                 raise PydanticCustomError("one_of", "has {found} {what}; at most {most} are supported", context)
+        refuse_no_source(layers)
         return layers
+
+    @model_validator(mode="after")
+    def _vectors_for_each(self) -> Self:
+        per_layer = getattr(self.embedding, "per_layer", None)
+        refuse_no_vectors(self.layers, None if per_layer is None else per_layer.d_per_layer)
+        return self
 
     @property
     def n_layers(self) -> Size:
@@ -132,8 +140,10 @@ class Model(Strict):
 
     def _first(self, run: Run, sizes: Env) -> Segment:
         tape, embedding = Tape(run), self.embedding
-        tape.dropout("embedding_dropout", embedding.record(tape))
+        x = tape.dropout("embedding_dropout", embedding.record(tape))
         norm = getattr(embedding, "norm", None)
+        if tape.handed_on:
+            tape.result, sizes = x.name, {**sizes, "layers": self.n_layers}
         stated = environment(sizes, embedding.sizes(), norm.sizes() if norm else {})
         return Segment("embedding", tape, stated, None, lambda env: embedding.derived(env, run), (("embedding",),))
 

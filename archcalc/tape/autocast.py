@@ -47,6 +47,7 @@ def copies(ops: list[Op]) -> set[str]:
 
 def _cast(tape: Tape) -> Tape:
     found = Tape(tape.run)
+    found.result, found.handed_on = tape.result, tape.handed_on
     types: dict[str, Role] = {RESIDUAL.name: WIDE}
     done: set[str] = set()
     for node in nodes(tape.resolved):

@@ -66,15 +66,15 @@ def as_far_as_needed(span: list[Node]) -> list[Node]:
     return span[: last + 1]
 
 
-def lifetimes(run: list[Node]) -> dict[str, int]:
+def lifetimes(run: list[Node], stays: tuple[str, ...] = ()) -> dict[str, int]:
     """The kernel after which each tensor is dropped that nothing else keeps: the end of the longest call that got it.
 
     A call, of a module or a function, is a span of ops, and holds what it was given until it returns; a tensor was
-    given to those calls that read it and did not make it.
+    given to those calls that read it and did not make it. What `stays` is the next segment's.
     """
     ends = {node.ops[0].spans[:depth]: i for i, node in enumerate(run) for depth in range(len(node.ops[0].spans) + 1)}
     maker = {x.name: node.ops[0].spans for node in run for x in node.outputs}
-    until: dict[str, int] = {run[-1].outputs[-1].name: len(run)}  # the next segment's
+    until: dict[str, int] = dict.fromkeys(stays or (run[-1].outputs[-1].name,), len(run))  # the next segment's
     for i, node in enumerate(run):
         spans = node.ops[0].spans
         for x in node.inputs:

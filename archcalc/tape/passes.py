@@ -112,6 +112,16 @@ class Segment:
         return 1 if self.layers is None else self.layers.count
 
     @property
+    def result(self) -> str:
+        """The name of what goes on to the next segment."""
+        return self.tape.result or self.ops[-1].output.name
+
+    @property
+    def stays(self) -> tuple[str, ...]:
+        """The names of all that goes on to segments behind."""
+        return (self.result, *(x.name for x in self.tape.handed_on))
+
+    @property
     def there(self) -> Mask:
         """Whether it stands for any layer at all: of arrays a pattern may be longer than the group in some rows."""
         return self.repeat > 0 if self.layers is not None and hasattr(self.layers.group, "dtype") else True

@@ -37,6 +37,10 @@ class Tape:
         self._own: dict[str, str] = {}
         self._learns = True
         self._resolved: tuple[int, list[Op]] | None = None
+        self.result: str | None = None
+        """The name of what goes on to the next segment, where that is not what the last op makes."""
+        self.handed_on: tuple[Tensor, ...] = ()
+        """What else goes on: all segments behind read parts of it."""
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
@@ -202,6 +206,10 @@ class Tape:
         name = f"{x.name}.as_{'_'.join(out.split())}"
         output = Tensor(name, labels(self._marked(out)), role or x.role)
         return self._record(Op("view", (x,), output, self._spans, passes=True))
+
+    def hand_on(self, x: Tensor) -> None:
+        """Keep a tensor for the segments behind, which read it as one of role `shared`."""
+        self.handed_on = (*self.handed_on, x)
 
     def join(self, name: str, out: str, *inputs: Tensor) -> Tensor:
         """The last axes of the inputs side by side, under a label of their sum; an input that lacks heads has one for

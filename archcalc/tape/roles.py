@@ -20,6 +20,7 @@ Role = Literal[
     "constant",
     "table",
     "buffer",
+    "shared",
 ]
 Width = Literal["activation", "statistic", "float", "byte", "int", "long", "constant"]
 
@@ -53,6 +54,7 @@ ROLES: Mapping[Role, Meaning] = {
     "constant": Meaning("constant", given=True),  # known before the run: the mask of attention
     "table": Meaning("float", given=True),  # made once for a pass and read in all layers: angles of rotary positions
     "buffer": Meaning("float", given=True),  # in a checkpoint, and no parameter
+    "shared": Meaning("activation", learns=True, given=True),  # made before the layer, which keeps it where it is kept
 }
 
 CHOICES: tuple[Role, ...] = ("choice", "positions")

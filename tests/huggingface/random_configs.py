@@ -17,6 +17,7 @@ transformers.logging.set_verbosity_error()
 # Text models of others, which AutoModelForCausalLM does not build: the class that has them, if any is easy to build.
 INSIDE = {"emu3_text_model": "Emu3ForCausalLM", "qwen2_vl_text": None, "qwen2_5_vl_text": None, "qwen3_vl_text": None}
 INSIDE |= {"qwen3_vl_moe_text": None, "glm4v_moe_text": None, "mistral4": "Mistral4ForCausalLM"}
+INSIDE |= {"step3p5": "Step3p7TextModel"}
 # Their classes cannot be built without a size that has no default, or turn an odd number of features by default.
 NO_DEFAULT = {"hunyuan_v1_dense", "ministral", "nemotron", "dots1", "glm4_moe", "glm4v_moe_text", "hunyuan_v1_moe"}
 NO_DEFAULT |= {"deepseek_v2", "lfm2_moe", "dbrx", "cohere_compass_text"}
@@ -32,6 +33,7 @@ NEEDS_WINDOW = {
     "cohere2_moe",
 }
 NEEDS_WINDOW |= {"mimo_v2_flash", "flint", "afmoe", "laguna", "mellum", "granite_swa", "granitemoe_swa", "kolibri1"}
+NEEDS_WINDOW |= {"step3p5", "gemma4_text", "gemma4_unified_text"}
 # Weights that transformers keeps in one tensor and we in several, or in one for each head: only their sum is compared.
 FUSED = {
     *("gpt2", "openai-gpt", "gpt_bigcode", "codegen", "gpt_neox", "gpt_neox_japanese", "bloom", "falcon", "mpt"),
@@ -42,7 +44,7 @@ FUSED = {
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
     *("falcon_h1", "mamba", "falcon_mamba", "mamba2", "jamba", "granitemoehybrid"),
     *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
-    *("kimi_linear", "bailing_hybrid", "olmo_hybrid", "minimax"),
+    *("kimi_linear", "bailing_hybrid", "olmo_hybrid", "minimax", "gemma4_text", "step3p5"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
     *("deepseek_v32", "glm_moe_dsa"),
     *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx"),
@@ -71,7 +73,7 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
     rng = random.Random(f"{family.model_type} {seed}")  # noqa: S311
     heads, d_head, layers = rng.choice((2, 4, 6)), rng.choice((8, 16, 32)), rng.choice((1, 2, 3, 5, 7))
     own_head = hasattr(config_class(family), "head_dim") and family.model_type not in ("falcon", "helium")
-    found = {"pad_token_id": None} if family.model_type != "emu3_text_model" else {"pad_token_id": 1}
+    found = {"pad_token_id": 1 if family.model_type in ("emu3_text_model", "step3p5") else None}
     for key, default in family.defaults.items():
         if key == "vocab_size":
             found[key] = rng.randint(50, 300)
@@ -149,7 +151,26 @@ def _mixed(model_type, rng, heads, layers, d_head):
         "linear_num_value_heads": 2 * heads,
         "linear_key_head_dim": rng.choice((8, 12)),
     }
+    wide = {
+        "global_head_dim": rng.choice((16, 24)),
+        "num_global_key_value_heads": rng.choice((None, 1)),
+        "layer_types": [*(["sliding_attention", "full_attention"] * layers)[: layers - 1], "full_attention"],
+        "num_kv_shared_layers": rng.choice((0, 1)) if layers > 2 else 0,  # of three the second is full
+    }
+    vectors = {
+        "hidden_size_per_layer_input": rng.choice((0, 6)),
+        "vocab_size_per_layer_input": rng.choice((40, 70)),
+        "top_k_experts": 3,
+        "moe_intermediate_size": 28,
+    }
     return {
+        "gemma4_text": {**wide, **vectors},
+        "gemma4_unified_text": wide,
+        "step3p5": {
+            "num_sliding_attention_heads": 2 * heads,
+            "layer_types": [rng.choice(("sliding_attention", "full_attention")) for _ in range(layers)],
+            "swiglu_limits": [0.0] * (layers - 1) + [7.0],
+        },
         "nemotron_h": {
             "layers_block_type": rng.choices(["linear_attention", "moe", "full_attention", "mlp"], k=layers),
             "mamba_num_heads": 3 * heads,
@@ -236,6 +257,10 @@ def tensors(config):
             if INSIDE[config.model_type] is None:
                 return None
             model = getattr(transformers, INSIDE[config.model_type])(config)
+            if config.model_type == "step3p5":  # the head is outside the text model
+                head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+                head.weight = model.embed_tokens.weight if config.tie_word_embeddings else head.weight
+                model = torch.nn.ModuleList([model, head])
         else:
             model = AutoModelForCausalLM.from_config(config)
     learned = {id(p): p for p in model.parameters() if p.requires_grad}  # others correct scores: buffers, as we count

@@ -36,6 +36,22 @@ BESIDE = {
     **dict.fromkeys(
         [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
     ),
+    **{
+        (name, key): default
+        for name in ("gemma4_text", "gemma4_unified_text")
+        for key, default in (
+            ("global_head_dim", 512),
+            ("num_global_key_value_heads", None),
+            ("per_layer_config", None),
+        )
+    },
+    **dict.fromkeys(
+        [
+            ("step3p5", key)
+            for key in ("attention_other_setting", "moe_layers_enum", "partial_rotary_factors", "per_layer_config")
+        ]
+    ),
+    ("step3p5", "num_nextn_predict_layers"): 0,
     ("qwen3_vl_text", "tie_word_embeddings"): False,
     ("kimi_linear", "linear_attn_config"): None,
     ("kimi_linear", "first_k_dense_replace"): 1,

@@ -103,7 +103,52 @@ _GRANITE_HYBRID = {
     "logits_scaling": 1.4,
 }
 
+_GEMMA4 = {
+    **_LLAMA,
+    "head_dim": 14,
+    "global_head_dim": 20,
+    "sliding_window": 64,
+    "layer_types": _LOCAL,
+    "hidden_size_per_layer_input": 0,
+    "final_logit_softcapping": 30.0,
+}
+_SHARES = {
+    "num_hidden_layers": 6,
+    "layer_types": ["sliding_attention", "full_attention"] * 3,
+    "num_kv_shared_layers": 3,
+    "use_double_wide_mlp": True,
+    "hidden_size_per_layer_input": 10,
+    "vocab_size_per_layer_input": V,
+}
+
 SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gemma4": (
+        "gemma4_text",
+        {
+            **_GEMMA4,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 2,
+            "num_hidden_layers": 4,
+            "layer_types": _LOCAL[:2] * 2,
+        },
+    ),
+    "gemma4-e2b": ("gemma4_text", {**_GEMMA4, **_SHARES}),
+    "gemma4-moe": (
+        "gemma4_text",
+        {
+            **_GEMMA4,
+            "attention_k_eq_v": True,
+            "enable_moe_block": True,
+            "num_experts": 8,
+            "top_k_experts": 3,
+            "moe_intermediate_size": 44,
+        },
+    ),
+    "gemma4_unified": (
+        "gemma4_unified_text",
+        {name: value for name, value in _GEMMA4.items() if name != "hidden_size_per_layer_input"}
+        | {"attention_k_eq_v": True},
+    ),
     "lfm2": (
         "lfm2",
         {**_LLAMA, "full_attn_idxs": [1], "conv_L_cache": 4, "conv_bias": True, "block_multiple_of": 7},
@@ -851,6 +896,30 @@ WRAPPERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "llava": ("llama", {**_LLAMA, "model_type": "llama"}, {**_PATCHES, "model_type": "clip_vision_model"}),
     "qwen2_vl": ("qwen2_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, {**_QWEN_EYES, "hidden_size": 60}),
     "qwen2_5_vl": ("qwen2_5_vl_text", {**_LLAMA, "rope_parameters": _mrope(1, 2, 2)}, _QWEN_EYES),
+    "step3p7": (
+        "step3p5",
+        {
+            **_WIDE,
+            **_MOE,
+            "pad_token_id": 1,
+            "head_dim": 16,
+            "num_hidden_layers": 5,
+            "layer_types": ["full_attention", *["sliding_attention", "full_attention"] * 2],
+            "num_sliding_attention_heads": 9,
+            "sliding_window": 64,
+            "n_routed_experts": 8,
+            "share_expert_dim": 52,
+            "moe_router_scaling_factor": 1.7,
+            "mlp_layer_types": ["dense", "dense", *["sparse"] * 3],
+            "swiglu_limits": [0.0, 0.0, 0.0, 1.0, 0.7],
+            "swiglu_limits_shared": [0.9, 0.0, 0.0, 0.0, 0.8],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 5e3, "partial_rotary_factor": 0.5},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            },
+        },
+        {"width": 32, "layers": 1, "heads": 2, "image_size": 28},
+    ),
     "qwen3_vl_moe": (
         "qwen3_vl_moe_text",
         {**_WIDE, **_MOE, "num_experts": 5, "rope_parameters": _mrope(3, 2, 2)},
@@ -910,4 +979,6 @@ def built(name: str, *, meta: bool = False) -> Any:
             for stored, buffer in model.named_buffers():
                 if stored.endswith("e_score_correction_bias"):
                     buffer.copy_(torch.randn_like(buffer) * 0.2)
+                elif stored.endswith("layer_scalar"):
+                    buffer.add_(torch.randn_like(buffer) * 0.2)
     return model

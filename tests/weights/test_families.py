@@ -173,3 +173,18 @@ def test_a_constant_of_the_computation_that_is_another_one_is_refused(tmp_path):
     with pytest.raises(archcalc.Invalid) as error:
         load_weights(spec_in(tmp_path), str(tmp_path))
     assert str(error.value) == f"{tmp_path / FILE}: {name}: must be 0.5; got 0.25"
+
+
+def test_a_file_may_hold_keys_and_values_that_nothing_reads(tmp_path):
+    built("gemma4-e2b").save_pretrained(tmp_path)
+    stored = safetensors_torch.load_file(tmp_path / FILE)
+    for name in ("k_proj", "k_norm"):
+        stored[f"model.layers.4.self_attn.{name}.weight"] = torch.ones(3)
+    safetensors_torch.save_file(stored, tmp_path / FILE, {"format": "pt"})
+    spec = spec_in(tmp_path)
+    load_weights(spec, str(tmp_path))
+    name = "model.layers.4.self_attn.z_proj.weight"
+    safetensors_torch.save_file({**stored, name: torch.ones(3)}, tmp_path / FILE, {"format": "pt"})
+    with pytest.raises(archcalc.Invalid) as error:
+        load_weights(spec, str(tmp_path))
+    assert str(error.value) == f"{tmp_path / FILE}: {name}: is not a tensor of sample; got 3"

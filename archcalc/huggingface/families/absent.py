@@ -9,7 +9,7 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        nllb-moe qwen3_omni_moe step3p5 step3p7 switch_transformers gemma4 gemma4_text deepseek_v4
+        nllb-moe qwen3_omni_moe switch_transformers deepseek_v4
     """,
     "experts of images among those of text are": "ernie4_5_vl_moe",
     "mixtures of attention heads are": "jetmoe",
@@ -33,9 +33,8 @@ _TYPES: dict[str, str] = {
     "relative positions are": "xlnet transfo-xl",
     "hashed attention is": "reformer",
     "latent patches of bytes are": "blt",
-    "key/value heads and embeddings that layers share are": """
-        gemma3n gemma3n_text gemma4_assistant gemma4_unified gemma4_unified_assistant gemma4_unified_text
-    """,
+    "residual streams side by side (AltUp) are": "gemma3n gemma3n_text",
+    "models that read what another one made are": "gemma4_assistant gemma4_unified_assistant",
     "heads of fewer rows than the token table are": "apertus1p5 apertus1p5_text",
     "cross-attention is": "mllama mllama_text_model git trocr musicgen musicgen_melody moshi whisper",
     _ENCODERS: """

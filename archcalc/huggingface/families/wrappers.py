@@ -26,6 +26,8 @@ class Wrapper(NamedTuple):
 
 WRAPPERS: dict[str, Wrapper] = {
     **dict.fromkeys(("gemma3",), Wrapper("gemma3_text")),
+    "gemma4": Wrapper("gemma4_text", "the encoders of images and sound and what connects them"),
+    "gemma4_unified": Wrapper("gemma4_unified_text", "what makes vectors of images and sound"),
     **dict.fromkeys(("mistral3",), Wrapper("mistral")),
     **dict.fromkeys(("paligemma",), Wrapper("gemma")),
     **dict.fromkeys(("llava_next", "vipllava", "video_llava", "deepseek_vl", "janus"), Wrapper("llama")),
@@ -61,6 +63,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen3_vl_moe": Wrapper("qwen3_vl_moe_text"),
     "qwen3_5": Wrapper("qwen3_5_text"),
     "qwen3_5_moe": Wrapper("qwen3_5_moe_text"),
+    "step3p7": Wrapper("step3p5", flat=True),
     "voxtral": Wrapper("llama", "the audio encoder and what connects it", unties=True),
     "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it", unties=True),
 }

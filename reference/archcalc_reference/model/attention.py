@@ -30,9 +30,16 @@ class MultiHeadAttention(nn.Module):
         self.G, self.R = attention.n_kv_heads, attention.n_heads // attention.n_kv_heads
         self.K, self.W = attention.d_head, attention.d_value or attention.d_head
         self.query = Linear(d_model, self.G * self.R * self.K, bias=attention.has_bias("query"))
-        self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key"))
-        self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
-        self.query_norm, self.key_norm = _norm(attention, self.G * self.R), _norm(attention, self.G)
+        self.query_norm = _norm(attention, self.G * self.R)
+        self.key = self.value = self.key_norm = self.value_norm = None
+        if not attention.shared_kv:
+            self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key"))
+            self.key_norm = _norm(attention, self.G)
+            if not attention.values_are_keys:
+                self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
+            if attention.value_norm is not None:
+                self.value_norm = NORMS[attention.value_norm.kind](attention.value_norm, (self.W,))
+        self.is_read_again = False  # whether a layer behind it reads its keys and values
         self.norms_last = attention.qk_norm_place == "after"
         self.sinks = nn.Parameter(torch.empty(self.G * self.R)) if attention.sinks else None
         gates = {None: 0, "head": self.G * self.R, "feature": self.G * self.R * self.W}[attention.gate]
@@ -51,8 +58,10 @@ class MultiHeadAttention(nn.Module):
     @staticmethod
     def new_state(
         attention: blocks.MultiHead, batch: int, length: int, dtype: torch.dtype, device: Any = None
-    ) -> KeysValues:
+    ) -> KeysValues | None:
         """Room for the keys and values of `length` positions, or of as many of them as are ever seen again."""
+        if attention.shared_kv:
+            return None
         sight = _sight(attention)
         kept = (batch, attention.n_kv_heads, sight.places(length))
         features = attention.d_head, attention.d_value or attention.d_head
@@ -66,12 +75,14 @@ class MultiHeadAttention(nn.Module):
         if self.sinks is not None:
             nn.init.normal_(self.sinks, 0.0, std)
         self.output.initialize(residual_std)
-        for norm in (self.query_norm, self.key_norm, self.sub_norm):
+        for norm in (self.query_norm, self.key_norm, self.value_norm, self.sub_norm):
             if norm is not None:
                 norm.initialize()
 
     def prepare(self, positions: Positions, state: KeysValues | None) -> None:
         """Make the mask and the angles that it reads, where no layer before it did."""
+        if self.is_read_again:
+            positions.stores[self.spec.sharing] = state
         read = self._read(positions, state)
         # Flash attention masks by itself what is all new, and one new position, which may see all that came before.
         behind = positions.new > 1 and positions.first > 0 and not self.rule.hides(read, positions)
@@ -99,47 +110,85 @@ class MultiHeadAttention(nn.Module):
 
     def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
         B, S, _ = x_BSD.shape
-        G, R, K, W = self.G, self.R, self.K, self.W
-        q_BSGRK = self.query(x_BSD).view(B, S, G, R, K)
-        k_BSGK = self.key(x_BSD).view(B, S, G, K)
-        v_BSGW = self.value(x_BSD).view(B, S, G, W)
+        q_BSGRK = self.query(x_BSD).view(B, S, self.G, self.R, self.K)
+        if self.key is None:
+            k_BGTK, v_BGTW = positions.shared[self.spec.sharing]
+            if self.query_norm is not None and not self.norms_last:
+                q_BSGRK = self._normed(self.query_norm, q_BSGRK)
+            q_BSGRK = self._turned(q_BSGRK, positions)
+            if self.query_norm is not None and self.norms_last:
+                q_BSGRK = self._normed(self.query_norm, q_BSGRK)
+            q_BSGRK = self._grown(q_BSGRK, positions)
+            return self._core(q_BSGRK, k_BGTK, v_BGTW, positions, state, fresh=False)
+        k_BSGK = self.key(x_BSD).view(B, S, self.G, self.K)
+        v_BSGW = k_BSGK if self.value is None else self.value(x_BSD).view(B, S, self.G, self.W)
         if self.clip is not None:
             q_BSGRK = F.hardtanh(q_BSGRK, -self.clip, self.clip)
             k_BSGK = F.hardtanh(k_BSGK, -self.clip, self.clip)
             v_BSGW = F.hardtanh(v_BSGW, -self.clip, self.clip)
         if self.spec.value_scale is not None:
             v_BSGW = v_BSGW * self.spec.value_scale
+        if self.value_norm is not None:
+            v_BSGW = self.value_norm(v_BSGW)
         if self.query_norm is not None and not self.norms_last:
-            q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
+            q_BSGRK = self._normed(self.query_norm, q_BSGRK)
             k_BSGK = self._normed(self.key_norm, k_BSGK)
-        if self.rotary is not None:
-            cos, sin = positions.tables[self.table]
-            q_BSGRK = rotate(q_BSGRK, cos, sin, neighbours=self.neighbours)
-            k_BSGK = rotate(k_BSGK, cos, sin, neighbours=self.neighbours)
+        q_BSGRK = self._turned(q_BSGRK, positions)
+        k_BSGK = self._turned(k_BSGK, positions)
         if self.query_norm is not None and self.norms_last:
-            q_BSGRK = self._normed(self.query_norm, q_BSGRK.flatten(2, 3)).view(B, S, G, R, K)
+            q_BSGRK = self._normed(self.query_norm, q_BSGRK)
             k_BSGK = self._normed(self.key_norm, k_BSGK)
         k_BGTK, v_BGTW = k_BSGK.transpose(1, 2), v_BSGW.transpose(1, 2)
         del k_BSGK, v_BSGW
         if state is not None:
             k_BGTK, v_BGTW = state.store(k_BGTK, v_BGTW, positions.first)
-        if self.growth is not None:
-            q_BSGRK = grow(q_BSGRK, positions.growths[self.growing])
+        if self.is_read_again:
+            if state is None and positions.kernel == "math":
+                k_BGTK, v_BGTW = _in_order(k_BGTK), _in_order(v_BGTW)
+            positions.shared[self.spec.sharing] = k_BGTK, v_BGTW
+        q_BSGRK = self._grown(q_BSGRK, positions)
+        return self._core(q_BSGRK, k_BGTK, v_BGTW, positions, state, fresh=state is None and not self.is_read_again)
+
+    def _turned(self, x_BSK: Tensor, positions: Positions) -> Tensor:
+        """Queries or keys, turned by the angles of their positions."""
+        if self.rotary is None:
+            return x_BSK
+        cos, sin = positions.tables[self.table]
+        return rotate(x_BSK, cos, sin, neighbours=self.neighbours)
+
+    def _grown(self, q_BSGRK: Tensor, positions: Positions) -> Tensor:
+        return q_BSGRK if self.growth is None else grow(q_BSGRK, positions.growths[self.growing])
+
+    def _core(
+        self,
+        q_BSGRK: Tensor,
+        k_BGTK: Tensor,
+        v_BGTW: Tensor,
+        positions: Positions,
+        state: KeysValues | None,
+        *,
+        fresh: bool,
+    ) -> Tensor:
+        """What queries find among keys and values; `fresh`: these stand in the order of positions."""
         if positions.kernel == "math":
             mask = positions.masks[self.rule.scored]
-            return _math_attention(q_BSGRK, k_BGTK, v_BGTW, self.rule, mask, self.sinks, fresh=state is None)
+            return _math_attention(q_BSGRK, k_BGTK, v_BGTW, self.rule, mask, self.sinks, fresh=fresh)
         read = self._read(positions, state)
         q_BHSK = q_BSGRK.flatten(2, 3).transpose(1, 2)
         y_BHSW = flash_attention(q_BHSK, k_BGTK, v_BGTW, self.sinks, self.rule, positions, read)
-        return y_BHSW.transpose(1, 2).unflatten(2, (G, R))
+        return y_BHSW.transpose(1, 2).unflatten(2, (self.G, self.R))
 
     def _read(self, positions: Positions, state: KeysValues | None) -> Read:
+        state = positions.stores.get(self.spec.sharing) if self.key is None else state
         return reading(self.sight, positions.first, positions.new, None if state is None else state.places)
 
     def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
         """Each head's vector by itself, or all heads together."""
-        normed: Tensor = norm(x.flatten(2)).view(x.shape) if self.spec.qk_norm_over == "width" else norm(x)
-        return normed
+        if self.spec.qk_norm_over == "width":
+            normed: Tensor = norm(x.flatten(2))
+        else:
+            normed = norm(x.flatten(2, -2))
+        return normed.view(x.shape)
 
 
 def _norm(attention: blocks.MultiHead, heads: int) -> Any:

@@ -40,10 +40,11 @@ class Embedding(nn.Module):
         self.sinusoidal = spec.positions == "sinusoidal"
         self.closed, self.number = spec.sinusoids == "tensor2tensor", spec.first_position
         self.norm = NORMS[spec.norm.kind](spec.norm, (D,)) if spec.norm else None
+        self.per_layer = PerLayerVectors(model, spec.per_layer) if spec.per_layer else None
 
     def initialize(self, std: float) -> None:
         """Draw new weights."""
-        for part in (self.token, self.projection, self.position):
+        for part in (self.token, self.projection, self.position, self.per_layer):
             if part is not None:
                 part.initialize(std)
         if self.norm is not None:
@@ -58,6 +59,10 @@ class Embedding(nn.Module):
         elif self.sinusoidal:
             x_BSD = add_sinusoids(x_BSD, first + self.number, closed=self.closed)
         return x_BSD if self.norm is None else self.norm(x_BSD)
+
+    def for_each_layer(self, tokens_BS: Tensor, x_BSD: Tensor) -> tuple[Tensor, ...]:
+        """The vectors that layers have of the tokens, each its own; none where they have none."""
+        return () if self.per_layer is None else self.per_layer(tokens_BS, x_BSD)
 
     def _tokens(self, tokens_BS: Tensor) -> Tensor:
         x = self.token(tokens_BS)
@@ -79,6 +84,36 @@ class Transform(MLP):
     def forward(self, x_BSD: Tensor) -> Tensor:
         y_BSD = self.active(self.dense(x_BSD))
         return y_BSD if self.norm is None else self.norm(y_BSD)
+
+
+class PerLayerVectors(nn.Module):
+    """A vector of each token for each layer: a row of a table, and what a projection makes of the token's own."""
+
+    def __init__(self, model: Model, spec: Any) -> None:
+        super().__init__()
+        self.each, self.d_model = spec.d_per_layer, model.d_model
+        whole = model.n_layers * self.each
+        self.token = Table(spec.vocab_size or model.vocab_size, whole)
+        self.projection = Linear(model.d_model, whole, bias=False)
+        self.norm = NORMS[spec.norm.kind](spec.norm, (self.each,))
+
+    def initialize(self, std: float) -> None:
+        """Draw new weights."""
+        self.token.initialize(std)
+        self.projection.initialize(std)
+        self.norm.initialize()
+
+    def forward(self, tokens_BS: Tensor, x_BSD: Tensor) -> tuple[Tensor, ...]:
+        """The vectors of each layer, (B, S, d_per_layer), parts of one tensor."""
+        table = self.token(tokens_BS).unflatten(-1, (-1, self.each))
+        table = table * rounded(math.sqrt(self.each), table.dtype)
+        made = self.projection(x_BSD).unflatten(-1, (-1, self.each))
+        made = made * self.d_model**-0.5
+        made = self.norm(made)
+        made = made + table
+        del table
+        made = made * 2.0**-0.5
+        return tuple(made.unbind(2))
 
 
 class Unembedding(Linear):

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from archcalc_reference.model.kernels import autocasts
-from archcalc_reference.model.linear import Linear
+from archcalc_reference.model.linear import Linear, WithBuffers
 from archcalc_reference.model.mlp import DENSE, MLP
+from archcalc_reference.model.norms import NORMS
 
 if TYPE_CHECKING:
     from archcalc import blocks
@@ -131,32 +132,28 @@ class Experts(MLP):
         return tuple(torch.bincount(chosen_M, minlength=n).tolist())
 
 
-class MixtureOfExperts(nn.Module):
+class MixtureOfExperts(WithBuffers):
     """A router, the experts, and an MLP that all vectors go through."""
 
     def __init__(self, d_model: int, spec: blocks.Experts) -> None:
         super().__init__()
         self.spec = spec
         router = spec.router
+        self.expert_scale = nn.Parameter(torch.empty(spec.n_experts)) if router.expert_scale else None
+        self.router_norm = _norm(d_model, router.norm)
         self.router = Linear(d_model, spec.n_experts, bias=router.bias)
         if router.correction:
             self.register_buffer("correction", torch.zeros(spec.n_experts))
+        self.experts_norm = _norm(d_model, spec.experts_norm)
         narrow = spec.d_latent
         self.latent = None if narrow is None else Linear(d_model, narrow, bias=spec.latent_bias)
         self.experts = Experts(d_model, spec)
         self.from_latent = None if narrow is None else Linear(narrow, d_model, bias=spec.latent_bias)
+        self.experts_post_norm = _norm(d_model, spec.experts_post_norm)
+        self.shared_norm = _norm(d_model, spec.shared_norm)
         self.shared = None if spec.shared is None else DENSE[spec.shared.kind](d_model, spec.shared)
+        self.shared_post_norm = _norm(d_model, spec.shared_post_norm)
         self.shared_gate = Linear(d_model, 1, bias=False) if spec.shared_gate else None
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002  (as nn.Module has it)
-        """The correction stays in fp32, whatever the weights become."""
-        kept = self._buffers.get("correction")
-        super()._apply(fn, recurse)
-        if kept is not None:
-            moved = fn(kept)
-            wide = moved.dtype in (torch.float32, torch.float64)
-            self.correction = moved if wide else kept.to(moved.device)
-        return self
 
     @staticmethod
     def new_state(*_: Any) -> None:
@@ -176,17 +173,24 @@ class MixtureOfExperts(nn.Module):
         if self.latent is not None and self.from_latent is not None:
             self.latent.initialize(std)
             self.from_latent.initialize(residual_std)
+        if self.expert_scale is not None:
+            nn.init.ones_(self.expert_scale)
+        for name, norm in self.named_children():
+            if name.endswith("_norm"):
+                norm.initialize()
 
     def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        weights_BSJ, chosen_BSJ = self._route(x_BSD)
-        latent = x_BSD if self.latent is None else self.latent(x_BSD)
-        y_BSD = self.experts(latent, weights_BSJ, chosen_BSJ)
-        del latent, weights_BSJ, chosen_BSJ
+        weights_BSJ, chosen_BSJ = self._route(_normed(self.router_norm, x_BSD))
+        read = _normed(self.experts_norm, x_BSD)
+        read = read if self.latent is None else self.latent(read)
+        y_BSD = self.experts(read, weights_BSJ, chosen_BSJ)
+        del read, weights_BSJ, chosen_BSJ
         if self.from_latent is not None:
             y_BSD = self.from_latent(y_BSD)
+        y_BSD = _normed(self.experts_post_norm, y_BSD)
         if self.shared is None:
             return y_BSD
-        always_BSD = self.shared(x_BSD)
+        always_BSD = _normed(self.shared_post_norm, self.shared(_normed(self.shared_norm, x_BSD)))
         if self.shared_gate is not None:
             always_BSD = always_BSD * torch.sigmoid(self.shared_gate(x_BSD))
         y_BSD = y_BSD + always_BSD
@@ -195,7 +199,8 @@ class MixtureOfExperts(nn.Module):
     def _route(self, x_BSD: Tensor) -> tuple[Tensor, Tensor]:
         """How much each chosen expert counts, and which they are."""
         router = self.spec.router
-        scores_BSE = _full(self.router(x_BSD))
+        scores_BSE = self.router(x_BSD)
+        scores_BSE = _full(scores_BSE if router.score_scale is None else scores_BSE * x_BSD.shape[-1] ** -0.5)
         if router.scores == "softmax":
             scores_BSE = scores_BSE.softmax(-1)
         elif router.scores == "sigmoid":
@@ -213,6 +218,8 @@ class MixtureOfExperts(nn.Module):
             weights_BSJ = torch.sigmoid(weights_BSJ)
         if router.normalized:
             weights_BSJ = weights_BSJ / weights_BSJ.sum(-1, keepdim=True)
+        if self.expert_scale is not None:
+            weights_BSJ = weights_BSJ * self.expert_scale[chosen_BSJ]
         if router.scale is not None:
             weights_BSJ = weights_BSJ * router.scale
         return weights_BSJ.to(x_BSD.dtype), chosen_BSJ
@@ -233,6 +240,14 @@ class MixtureOfExperts(nn.Module):
         left = torch.zeros_like(best, dtype=torch.bool)
         left.scatter_(-1, best.topk(spec.n_groups_chosen, -1).indices, value=True)
         return groups.masked_fill(~left[..., None], float("-inf")).flatten(-2)
+
+
+def _norm(d_model: int, norm: Any) -> Any:
+    return None if norm is None else NORMS[norm.kind](norm, (d_model,))
+
+
+def _normed(norm: Any, x: Tensor) -> Tensor:
+    return x if norm is None else norm(x)
 
 
 class _SparseMixer(Function):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from archcalc.spec.model import Model
-from archcalc_reference.model.attention import ATTENTIONS
+from archcalc_reference.model.attention import ATTENTIONS, MultiHeadAttention
 from archcalc_reference.model.experts import EXPERTS
+from archcalc_reference.model.kernels import grow
 from archcalc_reference.model.latent import LATENT
-from archcalc_reference.model.linear import scaled
+from archcalc_reference.model.linear import WithBuffers, scaled
 from archcalc_reference.model.mlp import DENSE
 from archcalc_reference.model.norms import NORMS
+from archcalc_reference.model.perlayer import PER_LAYER
 from archcalc_reference.model.positions import Positions
 from archcalc_reference.model.recurrent import RECURRENT
 from archcalc_reference.model.state import State
@@ -22,7 +24,7 @@ from archcalc_reference.model.state import State
 if TYPE_CHECKING:
     from archcalc.spec.layers import Layer as LayerSpec
 
-MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **LATENT, **DENSE, **EXPERTS, **RECURRENT}
+MIXERS: dict[str, type[Any]] = {**ATTENTIONS, **LATENT, **DENSE, **EXPERTS, **PER_LAYER, **RECURRENT}
 """Which module each kind of a spec's mixers becomes."""
 
 States = list[State | None]
@@ -47,7 +49,7 @@ class Branch(NamedTuple):
     residual_scale: float | None
 
 
-class Layer(nn.Module):
+class Layer(WithBuffers):
     """Each branch adds what its mixer makes to x. In GPT-2 these are attention and an MLP, each behind a norm.
 
     A branch's modules bear its name: `attention_norm`, `attention`, `attention_post_norm`, `attention_stream_norm`.
@@ -56,6 +58,7 @@ class Layer(nn.Module):
     def __init__(self, d_model: int, layer: LayerSpec) -> None:
         super().__init__()
         self.side_by_side = layer.side_by_side
+        self.register_buffer("scalar", torch.ones(1) if layer.has_scalar else None)
         self.branches: list[Branch] = []
         for branch in layer.residual_branches:
             shares = branch.norm == "shared"
@@ -92,7 +95,10 @@ class Layer(nn.Module):
         for i, branch in enumerate(self.branches):
             branch.mixer.prepare(positions, None if states is None else states[i])
 
-    def forward(self, x_BSD: Tensor, positions: Positions, states: States | None = None) -> Tensor:
+    def forward(
+        self, x_BSD: Tensor, vector_BSE: Tensor | None, positions: Positions, states: States | None = None
+    ) -> Tensor:
+        positions.vector = vector_BSE
         entering_BSD, normed_BSD = x_BSD, None
         for i, branch in enumerate(self.branches):
             state = None if states is None else states[i]
@@ -110,7 +116,7 @@ class Layer(nn.Module):
             x_BSD = x_BSD + y_BSD
             del y_BSD
             x_BSD = x_BSD if branch.stream_norm is None else branch.stream_norm(x_BSD)
-        return x_BSD
+        return x_BSD if self.scalar is None else grow(x_BSD, self.scalar)
 
     def _is_shared_next(self, i: int) -> bool:
         return i + 1 < len(self.branches) and self.branches[i + 1].shares_norm
@@ -137,3 +143,14 @@ def states(model: Model, batch: int, length: int, dtype: torch.dtype, device: An
         ]
         for layer in specs(model)
     ]
+
+
+def mark_sources(layers: Iterable[Layer]) -> None:
+    """Tell each attention whose keys and values one behind it reads that it is to hand them on."""
+    made: dict[Any, MultiHeadAttention] = {}
+    for mixer in (branch.mixer for layer in layers for branch in layer.branches):
+        if isinstance(mixer, MultiHeadAttention):
+            if mixer.spec.shared_kv:
+                made[mixer.spec.sharing].is_read_again = True
+            else:
+                made[mixer.spec.sharing] = mixer

@@ -6,6 +6,8 @@ costs more than the whole model.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -42,3 +44,17 @@ def number(value: float) -> nn.Parameter:
 def scaled(x: Tensor, scale: float | None) -> Tensor:
     """A tensor times a number of the architecture; as it is where there is none."""
     return x if scale is None else x * scale
+
+
+class WithBuffers(nn.Module):
+    """A module whose own buffers stay in fp32, whatever the weights become."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:  # noqa: FBT001, FBT002  (as nn.Module has it)
+        kept = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in kept.items():
+            if buffer is not None:
+                moved = fn(buffer)
+                wide = moved.dtype in (torch.float32, torch.float64)
+                self._buffers[name] = moved if wide else buffer.to(moved.device)
+        return self

@@ -6,13 +6,13 @@ Masks and tables of angles are made once for a pass, whatever the number of laye
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from archcalc_reference.model.rotary import Angles, angles, growth
-from archcalc_reference.model.state import Read, Sight
+from archcalc_reference.model.state import KeysValues, Read, Sight
 
 if TYPE_CHECKING:
     from archcalc.blocks import Rotary
@@ -40,6 +40,11 @@ class Positions:
         self.masks: dict[Scored, Tensor] = {}
         self.tables: dict[str, Angles] = {}
         self.growths: dict[str, Tensor] = {}
+        self.shared: dict[
+            Any, tuple[Tensor, Tensor]
+        ] = {}  # keys and values for layers behind, by what tells them apart
+        self.vector: Tensor | None = None  # of each token, for the layer that is running
+        self.stores: dict[Any, KeysValues | None] = {}  # where these are kept
         self._context_length, self._dtype, self._device = context_length, like.dtype, like.device
 
     def add_mask(self, scored: Scored, read: Read) -> None:

@@ -144,10 +144,18 @@ def _longrope(rotary: Rotary, scaling: Any, length: int, context: int, device: A
     return Frequencies(found, 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original)))
 
 
+def _proportional(rotary: Rotary, scaling: Any, _length: int, _context: int, device: Any) -> Frequencies:
+    """Some pairs turn as those of the whole head would, the rest by no angle at all."""
+    found = 1.0 / _powers(rotary, device)
+    found[int(scaling.share * rotary.d_rotary // 2) :] = 0.0
+    return Frequencies(found if scaling.factor is None else found / scaling.factor)
+
+
 _SCALED: dict[str, Callable[[Rotary, Any, int, int, Any], Frequencies]] = {
     "linear": _linear,
     "dynamic": _dynamic,
     "yarn": _yarn,
     "llama3": _llama3,
     "longrope": _longrope,
+    "proportional": _proportional,
 }

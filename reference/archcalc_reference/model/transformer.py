@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from archcalc.spec.model import Model
 from archcalc_reference.model.cache import Cache as Cache  # noqa: PLC0414  (as mypy reads an export)
 from archcalc_reference.model.embedding import EMBEDDINGS, UNEMBEDDINGS
-from archcalc_reference.model.layer import Layer, States, specs
+from archcalc_reference.model.layer import Layer, States, mark_sources, specs
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Kernel as Kernel  # noqa: PLC0414
 from archcalc_reference.model.positions import Positions
@@ -51,6 +51,7 @@ class Transformer(nn.Module):
         self.layers = nn.ModuleList(Layer(model.d_model, layer) for layer in specs(model))
         for i, layer in enumerate(self.layers):
             layer.place(i, len(self.layers))
+        mark_sources(self.layers)
         norm = model.final_norm
         self.final_norm = None if norm is None else NORMS[norm.kind](norm, (model.d_model,))
         self.unembedding = UNEMBEDDINGS[model.unembedding.kind](model)
@@ -97,16 +98,18 @@ class Transformer(nn.Module):
             raise ValueError(f"{first + S:,} tokens; the context holds {most:,}")
         x_BSD = self.embedding(tokens_BS, first)
         positions = Positions(first, S, kernel, self.spec.context_length, x_BSD)
+        vectors = self.embedding.for_each_layer(tokens_BS, x_BSD)
         states: list[States | None] = [None] * len(self.layers) if cache is None else [*cache.states]
         for layer, kept in zip(self.layers, states, strict=True):
             layer.prepare(positions, kept)
-        for layer, kept in zip(self.layers, states, strict=True):
+        for i, (layer, kept) in enumerate(zip(self.layers, states, strict=True)):
+            vector_BSE = vectors[i] if vectors else None
             if recompute:
                 # Nothing in a layer is random, so no state of random numbers need be kept for it.
                 again = partial(layer, positions=positions)
-                x_BSD = checkpoint(again, x_BSD, use_reentrant=False, preserve_rng_state=False)
+                x_BSD = checkpoint(again, x_BSD, vector_BSE, use_reentrant=False, preserve_rng_state=False)
             else:
-                x_BSD = layer(x_BSD, positions, kept)
+                x_BSD = layer(x_BSD, vector_BSE, positions, kept)
         if cache is not None:
             cache.filled += S
         if last:

@@ -63,7 +63,9 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     named = of_the_text_model((header.name for header in headers), config, family)
     expected = family.constants_of(model)
     constants = [(header, expected[name]) for header in headers if (name := family.full(header.name)) in expected]
+    idle = family.idle_of(model)
     headers = [header for header in headers if header.name in named and not family.is_buffer(header.name)]
+    headers = [header for header in headers if family.full(header.name) not in idle]
     try:
         entries = family.entries(model, parameters)
     except Unnamed as missing:

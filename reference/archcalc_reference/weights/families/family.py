@@ -114,6 +114,18 @@ class Family:
         layers = range(sum(group.repeat for group in model.layers))
         return {self.layer.format(i=i) + name: value for i in layers for name, value in self.constants.items()}
 
+    def idle_of(self, model: Model) -> set[str]:
+        """Tensors that a file may have and nothing reads: of keys and values, in layers that read those of another."""
+        found = set()
+        for i, layer in enumerate(each_layer(model)):
+            for name in (
+                branch.name for branch in layer.residual_branches if getattr(branch.mixer, "shared_kv", False)
+            ):
+                modules = (f"{name}.{part}" for part in ("key", "value", "key_norm", "value_norm"))
+                theirs = (self.inside[module] for module in modules if module in self.inside)
+                found |= {self.layer.format(i=i) + f"{one}.{leaf}" for one in theirs for leaf in ("weight", "bias")}
+        return found
+
     def is_buffer(self, name: str) -> bool:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""
         return name.endswith(tuple(f".{buffer}" for buffer in self.buffers))

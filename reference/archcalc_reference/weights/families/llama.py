@@ -233,14 +233,6 @@ FAMILIES = (
         fused={"mlp.experts.gate_up_proj": EXPERTS._replace(woven=True)},
         turned=True,
     ),
-    LLAMA.but(
-        *("gemma2", "gemma3_text", "vaultgemma", "olmo2", "olmo3", "exaone4"),
-        inside={
-            "attention_post_norm": "post_attention_layernorm",
-            "mlp_norm": "pre_feedforward_layernorm",
-            "mlp_post_norm": "post_feedforward_layernorm",
-        },
-    ),
     LLAMA.but("phi3", fused={"self_attn.qkv_proj": Fused(QKV), "mlp.gate_up_proj": _GATE_UP}),
     LLAMA.but("glm", fused={"mlp.gate_up_proj": _GATE_UP}),
     LLAMA.but(

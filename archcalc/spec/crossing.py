@@ -1,0 +1,51 @@
+"""What layers read that was made before them: keys and values of another layer, and vectors of a token for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic_core import PydanticCustomError
+
+from archcalc.blocks.attention import MultiHead
+from archcalc.blocks.base import Mixer
+from archcalc.blocks.perlayer import PerLayer
+
+if TYPE_CHECKING:
+    from archcalc.spec.layers import LayerGroup
+
+
+def shares_keys(groups: Sequence[LayerGroup]) -> bool:
+    """Whether an attention reads keys and values that another made."""
+    return any(isinstance(mixer, MultiHead) and mixer.shared_kv for layer in _first_layers(groups) for mixer in layer)
+
+
+def refuse_no_source(groups: Sequence[LayerGroup]) -> None:
+    """Raise an error that pydantic tells where an attention reads keys and values that no layer before it makes."""
+    made: set[object] = set()
+    for mixer in (mixer for layer in _first_layers(groups) for mixer in layer if isinstance(mixer, MultiHead)):
+        if not mixer.shared_kv:
+            made.add(mixer.sharing)
+        elif mixer.sharing not in made:
+            what = "has an attention with shared_kv, and none before it makes such keys and values: as many heads of "
+            what += "as many features, with the same window or chunks"
+            raise PydanticCustomError("one_of", what)
+
+
+def refuse_no_vectors(groups: Sequence[LayerGroup], d_per_layer: int | None) -> None:
+    """Raise an error where layers read other vectors of a token than the embedding makes, one for each layer."""
+    for layer in _first_layers(groups):
+        read = [mixer.d_per_layer for mixer in layer if isinstance(mixer, PerLayer)]
+        if read != ([] if d_per_layer is None else [d_per_layer]):
+            what = "must each have one mixer of kind per_layer, of as many features as per_layer of the embedding"
+            if d_per_layer is None:
+                what = "have a mixer of kind per_layer, and the embedding has no per_layer"
+            raise PydanticCustomError("one_of", what)
+
+
+def _first_layers(groups: Sequence[LayerGroup]) -> Iterator[list[Mixer]]:
+    """The mixers of each layer, in order, of each group until its kinds repeat."""
+    for group in groups:
+        at = {offset: kind.layer for kind in group.kinds_in() for offset in kind.offsets}
+        for offset in range(min(group.period, group.repeat)):
+            yield [branch.mixer for branch in at[offset].residual_branches]
