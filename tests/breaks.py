@@ -72,7 +72,7 @@ BREAKS = [
     reference("a bias twice", "mlp", "return self.down(h_BSF)", "y = self.down(h_BSF)\n        return y if self.down.bias is None else y + self.down.bias"),
     reference("positions off by one", "embedding", "begin = first + self.offset", "begin = (first + self.offset + 1) % 2"),
     reference("positions begin anew behind a cache", "transformer", "self.embedding(tokens_BS, first)", "self.embedding(tokens_BS)"),
-    reference("query heads interleaved, in both kernels", "attention", "self.query(x_BSD).view(B, S, G, R, K)", "self.query(x_BSD).view(B, S, R, G, K).transpose(2, 3)"),
+    reference("query heads interleaved, in both kernels", "attention", "self.query(x_BSD).view(B, S, self.G, self.R, self.K)", "self.query(x_BSD).view(B, S, self.R, self.G, self.K).transpose(2, 3)"),
     reference("another epsilon", "norms", "self.weight, self.bias, self.epsilon)", "self.weight, self.bias, 1e-2)"),
     reference("no final norm", "transformer", "x_BSD if self.final_norm is None else self.final_norm(x_BSD)", "x_BSD"),
     reference("softmax over the queries", "attention", "torch.softmax(a_BGRST, dim=-1)", "torch.softmax(a_BGRST, dim=-2)"),

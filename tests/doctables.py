@@ -90,6 +90,7 @@ def _as_short(layer: dict[str, Any]) -> dict[str, Any]:
 _MIXERS = {
     "per_layer": "vectors for each layer",
     "mamba": "Mamba",
+    "lightning": "lightning attention",
     "mamba2": "Mamba-2",
     "gated_delta": "gated delta nets",
     "short_conv": "short convolutions",

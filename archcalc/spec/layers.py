@@ -13,19 +13,18 @@ Kinds of layers that alternate are named, and a pattern says their order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.attention import Attention
-from archcalc.blocks.base import Block, Mixer, Strict
+from archcalc.blocks.base import Strict
 from archcalc.blocks.choices import OneOf
-from archcalc.blocks.constraints import Needs
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
-from archcalc.spec.namerules import PART
+from archcalc.spec.branch import Branch, Name
 from archcalc.tape.legend import MARK, Env, environment
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
@@ -35,47 +34,6 @@ from archcalc.tape.run import Run
 _SCALAR = "whether what the layer makes is multiplied by a number of its own, a buffer and no parameter (Gemma 4)"
 MOST_REPEATS = 10_000
 MOST_BRANCHES, MOST_KINDS = 16, 64
-
-Name = Annotated[str, Field(pattern=PART)]
-
-
-def _norm_or_word(value: Any) -> str:
-    return "~shared" if isinstance(value, str) else "~own"
-
-
-class Branch(Strict):
-    """One residual branch of a layer."""
-
-    name: Name = Field(description="of its weights: layers.{i}.NAME, layers.{i}.NAME_norm")
-    norm: (
-        Annotated[
-            Annotated[Norm, Tag("~own")] | Annotated[Literal["shared"], Tag("~shared")], Discriminator(_norm_or_word)
-        ]
-        | None
-    ) = Field(description="before the mixer; shared: it reads what the norm of the branch before it made; null: none")
-    mixer: Mixer = Field(description="what the branch computes: an attention or an MLP")
-    post_norm: Norm | None = Field(default=None, description="of what the mixer made, before it is added; null: none")
-    stream_norm: Norm | None = Field(default=None, description="of the sum; null: none")
-    scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
-        default=None, description="what the branch is multiplied by before it is added; null: nothing"
-    )
-    input_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
-        default=None, description="what the mixer's input is multiplied by, behind the norm; null: nothing"
-    )
-    residual: Annotated[Literal["input", "normed"], Needs("norm", "input")] = Field(
-        default="input",
-        description="what it is added to: the branch's input, or what its norm made of that (MiniMax-Text-01)",
-    )
-    residual_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
-        default=None, description="what that is multiplied by before the branch is added; null: nothing"
-    )
-
-    factors: ClassVar[tuple[str, ...]] = ("scale", "input_scale", "residual_scale")
-
-    @property
-    def blocks(self) -> Iterator[Block]:
-        """The blocks that it consists of."""
-        return (x for x in (self.norm, self.mixer, self.post_norm, self.stream_norm) if isinstance(x, Block))
 
 
 class Layer(Strict):

@@ -19,7 +19,7 @@ _FEATURES: dict[str, str] = {
     "norms other than LayerNorm and RMSNorm are": ("scalenorm batchnorm batch_norm groupnorm dyt dynamic_tanh l2norm"),
     "a capacity of experts is": "capacity capacity_factor expert_capacity",
     "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa",
-    "linear attention of this kind is": "retention retnet gla lightning lightning_attention kda kimi_delta",
+    "linear attention of this kind is": "retention retnet gla",
     "state-space layers of this kind are": "ssm s4 state_space hyena",
     "recurrent layers are": "rwkv recurrent recurrence rnn lstm gru rg_lru",
     "cross-attention is": "cross cross_attention",
@@ -55,6 +55,8 @@ _OTHER_NAMES: dict[str, str] = {
     "cut": "swiglu_limit",
     "top_k": "index_topk",
     "indexer": "dsa lightning_indexer",
+    "gated_delta": "kda kimi_delta kimi_delta_attention",
+    "lightning": "lightning_attention",
     "d_ff": "intermediate_size n_inner ffn_dim ffn_hidden_size mlp_dim",
     "activation": "hidden_act hidden_activation activation_function act_fn afn",
     "epsilon": "layer_norm_epsilon layer_norm_eps norm_eps eps norm_epsilon",
@@ -129,8 +131,7 @@ _FLAGS: dict[str, str] = {
 """What a flag says, since it is not of the architecture."""
 
 _FAMILIES: dict[str, str] = {
-    "sparse attention is": "deepseek-v3.2 glm-5",
-    "mixtures of experts of this kind are": "dbrx grok arctic glam switch",
+    "mixtures of experts of this kind are": "grok arctic glam switch",
     "blocks that layers share are": "zamba zamba2",
     "recurrent layers are": "rwkv recurrentgemma griffin",
     "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",

@@ -31,7 +31,6 @@ EDITS = {
     ),
     "DeepNorm": (f"final_norm: {NORM}", "final_norm: {kind: DeepNorm}", "DeepNorm is"),
     "capacity": ("d_ff: 11", "d_ff: 11, capacity_factor: 2", "a capacity of experts is"),
-    "indexer": ("n_heads: 4", "n_heads: 4, index_topk: 2048", "sparse attention is"),
     "linear": (HEADS, "kind: retention", "linear attention of this kind is"),
     "state space": (HEADS, "kind: s4", "state-space layers of this kind are"),
     "rwkv": (HEADS, "kind: rwkv", "recurrent layers are"),

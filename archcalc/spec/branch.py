@@ -1,0 +1,54 @@
+"""A residual branch: a mixer with the norms around it, and what its output is added to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from archcalc.blocks.base import Block, Mixer, Strict
+from archcalc.blocks.constraints import Needs
+from archcalc.blocks.norm import Norm
+from archcalc.spec.namerules import PART
+
+Name = Annotated[str, Field(pattern=PART)]
+
+
+def _norm_or_word(value: Any) -> str:
+    return "~shared" if isinstance(value, str) else "~own"
+
+
+class Branch(Strict):
+    """One residual branch of a layer."""
+
+    name: Name = Field(description="of its weights: layers.{i}.NAME, layers.{i}.NAME_norm")
+    norm: (
+        Annotated[
+            Annotated[Norm, Tag("~own")] | Annotated[Literal["shared"], Tag("~shared")], Discriminator(_norm_or_word)
+        ]
+        | None
+    ) = Field(description="before the mixer; shared: it reads what the norm of the branch before it made; null: none")
+    mixer: Mixer = Field(description="what the branch computes: an attention or an MLP")
+    post_norm: Norm | None = Field(default=None, description="of what the mixer made, before it is added; null: none")
+    stream_norm: Norm | None = Field(default=None, description="of the sum; null: none")
+    scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="what the branch is multiplied by before it is added; null: nothing"
+    )
+    input_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="what the mixer's input is multiplied by, behind the norm; null: nothing"
+    )
+    residual: Annotated[Literal["input", "normed"], Needs("norm", "input")] = Field(
+        default="input",
+        description="what it is added to: the branch's input, or what its norm made of that (MiniMax-Text-01)",
+    )
+    residual_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
+        default=None, description="what that is multiplied by before the branch is added; null: nothing"
+    )
+
+    factors: ClassVar[tuple[str, ...]] = ("scale", "input_scale", "residual_scale")
+
+    @property
+    def blocks(self) -> Iterator[Block]:
+        """The blocks that it consists of."""
+        return (x for x in (self.norm, self.mixer, self.post_norm, self.stream_norm) if isinstance(x, Block))
