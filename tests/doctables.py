@@ -78,11 +78,19 @@ def _family(model_type: str) -> tuple[str, ...]:
     )
 
 
-_MIXERS = {"mamba2": "Mamba-2", "gated_delta": "gated delta nets", "short_conv": "short convolutions"}
+_MIXERS = {
+    "mamba2": "Mamba-2",
+    "gated_delta": "gated delta nets",
+    "lightning": "lightning attention",
+    "short_conv": "short convolutions",
+}
 
 
 def _others(layer: dict[str, Any]) -> Iterator[str]:
-    yield from (_MIXERS[b["mixer"]["kind"]] for b in layer.get("branches", ()) if b["mixer"]["kind"] in _MIXERS)
+    mixers = (branch["mixer"] for branch in layer.get("branches", ()))
+    for mixer in mixers:
+        if mixer["kind"] in _MIXERS:
+            yield "Kimi delta attention" if mixer.get("decay") == "feature" else _MIXERS[mixer["kind"]]
 
 
 def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], others: list[str]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, Router
 from archcalc.blocks.latent import LatentAttention, NeedsMscale
+from archcalc.blocks.lightning import Lightning
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
@@ -120,6 +121,10 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     LatentAttention: (_ATTENTION, LATENT),
     Mamba2: (_ATTENTION, MAMBA2),
     GatedDelta: (_ATTENTION, {**STATE, "kind": "gated_delta"}),
+    Lightning: (
+        _ATTENTION,
+        {**{name: value for name, value in STATE.items() if name != "d_conv"}, "kind": "lightning", "slopes": "equal"},
+    ),
     ShortConvolution: (_ATTENTION, {"kind": "short_conv", "d_inner": 24, "d_conv": 4, "bias": False}),
     Biases: ((*_ATTENTION, "bias"), dict.fromkeys(Biases.model_fields, False)),
     QueryGrowth: ((*_ATTENTION, "query_growth"), {"rate": 0.1, "interval": 16}),

@@ -32,6 +32,7 @@ def test_the_schema_tells_fields_kinds_and_bounds():
         "multi_head": "#/$defs/MultiHead",
         "latent": "#/$defs/LatentAttention",
         "gated_delta": "#/$defs/GatedDelta",
+        "lightning": "#/$defs/Lightning",
         "mamba2": "#/$defs/Mamba2",
         "short_conv": "#/$defs/ShortConvolution",
     }
