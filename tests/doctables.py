@@ -98,7 +98,10 @@ _MIXERS = {
 
 
 def _others(layer: dict[str, Any]) -> Iterator[str]:
-    yield from (_MIXERS[b["mixer"]["kind"]] for b in layer.get("branches", ()) if b["mixer"]["kind"] in _MIXERS)
+    mixers = (branch["mixer"] for branch in layer.get("branches", ()))
+    for mixer in mixers:
+        if mixer["kind"] in _MIXERS:
+            yield "Kimi delta attention" if mixer.get("decay") == "feature" else _MIXERS[mixer["kind"]]
 
 
 def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], others: list[str]) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, Router
 from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention, NeedsMscale
+from archcalc.blocks.lightning import Lightning
 from archcalc.blocks.mamba import Mamba
 from archcalc.blocks.mamba2 import Mamba2
 from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
@@ -43,7 +44,8 @@ from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Proportion
 from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Transform, Unembedding
 from archcalc.counts.quantities import QUANTITIES, one_pass
-from archcalc.spec.layers import AlternatingGroup, Branch, BranchGroup, BranchLayer, TwoBranchGroup, TwoBranchLayer
+from archcalc.spec.branch import Branch
+from archcalc.spec.layers import AlternatingGroup, BranchGroup, BranchLayer, TwoBranchGroup, TwoBranchLayer
 from archcalc.spec.model import Model
 from archcalc.spec.published import Initialization, Misprint, Published
 
@@ -142,6 +144,10 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     Mamba: (_ATTENTION, MAMBA),
     Mamba2: (_ATTENTION, MAMBA2),
     GatedDelta: (_ATTENTION, {**STATE, "kind": "gated_delta"}),
+    Lightning: (
+        _ATTENTION,
+        {**{name: value for name, value in STATE.items() if name != "d_conv"}, "kind": "lightning", "slopes": "equal"},
+    ),
     ShortConvolution: (_ATTENTION, {"kind": "short_conv", "d_inner": 24, "d_conv": 4, "bias": False}),
     Biases: ((*_ATTENTION, "bias"), dict.fromkeys(Biases.model_fields, False)),
     QueryGrowth: ((*_ATTENTION, "query_growth"), {"rate": 0.1, "interval": 16}),

@@ -161,7 +161,7 @@ def registered(slot: type) -> dict[str, type[Slot]]:
     found: dict[str, type[Slot]] = {}
     for one in slot.__subclasses__():
         inner = {one.model_fields["kind"].default: one} if _is_kind(one) else registered(one)
-        if twice := set(found) & set(inner):
+        if twice := [kind for kind in inner if found.get(kind, inner[kind]) is not inner[kind]]:
             raise TypeError(f"{slot.__name__} {sorted(twice)[0]!r} is registered twice")
         found |= inner
     return found

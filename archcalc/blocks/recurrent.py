@@ -35,13 +35,24 @@ class Recurrent(Attention):
     saying: ClassVar[str] = "vectors are written into a memory, and read it"
 
 
-class StateMixer(Recurrent):
-    """One whose state is a matrix for each head."""
+class _Heads(Recurrent):
+    """The sizes of states."""
 
     n_heads: Count = Field(description="heads, each with a state of its own")
     n_groups: Annotated[Count, Divides("n_heads")] = Field(description="groups of heads that share queries and keys")
     d_head: Count = Field(description="features of a head's values")
     d_state: Count = Field(description="features of queries and keys; a state has d_state x d_head numbers")
+
+
+class _Convolved(_Heads):
+    """The size of a convolution, which a spec has behind those of states."""
+
+    d_conv: Count = Field(description="positions that the convolution sees, the present one included")
+
+
+class StateMixer(_Heads):
+    """One whose state is a matrix for each head."""
+
     chunk_size: Count = Field(description="positions of a chunk, which meet pair by pair")
     activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = Field(
         description="after the convolutions, and of the gate"
@@ -117,10 +128,8 @@ class StateMixer(Recurrent):
             return self.norm.record(tape, y, over, gains)
 
 
-class ConvolvedMixer(StateMixer):
+class ConvolvedMixer(StateMixer, _Convolved):
     """One whose queries, keys and values pass a short convolution over the positions before."""
-
-    d_conv: Count = Field(description="positions that the convolution sees, the present one included")
 
     labels: ClassVar[Mapping[str, str]] = {
         "taps": "positions that a convolution sees (d_conv)",

@@ -33,6 +33,7 @@ def test_the_schema_tells_fields_kinds_and_bounds():
         "latent": "#/$defs/LatentAttention",
         "gated_delta": "#/$defs/GatedDelta",
         "mamba": "#/$defs/Mamba",
+        "lightning": "#/$defs/Lightning",
         "mamba2": "#/$defs/Mamba2",
         "short_conv": "#/$defs/ShortConvolution",
     }

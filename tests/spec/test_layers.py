@@ -184,7 +184,7 @@ WRONG = {
     ),
     "a mixer of no kind": (
         "repeat: 2, branches: [{name: a, norm: null, mixer: {kind: plian, d_ff: 1}}]",
-        "9:64: layers.0.branches.0.mixer.kind: must be multi_head or gated_delta or mamba2 or mamba or short_conv or latent or plain or gated or experts; got 'plian'; did you mean 'plain'?",
+        "9:64: layers.0.branches.0.mixer.kind: must be multi_head or gated_delta or mamba2 or lightning or mamba or short_conv or latent or per_layer or plain or gated or experts; got 'plian'; did you mean 'plain'?",
     ),
     "a name of a branch with a space": (
         f"repeat: 2, branches: [{{name: a b, norm: null, {MIXER}}}]",

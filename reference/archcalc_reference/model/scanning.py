@@ -36,6 +36,7 @@ class Scan:
         self, name: str, tensors: tuple[str, ...], like: str, numbers: tuple[str, ...], chunked: Chunked, step: Step
     ) -> None:
         self.count, self.like, self.chunked, self.step = len(tensors), tensors.index(like), chunked, step
+        self.chunk = numbers.index("int chunk") if "int chunk" in numbers else None
         given = ", ".join([*(f"Tensor {tensor}" for tensor in tensors), *numbers])
         op(f"{name}({given}) -> Tensor")(self._fresh)
         op(f"{name}_on({given}, Tensor(a!) state) -> Tensor")(partial(self._on, chunked))
@@ -87,7 +88,8 @@ class Scan:
         given = given[1:] if learns else given
         tensors, rest = given[: self.count], given[self.count :]
         numbers = tuple(x for x in rest if not isinstance(x, Tensor))
-        return _counted(how, tuple(tuple(x.shape) for x in tensors), self.like, numbers, learns=learns)
+        chunk = None if self.chunk is None else numbers[self.chunk]
+        return _counted(how, tuple(tuple(x.shape) for x in tensors), self.like, numbers, chunk, learns=learns)
 
 
 class _Scanned(Function):
@@ -114,11 +116,43 @@ def _differentiable() -> Iterator[None]:
         yield
 
 
-@lru_cache(64)
 def _counted(
+    how: Chunked | Step,
+    shapes: tuple[tuple[int, ...], ...],
+    like: int,
+    numbers: tuple[Any, ...],
+    chunk: int | None,
+    *,
+    learns: bool,
+) -> int:
+    """What PyTorch's counter counts where it sees each step.
+
+    Of a long text it sees three chunks, since each further one does what the third did.
+    """
+    positions = shapes[like][1]
+    further = 0 if chunk is None else -(-positions // chunk) - _SEEN
+    if further <= 0:
+        return _seen(how, shapes, like, numbers, learns=learns)
+    two, three = (
+        _seen(how, tuple(_cut(shape, positions, n * chunk) for shape in shapes), like, numbers, learns=learns)
+        for n in (_SEEN - 1, _SEEN)
+    )
+    return three + further * (three - two)
+
+
+_SEEN = 3  # chunks
+
+
+def _cut(shape: tuple[int, ...], positions: int, most: int) -> tuple[int, ...]:
+    """The shape of as many positions, where it has an axis of all of them behind that of sequences."""
+    return (shape[0], most, *shape[2:]) if len(shape) > 2 and shape[1] == positions else shape
+
+
+@lru_cache(64)
+def _seen(
     how: Chunked | Step, shapes: tuple[tuple[int, ...], ...], like: int, numbers: tuple[Any, ...], *, learns: bool
 ) -> int:
-    """What PyTorch's counter counts where it sees each step; of every chunk as of one between two others."""
+    """What it counts of all that is there; of every chunk as of one between two others."""
     (B, _, *heads), n = shapes[like], shapes[0][-1]
     with _differentiable() if learns else torch.no_grad(), FlopCounterMode(display=False) as counter:
         given = [torch.empty(shape, device="meta", requires_grad=learns) for shape in (*shapes, (B, *heads, n))]
