@@ -1,4 +1,4 @@
-"""The names of later kin of Llama: norms inside attention and MLP, mixtures that are packed or turned in their files."""
+"""The names of later kin of Llama: norms inside attention and MLP, mixtures packed or turned in their files."""
 
 from __future__ import annotations
 
