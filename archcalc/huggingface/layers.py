@@ -26,10 +26,12 @@ _FEATURES = {
 class Kinds:
     """One kind of layer: all are alike. `count` is the key that says how many there are.
 
-    `in_groups`: a few kinds that follow each other are groups of a spec, and no pattern.
+    `in_groups`: a few kinds that follow each other are groups of a spec, and no pattern. `apart`: so many of the first
+    layers are, whatever follows.
     """
 
     in_groups = False
+    apart = 0
 
     def __init__(self, count: str = "num_hidden_layers") -> None:
         self.count = count
@@ -141,10 +143,18 @@ def read_layers(
     for kind, layer in layers.items():
         alike[kind] = next(first for first in layers if layers[first] == layer)
     types = [alike[kind] for kind in types]
+    parts = [part for part in (types[: kinds.apart], types[kinds.apart :]) if part]
+    return [group for part in parts for group in _groups(part, layers, kinds, origins)]
+
+
+def _groups(
+    types: list[str], layers: Mapping[str, dict[str, Any]], kinds: Kinds, origins: dict[str, list[str]]
+) -> list[dict[str, Any]]:
+    """Layers that follow each other, as one group or a few."""
     runs = [(kind, len(list(same))) for kind, same in groupby(types)]
     few = kinds.in_groups and len(runs) <= _MOST_RUNS and _period(types) == len(types)
     if len(runs) == 1 or few:  # first a few without experts
-        del origins["layers.0.pattern"]
+        origins.pop("layers.0.pattern", None)
         return [{"repeat": count, **layers[kind]} for kind, count in runs]
     pattern = [kinds.name(kind) for kind in types[: _period(types)]]
     named = {kinds.name(kind): layers[kind] for kind in dict.fromkeys(types)}

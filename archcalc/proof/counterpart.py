@@ -203,6 +203,8 @@ def _double_where_float(theirs: Any) -> Iterator[None]:
                 return function(*args, **kwargs)
             if getattr(function, "__name__", "") in ("float", "bfloat16") and args[0].is_floating_point():
                 return args[0].double()  # bf16: Falcon's slopes of ALiBi
+            if function is torch.full:  # XGLM: the least number of the type, in the type that is meant by none
+                kwargs.setdefault("dtype", torch.float64)
             args = tuple(torch.float64 if value is torch.float32 else value for value in args)
             kwargs = {name: torch.float64 if value is torch.float32 else value for name, value in kwargs.items()}
             return function(*args, **kwargs)

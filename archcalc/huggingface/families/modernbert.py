@@ -33,6 +33,8 @@ _FIRST = "/first"
 class _Types(LayerTypes):
     """Windows in some layers; the first is of a type of its own."""
 
+    apart = 1
+
     def __init__(self) -> None:
         super().__init__(_alternating)
 

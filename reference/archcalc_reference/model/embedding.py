@@ -123,8 +123,8 @@ class Unembedding(Linear):
         spec: Any = model.unembedding
         super().__init__(spec.d_embedding or model.d_model, model.vocab_size, bias=spec.bias)
         self.tied, self.scale, self.softcap = spec.tied, spec.scale, spec.softcap
-        self.projection = Linear(model.d_model, spec.d_embedding, bias=False) if spec.d_embedding else None
         self.transform = None if spec.transform is None else Transform(model.d_model, spec.transform)
+        self.projection = Linear(model.d_model, spec.d_embedding, bias=False) if spec.d_embedding else None
 
     def initialize(self, std: float) -> None:
         """Draw new weights, but those that are the token table's."""
