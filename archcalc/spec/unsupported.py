@@ -120,7 +120,7 @@ _FLAGS: dict[str, str] = {
 
 _FAMILIES: dict[str, str] = {
     "sparse attention is": "deepseek-v3.2 glm-5",
-    "mixtures of experts of this kind are": "dbrx grok arctic glam switch",
+    "mixtures of experts of this kind are": "grok arctic glam switch",
     "state-space layers other than Mamba-2 are": "mamba jamba zamba falcon-mamba",
     "recurrent layers are": "rwkv recurrentgemma griffin",
     "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",
