@@ -42,7 +42,7 @@ FUSED = {
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
     *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
-    *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx"),
+    *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx", "modernbert-decoder"),
 }
 
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
@@ -68,7 +68,7 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
     rng = random.Random(f"{family.model_type} {seed}")  # noqa: S311
     heads, d_head, layers = rng.choice((2, 4, 6)), rng.choice((8, 16, 32)), rng.choice((1, 2, 3, 5, 7))
     own_head = hasattr(config_class(family), "head_dim") and family.model_type not in ("falcon", "helium")
-    found = {"pad_token_id": None} if family.model_type != "emu3_text_model" else {"pad_token_id": 1}
+    found = {"pad_token_id": 1 if family.model_type in ("emu3_text_model", "modernbert-decoder") else None}
     for key, default in family.defaults.items():
         if key == "vocab_size":
             found[key] = rng.randint(50, 300)

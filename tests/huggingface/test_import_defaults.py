@@ -31,6 +31,10 @@ BESIDE = {
     ("nemotron_h", "num_hidden_layers"): None,
     ("minimax_m2", "rotary_dim"): None,
     ("dbrx", "attn_config.rope_theta"): None,
+    ("dbrx", "max_position_embeddings"): 2048,  # an alias there
+    ("modernbert-decoder", "global_attn_every_n_layers"): 3,
+    ("modernbert-decoder", "global_rope_theta"): None,
+    ("modernbert-decoder", "local_rope_theta"): None,
     **dict.fromkeys(
         [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
     ),
