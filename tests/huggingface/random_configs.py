@@ -47,7 +47,7 @@ FUSED = {
     *("kimi_linear", "bailing_hybrid", "olmo_hybrid", "minimax", "gemma4_text", "step3p5"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
     *("deepseek_v32", "glm_moe_dsa"),
-    *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx"),
+    *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx", "modernbert-decoder"),
 }
 
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
@@ -73,7 +73,8 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
     rng = random.Random(f"{family.model_type} {seed}")  # noqa: S311
     heads, d_head, layers = rng.choice((2, 4, 6)), rng.choice((8, 16, 32)), rng.choice((1, 2, 3, 5, 7))
     own_head = hasattr(config_class(family), "head_dim") and family.model_type not in ("falcon", "helium")
-    found = {"pad_token_id": 1 if family.model_type in ("emu3_text_model", "step3p5") else None}
+    pads = ("emu3_text_model", "step3p5", "modernbert-decoder")
+    found = {"pad_token_id": 1 if family.model_type in pads else None}
     for key, default in family.defaults.items():
         if key == "vocab_size":
             found[key] = rng.randint(50, 300)

@@ -33,6 +33,10 @@ BESIDE = {
     ("dbrx", "attn_config.rope_theta"): None,
     **dict.fromkeys((name, "max_position_embeddings") for name in ("mamba", "falcon_mamba", "mamba2")),
     **dict.fromkeys((name, "intermediate_size") for name in ("mamba", "falcon_mamba")),
+    ("dbrx", "max_position_embeddings"): 2048,  # an alias there
+    ("modernbert-decoder", "global_attn_every_n_layers"): 3,
+    ("modernbert-decoder", "global_rope_theta"): None,
+    ("modernbert-decoder", "local_rope_theta"): None,
     **dict.fromkeys(
         [(name, "full_attention_interval") for name in ("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text")], 4
     ),

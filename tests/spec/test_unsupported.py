@@ -210,7 +210,7 @@ def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypat
     ("name", "what"),
     [
         ("DeepSeek-V3.2", "sparse attention is"),
-        ("dbrx-instruct", "mixtures of experts of this kind are"),
+        ("grok-1", "mixtures of experts of this kind are"),
         ("bert-base-uncased", "bidirectional attention is"),
         ("t5-small", "encoder-decoder models are"),
         ("zamba-7b", "blocks that layers share are"),

@@ -94,7 +94,7 @@ _ALL = (
             "d_model": 2048,
             "n_heads": 16,
             "n_layers": 24,
-            "max_seq_len": 2048,
+            "max_position_embeddings": 2048,
             "vocab_size": 32000,
             "attn_config.clip_qkv": None,
             "attn_config.kv_n_heads": 1,
@@ -127,7 +127,7 @@ _ALL = (
         },
         {
             **decoder(_NORM, unembedding={"tied": False}),
-            "context_length": Size("max_seq_len"),
+            "context_length": Size("max_position_embeddings"),
             "d_model": Size("d_model"),
         },
         Kinds("n_layers"),
@@ -136,7 +136,7 @@ _ALL = (
             "d_model": ("hidden_size",),
             "n_heads": ("num_attention_heads",),
             "n_layers": ("num_hidden_layers",),
-            "max_seq_len": ("max_position_embeddings",),
+            "max_position_embeddings": ("max_seq_len",),
         },
         only={"tie_word_embeddings": ((False,), "this family has a head of its own")},
         ignored=(

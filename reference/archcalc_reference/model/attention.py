@@ -98,10 +98,10 @@ class MultiHeadAttention(nn.Module):
         y_BSGRW = self._mix(x_BSD, positions, state)
         if self.output_gate is not None:
             y_BSGRW = y_BSGRW * self._share(self.output_gate(x_BSD))
-        y_BSD = y_BSGRW.flatten(2)
+        found = y_BSGRW.flatten(2)
         del y_BSGRW
-        y_BSD = y_BSD if self.sub_norm is None else self.sub_norm(y_BSD)
-        return self.output(y_BSD)
+        found = found if self.sub_norm is None else self.sub_norm(found)
+        return self.output(found)
 
     def _share(self, gate: Tensor) -> Tensor:
         """What the vectors that heads found are multiplied by."""
