@@ -109,10 +109,12 @@ class Layer(Strict):
                     normed = source
                 assert normed is not None  # noqa: S101  (the first branch shares no norm: see BranchLayer)
                 x = normed if branch.residual == "normed" else x
+                read = normed
+                if branch.input_scale is not None:
+                    with tape.span(f"{branch.name}_input"):
+                        read = tape.pointwise("scaled", normed)
                 with tape.scope(branch.name):
-                    read = tape.view(normed, N="S")
-                    read = read if branch.input_scale is None else tape.pointwise("scaled_input", read)
-                    y = branch.mixer.record(tape, read)
+                    y = branch.mixer.record(tape, tape.view(read, N="S"))
                 if branch.post_norm is not None:
                     with tape.scope(f"{branch.name}_post_norm"):
                         y = branch.post_norm.record(tape, y)
