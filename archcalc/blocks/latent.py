@@ -85,7 +85,7 @@ class LatentAttention(Attention):
         "U": "features per head that are turned (d_rotary)",
     }
     copies: ClassVar[tuple[str, ...]] = ("heads",)
-    derives: ClassVar[tuple[str, ...]] = ("K",)
+    derives: ClassVar[tuple[str, ...]] = ("K", "T", "Q", "kept")
     named: ClassVar[tuple[str, ...]] = ("rotary",)
     factors: ClassVar[tuple[str, ...]] = ("scale", "mscale")
 
