@@ -92,11 +92,7 @@ class LatentAttention(Attention):
         "U": "features per head that are turned (d_rotary)",
     }
     copies: ClassVar[tuple[str, ...]] = ("heads",)
-<<<<<<< HEAD
-    derives: ClassVar[tuple[str, ...]] = ("K", *Indexer.derives)
-=======
-    derives: ClassVar[tuple[str, ...]] = ("K", "T", "Q", "kept")
->>>>>>> h-delta
+    derives: ClassVar[tuple[str, ...]] = ("K", "T", "kept", *Indexer.derives)
     named: ClassVar[tuple[str, ...]] = ("rotary",)
     factors: ClassVar[tuple[str, ...]] = ("query_growth", "scale", "mscale")
 
