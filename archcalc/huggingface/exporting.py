@@ -71,7 +71,7 @@ def _written(
         _write_layer(table, layer, draft, layer_type, data["d_model"])
     write(table.template, {name: data[name] for name in _AROUND if name in data}, draft)
     table.kinds.write(chosen, draft)
-    if table.model_type in _EVEN_HEADS and data["d_model"] % draft.get("num_attention_heads", 1):
+    if table.model_type in _EVEN_HEADS and data["d_model"] % (draft.get("num_attention_heads") or 1):
         raise Mismatch("attention.n_heads")
     draft.put(table.std, data.get("initialization", {}).get("std", 0.02))
     pad = {"pad_token_id": _PADS.get(table.model_type)}
