@@ -138,7 +138,7 @@ def read_layers(
     origins |= {"layers.0.repeat": why, "layers.0.pattern": why}
     layers: dict[str, dict[str, Any]] = {}
     for said.layer in dict.fromkeys(types):
-        layers[said.layer] = _even(resolve(template, said, origins, "layers.0"))
+        layers[said.layer] = _even(resolve(template, said, origins, "layers.0") or {})
     alike: dict[str, str] = {}
     for kind, layer in layers.items():
         alike[kind] = next(first for first in layers if layers[first] == layer)

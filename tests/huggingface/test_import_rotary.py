@@ -16,6 +16,7 @@ NESTED = {"gemma3_text", "olmo3"}
 # Settings that these must have, or no old ones: their classes keep those as they are, and do not read them.
 OTHERS = {"phi3", "ministral3", "phimoe", "cohere2_moe", "mimo_v2_flash", "laguna", "mellum"}
 OTHERS |= {"mistral4", "cohere_compass_text"}
+OTHERS |= {"gemma4_text", "gemma4_unified_text", "step3p5"}
 SMALL = {
     "vocab_size": 100,
     "hidden_size": 64,
@@ -229,6 +230,46 @@ def test_minimax_turns_an_even_number_of_features_of_a_head():
     for turned in (7, 130):
         with pytest.raises(Invalid, match="rotary_dim: must be even and at most 128"):
             import_config({"model_type": "minimax_m2", "rotary_dim": turned}, "config.json")
+
+
+def test_gemma4_turns_a_part_of_the_pairs_at_the_frequencies_of_a_whole_head():
+    """transformers' _compute_proportional_rope_parameters, which Gemma4TextConfig has for full layers by default."""
+    torch = pytest.importorskip("torch")
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    from archcalc.blocks.rotary import Rotary
+    from archcalc_reference.model.rotary import frequencies
+
+    (local, full) = (kind["attention"]["rotary"] for kind in _kinds_of_gemma4())
+    assert local == {"d_rotary": 256, "theta": 10_000.0}
+    assert full == {"d_rotary": 512, "theta": 1e6, "scaling": {"kind": "proportional", "share": 0.25}}
+    config = config_class(FAMILIES["gemma4_text"])()
+    theirs, _ = ROPE_INIT_FUNCTIONS["proportional"](config, "cpu", layer_type="full_attention")
+    ours = frequencies(Rotary.model_validate(full), 1, 1)
+    assert torch.equal(ours.of_pairs, theirs)
+    assert (theirs > 0).sum() == 64
+
+
+def _kinds_of_gemma4(**said):
+    data = import_config({"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, **said}, "config.json").data
+    return data["layers"][0]["kinds"].values()
+
+
+@pytest.mark.parametrize("said", [{"rope_theta": 5e5}, {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}])
+def test_gemma4_refuses_settings_that_its_class_does_not_read(said):
+    with pytest.raises(Invalid, match="is not read by this family"):
+        _kinds_of_gemma4(**said)
+
+
+def test_step_reads_a_base_and_a_part_for_each_layer():
+    types = ["full_attention", "sliding_attention"]
+    said = {"layer_types": types, "num_hidden_layers": 2, "sliding_window": 8, "mlp_layer_types": ["dense"] * 2}
+    said |= {"rope_theta": [5e6, 1e4], "partial_rotary_factors": [0.5, 1.0]}
+    theirs = config_class(FAMILIES["step3p5"])(**json.loads(json.dumps(said))).rope_parameters
+    groups = import_config({"model_type": "step3p5", **said}, "config.json").data["layers"]
+    found = [group["attention"]["rotary"] for group in groups]
+    for ours, kind in zip(found, types, strict=True):
+        agrees(ours, theirs[kind], 128, 4096)
 
 
 def test_youtu_draws_its_weights_by_its_width():

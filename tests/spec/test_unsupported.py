@@ -209,7 +209,6 @@ def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("DeepSeek-V3.2", "sparse attention is"),
         ("grok-1", "mixtures of experts of this kind are"),
         ("bert-base-uncased", "bidirectional attention is"),
         ("t5-small", "encoder-decoder models are"),

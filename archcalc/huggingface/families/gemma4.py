@@ -246,6 +246,11 @@ def _around(**embedding: Any) -> dict[str, Any]:
 
 _TYPES = LayerTypes(lambda _, n: [SLIDING if (i + 1) % 6 else FULL for i in range(n)])
 _BIDIRECTIONAL = "positions that see what comes after them are not supported, but those of images"
+_NESTED = "is not read by this family; rope_parameters has a mapping for each type of attention"
+_ONLY: dict[str, tuple[tuple[Any, ...], str]] = {
+    "use_bidirectional_attention": ((None, "vision"), _BIDIRECTIONAL),
+    **{key: ((None,), _NESTED) for key in KEYS if key != "rope_parameters"},
+}
 _DEFAULTS: dict[str, Any] = {
     **KEYS,
     "vocab_size": 262144,
@@ -285,7 +290,7 @@ _ALL = (
         GemmaLayer(),
         _around(per_layer=Made(_vectors, _say_vectors)),
         Sharing(_TYPES),
-        only={"use_bidirectional_attention": ((None, "vision"), _BIDIRECTIONAL)},
+        only=_ONLY,
     ),
     Family(
         "gemma4_unified_text",
@@ -301,7 +306,7 @@ _ALL = (
         GemmaLayer(),
         _around(),
         Sharing(_TYPES),
-        only={"use_bidirectional_attention": ((None, "vision"), _BIDIRECTIONAL)},
+        only=_ONLY,
     ),
 )
 
