@@ -58,8 +58,8 @@ def _of_any_length(taken: int) -> Leaf:
             return said.size("max_position_embeddings")
         said.value("max_position_embeddings", counts=False)
         said.assume(
-            f"config.json says no length of context, which a state of one size does not bound; {taken:,} is taken, "
-            "with which published models were trained (SPEC@context_length=N takes another)"
+            f"config.json says no length of context, which a state of one size does not bound; {taken:,} is taken "
+            "(SPEC@context_length=N takes another)"
         )
         return taken
 
