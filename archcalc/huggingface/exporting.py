@@ -76,7 +76,7 @@ def _written(
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:
     draft.layer, draft.d_model = layer_type, d_model
     branches = (branch["mixer"] for branch in layer.get("branches", ()) if branch["name"] == "attention")
-    attention = layer.get("attention") or next(branches, {})
+    attention: Mapping[str, Any] = layer.get("attention") or next(branches, {})
     draft.d_head = attention.get("d_head", attention.get("d_rope", 1))
     write(table.layer, layer, draft)
 

@@ -130,14 +130,13 @@ def _counted(
     Of a long text it sees three chunks, since each further one does what the third did.
     """
     positions = shapes[like][1]
-    further = 0 if chunk is None else -(-positions // chunk) - _SEEN
-    if further <= 0:
+    if chunk is None or positions <= _SEEN * chunk:
         return _seen(how, shapes, like, numbers, learns=learns)
     two, three = (
         _seen(how, tuple(_cut(shape, positions, n * chunk) for shape in shapes), like, numbers, learns=learns)
         for n in (_SEEN - 1, _SEEN)
     )
-    return three + further * (three - two)
+    return three + (-(-positions // chunk) - _SEEN) * (three - two)
 
 
 _SEEN = 3  # chunks
