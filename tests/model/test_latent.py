@@ -6,6 +6,7 @@ import archcalc
 from archcalc.counts.activations import cache
 from archcalc.counts.flops import flops
 from archcalc.counts.parameters import params
+from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 from archcalc.tape.run import Run
 
@@ -53,6 +54,17 @@ def test_deepseek_v3_has_its_published_figures():
     assert counts.stored == 671_026_404_352
     assert counts.active == 37_552_282_624
     assert cache(model, Run("decode", 1, context=1), 2) == 61 * (512 + 64) * 2 == 70_272
+
+
+def test_a_window_beside_it_in_a_layer_is_not_its_own():
+    """Of a latent all positions are kept and read, of the attention with a window of 5 its last 5."""
+    windowed = {"kind": "multi_head", "n_heads": 2, "n_kv_heads": 1, "d_head": 6, "bias": False, "window": 5}
+    data = plain(spec())
+    pair = [{"name": f"mix_{i}", "norm": None, "mixer": mixer} for i, mixer in enumerate((LATENT, windowed))]
+    for branches in (pair, pair[::-1]):
+        data["layers"] = [{"repeat": 1, "branches": branches}]
+        kept = cache(Model.model_validate(data), Run("decode", B, context=T), 2)
+        assert kept == B * (T * (RANK + ROPE) + 5 * 2 * 6) * 2
 
 
 def test_a_position_keeps_its_latent_and_one_key_whatever_the_heads():
