@@ -82,13 +82,8 @@ def _written(
 
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:
     draft.layer, draft.d_model = layer_type, d_model
-<<<<<<< HEAD
     mixers = {branch["name"]: branch["mixer"] for branch in layer.get("branches", ())}
     attention = {**layer, **mixers}.get("attention", {})
-=======
-    branches = (branch["mixer"] for branch in layer.get("branches", ()) if branch["name"] == "attention")
-    attention: Mapping[str, Any] = layer.get("attention") or next(branches, {})
->>>>>>> h-delta
     draft.d_head = attention.get("d_head", attention.get("d_rope", 1))
     write(table.layer, layer, draft)
 

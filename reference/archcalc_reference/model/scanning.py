@@ -130,14 +130,6 @@ def _counted(
     Of a long text it sees three chunks, since each further one does what the third did.
     """
     positions = shapes[like][1]
-<<<<<<< HEAD
-    further = -(-positions // (chunk or positions)) - _SEEN
-    if chunk is None or further <= 0:
-        return _seen(how, shapes, like, numbers, learns=learns)
-    of_many = [tuple(_cut(shape, positions, n * chunk) for shape in shapes) for n in (_SEEN - 1, _SEEN)]
-    two, three = (_seen(how, cut, like, numbers, learns=learns) for cut in of_many)
-    return three + further * (three - two)
-=======
     if chunk is None or positions <= _SEEN * chunk:
         return _seen(how, shapes, like, numbers, learns=learns)
     two, three = (
@@ -145,7 +137,6 @@ def _counted(
         for n in (_SEEN - 1, _SEEN)
     )
     return three + (-(-positions // chunk) - _SEEN) * (three - two)
->>>>>>> h-delta
 
 
 _SEEN = 3  # chunks
