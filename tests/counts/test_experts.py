@@ -56,6 +56,8 @@ def mixture(**changes):
 
 ATTENTION = 12 * (8 + 4 + 4) + 8 * 12  # query, key, value; output
 EXPERT, ROUTER = 3 * 10 * 12, 6 * 12
+TOKENS = 2 * 16
+RUN = Run("prefill", 2, 16)
 
 
 def test_parameters_by_hand():
@@ -66,6 +68,21 @@ def test_parameters_by_hand():
     matrices = {category.category: category.matrices for category in counts.tally.categories}
     assert (matrices["up_projection"], matrices["down_projection"]) == (3 * 6 * 2, 3 * 6)
     assert {term.name: term.parameters for term in counts.bridge} == {"router": 3 * ROUTER}
+
+
+def test_experts_over_latents_by_hand():
+    """Two projections that every vector goes through, 12 to 5 and back; experts and what they multiply are 5 wide."""
+    narrow = 3 * 10 * 5
+    counts = params(mixture(d_latent=5, latent_bias=True))
+    assert counts.stored == 2 * 50 * 12 + 3 * (ATTENTION + 6 * narrow + ROUTER + 2 * 12 * 5 + 5 + 12)
+    assert counts.active == counts.stored - 3 * 4 * narrow
+    assert {term.name: term.parameters for term in counts.bridge} == {
+        "biases": 3 * (5 + 12),
+        "router": 3 * ROUTER,
+        "expert_latents": 3 * 2 * 12 * 5,
+    }
+    saved = flops(mixture(), RUN).forward - flops(mixture(d_latent=5), RUN).forward
+    assert saved == 3 * TOKENS * 2 * (2 * (EXPERT - narrow) - 2 * 12 * 5)
 
 
 def test_what_a_tied_table_multiplies_stays_active():

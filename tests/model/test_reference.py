@@ -159,3 +159,15 @@ def test_gradients_reach_every_weight():
     assert all(
         p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "key.bias" not in n
     )
+
+
+def test_sinusoids_are_those_of_the_paper_and_of_tensor2tensor():
+    """Vaswani et al. 2017, section 3.5: sin(p / 10,000^(2i / d)), here with d 8; tensor2tensor divides by d / 2 - 1."""
+    from archcalc_reference.model.sinusoids import sinusoids
+
+    for closed, steps in ((False, 4), (True, 3)):
+        found = sinusoids(2, 3, 9, closed=closed)
+        for row, position in enumerate((2, 3, 4)):
+            angles = [position / 10_000 ** (i / steps) for i in range(4)]
+            expected = [*map(math.sin, angles), *map(math.cos, angles), 0.0]
+            assert found[row].tolist() == pytest.approx(expected, abs=1e-6)
