@@ -9,17 +9,19 @@ _PAIRS = "encoder-decoder models are"
 
 _TYPES: dict[str, str] = {
     _EXPERTS: """
-        nllb-moe qwen3_omni_moe switch_transformers deepseek_v4
+        nllb-moe qwen3_omni_moe switch_transformers
     """,
+    "hyper-connections, and keys that stand for several positions, are": "deepseek_v4",
     "experts of images among those of text are": "ernie4_5_vl_moe",
     "mixtures of attention heads are": "jetmoe",
     "experts that are vectors, and masks that values make, are": "doge",
     "convolutions of queries and keys, and routers with MLPs, are": "zaya",
     "streams that are scaled by their depth are": "beam",
     "attention to blocks that an indexer chooses is": "minimax_m3_vl minimax_m3_vl_text",
-    "attention to positions that an indexer chooses is": """
-        axk2 dots3_note dots3_note_text hy_v4 mistral_large4
-    """,
+    "norms with gates, and queries of two latents, are": "axk2",
+    "latents that are scaled are": "dots3_note dots3_note_text",
+    "hyper-connections are": "hy_v4",
+    "latents that layers share are": "mistral_large4 mistral_large4_text",
     "experts that compute nothing, and what is added layers later, are": "longcat_flash",
     "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
