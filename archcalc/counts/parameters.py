@@ -148,16 +148,18 @@ def params(model: Model | Pass) -> Parameters:
     uses = list(weight_uses(recorded(model).segments))
     stored = tuple(_stored(use) for use in uses if not use.again)
     total = add(weight.parameters for weight in stored)
-    outside = add(w.parameters for w in stored if w.name.split(".")[0] in ("embedding", "unembedding"))
+    # What is left is added up by itself here and below: a difference of large numbers that are rounded is not exact.
+    inside = add(w.parameters for w in stored if w.name.split(".")[0] not in ("embedding", "unembedding"))
     multiplied = {use.weight.path for use in uses if use.op.kind != "lookup"}
-    table = add(w.parameters for w in stored if w.part in _LOOKED_UP and w.name not in multiplied)
-    active = add(w.parameters if w.active is None else w.active for w in stored)
+    met = [(w, w.parameters if w.active is None else w.active) for w in stored]
+    active = add(n for _, n in met)
+    active_inner = add(n for w, n in met if w.part not in _LOOKED_UP or w.name in multiplied)
     tally = _tally(uses)
     return Parameters(
         stored=total,
         active=active,
-        active_inner=active - table,
-        non_embedding=total - outside,
+        active_inner=active_inner,
+        non_embedding=inside,
         tally=tally,
         bridge=tuple(_bridge(uses, stored)),
         tensors=stored,

@@ -30,11 +30,11 @@ class Indexer(nn.Module):
     def __init__(self, d_model: int, d_source: int, indexer: blocks.Indexer) -> None:
         super().__init__()
         self.A, self.I, self.top_k = indexer.n_heads, indexer.d_head, indexer.top_k
-        self.query = Linear(d_source, self.A * self.I, bias=False)
         self.key = Linear(d_model, self.I, bias=False)
         self.key_norm: Any = None
         if indexer.norm is not None:
             self.key_norm = NORMS[indexer.norm.kind](indexer.norm, (self.I,))
+        self.query = Linear(d_source, self.A * self.I, bias=False)
         self.shares = Linear(d_model, self.A, bias=False)
         self.rotary = indexer.rotary
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"

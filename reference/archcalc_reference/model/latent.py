@@ -38,8 +38,10 @@ class LatentAttention(nn.Module):
             source = attention.q_rank
             self.query_latent = Linear(d_model, source, bias=bias)
             self.query_latent_norm = _norm(attention, source)
-        self.query_nope = Linear(source, self.H * self.O, bias=False)
+        # In the order of the forward pass: an optimizer's step peaks by which matrices follow each other.
         self.query_rope = Linear(source, self.H * self.U, bias=False)
+        self.query_nope = Linear(source, self.H * self.O, bias=False)
+        self.indexer = None if attention.indexer is None else Indexer(d_model, source, attention.indexer)
         self.latent = Linear(d_model, attention.kv_rank, bias=bias)
         self.latent_norm = _norm(attention, attention.kv_rank)
         self.key_rope = Linear(d_model, self.U, bias=bias)
@@ -47,9 +49,6 @@ class LatentAttention(nn.Module):
         self.value = Linear(attention.kv_rank, self.H * self.W, bias=False)
         self.output_gate = Linear(d_model, self.H, bias=False) if attention.gate else None
         self.output = Linear(self.H * self.W, d_model, bias=bias)
-        self.indexer = None
-        if attention.indexer is not None:
-            self.indexer = Indexer(d_model, source, attention.indexer)
         self.rotary = attention.rotary
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
         self.table = repr(self.rotary)
