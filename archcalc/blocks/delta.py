@@ -48,8 +48,8 @@ class GatedDelta(ConvolvedMixer):
     )
 
     labels: ClassVar[Mapping[str, str]] = {
-        "decay_rank": "features of the latent of decays (decay_rank)",
-        "gate_rank": "features of the latent of the output gate (gate_rank)",
+        "decayrank": "features of the latent of decays (decay_rank)",
+        "gaterank": "features of the latent of the output gate (gate_rank)",
     }
     factors: ClassVar[tuple[str, ...]] = ("decay_limit", "share_scale")
 
@@ -73,7 +73,7 @@ class GatedDelta(ConvolvedMixer):
         return small.model_copy(update=update)
 
     def sizes(self) -> Env:
-        ranks = {"decay_rank": self.decay_rank, "gate_rank": self.gate_rank}
+        ranks = {"decayrank": self.decay_rank, "gaterank": self.gate_rank}
         return {**super().sizes(), **{label: rank for label, rank in ranks.items() if rank is not None}}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
@@ -100,8 +100,8 @@ class GatedDelta(ConvolvedMixer):
         """A projection, from the residual stream or from a latent of its own."""
         source = "D"
         if getattr(self, rank) is not None:
-            x = tape.linear(f"{name}_latent", f"B S {rank}", x, f"{rank} D", part="gates", bias=False)
-            source = rank
+            source = rank.replace("_", "")
+            x = tape.linear(f"{name}_latent", f"B S {source}", x, f"{source} D", part="gates", bias=False)
         return tape.linear(name, f"B S {out}", x, f"({out}) {source}", part="gates", bias=False)
 
     def _opened(self, tape: Tape, gate: Tensor) -> Tensor:

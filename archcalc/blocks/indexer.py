@@ -34,16 +34,16 @@ class Indexer(Block):
     )
 
     labels: ClassVar[Mapping[str, str]] = {
-        "index_heads": "heads of the indexer (indexer.n_heads)",
+        "indexheads": "heads of the indexer (indexer.n_heads)",
         "index": "features of the indexer's queries and key (indexer.d_head)",
-        "index_turned": "features of these that are turned (indexer.rotary.d_rotary)",
+        "indexturned": "features of these that are turned (indexer.rotary.d_rotary)",
         "chosen": "positions that a query reads (indexer.top_k)",
         "scanned": "positions that the indexer scores",
-        "scanned_pairs": "query-key pairs that the indexer scores",
+        "scannedpairs": "query-key pairs that the indexer scores",
     }
-    copies: ClassVar[tuple[str, ...]] = ("index_heads",)
-    pairs: ClassVar[Mapping[str, str]] = {"scanned": "scanned_pairs"}
-    derives: ClassVar[tuple[str, ...]] = ("Q", "chosen", "scanned", "scanned_pairs")
+    copies: ClassVar[tuple[str, ...]] = ("indexheads",)
+    pairs: ClassVar[Mapping[str, str]] = {"scanned": "scannedpairs"}
+    derives: ClassVar[tuple[str, ...]] = ("Q", "chosen", "scanned", "scannedpairs")
 
     def summary(self) -> str:
         return f"{grouped(self.top_k)} positions by {several(self.n_heads, 'index head')} of {grouped(self.d_head)}"
@@ -62,8 +62,8 @@ class Indexer(Block):
         return super().small(shrinking).model_copy(update=update)
 
     def sizes(self) -> Env:
-        found: dict[str, Any] = {"index_heads": self.n_heads, "index": self.d_head}
-        return found if self.rotary is None else {**found, "index_turned": self.rotary.d_rotary}
+        found: dict[str, Any] = {"indexheads": self.n_heads, "index": self.d_head}
+        return found if self.rotary is None else {**found, "indexturned": self.rotary.d_rotary}
 
     def derived(self, env: Env, run: Run) -> Env:
         return chosen(env, run, self.top_k)
@@ -80,16 +80,16 @@ class Indexer(Block):
     def choose(self, tape: Tape, x: Tensor, source: Tensor, features: str, keys: Tensor) -> Tensor:
         """The positions that each query reads, B S chosen; `source` is what queries are made of, of such features."""
         with tape.scope("indexer"), tape.without_gradient():
-            axes = f"(index_heads index) {features}"
-            query = tape.linear("query", "B S index_heads index", source, axes, part="indexer", bias=False)
+            axes = f"(indexheads index) {features}"
+            query = tape.linear("query", "B S indexheads index", source, axes, part="indexer", bias=False)
             query = self._turned(tape, "query", query)
-            shares = tape.linear("shares", "B S index_heads", x, "index_heads D", part="indexer", bias=False)
+            shares = tape.linear("shares", "B S indexheads", x, "indexheads D", part="indexer", bias=False)
             with tape.span("index_scores"):
                 keys = tape.view(keys, "cache", T="scanned")
-                found = tape.contract("product", "B index_heads S scanned", query, keys, role="fused", casts=False)
+                found = tape.contract("product", "B indexheads S scanned", query, keys, role="fused", casts=False)
                 found = tape.pointwise("relu", found, role="fused")
                 found = tape.contract("sum", "B S scanned", found, shares, role="fused", casts=False)
                 return tape.choose("positions", found, "B S chosen", role="positions")
 
     def _turned(self, tape: Tape, name: str, x: Tensor) -> Tensor:
-        return x if self.rotary is None else self.rotary.record(tape, name, x, "index_turned")
+        return x if self.rotary is None else self.rotary.record(tape, name, x, "indexturned")

@@ -36,7 +36,7 @@ def chosen(env: Env, run: Run, most: Size) -> Env:
     As with windows: a decode pass reads those alone, and the pairs of other passes are fewer only where the run counts
     the causal ones.
     """
-    found = {"chosen": least(env["T"], most), "scanned": env["T"], "scanned_pairs": env["Q"]}
+    found = {"chosen": least(env["T"], most), "scanned": env["T"], "scannedpairs": env["Q"]}
     if run.phase == "decode" or run.causal == "full":
         return found
     return {**found, "Q": _counted(_pairs(env["T"], most), env["T"], run)}

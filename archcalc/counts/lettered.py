@@ -76,6 +76,9 @@ def meanings(letters: Iterable[Letter], model: Model) -> list[Meaning]:
     return [_meaning(letter, places, data) for letter in letters]
 
 
+_COUNT_LAYERS = ("L", "layers")  # of a kind, and all
+
+
 def _meaning(letter: Letter, kinds: list[tuple[Where, ...]], data: dict[str, object]) -> Meaning:
     name = letter.stem
     index = int(letter.name[len(name) :] or 1) - 1
@@ -84,8 +87,13 @@ def _meaning(letter: Letter, kinds: list[tuple[Where, ...]], data: dict[str, obj
         own["L"] = "layers of this kind" if letter.name != "L" else "layers"
     label = stem(name)
     words = own.get(name) or LABELS[label].partition(" (")[0]
-    names = ["repeat"] if name == "L" else re.findall(r"[a-z]+(?:_[a-z]+)+|(?<=\()[a-z]+(?=\))", LABELS.get(label, ""))
+    names = (
+        ["repeat"]
+        if name in _COUNT_LAYERS
+        else re.findall(r"[a-z]+(?:_[a-z]+)+|(?<=\()[a-z]+(?=\))", LABELS.get(label, ""))
+    )
     places = kinds[index] if index < len(kinds) else ()
+    places = tuple(dict.fromkeys(place for kind in kinds for place in kind)) if name == "layers" else places
     found = [where for one in names for where in _fields(data, one, places)]
     return Meaning(letter, words, tuple(dict.fromkeys(found)))
 

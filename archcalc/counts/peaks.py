@@ -96,6 +96,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     gradients: Size = 0
     waiting: Size = 0
     parts_made = _handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
+    hands_on = bool(taken.segments[0].tape.handed_on)
     for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
         moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
@@ -122,7 +123,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                     if begins and place.offset == 0 and isinstance(place.turn, int) and not place.turn
                     else 0,
                 )
-                for place in (stack.places(segment) if parts_made else _fullest(stack, segment, held_at))
+                for place in (stack.places(segment) if hands_on else _fullest(stack, segment, held_at))
             ]
             for moment in moments_of[id(segment)]:
                 for place, kept, later, owed, last_read in places:

@@ -50,6 +50,7 @@ FUSED = {
     *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx", "modernbert-decoder"),
 }
 
+_QUERIES_OF_LATENTS = ("axk1", "deepseek_v32", "glm_moe_dsa")
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
 _CHOSEN = {"num_experts_per_tok", "moe_k", "moe_topk"}
 _WIDTH = {"hidden_size", "n_embd", "d_model"}
@@ -116,7 +117,7 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
         found["num_key_value_heads"] = heads
         for key in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
             found[key] = 2 * rng.randint(2, 12)
-        found["q_lora_rank"] = 20 if family.model_type == "axk1" else rng.choice((None, 20))
+        found["q_lora_rank"] = 20 if family.model_type in _QUERIES_OF_LATENTS else rng.choice((None, 20))
     if "mlp_layer_types" in family.defaults:
         found["mlp_layer_types"] = [rng.choice(("dense", "sparse")) for _ in range(layers)]
     if "topk_method" in family.defaults:

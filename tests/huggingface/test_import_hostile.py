@@ -27,7 +27,7 @@ SMALL |= {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2
 NEEDED = {name: {"head_dim": 16} for name in ("glm4_moe", "glm4v_moe_text")}
 NEEDED["lfm2_moe"] = {"layer_types": ["conv", "full_attention", "conv", "conv"]}  # without a default
 NEEDED["cohere_compass_text"] = {"rope_parameters": {"full_attention": None, "sliding_attention": {}}}
-NEEDED["deepseek_v3"] = NEEDED["axk1"] = {
+NEEDED["deepseek_v3"] = NEEDED["deepseek_v32"] = NEEDED["axk1"] = {
     "n_group": 2,
     "topk_group": 1,
 }  # the default of 8 is of more experts than are here

@@ -361,6 +361,7 @@ def test_of_a_long_text_as_many_flops_are_counted_as_every_chunk_does(length):
 def test_what_branches_add_to_may_be_normed_and_scaled():
     """x becomes norm(x), is multiplied, and has the branch added: MiniMax-Text-01's layers, in PyTorch's own words."""
     from archcalc_reference import Transformer
+    from archcalc_reference.model.positions import Positions
 
     feed = {"kind": "plain", "d_ff": 16, "activation": "relu", "bias": False}
     data = plain(spec(feed, repeat=1))
@@ -372,7 +373,9 @@ def test_what_branches_add_to_may_be_normed_and_scaled():
     normed = torch.nn.functional.rms_norm(x, (D,), eps=1e-6)
     mixer = ours.layers[0].mix_0
     made = torch.relu(normed @ mixer.up.weight.T) @ mixer.down.weight.T
-    assert torch.allclose(ours.layers[0](x, None), 3.5 * normed + 0.5 * made, atol=1e-12)
+    assert torch.allclose(
+        ours.layers[0](x, None, Positions(0, 5, "math", 8, x)), 3.5 * normed + 0.5 * made, atol=1e-12
+    )
     assert not [check.what for check in prove(model).checks if not check.equal]
 
 

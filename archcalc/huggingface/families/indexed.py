@@ -40,17 +40,24 @@ def _wide_enough(said: Said) -> None:
 _SHARED = "positions that layers share the choice of are not supported yet"
 
 
+_WORDS = {"full": "full", "shared": "shared"}
+_LETTERS = {**_WORDS, "F": "full", "S": "shared"}
+
+
 def _each_chooses(said: Said) -> None:
     """GLM-5's layers each have an indexer; later ones may take the choice of a layer before."""
     layers = said.size("num_hidden_layers")
-    types, pattern = said.config.get("indexer_types"), said.config.get("index_topk_pattern")
-    if types is not None and (not isinstance(types, list) or len(types) != layers):
-        said.fail("indexer_types", f"must be a list of full or shared for each of {layers:,} layers", types)
-    if types is not None and any(kind != "full" for kind in types):
-        said.fail("indexer_types", _SHARED, types)
-    if types is None and pattern is not None and any(kind not in ("F", "full") for kind in pattern):
-        said.fail("index_topk_pattern", _SHARED, pattern)
-    if types is None and pattern is None and said.config.get("index_topk_freq", 1) not in (0, 1):
+    for key, kinds, forms in (("indexer_types", _WORDS, (list,)), ("index_topk_pattern", _LETTERS, (list, str))):
+        found = said.config.get(key)
+        if found is None:
+            continue
+        fits = isinstance(found, forms) and len(found) == layers
+        if not fits or any(not isinstance(kind, str) or kind not in kinds for kind in found):
+            said.fail(key, f"must have full or shared for each of {layers:,} layers", found)
+        if any(kinds[kind] == "shared" for kind in found):
+            said.fail(key, _SHARED, found)
+        return
+    if said.size("index_topk_freq", least=0, counts=False) > 1:
         said.fail("index_topk_freq", _SHARED, said.config["index_topk_freq"])
 
 
@@ -61,7 +68,7 @@ _ONE_WAY = {
     "rope_interleave": ((True,), "pairs of halves are not supported in this family"),
 }
 _INTERLEAVED = {"indexer_rope_interleave": ((True,), "pairs of halves are not supported in this family's indexers")}
-_CHOICES = ("indexer_types", "index_topk_pattern", "index_topk_freq", "index_skip_topk_offset")
+_CHOICES = ("indexer_types", "index_topk_pattern", "index_skip_topk_offset")
 _COMMON: dict[str, Any] = {
     "n_routed_experts": 256,
     "n_shared_experts": 1,
@@ -86,6 +93,7 @@ _ALL = (
         _LISTED,
         layer=_layer(_HALVES),
         only=_ONE_WAY,
+        more_ignored=("mlp_bias", "pretraining_tp"),
         more_checks=(_wide_enough,),
     ),
     deepseek_v3(
@@ -95,12 +103,12 @@ _ALL = (
             *(154880, 6144, 12288, 78, 64, 64, 202752),
             latents=(2048, 512, 192, 64, 256),
             rms_norm_eps=1e-5,
-            **{**_COMMON, **_INDEXER, "index_n_heads": 32, "n_group": 1, "topk_group": 1},
+            **{**_COMMON, **_INDEXER, "index_topk_freq": 1, "index_n_heads": 32, "n_group": 1, "topk_group": 1},
         ),
         _LISTED,
         layer=_layer(NEIGHBOURS),
         only={**_ONE_WAY, **_INTERLEAVED},
-        more_ignored=_CHOICES,
+        more_ignored=(*_CHOICES, "mlp_bias", "pretraining_tp"),
         more_checks=(_wide_enough, _each_chooses),
     ),
 )

@@ -82,7 +82,7 @@ _ATTENTION = {
         }
     ),
     "window": ByLayer(
-        {FULL: None, SLIDING: Made(_window, lambda value, draft: draft.put("local_attention", 2 * value))}
+        {FULL: None, SLIDING: Made(_window, lambda value, draft: draft.put("local_attention", value and 2 * value))}
     ),
 }
 _MLP = {

@@ -149,12 +149,12 @@ class MultiHeadAttention(nn.Module):
         q_BSGRK = self._grown(q_BSGRK, positions)
         return self._core(q_BSGRK, k_BGTK, v_BGTW, positions, state, fresh=state is None and not self.is_read_again)
 
-    def _turned(self, x_BSK: Tensor, positions: Positions) -> Tensor:
+    def _turned(self, x: Tensor, positions: Positions) -> Tensor:
         """Queries or keys, turned by the angles of their positions."""
         if self.rotary is None:
-            return x_BSK
+            return x
         cos, sin = positions.tables[self.table]
-        return rotate(x_BSK, cos, sin, neighbours=self.neighbours)
+        return rotate(x, cos, sin, neighbours=self.neighbours)
 
     def _grown(self, q_BSGRK: Tensor, positions: Positions) -> Tensor:
         return q_BSGRK if self.growth is None else grow(q_BSGRK, positions.growths[self.growing])
