@@ -10,7 +10,7 @@ from archcalc.spec.model import Model
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import PAIRS, Env, Size, add, largest, stem, volume, where
 from archcalc.tape.ops import Op, Tensor
-from archcalc.tape.passes import Pass, Segment, recorded
+from archcalc.tape.passes import RESIDUAL, Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
 from archcalc.tape.roles import ROLES, Widths
 from archcalc.tape.run import Run
@@ -44,8 +44,9 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
     segments = autocast(taken).segments if cast else taken.segments
     by_name: dict[str, Size] = {}
     for segment in segments:
-        here = _terms(segment, _once(kept(segment.ops, span), segment.ops, width), width).value - twice(segment, width)
+        here = _terms(segment, _once(kept(segment.ops, span), segment.ops, width), width).value
         by_name[segment.name] = by_name.get(segment.name, 0) + here
+    by_name["embedding"] = by_name["embedding"] - twice(segments, width, span)
     again = [(s, _once(_dropped(s.ops, span), s.ops, width)) for s in segments]
     working = [where(s.there, _terms(s, dropped, width).each) for s, dropped in again]
     return Saved(
@@ -64,9 +65,11 @@ def kept(ops: list[Op], recomputed: str | None = None) -> dict[str, Tensor]:
     return tensors | _inputs(inside)
 
 
-def twice(segment: Segment, width: Widths) -> Size:
-    """Bytes of what a segment keeps and hands on, which is the residual stream that the first layer keeps too."""
-    if not segment.tape.handed_on or segment.result not in kept(segment.ops):
+def twice(segments: list[Segment], width: Widths, span: str | None) -> Size:
+    """Bytes of what the embedding keeps and hands on, and the first layer keeps too: the residual stream."""
+    segment, first = segments[0], segments[1]
+    both = segment.result in kept(segment.ops) and RESIDUAL.name in kept(first.ops, span)
+    if not segment.tape.handed_on or not both:
         return 0
     result = next(op.output for op in segment.ops if op.output.name == segment.result)
     return volume(result.labels, segment.env) * width[result.role]

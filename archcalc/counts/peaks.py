@@ -91,7 +91,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                     held = moment._replace(transient=moment.transient + cast)
                     yield parts(held, place, kept, (), inputs=batch + constants + tables, head=head)
         befores.append((before, saved))
-        again = add(twice(segment, width) for segment in stack.group)
+        again = twice(taken.segments, width, span) if stack is stacks[0] else 0
         before, copied = before + saved.total - again, copied + copies.total
     gradients: Size = 0
     waiting: Size = 0

@@ -350,7 +350,7 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "mlp_bias": True,
             "n_routed_experts": 8,
             "num_experts_per_tok": 3,
-            "moe_latent_size": 26,
+            "moe_latent_size": 28,
             "moe_intermediate_size": 44,
             "moe_shared_expert_intermediate_size": 52,
         },

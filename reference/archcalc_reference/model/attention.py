@@ -30,15 +30,15 @@ class MultiHeadAttention(nn.Module):
         self.G, self.R = attention.n_kv_heads, attention.n_heads // attention.n_kv_heads
         self.K, self.W = attention.d_head, attention.d_value or attention.d_head
         self.query = Linear(d_model, self.G * self.R * self.K, bias=attention.has_bias("query"))
+        # In the order of the forward pass: an optimizer's step peaks by which tensors follow each other.
+        own, self.value, self.value_norm = not attention.shared_kv, None, None
+        self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key")) if own else None
+        if own and not attention.values_are_keys:
+            self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
+        if own and attention.value_norm is not None:
+            self.value_norm = NORMS[attention.value_norm.kind](attention.value_norm, (self.W,))
         self.query_norm = _norm(attention, self.G * self.R)
-        self.key = self.value = self.key_norm = self.value_norm = None
-        if not attention.shared_kv:
-            self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key"))
-            self.key_norm = _norm(attention, self.G)
-            if not attention.values_are_keys:
-                self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
-            if attention.value_norm is not None:
-                self.value_norm = NORMS[attention.value_norm.kind](attention.value_norm, (self.W,))
+        self.key_norm = _norm(attention, self.G) if own else None
         self.is_read_again = False  # whether a layer behind it reads its keys and values
         self.norms_last = attention.qk_norm_place == "after"
         self.sinks = nn.Parameter(torch.empty(self.G * self.R)) if attention.sinks else None
@@ -52,8 +52,8 @@ class MultiHeadAttention(nn.Module):
         self.table = repr(self.rotary)
         self.growth, self.growing = attention.query_growth, repr(attention.query_growth)
         scored = Scored(self.sight, attention.n_heads if attention.alibi else 0, attention.alibi_scale or 1.0)
-        own = attention.sinks or self.K != self.W
-        self.rule = Rule(attention.scale or 1 / math.sqrt(self.K), attention.softcap, scored, own)
+        beyond = attention.sinks or self.K != self.W
+        self.rule = Rule(attention.scale or 1 / math.sqrt(self.K), attention.softcap, scored, beyond)
 
     @staticmethod
     def new_state(

@@ -184,6 +184,7 @@ def _math(q_BHSK: Tensor, k_BHTK: Tensor, v_BHTW: Tensor, scale: float, mask: Te
     mask = mask if chosen is None else hide(chosen, mask)[:, None]
     a_BHST = (q_BHSK @ k_BHTK.transpose(2, 3)) * scale
     a_BHST = a_BHST + mask
+    del mask
     a_BHST = torch.softmax(a_BHST, dim=-1)
     y_BHSW = a_BHST @ v_BHTW.clone(memory_format=torch.contiguous_format)
     return y_BHSW.transpose(1, 2).clone(memory_format=torch.contiguous_format)
