@@ -15,7 +15,7 @@ from archcalc.counts.parameters import Parameters, params
 from archcalc.counts.stack import Place, Spread, Stack, is_many
 from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Mask, Size, add, volume, where
+from archcalc.tape.legend import Mask, Size, add, choose, volume, where
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Pass, Segment
 from archcalc.tape.precision import BITS, FORMATS, Keeping, compute_width
@@ -119,9 +119,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                     (before, saved.before(place)),
                     (gradients, learned.after(place, segment)),
                     0 if first else waiting + wait.after(place, segment),
-                    parts_made
-                    if begins and place.offset == 0 and isinstance(place.turn, int) and not place.turn
-                    else 0,
+                    choose(place.turn == 0, parts_made, 0) if begins and place.offset == 0 else 0,
                 )
                 for place in (stack.places(segment) if hands_on else _fullest(stack, segment, held_at))
             ]

@@ -75,14 +75,15 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         reference = Transformer(model).to(width)
         tokens, targets = (torch.zeros((run.batch, run.sequence), dtype=torch.long) for _ in range(2))
-        weights = list(reference.parameters())
+        every = list(reference.parameters())
+        weights = [weight for weight in every if weight.requires_grad]
         masters = [weight.detach().float().requires_grad_() for weight in weights] if recipe.master else weights
         if recipe.holds:
             _add_to_held(weights, masters)
         optimizer = _optimizer(keeping, masters)
         for turn in ("first", "second"):
             grads = [x.grad for x in {*weights, *masters} if x.grad is not None]
-            live = _tensors([tokens, targets, *weights, *masters, *grads])
+            live = _tensors([tokens, targets, *every, *masters, *grads])
             del grads
             with record_function(f"{turn} passes"), live:
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.autocast):

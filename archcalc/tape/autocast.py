@@ -41,8 +41,9 @@ def begins_narrow(taken: Pass) -> bool:
 
 
 def copies(ops: list[Op]) -> set[str]:
-    """The names of cast weights, which autocast keeps until the forward pass ends."""
-    return {op.output.name for op in ops if op.passes and len(op.inputs) == 1 and isinstance(op.inputs[0], Weight)}
+    """The names of cast weights, which autocast keeps until the forward pass ends, where they learn."""
+    casts = [op for op in ops if op.passes and len(op.inputs) == 1 and op.learns]
+    return {op.output.name for op in casts if isinstance(op.inputs[0], Weight)}
 
 
 def _cast(tape: Tape) -> Tape:

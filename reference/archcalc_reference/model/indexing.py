@@ -39,6 +39,7 @@ class Indexer(nn.Module):
         self.rotary = indexer.rotary
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
         self.table = repr(self.rotary)
+        self.requires_grad_(requires_grad=False)
 
     def initialize(self, std: float) -> None:
         """Draw new weights."""

@@ -201,7 +201,7 @@ def load_optimizer(folder: Path, model: Transformer, optimizer: torch.optim.Opti
     _refuse_impossible(str(folder / WHOLE), {name: tensor.detach() for name, tensor in model.named_parameters()})
     _refuse_impossible(str(path), found)
     fused = optimizer.defaults.get("fused")
-    for name, parameter in model.named_parameters() if step else ():
+    for name, parameter in _learning(model) if step else ():
         # copies, laid out as the optimizer's own; it counts steps on the device where it has one kernel for all
         optimizer.state[parameter] = {
             key: found[f"{name}.{key}"].to(parameter.device if key != "step" or fused else "cpu", copy=True)
@@ -236,10 +236,15 @@ def _restore_random(path: Path, name: str, state: Tensor, restore: Callable[[Ten
 def _needed(model: Transformer, step: int) -> dict[str, Tensor]:
     """What the optimizer's file has after a step: before the first one the optimizer has no state."""
     needed: dict[str, Tensor] = {_CPU: torch.get_rng_state()}
-    for name, parameter in model.named_parameters() if step else ():
+    for name, parameter in _learning(model) if step else ():
         needed[f"{name}.step"] = torch.tensor(0.0)
         needed |= {f"{name}.{key}": parameter for key in MOMENTS}
     return needed
+
+
+def _learning(model: Transformer) -> list[tuple[str, Tensor]]:
+    """The weights that an optimizer steps, by name."""
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def _said(tensor: Tensor) -> str:
@@ -249,7 +254,7 @@ def _said(tensor: Tensor) -> str:
 def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     found = {
         f"{name}.{key}": value
-        for name, parameter in model.named_parameters()
+        for name, parameter in _learning(model)
         for key, value in optimizer.state[parameter].items()
     }
     found[_CPU] = torch.get_rng_state()
