@@ -54,7 +54,7 @@ class Indexer(Block):
         """
         d_head = shrinking.size("indexer.d_head", self.d_head, 10)
         update = {
-            "n_heads": min(self.n_heads, 8),
+            "n_heads": 12,
             "d_head": d_head,
             "top_k": shrinking.size("top_k", self.top_k, 7),
             "rotary": self.rotary and self.rotary.small_over(min(d_rotary, d_head // 2 * 2), shrinking),

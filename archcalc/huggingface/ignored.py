@@ -61,12 +61,12 @@ OFF: dict[str, str] = {
 """Keys that say a feature which is not built yet, where they are on."""
 
 _ONE = ("num_experts", "num_local_experts", "n_routed_experts", "num_experts_per_tok", "moe_topk")
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "n_shared_experts", "num_experts_per_tok", "moe_")
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "n_shared_experts", "num_experts_per_tok", "moe_")
 
 
-def feature_of(key: str) -> str | None:
-    """The feature that an unknown key is about."""
-    if key.startswith(_EXPERTS):
+def feature_of(key: str, *, mixes: bool) -> str | None:
+    """The feature that an unknown key is about; experts are known to a family that `mixes`."""
+    if key.startswith(EXPERTS) and not mixes:
         return "mixtures of experts are not supported in this family"
     return OFF.get(key)
 

@@ -130,7 +130,8 @@ def _unread(said: Said, family: Family) -> list[str]:
         elif ignored.matters_not(key.rpartition(".")[2]) or key in family.ignored or ignored.is_off(key, value):
             skipped.append(key)
         else:
-            what = ignored.feature_of(key) or "unknown key; it may bear on the counts"
+            mixes = any(name.startswith(ignored.EXPERTS) for name in family.known)
+            what = ignored.feature_of(key, mixes=mixes) or "unknown key; it may bear on the counts"
             said.note(
                 said.problem(
                     key, what, value, ignored.near(key, known - {*said.config}) if what.startswith("unknown") else None

@@ -212,3 +212,15 @@ def test_a_decode_step_reads_all_index_keys_and_the_chosen_latents():
 
     read = least_read(spec(indexer=INDEXED), Run("decode", B, context=T), 16, 10**12)
     assert read.cache == B * (T * 6 + 5 * (RANK + ROPE)) * 2
+
+
+def test_an_indexer_is_trained_around():
+    """Its weights stay as they were drawn, and the optimizer keeps nothing of them."""
+    torch = pytest.importorskip("torch", reason="it trains")
+    from archcalc_reference import Transformer
+
+    model = Transformer(spec(indexer=INDEXED))
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert frozen == [name for name, _ in model.named_parameters() if ".indexer." in name]
+    model(torch.zeros(1, 9, dtype=torch.long), torch.zeros(1, 9, dtype=torch.long)).loss.backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == frozen

@@ -113,9 +113,11 @@ def _flint_types(_: Said, n: int) -> list[str]:
 
 
 def _flint_dense(said: Said, n: int) -> list[bool]:
-    if said.none("mlp_only_layers"):
-        return [i < 2 for i in range(n)]
-    return by_step(said, n)
+    first = said.none("mlp_only_layers")
+    return [dense or (first and i < _DENSE_FIRST) for i, dense in enumerate(by_step(said, n))]
+
+
+_DENSE_FIRST = 2  # layers of Flint, where no list says which
 
 
 _ALL = (

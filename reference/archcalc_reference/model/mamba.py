@@ -39,8 +39,8 @@ class Mamba(nn.Module):
         for name, size in (("step_norm", r), ("key_norm", n), ("query_norm", n)):
             self.add_module(name, NORMS[spec.norm.kind](spec.norm, (size,)) if spec.norm is not None else None)
         self.step = Linear(r, e, bias=False)
-        self.step_bias, self.skip = nn.Parameter(torch.empty(e)), nn.Parameter(torch.empty(e))
-        self.decay = nn.Parameter(torch.empty(e, n))
+        self.step_bias, self.decay = nn.Parameter(torch.empty(e)), nn.Parameter(torch.empty(e, n))
+        self.skip = nn.Parameter(torch.empty(e))
         self.act = ACTIVATIONS[spec.activation]
         self.output = Linear(e, d_model, bias=spec.bias)
 

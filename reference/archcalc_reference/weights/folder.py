@@ -71,9 +71,13 @@ def load_weights(
                     filled[name] = torch.empty(shapes[name], dtype=width, device=device)
             with torch.no_grad():
                 _fill(filled, files[header.file].get_slice(header.stored), entry, header)
-    for name, parameter in filled.items():
+    for name, filling in filled.items():
+        if name in buffers:
+            parameter: Tensor = filling
+        else:  # an indexer's learn nothing
+            parameter = nn.Parameter(filling, requires_grad=reference.get_parameter(name).requires_grad)
         owner, _, leaf = name.rpartition(".")
-        setattr(reference.get_submodule(owner), leaf, parameter if name in buffers else nn.Parameter(parameter))
+        setattr(reference.get_submodule(owner), leaf, parameter)
     if model.unembedding.tied:
         reference.unembedding.weight = reference.embedding.token.weight
     return reference
