@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.counts import flops as work
+from archcalc.counts import mtp
 from archcalc.counts import parameters as count
 from archcalc.counts.flops import Flops, flops
 from archcalc.counts.parameters import Parameters, params
@@ -52,6 +53,11 @@ class Asked:
     @cached_property
     def flops(self) -> Flops:
         return flops(self._once.record(self.work), self.work)
+
+    @cached_property
+    def modules(self) -> mtp.Modules:
+        """Those of multi-token prediction, in the pass whose FLOPs are counted."""
+        return mtp.modules(self.model, self.work)
 
     @cached_property
     def touched(self) -> Touched:
@@ -196,6 +202,18 @@ QUANTITIES: dict[str, Quantity] = {
         "parameters",
         count.CONVENTIONS["tally"],
     ),
+    "parameters.mtp": Quantity(
+        lambda asked: asked.modules.parameters,
+        "parameters",
+        mtp.CONVENTIONS["mtp"],
+        rare=True,
+    ),
+    "parameters.mtp_active": Quantity(
+        lambda asked: asked.modules.active,
+        "parameters",
+        mtp.CONVENTIONS["mtp_active"],
+        rare=True,
+    ),
     "matrices.tally": Quantity(
         lambda asked: asked.counts.tally.matrices,
         "matrices",
@@ -226,6 +244,14 @@ QUANTITIES: dict[str, Quantity] = {
         "FLOPs",
         "pointwise operations and reductions of the forward pass, one per number; modelled",
         tuple(flag for flag in _PASS if flag != "--causal"),
+    ),
+    "flops.mtp": Quantity(
+        lambda asked: asked.modules.training,
+        "FLOPs",
+        mtp.CONVENTIONS["mtp_flops"],
+        _LEARNING,
+        "learns",
+        rare=True,
     ),
     "decode.parameters": Quantity(
         lambda asked: asked.touched.expected,
