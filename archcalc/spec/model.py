@@ -144,7 +144,7 @@ class Model(Strict):
         return Pass(run, found, self)
 
     def record_mtp(self, run: Run | None = None) -> Pass:
-        """A pass of the modules of multi-token prediction alone, as `record`; without segments where there are none."""
+        """A pass of the modules of multi-token prediction alone, without segments where there are none."""
         run = run or Run()
         self._refuse(run)
         return Pass(run, [], self) if self.mtp is None else record_modules(self, self.mtp, run, self._sizes(run))
