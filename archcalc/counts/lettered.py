@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
 from archcalc.spec.model import Model
+from archcalc.spec.mtp import Recording
 from archcalc.tape.formula import Formula, Letter
 from archcalc.tape.legend import LABELS, stem
 from archcalc.tape.passes import Pass, Segment, Where
@@ -60,7 +61,7 @@ class LetteredModel:
                 layers = layers.lettered(Formula.letter(f"L{mark}", layers.count), Formula.of(0))
             stated = _stated(segment, run, "" if found else mark)  # the head's letters are those of the model's
             found.append(segment.replace(stated=stated, layers=layers))
-        return Pass(run, found, self)
+        return Pass(run, found, Recording(self.record_mtp))
 
 
 def _stated(segment: Segment, run: Run, mark: str) -> dict[str, Any]:

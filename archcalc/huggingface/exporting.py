@@ -14,7 +14,7 @@ from archcalc.huggingface.family import Family, folded
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.layers import each_layer
 from archcalc.huggingface.leaves import Draft, Mismatch, write
-from archcalc.huggingface.modules import layer_of, write_modules
+from archcalc.huggingface.predicting import layer_of, write_modules
 
 _DESCRIBES = ("schema", "name", "source", "published", "misprints", "assumptions", "initialization")
 _AROUND = ("vocab_size", "context_length", "d_model", "embedding", "final_norm", "unembedding")

@@ -13,7 +13,7 @@ from archcalc.huggingface.families import find
 from archcalc.huggingface.family import Family, flattened
 from archcalc.huggingface.layers import read_layers, refuse_types
 from archcalc.huggingface.leaves import resolve
-from archcalc.huggingface.modules import read_modules
+from archcalc.huggingface.predicting import read_modules
 from archcalc.huggingface.said import Fault, Said
 
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")

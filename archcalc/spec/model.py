@@ -15,7 +15,7 @@ from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
 from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors
 from archcalc.spec.layers import Layer, LayerGroup
-from archcalc.spec.mtp import MTP, record_modules, refuse_no_layer
+from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
 from archcalc.spec.published import Initialization, Misprint, Published, Text
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
@@ -124,7 +124,7 @@ class Model(Strict):
     def _vectors_for_each(self) -> Self:
         per_layer = getattr(self.embedding, "per_layer", None)
         refuse_no_vectors(self.layers, None if per_layer is None else per_layer.d_per_layer)
-        refuse_no_layer(self)
+        refuse_no_layer(self.mtp, self.layers)
         return self
 
     @property
@@ -147,7 +147,12 @@ class Model(Strict):
         """A pass of the modules of multi-token prediction alone, without segments where there are none."""
         run = run or Run()
         self._refuse(run)
-        return Pass(run, [], self) if self.mtp is None else record_modules(self, self.mtp, run, self._sizes(run))
+        found: list[Segment] = []
+        if self.mtp is not None:
+            sizes = self._sizes(run)
+            head = self.head(run, sizes, None).replace(name="mtp_head", layers=self.mtp.layers)
+            found = [self.mtp.record(self.layers, self.final_norm, run, sizes), head]
+        return Pass(run, found, Recording(self.record_mtp))
 
     def _sizes(self, run: Run) -> Env:
         """The sizes of the labels that the model and the run decide."""

@@ -6,26 +6,22 @@ vector, a projection of the two side by side, a layer, and a final norm; token t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import Block
+from archcalc.blocks.norm import Norm
 from archcalc.spec.crossing import reads_other_layers
-from archcalc.spec.layers import AnyLayer, Layer
+from archcalc.spec.layers import AnyLayer, Kind, Layer, LayerGroup
 from archcalc.tape.legend import Env, environment
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import several
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from archcalc.blocks.norm import Norm
-    from archcalc.spec.model import Model
 
 MOST_MODULES = 64
 PREFIX = "mtp."
@@ -53,53 +49,40 @@ class MTP(Block):
         layer = "a layer like the last" if self.layer is None else self.layer.summary()
         return f"{several(self.n_modules, 'module')} of multi-token prediction, each with {layer}"
 
+    def layer_in(self, groups: Sequence[LayerGroup]) -> Layer:
+        """The layer of each module, in a model of these groups."""
+        return _last_kind(groups).layer if self.layer is None else self.layer
 
-def refuse_no_layer(model: Model) -> None:
+    def record(self, groups: Sequence[LayerGroup], norm: Norm | None, run: Run, sizes: Env) -> Segment:
+        """The modules up to their final norms, all of which are as the model's `norm`, on a tape of their own."""
+        layer = self.layer_in(groups)
+        place = ("layers", len(groups) - 1, *_last_kind(groups).place) if self.layer is None else ("mtp", "layer")
+        stated = environment(sizes, norm.sizes() if norm else {}, layer.stated())
+        return Segment("mtp", _tape(layer, norm, run), stated, self.layers, _deriving(layer, run), (place,))
+
+    @property
+    def layers(self) -> Layers:
+        """The modules, as a segment counts layers."""
+        return Layers(0, self.n_modules)
+
+
+def refuse_no_layer(modules: MTP | None, groups: Sequence[LayerGroup]) -> None:
     """Raise an error that pydantic tells where a module's layer reads what other layers of the model made."""
-    if model.mtp is not None and reads_other_layers(layer_of(model)):
+    if modules is not None and reads_other_layers(modules.layer_in(groups)):
         what = "has modules whose layer reads what other layers made; mtp.layer must be one that does not"
         raise PydanticCustomError("one_of", what)
 
 
-def layer_of(model: Model) -> Layer:
-    """The layer that each module has."""
-    if model.mtp is not None and model.mtp.layer is not None:
-        return model.mtp.layer
-    group = model.layers[-1]
-    return next(kind.layer for kind in group.kinds_in() if group.period - 1 in kind.offsets)
+class Recording(NamedTuple):
+    """What records passes by a function: those of modules."""
+
+    record: Callable[[Run], Pass]
 
 
-def record_modules(model: Model, modules: MTP, run: Run, sizes: Env) -> Pass:
-    """A pass through the modules, on tapes of their own: their layers, then the model's head after each."""
-    within = Layers(0, modules.n_modules)
-    layer = layer_of(model)
-    stated = environment(sizes, *_norms(model.final_norm), layer.stated())
-    body = Segment("mtp", _body(model, layer, run), stated, within, _deriving(layer, run), (_place(model),))
-    head = model.head(run, sizes, None).replace(name="mtp_head", layers=within)
-    return Pass(run, [body, head], _Modules(model))
-
-
-class _Modules:
-    """What records the modules of a model in other runs."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-
-    def record(self, run: Run) -> Pass:
-        return self.model.record_mtp(run)
-
-
-def _place(model: Model) -> tuple[str | int, ...]:
-    """Where the spec describes the modules' layer."""
-    if model.mtp is not None and model.mtp.layer is not None:
-        return ("mtp", "layer")
-    group, last = model.layers[-1], len(model.layers) - 1
-    place = next(kind.place for kind in group.kinds_in() if group.period - 1 in kind.offsets)
-    return ("layers", last, *place)
-
-
-def _norms(norm: Norm | None) -> list[Env]:
-    return [norm.sizes()] if norm else []
+def _last_kind(groups: Sequence[LayerGroup]) -> Kind:
+    """The kind of layers at the end of the last group's pattern."""
+    group = groups[-1]
+    return next(kind for kind in group.kinds_in() if group.period - 1 in kind.offsets)
 
 
 def _deriving(layer: Layer, run: Run) -> Any:
@@ -107,9 +90,9 @@ def _deriving(layer: Layer, run: Run) -> Any:
     return lambda env: {"joined": 2 * env["D"], **layer.derived(env, run)}
 
 
-def _body(model: Model, layer: Layer, run: Run) -> Tape:
+def _tape(layer: Layer, norm: Norm | None, run: Run) -> Tape:
     """One module up to its final norm. The next token's vector has been made before: the model reads it too."""
-    tape, norm = Tape(run), model.final_norm
+    tape = Tape(run)
     with tape.scope("mtp.{i}"):
         hidden, token = RESIDUAL, Tensor("next_token", ("B", "N", "D"))
         if norm is not None:

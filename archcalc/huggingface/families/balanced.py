@@ -148,7 +148,7 @@ _ALL = (
         decoder(rmsnorm()),
         Sparse(Kinds(), first, say_first),
         ignored=TRAINING,
-        modules=Modules(),
+        modules=Modules(otherwise=1),
         aliases={"n_routed_experts": ("num_local_experts",)},
         checks=(groups_share,),
     ),

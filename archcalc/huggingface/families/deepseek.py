@@ -111,9 +111,10 @@ def deepseek_v3(
     layer: dict[str, Any] | None = None,
     more_ignored: tuple[str, ...] = (),
     more_checks: tuple[Callable[[Said], None], ...] = (),
+    modules: int = 0,
     **changes: Any,
 ) -> Family:
-    """DeepSeek-V3 with other defaults, or another layer."""
+    """DeepSeek-V3 with other defaults, or another layer. So many `modules` are the default of its class."""
     return Family(
         model_type,
         f"{config or name}Config",
@@ -127,7 +128,7 @@ def deepseek_v3(
             "only": DEEPSEEK,
             "ignored": (*_IGNORED, *more_ignored),
             "checks": (groups_share, *more_checks),
-            "modules": Modules(),
+            "modules": Modules(otherwise=modules),
             **changes,
         },
     )
@@ -144,6 +145,7 @@ _ALL = (
             | {"moe_intermediate_size": 2048},
         ),
         _FIRST,
+        modules=1,
     ),
     Family(
         "deepseek_v2",
