@@ -21,7 +21,6 @@ from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
-from archcalc.units import several
 
 MOST_MODULES = 64
 PREFIX = "mtp."
@@ -43,11 +42,6 @@ class MTP(Block):
     labels: ClassVar[Mapping[str, str]] = {
         "joined": "features of a hidden vector and of the next token's, side by side (2 x d_model)",
     }
-
-    def summary(self) -> str:
-        """The modules in a few words, for a report."""
-        layer = "a layer like the last" if self.layer is None else self.layer.summary()
-        return f"{several(self.n_modules, 'module')} of multi-token prediction, each with {layer}"
 
     def layer_in(self, groups: Sequence[LayerGroup]) -> Layer:
         """The layer of each module, in a model of these groups."""

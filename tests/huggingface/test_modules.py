@@ -80,7 +80,8 @@ LEFT_OUT = {
         "2 modules",
     ),
     "no type of theirs": ({**STEP, "layer_types": TYPED["layer_types"], "num_nextn_predict_layers": 3}, "3 modules"),
-    "a family without any": ({"model_type": "minimax_m2", "use_mtp": True, "num_mtp_modules": 3}, "3 modules"),
+    "a family that has none": ({"model_type": "llama", "num_nextn_predict_layers": 1}, "1 module"),
+    "modules that are not known": ({"model_type": "minimax_m2", "use_mtp": True, "num_mtp_modules": 3}, "3 modules"),
 }
 
 

@@ -258,7 +258,7 @@ _ALL = (
             "use_routing_bias": ((True,), "this family has a correction of its scores"),
             "shared_intermediate_size": ((0,), "this family has no shared experts"),
         },
-        ignored=(*TRAINING, "attn_type_list", "mtp_transformer_layers", "num_mtp_modules", "use_mtp"),
+        ignored=(*TRAINING, "attn_type_list", "mtp_transformer_layers", "use_mtp"),
     ),
 )
 

@@ -140,7 +140,7 @@ _ALL = (
         decoder(rmsnorm()),
         Sparse(Kinds(), by_types(all_but_first), say_types),
         aliases={"num_experts": ("num_local_experts",)},
-        ignored=(*TRAINING, "enable_moe_fp32_combine", "num_nextn_predict_layers", "num_mtp_layers"),
+        ignored=(*TRAINING, "enable_moe_fp32_combine"),
     ),
     Family(
         "mellum",

@@ -14,7 +14,6 @@ from archcalc.huggingface.family import Family, decoder, rmsnorm, without
 from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds
 from archcalc.huggingface.layers import FULL
 from archcalc.huggingface.leaves import Activation, Leaf, Made, Size
-from archcalc.huggingface.modules import NEXTN
 from archcalc.huggingface.rope import KEYS as ROPE
 from archcalc.huggingface.said import Said
 from archcalc.huggingface.scaling import Settings
@@ -127,7 +126,7 @@ _ONLY: dict[str, Any] = {
     "moe_layer_freq": ((1,), "layers with experts that are not all of the rest are not supported yet"),
     "moe_router_activation_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
 }
-_IGNORED = (*TRAINING, *NEXTN, "qk_head_dim", "use_grouped_topk")
+_IGNORED = (*TRAINING, "qk_head_dim", "use_grouped_topk")
 
 
 class _Beside(LatentRotary):

@@ -9,7 +9,6 @@ from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, LAYER, ML
 from archcalc.huggingface.family import Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.layers import Kinds
 from archcalc.huggingface.leaves import Draft, Leaf, Made, Number, Size
-from archcalc.huggingface.modules import NEXTN
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 from archcalc.huggingface.scaling import kind_of
@@ -97,8 +96,8 @@ def latent_sizes(*given: int | None, latents: tuple[int | None, ...], **more: An
     return without(found, "head_dim")
 
 
-DERIVED = ("head_dim", "qk_head_dim", "q_head_dim", *NEXTN)
-"""Keys that a class works out anew, or that count nothing."""
+DERIVED = ("head_dim", "qk_head_dim", "q_head_dim")
+"""Keys that a class works out anew."""
 FLAGGED, NEIGHBOURS, _HALVES = LatentRotary(flagged=True), LatentRotary(pairing="neighbours"), LatentRotary()
 BIASED = {"bias": MLP_BIAS}
 
