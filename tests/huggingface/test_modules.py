@@ -186,3 +186,26 @@ def test_a_module_has_the_parameters_and_the_flops_of_the_one_in_transformers(mo
             out = layer(token, hidden, turned, torch.zeros(1, 1, n, n), positions, None)
             theirs.shared_head(out).sum().backward()
     assert modules(model, Run(sequence=n)).training == counter.get_total_flops()
+
+
+_SMALL = {
+    **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "head_dim": 8},
+    **{"num_key_value_heads": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "vocab_size": 60},
+}
+MORE = {
+    "mellum": {**_SMALL, "num_experts": 8, "num_mtp_layers": 1},
+    "sarvam_moe": {**_SMALL, "n_routed_experts": 8, "num_mtp_layers": 2},
+}
+
+
+@pytest.mark.parametrize("model_type", [pytest.param(name, marks=pytest.mark.prove) for name in MORE])
+def test_modules_of_others_have_the_parameters_of_those_in_transformers(model_type):
+    torch = pytest.importorskip("torch")
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.modeling_layers import MtpModel
+
+    config = AutoConfig.for_model(model_type, **MORE[model_type])
+    with torch.device("meta"):
+        theirs = MtpModel(AutoModelForCausalLM.from_config(config), config.num_mtp_layers)
+    own = sum(p.numel() for name, p in theirs.named_parameters() if name.startswith("layers."))
+    assert counted({"model_type": model_type, **MORE[model_type]}).parameters == own
