@@ -189,8 +189,8 @@ def test_a_module_has_the_parameters_and_the_flops_of_the_one_in_transformers(mo
 
 
 _SMALL = {
-    **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "head_dim": 8},
-    **{"num_key_value_heads": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "vocab_size": 60},
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4, "head_dim": 8,
+    "num_key_value_heads": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "vocab_size": 60,
 }
 MORE = {
     "mellum": {**_SMALL, "num_experts": 8, "num_mtp_layers": 1},
