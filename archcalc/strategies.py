@@ -63,7 +63,16 @@ def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
                     attention["rotary"] = None
                 attention["shared_kv"] = attention["shared_kv"] and bool(made)
                 made += [attention] * (not attention["shared_kv"])
+    last = data["layers"][-1]
+    if data["mtp"] is not None and _reads_others(last["kinds"][last["pattern"][-1]] if "pattern" in last else last):
+        data["mtp"] = None
     return data
+
+
+def _reads_others(layer: dict[str, Any]) -> bool:
+    """Whether a layer reads what was made outside it: no module of multi-token prediction is like that."""
+    parts = [branch["mixer"] for branch in layer["branches"]] if "branches" in layer else [layer["attention"]]
+    return any(part["kind"] == "per_layer" or part.get("shared_kv") for part in parts)
 
 
 def _each_or_none(data: dict[str, Any]) -> None:
@@ -188,6 +197,7 @@ _PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "epsilon": st.sampled_from((1e-5, 1e-6)),
     "theta": st.sampled_from((100.0, 10_000.0)),
     "share": st.sampled_from((0.25, 0.5, 1.0)),
+    "layer": st.none(),  # of modules of multi-token prediction: as the model's last
 }
 
 

@@ -47,6 +47,7 @@ from archcalc.counts.quantities import QUANTITIES, one_pass
 from archcalc.spec.branch import Branch
 from archcalc.spec.layers import AlternatingGroup, BranchGroup, BranchLayer, TwoBranchGroup, TwoBranchLayer
 from archcalc.spec.model import Model
+from archcalc.spec.mtp import MTP
 from archcalc.spec.published import Initialization, Misprint, Published
 
 NORM = {"kind": "layernorm", "bias": True}
@@ -168,6 +169,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     Router: ((*_GROUP, "mlp", "router"), ROUTER),
     Cut: ((*_GROUP, "mlp", "cut"), CUT),
     LinearUnembedding: (("unembedding",), SPEC["unembedding"]),
+    MTP: (("mtp",), {"n_modules": 1}),
     Transform: (("unembedding", "transform"), {"activation": "gelu", "bias": False, "norm": NORM}),
 }
 TALKS: tuple[type[BaseModel], ...] = (Initialization, Published, Misprint)
@@ -202,6 +204,8 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "transform": ({"activation": "gelu", "bias": False, "norm": NORM},),
     "per_layer": (VECTORS,),
     "score_scale": ("inverse_sqrt_d_model",),
+    "mtp": ({"n_modules": 1},),
+    "layer": ({**LAYER, "mlp": GATED},),
     "epsilon": (0.01,),
 }
 # What must be there for a field to matter.
@@ -224,7 +228,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
 }
 # The numbers that say what a field changes, and what a reader calls them.
 MEASURED = {"parameters.stored": "parameters", "flops.forward": "FLOPs", "activations.saved": "activations"}
-MEASURED |= {"cache.total": "cache", "cache.state": "state"}
+MEASURED |= {"cache.total": "cache", "cache.state": "state", "parameters.mtp": "MTP"}
 
 # Where a class, or a slot, is described on the page.
 PLACES: dict[type[BaseModel], tuple[str, str]] = {
@@ -244,6 +248,7 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     Cut: ("a cut", "mlps"),
     DenseMLP: ("an MLP", "mlps"),
     QueryGrowth: ("a growth", "growing-queries"),
+    MTP: ("modules", "multi-token-prediction"),
     PerLayerVectors: ("vectors", "vectors-for-each-layer"),
     Branch: ("branches", "branches"),
     Initialization: ("an initialization", "what-describes-a-model"),
@@ -343,7 +348,8 @@ def _words(annotation: Any) -> Iterator[str]:
     ):  # kinds, before and after a spec has some
         yield "mapping of names to layers of the two other forms, without `repeat`"
     elif isinstance(annotation, type):
-        yield {BranchGroup: "", TwoBranchGroup: "", AlternatingGroup: "[groups](#layers)"}[annotation]
+        said = {AlternatingGroup: "[groups](#layers)", TwoBranchLayer: "[a layer](#layers) without `repeat`"}
+        yield {BranchGroup: "", TwoBranchGroup: "", BranchLayer: "", **said}[annotation]
     else:
         inner = [inner for one in get_args(annotation) for inner in _words(one)]
         yield from filter(None, inner)

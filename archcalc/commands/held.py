@@ -7,9 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.checks.stored import expected_head, held, parameter_shapes
-from archcalc.checks.verdict import Check, Verdict
+from archcalc.checks.verdict import Check, Verdict, same
 from archcalc.commands.headers import announced
 from archcalc.commands.naming import TABLES, Names, expected_tensors, named_in_gguf, said_in_gguf
+from archcalc.counts.mtp import modules
 from archcalc.counts.parameters import params
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.huggingface.headers import Shape
@@ -19,9 +20,12 @@ from archcalc.spec.catalogue import Found
 from archcalc.spec.checkpoints import newest, read_state
 from archcalc.spec.configs import CONFIG
 from archcalc.spec.model import Model
+from archcalc.tape.run import Run
 from archcalc.units import several
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from archcalc_reference.weights.families import Family
 
 _MOST_NAMED = 3
@@ -48,11 +52,23 @@ def held_against(found: Found, path: str) -> Verdict:
     left_out = (f"{several(names.others, 'tensor')} outside the text model",) if names.others else ()
     return Verdict(
         found.name,
-        (*result.checks, *said.checks),
+        (*result.checks, *_of_modules(names.modules, model), *said.checks),
         _read(stored, names.own),
         (*result.not_compared, *left_out, *said.not_compared),
         (*result.warnings, *said.warnings),
     )
+
+
+_COPIES = ("embed_tokens.weight", "shared_head.head.weight", "shared_head.output.weight", "e_score_correction_bias")
+"""How the names of tensors end that modules have beside their parameters: the model's table and head, and a buffer."""
+
+
+def _of_modules(weights: tuple[Weight, ...], model: Model) -> Iterator[Check]:
+    """The parameters of modules of multi-token prediction, where the spec and the file have some."""
+    own = [weight.parameters for weight in weights if not (weight.buffer or weight.name.endswith(_COPIES))]
+    if model.mtp is not None and own and None not in own:
+        counted = modules(model, Run()).parameters
+        yield same("parameters of multi-token prediction", counted, sum(count or 0 for count in own))
 
 
 def _newest(path: str) -> str:
@@ -76,7 +92,7 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
     """The names of a family of transformers' models, or archcalc's own."""
     from archcalc_reference.weights.configuration import read_config
     from archcalc_reference.weights.families import Unnamed
-    from archcalc_reference.weights.layouts import of_the_text_model, whose
+    from archcalc_reference.weights.layouts import of_modules, of_the_text_model, whose
 
     names = [weight.name for weight in stored.weights]
     folder = stored.folder
@@ -97,7 +113,9 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
     expected = expected_tensors(entries, stored_names, stored_shapes, tied=model.unembedding.tied)
     own, others = _own(stored, family, text, family.idle_of(model))
     table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
-    return Names(expected, table, expected_head(family.head, table.shape), own, others)
+    further = of_modules(names, config, family)
+    theirs = tuple(weight for weight in stored.weights if weight.name in further)
+    return Names(expected, table, expected_head(family.head, table.shape), own, others, theirs)
 
 
 def _own(stored: Stored, family: Family, text: set[str], idle: set[str]) -> tuple[dict[str, Weight], int]:

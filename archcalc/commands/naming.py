@@ -23,7 +23,8 @@ TABLES = ("embedding.token.weight", "unembedding.weight")
 class Names(NamedTuple):
     """What a file calls the parameters: the tensors that it should have, the token table and the head among them.
 
-    `own` are its weights by the names that `expected` has for them, and `others` those of no text model.
+    `own` are its weights by the names that `expected` has for them, `others` the number of those of no text model,
+    and `modules` those of multi-token prediction among these.
     """
 
     expected: list[Expected]
@@ -31,6 +32,7 @@ class Names(NamedTuple):
     head: Expected
     own: dict[str, Weight]
     others: int = 0
+    modules: tuple[Weight, ...] = ()
 
 
 def expected_tensors(entries: list[Entry], names: list[str], shapes: list[Shape], *, tied: bool) -> list[Expected]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from archcalc.spec.model import Model
+from archcalc.spec.mtp import Recording
 from archcalc.tape.formula import Formula, Letter
 from archcalc.tape.legend import LABELS, stem
 from archcalc.tape.passes import Pass, Segment, Where
@@ -33,7 +34,6 @@ class LetteredModel:
         """The model's pass. Sizes that the run decides are as the run has them: see `lettered_run`."""
         run = run or Run()
         taken = self.model.record(run)
-        decided = {*run.sizes(), "unit"}
         kinds = sum(segment.layers is not None for segment in taken.segments)
         found: list[Segment] = []
         starts: dict[int, Formula] = {}
@@ -43,18 +43,41 @@ class LetteredModel:
             if segment.layers is not None:
                 index += 1
                 mark = str(index) if kinds > 1 else ""
-            stated = {
-                label: Formula.letter(label if label in _SHARED else label + mark, size)
-                if isinstance(size, int) and stem(label) not in decided
-                else size
-                for label, size in segment.stated.items()
-            }
             layers = segment.layers
             if layers is not None:
                 first = starts.setdefault(id(layers.first), Formula.of(layers.first))
                 layers = layers.lettered(Formula.letter(f"L{mark}", layers.count), first)
-            found.append(segment.replace(stated=stated, layers=layers))
+            found.append(segment.replace(stated=_stated(segment, run, mark), layers=layers))
         return Pass(run, found, self)
+
+    def record_mtp(self, run: Run | None = None) -> Pass:
+        """The pass of the modules of multi-token prediction; letters of their layer follow those of the model's."""
+        run = run or Run()
+        mark = str(len(_places(self.model)) + 1)
+        found: list[Segment] = []
+        for segment in self.model.record_mtp(run).segments:
+            layers = segment.layers
+            if layers is not None:
+                layers = layers.lettered(Formula.letter(f"L{mark}", layers.count), Formula.of(0))
+            stated = _stated(segment, run, "" if found else mark)  # the head's letters are those of the model's
+            found.append(segment.replace(stated=stated, layers=layers))
+        return Pass(run, found, Recording(self.record_mtp))
+
+
+def _stated(segment: Segment, run: Run, mark: str) -> dict[str, Any]:
+    """The sizes of a segment as letters; those that the run decides are as the run has them."""
+    decided = {*run.sizes(), "unit"}
+    return {
+        label: Formula.letter(label if label in _SHARED else label + mark, size)
+        if isinstance(size, int) and stem(label) not in decided
+        else size
+        for label, size in segment.stated.items()
+    }
+
+
+def _places(model: Model) -> list[tuple[Where, ...]]:
+    """Where the spec describes each kind of layers."""
+    return [segment.places for segment in model.record().segments if segment.layers is not None]
 
 
 def lettered(model: Model) -> Model:
@@ -71,17 +94,21 @@ def lettered_run(run: Run) -> Run:
 
 def meanings(letters: Iterable[Letter], model: Model) -> list[Meaning]:
     """What each letter means, and where the spec states it."""
-    places = [segment.places for segment in model.record().segments if segment.layers is not None]
+    places = _places(model)
+    modules = [segment.places for segment in model.record_mtp().segments[:1]]
+    places, most = [*places, *modules], len(places)
     data = model.model_dump()
-    return [_meaning(letter, places, data) for letter in letters]
+    return [_meaning(letter, places, data, most) for letter in letters]
 
 
 _COUNT_LAYERS = ("L", "layers")  # of a kind, and all
 
 
-def _meaning(letter: Letter, kinds: list[tuple[Where, ...]], data: dict[str, object]) -> Meaning:
+def _meaning(letter: Letter, kinds: list[tuple[Where, ...]], data: dict[str, object], most: int) -> Meaning:
     name = letter.stem
     index = int(letter.name[len(name) :] or 1) - 1
+    if name == "L" and index == most:
+        return Meaning(letter, "modules of multi-token prediction", (("mtp", "n_modules"),))
     own = {"tokens": "to train on", "S": "positions of a sequence"}
     if name == "L":
         own["L"] = "layers of this kind" if letter.name != "L" else "layers"

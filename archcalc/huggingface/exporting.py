@@ -14,6 +14,7 @@ from archcalc.huggingface.family import Family, folded
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.layers import each_layer
 from archcalc.huggingface.leaves import Draft, Mismatch, write
+from archcalc.huggingface.predicting import layer_of, write_modules
 
 _DESCRIBES = ("schema", "name", "source", "published", "misprints", "assumptions", "initialization")
 _AROUND = ("vocab_size", "context_length", "d_model", "embedding", "final_norm", "unembedding")
@@ -71,6 +72,7 @@ def _written(
     for layer_type, layer in dict(zip(chosen, layers, strict=True)).items():
         _write_layer(table, layer, draft, layer_type, data["d_model"])
     write(table.template, {name: data[name] for name in _AROUND if name in data}, draft)
+    write_modules(table, data, draft)
     table.kinds.write(chosen, draft)
     if table.model_type in _EVEN_HEADS and data["d_model"] % (draft.get("num_attention_heads") or 1):
         raise Mismatch("attention.n_heads")
@@ -134,6 +136,8 @@ def _unlike(one: Any, other: Any, path: str = "") -> Iterator[str]:
 def shape(data: Mapping[str, Any]) -> dict[str, Any]:
     """What two specs of one architecture have in common: all but words, and how layers are grouped."""
     found = {name: value for name, value in data.items() if name not in (*_DESCRIBES, "layers")}
+    if found.get("mtp"):
+        found["mtp"] = {**found["mtp"], "layer": layer_of(data)}
     return {**found, "layers": each_layer(data["layers"])}
 
 

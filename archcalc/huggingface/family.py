@@ -8,6 +8,7 @@ from typing import Any
 
 from archcalc.huggingface.layers import SLIDING, Kinds
 from archcalc.huggingface.leaves import Flag, Leaf, Made, Number, Quotient, Shared, Size
+from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.rope import KEYS as ROPE
 from archcalc.huggingface.said import Said
 
@@ -24,7 +25,8 @@ class Family:
     bear on no count in this family, beside those of ignored.py. `nested` are mappings whose keys have their names in
     front here, with a dot between. `checks` look at several keys at once. `std` is the
     key of the initial weights' deviation, and `drawn` its formula in the class, where the config says none;
-    `residual` is as in a spec's `initialization`.
+    `residual` is as in a spec's `initialization`. `modules` are those of multi-token prediction, where it is known
+    what they are made of.
     """
 
     model_type: str
@@ -42,11 +44,14 @@ class Family:
     std: str = "initializer_range"
     drawn: Callable[[Said], float] | None = None
     residual: str = "plain"
+    modules: Modules | None = None
 
     @property
     def known(self) -> set[str]:
         """Every spelling of every key that is read."""
-        return {self.std, *self.defaults, *self.only, *(name for names in self.aliases.values() for name in names)}
+        modules = (*self.modules.keys, *self.modules.reads) if self.modules else ()
+        others = (name for names in self.aliases.values() for name in names)
+        return {self.std, *modules, *self.defaults, *self.only, *others}
 
 
 def flattened(config: Mapping[str, Any], nested: tuple[str, ...]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archcalc.errors import LONGEST_PLACE
+from archcalc.huggingface.modules import NUMBERS
 
 _SHARED = """
     _name_or_path name_or_path _commit_hash transformers_version architectures auto_map model_type custom_pipelines
@@ -34,8 +35,8 @@ _ENDS = ("_token_id", "_token_ids", "_token_index", "_token_type_ids", "_pdrop")
 
 
 def matters_not(key: str) -> bool:
-    """Whether a key matters to no family, by its name."""
-    return key in SHARED or key.endswith(_ENDS) or any(part in key for part in _PARTS)
+    """Whether a key matters to no family, by its name; of modules of multi-token prediction others tell."""
+    return key in SHARED or key in NUMBERS or key.endswith(_ENDS) or any(part in key for part in _PARTS)
 
 
 OFF: dict[str, str] = {
@@ -44,9 +45,6 @@ OFF: dict[str, str] = {
     "pruned_heads": "pruned heads are not supported yet",
     "per_layer_config": "layers that differ by per_layer_config are not supported yet",
     "use_bidirectional_attention": "bidirectional attention is not supported yet",
-    "num_nextn_predict_layers": "multi-token prediction is not supported yet",
-    "num_mtp_layers": "multi-token prediction is not supported yet",
-    "mtp_num_hidden_layers": "multi-token prediction is not supported yet",
     "kv_lora_rank": "multi-head latent attention is not supported yet",
     "q_lora_rank": "multi-head latent attention is not supported yet",
     "vision_config": "vision encoders are not supported yet",

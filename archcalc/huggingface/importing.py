@@ -13,6 +13,7 @@ from archcalc.huggingface.families import find
 from archcalc.huggingface.family import Family, flattened
 from archcalc.huggingface.layers import read_layers, refuse_types
 from archcalc.huggingface.leaves import resolve
+from archcalc.huggingface.predicting import read_modules
 from archcalc.huggingface.said import Fault, Said
 
 _SUFFIX = re.compile(r"\.[A-Za-z]\w*$")
@@ -52,7 +53,9 @@ def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
     skipped = _unread(said, found.family)
     data = {"schema": 0, "name": name or _name(config, file), "source": _source(file, found.family)}
     data |= resolve(found.family.template, said, origins)
-    data = {**data, "layers": _layers(found.family, said, origins), **_initialization(found.family, said, origins)}
+    layers = _layers(found.family, said, origins)
+    data = {**data, "layers": layers, **_initialization(found.family, said, origins)}
+    data |= read_modules(found.family, said, origins, layers)
     for check in found.family.checks:
         try:
             check(said)
@@ -103,7 +106,7 @@ def _drawn(formula: Callable[[Said], float], said: Said) -> float | None:
 _STD = 0.02
 _ORDER = (
     *("schema", "name", "source", "vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm"),
-    *("unembedding", "initialization", "assumptions"),
+    *("unembedding", "mtp", "initialization", "assumptions"),
 )
 
 

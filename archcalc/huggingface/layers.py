@@ -138,7 +138,7 @@ def read_layers(
     origins |= {"layers.0.repeat": why, "layers.0.pattern": why}
     layers: dict[str, dict[str, Any]] = {}
     for said.layer in dict.fromkeys(types):
-        layers[said.layer] = _even(resolve(template, said, origins, "layers.0") or {})
+        layers[said.layer] = even(resolve(template, said, origins, "layers.0") or {})
     alike: dict[str, str] = {}
     for kind, layer in layers.items():
         alike[kind] = next(first for first in layers if layers[first] == layer)
@@ -170,7 +170,7 @@ def _period(types: list[str]) -> int:
     return next(n for n in range(1, len(types) + 1) if all(t == types[i % n] for i, t in enumerate(types)))
 
 
-def _even(layer: dict[str, Any]) -> dict[str, Any]:
+def even(layer: dict[str, Any]) -> dict[str, Any]:
     """A layer with one word for biases that are all there, or all not."""
     found = dict(layer)
     for name, mixer in layer.items():
@@ -186,11 +186,11 @@ def each_layer(groups: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for group in groups:
         if "pattern" in group:
             pattern = group["pattern"]
-            kinds = {name: _even(_short(layer)) for name, layer in group["kinds"].items()}
+            kinds = {name: even(short(layer)) for name, layer in group["kinds"].items()}
             found += [kinds[pattern[i % len(pattern)]] for i in range(group["repeat"])]
         else:
             layer = {name: value for name, value in group.items() if name != "repeat"}
-            found += [_even(_short(layer))] * group["repeat"]
+            found += [even(short(layer))] * group["repeat"]
     return found
 
 
@@ -198,7 +198,7 @@ _BOTH = ("post_norm", "stream_norm", "scale")
 """What the two branches of a short layer share, beside the norm."""
 
 
-def _short(layer: Mapping[str, Any]) -> dict[str, Any]:
+def short(layer: Mapping[str, Any]) -> dict[str, Any]:
     """A layer of branches as attention and MLP, where it is no more than that."""
     branches = layer.get("branches", ())
     if [branch["name"] for branch in branches] != ["attention", "mlp"]:

@@ -95,7 +95,7 @@ def _shape(model: Model) -> Iterator[tuple[str, Any]]:
     data = plain(model)
     for name in SHAPE:
         if name != "layers":
-            yield from _leaves(data[name], name)
+            yield from _leaves(data.get(name), name)
             continue
         yield from _layers(data["layers"])
 

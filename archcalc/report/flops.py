@@ -14,6 +14,7 @@ from archcalc.counts.quantities import Asked, values
 from archcalc.counts.traffic import Reading
 from archcalc.hardware.duration import Duration
 from archcalc.report.duration import time_lines, time_payload
+from archcalc.report.mtp import work_line
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
@@ -58,7 +59,7 @@ def flops_sheet(
         blocks=(
             _table(work, training=training),
             *([_run_table(whole)] if whole else []),
-            Fields((*timed, *_lines(found.model, work, counts, run), *_experts(asked, run), *caveats(found))),
+            Fields((*timed, *_lines(found.model, work, counts, run), *_more(asked, run), *caveats(found))),
             *([_rules_table(rules)] if rules else []),
         ),
         payload=payload(found.name, **flops_payload(asked), **extra, **notes(found)),
@@ -210,6 +211,11 @@ def token_line(model: Model, counts: Parameters, run: Run) -> str:
         if step.flops
     ]
     return " ".join([f"{short(whole.flops)} per token = 6 N ({short(whole.six_nd)})", *steps])
+
+
+def _more(asked: Asked, run: Run) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What some models alone have."""
+    return (*_experts(asked, run), *work_line(asked.model, asked))
 
 
 def _experts(asked: Asked, run: Run) -> tuple[tuple[str, tuple[str, ...]], ...]:

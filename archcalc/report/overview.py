@@ -5,6 +5,7 @@ from __future__ import annotations
 from archcalc.counts.quantities import one_pass, values
 from archcalc.report.flops import flops_payload, training_line
 from archcalc.report.memory import standing, standing_lines, standing_numbers
+from archcalc.report.mtp import modules_line
 from archcalc.report.parameters import bridge_line, category_records, counts_payload, published_lines, tally_table
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
 from archcalc.spec.catalogue import Found
@@ -26,6 +27,7 @@ def report_sheet(found: Found) -> Sheet:
             Fields(
                 (
                     ("Stored", (bridge_line(counts),)),
+                    *modules_line(model, asked),
                     *published_lines(model, counts),
                     ("FLOPs", (training_line(model, counts, work, asked),)),
                     *standing_lines(held, asked.held),
@@ -45,7 +47,7 @@ def report_sheet(found: Found) -> Sheet:
 
 
 MOST_KINDS = 4
-SHAPE = ("vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm", "unembedding")
+SHAPE = ("vocab_size", "context_length", "d_model", "embedding", "layers", "final_norm", "unembedding", "mtp")
 
 
 def shape_lines(model: Model) -> tuple[str, ...]:

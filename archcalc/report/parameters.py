@@ -7,8 +7,10 @@ from itertools import groupby
 from typing import Any, Literal
 
 from archcalc.checks.audit import audit
+from archcalc.counts import mtp as modules
 from archcalc.counts.parameters import CONVENTIONS, Parameters, Stored
 from archcalc.counts.quantities import Asked, one_pass, values
+from archcalc.report.mtp import modules_line
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
@@ -32,7 +34,7 @@ def params_sheet(found: Found, by: By) -> Sheet:
             {**record, "shape": list(t.shape)} for record, t in zip(records, counts.tensors, strict=True)
         ]
     shares = _shares(counts) if by == "category" else ()
-    fields = (*shares, *printed(model, counts), *counted(counts), *caveats(found))
+    fields = (*shares, *printed(model, counts), *counted(counts), *modules_line(model, asked), *caveats(found))
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
         blocks=(tables[by](counts), _bridge_table(counts), Fields(fields)),
@@ -48,7 +50,7 @@ def counts_payload(found: Found, asked: Asked) -> dict[str, Any]:
         **values(asked, ("parameters", "matrices")),
         **counted_numbers(counts),
         "printed": [check._asdict() for check in audit(found.model, counts).checks],
-        "conventions": CONVENTIONS,
+        "conventions": {**CONVENTIONS, **modules.CONVENTIONS},
         **notes(found),
     }
 

@@ -12,7 +12,7 @@ from archcalc.blocks.base import Mixer
 from archcalc.blocks.perlayer import PerLayer
 
 if TYPE_CHECKING:
-    from archcalc.spec.layers import LayerGroup
+    from archcalc.spec.layers import Layer, LayerGroup
 
 
 def shares_keys(groups: Sequence[LayerGroup]) -> bool:
@@ -41,6 +41,12 @@ def refuse_no_vectors(groups: Sequence[LayerGroup], d_per_layer: int | None) -> 
             if d_per_layer is None:
                 what = "have a mixer of kind per_layer, and the embedding has no per_layer"
             raise PydanticCustomError("one_of", what)
+
+
+def reads_other_layers(layer: Layer) -> bool:
+    """Whether a layer reads keys and values, or vectors of a token, that were made outside it."""
+    mixers = [branch.mixer for branch in layer.residual_branches]
+    return any(isinstance(one, PerLayer) or (isinstance(one, MultiHead) and one.shared_kv) for one in mixers)
 
 
 def _first_layers(groups: Sequence[LayerGroup]) -> Iterator[list[Mixer]]:

@@ -15,6 +15,7 @@ from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
 from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors
 from archcalc.spec.layers import Layer, LayerGroup
+from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
 from archcalc.spec.published import Initialization, Misprint, Published, Text
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
@@ -88,6 +89,9 @@ class Model(Strict):
     unembedding: Annotated[Unembedding, OneTable("embedding", "d_embedding")] = Field(
         description="how the last vectors become logits"
     )
+    mtp: MTP | None = Field(
+        default=None, description="modules that predict further tokens, counted apart from all else; null: none"
+    )
     initialization: Initialization = Field(
         default=Initialization(), description="how training starts; changes no count"
     )
@@ -120,6 +124,7 @@ class Model(Strict):
     def _vectors_for_each(self) -> Self:
         per_layer = getattr(self.embedding, "per_layer", None)
         refuse_no_vectors(self.layers, None if per_layer is None else per_layer.d_per_layer)
+        refuse_no_layer(self.mtp, self.layers)
         return self
 
     @property
@@ -134,9 +139,24 @@ class Model(Strict):
         """
         run = run or Run()
         self._refuse(run)
-        sizes = {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, "unit": 1, **run.sizes()}
-        found = [self._first(run, sizes), *self._layers(run, sizes), self._last(run, sizes)]
+        sizes = self._sizes(run)
+        found = [self._first(run, sizes), *self._layers(run, sizes), self.head(run, sizes, self.final_norm)]
         return Pass(run, found, self)
+
+    def record_mtp(self, run: Run | None = None) -> Pass:
+        """A pass of the modules of multi-token prediction alone, without segments where there are none."""
+        run = run or Run()
+        self._refuse(run)
+        found: list[Segment] = []
+        if self.mtp is not None:
+            sizes = self._sizes(run)
+            head = self.head(run, sizes, None).replace(name="mtp_head", layers=self.mtp.layers)
+            found = [self.mtp.record(self.layers, self.final_norm, run, sizes), head]
+        return Pass(run, found, Recording(self.record_mtp))
+
+    def _sizes(self, run: Run) -> Env:
+        """The sizes of the labels that the model and the run decide."""
+        return {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, "unit": 1, **run.sizes()}
 
     def _first(self, run: Run, sizes: Env) -> Segment:
         tape, embedding = Tape(run), self.embedding
@@ -170,8 +190,9 @@ class Model(Strict):
             start = start + repeat
         return found
 
-    def _last(self, run: Run, sizes: Env) -> Segment:
-        tape, norm, unembedding = Tape(run), self.final_norm, self.unembedding
+    def head(self, run: Run, sizes: Env, norm: Norm | None) -> Segment:
+        """What becomes of the last vectors: a norm, the logits, and in training the loss."""
+        tape, unembedding = Tape(run), self.unembedding
         x = RESIDUAL
         if norm is not None:
             with tape.scope("final_norm"):

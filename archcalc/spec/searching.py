@@ -42,6 +42,8 @@ def _features(model: Model) -> Iterator[str]:
             yield "multi_query" if shared == 1 else "grouped_query"
     if getattr(model.unembedding, "tied", False):
         yield "tied"
+    if model.mtp is not None:
+        yield "mtp"
     if getattr(model.embedding, "positions", None) == "learned":
         yield "learned_positions"
 

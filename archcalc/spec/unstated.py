@@ -52,7 +52,8 @@ def meant(name: str, fields: Iterable[Unstated]) -> list[Unstated]:
     steps = name.split(".")
     found = [field for field in fields if [str(step) for step in field.where[-len(steps) :]] == steps]
     found = [field for field in found if dotted(field.where) == name] or found
-    return [field for field in found if not field.absent] or found
+    near = sorted(found, key=lambda field: len(field.where) - len(field.absent))  # to the block that is absent
+    return [field for field in found if not field.absent] or near
 
 
 def _possible(annotation: Any, where: Where) -> Iterator[Where]:
@@ -61,7 +62,8 @@ def _possible(annotation: Any, where: Where) -> Iterator[Where]:
         for kind in (*registered(block).values(),) or (block,):
             for name, field in kind.model_fields.items():
                 yield (*where, name)
-                yield from _possible(field.annotation, (*where, name))
+                if not _is_many(field.annotation):
+                    yield from _possible(field.annotation, (*where, name))
 
 
 def _is_many(annotation: Any) -> bool:

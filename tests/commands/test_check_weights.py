@@ -381,8 +381,32 @@ def test_modules_that_predict_further_tokens_are_apart_from_the_model(tmp_path):
     config = {**read_config(str(tmp_path)), "model_type": "kimi_k2", "num_nextn_predict_layers": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     answer = check(tmp_path, tmp_path)
-    assert (answer.code, rows(answer)) == (0, {})
+    assert {*rows(answer)} == {"parameters of multi-token prediction"}  # two tensors are no whole module
     assert answer.json["not_compared"] == ["2 tensors outside the text model"]
     assert load_weights(find(str(tmp_path / "config.json")).model, str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_nextn_predict_layers": 0, "num_mtp_layers": 0}))
     assert set(rows(check(tmp_path, tmp_path))) >= set(further)
+
+
+def test_a_module_of_multi_token_prediction_has_the_parameters_that_the_spec_counts(tmp_path):
+    """DeepSeek's names: a layer behind the last with norms and a projection, and copies of the table and the head."""
+    from safetensors.torch import load_file, save_file
+
+    theirs = built("deepseek_v3")
+    theirs.save_pretrained(tmp_path)
+    n, d = theirs.config.num_hidden_layers, theirs.config.hidden_size
+    there = load_file(tmp_path / FILE)
+    last = {name: there[name] for name in there if name.startswith(f"model.layers.{n - 1}.")}
+    further = {name.replace(f"layers.{n - 1}.", f"layers.{n}."): tensor.clone() for name, tensor in last.items()}
+    around = {"enorm": (d,), "hnorm": (d,), "eh_proj": (d, 2 * d), "shared_head.norm": (d,)}
+    copies = {"embed_tokens": (theirs.config.vocab_size, d), "shared_head.head": (theirs.config.vocab_size, d)}
+    further |= {f"model.layers.{n}.{name}.weight": torch.zeros(shape) for name, shape in {**around, **copies}.items()}
+    save_file({**there, **further}, tmp_path / FILE, {"format": "pt"})
+    answer = check(tmp_path, tmp_path)
+    assert answer.code == 0
+    (found,) = [one for one in answer.json["checks"] if one["what"] == "parameters of multi-token prediction"]
+    expected = sum(tensor.numel() for name, tensor in last.items() if not name.endswith("correction_bias"))
+    assert (found["counted"], found["measured"]) == (expected + 2 * d * d + 3 * d,) * 2
+    del further[f"model.layers.{n}.enorm.weight"]
+    save_file({**there, **further}, tmp_path / FILE, {"format": "pt"})
+    assert check(tmp_path, tmp_path).code == 1

@@ -36,12 +36,15 @@ def library(name, model, run, keeping):
         "parameters.active_inner": counts.active_inner,
         "parameters.non_embedding": counts.non_embedding,
         "parameters.tally": counts.tally.total,
+        "parameters.mtp": 0,
+        "parameters.mtp_active": 0,
         "matrices.tally": counts.tally.matrices,
         "flops.forward": work.forward,
         "flops.backward": work.backward,
         "flops.training": work.training,
         "flops.per_token": (work.forward + work.backward) // (run.batch * run.sequence),
         "flops.pointwise": work.pointwise,
+        "flops.mtp": 0,
         "decode.parameters": counts.stored
         - 64 * 128,  # but positions, which are looked up; the tied table is multiplied
         "decode.most_parameters": counts.stored - 64 * 128,

@@ -16,6 +16,7 @@ from archcalc import cli
 from archcalc.commands.flags import keeping, memory_run, work_run
 from archcalc.counts.quantities import QUANTITIES, SECTIONS, Asked
 from archcalc.errors import Invalid
+from archcalc.spec.mtp import MTP
 
 TESTS = Path(__file__).parents[1]
 cli._load([])
@@ -301,8 +302,12 @@ OBEYED_ALIKE = {
 
 
 def number(name, **asked):
-    """A quantity of tiny as `explain` would ask for it; what differs for inference is None."""
+    """A quantity of tiny, with a module where it is one of modules, as `explain` would ask for it; what differs for
+    inference is None.
+    """
     model, get = archcalc.load("tiny"), asked.get
+    if "mtp" in name:
+        model = model.model_copy(update={"mtp": MTP(n_modules=1)})
     kept = keeping(
         get("purpose", "training"), get("precision"), get("optimizer", "adamw-fused"), get("recompute", "none"),
         get("kv_precision"), accumulate=get("accumulate", False), dropout=get("dropout", False),

@@ -147,7 +147,7 @@ def test_columns_asked_for_are_those_of_all_columns(drawn):
 
 
 def test_only_what_is_asked_for_is_counted(monkeypatch):
-    monkeypatch.setattr("archcalc.counts.quantities.flops", lambda *_: 1 / 0)
+    monkeypatch.setattr("archcalc.counts.asked.flops", lambda *_: 1 / 0)
     assert len(archcalc.sweep("gpt2", {"n_layers": [1]}, columns=["activations.saved", "parameters.stored"])) == 1
     with pytest.raises(ZeroDivisionError):
         archcalc.sweep("gpt2", {"n_layers": [1]}, columns=["flops.forward"])

@@ -303,7 +303,7 @@ def test_a_bad_flag_is_one_line_and_exit_code_2(arguments, text):
 
 
 def test_a_bug_of_ours_shows_no_traceback(monkeypatch):
-    monkeypatch.setattr("archcalc.counts.quantities.params", lambda _: 1 / 0)
+    monkeypatch.setattr("archcalc.counts.asked.params", lambda _: 1 / 0)
     answer = ask("params", "gpt2")
     assert answer.code == 70
     assert (

@@ -26,6 +26,7 @@ from archcalc.huggingface.leaves import (
     Quotient,
     Size,
 )
+from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.rope import CountedRotary, Rotary
 from archcalc.huggingface.said import Said
 
@@ -146,7 +147,8 @@ _ALL = (
         ),
         decoder(rmsnorm()),
         Sparse(Kinds(), first, say_first),
-        ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
+        ignored=TRAINING,
+        modules=Modules(otherwise=1),
         aliases={"n_routed_experts": ("num_local_experts",)},
         checks=(groups_share,),
     ),
@@ -176,7 +178,8 @@ _ALL = (
         ),
         decoder(rmsnorm()),
         Sparse(Kinds(), first, say_first),
-        ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers"),
+        ignored=TRAINING,
+        modules=Modules(),
         aliases={
             "n_routed_experts": ("num_local_experts", "num_experts"),
             "n_shared_experts": ("num_shared_experts",),
@@ -255,7 +258,7 @@ _ALL = (
             "use_routing_bias": ((True,), "this family has a correction of its scores"),
             "shared_intermediate_size": ((0,), "this family has no shared experts"),
         },
-        ignored=(*TRAINING, "attn_type_list", "mtp_transformer_layers", "num_mtp_modules", "use_mtp"),
+        ignored=(*TRAINING, "attn_type_list", "mtp_transformer_layers", "use_mtp"),
     ),
 )
 

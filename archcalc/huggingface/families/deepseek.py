@@ -10,7 +10,6 @@ from archcalc.huggingface.families.latent import (
     BIASED,
     DERIVED,
     FLAGGED,
-    MTP,
     NEIGHBOURS,
     latent,
     latent_sizes,
@@ -21,6 +20,7 @@ from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, exp
 from archcalc.huggingface.family import Family, decoder, rmsnorm
 from archcalc.huggingface.layers import Kinds, Sparse
 from archcalc.huggingface.leaves import Draft, Leaf, Made, Number
+from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.said import Said
 
 
@@ -84,14 +84,6 @@ def _limits(said: Said) -> None:
         said.fail("topk_group", f"must be at most n_group ({groups:,}) and leave {wanted:,} experts", left)
 
 
-def left_out(said: Said) -> None:
-    """Modules that predict further tokens are no part of what transformers builds, nor of what is counted."""
-    count = next((said.config[key] for key in MTP if said.config.get(key)), 0)
-    if isinstance(count, int) and not isinstance(count, bool) and count > 0:
-        modules = "1 module" if count == 1 else f"{count:,} modules"
-        said.assume(f"{modules} of multi-token prediction left out, as transformers leaves it out")
-
-
 DEEPSEEK = {
     "moe_layer_freq": ((1,), "layers with experts that are not all of the rest are not supported yet"),
     "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
@@ -119,9 +111,10 @@ def deepseek_v3(
     layer: dict[str, Any] | None = None,
     more_ignored: tuple[str, ...] = (),
     more_checks: tuple[Callable[[Said], None], ...] = (),
+    modules: int = 0,
     **changes: Any,
 ) -> Family:
-    """DeepSeek-V3 with other defaults, or another layer."""
+    """DeepSeek-V3 with other defaults, or another layer. So many `modules` are the default of its class."""
     return Family(
         model_type,
         f"{config or name}Config",
@@ -134,7 +127,8 @@ def deepseek_v3(
             "aliases": EXPERTS_ALIASES,
             "only": DEEPSEEK,
             "ignored": (*_IGNORED, *more_ignored),
-            "checks": (groups_share, left_out, *more_checks),
+            "checks": (groups_share, *more_checks),
+            "modules": Modules(otherwise=modules),
             **changes,
         },
     )
@@ -151,6 +145,7 @@ _ALL = (
             | {"moe_intermediate_size": 2048},
         ),
         _FIRST,
+        modules=1,
     ),
     Family(
         "deepseek_v2",
@@ -195,7 +190,7 @@ _ALL = (
             ),
         },
         ignored=_IGNORED,
-        checks=(_limits, left_out),
+        checks=(_limits,),
     ),
     deepseek_v3(
         "sarvam_mla",

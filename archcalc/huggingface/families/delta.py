@@ -11,6 +11,7 @@ from archcalc.huggingface.family import D_HEAD, Family, decoder, rmsnorm, sizes,
 from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds
 from archcalc.huggingface.layers import FULL
 from archcalc.huggingface.leaves import Activation, ByLayer, Flag, Leaf, Made, Size
+from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
@@ -85,8 +86,17 @@ _ONLY: dict[str, Any] = {
     "attn_output_gate": ((True,), "this family gates what attention puts out"),
     "mlp_only_layers": ((None, []), "layers without experts are not supported in this family"),
 }
-_MTP = ("mtp_num_hidden_layers", "mtp_use_dedicated_embeddings", "num_nextn_predict_layers", "mamba_ssm_dtype")
 
+
+_DEDICATED = "mtp_use_dedicated_embeddings"
+
+
+def _full(said: Said, _types: list[str], n: int) -> list[str]:
+    """One layer with attention to all positions, and experts where the model has them; several share a projection."""
+    return [FULL] if n == 1 and not said.config.get(_DEDICATED) else []
+
+
+_MODULES = Modules(("mtp_num_hidden_layers", "num_nextn_predict_layers"), _full, (_DEDICATED,))
 
 _ALL = (
     Family(
@@ -104,7 +114,8 @@ _ALL = (
         SparseMixed(_TYPES, by_step, say_list),
         only={name: _ONLY[name] for name in ("attention_bias", "attn_output_gate")},
         aliases={"num_experts": ("num_local_experts",)},
-        ignored=(*TRAINING, *_MTP),
+        ignored=(*TRAINING, "mamba_ssm_dtype"),
+        modules=_MODULES,
     ),
     Family(
         "qwen3_5_text",
@@ -115,7 +126,8 @@ _ALL = (
         decoder(_NORM),
         _TYPES,
         only=_ONLY,
-        ignored=_MTP,
+        ignored=("mamba_ssm_dtype",),
+        modules=_MODULES,
     ),
     Family(
         "qwen3_5_moe_text",
@@ -133,7 +145,8 @@ _ALL = (
         _TYPES,
         only={**_ONLY, "norm_topk_prob": ((True,), "this family norms the chosen scores")},
         aliases={"num_experts": ("num_local_experts",)},
-        ignored=(*TRAINING, *_MTP, "intermediate_size"),
+        ignored=(*TRAINING, "mamba_ssm_dtype", "intermediate_size"),
+        modules=_MODULES,
     ),
 )
 

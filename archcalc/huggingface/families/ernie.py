@@ -107,7 +107,7 @@ _ALL = (
             "moe_use_aux_free": ((True,), "is read as true by this family"),
             "moe_gate": (("topk", "topk_fused"), "is not supported in this family"),
         },
-        ignored=(*TRAINING, "moe_capacity", "moe_use_hard_gate", "num_nextn_predict_layers", "num_mtp_layers"),
+        ignored=(*TRAINING, "moe_capacity", "moe_use_hard_gate"),
     ),
     Family(
         "hunyuan_v1_moe",

@@ -16,6 +16,7 @@ from archcalc.huggingface.families.mixtures import (
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, Kinds, LayerTypes, Sparse, every
 from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size
+from archcalc.huggingface.modules import NEXTN, TYPES, Modules
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
@@ -46,6 +47,12 @@ def _kolibri_rotary(said: Said) -> Any:
     """Layers without a window have no positions either, where there are windows at all."""
     turns = said.layer.startswith(SLIDING) or said.none("sliding_window")
     return _KOLIBRI_ROTARY.read(said) if turns else None
+
+
+def _mellum_module(said: Said, _types: list[str], n: int) -> list[str]:
+    """A window and experts, but where lists say otherwise."""
+    kinds = [said.config.get(key) for key in TYPES]
+    return [SLIDING] if n == 1 and kinds[0] in (None, [SLIDING]) and kinds[1] in (None, ["sparse"]) else []
 
 
 _ALL = (
@@ -133,7 +140,7 @@ _ALL = (
         decoder(rmsnorm()),
         Sparse(Kinds(), by_types(all_but_first), say_types),
         aliases={"num_experts": ("num_local_experts",)},
-        ignored=(*TRAINING, "enable_moe_fp32_combine", "num_nextn_predict_layers", "num_mtp_layers"),
+        ignored=(*TRAINING, "enable_moe_fp32_combine"),
     ),
     Family(
         "mellum",
@@ -175,7 +182,8 @@ _ALL = (
         decoder(rmsnorm()),
         Sparse(LayerTypes(lambda _, n: [FULL] * n), by_types(lambda _, n: [False] * n), say_types),
         aliases={"num_experts": ("num_local_experts",)},
-        ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers", "mtp_layer_types", "mtp_mlp_layer_types"),
+        ignored=TRAINING,
+        modules=Modules(NEXTN[::-1], _mellum_module, TYPES),
     ),
     Family(
         "kolibri1",

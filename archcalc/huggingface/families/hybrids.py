@@ -12,6 +12,7 @@ from archcalc.huggingface.family import HEADS, Family, decoder, rmsnorm
 from archcalc.huggingface.hybrid import RECURRENT, branch
 from archcalc.huggingface.layers import FULL, Kinds
 from archcalc.huggingface.leaves import Activation, ByLayer, Draft, Flag, Made, Number, Shared, Size
+from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
 KERNELS = ("use_mamba_kernels", "mamba_ssm_cache_dtype", "num_logits_to_keep", "residual_in_fp32")
@@ -134,6 +135,29 @@ def _one(name: str, mixer: Mapping[str, Any]) -> dict[str, Any]:
     return {"branches": [branch(name, mixer, _NORM)]}
 
 
+def _modules(said: Said, _types: list[str], _n: int) -> list[str]:
+    """The mixers of a module: by a list of types, by letters, else attention and experts, as in the class."""
+    listed, letters = (said.config.get(key) for key in _MIXERS)
+    if listed is None and isinstance(letters, str):
+        listed = [_LETTERS.get(letter) for letter in letters[:_MOST_MIXERS]]
+    types = [FULL, "moe"] if listed is None else listed
+    if not isinstance(types, list) or not 0 < len(types) <= _MOST_MIXERS:
+        said.fail(_MIXERS[0], "must be a list of types of layers", listed)
+    found = [_OLDER.get(kind, kind) for kind in types if isinstance(kind, str)]
+    once = len({"mlp" if kind == "moe" else kind for kind in found}) == len(types)
+    return found if once and {*found} <= {*_NAMES} else []
+
+
+def _say_modules(layer: Mapping[str, Any], _n: int, draft: Draft) -> None:
+    branches = layer.get("branches") or [{"mixer": layer.get(name, {})} for name in ("attention", "mlp")]
+    kinds = [OneMixer().candidates({"branches": [one]})[0] for one in branches]
+    draft.put(_MIXERS[0], kinds)
+
+
+_MIXERS = ("mtp_layers_block_type", "mtp_hybrid_override_pattern")
+_MOST_MIXERS = 16
+"""Of a layer of a spec."""
+
 _ALL = (
     Family(
         "nemotron_h",
@@ -210,10 +234,10 @@ _ALL = (
                 "norm_eps",
                 "rms_norm_eps",
             ),
-            *("partial_rotary_factor", "rope_theta", "moe_shared_expert_overlap", "num_nextn_predict_layers"),
-            *("mtp_layers_block_type", "mtp_hybrid_override_pattern"),
+            *("partial_rotary_factor", "rope_theta", "moe_shared_expert_overlap"),
         ),
         checks=(groups_share,),
+        modules=Modules(("num_nextn_predict_layers",), _modules, _MIXERS, _say_modules),
     ),
 )
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from archcalc.huggingface.families.balanced import ALWAYS, BALANCED, GROUPED, first, groups_share
-from archcalc.huggingface.families.deepseek import left_out
 from archcalc.huggingface.families.delta import CHUNK
 from archcalc.huggingface.families.latent import LatentRotary, latent, latent_sizes
 from archcalc.huggingface.families.llama import GATED
@@ -127,7 +126,7 @@ _ONLY: dict[str, Any] = {
     "moe_layer_freq": ((1,), "layers with experts that are not all of the rest are not supported yet"),
     "moe_router_activation_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
 }
-_IGNORED = (*TRAINING, "num_nextn_predict_layers", "num_mtp_layers", "qk_head_dim", "use_grouped_topk")
+_IGNORED = (*TRAINING, "qk_head_dim", "use_grouped_topk")
 
 
 class _Beside(LatentRotary):
@@ -198,7 +197,7 @@ _ALL = (
         aliases=_ALIASES,
         only={**_ONLY, "mla_use_nope": ((True,), "this family's attention has no positions")},
         ignored=(*_IGNORED, *ROPE, "head_dim"),
-        checks=(_groups, left_out),
+        checks=(_groups,),
     ),
     Family(
         "bailing_hybrid",
@@ -237,7 +236,7 @@ _ALL = (
         aliases=_ALIASES,
         only=_ONLY,
         ignored=(*_IGNORED, "mtp_loss_scaling_factor"),
-        checks=(_groups, left_out),
+        checks=(_groups,),
     ),
 )
 

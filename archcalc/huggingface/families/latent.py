@@ -96,10 +96,8 @@ def latent_sizes(*given: int | None, latents: tuple[int | None, ...], **more: An
     return without(found, "head_dim")
 
 
-MTP = ("num_nextn_predict_layers", "num_mtp_layers")
-"""Modules that predict further tokens, which transformers builds no part of."""
-DERIVED = ("head_dim", "qk_head_dim", "q_head_dim", *MTP)
-"""Keys that a class works out anew, or that count nothing."""
+DERIVED = ("head_dim", "qk_head_dim", "q_head_dim")
+"""Keys that a class works out anew."""
 FLAGGED, NEIGHBOURS, _HALVES = LatentRotary(flagged=True), LatentRotary(pairing="neighbours"), LatentRotary()
 BIASED = {"bias": MLP_BIAS}
 

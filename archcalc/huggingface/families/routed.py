@@ -31,8 +31,9 @@ from archcalc.huggingface.family import (
     sizes,
     without,
 )
-from archcalc.huggingface.layers import Kinds, LayerTypes, Sparse
+from archcalc.huggingface.layers import DENSE, Kinds, LayerTypes, Sparse
 from archcalc.huggingface.leaves import Draft, Flag, Mismatch, Number
+from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 from archcalc.huggingface.scaling import Settings
@@ -68,6 +69,12 @@ class _PhiRotary(Rotary):
 
 
 _SCALES = ("short_mscale", "long_mscale")
+
+
+def _exaone_module(said: Said, types: list[str], n: int) -> list[str]:
+    """Of the attention of the first layer, and without experts; one that all depths share is one module."""
+    return [types[0].removesuffix(DENSE) + DENSE] if n == 1 or not said.config.get("mtp_share_layers") else []
+
 
 _ALL = (
     Family(
@@ -135,7 +142,8 @@ _ALL = (
             "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
             "topk_method": (("noaux_tc",), "is not supported in this family"),
         },
-        ignored=(*TRAINING, "num_nextn_predict_layers", "num_mtp_layers", "is_moe_layer", "mtp_share_layers"),
+        ignored=(*TRAINING, "is_moe_layer"),
+        modules=Modules(made_of=_exaone_module, reads=("mtp_share_layers",)),
         checks=(partial(groups_share, n="num_experts"),),
     ),
     Family(

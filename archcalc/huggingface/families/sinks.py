@@ -16,8 +16,9 @@ from archcalc.huggingface.families.mixtures import (
     say_types,
 )
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
-from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes, Sparse
+from archcalc.huggingface.layers import DENSE, FULL, SLIDING, LayerTypes, Sparse
 from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size
+from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
@@ -220,9 +221,10 @@ _ALL = (
         checks=(groups_share, _mimo_alike),
         ignored=(
             *TRAINING,
-            *("attention_chunk_size", "num_nextn_predict_layers", "num_mtp_layers", "swa_num_attention_heads"),
+            *("attention_chunk_size", "swa_num_attention_heads"),
             *("swa_num_key_value_heads", "swa_head_dim", "swa_v_head_dim"),
         ),
+        modules=Modules(made_of=lambda *_: [SLIDING + DENSE]),
     ),
     Family(
         "flint",

@@ -1,5 +1,5 @@
 """Step 3.5 and Step 3.7: gated heads, more of them in layers with windows, and experts whose gates are cut in some
-layers. Lists may go on for the layers of multi-token prediction, which are not counted.
+layers. Lists may go on for the layers of multi-token prediction.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import D_HEAD, KV_HEADS, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes
 from archcalc.huggingface.layers import DENSE, FULL, NAMES, SLIDING, Kinds
 from archcalc.huggingface.leaves import Draft, Leaf, Made, Mismatch, Number, Size, attention_of, resolve, write
+from archcalc.huggingface.modules import NEXTN, TYPES, Modules
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import LARGEST_NUMBER, MOST_LAYERS, Said
 from archcalc.huggingface.scaling import Settings
@@ -34,6 +35,17 @@ def _listed(said: Said, key: str, n: int, what: str) -> list[Any] | None:
     if not isinstance(found, list) or len(found) not in (n, n + more):
         said.fail(key, f"must be a list with {what} for each of {n:,} layers", found)
     return list(found[:n])
+
+
+def _sparse(said: Said, n: int) -> set[int]:
+    """The numbers of the layers with experts, where no list of types says which have them."""
+    older = said.value(_OLD_MLPS, counts=False)
+    if older is None:
+        return {*range(_FIRST_SPARSE, n)}
+    words = older.split(",") if isinstance(older, str) else older
+    if not isinstance(words, list) or not all(str(word).strip().isdecimal() for word in words if str(word).strip()):
+        said.fail(_OLD_MLPS, "must list the numbers of the layers with experts", older)
+    return {int(str(word)) for word in words if str(word).strip()}
 
 
 class _Layers(Kinds):
@@ -67,16 +79,8 @@ class _Layers(Kinds):
                 if one not in ("dense", "sparse"):
                     said.fail(_MLPS, 'must be a list of "dense" and "sparse"', one)
             return [one == "dense" for one in types]
-        older = said.value(_OLD_MLPS, counts=False)
-        if older is None:
-            return [i < _FIRST_SPARSE for i in range(n)]
-        words = older.split(",") if isinstance(older, str) else older
-        if not isinstance(words, list) or not all(
-            str(word).strip().isdecimal() for word in words if str(word).strip()
-        ):
-            said.fail(_OLD_MLPS, "must list the numbers of the layers with experts", older)
-        sparse = {str(int(str(word))) for word in words if str(word).strip()}
-        return [str(i) not in sparse for i in range(n)]
+        sparse = _sparse(said, n)
+        return [i not in sparse for i in range(n)]
 
     def name(self, layer: str) -> str:
         kind, *rest = layer.removesuffix(DENSE).split("/")
@@ -214,6 +218,32 @@ class _Mlp(Leaf):
         write(self._template(draft.layer), value, draft)
 
 
+def _module(said: Said, types: list[str], n: int) -> list[str]:
+    """What the ends of the lists say of the layers behind the last; several must be alike."""
+    whole, listed = said.config.get(_TYPES), said.config.get(_MLPS)
+    kinds: Any
+    mlps: Any
+    kinds = [FULL] * n if whole is None else _behind(whole, types, n) or said.config.get(TYPES[0])
+    mlps = _behind(listed, types, n) or said.config.get(TYPES[1])
+    if listed is None and mlps is None:
+        mlps = ["sparse" if i in _sparse(said, len(types)) else "dense" for i in range(len(types), len(types) + n)]
+    if any(not isinstance(one, list) or len(one) != n or one != one[:1] * n for one in (kinds, mlps)):
+        return []
+    return [kinds[0] + DENSE * (mlps[0] == "dense")] if kinds[0] in NAMES else []
+
+
+def _behind(listed: Any, types: list[str], n: int) -> list[Any] | None:
+    """The entries of a list that goes on for the modules."""
+    more = isinstance(listed, list) and len(listed) == len(types) + n
+    return list(listed[len(types) :]) if more else None
+
+
+def _say_module(layer: Mapping[str, Any], n: int, draft: Draft) -> None:
+    kind = SLIDING if layer.get("attention", {}).get("window") is not None else FULL
+    draft.put(TYPES[0], [kind] * n)
+    draft.put(TYPES[1], ["sparse" if layer.get("mlp", {}).get("kind") == "experts" else "dense"] * n)
+
+
 _NORM = rmsnorm(unit_offset=True)
 _DENSE = {**GATED, "bias": MLP_BIAS, "cut": _Cut(1)}
 _EXPERTS = {
@@ -280,8 +310,9 @@ _FAMILY = Family(
         "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
         "use_moe_router_bias": ((True,), "is read as true by this family"),
     },
-    ignored=(*TRAINING, "mtp_layer_types", "mtp_mlp_layer_types", "projector_bias"),
+    ignored=(*TRAINING, "projector_bias"),
     checks=(_overrides_agree,),
+    modules=Modules(NEXTN, _module, TYPES, _say_module),
 )
 
 FAMILIES = {_FAMILY.model_type: _FAMILY}

@@ -40,19 +40,24 @@ def of_the_text_model(names: Iterable[str], config: dict[str, Any], family: Fami
     """
     kind = config.get("model_type")
     alone = not isinstance(kind, str) or kind not in WRAPPERS
-    further = _further(config, family)
-    return {
-        name
-        for name in names
-        if (alone or family.knows(name)) and not (further and family.full(name).startswith(further))
-    }
+    names = list(names)
+    further = of_modules(names, config, family)
+    return {name for name in names if (alone or family.knows(name)) and name not in further}
+
+
+def of_modules(names: Iterable[str], config: dict[str, Any], family: Family) -> set[str]:
+    """The names of tensors of multi-token prediction."""
+    behind = _behind(config, family)
+    return {name for name in names if name.startswith(_FURTHER) or (behind and family.full(name).startswith(behind))}
 
 
 _MOST_FURTHER = 16
+_FURTHER = ("mtp.", "model.mtp.", "model.mtp_")
+"""How such names begin in the families that do not number modules as layers."""
 
 
-def _further(config: dict[str, Any], family: Family) -> tuple[str, ...]:
-    """How the names of tensors of multi-token prediction begin: those of layers beyond the last."""
+def _behind(config: dict[str, Any], family: Family) -> tuple[str, ...]:
+    """How the names of tensors of layers beyond the last begin."""
     layers = config.get("num_hidden_layers")
     modules = config.get("num_nextn_predict_layers", config.get("num_mtp_layers"))
     if not isinstance(layers, int) or not isinstance(modules, int):

@@ -1,0 +1,122 @@
+"""What is counted together: a model, the runs it is counted in, and what several quantities read, read once."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from archcalc.counts import mtp
+from archcalc.counts.flops import Flops, flops
+from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.touched import Touched, touched
+from archcalc.spec.model import Model
+from archcalc.tape.legend import Size
+from archcalc.tape.passes import Once
+from archcalc.tape.precision import DEFAULTS, Keeping, Purpose
+from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL, AttentionKernel, Run
+
+if TYPE_CHECKING:
+    from archcalc.counts.memory import Chosen  # which parameters and FLOPs have no use for, so that they start sooner
+
+
+class Asked:
+    """What is counted: a model by ints, many by arrays, or one in letters. What several quantities read is read once.
+
+    `work` is the pass whose FLOPs are counted, `held` the one whose memory is; `chosen` are the moments of the peak,
+    which a model in letters needs.
+    """
+
+    def __init__(self, model: Model, work: Run, held: Run, keeping: Keeping, chosen: Chosen | None = None) -> None:
+        self.model = model
+        self.work = work.by_default(FLOPS_KERNEL)
+        self.held = held.by_default(MEMORY_KERNEL)
+        self.keeping = keeping
+        self.chosen = chosen
+        self._once = Once(model)
+
+    @property
+    def purpose(self) -> Purpose:
+        """What memory is held for."""
+        return "training" if self.held.phase == "training" else "inference"
+
+    @cached_property
+    def counts(self) -> Parameters:
+        return params(self._once.record(self.work))
+
+    @cached_property
+    def flops(self) -> Flops:
+        return flops(self._once.record(self.work), self.work)
+
+    @cached_property
+    def modules(self) -> mtp.Modules:
+        """Those of multi-token prediction, in the pass whose FLOPs are counted."""
+        return mtp.modules(self.model, self.work)
+
+    @cached_property
+    def touched(self) -> Touched:
+        """Parameters that a decode step of the batch reads."""
+        return touched(self._once.record(self.work), self.work.batch)
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Whose attention is counted: of FLOPs, and of memory."""
+        return {"flops": self.work.kernel, "memory": self.held.kernel}
+
+    @property
+    def cache_width(self) -> int:
+        """Bytes of a number in the cache: as activations where none is asked for."""
+        return self.keeping.recipe.compute if self.purpose == "training" else self.keeping.kv_width
+
+    def cache(self, batch: Size, sequence: Size, *, paged: bool = False) -> Size:
+        from archcalc.counts.activations import cache
+
+        run = Run("prefill", batch, sequence)
+        return cache(self._once.record(self.held), run, self.cache_width, paged=paged)
+
+    @property
+    def recurrent(self) -> Size:
+        from archcalc.counts.activations import recurrent_state
+        from archcalc.tape.precision import compute_width
+        from archcalc.tape.roles import widths
+
+        trains, keeping = self.purpose == "training", self.keeping
+        width = keeping.recipe.compute if trains else compute_width(keeping.precision)
+        run = Run("prefill", self.held.batch)
+        return recurrent_state(self._once.record(self.held), run, widths(width))
+
+    @property
+    def state(self) -> Size:
+        from archcalc.counts.memory import state_bytes
+
+        return state_bytes(self.counts, self.held, self.keeping)
+
+    @property
+    def saved(self) -> Size:
+        from archcalc.counts.activations import saved
+        from archcalc.tape.roles import widths
+
+        width = widths(self.keeping.recipe.compute, self.keeping.statistic)
+        cast = self.keeping.recipe.autocast
+        return saved(self._once.record(self.held), self.held, width, self.keeping.recompute, cast=cast).total
+
+    @property
+    def peak(self) -> Size:
+        from archcalc.counts.memory import memory, peak_bytes
+
+        if self.chosen is not None:
+            return memory(self._once.record(self.held), self.held, self.keeping, self.chosen).total
+        return peak_bytes(self._once.record(self.held), self.held, self.keeping)
+
+
+def one_pass(
+    model: Model,
+    batch: Size = 1,
+    sequence: Size | None = None,
+    attention: AttentionKernel | None = None,
+    purpose: Purpose = "training",
+    keeping: Keeping | None = None,
+) -> Asked:
+    """A pass of training for FLOPs, and the same batch held for a purpose; of the whole context if not given."""
+    run = Run(batch=batch, sequence=model.context_length if sequence is None else sequence, attention=attention)
+    held = run if purpose == "training" else run._replace(phase="prefill", logits="last")
+    return Asked(model, run, held, keeping or Keeping(DEFAULTS[purpose]))
