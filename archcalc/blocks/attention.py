@@ -178,9 +178,10 @@ class MultiHead(Attention):
         return self.bias if isinstance(self.bias, bool) else bool(getattr(self.bias, name))
 
     @property
-    def sharing(self) -> tuple[object, ...]:
+    def sharing(self) -> tuple[Any, ...]:
         """What tells which keys and values can be read by another attention."""
-        return self.n_kv_heads, self.d_head, self.d_value or self.d_head, self.window, self.chunk
+        width = self.d_head if self.d_value is None else self.d_value
+        return self.n_kv_heads, self.d_head, width, self.window, self.chunk
 
     def small(self, shrinking: Shrinking) -> Self:
         """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""

@@ -14,6 +14,7 @@ What a kernel needs inside is not on the tape.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from archcalc.counts.activations import as_kept
 from archcalc.tape.kernels import Node, is_given, lifetimes, nodes
@@ -45,8 +46,8 @@ def _named(segment: Segment) -> dict[str, Tensor]:
 
 def _sharing(segment: Segment) -> tuple[Size, ...]:
     """The sizes by which a layer's keys and values are those that another reads."""
-    sizes = (segment.env.get(label) for label in ("G", "K", "W", "window", "chunk"))
-    return tuple(id(n) if hasattr(n, "dtype") else n for n in sizes)
+    sizes: Iterator[Any] = (segment.env.get(label) for label in ("G", "K", "W", "window", "chunk"))
+    return tuple(n.tobytes() if hasattr(n, "dtype") else n for n in sizes)
 
 
 def _segment(segment: Segment, width: Widths, entering: Size) -> Iterator[tuple[str, Size]]:

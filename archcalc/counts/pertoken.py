@@ -31,7 +31,7 @@ RULES = {
         "Kaplan et al. 2020, arXiv:2001.08361, section 2.1",
     ),
     "6N + scores": (
-        "6 x all parameters, biases and norms too, + scores of all pairs",
+        "6 x all that a token meets, biases and norms too, + scores of all pairs",
         "Chowdhery et al. 2022, arXiv:2204.02311, appendix B (PaLM)",
     ),
     "all pairs": (

@@ -114,10 +114,15 @@ def _ordered(data: dict[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in _ORDER if name in data}
 
 
+_GUESSES = 20
+"""Of unknown keys so many are compared with those that are known: a slip is one of few."""
+
+
 def _unread(said: Said, family: Family) -> list[str]:
     """The keys that do not matter; those that are not known, or must not be as they are, are noted as problems."""
     skipped = []
     known = family.known
+    mixes = any(name.startswith(ignored.EXPERTS) for name in known)
     for key, value in said.config.items():
         if key in family.only:
             fine, what = family.only[key]
@@ -133,13 +138,10 @@ def _unread(said: Said, family: Family) -> list[str]:
         elif ignored.matters_not(key.rpartition(".")[2]) or key in family.ignored or ignored.is_off(key, value):
             skipped.append(key)
         else:
-            mixes = any(name.startswith(ignored.EXPERTS) for name in family.known)
-            what = ignored.feature_of(key, mixes=mixes) or "unknown key; it may bear on the counts"
-            said.note(
-                said.problem(
-                    key, what, value, ignored.near(key, known - {*said.config}) if what.startswith("unknown") else None
-                )
-            )
+            feature = ignored.feature_of(key, mixes=mixes)
+            guesses = feature is None and len(said.problems) < _GUESSES
+            slip = ignored.near(key, known - {*said.config}) if guesses else None
+            said.note(said.problem(key, feature or "unknown key; it may bear on the counts", value, slip))
     return skipped
 
 

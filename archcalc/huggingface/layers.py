@@ -167,7 +167,13 @@ _MOST_RUNS = 3
 
 def _period(types: list[str]) -> int:
     """The shortest beginning that the list repeats, the last time perhaps in part."""
-    return next(n for n in range(1, len(types) + 1) if all(t == types[i % n] for i, t in enumerate(types)))
+    fits = [0] * len(types)  # how much of the beginning stands again before each place: Knuth, Morris and Pratt 1977
+    for i in range(1, len(types)):
+        at = fits[i - 1]
+        while at and types[i] != types[at]:
+            at = fits[at - 1]
+        fits[i] = at + (types[i] == types[at])
+    return len(types) - fits[-1]
 
 
 def even(layer: dict[str, Any]) -> dict[str, Any]:

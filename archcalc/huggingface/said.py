@@ -48,6 +48,7 @@ class Said:
         self.defaulted: dict[str, Any] = {}
         self.problems: list[Problem] = []
         self.noted: list[str] = []
+        self._told: set[str] = set()
         self.trace: list[str] = []
 
     def spelling(self, key: str) -> str | None:
@@ -135,7 +136,8 @@ class Said:
 
     def note(self, problem: Problem) -> None:
         """Keep a problem, once a key: the reader goes on, so that all are told together."""
-        if problem.path not in [other.path for other in self.problems]:
+        if problem.path not in self._told:
+            self._told.add(problem.path)
             self.problems.append(problem)
 
     def raise_problems(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from archcalc.blocks.attention import Attention
 from archcalc.blocks.windows import seen
 from archcalc.counts.executed import Executed
-from archcalc.counts.flops import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, training_run
+from archcalc.counts.flops import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, flops, training_run
 from archcalc.counts.parameters import Parameters
 from archcalc.counts.pertoken import Rule, per_token
 from archcalc.counts.quantities import Asked, values
@@ -170,12 +171,23 @@ def _rules_table(rules: tuple[Rule, ...]) -> Table:
 _RULE = 50  # characters of a line of a rule, so that the table has 80 columns
 
 
+def _recomputed(model: Model, work: Flops, run: Run) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What kernels compute again in the backward pass: flash attention its scores, scans what they did."""
+    repeated = sum(part.repeated for part in work.categories)
+    scans = sum(part.repeated for part in flops(model, run._replace(attention="math")).categories) if repeated else 0
+    for name, what, n in (("Flash", "attention scores", repeated - scans), ("Scans", "scans", scans)):
+        if n:
+            yield name, (f"{grouped(n)} FLOPs of the backward pass recompute {what}",)
+
+
 def _causal(model: Model, run: Run) -> str:
     """Which pairs of positions were counted."""
     if run.phase == "decode":
-        reached = sorted({*_reached(model, run)}) or [run.read]
-        parts = [f"the last {grouped(n)}" if n < run.read else "all" for n in reached]
-        of = " of" if reached[0] < run.read else ""
+        reached = sorted({*_reached(model, run)})
+        if not reached:
+            return f"no layer attends: states and kept inputs stand for {several(run.read, 'position')}"
+        parts = [f"{how}{grouped(n)}" if n < run.read else "all" for n, how in reached]
+        of = " of" if reached[0][0] < run.read else ""
         by = ", by the kind of layer" if len(reached) > 1 else ""
         return (
             f"the new token attends to {' or '.join(parts)}{of} {several(run.read, 'position')}, itself included{by}"
@@ -183,14 +195,18 @@ def _causal(model: Model, run: Run) -> str:
     return f"causal {run.causal}: {_CAUSAL[run.causal]}"
 
 
-def _reached(model: Model, run: Run) -> Iterator[int]:
-    """How many positions the new token sees in each kind of attention, under its window or in its chunk."""
+def _reached(model: Model, run: Run) -> Iterator[tuple[int, str]]:
+    """How many positions the new token sees in each kind of attention, and which: the last of a window or a chunk, or
+    those that an indexer chose.
+    """
     for kind in (kind for group in model.layers for kind in group.kinds_in()):
         for mixer in (branch.mixer for branch in kind.layer.residual_branches):
             limits = {name: getattr(mixer, name, None) for name in ("window", "chunk")}
             env = {name: n for name, n in limits.items() if n is not None}
-            if "window" in type(mixer).model_fields:
-                yield seen({"T": run.read, **env}, run).get("T", run.read)
+            if indexer := getattr(mixer, "indexer", None):
+                yield min(run.read, indexer.top_k), "the chosen "
+            elif isinstance(mixer, Attention):
+                yield seen({"T": run.read, **env}, run).get("T", run.read), "the last "
 
 
 def training_line(model: Model, counts: Parameters, work: Flops, asked: Asked) -> str:
@@ -234,9 +250,7 @@ def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tupl
     lines: list[tuple[str, tuple[str, ...]]] = [("Share", (products,))]
     if run.phase == "training":
         lines.append(("Token", (token_line(model, counts, run),)))
-        repeated = sum(part.repeated for part in work.categories)
-        if repeated:
-            lines.append(("Flash", (f"{grouped(repeated)} FLOPs of the backward pass recompute attention scores",)))
+        lines.extend(_recomputed(model, work, run))
     where = f"{run.phase} pass of {grouped(run.batch)} x {several(run.positions, 'token')}"
     reading = f" with {grouped(run.read)} in context" if run.phase == "decode" else ""
     kernel = f"{run.kernel} attention, logits of {_LOGITS[run.logits]}"

@@ -26,6 +26,7 @@ from archcalc.shapes.axes import (
     value_at,
 )
 from archcalc.spec.catalogue import Found, find, typed
+from archcalc.spec.crossing import parted
 from archcalc.spec.dumping import dump
 from archcalc.spec.model import Model
 from archcalc.spec.names import fields, places, short_name
@@ -288,6 +289,8 @@ def _impossible(model: Model, run: Run, names: Mapping[str, list[Where]]) -> Ite
             if getattr(holder, field) is not None:
                 reason = constraint.reason(short_name((*where, *constraint.place(field)), names))
                 yield reason, constraint.holds(getattr(holder, field), holder) ^ True
+    per_layer = getattr(model.embedding, "per_layer", None)
+    yield from parted(model.layers, None if per_layer is None else per_layer.d_per_layer)
     yield "the sequence is longer than context_length", run.sequence > model.context_length
 
 

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.base import Mixer
 from archcalc.blocks.perlayer import PerLayer
+from archcalc.tape.legend import Mask, Size
 
 if TYPE_CHECKING:
     from archcalc.spec.layers import Layer, LayerGroup
@@ -49,9 +50,33 @@ def reads_other_layers(layer: Layer) -> bool:
     return any(isinstance(one, PerLayer) or (isinstance(one, MultiHead) and one.shared_kv) for one in mixers)
 
 
+def parted(groups: Sequence[LayerGroup], d_per_layer: Size | None) -> Iterator[tuple[str, Mask]]:
+    """The same of sizes that are arrays: what is wrong, and in which rows."""
+    made: list[tuple[Size, ...]] = []
+    for mixer in (mixer for layer in _first_layers(groups) for mixer in layer):
+        if isinstance(mixer, PerLayer) and d_per_layer is not None:
+            yield (
+                "layers read vectors of another d_per_layer than the embedding makes",
+                mixer.d_per_layer != d_per_layer,
+            )
+        if not isinstance(mixer, MultiHead):
+            continue
+        if not mixer.shared_kv:
+            made.append(mixer.sharing)
+            continue
+        fits: Mask = False
+        for other in made:
+            same: Mask = True
+            for here, there in zip(mixer.sharing, other, strict=True):
+                same = same & (here == there)
+            fits = fits | same
+        yield "an attention shares keys and values that none before it makes", fits ^ True
+
+
 def _first_layers(groups: Sequence[LayerGroup]) -> Iterator[list[Mixer]]:
     """The mixers of each layer, in order, of each group until its kinds repeat."""
     for group in groups:
         at = {offset: kind.layer for kind in group.kinds_in() for offset in kind.offsets}
-        for offset in range(min(group.period, group.repeat)):
+        many = hasattr(group.repeat, "dtype")
+        for offset in range(group.period if many else min(group.period, group.repeat)):
             yield [branch.mixer for branch in at[offset].residual_branches]

@@ -226,6 +226,11 @@ _ALL = (
         _deep_layer({"bias": ATTENTION_BIAS, "qk_norm": rmsnorm(), "window": SLIDING_WINDOW}),
         decoder(rmsnorm()),
         Sparse(LayerTypes(_dots_windows), first, say_first),
+        only={
+            "scoring_func": (("noaux_tc", "sigmoid"), "scores that are not sigmoids are not supported in this family"),
+            "topk_method": (("noaux_tc",), "this family chooses by noaux_tc"),
+            "moe_layer_freq": ((1,), "layers with experts that are not all of the rest are not supported yet"),
+        },
         ignored=TRAINING,
         aliases={"n_routed_experts": ("num_local_experts",)},
         checks=(groups_share,),
@@ -257,8 +262,15 @@ _ALL = (
             "qk_norm_type": (("per_layer",), "this family norms all heads together"),
             "use_routing_bias": ((True,), "this family has a correction of its scores"),
             "shared_intermediate_size": ((0,), "this family has no shared experts"),
+            **dict.fromkeys(
+                [f"layernorm_{kind}_beta" for kind in ("full_attention", "linear_attention", "mlp")],
+                ((1, 1.0), "branches that are scaled are not supported in this family"),
+            ),
         },
-        ignored=(*TRAINING, "attn_type_list", "mtp_transformer_layers", "use_mtp"),
+        ignored=(
+            *(*TRAINING, "attn_type_list", "mtp_transformer_layers", "use_mtp"),
+            *("mlp_intermediate_size", "shared_moe_mode"),
+        ),
     ),
 )
 

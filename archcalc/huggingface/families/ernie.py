@@ -106,8 +106,11 @@ _ALL = (
             "moe_norm_min": ((1e-12,), "only 1e-12 is supported"),
             "moe_use_aux_free": ((True,), "is read as true by this family"),
             "moe_gate": (("topk", "topk_fused"), "is not supported in this family"),
+            "moe_gate_act": (("softmax",), "is not supported in this family"),
+            "moe_norm_gate_logits": ((True,), "is read as true by this family"),
+            "compression_ratio": ((1, 1.0), "is read as 1 by this family"),
         },
-        ignored=(*TRAINING, "moe_capacity", "moe_use_hard_gate"),
+        ignored=(*TRAINING, "moe_capacity", "moe_use_hard_gate", "fuse_rope", "ignored_index"),
     ),
     Family(
         "hunyuan_v1_moe",

@@ -55,6 +55,11 @@ def _mellum_module(said: Said, _types: list[str], n: int) -> list[str]:
     return [SLIDING] if n == 1 and kinds[0] in (None, [SLIDING]) and kinds[1] in (None, ["sparse"]) else []
 
 
+def _shares(said: Said) -> None:
+    """HunYuan 3's class makes a whole MLP of no shared experts."""
+    said.size("num_shared_experts")
+
+
 _ALL = (
     Family(
         "afmoe",
@@ -139,6 +144,7 @@ _ALL = (
         },
         decoder(rmsnorm()),
         Sparse(Kinds(), by_types(all_but_first), say_types),
+        checks=(_shares,),
         aliases={"num_experts": ("num_local_experts",)},
         ignored=(*TRAINING, "enable_moe_fp32_combine"),
     ),

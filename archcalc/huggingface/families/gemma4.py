@@ -47,6 +47,8 @@ class Sharing(Kinds):
     def types(self, said: Said) -> list[str]:
         types = [*self.attention.types(said)[:-1], FULL]  # whatever the list says of the last
         shared = said.size(_SHARES, least=0)
+        if shared and shared >= len(types):
+            said.fail(_SHARES, f"must be less than num_hidden_layers ({len(types):,})", shared)
         own = types[: len(types) - shared]
         if shared and set(own) != set(types):
             what = "leaves no layer of each type that makes keys and values"

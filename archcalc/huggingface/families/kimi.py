@@ -55,7 +55,8 @@ def _listed(said: Said, n: int) -> list[str]:
         return [FULL if i and i % 4 == 0 else RECURRENT for i in range(n)]
     types = [""] * n
     for kind, found in lists.items():
-        if not isinstance(found, list) or any(type(i) is not int or not 1 <= i <= n or types[i - 1] for i in found):
+        fits = isinstance(found, list) and all(type(i) is int and 1 <= i <= n for i in found)
+        if not fits or len(set(found)) < len(found) or any(types[i - 1] for i in found):
             said.fail(_LINEAR, f"must have each layer from 1 to {n:,} in one list, and once", found)
         for i in found:
             types[i - 1] = kind

@@ -263,7 +263,7 @@ _ALL = (
         ),
         _alone(2048),
         only={"time_step_limit": NO_LIMIT},
-        ignored=(*_IGNORED, "intermediate_size"),
+        ignored=(*_IGNORED, "intermediate_size", "rms_norm", "norm_before_gate"),
     ),
 )
 FAMILIES = {one.model_type: one for one in _ALL}

@@ -33,7 +33,7 @@ from archcalc.huggingface.leaves import (
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
-TRAINING = ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise")
+TRAINING = ("output_router_logits", "router_aux_loss_coef", "router_jitter_noise", "moe_router_dtype")
 """Losses and noise of training, which change no count."""
 
 
@@ -248,6 +248,10 @@ _ALL = (
         decoder(rmsnorm()),
         Sparse(Kinds(), by_step, say_list),
         aliases={"num_experts": ("num_local_experts",)},
+        only={
+            "use_qk_norm": ((True,), "this family norms queries and keys"),
+            "shared_expert_intermediate_size": ((0, None), "this family has no shared experts"),
+        },
         ignored=(*TRAINING, "max_window_layers"),
     ),
     Family(

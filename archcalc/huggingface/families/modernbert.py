@@ -150,6 +150,9 @@ _ALL = (
         ignored=(
             *("initializer_cutoff_factor", "mlp_dropout", "embedding_dropout", "classifier_dropout"),
             "sliding_window",  # worked out anew
+            *("position_embedding_type", "layer_norm_eps", "classifier_pooling", "causal_mask", "is_causal"),
+            *("unpad_embeddings", "repad_logits_with_grad", "reference_compile", "deterministic_flash_attn"),
+            *("sparse_prediction", "sparse_pred_ignore_index"),
         ),
     ),
 )

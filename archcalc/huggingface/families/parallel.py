@@ -179,7 +179,7 @@ _ALL = (
             "mamba_use_mlp": ((True,), "layers without MLPs are not supported in this family"),
             "attn_layer_indices": ((None,), "layers without attention are not supported in this family"),
         },
-        ignored=("num_logits_to_keep", "layers_block_type"),
+        ignored=("num_logits_to_keep", "layers_block_type", "mlp_expansion_factor"),
     ),
 )
 
