@@ -17,6 +17,7 @@ import archcalc
 from archcalc import strategies
 from archcalc.counts.activations import cache, recurrent_state, saved
 from archcalc.counts.memory import memory, state_bytes
+from archcalc.counts.mtp import modules
 from archcalc.counts.quantities import QUANTITIES
 from archcalc.counts.touched import touched
 from archcalc.errors import Invalid
@@ -39,7 +40,7 @@ def one_by_one(spec, question, sizes, run, keeping):
     model = find(f"{spec}@{','.join(asked)}" if asked else spec).model
     run = run._replace(batch=sizes.get("batch", 1), sequence=sizes.get("seq", model.context_length))
     work, counts = archcalc.flops(model, run), archcalc.params(model)
-    held, length = run.by_default("flash"), run.sequence
+    held, length, further = run.by_default("flash"), run.sequence, modules(model, run)
     width = keeping.recipe.compute
     figures = {
         "parameters.stored": counts.stored,
@@ -61,6 +62,9 @@ def one_by_one(spec, question, sizes, run, keeping):
         "cache.per_token": cache(model, archcalc.Run("prefill", 1, 1), width),
         "cache.total": cache(model, archcalc.Run("prefill", run.batch, length), width),
         "cache.paged": cache(model, archcalc.Run("prefill", 1, 1), width) * run.batch * length,
+        "parameters.mtp": further.parameters,
+        "parameters.mtp_active": further.active,
+        "flops.mtp": further.training,
         "cache.state": recurrent_state(model, archcalc.Run("prefill", run.batch), widths(width)),
         "memory.state": state_bytes(counts, run, keeping),
         "memory.total": memory(model, held, keeping).total,
@@ -393,7 +397,7 @@ FLAGS = {
     "a sequence too long": (["--vary", "d_ff=1", "--seq", "2k"], "--seq: must be from 1 to 1,024; got 2,048\n"),
     "a sequence of nothing": (["--vary", "d_ff=1", "--seq", "0"], "--seq: must be from 1 to 4,294,967,296; got 0\n"),
     "no batch at all": (["--vary", "d_ff=1", "--batch", "x"], "--batch: must be an integer; 32k is 32,768; got 'x'\n"),
-    "no column": (["--vary", "d_ff=1", "--columns", "paramters"], "--columns: unknown column; got 'paramters'; nearest: parameters.tally"),
+    "no column": (["--vary", "d_ff=1", "--columns", "paramters"], "--columns: unknown column; got 'paramters'; nearest: parameters.mtp, parameters.tally"),
     "nothing like a column": (["--vary", "d_ff=1", "--columns", "%"], "--columns: unknown column; got '%'; `archcalc list quantities` lists the names"),
     "an empty column": (["--vary", "d_ff=1", "--columns", ""], "--columns: unknown column; got ''; `archcalc list quantities` lists the names"),
     "a column twice": (["--vary", "d_ff=1", "--columns", "d_ff,d_ff"], "--columns: d_ff: is listed twice\n"),
