@@ -55,8 +55,10 @@ def _listed(said: Said, n: int) -> list[str]:
         return [FULL if i and i % 4 == 0 else RECURRENT for i in range(n)]
     types = [""] * n
     for kind, found in lists.items():
-        fits = isinstance(found, list) and all(type(i) is int and 1 <= i <= n for i in found)
-        if not fits or len(set(found)) < len(found) or any(types[i - 1] for i in found):
+        if not isinstance(found, list):
+            said.fail(_LINEAR, "must have lists of layers", found)
+        fits = all(type(i) is int and 1 <= i <= n for i in found) and len(set(found)) == len(found)
+        if not fits or any(types[i - 1] for i in found):
             said.fail(_LINEAR, f"must have each layer from 1 to {n:,} in one list, and once", found)
         for i in found:
             types[i - 1] = kind
