@@ -5,6 +5,7 @@ from command import ask
 
 import archcalc
 from archcalc.counts.flops import flops, training_run
+from archcalc.counts.mtp import modules
 from archcalc.counts.parameters import params
 from archcalc.counts.pertoken import RULES, per_token
 from archcalc.spec.catalogue import find, names
@@ -40,6 +41,14 @@ def test_megatron_bridge_counts_half_of_the_pairs_and_no_router(spec, sequence):
         pytest.skip(f"{spec} is not in the catalogue")
     rounding = 2e-3 if spec == "gpt-oss-120b" else ROUNDING  # 3.26e10 has three digits
     assert by("causal half", spec, sequence) == pytest.approx(BRIDGE[spec, sequence], rel=rounding)
+
+
+def test_megatron_bridge_counts_a_module_of_multi_token_prediction_as_the_model():
+    """DeepSeek-V3 with one module, 2.600e11 at 4,096: half of the module's pairs, its own head, no router of either."""
+    model = find("deepseek-v3").model
+    module = modules(model, Run(sequence=4096, attention="math", causal="half")).training / 4096
+    router = 6 * 256 * 7168
+    assert by("causal half", "deepseek-v3", 4096) + module - router == pytest.approx(2.600e11, rel=ROUNDING)
 
 
 @pytest.mark.parametrize(("spec", "sequence"), NEMO)
