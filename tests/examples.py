@@ -15,7 +15,9 @@ def a_third(names):
     """Names as parameters of a test that repeats what others prove of each: a third in `make test`, all in `prove`."""
     import pytest
 
-    return [pytest.param(name, marks=[pytest.mark.prove] * (i % 3 > 0), id=str(name)) for i, name in enumerate(names)]
+    said = [getattr(name, "model_type", str(name)) for name in names]
+    marks = [[pytest.mark.prove] * (i % 3 > 0) for i in range(len(said))]
+    return [pytest.param(name, marks=mark, id=id_) for name, mark, id_ in zip(names, marks, said, strict=True)]
 
 
 def one_of_each():

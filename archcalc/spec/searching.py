@@ -20,7 +20,10 @@ def families() -> list[str]:
     return sorted({family(name) for name in names()})
 
 
-_PRESENT = ("window", "chunk", "rotary", "qk_norm", "softcap", "shared", "alibi")
+_PRESENT = (
+    *("window", "chunk", "rotary", "qk_norm", "softcap", "shared", "alibi"),
+    *("sinks", "gate", "indexer", "shared_kv", "values_are_keys", "d_latent"),
+)
 """Fields of a mixer that are features where they say something, under their own names."""
 
 
