@@ -154,6 +154,20 @@ def _say_d_head(value: Any, draft: Draft) -> None:
     draft.put("mamba_expand", inner // draft.d_model)
 
 
+MAMBA2_SIZES: dict[str, Any] = {
+    "mamba_n_heads": 128,
+    "mamba_d_head": "auto",
+    "mamba_n_groups": 1,
+    "mamba_d_state": 256,
+    "mamba_d_conv": 4,
+    "mamba_expand": 2,
+    "mamba_chunk_size": 256,
+    "mamba_conv_bias": True,
+    "mamba_proj_bias": False,
+}
+"""The defaults of Bamba's class, which those of Falcon-H1 and Granite 4 have too."""
+
+
 BAMBA = mamba2(
     Size("mamba_n_heads"),
     Made(_d_head, _say_d_head),
@@ -216,15 +230,7 @@ _ALL = (
                 *(128000, 4096, 14336, 32, 32, 8, 262144),
                 rms_norm_eps=1e-5,
                 attn_layer_indices=None,
-                mamba_n_heads=128,
-                mamba_d_head="auto",
-                mamba_n_groups=1,
-                mamba_d_state=256,
-                mamba_d_conv=4,
-                mamba_expand=2,
-                mamba_chunk_size=256,
-                mamba_conv_bias=True,
-                mamba_proj_bias=False,
+                **MAMBA2_SIZES,
                 attention_bias=False,
                 mlp_bias=False,
             ),

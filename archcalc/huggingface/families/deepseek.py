@@ -84,7 +84,7 @@ def _limits(said: Said) -> None:
         said.fail("topk_group", f"must be at most n_group ({groups:,}) and leave {wanted:,} experts", left)
 
 
-DEEPSEEK = {
+ONE_WAY = {
     "moe_layer_freq": ((1,), "layers with experts that are not all of the rest are not supported yet"),
     "scoring_func": (("sigmoid",), "scores that are not sigmoids are not supported in this family"),
     "topk_method": (("noaux_tc",), "this family chooses by noaux_tc"),
@@ -125,7 +125,7 @@ def deepseek_v3(
         kinds,
         **{
             "aliases": EXPERTS_ALIASES,
-            "only": DEEPSEEK,
+            "only": ONE_WAY,
             "ignored": (*_IGNORED, *more_ignored),
             "checks": (groups_share, *more_checks),
             "modules": Modules(otherwise=modules),
@@ -182,7 +182,7 @@ _ALL = (
         _FIRST,
         aliases={"n_routed_experts": ("num_experts",)},
         only={
-            "moe_layer_freq": DEEPSEEK["moe_layer_freq"],
+            "moe_layer_freq": ONE_WAY["moe_layer_freq"],
             "scoring_func": (("softmax",), "scores that are not softmax are not supported in this family"),
             "norm_topk_prob": (
                 (False, None),
@@ -222,7 +222,7 @@ _ALL = (
         listed(lambda _: 1),
         aliases={**EXPERTS_ALIASES, "qk_rope_head_dim": ("head_dim",)},
         only={
-            **DEEPSEEK,
+            **ONE_WAY,
             "first_k_dense_replace": ((1,), "is not read by this family: mlp_layer_types says which are dense"),
         },
     ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from archcalc.huggingface.families.cohere import AFTER, EMBEDDING, GRANITE, GRANITE_SHARED, LOGITS, MULTIPLIERS
-from archcalc.huggingface.families.convolving import BAMBA, NO_LIMIT
+from archcalc.huggingface.families.convolving import BAMBA, MAMBA2_SIZES, NO_LIMIT
 from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED
 from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
@@ -176,15 +176,7 @@ _ALL = (
             shared_intermediate_size=1024,
             position_embedding_type=None,
             layer_types=None,
-            mamba_n_heads=128,
-            mamba_d_head="auto",
-            mamba_n_groups=1,
-            mamba_d_state=256,
-            mamba_d_conv=4,
-            mamba_expand=2,
-            mamba_chunk_size=256,
-            mamba_conv_bias=True,
-            mamba_proj_bias=False,
+            **MAMBA2_SIZES,
         ),
         both_kinds(
             _HYBRID_ATTENTION,

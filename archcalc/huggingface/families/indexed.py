@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from archcalc.huggingface.families.balanced import BALANCED, GROUPED
-from archcalc.huggingface.families.deepseek import DEEPSEEK, deepseek_v3, listed, mixture
+from archcalc.huggingface.families.deepseek import ONE_WAY, deepseek_v3, listed, mixture
 from archcalc.huggingface.families.latent import NEIGHBOURS, LatentRotary, latent, latent_sizes, layer_with
 from archcalc.huggingface.layers import INDEXED, LayerTypes
 from archcalc.huggingface.leaves import Size
@@ -63,8 +63,8 @@ def _each_chooses(said: Said) -> None:
 
 _TYPES = LayerTypes(lambda _said, n: [INDEXED] * n, {INDEXED: "indexed"})
 _LISTED = listed(lambda said: said.size("first_k_dense_replace", least=0), attention=_TYPES)
-_ONE_WAY = {
-    **DEEPSEEK,
+_FIXED = {
+    **ONE_WAY,
     "rope_interleave": ((True,), "pairs of halves are not supported in this family"),
 }
 _INTERLEAVED = {"indexer_rope_interleave": ((True,), "pairs of halves are not supported in this family's indexers")}
@@ -92,7 +92,7 @@ _ALL = (
         ),
         _LISTED,
         layer=_layer(_HALVES),
-        only=_ONE_WAY,
+        only=_FIXED,
         more_ignored=("mlp_bias", "pretraining_tp"),
         more_checks=(_wide_enough,),
     ),
@@ -107,7 +107,7 @@ _ALL = (
         ),
         _LISTED,
         layer=_layer(NEIGHBOURS),
-        only={**_ONE_WAY, **_INTERLEAVED},
+        only={**_FIXED, **_INTERLEAVED},
         more_ignored=(*_CHOICES, "mlp_bias", "pretraining_tp"),
         more_checks=(_wide_enough, _each_chooses),
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from archcalc.huggingface.families.convolving import NO_LIMIT
+from archcalc.huggingface.families.convolving import MAMBA2_SIZES, NO_LIMIT
 from archcalc.huggingface.families.hybrids import divided, mamba2
 from archcalc.huggingface.families.llama import ATTENTION, ATTENTION_BIAS, GATED, MLP_BIAS
 from archcalc.huggingface.family import D_HEAD, Family, decoder, rmsnorm, sizes
@@ -153,15 +153,7 @@ _ALL = (
             mlp_multipliers=None,
             ssm_multipliers=None,
             mamba_d_ssm=1024,
-            mamba_n_heads=128,
-            mamba_d_head="auto",
-            mamba_n_groups=1,
-            mamba_d_state=256,
-            mamba_d_conv=4,
-            mamba_expand=2,
-            mamba_chunk_size=256,
-            mamba_conv_bias=True,
-            mamba_proj_bias=False,
+            **MAMBA2_SIZES,
             projectors_bias=False,
             mamba_norm_before_gate=True,
             mamba_rms_norm=False,
