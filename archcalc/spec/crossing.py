@@ -21,6 +21,12 @@ def shares_keys(groups: Sequence[LayerGroup]) -> bool:
     return any(isinstance(mixer, MultiHead) and mixer.shared_kv for layer in _first_layers(groups) for mixer in layer)
 
 
+def shares_few(groups: Sequence[LayerGroup]) -> bool:
+    """Whether such an attention sees a window, or chunks, of what the other made."""
+    mixers = [mixer for layer in _first_layers(groups) for mixer in layer if isinstance(mixer, MultiHead)]
+    return any(mixer.shared_kv and (mixer.window or mixer.chunk) for mixer in mixers)
+
+
 def refuse_no_source(groups: Sequence[LayerGroup]) -> None:
     """Raise an error that pydantic tells where an attention reads keys and values that no layer before it makes."""
     made: set[object] = set()
