@@ -67,6 +67,12 @@ def test_the_defaults_of_a_family_are_those_of_its_config_class(model_type):
     assert ours == theirs
 
 
+def test_flints_first_layers_are_dense_beside_its_step_between_mixtures():
+    """Of 8 layers 0 and 1 by default, and 2, 4 and 6 by the step: transformers' own model of the same config."""
+    said = {"model_type": "flint", "num_hidden_layers": 8, "decoder_sparse_step": 2}
+    assert params(imported(said)).stored == total(tensors(AutoConfig.for_model(**said)))
+
+
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.prove) for seed in (1, 2, 3))])
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_a_random_config_has_the_parameters_that_transformers_makes(model_type, seed):

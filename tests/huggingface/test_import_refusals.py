@@ -93,6 +93,32 @@ SAID = {
         {"model_type": "dbrx", "attn_config": {"rope_theta": 5e5}, "rope_parameters": {"rope_theta": 1e4}},
         ["rope_parameters: rope_theta contradicts attn_config.rope_theta beside it, which is 500000.0; got 10000.0"],
     ),
+    "a pattern of indexers that is no list": (
+        {"model_type": "glm_moe_dsa", "num_hidden_layers": 2, "index_topk_pattern": True},
+        ["index_topk_pattern: must have full or shared for each of 2 layers; got True"],
+    ),
+    "a choice that layers share": (
+        {"model_type": "glm_moe_dsa", "num_hidden_layers": 2, "indexer_types": ["full", "shared"]},
+        [
+            "indexer_types: positions that layers share the choice of are not supported yet; got ['full', 'shared']"
+        ],
+    ),
+    "more layers that share than there are": (
+        {"model_type": "gemma4_text", "num_hidden_layers": 4, "num_kv_shared_layers": 5},
+        ["num_kv_shared_layers: must be less than num_hidden_layers (4); got 5"],
+    ),
+    "a layer twice in one list": (
+        {
+            "model_type": "kimi_linear",
+            "num_hidden_layers": 4,
+            "linear_attn_config": {"kda_layers": [1, 1, 2], "full_attn_layers": [3, 4]},
+        },
+        ["linear_attn_config: must have each layer from 1 to 4 in one list, and once; got [1, 1, 2]"],
+    ),
+    "no shared expert where the class makes a whole MLP of none": (
+        {"model_type": "hy_v3", "num_shared_experts": 0},
+        ["num_shared_experts: must be from 1 to 4,294,967,296; got 0"],
+    ),
     "a part of the head that is not that with positions": (
         {"model_type": "mistral4", "rope_parameters": {"partial_rotary_factor": 0.25, "llama_4_scaling_beta": 0.1}},
         ["rope_parameters: partial_rotary_factor must be qk_rope_head_dim / head_dim (64 / 128); got 0.25"],
