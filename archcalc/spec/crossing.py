@@ -29,14 +29,26 @@ def shares_few(groups: Sequence[LayerGroup]) -> bool:
 
 def refuse_no_source(groups: Sequence[LayerGroup]) -> None:
     """Raise an error that pydantic tells where an attention reads keys and values that no layer before it makes."""
-    made: set[object] = set()
+    if any(_without_source(groups)):
+        what = "has an attention with shared_kv, and none before it makes such keys and values: as many heads of "
+        what += "as many features, with the same window or chunks"
+        raise PydanticCustomError("one_of", what)
+
+
+def _without_source(groups: Sequence[LayerGroup]) -> Iterator[Mask]:
+    """For each attention that shares keys and values whether none before it makes such; of arrays in each row."""
+    made: list[tuple[Size, ...]] = []
     for mixer in (mixer for layer in _first_layers(groups) for mixer in layer if isinstance(mixer, MultiHead)):
         if not mixer.shared_kv:
-            made.add(mixer.sharing)
-        elif mixer.sharing not in made:
-            what = "has an attention with shared_kv, and none before it makes such keys and values: as many heads of "
-            what += "as many features, with the same window or chunks"
-            raise PydanticCustomError("one_of", what)
+            made.append(mixer.sharing)
+            continue
+        fits: Mask = False
+        for other in made:
+            same: Mask = True
+            for here, there in zip(mixer.sharing, other, strict=True):
+                same = same & (here == there)
+            fits = fits | same
+        yield fits ^ True
 
 
 def refuse_no_vectors(groups: Sequence[LayerGroup], d_per_layer: int | None) -> None:
@@ -58,25 +70,11 @@ def reads_other_layers(layer: Layer) -> bool:
 
 def parted(groups: Sequence[LayerGroup], d_per_layer: Size | None) -> Iterator[tuple[str, Mask]]:
     """The same of sizes that are arrays: what is wrong, and in which rows."""
-    made: list[tuple[Size, ...]] = []
-    for mixer in (mixer for layer in _first_layers(groups) for mixer in layer):
-        if isinstance(mixer, PerLayer) and d_per_layer is not None:
-            yield (
-                "layers read vectors of another d_per_layer than the embedding makes",
-                mixer.d_per_layer != d_per_layer,
-            )
-        if not isinstance(mixer, MultiHead):
-            continue
-        if not mixer.shared_kv:
-            made.append(mixer.sharing)
-            continue
-        fits: Mask = False
-        for other in made:
-            same: Mask = True
-            for here, there in zip(mixer.sharing, other, strict=True):
-                same = same & (here == there)
-            fits = fits | same
-        yield "an attention shares keys and values that none before it makes", fits ^ True
+    for wrong in _without_source(groups):
+        yield "an attention shares keys and values that none before it makes", wrong
+    what = "layers read vectors of another d_per_layer than the embedding makes"
+    for mixer in (mixer for layer in _first_layers(groups) for mixer in layer if isinstance(mixer, PerLayer)):
+        yield what, mixer.d_per_layer != d_per_layer
 
 
 def _first_layers(groups: Sequence[LayerGroup]) -> Iterator[list[Mixer]]:

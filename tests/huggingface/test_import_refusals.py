@@ -99,9 +99,7 @@ SAID = {
     ),
     "a choice that layers share": (
         {"model_type": "glm_moe_dsa", "num_hidden_layers": 2, "indexer_types": ["full", "shared"]},
-        [
-            "indexer_types: positions that layers share the choice of are not supported yet; got ['full', 'shared']"
-        ],
+        ["indexer_types: positions that layers share the choice of are not supported yet; got ['full', 'shared']"],
     ),
     "more layers that share than there are": (
         {"model_type": "gemma4_text", "num_hidden_layers": 4, "num_kv_shared_layers": 5},
