@@ -13,7 +13,7 @@ from archcalc.blocks.relations import Product, Relation, Same
 from archcalc.blocks.rotary import Rotary
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.blocks.windows import seen
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Cuts, Env
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -147,6 +147,7 @@ class MultiHead(Attention):
     )
 
     copies: ClassVar[tuple[str, ...]] = ("G", "R")
+    cuts: ClassVar[Cuts | None] = {"tp": (("G", "R"),)}
     derives: ClassVar[tuple[str, ...]] = ("T", "Q", "kept")
     named: ClassVar[tuple[str, ...]] = ("rotary", "alibi_scale", "query_growth")
     factors: ClassVar[tuple[str, ...]] = ("alibi_scale", "query_growth", "scale", "softcap", "clip", "value_scale")

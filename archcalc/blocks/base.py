@@ -17,7 +17,7 @@ from archcalc.blocks.constraints import constraints
 from archcalc.blocks.relations import Relation
 from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.errors import Where
-from archcalc.tape.legend import Env, declare
+from archcalc.tape.legend import Cuts, Env, declare
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -50,7 +50,7 @@ class Block(Strict):
     size is stated there. `derives` are those of the frame whose sizes it may replace. `relations` between its fields
     are kept by a question. `named` are fields whose values stand in names on the tape.
     `copies` are labels that count alike vectors, not features: heads. `pairs` are labels of keys, and of their pairs
-    with queries.
+    with queries. `cuts` are labels that a parallel plan cuts by each of its axes; None where it cannot.
     """
 
     labels: ClassVar[Mapping[str, str]] = {}
@@ -58,6 +58,7 @@ class Block(Strict):
     derives: ClassVar[tuple[str, ...]] = ()
     named: ClassVar[tuple[str, ...]] = ()
     copies: ClassVar[tuple[str, ...]] = ()
+    cuts: ClassVar[Cuts | None] = None
     pairs: ClassVar[Mapping[str, str]] = {}
 
     @classmethod

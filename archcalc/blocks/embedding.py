@@ -10,7 +10,7 @@ from archcalc.blocks.constraints import Needs
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.perlayer import PerLayerVectors
 from archcalc.blocks.shrinking import Shrinking
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Cuts, Env
 from archcalc.tape.ops import Tensor, Weight
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -69,6 +69,7 @@ class TokenEmbedding(Embedding):
         description="a vector of each token for each layer beside its own; null: none (Gemma 3n, Gemma 4)",
     )
 
+    cuts: ClassVar[Cuts | None] = {"tp": (("V",),)}
     labels: ClassVar[Mapping[str, str]] = {"A": "features of the token table (d_embedding)"}
     factors: ClassVar[tuple[str, ...]] = ("scale",)
 
@@ -92,9 +93,9 @@ class TokenEmbedding(Embedding):
     def record(self, tape: Tape) -> Tensor:
         narrow = self.d_embedding is not None
         with tape.span("embedding"), tape.span("token"):
-            token_ids = Tensor("token_ids", ("B", "N"), "index")
+            token_ids = Tensor("token_ids", ("B", "S"), "index")
             table = Weight.of(TOKEN_TABLE, "V A" if narrow else "V D", "embedding")
-            x = tape.lookup("rows", "B N A" if narrow else "B N D", token_ids, table)
+            x = tape.view(tape.lookup("rows", "B S A" if narrow else "B S D", token_ids, table), S="N")
             if self.scale is not None:
                 x = tape.pointwise("scaled", x)
         with tape.scope("embedding"):

@@ -12,7 +12,7 @@ from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.rotary import Rotary, Yarn
 from archcalc.blocks.shrinking import Shrinking
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Cuts, Env
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -81,6 +81,7 @@ class LatentAttention(Attention):
         default=None, description="what chooses the positions that a query reads (DeepSeek-V3.2); null: all are read"
     )
 
+    cuts: ClassVar[Cuts | None] = {"tp": (("heads",),)}
     labels: ClassVar[Mapping[str, str]] = {
         "heads": "heads with keys and values of their own (n_heads)",
         "Z": "features of the latent of keys and values (kv_rank)",

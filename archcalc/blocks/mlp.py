@@ -12,7 +12,7 @@ from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.relations import Multiple, Relation
 from archcalc.blocks.shrinking import Shrinking
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Cuts, Env
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.units import grouped
@@ -54,6 +54,7 @@ class PlainMLP(DenseMLP):
     sub_norm: Norm | None = Field(default=None, description=_SUB_NORM)
 
     labels: ClassVar[Mapping[str, str]] = _LABELS
+    cuts: ClassVar[Cuts | None] = {"tp": (("F",),)}
     relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
 
     def summary(self) -> str:
@@ -95,6 +96,7 @@ class GatedMLP(DenseMLP):
     )
 
     labels: ClassVar[Mapping[str, str]] = _LABELS
+    cuts: ClassVar[Cuts | None] = {"tp": (("F",),)}
     relations: ClassVar[tuple[Relation, ...]] = (Multiple(("d_ff", "d_model")),)
     factors: ClassVar[tuple[str, ...]] = ("cut", "gate_scale")
 

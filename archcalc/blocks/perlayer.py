@@ -10,7 +10,7 @@ from archcalc.blocks.activation import ACTIVATION, Activation
 from archcalc.blocks.base import Block, Count, Mixer
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.shrinking import Shrinking
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Cuts, Env
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -52,7 +52,7 @@ class PerLayerVectors(Block):
         with tape.scope("per_layer"):
             with tape.scope("token"):
                 table = tape.weight("weight", "rows (layers each)", "per_layer_embedding")
-                vectors = tape.pointwise("scaled", tape.lookup("rows", "B N layers each", token_ids, table))
+                vectors = tape.pointwise("scaled", tape.view(tape.lookup("rows", "B S layers each", token_ids, table), S="N"))
             part = "per_layer_projection"
             projected = tape.linear("projection", "B N layers each", x, "(layers each) D", part=part, bias=False)
             projected = tape.pointwise("divided", projected)
@@ -74,6 +74,7 @@ class PerLayer(Mixer):
     activation: Activation = Field(description=ACTIVATION)
 
     saying: ClassVar[str] = "each vector hears of its own token"
+    cuts: ClassVar[Cuts | None] = {}
 
     def summary(self) -> str:
         return f"a vector of the token with {grouped(self.d_per_layer)} features ({self.activation})"

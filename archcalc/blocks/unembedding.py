@@ -11,7 +11,7 @@ from archcalc.blocks.base import Count, Slot, Strict
 from archcalc.blocks.embedding import TOKEN_TABLE
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.shrinking import Shrinking
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Cuts, Env
 from archcalc.tape.ops import Tensor, Weight
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -63,6 +63,7 @@ class LinearUnembedding(Unembedding):
     scale: _Positive | None = Field(default=None, description="what the logits are multiplied by; null: nothing")
     softcap: _Positive | None = Field(default=None, description="c: logits become c x tanh(logit / c); null: none")
 
+    cuts: ClassVar[Cuts | None] = {"tp": (("V",),)}
     labels: ClassVar[Mapping[str, str]] = {
         "A": "features of the token table (d_embedding)",
         "made": "features of what the head makes of a vector (d_model)",

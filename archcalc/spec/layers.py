@@ -25,7 +25,7 @@ from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.spec.branch import Branch, Name
-from archcalc.tape.legend import MARK, Env, environment
+from archcalc.tape.legend import MARK, Cuts, Env, environment
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
 from archcalc.tape.recording import Tape
@@ -95,6 +95,15 @@ class Layer(Strict):
             marks.append({label: label + MARK * taken[label] for label in own if taken[label]})
             taken.update(own)
         return marks
+
+    def cuts(self) -> Cuts:
+        """The labels that each axis of a plan cuts, of all its blocks."""
+        found: dict[str, list[tuple[str, ...]]] = {}
+        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
+            for block in branch.blocks:
+                for axis, chains in (block.cuts or {}).items():
+                    found.setdefault(axis, []).extend(tuple(own.get(x, x) for x in chain) for chain in chains)
+        return {axis: tuple(chains) for axis, chains in found.items()}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Record one layer. N becomes S where a mixer computes, and N again after it."""

@@ -15,6 +15,10 @@ from archcalc.errors import TapeError
 Size = Any  # an int for one model, a numpy array for a grid of models: nothing below can tell them apart
 Mask = Any  # a condition on sizes: a bool of ints, an array of arrays
 Env = Mapping[str, Size]
+Cuts = Mapping[str, tuple[tuple[str, ...], ...]]
+"""Labels that an axis of a parallel plan cuts. Where several stand together the first is cut as far as it goes, and
+what is left of the axis cuts the next: key/value heads, then the query heads of each.
+"""
 
 
 def legend(*entries: tuple[str, str]) -> dict[str, str]:

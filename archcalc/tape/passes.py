@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
-from archcalc.tape.legend import Env, Mask, Size, add
+from archcalc.tape.legend import Cuts, Env, Mask, Size, add
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -91,6 +91,7 @@ class Segment:
         stated: the sizes that the spec and the run state, by label.
         derive: the sizes that follow from these.
         places: where the spec describes it.
+        cuts: labels that a parallel plan cuts.
     """
 
     def __init__(
@@ -101,8 +102,10 @@ class Segment:
         layers: Layers | None = None,
         derive: Callable[[Env], Env] | None = None,
         places: tuple[Where, ...] = (),
+        cuts: Cuts | None = None,
     ) -> None:
         self.name, self.tape, self.stated, self.layers, self.places = name, tape, stated, layers, places
+        self.cuts = cuts or {}
         self._derive = derive
         self.env: Env = {**stated, **derive(stated)} if derive else stated
 
@@ -140,6 +143,7 @@ class Segment:
             "layers": self.layers,
             "derive": self._derive,
             "places": self.places,
+            "cuts": self.cuts,
         }
         return type(self)(**(given | changes))
 

@@ -1,0 +1,115 @@
+"""A parallel plan as YAML or flags describe it: degrees, schedule, and what each rank keeps of the optimizer's state."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from archcalc.blocks.base import Count, Strict
+from archcalc.spec import namerules
+from archcalc.spec.published import Text
+
+Schedule = Literal["1f1b", "gpipe", "interleaved"]
+Sharding = Literal["flat", "per-tensor"]
+Gathered = Literal["again", "kept"]
+MOST_STAGES = 1_024
+
+
+class Plan(Strict):
+    """How many ranks share what. Degrees are 1 where nothing is shared; the world is dp x cp x tp x pp ranks."""
+
+    model_config = ConfigDict(title="archcalc plan", serialize_by_alias=True)
+
+    schema_version: Literal[0] = Field(
+        default=0, alias="schema", description="of this format; 1 when the first release freezes it"
+    )
+    name: Annotated[str, Field(pattern=namerules.DEVICE, max_length=100)] = Field(
+        default="plan", description="of the plan: small letters, digits, dots and dashes"
+    )
+    source: Text | None = Field(default=None, description="where the plan was published")
+    dp: Count = Field(default=1, description="data-parallel ranks, expert ranks included")
+    tp: Count = Field(default=1, description="tensor-parallel ranks")
+    sequence_parallel: bool = Field(
+        default=False, description="whether the residual stream's positions are cut over the tensor-parallel ranks"
+    )
+    cp: Count = Field(default=1, description="context-parallel ranks, which share the positions of a sequence")
+    pp: Annotated[Count, Field(le=MOST_STAGES)] = Field(default=1, description="pipeline stages")
+    schedule: Schedule = Field(
+        default="1f1b", description="of the pipeline: 1f1b, gpipe (all forward, then all backward) or interleaved"
+    )
+    chunks: Count = Field(default=1, description="chunks of layers that each stage has in an interleaved schedule")
+    stage_layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] | None = Field(
+        default=None, description="layers of each stage (each chunk, in order), first to last; null: as even as can be"
+    )
+    ep: Count = Field(default=1, description="expert-parallel ranks, which are data-parallel ranks of all else")
+    etp: Count | None = Field(
+        default=None, description="ranks that share each expert (expert tensor parallelism); null: as tp"
+    )
+    zero: Literal[0, 1, 2, 3] = Field(
+        default=0,
+        description="what data-parallel ranks share: 1 optimizer state, 2 gradients too, 3 weights too (FSDP)",
+    )
+    sharding: Sharding = Field(
+        default="flat",
+        description="flat: one buffer of all parameters is cut (Megatron-LM, DeepSpeed); per-tensor: the rows of each "
+        "(FSDP2)",
+    )
+    gathered_inputs: Gathered = Field(
+        default="again",
+        description="of sequence parallelism: gathered inputs are gathered again in the backward pass (Megatron-LM) or "
+        "kept (PyTorch)",
+    )
+    micro_batch: Count = Field(default=1, description="sequences that a rank computes at a time")
+    accumulation: Count = Field(default=1, description="micro-batches of a step")
+    vocab_divisible_by: Count | None = Field(
+        default=None,
+        description="rows of the token table are padded to a multiple of this times tp (Megatron-LM: 128); null: the "
+        "last rank has fewer rows",
+    )
+
+    @property
+    def expert_tp(self) -> Any:
+        """Ranks that share each expert."""
+        return self.tp if self.etp is None else self.etp
+
+    @property
+    def world(self) -> Any:
+        """All ranks."""
+        return self.dp * self.cp * self.tp * self.pp
+
+    @property
+    def expert_dp(self) -> Any:
+        """Ranks that hold the same experts: the data-parallel ranks of expert weights."""
+        return self.dp * self.cp * self.tp // (self.ep * self.expert_tp)
+
+    @property
+    def virtual_stages(self) -> int:
+        """Stages, each chunk of an interleaved schedule for itself."""
+        return self.pp * self.chunks
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether one rank has and does everything."""
+        return self.world == 1
+
+    @model_validator(mode="after")
+    def _schedule_and_stages_agree(self) -> Self:
+        if self.chunks > 1 and self.schedule != "interleaved":
+            raise _error("has {chunks} chunks a stage; they need schedule: interleaved", chunks=self.chunks)
+        if self.schedule == "interleaved" and (self.chunks < 2 or self.pp < 2):
+            raise _error("has schedule interleaved, which needs pp and chunks of at least 2")
+        if self.stage_layers is not None and len(self.stage_layers) != self.virtual_stages:
+            raise _error(
+                "has {found} stage_layers; pp {pp} x chunks {chunks} needs {needs}",
+                found=len(self.stage_layers),
+                pp=self.pp,
+                chunks=self.chunks,
+                needs=self.virtual_stages,
+            )
+        return self
+
+
+def _error(what: str, **context: Any) -> PydanticCustomError:
+    return PydanticCustomError("one_of", what, context)

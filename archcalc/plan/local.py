@@ -1,0 +1,84 @@
+"""A pass as one rank of a plan makes it: sizes are cut, and views on which ranks exchange something are ops.
+
+A pass of a rank is read by every function that counts: its batch is that of one micro-batch of the rank, its positions
+are those of the whole sequence.
+"""
+
+from __future__ import annotations
+
+from archcalc.plan.description import Plan
+from archcalc.plan.exchange import divide
+from archcalc.plan.mesh import PADDED, Mesh, mesh
+from archcalc.tape.legend import Size
+from archcalc.tape.ops import Op, Tensor
+from archcalc.tape.passes import Pass, Recorder, Segment
+from archcalc.tape.recording import Tape
+from archcalc.tape.roles import Role
+from archcalc.tape.run import Run
+from archcalc.tape.views import resolve
+
+
+class Rank:
+    """A recorder of the passes of one rank: of a model, under a plan, in one stage of its pipeline."""
+
+    def __init__(self, source: Recorder, plan: Plan, segments: object = None) -> None:
+        self.source, self.plan = source, plan
+
+    def record(self, run: Run) -> Pass:
+        """A pass of a micro-batch of the rank."""
+        return local(self.source.record(run), self.plan)
+
+
+def local(taken: Pass, plan: Plan) -> Pass:
+    """The pass of one rank of a plan, without a pipeline."""
+    return Pass(taken.run, [localize(segment, plan) for segment in taken.segments], Rank(taken.source, plan))
+
+
+def localize(segment: Segment, plan: Plan) -> Segment:
+    """A segment as one rank computes it."""
+    found = mesh(segment, plan)
+    stated = {label: cut(label, n, found, plan) for label, n in segment.stated.items()}
+    tape = Tape(segment.tape.run)
+    tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
+    tape.ops = _settled(divide(segment, found).ops, plan)
+    return segment.replace(stated=stated, tape=tape)
+
+
+def cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:
+    """The size of a label on one rank: of B that of the run, which is the rank's own."""
+    if label == "B":
+        return size
+    if label in PADDED and plan.vocab_divisible_by is not None:
+        multiple = plan.vocab_divisible_by * found.parts(label)
+        size = -(-size // multiple) * multiple
+    parts = found.parts(label)
+    if isinstance(parts, int) and parts == 1:
+        return size
+    if label in PADDED:
+        return -(-size // parts)
+    return size // parts if isinstance(size, int) and isinstance(parts, int) and size % parts == 0 else size / parts
+
+
+def _settled(ops: list[Op], plan: Plan) -> list[Op]:
+    """The ops without views that move nothing; what is exchanged leaves its kernel."""
+    ops = [
+        op._replace(inputs=tuple(_stored(x) for x in op.inputs)) if op.kind == "exchange" else op for op in resolve(ops)
+    ]
+    leave: dict[str, Role] = {
+        x.name: x.role for op in ops if op.kind == "exchange" for x in op.inputs if isinstance(x, Tensor)
+    }
+    ops = [op._replace(output=op.output._replace(role=leave[op.output.name])) if op.output.name in leave else op for op in ops]
+    if plan.gathered_inputs == "kept":
+        return ops
+    gathered = {op.output.name: op.inputs[0] for op in ops if op.kind == "exchange" and _grows(op)}
+    return [op._replace(saves=tuple(gathered.get(x.name, x) for x in op.saves)) for op in ops]  # type: ignore[misc]
+
+
+def _stored(x: object) -> object:
+    return x._replace(role="activation") if isinstance(x, Tensor) and x.role == "fused" else x
+
+
+def _grows(op: Op) -> bool:
+    """Whether an exchange gathers the positions of the residual stream."""
+    x = op.inputs[0]
+    return isinstance(x, Tensor) and "N" in x.labels and "S" in op.output.labels
