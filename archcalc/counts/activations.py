@@ -46,14 +46,15 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
     for segment in segments:
         here = _terms(segment, _once(kept(segment.ops, span), segment.ops, width), width).value
         by_name[segment.name] = by_name.get(segment.name, 0) + here
-    by_name["embedding"] = by_name["embedding"] - twice(segments, width, span)
+    if "embedding" in by_name:
+        by_name["embedding"] = by_name["embedding"] - twice(segments, width, span)
     again = [(s, _once(_dropped(s.ops, span), s.ops, width)) for s in segments]
     working = [where(s.there, _terms(s, dropped, width).each) for s, dropped in again]
     return Saved(
         total=add(by_name.values()),
-        embedding=by_name["embedding"],
-        layers=by_name["layers"],
-        head=by_name["head"],
+        embedding=by_name.get("embedding", 0),
+        layers=by_name.get("layers", 0),
+        head=by_name.get("head", 0),
         working_set=largest(working),
     )
 
@@ -67,7 +68,7 @@ def kept(ops: list[Op], recomputed: str | None = None) -> dict[str, Tensor]:
 
 def twice(segments: list[Segment], width: Widths, span: str | None) -> Size:
     """Bytes of what the embedding keeps and hands on, and the first layer keeps too: the residual stream."""
-    segment, first = segments[0], segments[1]
+    segment, first = segments[0], segments[min(1, len(segments) - 1)]
     both = segment.result in kept(segment.ops) and RESIDUAL.name in kept(first.ops, span)
     if not segment.tape.handed_on or not both:
         return 0

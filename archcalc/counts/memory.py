@@ -7,13 +7,13 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from archcalc.arguments import instance, records
-from archcalc.counts.optimizer import kept_state
+from archcalc.counts.optimizer import gradients_held, kept_state
 from archcalc.counts.parameters import Parameters, params
 from archcalc.counts.peaks import Alive, of_inference, of_training, weight_bytes
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size, add, largest
-from archcalc.tape.passes import Pass, recorded
+from archcalc.tape.passes import Pass, Stage, recorded
 from archcalc.tape.precision import BITS, DEFAULTS, FORMATS, Keeping, compute_width, refuse_other_purpose
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
@@ -87,7 +87,7 @@ def memory(model: Model | Pass, run: Run, keeping: Keeping | None = None, chosen
     run, keeping = run.by_default(MEMORY_KERNEL), _settled(run, keeping)
     refuse_other_purpose("training" if run.phase == "training" else "inference", keeping)
     taken = recorded(model, run)
-    state = state_bytes(params(taken), run, keeping)
+    state = state_bytes(params(taken), run, keeping, taken.stage)
     for where, name, n in (("Run", "batch", run.batch), ("Run", "sequence", run.sequence), ("Model", "", state)):
         if getattr(n, "ndim", 0):
             fix = "archcalc.sweep counts the column memory.total for many"
@@ -135,14 +135,13 @@ def runs_op_by_op(model: Model) -> bool:
     return any(len(one.ops) != len(other.ops) for one, other in zip(fused, eager, strict=True))
 
 
-def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None) -> Size:
+def state_bytes(counts: Parameters, run: Run, keeping: Keeping | None = None, stage: Stage | None = None) -> Size:
     """What is kept of the parameters: in training 16 or 18 bytes each with mixed precision and AdamW."""
     keeping = _settled(run, keeping)
     if run.phase != "training":
         return weight_bytes(counts, keeping)
-    return add(kept_state(counts, keeping).values()) + (
-        0 if keeping.holds else counts.learned * keeping.recipe.gradient
-    )
+    new = 0 if keeping.holds else gradients_held(counts, stage) * keeping.recipe.gradient
+    return add(kept_state(counts, keeping, stage).values()) + new
 
 
 def alive(model: Model | Pass, run: Run, keeping: Keeping) -> Iterator[Alive]:

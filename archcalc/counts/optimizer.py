@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Literal
 
 from archcalc.counts.parameters import Parameters, Stored
 from archcalc.counts.stack import is_many
 from archcalc.tape.legend import Mask, Size, add, choose, largest, product, where
+from archcalc.tape.passes import Stage
 from archcalc.tape.precision import Keeping
 
 
-def kept_state(counts: Parameters, keeping: Keeping) -> dict[str, Size]:
-    """What stays from step to step."""
+def kept_state(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> dict[str, Size]:
+    """What stays from step to step, of a rank of a plan what it has in its `stage`."""
     recipe, method = keeping.recipe, keeping.method
-    counters = 4 * _tensors(counts) if method.counts else 0  # how many steps were taken
+    learned = _learned(counts)
+    steps, moments = held("optimizer", learned, stage), method.moments * recipe.moment
+    counters = 4 * _tensors(counts) if method.counts and not (stage and stage.flat) else 0  # how many steps were taken
     return {
-        "weights": counts.stored * recipe.weight,
-        "gradients": counts.learned * recipe.gradient if keeping.holds else 0,
-        "master weights": counts.learned * recipe.master,
-        "optimizer state": counts.learned * (method.moments * recipe.moment) + counters,
+        "weights": held("weights", counts.tensors, stage) * recipe.weight,
+        "gradients": held("gradients", learned, stage) * recipe.gradient if keeping.holds else 0,
+        "master weights": steps * recipe.master,
+        "optimizer state": steps * moments + counters,
     }
 
 
-def scratch(counts: Parameters, keeping: Keeping) -> Size:
+def gradients_held(counts: Parameters, stage: Stage | None) -> Size:
+    """Parameters whose gradients a rank has when it steps."""
+    return held("gradients", _learned(counts), stage)
+
+
+def held(what: Literal["weights", "gradients", "optimizer"], tensors: Sequence[Stored], stage: Stage | None) -> Size:
+    """Parameters of which a rank keeps something: all of them, or its share under a plan."""
+    if stage is None or stage.held is None:
+        return add(tensor.parameters for tensor in tensors)
+    return stage.held(what, tensors)
+
+
+def scratch(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> Size:
     """What the optimizer makes while it steps, beside its state: numbers as wide as its moments.
 
     torch.optim.AdamW makes the root of the second moment and the divisor of each tensor, while the last tensor's
@@ -34,7 +50,7 @@ def scratch(counts: Parameters, keeping: Keeping) -> Size:
     if method.temporaries == "none":
         return 12 if method.counts else (8 + width) * method.moments
     if method.temporaries == "all":
-        return counts.learned * width + 8 + width
+        return held("optimizer", _learned(counts), stage) * width + 8 + width
     most: Size = 0
     last: Size = 0
     for _, group in groupby(_learned(counts), lambda tensor: tensor.within and id(tensor.within.first)):

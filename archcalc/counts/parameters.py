@@ -31,7 +31,8 @@ class Stored(NamedTuple):
 
     Outside the layers `layers` is 1 and `within` is None. `category` is None for what the tally leaves out.
     `active` is what one token meets of `parameters` where that is not all: of experts those that are chosen for it.
-    `learns` says whether it gets a gradient from the loss: an indexer does not.
+    `learns` says whether it gets a gradient from the loss: an indexer does not. `of_experts` says whether expert-parallel
+    ranks have different ones.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stored(NamedTuple):
     part: str
     active: Size | None = None
     learns: bool = True
+    of_experts: bool = False
 
     @property
     def first(self) -> Size | None:
@@ -186,7 +188,10 @@ def _stored(use: Use) -> Stored:
     shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
     within = use.segment.layers if "{i}" in use.weight.path else None
     active = None if use.weight.read is None else use.active
-    return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part, active, use.op.learns)
+    by_expert = {label for chain in use.segment.cuts.get("ep", ()) for label in chain}
+    of_experts = not by_expert.isdisjoint(use.weight.labels)
+    path, part = use.weight.path, use.weight.part
+    return Stored(path, shape, use.times, within, use.parameters, part, active, use.op.learns, of_experts)
 
 
 def _tally(uses: list[Use]) -> Tally:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state, twice
+from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state, saved, twice
 from archcalc.counts.inference import moments
 from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
-from archcalc.counts.optimizer import kept_state, scratch
+from archcalc.counts.optimizer import gradients_held, kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
 from archcalc.counts.stack import Place, Spread, Stack, is_many
 from archcalc.counts.uses import Uses
@@ -38,12 +38,57 @@ Sum = tuple[Size, ...]  # numbers that are still to be added
 
 
 def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
-    """Forward and backward through the segments; then the optimizer's step."""
-    recipe, counts, run = keeping.recipe, params(taken), taken.run
+    """Forward and backward through the segments; then the optimizer's step.
+
+    A stage of a pipeline goes through one chunk of its segments while it holds what others saved.
+    """
+    counts, stage, width = params(taken), taken.stage, _widths(keeping)
+    state = {**kept_state(counts, keeping, stage), "buffers": buffers(taken)}
+    for chunk, others in _chunks(taken, keeping, width):
+        yield from _of_chunk(chunk, keeping, width, state, others)
+    new: Size = 0 if keeping.holds else gradients_held(counts, stage) * keeping.recipe.gradient
+    final = {
+        **state,
+        "gradients": state["gradients"] + new,
+        "temporaries": scratch(counts, keeping, stage),
+        "inputs and loss": _batch(taken.segments, width) + (4 if taken.ends else 0),
+    }
+    yield Alive("step", "the optimizer", lambda: final)
+
+
+def _widths(keeping: Keeping) -> Widths:
+    return widths(keeping.recipe.compute, keeping.statistic, keeping.recipe.weight)
+
+
+def _batch(segments: list[Segment], width: Widths) -> Size:
+    """Bytes of tokens, which the embedding reads, and of targets, which the head does."""
+    ends = [segment for segment in segments if segment.layers is None]
+    return add(width["index"] * volume(("B", "S"), segment.env) for segment in ends)
+
+
+def _chunks(taken: Pass, keeping: Keeping, width: Widths) -> Iterator[tuple[Pass, Size]]:
+    """Each chunk of a stage, with what is saved by other micro-batches and other chunks meanwhile."""
+    found: list[tuple[Pass, Size]] = []
+    at = 0
+    for count, micro_batches in taken.stage.chunks:
+        found.append((Pass(taken.run, taken.segments[at : at + count], taken.source), micro_batches))
+        at += count
+    if len(found) == 1 and found[0][1] == 1:
+        yield found[0][0], 0
+        return
+    recipe = keeping.recipe
+    each = [saved(chunk, taken.run, width, keeping.recompute, cast=recipe.autocast).total for chunk, _ in found]
+    every = add(n * each[i] for i, (_, n) in enumerate(found))
+    for i, (chunk, n) in enumerate(found):
+        if n:
+            yield chunk, every - each[i]
+
+
+def _of_chunk(taken: Pass, keeping: Keeping, width: Widths, state: dict[str, Size], others: Size) -> Iterator[Alive]:
+    """Every moment of a micro-batch's way through segments, and back."""
+    recipe = keeping.recipe
     taken = autocast(taken) if recipe.autocast else taken
-    width = widths(recipe.compute, keeping.statistic, recipe.weight)
-    state = {**kept_state(counts, keeping), "buffers": buffers(taken)}
-    batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
+    batch = _batch(taken.segments, width)
     span = RECOMPUTED[keeping.recompute]
     kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
     uses = Uses(taken.segments)
@@ -68,6 +113,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                 **state,
                 "gradients": state["gradients"] + (0 if keeping.holds else new),
                 "saved activations": held + (0 if head else moment.saved),
+                "activations of other micro-batches": others,
                 "saved by the head": moment.saved if head else 0,
                 "recomputed": moment.recomputed,
                 "temporaries": moment.transient + waiting + (new if keeping.holds else 0),
@@ -82,41 +128,41 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     befores: list[tuple[Size, Spread]] = []
     for stack in stacks:
         moments_of = {id(segment): list(walks[id(segment)].forward()) for segment in stack.group}
-        saved, copies = (stack.spread(partial(_amount, walks, name)) for name in ("saved", "copied"))
+        saved_by, copies = (stack.spread(partial(_amount, walks, name)) for name in ("saved", "copied"))
         for segment in stack.group:
-            head = segment is taken.segments[-1]
-            for place in _fullest(stack, segment, saved.before):
-                cast, kept = copied + copies.before(place), (before, saved.before(place))
+            head = segment.name == "head"
+            for place in _fullest(stack, segment, saved_by.before):
+                cast, kept = copied + copies.before(place), (before, saved_by.before(place))
                 for moment in moments_of[id(segment)]:
                     held = moment._replace(transient=moment.transient + cast)
                     yield parts(held, place, kept, (), inputs=batch + constants + tables, head=head)
-        befores.append((before, saved))
+        befores.append((before, saved_by))
         again = twice(taken.segments, width, span) if stack is stacks[0] else 0
-        before, copied = before + saved.total - again, copied + copies.total
+        before, copied = before + saved_by.total - again, copied + copies.total
     gradients: Size = 0
     waiting: Size = 0
     parts_made = _handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
     hands_on = bool(taken.segments[0].tape.handed_on)
-    for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
+    for stack, (before, saved_by) in reversed(list(zip(stacks, befores, strict=True))):
         moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
         held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
         learned, wait = (stack.spread(partial(_amount, walks, name)) for name in ("gradients", "handed_back"))
         for segment in reversed(stack.group):
-            head = segment is taken.segments[-1]
-            inputs = batch + _LOSS + (0 if segment is taken.segments[0] else held_again)
+            head, first = segment.name == "head", segment.name == "embedding"
+            inputs = batch + (_LOSS if taken.ends else 0) + (0 if first else held_again)
 
             def held_at(
-                place: Place, segment: Segment = segment, learned: Spread = learned, saved: Spread = saved
+                place: Place, segment: Segment = segment, learned: Spread = learned, saved_by: Spread = saved_by
             ) -> Size:
-                return saved.before(place) + learned.after(place, segment)
+                return saved_by.before(place) + learned.after(place, segment)
 
             # Of alike layers one is first, with the others' activations, and one last, with their gradients.
-            first, begins = segment is taken.segments[0], not recomputes and len(stacks) > 1 and stack is stacks[1]
+            begins = not recomputes and len(stacks) > 1 and stack is stacks[1]
             places = [
                 (
                     place,
-                    (before, saved.before(place)),
+                    (before, saved_by.before(place)),
                     (gradients, learned.after(place, segment)),
                     0 if first else waiting + wait.after(place, segment),
                     choose(place.turn == 0, parts_made, 0) if begins and place.offset == 0 else 0,
@@ -128,13 +174,6 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                     gone = last_read if moment.past_parts else 0
                     yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)
         gradients, waiting = gradients + learned.total, waiting + wait.total
-    final = {
-        **state,
-        "gradients": state["gradients"] + (0 if keeping.holds else gradients),
-        "temporaries": scratch(counts, keeping),
-        "inputs and loss": batch + 4,
-    }
-    yield Alive("step", "the optimizer", lambda: final)
 
 
 def _handed_on(segment: Segment, width: Widths) -> Size:

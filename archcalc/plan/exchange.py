@@ -21,6 +21,9 @@ from archcalc.tape.ops import Op, Tensor, Weight, labels_of
 from archcalc.tape.passes import Segment
 from archcalc.tape.roles import ROLES, Role
 
+_BATCH = ("B", "N", "S", "Q")
+"""What only a loss sums over: each rank has that of its own sequences and positions, and gradients are added up."""
+
 Operation = Literal["all-reduce", "reduce-scatter", "all-gather", "all-to-all"]
 Phase = Literal["forward", "backward", "gradients"]
 _TRANSPOSES: dict[Operation, Operation] = {
@@ -89,7 +92,8 @@ class _Forward:
         self.made[op.output.name] = op.output
         if op.kind in ("contraction", "lookup", "reduction"):
             here = self.mesh.cut(_read(op))
-            lost = tuple(axis for axis in here if axis not in self.mesh.cut(op.output.labels))
+            there = self.mesh.cut(op.output.labels)
+            lost = tuple(axis for axis, label in here.items() if axis not in there and label not in _BATCH)
             if lost:
                 self.partial[op.output.name] = lost
 
@@ -97,12 +101,16 @@ class _Forward:
         """What is still partial, such as a loss, is whole in the end."""
         for name, axes in self.partial.items():
             x = self.made[name]
-            reduced = tuple(axis for axis in axes if axis not in DP)
-            if reduced:
-                self._tell("forward", "all-reduce", reduced, x, x.labels, segment.tape.ops[-1].spans)
+            self._tell("forward", "all-reduce", axes, x, x.labels, segment.tape.ops[-1].spans)
 
     def _tell(
-        self, phase: Phase, what: Operation, axes: tuple[str, ...], x: Tensor, labels: tuple[str, ...], spans: tuple[str, ...]
+        self,
+        phase: Phase,
+        what: Operation,
+        axes: tuple[str, ...],
+        x: Tensor,
+        labels: tuple[str, ...],
+        spans: tuple[str, ...],
     ) -> None:
         self.found.append(Exchange(phase, what, axes, x.name, labels, x.role, spans))
 
@@ -155,7 +163,9 @@ def _read(op: Op) -> tuple[str, ...]:
     return op.space
 
 
-def _backward(ops: list[Op], changed: dict[str, list[tuple[Operation, tuple[str, ...], tuple[str, ...]]]], mesh: Mesh) -> Iterator[Exchange]:
+def _backward(
+    ops: list[Op], changed: dict[str, list[tuple[Operation, tuple[str, ...], tuple[str, ...]]]], mesh: Mesh
+) -> Iterator[Exchange]:
     """The adjoint, from the last op to the first, then the gradients of weights."""
     partial: dict[str, set[str]] = {}
     weights: dict[str, tuple[Weight, set[str]]] = {}
@@ -170,7 +180,9 @@ def _backward(ops: list[Op], changed: dict[str, list[tuple[Operation, tuple[str,
             gone: set[str] = set()
             for what, axes, whole in changed[op.output.name]:
                 if what in _TRANSPOSES:
-                    yield Exchange("backward", _TRANSPOSES[what], axes, op.output.name, whole, op.output.role, op.spans)
+                    yield Exchange(
+                        "backward", _TRANSPOSES[what], axes, op.output.name, whole, op.output.role, op.spans
+                    )
                 gone |= set(axes)
             now = tuple(axis for axis in now if axis not in gone)
         if now:

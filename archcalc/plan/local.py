@@ -6,12 +6,16 @@ are those of the whole sequence.
 
 from __future__ import annotations
 
+from functools import partial
+
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import divide
+from archcalc.plan.holding import parameters_held
 from archcalc.plan.mesh import PADDED, Mesh, mesh
+from archcalc.plan.stages import chunks_of, in_flight, of_stage
 from archcalc.tape.legend import Size
 from archcalc.tape.ops import Op, Tensor
-from archcalc.tape.passes import Pass, Recorder, Segment
+from archcalc.tape.passes import Pass, Recorder, Segment, Stage
 from archcalc.tape.recording import Tape
 from archcalc.tape.roles import Role
 from archcalc.tape.run import Run
@@ -21,30 +25,35 @@ from archcalc.tape.views import resolve
 class Rank:
     """A recorder of the passes of one rank: of a model, under a plan, in one stage of its pipeline."""
 
-    def __init__(self, source: Recorder, plan: Plan, segments: object = None) -> None:
-        self.source, self.plan = source, plan
+    def __init__(self, source: Recorder, plan: Plan, stage: int = 0) -> None:
+        self.source, self.plan, self.stage = source, plan, stage
 
     def record(self, run: Run) -> Pass:
         """A pass of a micro-batch of the rank."""
-        return local(self.source.record(run), self.plan)
+        return local(self.source.record(run), self.plan, self.stage)
 
 
-def local(taken: Pass, plan: Plan) -> Pass:
-    """The pass of one rank of a plan, without a pipeline."""
-    return Pass(taken.run, [localize(segment, plan) for segment in taken.segments], Rank(taken.source, plan))
+def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
+    """The pass of one rank of a plan, in one stage of its pipeline."""
+    parts = [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
+    held = in_flight(plan, stage) if plan.pp > 1 else [1]
+    segments = [localize(segment, plan) for part in parts for segment in part]
+    flat = plan.zero > 0 and plan.sharding == "flat"
+    here = Stage(chunks_of(parts, held), partial(parameters_held, plan), flat)
+    return Pass(taken.run, segments, Rank(taken.source, plan, stage), here)
 
 
 def localize(segment: Segment, plan: Plan) -> Segment:
     """A segment as one rank computes it."""
     found = mesh(segment, plan)
-    stated = {label: cut(label, n, found, plan) for label, n in segment.stated.items()}
+    stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
     tape = Tape(segment.tape.run)
     tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
     tape.ops = _settled(divide(segment, found).ops, plan)
     return segment.replace(stated=stated, tape=tape)
 
 
-def cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:
+def _cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:
     """The size of a label on one rank: of B that of the run, which is the rank's own."""
     if label == "B":
         return size
@@ -62,12 +71,16 @@ def cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:
 def _settled(ops: list[Op], plan: Plan) -> list[Op]:
     """The ops without views that move nothing; what is exchanged leaves its kernel."""
     ops = [
-        op._replace(inputs=tuple(_stored(x) for x in op.inputs)) if op.kind == "exchange" else op for op in resolve(ops)
+        op._replace(inputs=tuple(_stored(x) for x in op.inputs)) if op.kind == "exchange" else op
+        for op in resolve(ops)
     ]
     leave: dict[str, Role] = {
         x.name: x.role for op in ops if op.kind == "exchange" for x in op.inputs if isinstance(x, Tensor)
     }
-    ops = [op._replace(output=op.output._replace(role=leave[op.output.name])) if op.output.name in leave else op for op in ops]
+    ops = [
+        op._replace(output=op.output._replace(role=leave[op.output.name])) if op.output.name in leave else op
+        for op in ops
+    ]
     if plan.gathered_inputs == "kept":
         return ops
     gathered = {op.output.name: op.inputs[0] for op in ops if op.kind == "exchange" and _grows(op)}

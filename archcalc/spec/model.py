@@ -165,7 +165,9 @@ class Model(Strict):
         if tape.handed_on:
             tape.result, sizes = x.name, {**sizes, "layers": self.n_layers}
         stated = environment(sizes, embedding.sizes(), norm.sizes() if norm else {})
-        return Segment("embedding", tape, stated, None, lambda env: embedding.derived(env, run), (("embedding",),), embedding.cuts)
+        return Segment(
+            "embedding", tape, stated, None, lambda env: embedding.derived(env, run), (("embedding",),), embedding.cuts
+        )
 
     def _layers(self, run: Run, sizes: Env) -> list[Segment]:
         """A segment for each kind of layers in each group."""
@@ -186,7 +188,11 @@ class Model(Strict):
                         kind.layer.record(tapes[alike], RESIDUAL)
                 places = tuple(("layers", i, *kind.place) for i in stretch)
                 stated = environment(sizes, kind.layer.stated())
-                found.append(Segment("layers", tapes[alike], stated, layers, _deriving(kind.layer, run), places, kind.layer.cuts()))
+                found.append(
+                    Segment(
+                        "layers", tapes[alike], stated, layers, _deriving(kind.layer, run), places, kind.layer.cuts()
+                    )
+                )
             start = start + repeat
         return found
 
@@ -201,7 +207,15 @@ class Model(Strict):
         if run.phase == "training":
             record_loss(tape, logits)
         stated = environment({**sizes, **run.head_sizes()}, norm.sizes() if norm else {}, unembedding.sizes())
-        return Segment("head", tape, stated, None, lambda env: unembedding.derived(env, run), (("unembedding",),), unembedding.cuts)
+        return Segment(
+            "head",
+            tape,
+            stated,
+            None,
+            lambda env: unembedding.derived(env, run),
+            (("unembedding",),),
+            unembedding.cuts,
+        )
 
     def _refuse(self, run: Run) -> None:
         """A run checks itself; what it reads must fit the model, which has layers even where it was not validated."""

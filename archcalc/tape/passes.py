@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -155,14 +155,36 @@ class Recorder(Protocol):
         """A pass of a run."""
 
 
+class Stage(NamedTuple):
+    """What a rank of a parallel plan has of a pass, and of a step.
+
+    Attributes:
+        chunks: how many of its segments belong to each part of the model that it has, in order, and of how many
+            micro-batches it holds what that part saved at the peak.
+        held: parameters that it keeps of some tensors, by what is kept: "weights", "gradients" or "optimizer".
+        flat: whether the optimizer's state is one buffer, and not one for each tensor.
+    """
+
+    chunks: tuple[tuple[int, Size], ...]
+    held: Callable[[str, Sequence[Any]], Size] | None = None
+    flat: bool = False
+
+
 class Pass:
     """The forward pass of one run, in segments: the embedding, layers of each kind, and the head.
 
-    In training the head ends with the loss. `source` records other runs of the same model.
+    In training the head ends with the loss. `source` records other runs of the same model. `stage` says what part of
+    the model it is, where that is not all.
     """
 
-    def __init__(self, run: Run, segments: list[Segment], source: Recorder) -> None:
+    def __init__(self, run: Run, segments: list[Segment], source: Recorder, stage: Stage | None = None) -> None:
         self.run, self.segments, self.source = run, segments, source
+        self.stage = stage or Stage(((len(segments), 1),))
+
+    @property
+    def ends(self) -> bool:
+        """Whether it goes through to the loss, or to the logits."""
+        return self.segments[-1].name == "head"
 
     def rerun(self, run: Run) -> Pass:
         """A pass of another run of the same model."""

@@ -53,6 +53,7 @@ blocks
 huggingface
 spec
 strategies
+plan
 counts
 hardware
 checks

@@ -1,0 +1,52 @@
+"""What data-parallel ranks share of weights, gradients and the optimizer's state: ZeRO, and FSDP.
+
+Rajbhandari et al. 2020, arXiv:1910.02054: stage 1 shares the optimizer's state, 2 gradients too, 3 weights too. One flat
+buffer is cut into equal parts, the last padded, as Megatron-LM's distributed optimizer and DeepSpeed do; FSDP2 cuts the
+rows of each tensor. Weights of experts are shared by those ranks alone that have the same experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, Protocol
+
+from archcalc.plan.description import Plan
+from archcalc.tape.legend import Size, add, product
+
+Kept = Literal["weights", "gradients", "optimizer"]
+_FROM: dict[str, int] = {"optimizer": 1, "gradients": 2, "weights": 3}
+"""The stage of ZeRO that shares each."""
+
+
+class Tensors(Protocol):
+    """Weights of one name and shape, as a rank without ZeRO has them."""
+
+    @property
+    def shape(self) -> tuple[Size, ...]: ...
+    @property
+    def layers(self) -> Size: ...
+    @property
+    def parameters(self) -> Size: ...
+    @property
+    def of_experts(self) -> bool: ...
+
+
+def parameters_held(plan: Plan, what: str, tensors: Iterable[Tensors]) -> Size:
+    """Parameters of which a rank keeps `what`."""
+    every = list(tensors)
+    if plan.zero < _FROM[what]:
+        return add(tensor.parameters for tensor in every)
+    found: Size = 0
+    for of_experts, ranks in ((False, plan.dp * plan.cp), (True, plan.expert_dp)):
+        mine = [tensor for tensor in every if tensor.of_experts == of_experts]
+        if plan.sharding == "flat":
+            found = found + -(-add(tensor.parameters for tensor in mine) // ranks)
+        else:
+            found = found + add(_rows(tensor, ranks) * tensor.layers for tensor in mine)
+    return found
+
+
+def _rows(tensor: Tensors, ranks: Size) -> Size:
+    """The part of one tensor that the rank with the most rows keeps."""
+    rows, *rest = tensor.shape or (1,)
+    return -(-rows // ranks) * product(rest)

@@ -1,0 +1,84 @@
+"""Stages of a pipeline: which layers each has, and of how many micro-batches it holds what was saved.
+
+1F1B: Narayanan et al. 2021, arXiv:2104.04473, section 2.2: a stage holds as many micro-batches as there are stages from
+it to the last. Interleaved: Megatron-LM warms up with 2 (pp - 1 - i) + (chunks - 1) pp chunks of micro-batches, as
+PyTorch's ScheduleInterleaved1F1B does, and holds one more. GPipe: Huang et al. 2019, arXiv:1811.06965: all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from archcalc.plan.description import Plan
+from archcalc.tape.legend import Size
+from archcalc.tape.passes import Segment
+
+
+def layers_of(plan: Plan, n_layers: int) -> list[range]:
+    """The layers of each stage, and of an interleaved schedule of each chunk, by their index in the model.
+
+    What does not divide evenly must be given: see rules.
+    """
+    each = plan.stage_layers or (n_layers // plan.virtual_stages,) * plan.virtual_stages
+    ends = [sum(each[: i + 1]) for i in range(len(each))]
+    return [range(end - n, end) for end, n in zip(ends, each, strict=True)]
+
+
+def in_flight(plan: Plan, stage: int) -> list[int]:
+    """Micro-batches whose activations a stage holds at its peak, of each of its chunks."""
+    if plan.schedule == "gpipe":
+        return [plan.accumulation]
+    if plan.schedule == "1f1b":
+        return [min(plan.pp - stage, plan.accumulation)]
+    held = [0] * plan.chunks
+    warm = 2 * (plan.pp - 1 - stage) + (plan.chunks - 1) * plan.pp
+    for i in range(min(warm + 1, plan.accumulation * plan.chunks)):
+        held[i // plan.pp % plan.chunks] += 1
+    return held
+
+
+def of_stage(groups: list[list[Segment]], plan: Plan, stage: int) -> list[list[Segment]]:
+    """The segments of a stage, by chunk."""
+    n_layers = sum(int(segment.repeat) for group in groups for segment in group if segment.layers is not None)
+    every = layers_of(plan, n_layers)
+    found = []
+    for chunk in range(plan.chunks):
+        virtual = chunk * plan.pp + stage
+        mine = [segment for group in groups for segment in _inside(group, every[virtual])]
+        first = groups[0] if virtual == 0 else []
+        last = groups[-1] if virtual == len(every) - 1 else []
+        found.append([*first, *mine, *last])
+    return found
+
+
+def _inside(group: list[Segment], layers: range) -> Iterator[Segment]:
+    """What a stage has of a group of layers that alternate. Its pattern begins where the stage does."""
+    whole = group[0].layers
+    if whole is None:
+        return
+    start, stop = max(layers.start, int(whole.first)), min(layers.stop, int(whole.first + whole.group))
+    if start >= stop:
+        return
+    shift, count = start - int(whole.first), stop - start
+    for segment in group:
+        assert segment.layers is not None  # noqa: S101  (all of a group of layers have them)
+        period = whole.period
+        offsets = tuple(sorted((offset - shift) % period for offset in segment.layers.offsets))
+        offsets = tuple(offset for offset in offsets if offset < count)
+        if offsets:
+            yield segment.replace(layers=segment.layers._replace(first=start, group=count, offsets=offsets))
+
+
+def distinct(plan: Plan, n_layers: int) -> list[int]:
+    """One stage of each sort: the first, those that hold other numbers of layers or micro-batches, the last."""
+    every = layers_of(plan, n_layers)
+    met: dict[object, int] = {}
+    for stage in range(plan.pp):
+        layers = [every[chunk * plan.pp + stage] for chunk in range(plan.chunks)]
+        met.setdefault((tuple(map(len, layers)), tuple(in_flight(plan, stage)), stage in (0, plan.pp - 1)), stage)
+    return sorted({*met.values(), plan.pp - 1})
+
+
+def chunks_of(parts: list[list[Segment]], held: list[int]) -> tuple[tuple[int, Size], ...]:
+    """The number of segments of each chunk, with the micro-batches that are held of it."""
+    return tuple((len(part), n) for part, n in zip(parts, held, strict=True))
