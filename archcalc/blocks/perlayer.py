@@ -52,9 +52,8 @@ class PerLayerVectors(Block):
         with tape.scope("per_layer"):
             with tape.scope("token"):
                 table = tape.weight("weight", "rows (layers each)", "per_layer_embedding")
-                vectors = tape.pointwise(
-                    "scaled", tape.view(tape.lookup("rows", "B S layers each", token_ids, table), S="N")
-                )
+                rows = tape.lookup("rows", "B S layers each", token_ids, table)
+                vectors = tape.pointwise("scaled", tape.view(rows, S="N"))
             part = "per_layer_projection"
             projected = tape.linear("projection", "B N layers each", x, "(layers each) D", part=part, bias=False)
             projected = tape.pointwise("divided", projected)

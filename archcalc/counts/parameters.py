@@ -31,8 +31,8 @@ class Stored(NamedTuple):
 
     Outside the layers `layers` is 1 and `within` is None. `category` is None for what the tally leaves out.
     `active` is what one token meets of `parameters` where that is not all: of experts those that are chosen for it.
-    `learns` says whether it gets a gradient from the loss: an indexer does not. `of_experts` says whether expert-parallel
-    ranks have different ones.
+    `learns` says whether it gets a gradient from the loss: an indexer does not. `of_experts` says whether
+    expert-parallel ranks have different ones.
     """
 
     name: str

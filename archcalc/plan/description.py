@@ -1,4 +1,4 @@
-"""A parallel plan as YAML or flags describe it: degrees, schedule, and what each rank keeps of the optimizer's state."""
+"""A parallel plan as YAML or flags describe it: degrees, schedule, and what ranks share of the optimizer's state."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Plan(Strict):
     )
     gathered_inputs: Gathered = Field(
         default="again",
-        description="of sequence parallelism: gathered inputs are gathered again in the backward pass (Megatron-LM) or "
-        "kept (PyTorch)",
+        description="of sequence parallelism: gathered inputs are gathered again in the backward pass (Megatron-LM) "
+        "or kept (PyTorch)",
     )
     micro_batch: Count = Field(default=1, description="sequences that a rank computes at a time")
     accumulation: Count = Field(default=1, description="micro-batches of a step")
@@ -92,7 +92,7 @@ class Plan(Strict):
     @property
     def is_whole(self) -> bool:
         """Whether one rank has and does everything."""
-        return self.world == 1
+        return bool(self.world == 1)
 
     @model_validator(mode="after")
     def _schedule_and_stages_agree(self) -> Self:

@@ -26,6 +26,10 @@ _BATCH = ("B", "N", "S", "Q")
 
 Operation = Literal["all-reduce", "reduce-scatter", "all-gather", "all-to-all"]
 Phase = Literal["forward", "backward", "gradients"]
+Labels = tuple[str, ...]
+Changed = dict[str, list[tuple[Operation, Labels, Labels]]]
+"""Of each exchange by its output: the operations, their axes, and the labels of the whole."""
+
 _TRANSPOSES: dict[Operation, Operation] = {
     "reduce-scatter": "all-gather",
     "all-gather": "reduce-scatter",
@@ -79,8 +83,7 @@ class _Forward:
         self.found: list[Exchange] = []
         self.partial: dict[str, tuple[str, ...]] = {}
         self.made: dict[str, Tensor] = {}
-        self.changed: dict[str, list[tuple[Operation, tuple[str, ...], tuple[str, ...]]]] = {}
-        """Of each exchange of the ops, by its output: the operations, their axes, and the labels of the whole."""
+        self.changed: Changed = {}
 
     def take(self, op: Op) -> None:
         if op.kind == "view":
@@ -101,35 +104,27 @@ class _Forward:
         """What is still partial, such as a loss, is whole in the end."""
         for name, axes in self.partial.items():
             x = self.made[name]
-            self._tell("forward", "all-reduce", axes, x, x.labels, segment.tape.ops[-1].spans)
+            self._tell("all-reduce", axes, x, x.labels, segment.tape.ops[-1].spans)
 
-    def _tell(
-        self,
-        phase: Phase,
-        what: Operation,
-        axes: tuple[str, ...],
-        x: Tensor,
-        labels: tuple[str, ...],
-        spans: tuple[str, ...],
-    ) -> None:
-        self.found.append(Exchange(phase, what, axes, x.name, labels, x.role, spans))
+    def _tell(self, what: Operation, axes: Labels, x: Tensor, labels: Labels, spans: Labels) -> None:
+        self.found.append(Exchange("forward", what, axes, x.name, labels, x.role, spans))
 
     def _whole(self, x: Tensor | Weight, op: Op) -> None:
         """Reduce what an op reads, where it is a partial sum."""
         if isinstance(x, Tensor) and (axes := self.partial.pop(x.name, ())):
-            self._tell("forward", "all-reduce", axes, x, x.labels, op.spans)
+            self._tell("all-reduce", axes, x, x.labels, op.spans)
 
     def _view(self, op: Op) -> None:
         x, y = op.inputs[0], op.output
         assert isinstance(x, Tensor)  # noqa: S101  (a weight is read under other labels by itself)
         before, after = self.mesh.cut(x.labels), self.mesh.cut(y.labels)
         partial = self.partial.pop(x.name, ())
-        steps: dict[tuple[Operation, tuple[str, ...]], list[str]] = {}
+        steps: dict[tuple[Operation, Labels], list[str]] = {}
         for axis in dict.fromkeys((*before, *after, *partial)):
             was, now = before.get(axis), after.get(axis)
+            what: Operation
             if axis in partial:
-                what: Operation | None = "reduce-scatter" if now else "all-reduce"
-                whole = x.labels
+                what, whole = "reduce-scatter" if now else "all-reduce", x.labels
             elif was and not now:
                 what, whole = "all-gather", y.labels
             elif was and now and was != now and _moves(was, now):
@@ -143,7 +138,7 @@ class _Forward:
             return
         changes = [(what, tuple(axes), whole) for (what, whole), axes in steps.items()]
         for what, axes, whole in changes:
-            self._tell("forward", what, axes, y, whole, op.spans)
+            self._tell(what, axes, y, whole, op.spans)
         self.changed[y.name] = changes
         self.ops.append(op._replace(kind="exchange"))
 
@@ -163,9 +158,7 @@ def _read(op: Op) -> tuple[str, ...]:
     return op.space
 
 
-def _backward(
-    ops: list[Op], changed: dict[str, list[tuple[Operation, tuple[str, ...], tuple[str, ...]]]], mesh: Mesh
-) -> Iterator[Exchange]:
+def _backward(ops: list[Op], changed: Changed, mesh: Mesh) -> Iterator[Exchange]:
     """The adjoint, from the last op to the first, then the gradients of weights."""
     partial: dict[str, set[str]] = {}
     weights: dict[str, tuple[Weight, set[str]]] = {}
@@ -197,7 +190,7 @@ def _backward(
                 mine = mesh.cut(x.labels)
                 lacks = {axis for axis in space if axis not in mine} if op.kind != "exchange" else set()
                 partial.setdefault(x.name, set()).update(lacks | late)
-    for weight, axes in weights.values():
-        found = tuple(axis for axis in mesh.ranks if axis in axes)
+    for weight, over in weights.values():
+        found = tuple(axis for axis in mesh.ranks if axis in over)
         if found:
             yield Exchange("gradients", "all-reduce", found, weight.path, weight.labels, None, ())

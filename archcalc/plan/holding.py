@@ -1,8 +1,8 @@
 """What data-parallel ranks share of weights, gradients and the optimizer's state: ZeRO, and FSDP.
 
-Rajbhandari et al. 2020, arXiv:1910.02054: stage 1 shares the optimizer's state, 2 gradients too, 3 weights too. One flat
-buffer is cut into equal parts, the last padded, as Megatron-LM's distributed optimizer and DeepSpeed do; FSDP2 cuts the
-rows of each tensor. Weights of experts are shared by those ranks alone that have the same experts.
+Rajbhandari et al. 2020, arXiv:1910.02054: stage 1 shares the optimizer's state, 2 gradients too, 3 weights too. One
+flat buffer is cut into equal parts, the last padded, as Megatron-LM's distributed optimizer and DeepSpeed do; FSDP2
+cuts the rows of each tensor. Weights of experts are shared by those ranks alone that have the same experts.
 """
 
 from __future__ import annotations

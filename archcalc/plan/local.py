@@ -70,25 +70,26 @@ def _cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:
 
 def _settled(ops: list[Op], plan: Plan) -> list[Op]:
     """The ops without views that move nothing; what is exchanged leaves its kernel."""
-    ops = [
-        op._replace(inputs=tuple(_stored(x) for x in op.inputs)) if op.kind == "exchange" else op
-        for op in resolve(ops)
-    ]
+    ops = [_stored(op) if op.kind == "exchange" else op for op in resolve(ops)]
     leave: dict[str, Role] = {
         x.name: x.role for op in ops if op.kind == "exchange" for x in op.inputs if isinstance(x, Tensor)
     }
-    ops = [
-        op._replace(output=op.output._replace(role=leave[op.output.name])) if op.output.name in leave else op
-        for op in ops
-    ]
+    ops = [_leaving(op, leave[op.output.name]) if op.output.name in leave else op for op in ops]
     if plan.gathered_inputs == "kept":
         return ops
     gathered = {op.output.name: op.inputs[0] for op in ops if op.kind == "exchange" and _grows(op)}
     return [op._replace(saves=tuple(gathered.get(x.name, x) for x in op.saves)) for op in ops]  # type: ignore[misc]
 
 
-def _stored(x: object) -> object:
-    return x._replace(role="activation") if isinstance(x, Tensor) and x.role == "fused" else x
+def _stored(op: Op) -> Op:
+    """An exchange of what was made, not of what its kernel has inside."""
+    x = op.inputs[0]
+    inside = isinstance(x, Tensor) and x.role == "fused"
+    return op._replace(inputs=(x._replace(role="activation"),)) if inside and isinstance(x, Tensor) else op
+
+
+def _leaving(op: Op, role: Role) -> Op:
+    return op._replace(output=op.output._replace(role=role))
 
 
 def _grows(op: Op) -> bool:
