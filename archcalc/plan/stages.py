@@ -1,8 +1,8 @@
 """Stages of a pipeline: which layers each has, and of how many micro-batches it holds what was saved.
 
 1F1B: Narayanan et al. 2021, arXiv:2104.04473, section 2.2: a stage holds as many micro-batches as there are stages
-from it to the last. Interleaved: Megatron-LM warms up with 2 (pp - 1 - i) + (chunks - 1) pp chunks of micro-batches, as
-PyTorch's ScheduleInterleaved1F1B does, and holds one more. GPipe: Huang et al. 2019, arXiv:1811.06965: all of them.
+from it to the last. Interleaved: Megatron-LM warms up with 2 (pp - 1 - i) + (chunks - 1) pp chunks of micro-batches,
+as PyTorch's ScheduleInterleaved1F1B does, and holds one more. GPipe: Huang et al. 2019, arXiv:1811.06965: all of them.
 """
 
 from __future__ import annotations

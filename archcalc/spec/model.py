@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
-from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.base import Block, Count, Strict
 from archcalc.blocks.constraints import OneTable
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.norm import Norm
@@ -165,9 +165,8 @@ class Model(Strict):
         if tape.handed_on:
             tape.result, sizes = x.name, {**sizes, "layers": self.n_layers}
         stated = environment(sizes, embedding.sizes(), norm.sizes() if norm else {})
-        return Segment(
-            "embedding", tape, stated, None, lambda env: embedding.derived(env, run), (("embedding",),), embedding.cuts
-        )
+        places = (("embedding",),)
+        return Segment("embedding", tape, stated, None, _deriving(embedding, run), places, embedding.cuts)
 
     def _layers(self, run: Run, sizes: Env) -> list[Segment]:
         """A segment for each kind of layers in each group."""
@@ -207,15 +206,8 @@ class Model(Strict):
         if run.phase == "training":
             record_loss(tape, logits)
         stated = environment({**sizes, **run.head_sizes()}, norm.sizes() if norm else {}, unembedding.sizes())
-        return Segment(
-            "head",
-            tape,
-            stated,
-            None,
-            lambda env: unembedding.derived(env, run),
-            (("unembedding",),),
-            unembedding.cuts,
-        )
+        places = (("unembedding",),)
+        return Segment("head", tape, stated, None, _deriving(unembedding, run), places, unembedding.cuts)
 
     def _refuse(self, run: Run) -> None:
         """A run checks itself; what it reads must fit the model, which has layers even where it was not validated."""
@@ -231,6 +223,6 @@ class Model(Strict):
             raise Invalid(Problem("Run", f"must be from 1 to {limit:,}", name, value=element(read, wrong)))
 
 
-def _deriving(layer: Layer, run: Run) -> Any:
-    """The sizes that a layer derives in a run, of what is stated."""
-    return lambda env: layer.derived(env, run)
+def _deriving(part: Layer | Block, run: Run) -> Any:
+    """The sizes that a layer or a block derives in a run, of what is stated."""
+    return lambda env: part.derived(env, run)
