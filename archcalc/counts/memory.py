@@ -24,6 +24,8 @@ AUTOGRAD = "autograd's hooks (meta)"
 RULES = "autograd's rules, exact on small steps"
 CACHED = "the reference's own cache"
 STEPS = "torch.optim's rules"
+RANK = "the pass of one rank, by the same rules"
+KEPT = ("weights", "gradients", "master weights", "optimizer state", "buffers")
 CALLS = "live tensors of each call, exact on small runs"
 
 
@@ -100,7 +102,8 @@ def memory(model: Model | Pass, run: Run, keeping: Keeping | None = None, chosen
     wanted = {chosen.peak, *chosen.phases.values()}
     found = {index: moment for index, moment in enumerate(moments) if index in wanted}
     peak = found[chosen.peak]
-    terms = tuple(_term(name, n, run, keeping, peak.phase) for name, n in peak.parts().items() if n != 0)
+    kind = partial(_of_rank if taken.stage.planned else _term, run=run, keeping=keeping, phase=peak.phase)
+    terms = tuple(kind(name, n) for name, n in peak.parts().items() if n != 0)
     return Memory(
         "training" if run.phase == "training" else "inference",
         add(term.bytes for term in terms),
@@ -154,6 +157,13 @@ def _settled(run: Run, keeping: Keeping | None) -> Keeping:
     return keeping or Keeping(DEFAULTS["training" if run.phase == "training" else "inference"])
 
 
+def _of_rank(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
+    """A part of the peak of one rank of a plan."""
+    if name in KEPT:
+        return _term(name, n, run, keeping, phase)
+    return Term(name, n, "modelled", RANK)
+
+
 def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
     """A part of the peak with how it is known: exact where PyTorch was run with this recipe and held the same."""
     exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
@@ -163,7 +173,7 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
         return modelled(f"each tensor as {keeping.precision} stores it, with scales")
     if name == "weights" and not trains and not ran:
         return modelled("all weights at this width, without scales")
-    if name in ("weights", "gradients", "master weights", "optimizer state", "buffers"):
+    if name in KEPT:
         return exact(COUNTED)
     if name == "key-value cache":
         own = ran and keeping.kv_width == compute_width(keeping.precision)

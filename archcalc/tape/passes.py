@@ -163,11 +163,13 @@ class Stage(NamedTuple):
             micro-batches it holds what that part saved at the peak.
         held: parameters that it keeps of some tensors, by what is kept: "weights", "gradients" or "optimizer".
         flat: whether the optimizer's state is one buffer, and not one for each tensor.
+        planned: whether it is that of a plan at all.
     """
 
     chunks: tuple[tuple[int, Size], ...]
     held: Callable[[str, Sequence[Any]], Size] | None = None
     flat: bool = False
+    planned: bool = False
 
 
 class Pass:

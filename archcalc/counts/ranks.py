@@ -1,0 +1,63 @@
+"""Memory of each sort of rank of a parallel plan, the fullest first."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from archcalc.arguments import instance
+from archcalc.counts.memory import Memory, memory
+from archcalc.counts.parameters import Parameters, params
+from archcalc.plan.description import Plan
+from archcalc.plan.local import local
+from archcalc.plan.rules import refuse
+from archcalc.plan.stages import alike
+from archcalc.spec.model import Model
+from archcalc.tape.passes import Once
+from archcalc.tape.precision import Keeping
+from archcalc.tape.run import MEMORY_KERNEL, Run
+
+
+class Rank(NamedTuple):
+    """One sort of rank: the stages of the pipeline whose ranks are alike, what they hold, and their peak in bytes.
+
+    Of ranks that share rows which do not divide, it is the one with the most.
+    """
+
+    stages: tuple[int, ...]
+    parameters: Parameters
+    memory: Memory
+
+
+class Ranks(NamedTuple):
+    """Every sort of rank of a plan, the fullest first. `run` is one micro-batch of a rank."""
+
+    plan: Plan
+    run: Run
+    keeping: Keeping
+    each: tuple[Rank, ...]
+
+    @property
+    def fullest(self) -> Rank:
+        """The rank that needs the most memory."""
+        return self.each[0]
+
+
+def ranks(model: Model, plan: Plan, run: Run, keeping: Keeping, where: str = "plan") -> Ranks:
+    """Count the memory of every sort of rank, in bytes: of a training step, or of a prefill and a decoding step.
+
+    `run.batch` is replaced by the plan's micro_batch. Raises Invalid for a plan that breaks a rule; the message is
+    placed `where`.
+    """
+    instance("ranks", "plan", plan, Plan)
+    run = run.by_default(MEMORY_KERNEL)._replace(batch=plan.micro_batch)
+    if plan.accumulation > 1 and run.phase == "training":
+        keeping = keeping._replace(accumulate=True)
+    refuse(plan, model, run, where)
+    once = Once(model)
+    found = []
+    whole = once.record(run)
+    for stages in alike(plan, whole.segments):
+        taken = local(whole, plan, stages[0])
+        found.append(Rank(stages, params(taken), memory(taken, run, keeping)))
+    found.sort(key=lambda rank: -int(rank.memory.total))
+    return Ranks(plan, run, keeping, tuple(found))
