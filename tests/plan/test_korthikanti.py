@@ -107,7 +107,7 @@ def test_figure_1_in_gib(name, figures):
     """GiB of the first stage by the paper's formulas, printed there as a share of the device: 2 s b h L (1 + (p - 1) /
     (p m)) and so on, at the sizes of Table 3.
     """
-    a, h, layers, p, m, b = SHAPES[name]
+    *_, p, m, b = SHAPES[name]
     model = shape(name)
     tensor, both = Plan(tp=TP), Plan(tp=TP, sequence_parallel=True)
     ours = {
@@ -120,4 +120,3 @@ def test_figure_1_in_gib(name, figures):
     for way, printed in figures.items():
         grown = ours[way] * (p * m + p - 1) / (p * m) if m > 1 else ours[way]
         assert round(grown / 2**30, 4) == pytest.approx(printed, abs=1e-4), way
-    del a, h
