@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.huggingface.families.latent import DERIVED, LatentRotary, latent, latent_sizes
+from archcalc.huggingface.families.latent import LatentRotary, latent, latent_sizes
 from archcalc.huggingface.families.llama import GATED
 from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import Family, decoder, rmsnorm, without
@@ -30,7 +30,25 @@ def _both_halves(said: Said) -> None:
         said.fail("num_hidden_layers", f"must be two for each of num_layers ({layers:,})", found)
 
 
-_ATTENTION = latent(LatentRotary(pairing="neighbours", theta=10_000_000.0), q_rank=Size("q_lora_rank"), rank_scale=True)
+def _turned(said: Said) -> int:
+    """The features that are turned, which head_dim says again: the class makes its angles of that."""
+    turned = said.size("qk_rope_head_dim")
+    if "head_dim" in said.config and (found := said.size("head_dim")) != turned:
+        said.fail("head_dim", f"must be qk_rope_head_dim ({turned:,})", found)
+    return turned
+
+
+def _say_turned(value: Any, draft: Draft) -> None:
+    draft.put("qk_rope_head_dim", value)
+    draft.put("head_dim", value)
+
+
+_ATTENTION = latent(
+    LatentRotary(pairing="neighbours", theta=10_000_000.0),
+    q_rank=Size("q_lora_rank"),
+    d_rope=Made(_turned, _say_turned),
+    rank_scale=True,
+)
 _MLP = {**GATED, "d_ff": Size("ffn_hidden_size")}
 _ROUTER = {
     "scores": "softmax",
@@ -57,6 +75,7 @@ _ALL = (
                 "intermediate_size",
             ),
             "num_layers": 28,
+            "head_dim": 64,
             "ffn_hidden_size": 12288,
             "moe_topk": 12,
             "n_routed_experts": 512,
@@ -89,7 +108,7 @@ _ALL = (
             "router_bias": ((False,), "transformers' router has no bias, whatever is said"),
             "zero_expert_type": (("identity",), "experts without weights that do not hand on are not supported yet"),
         },
-        ignored=(*TRAINING, *DERIVED),
+        ignored=(*TRAINING, "qk_head_dim"),
         checks=(_both_halves,),
     ),
 )
