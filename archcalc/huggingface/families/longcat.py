@@ -26,7 +26,8 @@ def _say_identity(value: Any, draft: Draft) -> None:
 def _both_halves(said: Said) -> None:
     """Files may count each half of a layer."""
     layers = said.size("num_layers")
-    if not said.none("num_hidden_layers") and (found := said.size("num_hidden_layers")) != 2 * layers:
+    found = said.config.get("num_hidden_layers")
+    if found is not None and found != 2 * layers:
         said.fail("num_hidden_layers", f"must be two for each of num_layers ({layers:,})", found)
 
 
@@ -72,7 +73,7 @@ _ALL = (
                     latents=(1536, 512, 128, 64, 128),
                     rms_norm_eps=1e-5,
                 ),
-                "intermediate_size",
+                *("intermediate_size", "num_hidden_layers"),
             ),
             "num_layers": 28,
             "head_dim": 64,
@@ -108,7 +109,7 @@ _ALL = (
             "router_bias": ((False,), "transformers' router has no bias, whatever is said"),
             "zero_expert_type": (("identity",), "experts without weights that do not hand on are not supported yet"),
         },
-        ignored=(*TRAINING, "qk_head_dim"),
+        ignored=(*TRAINING, "qk_head_dim", "num_hidden_layers"),
         checks=(_both_halves,),
     ),
 )
