@@ -177,6 +177,16 @@ class Experts(MLP):
         busy = -(-(env["J"] * env["E"]) // scored)  # each choice is as likely as any other
         return {"scored": scored, "busy": busy, "M": env["B"] * env["S"] * busy}
 
+    def assumed(self) -> str | None:
+        if self.n_identity is None:
+            return None
+        _, mean, most = self.computing
+        whole = (most * self.n_experts) % (self.n_experts + self.n_identity) == 0
+        return (
+            f"balanced routing (modelled): of a token's {several(most, 'expert')} {grouped(mean)} compute on average"
+            f"{', rounded up' * (not whole)}, and the others hand on what they get"
+        )
+
     @property
     def computing(self) -> tuple[int, int, int]:
         """The fewest of a vector's experts that compute, as many as are counted, and the most."""
