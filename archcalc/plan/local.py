@@ -11,9 +11,9 @@ from functools import partial
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import divide
 from archcalc.plan.holding import parameters_held
-from archcalc.plan.mesh import PADDED, Mesh, mesh
+from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
 from archcalc.plan.stages import chunks_of, in_flight, of_stage
-from archcalc.tape.legend import Size
+from archcalc.tape.legend import Size, stem
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Recorder, Segment, Stage
 from archcalc.tape.recording import Tape
@@ -44,26 +44,25 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
 
 
 def localize(segment: Segment, plan: Plan) -> Segment:
-    """A segment as one rank computes it."""
+    """A segment as one rank computes it. What is derived is cut too, as what it follows from."""
     found = mesh(segment, plan)
     stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
+    derived = {label: _cut(label, n, found, plan) for label, n in segment.env.items()}
     tape = Tape(segment.tape.run)
     tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
     tape.ops = _settled(divide(segment, found).ops, plan)
-    return segment.replace(stated=stated, tape=tape)
+    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived)
 
 
 def _cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:
-    """The size of a label on one rank: of B that of the run, which is the rank's own."""
-    if label == "B":
-        return size
+    """The size of a label on one rank; rows of experts are rounded up."""
     if label in PADDED and plan.vocab_divisible_by is not None:
         multiple = plan.vocab_divisible_by * found.parts(label)
         size = -(-size // multiple) * multiple
     parts = found.parts(label)
     if isinstance(parts, int) and parts == 1:
         return size
-    if label in PADDED:
+    if stem(label) in (*PADDED, *VECTORS):
         return -(-size // parts)
     return size // parts if isinstance(size, int) and isinstance(parts, int) and size % parts == 0 else size / parts
 
