@@ -250,7 +250,7 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     held = {
         "weights": weights,
         "buffers": buffers(taken),
-        "key-value cache": cache(taken, run, keeping.kv_width),
+        "key-value cache": cache(taken, run, keeping.kv_width, block=taken.stage.block),
         "recurrent state": recurrent_state(taken, run, width),
     }
     for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):

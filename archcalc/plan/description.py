@@ -69,6 +69,11 @@ class Plan(Strict):
         "last rank has fewer rows",
     )
 
+    cache_block: Count | None = Field(
+        default=None,
+        description="positions of a block of the key-value cache, as an engine pages it (vLLM: 16); null: exact",
+    )
+
     @property
     def expert_tp(self) -> Any:
         """Ranks that share each expert."""

@@ -39,7 +39,9 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
     held = in_flight(plan, stage) if plan.pp > 1 else [1]
     segments = [localize(segment, plan) for part in parts for segment in part]
     flat = plan.zero > 0 and plan.sharding == "flat"
-    here = Stage(chunks_of(parts, held), partial(parameters_held, plan), flat, planned=not plan.is_whole)
+    here = Stage(
+        chunks_of(parts, held), partial(parameters_held, plan), flat, plan.cache_block or 1, not plan.is_whole
+    )
     return Pass(taken.run, segments, Rank(taken.source, plan, stage), here)
 
 

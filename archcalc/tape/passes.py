@@ -163,12 +163,14 @@ class Stage(NamedTuple):
             micro-batches it holds what that part saved at the peak.
         held: parameters that it keeps of some tensors, by what is kept: "weights", "gradients" or "optimizer".
         flat: whether the optimizer's state is one buffer, and not one for each tensor.
+        block: positions of a block of the key-value cache: whole blocks are kept.
         planned: whether it is that of a plan at all.
     """
 
     chunks: tuple[tuple[int, Size], ...]
     held: Callable[[str, Sequence[Any]], Size] | None = None
     flat: bool = False
+    block: Size = 1
     planned: bool = False
 
 
