@@ -32,8 +32,11 @@ def gradients_held(counts: Parameters, stage: Stage | None) -> Size:
     return held("gradients", _learned(counts), stage)
 
 
-def held(what: Literal["weights", "gradients", "optimizer"], tensors: Sequence[Stored], stage: Stage | None) -> Size:
-    """Parameters of which a rank keeps something: all of them, or its share under a plan."""
+What = Literal["weights", "gradients", "optimizer", "gathered", "reduced"]
+
+
+def held(what: What, tensors: Sequence[Stored], stage: Stage | None) -> Size:
+    """Parameters of which a rank keeps, gathers or reduces something: all of them, or its share under a plan."""
     if stage is None or stage.held is None:
         return add(tensor.parameters for tensor in tensors)
     return stage.held(what, tensors)

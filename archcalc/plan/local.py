@@ -10,7 +10,7 @@ from functools import partial
 
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import divide
-from archcalc.plan.holding import parameters_held
+from archcalc.plan.holding import gathering, parameters_held
 from archcalc.plan.mesh import PADDED, Mesh, mesh
 from archcalc.plan.stages import chunks_of, in_flight, of_stage
 from archcalc.tape.legend import Size
@@ -39,7 +39,7 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
     held = in_flight(plan, stage) if plan.pp > 1 else [1]
     segments = [localize(segment, plan) for part in parts for segment in part]
     flat = plan.zero > 0 and plan.sharding == "flat"
-    here = Stage(chunks_of(parts, held), partial(parameters_held, plan), flat)
+    here = Stage(chunks_of(parts, held), partial(parameters_held, plan), flat, gathering(plan))
     return Pass(taken.run, segments, Rank(taken.source, plan, stage), here)
 
 
