@@ -19,10 +19,10 @@ from typing import NamedTuple, Protocol
 
 from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Moment
-from archcalc.counts.optimizer import held
+from archcalc.counts.optimizer import held, one_of
 from archcalc.counts.parameters import Parameters, Stored
 from archcalc.counts.stack import Place, Stack
-from archcalc.tape.legend import Mask, Size, add, anywhere, choose, product, volume, where
+from archcalc.tape.legend import Mask, Size, add, anywhere, choose, volume, where
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Gathering, Pass, Segment
 from archcalc.tape.precision import Keeping
@@ -315,11 +315,7 @@ def _own(counts: Parameters, segment: Segment) -> list[Stored]:
     """The weights of one layer."""
     if segment.layers is None:
         return []
-    return [
-        tensor._replace(layers=1, parameters=product(tensor.shape))
-        for tensor in counts.tensors
-        if tensor.within is segment.layers
-    ]
+    return [one_of(tensor) for tensor in counts.tensors if tensor.within is segment.layers]
 
 
 def _rooted(counts: Parameters, segments: Iterable[Segment]) -> list[Stored]:
