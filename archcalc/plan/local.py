@@ -10,7 +10,7 @@ from functools import partial
 
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import divide
-from archcalc.plan.holding import parameters_held
+from archcalc.plan.holding import gathering, parameters_held
 from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
 from archcalc.plan.stages import chunks_of, in_flight, of_stage
 from archcalc.tape.legend import Size, stem
@@ -40,7 +40,12 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
     segments = [localize(segment, plan) for part in parts for segment in part]
     flat = plan.zero > 0 and plan.sharding == "flat"
     here = Stage(
-        chunks_of(parts, held), partial(parameters_held, plan), flat, plan.cache_block or 1, not plan.is_whole
+        chunks_of(parts, held),
+        partial(parameters_held, plan),
+        flat=flat,
+        gathering=gathering(plan),
+        block=plan.cache_block or 1,
+        planned=not plan.is_whole,
     )
     return Pass(taken.run, segments, Rank(taken.source, plan, stage), here)
 
