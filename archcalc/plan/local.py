@@ -7,6 +7,7 @@ are those of the whole sequence.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import divide
@@ -31,6 +32,20 @@ class Rank:
     def record(self, run: Run) -> Pass:
         """A pass of a micro-batch of the rank."""
         return local(self.source.record(run), self.plan, self.stage)
+
+
+class RankModel:
+    """A model as one rank has it, for functions that read its passes and the fields of its spec."""
+
+    def __init__(self, model: Any, plan: Plan, stage: int) -> None:
+        self._model, self._rank = model, Rank(model, plan, stage)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def record(self, run: Run | None = None) -> Pass:
+        """A pass of a micro-batch of the rank."""
+        return self._rank.record(run or Run())
 
 
 def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
