@@ -7,8 +7,8 @@ was summed over. A collective is the change from how a tensor was made to how it
 - cut to whole: all-gather; cut along one label to cut along another: all-to-all; whole to cut: nothing.
 
 On the way back each has its transpose. The gradient of what an op reads is partial on the axes that cut the op and not
-what it reads; it is reduced once, however many ops read the tensor. Over axes of sequences and positions only gradients
-of weights are reduced, and what is scattered: all else hands its partial gradient on to them.
+what it reads; it is reduced once, however many ops read the tensor. Over axes of sequences and positions only
+gradients of weights are reduced, and what is scattered: all else hands its partial gradient on to them.
 """
 
 from __future__ import annotations
