@@ -32,6 +32,7 @@ _HOMES = {
     "parameters": ("report", "params"),
     "flops": ("flops",),
     "memory": ("memory",),
+    "plans": ("plan",),
     "explain": ("explain",),
     "sweep": ("sweep",),
     "diff": ("diff",),

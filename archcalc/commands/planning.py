@@ -99,7 +99,11 @@ class Planned(NamedTuple):
 def _undivided(whole: int, each: int, name: str) -> Invalid:
     below = whole // each * each
     fix = " or ".join(f"{n:,}" for n in (below, below + each) if n)
-    return Invalid(Problem("--batch", f"must be a multiple of {name} ({each:,})", value=f"{whole:,}", suggestion=fix))
+    return Invalid(
+        Problem(
+            "--batch", f"must be a multiple of {name} ({each:,})", value=f"{whole:,}", suggestion=f"nearest: {fix}"
+        )
+    )
 
 
 def takes_plan(command: Callable[..., None]) -> Callable[..., None]:
@@ -124,7 +128,7 @@ def takes_plan(command: Callable[..., None]) -> Callable[..., None]:
     parameters = [*others[:at], *made, *others[at:]]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
-    del run.__wrapped__  # type: ignore[attr-defined]  (whose hints would be taken)
+    del run.__wrapped__
     return run
 
 

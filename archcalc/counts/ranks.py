@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from archcalc.arguments import instance
 from archcalc.counts.memory import Memory, memory
+from archcalc.counts.optimizer import held
 from archcalc.counts.parameters import Parameters, params
 from archcalc.plan.description import Plan
 from archcalc.plan.local import local
 from archcalc.plan.rules import refuse
 from archcalc.plan.stages import alike
 from archcalc.spec.model import Model
+from archcalc.tape.legend import Size
 from archcalc.tape.passes import Once
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
@@ -28,6 +30,14 @@ class Rank(NamedTuple):
     memory: Memory
 
 
+class Ranked(NamedTuple):
+    """One sort of rank without a run: its stages, its parameters, and how many of them ZeRO leaves it."""
+
+    stages: tuple[int, ...]
+    parameters: Parameters
+    held: Size
+
+
 class Ranks(NamedTuple):
     """Every sort of rank of a plan, the fullest first. `run` is one micro-batch of a rank."""
 
@@ -40,6 +50,20 @@ class Ranks(NamedTuple):
     def fullest(self) -> Rank:
         """The rank that needs the most memory."""
         return self.each[0]
+
+
+def ranked(model: Model, plan: Plan, where: str = "plan") -> list[Ranked]:
+    """Count the parameters of every sort of rank. Raises Invalid for a plan that breaks a rule."""
+    shared = plan.cp * (plan.tp if plan.sequence_parallel else 1)
+    run = Run(sequence=max(model.context_length // shared, 1) * shared)
+    refuse(plan, model, run, where)
+    whole = model.record(run)
+    found = []
+    for stages in alike(plan, whole.segments):
+        taken = local(whole, plan, stages[0])
+        counts = params(taken)
+        found.append(Ranked(stages, counts, held("weights", counts.tensors, taken.stage)))
+    return found
 
 
 def ranks(model: Model, plan: Plan, run: Run, keeping: Keeping, where: str = "plan") -> Ranks:

@@ -169,8 +169,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "tensor",
         "tp divides the heads of every attention and the hidden features of every MLP; where it exceeds the key/value "
-        "heads it is a multiple of them, and ranks hold copies of keys and values; rows of the token table need not divide: "
-        "the last rank has fewer, or vocab_divisible_by pads them",
+        "heads it is a multiple of them, and ranks hold copies of keys and values; rows of the token table need not "
+        "divide: the last rank has fewer, or vocab_divisible_by pads them",
         _tensor,
     ),
     Rule(
