@@ -81,8 +81,13 @@ class Plan(Strict):
 
     @property
     def expert_dp(self) -> Any:
-        """Ranks that hold the same experts: the data-parallel ranks of expert weights."""
-        return self.dp * self.cp * self.tp // (self.ep * self.expert_tp)
+        """Ranks that hold the same experts: the data-parallel ranks of their weights."""
+        return self.dp * self.cp // (self.ep // self.tp if self.spreads_experts else self.ep)
+
+    @property
+    def spreads_experts(self) -> bool:
+        """Whether ranks that share heads have different experts, each whole, and tokens of their own to send."""
+        return bool(self.tp > 1 and self.expert_tp == 1)
 
     @property
     def virtual_stages(self) -> int:

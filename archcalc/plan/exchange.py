@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from archcalc.plan.mesh import DP, Mesh
+from archcalc.plan.mesh import DP, TP, Mesh
+from archcalc.tape.legend import stem
 from archcalc.tape.ops import Op, Tensor, Weight, labels_of
 from archcalc.tape.passes import Segment
 from archcalc.tape.roles import ROLES, Role
@@ -99,7 +100,7 @@ class _Forward:
             self._whole(x, op)
         self.ops.append(op)
         self.made[op.output.name] = op.output
-        if op.kind in ("contraction", "lookup", "reduction"):
+        if op.kind in ("contraction", "lookup", "put", "reduction"):
             here = self.mesh.cut(_read(op))
             there = self.mesh.cut(op.output.labels)
             lost = tuple(axis for axis, label in here.items() if axis not in there and label not in _BATCH)
@@ -133,7 +134,7 @@ class _Forward:
                 what, whole = "reduce-scatter" if now else "all-reduce", x.labels
             elif was and not now:
                 what, whole = "all-gather", y.labels
-            elif was and now and was != now and _moves(was, now):
+            elif was and now and _moves(axis, was, now):
                 what, whole = "all-to-all", y.labels
             else:
                 continue
@@ -149,17 +150,17 @@ class _Forward:
         self.ops.append(op._replace(kind="exchange"))
 
 
-def _moves(was: str, now: str) -> bool:
-    """Whether an axis that cuts two labels gives other numbers by the one than by the other: tokens and experts.
+def _moves(axis: str, was: str, now: str) -> bool:
+    """Whether rows go to other ranks of an axis where they are no longer those that tokens send but those of experts.
 
-    Positions are cut alike under all their labels.
+    Ranks that hold the same experts keep what they have, and positions are cut alike under all their labels.
     """
-    return not {was, now} <= {"N", "S", "T", "Q", "B"}
+    return axis in ("ep", *TP) and {stem(was), stem(now)} == {"sent", "M"}
 
 
 def _read(op: Op) -> tuple[str, ...]:
     """The labels that an op ranges over; of a lookup those of its table too."""
-    if op.kind == "lookup":
+    if op.kind in ("lookup", "put"):
         return tuple(dict.fromkeys(label for x in op.inputs for label in labels_of(x)))
     return op.space
 

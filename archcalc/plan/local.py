@@ -12,9 +12,9 @@ from typing import NamedTuple
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import Exchange, divide
 from archcalc.plan.holding import parameters_held
-from archcalc.plan.mesh import PADDED, Mesh, mesh
+from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
 from archcalc.plan.stages import chunks_of, in_flight, of_stage
-from archcalc.tape.legend import Size
+from archcalc.tape.legend import Size, stem
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Recorder, Segment, Stage
 from archcalc.tape.recording import Tape
@@ -58,31 +58,31 @@ def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exch
 
 
 def localize(segment: Segment, plan: Plan) -> Segment:
-    """A segment as one rank computes it."""
+    """A segment as one rank computes it. What is derived is cut too, as what it follows from."""
     return _localized(segment, plan)[0]
 
 
 def _localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
     found = mesh(segment, plan)
     stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
+    derived = {label: _cut(label, n, found, plan) for label, n in segment.env.items()}
     tape = Tape(segment.tape.run)
     tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
     divided = divide(segment, found)
     tape.ops = _settled(divided.ops, plan)
-    return segment.replace(stated=stated, tape=tape), Exchanges(found, divided.exchanges)
+    told = Exchanges(found, divided.exchanges)
+    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived), told
 
 
 def _cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:
-    """The size of a label on one rank: of B that of the run, which is the rank's own."""
-    if label == "B":
-        return size
+    """The size of a label on one rank; rows of experts are rounded up."""
     if label in PADDED and plan.vocab_divisible_by is not None:
         multiple = plan.vocab_divisible_by * found.parts(label)
         size = -(-size // multiple) * multiple
     parts = found.parts(label)
     if isinstance(parts, int) and parts == 1:
         return size
-    if label in PADDED:
+    if stem(label) in (*PADDED, *VECTORS):
         return -(-size // parts)
     return size // parts if isinstance(size, int) and isinstance(parts, int) and size % parts == 0 else size / parts
 

@@ -145,24 +145,27 @@ def _experts(plan: Plan, subject: Subject) -> Iterator[Broken]:
     if plan.expert_tp not in (1, plan.tp):
         yield Broken("etp", f"must be 1 or tp ({plan.tp:,})", f"{plan.expert_tp:,}")
         return
-    ranks, shared = plan.dp * plan.cp * plan.tp, plan.ep * plan.expert_tp
-    if ranks % shared:
-        what = f"x etp must divide dp x cp x tp ({ranks:,})"
-        yield Broken("ep", what, f"{plan.ep:,} x {plan.expert_tp:,}", near(plan.ep, ranks, plan.expert_tp))
+    if plan.spreads_experts and plan.ep % plan.tp:
+        above = -(-plan.ep // plan.tp) * plan.tp
+        yield Broken("ep", f"must be a multiple of tp ({plan.tp:,}) with etp 1", f"{plan.ep:,}", f"nearest: {above:,}")
+        return
+    over_dp = plan.ep // plan.tp if plan.spreads_experts else plan.ep
+    if plan.dp % over_dp:
+        name, whole = ("dp x tp", plan.dp * plan.tp) if plan.spreads_experts else ("dp", plan.dp)
+        yield Broken("ep", f"must divide {name} ({whole:,})", f"{plan.ep:,}", near(plan.ep, whole))
     if plan.ep == 1 and plan.expert_tp == plan.tp:
         return
     if not any("ep" in segment.cuts for segment in subject.taken.segments):
         yield Broken("ep", "needs a model with experts", f"{plan.ep:,}")
         return
-    if plan.expert_tp < plan.tp and not plan.sequence_parallel:
+    if plan.spreads_experts and not plan.sequence_parallel:
         yield Broken("etp", "below tp needs sequence_parallel, which gives each rank tokens of its own", "1")
     for segment in subject.taken.segments:
         for axis, degree in (("ep", plan.ep), ("etp", plan.expert_tp)):
             for chain in segment.cuts.get(axis, ()):
                 n = segment.stated[chain[0]]
                 if n % degree:
-                    name = _field(chain)
-                    yield Broken(axis, f"must divide {name} ({n:,})", f"{degree:,}", near(degree, n))
+                    yield Broken(axis, f"must divide {_field(chain)} ({n:,})", f"{degree:,}", near(degree, n))
 
 
 RULES: tuple[Rule, ...] = (
@@ -191,7 +194,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "experts",
-        "ep divides the experts; ep x etp divides dp x cp x tp; etp is 1 (with sequence_parallel) or tp",
+        "ep divides the experts and dp; etp is tp, or 1 with sequence_parallel: then ep divides dp x tp and is a "
+        "multiple of tp",
         _experts,
     ),
 )
