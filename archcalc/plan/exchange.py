@@ -135,7 +135,7 @@ class _Forward:
             elif was and not now:
                 what, whole = "all-gather", y.labels
             elif was and now and _moves(axis, was, now):
-                what, whole = "all-to-all", y.labels
+                what, whole = "all-to-all", x.labels
             else:
                 continue
             steps.setdefault((what, whole), []).append(axis)
@@ -143,6 +143,10 @@ class _Forward:
         if not steps:
             self.ops.append(op)
             return
+        if any(what == "reduce-scatter" for what, _ in steps):  # rows are sent once they are whole
+            steps = {
+                (what, y.labels if what == "all-to-all" else whole): axes for (what, whole), axes in steps.items()
+            }
         changes = [(what, tuple(axes), whole) for (what, whole), axes in steps.items()]
         for what, axes, whole in changes:
             self._tell(what, axes, y, whole, op.spans)
