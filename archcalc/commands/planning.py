@@ -62,10 +62,23 @@ FLAGS: dict[str, Any] = {
     "micro_batch": _size("sequences that a rank computes at a time", "B"),
     "accumulation": _size("micro-batches of a step", "M"),
     "vocab_divisible_by": _size("pad the vocabulary to a multiple of this times tp"),
+    "cache_block": _size("positions of a block of the KV cache, inference"),
 }
 """Each flag by the field of the plan that it sets."""
 
-_SIZES = ("dp", "tp", "cp", "pp", "chunks", "ep", "etp", "micro_batch", "accumulation", "vocab_divisible_by")
+_SIZES = (
+    "dp",
+    "tp",
+    "cp",
+    "pp",
+    "chunks",
+    "ep",
+    "etp",
+    "micro_batch",
+    "accumulation",
+    "vocab_divisible_by",
+    "cache_block",
+)
 
 
 class Planned(NamedTuple):

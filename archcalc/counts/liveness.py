@@ -61,6 +61,7 @@ class Walk:
         self.made_again: set[str] = set()
         self.pending: dict[str, Storage] = {}
         self.past_parts = False
+        self.entry = Moment("backward", "", 0, 0, 0, 0)
 
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
@@ -117,6 +118,7 @@ class Walk:
         output = made[self.segment.result]
         self.transient = self._bytes(output) if output.labels else 0  # the loss's own is held by who asked for it
         self.pending = {output.name: Storage(self.transient)}
+        self.entry = Moment("backward", output.name, self.saved, 0, 0, self.transient)
         yield from self._gather()
         readers = Counter(x.name for node in self.nodes for x in node.saves)
         recomputing = self.again

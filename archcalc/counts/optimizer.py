@@ -32,8 +32,11 @@ def gradients_held(counts: Parameters, stage: Stage | None) -> Size:
     return held("gradients", _learned(counts), stage)
 
 
-def held(what: Literal["weights", "gradients", "optimizer"], tensors: Sequence[Stored], stage: Stage | None) -> Size:
-    """Parameters of which a rank keeps something: all of them, or its share under a plan."""
+What = Literal["weights", "gradients", "optimizer", "gathered", "reduced"]
+
+
+def held(what: What, tensors: Sequence[Stored], stage: Stage | None) -> Size:
+    """Parameters of which a rank keeps, gathers or reduces something: all of them, or its share under a plan."""
     if stage is None or stage.held is None:
         return add(tensor.parameters for tensor in tensors)
     return stage.held(what, tensors)
@@ -51,10 +54,12 @@ def scratch(counts: Parameters, keeping: Keeping, stage: Stage | None = None) ->
         return 12 if method.counts else (8 + width) * method.moments
     if method.temporaries == "all":
         return held("optimizer", _learned(counts), stage) * width + 8 + width
+    if stage is not None and stage.flat:
+        return 2 * held("optimizer", _learned(counts), stage) * width + 8 + width
     most: Size = 0
     last: Size = 0
     for _, group in groupby(_learned(counts), lambda tensor: tensor.within and id(tensor.within.first)):
-        for size, there in _in_order(_as_modules(list(group))):
+        for size, there in _in_order(_as_modules(list(group)), stage):
             most = largest((most, where(there, 2 * size + last)))
             last = choose(there, size, last)
     return most * width + 8 + width
@@ -71,21 +76,26 @@ def _as_modules(tensors: list[Stored]) -> list[Stored]:
     return sorted(tensors, key=lambda tensor: order[f".{tensor.name}".rpartition(".")[0]])
 
 
-def _in_order(tensors: list[Stored]) -> Iterator[tuple[Size, Mask]]:
+def one_of(tensor: Stored) -> Stored:
+    """One of the tensors of a name: that of one layer."""
+    return tensor._replace(layers=1, parameters=product(tensor.shape))
+
+
+def _in_order(tensors: list[Stored], stage: Stage | None) -> Iterator[tuple[Size, Mask]]:
     """The sizes of a group's tensors as its layers follow each other, for two turns of the pattern at most.
 
     A layer's first tensor follows a layer's last. Of arrays a layer is there in some rows alone.
     """
     within = tensors[0].within
     if within is None:
-        yield from ((tensor.parameters, True) for tensor in tensors)
+        yield from ((held("optimizer", [tensor], stage), True) for tensor in tensors)
         return
     turns = 2 * within.period
     for i in range(turns if is_many(within) else min(int(within.group), turns)):
         there = within.group > i if is_many(within) else True
         for tensor in tensors:
             if tensor.within is not None and i % within.period in tensor.within.offsets:
-                yield product(tensor.shape), there
+                yield held("optimizer", [one_of(tensor)], stage), there
 
 
 def _tensors(counts: Parameters) -> Size:

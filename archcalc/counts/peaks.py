@@ -7,19 +7,21 @@ from functools import partial
 from typing import NamedTuple
 
 from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state, saved, twice
+from archcalc.counts.given import GIVEN, given, handed_on
 from archcalc.counts.inference import moments
 from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.optimizer import gradients_held, kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.sharded import Parts, is_sharded, step
 from archcalc.counts.stack import Place, Spread, Stack, is_many
 from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Mask, Size, add, choose, volume, where
+from archcalc.tape.legend import Size, add, choose, volume
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Pass, Segment
 from archcalc.tape.precision import BITS, FORMATS, Keeping, compute_width
-from archcalc.tape.roles import Role, Widths, widths
+from archcalc.tape.roles import Widths, widths
 
 
 class Alive(NamedTuple):
@@ -45,7 +47,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     counts, stage, width = params(taken), taken.stage, _widths(keeping)
     state = {**kept_state(counts, keeping, stage), "buffers": buffers(taken)}
     for chunk, others in _chunks(taken, keeping, width):
-        yield from _of_chunk(chunk, keeping, width, state, others)
+        yield from _of_chunk(chunk, counts, keeping, width, state, others)
     new: Size = 0 if keeping.holds else gradients_held(counts, stage) * keeping.recipe.gradient
     final = {
         **state,
@@ -57,7 +59,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
 
 
 def _widths(keeping: Keeping) -> Widths:
-    return widths(keeping.recipe.compute, keeping.statistic, keeping.recipe.weight)
+    return widths(keeping.recipe.compute, keeping.statistic, keeping.recipe.arriving)
 
 
 def _batch(segments: list[Segment], width: Widths) -> Size:
@@ -71,7 +73,8 @@ def _chunks(taken: Pass, keeping: Keeping, width: Widths) -> Iterator[tuple[Pass
     found: list[tuple[Pass, Size]] = []
     at = 0
     for count, micro_batches in taken.stage.chunks:
-        found.append((Pass(taken.run, taken.segments[at : at + count], taken.source), micro_batches))
+        stage = taken.stage._replace(chunks=((count, micro_batches),))
+        found.append((Pass(taken.run, taken.segments[at : at + count], taken.source, stage), micro_batches))
         at += count
     if len(found) == 1 and found[0][1] == 1:
         yield found[0][0], 0
@@ -84,41 +87,52 @@ def _chunks(taken: Pass, keeping: Keeping, width: Widths) -> Iterator[tuple[Pass
             yield chunk, every - each[i]
 
 
-def _of_chunk(taken: Pass, keeping: Keeping, width: Widths, state: dict[str, Size], others: Size) -> Iterator[Alive]:
+def _of_chunk(
+    taken: Pass, counts: Parameters, keeping: Keeping, width: Widths, state: Parts, others: Size
+) -> Iterator[Alive]:
     """Every moment of a micro-batch's way through segments, and back."""
     recipe = keeping.recipe
     taken = autocast(taken) if recipe.autocast else taken
     batch = _batch(taken.segments, width)
     span = RECOMPUTED[keeping.recompute]
-    kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
-    uses = Uses(taken.segments)
+    kinds, uses = _gradients(taken, keeping), Uses(taken.segments)
     walks = {id(segment): Walk(segment, width, span, gradients=kinds, uses=uses) for segment in taken.segments}
     stacks = [Stack(group) for group in taken.groups]
-    constants, tables = (_given(taken.segments, width, role)[-1] for role in _GIVEN)
-    angles = _given(taken.segments, width, "table", saved=True)
+    shares = step(taken, stacks, counts, keeping, walks)
+    constants, tables = (given(taken.segments, width, role)[-1] for role in GIVEN)
+    angles = given(taken.segments, width, "table", saved=True)
     recomputes = keeping.recompute != "none"
 
     def parts(
-        moment: Moment, place: Place, before: Sum, gradients: Sum, *, inputs: Size, head: bool, waiting: Size = 0
+        moment: Moment,
+        segment: Segment,
+        place: Place,
+        before: Sum,
+        gradients: Sum,
+        more: Parts,
+        *,
+        inputs: Size,
+        waiting: Size = 0,
     ) -> Alive:
         """`before` is saved by layers that come before this one, `gradients` are those of layers after it; `waiting`
-        are those of parts of what was made for all layers.
+        are those of parts of what was made for all layers, and `more` is what is gathered and reduced.
 
-        Both are added up when they are asked for: of many layers in letters that takes its time at each moment.
+        Both sums are added up when they are asked for: of many layers in letters that takes its time at each moment.
         """
 
         def made() -> dict[str, Size]:
-            new, held = add(gradients) + moment.gradients, add(before)
+            held, head = add(before), segment.name == "head"
             found = {
                 **state,
-                "gradients": state["gradients"] + (0 if keeping.holds else new),
                 "saved activations": held + (0 if head else moment.saved),
                 "activations of other micro-batches": others,
                 "saved by the head": moment.saved if head else 0,
                 "recomputed": moment.recomputed,
-                "temporaries": moment.transient + waiting + (new if keeping.holds else 0),
+                "temporaries": moment.transient + waiting,
                 "inputs and loss": inputs,
             }
+            for name, n in (*shares.gradients(segment, moment.gradients, add(gradients)).items(), *more.items()):
+                found[name] = found.get(name, 0) + n
             return found if place.there is True else {name: n * place.there for name, n in found.items()}
 
         return Alive(moment.phase, moment.op, made)
@@ -130,26 +144,27 @@ def _of_chunk(taken: Pass, keeping: Keeping, width: Widths, state: dict[str, Siz
         moments_of = {id(segment): list(walks[id(segment)].forward()) for segment in stack.group}
         saved_by, copies = (stack.spread(partial(_amount, walks, name)) for name in ("saved", "copied"))
         for segment in stack.group:
-            head = segment.name == "head"
-            for place in _fullest(stack, segment, saved_by.before):
+            for place in shares.places(segment) or _fullest(stack, segment, saved_by.before):
                 cast, kept = copied + copies.before(place), (before, saved_by.before(place))
-                for moment in moments_of[id(segment)]:
+                during, at = shares.forward(stack, segment, place), shares.around("forward", stack, segment, place)
+                for moment, more in (*at, *((moment, during) for moment in moments_of[id(segment)])):
                     held = moment._replace(transient=moment.transient + cast)
-                    yield parts(held, place, kept, (), inputs=batch + constants + tables, head=head)
+                    yield parts(held, segment, place, kept, (), more, inputs=batch + constants + tables)
         befores.append((before, saved_by))
         again = twice(taken.segments, width, span) if stack is stacks[0] else 0
         before, copied = before + saved_by.total - again, copied + copies.total
     gradients: Size = 0
     waiting: Size = 0
-    parts_made = _handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
+    parts_made = handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
     hands_on = bool(taken.segments[0].tape.handed_on)
     for stack, (before, saved_by) in reversed(list(zip(stacks, befores, strict=True))):
         moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
         held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
-        learned, wait = (stack.spread(partial(_amount, walks, name)) for name in ("gradients", "handed_back"))
+        learned = stack.spread(lambda segment: shares.left(walks[id(segment)]))
+        wait = stack.spread(partial(_amount, walks, "handed_back"))
         for segment in reversed(stack.group):
-            head, first = segment.name == "head", segment.name == "embedding"
+            first = segment.name == "embedding"
             inputs = batch + (_LOSS if taken.ends else 0) + (0 if first else held_again)
 
             def held_at(
@@ -159,6 +174,7 @@ def _of_chunk(taken: Pass, keeping: Keeping, width: Widths, state: dict[str, Siz
 
             # Of alike layers one is first, with the others' activations, and one last, with their gradients.
             begins = not recomputes and len(stacks) > 1 and stack is stacks[1]
+            found = shares.places(segment)
             places = [
                 (
                     place,
@@ -166,19 +182,18 @@ def _of_chunk(taken: Pass, keeping: Keeping, width: Widths, state: dict[str, Siz
                     (gradients, learned.after(place, segment)),
                     0 if first else waiting + wait.after(place, segment),
                     choose(place.turn == 0, parts_made, 0) if begins and place.offset == 0 else 0,
+                    shares.backward(stack, segment, place),
                 )
-                for place in (stack.places(segment) if hands_on else _fullest(stack, segment, held_at))
+                for place in found or (stack.places(segment) if hands_on else _fullest(stack, segment, held_at))
             ]
             for moment in moments_of[id(segment)]:
-                for place, kept, later, owed, last_read in places:
+                for place, kept, later, owed, last_read, more in places:
                     gone = last_read if moment.past_parts else 0
-                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)
+                    yield parts(moment, segment, place, kept, later, more, inputs=inputs, waiting=owed - gone)
+            for place, kept, later, owed, _, _ in places:
+                for moment, more in shares.around("backward", stack, segment, place):
+                    yield parts(moment, segment, place, kept, later, more, inputs=inputs, waiting=owed)
         gradients, waiting = gradients + learned.total, waiting + wait.total
-
-
-def _handed_on(segment: Segment, width: Widths) -> Size:
-    """Bytes of what a segment makes for all layers behind it."""
-    return add(volume(x.labels, segment.env) * width[x.role] for x in segment.tape.handed_on)
 
 
 def _amount(walks: dict[int, Walk], name: str, segment: Segment) -> Size:
@@ -202,44 +217,14 @@ def _fullest(stack: Stack, segment: Segment, held: Callable[[Place], Size]) -> I
     yield places[most]
 
 
-_GIVEN: tuple[Role, ...] = ("constant", "table")
 _LOSS = 8  # the loss and its own gradient, fp32
 
 
-def _given(segments: list[Segment], width: Widths, role: Role, *, saved: bool = False) -> list[Size]:
-    """What is made once for a pass and read in all layers, of each segment and those before it together: masks of math
-    attention, and angles of rotary positions. With `saved` what a backward pass reads again.
-    """
-    found: dict[str, list[tuple[tuple[Size, ...], Mask]]] = {}
-    met: set[object] = set()
-    totals: list[Size] = []
-    total: Size = 0
-    for segment in segments:
-        there = segment.there
-        ops = [op for op in segment.ops if op.learns or not saved]
-        for x in [x for op in ops for x in op.inputs if isinstance(x, Tensor) and x.role == role]:
-            sizes = tuple(segment.env[label] for label in x.by)
-            one = tuple(id(n) if hasattr(n, "dtype") else n for n in sizes)
-            key = x.name, one, None if there is True else id(segment)
-            if key in met:
-                continue
-            met.add(key)
-            new = _is_new(sizes, there, found.setdefault(x.name, []))
-            found[x.name].append((sizes, there))
-            total = total + where(new, volume(x.labels, segment.env) * width[role])
-        totals.append(total)
-    return totals
-
-
-def _is_new(sizes: tuple[Size, ...], there: Mask, known: list[tuple[tuple[Size, ...], Mask]]) -> Mask:
-    """Whether something is there that none of the known is, by the sizes that tell them apart; of arrays by row."""
-    new = there
-    for others, others_there in known:
-        same = others_there
-        for n, other in zip(sizes, others, strict=True):
-            same = same & (n == other)
-        new = new & (same ^ True)
-    return new
+def _gradients(taken: Pass, keeping: Keeping) -> Gradients:
+    """Widths of a weight's gradient: what is shared stays as it is made until it is reduced."""
+    if is_sharded(taken, keeping):
+        return Gradients(keeping.recipe.arriving, 0)
+    return Gradients(0, keeping.recipe.weight) if keeping.holds else Gradients(keeping.recipe.gradient, 0)
 
 
 def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
@@ -250,15 +235,15 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     held = {
         "weights": weights,
         "buffers": buffers(taken),
-        "key-value cache": cache(taken, run, keeping.kv_width),
+        "key-value cache": cache(taken, run, keeping.kv_width, block=taken.stage.block),
         "recurrent state": recurrent_state(taken, run, width),
     }
     for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):
         segments = taken.rerun(phase).segments
-        given = add(_given(segments, width, role)[-1] for role in _GIVEN)
+        once = add(given(segments, width, role)[-1] for role in GIVEN)
         tokens = 8 * phase.batch * phase.positions
         for op, passing in moments(segments, width):
-            parts = {**held, "temporaries": passing + given, "inputs": tokens}
+            parts = {**held, "temporaries": passing + once, "inputs": tokens}
             yield Alive(phase.phase, op, partial(dict, parts))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from archcalc.arguments import instance
 from archcalc.counts.memory import Memory, memory
 from archcalc.counts.optimizer import held
 from archcalc.counts.parameters import Parameters, params
 from archcalc.plan.description import Plan
-from archcalc.plan.local import local
+from archcalc.plan.local import RankModel, local
 from archcalc.plan.rules import refuse
 from archcalc.plan.stages import alike
 from archcalc.spec.model import Model
@@ -64,6 +64,12 @@ def ranked(model: Model, plan: Plan, where: str = "plan") -> list[Ranked]:
         counts = params(taken)
         found.append(Ranked(stages, counts, held("weights", counts.tensors, taken.stage)))
     return found
+
+
+def fullest(model: Model, plan: Plan, run: Run, keeping: Keeping, where: str = "plan") -> Model:
+    """The model as its fullest rank has it, for functions that count the passes of a model."""
+    stage = ranks(model, plan, run, keeping, where).fullest.stages[0]
+    return cast("Model", RankModel(model, plan, stage))
 
 
 def ranks(model: Model, plan: Plan, run: Run, keeping: Keeping, where: str = "plan") -> Ranks:

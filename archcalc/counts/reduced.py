@@ -28,7 +28,7 @@ _SHARED = (*TP, "etp")
 _LAST = "the backward pass of the last micro-batch"
 _EACH = "the backward pass"
 _NEXT = "the forward pass of the next step"
-_BESIDE = "the layers before and after"
+_BESIDE = "the layer that runs before"
 
 
 class _What(NamedTuple):
@@ -87,10 +87,10 @@ def _of_data(tensors: list[Stored], summed: set[Key], plan: Plan, keeping: Keepi
         here = 1 if layers is None else layers.count
         times = here * micro_batches
         whole = _of_one(share(plan, unit, ranks), here, plan) * ranks
-        beside = None if layers is None else _BESIDE
-        yield _What("all-gather", name, "forward", times, whole, recipe.weight, beside)
-        if layers is not None:  # what is outside stays gathered until its gradients are there
-            yield _What("all-gather", name, "backward", times, whole, recipe.weight, _BESIDE)
+        yield _What("all-gather", name, "forward", times, whole, recipe.arriving, None if layers is None else _BESIDE)
+        if layers is not None and plan.reshard_after_forward:  # what is outside stays until its gradients are there
+            ahead = _BESIDE if plan.prefetch != "none" else None
+            yield _What("all-gather", name, "backward", times, whole, recipe.arriving, ahead)
         mine = [tensor for tensor in unit if tensor in learned]
         reduced = _of_one(share(plan, mine, ranks), here, plan) * ranks
         yield _What(

@@ -14,6 +14,7 @@ from archcalc.spec.published import Text
 Schedule = Literal["1f1b", "gpipe", "interleaved"]
 Sharding = Literal["flat", "per-tensor"]
 Gathered = Literal["again", "kept"]
+Prefetch = Literal["backward", "both", "none"]
 MOST_STAGES = 1_024
 
 
@@ -56,6 +57,16 @@ class Plan(Strict):
         description="flat: one buffer of all parameters is cut (Megatron-LM, DeepSpeed); per-tensor: the rows of each "
         "(FSDP2)",
     )
+    reshard_after_forward: bool = Field(
+        default=True,
+        description="of ZeRO 3: whether a layer's gathered weights are dropped after its forward pass and gathered "
+        "again for the backward pass (PyTorch's fully_shard)",
+    )
+    prefetch: Prefetch = Field(
+        default="backward",
+        description="of ZeRO 3: in which passes the weights of the next layer are gathered while one runs (backward: "
+        "as PyTorch's fully_shard does by itself)",
+    )
     gathered_inputs: Gathered = Field(
         default="again",
         description="of sequence parallelism: gathered inputs are gathered again in the backward pass (Megatron-LM) "
@@ -67,6 +78,11 @@ class Plan(Strict):
         default=None,
         description="rows of the token table are padded to a multiple of this times tp (Megatron-LM: 128); null: the "
         "last rank has fewer rows",
+    )
+
+    cache_block: Count | None = Field(
+        default=None,
+        description="positions of a block of the key-value cache, as an engine pages it (vLLM: 16); null: exact",
     )
 
     @property

@@ -12,10 +12,13 @@ from typing import Literal, Protocol
 
 from archcalc.plan.description import Plan
 from archcalc.tape.legend import Size, add, product
+from archcalc.tape.passes import Gathering
 
 Kept = Literal["weights", "gradients", "optimizer"]
 _FROM: dict[str, int] = {"optimizer": 1, "gradients": 2, "weights": 3}
 """The stage of ZeRO that shares each."""
+_SENT: dict[str, str] = {"gathered": "weights", "reduced": "gradients"}
+"""What is sent whole: weights when they are gathered, gradients when they are reduced."""
 
 
 class Tensors(Protocol):
@@ -32,13 +35,18 @@ class Tensors(Protocol):
 
 
 def parameters_held(plan: Plan, what: str, tensors: Iterable[Tensors]) -> Size:
-    """Parameters of which a rank keeps `what`."""
+    """Parameters of which a rank keeps `what`; of "gathered" and "reduced" the numbers that it sends or gets.
+
+    These are as many parts as there are ranks, all as large as the largest.
+    """
     every = list(tensors)
-    if plan.zero < _FROM[what]:
+    kept = _SENT.get(what, what)
+    if plan.zero < _FROM[kept]:
         return add(tensor.parameters for tensor in every)
     found: Size = 0
     for of_experts, ranks in ((False, plan.dp * plan.cp), (True, plan.expert_dp)):
-        found = found + share(plan, [tensor for tensor in every if tensor.of_experts == of_experts], ranks)
+        part = share(plan, [tensor for tensor in every if tensor.of_experts == of_experts], ranks)
+        found = found + (part if what == kept else part * ranks)
     return found
 
 
@@ -47,6 +55,19 @@ def share(plan: Plan, tensors: Iterable[Tensors], ranks: Size) -> Size:
     if plan.sharding == "flat":
         return -(-add(tensor.parameters for tensor in tensors) // ranks)
     return add(_rows(tensor, ranks) * tensor.layers for tensor in tensors)
+
+
+def gathering(plan: Plan) -> Gathering | None:
+    """How ranks send each other weights and gradients in a step; None where each has all of both."""
+    if plan.zero < _FROM["gradients"]:
+        return None
+    return Gathering(
+        weights=plan.zero >= _FROM["weights"],
+        several=plan.dp * plan.cp > 1,
+        copies=plan.sharding == "per-tensor",
+        stays=not plan.reshard_after_forward,
+        prefetch=plan.prefetch,
+    )
 
 
 def _rows(tensor: Tensors, ranks: Size) -> Size:

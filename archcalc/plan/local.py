@@ -7,11 +7,11 @@ are those of the whole sequence.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import Exchange, divide
-from archcalc.plan.holding import parameters_held
+from archcalc.plan.holding import gathering, parameters_held
 from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
 from archcalc.plan.stages import chunks_of, in_flight, of_stage
 from archcalc.tape.legend import Size, stem
@@ -41,6 +41,20 @@ class Rank:
         return local(self.source.record(run), self.plan, self.stage)
 
 
+class RankModel:
+    """A model as one rank has it, for functions that read its passes and the fields of its spec."""
+
+    def __init__(self, model: Any, plan: Plan, stage: int) -> None:
+        self._model, self._rank = model, Rank(model, plan, stage)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def record(self, run: Run | None = None) -> Pass:
+        """A pass of a micro-batch of the rank."""
+        return self._rank.record(run or Run())
+
+
 def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
     """The pass of one rank of a plan, in one stage of its pipeline."""
     return exchanging(taken, plan, stage)[0]
@@ -53,7 +67,14 @@ def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exch
     both = [_localized(segment, plan) for part in parts for segment in part]
     segments = [segment for segment, _ in both]
     flat = plan.zero > 0 and plan.sharding == "flat"
-    here = Stage(chunks_of(parts, held), partial(parameters_held, plan), flat, planned=not plan.is_whole)
+    here = Stage(
+        chunks_of(parts, held),
+        partial(parameters_held, plan),
+        flat=flat,
+        gathering=gathering(plan),
+        block=plan.cache_block or 1,
+        planned=not plan.is_whole,
+    )
     return Pass(taken.run, segments, Rank(taken.source, plan, stage), here), [told for _, told in both]
 
 

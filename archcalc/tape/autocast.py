@@ -30,7 +30,7 @@ def autocast(taken: Pass) -> Pass:
     """The same pass with the casts as ops, in roles that say the types: `float` is fp32, `activation` is bf16."""
     tapes = {id(segment.tape): _cast(segment.tape) for segment in taken.segments}
     segments = [segment.replace(tape=tapes[id(segment.tape)]) for segment in taken.segments]
-    return Pass(taken.run, segments, taken.source)
+    return Pass(taken.run, segments, taken.source, taken.stage)
 
 
 def begins_narrow(taken: Pass) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
 from archcalc.tape.legend import Cuts, Env, Mask, Size, add
@@ -155,20 +155,43 @@ class Recorder(Protocol):
         """A pass of a run."""
 
 
+class Gathering(NamedTuple):
+    """How a rank of a parallel plan sends and gets weights and gradients that it shares with others, layer by layer.
+
+    Attributes:
+        weights: whether it shares weights too, and not gradients alone.
+        several: whether there are others, of arrays in which rows.
+        copies: whether weights are gathered into one buffer and copied out of it.
+        stays: whether weights that the forward pass gathered stay for the backward pass.
+        prefetch: in which passes the weights of the next layer are gathered while one runs.
+    """
+
+    weights: bool
+    several: Mask
+    copies: bool = True
+    stays: bool = False
+    prefetch: Literal["backward", "both", "none"] = "backward"
+
+
 class Stage(NamedTuple):
     """What a rank of a parallel plan has of a pass, and of a step.
 
     Attributes:
         chunks: how many of its segments belong to each part of the model that it has, in order, and of how many
             micro-batches it holds what that part saved at the peak.
-        held: parameters that it keeps of some tensors, by what is kept: "weights", "gradients" or "optimizer".
+        held: parameters that it keeps of some tensors, by what is kept: "weights", "gradients" or "optimizer"; and
+            numbers that it sends or gets of them where they are "gathered" or "reduced".
         flat: whether the optimizer's state is one buffer, and not one for each tensor.
+        gathering: how it gets what it shares; None where it shares neither weights nor gradients.
+        block: positions of a block of the key-value cache: whole blocks are kept.
         planned: whether it is that of a plan at all.
     """
 
     chunks: tuple[tuple[int, Size], ...]
     held: Callable[[str, Sequence[Any]], Size] | None = None
     flat: bool = False
+    gathering: Gathering | None = None
+    block: Size = 1
     planned: bool = False
 
 
@@ -221,7 +244,7 @@ class Once:
         key = _key(run)
         if key not in self._passes:
             taken = self._source.record(run)
-            self._passes[key] = Pass(taken.run, taken.segments, self)
+            self._passes[key] = Pass(taken.run, taken.segments, self, taken.stage)
         return self._passes[key]
 
 

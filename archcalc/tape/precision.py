@@ -14,7 +14,7 @@ Format = Literal[
     "mxfp4", "nvfp4", "fp8-block", "awq", "gptq", "nf4",
 ]
 # fmt: on
-Precision = Literal["mixed-16", "mixed-18", "amp", "fp32", "bf16", "fp16", "fp8", "int8", "int4", Format]
+Precision = Literal["mixed-16", "mixed-18", "amp", "fsdp-bf16", "fp32", "bf16", "fp16", "fp8", "int8", "int4", Format]
 Optimizer = Literal["adamw-fused", "adamw", "adamw-foreach", "sgd", "sgd-plain"]
 Recompute = Literal["none", "selective", "full"]
 CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
@@ -30,7 +30,8 @@ class Recipe(NamedTuple):
 
     `compute` is the width of activations and of a gradient as it is made. Where it `holds` gradients, they stay from
     step to step and new ones are added to them. `master` is 0 where the weights are their own. With `autocast` the
-    weights are wider than what is computed, and are cast as torch.autocast does it.
+    weights are wider than what is computed, and are cast as torch.autocast does it. `gathered` is the width of the
+    copies that are computed with, where weights are wider, and 0 where they are computed with as they are.
     """
 
     compute: int
@@ -41,6 +42,12 @@ class Recipe(NamedTuple):
     meaning: str
     holds: bool = False
     autocast: bool = False
+    gathered: int = 0
+
+    @property
+    def arriving(self) -> int:
+        """Bytes of a weight that is computed with, and of its gradient as it is made."""
+        return self.gathered or self.weight
 
 
 RECIPES: dict[str, Recipe] = {
@@ -69,6 +76,15 @@ RECIPES: dict[str, Recipe] = {
         moment=4,
         autocast=True,
         meaning="fp32 weights, gradients and moments; torch.autocast runs matrix products in bf16",
+    ),
+    "fsdp-bf16": Recipe(
+        compute=2,
+        weight=4,
+        gradient=4,
+        master=0,
+        moment=4,
+        gathered=2,
+        meaning="fp32 weights, gradients and moments; FSDP2 gathers bf16 weights and reduces fp32 gradients",
     ),
     "bf16": Recipe(compute=2, weight=2, gradient=2, master=0, moment=2, meaning="everything in bf16"),
     "fp32": Recipe(compute=4, weight=4, gradient=4, master=0, moment=4, meaning="everything in fp32"),

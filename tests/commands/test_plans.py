@@ -1,12 +1,12 @@
 """Plans on the command line: what is shown, what is refused and how, and exit codes."""
 
 import pytest
+from command import ask
 
 from archcalc.cli import main  # noqa: F401  (the commands are registered)
 from archcalc.plan.reading import find_plan, plan_names
 from archcalc.plan.rules import RULES
 from archcalc.spec.catalogue import specs_folder
-from command import ask
 
 GPT3 = ("gpt3-175b", "--tp", "8", "--pp", "8", "--dp", "8", "--zero", "1", "--vocab-divisible-by", "128")
 
@@ -43,14 +43,20 @@ def test_a_plan_is_read_from_a_file(tmp_path):
     [
         (("gpt3-175b", "--tp", "7"), "plan: tp: must divide n_heads (96); got 7; nearest: 6 or 8"),
         (("llama3-8b", "--tp", "12"), "plan: tp: must divide d_ff (14,336); got 12; nearest: 8 or 16"),
-        (("gpt3-175b", "--pp", "7"), "plan: pp: must divide n_layers (96); got 7; nearest: 6 or 8, or give stage_layers"),
+        (
+            ("gpt3-175b", "--pp", "7"),
+            "plan: pp: must divide n_layers (96); got 7; nearest: 6 or 8, or give stage_layers",
+        ),
         (("gpt2", "--cp", "3"), "plan: sequence: must be a multiple of cp (3); got 1,024; nearest: 1,023 or 1,026"),
         (("gpt2", "--sequence-parallel"), "plan: sequence_parallel: needs tp of at least 2; got true"),
         (("mixtral-8x7b", "--ep", "8"), "plan: ep: must divide dp (1); got 8; nearest: 1"),
         (("mixtral-8x7b", "--ep", "3", "--dp", "3"), "plan: ep: must divide n_experts (8); got 3; nearest: 2 or 4"),
         (("gpt2", "--ep", "2", "--dp", "2"), "plan: ep: needs a model with experts; got 2"),
         (("falcon-mamba-7b", "--tp", "2"), "plan: tp: is not supported for mamba mixers; got 2"),
-        (("gpt2", "--dp", "8", "--batch", "12"), "--batch: must be a multiple of dp x micro_batch (8); got 12; nearest: 8 or 16"),
+        (
+            ("gpt2", "--dp", "8", "--batch", "12"),
+            "--batch: must be a multiple of dp x micro_batch (8); got 12; nearest: 8 or 16",
+        ),
         (("gpt2", "--tp", "two"), "--tp: must be an integer; 32k is 32,768; got 'two'"),
         (("gpt2", "--tp", "0"), "--tp: must be from 1 to 4,294,967,296; got 0"),
         (("gpt2", "--zero", "4"), "--zero: must be from 0 to 3; got 4"),
@@ -93,7 +99,9 @@ def test_plans_of_the_catalogue_are_named_sourced_and_point_to_the_schema(name):
 
 def test_the_schema_of_plans_in_the_repository_is_fresh():
     with open(specs_folder() + "/schema/plan.json") as file:
-        assert file.read() == ask("schema", "--of", "plan").out, "run: archcalc schema --of plan -o specs/schema/plan.json"
+        assert file.read() == ask("schema", "--of", "plan").out, (
+            "run: archcalc schema --of plan -o specs/schema/plan.json"
+        )
 
 
 def test_lists():
@@ -102,6 +110,20 @@ def test_lists():
 
 
 def test_parameters_of_a_rank():
-    found = ask("params", "gpt3-175b", "--tp", "8", "--vocab-divisible-by", "128", "--pp", "8", "--format", "json").json
+    found = ask(
+        "params", "gpt3-175b", "--tp", "8", "--vocab-divisible-by", "128", "--pp", "8", "--format", "json"
+    ).json
     assert found["rank"] == {"parameters": 2_822_731_776, "bytes": 2 * 2_822_731_776}
     assert ask("params", "gpt2", "--tp", "2", "--by", "layer").code == 2
+
+
+def test_specs_are_compared_by_their_fullest_ranks():
+    """Fewer key/value heads: 88 of 96 are gone, of 128 x 12,288 features each twice, in 12 layers, over 8 ranks."""
+    asked = ("gpt3-175b@n_kv_heads=8", "--tp", "8", "--pp", "8", "--dp", "8", "--zero", "1", "--format", "json")
+    found = ask("diff", "gpt3-175b", *asked).json
+    rows = {row["name"]: list(row["values"].values()) for row in found["rows"]}
+    gone = 12 * 2 * 88 * (128 * 12_288 + 128) // 8
+    first, second = rows["parameters.stored"]
+    assert first - second == gone
+    assert rows["memory.state"][0] < rows["memory.total"][0]
+    assert found["plan"]["world"] == 512
