@@ -69,10 +69,11 @@ def traffic(
     run = run.by_default(MEMORY_KERNEL)._replace(batch=plan.micro_batch)
     refuse(plan, model, run, where)
     whole = model.record(run)
-    found = [
-        Sender(stages, collectives(whole, plan, keeping, stages[0], gpus_per_node))
-        for stages in alike(plan, whole.segments)
-    ]
+    sorts: dict[tuple[Collective, ...], tuple[int, ...]] = {}
+    for stages in alike(plan, whole.segments):
+        told = collectives(whole, plan, keeping, stages[0], gpus_per_node)
+        sorts[told] = (*sorts.get(told, ()), *stages)
+    found = [Sender(tuple(sorted(stages)), told) for told, stages in sorts.items()]
     found.sort(key=lambda sender: -int(sender.sent))
     return Traffic(plan, run, keeping, gpus_per_node, tuple(found))
 
