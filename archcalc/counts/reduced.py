@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from archcalc.counts.exchanged import Collective, Operation, Phase, several
-from archcalc.counts.parameters import Stored, params
+from archcalc.counts.parameters import Stored, tensors
 from archcalc.plan.description import Plan
 from archcalc.plan.holding import share
 from archcalc.plan.local import Exchanges
@@ -48,10 +48,10 @@ def of_weights(
 ) -> Iterator[Collective]:
     """The collectives of gradients and weights in a step, on the pass of one rank."""
     yield from _of_copies(taken, exchanges, plan, keeping, gpus_per_node)
-    summed = _summed(taken, exchanges)
+    summed, every = _summed(taken, exchanges), tensors(taken)
     for of_experts in (False, True):
         among = data_group(plan, gpus_per_node, of_experts=of_experts)
-        mine = [tensor for tensor in params(taken).tensors if tensor.of_experts == of_experts]
+        mine = [tensor for tensor in every if tensor.of_experts == of_experts]
         if not any(_key(tensor.name, tensor.within) in summed for tensor in mine):
             continue
         for what in _of_data(mine, summed, plan, keeping, among.ranks):
@@ -68,10 +68,10 @@ def of_weights(
             )
 
 
-def _of_data(tensors: list[Stored], summed: set[Key], plan: Plan, keeping: Keeping, ranks: Size) -> Iterator[_What]:
+def _of_data(mine: list[Stored], summed: set[Key], plan: Plan, keeping: Keeping, ranks: Size) -> Iterator[_What]:
     """What ranks exchange that have the same weights."""
     recipe, micro_batches = keeping.recipe, plan.accumulation
-    learned = [tensor for tensor in tensors if _key(tensor.name, tensor.within) in summed]
+    learned = [tensor for tensor in mine if _key(tensor.name, tensor.within) in summed]
     if plan.zero == 0:
         size = add(tensor.parameters for tensor in learned)
         yield _What("all-reduce", "gradients", "gradients", 1, size, recipe.gradient, _LAST)
@@ -82,7 +82,7 @@ def _of_data(tensors: list[Stored], summed: set[Key], plan: Plan, keeping: Keepi
         yield _What("reduce-scatter", "gradients", "gradients", times, size, recipe.gradient, behind)
         yield _What("all-gather", "weights", "step", 1, size, recipe.weight, _NEXT)
         return
-    for layers, unit in _units(tensors):
+    for layers, unit in _units(mine):
         name = "weights outside the layers" if layers is None else "weights of a layer"
         here = 1 if layers is None else layers.count
         times = here * micro_batches
@@ -91,8 +91,8 @@ def _of_data(tensors: list[Stored], summed: set[Key], plan: Plan, keeping: Keepi
         if layers is not None and plan.reshard_after_forward:  # what is outside stays until its gradients are there
             ahead = _BESIDE if plan.prefetch != "none" else None
             yield _What("all-gather", name, "backward", times, whole, recipe.arriving, ahead)
-        mine = [tensor for tensor in unit if tensor in learned]
-        reduced = _of_one(share(plan, mine, ranks), here, plan) * ranks
+        taught = [tensor for tensor in unit if any(tensor is one for one in learned)]
+        reduced = _of_one(share(plan, taught, ranks), here, plan) * ranks
         yield _What(
             "reduce-scatter", name.replace("weights", "gradients"), "gradients", times, reduced, recipe.gradient, _EACH
         )
@@ -103,9 +103,9 @@ def _of_one(parameters: Size, layers: Size, plan: Plan) -> Size:
     return -(-parameters // layers) if plan.sharding == "flat" else parameters // layers
 
 
-def _units(tensors: Iterable[Stored]) -> Iterator[tuple[Layers | None, list[Stored]]]:
+def _units(every: Iterable[Stored]) -> Iterator[tuple[Layers | None, list[Stored]]]:
     """Weights that are gathered together: those of a layer, and all that are outside of layers."""
-    every = list(tensors)
+    every = list(every)
     if outside := [tensor for tensor in every if tensor.within is None]:
         yield None, outside
     inside = [tensor for tensor in every if tensor.within is not None]

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from archcalc.blocks.base import Count, Strict
 from archcalc.spec import namerules
 from archcalc.spec.published import Text
+from archcalc.tape.legend import anywhere
 
 Schedule = Literal["1f1b", "gpipe", "interleaved"]
 Sharding = Literal["flat", "per-tensor"]
@@ -103,7 +104,7 @@ class Plan(Strict):
     @property
     def spreads_experts(self) -> bool:
         """Whether ranks that share heads have different experts, each whole, and tokens of their own to send."""
-        return bool(self.tp > 1 and self.expert_tp == 1)
+        return self.etp is not None and anywhere((self.tp > 1) & (self.etp == 1))
 
     @property
     def virtual_stages(self) -> int:
@@ -113,7 +114,7 @@ class Plan(Strict):
     @property
     def is_whole(self) -> bool:
         """Whether one rank has and does everything."""
-        return bool(self.world == 1)
+        return not anywhere(self.world > 1)
 
     @model_validator(mode="after")
     def _schedule_and_stages_agree(self) -> Self:
