@@ -398,3 +398,32 @@ def test_inference_has_a_forward_pass_alone(phase):
     assert kinds(found) == {("forward", "all-reduce"): 2 * LAYERS}
     assert {one.axis for one in found} == {"tp"}
     assert {one.bytes for one in found if "layers" in one.tensor} == {2 * H * (2_048 if phase == "prefill" else 1)}
+
+
+# Many plans at once.
+
+
+@pytest.mark.parametrize("name", ["gpt3-175b", "llama3-8b", "mixtral-8x7b", "deepseek-v3"])
+@pytest.mark.parametrize(
+    "fields", [{}, {"zero": 1}, {"zero": 3, "sharding": "per-tensor"}, {"sequence_parallel": True}]
+)
+def test_arrays_of_plans_are_each_plan_by_itself(name, fields):
+    """Which axes exist decides what there is; a rank that is alone on one of them sends nothing over it."""
+    numpy = pytest.importorskip("numpy")
+    model = archcalc.load(name)
+    rows = [
+        {"tp": tp, "dp": dp, "cp": cp, "accumulation": m}
+        for tp in (1, 8, 32)
+        for dp in (1, 4)
+        for cp, m in ((1, 2), (2, 1))
+    ]
+    columns = {key: numpy.array([float(row[key]) for row in rows]) for key in rows[0]}
+    n = len(rows)
+    many = Plan(**fields).model_copy(update=columns)
+    run = Run(batch=numpy.ones(n), sequence=numpy.full(n, 2_048.0), attention="flash")
+    found = collectives(model.record(run), many, Keeping("mixed-18"))
+    for i, row in enumerate(rows):
+        alone = of(model, Plan(**fields | row), Keeping("mixed-18"))
+        for what in ("bytes", "sent"):
+            together = sum(numpy.broadcast_to(one.count * getattr(one, what), n)[i] for one in found)
+            assert together == sum(one.count * getattr(one, what) for one in alone), row
