@@ -10,7 +10,7 @@ import typer
 from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.plan.description import Gathered, Plan, Schedule, Sharding
+from archcalc.plan.description import Gathered, Plan, Prefetch, Schedule, Sharding
 from archcalc.plan.reading import find_plan, plan_names
 from archcalc.tape.run import Run
 
@@ -58,6 +58,15 @@ FLAGS: dict[str, Any] = {
     "etp": _size("ranks that share each expert; default: as --tp"),
     "zero": _size("share optimizer state (1), gradients (2), weights (3) over dp", "0-3"),
     "sharding": _word(Sharding, "HOW", "how ZeRO cuts"),
+    "reshard_after_forward": Annotated[
+        bool | None,
+        typer.Option(
+            "--reshard-after-forward/--no-reshard-after-forward",
+            show_default=False,
+            help="ZeRO 3: drop gathered weights after the forward pass (default), or keep them",
+        ),
+    ],
+    "prefetch": _word(Prefetch, "WHEN", "ZeRO 3: passes that gather the next layer's weights early"),
     "gathered_inputs": _word(Gathered, "HOW", "inputs that sequence parallelism gathers"),
     "micro_batch": _size("sequences that a rank computes at a time", "B"),
     "accumulation": _size("micro-batches of a step", "M"),

@@ -17,6 +17,7 @@ Sharding = Literal["flat", "per-tensor"]
 Gathered = Literal["again", "kept"]
 Prefetch = Literal["backward", "both", "none"]
 MOST_STAGES = 1_024
+_WEIGHTS = 3  # the stage of ZeRO that shares them
 
 
 class Plan(Strict):
@@ -118,10 +119,20 @@ class Plan(Strict):
 
     @model_validator(mode="after")
     def _schedule_and_stages_agree(self) -> Self:
-        if self.chunks > 1 and self.schedule != "interleaved":
-            raise _error("has {chunks} chunks a stage; they need schedule: interleaved", chunks=self.chunks)
-        if self.schedule == "interleaved" and (self.chunks < 2 or self.pp < 2):
-            raise _error("has schedule interleaved, which needs pp and chunks of at least 2")
+        if self.schedule == "interleaved" and self.chunks == 1:
+            raise _error("has schedule interleaved, which needs chunks of at least 2")
+        for field, needs, there in (
+            ("sequence_parallel", "tp of at least 2", self.tp > 1),
+            ("gathered_inputs", "sequence_parallel", self.sequence_parallel),
+            ("sharding", "zero of at least 1", self.zero > 0),
+            ("reshard_after_forward", "zero: 3", self.zero == _WEIGHTS),
+            ("prefetch", "zero: 3", self.zero == _WEIGHTS),
+            ("stage_layers", "pp of at least 2", self.pp > 1),
+            ("chunks", "schedule: interleaved", self.schedule == "interleaved"),
+            ("schedule", "pp of at least 2", self.pp > 1),
+        ):
+            if getattr(self, field) != type(self).model_fields[field].default and not there:
+                raise _error("has {field}, which needs {needs}", field=field, needs=needs)
         if self.stage_layers is not None and len(self.stage_layers) != self.virtual_stages:
             raise _error(
                 "has {found} stage_layers; pp {pp} x chunks {chunks} needs {needs}",

@@ -109,16 +109,23 @@ def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
         yield Broken("pp", "is not supported where layers read what other layers made", f"{plan.pp:,}")
 
 
+def _purpose(plan: Plan, subject: Subject) -> Iterator[Broken]:
+    trains = subject.run.phase == "training"
+    for field in ("cache_block",) if trains else _OF_TRAINING:
+        value = getattr(plan, field)
+        if value != Plan.model_fields[field].default:
+            what = f"applies only to {'inference' if trains else 'training'}"
+            yield Broken(field, what, str(value).lower() if isinstance(value, bool) else str(value))
+
+
+_OF_TRAINING = ("sequence_parallel", "cp", "schedule", "chunks", "zero", "accumulation")
+
+
 def _sequence(plan: Plan, subject: Subject) -> Iterator[Broken]:
-    if plan.sequence_parallel and plan.tp == 1:
-        yield Broken("sequence_parallel", "needs tp of at least 2", "true")
+    if subject.run.phase != "training":
+        return
     shared = plan.cp * (plan.tp if plan.sequence_parallel else 1)
     positions = subject.run.positions
-    if subject.run.phase != "training":
-        for field in ("sequence_parallel", "cp"):
-            if getattr(plan, field) > 1 - (field == "sequence_parallel"):
-                yield Broken(field, "applies only to training", str(getattr(plan, field)).lower())
-        return
     if positions % shared:
         both = "cp x tp" if plan.sequence_parallel and plan.cp > 1 else "tp" if plan.sequence_parallel else "cp"
         what = f"must be a multiple of {both} ({shared:,})"
@@ -182,10 +189,11 @@ RULES: tuple[Rule, ...] = (
         _unsupported,
     ),
     Rule(
-        "sequence",
-        "cp, times tp with sequence_parallel, divides the positions of a sequence; both are of training alone",
-        _sequence,
+        "purpose",
+        "sequence_parallel, cp, schedule, chunks, zero and accumulation are of training alone, cache_block of inference",
+        _purpose,
     ),
+    Rule("sequence", "cp, times tp with sequence_parallel, divides the positions of a sequence", _sequence),
     Rule(
         "pipeline",
         "pp x chunks divides the layers, or stage_layers says how many each stage has; interleaved schedules take "
