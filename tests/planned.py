@@ -54,5 +54,6 @@ def planned(draw, *, zero=(0, 1, 2, 3), only=None):
         for more in ({"ep": 2}, {"ep": fields.get("tp", 1), "etp": 1}, {"ep": 4, "etp": 1}):
             if draw(st.booleans()):
                 take(**more)
-    fields |= {"zero": draw(st.sampled_from(zero)), "sharding": draw(st.sampled_from(["flat", "per-tensor"]))}
+    if stage := draw(st.sampled_from(zero)):
+        fields |= {"zero": stage, "sharding": draw(st.sampled_from(["flat", "per-tensor"]))}
     return Planned(model, Plan(**fields), run)

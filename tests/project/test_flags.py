@@ -63,6 +63,16 @@ OBEYED = {
         "memory tiny --device l4 [--reserve 20]",
         "memory gpt3-175b --device l4 [--must-fit]",
     ],
+    "traffic": [
+        "traffic gpt2 --tp 2 [--phase prefill]",
+        "traffic gpt2 --tp 2 [--batch 2]",
+        "traffic gpt2 --tp 2 [--seq 8]",
+        "traffic gpt2 --tp 2 --phase prefill --precision bf16 [--seq 8]",
+        "traffic gpt2 --pp 2 --phase decode [--context 5]",
+        "traffic gpt2 --tp 2 [--precision fp32]",
+        "traffic gpt2 --tp 2 [--recompute full]",
+        "traffic gpt2 --tp 2 [--gpus-per-node 1]",
+    ],
     "explain": [
         "explain tiny flops.forward [--batch 2]",
         "explain tiny flops.forward [--seq 5]",
@@ -133,7 +143,7 @@ PLANNED = [
     "memory gpt2 --tp 2 [--vocab-divisible-by 128]",
     "memory gpt2 --tp 2 --for inference [--cache-block 48]",
 ]
-TAKE_PLANS = ("memory", "params", "diff", "plan")
+TAKE_PLANS = ("memory", "params", "diff", "plan", "traffic", "flops")
 
 # Calls with a flag that cannot bear on what is asked, and what is said of it.
 REFUSED = {
@@ -209,7 +219,7 @@ PLAIN = {
     "report": "report tiny", "params": "params tiny", "flops": "flops tiny", "memory": "memory tiny",
     "explain": "explain tiny memory.state", "sweep": "sweep tiny --vary n_layers=1", "diff": "diff tiny tiny",
     "check": "check tiny", "verify": "verify tiny --tensors", "trace": "trace tiny", "softmax": "softmax 1 2",
-    "plan": "plan --rules", "list": "list", "schema": "schema", "embed": "embed words.vec king",
+    "plan": "plan --rules", "traffic": "traffic gpt2 --tp 2", "list": "list", "schema": "schema", "embed": "embed words.vec king",
 }  # fmt: skip
 ELSEWHERE = {
     "predict": "test_generate",
