@@ -6,7 +6,7 @@ import typer
 
 from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import COUNT, AnyBatch, Form, Output, Seq, Spec, app, number
-from archcalc.commands.flags import Again, Context, Phases, PrecisionOf, keeping, work_run
+from archcalc.commands.flags import Again, Phases, PrecisionOf, keeping, work_run
 from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit
@@ -20,7 +20,6 @@ def traffic(
     phase: Phases = "training",
     batch: AnyBatch = None,
     seq: Seq = None,
-    context: Context = None,
     precision: PrecisionOf = None,
     recompute: Again = "none",
     gpus_per_node: Annotated[
@@ -44,6 +43,8 @@ def traffic(
     if plan is None:
         fix = "--plan NAME, or flags such as --tp 8; `archcalc list plans` shows the catalogue's"
         raise Invalid(Problem("archcalc traffic", "needs a plan", suggestion=fix))
+    if phase == "decode" and seq is not None:
+        raise Invalid(Problem("--seq", "does not apply to decode, which adds one position to each sequence"))
     kept = keeping(
         "training" if phase == "training" else "inference",
         precision,
@@ -56,7 +57,7 @@ def traffic(
     each = GPUS_PER_NODE if gpus_per_node is None else number("--gpus-per-node", gpus_per_node, LARGEST_SIZE)
     found = find(spec)
     run, _ = work_run(
-        found.model, phase, "1", seq, context, "last" if phase == "prefill" else None, "full", "flash", None
+        found.model, phase, "1", seq, None, "last" if phase == "prefill" else None, "full", "flash", None
     )
     counted = count_traffic(found.model, plan.of(run, batch), run, kept, each, plan.where)
     emit(traffic_sheet(found, counted), form, output)

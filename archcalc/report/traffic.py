@@ -61,7 +61,6 @@ def traffic_sheet(found: Found, counted: Traffic) -> Sheet:
             conventions={
                 "phase": counted.run.phase,
                 "sequence": counted.run.positions,
-                "context": counted.run.read,
                 "precision": counted.keeping.precision,
                 "recompute": counted.keeping.recompute,
                 **CONVENTIONS,
@@ -179,9 +178,8 @@ def _counted(found: Found, counted: Traffic) -> tuple[str, ...]:
     if found.model.mtp is not None:
         left_out += ", modules of multi-token prediction"
     if run.phase != "training":
-        reading = f" with {grouped(run.read)} in context" if run.phase == "decode" else ""
         wide = f"{keeping.precision} weights" if keeping.precision not in BITS else keeping.precision
-        return (f"{run.phase} of {size}{reading}, {wide}; logits stay where their tokens of the vocabulary are",)
+        return (f"{run.phase} of {size}, {wide}; logits stay where their tokens of the vocabulary are",)
     again = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}
     return (
         f"training, micro-batches of {size}; {again[keeping.recompute]}",

@@ -70,7 +70,7 @@ def test_one_rank_sends_nothing():
         (("traffic", "gpt2"), "archcalc traffic: needs a plan; --plan NAME, or flags such as --tp 8; `archcalc list plans` shows the catalogue's"),
         (("traffic", "gpt2", "--pp", "7"), "plan: pp: must divide n_layers (12); got 7; nearest: 4 or 6, or give stage_layers"),
         (("traffic", "gpt2", "--tp", "2", "--gpus-per-node", "0"), "--gpus-per-node: must be from 1 to 4,294,967,296; got 0"),
-        (("traffic", "gpt2", "--tp", "2", "--context", "5"), "--context: applies only to decode, not to training; use --seq"),
+        (("traffic", "gpt2", "--tp", "2", "--cache-block", "16"), "plan: cache_block: applies only to inference; got 16"),
         (("traffic", "gpt2", "--tp", "2", "--precision", "int4"), "--precision: for training must be one of"),
         (("traffic", "gpt2", "--tp", "2", "--phase", "prefill", "--recompute", "full"), "--recompute: applies only to training; use --for training"),
         (("flops", "gpt2", "--tp", "2", "--tokens", "1M"), "--tokens: does not apply to a plan, whose FLOPs are those of a rank"),
