@@ -7,10 +7,10 @@ are those of the whole sequence.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from archcalc.plan.description import Plan
-from archcalc.plan.exchange import divide
+from archcalc.plan.exchange import Exchange, divide
 from archcalc.plan.holding import gathering, parameters_held
 from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
 from archcalc.plan.stages import chunks_of, in_flight, of_stage
@@ -21,6 +21,13 @@ from archcalc.tape.recording import Tape
 from archcalc.tape.roles import Role
 from archcalc.tape.run import Run
 from archcalc.tape.views import resolve
+
+
+class Exchanges(NamedTuple):
+    """The collectives of a segment, over axes of its mesh."""
+
+    mesh: Mesh
+    each: list[Exchange]
 
 
 class Rank:
@@ -50,9 +57,15 @@ class RankModel:
 
 def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
     """The pass of one rank of a plan, in one stage of its pipeline."""
+    return exchanging(taken, plan, stage)[0]
+
+
+def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exchanges]]:
+    """The pass of one rank, and what it exchanges in each of its segments."""
     parts = [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
     held = in_flight(plan, stage) if plan.pp > 1 else [1]
-    segments = [localize(segment, plan) for part in parts for segment in part]
+    both = [_localized(segment, plan) for part in parts for segment in part]
+    segments = [segment for segment, _ in both]
     flat = plan.zero > 0 and plan.sharding == "flat"
     here = Stage(
         chunks_of(parts, held),
@@ -62,18 +75,24 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
         block=plan.cache_block or 1,
         planned=not plan.is_whole,
     )
-    return Pass(taken.run, segments, Rank(taken.source, plan, stage), here)
+    return Pass(taken.run, segments, Rank(taken.source, plan, stage), here), [told for _, told in both]
 
 
 def localize(segment: Segment, plan: Plan) -> Segment:
     """A segment as one rank computes it. What is derived is cut too, as what it follows from."""
+    return _localized(segment, plan)[0]
+
+
+def _localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
     found = mesh(segment, plan)
     stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
     derived = {label: _cut(label, n, found, plan) for label, n in segment.env.items()}
     tape = Tape(segment.tape.run)
     tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
-    tape.ops = _settled(divide(segment, found).ops, plan)
-    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived)
+    divided = divide(segment, found)
+    tape.ops = _settled(divided.ops, plan)
+    told = Exchanges(found, divided.exchanges)
+    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived), told
 
 
 def _cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:

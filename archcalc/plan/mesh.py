@@ -70,7 +70,7 @@ def mesh(segment: Segment, plan: Plan) -> Mesh:
             first = _common(segment.stated[chain[0]], plan.tp)
             break
     apart = TP if plan.spreads_experts else ()
-    over_dp = plan.ep // plan.tp if apart else plan.ep
+    over_dp = -(-plan.ep // plan.tp) if apart else plan.ep  # at least 1, also of what a rule refuses
     ranks = {"tp": first, "tp.rest": plan.tp // first, "cp": plan.cp, "dp": plan.dp // over_dp, "ep": over_dp}
     streamed = TP if plan.sequence_parallel else ()
     axes: dict[str, tuple[str, ...]] = {"B": DP, "N": ("cp", *streamed), "S": ("cp",), "Q": ("cp",)}

@@ -22,7 +22,7 @@ def ranks_sheet(found: Found, counted: Ranks, fit: PlanFit | None) -> Sheet:
         f"({binary(used.total)})",
         blocks=(
             Table(
-                title=f"Memory at the peak of stage {_stages(counted.fullest)}, term by term",
+                title=f"Memory at the peak of stage {stages_text(counted.fullest.stages)}, term by term",
                 columns=(*words("term"), *figures("bytes", ""), *words("", "source")),
                 rows=tuple(terms),
                 total=("total", used.total, binary(used.total), None, None),
@@ -56,7 +56,9 @@ def ranks_sheet(found: Found, counted: Ranks, fit: PlanFit | None) -> Sheet:
             **notes(found),
         ),
         records=tuple(
-            {"stages": _stages(rank), **term._asdict()} for rank in counted.each for term in rank.memory.terms
+            {"stages": stages_text(rank.stages), **term._asdict()}
+            for rank in counted.each
+            for term in rank.memory.terms
         ),
     )
 
@@ -124,7 +126,7 @@ def _by_stage(counted: Ranks) -> Table:
         saved = sum(n for name, n in terms.items() if name in _SAVED)
         rows.append(
             (
-                _stages(rank),
+                stages_text(rank.stages),
                 rank.parameters.stored,
                 Bytes(int(rank.memory.state)),
                 Bytes(saved),
@@ -141,11 +143,12 @@ def _by_stage(counted: Ranks) -> Table:
 _SAVED = ("saved activations", "saved by the head", "activations of other micro-batches")
 
 
-def _stages(rank: Rank) -> str:
-    first, last = rank.stages[0], rank.stages[-1]
-    if list(rank.stages) == list(range(first, last + 1)):
+def stages_text(stages: tuple[int, ...]) -> str:
+    """Stages as a table has them: 1-6."""
+    first, last = stages[0], stages[-1]
+    if list(stages) == list(range(first, last + 1)):
         return f"{first}" if first == last else f"{first}-{last}"
-    return ", ".join(map(str, rank.stages))
+    return ", ".join(map(str, stages))
 
 
 def _rank_lines(counted: Ranks) -> tuple[str, ...]:

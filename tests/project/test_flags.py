@@ -63,6 +63,15 @@ OBEYED = {
         "memory tiny --device l4 [--reserve 20]",
         "memory gpt3-175b --device l4 [--must-fit]",
     ],
+    "traffic": [
+        "traffic gpt2 --tp 2 [--phase prefill]",
+        "traffic gpt2 --tp 2 [--batch 2]",
+        "traffic gpt2 --tp 2 [--seq 8]",
+        "traffic gpt2 --tp 2 --phase prefill --precision bf16 [--seq 8]",
+        "traffic gpt2 --tp 2 [--precision fp32]",
+        "traffic gpt2 --tp 2 [--recompute full]",
+        "traffic gpt2 --tp 2 [--gpus-per-node 1]",
+    ],
     "explain": [
         "explain tiny flops.forward [--batch 2]",
         "explain tiny flops.forward [--seq 5]",
@@ -133,7 +142,7 @@ PLANNED = [
     "memory gpt2 --tp 2 [--vocab-divisible-by 128]",
     "memory gpt2 --tp 2 --for inference [--cache-block 48]",
 ]
-TAKE_PLANS = ("memory", "params", "diff", "plan")
+TAKE_PLANS = ("memory", "params", "diff", "plan", "traffic", "flops")
 
 # Calls with a flag that cannot bear on what is asked, and what is said of it.
 REFUSED = {
@@ -144,6 +153,7 @@ REFUSED = {
     "flops tiny --logits last --phase decode": "--logits: does not apply to decode, which computes the logits of one position",
     "flops tiny --causal half --phase decode": "--causal: must be full for decode",
     "flops tiny --tokens 1M --phase prefill": "--tokens: applies only to training; use --phase training",
+    "traffic gpt2 --tp 2 --seq 5 --phase decode": "--seq: does not apply to decode, which adds one position to each sequence",
     "memory tiny --optimizer sgd --for inference": "--optimizer: applies only to training; use --for training",
     "memory tiny --recompute full --for inference": "--recompute: applies only to training; use --for training",
     "memory tiny --accumulate --for inference": "--accumulate: applies only to training; use --for training",
@@ -209,7 +219,7 @@ PLAIN = {
     "report": "report tiny", "params": "params tiny", "flops": "flops tiny", "memory": "memory tiny",
     "explain": "explain tiny memory.state", "sweep": "sweep tiny --vary n_layers=1", "diff": "diff tiny tiny",
     "check": "check tiny", "verify": "verify tiny --tensors", "trace": "trace tiny", "softmax": "softmax 1 2",
-    "plan": "plan --rules", "list": "list", "schema": "schema", "embed": "embed words.vec king",
+    "plan": "plan --rules", "traffic": "traffic gpt2 --tp 2", "list": "list", "schema": "schema", "embed": "embed words.vec king",
 }  # fmt: skip
 ELSEWHERE = {
     "predict": "test_generate",
