@@ -73,7 +73,8 @@ class Divided(NamedTuple):
 
 
 def divide(segment: Segment, mesh: Mesh) -> Divided:
-    """What one rank of the mesh does of a segment, and what it exchanges."""
+    """What one rank of the mesh does of a segment, and what it exchanges. Sizes do not matter."""
+    mesh = mesh.structure
     forward = _Forward(mesh)
     for op in segment.tape.ops:
         forward.take(op)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import Exchange, divide
@@ -87,12 +88,25 @@ def _localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
     found = mesh(segment, plan)
     stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
     derived = {label: _cut(label, n, found, plan) for label, n in segment.env.items()}
-    tape = Tape(segment.tape.run)
-    tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
-    divided = divide(segment, found)
-    tape.ops = _settled(divided.ops, plan)
-    told = Exchanges(found, divided.exchanges)
-    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived), told
+    tape, exchanges = _divided(segment, found, plan)
+    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived), Exchanges(found, exchanges)
+
+
+_KNOWN: WeakKeyDictionary[Tape, dict[object, tuple[Tape, list[Exchange]]]] = WeakKeyDictionary()
+
+
+def _divided(segment: Segment, found: Mesh, plan: Plan) -> tuple[Tape, list[Exchange]]:
+    """A segment's tape as one rank has it, and what is exchanged: made once for all plans that cut the same labels."""
+    structure = found.structure
+    key = tuple(structure.axes.items()), tuple(structure.ranks), plan.gathered_inputs
+    known = _KNOWN.setdefault(segment.tape, {})
+    if key not in known:
+        tape = Tape(segment.tape.run)
+        tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
+        divided = divide(segment, found)
+        tape.ops = _settled(divided.ops, plan)
+        known[key] = tape, divided.exchanges
+    return known[key]
 
 
 def _cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:

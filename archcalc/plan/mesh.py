@@ -34,11 +34,17 @@ class Mesh(NamedTuple):
 
     def cut(self, labels: tuple[str, ...]) -> dict[str, str]:
         """The axes that cut a tensor, and the label that each cuts."""
-        return {axis: label for label in labels for axis in self.axes.get(label, ()) if self.there(axis)}
+        return {axis: label for label in labels for axis in self.axes.get(label, ())}
 
-    def there(self, axis: str) -> bool:
-        """Whether an axis has several ranks at all."""
-        return anywhere(self.ranks[axis] > 1)
+    @property
+    def structure(self) -> Mesh:
+        """The same without sizes: the axes of several ranks, in their order, and what each label is cut by.
+
+        It decides which ops exchange something.
+        """
+        there = {axis: 0 for axis, ranks in self.ranks.items() if anywhere(ranks > 1)}
+        axes = {label: tuple(axis for axis in cut if axis in there) for label, cut in self.axes.items()}
+        return Mesh({label: cut for label, cut in axes.items() if cut}, there)
 
     def parts(self, label: str) -> Size:
         """Ranks over which the size of a label is cut."""

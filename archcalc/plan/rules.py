@@ -194,7 +194,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "purpose",
-        "sequence_parallel, cp, schedule, chunks, zero and accumulation are of training alone, cache_block of inference",
+        "sequence_parallel, cp, schedule, chunks, zero and accumulation are of training alone, cache_block of "
+        "inference",
         (*_OF_TRAINING, "cache_block"),
         _purpose,
     ),

@@ -21,7 +21,7 @@ from archcalc.plan.rules import RULES, Rule, Subject
 from archcalc.plan.stages import alike, in_flight
 from archcalc.spec.model import Model
 from archcalc.tape.legend import largest
-from archcalc.tape.passes import Once, Pass
+from archcalc.tape.passes import Pass
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
@@ -70,7 +70,7 @@ def sweep_plans(model: Model, vary: Mapping[str, Sequence[Any]], plan: Plan, run
     grid = _Grid({name: list(values) for name, values in vary.items()}, at, int(np.prod(shape, dtype=np.int64)))
     possible, left_out = _possible(model, grid, plan, run)
     grid = _Grid(grid.values, {name: index[possible] for name, index in at.items()}, int(possible.sum()))
-    found = {name: np.zeros(grid.count) for name in ("world", "parameters", "state", "total")}
+    found = {name: np.zeros(grid.rows) for name in ("world", "parameters", "state", "total")}
     counter = _Counter(model, run)
     for rows, one, kept in _alike(grid, plan, keeping):
         for name, values in counter.count(one, kept).items():
@@ -79,11 +79,11 @@ def sweep_plans(model: Model, vary: Mapping[str, Sequence[Any]], plan: Plan, run
 
 
 class _Grid(NamedTuple):
-    """The values of each field that is varied, and which of them each of `count` rows has."""
+    """The values of each field that is varied, and which of them each of so many rows has."""
 
     values: dict[str, list[Any]]
     at: dict[str, Any]
-    count: int
+    rows: int
 
     def column(self, name: str) -> Any:
         """The values of all rows: numbers, or words."""
@@ -125,13 +125,13 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run) -> tuple[Any, dic
     """Which rows break no rule; and how many are left out for each. A rule looks at each sort of rows once."""
     import numpy as np
 
-    possible = np.ones(grid.count, dtype=bool)
+    possible = np.ones(grid.rows, dtype=bool)
     left_out: dict[str, int] = {}
     subject = Subject(model, run, model.record(run))
     alone = plan.model_dump(by_alias=True)
 
     def strike(fields: Sequence[str], why: Callable[[dict[str, Any]], str | None]) -> None:
-        first, sort = _groups([grid.at[name] for name in fields if name in grid.at], grid.count)
+        first, sort = _groups([grid.at[name] for name in fields if name in grid.at], grid.rows)
         reasons = [why({**alone, **grid.row(index)}) for index in first]
         for reason in dict.fromkeys(one for one in reasons if one):
             wrong = np.array([one == reason for one in reasons])[sort] & possible
@@ -171,9 +171,9 @@ def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Pla
 
     words = [name for name in grid.at if name in WORDS or name == "pp"]
     several = [(grid.column(name) > 1).astype(np.int32) for name in _AXES if name in grid.at]  # one rank is no axis
-    first, sort = _groups([*(grid.at[name] for name in words), *several], grid.count)
+    first, sort = _groups([*(grid.at[name] for name in words), *several], grid.rows)
     columns = {name: grid.column(name) for name in grid.at if name in NUMBERS and name != "pp"}
-    for group, index in enumerate(first if grid.count else ()):
+    for group, index in enumerate(first if grid.rows else ()):
         rows = np.flatnonzero(sort == group)
         fixed = {name: value for name, value in grid.row(index).items() if name in words}
         kept = keeping._replace(recompute=fixed.pop("recompute")) if "recompute" in fixed else keeping
@@ -218,7 +218,7 @@ class _Counter:
     """Counts rows that have the same stages, and remembers what does not depend on all that tells rows apart."""
 
     def __init__(self, model: Model, run: Run) -> None:
-        self._once, self._run = Once(model), run
+        self._whole = model.record(run._replace(batch=1))
         self._ways: dict[object, list[tuple[Any, Any, Any]]] = {}
         self._kept: dict[object, tuple[Any, Any, Any]] = {}
 
@@ -232,7 +232,7 @@ class _Counter:
         passing = _rows(plan, (*_ON_THE_WAY, "dp") if gathers else _ON_THE_WAY, count)
         keeps = _rows(plan, _KEPT, count)
         most = {name: np.zeros(count) for name in ("parameters", "state", "total")}
-        for stage in _stages(self._once.record(self._run._replace(batch=1)), plan):
+        for stage in _stages(self._whole, plan):
             ways = [tuple(map(passing.of, one)) for one in self._way(passing.plan, keeping, stage, gathers=gathers)]
             parameters, state, step = map(keeps.of, self._settled(keeps.plan, keeping, stage))
             flights = _flights(plan, stage)
@@ -247,7 +247,7 @@ class _Counter:
         """Parameters, what stays from step to step, and what the step needs beside it."""
         key = _sizes(plan), keeping._replace(accumulate=keeping.holds), stage
         if key not in self._kept:
-            holds = local(self._once.record(self._run._replace(batch=1)), plan, stage)
+            holds = local(self._whole, plan, stage)
             self._kept[key] = (params(holds).stored, *settled(holds, keeping))
         return self._kept[key]
 
@@ -255,10 +255,16 @@ class _Counter:
         """Of each chunk the most in use on the way and what is saved; and what comes in of the whole stage."""
         key = _sizes(plan, () if gathers else ("zero", "sharding")), keeping._replace(accumulate=keeping.holds), stage
         if key not in self._ways:
-            taken = local(self._once.record(self._run._replace(batch=plan.micro_batch)), plan, stage)
+            taken = local(_with_batch(self._whole, plan.micro_batch), plan, stage)
             comes_in = entering(taken, keeping)
             self._ways[key] = [(most, saved, comes_in) for most, saved in way(taken, keeping)]
         return self._ways[key]
+
+
+def _with_batch(taken: Pass, batch: Any) -> Pass:
+    """The same pass of another batch."""
+    segments = [segment.replace(stated={**segment.stated, "B": batch}) for segment in taken.segments]
+    return Pass(taken.run._replace(batch=batch), segments, taken.source, taken.stage)
 
 
 def _sizes(plan: Plan, but: Sequence[str] = ()) -> tuple[object, ...]:

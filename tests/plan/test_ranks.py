@@ -96,7 +96,7 @@ def test_stages_have_every_layer_once(data):
     pp = data.draw(st.integers(1, min(n_layers, 4)))
     cuts = sorted(data.draw(st.lists(st.integers(0, n_layers), min_size=pp - 1, max_size=pp - 1)))
     each = tuple(b - a for a, b in zip([0, *cuts], [*cuts, n_layers], strict=True))
-    plan = Plan(pp=pp, stage_layers=each)
+    plan = Plan(pp=pp, stage_layers=each if pp > 1 else None)
     assert [i for layers in layers_of(plan, n_layers) for i in layers] == list(range(n_layers))
     taken = model.record(Run())
     whole = sorted((t.name, i, t.shape) for t in params(taken).tensors for i in indices(t))
