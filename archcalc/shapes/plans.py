@@ -12,15 +12,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from archcalc.arguments import instance
+from archcalc.counts.collectives import collectives
 from archcalc.counts.parameters import params
 from archcalc.counts.peaks import entering, settled, way
-from archcalc.errors import Invalid, Problem
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.description import Plan
 from archcalc.plan.local import local
 from archcalc.plan.rules import RULES, Rule, Subject
 from archcalc.plan.stages import alike, in_flight
 from archcalc.spec.model import Model
-from archcalc.tape.legend import largest
+from archcalc.tape.legend import add, largest
 from archcalc.tape.passes import Pass
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
@@ -36,26 +37,49 @@ _KEPT = ("tp", "cp", "ep", "dp")
 class PlanGrid(NamedTuple):
     """A row for each plan that breaks no rule: the fields that are varied, and what is counted of each.
 
-    `total` is the peak of the fullest rank in bytes, `state` what the rank with most of it keeps between steps, and
-    `parameters` those of the rank with most. `left_out` counts the plans that break a rule, by the rule.
+    `counted` has the columns of COLUMNS that were asked for: each of the rank that has the most of it. `left_out`
+    counts the plans that break a rule, by the rule.
     """
 
+    plan: Plan
+    run: Run
+    keeping: Keeping
     fields: dict[str, Any]
-    world: Any
-    parameters: Any
-    state: Any
-    total: Any
+    counted: dict[str, Any]
     left_out: dict[str, int]
 
     def __len__(self) -> int:
-        return len(self.total)
+        return len(next(iter(self.counted.values())))
+
+    def rows(self, most: int | None = None) -> Iterator[tuple[Any, ...]]:
+        """The rows as Python's values, the first `most` of them."""
+        columns = [column[:most].tolist() for column in self.fields.values()]
+        numbers = [list(map(int, column[:most].tolist())) for column in self.counted.values()]
+        yield from zip(*columns, *numbers, strict=True)
 
 
-def sweep_plans(model: Model, vary: Mapping[str, Sequence[Any]], plan: Plan, run: Run, keeping: Keeping) -> PlanGrid:
+COLUMNS: dict[str, tuple[str, str]] = {
+    "ranks": ("ranks", "of the plan: dp x cp x tp x pp"),
+    "parameters.stored": ("parameters", "of the rank that has the most"),
+    "memory.state": ("bytes", "kept between steps by the rank that keeps the most"),
+    "memory.total": ("bytes", "peak of the fullest rank"),
+    "traffic.sent": ("bytes", "sent in a step by the rank that sends the most"),
+}
+"""What can be counted of every plan: the unit, and what it means."""
+
+
+def sweep_plans(
+    model: Model,
+    vary: Mapping[str, Sequence[Any]],
+    plan: Plan,
+    run: Run,
+    keeping: Keeping,
+    columns: Sequence[str] = ("ranks", "parameters.stored", "memory.state", "memory.total"),
+) -> PlanGrid:
     """Count a model under every plan of a grid: `vary` maps fields of a plan, or recompute, to their values.
 
-    `run` gives the sequence and the attention; the last field varies fastest. Raises Invalid for a field that a plan
-    does not have.
+    `run` gives the sequence and the attention; the last field varies fastest. `columns` are names of COLUMNS. Raises
+    Invalid for a field or a column that is not there.
     """
     import numpy as np
 
@@ -64,18 +88,22 @@ def sweep_plans(model: Model, vary: Mapping[str, Sequence[Any]], plan: Plan, run
         if name not in (*NUMBERS, *WORDS):
             known = ", ".join((*NUMBERS, *WORDS))
             raise Invalid(Problem("sweep_plans", "is no field of a plan that can be varied", name, suggestion=known))
+    for name in columns:
+        if name not in COLUMNS:
+            fix = f"one of {', '.join(COLUMNS)}"
+            raise Invalid(Problem("--columns", "unknown column of a plan", value=shown(name), suggestion=fix))
     run = run.by_default(MEMORY_KERNEL)
     shape = tuple(len(values) for values in vary.values())
     at = dict(zip(vary, np.indices(shape, dtype=np.int32).reshape(len(shape), -1), strict=True))
     grid = _Grid({name: list(values) for name, values in vary.items()}, at, int(np.prod(shape, dtype=np.int64)))
     possible, left_out = _possible(model, grid, plan, run)
     grid = _Grid(grid.values, {name: index[possible] for name, index in at.items()}, int(possible.sum()))
-    found = {name: np.zeros(grid.rows) for name in ("world", "parameters", "state", "total")}
-    counter = _Counter(model, run)
+    found = {name: np.zeros(grid.rows) for name in columns}
+    counter = _Counter(model, run, set(columns))
     for rows, one, kept in _alike(grid, plan, keeping):
         for name, values in counter.count(one, kept).items():
             found[name][rows] = values
-    return PlanGrid({name: grid.column(name) for name in vary}, left_out=left_out, **found)
+    return PlanGrid(plan, run, keeping, {name: grid.column(name) for name in vary}, found, left_out)
 
 
 class _Grid(NamedTuple):
@@ -217,10 +245,12 @@ def _stages(whole: Pass, plan: Plan) -> list[int]:
 class _Counter:
     """Counts rows that have the same stages, and remembers what does not depend on all that tells rows apart."""
 
-    def __init__(self, model: Model, run: Run) -> None:
+    def __init__(self, model: Model, run: Run, columns: set[str]) -> None:
+        self._columns = columns
         self._whole = model.record(run._replace(batch=1))
         self._ways: dict[object, list[tuple[Any, Any, Any]]] = {}
         self._kept: dict[object, tuple[Any, Any, Any]] = {}
+        self._told: dict[object, tuple[Any, Any]] = {}
 
     def count(self, plan: Plan, keeping: Keeping) -> dict[str, Any]:
         """Of each number the most of any stage, in every row."""
@@ -231,7 +261,7 @@ class _Counter:
         gathers = plan.zero > 1  # and then what is in use on the way depends on the ranks that share it
         passing = _rows(plan, (*_ON_THE_WAY, "dp") if gathers else _ON_THE_WAY, count)
         keeps = _rows(plan, _KEPT, count)
-        most = {name: np.zeros(count) for name in ("parameters", "state", "total")}
+        most = {name: np.zeros(count) for name in self._columns}
         for stage in _stages(self._whole, plan):
             ways = [tuple(map(passing.of, one)) for one in self._way(passing.plan, keeping, stage, gathers=gathers)]
             parameters, state, step = map(keeps.of, self._settled(keeps.plan, keeping, stage))
@@ -239,9 +269,28 @@ class _Counter:
             others = sum(n * saved for n, (_, saved, _) in zip(flights, ways, strict=True))
             on_the_way = [(n > 0) * (others - saved + full) for n, (full, saved, _) in zip(flights, ways, strict=True)]
             total = state + largest((step + ways[0][2], *on_the_way))
-            for name, value in (("parameters", parameters), ("state", state), ("total", total)):
-                most[name] = np.maximum(most[name], value)
-        return {"world": plan.world, **most}
+            counted = {"parameters.stored": parameters, "memory.state": state, "memory.total": total}
+            if "traffic.sent" in most:
+                counted["traffic.sent"] = self._sent(plan, keeping, stage, count)
+            for name in most.keys() & counted.keys():
+                most[name] = np.maximum(most[name], counted[name])
+        if "ranks" in most:
+            most["ranks"] = most["ranks"] + plan.world
+        return most
+
+    def _sent(self, plan: Plan, keeping: Keeping, stage: int, count: int) -> Any:
+        """Bytes that a rank sends in a step: once, and with each micro-batch."""
+        sorts = _rows(plan, [name for name in NUMBERS if name != "accumulation"], count)
+        key = _sizes(sorts.plan), keeping, stage
+        if key not in self._told:
+            whole = _with_batch(self._whole, sorts.plan.micro_batch)
+            one, two = (
+                add(c.count * c.sent for c in collectives(whole, sorts.plan.model_copy(update=n), keeping, stage))
+                for n in ({"accumulation": 1}, {"accumulation": 2})
+            )
+            self._told[key] = 2 * one - two, two - one
+        once, each = map(sorts.of, self._told[key])
+        return once + each * plan.accumulation
 
     def _settled(self, plan: Plan, keeping: Keeping, stage: int) -> tuple[Any, Any, Any]:
         """Parameters, what stays from step to step, and what the step needs beside it."""
