@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app
+from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app, number
 from archcalc.commands.flags import (
     Accumulate,
     ActivationOf,
@@ -26,8 +26,13 @@ from archcalc.hardware.fitting import RESERVE, Fit, fit
 from archcalc.hardware.planning import PlanFit, fit_plan
 from archcalc.report.memory import memory_sheet
 from archcalc.report.output import emit, tell
+from archcalc.report.planfit import plans_sheet
 from archcalc.report.ranks import ranks_sheet
+from archcalc.shapes.fitting import plans_that_fit
 from archcalc.spec.catalogue import find
+
+MOST_GPUS = 100_000
+"""Devices of a plan."""
 
 
 @app.command(rich_help_panel=COUNT)
@@ -53,6 +58,12 @@ def memory(
         str | None,
         typer.Option(metavar="%", show_default=False, help=f"share of device memory set aside; default: {RESERVE}%"),
     ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", show_default=False, help="devices of the plan; without a plan, list the plans of N that fit"
+        ),
+    ] = None,
     must_fit: Annotated[
         bool, typer.Option("--must-fit", help="end with exit code 1 if it does not fit the device")
     ] = False,
@@ -76,6 +87,23 @@ def memory(
     found = find(spec)
     each = "1" if plan or batch is None else batch
     run = memory_run(found.model, purpose, each, seq, attention, activation_kernel, dropout=dropout)
+    if gpus is not None:
+        ranks = number("--gpus", gpus, MOST_GPUS)
+        if plan is None:
+            if chosen is None or purpose != "training":
+                raise Invalid(Problem("--gpus", "needs a --device, and --for training, or a plan"))
+            if batch is not None:
+                raise Invalid(Problem("--batch", "does not apply to a search; micro-batches have one sequence"))
+            search = plans_that_fit(found.model, run, kept, chosen, ranks, aside)
+            emit(plans_sheet(found, run, kept, search), form, output)
+            if must_fit and not search.found:
+                tell(f"{found.name}: no plan of {ranks:,} {chosen.name} that was tried fits")
+                raise typer.Exit(1)
+            return
+        if plan.plan.world != ranks:
+            raise Invalid(
+                Problem("--gpus", f"must be the ranks of the plan ({plan.plan.world:,})", value=f"{ranks:,}")
+            )
     if plan is not None:
         counted = count_ranks(found.model, plan.of(run, batch), run, kept, plan.where)
         on_device = None if chosen is None else fit_plan(found.model, counted, chosen, aside)

@@ -12,6 +12,7 @@ from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.description import Gathered, Plan, Prefetch, Schedule, Sharding
 from archcalc.plan.reading import find_plan, plan_names
+from archcalc.tape.precision import Recompute
 from archcalc.tape.run import Run
 
 
@@ -152,6 +153,35 @@ def takes_plan(command: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
     del run.__wrapped__
     return run
+
+
+VARIED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_SIZES[:-2], "zero"), ()),
+    "sequence_parallel": ("false", "true"),
+    "schedule": get_args(Schedule),
+    "sharding": get_args(Sharding),
+    "gathered_inputs": get_args(Gathered),
+    "recompute": get_args(Recompute),
+}
+"""What `sweep --vary` varies of a plan, with the words that it may be; none for sizes."""
+
+
+def is_varied(name: str) -> bool:
+    """Whether a name is one of what is varied of a plan."""
+    return name in VARIED
+
+
+def varied(name: str, text: str) -> list[Any]:
+    """The values of a field of a plan. Raises Invalid for one that it cannot have."""
+    if not VARIED[name]:
+        least, most = (0, 3) if name == "zero" else (1, LARGEST_SIZE)
+        return [number(f"--vary {name}", part, most, least=least) for part in text.split(",")]
+    words = [part.strip() for part in text.split(",")]
+    for word in words:
+        if word not in VARIED[name]:
+            fix = f"one of {', '.join(VARIED[name])}"
+            raise Invalid(Problem("--vary", f"has a value that {name} cannot be", value=shown(word), suggestion=fix))
+    return [word == "true" for word in words] if name == "sequence_parallel" else words
 
 
 def _planned(given: dict[str, Any]) -> Planned | None:

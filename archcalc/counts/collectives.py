@@ -97,7 +97,7 @@ def _merged(found: list[Collective]) -> list[Collective]:
     """The same with like ones of several kinds of layers in one; arrays are not compared."""
     rows: dict[object, Collective] = {}
     for one in found:
-        plain = all(isinstance(n, int) for n in (one.ranks, one.bytes, one.count))
+        plain = not any(hasattr(part, "dtype") for part in one)
         key = one._replace(count=0) if plain else len(rows)
         known = rows.get(key)
         rows[key] = one if known is None else known._replace(count=known.count + one.count)
