@@ -67,7 +67,8 @@ def plans_that_fit(
     base = Plan(accumulation=max(stages))
     grid = sweep_plans(model, vary, base, run, kept, ["ranks", "memory.total", "traffic.sent"])
     room = usable(device, reserve)
-    mine = np.flatnonzero(grid.counted["ranks"] == gpus)
+    alone = (grid.fields["dp"] == 1) & (grid.fields["zero"] > 0)  # nobody to share with
+    mine = np.flatnonzero((grid.counted["ranks"] == gpus) & ~alone)
     total, sent = grid.counted["memory.total"][mine], grid.counted["traffic.sent"][mine]
     again = np.array([AGAIN.index(word) for word in grid.fields["recompute"][mine]], dtype=int)
     fits = np.flatnonzero(total <= room)
