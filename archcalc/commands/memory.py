@@ -101,9 +101,8 @@ def memory(
                 raise typer.Exit(1)
             return
         if plan.plan.world != ranks:
-            raise Invalid(
-                Problem("--gpus", f"must be the ranks of the plan ({plan.plan.world:,})", value=f"{ranks:,}")
-            )
+            what = f"must be the ranks of the plan ({plan.plan.world:,})"
+            raise Invalid(Problem("--gpus", what, value=f"{ranks:,}"))
     if plan is not None:
         counted = count_ranks(found.model, plan.of(run, batch), run, kept, plan.where)
         on_device = None if chosen is None else fit_plan(found.model, counted, chosen, aside)

@@ -41,11 +41,7 @@ def plans_sheet(found: Found, run: Run, keeping: Keeping, search: Search) -> She
             Fields(
                 (
                     ("Device", (f"{binary(search.usable)} usable, less a {search.percent}% reserve", *short)),
-                    *(
-                        [("Rows", (f"{several(more, 'more plan')}; --format csv has all of them",))]
-                        if more > 0
-                        else []
-                    ),
+                    *([("Rows", (f"{several(more, 'more plan')}; --format csv has all",))] if more > 0 else []),
                     ("Tried", _TRIED),
                     ("Counted", training_lines(found.model, run, keeping)),
                     *caveats(found),
@@ -68,7 +64,7 @@ def plans_sheet(found: Found, run: Run, keeping: Keeping, search: Search) -> She
 
 
 _TRIED = (
-    "tp up to 8, pp, dp (and ep), sequence parallelism, ZeRO 0, 1 and 3, every recomputation, micro-batches of one "
-    "sequence that fill every pipeline",
+    "tp up to 8, pp, dp (and ep), sequence parallelism, ZeRO 0, 1 and 3, every recomputation",
+    "micro-batches of one sequence that fill every pipeline",
     "first what computes less again, then what sends less",
 )

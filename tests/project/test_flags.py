@@ -62,6 +62,7 @@ OBEYED = {
         "memory tiny [--device l4]",
         "memory tiny --device l4 [--reserve 20]",
         "memory gpt3-175b --device l4 [--must-fit]",
+        "memory gpt2 --device l4 [--gpus 2]",
     ],
     "traffic": [
         "traffic gpt2 --tp 2 [--phase prefill]",
@@ -142,7 +143,7 @@ PLANNED = [
     "memory gpt2 --tp 2 [--vocab-divisible-by 128]",
     "memory gpt2 --tp 2 --for inference [--cache-block 48]",
 ]
-TAKE_PLANS = ("memory", "params", "diff", "plan", "traffic", "flops")
+TAKE_PLANS = ("memory", "params", "diff", "plan", "traffic", "flops", "sweep")
 
 # Calls with a flag that cannot bear on what is asked, and what is said of it.
 REFUSED = {
