@@ -17,6 +17,8 @@ from archcalc.huggingface.families.absent import FEATURES
 from archcalc.huggingface.families.wrappers import WRAPPERS
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.layers import each_layer
+from archcalc.plan.description import Plan
+from archcalc.plan.rules import RULES
 
 ROOT = Path(__file__).parent.parent
 VERSION = "5.24"
@@ -27,7 +29,8 @@ _MARK = re.compile(r"(?<=^<!-- made: )([^\n]+)( -->\n)(.*?)(?=^<!-- end -->$)", 
 def tables() -> dict[str, Callable[[], str]]:
     """What makes each table, by the name in its mark."""
     fields = {f"fields of {one.__name__}": lambda one=one: field_table(one) for one in described()}
-    return {"families": families, "wrappers": wrappers, "not yet": not_yet, "coverage": coverage, **fields}
+    of_plans = {"fields of Plan": plan_fields, "rules of plans": plan_rules}
+    return {"families": families, "wrappers": wrappers, "not yet": not_yet, "coverage": coverage, **fields, **of_plans}
 
 
 def found(document: str) -> dict[str, str]:
@@ -44,6 +47,25 @@ def again(document: str) -> str:
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def plan_fields() -> str:
+    """The fields of a plan, with the value where none is given."""
+    rows = (
+        (f"`{name}`", f"`{_in_yaml(field.default)}`", str(field.description))
+        for name, field in Plan.model_fields.items()
+        if name not in ("schema_version", "name", "source")
+    )
+    return _table(("field", "default", "meaning"), rows)
+
+
+def _in_yaml(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def plan_rules() -> str:
+    """What makes a plan infeasible."""
+    return _table(("rule", "what must hold"), ((f"`{rule.name}`", rule.text) for rule in RULES))
 
 
 _SAID: dict[str, dict[str, Any]] = {

@@ -40,19 +40,21 @@ class Subject(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule with its name, in words, and what finds how a plan breaks it."""
+    """A rule with its name, in words, the fields of a plan that it reads, and what finds how a plan breaks it.
+
+    It may read the sequence of the run too, as every rule may read the model.
+    """
 
     name: str
     text: str
+    reads: tuple[str, ...]
     find: Callable[[Plan, Subject], Iterator[Broken]]
 
 
 def refuse(plan: Plan, model: Model, run: Run, where: str = "plan") -> None:
     """Raises Invalid with every rule that a plan breaks for a model and a run of one micro-batch."""
     subject = Subject(model, run, model.record(run))
-    broken = [one for rule in RULES for one in rule.find(plan, subject)]
-    if broken:
-        once = dict.fromkeys(broken)
+    if once := dict.fromkeys(one for rule in RULES for one in rule.find(plan, subject)):
         raise Invalid(*(Problem(where, one.what, one.field, value=one.value, suggestion=one.nearest) for one in once))
 
 
@@ -181,29 +183,39 @@ RULES: tuple[Rule, ...] = (
         "tp divides the heads of every attention and the hidden features of every MLP; where it exceeds the key/value "
         "heads it is a multiple of them, and ranks hold copies of keys and values; rows of the token table need not "
         "divide: the last rank has fewer, or vocab_divisible_by pads them",
+        ("tp",),
         _tensor,
     ),
     Rule(
         "supported",
         "every mixer, and every way in which layers read each other, is one that the axis can cut",
+        ("tp", "cp", "pp"),
         _unsupported,
     ),
     Rule(
         "purpose",
         "sequence_parallel, cp, schedule, chunks, zero and accumulation are of training alone, cache_block of inference",
+        (*_OF_TRAINING, "cache_block"),
         _purpose,
     ),
-    Rule("sequence", "cp, times tp with sequence_parallel, divides the positions of a sequence", _sequence),
+    Rule(
+        "sequence",
+        "cp, times tp with sequence_parallel, divides the positions of a sequence",
+        ("cp", "tp", "sequence_parallel"),
+        _sequence,
+    ),
     Rule(
         "pipeline",
         "pp x chunks divides the layers, or stage_layers says how many each stage has; interleaved schedules take "
         "micro-batches by multiples of pp",
+        ("pp", "chunks", "schedule", "accumulation", "stage_layers"),
         _pipeline,
     ),
     Rule(
         "experts",
         "ep divides the experts and dp; etp is tp, or 1 with sequence_parallel: then ep divides dp x tp and is a "
         "multiple of tp",
+        ("ep", "etp", "tp", "dp", "sequence_parallel"),
         _experts,
     ),
 )

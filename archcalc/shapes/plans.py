@@ -1,0 +1,275 @@
+"""Grids of plans: one model under many plans, counted as arrays by the functions that count one plan.
+
+Rows that differ in words are counted apart, and so are stages that hold other layers. What a micro-batch needs on its
+way does not depend on how many ranks share the state, or on how many micro-batches are in flight: it is worked out once
+for all rows that are alike in the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from archcalc.arguments import instance
+from archcalc.counts.parameters import params
+from archcalc.counts.peaks import entering, settled, way
+from archcalc.errors import Invalid, Problem
+from archcalc.plan.description import Plan
+from archcalc.plan.local import local
+from archcalc.plan.rules import RULES, Subject
+from archcalc.plan.stages import alike, in_flight
+from archcalc.spec.model import Model
+from archcalc.tape.legend import largest
+from archcalc.tape.passes import Once, Pass
+from archcalc.tape.precision import Keeping
+from archcalc.tape.run import MEMORY_KERNEL, Run
+
+NUMBERS = ("dp", "tp", "cp", "pp", "ep", "micro_batch", "accumulation")
+"""Fields that may be arrays; rows that differ in another field are counted apart."""
+WORDS = ("sequence_parallel", "schedule", "chunks", "etp", "zero", "sharding", "gathered_inputs", "recompute")
+_AXES = ("tp", "cp", "ep", "accumulation")
+_ON_THE_WAY = ("tp", "cp", "ep", "micro_batch")
+_KEPT = ("tp", "cp", "ep", "dp")
+
+
+class PlanGrid(NamedTuple):
+    """A row for each plan that breaks no rule: the fields that are varied, and what is counted of each.
+
+    `total` is the peak of the fullest rank in bytes, `state` what the rank with most of it keeps between steps, and
+    `parameters` those of the rank with most. `left_out` counts the plans that break a rule, by the rule.
+    """
+
+    fields: dict[str, Any]
+    world: Any
+    parameters: Any
+    state: Any
+    total: Any
+    left_out: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.total)
+
+
+def sweep_plans(model: Model, vary: Mapping[str, Sequence[Any]], plan: Plan, run: Run, keeping: Keeping) -> PlanGrid:
+    """Count a model under every plan of a grid: `vary` maps fields of a plan, or recompute, to their values.
+
+    `run` gives the sequence and the attention; the last field varies fastest. Raises Invalid for a field that a plan
+    does not have.
+    """
+    import numpy as np
+
+    instance("sweep_plans", "plan", plan, Plan)
+    for name in vary:
+        if name not in (*NUMBERS, *WORDS):
+            known = ", ".join((*NUMBERS, *WORDS))
+            raise Invalid(Problem("sweep_plans", "is no field of a plan that can be varied", name, suggestion=known))
+    run = run.by_default(MEMORY_KERNEL)
+    shape = tuple(len(values) for values in vary.values())
+    at = np.indices(shape).reshape(len(shape), -1)
+    columns = {name: _array(values)[index] for (name, values), index in zip(vary.items(), at, strict=True)}
+    possible, left_out = _possible(model, columns, plan, run)
+    columns = {name: column[possible] for name, column in columns.items()}
+    count = int(possible.sum())
+    found = {name: np.zeros(count) for name in ("world", "parameters", "state", "total")}
+    counter = _Counter(model, run)
+    for rows, one, kept in _alike(columns, plan, keeping, count):
+        for name, values in counter.count(one, kept).items():
+            found[name][rows] = values
+    return PlanGrid(columns, left_out=left_out, **found)
+
+
+def _array(values: Sequence[Any]) -> Any:
+    import numpy as np
+
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        return np.array(values, dtype=np.int64)
+    found = np.empty(len(values), dtype=object)
+    found[:] = list(values)
+    return found
+
+
+def _groups(columns: Sequence[Any], count: int) -> tuple[list[int], Any]:
+    """One row of each sort by some columns, and the sort of every row."""
+    import numpy as np
+
+    if not columns:
+        return [0], np.zeros(count, dtype=np.int64)
+    codes = np.zeros(count, dtype=np.int64)
+    for column in columns:
+        values, inverse = _codes(column)
+        codes = codes * len(values) + inverse
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    return first.tolist(), inverse.reshape(-1)
+
+
+def _codes(column: Any) -> tuple[Any, Any]:
+    import numpy as np
+
+    if column.dtype != object:
+        return np.unique(column, return_inverse=True)
+    known: dict[Any, int] = {}
+    return known, np.array([known.setdefault(value, len(known)) for value in column], dtype=np.int64)
+
+
+def _possible(model: Model, columns: dict[str, Any], plan: Plan, run: Run) -> tuple[Any, dict[str, int]]:
+    """Which rows break no rule; and how many are left out for each. A rule looks at each sort of rows once."""
+    import numpy as np
+
+    count = len(next(iter(columns.values()))) if columns else 1
+    possible = np.ones(count, dtype=bool)
+    left_out: dict[str, int] = {}
+    subject = Subject(model, run, model.record(run))
+
+    def strike(fields: Sequence[str], why: Any) -> None:
+        mine = [columns[name] for name in fields if name in columns]
+        first, sort = _groups(mine, count)
+        reasons = [why(_row(columns, index, plan)) for index in first]
+        for reason in dict.fromkeys(one for one in reasons if one):
+            wrong = np.array([one == reason for one in reasons])[sort] & possible
+            if wrong.any():
+                left_out[reason] = left_out.get(reason, 0) + int(wrong.sum())
+                possible[wrong] = False
+
+    strike([name for name in columns if name not in ("dp", "cp", "ep", "micro_batch", "accumulation")], _contradiction)
+    for rule in RULES:
+        strike(rule.reads, lambda one, rule=rule: _broken(rule, one, subject))
+    return possible, left_out
+
+
+def _row(columns: dict[str, Any], index: int, plan: Plan) -> dict[str, Any]:
+    """The fields of a plan in one row, as Python has them."""
+    row = {name: column[index] for name, column in columns.items() if name != "recompute"}
+    return {**plan.model_dump(by_alias=True), **{k: v.item() if hasattr(v, "dtype") else v for k, v in row.items()}}
+
+
+def _contradiction(fields: dict[str, Any]) -> str | None:
+    from pydantic import ValidationError
+
+    try:
+        Plan.model_validate(fields)
+    except ValidationError as error:
+        return str(error.errors(include_url=False)[0]["msg"])
+    return None
+
+
+def _broken(rule: Any, fields: dict[str, Any], subject: Subject) -> str | None:
+    plan = Plan.model_construct(**fields)
+    one = next(rule.find(plan, subject), None)
+    return None if one is None else f"{one.field} {one.what}"
+
+
+def _alike(columns: dict[str, Any], plan: Plan, keeping: Keeping, count: int) -> Iterator[tuple[Any, Plan, Keeping]]:
+    """Rows whose words are alike, and whose stages are: the numbers of the plan as arrays."""
+    import numpy as np
+
+    words = [name for name in columns if name in WORDS or name == "pp"]
+    several = [columns[name] > 1 for name in _AXES if name in columns]  # an axis of one rank is none
+    first, sort = _groups([*(columns[name] for name in words), *several], count)
+    for group, index in enumerate(first if count else ()):
+        rows = np.flatnonzero(sort == group)
+        fixed = {name: _plain(columns[name][index]) for name in words}
+        kept = keeping._replace(recompute=fixed.pop("recompute")) if "recompute" in fixed else keeping
+        arrays = {name: columns[name][rows] for name in columns if name in NUMBERS and name != "pp"}
+        one = plan.model_copy(update={**fixed, **arrays})
+        accumulates = bool(np.any(np.asarray(one.accumulation) > 1))
+        yield rows, one, kept._replace(accumulate=True) if accumulates else kept
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "dtype") else value
+
+
+class _Rows(NamedTuple):
+    """Rows of a plan that are alike in some fields, one of each, and which of them each row of the grid is like."""
+
+    plan: Plan
+    sort: Any
+
+    def of(self, n: Any) -> Any:
+        """A number of each sort, for each row of the grid."""
+        return n[self.sort] if getattr(n, "ndim", 0) else n
+
+
+def _rows(plan: Plan, fields: Sequence[str], count: int) -> _Rows:
+    """The sorts of rows by some fields; of the others one value stands for all."""
+    mine = {name: getattr(plan, name) for name in fields}
+    arrays = {name: value for name, value in mine.items() if hasattr(value, "dtype")}
+    first, sort = _groups(list(arrays.values()), count)
+    chosen = {name: value[first] * 1.0 for name, value in arrays.items()}
+    others = {name: 1 for name in NUMBERS if name not in fields and hasattr(getattr(plan, name), "dtype")}
+    found = plan.model_copy(update={**others, **chosen})
+    if "dp" in others:  # experts are on some of these ranks
+        found = found.model_copy(update={"dp": found.ep})
+    return _Rows(found, sort)
+
+
+def _stages(whole: Pass, plan: Plan) -> list[int]:
+    """Of stages with the same layers the first, which holds most micro-batches; the first and the last of all."""
+    if plan.pp == 1:
+        return [0]
+    same = plan.model_copy(update={"accumulation": 1})  # as many micro-batches in all of them
+    return [stages[0] for stages in alike(same, whole.segments)]
+
+
+class _Counter:
+    """Counts rows that have the same stages, and remembers what does not depend on what ranks share."""
+
+    def __init__(self, model: Model, run: Run) -> None:
+        self._once, self._run = Once(model), run
+        self._ways: dict[object, list[tuple[Any, Any, Any]]] = {}
+
+    def count(self, plan: Plan, keeping: Keeping) -> dict[str, Any]:
+        """Of each number the most of any stage, in every row."""
+        import numpy as np
+
+        arrays = [value for name in NUMBERS if hasattr(value := getattr(plan, name), "dtype")]
+        count = len(arrays[0]) if arrays else 1
+        most = {name: np.zeros(count) for name in ("parameters", "state", "total")}
+        for stage in _stages(self._once.record(self._run._replace(batch=1)), plan):
+            for name, value in self._of_stage(plan, keeping, stage, count).items():
+                most[name] = np.maximum(most[name], value)
+        return {"world": plan.world, **most}
+
+    def _of_stage(self, plan: Plan, keeping: Keeping, stage: int, count: int) -> dict[str, Any]:
+        """Of one rank of a stage, in every row."""
+        gathers = plan.zero > 1  # and then what is in use on the way depends on the ranks that share it
+        passing = _rows(plan, (*_ON_THE_WAY, "dp") if gathers else _ON_THE_WAY, count)
+        ways = [tuple(map(passing.of, one)) for one in self._way(passing.plan, keeping, stage, gathers=gathers)]
+        keeps = _rows(plan, _KEPT, count)
+        holds = local(self._once.record(self._run._replace(batch=1)), keeps.plan, stage)
+        state, step = (keeps.of(n) for n in settled(holds, keeping))
+        flights = _flights(plan, stage)
+        others = sum(n * saved for n, (_, saved, _) in zip(flights, ways, strict=True))
+        on_the_way = largest(
+            (n > 0) * (others - saved + most) for n, (most, saved, _) in zip(flights, ways, strict=True)
+        )
+        total = state + largest((step + ways[0][2], on_the_way))
+        return {"parameters": keeps.of(params(holds).stored), "state": state, "total": total}
+
+    def _way(self, plan: Plan, keeping: Keeping, stage: int, *, gathers: bool) -> list[tuple[Any, Any, Any]]:
+        """Of each chunk the most in use on the way and what is saved; and what comes in of the whole stage."""
+        names = [name for name in Plan.model_fields if gathers or name not in ("zero", "sharding")]
+        sizes = (getattr(plan, name) for name in names)
+        key = (
+            tuple(n.tobytes() if hasattr(n, "dtype") else n for n in sizes),
+            keeping._replace(accumulate=keeping.holds),
+            stage,
+        )
+        if key not in self._ways:
+            taken = local(self._once.record(self._run._replace(batch=plan.micro_batch)), plan, stage)
+            comes_in = entering(taken, keeping)
+            self._ways[key] = [(most, saved, comes_in) for most, saved in way(taken, keeping)]
+        return self._ways[key]
+
+
+def _flights(plan: Plan, stage: int) -> list[Any]:
+    """Micro-batches in flight of each chunk, in every row."""
+    import numpy as np
+
+    if plan.pp == 1:
+        return [1]
+    if not hasattr(plan.accumulation, "dtype"):
+        return list(in_flight(plan, stage))
+    values, inverse = np.unique(plan.accumulation, return_inverse=True)
+    each = [in_flight(plan.model_copy(update={"accumulation": int(n)}), stage) for n in values]
+    return [np.array(chunk, dtype=float)[inverse] for chunk in zip(*each, strict=True)]
