@@ -93,6 +93,38 @@ def collectives(
     return tuple(_merged(found))
 
 
+class Sent(NamedTuple):
+    """Bytes that a rank sends in a step: for each micro-batch, and once."""
+
+    each: Size
+    once: Size
+
+
+def sent_in_passes(whole: Pass, plan: Plan, keeping: Keeping, stage: int = 0) -> Size:
+    """Bytes that a rank sends for one micro-batch, gradients of weights left out."""
+    plan = plan.model_copy(update={"accumulation": 1})
+    taken, exchanges = exchanging(whole, plan, stage)
+    found = [*of_activations(taken, exchanges, plan, keeping, GPUS_PER_NODE)]
+    found += [one for one in of_stages(whole, plan, stage, keeping, GPUS_PER_NODE) if one.operation == "send"]
+    return add(one.count * one.sent for one in found)
+
+
+def sent_for_weights(whole: Pass, plan: Plan, keeping: Keeping, stage: int = 0) -> Sent:
+    """Bytes that a rank sends for gradients and weights."""
+    taken, exchanges = exchanging(whole, plan, stage)
+    once, twice = (
+        add(
+            one.count * one.sent
+            for one in (
+                *of_weights(taken, exchanges, some, keeping, GPUS_PER_NODE),
+                *(x for x in of_stages(whole, some, stage, keeping, GPUS_PER_NODE) if x.operation != "send"),
+            )
+        )
+        for some in (plan.model_copy(update={"accumulation": n}) for n in (1, 2))
+    )
+    return Sent(twice - once, 2 * once - twice)
+
+
 def _merged(found: list[Collective]) -> list[Collective]:
     """The same with like ones of several kinds of layers in one; arrays are not compared."""
     rows: dict[object, Collective] = {}

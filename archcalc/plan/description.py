@@ -105,7 +105,7 @@ class Plan(Strict):
     @property
     def spreads_experts(self) -> bool:
         """Whether ranks that share heads have different experts, each whole, and tokens of their own to send."""
-        return self.etp == 1 and anywhere(self.tp > 1)
+        return self.etp is not None and anywhere((self.tp > 1) & (self.etp == 1))
 
     @property
     def virtual_stages(self) -> int:
@@ -115,7 +115,7 @@ class Plan(Strict):
     @property
     def is_whole(self) -> bool:
         """Whether one rank has and does everything."""
-        return not anywhere(self.world != 1)
+        return not anywhere(self.world > 1)
 
     @model_validator(mode="after")
     def _schedule_and_stages_agree(self) -> Self:

@@ -1,13 +1,14 @@
 """Grids of plans: one model under many plans, counted as arrays by the functions that count one plan.
 
 Rows that differ in words are counted apart, and so are stages that hold other layers. What a micro-batch needs on its
-way does not depend on how many ranks share the state, or on how many micro-batches are in flight: it is worked out once
-for all rows that are alike in the rest.
+way does not depend on how many ranks share the state, or on how many micro-batches are in flight: it is worked out
+once for all rows that are alike in the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from archcalc.arguments import instance
@@ -16,7 +17,7 @@ from archcalc.counts.peaks import entering, settled, way
 from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.plan.local import local
-from archcalc.plan.rules import RULES, Subject
+from archcalc.plan.rules import RULES, Rule, Subject
 from archcalc.plan.stages import alike, in_flight
 from archcalc.spec.model import Model
 from archcalc.tape.legend import largest
@@ -65,118 +66,120 @@ def sweep_plans(model: Model, vary: Mapping[str, Sequence[Any]], plan: Plan, run
             raise Invalid(Problem("sweep_plans", "is no field of a plan that can be varied", name, suggestion=known))
     run = run.by_default(MEMORY_KERNEL)
     shape = tuple(len(values) for values in vary.values())
-    at = np.indices(shape).reshape(len(shape), -1)
-    columns = {name: _array(values)[index] for (name, values), index in zip(vary.items(), at, strict=True)}
-    possible, left_out = _possible(model, columns, plan, run)
-    columns = {name: column[possible] for name, column in columns.items()}
-    count = int(possible.sum())
-    found = {name: np.zeros(count) for name in ("world", "parameters", "state", "total")}
+    at = dict(zip(vary, np.indices(shape, dtype=np.int32).reshape(len(shape), -1), strict=True))
+    grid = _Grid({name: list(values) for name, values in vary.items()}, at, int(np.prod(shape, dtype=np.int64)))
+    possible, left_out = _possible(model, grid, plan, run)
+    grid = _Grid(grid.values, {name: index[possible] for name, index in at.items()}, int(possible.sum()))
+    found = {name: np.zeros(grid.count) for name in ("world", "parameters", "state", "total")}
     counter = _Counter(model, run)
-    for rows, one, kept in _alike(columns, plan, keeping, count):
+    for rows, one, kept in _alike(grid, plan, keeping):
         for name, values in counter.count(one, kept).items():
             found[name][rows] = values
-    return PlanGrid(columns, left_out=left_out, **found)
+    return PlanGrid({name: grid.column(name) for name in vary}, left_out=left_out, **found)
 
 
-def _array(values: Sequence[Any]) -> Any:
-    import numpy as np
+class _Grid(NamedTuple):
+    """The values of each field that is varied, and which of them each of `count` rows has."""
 
-    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-        return np.array(values, dtype=np.int64)
-    found = np.empty(len(values), dtype=object)
-    found[:] = list(values)
-    return found
+    values: dict[str, list[Any]]
+    at: dict[str, Any]
+    count: int
+
+    def column(self, name: str) -> Any:
+        """The values of all rows: numbers, or words."""
+        import numpy as np
+
+        values = self.values[name]
+        whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+        return np.array(values, dtype=np.int64 if whole else object)[self.at[name]]
+
+    def row(self, index: int) -> dict[str, Any]:
+        """The fields of one row."""
+        return {name: values[int(self.at[name][index])] for name, values in self.values.items()}
 
 
 def _groups(columns: Sequence[Any], count: int) -> tuple[list[int], Any]:
     """One row of each sort by some columns, and the sort of every row."""
     import numpy as np
 
-    if not columns:
-        return [0], np.zeros(count, dtype=np.int64)
-    codes = np.zeros(count, dtype=np.int64)
+    codes, sorts = np.zeros(count, dtype=np.int64), 1
     for column in columns:
-        values, inverse = _codes(column)
-        codes = codes * len(values) + inverse
-    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    return first.tolist(), inverse.reshape(-1)
+        low = int(column.min()) if count else 0
+        codes = codes * (width := int(column.max()) - low + 1 if count else 1) + (column - low)
+        sorts *= width
+    if sorts > _FEW * count:
+        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+        return first.tolist(), inverse.reshape(-1)
+    first_of = np.full(sorts, count, dtype=np.int64)
+    first_of[codes[::-1]] = np.arange(count - 1, -1, -1)  # the last that is written is the first row
+    there = np.flatnonzero(first_of < count)
+    number = np.zeros(sorts, dtype=np.int64)
+    number[there] = np.arange(len(there))
+    return first_of[there].tolist(), number[codes]
 
 
-def _codes(column: Any) -> tuple[Any, Any]:
-    import numpy as np
-
-    if column.dtype != object:
-        return np.unique(column, return_inverse=True)
-    known: dict[Any, int] = {}
-    return known, np.array([known.setdefault(value, len(known)) for value in column], dtype=np.int64)
+_FEW = 8  # times as many possible sorts as rows: more are sorted
 
 
-def _possible(model: Model, columns: dict[str, Any], plan: Plan, run: Run) -> tuple[Any, dict[str, int]]:
+def _possible(model: Model, grid: _Grid, plan: Plan, run: Run) -> tuple[Any, dict[str, int]]:
     """Which rows break no rule; and how many are left out for each. A rule looks at each sort of rows once."""
     import numpy as np
 
-    count = len(next(iter(columns.values()))) if columns else 1
-    possible = np.ones(count, dtype=bool)
+    possible = np.ones(grid.count, dtype=bool)
     left_out: dict[str, int] = {}
     subject = Subject(model, run, model.record(run))
+    alone = plan.model_dump(by_alias=True)
 
-    def strike(fields: Sequence[str], why: Any) -> None:
-        mine = [columns[name] for name in fields if name in columns]
-        first, sort = _groups(mine, count)
-        reasons = [why(_row(columns, index, plan)) for index in first]
+    def strike(fields: Sequence[str], why: Callable[[dict[str, Any]], str | None]) -> None:
+        first, sort = _groups([grid.at[name] for name in fields if name in grid.at], grid.count)
+        reasons = [why({**alone, **grid.row(index)}) for index in first]
         for reason in dict.fromkeys(one for one in reasons if one):
             wrong = np.array([one == reason for one in reasons])[sort] & possible
             if wrong.any():
                 left_out[reason] = left_out.get(reason, 0) + int(wrong.sum())
                 possible[wrong] = False
 
-    strike([name for name in columns if name not in ("dp", "cp", "ep", "micro_batch", "accumulation")], _contradiction)
+    strike([name for name in grid.at if name not in _ANY], _contradiction)
     for rule in RULES:
-        strike(rule.reads, lambda one, rule=rule: _broken(rule, one, subject))
+        strike(rule.reads, partial(_broken, rule, subject))
     return possible, left_out
 
 
-def _row(columns: dict[str, Any], index: int, plan: Plan) -> dict[str, Any]:
-    """The fields of a plan in one row, as Python has them."""
-    row = {name: column[index] for name, column in columns.items() if name != "recompute"}
-    return {**plan.model_dump(by_alias=True), **{k: v.item() if hasattr(v, "dtype") else v for k, v in row.items()}}
+_ANY = ("dp", "cp", "ep", "micro_batch", "accumulation", "recompute")
+"""Fields that contradict no other by themselves."""
 
 
 def _contradiction(fields: dict[str, Any]) -> str | None:
+    """What the description of a plan says of fields that contradict each other."""
     from pydantic import ValidationError
 
     try:
-        Plan.model_validate(fields)
+        Plan.model_validate({name: value for name, value in fields.items() if name != "recompute"})
     except ValidationError as error:
         return str(error.errors(include_url=False)[0]["msg"])
     return None
 
 
-def _broken(rule: Any, fields: dict[str, Any], subject: Subject) -> str | None:
-    plan = Plan.model_construct(**fields)
-    one = next(rule.find(plan, subject), None)
-    return None if one is None else f"{one.field} {one.what}"
+def _broken(rule: Rule, subject: Subject, fields: dict[str, Any]) -> str | None:
+    found = next(rule.find(Plan.model_construct(**fields), subject), None)
+    return None if found is None else f"{found.field} {found.what}"
 
 
-def _alike(columns: dict[str, Any], plan: Plan, keeping: Keeping, count: int) -> Iterator[tuple[Any, Plan, Keeping]]:
+def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Plan, Keeping]]:
     """Rows whose words are alike, and whose stages are: the numbers of the plan as arrays."""
     import numpy as np
 
-    words = [name for name in columns if name in WORDS or name == "pp"]
-    several = [columns[name] > 1 for name in _AXES if name in columns]  # an axis of one rank is none
-    first, sort = _groups([*(columns[name] for name in words), *several], count)
-    for group, index in enumerate(first if count else ()):
+    words = [name for name in grid.at if name in WORDS or name == "pp"]
+    several = [(grid.column(name) > 1).astype(np.int32) for name in _AXES if name in grid.at]  # one rank is no axis
+    first, sort = _groups([*(grid.at[name] for name in words), *several], grid.count)
+    columns = {name: grid.column(name) for name in grid.at if name in NUMBERS and name != "pp"}
+    for group, index in enumerate(first if grid.count else ()):
         rows = np.flatnonzero(sort == group)
-        fixed = {name: _plain(columns[name][index]) for name in words}
+        fixed = {name: value for name, value in grid.row(index).items() if name in words}
         kept = keeping._replace(recompute=fixed.pop("recompute")) if "recompute" in fixed else keeping
-        arrays = {name: columns[name][rows] for name in columns if name in NUMBERS and name != "pp"}
-        one = plan.model_copy(update={**fixed, **arrays})
+        one = plan.model_copy(update={**fixed, **{name: column[rows] for name, column in columns.items()}})
         accumulates = bool(np.any(np.asarray(one.accumulation) > 1))
         yield rows, one, kept._replace(accumulate=True) if accumulates else kept
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "dtype") else value
 
 
 class _Rows(NamedTuple):
@@ -212,11 +215,12 @@ def _stages(whole: Pass, plan: Plan) -> list[int]:
 
 
 class _Counter:
-    """Counts rows that have the same stages, and remembers what does not depend on what ranks share."""
+    """Counts rows that have the same stages, and remembers what does not depend on all that tells rows apart."""
 
     def __init__(self, model: Model, run: Run) -> None:
         self._once, self._run = Once(model), run
         self._ways: dict[object, list[tuple[Any, Any, Any]]] = {}
+        self._kept: dict[object, tuple[Any, Any, Any]] = {}
 
     def count(self, plan: Plan, keeping: Keeping) -> dict[str, Any]:
         """Of each number the most of any stage, in every row."""
@@ -224,42 +228,43 @@ class _Counter:
 
         arrays = [value for name in NUMBERS if hasattr(value := getattr(plan, name), "dtype")]
         count = len(arrays[0]) if arrays else 1
+        gathers = plan.zero > 1  # and then what is in use on the way depends on the ranks that share it
+        passing = _rows(plan, (*_ON_THE_WAY, "dp") if gathers else _ON_THE_WAY, count)
+        keeps = _rows(plan, _KEPT, count)
         most = {name: np.zeros(count) for name in ("parameters", "state", "total")}
         for stage in _stages(self._once.record(self._run._replace(batch=1)), plan):
-            for name, value in self._of_stage(plan, keeping, stage, count).items():
+            ways = [tuple(map(passing.of, one)) for one in self._way(passing.plan, keeping, stage, gathers=gathers)]
+            parameters, state, step = map(keeps.of, self._settled(keeps.plan, keeping, stage))
+            flights = _flights(plan, stage)
+            others = sum(n * saved for n, (_, saved, _) in zip(flights, ways, strict=True))
+            on_the_way = [(n > 0) * (others - saved + full) for n, (full, saved, _) in zip(flights, ways, strict=True)]
+            total = state + largest((step + ways[0][2], *on_the_way))
+            for name, value in (("parameters", parameters), ("state", state), ("total", total)):
                 most[name] = np.maximum(most[name], value)
         return {"world": plan.world, **most}
 
-    def _of_stage(self, plan: Plan, keeping: Keeping, stage: int, count: int) -> dict[str, Any]:
-        """Of one rank of a stage, in every row."""
-        gathers = plan.zero > 1  # and then what is in use on the way depends on the ranks that share it
-        passing = _rows(plan, (*_ON_THE_WAY, "dp") if gathers else _ON_THE_WAY, count)
-        ways = [tuple(map(passing.of, one)) for one in self._way(passing.plan, keeping, stage, gathers=gathers)]
-        keeps = _rows(plan, _KEPT, count)
-        holds = local(self._once.record(self._run._replace(batch=1)), keeps.plan, stage)
-        state, step = (keeps.of(n) for n in settled(holds, keeping))
-        flights = _flights(plan, stage)
-        others = sum(n * saved for n, (_, saved, _) in zip(flights, ways, strict=True))
-        on_the_way = largest(
-            (n > 0) * (others - saved + most) for n, (most, saved, _) in zip(flights, ways, strict=True)
-        )
-        total = state + largest((step + ways[0][2], on_the_way))
-        return {"parameters": keeps.of(params(holds).stored), "state": state, "total": total}
+    def _settled(self, plan: Plan, keeping: Keeping, stage: int) -> tuple[Any, Any, Any]:
+        """Parameters, what stays from step to step, and what the step needs beside it."""
+        key = _sizes(plan), keeping._replace(accumulate=keeping.holds), stage
+        if key not in self._kept:
+            holds = local(self._once.record(self._run._replace(batch=1)), plan, stage)
+            self._kept[key] = (params(holds).stored, *settled(holds, keeping))
+        return self._kept[key]
 
     def _way(self, plan: Plan, keeping: Keeping, stage: int, *, gathers: bool) -> list[tuple[Any, Any, Any]]:
         """Of each chunk the most in use on the way and what is saved; and what comes in of the whole stage."""
-        names = [name for name in Plan.model_fields if gathers or name not in ("zero", "sharding")]
-        sizes = (getattr(plan, name) for name in names)
-        key = (
-            tuple(n.tobytes() if hasattr(n, "dtype") else n for n in sizes),
-            keeping._replace(accumulate=keeping.holds),
-            stage,
-        )
+        key = _sizes(plan, () if gathers else ("zero", "sharding")), keeping._replace(accumulate=keeping.holds), stage
         if key not in self._ways:
             taken = local(self._once.record(self._run._replace(batch=plan.micro_batch)), plan, stage)
             comes_in = entering(taken, keeping)
             self._ways[key] = [(most, saved, comes_in) for most, saved in way(taken, keeping)]
         return self._ways[key]
+
+
+def _sizes(plan: Plan, but: Sequence[str] = ()) -> tuple[object, ...]:
+    """What tells two plans apart, some fields aside."""
+    found = (getattr(plan, name) for name in Plan.model_fields if name not in but)
+    return tuple(n.tobytes() if hasattr(n, "dtype") else n for n in found)
 
 
 def _flights(plan: Plan, stage: int) -> list[Any]:
