@@ -22,6 +22,8 @@ Kind = Literal["exact", "modelled", "allowance"]
 COUNTED = "reference's parameters"
 AUTOGRAD = "autograd's hooks (meta)"
 RULES = "autograd's rules, exact on small steps"
+FSDP = "PyTorch's fully_shard, exact on small steps"
+LAYERS = "weights of one layer gathered, and those of the next; not measured"
 CACHED = "the reference's own cache"
 STEPS = "torch.optim's rules"
 RANK = "the pass of one rank, by the same rules"
@@ -103,7 +105,7 @@ def memory(model: Model | Pass, run: Run, keeping: Keeping | None = None, chosen
     found = {index: moment for index, moment in enumerate(moments) if index in wanted}
     peak = found[chosen.peak]
     kind = partial(_of_rank if taken.stage.planned else _term, run=run, keeping=keeping, phase=peak.phase)
-    terms = tuple(kind(name, n) for name, n in peak.parts().items() if n != 0)
+    terms = tuple(kind(name, n, stage=taken.stage) for name, n in peak.parts().items() if n != 0)
     return Memory(
         "training" if run.phase == "training" else "inference",
         add(term.bytes for term in terms),
@@ -157,14 +159,18 @@ def _settled(run: Run, keeping: Keeping | None) -> Keeping:
     return keeping or Keeping(DEFAULTS["training" if run.phase == "training" else "inference"])
 
 
-def _of_rank(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
-    """A part of the peak of one rank of a plan."""
-    if name in KEPT:
-        return _term(name, n, run, keeping, phase)
+SHARED = ("gathered weights", "gather buffers", "prefetched weights", "reduce buffers", "unsharded gradients")
+"""What a rank has of weights and gradients that it shares with others, while a step uses them."""
+
+
+def _of_rank(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Stage) -> Term:
+    """A part of the peak of one rank of a plan that cuts the model."""
+    if name in (*KEPT, *SHARED):
+        return _term(name, n, run, keeping, phase, stage)
     return Term(name, n, "modelled", RANK)
 
 
-def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
+def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Stage) -> Term:
     """A part of the peak with how it is known: exact where PyTorch was run with this recipe and held the same."""
     exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
     trains = run.phase == "training"
@@ -180,6 +186,8 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str) -> Term:
         return exact(CACHED) if own else modelled("keys and values at this width, without scales")
     if name == "recurrent state":
         return exact(CACHED) if ran else modelled("states in fp32")
+    if name in SHARED:
+        return exact(FSDP) if ran and (stage.gathering is None or stage.gathering.copies) else modelled(LAYERS)
     if name in ("saved activations", "saved by the head", "recomputed"):
         return exact(AUTOGRAD) if ran else modelled("tensors that the backward pass reads")
     if phase == "step":

@@ -273,10 +273,10 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     }
     for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):
         segments = taken.rerun(phase).segments
-        once = add(given(segments, width, role)[-1] for role in GIVEN)
+        made = add(given(segments, width, role)[-1] for role in GIVEN)
         tokens = 8 * phase.batch * phase.positions
         for op, passing in moments(segments, width):
-            parts = {**held, "temporaries": passing + once, "inputs": tokens}
+            parts = {**held, "temporaries": passing + made, "inputs": tokens}
             yield Alive(phase.phase, op, partial(dict, parts))
 
 

@@ -117,6 +117,11 @@ class Plan(Strict):
         """Whether one rank has and does everything."""
         return not anywhere(self.world > 1)
 
+    @property
+    def cuts_the_model(self) -> bool:
+        """Whether a rank has a part of the model, and not only of the batch."""
+        return anywhere(self.tp * self.cp * self.pp * self.ep > 1)
+
     @model_validator(mode="after")
     def _schedule_and_stages_agree(self) -> Self:
         if self.schedule == "interleaved" and self.chunks == 1:

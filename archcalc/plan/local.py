@@ -73,7 +73,7 @@ def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exch
         flat=flat,
         gathering=gathering(plan),
         block=plan.cache_block or 1,
-        planned=not plan.is_whole,
+        planned=plan.cuts_the_model,
     )
     return Pass(taken.run, segments, Rank(taken.source, plan, stage), here), [told for _, told in both]
 

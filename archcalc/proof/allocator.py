@@ -81,7 +81,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
         masters = [weight.detach().float().requires_grad_() for weight in weights] if recipe.master else weights
         if recipe.holds:
             _add_to_held(weights, masters)
-        optimizer = _optimizer(keeping, masters)
+        optimizer = make_optimizer(keeping, masters)
         for turn in ("first", "second"):
             grads = [x.grad for x in {*weights, *masters} if x.grad is not None]
             live = _tensors([tokens, targets, *every, *masters, *grads])
@@ -121,7 +121,7 @@ def _add_to_held(weights: list[Any], masters: list[Any]) -> None:
         weight.register_post_accumulate_grad_hook(add)
 
 
-def _optimizer(keeping: Keeping, weights: list[Any]) -> Any:
+def make_optimizer(keeping: Keeping, weights: list[Any]) -> Any:
     """PyTorch's optimizer of that name."""
     import torch
 

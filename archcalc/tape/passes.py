@@ -184,7 +184,7 @@ class Stage(NamedTuple):
         flat: whether the optimizer's state is one buffer, and not one for each tensor.
         gathering: how it gets what it shares; None where it shares neither weights nor gradients.
         block: positions of a block of the key-value cache: whole blocks are kept.
-        planned: whether it is that of a plan at all.
+        planned: whether a plan cuts the model, and not only the batch.
     """
 
     chunks: tuple[tuple[int, Size], ...]

@@ -1,0 +1,223 @@
+"""Real processes, one for each rank, that take steps together over gloo: the witness of what a rank holds.
+
+They are forked from a process of one thread that has PyTorch loaded, which is started for them: forked from one that
+has used several threads they wait for ever. `python -m archcalc.proof.processes` is that process; it reads a job and
+writes what each rank saw, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from archcalc.plan.description import Plan
+from archcalc.proof.allocator import make_optimizer, peak_within, undisturbed
+from archcalc.proof.parallel import refuse_unrun, shard
+from archcalc.proof.witness import id_of
+from archcalc.spec.dumping import plain
+from archcalc.spec.model import Model
+from archcalc.tape.precision import Keeping
+from archcalc.tape.run import MEMORY_KERNEL, Run
+
+STEPS = 3
+MOST_RANKS = 4
+PATIENCE = 120  # seconds, of which starting takes most
+
+
+class Seen(NamedTuple):
+    """What one rank saw: elements of its parameters, bytes that autograd saved, peaks of the last step in bytes, and
+    the loss of each step.
+
+    `tensors` is the part of `passes` that kernels handed out; `alone` are the losses of one process that has all
+    sequences.
+    """
+
+    parameters: int
+    saved: int
+    passes: int
+    tensors: int
+    step: int
+    losses: list[float]
+    alone: list[float]
+
+
+def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen]:
+    """Take steps in as many processes as the plan has ranks, each with `run.batch` sequences of its own.
+
+    Raises Invalid for a plan that the reference does not run, RuntimeError where a process fails or takes too long.
+    """
+    refuse_unrun(plan)
+    run = run.by_default(MEMORY_KERNEL)
+    job = {"model": plain(model), "plan": plan.model_dump(), "run": run._asdict(), "keeping": keeping._asdict()}
+    command = [sys.executable, "-W", "ignore", "-m", "archcalc.proof.processes"]
+    given = {**os.environ, "OMP_NUM_THREADS": "1", "KINETO_LOG_LEVEL": "99"}
+    try:
+        done = subprocess.run(  # noqa: S603  (Python itself, and this module)
+            command, input=json.dumps(job), capture_output=True, text=True, timeout=PATIENCE, env=given, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{plan.world} processes took more than {PATIENCE} seconds") from None
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["a process of a rank failed"])[-1])
+    return [Seen(**seen) for seen in json.loads(done.stdout)]
+
+
+def _serve(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Fork a process for each rank, and put together what they write."""
+    import torch.distributed.fsdp  # noqa: F401  (once, before the fork)
+    from torch.multiprocessing.spawn import start_processes
+
+    ranks = Plan.model_validate(job["plan"]).world
+    with tempfile.TemporaryDirectory() as folder:
+        waiting = start_processes(_rank, args=(folder, ranks, job), nprocs=ranks, join=False, start_method="fork")
+        while not waiting.join(timeout=PATIENCE):
+            pass
+        return [json.loads((Path(folder) / f"rank{rank}").read_text()) for rank in range(ranks)]
+
+
+def _rank(rank: int, folder: str, ranks: int, job: dict[str, Any]) -> None:
+    """One rank's part of the job."""
+    import torch.distributed as dist
+
+    model, run = Model.model_validate(job["model"]), Run(**job["run"])
+    plan, keeping = Plan.model_validate(job["plan"]), Keeping(**job["keeping"])
+    dist.init_process_group("gloo", rank=rank, world_size=ranks, store=dist.FileStore(f"{folder}/store", ranks))
+    seen = steps_of(model, plan, run, keeping, rank)
+    (Path(folder) / f"rank{rank}").write_text(json.dumps(seen._asdict()))
+    dist.destroy_process_group()
+
+
+def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) -> Seen:
+    """Take steps as one rank of a process group that is there, and record the last."""
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.profiler import ProfilerActivity, profile, record_function
+
+    from archcalc_reference import Transformer
+
+    mesh = init_device_mesh("cpu", (plan.dp,), mesh_dim_names=("dp",))
+    texts = _texts(model, run, plan.dp)
+    alone = _alone(model, run, keeping, texts) if rank == 0 and keeping.precision == "fp32" else []
+    tokens, targets = (x[rank * run.batch : (rank + 1) * run.batch] for x in texts)
+    losses: list[float] = []
+    with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        torch.manual_seed(0)
+        reference = Transformer(model).to(torch.bfloat16 if keeping.recipe.weight == 2 else torch.float32)
+        shard(reference, plan, keeping, mesh)
+        tokens, targets = tokens.clone(), targets.clone()
+        optimizer = make_optimizer(keeping, list(reference.parameters()))
+        for turn in range(STEPS):
+            watch = _Watch(reference, optimizer, [tokens, targets])
+            with record_function(f"passes {turn}"), watch:
+                output = reference(tokens, targets, run.kernel, recompute=keeping.recompute == "full")
+                watch.forward_ends()
+                loss = output.loss
+                del output
+                loss.backward()
+            held = watch.now
+            with record_function(f"step {turn}"):
+                optimizer.step()
+            optimizer.zero_grad()
+            losses.append(float(loss.detach()))
+            del loss
+    # gloo copies what it reduces, and drops it in a thread that the record does not see: what a stretch begins with
+    # says nothing.
+    (before, passes), (kept, step) = (peak_within(record, f"{name} {STEPS - 1}") for name in ("passes", "step"))
+    mean = torch.tensor(losses)
+    torch.distributed.all_reduce(mean)
+    return Seen(
+        parameters=sum(p.to_local().numel() for p in reference.parameters()),
+        saved=watch.saved,
+        passes=passes - before + watch.before,
+        tensors=watch.most,
+        step=step - kept + held,
+        losses=[float(n) / plan.dp for n in mean],
+        alone=alone,
+    )
+
+
+class _Watch:
+    """Counts what autograd saves in a forward pass, and all tensors that are there in both passes."""
+
+    def __init__(self, reference: Any, optimizer: Any, given: list[Any]) -> None:
+        from torch.autograd.graph import saved_tensors_hooks
+
+        from archcalc.proof.living import living
+
+        self.reference, self.saved = reference, 0
+        state = [x for kept in optimizer.state.values() for x in kept.values() if hasattr(x, "untyped_storage")]
+        held = [
+            getattr(x, "_local_tensor", x) for x in (*given, *reference.parameters(), *reference.buffers(), *state)
+        ]
+        self._storages: dict[int, Any] = {}
+        self._hooks = saved_tensors_hooks(self._pack, lambda x: x)
+        self._living = living(held)
+        self.before = sum({id_of(x): x.untyped_storage().nbytes() for x in held}.values())
+
+    @property
+    def now(self) -> int:
+        """Bytes of all tensors that are there."""
+        found: int = self._living.now
+        return found
+
+    @property
+    def most(self) -> int:
+        """Bytes of all tensors, at most."""
+        found: int = self._living.most
+        return found
+
+    def _pack(self, x: Any) -> Any:
+        self._storages[id_of(x)] = x.untyped_storage()
+        return x
+
+    def forward_ends(self) -> None:
+        """Weights that are gathered still are no part of what was saved, and those of layers are gone."""
+        self._hooks.__exit__(None, None, None)
+        weights = {id_of(p) for p in self.reference.parameters()}
+        self.saved = sum(storage.nbytes() for key, storage in self._storages.items() if key not in weights)
+        self._storages.clear()
+
+    def __enter__(self) -> None:
+        self._living.__enter__()
+        self._hooks.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._living.__exit__(*error)
+
+
+def _texts(model: Model, run: Run, ranks: int) -> tuple[Any, Any]:
+    """Tokens and targets of all ranks, the same for each who asks."""
+    import torch
+
+    drawn = torch.Generator().manual_seed(1)
+    shape = (ranks * run.batch, run.sequence)
+    tokens, targets = (torch.randint(model.vocab_size, shape, generator=drawn) for _ in range(2))
+    return tokens, targets
+
+
+def _alone(model: Model, run: Run, keeping: Keeping, texts: tuple[Any, Any]) -> list[float]:
+    """The losses of the same steps where one process takes them with all sequences."""
+    import torch
+
+    from archcalc_reference import Transformer
+
+    torch.manual_seed(0)
+    reference = Transformer(model)
+    optimizer = make_optimizer(keeping, list(reference.parameters()))
+    losses = []
+    for _ in range(STEPS):
+        loss = reference(*texts, run.kernel, recompute=keeping.recompute == "full").loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(float(loss.detach()))
+    return losses
+
+
+if __name__ == "__main__":
+    json.dump(_serve(json.load(sys.stdin)), sys.stdout)
