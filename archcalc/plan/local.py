@@ -87,12 +87,22 @@ def _localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
     found = mesh(segment, plan)
     stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
     derived = {label: _cut(label, n, found, plan) for label, n in segment.env.items()}
-    tape = Tape(segment.tape.run)
-    tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
-    divided = divide(segment, found)
-    tape.ops = _settled(divided.ops, plan)
-    told = Exchanges(found, divided.exchanges)
-    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived), told
+    tape, exchanges = _divided(segment, found, plan)
+    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived), Exchanges(found, exchanges)
+
+
+def _divided(segment: Segment, found: Mesh, plan: Plan) -> tuple[Tape, list[Exchange]]:
+    """The tape of a rank, and what it exchanges: they know which axes there are and no sizes, so each is made once."""
+    there = found.structure()
+    key = (*sorted(there.axes.items()), plan.gathered_inputs)
+    known: dict[object, tuple[Tape, list[Exchange]]] = segment.tape.divided
+    if key not in known:
+        divided = divide(segment, there)
+        tape = Tape(segment.tape.run)
+        tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
+        tape.ops = _settled(divided.ops, plan)
+        known[key] = tape, divided.exchanges
+    return known[key]
 
 
 def _cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:

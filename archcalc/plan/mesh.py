@@ -40,6 +40,12 @@ class Mesh(NamedTuple):
         """Whether an axis has several ranks at all."""
         return anywhere(self.ranks[axis] > 1)
 
+    def structure(self) -> Mesh:
+        """The same without sizes: axes of one rank are left out, all others have as many."""
+        several = {axis: 2 for axis in self.ranks if self.there(axis)}
+        axes = {label: tuple(axis for axis in over if axis in several) for label, over in self.axes.items()}
+        return Mesh({label: over for label, over in axes.items() if over}, dict.fromkeys(self.ranks, 1) | several)
+
     def parts(self, label: str) -> Size:
         """Ranks over which the size of a label is cut."""
         n: Size = 1

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from archcalc.arguments import instance
+from archcalc.counts.collectives import Sent, sent_for_weights, sent_in_passes
 from archcalc.counts.parameters import params
 from archcalc.counts.peaks import entering, settled, way
 from archcalc.errors import Invalid, Problem
@@ -36,8 +37,9 @@ _KEPT = ("tp", "cp", "ep", "dp")
 class PlanGrid(NamedTuple):
     """A row for each plan that breaks no rule: the fields that are varied, and what is counted of each.
 
-    `total` is the peak of the fullest rank in bytes, `state` what the rank with most of it keeps between steps, and
-    `parameters` those of the rank with most. `left_out` counts the plans that break a rule, by the rule.
+    `total` is the peak of the fullest rank in bytes, `state` what the rank with most of it keeps between steps,
+    `parameters` those of the rank with most, and `sent` the bytes that the rank sends in a step that sends the most.
+    `left_out` counts the plans that break a rule, by the rule.
     """
 
     fields: dict[str, Any]
@@ -45,6 +47,7 @@ class PlanGrid(NamedTuple):
     parameters: Any
     state: Any
     total: Any
+    sent: Any
     left_out: dict[str, int]
 
     def __len__(self) -> int:
@@ -70,7 +73,7 @@ def sweep_plans(model: Model, vary: Mapping[str, Sequence[Any]], plan: Plan, run
     grid = _Grid({name: list(values) for name, values in vary.items()}, at, int(np.prod(shape, dtype=np.int64)))
     possible, left_out = _possible(model, grid, plan, run)
     grid = _Grid(grid.values, {name: index[possible] for name, index in at.items()}, int(possible.sum()))
-    found = {name: np.zeros(grid.count) for name in ("world", "parameters", "state", "total")}
+    found = {name: np.zeros(grid.count) for name in ("world", "parameters", "state", "total", "sent")}
     counter = _Counter(model, run)
     for rows, one, kept in _alike(grid, plan, keeping):
         for name, values in counter.count(one, kept).items():
@@ -221,6 +224,8 @@ class _Counter:
         self._once, self._run = Once(model), run
         self._ways: dict[object, list[tuple[Any, Any, Any]]] = {}
         self._kept: dict[object, tuple[Any, Any, Any]] = {}
+        self._passing: dict[object, Any] = {}
+        self._shared: dict[object, Sent] = {}
 
     def count(self, plan: Plan, keeping: Keeping) -> dict[str, Any]:
         """Of each number the most of any stage, in every row."""
@@ -231,7 +236,8 @@ class _Counter:
         gathers = plan.zero > 1  # and then what is in use on the way depends on the ranks that share it
         passing = _rows(plan, (*_ON_THE_WAY, "dp") if gathers else _ON_THE_WAY, count)
         keeps = _rows(plan, _KEPT, count)
-        most = {name: np.zeros(count) for name in ("parameters", "state", "total")}
+        moving = _rows(plan, _ON_THE_WAY, count) if gathers else passing
+        most = {name: np.zeros(count) for name in ("parameters", "state", "total", "sent")}
         for stage in _stages(self._once.record(self._run._replace(batch=1)), plan):
             ways = [tuple(map(passing.of, one)) for one in self._way(passing.plan, keeping, stage, gathers=gathers)]
             parameters, state, step = map(keeps.of, self._settled(keeps.plan, keeping, stage))
@@ -239,9 +245,26 @@ class _Counter:
             others = sum(n * saved for n, (_, saved, _) in zip(flights, ways, strict=True))
             on_the_way = [(n > 0) * (others - saved + full) for n, (full, saved, _) in zip(flights, ways, strict=True)]
             total = state + largest((step + ways[0][2], *on_the_way))
-            for name, value in (("parameters", parameters), ("state", state), ("total", total)):
+            here = {"parameters": parameters, "state": state, "total": total}
+            here["sent"] = self._sent(moving, keeps, keeping, stage, plan.accumulation)
+            for name, value in here.items():
                 most[name] = np.maximum(most[name], value)
         return {"world": plan.world, **most}
+
+    def _sent(self, moving: _Rows, keeps: _Rows, keeping: Keeping, stage: int, micro_batches: Any) -> Any:
+        """Bytes that a rank sends in a step, in every row."""
+        kept = keeping._replace(accumulate=keeping.holds)
+        passes = _sizes(moving.plan, ("zero", "sharding", "accumulation")), kept, stage
+        if passes not in self._passing:
+            whole = self._once.record(self._run._replace(batch=moving.plan.micro_batch))
+            self._passing[passes] = sent_in_passes(whole, moving.plan, keeping, stage)
+        step = _sizes(keeps.plan, ("accumulation",)), kept._replace(recompute="none"), stage
+        if step not in self._shared:
+            one = self._once.record(self._run._replace(batch=1))
+            self._shared[step] = sent_for_weights(one, keeps.plan, keeping, stage)
+        weights = self._shared[step]
+        each = moving.of(self._passing[passes]) + keeps.of(weights.each)
+        return each * micro_batches + keeps.of(weights.once)
 
     def _settled(self, plan: Plan, keeping: Keeping, stage: int) -> tuple[Any, Any, Any]:
         """Parameters, what stays from step to step, and what the step needs beside it."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from archcalc.errors import TapeError
 from archcalc.tape.legend import labels, parse, stem
@@ -41,6 +42,8 @@ class Tape:
         """The name of what goes on to the next segment, where that is not what the last op makes."""
         self.handed_on: tuple[Tensor, ...] = ()
         """What else goes on: all segments behind read parts of it."""
+        self.divided: dict[object, Any] = {}
+        """The same as ranks of a parallel plan do it, by the axes that there are: who divides it keeps that here."""
 
     @contextmanager
     def scope(self, name: str) -> Iterator[None]:
