@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from archcalc.arguments import instance, size
 from archcalc.counts.exchanged import Collective, of_activations
-from archcalc.counts.pipelined import of_stages
+from archcalc.counts.pipelined import sends, ties
 from archcalc.counts.reduced import of_weights
 from archcalc.plan.description import Plan
 from archcalc.plan.local import exchanging
@@ -87,10 +87,42 @@ def collectives(
     """
     taken, exchanges = exchanging(whole, plan, stage)
     found = [*of_activations(taken, exchanges, plan, keeping, gpus_per_node)]
+    found += sends(whole, plan, stage, keeping, gpus_per_node)
     if whole.run.phase == "training":
         found += of_weights(taken, exchanges, plan, keeping, gpus_per_node)
-    found += of_stages(whole, plan, stage, keeping, gpus_per_node)
+        found += ties(whole, plan, stage, keeping, gpus_per_node)
     return tuple(_merged(found))
+
+
+class Sent(NamedTuple):
+    """Bytes that a rank sends in a step: for each micro-batch, and once."""
+
+    each: Size
+    once: Size
+
+
+def sent_in_passes(whole: Pass, plan: Plan, keeping: Keeping, stage: int = 0) -> Size:
+    """Bytes that a rank sends for one micro-batch, gradients of weights left out."""
+    plan = plan.model_copy(update={"accumulation": 1})
+    taken, exchanges = exchanging(whole, plan, stage)
+    return add(
+        one.count * one.sent
+        for one in (
+            *of_activations(taken, exchanges, plan, keeping, GPUS_PER_NODE),
+            *sends(whole, plan, stage, keeping, GPUS_PER_NODE),
+        )
+    )
+
+
+def sent_for_weights(whole: Pass, plan: Plan, keeping: Keeping, stage: int = 0) -> Sent:
+    """Bytes that a rank sends for gradients and weights."""
+    taken, exchanges = exchanging(whole, plan, stage)
+    one, two = (
+        add(told.count * told.sent for told in of_weights(taken, exchanges, some, keeping, GPUS_PER_NODE))
+        for some in (plan.model_copy(update={"accumulation": n}) for n in (1, 2))
+    )
+    tied = add(told.count * told.sent for told in ties(whole, plan, stage, keeping, GPUS_PER_NODE))
+    return Sent(two - one, 2 * one - two + tied)
 
 
 def _merged(found: list[Collective]) -> list[Collective]:

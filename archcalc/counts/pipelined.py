@@ -21,7 +21,7 @@ from archcalc.tape.precision import Keeping
 _CHUNKS = "the computation of other chunks"
 
 
-def of_stages(whole: Pass, plan: Plan, stage: int, keeping: Keeping, gpus_per_node: int) -> Iterator[Collective]:
+def sends(whole: Pass, plan: Plan, stage: int, keeping: Keeping, gpus_per_node: int) -> Iterator[Collective]:
     """What a rank of a stage sends to other stages in a step."""
     if plan.pp == 1:
         return
@@ -31,29 +31,27 @@ def of_stages(whole: Pass, plan: Plan, stage: int, keeping: Keeping, gpus_per_no
     size = volume(RESIDUAL.labels, env) * width
     micro_batches = plan.accumulation if trains else 1
     overlaps = _CHUNKS if plan.schedule == "interleaved" else None
-    sends: dict[tuple[Phase, int], int] = {}
+    times_to: dict[tuple[Phase, int], int] = {}
     for chunk in range(plan.chunks):
         virtual = chunk * plan.pp + stage
         if virtual + 1 < plan.virtual_stages:
             to: tuple[Phase, int] = "forward", (stage + 1) % plan.pp
-            sends[to] = sends.get(to, 0) + micro_batches
+            times_to[to] = times_to.get(to, 0) + micro_batches
         if virtual and trains:
             to = "backward", (stage - 1) % plan.pp
-            sends[to] = sends.get(to, 0) + micro_batches
-    for (phase, other), times in sends.items():
+            times_to[to] = times_to.get(to, 0) + micro_batches
+    for (phase, other), times in times_to.items():
         name = RESIDUAL.name if phase == "forward" else f"gradient of {RESIDUAL.name}"
         inside = stages_inside(plan, stage, other, gpus_per_node)
         yield Collective("send", "pp", 2, name, phase, times, size, inside, overlaps)
-    if trains:
-        yield from _of_ties(whole, plan, stage, keeping, gpus_per_node)
 
 
-def _of_ties(whole: Pass, plan: Plan, stage: int, keeping: Keeping, gpus_per_node: int) -> Iterator[Collective]:
+def ties(whole: Pass, plan: Plan, stage: int, keeping: Keeping, gpus_per_node: int) -> Iterator[Collective]:
     """Gradients of weights outside the layers that the first stage has and the last: a tied token table."""
     last = plan.pp - 1
-    first, end = (of_stage(whole.groups, plan, one) for one in (0, last))
-    if stage not in (0, last):
+    if plan.pp == 1 or stage not in (0, last):
         return
+    first, end = (of_stage(whole.groups, plan, one) for one in (0, last))
     here, there = (_outside(part) for part in (first, end))
     for path in here:
         if path in there:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from archcalc.arguments import instance
-from archcalc.counts.collectives import collectives
+from archcalc.counts.collectives import Sent, sent_for_weights, sent_in_passes
 from archcalc.counts.parameters import params
 from archcalc.counts.peaks import entering, settled, way
 from archcalc.errors import Invalid, Problem, shown
@@ -21,7 +21,7 @@ from archcalc.plan.local import local
 from archcalc.plan.rules import RULES, Rule, Subject
 from archcalc.plan.stages import alike, in_flight
 from archcalc.spec.model import Model
-from archcalc.tape.legend import add, largest
+from archcalc.tape.legend import largest
 from archcalc.tape.passes import Pass
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
@@ -250,7 +250,8 @@ class _Counter:
         self._whole = model.record(run._replace(batch=1))
         self._ways: dict[object, list[tuple[Any, Any, Any]]] = {}
         self._kept: dict[object, tuple[Any, Any, Any]] = {}
-        self._told: dict[object, tuple[Any, Any]] = {}
+        self._passing: dict[object, Any] = {}
+        self._shared: dict[object, Sent] = {}
 
     def count(self, plan: Plan, keeping: Keeping) -> dict[str, Any]:
         """Of each number the most of any stage, in every row."""
@@ -279,18 +280,19 @@ class _Counter:
         return most
 
     def _sent(self, plan: Plan, keeping: Keeping, stage: int, count: int) -> Any:
-        """Bytes that a rank sends in a step: once, and with each micro-batch."""
-        sorts = _rows(plan, [name for name in NUMBERS if name != "accumulation"], count)
-        key = _sizes(sorts.plan), keeping, stage
-        if key not in self._told:
-            whole = _with_batch(self._whole, sorts.plan.micro_batch)
-            one, two = (
-                add(c.count * c.sent for c in collectives(whole, sorts.plan.model_copy(update=n), keeping, stage))
-                for n in ({"accumulation": 1}, {"accumulation": 2})
-            )
-            self._told[key] = 2 * one - two, two - one
-        once, each = map(sorts.of, self._told[key])
-        return once + each * plan.accumulation
+        """Bytes that a rank sends in a step: with each micro-batch, and once."""
+        kept = keeping._replace(accumulate=keeping.holds)
+        passing, keeps = _rows(plan, _ON_THE_WAY, count), _rows(plan, _KEPT, count)
+        passes = _sizes(passing.plan, ("zero", "sharding")), kept, stage
+        if passes not in self._passing:
+            whole = _with_batch(self._whole, passing.plan.micro_batch)
+            self._passing[passes] = sent_in_passes(whole, passing.plan, keeping, stage)
+        step = _sizes(keeps.plan), kept._replace(recompute="none"), stage
+        if step not in self._shared:
+            self._shared[step] = sent_for_weights(self._whole, keeps.plan, keeping, stage)
+        weights = self._shared[step]
+        each = passing.of(self._passing[passes]) + keeps.of(weights.each)
+        return each * plan.accumulation + keeps.of(weights.once)
 
     def _settled(self, plan: Plan, keeping: Keeping, stage: int) -> tuple[Any, Any, Any]:
         """Parameters, what stays from step to step, and what the step needs beside it."""

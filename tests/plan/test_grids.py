@@ -1,6 +1,7 @@
 """A grid of plans gives each row what one plan is given."""
 
 import pytest
+from command import ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from archcalc.plan.description import Plan
 from archcalc.shapes.plans import COLUMNS, sweep_plans
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run
-from command import ask
 
 GRIDS = {
     "gpt2": {"tp": [1, 2, 3, 5], "pp": [1, 2, 3], "dp": [1, 2], "zero": [0, 1], "accumulation": [1, 3]},
