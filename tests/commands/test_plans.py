@@ -130,3 +130,34 @@ def test_specs_are_compared_by_their_fullest_ranks():
     assert first - second == gone
     assert rows["memory.state"][0] < rows["memory.total"][0]
     assert found["plan"]["world"] == 512
+
+
+def test_plans_of_so_many_devices_that_fit():
+    found = ask("memory", "llama3-8b", "--gpus", "8", "--device", "h100-sxm", "--format", "json").json
+    assert found["fits"]
+    assert all(one["memory.total"] <= found["usable"] for one in found["plans"])
+    assert all(one["tp"] * one["pp"] * one["dp"] == 8 for one in found["plans"])
+    order = [(("none", "selective", "full").index(one["recompute"]), one["traffic.sent"]) for one in found["plans"]]
+    assert order == sorted(order)
+    first = found["plans"][0]
+    flags = [f"--{name}={first[name]}" for name in ("tp", "pp", "dp", "zero")] + ["--accumulation=8"]
+    flags += ["--sequence-parallel"] if first["sequence_parallel"] else []
+    again = ask("memory", "llama3-8b", "--recompute", first["recompute"], *flags, "--format", "json").json
+    assert again["ranks"][0]["memory"]["total"] == first["memory.total"]
+    none = ask("memory", "gpt3-175b", "--gpus", "8", "--device", "h100-sxm", "--must-fit")
+    assert none.code == 1
+    assert none.err == "gpt3-175b: no plan of 8 h100-sxm that was tried fits\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("gpt2", "--gpus", "8"), "--gpus: needs a --device, and --for training, or a plan"),
+        (("gpt2", "--gpus", "8", "--tp", "2"), "--gpus: must be the ranks of the plan (2); got 8"),
+        (("gpt2", "--gpus", "8", "--device", "l4", "--batch", "2"), "--batch: does not apply to a search"),
+    ],
+)
+def test_a_search_that_cannot_be(arguments, told):
+    answer = ask("memory", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(told)
