@@ -220,6 +220,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("TokenEmbedding", "sinusoids"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "first_position"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "extra_positions"): {"positions": "learned"},
+    ("Experts", "n_identity"): {"n_experts_per_token": 3},
     ("Experts", "latent_bias"): {"d_latent": 12},
     ("Experts", "shared_norm"): {"shared": GATED},
     ("Experts", "shared_post_norm"): {"shared": GATED},

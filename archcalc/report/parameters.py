@@ -35,7 +35,14 @@ def params_sheet(found: Found, by: By) -> Sheet:
             {**record, "shape": list(t.shape)} for record, t in zip(records, counts.tensors, strict=True)
         ]
     shares = _shares(counts) if by == "category" else ()
-    fields = (*shares, *printed(model, counts), *counted(counts), *_routed(model, counts), *modules_line(model, asked), *caveats(found))
+    fields = (
+        *shares,
+        *printed(model, counts),
+        *counted(counts),
+        *_routed(model, counts),
+        *modules_line(model, asked),
+        *caveats(found),
+    )
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
         blocks=(tables[by](counts), _bridge_table(counts), Fields(fields)),
@@ -185,7 +192,9 @@ def _routed(model: Model, counts: Parameters) -> tuple[tuple[str, tuple[str, ...
     ((least, mean, most),) = ranges
     met = sum(tensor.active for tensor in counts.tensors if tensor.active is not None)
     inner = [short(counts.active_inner + met * (n - mean) // mean) for n in (least, mean, most)]
-    words = f"{inner[0]} where {least} of a token's experts compute, {inner[1]} where {mean} do, {inner[2]} where {most}"
+    words = (
+        f"{inner[0]} where {least} of a token's experts compute, {inner[1]} where {mean} do, {inner[2]} where {most}"
+    )
     return (("Active", (f"without the input embedding {words} do",)),)
 
 

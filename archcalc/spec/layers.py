@@ -218,7 +218,6 @@ class BranchLayer(Layer):
             raise PydanticCustomError("one_of", "has two branches whose weights would have one name")
         return self
 
-
     def _joins_now(self, i: int) -> str | None:
         """Why a branch cannot join at the end; None where it can."""
         branch = self.branches[i]

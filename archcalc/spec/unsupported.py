@@ -88,6 +88,7 @@ _OTHER_NAMES: dict[str, str] = {
     "d_conv": "conv_kernel conv_kernel_size conv_l_cache mamba_d_conv linear_conv_kernel_dim d_convolution",
     "n_groups": "ngroups mamba_n_groups linear_num_key_heads",
     "n_experts": "num_experts num_local_experts n_routed_experts moe_num_experts",
+    "n_identity": "zero_expert_num n_zero_experts num_zero_experts zero_experts",
     "n_experts_per_token": "num_experts_per_tok n_experts_per_tok experts_per_token moe_topk num_selected_experts",
     "shared": "n_shared_experts shared_expert shared_experts",
     "gated": "swiglu geglu reglu glu gated_mlp gate_proj bilinear",

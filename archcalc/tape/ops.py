@@ -94,8 +94,8 @@ class Op(NamedTuple):
     """One step of the forward pass.
 
     A contraction sums over the labels that its output lacks; a lookup reads rows of a table, and to put is to add rows
-    at some places; a reduction folds labels away without weights; a view is the same numbers under other labels; a join puts features of several tensors side
-    by side; the rest is pointwise.
+    at some places; a reduction folds labels away without weights; a view is the same numbers under other labels; a
+    join puts features of several tensors side by side; the rest is pointwise.
 
     Attributes:
         spans: the scopes and spans that it stands in, outermost first.

@@ -56,7 +56,13 @@ _CHOSEN = {"num_experts_per_tok", "moe_k", "moe_topk"}
 _WIDTH = {"hidden_size", "n_embd", "d_model"}
 _HIDDEN = {
     *("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
-    *("expert_ffn_hidden_size", "moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size", "dff"),
+    *(
+        "expert_ffn_hidden_size",
+        "moe_intermediate_size",
+        "shared_expert_intermediate_size",
+        "shared_intermediate_size",
+        "dff",
+    ),
 }
 _LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
 _HEADS = {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"}

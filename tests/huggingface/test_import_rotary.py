@@ -97,7 +97,10 @@ def rotary(data):
     for group in data["layers"]:
         layers = list(group["kinds"].values()) if "kinds" in group else [group]
         branches = [
-            branch for layer in layers for branch in layer.get("branches", ()) if branch["name"] in ("attention", "attention_0")
+            branch
+            for layer in layers
+            for branch in layer.get("branches", ())
+            if branch["name"] in ("attention", "attention_0")
         ]
         attentions = [layer["attention"] for layer in layers if "attention" in layer]
         attentions += [branch["mixer"] for branch in branches]

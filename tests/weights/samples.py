@@ -590,7 +590,11 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "longcat_flash": (
         "longcat_flash",
         {
-            **{name: value for name, value in _LATENT.items() if name not in ("num_hidden_layers", "intermediate_size")},
+            **{
+                name: value
+                for name, value in _LATENT.items()
+                if name not in ("num_hidden_layers", "intermediate_size")
+            },
             "num_layers": LAYERS,
             "head_dim": 6,
             "ffn_hidden_size": 84,
