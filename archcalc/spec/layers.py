@@ -210,6 +210,9 @@ class BranchLayer(Layer):
             if branch.residual == "normed" and self.parallel:
                 what = "branch {name} adds to what its norm made: the branches must not be parallel"
                 raise PydanticCustomError("one_of", what, {"name": branch.name})
+            if branch.residual == "normed" and branch.norm == "shared":
+                what = "branch {name} adds to what its norm made: it must have a norm of its own"
+                raise PydanticCustomError("one_of", what, {"name": branch.name})
             if branch.joins == "end" and (why := self._joins_now(i)):
                 what = "branch {name} joins at the end: {why}"
                 raise PydanticCustomError("one_of", what, {"name": branch.name, "why": why})

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
-from archcalc.blocks.experts import Experts
 from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side, stacked
@@ -140,11 +139,11 @@ class Family:
 
     def _unread(self, layer: Layer, i: int) -> Iterator[tuple[str, str]]:
         """The names of a layer's matrices that nothing reads, each with that of the first expert's."""
-        mixers = [branch.mixer for branch in layer.residual_branches] if self.unread else []
+        mixers: list[Any] = [branch.mixer for branch in layer.residual_branches] if self.unread else []
         for mixer in mixers:
-            if isinstance(mixer, Experts) and mixer.n_identity:
+            if idle := getattr(mixer, "n_identity", None):
                 names = [self.layer.format(i=i) + name for name in self.unread]
-                numbers = range(mixer.n_experts, mixer.n_experts + mixer.n_identity)
+                numbers = range(mixer.n_experts, mixer.n_experts + idle)
                 yield from ((name.format(h=h), name.format(h=0)) for name in names for h in numbers)
 
     def is_buffer(self, name: str) -> bool:
