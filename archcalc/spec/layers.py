@@ -213,25 +213,13 @@ class BranchLayer(Layer):
             if branch.residual == "normed" and branch.norm == "shared":
                 what = "branch {name} adds to what its norm made: it must have a norm of its own"
                 raise PydanticCustomError("one_of", what, {"name": branch.name})
-            if branch.joins == "end" and (why := self._joins_now(i)):
+            if why := branch.why_not_late(parallel=self.parallel, last=i + 1 == len(self.branches)):
                 what = "branch {name} joins at the end: {why}"
                 raise PydanticCustomError("one_of", what, {"name": branch.name, "why": why})
             names += [branch.name, *(f"{branch.name}{end}" for end in ("_norm", "_post_norm", "_stream_norm"))]
         if len(set(names)) != len(names):
             raise PydanticCustomError("one_of", "has two branches whose weights would have one name")
         return self
-
-    def _joins_now(self, i: int) -> str | None:
-        """Why a branch cannot join at the end; None where it can."""
-        branch = self.branches[i]
-        if self.parallel:
-            return "the branches must not be parallel"
-        if i + 1 == len(self.branches):
-            return "another branch must follow"
-        taken = {"stream_norm": branch.stream_norm, "residual_scale": branch.residual_scale}
-        if named := next((name for name, value in taken.items() if value is not None), None):
-            return f"it can have no {named}"
-        return "residual must be input" if branch.residual == "normed" else None
 
 
 class Kind(NamedTuple):
