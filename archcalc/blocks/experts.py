@@ -257,14 +257,15 @@ class Experts(MLP):
 
     def _compute(self, tape: Tape, x: Tensor, features: str) -> Tensor:
         """Each vector through its expert: a weight of all experts is read at that of the vector."""
+        met = "E J J" if self.n_identity is None else "E busy J"
 
         def linear(name: str, out: str, x: Tensor, axes: str, part: str) -> Tensor:
             with tape.scope(name):
-                weight = tape.weight("weight", axes, part, "E", E="M")
+                weight = tape.weight("weight", axes, part, "E", met, E="M")
                 if not self.bias:
                     return tape.contract("product", out, x, weight)
                 y = tape.contract("product", out, x, weight, role="fused")
-                bias = tape.weight("bias", " ".join(axes.split()[:2]), "biases", E="M")
+                bias = tape.weight("bias", " ".join(axes.split()[:2]), "biases", met=met, E="M")
                 return tape.sum("biased", y, bias)
 
         if self.gated:
