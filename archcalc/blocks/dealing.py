@@ -66,5 +66,20 @@ def beside_identity(tape: Tape, given: Dealt, compute: Compute) -> Tensor:
     return tape.sum("all", y, tape.pointwise("handed_on", given.x, share, saves=(given.x, share), scratch=1))
 
 
+def within_capacity(tape: Tape, given: Dealt, compute: Compute) -> Tensor:
+    """Each expert computes as many slots: those of its vectors that it weighs the most, and else empty ones.
+
+    An empty slot has some vector that did not choose the expert, and the weight 0.
+    """
+    features = given.features
+    gates = tape.put("gates", "B S E", given.chosen, given.weights)
+    slots = tape.choose("slots", gates, "M")
+    weights = tape.lookup("slot_weights", "M", slots, gates, saves=(gates,))
+    dealt = tape.lookup("dealt", f"M {features}", slots, given.x)
+    with tape.span("each"):
+        made = compute(tape, dealt, features)
+    return tape.put("returned", f"B S {features}", slots, _weighted(tape, made, weights))
+
+
 def _weighted(tape: Tape, rows: Tensor, weights: Tensor) -> Tensor:
     return tape.pointwise("weighted", rows, weights, saves=(rows, weights), scratch=1)

@@ -6,19 +6,21 @@ experts compute nothing.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from archcalc.blocks import activation, dealing
 from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
 from archcalc.blocks.base import Count, Strict
-from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs, Without
+from archcalc.blocks.constraints import AtMost, Constraint, Divides, LeavesEnough, Needs, Without
 from archcalc.blocks.dealing import Dealt
 from archcalc.blocks.mlp import MLP, DenseMLP
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.shrinking import Shrinking, small
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Env, Mask, least
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -62,6 +64,23 @@ class Router(Strict):
     factors: ClassVar[tuple[str, ...]] = ("scale", "score_scale")
 
 
+class WeighsOutputs(Constraint):
+    """Only where the weights multiply what experts make: an empty slot counts for nothing by its weight."""
+
+    def holds(self, size: Any, block: Any) -> Mask:
+        return size is None or block.router.weighs == "output"
+
+    def reason(self, name: str) -> str:
+        return f"{name} needs weights of outputs"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+        context = {"field": name, "fix": "leave it out, or let router.weighs be output"}
+        return PydanticCustomError("constraint", "must be null where the router weighs inputs", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> list[Any] | None:  # noqa: ARG002
+        return None if data["router"]["weighs"] == "output" else [None]
+
+
 class Experts(MLP):
     """Shazeer et al. 2017, arXiv:1701.06538, as in Mixtral, arXiv:2401.04088; with a shared one as in DeepSeekMoE,
     arXiv:2401.06066.
@@ -83,6 +102,11 @@ class Experts(MLP):
     cut: Annotated[Cut | None, Needs("gated")] = Field(default=None, description=CUT)
     bias: bool = Field(default=False, description="whether all projections of an expert have biases (gpt-oss)")
     router: Router = Field(description="how experts are chosen")
+    capacity_factor: Annotated[Positive | None, Without("n_identity"), WeighsOutputs()] = Field(
+        default=None,
+        description="slots of each expert's buffer in training and prefill, as a multiple of its even share of the "
+        "vectors; those beyond are dropped, the least weighed first; null: no buffer is ever full",
+    )
     d_latent: Count | None = Field(
         default=None,
         description="features of the narrower vectors that experts work on, between two projections that all share; "
@@ -125,18 +149,20 @@ class Experts(MLP):
         "scored": "experts that a router scores, those that hand on among them",
         "busy": "experts of a vector that compute, under balanced routing and rounded up",
         "narrow": "features of the vectors that experts work on (d_latent)",
-        "M": "vectors that experts compute, each as often as it has experts",
+        "C": "slots of an expert's buffer",
+        "M": "vectors that experts compute, each as often as it has experts, or slots of all buffers",
     }
     copies: ClassVar[tuple[str, ...]] = ("E", "J")
-    derives: ClassVar[tuple[str, ...]] = ("M", "scored", "busy")
-    factors: ClassVar[tuple[str, ...]] = ("cut",)
+    derives: ClassVar[tuple[str, ...]] = ("M", "scored", "busy", "C")
+    factors: ClassVar[tuple[str, ...]] = ("cut", "capacity_factor")
 
     def summary(self) -> str:
         shared = f" + shared {self.shared.summary()}" if self.shared else ""
         idle = f" and {grouped(self.n_identity)} that hand on" if self.n_identity else ""
+        full = f" (capacity {self.capacity_factor:g})" if self.capacity_factor else ""
         latent = f" over latents of {grouped(self.d_latent)}" if self.d_latent else ""
         return (
-            f"{several(self.n_experts, 'expert')}{idle}, {grouped(self.n_experts_per_token)} a token, of "
+            f"{several(self.n_experts, 'expert')}{idle}, {grouped(self.n_experts_per_token)} a token{full}, of "
             f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){' + biases' * self.bias}{latent}"
             f"{shared}"
         )
@@ -170,14 +196,30 @@ class Experts(MLP):
         idle = {} if self.n_identity is None else {"idle": self.n_identity}
         return {**own, **idle, **narrow, **(self.shared.sizes() if self.shared else {})}
 
-    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
+    def derived(self, env: Env, run: Run) -> Env:
+        vectors = env["B"] * env["S"]
+        if self._drops(run):
+            share = Fraction(str(self.capacity_factor))
+            slots = -(-(share.numerator * vectors * env["J"]) // (share.denominator * env["E"]))
+            slots = least(slots, vectors)
+            return {"C": slots, "M": env["E"] * slots}
         if self.n_identity is None:
-            return {"M": env["B"] * env["S"] * env["J"]}
+            return {"M": vectors * env["J"]}
         scored = env["E"] + env["idle"]
         busy = -(-(env["J"] * env["E"]) // scored)  # each choice is as likely as any other
-        return {"scored": scored, "busy": busy, "M": env["B"] * env["S"] * busy}
+        return {"scored": scored, "busy": busy, "M": vectors * busy}
+
+    def _drops(self, run: Run) -> bool:
+        """Whether buffers may be full: a new token finds room."""
+        return self.capacity_factor is not None and run.phase != "decode"
 
     def assumed(self) -> str | None:
+        if self.capacity_factor is not None:
+            return (
+                f"experts compute {self.capacity_factor:g} x their even share of the tokens, empty slots too, in "
+                f"training and prefill; a token that finds no slot is dropped, and decode drops none; active "
+                f"parameters are those of {several(self.n_experts_per_token, 'expert')} a token all the same"
+            )
         if self.n_identity is None:
             return None
         _, mean, most = self.computing
@@ -220,6 +262,7 @@ class Experts(MLP):
     def _mixed(self, tape: Tape, x: Tensor, weights: Tensor, chosen: Tensor, features: str) -> Tensor:
         """What the chosen experts make of each vector, added up by weight."""
         deal = dealing.to_all if self.n_identity is None else dealing.beside_identity
+        deal = dealing.within_capacity if self._drops(tape.run) else deal
         with tape.scope("experts"):
             return deal(tape, Dealt(x, weights, chosen, features, self.router.weighs), self._compute)
 
