@@ -14,11 +14,12 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks import activation, dealing
 from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
-from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.base import Count
 from archcalc.blocks.constraints import AtMost, Constraint, Divides, LeavesEnough, Needs, Without
 from archcalc.blocks.dealing import Dealt
 from archcalc.blocks.mlp import MLP, DenseMLP
 from archcalc.blocks.norm import Norm
+from archcalc.blocks.router import Positive, Router
 from archcalc.blocks.shrinking import Shrinking, small
 from archcalc.tape.legend import Env, Mask, least
 from archcalc.tape.ops import Tensor
@@ -26,42 +27,7 @@ from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
 
-Positive = Annotated[float, Field(gt=0, le=1e9)]
 _MOST_TIMES = 4
-
-
-class Router(Strict):
-    """Which experts a vector goes to, and by how much each counts."""
-
-    scores: Literal["softmax", "softmax_of_chosen", "sigmoid", "sigmoid_of_chosen", "sparse_mixer"] = Field(
-        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; "
-        "sigmoid, sigmoid_of_chosen: of each of them; "
-        "sparse_mixer: one after the other, each by a softmax of those that come near it (Phi-3.5-MoE)"
-    )
-    normalized: bool = Field(description="whether the chosen scores are divided by their sum")
-    bias: bool = Field(default=False, description="whether the projection to scores has a bias")
-    correction: bool = Field(
-        default=False,
-        description="whether a number for each expert is added before choosing, to balance their use; it is a buffer, "
-        "and no parameter (DeepSeek-V3)",
-    )
-    scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
-    norm: Norm | None = Field(default=None, description="a norm of what scores are made of; null: none")
-    score_scale: Literal["inverse_sqrt_d_model"] | None = Field(
-        default=None,
-        description="what scores are multiplied by before all else: 1 / sqrt(d_model); null: nothing (Gemma 4)",
-    )
-    expert_scale: bool = Field(
-        default=False, description="whether weights are multiplied by a learned number of their expert (Gemma 4)"
-    )
-    jitter: Annotated[Positive | None, Needs("scores", having="sparse_mixer")] = Field(
-        default=None, description="half the share by which scores may fall short of the best and come near it"
-    )
-    weighs: Literal["output", "input"] = Field(
-        default="output", description="what the weights multiply: what an expert makes, or what it gets (Llama 4)"
-    )
-
-    factors: ClassVar[tuple[str, ...]] = ("scale", "score_scale")
 
 
 class WeighsOutputs(Constraint):
@@ -102,7 +68,7 @@ class Experts(MLP):
     cut: Annotated[Cut | None, Needs("gated")] = Field(default=None, description=CUT)
     bias: bool = Field(default=False, description="whether all projections of an expert have biases (gpt-oss)")
     router: Router = Field(description="how experts are chosen")
-    capacity_factor: Annotated[Positive | None, Without("n_identity"), WeighsOutputs()] = Field(
+    capacity_factor: Annotated[Positive | None, Without("n_identity", None), WeighsOutputs()] = Field(
         default=None,
         description="slots of each expert's buffer in training and prefill, as a multiple of its even share of the "
         "vectors; those beyond are dropped, the least weighed first; null: no buffer is ever full",
@@ -115,7 +81,7 @@ class Experts(MLP):
     latent_bias: Annotated[bool, Needs("d_latent", idle=False)] = Field(
         default=False, description="whether those two projections have biases"
     )
-    n_groups: Annotated[Count | None, Divides("n_experts"), Without("n_identity")] = Field(
+    n_groups: Annotated[Count | None, Divides("n_experts"), Without("n_identity", None)] = Field(
         default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
     )
     n_groups_chosen: Annotated[

@@ -127,7 +127,9 @@ class Use(NamedTuple):
     def active(self) -> Size:
         """What one token meets of a weight of experts, which are stored once for each."""
         stored, met, _ = self.weight.met
-        return volume((met if label == stored else label for label in self.weight.labels), self.segment.env) * self.times
+        return (
+            volume((met if label == stored else label for label in self.weight.labels), self.segment.env) * self.times
+        )
 
     @property
     def matrices(self) -> Matrices:

@@ -73,7 +73,9 @@ class Tape:
     def weight(self, name: str, axes: str, part: str, each: str = "", met: str = "", **read: str) -> Weight:
         """A weight of the module in scope; `read` are labels that it is read under in place of stored ones."""
         path = ".".join([*(scope for scope, named in self._scopes if named), name])
-        weight = Weight.of(path, self._marked(axes), part, self._marked(each))._replace(met=tuple(self._marked(met).split()))
+        weight = Weight.of(path, self._marked(axes), part, self._marked(each))._replace(
+            met=tuple(self._marked(met).split())
+        )
         return weight.relabel(**self._own_labels(read)) if read else weight
 
     def given(self, name: str, axes: str, role: Role, by: str = "") -> Tensor:
