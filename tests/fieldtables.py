@@ -31,7 +31,7 @@ from archcalc.blocks.constraints import (
 )
 from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
-from archcalc.blocks.experts import Experts, Router
+from archcalc.blocks.experts import Experts, WeighsOutputs
 from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention, NeedsMscale
 from archcalc.blocks.lightning import Lightning
@@ -41,6 +41,7 @@ from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
 from archcalc.blocks.perlayer import PerLayer, PerLayerVectors
 from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Proportional, Rotary, Scaling, Yarn
+from archcalc.blocks.router import Router
 from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Transform, Unembedding
 from archcalc.counts.quantities import QUANTITIES, one_pass
@@ -220,6 +221,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("TokenEmbedding", "sinusoids"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "first_position"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "extra_positions"): {"positions": "learned"},
+    ("Experts", "n_identity"): {"n_experts_per_token": 3},
     ("Experts", "latent_bias"): {"d_latent": 12},
     ("Experts", "shared_norm"): {"shared": GATED},
     ("Experts", "shared_post_norm"): {"shared": GATED},
@@ -323,6 +325,8 @@ def _constraint(one: Constraint) -> str:
         return f"(with `{one.wanted}` of `{one.whole}` in them)"
     if isinstance(one, OneForEachPair):
         return f"(its lists have {one.features} / 2 numbers)"
+    if isinstance(one, WeighsOutputs):
+        return "(only with weights of outputs)"
     if isinstance(one, NeedsMscale):
         return "(only with `mscale_all_dim` of a scaling)"
     assert isinstance(one, Even)

@@ -126,6 +126,10 @@ class Mixer(Slot):
 
     saying: ClassVar[str] = ""
 
+    def assumed(self) -> str | None:
+        """What its counts take for granted, in a few words; None where they take nothing."""
+        return None
+
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
         raise NotImplementedError

@@ -1,63 +1,50 @@
 """Mixtures of experts: of many MLPs each vector goes through the few that a router chooses for it.
 
 The router scores all experts; the chosen ones compute, and what they make is added up, each by its weight. Routing is
-taken to be balanced wherever a count would depend on it; parameters, FLOPs and saved bytes do not.
+taken to be balanced wherever a count would depend on it; parameters do not, and FLOPs and saved bytes only where some
+experts compute nothing.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
-from archcalc.blocks import activation
+from archcalc.blocks import activation, dealing
 from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
-from archcalc.blocks.base import Count, Strict
-from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs
+from archcalc.blocks.base import Count
+from archcalc.blocks.constraints import AtMost, Constraint, Divides, LeavesEnough, Needs, Without
+from archcalc.blocks.dealing import Dealt
 from archcalc.blocks.mlp import MLP, DenseMLP
 from archcalc.blocks.norm import Norm
+from archcalc.blocks.router import Positive, Router
 from archcalc.blocks.shrinking import Shrinking, small
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Env, Mask, least
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
 
-Positive = Annotated[float, Field(gt=0, le=1e9)]
 _MOST_TIMES = 4
 
 
-class Router(Strict):
-    """Which experts a vector goes to, and by how much each counts."""
+class WeighsOutputs(Constraint):
+    """Only where the weights multiply what experts make: an empty slot counts for nothing by its weight."""
 
-    scores: Literal["softmax", "softmax_of_chosen", "sigmoid", "sigmoid_of_chosen", "sparse_mixer"] = Field(
-        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; "
-        "sigmoid, sigmoid_of_chosen: of each of them; "
-        "sparse_mixer: one after the other, each by a softmax of those that come near it (Phi-3.5-MoE)"
-    )
-    normalized: bool = Field(description="whether the chosen scores are divided by their sum")
-    bias: bool = Field(default=False, description="whether the projection to scores has a bias")
-    correction: bool = Field(
-        default=False,
-        description="whether a number for each expert is added before choosing, to balance their use; it is a buffer, "
-        "and no parameter (DeepSeek-V3)",
-    )
-    scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
-    norm: Norm | None = Field(default=None, description="a norm of what scores are made of; null: none")
-    score_scale: Literal["inverse_sqrt_d_model"] | None = Field(
-        default=None,
-        description="what scores are multiplied by before all else: 1 / sqrt(d_model); null: nothing (Gemma 4)",
-    )
-    expert_scale: bool = Field(
-        default=False, description="whether weights are multiplied by a learned number of their expert (Gemma 4)"
-    )
-    jitter: Annotated[Positive | None, Needs("scores", having="sparse_mixer")] = Field(
-        default=None, description="half the share by which scores may fall short of the best and come near it"
-    )
-    weighs: Literal["output", "input"] = Field(
-        default="output", description="what the weights multiply: what an expert makes, or what it gets (Llama 4)"
-    )
+    def holds(self, size: Any, block: Any) -> Mask:
+        return size is None or block.router.weighs == "output"
 
-    factors: ClassVar[tuple[str, ...]] = ("scale", "score_scale")
+    def reason(self, name: str) -> str:
+        return f"{name} needs weights of outputs"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+        context = {"field": name, "fix": "leave it out, or let router.weighs be output"}
+        return PydanticCustomError("constraint", "must be null where the router weighs inputs", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> list[Any] | None:  # noqa: ARG002
+        return None if data["router"]["weighs"] == "output" else [None]
 
 
 class Experts(MLP):
@@ -70,12 +57,22 @@ class Experts(MLP):
     n_experts_per_token: Annotated[Count, AtMost("n_experts")] = Field(
         description="experts that a vector goes through"
     )
+    n_identity: Count | None = Field(
+        default=None,
+        description="experts without weights beside these, which hand on what they get: a router chooses from all; "
+        "null: none (LongCat-Flash)",
+    )
     d_ff: Count = Field(description="hidden features of an expert")
     gated: bool = Field(description="whether an expert is a gated MLP")
     activation: Activation = Field(description=ACTIVATION)
     cut: Annotated[Cut | None, Needs("gated")] = Field(default=None, description=CUT)
     bias: bool = Field(default=False, description="whether all projections of an expert have biases (gpt-oss)")
     router: Router = Field(description="how experts are chosen")
+    capacity_factor: Annotated[Positive | None, Without("n_identity", None), WeighsOutputs()] = Field(
+        default=None,
+        description="slots of each expert's buffer in training and prefill, as a multiple of its even share of the "
+        "vectors; those beyond are dropped, the least weighed first; null: no buffer is ever full",
+    )
     d_latent: Count | None = Field(
         default=None,
         description="features of the narrower vectors that experts work on, between two projections that all share; "
@@ -84,7 +81,7 @@ class Experts(MLP):
     latent_bias: Annotated[bool, Needs("d_latent", idle=False)] = Field(
         default=False, description="whether those two projections have biases"
     )
-    n_groups: Annotated[Count | None, Divides("n_experts")] = Field(
+    n_groups: Annotated[Count | None, Divides("n_experts"), Without("n_identity", None)] = Field(
         default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
     )
     n_groups_chosen: Annotated[
@@ -114,18 +111,24 @@ class Experts(MLP):
         "E": "experts (n_experts)",
         "J": "experts that a vector goes through (n_experts_per_token)",
         "I": "hidden features of an expert (d_ff)",
+        "idle": "experts that hand on what they get (n_identity)",
+        "scored": "experts that a router scores, those that hand on among them",
+        "busy": "experts of a vector that compute, under balanced routing and rounded up",
         "narrow": "features of the vectors that experts work on (d_latent)",
-        "M": "vectors that experts compute, each as often as it has experts",
+        "C": "slots of an expert's buffer",
+        "M": "vectors that experts compute, each as often as it has experts, or slots of all buffers",
     }
     copies: ClassVar[tuple[str, ...]] = ("E", "J")
-    derives: ClassVar[tuple[str, ...]] = ("M",)
-    factors: ClassVar[tuple[str, ...]] = ("cut",)
+    derives: ClassVar[tuple[str, ...]] = ("M", "scored", "busy", "C")
+    factors: ClassVar[tuple[str, ...]] = ("cut", "capacity_factor")
 
     def summary(self) -> str:
         shared = f" + shared {self.shared.summary()}" if self.shared else ""
+        idle = f" and {grouped(self.n_identity)} that hand on" if self.n_identity else ""
+        full = f" (capacity {self.capacity_factor:g})" if self.capacity_factor else ""
         latent = f" over latents of {grouped(self.d_latent)}" if self.d_latent else ""
         return (
-            f"{several(self.n_experts, 'expert')}, {grouped(self.n_experts_per_token)} a token, of "
+            f"{several(self.n_experts, 'expert')}{idle}, {grouped(self.n_experts_per_token)} a token{full}, of "
             f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){' + biases' * self.bias}{latent}"
             f"{shared}"
         )
@@ -134,6 +137,7 @@ class Experts(MLP):
         """Few experts, two of a group at least; what is shared is as many times an expert as before."""
         groups = None if self.n_groups is None else min(self.n_groups, 4)
         experts = min(self.n_experts, 4) if groups is None else groups * min(self.n_experts // (self.n_groups or 1), 2)
+        idle = self.n_identity and max(experts * self.n_identity // self.n_experts, 1)
         chosen = None if self.n_groups_chosen is None else min(self.n_groups_chosen, groups or 1)
         d_ff, shared = shrinking.size("d_ff", self.d_ff, 40), small(self.shared, shrinking)
         if self.shared is not None:
@@ -142,7 +146,8 @@ class Experts(MLP):
                 shared = shared.model_copy(update={"d_ff": times * d_ff})
         update = {
             "n_experts": experts,
-            "n_experts_per_token": min(self.n_experts_per_token, 2, experts),
+            "n_experts_per_token": min(self.n_experts_per_token, 3 if idle else 2, experts),
+            "n_identity": idle,
             "d_ff": d_ff,
             "d_latent": shrinking.optional("d_latent", self.d_latent, 14),
             "n_groups": groups,
@@ -154,10 +159,47 @@ class Experts(MLP):
     def sizes(self) -> Env:
         own = {"E": self.n_experts, "J": self.n_experts_per_token, "I": self.d_ff}
         narrow = {} if self.d_latent is None else {"narrow": self.d_latent}
-        return {**own, **narrow, **(self.shared.sizes() if self.shared else {})}
+        idle = {} if self.n_identity is None else {"idle": self.n_identity}
+        return {**own, **idle, **narrow, **(self.shared.sizes() if self.shared else {})}
 
-    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
-        return {"M": env["B"] * env["S"] * env["J"]}
+    def derived(self, env: Env, run: Run) -> Env:
+        vectors = env["B"] * env["S"]
+        if self._drops(run):
+            share = Fraction(str(self.capacity_factor))
+            slots = -(-(share.numerator * vectors * env["J"]) // (share.denominator * env["E"]))
+            slots = least(slots, vectors)
+            return {"C": slots, "M": env["E"] * slots}
+        if self.n_identity is None:
+            return {"M": vectors * env["J"]}
+        scored = env["E"] + env["idle"]
+        busy = -(-(env["J"] * env["E"]) // scored)  # each choice is as likely as any other
+        return {"scored": scored, "busy": busy, "M": vectors * busy}
+
+    def _drops(self, run: Run) -> bool:
+        """Whether buffers may be full: a new token finds room."""
+        return self.capacity_factor is not None and run.phase != "decode"
+
+    def assumed(self) -> str | None:
+        if self.capacity_factor is not None:
+            return (
+                f"experts compute {self.capacity_factor:g} x their even share of the tokens, empty slots too, in "
+                f"training and prefill; a token that finds no slot is dropped, and decode drops none; active "
+                f"parameters are those of {several(self.n_experts_per_token, 'expert')} a token all the same"
+            )
+        if self.n_identity is None:
+            return None
+        _, mean, most = self.computing
+        whole = (most * self.n_experts) % (self.n_experts + self.n_identity) == 0
+        return (
+            f"balanced routing (modelled): of a token's {several(most, 'expert')} {grouped(mean)} compute on average"
+            f"{', rounded up' * (not whole)}, and the others hand on what they get"
+        )
+
+    @property
+    def computing(self) -> tuple[int, int, int]:
+        """The fewest of a vector's experts that compute, as many as are counted, and the most."""
+        chosen, idle = self.n_experts_per_token, self.n_identity or 0
+        return max(chosen - idle, 0), -(-chosen * self.n_experts // (self.n_experts + idle)), chosen
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         weights, chosen = self._route(tape, _normed(tape, "router_norm", self.router.norm, x))
@@ -185,36 +227,25 @@ class Experts(MLP):
 
     def _mixed(self, tape: Tape, x: Tensor, weights: Tensor, chosen: Tensor, features: str) -> Tensor:
         """What the chosen experts make of each vector, added up by weight."""
+        deal = dealing.to_all if self.n_identity is None else dealing.beside_identity
+        deal = dealing.within_capacity if self._drops(tape.run) else deal
         with tape.scope("experts"):
-            order = tape.pointwise("order", chosen, role="choice")
-            tokens = tape.pointwise("tokens", order, role="choice")
-            dealt = tape.lookup("dealt", f"M {features}", tokens, x)
-            if self.router.weighs == "input":
-                beside = tape.lookup("dealt_weights", "M", order, tape.regroup(weights, "M"))
-                dealt = tape.pointwise("weighted", dealt, beside, saves=(dealt, beside), scratch=1)
-            with tape.span("each"):
-                made = self._compute(tape, dealt, features)
-            places = tape.pointwise("places", order, role="choice")
-            made = tape.lookup("returned", f"M {features}", places, made)
-            made = tape.regroup(made, f"B S J {features}")
-            if self.router.weighs == "output":
-                made = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
-            return tape.reduce("sum", made, "J", passes=True)
+            return deal(tape, Dealt(x, weights, chosen, features, self.router.weighs), self._compute)
 
     def _route(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
-        """How much each chosen expert counts, B S J, and which they are."""
-        logits = tape.linear("router", "B S E", x, "E D", part="router", bias=self.router.bias)
+        """How much each chosen expert counts, and which they are, both B S J."""
+        all_ = "E" if self.n_identity is None else "scored"
+        logits = tape.linear("router", f"B S {all_}", x, f"{all_} D", part="router", bias=self.router.bias)
         with tape.span("routing"):
             scores = logits if self.router.score_scale is None else tape.pointwise("scaled_scores", logits)
             scores = tape.convert("full_precision", scores, role="float")
             if self.router.scores == "softmax":
-                scores = tape.softmax(scores, over="E", role="float")
+                scores = tape.softmax(scores, over=all_, role="float")
             elif self.router.scores == "sigmoid":
                 scores = tape.pointwise("sigmoid", scores, role="float", keeps=True)
             if self.router.correction:
-                tape.pointwise(
-                    "corrected", scores, tape.given(f"{logits.name}.correction", "E", "buffer"), role="float"
-                )
+                correction = tape.given(f"{logits.name}.correction", all_, "buffer")
+                tape.pointwise("corrected", scores, correction, role="float")
             chosen = tape.choose("chosen", scores, "B S J")
             weights = tape.lookup("weights", "B S J", chosen, scores, role="float", saves=(scores,))
             if self.router.scores == "softmax_of_chosen":
@@ -227,22 +258,23 @@ class Experts(MLP):
                     "normalized", weights, total, role="float", saves=(weights, total), per_point=2
                 )
             if self.router.expert_scale:
-                scales = tape.lookup("scales", "B S J", chosen, tape.weight("expert_scale", "E", "router"))
+                scales = tape.lookup("scales", "B S J", chosen, tape.weight("expert_scale", all_, "router"))
                 weights = tape.pointwise("by_expert", weights, scales, role="float", saves=(weights, scales))
             if self.router.scale is not None:
                 weights = tape.pointwise("scaled", weights, role="float")
-            return tape.convert("as_wide", weights, role="activation"), tape.regroup(chosen, "M")
+            return tape.convert("as_wide", weights, role="activation"), chosen
 
     def _compute(self, tape: Tape, x: Tensor, features: str) -> Tensor:
         """Each vector through its expert: a weight of all experts is read at that of the vector."""
+        met = "E J J" if self.n_identity is None else "E busy J"
 
         def linear(name: str, out: str, x: Tensor, axes: str, part: str) -> Tensor:
             with tape.scope(name):
-                weight = tape.weight("weight", axes, part, "E", E="M")
+                weight = tape.weight("weight", axes, part, "E", met, E="M")
                 if not self.bias:
                     return tape.contract("product", out, x, weight)
                 y = tape.contract("product", out, x, weight, role="fused")
-                bias = tape.weight("bias", " ".join(axes.split()[:2]), "biases", E="M")
+                bias = tape.weight("bias", " ".join(axes.split()[:2]), "biases", met=met, E="M")
                 return tape.sum("biased", y, bias)
 
         if self.gated:

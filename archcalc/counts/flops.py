@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.arguments import instance, records
-from archcalc.counts.parameters import Parameters
+from archcalc.counts.parameters import Parameters, Stored
 from archcalc.spec.model import Model
-from archcalc.tape.legend import CATEGORIES, Size, add, quotient, volume
+from archcalc.tape.legend import CATEGORIES, Size, add, quotient, stem, volume
 from archcalc.tape.ops import Op
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.run import FLOPS_KERNEL, Run
@@ -139,16 +139,36 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
     if experts:
         unchosen = add(tensor.parameters - tensor.active for tensor in experts)
         bridge.append(Step("experts that are not chosen", "experts not chosen", -6 * unchosen * tokens))
+    slots = _slots(model, run, experts)
+    if slots is not None:
+        beyond = slots * tokens // batch - 6 * add(tensor.active for tensor in experts) * tokens
+        fewer = isinstance(beyond, int) and beyond < 0
+        words = ("vectors that find no slot", "dropped") if fewer else ("slots that stay empty", "empty slots")
+        bridge.append(Step(*words, beyond))
     untaught = [tensor.parameters for tensor in counts.tensors if not tensor.learns and tensor.name in multiplied]
     if untaught:
         bridge.append(Step("weights without a gradient (indexers)", "no gradient", -4 * add(untaught) * tokens))
-    bridge.append(Step("attention scores and mixing", "attention", unlearned * tokens // batch))
+    done = slots or 0  # rounded down together, as the total is
+    attention = (done + unlearned) * tokens // batch - done * tokens // batch
+    bridge.append(Step("attention scores and mixing", "attention", attention))
     total = (work.forward + work.backward) * tokens // batch
     six_nd = 6 * counts.stored * tokens
     if repeated:
         rest = total - six_nd - add(step.flops for step in bridge)
         bridge.append(Step("recomputed inside kernels (flash attention, scans)", "recomputed in kernels", rest))
     return TrainingRun(tokens, total, six_nd, tuple(bridge))
+
+
+def _slots(model: Model | Pass, run: Run, experts: list[Stored]) -> Size | None:
+    """FLOPs of training of what experts compute of a batch, where that is slots of buffers; None where it is as much
+    as tokens choose.
+    """
+    segments = recorded(model, run).segments
+    if not any(stem(label) == "C" for segment in segments for label in segment.env):
+        return None
+    names = {tensor.name for tensor in experts}
+    ops = [(s, [op for op in _products(s.ops) if any(w.path in names for w in op.weights)]) for s in segments]
+    return (1 + GRADIENTS) * add(of_ops(segment, own) for segment, own in ops)
 
 
 def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:

@@ -22,7 +22,7 @@ from archcalc.counts.moments import Gradients, Moment, Storage, parts_read
 from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
-from archcalc.tape.legend import Size, add, volume
+from archcalc.tape.legend import Size, add, least, volume
 from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import Segment
 from archcalc.tape.roles import ROLES, Widths
@@ -158,8 +158,14 @@ class Walk:
             scratch = add(op.scratch * self._bytes(op.output) for op in node.ops if op.scratch and not late)
             cast = None if late else self._cast(node)
             wide, narrow = cast or (0, 0)
-            self.transient = self.transient + scratch + wide - narrow
+            spared = (
+                self._summed_later(node, outputs[0])
+                if any(op.scratch for op in node.ops) and not (late or cast)
+                else 0
+            )
+            self.transient = self.transient + scratch + wide - narrow - spared
             yield self._moment(node, "backward")
+            self.transient = self.transient + spared
             if cast and any(op.scratch for op in node.ops):  # what is cast stands beside what is then summed up
                 summed = add(self._bytes(x) for x in self._broadcast(node.ops[0]))
                 self.transient = self.transient + narrow - summed
@@ -237,6 +243,13 @@ class Walk:
         if not narrow:
             return None
         return add(volume(x.labels, self.segment.env) * wide for x in narrow), add(map(self._bytes, narrow))
+
+    def _summed_later(self, node: Node, output: Storage) -> Size:
+        """Bytes that are not there yet while products are made whose sums are gradients of what was broadcast: the
+        output's gradient is dropped before they are summed up.
+        """
+        summed = add(self._bytes(x) for op in node.ops if op.scratch for x in self._broadcast(op))
+        return least(summed, output.size) if output.holders == 1 else 0
 
     def _broadcast(self, op: Op) -> Iterator[Tensor]:
         """The data whose gradient is summed up over what it was broadcast to."""

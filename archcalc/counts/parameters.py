@@ -8,7 +8,7 @@ from typing import NamedTuple
 from archcalc.arguments import records
 from archcalc.errors import TapeError
 from archcalc.spec.model import Model
-from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, quotient, volume
+from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, volume
 from archcalc.tape.ops import Op, Weight
 from archcalc.tape.passes import Layers, Pass, Segment, recorded
 
@@ -125,9 +125,11 @@ class Use(NamedTuple):
 
     @property
     def active(self) -> Size:
-        """What one token meets of a weight that is read under labels of tokens: as much as is multiplied for each."""
-        env = self.segment.env
-        return quotient(volume(self.op.space, env), env["B"] * env["S"]) * self.times
+        """What one token meets of a weight of experts, which are stored once for each."""
+        stored, met, _ = self.weight.met
+        return (
+            volume((met if label == stored else label for label in self.weight.labels), self.segment.env) * self.times
+        )
 
     @property
     def matrices(self) -> Matrices:
@@ -185,7 +187,7 @@ def weight_uses(segments: list[Segment]) -> Iterator[Use]:
 def _stored(use: Use) -> Stored:
     shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
     within = use.segment.layers if "{i}" in use.weight.path else None
-    active = None if use.weight.read is None else use.active
+    active = use.active if use.weight.met else None
     return Stored(use.weight.path, shape, use.times, within, use.parameters, use.weight.part, active, use.op.learns)
 
 

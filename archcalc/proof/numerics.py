@@ -15,7 +15,7 @@ from archcalc.checks.verdict import Check, ran, same
 from archcalc.counts.activations import remembered
 from archcalc.counts.flops import flops
 from archcalc.proof.counterpart import Counterpart, counterpart
-from archcalc.proof.miniature import one_layer, without_factors
+from archcalc.proof.miniature import one_layer, without_capacity, without_factors
 from archcalc.spec.model import Model
 from archcalc.tape.legend import stem
 from archcalc.tape.ops import Tensor as Taped
@@ -48,10 +48,14 @@ def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
         else:
             checks, not_compared = [], (f"logits with another implementation's: {theirs}",)
         checks += ran("loss", _loss(reference, tokens))
+        dropless = without_capacity(model)
+        if dropless != model:
+            not_compared = (*not_compared, "logits with the cache where vectors are dropped: by what is read at once")
         if why := _angles_follow_length(model):
             not_compared = (*not_compared, f"logits with the cache: {why}")
         else:
-            checks += ran("logits with the cache", _decoding(reference, tokens))
+            kept = reference if dropless == model else _with_a_say(dropless)
+            checks += ran("logits with the cache", _decoding(kept, tokens))
         checks += ran("pairs that change a logit", _causality(reference.spec, tokens))
     checks += ran("gradients, layers recomputed", _recomputation(reference, tokens))
     return checks, not_compared
@@ -242,8 +246,10 @@ def _flops_of_pairs(reference: Any, tokens: Tensor, reached: int, which: str) ->
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from archcalc_reference.model.dealing import balanced
+
     model, length = reference.spec, tokens.shape[1]
-    with FlopCounterMode(display=False) as counter:
+    with balanced(reference), FlopCounterMode(display=False) as counter:
         reference(tokens, kernel="math")
     total = counter.get_total_flops()
     found = counter.get_flop_counts()["Global"]

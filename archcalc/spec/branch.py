@@ -45,8 +45,24 @@ class Branch(Strict):
     residual_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="what that is multiplied by before the branch is added; null: nothing"
     )
+    joins: Literal["stream", "end"] = Field(
+        default="stream",
+        description="stream: its output is added before the next branch reads; end: behind the last branch of the "
+        "layer (LongCat-Flash)",
+    )
 
     factors: ClassVar[tuple[str, ...]] = ("scale", "input_scale", "residual_scale")
+
+    def why_not_late(self, *, parallel: bool, last: bool) -> str | None:
+        """Why a branch that joins at the end cannot; None where it can, or joins the stream at once."""
+        if self.joins == "stream":
+            return None
+        if parallel or last:
+            return "another branch must follow" if last else "the branches must not be parallel"
+        taken = {"stream_norm": self.stream_norm, "residual_scale": self.residual_scale}
+        if named := next((name for name, value in taken.items() if value is not None), None):
+            return f"it can have no {named}"
+        return "residual must be input" if self.residual == "normed" else None
 
     @property
     def blocks(self) -> Iterator[Block]:

@@ -8,7 +8,7 @@ from archcalc.errors import TapeError
 from archcalc.tape.legend import PAIRS, labels, parse, stem
 from archcalc.tape.roles import CHOICES, Role
 
-Kind = Literal["contraction", "pointwise", "reduction", "lookup", "view", "join"]
+Kind = Literal["contraction", "pointwise", "reduction", "lookup", "put", "view", "join"]
 ONE = "unit"
 """The label of an axis that has one number, which is broadcast to any other tensor: xIELU's learned numbers."""
 
@@ -44,6 +44,7 @@ class Weight(NamedTuple):
         each: per which labels one matrix of the tally is counted.
         part: a category of the tally, or else a term of the bridge, by any name.
         read: the labels that it is read under, where those are not the stored ones.
+        met: of experts three labels: how many are stored, how many of them a token meets, and meets at the most.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Weight(NamedTuple):
     part: str
     each: tuple[str, ...] = ()
     read: tuple[str, ...] | None = None
+    met: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, path: str, axes: str, part: str, each: str = "") -> Weight:
@@ -93,9 +95,9 @@ def labels_of(x: Tensor | Weight) -> tuple[str, ...]:
 class Op(NamedTuple):
     """One step of the forward pass.
 
-    A contraction sums over the labels that its output lacks; a lookup reads rows of a table; a reduction folds labels
-    away without weights; a view is the same numbers under other labels; a join puts features of several tensors side
-    by side; the rest is pointwise.
+    A contraction sums over the labels that its output lacks; a lookup reads rows of a table, and to put is to add rows
+    at some places; a reduction folds labels away without weights; a view is the same numbers under other labels; a
+    join puts features of several tensors side by side; the rest is pointwise.
 
     Attributes:
         spans: the scopes and spans that it stands in, outermost first.

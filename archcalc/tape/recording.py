@@ -70,10 +70,12 @@ class Tape:
         yield
         self._own = before
 
-    def weight(self, name: str, axes: str, part: str, each: str = "", **read: str) -> Weight:
+    def weight(self, name: str, axes: str, part: str, each: str = "", met: str = "", **read: str) -> Weight:
         """A weight of the module in scope; `read` are labels that it is read under in place of stored ones."""
         path = ".".join([*(scope for scope, named in self._scopes if named), name])
-        weight = Weight.of(path, self._marked(axes), part, self._marked(each))
+        weight = Weight.of(path, self._marked(axes), part, self._marked(each))._replace(
+            met=tuple(self._marked(met).split())
+        )
         return weight.relabel(**self._own_labels(read)) if read else weight
 
     def given(self, name: str, axes: str, role: Role, by: str = "") -> Tensor:
@@ -188,6 +190,13 @@ class Tape:
             raise TapeError(f"{op.output.name}: a lookup has the labels of its index")
         return self._record(op)
 
+    def put(self, name: str, out: str, index: Tensor, rows: Tensor) -> Tensor:
+        """Add rows to zeros at the places of the index: the way back of a lookup. Gradients are looked up there."""
+        output = self._output(name, labels(self._marked(out)), rows.role)
+        if not set(index.labels) <= set(rows.labels):
+            raise TapeError(f"{output.name}: what is put has the labels of its index")
+        return self._record(Op("put", (index, rows), output, self._spans, (index,)))
+
     def view(self, x: Tensor, role: Role | None = None, **new: str) -> Tensor:
         """The same numbers under other labels, or in another role: `tape.view(k, role="cache", S="T")`.
 
@@ -291,7 +300,7 @@ class Tape:
             raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
         op = op if self._learns else op._replace(saves=(), learns=False)
         unknown = set(op.output.labels) - {label for x in op.inputs for label in labels_of(x)}
-        if unknown and op.kind not in ("view", "join") and op.output.role not in CHOICES:
+        if unknown and op.kind not in ("view", "join", "put") and op.output.role not in CHOICES:
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.axes) != weight.axes:
