@@ -169,12 +169,12 @@ def params(model: Model | Pass) -> Parameters:
 def weight_uses(segments: list[Segment]) -> Iterator[Use]:
     """Every weight in the order of the forward pass, once for each part that it plays."""
     parts: dict[tuple[str, int | None], set[str]] = {}
-    shared: dict[str, Weight] = {}
+    shared: dict[str, tuple[tuple[str, ...], ...]] = {}
     for position, segment in enumerate(segments):
         for op in segment.ops:
             for weight in op.weights:
                 own = "{i}" in weight.path
-                if not own and shared.setdefault(weight.path, weight).axes != weight.axes:
+                if not own and shared.setdefault(weight.path, weight.stored) != weight.stored:
                     raise TapeError(f"{weight.path}: stored once and used with two shapes")
                 played = parts.setdefault((weight.path, position if own else None), set())
                 if weight.part not in played:

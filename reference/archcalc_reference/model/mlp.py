@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archcalc_reference.model import kernels
+from archcalc_reference.model.adapters import Adapter
 from archcalc_reference.model.linear import Linear, number, scaled
 from archcalc_reference.model.norms import NORMS
 
@@ -115,8 +116,15 @@ class PlainMLP(MLP):
         self.sub_norm = _norm(mlp)
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.bias)
 
-    def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        return self._down(self.active(self.up(x_BSD)))
+    def adapters(self, d_model: int, rank: int) -> nn.ModuleDict:
+        """What one use of it adds to its projection, where layers share it."""
+        return nn.ModuleDict({"adapter": Adapter(d_model, rank, up=self.up.out_features)})
+
+    def forward(self, x_BSD: Tensor, _positions: Any = None, _state: Any = None, adapters: Any = None) -> Tensor:
+        up_BSF = self.up(x_BSD)
+        if adapters is not None:
+            up_BSF = adapters["adapter"].beside("up", up_BSF, adapters["adapter"](x_BSD))
+        return self._down(self.active(up_BSF))
 
 
 class GatedMLP(MLP):
@@ -130,8 +138,19 @@ class GatedMLP(MLP):
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.has_bias("down"))
         self.cut, self.gate_scale = mlp.cut, mlp.gate_scale
 
-    def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
+    def adapters(self, d_model: int, rank: int) -> nn.ModuleDict:
+        """What one use of it adds to its projections, where layers share it."""
+        F = self.up.out_features
+        return nn.ModuleDict({"adapter": Adapter(d_model, rank, gate=F, up=F)})
+
+    def forward(self, x_BSD: Tensor, _positions: Any = None, _state: Any = None, adapters: Any = None) -> Tensor:
         gate = self.active_gate
+        if adapters is not None:
+            adapter, gate_BSF = adapters["adapter"], self.gate(x_BSD)
+            low = adapter(x_BSD)
+            gate_BSF = scaled(adapter.beside("gate", gate_BSF, low), self.gate_scale)
+            other_BSF = adapter.beside("up", self.up(x_BSD), low)
+            return self._down(gate(gate_BSF, self.cut) * self.other(other_BSF, self.cut))
         return self._down(
             gate(scaled(self.gate(x_BSD), self.gate_scale), self.cut) * self.other(self.up(x_BSD), self.cut)
         )
