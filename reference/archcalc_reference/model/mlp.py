@@ -144,16 +144,21 @@ class GatedMLP(MLP):
         return nn.ModuleDict({"adapter": Adapter(d_model, rank, gate=F, up=F)})
 
     def forward(self, x_BSD: Tensor, _positions: Any = None, _state: Any = None, adapters: Any = None) -> Tensor:
-        gate = self.active_gate
         if adapters is not None:
-            adapter, gate_BSF = adapters["adapter"], self.gate(x_BSD)
-            low = adapter(x_BSD)
-            gate_BSF = scaled(adapter.beside("gate", gate_BSF, low), self.gate_scale)
-            other_BSF = adapter.beside("up", self.up(x_BSD), low)
-            return self._down(gate(gate_BSF, self.cut) * self.other(other_BSF, self.cut))
+            return self._down(self._adapted(x_BSD, adapters["adapter"]))
+        gate = self.active_gate
         return self._down(
             gate(scaled(self.gate(x_BSD), self.gate_scale), self.cut) * self.other(self.up(x_BSD), self.cut)
         )
+
+    def _adapted(self, x_BSD: Tensor, adapter: Adapter) -> Tensor:
+        """The hidden features where a layer adds to the projections that it shares."""
+        gate_BSF, low = self.gate(x_BSD), adapter(x_BSD)
+        gate_BSF = adapter.beside("gate", gate_BSF, low)
+        gate_BSF = self.active_gate(scaled(gate_BSF, self.gate_scale), self.cut)
+        up_BSF = adapter.beside("up", self.up(x_BSD), low)
+        del low
+        return gate_BSF * self.other(up_BSF, self.cut)
 
 
 DENSE: dict[str, type[Any]] = {"plain": PlainMLP, "gated": GatedMLP}

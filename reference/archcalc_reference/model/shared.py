@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from archcalc_reference.model.attention import ATTENTIONS
+from archcalc_reference.model.flash import Rule
 from archcalc_reference.model.joining import side_by_side
 from archcalc_reference.model.linear import Linear
 from archcalc_reference.model.mlp import DENSE
@@ -59,6 +60,12 @@ class Use(nn.Module):
     def block(self) -> SharedBlock:
         """What other layers use too."""
         return self._block[0]
+
+    @property
+    def rule(self) -> Rule:
+        """How its attention scores: of a shared one each use counts."""
+        rule: Rule = self.block.attention.rule
+        return rule
 
     def initialize(self, std: float) -> None:
         """Draw new weights of its own."""
