@@ -194,10 +194,11 @@ class MultiHead(Attention):
             heads, kv_heads = (heads, alike[0]) if alike else (kv_heads * shared, kv_heads)
         d_head = shrinking.size("d_head", self.d_head, 8)
         whole = self.rotary is None or self.rotary.d_rotary == self.d_head
-        slopes = self.alibi_scale
+        slopes, scale = self.alibi_scale, self.scale
         update = {
             "query_growth": self.query_growth and self.query_growth.small(shrinking),
             "alibi_scale": d_head**-0.5 if slopes == self.d_head**-0.5 else slopes,
+            "scale": (d_head / 2) ** -0.5 if scale == (self.d_head / 2) ** -0.5 else scale,
             "n_heads": heads,
             "n_kv_heads": kv_heads,
             "d_head": d_head,
