@@ -145,11 +145,11 @@ _SHARED = {
         "d_head": _WIDTH,
         "bias": False,
         "scale": Made(_scale),
-        "rotary": Flag("use_mem_rope", {True: Rotary(_WIDTH), False: None}),
+        "rotary": Flag("use_mem_rope", {False: None, True: Rotary(_WIDTH)}),
     },
     "mlp_norm": _NORM,
     "mlp": {**GATED, "d_ff": Size("intermediate_size", Times(4, "hidden_size")), "bias": Flag("add_bias_linear")},
-    "attention_adapter": Flag("use_shared_attention_adapter", {True: Size("adapter_rank"), False: None}),
+    "attention_adapter": Flag("use_shared_attention_adapter", {False: None, True: Size("adapter_rank")}),
     "mlp_adapter": Size("adapter_rank"),
 }
 
@@ -183,7 +183,6 @@ _ALL = (
             "use_mem_rope": False,
             "rms_norm_eps": 1e-5,
             "use_long_context": False,
-            "tie_word_embeddings": True,
             "mamba_headdim": None,
             "attention_head_dim": None,
             "attention_hidden_size": None,
@@ -195,12 +194,15 @@ _ALL = (
             }
         ),
         {
-            **decoder(_NORM),
+            **decoder(_NORM, unembedding={"tied": True}),
             "context_length": Made(_context, lambda value, draft: draft.put("max_position_embeddings", value)),
         },
         InTurn(),
         aliases={_TYPES: ("layer_types",), "attention_head_dim": ("head_dim",)},
-        only={"use_shared_mlp_adapter": ((True, None), "shared MLPs without adapters are not what transformers builds")},
+        only={
+            "use_shared_mlp_adapter": ((True, None), "shared MLPs without adapters are not what transformers builds"),
+            "tie_word_embeddings": ((True,), "must be true: without it transformers unties shared blocks too"),
+        },
         ignored=(
             *("use_mamba_kernels", "use_mem_eff_path", "use_conv_bias", "num_logits_to_keep"),
             *("time_step_max", "time_step_floor", "kv_channels", "num_query_groups", "ffn_hidden_size"),
