@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state, twice
 from archcalc.counts.inference import moments
@@ -12,6 +12,7 @@ from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.optimizer import kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.sharing import Sharing, Turn, used
 from archcalc.counts.stack import Place, Spread, Stack, is_many
 from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import autocast
@@ -47,7 +48,17 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     span = RECOMPUTED[keeping.recompute]
     kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
     uses = Uses(taken.segments)
-    walks = {id(segment): Walk(segment, width, span, gradients=kinds, uses=uses) for segment in taken.segments}
+    sharing = Sharing(taken, width, kinds)
+
+    def walk(segment: Segment, turn: Turn) -> Walk:
+        """The way through a segment; one that shares weights has them in common with layers behind and before it."""
+        if not sharing.blocks or segment.layers is None:
+            return Walk(segment, width, span, gradients=kinds, uses=uses)
+        own = Uses.of_layer(segment, behind=turn.behind, before=turn.before)
+        waits = turn if turn.waits and (turn.first or used(segment)) else turn._replace(waits=False)
+        return Walk(segment, width, span, gradients=kinds, uses=own, turn=waits)
+
+    walks = {id(segment): walk(segment, Turn()) for segment in taken.segments}
     stacks = [Stack(group) for group in taken.groups]
     constants, tables = (_given(taken.segments, width, role)[-1] for role in _GIVEN)
     angles = _given(taken.segments, width, "table", saved=True)
@@ -106,6 +117,18 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
             head = segment is taken.segments[-1]
             inputs = batch + _LOSS + (0 if segment is taken.segments[0] else held_again)
 
+            moments_by: dict[Turn, list[Moment]] = {Turn(): moments_of[id(segment)]}
+
+            def backward(turn: Turn, segment: Segment = segment, known: Any = moments_by) -> list[Moment]:
+                """The moments of a layer that stands so among those that share."""
+                if turn not in known:
+                    another = walk(segment, turn)
+                    for _ in another.forward():
+                        pass
+                    known[turn] = list(another.backward())
+                found: list[Moment] = known[turn]
+                return found
+
             def held_at(
                 place: Place, segment: Segment = segment, learned: Spread = learned, saved: Spread = saved
             ) -> Size:
@@ -115,22 +138,29 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
             first, begins = segment is taken.segments[0], not recomputes and len(stacks) > 1 and stack is stacks[1]
             places = [
                 (
-                    place,
+                    turn,
+                    there,
                     (before, saved.before(place)),
-                    (gradients, learned.after(place, segment)),
-                    0 if first else waiting + wait.after(place, segment),
+                    (gradients, learned.after(place, segment), sharing.held(segment, place)),
+                    0 if first else waiting + wait.after(place, segment) + sharing.waiting(segment, place),
                     choose(place.turn == 0, parts_made, 0) if begins and place.offset == 0 else 0,
                 )
-                for place in (stack.places(segment) if hands_on else _fullest(stack, segment, held_at))
+                for place in (
+                    stack.places(segment, more=bool(sharing.blocks))
+                    if hands_on or sharing.blocks
+                    else _fullest(stack, segment, held_at)
+                )
+                for turn, there in sharing.turns(segment, place)
             ]
-            for moment in moments_of[id(segment)]:
-                for place, kept, later, owed, last_read in places:
-                    gone = last_read if moment.past_parts else 0
-                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)
+            for turn in dict.fromkeys(turn for turn, *_ in places):
+                for moment in backward(turn):
+                    for _, place, kept, later, owed, last_read in (one for one in places if one[0] == turn):
+                        gone = last_read if moment.past_parts else 0
+                        yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)
         gradients, waiting = gradients + learned.total, waiting + wait.total
     final = {
         **state,
-        "gradients": state["gradients"] + (0 if keeping.holds else gradients),
+        "gradients": state["gradients"] + (0 if keeping.holds else gradients + sharing.total),
         "temporaries": scratch(counts, keeping),
         "inputs and loss": batch + 4,
     }

@@ -17,6 +17,7 @@ from archcalc.spec.namerules import PART
 from archcalc.tape.legend import Env
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
+from archcalc.tape.roles import TOKENS
 from archcalc.tape.run import Run
 from archcalc.units import grouped
 
@@ -88,7 +89,7 @@ class SharedBlock(Block):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """What is added to x, before the norm of the branch: "B N D" to "B N D"."""
-        y = tape.join("side_by_side", "B N wide", x, tape.given("token_vectors", "B N D", "token"))
+        y = tape.join("side_by_side", "B N wide", x, tape.given(TOKENS, "B N D", "token"))
         with tape.shared(f"{ROOT}{self.block}"):
             if self.norm is not None:
                 with tape.scope("norm"):

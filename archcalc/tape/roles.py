@@ -62,6 +62,9 @@ ROLES: Mapping[Role, Meaning] = {
 CHOICES: tuple[Role, ...] = ("choice", "positions")
 """What a model chooses by scores."""
 
+TOKENS = "token_vectors"
+"""The name of the one tensor of role `token`."""
+
 Widths = Mapping[Role, int]
 
 
