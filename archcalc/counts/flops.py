@@ -9,6 +9,7 @@ from typing import NamedTuple
 from archcalc.arguments import instance, records
 from archcalc.counts.parameters import Parameters
 from archcalc.spec.model import Model
+from archcalc.spec.shared import ROOT
 from archcalc.tape.legend import CATEGORIES, Size, add, quotient, volume
 from archcalc.tape.ops import Op
 from archcalc.tape.passes import Pass, Segment, recorded
@@ -139,6 +140,9 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
     if experts:
         unchosen = add(tensor.parameters - tensor.active for tensor in experts)
         bridge.append(Step("experts that are not chosen", "experts not chosen", -6 * unchosen * tokens))
+    again = _multiplied_again(recorded(model, run).segments)
+    if again:
+        bridge.append(Step("shared blocks that are used again", "used again", 6 * add(again) * tokens))
     untaught = [tensor.parameters for tensor in counts.tensors if not tensor.learns and tensor.name in multiplied]
     if untaught:
         bridge.append(Step("weights without a gradient (indexers)", "no gradient", -4 * add(untaught) * tokens))
@@ -149,6 +153,19 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
         rest = total - six_nd - add(step.flops for step in bridge)
         bridge.append(Step("recomputed inside kernels (flash attention, scans)", "recomputed in kernels", rest))
     return TrainingRun(tokens, total, six_nd, tuple(bridge))
+
+
+def _multiplied_again(segments: list[Segment]) -> list[Size]:
+    """Parameters of the matrices of shared blocks, each as often as it is multiplied by beyond the first time."""
+    found: list[Size] = []
+    first: dict[str, Size] = {}
+    for segment in segments:
+        for weight in [weight for op in _products(segment.ops) for weight in op.weights]:
+            if weight.path.startswith(ROOT):
+                n = volume(weight.labels, segment.env)
+                found.append(n * segment.repeat)
+                first.setdefault(weight.path, n)
+    return [*found, *(-n for n in first.values())]
 
 
 def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:

@@ -48,7 +48,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     span = RECOMPUTED[keeping.recompute]
     kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
     uses = Uses(taken.segments)
-    sharing = Sharing(taken, width, kinds)
+    sharing = Sharing(taken, width, kinds, span)
 
     def walk(segment: Segment, turn: Turn) -> Walk:
         """The way through a segment; one that shares weights has them in common with layers behind and before it."""
@@ -96,10 +96,11 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
         saved, copies = (stack.spread(partial(_amount, walks, name)) for name in ("saved", "copied"))
         for segment in stack.group:
             head = segment is taken.segments[-1]
-            for place in _fullest(stack, segment, saved.before):
+            for place in stack.places(segment) if sharing.blocks else _fullest(stack, segment, saved.before):
                 cast, kept = copied + copies.before(place), (before, saved.before(place))
+                again_read = sharing.read_again(segment, place)
                 for moment in moments_of[id(segment)]:
-                    held = moment._replace(transient=moment.transient + cast)
+                    held = moment._replace(transient=moment.transient + cast + again_read)
                     yield parts(held, place, kept, (), inputs=batch + constants + tables, head=head)
         befores.append((before, saved))
         again = twice(taken.segments, width, span) if stack is stacks[0] else 0

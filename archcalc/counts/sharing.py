@@ -11,6 +11,7 @@ from functools import reduce
 from itertools import product
 from typing import NamedTuple
 
+from archcalc.counts.activations import kept
 from archcalc.counts.moments import Gradients
 from archcalc.counts.stack import Place
 from archcalc.spec.shared import ROOT
@@ -42,7 +43,7 @@ class _Block(NamedTuple):
 class Sharing:
     """The uses of shared blocks in a pass."""
 
-    def __init__(self, taken: Pass, width: Widths, gradients: Gradients) -> None:
+    def __init__(self, taken: Pass, width: Widths, gradients: Gradients, span: str | None) -> None:
         self.stays = gradients.stays
         self.blocks: dict[str, _Block] = {}
         for segment in taken.segments:
@@ -58,6 +59,9 @@ class Sharing:
         self.last: Size = reduce(_later, (block.last for block in self.blocks.values()), -1)
         tokens = volume(RESIDUAL.labels, taken.segments[0].env) * width[RESIDUAL.role]
         self.tokens: Size = tokens if self.blocks else 0
+        embedding, first_layer = taken.segments[:2]
+        saved = embedding.result in kept(embedding.ops) or RESIDUAL.name in kept(first_layer.ops, span)
+        self._unsaved: Size = 0 if saved else self.tokens
 
     @property
     def total(self) -> Size:
@@ -89,6 +93,12 @@ class Sharing:
             block.bytes * (at < block.last) * (True if self.stays else (at < block.first) ^ True)
             for block in self.blocks.values()
         )
+
+    def read_again(self, segment: Segment, place: Place) -> Size:
+        """Bytes of the tokens' own vectors in the forward pass, behind a first layer that does not save them."""
+        if segment.layers is None:
+            return 0 if segment.name == "embedding" else self._unsaved
+        return self._unsaved * (_index(segment, place) > 0)
 
     def waiting(self, segment: Segment, place: Place) -> Size:
         """Bytes of the gradient of the tokens' own vectors that waits beside a layer that has none of it in hand."""

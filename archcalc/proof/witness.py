@@ -126,8 +126,8 @@ def _real_steps(small: Model) -> Iterator[Check]:
         if not passes.equal and shares_keys(model.layers):
             reason = "keys and values that layers share, and their gradients, are counted in the layer that makes them"
             passes = passes._replace(reason=reason, required=False)
-        if not passes.equal and shared_blocks(model.layers):
-            reason = "gradients of weights that layers share are counted as if each layer that uses them were the last"
+        if keeping.precision == "amp" and not passes.equal and shared_blocks(model.layers):
+            reason = "weights that layers share are cast once, and counted as cast in each layer that uses them"
             passes = passes._replace(reason=reason, required=False)
         yield passes._replace(reason=f"= and {inside:,} inside a kernel") if passes.equal and inside else passes
         yield same(f"peak of the optimizer, {words}", counted.step, recorded.step, RECORDED)
