@@ -157,15 +157,13 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
 
 def _multiplied_again(segments: list[Segment]) -> list[Size]:
     """Parameters of the matrices of shared blocks, each as often as it is multiplied by beyond the first time."""
-    found: list[Size] = []
-    first: dict[str, Size] = {}
+    found: dict[str, tuple[Size, Size]] = {}
     for segment in segments:
         for weight in [weight for op in _products(segment.ops) for weight in op.weights]:
             if weight.path.startswith(ROOT):
-                n = volume(weight.labels, segment.env)
-                found.append(n * segment.repeat)
-                first.setdefault(weight.path, n)
-    return [*found, *(-n for n in first.values())]
+                _, times = found.get(weight.path, (0, 0))
+                found[weight.path] = volume(weight.labels, segment.env), times + segment.repeat
+    return [n * (times - 1 * (times > 0)) for n, times in found.values()]
 
 
 def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:

@@ -48,8 +48,9 @@ def scratch(counts: Parameters, keeping: Keeping) -> Size:
 def _as_listed(tensors: list[Stored]) -> list[Stored]:
     """The tensors of a model as PyTorch lists them: blocks that layers share come before the layers."""
     shared = [tensor for tensor in tensors if tensor.name.startswith(ROOT)]
-    before = list(takewhile(lambda tensor: tensor.within is None and not tensor.name.startswith(ROOT), tensors)) if shared else []
-    return [*before, *shared, *(tensor for tensor in tensors[len(before) :] if not tensor.name.startswith(ROOT))]
+    others = [tensor for tensor in tensors if not tensor.name.startswith(ROOT)]
+    before = list(takewhile(lambda tensor: tensor.within is None, others)) if shared else []
+    return [*before, *shared, *others[len(before) :]]
 
 
 def _as_modules(tensors: list[Stored]) -> list[Stored]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from archcalc.counts.activations import RECOMPUTED, cache, recurrent_state, twice
 from archcalc.counts.inference import moments
@@ -12,9 +12,9 @@ from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.optimizer import kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
-from archcalc.counts.sharing import Sharing, Turn, used
+from archcalc.counts.sharing import Turn
 from archcalc.counts.stack import Place, Spread, Stack, is_many
-from archcalc.counts.uses import Uses
+from archcalc.counts.ways import Ways
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Mask, Size, add, choose, volume, where
 from archcalc.tape.ops import Tensor
@@ -47,18 +47,8 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
     span = RECOMPUTED[keeping.recompute]
     kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
-    uses = Uses(taken.segments)
-    sharing = Sharing(taken, width, kinds, span)
-
-    def walk(segment: Segment, turn: Turn) -> Walk:
-        """The way through a segment; one that shares weights has them in common with layers behind and before it."""
-        if not sharing.blocks or segment.layers is None:
-            return Walk(segment, width, span, gradients=kinds, uses=uses)
-        own = Uses.of_layer(segment, behind=turn.behind, before=turn.before)
-        waits = turn if turn.waits and (turn.first or used(segment)) else turn._replace(waits=False)
-        return Walk(segment, width, span, gradients=kinds, uses=own, turn=waits)
-
-    walks = {id(segment): walk(segment, Turn()) for segment in taken.segments}
+    ways = Ways(taken, width, span, kinds)
+    walks, sharing = ways.walks, ways.sharing
     stacks = [Stack(group) for group in taken.groups]
     constants, tables = (_given(taken.segments, width, role)[-1] for role in _GIVEN)
     angles = _given(taken.segments, width, "table", saved=True)
@@ -92,7 +82,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     copied: Size = 0  # cast weights that nothing saved
     befores: list[tuple[Size, Spread]] = []
     for stack in stacks:
-        moments_of = {id(segment): list(walks[id(segment)].forward()) for segment in stack.group}
+        moments_of = {id(segment): ways.forward(segment) for segment in stack.group}
         saved, copies = (stack.spread(partial(_amount, walks, name)) for name in ("saved", "copied"))
         for segment in stack.group:
             head = segment is taken.segments[-1]
@@ -110,25 +100,14 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     parts_made = _handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
     hands_on = bool(taken.segments[0].tape.handed_on)
     for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
-        moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
+        for segment in stack.group:
+            ways.backward(segment, Turn())  # what its layers hand on is known then
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
         held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
         learned, wait = (stack.spread(partial(_amount, walks, name)) for name in ("gradients", "handed_back"))
         for segment in reversed(stack.group):
             head = segment is taken.segments[-1]
             inputs = batch + _LOSS + (0 if segment is taken.segments[0] else held_again)
-
-            moments_by: dict[Turn, list[Moment]] = {Turn(): moments_of[id(segment)]}
-
-            def backward(turn: Turn, segment: Segment = segment, known: Any = moments_by) -> list[Moment]:
-                """The moments of a layer that stands so among those that share."""
-                if turn not in known:
-                    another = walk(segment, turn)
-                    for _ in another.forward():
-                        pass
-                    known[turn] = list(another.backward())
-                found: list[Moment] = known[turn]
-                return found
 
             def held_at(
                 place: Place, segment: Segment = segment, learned: Spread = learned, saved: Spread = saved
@@ -154,7 +133,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
                 for turn, there in sharing.turns(segment, place)
             ]
             for turn in dict.fromkeys(turn for turn, *_ in places):
-                for moment in backward(turn):
+                for moment in ways.backward(segment, turn):
                     for _, place, kept, later, owed, last_read in (one for one in places if one[0] == turn):
                         gone = last_read if moment.past_parts else 0
                         yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)

@@ -15,7 +15,7 @@ from archcalc.counts.activations import kept
 from archcalc.counts.moments import Gradients
 from archcalc.counts.stack import Place
 from archcalc.spec.shared import ROOT
-from archcalc.tape.legend import Mask, Size, add, choose, volume
+from archcalc.tape.legend import Mask, Size, add, choose, volume, where
 from archcalc.tape.ops import Weight
 from archcalc.tape.passes import RESIDUAL, Pass, Segment
 from archcalc.tape.roles import Widths
@@ -52,13 +52,13 @@ class Sharing:
             weights = {weight.path: weight for weight in shared_weights(segment)}
             held = add(volume(weight.labels, segment.env) for weight in weights.values())
             first, last = _ends(segment)
-            new = _Block(first, last, held * (gradients.stays or gradients.passing))
+            new = _Block(first, last, where(segment.there, held * (gradients.stays or gradients.passing)))
             known = self.blocks.get(name, new)
             earliest, latest = (choose(new.first < known.first, new.first, known.first), _later(new.last, known.last))
-            self.blocks[name] = _Block(earliest, latest, new.bytes)
+            self.blocks[name] = _Block(earliest, latest, _later(new.bytes, known.bytes))
         self.last: Size = reduce(_later, (block.last for block in self.blocks.values()), -1)
         tokens = volume(RESIDUAL.labels, taken.segments[0].env) * width[RESIDUAL.role]
-        self.tokens: Size = tokens if self.blocks else 0
+        self.tokens: Size = choose(self.last > -1, tokens, 0)
         embedding, first_layer = taken.segments[:2]
         saved = embedding.result in kept(embedding.ops) or RESIDUAL.name in kept(first_layer.ops, span)
         self._unsaved: Size = 0 if saved else self.tokens
@@ -132,7 +132,12 @@ def _ends(segment: Segment) -> tuple[Size, Size]:
         choose(layers.of(offset) > 0, layers.first + offset + layers.period * (layers.of(offset) - 1), -1)
         for offset in layers.offsets
     )
-    return layers.first + layers.offsets[0], reduce(_later, lasts)
+    start = layers.first + layers.offsets[0]
+    return choose(layers.of(layers.offsets[0]) > 0, start, _NOWHERE), reduce(_later, lasts)
+
+
+_NOWHERE = 2**40
+"""Beyond the last layer."""
 
 
 def _later(one: Size, other: Size) -> Size:

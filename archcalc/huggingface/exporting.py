@@ -86,7 +86,7 @@ def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_ty
     draft.layer, draft.d_model = layer_type, d_model
     mixers = {branch["name"]: branch["mixer"] for branch in layer.get("branches", ())}
     shared = [branch["added"]["attention"] for branch in layer.get("branches", ()) if branch.get("added")]
-    attention = {**layer, **mixers}.get("attention") or next(iter(shared), {})
+    attention: Mapping[str, Any] = {**layer, **mixers}.get("attention") or next(iter(shared), {})
     draft.d_head = attention.get("d_head", attention.get("d_rope", 1))
     write(table.layer, layer, draft)
 

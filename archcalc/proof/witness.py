@@ -257,7 +257,8 @@ _NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share", "latent", "
 
 def _tally(built: dict[str, Shape]) -> int:
     """The elements of all matrices but biases, tables of positions, gains of heads, routers, gates of mixers,
-    convolutions, steps, decays, indexers, adapters, vectors for each layer, what is behind a shared block, projects to or from a narrow table, and what a
+    convolutions, steps, decays, indexers, vectors for each layer, what layers add to a shared block, what projects to
+    or from a narrow table, and what a
     head has before it; a tied table is built once and counted twice.
     """
     outside = (

@@ -67,9 +67,11 @@ def refuse_no_vectors(groups: Sequence[LayerGroup], d_per_layer: int | None) -> 
 
 
 def reads_other_layers(layer: Layer) -> bool:
-    """Whether a layer reads keys and values, or vectors of a token, that were made outside it, or weights of others."""
+    """Whether a layer reads keys, values or vectors of a token that were made outside it, or weights of others."""
+    if _blocks(layer):
+        return True
     mixers = [branch.mixer for branch in layer.residual_branches]
-    return any(_blocks(layer)) or any(isinstance(one, PerLayer) or (isinstance(one, MultiHead) and one.shared_kv) for one in mixers)
+    return any(isinstance(one, PerLayer) or (isinstance(one, MultiHead) and one.shared_kv) for one in mixers)
 
 
 def shared_blocks(groups: Sequence[LayerGroup]) -> dict[str, SharedBlock]:

@@ -312,7 +312,9 @@ class Tape:
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.stored) != weight.stored:
-                raise TapeError(f"{weight.path}: used with two shapes, {self._stored[weight.path]} and {weight.stored}")
+                raise TapeError(
+                    f"{weight.path}: used with two shapes, {self._stored[weight.path]} and {weight.stored}"
+                )
         self._names.add(op.output.name)
         self.ops.append(op)
         return op.output

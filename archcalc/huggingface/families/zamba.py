@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from archcalc.huggingface.families.hybrids import divided, mamba2
@@ -111,7 +111,7 @@ def _adapted(said: Said) -> None:
 
 def _computed(said: Said) -> None:
     """Sizes that the class works out, and takes as they are said where a config says them."""
-    expected = {
+    expected: dict[str, Callable[[Said], int]] = {
         "mamba_headdim": _head_of_state,
         "attention_head_dim": _d_head,
         "attention_hidden_size": lambda said: 2 * said.size("hidden_size"),

@@ -150,7 +150,6 @@ def specs(model: Model) -> Iterator[LayerSpec]:
 def states(model: Model, batch: int, length: int, dtype: torch.dtype, device: Any = None) -> list[States]:
     """Room for what the mixers of each layer keep of `length` positions."""
 
-
     def of(branch: BranchSpec) -> States:
         added = branch.added
         before = [] if added is None else [Use.new_state(added, batch, length, dtype, device)]

@@ -158,7 +158,9 @@ _ZAMBA2, _ZAMBA2_FUSED = _mamba2("mamba2", "mamba")
 _HYBRID, _HYBRID_FUSED = _mamba2("hybrid", "mamba_decoder.mamba")
 _TRANSFORMER, _ADAPTERS = "shared_transformer", "gate_up_proj_adapter_list.{use}"
 _QKV_ADAPTERS = {
-    f"hybrid_added.attention.{name}_adapter.{ours}": f"{_TRANSFORMER}.self_attn.linear_{name[0]}_adapter_list.{{use}}.{n}"
+    f"hybrid_added.attention.{name}_adapter.{ours}": (
+        f"{_TRANSFORMER}.self_attn.linear_{name[0]}_adapter_list.{{use}}.{n}"
+    )
     for name in ("query", "key", "value")
     for n, ours in enumerate(("down", "up"))
 }
