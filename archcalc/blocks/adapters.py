@@ -18,7 +18,7 @@ def narrowed(tape: Tape, name: str, x: Tensor, features: str) -> Tensor:
 def widened(tape: Tape, name: str, y: Tensor, low: Tensor, out: str, to: str = "up") -> Tensor:
     """What a shared projection made, and what the second matrix of an adapter makes of its features, under `out`."""
     features = low.labels[-1]
-    with tape.apart(), tape.span(f"{name}_beside_{to}"):
+    with tape.apart(), tape.span(f"with_{name}" if to == "up" else f"with_{name}_{to}"):
         with tape.scope(name):
             more = tape.linear(to, f"B S {out}", low, f"({out}) {features}", part=PART, bias=False)
         return tape.sum("sum", y, more)

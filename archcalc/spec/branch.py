@@ -55,6 +55,11 @@ class Branch(Strict):
     factors: ClassVar[tuple[str, ...]] = ("scale", "input_scale", "residual_scale")
 
     @property
+    def mixers(self) -> tuple[Mixer, ...]:
+        """What it computes, in order: with a shared block that has an attention and an MLP of its own."""
+        return (self.mixer,) if self.added is None else (self.added.attention, self.added.mlp, self.mixer)
+
+    @property
     def blocks(self) -> Iterator[Block]:
         """The blocks that it consists of, without what is added before its norm."""
         return (x for x in (self.norm, self.mixer, self.post_norm, self.stream_norm) if isinstance(x, Block))

@@ -221,6 +221,8 @@ class BranchLayer(Layer):
                 raise PydanticCustomError("one_of", what, {"name": branch.name})
             ends = ("_norm", "_added", "_post_norm", "_stream_norm")
             names += [branch.name, *(f"{branch.name}{end}" for end in ends)]
+        if sum(branch.added is not None for branch in self.branches) > 1:
+            raise PydanticCustomError("one_of", "has more than one branch to which a shared block is added")
         if len(set(names)) != len(names):
             raise PydanticCustomError("one_of", "has two branches whose weights would have one name")
         return self

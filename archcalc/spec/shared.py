@@ -58,6 +58,7 @@ class SharedBlock(Block):
         "slim": "features of an adapter of a shared MLP (mlp_adapter)",
     }
     derives: ClassVar[tuple[str, ...]] = MultiHead.derives
+    saying: ClassVar[str] = "a block that layers share has its say"
 
     @model_validator(mode="after")
     def _makes_keys(self) -> Self:

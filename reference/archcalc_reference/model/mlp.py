@@ -121,10 +121,15 @@ class PlainMLP(MLP):
         return nn.ModuleDict({"adapter": Adapter(d_model, rank, up=self.up.out_features)})
 
     def forward(self, x_BSD: Tensor, _positions: Any = None, _state: Any = None, adapters: Any = None) -> Tensor:
-        up_BSF = self.up(x_BSD)
-        if adapters is not None:
-            up_BSF = adapters["adapter"].beside("up", up_BSF, adapters["adapter"](x_BSD))
-        return self._down(self.active(up_BSF))
+        return self._down(self.active(self._up(x_BSD, adapters)))
+
+    def _up(self, x_BSD: Tensor, adapters: Any) -> Tensor:
+        if adapters is None:
+            up_BSF: Tensor = self.up(x_BSD)
+            return up_BSF
+        adapter = adapters["adapter"]
+        added_BSF: Tensor = adapter.beside("up", self.up(x_BSD), adapter(x_BSD))
+        return added_BSF
 
 
 class GatedMLP(MLP):
