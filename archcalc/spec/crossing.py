@@ -4,7 +4,7 @@ for each, and blocks that several share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -75,11 +75,15 @@ def reads_other_layers(layer: Layer) -> bool:
 
 
 def shared_blocks(groups: Sequence[LayerGroup]) -> dict[str, SharedBlock]:
-    """The blocks that layers share, by name, each as its first use has it."""
+    """The blocks that layers share, by name, each as its first use has it; a kind without layers uses none."""
+    kinds = (kind for group in groups for kind in group.kinds_in() if kind.offsets[0] < group.repeat)
+    return _by_name(kind.layer for kind in kinds)
+
+
+def _by_name(layers: Iterable[Layer]) -> dict[str, SharedBlock]:
     found: dict[str, SharedBlock] = {}
-    for layer in _each_kind(groups):
-        for block in _blocks(layer):
-            found.setdefault(block.block, block)
+    for block in (block for layer in layers for block in _blocks(layer)):
+        found.setdefault(block.block, block)
     return found
 
 
@@ -93,7 +97,7 @@ def refuse_unlike_uses(groups: Sequence[LayerGroup]) -> None:
 
 def _unlike_uses(groups: Sequence[LayerGroup]) -> Iterator[tuple[str, Mask]]:
     """For each further use of a shared block whether it differs from the first; of arrays in each row."""
-    first = shared_blocks(groups)
+    first = _by_name(_each_kind(groups))
     for layer in _each_kind(groups):
         for block in _blocks(layer):
             differ: Mask = False
