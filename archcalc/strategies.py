@@ -240,7 +240,7 @@ def _branching(draw: st.DrawFn, most: _Most, *, repeated: bool) -> dict[str, Any
             branch["added"] = draw(_mappings(SharedBlock, most))
         if branches and branches[-1]["norm"] is not None and not branch.get("added") and draw(st.booleans()):
             branch["norm"] = "shared"
-        if not parallel and branch["norm"] is not None and draw(st.booleans()):
+        if not parallel and branch["norm"] not in (None, "shared") and draw(st.booleans()):
             branch["residual"] = "normed"
         branches.append({"name": f"branch_{i}", **branch})
     found = {"parallel": parallel, "branches": branches}
