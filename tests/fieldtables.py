@@ -50,6 +50,7 @@ from archcalc.spec.layers import AlternatingGroup, BranchGroup, BranchLayer, Two
 from archcalc.spec.model import Model
 from archcalc.spec.mtp import MTP
 from archcalc.spec.published import Initialization, Misprint, Published
+from archcalc.spec.shared import SharedBlock
 
 NORM = {"kind": "layernorm", "bias": True}
 ROTARY = {"d_rotary": 8, "theta": 10_000.0}
@@ -109,6 +110,7 @@ BRANCH = {"name": "mix", "norm": NORM, "mixer": HEADS}
 EACH = {"kind": "per_layer", "d_per_layer": 4, "activation": "gelu_tanh"}
 VECTORS = {"d_per_layer": 4, "norm": {"kind": "rmsnorm"}}
 FEED = {"name": "feed", "norm": NORM, "mixer": TWO_MATRICES}
+SHARED = {"block": "one", "norm": NORM, "attention": HEADS, "mlp_norm": NORM, "mlp": TWO_MATRICES}
 SPEC = {
     "schema": 0,
     "name": "small",
@@ -139,6 +141,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     TwoBranchGroup: (_GROUP, {"repeat": 2, **LAYER}),
     BranchGroup: (_GROUP, {"repeat": 2, "branches": [BRANCH, FEED]}),
     Branch: ((*_LONG, 0), BRANCH),
+    SharedBlock: ((*_LONG, 0, "added"), SHARED),
     AlternatingGroup: (_GROUP, {"repeat": 4, "pattern": ["local", "full"], "kinds": {"local": LOCAL, "full": LAYER}}),
     MultiHead: (_ATTENTION, HEADS),
     LatentAttention: (_ATTENTION, LATENT),
@@ -202,6 +205,8 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "cut": (CUT,),
     "router": ({**ROUTER, "bias": True},),
     "shared": (GATED,),
+    "added": (SHARED,),
+    "block": ("other",),
     "transform": ({"activation": "gelu", "bias": False, "norm": NORM},),
     "per_layer": (VECTORS,),
     "score_scale": ("inverse_sqrt_d_model",),
@@ -253,6 +258,8 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     MTP: ("modules", "multi-token-prediction"),
     PerLayerVectors: ("vectors", "vectors-for-each-layer"),
     Branch: ("branches", "branches"),
+    SharedBlock: ("a shared block", "blocks-that-layers-share"),
+    MultiHead: ("an attention", "attention"),
     Initialization: ("an initialization", "what-describes-a-model"),
     Published: ("figures", "what-describes-a-model"),
     Misprint: ("misprints", "what-describes-a-model"),

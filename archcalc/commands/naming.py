@@ -105,6 +105,7 @@ def _size(model: Model, field: str) -> int | None:
     if (own := getattr(model, field, None)) is not None:
         return int(own)
     layers = [kind.layer for group in model.layers for kind in group.kinds_in()]
-    every = [getattr(branch.mixer, field, None) for layer in layers for branch in layer.residual_branches]
+    branches = [branch for layer in layers for branch in layer.residual_branches]
+    every = [getattr(mixer, field, None) for branch in branches for mixer in branch.mixers]
     found = {size for size in every if isinstance(size, int)}
     return found.pop() if len(found) == 1 else None

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from archcalc.arguments import instance, records
 from archcalc.counts.parameters import Parameters, Stored
 from archcalc.spec.model import Model
+from archcalc.spec.shared import ROOT
 from archcalc.tape.legend import CATEGORIES, Size, add, quotient, stem, volume
 from archcalc.tape.ops import Op
 from archcalc.tape.passes import Pass, Segment, recorded
@@ -145,6 +146,9 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
         fewer = isinstance(beyond, int) and beyond < 0
         words = ("vectors that find no slot", "dropped") if fewer else ("slots that stay empty", "empty slots")
         bridge.append(Step(*words, beyond))
+    again = _multiplied_again(recorded(model, run).segments)
+    if again:
+        bridge.append(Step("shared blocks that are used again", "used again", 6 * add(again) * tokens))
     untaught = [tensor.parameters for tensor in counts.tensors if not tensor.learns and tensor.name in multiplied]
     if untaught:
         bridge.append(Step("weights without a gradient (indexers)", "no gradient", -4 * add(untaught) * tokens))
@@ -169,6 +173,17 @@ def _slots(model: Model | Pass, run: Run, experts: list[Stored]) -> Size | None:
     names = {tensor.name for tensor in experts}
     ops = [(s, [op for op in _products(s.ops) if any(w.path in names for w in op.weights)]) for s in segments]
     return (1 + GRADIENTS) * add(of_ops(segment, own) for segment, own in ops)
+
+
+def _multiplied_again(segments: list[Segment]) -> list[Size]:
+    """Parameters of the matrices of shared blocks, each as often as it is multiplied by beyond the first time."""
+    found: dict[str, tuple[Size, Size]] = {}
+    for segment in segments:
+        for weight in [weight for op in _products(segment.ops) for weight in op.weights]:
+            if weight.path.startswith(ROOT):
+                _, times = found.get(weight.path, (0, 0))
+                found[weight.path] = volume(weight.labels, segment.env), times + segment.repeat
+    return [n * (times - 1 * (times > 0)) for n, times in found.values()]
 
 
 def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:

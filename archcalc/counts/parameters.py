@@ -8,7 +8,8 @@ from typing import NamedTuple
 from archcalc.arguments import records
 from archcalc.errors import TapeError
 from archcalc.spec.model import Model
-from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, volume
+from archcalc.spec.shared import ROOT
+from archcalc.tape.legend import BRIDGE, CATEGORIES, Mask, Size, add, volume, where
 from archcalc.tape.ops import Op, Weight
 from archcalc.tape.passes import Layers, Pass, Segment, recorded
 
@@ -113,11 +114,12 @@ class Use(NamedTuple):
     op: Op
     segment: Segment
     again: bool
+    there: Mask = True
 
     @property
     def times(self) -> Size:
-        """How many such weights the segment has: one for each layer, unless all layers share it."""
-        return self.segment.repeat if "{i}" in self.weight.path else 1
+        """How many such weights there are: one for each layer of the segment, unless layers share it."""
+        return self.segment.repeat if "{i}" in self.weight.path else where(self.there, 1)
 
     @property
     def parameters(self) -> Size:
@@ -171,17 +173,27 @@ def params(model: Model | Pass) -> Parameters:
 def weight_uses(segments: list[Segment]) -> Iterator[Use]:
     """Every weight in the order of the forward pass, once for each part that it plays."""
     parts: dict[tuple[str, int | None], set[str]] = {}
-    shared: dict[str, Weight] = {}
+    shared: dict[str, tuple[tuple[str, ...], ...]] = {}
+    there = _where_used(segments)
     for position, segment in enumerate(segments):
         for op in segment.ops:
             for weight in op.weights:
                 own = "{i}" in weight.path
-                if not own and shared.setdefault(weight.path, weight).axes != weight.axes:
+                if not own and shared.setdefault(weight.path, weight.stored) != weight.stored:
                     raise TapeError(f"{weight.path}: stored once and used with two shapes")
                 played = parts.setdefault((weight.path, position if own else None), set())
                 if weight.part not in played:
-                    yield Use(weight, op, segment, again=bool(played))
+                    yield Use(weight, op, segment, again=bool(played), there=there.get(weight.path, True))
                     played.add(weight.part)
+
+
+def _where_used(segments: list[Segment]) -> dict[str, Mask]:
+    """Where the weights of shared blocks are used at all: of arrays a pattern may be longer than the group."""
+    found: dict[str, Mask] = {}
+    for segment in segments:
+        for path in {weight.path for op in segment.ops for weight in op.weights if weight.path.startswith(ROOT)}:
+            found[path] = found.get(path, False) | segment.there
+    return found
 
 
 def _stored(use: Use) -> Stored:

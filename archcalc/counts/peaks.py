@@ -12,8 +12,9 @@ from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.optimizer import kept_state, scratch
 from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.sharing import Turn
 from archcalc.counts.stack import Place, Spread, Stack, is_many
-from archcalc.counts.uses import Uses
+from archcalc.counts.ways import Ways
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Mask, Size, add, choose, volume, where
 from archcalc.tape.ops import Tensor
@@ -46,8 +47,8 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     batch = 2 * width["index"] * run.batch * run.sequence  # tokens and targets
     span = RECOMPUTED[keeping.recompute]
     kinds = Gradients(0, recipe.weight) if keeping.holds else Gradients(recipe.gradient, 0)
-    uses = Uses(taken.segments)
-    walks = {id(segment): Walk(segment, width, span, gradients=kinds, uses=uses) for segment in taken.segments}
+    ways = Ways(taken, width, span, kinds)
+    walks, sharing = ways.walks, ways.sharing
     stacks = [Stack(group) for group in taken.groups]
     constants, tables = (_given(taken.segments, width, role)[-1] for role in _GIVEN)
     angles = _given(taken.segments, width, "table", saved=True)
@@ -81,14 +82,15 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     copied: Size = 0  # cast weights that nothing saved
     befores: list[tuple[Size, Spread]] = []
     for stack in stacks:
-        moments_of = {id(segment): list(walks[id(segment)].forward()) for segment in stack.group}
+        moments_of = {id(segment): ways.forward(segment) for segment in stack.group}
         saved, copies = (stack.spread(partial(_amount, walks, name)) for name in ("saved", "copied"))
         for segment in stack.group:
             head = segment is taken.segments[-1]
-            for place in _fullest(stack, segment, saved.before):
+            for place in stack.places(segment) if sharing.blocks else _fullest(stack, segment, saved.before):
                 cast, kept = copied + copies.before(place), (before, saved.before(place))
+                again_read = sharing.read_again(segment, place)
                 for moment in moments_of[id(segment)]:
-                    held = moment._replace(transient=moment.transient + cast)
+                    held = moment._replace(transient=moment.transient + cast + again_read)
                     yield parts(held, place, kept, (), inputs=batch + constants + tables, head=head)
         befores.append((before, saved))
         again = twice(taken.segments, width, span) if stack is stacks[0] else 0
@@ -98,7 +100,8 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     parts_made = _handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
     hands_on = bool(taken.segments[0].tape.handed_on)
     for stack, (before, saved) in reversed(list(zip(stacks, befores, strict=True))):
-        moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
+        for segment in stack.group:
+            ways.backward(segment, Turn())  # what its layers hand on is known then
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
         held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
         learned, wait = (stack.spread(partial(_amount, walks, name)) for name in ("gradients", "handed_back"))
@@ -115,22 +118,29 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
             first, begins = segment is taken.segments[0], not recomputes and len(stacks) > 1 and stack is stacks[1]
             places = [
                 (
-                    place,
+                    turn,
+                    there,
                     (before, saved.before(place)),
-                    (gradients, learned.after(place, segment)),
-                    0 if first else waiting + wait.after(place, segment),
+                    (gradients, learned.after(place, segment), sharing.held(segment, place)),
+                    0 if first else waiting + wait.after(place, segment) + sharing.waiting(segment, place),
                     choose(place.turn == 0, parts_made, 0) if begins and place.offset == 0 else 0,
                 )
-                for place in (stack.places(segment) if hands_on else _fullest(stack, segment, held_at))
+                for place in (
+                    stack.places(segment, more=bool(sharing.blocks))
+                    if hands_on or sharing.blocks
+                    else _fullest(stack, segment, held_at)
+                )
+                for turn, there in sharing.turns(segment, place)
             ]
-            for moment in moments_of[id(segment)]:
-                for place, kept, later, owed, last_read in places:
-                    gone = last_read if moment.past_parts else 0
-                    yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)
+            for turn in dict.fromkeys(turn for turn, *_ in places):
+                for moment in ways.backward(segment, turn):
+                    for _, place, kept, later, owed, last_read in (one for one in places if one[0] == turn):
+                        gone = last_read if moment.past_parts else 0
+                        yield parts(moment, place, kept, later, inputs=inputs, head=head, waiting=owed - gone)
         gradients, waiting = gradients + learned.total, waiting + wait.total
     final = {
         **state,
-        "gradients": state["gradients"] + (0 if keeping.holds else gradients),
+        "gradients": state["gradients"] + (0 if keeping.holds else gradients + sharing.total),
         "temporaries": scratch(counts, keeping),
         "inputs and loss": batch + 4,
     }

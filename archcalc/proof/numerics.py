@@ -64,8 +64,9 @@ def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
 def _angles_follow_length(model: Model) -> str | None:
     """Why keys that are kept differ from those of one pass over the whole text; None where they do not."""
     for group in model.layers:
-        for branch in (branch for kind in group.kinds_in() for branch in kind.layer.residual_branches):
-            scaling = getattr(getattr(branch.mixer, "rotary", None), "scaling", None)
+        branches = [branch for kind in group.kinds_in() for branch in kind.layer.residual_branches]
+        for mixer in (mixer for branch in branches for mixer in branch.mixers):
+            scaling = getattr(getattr(mixer, "rotary", None), "scaling", None)
             if isinstance(scaling, Dynamic | LongRope) and scaling.original_context_length < model.context_length:
                 return f"with {scaling.summary()} scaling angles follow from the length of the text, and keys are kept"
     return None
@@ -150,7 +151,8 @@ def _causality(model: Model, tokens: Tensor) -> Iterator[Check]:
     kinds = [(kind, group) for group in model.layers for kind in group.kinds_in()]
     for number, (kind, _) in enumerate(kinds):
         which = f", kind {number + 1} of layers" * (len(kinds) > 1)
-        attentions = [b.mixer for b in kind.layer.residual_branches if isinstance(b.mixer, Attention)]
+        mixers = [mixer for branch in kind.layer.residual_branches for mixer in branch.mixers]
+        attentions = [mixer for mixer in mixers if isinstance(mixer, Attention)]
         if len(attentions) > 1 and any(getattr(attention, "indexer", None) for attention in attentions):
             continue  # what they see is not told apart
         yield from _causality_of(without_factors(one_layer(model, kind.layer)), tokens, which)

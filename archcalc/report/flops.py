@@ -200,7 +200,7 @@ def _reached(model: Model, run: Run) -> Iterator[tuple[int, str]]:
     those that an indexer chose.
     """
     for kind in (kind for group in model.layers for kind in group.kinds_in()):
-        for mixer in (branch.mixer for branch in kind.layer.residual_branches):
+        for mixer in (mixer for branch in kind.layer.residual_branches for mixer in branch.mixers):
             limits = {name: getattr(mixer, name, None) for name in ("window", "chunk")}
             env = {name: n for name, n in limits.items() if n is not None}
             if indexer := getattr(mixer, "indexer", None):

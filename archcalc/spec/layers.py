@@ -13,14 +13,14 @@ Kinds of layers that alternate are named, and a pattern says their order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.attention import Attention
-from archcalc.blocks.base import Strict
+from archcalc.blocks.base import Block, Strict
 from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
@@ -65,14 +65,15 @@ class Layer(Strict):
             *(f"{branch.name} added at the end" for branch in branches if branch.joins == "end"),
             "a scalar" * self.has_scalar,
         ]
-        return "; ".join([*(branch.mixer.summary() for branch in branches), *kinds, *filter(None, more)])
+        blocks = [block for branch in branches for block in (branch.added, branch.mixer) if block is not None]
+        return "; ".join([*(block.summary() for block in blocks), *kinds, *filter(None, more)])
 
     def stated(self) -> Env:
         """The sizes of its blocks' labels; those that two branches have are marked, as `_marks` says."""
         marks = self._marks()
         found: list[Env] = []
-        for branch, own in zip(self.residual_branches, marks, strict=True):
-            found.extend({own.get(label, label): n for label, n in block.sizes().items()} for block in branch.blocks)
+        for blocks, own in zip(self._together, marks, strict=True):
+            found.extend({own.get(label, label): n for label, n in block.sizes().items()} for block in blocks)
         return environment(*found)
 
     def derived(self, env: Env, run: Run) -> Env:
@@ -80,30 +81,43 @@ class Layer(Strict):
         found: dict[str, Any] = {}
         stated = self.stated()
         shared = {label: n for label, n in env.items() if label not in stated}
-        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
-            for block in branch.blocks:
+        for blocks, own in zip(self._together, self._marks(), strict=True):
+            for block in blocks:
                 inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
                 found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 
+    @property
+    def _together(self) -> Iterator[tuple[Block, ...]]:
+        """The blocks whose labels are one scope: those of each branch, behind what is added before its norm."""
+        for branch in self.residual_branches:
+            if branch.added is not None:
+                yield (branch.added,)
+            yield tuple(branch.blocks)
+
     def _marks(self) -> list[dict[str, str]]:
-        """For each branch the labels of its blocks that a branch before it has too, and what stands for them."""
+        """For each scope of labels those of its blocks that one before it has too, and what stands for them."""
         taken: Counter[str] = Counter()
         marks: list[dict[str, str]] = []
-        for branch in self.residual_branches:
-            own = {label for block in branch.blocks for label in (*block.sizes(), *block.derives)}
+        for blocks in self._together:
+            own = {label for block in blocks for label in (*block.sizes(), *block.derives)}
             marks.append({label: label + MARK * taken[label] for label in own if taken[label]})
             taken.update(own)
         return marks
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Record one layer. N becomes S where a mixer computes, and N again after it."""
-        entering, normed = x, None
+        entering, normed, marks = x, None, iter(self._marks())
         late: list[tuple[Branch, Tensor]] = []
-        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
+        for branch in self.residual_branches:
             source = entering if self.side_by_side else x
-            with tape.block(own):
+            if branch.added is not None:
+                with tape.block(next(marks)), tape.scope(f"{branch.name}_added"):
+                    made = branch.added.record(tape, source)
+                with tape.span(f"{branch.name}_with_added"):
+                    source = tape.sum("sum", source, made)
+            with tape.block(next(marks)):
                 if isinstance(branch.norm, Norm):
                     with tape.scope(f"{branch.name}_norm"):
                         normed = branch.norm.record(tape, source)
@@ -216,7 +230,13 @@ class BranchLayer(Layer):
             if why := branch.why_not_late(parallel=self.parallel, last=i + 1 == len(self.branches)):
                 what = "branch {name} joins at the end: {why}"
                 raise PydanticCustomError("one_of", what, {"name": branch.name, "why": why})
-            names += [branch.name, *(f"{branch.name}{end}" for end in ("_norm", "_post_norm", "_stream_norm"))]
+            if branch.norm == "shared" and branch.added is not None:
+                what = "branch {name} adds a shared block before its norm: it must have a norm of its own, or none"
+                raise PydanticCustomError("one_of", what, {"name": branch.name})
+            ends = ("_norm", "_added", "_post_norm", "_stream_norm")
+            names += [branch.name, *(f"{branch.name}{end}" for end in ends)]
+        if sum(branch.added is not None for branch in self.branches) > 1:
+            raise PydanticCustomError("one_of", "has more than one branch to which a shared block is added")
         if len(set(names)) != len(names):
             raise PydanticCustomError("one_of", "has two branches whose weights would have one name")
         return self

@@ -13,7 +13,7 @@ from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
-from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors
+from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors, refuse_unlike_uses
 from archcalc.spec.layers import Layer, LayerGroup
 from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
 from archcalc.spec.published import Initialization, Misprint, Published, Text
@@ -118,6 +118,7 @@ class Model(Strict):
                 context = {"found": f"{found:,}", "what": what, "most": most}
                 raise PydanticCustomError("one_of", "has {found} {what}; at most {most} are supported", context)
         refuse_no_source(layers)
+        refuse_unlike_uses(layers)
         return layers
 
     @model_validator(mode="after")

@@ -70,6 +70,11 @@ class Weight(NamedTuple):
         return tuple(label for axis in self.axes for label in axis)
 
     @property
+    def stored(self) -> tuple[tuple[str, ...], ...]:
+        """The stored axes without the marks of a layer's blocks: what two uses of one weight have alike."""
+        return tuple(tuple(map(stem, axis)) for axis in self.axes)
+
+    @property
     def read_labels(self) -> tuple[str, ...]:
         """The labels that work is done over."""
         return self.labels if self.read is None else self.read

@@ -58,6 +58,7 @@ BESIDE = {
     ),
     ("step3p5", "num_nextn_predict_layers"): 0,
     ("qwen3_vl_text", "tie_word_embeddings"): False,
+    **dict.fromkeys([("zamba2", name) for name in ("mamba_headdim", "attention_head_dim", "attention_hidden_size")]),
     ("kimi_linear", "linear_attn_config"): None,
     ("kimi_linear", "first_k_dense_replace"): 1,
     **dict.fromkeys([("bailing_hybrid", f"linear_{name}") for name in ("head_dim", "num_heads", "conv_kernel_dim")]),

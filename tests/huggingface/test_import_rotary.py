@@ -39,6 +39,7 @@ MIXED = {
     },
     "longcat_flash": {"head_dim": 10, "moe_topk": 2},
     "lfm2": {"full_attn_idxs": [1, 4]},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"] * 4, "use_mem_rope": True},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 4},
 }
 

@@ -211,7 +211,7 @@ def test_a_file_of_another_format_is_called_that(name, said, tmp_path, monkeypat
         ("grok-1", "mixtures of experts of this kind are"),
         ("bert-base-uncased", "bidirectional attention is"),
         ("t5-small", "encoder-decoder models are"),
-        ("zamba-7b", "blocks that layers share are"),
+        ("zamba-7b", "Mamba with several heads is"),
     ],
 )
 def test_a_model_that_is_not_in_the_catalogue_is_told_why(name, what):

@@ -171,6 +171,25 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "mamba_proj_bias": True,
         },
     ),
+    "zamba2": (
+        "zamba2",
+        {
+            **_LLAMA,
+            "num_hidden_layers": 5,
+            "num_key_value_heads": 6,
+            "layers_block_type": ["hybrid", "linear_attention", "hybrid", "hybrid", "linear_attention"],
+            "num_mem_blocks": 2,
+            "n_mamba_heads": 6,
+            "mamba_ngroups": 2,
+            "mamba_d_state": 12,
+            "mamba_d_conv": 3,
+            "chunk_size": 20,
+            "adapter_rank": 9,
+            "use_shared_attention_adapter": True,
+            "use_mem_rope": True,
+            "add_bias_linear": True,
+        },
+    ),
     "granitemoehybrid": (
         "granitemoehybrid",
         {

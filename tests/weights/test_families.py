@@ -63,6 +63,7 @@ OTHERWISE: dict[str, int] = {
         ("granitemoehybrid", "granitemoehybrid-dense"),
         _convolved(2, 6 * 20 + 2 * 2 * 12, 3) + _carried(2, 6, 20, 12, 20),
     ),
+    "zamba2": _convolved(5, 6 * 20 + 2 * 2 * 12, 3) + _carried(5, 6, 20, 12, 20),
     "jamba": _convolved(2, 120, 3),
     "mamba2": _convolved(3, 6 * 20 + 2 * 2 * 12, 3) + _carried(3, 6, 20, 12, 20),
     "falcon_h1": _convolved(3, 6 * 22 + 2 * 2 * 12, 3) + _carried(3, 6, 22, 12, 20),

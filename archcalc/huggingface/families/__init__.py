@@ -31,6 +31,7 @@ _TENANTS = {
     "parallel": "falcon_h1",
     "mamba": "mamba falcon_mamba jamba mamba2",
     "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text",
+    "zamba": "zamba2",
     "kimi": "kimi_linear bailing_hybrid",
     "olmohybrid": "olmo_hybrid",
     "minimax": "minimax",

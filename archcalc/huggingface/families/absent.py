@@ -27,7 +27,7 @@ _TYPES: dict[str, str] = {
         inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni qwen4_exp qwen4_exp_text
     """,
     _RECURRENT: "recurrent_gemma rwkv xlstm",
-    "blocks that layers share are": "zamba zamba2",
+    "Mamba with several heads is": "zamba",
     "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",
     "differential attention is": "diffllama",
     "layers that run several times are": "dory hrm_text",

@@ -23,6 +23,7 @@ from archcalc.huggingface.importing import Imported, import_config
 from archcalc.spec.catalogue import load
 from archcalc.spec.checkpoints import SPEC
 from archcalc.spec.model import Model
+from archcalc.spec.shared import SharedBlock
 from archcalc.spec.source import Document
 from archcalc.spec.validation import validate
 from archcalc_reference.files import CONFIG, read_object
@@ -226,6 +227,7 @@ def _each(model: Model) -> Iterator[dict[str, Any]]:
             for branch in layer.residual_branches:
                 known[id(layer)] |= {
                     branch.name: _data(branch.mixer),
+                    f"{branch.name}_added": _of_any_name(branch.added),
                     f"{branch.name}_norm": _data(branch.norm),
                     f"{branch.name}_post_norm": _data(branch.post_norm),
                     f"{branch.name}_stream_norm": _data(branch.stream_norm),
@@ -233,6 +235,11 @@ def _each(model: Model) -> Iterator[dict[str, Any]]:
                     f"{branch.name}_residual": (branch.residual, branch.residual_scale, branch.joins),
                 }
         yield known[id(layer)]
+
+
+def _of_any_name(block: SharedBlock | None) -> Any:
+    """What a shared block is, whatever it is called."""
+    return None if block is None else {name: _data(value) for name, value in block if name != "block"}
 
 
 def _data(block: Any) -> Any:

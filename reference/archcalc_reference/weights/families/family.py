@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side, stacked
+from archcalc_reference.weights.families.uses import Uses
 
 Blocks = int | Literal["n_heads", "n_kv_heads", "n_groups", "n_experts"]
 _INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
@@ -42,7 +43,9 @@ class Family:
     """The names of a family's checkpoints, as transformers' model of that family has them.
 
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
-    `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are names in files of what is one
+    `{h}` in a name is a head: there each row of ours is a tensor of its own. A block that layers share stands in its
+    first layer, as `shared`; what another layer has for it stands there too where the name has the number of the
+    `{use}`. `each` are names in files of what is one
     tensor in transformers' model: of each expert, of each convolution; `packed` are tensors of files that the model
     has several of. `own_norms` are the names in layers whose branches are side by side, each with a norm of its own.
     `transposed`: matrices of layers are stored as (in, out); `turned`: those of experts are. `lifted` are paths that
@@ -173,7 +176,8 @@ class Family:
             *self.packed,
         )
         layer = self.layer.format(i=0)
-        return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
+        named = (_NUMBER.sub(".0", layer + theirs.format(h=0, use=0)) for theirs in inside)
+        return frozenset((*self.outside.values(), *named))
 
     def full(self, name: str) -> str:
         """A stored name as transformers has it today, with its prefix."""
@@ -191,24 +195,25 @@ class Unnamed(Exception):
 
 def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> Iterator[Entry]:
     layers = list(each_layer(model))
+    uses = Uses(layers)
     in_fused = {part: module for module, fused in family.fused.items() for part in fused.parts}
-    parts: dict[tuple[int, str, str], dict[str, Shape]] = {}
+    parts: dict[tuple[int, str, str], dict[str, tuple[str, Shape]]] = {}
     others: set[tuple[int, str]] = set()  # fused tensors that have their other name
     for name, shape in parameters.items():
-        match = _INSIDE.fullmatch(name)
+        match = _INSIDE.fullmatch(uses.in_layer(name))
         if match is None:
             yield plain(_stored(family.outside, name, name), name, shape)
             continue
         i, path = int(match[1]), match[2]
         module, _, leaf = path.rpartition(".")
         if module in in_fused:
-            parts.setdefault((i, in_fused[module], leaf), {})[module] = shape
+            parts.setdefault((i, in_fused[module], leaf), {})[module] = name, shape
             have_not = family.fused[in_fused[module]].needs
             if have_not and f"layers.{i}.{have_not}.weight" not in parameters:
                 others.add((i, in_fused[module]))
             continue
         norms = family.own_norms if _has_own_norms(layers[i]) else {}
-        stored = family.layer.format(i=i) + _stored({**family.inside, **norms}, path, name)
+        stored = uses.named(family.layer, i, _stored({**family.inside, **norms}, path, name))
         if "{h}" in stored:
             yield from by_row(stored, name, shape)
         else:
@@ -220,7 +225,7 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
             yield entry._replace(shape=(*(1,) * before, *entry.shape, *(1,) * after))
     for (i, module, leaf), have in parts.items():
         name = family.fused[module].otherwise if (i, module) in others else module
-        yield _fused(family, layers[i], i, module, leaf, have, name)
+        yield _fused(family, layers[i], uses, i, module, leaf, have, name)
 
 
 def _stored(names: Mapping[str, str], path: str, name: str) -> str:
@@ -234,25 +239,32 @@ def _stored(names: Mapping[str, str], path: str, name: str) -> str:
 
 
 def _fused(
-    family: Family, layer: Layer, i: int, module: str, leaf: str, have: Mapping[str, Shape], named: str
+    family: Family,
+    layer: Layer,
+    uses: Uses,
+    i: int,
+    module: str,
+    leaf: str,
+    have: Mapping[str, tuple[str, Shape]],
+    named: str,
 ) -> Entry:
     fused = family.fused[module]
     missing = [part for part in fused.parts if part not in have]
     if missing:
-        raise Unnamed(f"layers.{i}.{next(iter(have))}.{leaf}")
+        raise Unnamed(next(iter(have.values()))[0])
     blocks: Any = fused.blocks
     if blocks in ("n_heads", "n_kv_heads", "n_groups"):
         blocks = _heads(layer, fused.parts[0].partition(".")[0], blocks)
-    whole = {f"layers.{i}.{part}.{leaf}": have[part] for part in fused.parts}
+    whole = dict(have[part] for part in fused.parts)
     transposed = family.transposed and leaf == "weight"
     bare = f"{named}_bias" if leaf == "bias" else named
-    name = family.layer.format(i=i) + (bare if fused.bare else f"{named}.{leaf}")
+    name = uses.named(family.layer, i, bare if fused.bare else f"{named}.{leaf}")
     if blocks == "n_experts":
         return stacked(name, whole, transposed=family.turned, woven=fused.woven)
     try:
         return side_by_side(name, whole, blocks, transposed=transposed)
     except ValueError as error:
-        raise Unnamed(f"layers.{i}.{fused.parts[0]}.{leaf}") from error
+        raise Unnamed(have[fused.parts[0]][0]) from error
 
 
 def each_layer(model: Model) -> Iterator[Layer]:

@@ -154,7 +154,45 @@ _ALONE = Family(
     fused=_MAMBA_FUSED,
     older=((r"^backbone\.embedding\.", "backbone.embeddings."),),
 )
+_ZAMBA2, _ZAMBA2_FUSED = _mamba2("mamba2", "mamba")
+_HYBRID, _HYBRID_FUSED = _mamba2("hybrid", "mamba_decoder.mamba")
+_TRANSFORMER, _ADAPTERS = "shared_transformer", "gate_up_proj_adapter_list.{use}"
+_QKV_ADAPTERS = {
+    f"hybrid_added.attention.{name}_adapter.{ours}": (
+        f"{_TRANSFORMER}.self_attn.linear_{name[0]}_adapter_list.{{use}}.{n}"
+    )
+    for name in ("query", "key", "value")
+    for n, ours in enumerate(("down", "up"))
+}
 FAMILIES = (
+    LLAMA.but(
+        "zamba2",
+        outside={"final_norm": "model.final_layernorm"},
+        inside={
+            **_ZAMBA2,
+            **_HYBRID,
+            **_QKV_ADAPTERS,
+            "mamba2_norm": "input_layernorm",
+            "hybrid_norm": "mamba_decoder.input_layernorm",
+            "hybrid_added.projection": "linear",
+            "hybrid_added.mlp.adapter.down": f"{_TRANSFORMER}.feed_forward.{_ADAPTERS}.0",
+            "shared.norm": f"{_TRANSFORMER}.input_layernorm",
+            "shared.mlp_norm": f"{_TRANSFORMER}.pre_ff_layernorm",
+            "shared.mlp.down": f"{_TRANSFORMER}.feed_forward.down_proj",
+            **{
+                f"shared.attention.{name}": f"{_TRANSFORMER}.self_attn.{name[0]}_proj"
+                for name in ("query", "key", "value", "output")
+            },
+        },
+        fused={
+            **_ZAMBA2_FUSED,
+            **_HYBRID_FUSED,
+            f"{_TRANSFORMER}.feed_forward.gate_up_proj": Fused(("shared.mlp.gate", "shared.mlp.up")),
+            f"{_TRANSFORMER}.feed_forward.{_ADAPTERS}.1": Fused(
+                tuple(f"hybrid_added.mlp.adapter.{name}" for name in ("gate", "up"))
+            ),
+        },
+    ),
     GRANITE_MOE.but(
         "granitemoehybrid",
         inside={
