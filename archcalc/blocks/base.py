@@ -126,6 +126,10 @@ class Mixer(Slot):
 
     saying: ClassVar[str] = ""
 
+    def keeps(self) -> tuple[str, ...]:
+        """What it keeps of each position for those that come later, in words: one for each tensor of the cache."""
+        return ()
+
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
         raise NotImplementedError

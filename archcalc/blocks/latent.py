@@ -106,6 +106,11 @@ class LatentAttention(Attention):
             f"{', output gated by head' * bool(self.gate)}"
         )
 
+    def keeps(self) -> tuple[str, ...]:
+        """The paper's "decoupled keys" are rotary keys."""
+        rotary = "shared keys" if self.rotary is None else "rotary keys"
+        return ("latents", rotary, *(("index keys",) if self.indexer else ()))
+
     def small(self, shrinking: Shrinking) -> Self:
         """Few heads; values as wide as keys, or as their part without positions, where they are."""
         d_nope, d_rope = shrinking.size("d_nope", self.d_nope, 10), shrinking.size("d_rope", self.d_rope, 4)

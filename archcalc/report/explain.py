@@ -15,6 +15,7 @@ from archcalc.counts.memory import alive, choose, memory
 from archcalc.counts.quantities import QUANTITIES, Asked, values
 from archcalc.errors import Invalid, Problem, nearest, printable, shown
 from archcalc.report.flops import run_payload, work_numbers
+from archcalc.report.kept import CACHES, kept_words
 from archcalc.report.memory import memory_numbers, standing, standing_numbers
 from archcalc.report.parameters import counted_numbers, layer_records, tensor_records
 from archcalc.report.render import LABEL, NARROWEST
@@ -44,8 +45,8 @@ SOURCES = {
     " arXiv:2205.05198",
     "activations": "bytes of each distinct tensor that an op saves, by the rules of PyTorch's autograd: Korthikanti et"
     " al. 2022, arXiv:2205.05198",
-    "cache": "bytes of the keys and values that the next token reads, from the recorded decode pass",
-    "inference": "bytes of bf16 weights, of keys and values of one full context, and of temporaries at the"
+    "cache": "bytes of what is kept of a text and the next token reads, from the recorded decode pass",
+    "inference": "bytes of bf16 weights, of the cache and states of one full context, and of temporaries at the"
     " peak; the figure of `archcalc report`, which no flag changes",
     "devices": "weights, gradients and optimizer state (weights and cache in inference) over the largest capacity of"
     " the device, rounded up; the figure of `archcalc report`, which no flag changes",
@@ -132,11 +133,12 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
         title=f"{found.name}: {path} = {_with_unit(path, formula.value)}",
         blocks=(
             Fields((("Formula", tuple(formula.lines(NARROWEST - LABEL))),)),
-            *([_terms_table(formula)] if not any(_is_rounded(term) for term in terms) else []),
+            *([_terms_table(formula)] if terms and not any(_is_rounded(term) for term in terms) else []),
             *([_letters_table(letters)] if letters else []),
             Fields(
                 (
                     *([("Convention", (convention,))] if convention else []),
+                    *([("Kept", (kept_words(found.model),))] if path in CACHES else []),
                     ("Source", (SOURCES[section],)),
                     *caveats(found),
                 )

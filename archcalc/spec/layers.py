@@ -32,6 +32,7 @@ from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 _SCALAR = "whether what the layer makes is multiplied by a number of its own, a buffer and no parameter (Gemma 4)"
+_SPOKEN = {"mlp": "MLP", "mamba": "Mamba", "mamba2": "Mamba-2"}  # a branch's name in words, where that is another
 MOST_REPEATS = 10_000
 MOST_BRANCHES, MOST_KINDS = 16, 64
 
@@ -54,9 +55,10 @@ class Layer(Strict):
         """Whether what it makes is multiplied by a number of its own."""
         return bool(getattr(self, "scalar", False))
 
-    def summary(self) -> str:
-        """The layer in a few words, for a report."""
+    def summary(self, above: Layer | None = None) -> str:
+        """The layer in a few words, for a report; what the one told `above` has too is not told again."""
         branches = self.residual_branches
+        told = {branch.name: branch.mixer.summary() for branch in (above.residual_branches if above else ())}
         norms = [branch.norm if isinstance(branch.norm, Norm) else branch.post_norm for branch in branches]
         kinds = dict.fromkeys(norm.summary() for norm in norms if norm)
         more = [
@@ -64,7 +66,12 @@ class Layer(Strict):
             "post norms" * any(branch.norm and branch.post_norm for branch in branches),
             "a scalar" * self.has_scalar,
         ]
-        return "; ".join([*(branch.mixer.summary() for branch in branches), *kinds, *filter(None, more)])
+        mixers = [(branch.name, branch.mixer.summary()) for branch in branches]
+        words = [
+            min(f"the same {_SPOKEN.get(name, name)}", mixer, key=len) if told.get(name) == mixer else mixer
+            for name, mixer in mixers
+        ]
+        return "; ".join([*words, *kinds, *filter(None, more)])
 
     def stated(self) -> Env:
         """The sizes of its blocks' labels; those that two branches have are marked, as `_marks` says."""
