@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from archcalc.huggingface.leaves import Draft, Leaf, resolve
 from archcalc.huggingface.said import MOST_LAYERS, Said
@@ -131,34 +131,60 @@ def every(period: str, said: Said, n: int) -> list[str]:
 def read_layers(
     template: Mapping[str, Any] | Leaf, kinds: Kinds, said: Said, origins: dict[str, list[str]]
 ) -> list[dict[str, Any]]:
-    """The groups of a spec: one, with a pattern where there is more than one kind."""
+    """The groups of a spec: one, with a pattern where there is more than one kind.
+
+    `origins` has the fields of all kinds under `layers.0`; `said.placed` has them where they stand.
+    """
     mark = len(said.trace)
     types = kinds.types(said)
     why = said.since(mark)
     origins |= {"layers.0.repeat": why, "layers.0.pattern": why}
     layers: dict[str, dict[str, Any]] = {}
+    read: dict[str, dict[str, list[str]]] = {}
     for said.layer in dict.fromkeys(types):
-        layers[said.layer] = even(resolve(template, said, origins, "layers.0") or {})
+        mine = read[said.layer] = {}
+        layers[said.layer] = even(resolve(template, said, mine, "") or {})
+        for path, keys in mine.items():
+            summed = origins.setdefault(f"layers.0.{path}".rstrip("."), [])
+            summed += [key for key in keys if key not in summed]
     alike: dict[str, str] = {}
     for kind, layer in layers.items():
         alike[kind] = next(first for first in layers if layers[first] == layer)
     types = [alike[kind] for kind in types]
     parts = [part for part in (types[: kinds.apart], types[kinds.apart :]) if part]
-    return [group for part in parts for group in _groups(part, layers, kinds, origins)]
+    groups = [group for part in parts for group in _groups(part, kinds)]
+    if any(len(group.places) == 1 for group in groups):
+        origins.pop("layers.0.pattern", None)
+    for i, group in enumerate(groups):
+        said.placed |= dict.fromkeys((f"layers.{i}.repeat", f"layers.{i}.pattern"), why)
+        for kind, place in group.places.items():
+            said.placed |= {f"layers.{i}.{place}{path}".rstrip("."): keys for path, keys in read[kind].items()}
+    return [group.data(layers, kinds) for group in groups]
 
 
-def _groups(
-    types: list[str], layers: Mapping[str, dict[str, Any]], kinds: Kinds, origins: dict[str, list[str]]
-) -> list[dict[str, Any]]:
+class _Group(NamedTuple):
+    """Layers that follow each other: how many, their pattern, and where in the group each kind stands."""
+
+    repeat: int
+    pattern: tuple[str, ...]
+    places: dict[str, str]
+
+    def data(self, layers: Mapping[str, dict[str, Any]], kinds: Kinds) -> dict[str, Any]:
+        """The group as plain data."""
+        if len(self.places) == 1:
+            return {"repeat": self.repeat, **layers[self.pattern[0]]}
+        named = {kinds.name(kind): layers[kind] for kind in self.places}
+        return {"repeat": self.repeat, "pattern": [kinds.name(kind) for kind in self.pattern], "kinds": named}
+
+
+def _groups(types: list[str], kinds: Kinds) -> list[_Group]:
     """Layers that follow each other, as one group or a few."""
     runs = [(kind, len(list(same))) for kind, same in groupby(types)]
     few = kinds.in_groups and len(runs) <= _MOST_RUNS and _period(types) == len(types)
     if len(runs) == 1 or few:  # first a few without experts
-        origins.pop("layers.0.pattern", None)
-        return [{"repeat": count, **layers[kind]} for kind, count in runs]
-    pattern = [kinds.name(kind) for kind in types[: _period(types)]]
-    named = {kinds.name(kind): layers[kind] for kind in dict.fromkeys(types)}
-    return [{"repeat": len(types), "pattern": pattern, "kinds": named}]
+        return [_Group(count, (kind,), {kind: ""}) for kind, count in runs]
+    pattern = tuple(types[: _period(types)])
+    return [_Group(len(types), pattern, {kind: f"kinds.{kinds.name(kind)}." for kind in dict.fromkeys(types)})]
 
 
 _MOST_RUNS = 3

@@ -50,6 +50,10 @@ class Said:
         self.noted: list[str] = []
         self._told: set[str] = set()
         self.trace: list[str] = []
+        self.placed: dict[str, list[str]] = {}
+        """The keys that fields of layers came from, by their paths in the spec."""
+        self.reading: tuple[dict[str, list[str]], str] = {}, ""
+        """Where the leaf that is being read keeps the keys of its fields: by path, and its own path."""
 
     def spelling(self, key: str) -> str | None:
         """How the file spells a key; None where it does not. What is null under one name may be said under another."""

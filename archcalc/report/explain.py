@@ -240,7 +240,7 @@ def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:
     rows = tuple((path, _number(n.value), str(n)) for path, n in named.items())
     return Sheet(
         title=f"{found.name}: {len(named):,} quantities that can be explained",
-        blocks=(Table((*words("path"), *figures("value")), tuple(row[:2] for row in rows)),),
+        blocks=(Table((*words("quantity"), *figures("value")), tuple(row[:2] for row in rows)),),
         payload=payload(
             found.name,
             rows=[{"path": path, "value": _plain(n.value), "formula": str(n)} for path, n in named.items()],
@@ -254,10 +254,10 @@ def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
     if path in numbers:
         return numbers[path]
     if path in QUANTITIES and (refused := QUANTITIES[path].refusal(asked)):
-        raise Invalid(Problem("PATH", refused, value=shown(path)))
+        raise Invalid(Problem("QUANTITY", refused, value=shown(path)))
     if path.partition(".")[0] == "run":
         raise Invalid(
-            Problem("PATH", "needs the number of training tokens", value=shown(path), suggestion="add --tokens")
+            Problem("QUANTITY", "needs the number of training tokens", value=shown(path), suggestion="add --tokens")
         )
     below = [known for known in numbers if known.startswith(f"{path}.") and not known[len(path) + 1 :][0].isdigit()]
     named = [known for known in numbers if not any(part.isdigit() for part in known.split("."))]
@@ -267,7 +267,7 @@ def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
     suggestion = f"{'below it' if below else 'nearest'}: {', '.join(near[:3])}" if near else None
     what = "is not a single number" if below else "is not a number of report, params, flops or memory"
     raise Invalid(
-        Problem("PATH", what, value=shown(path), suggestion=suggestion or "leave out PATH to list all of them")
+        Problem("QUANTITY", what, value=shown(path), suggestion=suggestion or "leave out QUANTITY to list all of them")
     )
 
 
@@ -284,9 +284,10 @@ def _letter(found: Found, one: Meaning) -> dict[str, Any]:
     fields = []
     for where in one.fields:
         place = found.document.problem("", where)  # in the file, or in the question that set it
-        keys = found.document.origin(where) if where not in found.document.asked else []
+        asked = where in found.document.asked
+        keys = [] if asked else found.document.origin(where)
         named = {"field": dotted(where), "file": _file(place.file), "line": place.line}
-        fields.append({**named, "keys": keys} if keys else named)
+        fields.append({**named, **({"keys": keys} if keys else {}), **({"asked": True} if asked else {})})
     return {"letter": one.letter.name, "value": one.letter.value, "meaning": one.words, "fields": fields}
 
 
@@ -305,9 +306,10 @@ def _from(fields: list[dict[str, Any]]) -> str:
     places: dict[str, list[str]] = {}
     for one in fields:
         keys = one.get("keys", [])
-        place = os.path.basename(one["file"]) if keys else f"{one['file']}:{one['line']}" if one["line"] else "asked"
+        file = os.path.basename(one["file"]) if keys or not one["line"] else f"{one['file']}:{one['line']}"
+        place = "asked" if "asked" in one else file
         places.setdefault(place, []).extend(keys or [one["field"].rpartition(".")[2]])
-    written = [f"{' / '.join(dict.fromkeys(names))} ({place})" for place, names in places.items()]
+    written = [f"{', '.join(dict.fromkeys(names))} ({place})" for place, names in places.items()]
     if len(written) > _PLACES:
         written[_PLACES:] = [f"and {len(written) - _PLACES:,} more"]
     return ", ".join(written) or "the run"

@@ -81,7 +81,7 @@ def imported(data: bytes, name: str) -> Document:
     from archcalc.huggingface.reading import parse_config
 
     found = import_config(parse_config(data, name), name)
-    return Document(name, found.data, origins=found.origins, ignored=found.ignored)
+    return Document(name, found.data, origins=found.origins, placed=found.placed, ignored=found.ignored)
 
 
 def import_text(document: Document, text: str) -> str:

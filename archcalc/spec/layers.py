@@ -13,7 +13,7 @@ Kinds of layers that alternate are named, and a pattern says their order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -43,6 +43,10 @@ class Layer(Strict):
     @property
     def residual_branches(self) -> tuple[Branch, ...]:
         """The branches, in order."""
+        raise NotImplementedError
+
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        """The branches, each with the place of its mixer in the layer as it is written."""
         raise NotImplementedError
 
     @property
@@ -174,6 +178,9 @@ class TwoBranchLayer(Layer):
             Branch.model_construct(name="mlp", norm=second, mixer=self.mlp, **shared),
         )
 
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        return (((branch.name,), branch) for branch in self.residual_branches)
+
     @property
     def side_by_side(self) -> bool:
         return self.parallel is not None
@@ -193,6 +200,9 @@ class BranchLayer(Layer):
     @property
     def residual_branches(self) -> tuple[Branch, ...]:
         return self.branches
+
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        return ((("branches", i, "mixer"), branch) for i, branch in enumerate(self.branches))
 
     @property
     def side_by_side(self) -> bool:

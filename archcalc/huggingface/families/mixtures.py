@@ -27,7 +27,7 @@ from archcalc.huggingface.leaves import (
     Made,
     Mismatch,
     Size,
-    resolve,
+    inside,
     write,
 )
 from archcalc.huggingface.rope import Rotary
@@ -73,7 +73,7 @@ class ByMixture(Leaf):
         return self.dense if kind.endswith(DENSE) else self.experts
 
     def read(self, said: Said) -> Any:
-        return resolve(self._template(said.layer), said, {})
+        return inside(self._template(said.layer), said)
 
     def write(self, value: Any, draft: Draft) -> None:
         write(self._template(draft.layer), value, draft)
@@ -107,7 +107,7 @@ def shared_of(count: str, d_ff: str, template: dict[str, Any] = GATED) -> Leaf:
 
     def read(said: Said) -> Any:
         n = said.size(count, least=0)
-        return resolve({**template, "d_ff": n * said.size(d_ff)}, said, {}) if n else None
+        return inside({**template, "d_ff": n * said.size(d_ff)}, said) if n else None
 
     def say(value: Any, draft: Draft) -> None:
         if value is None:
