@@ -143,7 +143,7 @@ def _at(model: Model, place: Where) -> Any:
     """The part of a model at a place."""
     part: Any = model
     for step in place:
-        part = getattr(part, step) if isinstance(part, BaseModel) else part[step]
+        part = getattr(part, str(step)) if isinstance(part, BaseModel) else part[step]
     return part
 
 

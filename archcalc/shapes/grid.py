@@ -260,7 +260,9 @@ def _filled(part: Any, data: Any) -> Any:
             update={name: _filled(getattr(part, name), inner) for name, inner in data.items() if name in known}
         )
     if isinstance(part, tuple):
-        return tuple(_filled(inner, plain) for inner, plain in zip(part, data, strict=False))
+        if len(part) != len(data):
+            return tuple(data)  # a pattern that grew with the number of layers
+        return tuple(_filled(inner, plain) for inner, plain in zip(part, data, strict=True))
     if isinstance(part, dict):
         return {name: _filled(inner, data[name]) for name, inner in part.items()}
     return data if is_size(part) else part

@@ -72,7 +72,9 @@ class Layer(Strict):
         ]
         mixers = [(branch.name, branch.mixer.summary()) for branch in branches]
         words = [
-            min(f"the same {_SPOKEN.get(name, name)}", mixer, key=len) if told.get(name) == mixer else mixer
+            min(f"the same {_SPOKEN.get(name, name.replace('_', ' '))}", mixer, key=len)
+            if told.get(name) == mixer
+            else mixer
             for name, mixer in mixers
         ]
         return "; ".join([*words, *kinds, *filter(None, more)])

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_origin
 from pydantic import BaseModel, ValidationError
 
 from archcalc.blocks.base import TAG, models_in, registered
-from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
+from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, written
 from archcalc.spec.namerules import IN_WORDS
 from archcalc.spec.source import Document, Where, is_stdin
 from archcalc.spec.unsupported import feature, flag, other_name
@@ -170,11 +170,12 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
     if kind == "constraint":
         for step in context["field"].split("."):
             where, value = (*where, step), value.get(step)
-        got = f"{context.get('size')}, the default" if value is None else shown(value)
+        size = context.get("size")
+        got = f"{size if isinstance(size, str) else written(size)}, the default" if value is None else written(value)
         return document.problem(error["msg"], where, value=got)
     if kind == "one_of":
         return document.problem(error["msg"], where)
-    return document.problem(_message(error), where, at_key=error["loc"][-1:] == (_KEY,), value=shown(value))
+    return document.problem(_message(error), where, at_key=error["loc"][-1:] == (_KEY,), value=written(value))
 
 
 def _message(error: dict[str, Any]) -> str:
@@ -214,7 +215,7 @@ def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
 
 def _choice(document: Document, where: Where, value: object, choices: list[str]) -> Problem:
     message = feature(value) or f"must be {' or '.join(choices)}"
-    return document.problem(message, where, value=shown(value))
+    return document.problem(message, where, value=written(value))
 
 
 def _literals(expected: str) -> list[str]:
