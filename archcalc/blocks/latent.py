@@ -224,7 +224,7 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, chosen: Tensor | None) ->
     """Every step stored. Queries and keys were joined head by head, as products read them; values are copied."""
     mask = tape.given("mask", "S T", "constant")
     if chosen is not None:
-        with tape.without_gradient():
+        with tape.without_gradient(), tape.span("mask"):
             mask = tape.hide("chosen_mask", "B S T", chosen, mask)
     with tape.span("scores"):
         scaled = tape.pointwise("scaled", tape.contract("product", "B heads S T", q, k))

@@ -429,3 +429,10 @@ def test_the_library_refuses_what_the_command_line_does():
     for sizes in ({"batch": 0}, {"seq": 0}, {"seq": 2_000}):
         with pytest.raises(Invalid):
             archcalc.sweep("gpt2", {"d_ff": [1]}, **sizes)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("mamba-130m", True), ("falcon-h1-0.5b", True), ("gpt2", False)])
+def test_states_are_a_column_by_default_where_a_model_keeps_some(name, shown):
+    """Mamba caches nothing of a token: its cache.per_token of 0 alone would say that it keeps nothing."""
+    columns = ask("sweep", name, "--vary", "n_layers=1,2", "-f", "json").json["columns"]
+    assert ("cache.state" in [column["name"] for column in columns]) == shown
