@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from archcalc.errors import written
 from archcalc.huggingface.leaves import Draft, Leaf, resolve
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
@@ -53,12 +54,30 @@ class Kinds:
         draft.put(self.count, len(types))
 
 
-class LayerTypes(Kinds):
-    """A type for each layer: `layer_types`, and where that is absent what `otherwise` makes of the config."""
+def refuse_unlike(said: Said, key: str, types: Sequence[Any], other: str, others: Sequence[Any]) -> None:
+    """Raise the fault of two keys that say the type of each layer, and not the same."""
+    for i, (one, two) in enumerate(zip(types, others, strict=False)):
+        if one != two:
+            theirs = said.config[said.spelling(key) or key]
+            mine = theirs[i] if isinstance(theirs, list | str) and i < len(theirs) else one
+            ours = said.config.get(other)
+            found = ours[i] if isinstance(ours, list | str) and len(ours) == len(others) else two
+            said.fail(other, f"contradicts {key}, which has {written(mine)} for layer {i:,}", found)
+    if len(types) != len(others):
+        said.fail(other, f"contradicts {key}, which has {len(types):,} layers", len(others))
 
-    def __init__(self, otherwise: Callable[[Said, int], list[str]], names: Mapping[str, str] = NAMES) -> None:
+
+class LayerTypes(Kinds):
+    """A type for each layer: `layer_types`, and where that is absent what `otherwise` makes of the config.
+
+    `listed` is a key by which other files list the same, for `otherwise`: both must say one thing.
+    """
+
+    def __init__(
+        self, otherwise: Callable[[Said, int], list[str]], names: Mapping[str, str] = NAMES, listed: str = ""
+    ) -> None:
         super().__init__()
-        self.otherwise, self.names = otherwise, names
+        self.otherwise, self.names, self.listed = otherwise, names, listed
 
     def types(self, said: Said) -> list[str]:
         n = said.size(self.count, most=MOST_LAYERS)
@@ -72,6 +91,8 @@ class LayerTypes(Kinds):
             if not isinstance(layer, str) or layer not in self.names:
                 feature = _FEATURES.get(layer) if isinstance(layer, str) else None
                 said.fail("layer_types", feature or "has an unknown type of layer", layer)
+        if self.listed and said.says(self.listed):
+            refuse_unlike(said, "layer_types", found, self.listed, self.otherwise(said, n))
         return list(found)
 
     def name(self, layer: str) -> str:

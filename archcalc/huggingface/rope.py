@@ -235,7 +235,7 @@ class AlphaRotary(Rotary):
 
 
 class CountedRotary(Rotary):
-    """MiniMax-M2's: older files say in `rotary_dim` how many features are turned, where no setting says which part."""
+    """MiniMax's: older files say in `rotary_dim` how many features are turned, where no setting says which part."""
 
     def part(self, said: Said, d_head: int) -> float:
         """The features that are turned as a part of the head; all where none are said."""

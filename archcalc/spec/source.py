@@ -45,7 +45,7 @@ class Document:
     `values` has the mark of the value at each path, `keys` that of the key. `asked` has the paths whose values a
     question put in, `question` is the argument that asked, and `before` the data before it. Of a spec that was
     imported `origins` has the keys of the config.json that a field came from, by its path, those of all layers
-    together, `placed` those of each layer by itself, and `ignored` the keys that do not matter.
+    together, `placed` those of each layer by itself, `ignored` the keys that do not matter, and `config` is the file.
     """
 
     file: str
@@ -58,6 +58,7 @@ class Document:
     origins: dict[str, list[str]] = field(default_factory=dict)
     placed: dict[str, list[str]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    config: Any = None
 
     def problem(self, message: str, path: Where = (), *, at_key: bool = False, **parts: Any) -> Problem:
         """A Problem placed at `path`, or at the nearest of its parents that has a place."""

@@ -46,7 +46,22 @@ def validate(document: Document, what: type[Described]) -> Described:
         told = [(one if _said(one) in old else _at_question(one, document), error) for one, error in told]
     told.sort(key=lambda found: _place(found[0]))
     shown_ = [_suggested(problem, document, what, error) for problem, error in told[:MOST_PROBLEMS_SHOWN]]
-    raise Invalid(*shown_, *(problem for problem, _ in told[MOST_PROBLEMS_SHOWN:]))
+    problems = (*shown_, *(problem for problem, _ in told[MOST_PROBLEMS_SHOWN:]))
+    raise Invalid(*dict.fromkeys(_by_key(problem, document) for problem in problems))
+
+
+def _by_key(problem: Problem, document: Document) -> Problem:
+    """A problem of a config.json by the keys that the field came from, with what the file says."""
+    keys = document.origin(tuple(problem.path.split("."))) if problem.file == document.file else []
+    if not keys:
+        return problem
+    value = problem.value
+    if len(keys) == 1 and value is not None:
+        found: Any = document.config
+        for step in keys[0].split("."):
+            found = found.get(step) if isinstance(found, dict) else None
+        value = value if found is None else written(found)
+    return replace(problem, path=", ".join(keys), value=value)
 
 
 def _told(document: Document, error: ValidationError) -> list[tuple[Problem, dict[str, Any]]]:

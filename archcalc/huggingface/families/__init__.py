@@ -61,6 +61,8 @@ _SAME = {
     "RefinedWebModel": "falcon",
     "stablelm_epoch": "stablelm",
     "kimi_k2": "deepseek_v3",
+    "minimax_text_01": "minimax",
+    "minimax_m1": "minimax",
 }
 """Other names of types that are known."""
 

@@ -79,6 +79,8 @@ def _attention_in(layer: Mapping[str, Any]) -> Mapping[str, Any]:
 def _overridden(said: Said, key: str) -> int | None:
     """What newer files say of full layers apart, all of which must say the same; None where they say nothing of it."""
     layers = said.value(_OVERRIDES, counts=False)
+    if layers is None:  # the class takes that for a file that says nothing of single layers
+        return None
     types = [*_TYPES.types(said)[:-1], FULL]
     full = {i for i, kind in enumerate(types) if kind == FULL}
     named = layers if isinstance(layers, dict) else {"": layers}
