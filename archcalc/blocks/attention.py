@@ -184,6 +184,9 @@ class MultiHead(Attention):
         width = self.d_head if self.d_value is None else self.d_value
         return self.n_kv_heads, self.d_head, width, self.window, self.chunk
 
+    def keeps(self) -> tuple[str, ...]:
+        return () if self.shared_kv else ("keys", "values")
+
     def small(self, shrinking: Shrinking) -> Self:
         """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""
         shared = min(self.n_heads // self.n_kv_heads, 3)

@@ -15,6 +15,7 @@ from archcalc.tape.ops import Op
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.run import FLOPS_KERNEL, Run
 
+SCAN = "scan"  # the span in which a recurrent mixer reads and writes its state
 GRADIENTS = 2  # of a product of two: each gradient is one contraction over the same space
 
 CONVENTIONS = {
@@ -135,7 +136,7 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
             idle[tensor.part] = idle.get(tensor.part, 0) + tensor.parameters
     experts = [tensor for tensor in counts.tensors if tensor.active is not None and tensor.name in multiplied]
     repeated = add(part.repeated for part in work.categories)
-    unlearned = add(part.forward + part.backward - part.repeated for part in work.categories if not part.learned)
+    unlearned = [part for part in work.categories if not part.learned]
     bridge = [Step(f"{part} (not multiplied)", part, -6 * n * tokens) for part, n in idle.items()]
     if experts:
         unchosen = add(tensor.parameters - tensor.active for tensor in experts)
@@ -151,10 +152,18 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
         bridge.append(Step("shared blocks that are used again", "used again", 6 * add(again) * tokens))
     untaught = [tensor.parameters for tensor in counts.tensors if not tensor.learns and tensor.name in multiplied]
     if untaught:
-        bridge.append(Step("weights without a gradient (indexers)", "no gradient", -4 * add(untaught) * tokens))
+        bridge.append(
+            Step("weights without a gradient (indexers)", "indexers (no gradient)", -4 * add(untaught) * tokens)
+        )
     done = slots or 0  # rounded down together, as the total is
-    attention = (done + unlearned) * tokens // batch - done * tokens // batch
-    bridge.append(Step("attention scores and mixing", "attention", attention))
+    for name, short, parts in (
+        ("attention scores and mixing", "attention", [part for part in unlearned if part.category != SCAN]),
+        ("scans of recurrent mixers", "scans", [part for part in unlearned if part.category == SCAN]),
+    ):
+        if parts:
+            upto = done + add(part.forward + part.backward - part.repeated for part in parts)
+            bridge.append(Step(name, short, upto * tokens // batch - done * tokens // batch))
+            done = upto
     total = (work.forward + work.backward) * tokens // batch
     six_nd = 6 * counts.stored * tokens
     if repeated:

@@ -106,6 +106,11 @@ class Parameters(NamedTuple):
         """Parameters that get a gradient from the loss."""
         return self.stored - add(weight.parameters for weight in self.tensors if not weight.learns)
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a token meets some of the weights alone: those of experts that are chosen for it."""
+        return any(weight.active is not None for weight in self.tensors)
+
 
 class Use(NamedTuple):
     """A weight in one of its parts; `again` where it has played another part before: a tied table is stored once."""

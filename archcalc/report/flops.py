@@ -215,7 +215,10 @@ def training_line(model: Model, counts: Parameters, work: Flops, asked: Asked) -
     size = several(run.batch * run.positions, "token")
     each = training_run(model, counts, run, 1)
     both = f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size}"
-    return f"{both}; {short(each.flops)} per token (6 N: {short(each.six_nd)})"
+    six_n = f"6 N: {short(each.six_nd)}"
+    if counts.is_sparse:
+        six_n += f", active {short(6 * counts.active)}"
+    return f"{both}; {short(each.flops)} per token ({six_n})"
 
 
 def token_line(model: Model, counts: Parameters, run: Run) -> str:

@@ -80,8 +80,16 @@ def imported(data: bytes, name: str) -> Document:
     from archcalc.huggingface.importing import import_config
     from archcalc.huggingface.reading import parse_config
 
-    found = import_config(parse_config(data, name), name)
-    return Document(name, found.data, origins=found.origins, ignored=found.ignored)
+    config = parse_config(data, name)
+    found = import_config(config, name)
+    return Document(
+        name,
+        found.data,
+        origins=found.origins,
+        placed=found.placed,
+        ignored=found.ignored,
+        config=config,
+    )
 
 
 def import_text(document: Document, text: str) -> str:

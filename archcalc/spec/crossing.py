@@ -59,6 +59,15 @@ def refuse_no_vectors(groups: Sequence[LayerGroup], d_per_layer: int | None) -> 
     """Raise an error where layers read other vectors of a token than the embedding makes, one for each layer."""
     for layer in _first_layers(groups):
         read = [mixer.d_per_layer for mixer in layer if isinstance(mixer, PerLayer)]
+        if len(read) == 1 and d_per_layer not in (None, *read):
+            context = {
+                "read": f"{read[0]:,}",
+                "field": "embedding.per_layer.d_per_layer",
+                "fix": "give all of them one number",
+            }
+            raise PydanticCustomError(
+                "constraint", "must be {read}, as the layers' mixers of kind per_layer have it", context
+            )
         if read != ([] if d_per_layer is None else [d_per_layer]):
             what = "must each have one mixer of kind per_layer, of as many features as per_layer of the embedding"
             if d_per_layer is None:

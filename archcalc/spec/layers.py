@@ -32,6 +32,7 @@ from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 _SCALAR = "whether what the layer makes is multiplied by a number of its own, a buffer and no parameter (Gemma 4)"
+_SPOKEN = {"mlp": "MLP", "mamba": "Mamba", "mamba2": "Mamba-2"}  # a branch's name in words, where that is another
 MOST_REPEATS = 10_000
 MOST_BRANCHES, MOST_KINDS = 16, 64
 
@@ -44,6 +45,10 @@ class Layer(Strict):
         """The branches, in order."""
         raise NotImplementedError
 
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        """The branches, each with the place of its mixer in the layer as it is written."""
+        raise NotImplementedError
+
     @property
     def side_by_side(self) -> bool:
         """Whether all branches read the layer's input, and not what the one before made of it."""
@@ -54,9 +59,10 @@ class Layer(Strict):
         """Whether what it makes is multiplied by a number of its own."""
         return bool(getattr(self, "scalar", False))
 
-    def summary(self) -> str:
-        """The layer in a few words, for a report."""
+    def summary(self, above: Layer | None = None) -> str:
+        """The layer in a few words, for a report; what the one told `above` has too is not told again."""
         branches = self.residual_branches
+        told = {branch.name: branch.mixer.summary() for branch in (above.residual_branches if above else ())}
         norms = [branch.norm if isinstance(branch.norm, Norm) else branch.post_norm for branch in branches]
         kinds = dict.fromkeys(norm.summary() for norm in norms if norm)
         more = [
@@ -65,8 +71,13 @@ class Layer(Strict):
             *(f"{branch.name} added at the end" for branch in branches if branch.joins == "end"),
             "a scalar" * self.has_scalar,
         ]
-        blocks = [block for branch in branches for block in (branch.added, branch.mixer) if block is not None]
-        return "; ".join([*(block.summary() for block in blocks), *kinds, *filter(None, more)])
+        words: list[str] = []
+        for branch in branches:
+            mixer = branch.mixer.summary()
+            same = f"the same {_SPOKEN.get(branch.name, branch.name.replace('_', ' '))}"
+            words += [branch.added.summary()] if branch.added is not None else []
+            words.append(min(same, mixer, key=len) if told.get(branch.name) == mixer else mixer)
+        return "; ".join([*words, *kinds, *filter(None, more)])
 
     def stated(self) -> Env:
         """The sizes of its blocks' labels; those that two branches have are marked, as `_marks` says."""
@@ -189,6 +200,9 @@ class TwoBranchLayer(Layer):
             Branch.model_construct(name="mlp", norm=second, mixer=self.mlp, **shared),
         )
 
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        return (((branch.name,), branch) for branch in self.residual_branches)
+
     @property
     def side_by_side(self) -> bool:
         return self.parallel is not None
@@ -208,6 +222,9 @@ class BranchLayer(Layer):
     @property
     def residual_branches(self) -> tuple[Branch, ...]:
         return self.branches
+
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        return ((("branches", i, "mixer"), branch) for i, branch in enumerate(self.branches))
 
     @property
     def side_by_side(self) -> bool:

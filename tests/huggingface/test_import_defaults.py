@@ -30,6 +30,8 @@ BESIDE = {
     ("nemotron_h", "hybrid_override_pattern"): None,
     ("nemotron_h", "num_hidden_layers"): None,
     ("minimax_m2", "rotary_dim"): None,
+    ("minimax", "rotary_dim"): None,
+    ("minimax", "attn_type_list"): None,
     ("glm_moe_dsa", "index_topk_freq"): 1,
     ("dbrx", "attn_config.rope_theta"): None,
     **dict.fromkeys((name, "max_position_embeddings") for name in ("mamba", "falcon_mamba", "mamba2")),

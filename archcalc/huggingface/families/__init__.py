@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.errors import Invalid, Problem, nearest, written
 
 if TYPE_CHECKING:
     from archcalc.huggingface.family import Family
@@ -63,6 +63,8 @@ _SAME = {
     "RefinedWebModel": "falcon",
     "stablelm_epoch": "stablelm",
     "kimi_k2": "deepseek_v3",
+    "minimax_text_01": "minimax",
+    "minimax_m1": "minimax",
 }
 """Other names of types that are known."""
 
@@ -94,7 +96,7 @@ def find(config: dict[str, Any], file: str) -> Found:
     if model_type is None:
         model_type = _by_class(config, file)
     if not isinstance(model_type, str):
-        raise Invalid(Problem(file, "must be text", "model_type", value=shown(model_type)))
+        raise Invalid(Problem(file, "must be text", "model_type", value=written(model_type)))
     model_type = _SAME.get(model_type, model_type)
     if model_type in MODULES:
         return Found(family(model_type), config)
@@ -126,7 +128,7 @@ def _unknown(model_type: Any, file: str, key: str, inside: str | None = None) ->
     from archcalc.huggingface.families.absent import FEATURES
     from archcalc.huggingface.families.wrappers import WRAPPERS
 
-    value = shown(model_type)
+    value = written(model_type)
     if not isinstance(model_type, str):
         return Problem(file, "must be text", key, value=value)
     if inside is not None:
@@ -146,5 +148,5 @@ def _by_class(config: dict[str, Any], file: str) -> str:
         if any(name in one.architectures for name in names):
             return one.model_type
     if names:
-        raise Invalid(Problem(file, "does not name a known class", "architectures", value=shown(names)))
+        raise Invalid(Problem(file, "does not name a known class", "architectures", value=written(names)))
     raise Invalid(Problem(file, "is missing", "model_type"))

@@ -197,7 +197,7 @@ _ALL = (
         ),
         both_kinds(_LFM2_ATTENTION, CONV, "conv", _CONV, {**_SILU, "d_ff": Made(_lfm2_d_ff, _say_d_ff)}, _NORM),
         decoder(_NORM),
-        Mixed(_attentions, {FULL: "attention", CONV: "conv"}),
+        Mixed(_attentions, {FULL: "attention", CONV: "conv"}, "full_attn_idxs"),
         aliases=_OLD_LFM2,
         ignored=tuple(name for name in _LFM2_IGNORED if name != "full_attn_idxs"),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem, written
 
 
 class Wrapper(NamedTuple):
@@ -94,7 +94,7 @@ def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[st
     elif key is None:
         raise Invalid(Problem(file, "is missing, or null", "text_config"))
     elif not isinstance(config[key], dict):
-        raise Invalid(Problem(file, "must be a mapping", key, value=shown(config[key])))
+        raise Invalid(Problem(file, "must be a mapping", key, value=written(config[key])))
     else:
         text = dict(config[key])
     if text.get("model_type") in (None, model_type):
