@@ -62,7 +62,7 @@ def find(spec: str) -> Found:
     Raises Invalid for an unknown name, a malformed spec or a question it does not understand, Missing for a path
     that leads nowhere.
     """
-    head, question = (spec, None) if os.path.exists(spec) else _split(spec)
+    head, question = (spec, None) if os.path.exists(spec) else parted(spec)
     inside = _inside(head)
     folder, head = (head, inside) if inside else ("", head)
     read = _read(head)
@@ -74,7 +74,7 @@ def find(spec: str) -> Found:
     return Found(validate(document, Model), document, read, answers, changes, question, spec, folder)
 
 
-def _split(spec: str) -> tuple[str, str | None]:
+def parted(spec: str) -> tuple[str, str | None]:
     """A spec and its question; of a model of the Hub what follows its name and sets nothing is a revision."""
     if not spec.startswith(HUB) or "@" not in spec:
         return split(spec)
