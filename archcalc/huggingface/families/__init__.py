@@ -109,14 +109,32 @@ def find(config: dict[str, Any], file: str) -> Found:
     raise Invalid(_unknown(model_type, file, "model_type", _inside(config)))
 
 
-def _inside(config: dict[str, Any]) -> str | None:
-    """How the text model of a type that is not known can be read, where it is of one that is."""
-    for key in ("text_config", "llm_config", "language_config"):
+def text_of_unknown(config: dict[str, Any]) -> str | None:
+    """The key of the text model in a config of a type that is not known, where that is of a type that is."""
+    from archcalc.huggingface.families.wrappers import TEXT, WRAPPERS
+
+    whole = config.get("model_type")
+    if not isinstance(whole, str) or _SAME.get(whole, whole) in MODULES or whole in WRAPPERS:
+        return None
+    for key in TEXT:
         text = config.get(key)
         kind = text.get("model_type") if isinstance(text, dict) else None
         if isinstance(kind, str) and _SAME.get(kind, kind) in MODULES:
-            return f"`archcalc import CONFIG --part text` reads its {key} alone, a {kind}"
+            return key
     return None
+
+
+def described_text(config: dict[str, Any], file: str) -> dict[str, Any]:
+    """A config, or the mapping of the text model in it where the whole is of a type that is not known."""
+    from archcalc.huggingface.families.wrappers import text_part
+
+    return text_part(config, file) if text_of_unknown(config) else config
+
+
+def _inside(config: dict[str, Any]) -> str | None:
+    """How the text model of a type that is not known can be read, where it is of one that is."""
+    key = text_of_unknown(config)
+    return f"SPEC@part=text reads its {key} alone, a {config[key]['model_type']}" if key else None
 
 
 def _unknown(model_type: Any, file: str, key: str, inside: str | None = None) -> Problem:

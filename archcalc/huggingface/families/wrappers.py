@@ -69,16 +69,16 @@ WRAPPERS: dict[str, Wrapper] = {
 }
 """By the model_type of the whole."""
 
-_TEXT = ("text_config", "llm_config", "language_config")
+TEXT = ("text_config", "llm_config", "language_config")
 _TIE = "tie_word_embeddings"
 _FLAT_OUT = ("vision_config", "audio_config", "image_size", "patch_size", "num_channels", "model_type")
 
 
 def text_part(config: dict[str, Any], file: str) -> dict[str, Any]:
     """The mapping of the text model, whatever the whole is. Raises Invalid where there is none."""
-    key = next((key for key in _TEXT if isinstance(config.get(key), dict)), None)
+    key = next((key for key in TEXT if isinstance(config.get(key), dict)), None)
     if key is None:
-        raise Invalid(Problem(file, f"has no part that is a text model: none of {', '.join(_TEXT)} is a mapping"))
+        raise Invalid(Problem(file, f"has no part that is a text model: none of {', '.join(TEXT)} is a mapping"))
     text = {_TIE: config[_TIE]} if config.get(_TIE) is not None else {}
     quantized = config.get("quantization_config")
     return {**({"quantization_config": quantized} if quantized is not None else {}), **config[key], **text}
@@ -87,7 +87,7 @@ def text_part(config: dict[str, Any], file: str) -> dict[str, Any]:
 def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[str, Any], str, str]:
     """The mapping of the text model, the key that has it, and a sentence that says what is left out."""
     wrapper = WRAPPERS[model_type]
-    key = next((key for key in _TEXT if config.get(key) is not None), None)
+    key = next((key for key in TEXT if config.get(key) is not None), None)
     if key is None and wrapper.flat and config.get("hidden_size") is not None:
         text = {name: value for name, value in config.items() if name not in (*_FLAT_OUT, *wrapper.drops)}
         text = {**dict(wrapper.defaults), **text}

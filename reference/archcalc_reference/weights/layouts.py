@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from archcalc.huggingface.families import find
+from archcalc.huggingface.families import described_text, find, text_of_unknown
 from archcalc.huggingface.families.wrappers import WRAPPERS
 from archcalc_reference.weights.families import BY_TYPE, FAMILIES, OWN, Family
 
@@ -27,7 +27,7 @@ def whose(names: list[str], config: dict[str, Any], file: str) -> Family | None:
     if any(map(OWN.knows, names)):
         return OWN
     if config.get("model_type") is not None:
-        said = BY_TYPE[find(config, file).family.model_type]
+        said = BY_TYPE[find(described_text(config, file), file).family.model_type]
         return said if any(map(said.knows, names)) else None
     known = [(sum(map(family.knows, names)), family) for family in FAMILIES]
     most = max(count for count, _ in known)
@@ -39,7 +39,7 @@ def of_the_text_model(names: Iterable[str], config: dict[str, Any], family: Fami
     those of modules that predict further tokens, which stand behind the last layer.
     """
     kind = config.get("model_type")
-    alone = not isinstance(kind, str) or kind not in WRAPPERS
+    alone = not isinstance(kind, str) or not (kind in WRAPPERS or text_of_unknown(config))
     names = list(names)
     further = of_modules(names, config, family)
     return {name for name in names if (alone or family.knows(name)) and name not in further}
