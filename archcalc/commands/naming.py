@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.checks.stored import Expected, expected_head
@@ -23,16 +24,17 @@ TABLES = ("embedding.token.weight", "unembedding.weight")
 class Names(NamedTuple):
     """What a file calls the parameters: the tensors that it should have, the token table and the head among them.
 
-    `own` are its weights by the names that `expected` has for them, `others` the number of those of no text model,
-    and `modules` those of multi-token prediction among these.
+    `own` are its weights by the names that `expected` has for them, `others` those of no text model by the part that
+    they are of, `modules` those of multi-token prediction, and `unread` those that transformers' model has not.
     """
 
     expected: list[Expected]
     table: Expected
     head: Expected
     own: dict[str, Weight]
-    others: int = 0
+    others: Mapping[str, list[Weight]] = MappingProxyType({})
     modules: tuple[Weight, ...] = ()
+    unread: tuple[Weight, ...] = ()
 
 
 def expected_tensors(entries: list[Entry], names: list[str], shapes: list[Shape], *, tied: bool) -> list[Expected]:

@@ -132,7 +132,7 @@ class Layer(Strict):
                     x = branch.stream_norm.record(tape, x)
         if self.has_scalar:
             with tape.span("scalar"):
-                x = tape.pointwise("scaled", x, tape.given("layers.{i}.scalar", "unit", "buffer"))
+                x = tape.pointwise("scaled", x, tape.buffer("scalar", "unit"))
         return x
 
 

@@ -50,7 +50,8 @@ class Family:
     other, with whether each expert's matrix is transposed.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
-    layer of a checkpoint has beside its parameters, and that no config changes.
+    layer of a checkpoint has beside its parameters, and that no config changes. `unread` are endings of tensors that
+    published files have where transformers' model has none, and `lacked` of those that they lack: it takes zeros.
     """
 
     types: tuple[str, ...]
@@ -69,6 +70,8 @@ class Family:
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+    lacked: tuple[str, ...] = ()
 
     def but(self, *types: str, **changes: Any) -> Family:
         """A family that has the same names but for some; mappings are added to."""
@@ -124,6 +127,25 @@ class Family:
                 modules = (f"{name}.{part}" for part in ("key", "value", "key_norm", "value_norm"))
                 theirs = (self.inside[module] for module in modules if module in self.inside)
                 found |= {self.layer.format(i=i) + f"{one}.{leaf}" for one in theirs for leaf in ("weight", "bias")}
+        return found
+
+    def in_equal_parts(self, model: Model, entries: Iterable[Entry]) -> dict[str, Shape]:
+        """The shapes that tensors of its files have where transformers saved them: it splits one of its own evenly.
+
+        What it joined may have had parts of other widths, and then nothing reads what it saved.
+        """
+        rows = {entry.name: entry.shape for entry in entries}
+        found: dict[str, Shape] = {}
+        for fused in self.fused.values():
+            theirs = [name for part in fused.parts if (name := self.each.get(f"{part}.weight")) and "{h}" not in name]
+            for i in range(model.n_layers if len(theirs) == len(fused.parts) else 0):
+                names = [self.layer.format(i=i) + name for name in theirs]
+                parts = [rows[name] for name in names if name in rows]
+                if len(parts) == len(names):
+                    whole = sum(shape[0] for shape in parts)
+                    each = -(-whole // len(parts))  # as torch.chunk does
+                    starts = zip(names, range(0, whole, each), strict=False)
+                    found |= {name: (min(each, whole - start), *rows[name][1:]) for name, start in starts}
         return found
 
     def is_buffer(self, name: str) -> bool:
