@@ -25,11 +25,10 @@ _TYPES: dict[str, str] = {
     "experts that compute nothing, and what is added layers later, are": "longcat_flash",
     "latent attention inside models that see images is": "kimi_k25",
     "recurrent layers with mixtures of experts are": """
-        inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni qwen4_exp qwen4_exp_text
+        inkling2_loop_text inkling2_text inkling_text nemotron_h_omni qwen4_exp qwen4_exp_text
     """,
     _RECURRENT: "recurrent_gemma rwkv xlstm",
     "blocks that layers share are": "zamba zamba2",
-    "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",
     "differential attention is": "diffllama",
     "layers that run several times are": "dory hrm_text",
     "relative positions are": "xlnet transfo-xl",

@@ -63,6 +63,8 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen3_vl_moe": Wrapper("qwen3_vl_moe_text"),
     "qwen3_5": Wrapper("qwen3_5_text"),
     "qwen3_5_moe": Wrapper("qwen3_5_moe_text"),
+    "lfm2_vl": Wrapper("lfm2"),
+    "lfm3_vl": Wrapper("lfm3"),
     "step3p7": Wrapper("step3p5", flat=True),
     "voxtral": Wrapper("llama", "the audio encoder and what connects it", unties=True),
     "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it", unties=True),

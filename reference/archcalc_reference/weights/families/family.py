@@ -84,14 +84,15 @@ class Family:
     @cached_property
     def filed(self) -> Family:
         """The same family with the names that its files have."""
-        if not self.each:
+        if not (self.each or self.packed):
             return self
         fused = {name: fused for name, fused in self.fused.items() if not self._parted(fused)}
         return replace(self, inside={**self.inside, **self.each}, fused={**fused, **self.packed}, each={})
 
     def _parted(self, fused: Fused) -> bool:
         """Whether files have the parts of a tensor of the model."""
-        return fused.bare or any(f"{part}.weight" in self.each for part in fused.parts)
+        joined = {part for other in self.packed.values() for part in other.parts}
+        return any(part in joined or f"{part}.weight" in self.each for part in fused.parts)
 
     @property
     def head(self) -> str:
@@ -155,7 +156,8 @@ class Family:
     def as_named(self, names: Iterable[str]) -> Family:
         """The family with the names of its files, where one of these is that of one expert's matrix."""
         layer = self.layer.format(i=0)
-        each = {layer + theirs.format(h=0) for theirs in (*self.each.values(), *self.packed)}
+        packed = (f"{theirs}.weight" for theirs in self.packed)
+        each = {layer + theirs.format(h=0) for theirs in (*self.each.values(), *packed)}
         return self.filed if any(_NUMBER.sub(".0", self.full(name)) in each for name in names) else self
 
     def knows(self, name: str) -> bool:
