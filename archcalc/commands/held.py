@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.checks.stored import expected_head, held, shapes_of
-from archcalc.checks.verdict import Check, Verdict, same
+from archcalc.checks.verdict import Check, Verdict
+from archcalc.commands.further import held_modules
 from archcalc.commands.headers import announced
 from archcalc.commands.naming import TABLES, Names, expected_tensors, named_in_gguf, said_in_gguf
-from archcalc.counts.mtp import modules
 from archcalc.counts.parameters import kept_beside, params
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.huggingface.headers import Shape
@@ -21,7 +21,6 @@ from archcalc.spec.catalogue import Found
 from archcalc.spec.checkpoints import newest, read_state
 from archcalc.spec.configs import CONFIG
 from archcalc.spec.model import Model
-from archcalc.tape.run import Run
 from archcalc.units import several
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def held_against(found: Found, path: str) -> Verdict:
         names = names._replace(own=own)
     result = held(expected, names.head if tied else None, names.own)
     said = _said_beside(stored, found) if stored.gguf is None else _Said(tuple(said_in_gguf(stored.gguf, model)))
-    further = tuple(_of_modules(names.modules, model))
+    further = tuple(held_modules(names.modules, model, names.family))
     left_out = [_left_out(part, weights) for part, weights in names.others.items()]
     if names.modules and not further:
         left_out.append(_left_out("modules of multi-token prediction", names.modules))
@@ -75,18 +74,6 @@ def _unread(weights: tuple[Weight, ...]) -> Iterator[str]:
     """A line for tensors that a family's files have, and its model in transformers has not."""
     if weights:
         yield f"{several(len(weights), 'tensor')} that transformers' model does not read: {weights[0].name}"
-
-
-_COPIES = ("embed_tokens.weight", "shared_head.head.weight", "shared_head.output.weight", "e_score_correction_bias")
-"""How the names of tensors end that modules have beside their parameters: the model's table and head, and a buffer."""
-
-
-def _of_modules(weights: tuple[Weight, ...], model: Model) -> Iterator[Check]:
-    """The parameters of modules of multi-token prediction, where the spec and the file have some."""
-    own = [weight.parameters for weight in weights if not (weight.buffer or weight.name.endswith(_COPIES))]
-    if model.mtp is not None and own and None not in own:
-        counted = modules(model, Run()).parameters
-        yield same("parameters of multi-token prediction", counted, sum(count or 0 for count in own))
 
 
 def _newest(path: str) -> str:
@@ -150,7 +137,7 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
         if weight.name not in text and weight.name not in further:
             others.setdefault(part_of_file(weight.name) or "other parts", []).append(weight)
     head = expected_head(family.head, table.shape)
-    return Names(expected, table, head, own, others, theirs, tuple(own.pop(name) for name in unread))
+    return Names(expected, table, head, own, others, theirs, tuple(own.pop(name) for name in unread), joined)
 
 
 def _own(stored: Stored, family: Family, text: set[str], idle: set[str]) -> dict[str, Weight]:

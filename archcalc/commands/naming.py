@@ -17,6 +17,7 @@ from archcalc.spec.model import Model
 
 if TYPE_CHECKING:
     from archcalc_reference.weights.entries import Entry
+    from archcalc_reference.weights.families import Family
 
 TABLES = ("embedding.token.weight", "unembedding.weight")
 
@@ -26,6 +27,7 @@ class Names(NamedTuple):
 
     `own` are its weights by the names that `expected` has for them, `others` those of no text model by the part that
     they are of, `modules` those of multi-token prediction, and `unread` those that transformers' model has not.
+    `family` is whose names they are, but for a GGUF file.
     """
 
     expected: list[Expected]
@@ -35,6 +37,7 @@ class Names(NamedTuple):
     others: Mapping[str, list[Weight]] = MappingProxyType({})
     modules: tuple[Weight, ...] = ()
     unread: tuple[Weight, ...] = ()
+    family: Family | None = None
 
 
 def expected_tensors(entries: list[Entry], names: list[str], shapes: list[Shape], *, tied: bool) -> list[Expected]:

@@ -381,7 +381,10 @@ def test_modules_that_predict_further_tokens_are_apart_from_the_model(tmp_path):
     config = {**read_config(str(tmp_path)), "model_type": "kimi_k2", "num_nextn_predict_layers": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     answer = check(tmp_path, tmp_path)
-    assert {*rows(answer)} == {"parameters of multi-token prediction"}  # two tensors are no whole module
+    told = rows(answer)  # two tensors are no whole module
+    assert "parameters of multi-token prediction" in told
+    assert told[f"model.layers.{layers}.enorm.weight"][2] == "MISSING"
+    assert told[f"model.layers.{layers}.eh_proj.weight"][2] == "DIFFERENT SHAPE"
     assert answer.json["not_compared"] == []
     assert load_weights(find(str(tmp_path / "config.json")).model, str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_nextn_predict_layers": 0, "num_mtp_layers": 0}))
@@ -407,9 +410,44 @@ def test_a_module_of_multi_token_prediction_has_the_parameters_that_the_spec_cou
     (found,) = [one for one in answer.json["checks"] if one["what"] == "parameters of multi-token prediction"]
     expected = sum(tensor.numel() for name, tensor in last.items() if not name.endswith("correction_bias"))
     assert (found["counted"], found["measured"]) == (expected + 2 * d * d + 3 * d,) * 2
-    del further[f"model.layers.{n}.enorm.weight"]
+    bias = f"model.layers.{n}.mlp.gate.e_score_correction_bias"
+    del further[f"model.layers.{n}.enorm.weight"], further[bias]
+    further[f"model.layers.{n}.self_attn.z_proj.weight"] = torch.zeros(d)
     save_file({**there, **further}, tmp_path / FILE, {"format": "pt"})
-    assert check(tmp_path, tmp_path).code == 1
+    answer = check(tmp_path, tmp_path)
+    assert answer.code == 1
+    assert {what: reason for what, (_, _, reason) in rows(answer).items() if what.startswith("model.")} == {
+        f"model.layers.{n}.enorm.weight": "MISSING",
+        bias: "MISSING",
+        f"model.layers.{n}.self_attn.z_proj.weight": "UNEXPECTED",
+    }
+
+
+def test_a_module_under_a_name_of_its_own_is_held_by_its_tensors(tmp_path):
+    """Qwen3-Next's: norms and a projection beside one layer with attention, whose names are those of the model's."""
+    from safetensors.torch import load_file, save_file
+
+    theirs = built("qwen3_next")
+    theirs.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "mtp_num_hidden_layers": 1}))
+    d, full = theirs.config.hidden_size, theirs.config.layer_types.index("full_attention")
+    there = load_file(tmp_path / FILE)
+    own = f"model.layers.{full}."
+    further = {name.replace(own, "mtp.layers.0."): there[name].clone() for name in there if name.startswith(own)}
+    around = {"fc": (d, 2 * d), "norm": (d,), "pre_fc_norm_embedding": (d,), "pre_fc_norm_hidden": (d,)}
+    further |= {f"mtp.{name}.weight": torch.zeros(shape) for name, shape in around.items()}
+    save_file({**there, **further}, tmp_path / FILE, {"format": "pt"})
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, rows(answer), answer.json["not_compared"]) == (0, {}, [])
+    further["mtp.fc.weight"] = torch.zeros(2 * d, d)
+    del further["mtp.layers.0.self_attn.q_norm.weight"]
+    save_file({**there, **further}, tmp_path / FILE, {"format": "pt"})
+    told = {what: row for what, row in rows(check(tmp_path, tmp_path)).items() if what.startswith("mtp.")}
+    assert {what: reason for what, (_, _, reason) in told.items()} == {
+        "mtp.fc.weight": "TRANSPOSED",
+        "mtp.layers.0.self_attn.q_norm.weight": "MISSING",
+    }
 
 
 def saved(name, folder, change=lambda _: None, **config):

@@ -109,9 +109,12 @@ class Family:
         """The family's name in a message."""
         return self.types[0]
 
-    def entries(self, model: Model, parameters: Mapping[str, Shape]) -> list[Entry]:
-        """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none."""
-        return list(_entries(self, model, parameters))
+    def entries(self, model: Model, parameters: Mapping[str, Shape], further: Iterable[Layer] = ()) -> list[Entry]:
+        """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none.
+
+        `further` are layers behind the model's last.
+        """
+        return list(_entries(self, [*each_layer(model), *further], parameters))
 
     def constants_of(self, model: Model) -> dict[str, float]:
         """The constants of a model's checkpoint, by their names in it."""
@@ -193,8 +196,7 @@ class Unnamed(Exception):
     """A parameter that a family's checkpoints have no name for."""
 
 
-def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> Iterator[Entry]:
-    layers = list(each_layer(model))
+def _entries(family: Family, layers: list[Layer], parameters: Mapping[str, Shape]) -> Iterator[Entry]:
     in_fused = {part: module for module, fused in family.fused.items() for part in fused.parts}
     parts: dict[tuple[int, str, str], dict[str, Shape]] = {}
     others: set[tuple[int, str]] = set()  # fused tensors that have their other name
