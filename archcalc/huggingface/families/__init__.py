@@ -101,6 +101,7 @@ def find(config: dict[str, Any], file: str) -> Found:
     if model_type in WRAPPERS:
         text, inside, note = text_of(config, model_type, file)
         kind = text["model_type"]
+        kind = _SAME.get(kind, kind) if isinstance(kind, str) else kind
         if isinstance(kind, str) and kind in MODULES:
             return Found(
                 family(kind), text, inside, (note,), tuple(key for key in config if key not in (*text, inside))

@@ -23,10 +23,10 @@ _TYPES: dict[str, str] = {
     "hyper-connections are": "hy_v4",
     "latents that layers share are": "mistral_large4 mistral_large4_text",
     "experts that compute nothing, and what is added layers later, are": "longcat_flash",
-    "latent attention inside models that see images is": "kimi_k25",
-    "recurrent layers with mixtures of experts are": """
-        inkling2_loop_text inkling2_text inkling_text nemotron_h_omni qwen4_exp qwen4_exp_text
+    "scores of relative positions, and convolutions of keys and values, are": """
+        inkling2_loop_text inkling2_text inkling_text
     """,
+    "embeddings of several tokens together, and gates of the stream, are": "qwen4_exp qwen4_exp_text",
     _RECURRENT: "recurrent_gemma rwkv xlstm",
     "blocks that layers share are": "zamba zamba2",
     "differential attention is": "diffllama",
@@ -52,14 +52,11 @@ _TYPES: dict[str, str] = {
     """,
     "vision encoders are": """
         align altclip beit blip blip-2 bridgetower chinese_clip clip clipseg convnext convnextv2 deit dinov2
-        dinov3_vit flava glm46v glm4v glm4v_text glm_ocr grounding-dino groupvit idefics idefics2 imagegpt
+        dinov3_vit flava glm46v glm4v glm4v_text glm_ocr grounding-dino groupvit idefics imagegpt
         instructblip kosmos-2 metaclip_2 owlv2 owlvit pixtral resnet sam sam2 siglip siglip2 swin swinv2 tipsv2 vilt
         vit vit_mae yolos segformer molmo2 florence2 chameleon shieldgemma2
     """,
-    "audio encoders are": """
-        audioflamingo3 clap encodec hubert moss_transcribe_diarize musicflamingo parakeet_ctc
-        wav2vec2 wav2vec2-bert wavlm
-    """,
+    "audio encoders are": "clap encodec hubert parakeet_ctc wav2vec2 wav2vec2-bert wavlm",
 }
 
 FEATURES: dict[str, str] = {name: feature for feature, names in _TYPES.items() for name in names.split()}

@@ -24,6 +24,7 @@ class Wrapper(NamedTuple):
     drops: tuple[str, ...] = ()
 
 
+_HEARS = "the audio encoder and what connects it"
 WRAPPERS: dict[str, Wrapper] = {
     **dict.fromkeys(("gemma3",), Wrapper("gemma3_text")),
     "gemma4": Wrapper("gemma4_text", "the encoders of images and sound and what connects them"),
@@ -63,11 +64,25 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen3_vl_moe": Wrapper("qwen3_vl_moe_text"),
     "qwen3_5": Wrapper("qwen3_5_text"),
     "qwen3_5_moe": Wrapper("qwen3_5_moe_text"),
+    **dict.fromkeys(("idefics2",), Wrapper("mistral")),
+    **dict.fromkeys(("qianfan_ocr",), Wrapper("qwen3")),
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "minicpm_ocr"), Wrapper("qwen3_5_text")),
+    **dict.fromkeys(("video_llama_3", "pp_chart2table"), Wrapper("qwen2")),
+    "deepseek_vl_hybrid": Wrapper("llama"),
+    "kimi_k25": Wrapper("deepseek_v3"),
+    "nemotron_h_omni": Wrapper("nemotron_h", "the encoders of images and sound and what connects them", unties=True),
+    **dict.fromkeys(("qwen3_asr", "moss_transcribe_diarize"), Wrapper("qwen3", _HEARS)),
+    "glmasr": Wrapper("llama", _HEARS),
+    **dict.fromkeys(("audioflamingo3", "musicflamingo", "vibevoice_asr"), Wrapper("qwen2", _HEARS, unties=True)),
+    **dict.fromkeys(
+        ("granite_speech", "granite_speech_plus"),
+        Wrapper("granite", "the audio encoder, what connects it, and adapters for it"),
+    ),
     "lfm2_vl": Wrapper("lfm2"),
     "lfm3_vl": Wrapper("lfm3"),
     "step3p7": Wrapper("step3p5", flat=True),
-    "voxtral": Wrapper("llama", "the audio encoder and what connects it", unties=True),
-    "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it", unties=True),
+    "voxtral": Wrapper("llama", _HEARS, unties=True),
+    "qwen2_audio": Wrapper("qwen2", _HEARS, unties=True),
 }
 """By the model_type of the whole."""
 

@@ -68,7 +68,7 @@ NEMOTRON_H = Family(
     },
     fused=_MIXER_FUSED,
     each={f"mlp.experts.{name}.weight": f"mixer.experts.{{h}}.{name}_proj.weight" for name in ("up", "down")},
-    older=((r"^backbone\.", "model."),),
+    older=((r"^language_model\.", ""), (r"^backbone\.", "model.")),
 )
 _LINEAR = "linear_attention"
 _DELTA = {
