@@ -23,7 +23,7 @@ from archcalc.tape.run import Run
 if TYPE_CHECKING:
     from archcalc_reference.weights.families import Family
 
-_COPIES = ("embed_tokens.weight", "shared_head.head.weight", "shared_head.output.weight")
+_COPIES = ("embed_tokens.weight", *(f"shared_head{of}.weight" for of in (".head", ".output", "_head")))
 """How the names of tensors end that modules share with the model, and that a file may have for each again."""
 _NUMBERED = {"projection": "eh_proj", "token_norm": "enorm", "hidden_norm": "hnorm", "final_norm": "shared_head.norm"}
 _NAMED = {

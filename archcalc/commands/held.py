@@ -53,7 +53,7 @@ def held_against(found: Found, path: str) -> Verdict:
     left_out = [_left_out(part, weights) for part, weights in names.others.items()]
     if names.modules and not further:
         left_out.append(_left_out("modules of multi-token prediction", names.modules))
-    elif model.mtp is not None and not names.modules and stored.gguf is None:
+    elif model.mtp is not None and not names.modules:
         left_out.append("the file has no modules of multi-token prediction, and the spec has")
     return Verdict(
         found.name,

@@ -24,7 +24,7 @@ from archcalc.huggingface.shards import INDEX, LARGEST_INDEX, WHOLE, shards_name
 MOST_SHARDS = 1_000
 MOST_HEADER_BYTES = 400_000_000
 """Of all headers together."""
-LEAST_PIECE = 2**16
+LEAST_PIECE = 2**18
 """Bytes of a GGUF file that are asked for at once, at least."""
 _TOLD = 2**22  # bytes of a header, after which one hears of it again
 

@@ -1,6 +1,7 @@
 """`check SPEC --weights`: headers alone, held against a spec tensor by tensor."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -265,6 +266,35 @@ def test_a_gguf_file_holds_against_the_spec(tmp_path, kind):
     answer = check(tmp_path / "config.json", gguf_llama(tmp_path / "m.gguf", kind=kind))
     assert (answer.code, answer.err, rows(answer)) == (0, "", {})
     assert f"{kind} in 15 tensors, F32 in 5 tensors, Q6_K in 1 tensor" in answer.json["proven_with"][0]
+
+
+def test_modules_of_multi_token_prediction_in_a_gguf_file_are_apart(tmp_path):
+    """llama.cpp's converter numbers them as blocks behind the last: norms, a projection, and what a layer has."""
+    spec = tmp_path / "spec.yaml"
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert ask("import", str(tmp_path / "config.json"), "-o", str(spec)).code == 0
+    around = {
+        "nextn.eh_proj": (256, 512),
+        **dict.fromkeys(("nextn.enorm", "nextn.hnorm", "nextn.shared_head_norm"), (256,)),
+    }
+    layer = {
+        **dict.fromkeys(("attn_norm", "ffn_norm"), (256,)),
+        **{NAMES[name]: shape for name, shape in LINEAR.items()},
+    }
+    further = {f"blk.2.{name}.weight": (shape, "F16") for name, shape in {**around, **layer}.items()}
+    copies = {"blk.2.nextn.shared_head_head.weight": ((512, 256), "F16")}
+    path = gguf_llama(tmp_path / "m.gguf", lambda tensors: tensors.update({**further, **copies}))
+    answer = check(spec, path)
+    size = sum(2 * math.prod(shape) for shape, _ in {**further, **copies}.values())
+    assert (answer.code, rows(answer)) == (0, {})
+    assert answer.json["not_compared"] == [
+        f"the file's modules of multi-token prediction (14 tensors, {size:,} bytes): not part of the text spec"
+    ]
+    spec.write_text(spec.read_text() + "mtp: {n_modules: 1}\n")
+    answer = check(spec, path)
+    assert (answer.code, rows(answer), answer.json["not_compared"]) == (0, {}, [])
+    (found,) = [one for one in answer.json["checks"] if one["what"] == "parameters of multi-token prediction"]
+    assert found["measured"] == sum(math.prod(shape) for shape, _ in further.values())
 
 
 def test_what_a_gguf_file_has_otherwise_is_told_by_its_names(tmp_path):
