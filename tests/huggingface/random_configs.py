@@ -242,6 +242,7 @@ def _mixed(model_type, rng, heads, layers, d_head):
         },
         "lfm2": {"full_attn_idxs": some, "conv_L_cache": rng.choice((2, 4)), "block_multiple_of": 7},
         "lfm2_moe": {"layer_types": kinds, "num_dense_layers": len(some)},
+        "apertus1p5_text": {"output_vocab_size": rng.choice((None, 40)), "tie_word_embeddings": False},
         "lfm3": {
             "layer_types": [rng.choice(("conv", "sliding_attention", "full_attention")) for _ in range(layers)],
             "conv_L_cache": rng.choice((2, 4)),

@@ -868,6 +868,7 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "exaone4": ("exaone4", {**_LLAMA, "sliding_window": 97, "layer_types": _LOCAL}),
     "seed_oss": ("seed_oss", {**_WIDE, "attention_bias": True}),
     "apertus": ("apertus", {**_LLAMA, "rope_parameters": _LLAMA3}),
+    "apertus1p5_text": ("apertus1p5_text", {**_LLAMA, "rope_parameters": _LLAMA3, "output_vocab_size": 57}),
     "arcee": ("arcee", {**_LLAMA, "rope_parameters": _YARN}),
     "nemotron": (
         "nemotron",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _TENANTS = {
     "gpt": "gpt2 openai-gpt gpt_bigcode gptj codegen gpt_neo",
     "llama": "llama exaone internlm3 iquestcoder emu3_text_model seed_oss helium ernie4_5 hunyuan_v1_dense arcee "
-    "bitnet apertus",
+    "bitnet apertus apertus1p5_text",
     "mistral": "mistral ministral ministral3 cwm smollm3",
     "qwen": "qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text",
     "gemma": "gemma gemma2 gemma3_text vaultgemma",

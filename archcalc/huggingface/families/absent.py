@@ -36,7 +36,6 @@ _TYPES: dict[str, str] = {
     "latent patches of bytes are": "blt",
     "residual streams side by side (AltUp) are": "gemma3n gemma3n_text",
     "models that read what another one made are": "gemma4_assistant gemma4_unified_assistant",
-    "heads of fewer rows than the token table are": "apertus1p5 apertus1p5_text",
     "cross-attention is": "mllama mllama_text_model git trocr musicgen musicgen_melody moshi whisper",
     _ENCODERS: """
         albert bert bert-generation big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert

@@ -42,6 +42,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "hyperclovax_vision_v2": Wrapper("hyperclovax"),
     "aria": Wrapper("aria_text"),
     "cohere_compass": Wrapper("cohere_compass_text"),
+    "apertus1p5": Wrapper("apertus1p5_text", "the tokenizers of images and sound"),
     "emu3": Wrapper("emu3_text_model", "the tokenizer of images"),
     "fuyu": Wrapper("persimmon", "the projection of image patches", flat=True),
     "phi4_multimodal": Wrapper(
