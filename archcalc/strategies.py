@@ -49,7 +49,10 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
 
 def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
     """The same with tables of one width, so that they can be tied, and keys and values that are there to be shared."""
-    data["unembedding"]["d_embedding"] = data["embedding"].get("d_embedding")
+    head = data["unembedding"]
+    head["d_embedding"] = data["embedding"].get("d_embedding")
+    if head.get("rows") is not None:
+        head["rows"] = None if head["tied"] else 1 + head["rows"] % data["vocab_size"]
     _each_or_none(data)
     _uses_alike(data)
     made: list[dict[str, Any]] = []

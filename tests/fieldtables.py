@@ -32,6 +32,7 @@ from archcalc.blocks.constraints import (
 from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, WeighsOutputs
+from archcalc.blocks.heads import SomeRows
 from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention, NeedsMscale
 from archcalc.blocks.lightning import Lightning
@@ -208,6 +209,7 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "added": (SHARED,),
     "block": ("other",),
     "transform": ({"activation": "gelu", "bias": False, "norm": NORM},),
+    "rows": (50,),
     "per_layer": (VECTORS,),
     "score_scale": ("inverse_sqrt_d_model",),
     "mtp": ({"n_modules": 1},),
@@ -223,6 +225,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("LatentAttention", "rotary"): {"d_rope": 8},
     ("LatentAttention", "mscale"): {"rotary": {**TURNED, "scaling": YARN}},
     ("Experts", "shared_gate"): {"shared": GATED},
+    ("LinearUnembedding", "rows"): {"tied": False},
     ("TokenEmbedding", "sinusoids"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "first_position"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "extra_positions"): {"positions": "learned"},
@@ -311,7 +314,7 @@ def _value(field: FieldInfo) -> str:
     said = [*dict.fromkeys(_words(field.annotation))]
     extra = [_constraint(found) for found in field.metadata if isinstance(found, Constraint)]
     null = said.pop(said.index("null")) if "null" in said else None
-    text = " or ".join(said) + ("," * bool(extra) + " ".join(f" {one}" for one in extra)).replace(",", "", 1)
+    text = " or ".join(said) + ("," * bool(extra) + "".join(f" {one}" for one in extra)).replace(",", "", 1)
     return text + f" or {null}" * bool(null)
 
 
@@ -326,6 +329,8 @@ def _constraint(one: Constraint) -> str:
         return f"(only with `{one.other}`)" if one.having is None else f"(only with {one.other}: {one.having})"
     if isinstance(one, OneTable):
         return f"(if tied, `{one.width}` is that of the {one.other})"
+    if isinstance(one, SomeRows):
+        return f"(its `rows`, if any, are at most `{one.vocabulary}`, and it is not tied)"
     if isinstance(one, Without):
         return f"(not with `{one.other}`)"
     if isinstance(one, LeavesEnough):

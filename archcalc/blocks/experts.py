@@ -244,8 +244,7 @@ class Experts(MLP):
             elif self.router.scores == "sigmoid":
                 scores = tape.pointwise("sigmoid", scores, role="float", keeps=True)
             if self.router.correction:
-                correction = tape.given(f"{logits.name}.correction", all_, "buffer")
-                tape.pointwise("corrected", scores, correction, role="float")
+                tape.pointwise("corrected", scores, tape.buffer("correction", all_), role="float")
             chosen = tape.choose("chosen", scores, "B S J")
             weights = tape.lookup("weights", "B S J", chosen, scores, role="float", saves=(scores,))
             if self.router.scores == "softmax_of_chosen":

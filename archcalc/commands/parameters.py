@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 import typer
 
 from archcalc.commands.base import COUNT, Form, Output, Spec, app
-from archcalc.commands.headers import announced, stands_for_weights
+from archcalc.commands.headers import either
 from archcalc.report.output import emit
-from archcalc.spec.catalogue import find
+from archcalc.spec.catalogue import Found, find
 
 
 @app.command(rich_help_panel=COUNT)
@@ -41,16 +41,17 @@ def params(
 
     Weight matrices in eight categories, and the difference to what a checkpoint stores.
 
-    SPEC may also be weights without a spec: a .safetensors or .gguf file, an index of shards, or a folder of these.
-    Their headers alone are read, and tell the parameters and bytes of each number format.
+    SPEC may also be weights without a spec: a .safetensors or .gguf file, an index of shards, a folder of these, or
+    hf:ORG/NAME/FILE. Their headers alone are read, and tell the parameters and bytes of each number format.
 
     Example: archcalc params gpt3-175b --by layer
     """
     from archcalc.report.parameters import params_sheet
 
-    if stands_for_weights(spec):
-        from archcalc.report.stored import stored_sheet
-
-        emit(stored_sheet(announced(spec), by), form, output)
+    counted = either(spec)
+    if isinstance(counted, Found):
+        emit(params_sheet(counted, by), form, output)
         return
-    emit(params_sheet(find(spec), by), form, output)
+    from archcalc.report.stored import stored_sheet
+
+    emit(stored_sheet(counted, by), form, output)

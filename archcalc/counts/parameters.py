@@ -10,7 +10,7 @@ from archcalc.errors import TapeError
 from archcalc.spec.model import Model
 from archcalc.spec.shared import ROOT
 from archcalc.tape.legend import BRIDGE, CATEGORIES, Mask, Size, add, volume, where
-from archcalc.tape.ops import Op, Weight
+from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import Layers, Pass, Segment, recorded
 
 CONVENTIONS = {
@@ -173,6 +173,16 @@ def params(model: Model | Pass) -> Parameters:
         bridge=tuple(_bridge(uses, stored)),
         tensors=stored,
     )
+
+
+def kept_beside(taken: Pass) -> Iterator[Stored]:
+    """What a checkpoint has beside its parameters: numbers that no gradient changes, of each layer its own."""
+    for segment in taken.segments:
+        own = {x.name: x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "buffer"}
+        for name, x in own.items():
+            shape = tuple(segment.env[label] for label in x.labels)
+            count = volume(x.labels, segment.env) * segment.repeat
+            yield Stored(name, shape, segment.repeat, segment.layers, count, x.role, learns=False)
 
 
 def weight_uses(segments: list[Segment]) -> Iterator[Use]:

@@ -11,7 +11,7 @@ from archcalc.counts.inference import moments
 from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.optimizer import kept_state, scratch
-from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.parameters import Parameters, kept_beside, params
 from archcalc.counts.sharing import Turn
 from archcalc.counts.stack import Place, Spread, Stack, is_many
 from archcalc.counts.ways import Ways
@@ -234,12 +234,8 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
 
 
 def buffers(taken: Pass) -> Size:
-    """Bytes of what a checkpoint has beside its parameters, in fp32: each layer has its own."""
-    found: list[Size] = []
-    for segment in taken.segments:
-        own = {x.name: x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "buffer"}
-        found.extend(4 * volume(x.labels, segment.env) * segment.repeat for x in own.values())
-    return add(found)
+    """Bytes of what a checkpoint has beside its parameters, in fp32."""
+    return add(4 * one.parameters for one in kept_beside(taken))
 
 
 def weight_bytes(counts: Parameters, keeping: Keeping) -> Size:

@@ -41,7 +41,7 @@ def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         reference = _with_a_say(model)
-        tokens = torch.randint(reference.spec.vocab_size, (BATCH, reference.spec.context_length))
+        tokens = torch.randint(reference.spec.n_logits, (BATCH, reference.spec.context_length))
         theirs = counterpart(reference)
         if isinstance(theirs, Counterpart):
             checks, not_compared = list(ran("logits", _logits(reference, tokens, theirs))), ()

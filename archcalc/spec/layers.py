@@ -165,7 +165,7 @@ class Layer(Strict):
                 x = tape.sum("sum", x, y)
         if self.has_scalar:
             with tape.span("scalar"):
-                x = tape.pointwise("scaled", x, tape.given("layers.{i}.scalar", "unit", "buffer"))
+                x = tape.pointwise("scaled", x, tape.buffer("scalar", "unit"))
         return x
 
 

@@ -9,6 +9,7 @@ from archcalc.arguments import element, first, same_shape, size
 from archcalc.blocks.base import Count, Strict
 from archcalc.blocks.constraints import OneTable
 from archcalc.blocks.embedding import Embedding
+from archcalc.blocks.heads import SomeRows
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
@@ -86,7 +87,7 @@ class Model(Strict):
         description="groups of layers, in order; each in one of three forms"
     )
     final_norm: Norm | None = Field(description="of the last layer's output; null: none")
-    unembedding: Annotated[Unembedding, OneTable("embedding", "d_embedding")] = Field(
+    unembedding: Annotated[Unembedding, OneTable("embedding", "d_embedding"), SomeRows("vocab_size")] = Field(
         description="how the last vectors become logits"
     )
     mtp: MTP | None = Field(
@@ -127,6 +128,11 @@ class Model(Strict):
         refuse_no_vectors(self.layers, None if per_layer is None else per_layer.d_per_layer)
         refuse_no_layer(self.mtp, self.layers)
         return self
+
+    @property
+    def n_logits(self) -> int:
+        """How many tokens have a logit: all of the vocabulary, or the first of it."""
+        return int(getattr(self.unembedding, "rows", None) or self.vocab_size)
 
     @property
     def n_layers(self) -> Size:

@@ -60,6 +60,17 @@ def split(text: str) -> tuple[str, str | None]:
     return text[:at], text[at + 1 :]
 
 
+PART = "part=text"
+"""In a question: what is asked about is the text model of a config.json alone."""
+
+
+def without_part(question: str | None) -> tuple[str | None, bool]:
+    """A question without what says that the text model alone is read, None where none is left; and whether it did."""
+    asked = [] if question is None else question.split(",")
+    fields = [one for one in asked if "".join(one.split()) != PART]
+    return (",".join(fields) or None, True) if len(fields) < len(asked) else (question, False)
+
+
 Answers = dict[Where, Any]
 
 

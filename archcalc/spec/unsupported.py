@@ -109,6 +109,7 @@ _OTHER_NAMES: dict[str, str] = {
     "sub_norm": "attn_sub_norm ffn_sub_norm sub_layernorm subln",
     "d_latent": "moe_latent_size",
     "pattern": "layer_types layer_pattern block_pattern sliding_window_pattern",
+    "rows": "output_vocab_size",
     "d_embedding": "word_embed_proj_dim embedding_size d_embed embed_proj",
     "sinusoidal": "sinusoid sine",
     "none": "nope nopos no_positions",

@@ -87,13 +87,14 @@ class Tape:
 
     def weight(self, name: str, axes: str, part: str, each: str = "", met: str = "", **read: str) -> Weight:
         """A weight of the module in scope; `read` are labels that it is read under in place of stored ones."""
-        depth, root = self._root or (0, "")
-        modules = (scope for scope, named in self._scopes[depth:] if named)
-        path = ".".join([*filter(None, [root]), *modules, name])
-        weight = Weight.of(path, self._marked(axes), part, self._marked(each))._replace(
+        weight = Weight.of(self._path(name), self._marked(axes), part, self._marked(each))._replace(
             met=tuple(self._marked(met).split())
         )
         return weight.relabel(**self._own_labels(read)) if read else weight
+
+    def buffer(self, name: str, axes: str) -> Tensor:
+        """What a checkpoint has beside the parameters of the module in scope, under its path."""
+        return self.given(self._path(name), axes, "buffer")
 
     def given(self, name: str, axes: str, role: Role, by: str = "") -> Tensor:
         """Data that is there before the pass, one for each name and each of the sizes of `by`."""
@@ -304,6 +305,12 @@ class Tape:
             return text
         words = text.replace("(", " ( ").replace(")", " ) ").split()
         return " ".join(self._own.get(word, word) for word in words)
+
+    def _path(self, name: str) -> str:
+        """The path of what belongs to the module in scope."""
+        depth, root = self._root or (0, "")
+        modules = (scope for scope, named in self._scopes[depth:] if named)
+        return ".".join([*filter(None, [root]), *modules, name])
 
     @property
     def _spans(self) -> tuple[str, ...]:

@@ -69,6 +69,8 @@ OTHERWISE: dict[str, int] = {
     "falcon_h1": _convolved(3, 6 * 22 + 2 * 2 * 12, 3) + _carried(3, 6, 22, 12, 20),
     "lfm2": _convolved(2, 60, 4),
     "lfm2_moe": _convolved(2, 60, 3),
+    "lfm3": _convolved(1, 60, 4),
+    "lara_mini": _convolved(1, 6 * 22 + 2 * 2 * 12, 3),
     **dict.fromkeys(("qwen3_next", "qwen3_5_moe_text"), _convolved(2, 6 * 22 + 2 * 2 * 12, 3)),
     "qwen3_5_text": _convolved(1, 6 * 22 + 2 * 2 * 12, 3),
     "olmo_hybrid": _convolved(2, 6 * 11 + 2 * 2 * 33, 3),

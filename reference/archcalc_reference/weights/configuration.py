@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from archcalc.errors import Invalid, Problem, written
 from archcalc.files.regular import names_in
+from archcalc.huggingface.families import described_text
 from archcalc.huggingface.importing import Imported, import_config
 from archcalc.spec.catalogue import load
 from archcalc.spec.checkpoints import SPEC
@@ -122,7 +123,7 @@ def described(folder: str, family: Family) -> Described | None:
     config = read_config(folder)
     if not os.path.exists(path) or (family is OWN and "model_type" not in config):
         return None
-    whole = {"model_type": family.name, **config}
+    whole = described_text({"model_type": family.name, **config}, path)
     imported = import_config(whole, path)
     return Described(path, config, imported, validate(Document(path, imported.data), Model))
 

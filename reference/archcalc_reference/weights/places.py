@@ -71,6 +71,10 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     except Unnamed as missing:
         what = f"holds weights of {family.name}'s architecture; {model.name} has {missing}, which that has not"
         raise Invalid(Problem(folder, what)) from None
+    wanted = {entry.name for entry in entries}
+    headers = [one for one in headers if family.full(one.name) in wanted or not one.name.endswith(family.unread)]
+    stored = {family.full(header.name) for header in headers}
+    entries = [one for one in entries if one.name in stored or not one.name.endswith(family.lacked)]
     said = described(folder, family)
     tie = said.tie if said else None
     found, problems = _by_name(headers, family)

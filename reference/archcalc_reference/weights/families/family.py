@@ -53,8 +53,10 @@ class Family:
     other, with whether each expert's matrix is transposed.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
-    layer of a checkpoint has beside its parameters, and that no config changes. `unread` are names in files of
-    experts' matrices that transformers' model has for experts without weights too, and never reads.
+    layer of a checkpoint has beside its parameters, and that no config changes. `unread` are endings of tensors that
+    published files have where transformers' model has none, and `lacked` of those that they lack: it takes zeros.
+    `spare` are names in files of experts' matrices that transformers' model has for experts without weights too, and
+    never reads.
     """
 
     types: tuple[str, ...]
@@ -74,6 +76,8 @@ class Family:
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    lacked: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
 
     def but(self, *types: str, **changes: Any) -> Family:
         """A family that has the same names but for some; mappings are added to."""
@@ -86,14 +90,15 @@ class Family:
     @cached_property
     def filed(self) -> Family:
         """The same family with the names that its files have."""
-        if not self.each:
+        if not (self.each or self.packed):
             return self
         fused = {name: fused for name, fused in self.fused.items() if not self._parted(fused)}
         return replace(self, inside={**self.inside, **self.each}, fused={**fused, **self.packed}, each={})
 
     def _parted(self, fused: Fused) -> bool:
         """Whether files have the parts of a tensor of the model."""
-        return fused.bare or any(f"{part}.weight" in self.each for part in fused.parts)
+        joined = {part for other in self.packed.values() for part in other.parts}
+        return any(part in joined or f"{part}.weight" in self.each for part in fused.parts)
 
     @property
     def head(self) -> str:
@@ -110,9 +115,12 @@ class Family:
         """The family's name in a message."""
         return self.types[0]
 
-    def entries(self, model: Model, parameters: Mapping[str, Shape]) -> list[Entry]:
-        """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none."""
-        return list(_entries(self, model, parameters))
+    def entries(self, model: Model, parameters: Mapping[str, Shape], further: Iterable[Layer] = ()) -> list[Entry]:
+        """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none.
+
+        `further` are layers behind the model's last.
+        """
+        return list(_entries(self, [*each_layer(model), *further], parameters))
 
     def constants_of(self, model: Model) -> dict[str, float]:
         """The constants of a model's checkpoint, by their names in it."""
@@ -125,7 +133,7 @@ class Family:
         """
         found = set()
         for i, layer in enumerate(each_layer(model)):
-            found |= {name for name, _ in self._unread(layer, i)}
+            found |= {name for name, _ in self._spare(layer, i)}
             for name in (
                 branch.name for branch in layer.residual_branches if getattr(branch.mixer, "shared_kv", False)
             ):
@@ -134,20 +142,39 @@ class Family:
                 found |= {self.layer.format(i=i) + f"{one}.{leaf}" for one in theirs for leaf in ("weight", "bias")}
         return found
 
-    def unread_of(self, model: Model, entries: Iterable[Entry]) -> dict[str, Shape]:
+    def spare_of(self, model: Model, entries: Iterable[Entry]) -> dict[str, Shape]:
         """Tensors that transformers' model asks for and never reads, by their names in files."""
-        shapes = {entry.name: entry.shape for entry in entries} if self.unread else {}
-        names = (pair for i, layer in enumerate(each_layer(model)) for pair in self._unread(layer, i))
+        shapes = {entry.name: entry.shape for entry in entries} if self.spare else {}
+        names = (pair for i, layer in enumerate(each_layer(model)) for pair in self._spare(layer, i))
         return {name: shapes[first] for name, first in names}
 
-    def _unread(self, layer: Layer, i: int) -> Iterator[tuple[str, str]]:
+    def _spare(self, layer: Layer, i: int) -> Iterator[tuple[str, str]]:
         """The names of a layer's matrices that nothing reads, each with that of the first expert's."""
-        mixers: list[Any] = [branch.mixer for branch in layer.residual_branches] if self.unread else []
+        mixers: list[Any] = [branch.mixer for branch in layer.residual_branches] if self.spare else []
         for mixer in mixers:
             if idle := getattr(mixer, "n_identity", None):
-                names = [self.layer.format(i=i) + name for name in self.unread]
+                names = [self.layer.format(i=i) + name for name in self.spare]
                 numbers = range(mixer.n_experts, mixer.n_experts + idle)
                 yield from ((name.format(h=h), name.format(h=0)) for name in names for h in numbers)
+
+    def in_equal_parts(self, model: Model, entries: Iterable[Entry]) -> dict[str, Shape]:
+        """The shapes that tensors of its files have where transformers saved them: it splits one of its own evenly.
+
+        What it joined may have had parts of other widths, and then nothing reads what it saved.
+        """
+        rows = {entry.name: entry.shape for entry in entries}
+        found: dict[str, Shape] = {}
+        for fused in self.fused.values():
+            theirs = [name for part in fused.parts if (name := self.each.get(f"{part}.weight")) and "{h}" not in name]
+            for i in range(model.n_layers if len(theirs) == len(fused.parts) else 0):
+                names = [self.layer.format(i=i) + name for name in theirs]
+                parts = [rows[name] for name in names if name in rows]
+                if len(parts) == len(names):
+                    whole = sum(shape[0] for shape in parts)
+                    each = -(-whole // len(parts))  # as torch.chunk does
+                    starts = zip(names, range(0, whole, each), strict=False)
+                    found |= {name: (min(each, whole - start), *rows[name][1:]) for name, start in starts}
+        return found
 
     def is_buffer(self, name: str) -> bool:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""
@@ -156,7 +183,8 @@ class Family:
     def as_named(self, names: Iterable[str]) -> Family:
         """The family with the names of its files, where one of these is that of one expert's matrix."""
         layer = self.layer.format(i=0)
-        each = {layer + theirs.format(h=0) for theirs in (*self.each.values(), *self.packed)}
+        packed = (f"{theirs}.weight" for theirs in self.packed)
+        each = {layer + theirs.format(h=0) for theirs in (*self.each.values(), *packed)}
         return self.filed if any(_NUMBER.sub(".0", self.full(name)) in each for name in names) else self
 
     def knows(self, name: str) -> bool:
@@ -193,8 +221,7 @@ class Unnamed(Exception):
     """A parameter that a family's checkpoints have no name for."""
 
 
-def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> Iterator[Entry]:
-    layers = list(each_layer(model))
+def _entries(family: Family, layers: list[Layer], parameters: Mapping[str, Shape]) -> Iterator[Entry]:
     uses = Uses(layers)
     in_fused = {part: module for module, fused in family.fused.items() for part in fused.parts}
     parts: dict[tuple[int, str, str], dict[str, tuple[str, Shape]]] = {}

@@ -68,7 +68,7 @@ NEMOTRON_H = Family(
     },
     fused=_MIXER_FUSED,
     each={f"mlp.experts.{name}.weight": f"mixer.experts.{{h}}.{name}_proj.weight" for name in ("up", "down")},
-    older=((r"^backbone\.", "model."),),
+    older=((r"^language_model\.", ""), (r"^backbone\.", "model.")),
 )
 _LINEAR = "linear_attention"
 _DELTA = {
@@ -87,8 +87,9 @@ def _parts(*names: str) -> tuple[str, ...]:
 _CONVOLVED = {"linear_attn.conv1d": Fused(_parts("query_conv", "key_conv", "value_conv"))}
 _GATED_QUERY = {"self_attn.q_proj": Fused(("attention.query", "attention.output_gate"), "n_heads")}
 _WITH_EXPERTS = {"mlp.experts.gate_up_proj": EXPERTS}
+_JOINED = Fused(_parts("query", "key", "value"))
 _APART = {
-    "linear_attn.in_proj_qkv": Fused(_parts("query", "key", "value")),
+    "linear_attn.in_proj_qkv": _JOINED,
     **_CONVOLVED,
     **_GATED_QUERY,
 }
@@ -238,6 +239,18 @@ FAMILIES = (
         each={f"mlp.experts.{ours}.weight": f"feed_forward.experts.{{h}}.{w}.weight" for ours, w in _W.items()},
     ),
     LLAMA.but(
+        "lfm3",
+        outside={"final_norm": "model.embedding_norm"},
+        inside={
+            **{name: theirs for name, theirs in _CONVOLVING.items() if not name.startswith("attention.")},
+            **dict.fromkeys(("conv_post_norm", "attention_post_norm"), "post_operator_norm"),
+            "mlp_post_norm": "post_ffn_norm",
+            "attention.output_gate": "self_attn.g_proj",
+        },
+        fused=_LFM2,
+        older=(*LLAMA.older, (r"\.self_attn\.gate_proj\.", ".self_attn.g_proj.")),
+    ),
+    LLAMA.but(
         "bamba",
         outside={"final_norm": "model.final_layernorm"},
         inside={**_BAMBA, **_FEED_FORWARD},
@@ -279,5 +292,13 @@ FAMILIES = (
     LLAMA.but("qwen3_5_text", inside=_QWEN3_5, fused=_APART),
     mixture("qwen3_5_moe_text", shared="shared_expert", inside={**_QWEN3_5, **_SHARED}).but(
         "qwen3_5_moe_text", fused={**_APART, **_WITH_EXPERTS}
+    ),
+    # Files have one tensor for all that is made of a vector, the model four; experts are one tensor in both.
+    replace(
+        mixture("lara_mini", shared="shared_expert", inside=_QWEN3_5),
+        fused={"linear_attn.in_proj_qkv": _JOINED, **_CONVOLVED, **_WITH_EXPERTS},
+        each={},
+        packed={"linear_attn.in_proj": Fused((*_JOINED.parts, *_parts("output_gate", "share", "step")))},
+        older=(*LLAMA.older, (r"\.linear_attn\.out_norm\.", ".linear_attn.norm.")),
     ),
 )
