@@ -73,7 +73,7 @@ class LinearUnembedding(Unembedding):
     labels: ClassVar[Mapping[str, str]] = {
         "A": "features of the token table (d_embedding)",
         "made": "features of what the head makes of a vector (d_model)",
-        "scored": "tokens that have a logit (rows of the head)",
+        "answers": "tokens that have a logit (rows of the head)",
     }
     factors: ClassVar[tuple[str, ...]] = ("scale", "softcap")
 
@@ -94,12 +94,12 @@ class LinearUnembedding(Unembedding):
 
     def sizes(self) -> Env:
         narrow = {} if self.d_embedding is None else {"A": self.d_embedding}
-        return narrow if self.rows is None else {**narrow, "scored": self.rows}
+        return narrow if self.rows is None else {**narrow, "answers": self.rows}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         with tape.scope("unembedding"):
             x = x if self.transform is None else self.transform.record(tape, x)
-            tokens = "V" if self.rows is None else "scored"
+            tokens = "V" if self.rows is None else "answers"
             axes = f"{tokens} D"
             if self.d_embedding is not None:
                 axes = f"{tokens} A"
