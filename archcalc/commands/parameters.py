@@ -68,7 +68,7 @@ def params(
 
 
 def _of_ranks(spec: str, plan: Planned, form: Form, output: Output) -> None:
-    from archcalc.counts.ranks import ranked
+    from archcalc.counts.rankwise import ranked
     from archcalc.report.plans import stages_sheet
 
     found = find(spec)

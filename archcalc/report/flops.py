@@ -9,10 +9,10 @@ from archcalc.blocks.attention import Attention
 from archcalc.blocks.windows import seen
 from archcalc.counts.executed import Executed
 from archcalc.counts.flops import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, flops, training_run
+from archcalc.counts.leastread import Reading
 from archcalc.counts.parameters import Parameters
 from archcalc.counts.pertoken import Rule, per_token
 from archcalc.counts.quantities import Asked, values
-from archcalc.counts.traffic import Reading
 from archcalc.hardware.duration import Duration
 from archcalc.report.duration import time_lines, time_payload
 from archcalc.report.mtp import work_line
