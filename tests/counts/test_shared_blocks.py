@@ -149,7 +149,7 @@ def test_modules_of_multi_token_prediction_share_no_block():
         spec(USING, mtp={"n_modules": 1})
 
 
-SIZES = {  # of config.json at huggingface.co/Zyphra, as transformers' conversion writes them
+SIZES = {  # shapes like those of the three published models, whose config.json is not at hand
     "1.2B": (2048, 38, [5, 11, 17, 23, 29, 35], 1, 128, 1, 64, True),
     "2.7B": (2560, 54, [6, 12, 18, 24, 30, 36, 42, 47, 51], 2, 64, 1, 80, False),
     "7B": (3584, 81, [6, 11, 17, 23, 29, 35, 41, 47, 53, 59, 65, 71, 77], 2, 64, 2, 112, False),
