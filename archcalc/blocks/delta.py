@@ -35,7 +35,7 @@ class GatedDelta(ConvolvedMixer):
     )
     decay_limit: Annotated[float, Field(gt=0, le=STEEPEST)] | None = Field(
         default=None,
-        description="c: at a position a state keeps exp(-c) of itself or more, since the logarithm of what it keeps is "
+        description="c: at a position a state keeps exp(-c) of itself or more: the logarithm of what it keeps is "
         "-c x sigmoid(exp(decay) x step) (Ling 3); null: that is -exp(decay) x softplus(step)",
     )
     gate_rank: Count | None = Field(

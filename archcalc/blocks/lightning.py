@@ -31,8 +31,8 @@ class Lightning(StateMixer):
         )
 
     def small(self, shrinking: Shrinking) -> Self:
-        """Sizes that are one size stay one, that of attention's heads too; as many heads as attention keeps that shares
-        keys (MiniMax-Text-01).
+        """Sizes that are one stay one, and that of attention's heads; as many heads as attention has that shares keys
+        (MiniMax-Text-01).
         """
         small = super().small(shrinking)
         update: dict[str, int] = {"d_state": small.d_head} if self.d_head == self.d_state else {}
