@@ -192,8 +192,13 @@ class MultiHead(Attention):
         """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""
         shared = min(self.n_heads // self.n_kv_heads, 3)
         kv_heads = min(self.n_kv_heads, 4 if shared == 1 else 2)
-        heads = shrinking.size("n_heads", self.n_heads, kv_heads * shared, 0)
-        if heads != kv_heads * shared:  # another kind of layer has as many heads, and fewer or more of keys and values
+        twice = shrinking.twice(self.n_heads, self.n_kv_heads)
+        heads = twice[0] if twice else shrinking.size("n_heads", self.n_heads, kv_heads * shared, 0)
+        if twice:
+            kv_heads = twice[1]
+        elif (
+            heads != kv_heads * shared
+        ):  # another kind of layer has as many heads, and fewer or more of keys and values
             alike = [n for n in (2, 3, 1) if heads % n == 0 and (n == 1) == (self.n_kv_heads == 1) and n != heads]
             heads, kv_heads = (heads, alike[0]) if alike else (kv_heads * shared, kv_heads)
         d_head = shrinking.size("d_head", self.d_head, 8)

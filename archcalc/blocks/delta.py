@@ -14,6 +14,8 @@ from archcalc.tape.recording import Tape
 from archcalc.units import grouped, several
 
 Positive = Annotated[float, Field(gt=0, le=1e9)]
+STEEPEST = 1000.0
+"""A decay of exp(-104) is 0 in fp32: a much larger limit is no other model, only one whose small gates round more."""
 
 
 class GatedDelta(ConvolvedMixer):
@@ -31,10 +33,10 @@ class GatedDelta(ConvolvedMixer):
     decay_rank: Count | None = Field(
         default=None, description="features of the latent that decays are made from; null: none"
     )
-    decay_limit: Positive | None = Field(
+    decay_limit: Annotated[float, Field(gt=0, le=STEEPEST)] | None = Field(
         default=None,
-        description="c: a decay is at most exp(-c), since its logarithm is -c x sigmoid(exp(decay) x step) (Ling 3); "
-        "null: it is -exp(decay) x softplus(step)",
+        description="c: at a position a state keeps exp(-c) of itself or more: the logarithm of what it keeps is "
+        "-c x sigmoid(exp(decay) x step) (Ling 3); null: that is -exp(decay) x softplus(step)",
     )
     gate_rank: Count | None = Field(
         default=None, description="features of the latent that the output gate is made from; null: none"

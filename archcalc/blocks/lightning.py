@@ -31,9 +31,11 @@ class Lightning(StateMixer):
         )
 
     def small(self, shrinking: Shrinking) -> Self:
-        """Sizes that are one size stay one; as many heads as attention keeps that shares keys (MiniMax-Text-01)."""
+        """Sizes that are one stay one, and that of attention's heads; as many heads as attention has that shares keys
+        (MiniMax-Text-01).
+        """
         small = super().small(shrinking)
-        update: dict[str, int] = {"d_head": small.d_state} if self.d_head == self.d_state else {}
+        update: dict[str, int] = {"d_state": small.d_head} if self.d_head == self.d_state else {}
         if self.n_groups == self.n_heads:
             update |= dict.fromkeys(("n_heads", "n_groups"), min(self.n_heads, 6))
         return small.model_copy(update=update)

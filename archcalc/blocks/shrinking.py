@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 
 class Shrinking:
-    """Small sizes by name: another one for each size that occurs, so that what differs still does."""
+    """Small sizes by name: another one for each size that occurs, so that what differs still does.
 
-    def __init__(self) -> None:
+    `beside` has for each number of heads the numbers of key/value heads that attentions with so many have.
+    """
+
+    def __init__(self, beside: Mapping[int, set[int]] | None = None) -> None:
         self._known: dict[str, dict[int, int]] = {}
+        self._beside = beside or {}
+
+    def twice(self, heads: int, kv_heads: int) -> tuple[int, int] | None:
+        """Heads and key/value heads where other attentions with as many heads have half or twice as many of these."""
+        both = sorted(self._beside.get(heads, ()))
+        if len(both) != 2 or both[1] != 2 * both[0] or both[0] == 1 or heads < 2 * both[1]:
+            return None
+        return self.size("n_heads", heads, 8, 0), 2 * kv_heads // both[0]
 
     def size(self, name: str, size: int, least: int, step: int = 8) -> int:
         """What stands for a size; for twice a size that is known twice what stands for that."""

@@ -305,13 +305,18 @@ class Walk:
             if (tensor.name in self.made_again) != again:
                 continue
             readers[tensor.name] -= 1
-            if readers[tensor.name] or tensor.name not in self.held:
+            if readers[tensor.name] or tensor.name not in self.held or self._stays(tensor):
                 continue
             size = self.held.pop(tensor.name)
             if again:
                 self.recomputed = self.recomputed - size
             else:
                 self.saved = self.saved - size
+
+    def _stays(self, tensor: Tensor) -> bool:
+        """Whether others hold it on: layers that are computed again and share read what enters the first one."""
+        first = self.turn is not None and self.turn.first and bool(self.again)
+        return first and tensor.name == RESIDUAL.name
 
     def _drop(self, storage: Storage) -> None:
         storage.holders -= 1

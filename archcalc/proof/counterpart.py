@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -138,11 +139,13 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
     said = {name: value for name, value in config.items() if name not in ("model_type", "architectures", "dtype")}
     # Eager attention is plain to see; with ALiBi in Falcon it adds the slopes twice, to the scores and to the mask.
     attention = "sdpa" if config["model_type"] == "falcon" and config.get("alibi") else "eager"
-    theirs = _class(transformers, config)(
-        transformers.AutoConfig.for_model(config["model_type"], **said),
-        attn_implementation=attention,
-        experts_implementation="eager",  # of the others some take no fp64
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # of an MLP of no shared experts
+        theirs = _class(transformers, config)(
+            transformers.AutoConfig.for_model(config["model_type"], **said),
+            attn_implementation=attention,
+            experts_implementation="eager",  # of the others some take no fp64
+        )
     theirs.to(dtype).eval()
     for module in theirs.modules():
         if hasattr(module, "scalar_embed_scale"):
@@ -156,7 +159,8 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
         whole = archcalc_reference.Transformer(lent.model).named_parameters()
     parameters |= {name: torch.zeros(p.shape, dtype=dtype) for name, p in whole if name not in parameters}
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
-    places = {name: p for name, p in theirs.named_parameters() if p.requires_grad}  # others are corrections, at 0
+    # Others are corrections, at 0; what has no elements is an MLP of no shared experts.
+    places = {name: p for name, p in theirs.named_parameters() if p.requires_grad and p.numel()}
     with torch.no_grad():
         family = BY_TYPE[config["model_type"]]
         for entry in family.entries(lent.model, shapes):

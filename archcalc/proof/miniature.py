@@ -32,7 +32,7 @@ def miniature(model: Model) -> Model:
     for group in model.layers:
         if group not in found and len(found) < MOST_GROUPS:
             found.append(group)
-    shrinking = Shrinking()
+    shrinking = Shrinking(_heads(found))
     layers = tuple(_few(small(group, shrinking)) for group in found)
     d_model = _d_model(model, tuple(found), layers)
     layers = _in_ratio(tuple(found), layers, model.d_model, d_model)
@@ -44,6 +44,16 @@ def miniature(model: Model) -> Model:
         **{name: small(getattr(model, name), shrinking) for name in ("embedding", "final_norm", "unembedding")},
     }
     return model.model_copy(update=update)
+
+
+def _heads(groups: list[LayerGroup]) -> dict[int, set[int]]:
+    """For each number of heads the numbers of key/value heads that attentions with so many have."""
+    found: dict[int, set[int]] = {}
+    for kind in (kind for group in groups for kind in group.kinds_in()):
+        for mixer in (branch.mixer for branch in kind.layer.residual_branches):
+            if isinstance(mixer, MultiHead):
+                found.setdefault(mixer.n_heads, set()).add(mixer.n_kv_heads)
+    return found
 
 
 def one_layer(model: Model, layer: Layer) -> Model:

@@ -22,7 +22,7 @@ from archcalc.proof.allocator import identity, predicted_step, record_inference,
 from archcalc.proof.inference import compare_inference
 from archcalc.proof.miniature import described, miniature
 from archcalc.proof.numerics import compare_numbers
-from archcalc.spec.crossing import shared_blocks, shares_few, shares_keys
+from archcalc.spec.crossing import shares_few, shares_keys
 from archcalc.spec.model import Model
 from archcalc.tape.autocast import begins_narrow
 from archcalc.tape.legend import volume
@@ -126,7 +126,7 @@ def _real_steps(small: Model) -> Iterator[Check]:
         if not passes.equal and shares_keys(model.layers):
             reason = "keys and values that layers share, and their gradients, are counted in the layer that makes them"
             passes = passes._replace(reason=reason, required=False)
-        if keeping.precision == "amp" and not passes.equal and shared_blocks(model.layers):
+        if keeping.precision == "amp" and not passes.equal and model.shared_blocks:
             reason = "weights that layers share are cast once, and counted as cast in each layer that uses them"
             passes = passes._replace(reason=reason, required=False)
         yield passes._replace(reason=f"= and {inside:,} inside a kernel") if passes.equal and inside else passes

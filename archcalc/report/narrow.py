@@ -97,11 +97,14 @@ def _fold_words(grid: Grid, width: int) -> Grid:
     return grid
 
 
-def _fold_column(grid: Grid, column: int, most: int) -> Grid:
-    """A column of words on lines of at most `most` characters; one of figures or bars as it is."""
+def _fold_column(grid: Grid, column: int, most: int, *, parts: bool = False) -> Grid:
+    """A column of words on lines of at most `most` characters; one of figures or bars as it is.
+
+    Words stay whole, but for long paths of several `parts`.
+    """
     if grid.right[column] or all(_BAR.fullmatch(row[column]) for row in (*grid.body, *grid.foot)):
         return grid
-    return _with_column(grid, column, lambda cell: _fold(cell, most))
+    return _with_column(grid, column, lambda cell: _fold(cell, most, parts=parts))
 
 
 def _fold_sentences(grid: Grid, column: int, most: int) -> Grid:
@@ -127,7 +130,7 @@ def _split(grid: Grid, width: int) -> list[Grid]:
     """
     half = width // 2 - GAP
     for column, right in enumerate(grid.right):
-        grid = (_fold_sentences if right else _fold_column)(grid, column, half)
+        grid = _fold_sentences(grid, column, half) if right else _fold_column(grid, column, half, parts=True)
     widths = grid.widths
     keys = list(range(grid.keys))
     groups: list[list[int]] = []
@@ -173,14 +176,14 @@ def _columns(grid: Grid, chosen: list[int]) -> Grid:
     return Grid(part(grid.heads), right, tuple(map(part, grid.body)), tuple(map(part, grid.foot)), grid.keys)
 
 
-def _fold(cell: str, most: int, indent: str = "  ") -> str:
+def _fold(cell: str, most: int, indent: str = "  ", *, parts: bool = False) -> str:
     """A cell on lines of at most `most` characters; lines after the first are indented."""
     if _width(cell) <= most:
         return cell
     lead = cell[: len(cell) - len(cell.lstrip())]
     room = max(most - len(lead + indent), 1)
     lines = wrap(
-        " ".join(piece for word in cell.split() for piece in _pieces(word, room)),
+        " ".join(piece for word in cell.split() for piece in _pieces(word, room)) if parts else cell.strip(),
         max(most, 1),
         initial_indent=lead,
         subsequent_indent=lead + indent,

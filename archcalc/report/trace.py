@@ -82,7 +82,7 @@ def _steps(segments: list[Segment]) -> Iterator[Step]:
             met = tuple(use for op in ops for use in uses.get((id(segment), id(op)), ()))
             total += sum(use.parameters for use in met if use.weight.part in CATEGORIES)
             out = ops[-1].output
-            name = " ".join(spans[1:]) or spans[0]
+            name = " ".join(spans[1:]) or out.name.rpartition(".")[2].replace("product", spans[0])
             yield Step(segment, spans[0], name, out, data_shape(out, segment.env), met, total)
 
 

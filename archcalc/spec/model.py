@@ -14,10 +14,11 @@ from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
-from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors, refuse_unlike_uses
+from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors, refuse_unlike_uses, shared_blocks
 from archcalc.spec.layers import Layer, LayerGroup
 from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
 from archcalc.spec.published import Initialization, Misprint, Published, Text
+from archcalc.spec.shared import SharedBlock
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
 from archcalc.tape.recording import Tape
@@ -138,6 +139,11 @@ class Model(Strict):
     def n_layers(self) -> Size:
         """The number of layers, over all groups."""
         return sum(group.repeat for group in self.layers)
+
+    @property
+    def shared_blocks(self) -> dict[str, SharedBlock]:
+        """The blocks that layers share, by name, each as its first use has it."""
+        return shared_blocks(self.layers)
 
     def record(self, run: Run | None = None) -> Pass:
         """A pass in segments: the embedding, each kind of layers, and the head, with the loss in training.

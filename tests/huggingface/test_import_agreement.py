@@ -198,3 +198,31 @@ def test_what_a_block_refuses_is_told_by_the_key_of_the_file_and_its_value(confi
     assert ask("params", _file(config)).err == (
         "./c.json: hidden_act: must be silu or gelu or gelu_tanh or relu; got 'quick_gelu'\n"
     )
+
+
+def test_a_decay_is_limited_to_what_fp32_can_tell_from_none():
+    """exp(-104) is 0 in fp32, whose smallest number is 2^-149 = exp(-103.3)."""
+    said = {"model_type": "bailing_hybrid", "num_hidden_layers": 6}
+    assert ask("params", _file({**said, "kda_lower_bound": -1000.0})).code == 0
+    told = "kda_lower_bound: must be a number from -1,000 to below 0; got -1000000000.0\n"
+    assert ask("params", _file({**said, "kda_lower_bound": -1e9})).err == f"./c.json: {told}"
+
+
+def test_small_models_of_these_families_are_ones_that_transformers_has():
+    """A miniature keeps what a family ties: twice as many key/value heads under a window, one width of heads."""
+    from archcalc.huggingface.exporting import export_config
+    from archcalc.proof.miniature import miniature
+    from archcalc.spec.dumping import plain
+
+    for name in ("mimo-v2-flash", "minimax-m2.5", _file({"model_type": "minimax", "num_hidden_layers": 4})):
+        assert export_config(plain(miniature(archcalc.load(name))))["model_type"].startswith(("mimo", "minimax"))
+
+
+def test_no_shared_experts_are_verified_against_transformers():
+    """Its class has matrices of no rows there, which the reference has not."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "first_k_dense_replace": 1, "n_shared_experts": 0}
+    told = ask(
+        "verify", _file({"model_type": "deepseek_v3", "vocab_size": 64, "max_position_embeddings": 64, **sizes})
+    )
+    assert told.code == 0
+    assert "logits by DeepseekV3ForCausalLM" in " ".join(told.out.split())

@@ -105,6 +105,8 @@ def rotary(data):
         ]
         attentions = [layer["attention"] for layer in layers if "attention" in layer]
         attentions += [branch["mixer"] for branch in branches]
+        shared = [branch["added"] for layer in layers for branch in layer.get("branches", ()) if branch.get("added")]
+        attentions += [block["attention"] for block in shared[:1]]
         if attentions:
             break
     return [attention["rotary"] for attention in attentions if "rotary" in attention]

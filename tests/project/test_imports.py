@@ -109,6 +109,7 @@ AROUND = {
     "archcalc.spec.dumping",
     "archcalc.spec.layers",
     "archcalc.spec.model",
+    "archcalc.spec.shared",
     "archcalc.spec.source",
     "archcalc.spec.validation",
     "archcalc.units",

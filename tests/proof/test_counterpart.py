@@ -20,9 +20,9 @@ from samples import SAMPLES, V, configuration  # noqa: E402
 
 from archcalc_reference import Transformer  # noqa: E402
 
-APART = {"falcon-rw": 1e-7, "minimax": 1e-7, "lfm2_moe": 2e-6}
+APART = {"falcon-rw": 1e-7, "minimax": 1e-7, "lfm2_moe": 2e-6, "ctrl": 1e-6}
 """Where a constant differs: slopes of ALiBi over six heads, rounded to fp32 on one side; the same of lightning
-attention's decays; and LFM2's mixture adds 1e-6
+attention's decays; CTRL's sinusoids in fp32; and LFM2's mixture adds 1e-6
 to the sum that it divides the chosen scores by, which a spec does not say."""
 
 

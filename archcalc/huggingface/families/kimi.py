@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from archcalc.blocks.delta import STEEPEST
 from archcalc.huggingface.families.balanced import ALWAYS, BALANCED, GROUPED, first, groups_share
 from archcalc.huggingface.families.delta import CHUNK
 from archcalc.huggingface.families.latent import LatentRotary, latent, latent_sizes
@@ -152,8 +153,8 @@ def _limit(said: Said) -> float | None:
     if not said.flag("kda_safe_gate"):
         return None
     found = said.value("kda_lower_bound", counts=False)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not -1e9 <= found < 0:
-        said.fail("kda_lower_bound", "must be a number below 0", found)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not -STEEPEST <= found < 0:
+        said.fail("kda_lower_bound", f"must be a number from {-STEEPEST:,.0f} to below 0", found)
     return -float(found)
 
 

@@ -21,7 +21,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from archcalc.spec.crossing import shared_blocks
 from archcalc.spec.model import Model
 from archcalc_reference.model.cache import Cache as Cache  # noqa: PLC0414  (as mypy reads an export)
 from archcalc_reference.model.embedding import EMBEDDINGS, UNEMBEDDINGS
@@ -50,7 +49,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.spec = model
         self.embedding = EMBEDDINGS[model.embedding.kind](model)
-        blocks = shared_blocks(model.layers)
+        blocks = model.shared_blocks
         self.shared = nn.ModuleDict({name: SharedBlock(model.d_model, block) for name, block in blocks.items()})
         self.layers = nn.ModuleList(Layer(model.d_model, layer, self.shared) for layer in specs(model))
         for i, layer in enumerate(self.layers):

@@ -24,7 +24,6 @@ from archcalc.huggingface.importing import Imported, import_config
 from archcalc.spec.catalogue import load
 from archcalc.spec.checkpoints import SPEC
 from archcalc.spec.model import Model
-from archcalc.spec.shared import SharedBlock
 from archcalc.spec.source import Document
 from archcalc.spec.validation import validate
 from archcalc_reference.files import CONFIG, read_object
@@ -238,7 +237,7 @@ def _each(model: Model) -> Iterator[dict[str, Any]]:
         yield known[id(layer)]
 
 
-def _of_any_name(block: SharedBlock | None) -> Any:
+def _of_any_name(block: Any) -> Any:
     """What a shared block is, whatever it is called."""
     return None if block is None else {name: _data(value) for name, value in block if name != "block"}
 
