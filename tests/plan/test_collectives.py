@@ -201,6 +201,21 @@ def test_experts_that_some_ranks_share_are_added_up_by_these():
     assert by_axis == {"dp": (8, 2 * (params(model).stored - experts)), "edp": (2, 2 * experts // 4)}
 
 
+@pytest.mark.parametrize(("name", "chosen"), [("mixtral-8x7b", 2), ("gpt-oss-20b", 4), ("deepseek-v3", 8)])
+def test_what_cut_experts_make_is_weighted_and_added_up_before_it_is_reduced(name, chosen):
+    """As vLLM's and transformers' tensor-parallel experts do: vectors of tokens are reduced, not one for each of their
+    experts. The gradients of routing weights are partial too, and those of what experts read, before they are added up.
+    """
+    model = archcalc.load(name)
+    found = of(model, Plan(tp=2), run=Run(sequence=2_048))
+    mlps = [one for one in found if ".mlp" in one.tensor and one.phase in ("forward", "backward")]
+    routed = next(one for one in mlps if one.tensor.endswith("experts.sum"))
+    assert routed.bytes == 2 * 2_048 * model.d_model
+    assert {one.bytes for one in mlps if "routing" not in one.tensor} == {routed.bytes}
+    (weights,) = [one for one in mlps if "routing" in one.tensor]
+    assert (weights.phase, weights.bytes) == ("backward", 2 * 2_048 * chosen)
+
+
 # Data parallelism.
 
 
