@@ -244,10 +244,17 @@ def _lacking(op: Op, mesh: Mesh, forward: _Forward) -> Iterator[tuple[Tensor | W
     space = mesh.cut(tuple(dict.fromkeys((*_read(op), *op.output.labels)))) if op.kind != "exchange" else {}
     rows = forward.weighted.get(op.output.name, ())
     for x in op.inputs:
-        if isinstance(x, Weight) or ROLES[x.role].learns or x.role == "statistic":
+        if isinstance(x, Tensor) and x.role == "fused":  # inside a kernel, which makes the gradients of what it reads
+            yield x, set()
+        elif isinstance(x, Weight) or ROLES[x.role].learns or x.role == "statistic":
             mine = mesh.cut(x.labels)
             more = () if isinstance(x, Tensor) and x.name in forward.rows else rows
             yield x, {*(axis for axis in space if axis not in mine), *more}
+
+
+def _deals(op: Op) -> bool:
+    """Whether it makes rows of a vector for each of its experts; their gradients are added up for the vector."""
+    return op.kind == "lookup" and "sent" in map(stem, op.output.labels)
 
 
 class _Waiting:
@@ -261,22 +268,28 @@ class _Waiting:
         ops, self.mesh = forward.ops, mesh
         self.makers = {op.output.name: op for op in ops if op.learns}
         self.reduced: dict[str, set[str]] = {}
-        for op in ops:
-            for x, lacks in _lacking(op, mesh, forward) if op.learns and not op.is_statistic else ():
-                if isinstance(x, Tensor):
-                    self.reduced.setdefault(x.name, set()).update(lacks)
         for name, changes in forward.changed.items():
             gathered = {axis for what, axes, _ in changes if what == "all-gather" for axis in axes}
             self.reduced.setdefault(name, set()).update(gathered)
+        for op in reversed(ops):
+            for x, lacks in _lacking(op, mesh, forward) if op.learns and not op.is_statistic else ():
+                if isinstance(x, Tensor):
+                    on = self._behind(op, forward)
+                    self.reduced.setdefault(x.name, set()).update(lacks | (on - set(mesh.cut(x.labels))))
         self.known: dict[tuple[str, str], bool] = {}
+
+    def _behind(self, op: Op, forward: _Forward) -> set[str]:
+        """Where the gradient of what an op makes is that of what it reads: the axes over which that is reduced."""
+        if op.kind not in ("view", "exchange") and not _deals(op):
+            return set()
+        changed = {axis for _, axes, _ in forward.changed.get(op.output.name, ()) for axis in axes}
+        return self.reduced.get(op.output.name, set()) - changed
 
     def waits(self, op: Op, axis: str) -> bool:
         """Whether the gradient of what an op makes is reduced later."""
         into = [x for x in op.inputs if isinstance(x, Tensor) and (ROLES[x.role].learns or x.role in _INSIDE)]
         whole = all(axis not in self.mesh.cut(x.labels) for x in into)
-        if op.kind == "lookup" and "sent" in map(stem, op.output.labels):
-            return whole  # rows of a vector's experts, which are added up for it
-        return bool(into) and whole and all(self._reaches(x.name, axis) for x in into)
+        return whole and (_deals(op) or (bool(into) and all(self._reaches(x.name, axis) for x in into)))
 
     def _reaches(self, name: str, axis: str) -> bool:
         key = name, axis
