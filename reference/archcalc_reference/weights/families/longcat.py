@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archcalc_reference.weights.families.family import Family, Fused
+from archcalc_reference.weights.families.family import Fused
 from archcalc_reference.weights.families.latent import FUSED, INSIDE
 from archcalc_reference.weights.families.llama import LLAMA
 
@@ -50,6 +50,6 @@ FAMILIES = (
             **_fused(1),
         },
         each={f"experts.experts.{name}.weight": f"mlp.experts.{{h}}.{name}_proj.weight" for name in _PROJECTIONS},
-        unread=("mlp.experts.{h}.gate_proj.weight", "mlp.experts.{h}.up_proj.weight"),
+        spare=("mlp.experts.{h}.gate_proj.weight", "mlp.experts.{h}.up_proj.weight"),
     ),
 )
