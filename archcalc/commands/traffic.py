@@ -34,7 +34,7 @@ def traffic(
     Every collective of a step, by the axis of the plan and the operation, for the rank that sends the most; JSON and
     CSV have each tensor, and each stage. A plan is named by --plan or made of flags such as --tp 8 --dp 16.
 
-    Example: archcalc traffic gpt3-175b --tp 8 --pp 8 --dp 8 --zero 1 --sequence-parallel --batch 512
+    Example: archcalc traffic gpt3-175b --tp 8 --pp 8 --dp 8 --zero 1
     """
     from archcalc.counts.collectives import traffic as count_traffic
     from archcalc.plan.placing import GPUS_PER_NODE

@@ -86,7 +86,7 @@ def of_activations(
                 one.operation,
                 among.axis,
                 among.ranks,
-                one.tensor.partition(".as_")[0],
+                types.plain(one.tensor),
                 one.phase,
                 where(several(among.ranks), times),
                 volume(one.labels, segment.env) * types.width(one.tensor, one),
@@ -147,9 +147,15 @@ class _Types:
         self.makers = {op.output.name: op for op in ops}
         self.of = width
 
+    def plain(self, name: str) -> str:
+        """What was made, of a view of it."""
+        while (name not in self.makers or self.makers[name].kind == "exchange") and ".as_" in name:
+            name = name.rpartition(".as_")[0]
+        return name
+
     def width(self, name: str, one: Exchange) -> int:
         """Of what is exchanged: what a kernel has inside is as wide as what it reads."""
-        maker = self.makers.get(name) or self.makers.get(name.partition(".as_")[0])
+        maker = self.makers.get(name) or self.makers.get(self.plain(name))
         if maker is None:
             return self.of[one.role or "activation"]
         return self._made(maker)

@@ -18,7 +18,7 @@ from archcalc.plan.holding import share
 from archcalc.plan.local import Exchanges
 from archcalc.plan.mesh import TP
 from archcalc.plan.placing import Group, data_group, group
-from archcalc.tape.legend import Size, add, volume, where
+from archcalc.tape.legend import Size, add, anywhere, volume, where
 from archcalc.tape.passes import Layers, Pass
 from archcalc.tape.precision import Keeping
 
@@ -49,9 +49,10 @@ def of_weights(
     """The collectives of gradients and weights in a step, on the pass of one rank."""
     yield from _of_copies(taken, exchanges, plan, keeping, gpus_per_node)
     summed, every = _summed(taken, exchanges), tensors(taken)
-    for of_experts in (False, True):
+    apart = anywhere(plan.ep > 1)  # else experts are shared by the same ranks as all else
+    for of_experts in (False, True) if apart else (False,):
         among = data_group(plan, gpus_per_node, of_experts=of_experts)
-        mine = [tensor for tensor in every if tensor.of_experts == of_experts]
+        mine = [tensor for tensor in every if not apart or tensor.of_experts == of_experts]
         if not any(_key(tensor.name, tensor.within) in summed for tensor in mine):
             continue
         for what in _of_data(mine, summed, plan, keeping, among.ranks):

@@ -79,7 +79,7 @@ def divide(segment: Segment, mesh: Mesh) -> Divided:
     for op in segment.tape.ops:
         forward.take(op)
     forward.finish(segment)
-    return Divided(forward.ops, [*forward.found, *_backward(forward.ops, forward.changed, mesh)])
+    return Divided(forward.ops, [*forward.found, *_backward(forward, mesh)])
 
 
 class _Forward:
@@ -92,13 +92,20 @@ class _Forward:
         self.partial: dict[str, tuple[str, ...]] = {}
         self.made: dict[str, Tensor] = {}
         self.changed: Changed = {}
+        self.rows: set[str] = set()
+        """What experts made, still partial: it is weighted and added up for each token before it is reduced."""
+        self.weighted: dict[str, tuple[str, ...]] = {}
+        """Products of such rows, with the axes on which the gradient of their other factor is partial."""
 
     def take(self, op: Op) -> None:
         if op.kind == "view":
             self._view(op)
             return
         for x in op.inputs:
-            self._whole(x, op)
+            if isinstance(x, Tensor) and x.name in self.rows and _is_linear(op, x):
+                self._hand_on(x, op)
+            else:
+                self._whole(x, op)
         self.ops.append(op)
         self.made[op.output.name] = op.output
         if op.kind in ("contraction", "lookup", "put", "reduction"):
@@ -107,6 +114,14 @@ class _Forward:
             lost = tuple(axis for axis, label in here.items() if axis not in there and label not in _BATCH)
             if lost:
                 self.partial[op.output.name] = lost
+                self.rows |= {op.output.name} if "M" in map(stem, op.output.labels) else set()
+
+    def _hand_on(self, x: Tensor, op: Op) -> None:
+        """An op that is linear in partial rows makes partial rows."""
+        self.partial[op.output.name] = axes = self.partial.pop(x.name)
+        self.rows.add(op.output.name)
+        if op.kind == "pointwise" and not op.passes:
+            self.weighted[op.output.name] = axes
 
     def finish(self, segment: Segment) -> None:
         """What is still partial, such as a loss, is whole in the end."""
@@ -127,6 +142,9 @@ class _Forward:
         assert isinstance(x, Tensor)  # noqa: S101  (a weight is read under other labels by itself)
         before, after = self.mesh.cut(x.labels), self.mesh.cut(y.labels)
         partial = self.partial.pop(x.name, ())
+        if partial and not {*partial} & {*after} and x.name in self.rows:
+            self.partial[y.name], partial = partial, ()
+            self.rows.add(y.name)
         steps: dict[tuple[Operation, Labels], list[str]] = {}
         for axis in dict.fromkeys((*before, *after, *partial)):
             was, now = before.get(axis), after.get(axis)
@@ -163,6 +181,18 @@ def _moves(axis: str, was: str, now: str) -> bool:
     return axis in ("ep", *TP) and {stem(was), stem(now)} == {"sent", "M"}
 
 
+def _is_linear(op: Op, x: Tensor) -> bool:
+    """Whether an op of partial sums makes partial sums: it moves rows, adds them up, multiplies them, or adds a bias,
+    which one rank does.
+    """
+    if op.kind in ("lookup", "put"):
+        return op.inputs[1] == x
+    if op.kind == "pointwise" and op.passes and op.weights:
+        return True
+    product = op.kind == "pointwise" and len(op.inputs) == 2 and {*op.saves} == {*op.inputs}
+    return product or (op.kind == "reduction" and op.passes)
+
+
 def _read(op: Op) -> tuple[str, ...]:
     """The labels that an op ranges over; of a lookup those of its table too."""
     if op.kind in ("lookup", "put"):
@@ -170,11 +200,12 @@ def _read(op: Op) -> tuple[str, ...]:
     return op.space
 
 
-def _backward(ops: list[Op], changed: Changed, mesh: Mesh) -> Iterator[Exchange]:
+def _backward(forward: _Forward, mesh: Mesh) -> Iterator[Exchange]:
     """The adjoint, from the last op to the first, then the gradients of weights."""
+    ops, changed = forward.ops, forward.changed
     partial: dict[str, set[str]] = {}
     weights: dict[str, tuple[Weight, set[str]]] = {}
-    waits = _Waiting(ops, changed, mesh).waits
+    waits = _Waiting(forward, mesh).waits
     for op in reversed(ops):
         if not op.learns:
             continue
@@ -194,7 +225,7 @@ def _backward(ops: list[Op], changed: Changed, mesh: Mesh) -> Iterator[Exchange]
             yield Exchange("backward", "all-reduce", now, y.name, labels, y.role, op.spans)
         if op.is_statistic:
             continue
-        for x, lacks in _lacking(op, mesh):
+        for x, lacks in _lacking(op, mesh, forward):
             if isinstance(x, Weight):
                 weights.setdefault(x.path, (x, set()))[1].update(lacks | late)
             else:
@@ -205,13 +236,25 @@ def _backward(ops: list[Op], changed: Changed, mesh: Mesh) -> Iterator[Exchange]
             yield Exchange("gradients", "all-reduce", found, weight.path, weight.labels, None, ())
 
 
-def _lacking(op: Op, mesh: Mesh) -> Iterator[tuple[Tensor | Weight, set[str]]]:
-    """What gets a gradient from an op, with the axes on which that is a partial sum: they cut the op, and not it."""
+def _lacking(op: Op, mesh: Mesh, forward: _Forward) -> Iterator[tuple[Tensor | Weight, set[str]]]:
+    """What gets a gradient from an op, with the axes on which that is a partial sum: they cut the op, and not it.
+
+    What multiplies partial rows gets a partial sum too.
+    """
     space = mesh.cut(tuple(dict.fromkeys((*_read(op), *op.output.labels)))) if op.kind != "exchange" else {}
+    rows = forward.weighted.get(op.output.name, ())
     for x in op.inputs:
-        if isinstance(x, Weight) or ROLES[x.role].learns or x.role == "statistic":
+        if isinstance(x, Tensor) and x.role == "fused":  # inside a kernel, which makes the gradients of what it reads
+            yield x, set()
+        elif isinstance(x, Weight) or ROLES[x.role].learns or x.role == "statistic":
             mine = mesh.cut(x.labels)
-            yield x, {axis for axis in space if axis not in mine}
+            more = () if isinstance(x, Tensor) and x.name in forward.rows else rows
+            yield x, {*(axis for axis in space if axis not in mine), *more}
+
+
+def _deals(op: Op) -> bool:
+    """Whether it makes rows of a vector for each of its experts; their gradients are added up for the vector."""
+    return op.kind == "lookup" and "sent" in map(stem, op.output.labels)
 
 
 class _Waiting:
@@ -221,24 +264,32 @@ class _Waiting:
     weights on the way are reduced once.
     """
 
-    def __init__(self, ops: list[Op], changed: Changed, mesh: Mesh) -> None:
-        self.mesh = mesh
+    def __init__(self, forward: _Forward, mesh: Mesh) -> None:
+        ops, self.mesh = forward.ops, mesh
         self.makers = {op.output.name: op for op in ops if op.learns}
         self.reduced: dict[str, set[str]] = {}
-        for op in ops:
-            for x, lacks in _lacking(op, mesh) if op.learns and not op.is_statistic else ():
-                if isinstance(x, Tensor):
-                    self.reduced.setdefault(x.name, set()).update(lacks)
-        for name, changes in changed.items():
+        for name, changes in forward.changed.items():
             gathered = {axis for what, axes, _ in changes if what == "all-gather" for axis in axes}
             self.reduced.setdefault(name, set()).update(gathered)
+        for op in reversed(ops):
+            for x, lacks in _lacking(op, mesh, forward) if op.learns and not op.is_statistic else ():
+                if isinstance(x, Tensor):
+                    on = self._behind(op, forward)
+                    self.reduced.setdefault(x.name, set()).update(lacks | (on - set(mesh.cut(x.labels))))
         self.known: dict[tuple[str, str], bool] = {}
+
+    def _behind(self, op: Op, forward: _Forward) -> set[str]:
+        """Where the gradient of what an op makes is that of what it reads: the axes over which that is reduced."""
+        if op.kind not in ("view", "exchange") and not _deals(op):
+            return set()
+        changed = {axis for _, axes, _ in forward.changed.get(op.output.name, ()) for axis in axes}
+        return self.reduced.get(op.output.name, set()) - changed
 
     def waits(self, op: Op, axis: str) -> bool:
         """Whether the gradient of what an op makes is reduced later."""
         into = [x for x in op.inputs if isinstance(x, Tensor) and (ROLES[x.role].learns or x.role in _INSIDE)]
         whole = all(axis not in self.mesh.cut(x.labels) for x in into)
-        return bool(into) and whole and all(self._reaches(x.name, axis) for x in into)
+        return whole and (_deals(op) or (bool(into) and all(self._reaches(x.name, axis) for x in into)))
 
     def _reaches(self, name: str, axis: str) -> bool:
         key = name, axis

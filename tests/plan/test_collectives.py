@@ -201,6 +201,20 @@ def test_experts_that_some_ranks_share_are_added_up_by_these():
     assert by_axis == {"dp": (8, 2 * (params(model).stored - experts)), "edp": (2, 2 * experts // 4)}
 
 
+@pytest.mark.parametrize("name", ["mixtral-8x7b", "gpt-oss-20b", "deepseek-v3"])
+def test_what_cut_experts_make_is_weighted_and_added_up_before_it_is_reduced(name):
+    """As vLLM's and transformers' tensor-parallel experts do: vectors of tokens are reduced, not one for each of their
+    experts. So each rank has a part of the gradients of routing weights, and of the router's.
+    """
+    model = archcalc.load(name)
+    found = [one for one in of(model, Plan(tp=2), run=Run(sequence=2_048)) if ".mlp" in one.tensor]
+    assert {one.tensor for one in found if "experts" in one.tensor} == {"layers.{i}.mlp.experts.sum"}
+    assert {one.bytes for one in found if one.phase in ("forward", "backward")} == {2 * 2_048 * model.d_model}
+    summed = [one for one in found if one.phase == "gradients"]
+    assert {one.tensor.split(".")[3] for one in summed} == {"router"}
+    assert all(one.axis == "tp" for one in summed)
+
+
 # Data parallelism.
 
 
@@ -213,11 +227,16 @@ def test_gradients_over_data_parallel_ranks_are_the_parameters_of_the_rank(given
     for stage in range(plan.pp):
         found = collectives(model.record(run), plan, keeping, stage)
         rank = params(local(model.record(run), plan, stage))
+        learned = {
+            of: sum(t.parameters for t in rank.tensors if t.learns and t.of_experts == of) for of in (False, True)
+        }
+        if plan.ep == 1:
+            learned = {False: learned[False] + learned[True], True: 0}
         for of_experts, ranks in ((False, plan.dp * plan.cp), (True, plan.expert_dp)):
-            expected = sum(t.parameters for t in rank.tensors if t.learns and t.of_experts == of_experts)
             axes = ("edp",) if of_experts else ("dp", "cp", "dp+cp")
             here = [one for one in found if one.axis in axes and one.tensor == "gradients"]
-            assert sum(one.bytes for one in here) == (expected * keeping.recipe.gradient if ranks > 1 else 0)
+            expected = learned[of_experts] * keeping.recipe.gradient if ranks > 1 else 0
+            assert sum(one.bytes for one in here) == expected
             assert all((one.operation, one.count, one.ranks) == ("all-reduce", 1, ranks) for one in here)
 
 

@@ -194,3 +194,54 @@ def test_fsdp2_gathers_layers_twice_and_what_is_outside_once(n):
     one = sum(p.numel() for p in Layer().parameters())
     rows = -(-VOCABULARY // n) * n
     assert seen["forward"] == {("all-gather", one): LAYERS, ("all-gather", (2 * rows + 2) * D): 1}
+
+
+def parts_of_gradients(made, copies, x):
+    """The gradients of copies of weights, and of x, on each rank, where what the ranks make is added up forward."""
+    ours = [[w.clone().requires_grad_() for w in (*copies, x)] for _ in made]
+    sum(make(*mine) for make, mine in zip(made, ours, strict=True)).pow(2).sum().backward()
+    return [[w.grad for w in mine] for mine in ours]
+
+
+def heads(x, q, k, v, o):
+    """What some query heads of one key/value head find in x, projected back."""
+    queries = (x @ q.T).unflatten(-1, (-1, D_HEAD)).transpose(-2, -3)
+    probabilities = (queries @ (x @ k.T).transpose(-1, -2)[:, None]).softmax(-1)
+    return (probabilities @ (x @ v.T)[:, None]).transpose(-2, -3).flatten(-2) @ o.T
+
+
+def test_gradients_of_copies_add_up_to_those_of_the_whole():
+    """4 query heads that share a key/value head are on 2 ranks, both of which have keys and values: what each gets as
+    their gradients, and as that of x, is a part, so that weights are reduced once and nothing between.
+    """
+    torch.manual_seed(0)
+    x, q = torch.randn(BATCH, SEQUENCE, D), torch.randn(HEADS * D_HEAD, D) / 4
+    (k, v), o = (torch.randn(D_HEAD, D) / 4 for _ in range(2)), torch.randn(D, HEADS * D_HEAD) / 4
+    cuts = [slice(0, HEADS * D_HEAD // 2), slice(HEADS * D_HEAD // 2, None)]
+    whole = parts_of_gradients([lambda k, v, x: heads(x, q, k, v, o)], (k, v), x)[0]
+    ranked = parts_of_gradients(
+        [lambda k, v, x, cut=cut: heads(x, q[cut], k, v, o[:, cut]) for cut in cuts], (k, v), x
+    )
+    for alone, *parts in zip(whole, *ranked, strict=True):
+        torch.testing.assert_close(sum(parts), alone)
+        assert not torch.allclose(parts[0], alone)
+
+
+def test_gradients_of_routers_add_up_where_each_expert_is_cut():
+    """Two ranks have half of the hidden features of all experts, and the same router."""
+    torch.manual_seed(0)
+    x, router = torch.randn(BATCH * SEQUENCE, D), torch.randn(3, D)
+    up, down = torch.randn(3, D_FF, D) / 4, torch.randn(3, D, D_FF) / 4
+
+    def mix(router, x, cut=slice(None)):
+        scores, chosen = (x @ router.T).topk(2)
+        hidden = torch.einsum("tjfd,td->tjf", up[chosen][:, :, cut], x).relu()
+        made = torch.einsum("tjdf,tjf->tjd", down[chosen][..., cut], hidden)
+        return (made * scores.softmax(-1)[..., None]).sum(1)
+
+    cuts = [slice(0, D_FF // 2), slice(D_FF // 2, None)]
+    whole = parts_of_gradients([mix], (router,), x)[0]
+    ranked = parts_of_gradients([lambda router, x, cut=cut: mix(router, x, cut) for cut in cuts], (router,), x)
+    for alone, *parts in zip(whole, *ranked, strict=True):
+        torch.testing.assert_close(sum(parts), alone)
+        assert not torch.allclose(parts[0], alone)
