@@ -30,7 +30,7 @@ from archcalc.tape.precision import Keeping
 
 Parts = dict[str, Size]
 More = Iterator[tuple[Moment, Parts]]
-GATHERING, REDUCING = "gathering weights", "reducing gradients"
+GATHERING, COPYING, REDUCING = "gathering weights", "copying gradients", "reducing gradients"
 
 
 class Step(Protocol):
@@ -177,9 +177,9 @@ class Sharded:
         walk = self.walks[id(segment)]
         own, now = self.groups.of(segment), self.backward(stack, segment, place)
         now["gathered weights"] = now["gathered weights"] - own.gathered
-        moment = Moment("backward", REDUCING, walk.saved, walk.recomputed, walk.gradients, walk.transient)
+        moment = Moment("backward", COPYING, walk.saved, walk.recomputed, walk.gradients, walk.transient)
         yield moment, {**now, "reduce buffers": own.reduced}
-        yield moment._replace(gradients=0), {**now, "reduce buffers": own.reduced + own.share}
+        yield moment._replace(op=REDUCING, gradients=0), {**now, "reduce buffers": own.reduced + own.share}
 
     def _root_reduced(self, segment: Segment, place: Place) -> More:
         """The root's gradients, when the first layer of all is done, and the embedding with it."""
@@ -188,10 +188,10 @@ class Sharded:
             return
         kept = 0 if self.holds else self.groups.of(segment).share
         mine = self.walks[id(segment)].gradients if segment.layers is None else 0
-        moment = Moment("backward", REDUCING, 0, 0, mine, 0)
+        moment = Moment("backward", COPYING, 0, 0, mine, 0)
         reduced, share = (where(done, n) for n in (self.groups.root.reduced, self.groups.root.share))
         yield moment, {"gradients": kept, "reduce buffers": reduced}
-        gone = moment._replace(gradients=-self._of_head(segment))
+        gone = moment._replace(op=REDUCING, gradients=-self._of_head(segment))
         yield gone, {"gradients": kept, "reduce buffers": reduced + share}
 
     @property
