@@ -179,7 +179,8 @@ class Sharded:
         now["gathered weights"] = now["gathered weights"] - own.gathered
         moment = Moment("backward", COPYING, walk.saved, walk.recomputed, walk.gradients, walk.transient)
         yield moment, {**now, "reduce buffers": own.reduced}
-        yield moment._replace(op=REDUCING, gradients=0), {**now, "reduce buffers": own.reduced + own.share}
+        left = moment._replace(op=REDUCING, gradients=own.lingers)
+        yield left, {**now, "reduce buffers": own.reduced + own.share}
 
     def _root_reduced(self, segment: Segment, place: Place) -> More:
         """The root's gradients, when the first layer of all is done, and the embedding with it."""
@@ -189,9 +190,10 @@ class Sharded:
         kept = 0 if self.holds else self.groups.of(segment).share
         mine = self.walks[id(segment)].gradients if segment.layers is None else 0
         moment = Moment("backward", COPYING, 0, 0, mine, 0)
-        reduced, share = (where(done, n) for n in (self.groups.root.reduced, self.groups.root.share))
+        root = self.groups.root
+        reduced, share = where(done, root.reduced), where(done, root.share)
         yield moment, {"gradients": kept, "reduce buffers": reduced}
-        gone = moment._replace(op=REDUCING, gradients=-self._of_head(segment))
+        gone = moment._replace(op=REDUCING, gradients=root.lingers - self._of_head(segment))
         yield gone, {"gradients": kept, "reduce buffers": reduced + share}
 
     @property
