@@ -68,8 +68,8 @@ def compare_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Itera
         yield _losses(found[0])
 
 
-def counted(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Counted:
-    """What is counted for the fullest rank; gloo, which has no reduce-scatter, reduces a copy of all of it."""
+def counted(model: Model, plan: Plan, run: Run, keeping: Keeping, *, gloo: bool = True) -> Counted:
+    """What is counted for the fullest rank; `gloo`, which has no reduce-scatter, reduces a copy of all of it."""
     taken = local(model.record(run.by_default(MEMORY_KERNEL)), plan)
     counts, recipe, totals, step = params(taken), keeping.recipe, [], 0
     for moment in alive(taken, taken.run, keeping):
@@ -78,7 +78,7 @@ def counted(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Counted:
         if moment.phase == "step":
             step = total
             continue
-        if moment.at == REDUCING:
+        if gloo and moment.at == REDUCING:
             total += parts["reduce buffers"] * plan.dp // (plan.dp + 1)
         totals.append(total)
     width = widths(recipe.compute, keeping.statistic, recipe.arriving)
