@@ -32,6 +32,8 @@ _HOMES = {
     "parameters": ("report", "params"),
     "flops": ("flops",),
     "memory": ("memory",),
+    "traffic": ("traffic",),
+    "plans": ("plan",),
     "explain": ("explain",),
     "sweep": ("sweep",),
     "diff": ("diff",),

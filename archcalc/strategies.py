@@ -226,6 +226,9 @@ def _branching(draw: st.DrawFn, most: _Most, *, repeated: bool) -> dict[str, Any
         if not parallel and branch["norm"] is not None and draw(st.booleans()):
             branch["residual"] = "normed"
         branches.append({"name": f"branch_{i}", **branch})
+    for branch in [] if parallel else branches[:-1]:
+        may = branch["stream_norm"] is branch["residual_scale"] is None and "residual" not in branch
+        branch["joins"] = "end" if may and draw(st.booleans()) else "stream"
     found = {"parallel": parallel, "branches": branches}
     return {"repeat": draw(st.integers(1, most.repeats)), **found} if repeated else found
 

@@ -29,6 +29,7 @@ README = [
     "docs/bounds.md",
     "docs/huggingface.md",
     "docs/library.md",
+    "docs/plans.md",
     "docs/specs.md",
 ]
 LEARNED = "docs/running.md"

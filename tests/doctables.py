@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from fieldtables import described, field_table
+from publishedplans import figures
 
 from archcalc.huggingface.families import MODULES
 from archcalc.huggingface.families.absent import FEATURES
 from archcalc.huggingface.families.wrappers import WRAPPERS
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.layers import each_layer
+from archcalc.plan.description import Plan
+from archcalc.plan.rules import RULES
+from archcalc.units import binary
 
 ROOT = Path(__file__).parent.parent
 VERSION = "5.24"
@@ -27,7 +31,12 @@ _MARK = re.compile(r"(?<=^<!-- made: )([^\n]+)( -->\n)(.*?)(?=^<!-- end -->$)", 
 def tables() -> dict[str, Callable[[], str]]:
     """What makes each table, by the name in its mark."""
     fields = {f"fields of {one.__name__}": lambda one=one: field_table(one) for one in described()}
-    return {"families": families, "wrappers": wrappers, "not yet": not_yet, "coverage": coverage, **fields}
+    of_plans = {
+        "fields of Plan": plan_fields,
+        "rules of plans": plan_rules,
+        "published figures of plans": plan_figures,
+    }
+    return {"families": families, "wrappers": wrappers, "not yet": not_yet, "coverage": coverage, **fields, **of_plans}
 
 
 def found(document: str) -> dict[str, str]:
@@ -44,6 +53,40 @@ def again(document: str) -> str:
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def plan_fields() -> str:
+    """The fields of a plan, with the value where none is given."""
+    rows = (
+        (f"`{name}`", f"`{_in_yaml(field.default)}`", str(field.description))
+        for name, field in Plan.model_fields.items()
+        if name not in ("schema_version", "name", "source")
+    )
+    return _table(("field", "default", "meaning"), rows)
+
+
+def plan_figures() -> str:
+    """What others printed of ranks beside what is counted."""
+    rows = (
+        (
+            figure.what,
+            figure.printed,
+            binary(figure.ours) if "GiB" in figure.printed else f"{figure.ours / 1e9:.4g} GB",
+            f"{100 * figure.error:+.1f}%",
+            f"{figure.source}{'; ' + figure.note if figure.note else ''}",
+        )
+        for figure in figures()
+    )
+    return _table(("what", "printed", "counted", "difference", "source"), rows)
+
+
+def _in_yaml(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def plan_rules() -> str:
+    """What makes a plan infeasible."""
+    return _table(("rule", "what must hold"), ((f"`{rule.name}`", rule.text) for rule in RULES))
 
 
 _SAID: dict[str, dict[str, Any]] = {

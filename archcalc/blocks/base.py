@@ -123,9 +123,17 @@ class Slot(Block):
 
 
 class Mixer(Slot):
-    """What a residual branch computes: "B S D" to "B N D". `saying` is what it does, for a first reader."""
+    """What a residual branch computes: "B S D" to "B N D". `saying` is what it does, for a first reader.
+
+    `gathers` says whether it needs all positions of a sequence at once; where not it reads "B N D".
+    """
 
     saying: ClassVar[str] = ""
+    gathers: ClassVar[bool] = True
+
+    def assumed(self) -> str | None:
+        """What its counts take for granted, in a few words; None where they take nothing."""
+        return None
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""

@@ -1,7 +1,8 @@
 """Mixtures of experts: of many MLPs each vector goes through the few that a router chooses for it.
 
 The router scores all experts; the chosen ones compute, and what they make is added up, each by its weight. Routing is
-taken to be balanced wherever a count would depend on it; parameters, FLOPs and saved bytes do not.
+taken to be balanced wherever a count would depend on it; parameters do not, and FLOPs and saved bytes only where some
+experts compute nothing.
 """
 
 from collections.abc import Mapping
@@ -9,14 +10,15 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from archcalc.blocks import activation
+from archcalc.blocks import activation, dealing
 from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
 from archcalc.blocks.base import Count, Strict
-from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs
+from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs, Without
+from archcalc.blocks.dealing import Dealt
 from archcalc.blocks.mlp import MLP, DenseMLP
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.shrinking import Shrinking, small
-from archcalc.tape.legend import Env
+from archcalc.tape.legend import Cuts, Env, Size
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
@@ -70,6 +72,11 @@ class Experts(MLP):
     n_experts_per_token: Annotated[Count, AtMost("n_experts")] = Field(
         description="experts that a vector goes through"
     )
+    n_identity: Count | None = Field(
+        default=None,
+        description="experts without weights beside these, which hand on what they get: a router chooses from all; "
+        "null: none (LongCat-Flash)",
+    )
     d_ff: Count = Field(description="hidden features of an expert")
     gated: bool = Field(description="whether an expert is a gated MLP")
     activation: Activation = Field(description=ACTIVATION)
@@ -84,7 +91,7 @@ class Experts(MLP):
     latent_bias: Annotated[bool, Needs("d_latent", idle=False)] = Field(
         default=False, description="whether those two projections have biases"
     )
-    n_groups: Annotated[Count | None, Divides("n_experts")] = Field(
+    n_groups: Annotated[Count | None, Divides("n_experts"), Without("n_identity")] = Field(
         default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
     )
     n_groups_chosen: Annotated[
@@ -114,18 +121,25 @@ class Experts(MLP):
         "E": "experts (n_experts)",
         "J": "experts that a vector goes through (n_experts_per_token)",
         "I": "hidden features of an expert (d_ff)",
+        "idle": "experts that hand on what they get (n_identity)",
+        "scored": "experts that a router scores (n_experts), those that hand on among them",
+        "busy": "experts of a vector that compute, under balanced routing and rounded up",
         "narrow": "features of the vectors that experts work on (d_latent)",
+        "sent": "vectors that tokens send to experts, each as often as it has experts",
         "M": "vectors that experts compute, each as often as it has experts",
     }
     copies: ClassVar[tuple[str, ...]] = ("E", "J")
-    derives: ClassVar[tuple[str, ...]] = ("M",)
+    derives: ClassVar[tuple[str, ...]] = ("sent", "M", "scored", "busy")
+    cuts: ClassVar[Cuts | None] = {"ep": (("E",),), "etp": (("I",),), "tp": (("F",),)}
+    gathers: ClassVar[bool] = False
     factors: ClassVar[tuple[str, ...]] = ("cut",)
 
     def summary(self) -> str:
         shared = f" + shared {self.shared.summary()}" if self.shared else ""
+        idle = f" and {grouped(self.n_identity)} that hand on" if self.n_identity else ""
         latent = f" over latents of {grouped(self.d_latent)}" if self.d_latent else ""
         return (
-            f"{several(self.n_experts, 'expert')}, {grouped(self.n_experts_per_token)} a token, of "
+            f"{several(self.n_experts, 'expert')}{idle}, {grouped(self.n_experts_per_token)} a token, of "
             f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){' + biases' * self.bias}{latent}"
             f"{shared}"
         )
@@ -134,6 +148,7 @@ class Experts(MLP):
         """Few experts, two of a group at least; what is shared is as many times an expert as before."""
         groups = None if self.n_groups is None else min(self.n_groups, 4)
         experts = min(self.n_experts, 4) if groups is None else groups * min(self.n_experts // (self.n_groups or 1), 2)
+        idle = self.n_identity and max(experts * self.n_identity // self.n_experts, 1)
         chosen = None if self.n_groups_chosen is None else min(self.n_groups_chosen, groups or 1)
         d_ff, shared = shrinking.size("d_ff", self.d_ff, 40), small(self.shared, shrinking)
         if self.shared is not None:
@@ -142,7 +157,8 @@ class Experts(MLP):
                 shared = shared.model_copy(update={"d_ff": times * d_ff})
         update = {
             "n_experts": experts,
-            "n_experts_per_token": min(self.n_experts_per_token, 2, experts),
+            "n_experts_per_token": min(self.n_experts_per_token, 3 if idle else 2, experts),
+            "n_identity": idle,
             "d_ff": d_ff,
             "d_latent": shrinking.optional("d_latent", self.d_latent, 14),
             "n_groups": groups,
@@ -154,30 +170,51 @@ class Experts(MLP):
     def sizes(self) -> Env:
         own = {"E": self.n_experts, "J": self.n_experts_per_token, "I": self.d_ff}
         narrow = {} if self.d_latent is None else {"narrow": self.d_latent}
-        return {**own, **narrow, **(self.shared.sizes() if self.shared else {})}
+        idle = {} if self.n_identity is None else {"idle": self.n_identity}
+        return {**own, **idle, **narrow, **(self.shared.sizes() if self.shared else {})}
 
     def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
-        return {"M": env["B"] * env["S"] * env["J"]}
+        if self.n_identity is None:
+            return {"scored": env["E"], **_rows(env, env["J"])}
+        scored = env["E"] + env["idle"]
+        busy = -(-(env["J"] * env["E"]) // scored)  # each choice is as likely as any other
+        return {"scored": scored, "busy": busy, **_rows(env, busy)}
+
+    def assumed(self) -> str | None:
+        if self.n_identity is None:
+            return None
+        _, mean, most = self.computing
+        whole = (most * self.n_experts) % (self.n_experts + self.n_identity) == 0
+        return (
+            f"balanced routing (modelled): of a token's {several(most, 'expert')} {grouped(mean)} compute on average"
+            f"{', rounded up' * (not whole)}, and the others hand on what they get"
+        )
+
+    @property
+    def computing(self) -> tuple[int, int, int]:
+        """The fewest of a vector's experts that compute, as many as are counted, and the most."""
+        chosen, idle = self.n_experts_per_token, self.n_identity or 0
+        return max(chosen - idle, 0), -(-chosen * self.n_experts // (self.n_experts + idle)), chosen
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         weights, chosen = self._route(tape, _normed(tape, "router_norm", self.router.norm, x))
         read = _normed(tape, "experts_norm", self.experts_norm, x)
         if self.d_latent is None:
-            y = tape.view(self._mixed(tape, read, weights, chosen, "D"), S="N")
+            y = self._mixed(tape, read, weights, chosen, "D")
         else:
             bias = self.latent_bias
-            latent = tape.linear("latent", "B S narrow", read, "narrow D", part="expert_latents", bias=bias)
+            latent = tape.linear("latent", "B N narrow", read, "narrow D", part="expert_latents", bias=bias)
             made = self._mixed(tape, latent, weights, chosen, "narrow")
-            y = tape.linear("from_latent", "B S D", made, "D narrow", part="expert_latents", bias=bias, leaves=True)
+            y = tape.linear("from_latent", "B N D", made, "D narrow", part="expert_latents", bias=bias)
         y = _normed(tape, "experts_post_norm", self.experts_post_norm, y)
         if self.shared is None:
             return y
         read = _normed(tape, "shared_norm", self.shared_norm, x)
         with tape.scope("shared"):
-            always = self.shared.record(tape, read)
+            always = self.shared.record(tape, tape.view(read, N="S"))
         always = _normed(tape, "shared_post_norm", self.shared_post_norm, always)
         if self.shared_gate:
-            gate = tape.linear("shared_gate", "B S unit", x, "unit D", part="router", bias=False, leaves=True)
+            gate = tape.linear("shared_gate", "B N unit", x, "unit D", part="router", bias=False)
             share = tape.pointwise("share", gate, keeps=True)
             always = tape.pointwise("shared_by_gate", always, share, saves=(always, share), scratch=1)
         y = tape.sum("all", y, always)
@@ -185,38 +222,25 @@ class Experts(MLP):
 
     def _mixed(self, tape: Tape, x: Tensor, weights: Tensor, chosen: Tensor, features: str) -> Tensor:
         """What the chosen experts make of each vector, added up by weight."""
+        deal = dealing.to_all if self.n_identity is None else dealing.beside_identity
         with tape.scope("experts"):
-            order = tape.pointwise("order", chosen, role="choice")
-            tokens = tape.pointwise("tokens", order, role="choice")
-            dealt = tape.lookup("dealt", f"M {features}", tokens, x)
-            if self.router.weighs == "input":
-                beside = tape.lookup("dealt_weights", "M", order, tape.regroup(weights, "M"))
-                dealt = tape.pointwise("weighted", dealt, beside, saves=(dealt, beside), scratch=1)
-            with tape.span("each"):
-                made = self._compute(tape, dealt, features)
-            places = tape.pointwise("places", order, role="choice")
-            made = tape.lookup("returned", f"M {features}", places, made)
-            made = tape.regroup(made, f"B S J {features}")
-            if self.router.weighs == "output":
-                made = tape.pointwise("weighted", made, weights, saves=(made, weights), scratch=1)
-            return tape.reduce("sum", made, "J", passes=True)
+            return deal(tape, Dealt(x, weights, chosen, features, self.router.weighs), self._compute)
 
     def _route(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor]:
-        """How much each chosen expert counts, B S J, and which they are."""
-        logits = tape.linear("router", "B S E", x, "E D", part="router", bias=self.router.bias)
+        """How much each chosen expert counts, and which they are, both B N J."""
+        logits = tape.linear("router", "B N scored", x, "scored D", part="router", bias=self.router.bias)
         with tape.span("routing"):
             scores = logits if self.router.score_scale is None else tape.pointwise("scaled_scores", logits)
             scores = tape.convert("full_precision", scores, role="float")
             if self.router.scores == "softmax":
-                scores = tape.softmax(scores, over="E", role="float")
+                scores = tape.softmax(scores, over="scored", role="float")
             elif self.router.scores == "sigmoid":
                 scores = tape.pointwise("sigmoid", scores, role="float", keeps=True)
             if self.router.correction:
-                tape.pointwise(
-                    "corrected", scores, tape.given(f"{logits.name}.correction", "E", "buffer"), role="float"
-                )
-            chosen = tape.choose("chosen", scores, "B S J")
-            weights = tape.lookup("weights", "B S J", chosen, scores, role="float", saves=(scores,))
+                correction = tape.given(f"{logits.name}.correction", "scored", "buffer")
+                tape.pointwise("corrected", scores, correction, role="float")
+            chosen = tape.choose("chosen", scores, "B N J")
+            weights = tape.lookup("weights", "B N J", chosen, scores, role="float", saves=(scores,))
             if self.router.scores == "softmax_of_chosen":
                 weights = tape.softmax(weights, over="J", role="float")
             elif self.router.scores == "sigmoid_of_chosen":
@@ -227,11 +251,11 @@ class Experts(MLP):
                     "normalized", weights, total, role="float", saves=(weights, total), per_point=2
                 )
             if self.router.expert_scale:
-                scales = tape.lookup("scales", "B S J", chosen, tape.weight("expert_scale", "E", "router"))
+                scales = tape.lookup("scales", "B N J", chosen, tape.weight("expert_scale", "scored", "router"))
                 weights = tape.pointwise("by_expert", weights, scales, role="float", saves=(weights, scales))
             if self.router.scale is not None:
                 weights = tape.pointwise("scaled", weights, role="float")
-            return tape.convert("as_wide", weights, role="activation"), tape.regroup(chosen, "M")
+            return tape.convert("as_wide", weights, role="activation"), chosen
 
     def _compute(self, tape: Tape, x: Tensor, features: str) -> Tensor:
         """Each vector through its expert: a weight of all experts is read at that of the vector."""
@@ -256,6 +280,11 @@ class Experts(MLP):
             up = linear("up", "M I", x, f"E I {features}", "up_projection")
             hidden = activation.record(tape, self.activation, up)
         return linear("down", f"M {features}", hidden, f"E {features} I", "down_projection")
+
+
+def _rows(env: Env, each: Size) -> Env:
+    """Rows of vectors, each as often as experts compute it, as tokens send them and as experts get them."""
+    return {"sent": env["B"] * env["N"] * each, "M": env["B"] * env["S"] * each}
 
 
 def _normed(tape: Tape, name: str, norm: Norm | None, x: Tensor) -> Tensor:

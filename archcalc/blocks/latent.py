@@ -72,6 +72,11 @@ class LatentAttention(Attention):
         default=False,
         description="whether scores are multiplied by the square of YaRN's 0.1 x mscale_all_dim x log(factor) + 1",
     )
+    rank_scale: Annotated[bool, Needs("q_rank", idle=False)] = Field(
+        default=False,
+        description="whether queries, and the latent of keys and values behind its norm, are multiplied by "
+        "sqrt(d_model / q_rank) and sqrt(d_model / kv_rank) (LongCat-Flash)",
+    )
     gate: Literal["head"] | None = Field(
         default=None,
         description="head: what each head found is multiplied by the sigmoid of one number that a projection makes of "
@@ -95,7 +100,7 @@ class LatentAttention(Attention):
     copies: ClassVar[tuple[str, ...]] = ("heads",)
     derives: ClassVar[tuple[str, ...]] = ("K", "T", "kept", *Indexer.derives)
     named: ClassVar[tuple[str, ...]] = ("rotary",)
-    factors: ClassVar[tuple[str, ...]] = ("query_growth", "scale", "mscale")
+    factors: ClassVar[tuple[str, ...]] = ("query_growth", "scale", "mscale", "rank_scale")
 
     def summary(self) -> str:
         queries = "" if self.q_rank is None else f" and {grouped(self.q_rank)} for queries"
@@ -174,11 +179,16 @@ class LatentAttention(Attention):
     def _queries(self, tape: Tape, source: Tensor, features: str) -> tuple[Tensor, Tensor]:
         """Of each head, without positions and with them."""
         with tape.span("queries"):
-            rope = self._of_heads(tape, "query_rope", source, "rope", features)
+            rope = self._ranked(tape, "query_rope", self._of_heads(tape, "query_rope", source, "rope", features))
             rope = rope if self.rotary is None else self.rotary.record(tape, "query", rope)
             rope = self._grown(tape, "query_rope", rope)
-            nope = self._grown(tape, "query_nope", self._of_heads(tape, "query_nope", source, "O", features))
+            nope = self._ranked(tape, "query_nope", self._of_heads(tape, "query_nope", source, "O", features))
+            nope = self._grown(tape, "query_nope", nope)
         return nope, rope
+
+    def _ranked(self, tape: Tape, name: str, x: Tensor) -> Tensor:
+        """Multiplied by how much wider than its latent the residual stream is."""
+        return tape.pointwise(f"ranked_{name}", x) if self.rank_scale else x
 
     def _grown(self, tape: Tape, name: str, x: Tensor) -> Tensor:
         if self.query_growth is None:
@@ -195,7 +205,7 @@ class LatentAttention(Attention):
         keys = None if self.indexer is None else self.indexer.keys(tape, x)
         with tape.span("latents"):
             latent = tape.linear("latent", "B S Z", x, "Z D", part="latents", bias=self.bias)
-            latent = self._normed(tape, "latent_norm", latent, "Z")
+            latent = self._ranked(tape, "latent", self._normed(tape, "latent_norm", latent, "Z"))
             shared = tape.linear("key_rope", "B S rope", x, "rope D", part="latents", bias=self.bias)
             shared = shared if self.rotary is None else self.rotary.record(tape, "key", shared)
         latent, shared = tape.view(latent, "cache", S="T"), tape.view(shared, "cache", S="T")

@@ -66,6 +66,10 @@ Specs = Annotated[
     ),
 ]
 Batch = Annotated[str, typer.Option(metavar="B", help="number of sequences")]
+AnyBatch = Annotated[
+    str | None,
+    typer.Option("--batch", metavar="B", show_default=False, help="number of sequences; default: 1, or as planned"),
+]
 Seq = Annotated[
     str | None,
     typer.Option(metavar="S", show_default=False, help="positions per sequence; default: the context"),

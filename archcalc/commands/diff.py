@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.commands.base import CHOOSE, AnyAttention, Batch, Form, Output, app, number
+from archcalc.commands.base import CHOOSE, AnyAttention, AnyBatch, Form, Output, app, number
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
+from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
@@ -23,6 +24,7 @@ Shortest = Annotated[
 
 
 @app.command(rich_help_panel=CHOOSE)
+@takes_plan
 def diff(
     specs: Annotated[
         list[str],
@@ -30,7 +32,7 @@ def diff(
             metavar="SPEC", show_default=False, help="two or more catalogue names or paths; the first is the baseline"
         ),
     ],
-    batch: Batch = "1",
+    batch: AnyBatch = None,
     seq: Shortest = None,
     attention: AnyAttention = None,
     purpose: For = "training",
@@ -40,10 +42,12 @@ def diff(
     kv_precision: CacheOf = None,
     form: Form = None,
     output: Output = None,
+    plan: Planned | None = None,
 ) -> None:
     """Compare specs: fields, parameters, FLOPs, cache and memory.
 
-    All are counted at one length, the shortest context unless --seq says another.
+    All are counted at one length, the shortest context unless --seq says another. With a plan the counts are those of
+    one micro-batch on the fullest rank of each.
 
     Example: archcalc diff gpt2-xl own.yaml
     """
@@ -54,8 +58,18 @@ def diff(
         raise Invalid(Problem("archcalc diff", "needs two or more specs", value=shown(specs[0])))
     found = [find(spec) for spec in specs]
     most = min(one.model.context_length for one in found)
-    sequences = number("--batch", batch, LARGEST_SIZE)
+    sequences = 1 if plan or batch is None else number("--batch", batch, LARGEST_SIZE)
     length = most if seq is None else number("--seq", seq, most)
     kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False)
-    asked = [one_pass(one.model, sequences, length, attention, purpose, kept) for one in found]
-    emit(difference_sheet(found, asked), form, output)
+    models = [one.model for one in found]
+    chosen = None
+    if plan is not None:
+        from archcalc.counts.ranks import fullest
+
+        run = one_pass(models[0], 1, length, attention, purpose, kept).held
+        chosen = plan.of(run, batch)
+        kept = kept._replace(accumulate=purpose == "training" and chosen.accumulation > 1)
+        models = [fullest(model, chosen, run, kept, plan.where) for model in models]
+        sequences = chosen.micro_batch
+    asked = [one_pass(model, sequences, length, attention, purpose, kept) for model in models]
+    emit(difference_sheet(found, asked, chosen), form, output)

@@ -1,18 +1,20 @@
 """The command flops."""
 
-from archcalc.commands.base import COUNT, Attention, Batch, Form, Output, Seq, Spec, app
+from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app
 from archcalc.commands.duration import DeviceOf, Devices, Mfu, PeakIn, PriceOf, read_by, time_of
 from archcalc.commands.flags import Again, Context, LogitsOf, Pairs, Phases, Tokens, work_run
+from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
 
 
 @app.command(rich_help_panel=COUNT)
+@takes_plan
 def flops(
     spec: Spec,
     phase: Phases = "training",
-    batch: Batch = "1",
+    batch: AnyBatch = None,
     seq: Seq = None,
     context: Context = None,
     logits: LogitsOf = None,
@@ -27,8 +29,12 @@ def flops(
     price: PriceOf = None,
     form: Form = None,
     output: Output = None,
+    plan: Planned | None = None,
 ) -> None:
     """Count FLOPs; estimate time and cost on devices.
+
+    With a plan, by name or by flags such as --tp 8 --pp 8, those of a rank of each stage in a step, and how long
+    stages wait for each other; --batch is that of a step over all ranks.
 
     Example: archcalc flops gpt2-xl --tokens 10B --device a100-80gb --mfu 40%
     """
@@ -38,7 +44,20 @@ def flops(
     if recompute != "none" and phase != "training":
         raise Invalid(Problem("--recompute", "applies only to training", suggestion="use --phase training"))
     found = find(spec)
-    run, amount = work_run(found.model, phase, batch, seq, context, logits, causal, attention, tokens)
+    each = "1" if plan or batch is None else batch
+    run, amount = work_run(found.model, phase, each, seq, context, logits, causal, attention, tokens)
+    if plan is not None:
+        from archcalc.counts.worked import worked
+        from archcalc.report.worked import workers_sheet
+
+        flags = {"--tokens": tokens, "--device": device, "--mfu": mfu, "--precision": precision, "--price": price}
+        flags["--devices"] = None if devices == "1" else devices
+        for flag, given in flags.items():
+            if given is not None:
+                raise Invalid(Problem(flag, "does not apply to a plan, whose FLOPs are those of a rank"))
+        counted = worked(found.model, plan.of(run, batch), run, recompute, plan.where)
+        emit(workers_sheet(found, counted, recompute), form, output)
+        return
     work = executed(found.model, run, recompute)
     size = run.batch * run.positions
     taken = time_of(work, size, amount, device=device, devices=devices, mfu=mfu, precision=precision, price=price)

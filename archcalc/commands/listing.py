@@ -3,13 +3,14 @@
 from typing import Annotated, Literal
 
 import typer
+from pydantic import BaseModel
 
 from archcalc.commands.base import FILES, Form, Output, app, number
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.report.output import emit, write
 from archcalc.spec.model import Model
 
-WHAT = ("models", "devices", "quantities", "formats")
+WHAT = ("models", "devices", "plans", "quantities", "formats")
 
 
 def _words(incomplete: str) -> list[str]:
@@ -28,7 +29,7 @@ def list_(
             metavar="WHAT|WORD",
             autocompletion=_words,
             show_default=False,
-            help="models, devices, quantities or formats; other words list the models whose name, family or "
+            help="models, devices, plans, quantities or formats; other words list the models whose name, family or "
             "source has all of them; default: models",
         ),
     ] = None,
@@ -48,7 +49,7 @@ def list_(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """List models, devices, quantities or formats of weights.
+    """List models, devices, plans, quantities or formats of weights.
 
     Example: archcalc list llama 8b
     """
@@ -75,6 +76,11 @@ def list_(
         from archcalc.report.listing import devices_sheet
 
         emit(devices_sheet([find_device(name) for name in device_names()]), form, output)
+    elif what == "plans":
+        from archcalc.plan.reading import find_plan, plan_names
+        from archcalc.report.plans import plans_sheet
+
+        emit(plans_sheet([find_plan(name, {}) for name in plan_names()]), form, output)
     elif what == "formats":
         from archcalc.report.listing import formats_sheet
 
@@ -147,8 +153,8 @@ def _none(words: list[str]) -> Problem:
 @app.command(rich_help_panel=FILES)
 def schema(
     of: Annotated[
-        Literal["model", "device"],
-        typer.Option("--of", metavar="KIND", help="kind of file described: model or device"),
+        Literal["model", "device", "plan"],
+        typer.Option("--of", metavar="KIND", help="kind of file described: model, device or plan"),
     ] = "model",
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="file to write")
@@ -156,7 +162,9 @@ def schema(
 ) -> None:
     """Print the JSON Schema of specs, for editors and validators."""
     from archcalc.hardware.devices import Device
+    from archcalc.plan.description import Plan
     from archcalc.spec.model import Model
     from archcalc.spec.schema import schema_text
 
-    write(schema_text(Device if of == "device" else Model), output)
+    kinds: dict[str, type[BaseModel]] = {"device": Device, "plan": Plan, "model": Model}
+    write(schema_text(kinds[of]), output)

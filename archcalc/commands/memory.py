@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import COUNT, Attention, Batch, Form, Output, Seq, Spec, app
+from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app, number
 from archcalc.commands.flags import (
     Accumulate,
     ActivationOf,
@@ -17,20 +17,30 @@ from archcalc.commands.flags import (
     keeping,
     memory_run,
 )
+from archcalc.commands.planning import Planned, takes_plan
 from archcalc.counts.memory import memory as count_memory
+from archcalc.counts.ranks import ranks as count_ranks
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.hardware.devices import find_device
-from archcalc.hardware.fitting import RESERVE, fit
+from archcalc.hardware.fitting import RESERVE, Fit, fit
+from archcalc.hardware.planning import PlanFit, fit_plan
 from archcalc.report.memory import memory_sheet
 from archcalc.report.output import emit, tell
+from archcalc.report.planfit import plans_sheet
+from archcalc.report.ranks import ranks_sheet
+from archcalc.shapes.fitting import plans_that_fit
 from archcalc.spec.catalogue import find
+
+MOST_GPUS = 100_000
+"""Devices of a plan."""
 
 
 @app.command(rich_help_panel=COUNT)
+@takes_plan
 def memory(
     spec: Spec,
     purpose: For = "training",
-    batch: Batch = "1",
+    batch: AnyBatch = None,
     seq: Seq = None,
     precision: PrecisionOf = None,
     optimizer: OptimizerOf = "adamw-fused",
@@ -48,15 +58,23 @@ def memory(
         str | None,
         typer.Option(metavar="%", show_default=False, help=f"share of device memory set aside; default: {RESERVE}%"),
     ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", show_default=False, help="devices of the plan; without a plan, list the plans of N that fit"
+        ),
+    ] = None,
     must_fit: Annotated[
         bool, typer.Option("--must-fit", help="end with exit code 1 if it does not fit the device")
     ] = False,
     form: Form = None,
     output: Output = None,
+    plan: Planned | None = None,
 ) -> None:
     """Count peak memory; say whether it fits, or how many devices.
 
-    `archcalc list devices` shows the memory of every device; --device asks about one.
+    `archcalc list devices` shows the memory of every device; --device asks about one. With a plan, by name or by
+    flags such as --tp 8 --pp 8, the fullest rank is counted, and --batch is that of a step over all ranks.
 
     Example: archcalc memory gpt3-175b --for inference --device h100-sxm
     """
@@ -67,12 +85,40 @@ def memory(
     aside = RESERVE if reserve is None else _percent("--reserve", reserve)
     chosen = None if device is None else find_device(device)
     found = find(spec)
-    run = memory_run(found.model, purpose, batch, seq, attention, activation_kernel, dropout=dropout)
+    each = "1" if plan or batch is None else batch
+    run = memory_run(found.model, purpose, each, seq, attention, activation_kernel, dropout=dropout)
+    if gpus is not None:
+        ranks = number("--gpus", gpus, MOST_GPUS)
+        if plan is None:
+            if chosen is None or purpose != "training":
+                raise Invalid(Problem("--gpus", "needs a --device, and --for training, or a plan"))
+            if batch is not None:
+                raise Invalid(Problem("--batch", "does not apply to a search; micro-batches have one sequence"))
+            search = plans_that_fit(found.model, run, kept, chosen, ranks, aside)
+            emit(plans_sheet(found, run, kept, search), form, output)
+            if must_fit and not search.found:
+                tell(f"{found.name}: no plan of {ranks:,} {chosen.name} that was tried fits")
+                raise typer.Exit(1)
+            return
+        if plan.plan.world != ranks:
+            what = f"must be the ranks of the plan ({plan.plan.world:,})"
+            raise Invalid(Problem("--gpus", what, value=f"{ranks:,}"))
+    if plan is not None:
+        counted = count_ranks(found.model, plan.of(run, batch), run, kept, plan.where)
+        on_device = None if chosen is None else fit_plan(found.model, counted, chosen, aside)
+        emit(ranks_sheet(found, counted, on_device), form, output)
+        _must_fit(found.name, on_device, must=must_fit)
+        return
     used = count_memory(found.model, run, kept)
     held = None if chosen is None else fit(found.model, run, kept, used, chosen, aside)
     emit(memory_sheet(found, run, kept, used, held), form, output)
-    if must_fit and held is not None and not held.fits:
-        tell(f"{found.name}: does not fit on {held.device}; {-held.left:,} bytes are missing")
+    _must_fit(found.name, held, must=must_fit)
+
+
+def _must_fit(name: str, held: Fit | PlanFit | None, *, must: bool) -> None:
+    """End with exit code 1 where it must fit and does not."""
+    if must and held is not None and not held.fits:
+        tell(f"{name}: does not fit on {held.device}; {-held.left:,} bytes are missing")
         raise typer.Exit(1)
 
 

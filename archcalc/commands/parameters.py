@@ -6,6 +6,8 @@ import typer
 
 from archcalc.commands.base import COUNT, Form, Output, Spec, app
 from archcalc.commands.headers import announced, stands_for_weights
+from archcalc.commands.planning import Planned, takes_plan
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
 
@@ -24,6 +26,7 @@ def report(spec: Spec, form: Form = None, output: Output = None) -> None:
 
 
 @app.command(rich_help_panel=COUNT)
+@takes_plan
 def params(
     spec: Spec,
     by: Annotated[
@@ -36,21 +39,36 @@ def params(
     ] = "category",
     form: Form = None,
     output: Output = None,
+    plan: Planned | None = None,
 ) -> None:
     """Count parameters: where they live, by category or layer.
 
     Weight matrices in eight categories, and the difference to what a checkpoint stores.
 
     SPEC may also be weights without a spec: a .safetensors or .gguf file, an index of shards, or a folder of these.
-    Their headers alone are read, and tell the parameters and bytes of each number format.
+    Their headers alone are read, and tell the parameters and bytes of each number format. With a plan the rows are its
+    stages, and the parameters those of a rank.
 
     Example: archcalc params gpt3-175b --by layer
     """
     from archcalc.report.parameters import params_sheet
 
+    if plan is not None:
+        if by != "category":
+            raise Invalid(Problem("--by", "does not apply to a plan, whose rows are stages", value=shown(by)))
+        _of_ranks(spec, plan, form, output)
+        return
     if stands_for_weights(spec):
         from archcalc.report.stored import stored_sheet
 
         emit(stored_sheet(announced(spec), by), form, output)
         return
     emit(params_sheet(find(spec), by), form, output)
+
+
+def _of_ranks(spec: str, plan: Planned, form: Form, output: Output) -> None:
+    from archcalc.counts.ranks import ranked
+    from archcalc.report.plans import stages_sheet
+
+    found = find(spec)
+    emit(stages_sheet(found, plan.plan, ranked(found.model, plan.plan, plan.where)), form, output)

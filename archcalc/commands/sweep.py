@@ -5,21 +5,24 @@ from typing import Annotated
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.commands.base import CHOOSE, AnyAttention, Batch, Form, Output, Seq, Spec, app, number
+from archcalc.commands.base import CHOOSE, AnyAttention, AnyBatch, Form, Output, Seq, Spec, app, number
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
+from archcalc.commands.planning import Planned, is_varied, takes_plan, varied
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit, is_read_here, tell
+from archcalc.tape.precision import Keeping
 
 
 @app.command(rich_help_panel=CHOOSE)
+@takes_plan
 def sweep(
     spec: Spec,
     vary: Annotated[
         list[str],
         typer.Option(
             metavar="FIELD=SIZES",
-            help="field of the spec, batch or seq, and its values: n_layers=12,24 or d_model=64..512:64 (step 64); "
-            "may repeat",
+            help="field of the spec, batch or seq, and its values: n_layers=12,24 or d_model=64..512:64 (step 64); or "
+            "field of a plan, such as tp=1,2,4,8; may repeat",
         ),
     ],
     columns: Annotated[
@@ -28,7 +31,7 @@ def sweep(
             metavar="A,B", show_default=False, help="quantities or fields to show (see `archcalc list quantities`)"
         ),
     ] = None,
-    batch: Batch = "1",
+    batch: AnyBatch = None,
     seq: Seq = None,
     attention: AnyAttention = None,
     purpose: For = "training",
@@ -38,10 +41,12 @@ def sweep(
     kv_precision: CacheOf = None,
     form: Form = None,
     output: Output = None,
+    plan: Planned | None = None,
 ) -> None:
-    """Evaluate a grid of shapes: one row each, also as CSV.
+    """Evaluate a grid of shapes or of plans: one row each, also as CSV.
 
-    Fields that depend on a varied one, such as d_head, are adjusted.
+    Fields that depend on a varied one, such as d_head, are adjusted. Fields of a plan are varied apart from those of a
+    spec: each row has the peak of the fullest rank.
 
     Example: archcalc sweep gpt2 --vary n_layers=12,24 --vary d_model=768,960
     """
@@ -49,18 +54,62 @@ def sweep(
     from archcalc.shapes.axes import split_pairs
     from archcalc.shapes.grid import sweep as evaluate
 
+    pairs = split_pairs(vary)
+    kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False)
+    if plan is not None or any(map(is_varied, pairs)):
+        if purpose != "training" or kv_precision is not None:
+            raise Invalid(Problem("--for", "must be training for a grid of plans", value="inference"))
+        if batch is not None:
+            raise Invalid(Problem("--batch", "does not apply to a grid of plans", suggestion="vary micro_batch"))
+        _of_plans(spec, pairs, columns, seq, attention, kept, plan, form, output)
+        return
     grid = evaluate(
         spec,
-        split_pairs(vary),
+        pairs,
         columns=None if columns is None else [name.strip() for name in columns.split(",")],
-        batch=number("--batch", batch, LARGEST_SIZE),
+        batch=1 if batch is None else number("--batch", batch, LARGEST_SIZE),
         seq=None if seq is None else number("--seq", seq, LARGEST_SIZE),
         attention=attention,
         purpose=purpose,
-        keeping=keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False),
+        keeping=kept,
     )
     if not len(grid):
         raise Invalid(Problem("--vary", f"leaves no shape: {reasons(grid)}"))
     if (gone := "".join(left_out(grid))) and not is_read_here(form, output):
         tell(f"left out: {gone}")
     emit(grid_sheet(grid), form, output)
+
+
+def _of_plans(
+    spec: str,
+    pairs: dict[str, str],
+    columns: str | None,
+    seq: str | None,
+    attention: AnyAttention,
+    kept: Keeping,
+    plan: Planned | None,
+    form: Form,
+    output: Output,
+) -> None:
+    """A grid of plans of one model."""
+    from archcalc.plan.description import Plan
+    from archcalc.report.plangrid import left_out, plan_grid_sheet
+    from archcalc.shapes.plans import sweep_plans
+    from archcalc.spec.catalogue import find
+    from archcalc.tape.run import Run
+
+    if strange := next((name for name in pairs if not is_varied(name)), None):
+        fix = "a grid is of one model's plans, or of shapes; SPEC@FIELD=VALUE changes the model"
+        raise Invalid(Problem("--vary", "is no field of a plan", strange, suggestion=fix))
+    found = find(spec)
+    most = found.model.context_length
+    run = Run(sequence=most if seq is None else number("--seq", seq, most), attention=attention)
+    names = {} if columns is None else {"columns": [name.strip() for name in columns.split(",")]}
+    base = Plan() if plan is None else plan.plan
+    vary = {name: varied(name, text) for name, text in pairs.items()}
+    grid = sweep_plans(found.model, vary, base, run, kept, **names)
+    if not len(grid):
+        raise Invalid(Problem("--vary", f"leaves no plan: {'; '.join(left_out(grid)[1:])}"))
+    if (gone := "; ".join(left_out(grid))) and not is_read_here(form, output):
+        tell(f"left out: {gone}")
+    emit(plan_grid_sheet(found, grid), form, output)

@@ -111,19 +111,31 @@ def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms
     return Terms(segment, products)
 
 
-def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False) -> Size:
+def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False, block: Size = 1) -> Size:
     """Bytes of keys and values of `run.batch` sequences of `run.read` positions: tensors as a decode pass reads them.
 
     A layer with a window, or with chunks, keeps no more positions than that. An engine that has `paged` the cache of
-    all layers alike keeps every position in each.
+    all layers alike keeps every position in each; one that hands out blocks of positions keeps whole ones.
     """
     decoding = Run("decode", run.batch, context=run.read)
     return add(
-        (volume(_read(tensor), segment.stated) if paged else volume(as_kept(tensor, segment.env), segment.env))
+        (
+            _in_blocks(_read(tensor), segment.stated, block)
+            if paged
+            else _in_blocks(as_kept(tensor, segment.env), segment.env, block)
+        )
         * (width * segment.repeat)
         for segment in recorded(model, decoding).segments
         for tensor in _cached(segment.ops)
     )
+
+
+def _in_blocks(labels: tuple[str, ...], env: Env, block: Size) -> Size:
+    """Numbers of a cache of whole blocks of positions."""
+    if isinstance(block, int) and block == 1:
+        return volume(labels, env)
+    kept = {label: -(-env[label] // block) * block for label in labels if stem(label) in PAIRS or label[:4] == "kept"}
+    return volume(labels, {**env, **kept})
 
 
 def cache_read(model: Model | Pass, run: Run, width: int) -> Size:

@@ -88,7 +88,7 @@ class Asked:
     def state(self) -> Size:
         from archcalc.counts.memory import state_bytes
 
-        return state_bytes(self.counts, self.held, self.keeping)
+        return state_bytes(self.counts, self.held, self.keeping, self._once.record(self.held).stage)
 
     @property
     def saved(self) -> Size:

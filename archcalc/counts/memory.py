@@ -26,6 +26,8 @@ FSDP = "PyTorch's fully_shard, exact on small steps"
 LAYERS = "weights of one layer gathered, and those of the next; not measured"
 CACHED = "the reference's own cache"
 STEPS = "torch.optim's rules"
+RANK = "the pass of one rank, by the same rules"
+KEPT = ("weights", "gradients", "master weights", "optimizer state", "buffers")
 CALLS = "live tensors of each call, exact on small runs"
 
 
@@ -102,7 +104,8 @@ def memory(model: Model | Pass, run: Run, keeping: Keeping | None = None, chosen
     wanted = {chosen.peak, *chosen.phases.values()}
     found = {index: moment for index, moment in enumerate(moments) if index in wanted}
     peak = found[chosen.peak]
-    terms = tuple(_term(name, n, run, keeping, peak.phase, taken.stage) for name, n in peak.parts().items() if n != 0)
+    kind = partial(_of_rank if taken.stage.planned else _term, run=run, keeping=keeping, phase=peak.phase)
+    terms = tuple(kind(name, n, stage=taken.stage) for name, n in peak.parts().items() if n != 0)
     return Memory(
         "training" if run.phase == "training" else "inference",
         add(term.bytes for term in terms),
@@ -160,6 +163,13 @@ SHARED = ("gathered weights", "gather buffers", "prefetched weights", "reduce bu
 """What a rank has of weights and gradients that it shares with others, while a step uses them."""
 
 
+def _of_rank(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Stage) -> Term:
+    """A part of the peak of one rank of a plan that cuts the model."""
+    if name in (*KEPT, *SHARED):
+        return _term(name, n, run, keeping, phase, stage)
+    return Term(name, n, "modelled", RANK)
+
+
 def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Stage) -> Term:
     """A part of the peak with how it is known: exact where PyTorch was run with this recipe and held the same."""
     exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
@@ -169,7 +179,7 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Sta
         return modelled(f"each tensor as {keeping.precision} stores it, with scales")
     if name == "weights" and not trains and not ran:
         return modelled("all weights at this width, without scales")
-    if name in ("weights", "gradients", "master weights", "optimizer state", "buffers"):
+    if name in KEPT:
         return exact(COUNTED)
     if name == "key-value cache":
         own = ran and keeping.kv_width == compute_width(keeping.precision)

@@ -148,7 +148,7 @@ def params(model: Model | Pass) -> Parameters:
     """
     records("params", model)
     uses = list(weight_uses(recorded(model).segments))
-    stored = tuple(_stored(use) for use in uses if not use.again)
+    stored = _distinct(uses)
     total = add(weight.parameters for weight in stored)
     # What is left is added up by itself here and below: a difference of large numbers that are rounded is not exact.
     inside = add(w.parameters for w in stored if w.name.split(".")[0] not in ("embedding", "unembedding"))
@@ -166,6 +166,15 @@ def params(model: Model | Pass) -> Parameters:
         bridge=tuple(_bridge(uses, stored)),
         tensors=stored,
     )
+
+
+def tensors(taken: Pass) -> tuple[Stored, ...]:
+    """The weights of a pass alone, each once."""
+    return _distinct(weight_uses(taken.segments))
+
+
+def _distinct(uses: Iterable[Use]) -> tuple[Stored, ...]:
+    return tuple(_stored(use) for use in uses if not use.again)
 
 
 def weight_uses(segments: list[Segment]) -> Iterator[Use]:

@@ -17,9 +17,9 @@ from archcalc.counts.sharded import Parts, is_sharded, step
 from archcalc.counts.stack import Place, Spread, Stack, is_many
 from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Size, add, choose, volume
+from archcalc.tape.legend import Size, add, choose, largest, volume
 from archcalc.tape.ops import Tensor
-from archcalc.tape.passes import Pass, Segment
+from archcalc.tape.passes import Pass, Segment, Stage
 from archcalc.tape.precision import BITS, FORMATS, Keeping, compute_width
 from archcalc.tape.roles import Widths, widths
 
@@ -46,16 +46,42 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     """
     counts, stage, width = params(taken), taken.stage, _widths(keeping)
     state = {**kept_state(counts, keeping, stage), "buffers": buffers(taken)}
-    for chunk, others in _chunks(taken, keeping, width):
+    for chunk, others in _held_beside(taken, keeping, width):
         yield from _of_chunk(chunk, counts, keeping, width, state, others)
-    new: Size = 0 if keeping.holds else gradients_held(counts, stage) * keeping.recipe.gradient
     final = {
         **state,
-        "gradients": state["gradients"] + new,
+        "gradients": state["gradients"] + _new_gradients(counts, keeping, stage),
         "temporaries": scratch(counts, keeping, stage),
-        "inputs and loss": _batch(taken.segments, width) + (4 if taken.ends else 0),
+        "inputs and loss": entering(taken, keeping),
     }
     yield Alive("step", "the optimizer", lambda: final)
+
+
+def way(taken: Pass, keeping: Keeping) -> Iterator[tuple[Size, Size]]:
+    """Of each chunk of a stage the most that is in use beside the state while a micro-batch goes through it and back,
+    and what it saves on its way.
+    """
+    counts, width = params(taken), _widths(keeping)
+    for chunk, _ in _chunks(taken):
+        most = largest(moment.total for moment in _of_chunk(chunk, counts, keeping, width, {}, 0))
+        yield most, _saved(chunk, keeping, width)
+
+
+def settled(taken: Pass, keeping: Keeping) -> tuple[Size, Size]:
+    """What stays from step to step, and what the optimizer's step needs beside that and what comes in."""
+    counts, stage = params(taken), taken.stage
+    state = add(kept_state(counts, keeping, stage).values()) + buffers(taken)
+    return state, _new_gradients(counts, keeping, stage) + scratch(counts, keeping, stage)
+
+
+def entering(taken: Pass, keeping: Keeping) -> Size:
+    """Tokens and targets of a micro-batch, and its loss."""
+    return _batch(taken.segments, _widths(keeping)) + (4 if taken.ends else 0)
+
+
+def _new_gradients(counts: Parameters, keeping: Keeping, stage: Stage) -> Size:
+    """Gradients that the backward pass makes and the step reads, where they are not kept from step to step."""
+    return 0 if keeping.holds else gradients_held(counts, stage) * keeping.recipe.gradient
 
 
 def _widths(keeping: Keeping) -> Widths:
@@ -68,19 +94,26 @@ def _batch(segments: list[Segment], width: Widths) -> Size:
     return add(width["index"] * volume(("B", "S"), segment.env) for segment in ends)
 
 
-def _chunks(taken: Pass, keeping: Keeping, width: Widths) -> Iterator[tuple[Pass, Size]]:
-    """Each chunk of a stage, with what is saved by other micro-batches and other chunks meanwhile."""
-    found: list[tuple[Pass, Size]] = []
+def _chunks(taken: Pass) -> Iterator[tuple[Pass, Size]]:
+    """Each chunk of a stage, and of how many micro-batches it holds what it saved."""
     at = 0
     for count, micro_batches in taken.stage.chunks:
         stage = taken.stage._replace(chunks=((count, micro_batches),))
-        found.append((Pass(taken.run, taken.segments[at : at + count], taken.source, stage), micro_batches))
+        yield Pass(taken.run, taken.segments[at : at + count], taken.source, stage), micro_batches
         at += count
+
+
+def _saved(chunk: Pass, keeping: Keeping, width: Widths) -> Size:
+    return saved(chunk, chunk.run, width, keeping.recompute, cast=keeping.recipe.autocast).total
+
+
+def _held_beside(taken: Pass, keeping: Keeping, width: Widths) -> Iterator[tuple[Pass, Size]]:
+    """Each chunk of a stage, with what is saved by other micro-batches and other chunks meanwhile."""
+    found = list(_chunks(taken))
     if len(found) == 1 and found[0][1] == 1:
         yield found[0][0], 0
         return
-    recipe = keeping.recipe
-    each = [saved(chunk, taken.run, width, keeping.recompute, cast=recipe.autocast).total for chunk, _ in found]
+    each = [_saved(chunk, keeping, width) for chunk, _ in found]
     every = add(n * each[i] for i, (_, n) in enumerate(found))
     for i, (chunk, n) in enumerate(found):
         if n:
@@ -235,7 +268,7 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     held = {
         "weights": weights,
         "buffers": buffers(taken),
-        "key-value cache": cache(taken, run, keeping.kv_width),
+        "key-value cache": cache(taken, run, keeping.kv_width, block=taken.stage.block),
         "recurrent state": recurrent_state(taken, run, width),
     }
     for phase in (run, run._replace(phase="decode", sequence=1, context=run.read, causal="full")):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from archcalc.counts.parameters import Use, weight_uses
 from archcalc.spec.model import Model
 from archcalc.tape.formula import Formula, word
-from archcalc.tape.legend import Size, add, least, product, quotient
+from archcalc.tape.legend import Size, add, least, product, quotient, stem
 from archcalc.tape.passes import Pass, recorded
 
 _BITS = 64  # of a number of tokens: a batch of 2^32 of 2^32 positions
@@ -57,7 +57,8 @@ def _of(use: Use, tokens: Size) -> Touched:
     each = product(env[label] for label in use.weight.read if label not in stored)
     chosen = quotient(each, env["B"] * env["S"])
     one = quotient(use.parameters, experts)
-    return Touched(_expected(use.parameters, experts, chosen, tokens), one * least(experts, chosen * tokens))
+    most = next((env["J" + label.removeprefix("M")] for label in read - stored if stem(label) == "M"), chosen)
+    return Touched(_expected(use.parameters, experts, chosen, tokens), one * least(experts, most * tokens))
 
 
 def _expected(parameters: Size, experts: Size, chosen: Size, tokens: Size) -> Size:

@@ -84,8 +84,8 @@ def _written(
 
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:
     draft.layer, draft.d_model = layer_type, d_model
-    mixers = {branch["name"]: branch["mixer"] for branch in layer.get("branches", ())}
-    attention = {**layer, **mixers}.get("attention", {})
+    mixers = [branch["mixer"] for branch in layer.get("branches", ()) if branch["name"].startswith("attention")]
+    attention = [*mixers, layer.get("attention", {})][0]
     draft.d_head = attention.get("d_head", attention.get("d_rope", 1))
     write(table.layer, layer, draft)
 

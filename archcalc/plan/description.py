@@ -10,12 +10,14 @@ from pydantic_core import PydanticCustomError
 from archcalc.blocks.base import Count, Strict
 from archcalc.spec import namerules
 from archcalc.spec.published import Text
+from archcalc.tape.legend import anywhere
 
 Schedule = Literal["1f1b", "gpipe", "interleaved"]
 Sharding = Literal["flat", "per-tensor"]
 Gathered = Literal["again", "kept"]
 Prefetch = Literal["backward", "both", "none"]
 MOST_STAGES = 1_024
+_WEIGHTS = 3  # the stage of ZeRO that shares them
 
 
 class Plan(Strict):
@@ -80,6 +82,11 @@ class Plan(Strict):
         "last rank has fewer rows",
     )
 
+    cache_block: Count | None = Field(
+        default=None,
+        description="positions of a block of the key-value cache, as an engine pages it (vLLM: 16); null: exact",
+    )
+
     @property
     def expert_tp(self) -> Any:
         """Ranks that share each expert."""
@@ -92,8 +99,13 @@ class Plan(Strict):
 
     @property
     def expert_dp(self) -> Any:
-        """Ranks that hold the same experts: the data-parallel ranks of expert weights."""
-        return self.dp * self.cp * self.tp // (self.ep * self.expert_tp)
+        """Ranks that hold the same experts: the data-parallel ranks of their weights."""
+        return self.dp * self.cp // (self.ep // self.tp if self.spreads_experts else self.ep)
+
+    @property
+    def spreads_experts(self) -> bool:
+        """Whether ranks that share heads have different experts, each whole, and tokens of their own to send."""
+        return self.etp is not None and anywhere((self.tp > 1) & (self.etp == 1))
 
     @property
     def virtual_stages(self) -> int:
@@ -103,14 +115,29 @@ class Plan(Strict):
     @property
     def is_whole(self) -> bool:
         """Whether one rank has and does everything."""
-        return bool(self.world == 1)
+        return not anywhere(self.world > 1)
+
+    @property
+    def cuts_the_model(self) -> bool:
+        """Whether a rank has a part of the model, and not only of the batch."""
+        return anywhere(self.tp * self.cp * self.pp * self.ep > 1)
 
     @model_validator(mode="after")
     def _schedule_and_stages_agree(self) -> Self:
-        if self.chunks > 1 and self.schedule != "interleaved":
-            raise _error("has {chunks} chunks a stage; they need schedule: interleaved", chunks=self.chunks)
-        if self.schedule == "interleaved" and (self.chunks < 2 or self.pp < 2):
-            raise _error("has schedule interleaved, which needs pp and chunks of at least 2")
+        if self.schedule == "interleaved" and self.chunks == 1:
+            raise _error("has schedule interleaved, which needs chunks of at least 2")
+        for field, needs, there in (
+            ("sequence_parallel", "tp of at least 2", self.tp > 1),
+            ("gathered_inputs", "sequence_parallel", self.sequence_parallel),
+            ("sharding", "zero of at least 1", self.zero > 0),
+            ("reshard_after_forward", "zero: 3", self.zero == _WEIGHTS),
+            ("prefetch", "zero: 3", self.zero == _WEIGHTS),
+            ("stage_layers", "pp of at least 2", self.pp > 1),
+            ("chunks", "schedule: interleaved", self.schedule == "interleaved"),
+            ("schedule", "pp of at least 2", self.pp > 1),
+        ):
+            if getattr(self, field) != type(self).model_fields[field].default and not there:
+                raise _error("has {field}, which needs {needs}", field=field, needs=needs)
         if self.stage_layers is not None and len(self.stage_layers) != self.virtual_stages:
             raise _error(
                 "has {found} stage_layers; pp {pp} x chunks {chunks} needs {needs}",

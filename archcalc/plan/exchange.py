@@ -7,8 +7,8 @@ was summed over. A collective is the change from how a tensor was made to how it
 - cut to whole: all-gather; cut along one label to cut along another: all-to-all; whole to cut: nothing.
 
 On the way back each has its transpose. The gradient of what an op reads is partial on the axes that cut the op and not
-what it reads; it is reduced once, however many ops read the tensor. Over data-parallel axes only gradients of weights
-are reduced: what has no sequences of its own hands its partial gradient on to them.
+what it reads; it is reduced once, however many ops read the tensor. Over axes of sequences and positions only
+gradients of weights are reduced, and what is scattered: all else hands its partial gradient on to them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from archcalc.plan.mesh import DP, Mesh
+from archcalc.plan.mesh import DP, TP, Mesh
+from archcalc.tape.legend import stem
 from archcalc.tape.ops import Op, Tensor, Weight, labels_of
 from archcalc.tape.passes import Segment
 from archcalc.tape.roles import ROLES, Role
 
 _BATCH = ("B", "N", "S", "Q")
 """What only a loss sums over: each rank has that of its own sequences and positions, and gradients are added up."""
+
+_INSIDE = ("fused", "statistic")
+"""Roles of what has a gradient inside a kernel alone."""
+
+LATE = (*DP, "cp")
+"""Axes whose ranks have sequences or positions of their own."""
 
 Operation = Literal["all-reduce", "reduce-scatter", "all-gather", "all-to-all"]
 Phase = Literal["forward", "backward", "gradients"]
@@ -66,7 +73,8 @@ class Divided(NamedTuple):
 
 
 def divide(segment: Segment, mesh: Mesh) -> Divided:
-    """What one rank of the mesh does of a segment, and what it exchanges."""
+    """What one rank of the mesh does of a segment, and what it exchanges. Sizes do not matter."""
+    mesh = mesh.structure
     forward = _Forward(mesh)
     for op in segment.tape.ops:
         forward.take(op)
@@ -93,7 +101,7 @@ class _Forward:
             self._whole(x, op)
         self.ops.append(op)
         self.made[op.output.name] = op.output
-        if op.kind in ("contraction", "lookup", "reduction"):
+        if op.kind in ("contraction", "lookup", "put", "reduction"):
             here = self.mesh.cut(_read(op))
             there = self.mesh.cut(op.output.labels)
             lost = tuple(axis for axis, label in here.items() if axis not in there and label not in _BATCH)
@@ -127,8 +135,8 @@ class _Forward:
                 what, whole = "reduce-scatter" if now else "all-reduce", x.labels
             elif was and not now:
                 what, whole = "all-gather", y.labels
-            elif was and now and was != now and _moves(was, now):
-                what, whole = "all-to-all", y.labels
+            elif was and now and _moves(axis, was, now):
+                what, whole = "all-to-all", x.labels
             else:
                 continue
             steps.setdefault((what, whole), []).append(axis)
@@ -136,6 +144,10 @@ class _Forward:
         if not steps:
             self.ops.append(op)
             return
+        if any(what == "reduce-scatter" for what, _ in steps):  # rows are sent once they are whole
+            steps = {
+                (what, y.labels if what == "all-to-all" else whole): axes for (what, whole), axes in steps.items()
+            }
         changes = [(what, tuple(axes), whole) for (what, whole), axes in steps.items()]
         for what, axes, whole in changes:
             self._tell(what, axes, y, whole, op.spans)
@@ -143,17 +155,17 @@ class _Forward:
         self.ops.append(op._replace(kind="exchange"))
 
 
-def _moves(was: str, now: str) -> bool:
-    """Whether an axis that cuts two labels gives other numbers by the one than by the other: tokens and experts.
+def _moves(axis: str, was: str, now: str) -> bool:
+    """Whether rows go to other ranks of an axis where they are no longer those that tokens send but those of experts.
 
-    Positions are cut alike under all their labels.
+    Ranks that hold the same experts keep what they have, and positions are cut alike under all their labels.
     """
-    return not {was, now} <= {"N", "S", "T", "Q", "B"}
+    return axis in ("ep", *TP) and {stem(was), stem(now)} == {"sent", "M"}
 
 
 def _read(op: Op) -> tuple[str, ...]:
     """The labels that an op ranges over; of a lookup those of its table too."""
-    if op.kind == "lookup":
+    if op.kind in ("lookup", "put"):
         return tuple(dict.fromkeys(label for x in op.inputs for label in labels_of(x)))
     return op.space
 
@@ -162,35 +174,76 @@ def _backward(ops: list[Op], changed: Changed, mesh: Mesh) -> Iterator[Exchange]
     """The adjoint, from the last op to the first, then the gradients of weights."""
     partial: dict[str, set[str]] = {}
     weights: dict[str, tuple[Weight, set[str]]] = {}
+    waits = _Waiting(ops, changed, mesh).waits
     for op in reversed(ops):
-        if not op.learns or op.is_statistic:
+        if not op.learns:
             continue
-        here = partial.pop(op.output.name, set())
-        late = {axis for axis in here if axis in DP}
-        now = tuple(axis for axis in (*mesh.ranks,) if axis in here and axis not in late)
-        if op.kind == "exchange":
-            x = op.inputs[0]
-            gone: set[str] = set()
-            for what, axes, whole in changed[op.output.name]:
+        y = op.output
+        here = partial.pop(y.name, set())
+        late = {axis for axis in here if axis in LATE or waits(op, axis)}
+        labels = y.labels
+        if op.kind == "exchange" and (ROLES[y.role].learns or y.role == "fused"):
+            changes = changed[y.name]
+            for what, axes, whole in changes:
                 if what in _TRANSPOSES:
-                    yield Exchange(
-                        "backward", _TRANSPOSES[what], axes, op.output.name, whole, op.output.role, op.spans
-                    )
-                gone |= set(axes)
-            now = tuple(axis for axis in now if axis not in gone)
+                    yield Exchange("backward", _TRANSPOSES[what], axes, y.name, whole, y.role, op.spans)
+            gone = {axis for _, axes, _ in changes for axis in axes}
+            here, late, labels = here - gone, late - gone, labels_of(op.inputs[0])
+        now = tuple(axis for axis in mesh.ranks if axis in here and axis not in late)
         if now:
-            yield Exchange("backward", "all-reduce", now, op.output.name, op.output.labels, op.output.role, op.spans)
-        space = mesh.cut(tuple(dict.fromkeys((*_read(op), *op.output.labels))))
-        for x in op.inputs:
+            yield Exchange("backward", "all-reduce", now, y.name, labels, y.role, op.spans)
+        if op.is_statistic:
+            continue
+        for x, lacks in _lacking(op, mesh):
             if isinstance(x, Weight):
-                mine = mesh.cut(x.labels)
-                lacks = {axis for axis in space if axis not in mine}
                 weights.setdefault(x.path, (x, set()))[1].update(lacks | late)
-            elif ROLES[x.role].learns:
-                mine = mesh.cut(x.labels)
-                lacks = {axis for axis in space if axis not in mine} if op.kind != "exchange" else set()
+            else:
                 partial.setdefault(x.name, set()).update(lacks | late)
     for weight, over in weights.values():
         found = tuple(axis for axis in mesh.ranks if axis in over)
         if found:
             yield Exchange("gradients", "all-reduce", found, weight.path, weight.labels, None, ())
+
+
+def _lacking(op: Op, mesh: Mesh) -> Iterator[tuple[Tensor | Weight, set[str]]]:
+    """What gets a gradient from an op, with the axes on which that is a partial sum: they cut the op, and not it."""
+    space = mesh.cut(tuple(dict.fromkeys((*_read(op), *op.output.labels)))) if op.kind != "exchange" else {}
+    for x in op.inputs:
+        if isinstance(x, Weight) or ROLES[x.role].learns or x.role == "statistic":
+            mine = mesh.cut(x.labels)
+            yield x, {axis for axis in space if axis not in mine}
+
+
+class _Waiting:
+    """Whether a partial gradient is handed on as it is: where all that it goes on to is reduced over that axis anyway.
+
+    So the gradients of keys and values that several ranks have wait for that of the layer's input, and those of
+    weights on the way are reduced once.
+    """
+
+    def __init__(self, ops: list[Op], changed: Changed, mesh: Mesh) -> None:
+        self.mesh = mesh
+        self.makers = {op.output.name: op for op in ops if op.learns}
+        self.reduced: dict[str, set[str]] = {}
+        for op in ops:
+            for x, lacks in _lacking(op, mesh) if op.learns and not op.is_statistic else ():
+                if isinstance(x, Tensor):
+                    self.reduced.setdefault(x.name, set()).update(lacks)
+        for name, changes in changed.items():
+            gathered = {axis for what, axes, _ in changes if what == "all-gather" for axis in axes}
+            self.reduced.setdefault(name, set()).update(gathered)
+        self.known: dict[tuple[str, str], bool] = {}
+
+    def waits(self, op: Op, axis: str) -> bool:
+        """Whether the gradient of what an op makes is reduced later."""
+        into = [x for x in op.inputs if isinstance(x, Tensor) and (ROLES[x.role].learns or x.role in _INSIDE)]
+        whole = all(axis not in self.mesh.cut(x.labels) for x in into)
+        return bool(into) and whole and all(self._reaches(x.name, axis) for x in into)
+
+    def _reaches(self, name: str, axis: str) -> bool:
+        key = name, axis
+        if key not in self.known:
+            maker = self.makers.get(name)
+            further = maker is not None and self.waits(maker, axis)
+            self.known[key] = axis in self.reduced.get(name, ()) or further
+        return self.known[key]

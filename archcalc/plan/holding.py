@@ -45,13 +45,16 @@ def parameters_held(plan: Plan, what: str, tensors: Iterable[Tensors]) -> Size:
         return add(tensor.parameters for tensor in every)
     found: Size = 0
     for of_experts, ranks in ((False, plan.dp * plan.cp), (True, plan.expert_dp)):
-        mine = [tensor for tensor in every if tensor.of_experts == of_experts]
-        if plan.sharding == "flat":
-            part = -(-add(tensor.parameters for tensor in mine) // ranks)
-        else:
-            part = add(_rows(tensor, ranks) * tensor.layers for tensor in mine)
+        part = share(plan, [tensor for tensor in every if tensor.of_experts == of_experts], ranks)
         found = found + (part if what == kept else part * ranks)
     return found
+
+
+def share(plan: Plan, tensors: Iterable[Tensors], ranks: Size) -> Size:
+    """Parameters of which the rank with the most has a part, where several share some tensors."""
+    if plan.sharding == "flat":
+        return -(-add(tensor.parameters for tensor in tensors) // ranks)
+    return add(_rows(tensor, ranks) * tensor.layers for tensor in tensors)
 
 
 def gathering(plan: Plan) -> Gathering | None:

@@ -7,19 +7,28 @@ are those of the whole sequence.
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from archcalc.plan.description import Plan
-from archcalc.plan.exchange import divide
+from archcalc.plan.exchange import Exchange, divide
 from archcalc.plan.holding import gathering, parameters_held
-from archcalc.plan.mesh import PADDED, Mesh, mesh
+from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
 from archcalc.plan.stages import chunks_of, in_flight, of_stage
-from archcalc.tape.legend import Size
+from archcalc.tape.legend import Size, stem
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Recorder, Segment, Stage
 from archcalc.tape.recording import Tape
 from archcalc.tape.roles import Role
 from archcalc.tape.run import Run
 from archcalc.tape.views import resolve
+
+
+class Exchanges(NamedTuple):
+    """The collectives of a segment, over axes of its mesh."""
+
+    mesh: Mesh
+    each: list[Exchange]
 
 
 class Rank:
@@ -33,37 +42,82 @@ class Rank:
         return local(self.source.record(run), self.plan, self.stage)
 
 
+class RankModel:
+    """A model as one rank has it, for functions that read its passes and the fields of its spec."""
+
+    def __init__(self, model: Any, plan: Plan, stage: int) -> None:
+        self._model, self._rank = model, Rank(model, plan, stage)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def record(self, run: Run | None = None) -> Pass:
+        """A pass of a micro-batch of the rank."""
+        return self._rank.record(run or Run())
+
+
 def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
     """The pass of one rank of a plan, in one stage of its pipeline."""
+    return exchanging(taken, plan, stage)[0]
+
+
+def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exchanges]]:
+    """The pass of one rank, and what it exchanges in each of its segments."""
     parts = [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
     held = in_flight(plan, stage) if plan.pp > 1 else [1]
-    segments = [localize(segment, plan) for part in parts for segment in part]
+    both = [_localized(segment, plan) for part in parts for segment in part]
+    segments = [segment for segment, _ in both]
     flat = plan.zero > 0 and plan.sharding == "flat"
-    here = Stage(chunks_of(parts, held), partial(parameters_held, plan), flat, gathering(plan))
-    return Pass(taken.run, segments, Rank(taken.source, plan, stage), here)
+    here = Stage(
+        chunks_of(parts, held),
+        partial(parameters_held, plan),
+        flat=flat,
+        gathering=gathering(plan),
+        block=plan.cache_block or 1,
+        planned=plan.cuts_the_model,
+    )
+    return Pass(taken.run, segments, Rank(taken.source, plan, stage), here), [told for _, told in both]
 
 
 def localize(segment: Segment, plan: Plan) -> Segment:
-    """A segment as one rank computes it."""
+    """A segment as one rank computes it. What is derived is cut too, as what it follows from."""
+    return _localized(segment, plan)[0]
+
+
+def _localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
     found = mesh(segment, plan)
     stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
-    tape = Tape(segment.tape.run)
-    tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
-    tape.ops = _settled(divide(segment, found).ops, plan)
-    return segment.replace(stated=stated, tape=tape)
+    derived = {label: _cut(label, n, found, plan) for label, n in segment.env.items()}
+    tape, exchanges = _divided(segment, found, plan)
+    return segment.replace(stated=stated, tape=tape, derive=lambda _: derived), Exchanges(found, exchanges)
+
+
+_KNOWN: WeakKeyDictionary[Tape, dict[object, tuple[Tape, list[Exchange]]]] = WeakKeyDictionary()
+
+
+def _divided(segment: Segment, found: Mesh, plan: Plan) -> tuple[Tape, list[Exchange]]:
+    """A segment's tape as one rank has it, and what is exchanged: made once for all plans that cut the same labels."""
+    structure = found.structure
+    key = tuple(structure.axes.items()), tuple(structure.ranks), plan.gathered_inputs
+    known = _KNOWN.setdefault(segment.tape, {})
+    if key not in known:
+        tape = Tape(segment.tape.run)
+        tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
+        divided = divide(segment, found)
+        tape.ops = _settled(divided.ops, plan)
+        known[key] = tape, divided.exchanges
+    return known[key]
 
 
 def _cut(label: str, size: Size, found: Mesh, plan: Plan) -> Size:
-    """The size of a label on one rank: of B that of the run, which is the rank's own."""
-    if label == "B":
-        return size
+    """The size of a label on one rank; rows of experts are rounded up."""
     if label in PADDED and plan.vocab_divisible_by is not None:
         multiple = plan.vocab_divisible_by * found.parts(label)
         size = -(-size // multiple) * multiple
     parts = found.parts(label)
     if isinstance(parts, int) and parts == 1:
         return size
-    if label in PADDED:
+    if stem(label) in (*PADDED, *VECTORS):
         return -(-size // parts)
     return size // parts if isinstance(size, int) and isinstance(parts, int) and size % parts == 0 else size / parts
 

@@ -19,6 +19,8 @@ TP = ("tp", "tp.rest")
 DP = ("dp", "ep")
 PADDED = ("V",)
 """Labels of weights alone: the last rank may have fewer of them."""
+VECTORS = ("B", "sent", "M")
+"""Labels whose sizes are those of one data-parallel rank already: a run's batch is that of a rank."""
 
 
 class Mesh(NamedTuple):
@@ -32,17 +34,23 @@ class Mesh(NamedTuple):
 
     def cut(self, labels: tuple[str, ...]) -> dict[str, str]:
         """The axes that cut a tensor, and the label that each cuts."""
-        return {axis: label for label in labels for axis in self.axes.get(label, ()) if self.there(axis)}
+        return {axis: label for label in labels for axis in self.axes.get(label, ())}
 
-    def there(self, axis: str) -> bool:
-        """Whether an axis has several ranks at all."""
-        return anywhere(self.ranks[axis] > 1)
+    @property
+    def structure(self) -> Mesh:
+        """The same without sizes: the axes of several ranks, in their order, and what each label is cut by.
+
+        It decides which ops exchange something.
+        """
+        there = {axis: 0 for axis, ranks in self.ranks.items() if anywhere(ranks > 1)}
+        axes = {label: tuple(axis for axis in cut if axis in there) for label, cut in self.axes.items()}
+        return Mesh({label: cut for label, cut in axes.items() if cut}, there)
 
     def parts(self, label: str) -> Size:
-        """Ranks over which a label is cut."""
+        """Ranks over which the size of a label is cut."""
         n: Size = 1
         for axis in self.axes.get(label, ()):
-            n = n * self.ranks[axis]
+            n = n if axis in DP and stem(label) in VECTORS else n * self.ranks[axis]
         return n
 
 
@@ -56,27 +64,30 @@ class Undivided(NamedTuple):
 
 
 def mesh(segment: Segment, plan: Plan) -> Mesh:
-    """The mesh of a segment. What does not divide is found by `undivided`."""
+    """The mesh of a segment. What does not divide is found by `undivided`.
+
+    Experts are on `ep` of the data-parallel ranks; where no expert is cut, those that share the heads have different
+    ones too, and tokens of their own.
+    """
     chains = segment.cuts.get("tp", ())
     first: Size = plan.tp
     for chain in chains:
         if len(chain) > 1:
             first = _common(segment.stated[chain[0]], plan.tp)
             break
-    ranks = {"tp": first, "tp.rest": plan.tp // first, "cp": plan.cp, "dp": plan.dp // plan.ep, "ep": plan.ep}
-    ranks["etp"], ranks["edp"] = plan.expert_tp, plan.expert_dp
-    streamed = (*TP,) if plan.sequence_parallel else ()
-    axes: dict[str, tuple[str, ...]] = {
-        "B": DP,
-        "N": ("cp", *streamed),
-        "S": ("cp",),
-        "Q": ("cp",),
-    }
+    apart = TP if plan.spreads_experts else ()
+    over_dp = -(-plan.ep // plan.tp) if apart else plan.ep  # at least 1, also of what a rule refuses
+    ranks = {"tp": first, "tp.rest": plan.tp // first, "cp": plan.cp, "dp": plan.dp // over_dp, "ep": over_dp}
+    streamed = TP if plan.sequence_parallel else ()
+    axes: dict[str, tuple[str, ...]] = {"B": DP, "N": ("cp", *streamed), "S": ("cp",), "Q": ("cp",)}
     for chain in chains:
         parts = [TP] if len(chain) == 1 else [(part,) for part in TP]
         axes |= dict(zip(chain, parts, strict=True))
-    for axis in ("ep", "etp"):
-        axes |= {label: (axis,) for chain in segment.cuts.get(axis, ()) for label in chain}
+    cut: dict[str, tuple[str, ...]] = {"ep": ("ep", *apart), "etp": () if apart else TP}
+    for axis, over in cut.items():
+        axes |= {label: over for chain in segment.cuts.get(axis, ()) for label in chain}
+    rows = {"sent": (*DP, "cp", *streamed), "M": (*DP, "cp", *apart)}
+    axes |= {label: rows[stem(label)] for label in segment.env if stem(label) in rows}
     return Mesh(axes, ranks)
 
 
@@ -85,7 +96,7 @@ def undivided(segment: Segment, found: Mesh) -> list[Undivided]:
     wrong = []
     for label, axes in found.axes.items():
         size = segment.stated.get(label)
-        if size is None or stem(label) in ("B", "Q", *PADDED):
+        if size is None or stem(label) in ("Q", *PADDED):
             continue
         parts = found.parts(label)
         if anywhere(size % parts != 0):

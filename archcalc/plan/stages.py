@@ -69,14 +69,18 @@ def _inside(group: list[Segment], layers: range) -> Iterator[Segment]:
             yield segment.replace(layers=segment.layers._replace(first=start, group=count, offsets=offsets))
 
 
-def distinct(plan: Plan, n_layers: int) -> list[int]:
-    """One stage of each sort: the first, those that hold other numbers of layers or micro-batches, the last."""
-    every = layers_of(plan, n_layers)
-    met: dict[object, int] = {}
+def alike(plan: Plan, segments: list[Segment]) -> list[tuple[int, ...]]:
+    """The stages by sort: the first, the last, and between them those of the same layers and as many micro-batches."""
+    kinds: dict[int, int] = {}
+    for kind, segment in enumerate(segments):
+        kinds |= dict.fromkeys(segment.layers.indices() if segment.layers else (), kind)
+    every = layers_of(plan, len(kinds))
+    found: dict[object, list[int]] = {}
     for stage in range(plan.pp):
-        layers = [every[chunk * plan.pp + stage] for chunk in range(plan.chunks)]
-        met.setdefault((tuple(map(len, layers)), tuple(in_flight(plan, stage)), stage in (0, plan.pp - 1)), stage)
-    return sorted({*met.values(), plan.pp - 1})
+        layers = [tuple(kinds[i] for i in every[chunk * plan.pp + stage]) for chunk in range(plan.chunks)]
+        sort = stage if stage in (0, plan.pp - 1) else (tuple(layers), tuple(in_flight(plan, stage)))
+        found.setdefault(sort, []).append(stage)
+    return [tuple(stages) for stages in found.values()]
 
 
 def chunks_of(parts: list[list[Segment]], held: list[int]) -> tuple[tuple[int, Size], ...]:

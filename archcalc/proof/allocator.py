@@ -69,6 +69,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     from torch.profiler import ProfilerActivity, profile, record_function
 
     from archcalc_reference import Transformer
+    from archcalc_reference.model.dealing import balanced
 
     recipe = keeping.recipe
     width = torch.float32 if recipe.weight == 4 else torch.bfloat16
@@ -85,7 +86,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
             grads = [x.grad for x in {*weights, *masters} if x.grad is not None]
             live = _tensors([tokens, targets, *every, *masters, *grads])
             del grads
-            with record_function(f"{turn} passes"), live:
+            with record_function(f"{turn} passes"), balanced(reference), live:
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.autocast):
                     loss = reference(tokens, targets, run.kernel, recompute=keeping.recompute == "full").loss
                 loss.backward()
@@ -139,6 +140,7 @@ def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Reco
     import torch
     from torch.profiler import ProfilerActivity, profile, record_function
 
+    from archcalc_reference.model.dealing import balanced
     from archcalc_reference.model.transformer import Cache, Transformer
 
     width = {"fp32": torch.float32, "bf16": torch.bfloat16}[keeping.precision]
@@ -152,7 +154,7 @@ def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Reco
             cache.filled = run.read - positions
             tokens = torch.zeros((run.batch, positions), dtype=torch.long)
             live = _tensors([tokens, *given])
-            with record_function(phase), live:
+            with record_function(phase), balanced(reference), live:
                 logits = reference(tokens, kernel=run.kernel, cache=cache, last=run.logits == "last").logits
             handed_out[phase] = live.most
             del tokens, logits

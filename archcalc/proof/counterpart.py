@@ -158,8 +158,10 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     places = {name: p for name, p in theirs.named_parameters() if p.requires_grad}  # others are corrections, at 0
     with torch.no_grad():
-        for entry in BY_TYPE[config["model_type"]].entries(lent.model, shapes):
-            places.pop(entry.name).copy_(stored(entry, parameters))
+        family = BY_TYPE[config["model_type"]]
+        for entry in family.entries(lent.model, shapes):
+            place, own = places.pop(entry.name), stored(entry, parameters)
+            (place[: len(own)] if family.unread and own.dim() else place).copy_(own)
     if places:
         raise RuntimeError(f"{type(theirs).__name__} has {next(iter(places))}, which the reference has not")
     if lent.embedding:

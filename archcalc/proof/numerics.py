@@ -242,8 +242,10 @@ def _flops_of_pairs(reference: Any, tokens: Tensor, reached: int, which: str) ->
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from archcalc_reference.model.dealing import balanced
+
     model, length = reference.spec, tokens.shape[1]
-    with FlopCounterMode(display=False) as counter:
+    with balanced(reference), FlopCounterMode(display=False) as counter:
         reference(tokens, kernel="math")
     total = counter.get_total_flops()
     found = counter.get_flop_counts()["Global"]

@@ -202,6 +202,8 @@ def measure(reference: Any, run: Run, *, recompute: bool = False) -> Measured:
     from torch.autograd.graph import saved_tensors_hooks
     from torch.utils.flop_counter import FlopCounterMode
 
+    from archcalc_reference.model.dealing import balanced
+
     device = reference.embedding.token.weight.device
     shape = (run.batch, run.sequence)
     tokens, targets = (torch.zeros(shape, dtype=torch.long, device=device) for _ in range(2))
@@ -213,7 +215,7 @@ def measure(reference: Any, run: Run, *, recompute: bool = False) -> Measured:
             storages[id_of(tensor)] = tensor.untyped_storage()
         return tensor
 
-    with FlopCounterMode(display=False) as counter:
+    with balanced(reference), FlopCounterMode(display=False) as counter:
         with saved_tensors_hooks(pack, lambda tensor: tensor):
             output = reference(tokens, targets, kernel=run.kernel, recompute=recompute)
         forward = counter.get_total_flops()

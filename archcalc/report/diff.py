@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from archcalc.counts.parameters import outside_the_tally
 from archcalc.counts.quantities import QUANTITIES, Asked
 from archcalc.errors import LONGEST_VALUE, cut
+from archcalc.plan.description import Plan
 from archcalc.report.overview import SHAPE
+from archcalc.report.ranks import plan_lines, plan_numbers
 from archcalc.report.sheet import (
     Bytes,
     Cell,
@@ -42,8 +44,8 @@ class Row(NamedTuple):
         return len(set(self.values)) > 1
 
 
-def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
-    """The first spec beside each of the others; one pass is asked of all of them."""
+def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None = None) -> Sheet:
+    """The first spec beside each of the others; one pass is asked of all of them, under a plan of one rank of each."""
     models = [one.model for one in found]
     names = [one.name for one in found]
     changed = list(differing_fields(models))
@@ -59,13 +61,14 @@ def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
         blocks=(
             *([_fields_table(names, changed)] if changed else []),
             _counts_table(names, shown, _length(asked[0], models)),
-            Fields((("Counted", _counted(asked[0])), *_caveats(found))),
+            Fields((("Counted", _counted(asked[0])), *_ranks(plan, asked[0]), *_caveats(found))),
         ),
         payload=payload(
             names[0],
             specs=names,
             fields=[{"field": field, "values": list(values)} for field, values in changed],
             rows=[_record(row, names) for row in rows],
+            **({"plan": plan_numbers(plan)} if plan else {}),
             conventions={
                 "batch": asked[0].work.batch,
                 "sequence": asked[0].work.sequence,
@@ -76,6 +79,14 @@ def difference_sheet(found: list[Found], asked: list[Asked]) -> Sheet:
         ),
         records=tuple(_flat(row, names) for row in rows),
     )
+
+
+def _ranks(plan: Plan | None, asked: Asked) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The plan whose ranks are compared."""
+    if plan is None:
+        return ()
+    lines = plan_lines(plan, trains=asked.purpose == "training")
+    return (("Plan", ("one micro-batch on the fullest rank of each", *lines)),)
 
 
 def differing_fields(models: list[Model]) -> Iterator[tuple[str, tuple[Any, ...]]]:

@@ -23,7 +23,7 @@ from archcalc.tape.precision import Keeping, Recompute
 from archcalc.tape.run import Run
 from archcalc.units import grouped, scientific, several, share, short
 
-_CAUSAL = {
+CAUSAL = {
     "full": "all query-key pairs, as PyTorch's FLOP counter counts them",
     "half": "half of the query-key pairs, S x S / 2",
     "exact": "each position attends to itself and those before it, S x (S + 1) / 2",
@@ -58,7 +58,7 @@ def flops_sheet(
     return Sheet(
         title=f"{found.name}: {grouped(here)} FLOPs {verb} {size} ({short(here)})",
         blocks=(
-            _table(work, training=training),
+            category_table(work, training=training),
             *([_run_table(whole)] if whole else []),
             Fields((*timed, *_lines(found.model, work, counts, run), *_more(asked, run), *caveats(found))),
             *([_rules_table(rules)] if rules else []),
@@ -68,9 +68,9 @@ def flops_sheet(
     )
 
 
-_LOGITS = {"all": "all positions", "last": "the last position"}
-_AGAIN = {"selective": "the attention core", "full": "every layer"}
-_EARLY = (
+LOGITS = {"all": "all positions", "last": "the last position"}
+AGAIN = {"selective": "the attention core", "full": "every layer"}
+EARLY = (
     "as in torch.utils.checkpoint, recomputation stops at the last tensor that the backward pass needs;"
     " HFU includes it, MFU does not"
 )
@@ -81,9 +81,9 @@ def _hardware(work: Executed | None, recompute: Recompute) -> tuple[tuple[str, t
     if work is None or recompute == "none":
         return ()
     run = f"{grouped(work.hardware)} FLOPs executed, {work.hardware / work.model:.4g} x the model FLOPs"
-    again = f"{grouped(work.recomputed)} recompute {_AGAIN[recompute]}"
+    again = f"{grouped(work.recomputed)} recompute {AGAIN[recompute]}"
     flash = f", {grouped(work.flash)} the scores in flash attention" if work.flash else ""
-    return (("Hardware", (f"{run}: {again}{flash}", _EARLY)),)
+    return (("Hardware", (f"{run}: {again}{flash}", EARLY)),)
 
 
 def run_payload(whole: TrainingRun) -> dict[str, Any]:
@@ -127,7 +127,8 @@ def part_record(part: Part) -> dict[str, Any]:
     }
 
 
-def _table(work: Flops, *, training: bool) -> Table:
+def category_table(work: Flops, *, training: bool, title: str = "") -> Table:
+    """The contractions by category."""
     rows: list[tuple[Cell, ...]] = []
     for part in work.categories:
         row: tuple[Cell, ...] = (part.category, part.forward, share(part.forward, work.forward))
@@ -137,7 +138,7 @@ def _table(work: Flops, *, training: bool) -> Table:
     if training:
         contractions, pointwise = (*contractions, work.backward, work.training), (*pointwise, None, None)
     columns = figures("forward", "share", *(("backward", "total") if training else ()))
-    return Table((*words("category"), *columns), tuple(rows), contractions, more=(pointwise,))
+    return Table((*words("category"), *columns), tuple(rows), contractions, title, more=(pointwise,))
 
 
 def _run_table(whole: TrainingRun) -> Table:
@@ -180,7 +181,7 @@ def _recomputed(model: Model, work: Flops, run: Run) -> Iterator[tuple[str, tupl
             yield name, (f"{grouped(n)} FLOPs of the backward pass recompute {what}",)
 
 
-def _causal(model: Model, run: Run) -> str:
+def causal_line(model: Model, run: Run) -> str:
     """Which pairs of positions were counted."""
     if run.phase == "decode":
         reached = sorted({*_reached(model, run)})
@@ -192,7 +193,7 @@ def _causal(model: Model, run: Run) -> str:
         return (
             f"the new token attends to {' or '.join(parts)}{of} {several(run.read, 'position')}, itself included{by}"
         )
-    return f"causal {run.causal}: {_CAUSAL[run.causal]}"
+    return f"causal {run.causal}: {CAUSAL[run.causal]}"
 
 
 def _reached(model: Model, run: Run) -> Iterator[tuple[int, str]]:
@@ -253,6 +254,6 @@ def _lines(model: Model, work: Flops, counts: Parameters, run: Run) -> list[tupl
         lines.extend(_recomputed(model, work, run))
     where = f"{run.phase} pass of {grouped(run.batch)} x {several(run.positions, 'token')}"
     reading = f" with {grouped(run.read)} in context" if run.phase == "decode" else ""
-    kernel = f"{run.kernel} attention, logits of {_LOGITS[run.logits]}"
-    lines.append(("Counted", (f"{where}{reading}, {kernel}", _causal(model, run))))
+    kernel = f"{run.kernel} attention, logits of {LOGITS[run.logits]}"
+    lines.append(("Counted", (f"{where}{reading}, {kernel}", causal_line(model, run))))
     return lines

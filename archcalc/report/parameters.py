@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, Literal
 
+from archcalc.blocks.experts import Experts
 from archcalc.checks.audit import audit
 from archcalc.counts import mtp as modules
 from archcalc.counts.parameters import CONVENTIONS, Parameters, Stored
@@ -34,7 +35,14 @@ def params_sheet(found: Found, by: By) -> Sheet:
             {**record, "shape": list(t.shape)} for record, t in zip(records, counts.tensors, strict=True)
         ]
     shares = _shares(counts) if by == "category" else ()
-    fields = (*shares, *printed(model, counts), *counted(counts), *modules_line(model, asked), *caveats(found))
+    fields = (
+        *shares,
+        *printed(model, counts),
+        *counted(counts),
+        *_routed(model, counts),
+        *modules_line(model, asked),
+        *caveats(found),
+    )
     return Sheet(
         title=f"{found.name}: {grouped(counts.stored)} parameters stored ({short(counts.stored)})",
         blocks=(tables[by](counts), _bridge_table(counts), Fields(fields)),
@@ -172,6 +180,22 @@ def counted(counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
         without = f"{grouped(counts.active_inner)} without the input embedding"
         lines.append(f"{grouped(counts.active)} active: what one token meets, experts not chosen left out; {without}")
     return (("Counted", tuple(lines)),)
+
+
+def _routed(model: Model, counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """How many parameters a token meets at the least and at the most, where some experts have none."""
+    layers = [kind.layer for group in model.layers for kind in group.kinds_in()]
+    mixtures = [b.mixer for layer in layers for b in layer.residual_branches if isinstance(b.mixer, Experts)]
+    ranges = {mixture.computing for mixture in mixtures}
+    if len(ranges) != 1 or all(mixture.n_identity is None for mixture in mixtures):
+        return ()
+    ((least, mean, most),) = ranges
+    met = sum(tensor.active for tensor in counts.tensors if tensor.active is not None)
+    inner = [short(counts.active_inner + met * (n - mean) // mean) for n in (least, mean, most)]
+    words = (
+        f"{inner[0]} where {least} of a token's experts compute, {inner[1]} where {mean} do, {inner[2]} where {most}"
+    )
+    return (("Active", (f"without the input embedding {words} do",)),)
 
 
 def module(tensor: Stored) -> str:

@@ -84,7 +84,8 @@ def payload(spec: str, **rest: Any) -> dict[str, Any]:
 
 
 def caveats(found: Found, *, assumed: bool = False) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """What a question changed and what the source misprints: printed with every result.
+    """What a question changed, what the source misprints, and what counts take for granted of routing: printed with
+    every result.
 
     What the spec assumes is printed once, by the report, and by `check`; JSON has it everywhere.
     """
@@ -94,8 +95,16 @@ def caveats(found: Found, *, assumed: bool = False) -> tuple[tuple[str, tuple[st
             *asked,
             "published figures and assumptions describe the unchanged spec and are left out",
         )
-    rows = (("Changed", asked), ("Warning", warnings(found)), ("Assumed", found.model.assumptions if assumed else ()))
+    assumptions = (*routing(found.model), *(found.model.assumptions if assumed else ()))
+    rows = (("Changed", asked), ("Warning", warnings(found)), ("Assumed", assumptions))
     return tuple((label, lines) for label, lines in rows if lines)
+
+
+def routing(model: Model) -> tuple[str, ...]:
+    """What the counts of a model's mixers take for granted."""
+    kinds = (kind.layer for group in model.layers for kind in group.kinds_in())
+    said = (branch.mixer.assumed() for layer in kinds for branch in layer.residual_branches)
+    return tuple(dict.fromkeys(words for words in said if words))
 
 
 def warnings(found: Found) -> tuple[str, ...]:
@@ -112,7 +121,7 @@ def notes(found: Found) -> dict[str, Any]:
     ]
     return {
         "warnings": list(warnings(found)),
-        "assumptions": list(found.model.assumptions),
+        "assumptions": [*routing(found.model), *found.model.assumptions],
         **({"changes": changes} if changes else {}),
     }
 

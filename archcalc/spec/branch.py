@@ -45,6 +45,11 @@ class Branch(Strict):
     residual_scale: Annotated[float, Field(gt=0, le=1e9)] | None = Field(
         default=None, description="what that is multiplied by before the branch is added; null: nothing"
     )
+    joins: Literal["stream", "end"] = Field(
+        default="stream",
+        description="stream: its output is added before the next branch reads; end: behind the last branch of the "
+        "layer (LongCat-Flash)",
+    )
 
     factors: ClassVar[tuple[str, ...]] = ("scale", "input_scale", "residual_scale")
 

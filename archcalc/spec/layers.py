@@ -1,7 +1,7 @@
 """Layers: residual branches, the short form of the two that most layers have, and groups of layers that repeat.
 
-A layer is a list of branches, each `x + post_norm(mixer(norm(x)))`, one after the other or side by side. The short
-form names the two of a decoder, and has what both share once:
+A layer is a list of branches, each `x + post_norm(mixer(norm(x)))`, one after the other or side by side; what one
+makes may be added behind the last. The short form names the two of a decoder, and has what both share once:
 
     - {repeat: 32, norm: ..., attention: ..., mlp: ...}
 
@@ -62,6 +62,7 @@ class Layer(Strict):
         more = [
             "side by side" * self.side_by_side,
             "post norms" * any(branch.norm and branch.post_norm for branch in branches),
+            *(f"{branch.name} added at the end" for branch in branches if branch.joins == "end"),
             "a scalar" * self.has_scalar,
         ]
         return "; ".join([*(branch.mixer.summary() for branch in branches), *kinds, *filter(None, more)])
@@ -108,6 +109,7 @@ class Layer(Strict):
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Record one layer. N becomes S where a mixer computes, and N again after it."""
         entering, normed = x, None
+        late: list[tuple[Branch, Tensor]] = []
         for branch, own in zip(self.residual_branches, self._marks(), strict=True):
             source = entering if self.side_by_side else x
             with tape.block(own):
@@ -123,7 +125,7 @@ class Layer(Strict):
                     with tape.span(f"{branch.name}_input"):
                         read = tape.pointwise("scaled", normed)
                 with tape.scope(branch.name):
-                    y = branch.mixer.record(tape, tape.view(read, N="S"))
+                    y = branch.mixer.record(tape, tape.view(read, N="S") if branch.mixer.gathers else read)
                 if branch.post_norm is not None:
                     with tape.scope(f"{branch.name}_post_norm"):
                         y = branch.post_norm.record(tape, y)
@@ -134,11 +136,17 @@ class Layer(Strict):
             if branch.residual_scale is not None:
                 with tape.span(f"{branch.name}_residual_scale"):
                     x = tape.pointwise("scaled", x)
+            if branch.joins == "end":
+                late.append((branch, y))
+                continue
             with tape.span(f"{branch.name}_residual"):
                 x = tape.sum("sum", x, y)
             if branch.stream_norm is not None:
                 with tape.scope(f"{branch.name}_stream_norm"):
                     x = branch.stream_norm.record(tape, x)
+        for branch, y in late:
+            with tape.span(f"{branch.name}_residual"):
+                x = tape.sum("sum", x, y)
         if self.has_scalar:
             with tape.span("scalar"):
                 x = tape.pointwise("scaled", x, tape.given("layers.{i}.scalar", "unit", "buffer"))
@@ -211,10 +219,25 @@ class BranchLayer(Layer):
             if branch.residual == "normed" and self.parallel:
                 what = "branch {name} adds to what its norm made: the branches must not be parallel"
                 raise PydanticCustomError("one_of", what, {"name": branch.name})
+            if branch.joins == "end" and (why := self._joins_now(i)):
+                what = "branch {name} joins at the end: {why}"
+                raise PydanticCustomError("one_of", what, {"name": branch.name, "why": why})
             names += [branch.name, *(f"{branch.name}{end}" for end in ("_norm", "_post_norm", "_stream_norm"))]
         if len(set(names)) != len(names):
             raise PydanticCustomError("one_of", "has two branches whose weights would have one name")
         return self
+
+    def _joins_now(self, i: int) -> str | None:
+        """Why a branch cannot join at the end; None where it can."""
+        branch = self.branches[i]
+        if self.parallel:
+            return "the branches must not be parallel"
+        if i + 1 == len(self.branches):
+            return "another branch must follow"
+        taken = {"stream_norm": branch.stream_norm, "residual_scale": branch.residual_scale}
+        if named := next((name for name, value in taken.items() if value is not None), None):
+            return f"it can have no {named}"
+        return "residual must be input" if branch.residual == "normed" else None
 
 
 class Kind(NamedTuple):

@@ -8,7 +8,7 @@ from archcalc.errors import TapeError
 from archcalc.tape.legend import PAIRS, labels, parse, stem
 from archcalc.tape.roles import CHOICES, Role
 
-Kind = Literal["contraction", "pointwise", "reduction", "lookup", "view", "join", "exchange"]
+Kind = Literal["contraction", "pointwise", "reduction", "lookup", "put", "view", "join", "exchange"]
 ONE = "unit"
 """The label of an axis that has one number, which is broadcast to any other tensor: xIELU's learned numbers."""
 
@@ -93,9 +93,10 @@ def labels_of(x: Tensor | Weight) -> tuple[str, ...]:
 class Op(NamedTuple):
     """One step of the forward pass.
 
-    A contraction sums over the labels that its output lacks; a lookup reads rows of a table; a reduction folds labels
-    away without weights; a view is the same numbers under other labels; a join puts features of several tensors side
-    by side; an exchange is what ranks of a parallel plan tell each other; the rest is pointwise.
+    A contraction sums over the labels that its output lacks; a lookup reads rows of a table, and to put is to add rows
+    at some places; a reduction folds labels away without weights; a view is the same numbers under other labels; a
+    join puts features of several tensors side by side; an exchange is what ranks of a parallel plan tell each other;
+    the rest is pointwise.
 
     Attributes:
         spans: the scopes and spans that it stands in, outermost first.

@@ -183,12 +183,16 @@ class Stage(NamedTuple):
             numbers that it sends or gets of them where they are "gathered" or "reduced".
         flat: whether the optimizer's state is one buffer, and not one for each tensor.
         gathering: how it gets what it shares; None where it shares neither weights nor gradients.
+        block: positions of a block of the key-value cache: whole blocks are kept.
+        planned: whether a plan cuts the model, and not only the batch.
     """
 
     chunks: tuple[tuple[int, Size], ...]
     held: Callable[[str, Sequence[Any]], Size] | None = None
     flat: bool = False
     gathering: Gathering | None = None
+    block: Size = 1
+    planned: bool = False
 
 
 class Pass:
@@ -240,7 +244,7 @@ class Once:
         key = _key(run)
         if key not in self._passes:
             taken = self._source.record(run)
-            self._passes[key] = Pass(taken.run, taken.segments, self)
+            self._passes[key] = Pass(taken.run, taken.segments, self, taken.stage)
         return self._passes[key]
 
 

@@ -188,6 +188,13 @@ class Tape:
             raise TapeError(f"{op.output.name}: a lookup has the labels of its index")
         return self._record(op)
 
+    def put(self, name: str, out: str, index: Tensor, rows: Tensor) -> Tensor:
+        """Add rows to zeros at the places of the index: the way back of a lookup. Gradients are looked up there."""
+        output = self._output(name, labels(self._marked(out)), rows.role)
+        if not set(index.labels) <= set(rows.labels):
+            raise TapeError(f"{output.name}: what is put has the labels of its index")
+        return self._record(Op("put", (index, rows), output, self._spans, (index,)))
+
     def view(self, x: Tensor, role: Role | None = None, **new: str) -> Tensor:
         """The same numbers under other labels, or in another role: `tape.view(k, role="cache", S="T")`.
 
@@ -291,7 +298,7 @@ class Tape:
             raise TapeError(f"{op.output.name}: a tensor of this name is on the tape already")
         op = op if self._learns else op._replace(saves=(), learns=False)
         unknown = set(op.output.labels) - {label for x in op.inputs for label in labels_of(x)}
-        if unknown and op.kind not in ("view", "join") and op.output.role not in CHOICES:
+        if unknown and op.kind not in ("view", "join", "put") and op.output.role not in CHOICES:
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
             if self._stored.setdefault(weight.path, weight.axes) != weight.axes:

@@ -46,17 +46,23 @@ FUSED = {
     *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
     *("kimi_linear", "bailing_hybrid", "olmo_hybrid", "minimax", "gemma4_text", "step3p5"),
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
-    *("deepseek_v32", "glm_moe_dsa"),
+    *("deepseek_v32", "glm_moe_dsa", "longcat_flash"),
     *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx", "modernbert-decoder"),
 }
 
-_QUERIES_OF_LATENTS = ("axk1", "deepseek_v32", "glm_moe_dsa")
+_QUERIES_OF_LATENTS = ("axk1", "deepseek_v32", "glm_moe_dsa", "longcat_flash")
 _EXPERTS = {"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"}
 _CHOSEN = {"num_experts_per_tok", "moe_k", "moe_topk"}
 _WIDTH = {"hidden_size", "n_embd", "d_model"}
 _HIDDEN = {
     *("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"),
-    *("moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size", "dff"),
+    *(
+        "expert_ffn_hidden_size",
+        "moe_intermediate_size",
+        "shared_expert_intermediate_size",
+        "shared_intermediate_size",
+        "dff",
+    ),
 }
 _LAYERS = {"num_hidden_layers", "n_layer", "n_layers", "num_layers"}
 _HEADS = {"num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"}
@@ -118,6 +124,8 @@ def overrides(family, seed):  # noqa: PLR0912, PLR0915  (a line for each kind of
         for key in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
             found[key] = 2 * rng.randint(2, 12)
         found["q_lora_rank"] = 20 if family.model_type in _QUERIES_OF_LATENTS else rng.choice((None, 20))
+    if family.model_type == "longcat_flash":
+        found |= {"head_dim": found["qk_rope_head_dim"], "zero_expert_num": rng.choice((0, 3, 6))}
     if "mlp_layer_types" in family.defaults:
         found["mlp_layer_types"] = [rng.choice(("dense", "sparse")) for _ in range(layers)]
     if "topk_method" in family.defaults:
@@ -268,7 +276,13 @@ def tensors(config):
         else:
             model = AutoModelForCausalLM.from_config(config)
     learned = {id(p): p for p in model.parameters() if p.requires_grad}  # others correct scores: buffers, as we count
-    return Counter(tuple(parameter.shape) for parameter in learned.values())
+    found = Counter(tuple(parameter.shape) for parameter in learned.values())
+    if config.model_type == "longcat_flash":  # rows for experts without weights, which its forward pass never reads
+        rows = config.n_routed_experts + config.zero_expert_num
+        there = (rows, 2 * config.expert_ffn_hidden_size, config.hidden_size)
+        times = found.pop(there)
+        found[(config.n_routed_experts, *there[1:])] += times
+    return found
 
 
 def total(shapes):

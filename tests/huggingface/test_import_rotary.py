@@ -37,6 +37,7 @@ MIXED = {
         "layer_types": ["linear_attention", "full_attention"] * 4,
         "position_embedding_type": "rope",
     },
+    "longcat_flash": {"head_dim": 10, "moe_topk": 2},
     "lfm2": {"full_attn_idxs": [1, 4]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 4},
 }
@@ -96,7 +97,10 @@ def rotary(data):
     for group in data["layers"]:
         layers = list(group["kinds"].values()) if "kinds" in group else [group]
         branches = [
-            branch for layer in layers for branch in layer.get("branches", ()) if branch["name"] == "attention"
+            branch
+            for layer in layers
+            for branch in layer.get("branches", ())
+            if branch["name"] in ("attention", "attention_0")
         ]
         attentions = [layer["attention"] for layer in layers if "attention" in layer]
         attentions += [branch["mixer"] for branch in branches]

@@ -62,6 +62,16 @@ OBEYED = {
         "memory tiny [--device l4]",
         "memory tiny --device l4 [--reserve 20]",
         "memory gpt3-175b --device l4 [--must-fit]",
+        "memory gpt2 --device l4 [--gpus 2]",
+    ],
+    "traffic": [
+        "traffic gpt2 --tp 2 [--phase prefill]",
+        "traffic gpt2 --tp 2 [--batch 2]",
+        "traffic gpt2 --tp 2 [--seq 8]",
+        "traffic gpt2 --tp 2 --phase prefill --precision bf16 [--seq 8]",
+        "traffic gpt2 --tp 2 [--precision fp32]",
+        "traffic gpt2 --tp 2 [--recompute full]",
+        "traffic gpt2 --tp 2 [--gpus-per-node 1]",
     ],
     "explain": [
         "explain tiny flops.forward [--batch 2]",
@@ -110,6 +120,31 @@ OBEYED = {
     "schema": ["schema [--of device]"],
 }
 
+# The flags of a plan are made in one place for all commands that take one, so one command holds each to what it does.
+PLANNED = [
+    "memory gpt3-small [--plan zero1-dp8]",
+    "memory gpt2 --zero 1 [--dp 2]",
+    "memory gpt2 [--tp 2]",
+    "memory gpt2 --tp 2 [--sequence-parallel]",
+    "memory gpt2 [--cp 2]",
+    "memory gpt2 [--pp 2]",
+    "memory gpt2 --pp 2 --accumulation 8 [--schedule gpipe]",
+    "memory gpt2 --pp 2 --accumulation 8 --schedule interleaved --chunks 2 [--chunks 3]",
+    "memory gpt2 --pp 2 [--stage-layers 5,7]",
+    "memory mixtral-8x7b --dp 2 [--ep 2]",
+    "memory mixtral-8x7b --tp 2 --sequence-parallel --dp 2 --ep 2 [--etp 1]",
+    "memory gpt2 --dp 2 [--zero 1]",
+    "memory gpt2 --dp 5 --zero 1 [--sharding per-tensor]",
+    "memory gpt2 --dp 2 --zero 3 [--no-reshard-after-forward]",
+    "memory gpt2 --dp 2 --zero 3 --seq 16 [--prefetch none]",
+    "memory gpt2 --tp 2 --sequence-parallel [--gathered-inputs kept]",
+    "memory gpt2 --tp 2 [--micro-batch 2]",
+    "memory gpt2 --pp 2 [--accumulation 2]",
+    "memory gpt2 --tp 2 [--vocab-divisible-by 128]",
+    "memory gpt2 --tp 2 --for inference [--cache-block 48]",
+]
+TAKE_PLANS = ("memory", "params", "diff", "plan", "traffic", "flops", "sweep")
+
 # Calls with a flag that cannot bear on what is asked, and what is said of it.
 REFUSED = {
     "flops tiny --seq 5 --phase decode": "--seq: does not apply to decode, which adds one position to each sequence; use --context",
@@ -119,6 +154,7 @@ REFUSED = {
     "flops tiny --logits last --phase decode": "--logits: does not apply to decode, which computes the logits of one position",
     "flops tiny --causal half --phase decode": "--causal: must be full for decode",
     "flops tiny --tokens 1M --phase prefill": "--tokens: applies only to training; use --phase training",
+    "traffic gpt2 --tp 2 --seq 5 --phase decode": "--seq: does not apply to decode, which adds one position to each sequence",
     "memory tiny --optimizer sgd --for inference": "--optimizer: applies only to training; use --for training",
     "memory tiny --recompute full --for inference": "--recompute: applies only to training; use --for training",
     "memory tiny --accumulate --for inference": "--accumulate: applies only to training; use --for training",
@@ -158,6 +194,7 @@ REFUSED = {
 RUN = {
     "import": {"--part": "test_part_text"},
     "verify": {"--tensors": "test_verify"},
+    "plan": {"--rules": "test_plans"},
     "check": {"--weights": "test_check_weights"},
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
     "predict": dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
@@ -183,7 +220,7 @@ PLAIN = {
     "report": "report tiny", "params": "params tiny", "flops": "flops tiny", "memory": "memory tiny",
     "explain": "explain tiny memory.state", "sweep": "sweep tiny --vary n_layers=1", "diff": "diff tiny tiny",
     "check": "check tiny", "verify": "verify tiny --tensors", "trace": "trace tiny", "softmax": "softmax 1 2",
-    "list": "list", "schema": "schema", "embed": "embed words.vec king",
+    "plan": "plan --rules", "traffic": "traffic gpt2 --tp 2", "list": "list", "schema": "schema", "embed": "embed words.vec king",
 }  # fmt: skip
 ELSEWHERE = {
     "predict": "test_generate",
@@ -209,6 +246,9 @@ def told():
             found.setdefault(command, set()).add(call[call.index("[") + 1 :].split()[0].rstrip("]"))
     for command, its in RUN.items():
         found.setdefault(command, set()).update(its)
+    for command in TAKE_PLANS:
+        its = (call[call.index("[") + 1 :].split()[0].rstrip("]") for call in PLANNED)
+        found.setdefault(command, set()).update(flag.replace("--no-", "--") for flag in its)
     for command in (*PLAIN, *ELSEWHERE):
         found.setdefault(command, set()).update({"--format", "--output"} & flags(command))
     return found
@@ -226,12 +266,12 @@ def answer(call):
     done = ask(*words, *form)
     assert done.code == (1 if "--must-fit" in words else 0), done.err
     payload = json.loads(done.out)
-    for echoed in ("conventions", "schema") if words[0] != "schema" else ():
+    for echoed in ("conventions", "schema", "plan") if words[0] != "schema" else ():
         payload.pop(echoed, None)
     return done.code, payload
 
 
-@pytest.mark.parametrize("call", [call for calls in OBEYED.values() for call in calls])
+@pytest.mark.parametrize("call", [*(call for calls in OBEYED.values() for call in calls), *PLANNED])
 def test_a_flag_that_is_taken_changes_the_answer(call):
     before, _, after = call.partition("[")
     without = before + after.partition("]")[2]

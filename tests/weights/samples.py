@@ -587,6 +587,24 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm4_moe_lite": ("glm4_moe_lite", {**_LATENT, **_DEEP, "mlp_layer_types": ["dense", "sparse", "dense"]}),
     "deepseek_v32": ("deepseek_v32", {**_LATENT, **_DEEP, **_INDEXED, "rope_parameters": _DEEPSEEK_YARN}),
     "glm_moe_dsa": ("glm_moe_dsa", {**_LATENT, **_DEEP, **_INDEXED, "mlp_layer_types": ["dense", "sparse", "dense"]}),
+    "longcat_flash": (
+        "longcat_flash",
+        {
+            **{
+                name: value
+                for name, value in _LATENT.items()
+                if name not in ("num_hidden_layers", "intermediate_size")
+            },
+            "num_layers": LAYERS,
+            "head_dim": 6,
+            "ffn_hidden_size": 84,
+            "moe_topk": 3,
+            "n_routed_experts": 5,
+            "zero_expert_num": 3,
+            "expert_ffn_hidden_size": 44,
+            "routed_scaling_factor": 1.7,
+        },
+    ),
     "sarvam_moe": ("sarvam_moe", {**_WIDE, **_DEEP, "attention_bias": True}),
     "aria_text": (
         "aria_text",

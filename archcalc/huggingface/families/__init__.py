@@ -50,6 +50,7 @@ _TENANTS = {
     "mixed_latents": "axk1 mistral4",
     "latent": "youtu minicpm3",
     "indexed": "deepseek_v32 glm_moe_dsa",
+    "longcat": "longcat_flash",
 }
 MODULES: dict[str, str] = {model_type: module for module, names in _TENANTS.items() for model_type in names.split()}
 """The module that has the table of a model_type, in the order in which an export tries them."""

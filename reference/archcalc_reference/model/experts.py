@@ -8,128 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from archcalc_reference.model.kernels import autocasts
+from archcalc_reference.model.dealing import experts_of
 from archcalc_reference.model.linear import Linear, WithBuffers
-from archcalc_reference.model.mlp import DENSE, MLP
+from archcalc_reference.model.mlp import DENSE
 from archcalc_reference.model.norms import NORMS
 
 if TYPE_CHECKING:
     from archcalc import blocks
-
-
-class _EachThroughItsOwn(Function):
-    """x W^T + b for vectors that are sorted by their expert, with the matrix of each; one product for each expert.
-
-    The backward pass needs the vectors and the matrices, as that of one linear layer does.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x_MD: Tensor, weight_EFD: Tensor, bias_EF: Tensor | None, counts: tuple[int, ...]) -> Tensor:
-        ctx.save_for_backward(x_MD, weight_EFD)
-        ctx.counts, ctx.biased = counts, bias_EF is not None
-        y_MF = x_MD.new_empty(x_MD.shape[0], weight_EFD.shape[1])
-        for e, part in _stretches(counts):
-            torch.mm(x_MD[part], weight_EFD[e].t(), out=y_MF[part])
-            if bias_EF is not None:
-                y_MF[part] += bias_EF[e]
-        return y_MF
-
-    @staticmethod
-    def backward(ctx: Any, grad_MF: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        x_MD, weight_EFD = ctx.saved_tensors
-        grad_weight = torch.zeros_like(weight_EFD)
-        grad_bias = grad_MF.new_zeros(weight_EFD.shape[:2]) if ctx.biased else None
-        grad_x = torch.empty_like(x_MD)
-        for e, part in _stretches(ctx.counts):
-            torch.mm(grad_MF[part].t(), x_MD[part], out=grad_weight[e])
-            torch.mm(grad_MF[part], weight_EFD[e], out=grad_x[part])
-            if grad_bias is not None:
-                torch.sum(grad_MF[part], 0, out=grad_bias[e])
-        return grad_x, grad_weight, grad_bias, None
-
-
-def _stretches(counts: tuple[int, ...]) -> list[tuple[int, slice]]:
-    """Each expert that has vectors, and where they stand."""
-    found, start = [], 0
-    for e, count in enumerate(counts):
-        if count:
-            found.append((e, slice(start, start + count)))
-        start += count
-    return found
-
-
-class ExpertLinear(nn.Module):
-    """A matrix for each expert, stored as (experts, out, in), and perhaps a bias."""
-
-    def __init__(self, experts: int, inputs: int, outputs: int, *, bias: bool) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
-        self.bias = nn.Parameter(torch.empty(experts, outputs)) if bias else None
-
-    def initialize(self, std: float) -> None:
-        """Draw the matrices from normal(0, std); biases are 0."""
-        nn.init.normal_(self.weight, 0.0, std)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def forward(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
-        weight_EFD, bias_EF = self.weight, self.bias
-        if autocasts(x_MD):  # as autocast does where a product is one of its own
-            dtype = torch.get_autocast_dtype(x_MD.device.type)
-            bias_EF = None if bias_EF is None else bias_EF.to(dtype)
-            weight_EFD, x_MD = weight_EFD.to(dtype), x_MD.to(dtype)
-        y_MF: Tensor = _EachThroughItsOwn.apply(x_MD, weight_EFD, bias_EF, counts)
-        return y_MF
-
-
-class Experts(MLP):
-    """The experts alone: what they make of vectors that are dealt out to them, added up by weight."""
-
-    def __init__(self, d_model: int, experts: blocks.Experts) -> None:
-        super().__init__(experts.activation)
-        n, d_ff, bias = experts.n_experts, experts.d_ff, experts.bias
-        width = experts.d_latent or d_model
-        self.gate = ExpertLinear(n, width, d_ff, bias=bias) if experts.gated else None
-        self.up = ExpertLinear(n, width, d_ff, bias=bias)
-        self.down = ExpertLinear(n, d_ff, width, bias=bias)
-        self.cut, self.weighs_input = experts.cut, experts.router.weighs == "input"
-
-    def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
-        J = chosen_BSJ.shape[-1]
-        chosen_M = chosen_BSJ.flatten()
-        order_M = chosen_M.argsort(stable=True)
-        counts = self._counts(chosen_M)
-        # What was dealt out is gone when it is computed: a name of it here would keep it.
-        made_MD = self._compute(self._dealt(x_BSD.flatten(0, 1), weights_BSJ, order_M, J), counts)
-        made_MD = made_MD[order_M.argsort()]
-        del order_M
-        made_BSJD = made_MD.unflatten(0, chosen_BSJ.shape)
-        del made_MD
-        if not self.weighs_input:
-            made_BSJD = made_BSJD * weights_BSJ[..., None]
-        return made_BSJD.sum(2)
-
-    def _dealt(self, x_ND: Tensor, weights_BSJ: Tensor, order_M: Tensor, J: int) -> Tensor:
-        """The vectors sorted by their experts, each as often as it has some."""
-        dealt_MD = x_ND[order_M // J]
-        return dealt_MD * weights_BSJ.flatten()[order_M][:, None] if self.weighs_input else dealt_MD
-
-    def _compute(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
-        if self.gate is None:
-            made: Tensor = self.down(self.active(self.up(x_MD, counts)), counts)
-        else:
-            made = self.down(
-                self.active_gate(self.gate(x_MD, counts), self.cut) * self.other(self.up(x_MD, counts), self.cut),
-                counts,
-            )
-        return made
-
-    def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:
-        """How many vectors each expert gets. Without numbers all go to the first: the work is the same."""
-        n = self.up.weight.shape[0]
-        if chosen_M.is_meta:
-            return (chosen_M.numel(), *[0] * (n - 1))
-        return tuple(torch.bincount(chosen_M, minlength=n).tolist())
 
 
 class MixtureOfExperts(WithBuffers):
@@ -138,16 +23,16 @@ class MixtureOfExperts(WithBuffers):
     def __init__(self, d_model: int, spec: blocks.Experts) -> None:
         super().__init__()
         self.spec = spec
-        router = spec.router
-        self.expert_scale = nn.Parameter(torch.empty(spec.n_experts)) if router.expert_scale else None
+        router, scored = spec.router, spec.n_experts + (spec.n_identity or 0)
+        self.expert_scale = nn.Parameter(torch.empty(scored)) if router.expert_scale else None
         self.router_norm = _norm(d_model, router.norm)
-        self.router = Linear(d_model, spec.n_experts, bias=router.bias)
+        self.router = Linear(d_model, scored, bias=router.bias)
         if router.correction:
-            self.register_buffer("correction", torch.zeros(spec.n_experts))
+            self.register_buffer("correction", torch.zeros(scored))
         self.experts_norm = _norm(d_model, spec.experts_norm)
         narrow = spec.d_latent
         self.latent = None if narrow is None else Linear(d_model, narrow, bias=spec.latent_bias)
-        self.experts = Experts(d_model, spec)
+        self.experts = experts_of(d_model, spec)
         self.from_latent = None if narrow is None else Linear(narrow, d_model, bias=spec.latent_bias)
         self.experts_post_norm = _norm(d_model, spec.experts_post_norm)
         self.shared_norm = _norm(d_model, spec.shared_norm)

@@ -157,16 +157,24 @@ def _hooked(model: Transformer, keep: Callable[[str, Tensor], None]) -> Iterator
 def _along_layer(layer: Layer, name: str, keep: Callable[[str, Tensor], None]) -> Iterator[RemovableHandle]:
     """The stream is what a layer gets, and to that each branch adds what its last module makes."""
     stream: list[Tensor] = []
+    late: list[tuple[str, Tensor]] = []
 
     def entering(_layer: Any, given: Any) -> None:
         stream[:] = [given[0]]
 
     def added(branch: Branch, place: str) -> Callable[..., None]:
         def hook(_module: Any, _given: Any, made_BSD: Tensor) -> None:
+            if branch.waits:
+                late.append((place, made_BSD if branch.scale is None else made_BSD * branch.scale))
+                return
             kept_BSD = stream[0] if branch.residual_scale is None else stream[0] * branch.residual_scale
             stream[0] = kept_BSD + (made_BSD if branch.scale is None else made_BSD * branch.scale)
             if branch.stream_norm is None:
                 keep(place, stream[0])
+            while late and branch is layer.branches[-1]:
+                later, waited_BSD = late.pop(0)
+                stream[0] = stream[0] + waited_BSD
+                keep(later, stream[0])
 
         return hook
 

@@ -16,7 +16,7 @@ from archcalc_reference.model.flash import Rule, flash_attention
 from archcalc_reference.model.indexing import IndexedLatents, Indexer, hide, pick
 from archcalc_reference.model.joining import join, latent_attention
 from archcalc_reference.model.kernels import grow, rotate
-from archcalc_reference.model.linear import Linear
+from archcalc_reference.model.linear import Linear, scaled
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions, Scored
 from archcalc_reference.model.state import KeysValues, Read, Sight
@@ -52,6 +52,7 @@ class LatentAttention(nn.Module):
         self.rotary = attention.rotary
         self.neighbours = self.rotary is not None and self.rotary.pairing == "neighbours"
         self.table = repr(self.rotary)
+        self.query_factor, self.latent_factor = _ranked(d_model, attention)
         self.growth, self.growing = attention.query_growth, repr(attention.query_growth)
         scale = attention.scale or 1 / math.sqrt(self.O + self.U)
         scale *= _magnified(self.rotary) if attention.mscale else 1.0
@@ -133,9 +134,10 @@ class LatentAttention(nn.Module):
 
     def _queries(self, source: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
         """Of each head, without positions and with them."""
-        q_BSHU = self._turned(self.query_rope(source).unflatten(-1, (self.H, self.U)), positions)
-        q_BSHU = self._grown(q_BSHU, positions)
-        return self._grown(self.query_nope(source).unflatten(-1, (self.H, self.O)), positions), q_BSHU
+        q_BSHU = scaled(self.query_rope(source).unflatten(-1, (self.H, self.U)), self.query_factor)
+        q_BSHU = self._grown(self._turned(q_BSHU, positions), positions)
+        q_BSHO = scaled(self.query_nope(source).unflatten(-1, (self.H, self.O)), self.query_factor)
+        return self._grown(q_BSHO, positions), q_BSHU
 
     def _latents(
         self, x: Tensor, source: Tensor, positions: Positions, state: KeysValues | None
@@ -143,7 +145,7 @@ class LatentAttention(nn.Module):
         """The latent and the key that all heads share, of all positions that are read, and which a query chooses."""
         i_BTI = None if self.indexer is None else self.indexer.keys(x, positions)
         c_BTZ = self.latent(x)
-        c_BTZ = c_BTZ if self.latent_norm is None else self.latent_norm(c_BTZ)
+        c_BTZ = scaled(c_BTZ if self.latent_norm is None else self.latent_norm(c_BTZ), self.latent_factor)
         r_BTU = self._turned(self.key_rope(x), positions)
         if state is not None:
             kept_c, kept_r = state.store(c_BTZ[:, None], r_BTU[:, None], positions.first)
@@ -210,6 +212,13 @@ def _over_latents(
 
 def _norm(attention: blocks.LatentAttention, features: int) -> Any:
     return None if attention.norm is None else NORMS[attention.norm.kind](attention.norm, (features,))
+
+
+def _ranked(d_model: int, attention: blocks.LatentAttention) -> tuple[float | None, float | None]:
+    """What queries and the latent of keys and values are multiplied by."""
+    if not attention.rank_scale or attention.q_rank is None:
+        return None, None
+    return math.sqrt(d_model / attention.q_rank), math.sqrt(d_model / attention.kv_rank)
 
 
 def _magnified(rotary: Any) -> float:

@@ -34,7 +34,8 @@ States = list[State | None]
 class Branch(NamedTuple):
     """The parts of one residual branch: x + scale * post_norm(mixer(input_scale * norm(x))), and a norm of the sum.
 
-    Where it `keeps_normed` the x that is added to is norm(x) too; `residual_scale` multiplies that.
+    Where it `keeps_normed` the x that is added to is norm(x) too; `residual_scale` multiplies that. What it makes
+    `waits` for the last branch, or is added at once.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Branch(NamedTuple):
     input_scale: float | None
     keeps_normed: bool
     residual_scale: float | None
+    waits: bool
 
 
 class Layer(WithBuffers):
@@ -68,7 +70,7 @@ class Layer(WithBuffers):
             stream = self._add(f"{branch.name}_stream_norm", _norm(d_model, branch.stream_norm))
             keeps, scales = branch.residual == "normed", (branch.scale, branch.input_scale)
             parts = (branch.name, mixer, norm, shares, post, stream, *scales, keeps, branch.residual_scale)
-            self.branches.append(Branch(*parts))
+            self.branches.append(Branch(*parts, waits=branch.joins == "end"))
 
     def _add(self, name: str, module: nn.Module | None) -> nn.Module | None:
         """Make it a part of the layer under any name, those of nn.Module's own methods among them."""
@@ -100,6 +102,7 @@ class Layer(WithBuffers):
     ) -> Tensor:
         positions.vector = vector_BSE
         entering_BSD, normed_BSD = x_BSD, None
+        late: list[Tensor] = []
         for i, branch in enumerate(self.branches):
             state = None if states is None else states[i]
             if not branch.shares_norm:
@@ -113,9 +116,14 @@ class Layer(WithBuffers):
             del read_BSD
             y_BSD = y_BSD if branch.post_norm is None else branch.post_norm(y_BSD)
             y_BSD, x_BSD = scaled(y_BSD, branch.scale), scaled(x_BSD, branch.residual_scale)
-            x_BSD = x_BSD + y_BSD
+            if branch.waits:
+                late.append(y_BSD)
+            else:
+                x_BSD = x_BSD + y_BSD
             del y_BSD
             x_BSD = x_BSD if branch.stream_norm is None else branch.stream_norm(x_BSD)
+        while late:
+            x_BSD = x_BSD + late.pop(0)
         return x_BSD if self.scalar is None else grow(x_BSD, self.scalar)
 
     def _is_shared_next(self, i: int) -> bool:

@@ -230,7 +230,7 @@ def _each(model: Model) -> Iterator[dict[str, Any]]:
                     f"{branch.name}_post_norm": _data(branch.post_norm),
                     f"{branch.name}_stream_norm": _data(branch.stream_norm),
                     f"{branch.name}_scale": branch.scale,
-                    f"{branch.name}_residual": (branch.residual, branch.residual_scale),
+                    f"{branch.name}_residual": (branch.residual, branch.residual_scale, branch.joins),
                 }
         yield known[id(layer)]
 

@@ -15,12 +15,13 @@ from archcalc_reference.weights.families import BY_TYPE, OWN
 class Exported(NamedTuple):
     """The tensors of a checkpoint, and the config.json that goes with them; None where they have our names.
 
-    `constants` are numbers that stand beside them.
+    `constants` are numbers that stand beside them, and `zeros` the shapes of tensors that nothing reads.
     """
 
     config: dict[str, Any] | None
     entries: list[Entry]
     constants: dict[str, float] = {}  # noqa: RUF012  (never changed)
+    zeros: dict[str, Shape] = {}  # noqa: RUF012
 
 
 def exported(model: Model, parameters: Mapping[str, Shape], dtype: str) -> Exported:
@@ -32,4 +33,6 @@ def exported(model: Model, parameters: Mapping[str, Shape], dtype: str) -> Expor
     except Invalid:
         return Exported(None, OWN.entries(model, parameters))
     family = BY_TYPE[config["model_type"]].filed
-    return Exported({**config, "dtype": dtype}, family.entries(model, parameters), family.constants_of(model))
+    entries = family.entries(model, parameters)
+    beside = family.constants_of(model), family.unread_of(model, entries)
+    return Exported({**config, "dtype": dtype}, entries, *beside)

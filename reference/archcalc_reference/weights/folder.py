@@ -221,9 +221,10 @@ def _write_all(reference: Transformer, folder: str, copied: list[str]) -> None:
     parameters = _stored_tensors(reference)
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     dtype = _promoted(sorted({_type(parameter) for parameter in reference.parameters()}))
-    config, entries, constants = exported(model, shapes, str(dtype).removeprefix("torch."))
+    config, entries, constants, zeros = exported(model, shapes, str(dtype).removeprefix("torch."))
     numbers = {name: torch.tensor(value, dtype=dtype) for name, value in constants.items()}
-    entries = [*entries, *(plain(name, name, ()) for name in numbers)]
+    numbers |= {name: torch.zeros(shape, dtype=dtype) for name, shape in zeros.items()}
+    entries = [*entries, *(plain(name, name, tuple(number.shape)) for name, number in numbers.items())]
     with open(os.path.join(folder, WHOLE), "wb") as file:
         _write_tensors(file, entries, {**parameters, **numbers})
         _settle(file)

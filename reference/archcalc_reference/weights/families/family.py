@@ -50,7 +50,8 @@ class Family:
     other, with whether each expert's matrix is transposed.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
-    layer of a checkpoint has beside its parameters, and that no config changes.
+    layer of a checkpoint has beside its parameters, and that no config changes. `unread` are names in files of
+    experts' matrices that transformers' model has for experts without weights too, and never reads.
     """
 
     types: tuple[str, ...]
@@ -69,6 +70,7 @@ class Family:
     older: tuple[tuple[str, str], ...] = ()
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     def but(self, *types: str, **changes: Any) -> Family:
         """A family that has the same names but for some; mappings are added to."""
@@ -115,9 +117,12 @@ class Family:
         return {self.layer.format(i=i) + name: value for i in layers for name, value in self.constants.items()}
 
     def idle_of(self, model: Model) -> set[str]:
-        """Tensors that a file may have and nothing reads: of keys and values, in layers that read those of another."""
+        """Tensors that a file may have and nothing reads: of keys and values, in layers that read those of another,
+        and of experts without weights.
+        """
         found = set()
         for i, layer in enumerate(each_layer(model)):
+            found |= {name for name, _ in self._unread(layer, i)}
             for name in (
                 branch.name for branch in layer.residual_branches if getattr(branch.mixer, "shared_kv", False)
             ):
@@ -125,6 +130,20 @@ class Family:
                 theirs = (self.inside[module] for module in modules if module in self.inside)
                 found |= {self.layer.format(i=i) + f"{one}.{leaf}" for one in theirs for leaf in ("weight", "bias")}
         return found
+
+    def unread_of(self, model: Model, entries: Iterable[Entry]) -> dict[str, Shape]:
+        """Tensors that transformers' model asks for and never reads, by their names in files."""
+        shapes = {entry.name: entry.shape for entry in entries} if self.unread else {}
+        names = (pair for i, layer in enumerate(each_layer(model)) for pair in self._unread(layer, i))
+        return {name: shapes[first] for name, first in names}
+
+    def _unread(self, layer: Layer, i: int) -> Iterator[tuple[str, str]]:
+        """The names of a layer's matrices that nothing reads, each with that of the first expert's."""
+        for mixer in (branch.mixer for branch in layer.residual_branches) if self.unread else ():
+            if idle := getattr(mixer, "n_identity", None):
+                names = [self.layer.format(i=i) + name for name in self.unread]
+                numbers = range(mixer.n_experts, mixer.n_experts + idle)
+                yield from ((name.format(h=h), name.format(h=0)) for name in names for h in numbers)
 
     def is_buffer(self, name: str) -> bool:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""

@@ -1,0 +1,207 @@
+"""The flags of a parallel plan, the same on every command that takes one; a flag wins over the plan's file."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+
+import typer
+
+from archcalc.arguments import LARGEST_SIZE
+from archcalc.commands.base import number
+from archcalc.errors import Invalid, Problem, shown
+from archcalc.plan.description import Gathered, Plan, Prefetch, Schedule, Sharding
+from archcalc.plan.reading import find_plan, plan_names
+from archcalc.tape.precision import Recompute
+from archcalc.tape.run import Run
+
+
+def _plans(incomplete: str) -> list[str]:
+    """The catalogue's plans that begin so, for the shell's completion."""
+    return [name for name in plan_names() if name.startswith(incomplete)]
+
+
+def _size(help_: str, metavar: str = "N") -> Any:
+    return Annotated[str | None, typer.Option(metavar=metavar, show_default=False, help=help_)]
+
+
+def _word(kind: Any, metavar: str, help_: str) -> Any:
+    listed = ", ".join(get_args(kind))
+    return Annotated[kind | None, typer.Option(metavar=metavar, show_default=False, help=f"{help_}: {listed}")]
+
+
+FLAGS: dict[str, Any] = {
+    "plan": Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLAN",
+            autocompletion=_plans,
+            show_default=False,
+            help="parallel plan: a name of `list plans` or a YAML file; the flags below change it",
+        ),
+    ],
+    "dp": _size("data-parallel ranks, expert ranks included"),
+    "tp": _size("tensor-parallel ranks"),
+    "sequence_parallel": Annotated[
+        bool | None,
+        typer.Option(
+            "--sequence-parallel/--no-sequence-parallel",
+            show_default=False,
+            help="cut the residual stream's positions over the tp ranks",
+        ),
+    ],
+    "cp": _size("context-parallel ranks, which share a sequence's positions"),
+    "pp": _size("pipeline stages"),
+    "schedule": _word(Schedule, "KIND", "pipeline schedule"),
+    "chunks": _size("chunks of layers of each stage, interleaved"),
+    "stage_layers": _size("layers of each stage (and chunk), such as 11,12,12,13", "N,N,..."),
+    "ep": _size("expert-parallel ranks, among the dp ranks"),
+    "etp": _size("ranks that share each expert; default: as --tp"),
+    "zero": _size("share optimizer state (1), gradients (2), weights (3) over dp", "0-3"),
+    "sharding": _word(Sharding, "HOW", "how ZeRO cuts"),
+    "reshard_after_forward": Annotated[
+        bool | None,
+        typer.Option(
+            "--reshard-after-forward/--no-reshard-after-forward",
+            show_default=False,
+            help="ZeRO 3: drop gathered weights after the forward pass (default), or keep them",
+        ),
+    ],
+    "prefetch": _word(Prefetch, "WHEN", "ZeRO 3: passes that gather the next layer's weights early"),
+    "gathered_inputs": _word(Gathered, "HOW", "inputs that sequence parallelism gathers"),
+    "micro_batch": _size("sequences that a rank computes at a time", "B"),
+    "accumulation": _size("micro-batches of a step", "M"),
+    "vocab_divisible_by": _size("pad the vocabulary to a multiple of this times tp"),
+    "cache_block": _size("positions of a block of the KV cache, inference"),
+}
+"""Each flag by the field of the plan that it sets."""
+
+_SIZES = (
+    "dp",
+    "tp",
+    "cp",
+    "pp",
+    "chunks",
+    "ep",
+    "etp",
+    "micro_batch",
+    "accumulation",
+    "vocab_divisible_by",
+    "cache_block",
+)
+
+
+class Planned(NamedTuple):
+    """A plan as it was asked for: `where` is what its errors are placed at."""
+
+    plan: Plan
+    where: str
+
+    def of(self, run: Run, batch: str | None) -> Plan:
+        """The plan with the batch of a step, where one is asked for: over all data-parallel ranks.
+
+        In training the accumulation follows from it, in inference the sequences of a rank do. Raises Invalid for a
+        batch that does not divide, and for one that contradicts the plan's accumulation.
+        """
+        if batch is None:
+            return self.plan
+        plan, whole = self.plan, number("--batch", batch, LARGEST_SIZE)
+        if run.phase != "training":
+            if whole % plan.dp:
+                raise _undivided(whole, plan.dp, "dp")
+            return plan.model_copy(update={"micro_batch": whole // plan.dp})
+        each = plan.dp * plan.micro_batch
+        if whole % each:
+            raise _undivided(whole, each, "dp x micro_batch")
+        if plan.accumulation not in (1, whole // each):
+            what = f"must be dp x micro_batch x accumulation ({each * plan.accumulation:,}), or leave accumulation out"
+            raise Invalid(Problem("--batch", what, value=f"{whole:,}"))
+        return self.of(run, None).model_copy(update={"accumulation": whole // each})
+
+
+def _undivided(whole: int, each: int, name: str) -> Invalid:
+    below = whole // each * each
+    fix = " or ".join(f"{n:,}" for n in (below, below + each) if n)
+    return Invalid(
+        Problem(
+            "--batch", f"must be a multiple of {name} ({each:,})", value=f"{whole:,}", suggestion=f"nearest: {fix}"
+        )
+    )
+
+
+def takes_plan(command: Callable[..., None]) -> Callable[..., None]:
+    """A decorator of commands with a parameter `plan: Planned | None`, which the flags of FLAGS fill."""
+    signature = inspect.signature(command)
+    hints = get_type_hints(command, include_extras=True)
+    made = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in FLAGS.items()
+    ]
+    others = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
+        for name, parameter in signature.parameters.items()
+        if name != "plan"
+    ]
+    at = next((i for i, one in enumerate(others) if one.name == "form"), len(others))
+
+    @wraps(command)
+    def run(**given: Any) -> None:
+        command(plan=_planned({name: given.pop(name) for name in FLAGS}), **given)
+
+    parameters = [*others[:at], *made, *others[at:]]
+    run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters} | {"return": None}
+    del run.__wrapped__
+    return run
+
+
+VARIED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys((*_SIZES[:-2], "zero"), ()),
+    "sequence_parallel": ("false", "true"),
+    "schedule": get_args(Schedule),
+    "sharding": get_args(Sharding),
+    "gathered_inputs": get_args(Gathered),
+    "recompute": get_args(Recompute),
+}
+"""What `sweep --vary` varies of a plan, with the words that it may be; none for sizes."""
+
+
+def is_varied(name: str) -> bool:
+    """Whether a name is one of what is varied of a plan."""
+    return name in VARIED
+
+
+def varied(name: str, text: str) -> list[Any]:
+    """The values of a field of a plan. Raises Invalid for one that it cannot have."""
+    if not VARIED[name]:
+        least, most = (0, 3) if name == "zero" else (1, LARGEST_SIZE)
+        return [number(f"--vary {name}", part, most, least=least) for part in text.split(",")]
+    words = [part.strip() for part in text.split(",")]
+    for word in words:
+        if word not in VARIED[name]:
+            fix = f"one of {', '.join(VARIED[name])}"
+            raise Invalid(Problem("--vary", f"has a value that {name} cannot be", value=shown(word), suggestion=fix))
+    return [word == "true" for word in words] if name == "sequence_parallel" else words
+
+
+def _planned(given: dict[str, Any]) -> Planned | None:
+    """The plan that the flags ask for; None where none does."""
+    name = given.pop("plan")
+    changes = {field: _value(field, text) for field, text in given.items() if text is not None}
+    if name is None and not changes:
+        return None
+    return Planned(find_plan(name, changes), name or "plan")
+
+
+def _value(field: str, text: Any) -> Any:
+    flag = f"--{field.replace('_', '-')}"
+    if field in _SIZES:
+        return number(flag, text, LARGEST_SIZE)
+    if field == "zero":
+        return number(flag, text, 3, least=0)
+    if field == "stage_layers":
+        parts = text.split(",")
+        if not all(part.strip().isascii() and part.strip().isdigit() and len(part) <= 12 for part in parts):
+            raise Invalid(Problem(flag, "must be whole numbers with commas between", value=shown(text)))
+        return [int(part) for part in parts]
+    return text

@@ -1,0 +1,74 @@
+"""What stages of a pipeline send each other: the residual stream, its gradient, and that of a table that two have.
+
+Narayanan et al. 2021, arXiv:2104.04473: a stage sends what each of its chunks makes to the stage of the next chunk,
+for every micro-batch; of several chunks that of the last stage goes to the first. Megatron-LM sends while it computes
+other chunks where the schedule is interleaved, and waits otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from archcalc.counts.exchanged import Collective, Phase, stream_widths
+from archcalc.plan.description import Plan
+from archcalc.plan.local import localize
+from archcalc.plan.placing import stages_inside
+from archcalc.plan.stages import of_stage
+from archcalc.tape.legend import volume
+from archcalc.tape.passes import RESIDUAL, Pass, Segment
+from archcalc.tape.precision import Keeping
+
+_CHUNKS = "the computation of other chunks"
+
+
+def sends(whole: Pass, plan: Plan, stage: int, keeping: Keeping, gpus_per_node: int) -> Iterator[Collective]:
+    """What a rank of a stage sends to other stages in a step."""
+    if plan.pp == 1:
+        return
+    trains = whole.run.phase == "training"
+    env = localize(whole.segments[0], plan).env
+    width = 4 if trains and keeping.recipe.autocast else stream_widths(whole, keeping)[RESIDUAL.role]
+    size = volume(RESIDUAL.labels, env) * width
+    micro_batches = plan.accumulation if trains else 1
+    overlaps = _CHUNKS if plan.schedule == "interleaved" else None
+    times_to: dict[tuple[Phase, int], int] = {}
+    for chunk in range(plan.chunks):
+        virtual = chunk * plan.pp + stage
+        if virtual + 1 < plan.virtual_stages:
+            to: tuple[Phase, int] = "forward", (stage + 1) % plan.pp
+            times_to[to] = times_to.get(to, 0) + micro_batches
+        if virtual and trains:
+            to = "backward", (stage - 1) % plan.pp
+            times_to[to] = times_to.get(to, 0) + micro_batches
+    for (phase, other), times in times_to.items():
+        name = RESIDUAL.name if phase == "forward" else f"gradient of {RESIDUAL.name}"
+        inside = stages_inside(plan, stage, other, gpus_per_node)
+        yield Collective("send", "pp", 2, name, phase, times, size, inside, overlaps)
+
+
+def ties(whole: Pass, plan: Plan, stage: int, keeping: Keeping, gpus_per_node: int) -> Iterator[Collective]:
+    """Gradients of weights outside the layers that the first stage has and the last: a tied token table."""
+    last = plan.pp - 1
+    if plan.pp == 1 or stage not in (0, last):
+        return
+    first, end = (of_stage(whole.groups, plan, one) for one in (0, last))
+    here, there = (_outside(part) for part in (first, end))
+    for path in here:
+        if path in there:
+            segment = localize(here[path], plan)
+            labels = next(weight.labels for op in segment.ops for weight in op.weights if weight.path == path)
+            size = volume(labels, segment.env) * keeping.recipe.gradient
+            inside = stages_inside(plan, 0, last, gpus_per_node)
+            yield Collective("all-reduce", "pp", 2, path, "gradients", 1, size, inside)
+
+
+def _outside(chunks: list[list[Segment]]) -> dict[str, Segment]:
+    """The weights that belong to no layer, with the segment that has each."""
+    segments = [segment for chunk in chunks for segment in chunk]
+    return {
+        weight.path: segment
+        for segment in segments
+        for op in segment.ops
+        for weight in op.weights
+        if "{i}" not in weight.path
+    }

@@ -1,0 +1,222 @@
+"""What makes a plan infeasible: rules as data, each with both numbers and the nearest that can be.
+
+`archcalc plan --rules` lists them. Nothing is rounded in silence: what does not divide is refused, or padded by a
+policy that the plan names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import gcd
+from typing import NamedTuple
+
+from archcalc.blocks.base import Mixer, parts
+from archcalc.blocks.constraints import divisors
+from archcalc.errors import Invalid, Problem
+from archcalc.plan.description import Plan
+from archcalc.plan.mesh import PADDED, mesh, undivided
+from archcalc.spec.crossing import reads_other_layers
+from archcalc.spec.model import Model
+from archcalc.tape.legend import LABELS, product, stem
+from archcalc.tape.passes import Pass, Segment
+from archcalc.tape.run import Run
+
+
+class Broken(NamedTuple):
+    """How a plan breaks a rule: the field, what must hold, its value, and what would do."""
+
+    field: str
+    what: str
+    value: str
+    nearest: str | None = None
+
+
+class Subject(NamedTuple):
+    """What a plan is held against."""
+
+    model: Model
+    run: Run
+    taken: Pass
+
+
+class Rule(NamedTuple):
+    """A rule with its name, in words, the fields of a plan that it reads, and what finds how a plan breaks it.
+
+    It may read the sequence of the run too, as every rule may read the model.
+    """
+
+    name: str
+    text: str
+    reads: tuple[str, ...]
+    find: Callable[[Plan, Subject], Iterator[Broken]]
+
+
+def refuse(plan: Plan, model: Model, run: Run, where: str = "plan") -> None:
+    """Raises Invalid with every rule that a plan breaks for a model and a run of one micro-batch."""
+    subject = Subject(model, run, model.record(run))
+    if once := dict.fromkeys(one for rule in RULES for one in rule.find(plan, subject)):
+        raise Invalid(*(Problem(where, one.what, one.field, value=one.value, suggestion=one.nearest) for one in once))
+
+
+def near(n: int, whole: int, times: int = 1) -> str | None:
+    """The two nearest degrees that divide a size which `times` other ranks share."""
+    fits = [d for d in divisors(whole) if whole % (d * times) == 0]
+    if not fits:
+        return None
+    found = sorted(sorted(fits, key=lambda d: (abs(d - n), d))[:2])
+    return f"nearest: {' or '.join(f'{d:,}' for d in found)}"
+
+
+def _tensor(plan: Plan, subject: Subject) -> Iterator[Broken]:
+    if plan.tp == 1:
+        return
+    found = [
+        (segment, chain, [segment.stated[label] for label in chain])
+        for segment in subject.taken.segments
+        for chain in segment.cuts.get("tp", ())
+        if chain[0] not in PADDED and all(label in segment.stated for label in chain)
+    ]
+    every = 0
+    for _, _, sizes in found:
+        every = gcd(every, product(sizes))
+    for segment, chain, sizes in found:
+        whole = product(sizes)
+        if whole % plan.tp:
+            yield Broken("tp", f"must divide {_field(chain)} ({whole:,})", f"{plan.tp:,}", near(plan.tp, every))
+        elif len(chain) > 1 and not _wrong(segment, plan).isdisjoint(chain):
+            what = f"must cut {sizes[0]:,} key/value heads and the {whole // sizes[0]:,} query heads of each evenly"
+            yield Broken("tp", what, f"{plan.tp:,}", near(plan.tp, sizes[0]))
+
+
+def _wrong(segment: Segment, plan: Plan) -> set[str]:
+    return {one.label for one in undivided(segment, mesh(segment, plan)) if one.axis == "tp"}
+
+
+def _field(chain: tuple[str, ...]) -> str:
+    """A label as the spec calls it."""
+    if len(chain) > 1:
+        return "n_heads"
+    words = LABELS[stem(chain[0])]
+    return words.partition("(")[2].rstrip(")") or words
+
+
+def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
+    mixers = {part.kind: part for _, part in parts(subject.model) if isinstance(part, Mixer)}
+    for kind, mixer in mixers.items():
+        for axis in ("tp", "cp"):
+            if getattr(plan, axis) > 1 and mixer.cuts is None:
+                yield Broken(axis, f"is not supported for {kind} mixers", f"{getattr(plan, axis):,}")
+    layers = [kind.layer for group in subject.model.layers for kind in group.kinds_in()]
+    if plan.pp > 1 and any(map(reads_other_layers, layers)):
+        yield Broken("pp", "is not supported where layers read what other layers made", f"{plan.pp:,}")
+
+
+def _purpose(plan: Plan, subject: Subject) -> Iterator[Broken]:
+    trains = subject.run.phase == "training"
+    for field in ("cache_block",) if trains else _OF_TRAINING:
+        value = getattr(plan, field)
+        if value != Plan.model_fields[field].default:
+            what = f"applies only to {'inference' if trains else 'training'}"
+            yield Broken(field, what, str(value).lower() if isinstance(value, bool) else str(value))
+
+
+_OF_TRAINING = ("sequence_parallel", "cp", "schedule", "chunks", "zero", "accumulation")
+
+
+def _sequence(plan: Plan, subject: Subject) -> Iterator[Broken]:
+    if subject.run.phase != "training":
+        return
+    shared = plan.cp * (plan.tp if plan.sequence_parallel else 1)
+    positions = subject.run.positions
+    if positions % shared:
+        both = "cp x tp" if plan.sequence_parallel and plan.cp > 1 else "tp" if plan.sequence_parallel else "cp"
+        what = f"must be a multiple of {both} ({shared:,})"
+        below = positions // shared * shared
+        fix = " or ".join(f"{n:,}" for n in (below, below + shared) if n)
+        yield Broken("sequence", what, f"{positions:,}", f"nearest: {fix}")
+
+
+def _pipeline(plan: Plan, subject: Subject) -> Iterator[Broken]:
+    n_layers, stages = int(subject.model.n_layers), plan.virtual_stages
+    if plan.stage_layers is not None:
+        if (given := sum(plan.stage_layers)) != n_layers:
+            yield Broken("stage_layers", f"must sum up to n_layers ({n_layers:,})", f"{given:,}")
+    elif n_layers % stages:
+        fix = f"{near(plan.pp, n_layers, plan.chunks) or 'no pp divides it'}, or give stage_layers"
+        yield Broken("pp", f"{'x chunks ' * (plan.chunks > 1)}must divide n_layers ({n_layers:,})", f"{stages:,}", fix)
+    if plan.schedule == "interleaved" and plan.accumulation % plan.pp:
+        above = -(-plan.accumulation // plan.pp) * plan.pp
+        what = f"must be a multiple of pp ({plan.pp}) in an interleaved schedule"
+        yield Broken("accumulation", what, f"{plan.accumulation:,}", f"nearest: {above:,}")
+
+
+def _experts(plan: Plan, subject: Subject) -> Iterator[Broken]:
+    if plan.expert_tp not in (1, plan.tp):
+        yield Broken("etp", f"must be 1 or tp ({plan.tp:,})", f"{plan.expert_tp:,}")
+        return
+    if plan.spreads_experts and plan.ep % plan.tp:
+        above = -(-plan.ep // plan.tp) * plan.tp
+        yield Broken("ep", f"must be a multiple of tp ({plan.tp:,}) with etp 1", f"{plan.ep:,}", f"nearest: {above:,}")
+        return
+    over_dp = plan.ep // plan.tp if plan.spreads_experts else plan.ep
+    if plan.dp % over_dp:
+        name, whole = ("dp x tp", plan.dp * plan.tp) if plan.spreads_experts else ("dp", plan.dp)
+        yield Broken("ep", f"must divide {name} ({whole:,})", f"{plan.ep:,}", near(plan.ep, whole))
+    if plan.ep == 1 and plan.expert_tp == plan.tp:
+        return
+    if not any("ep" in segment.cuts for segment in subject.taken.segments):
+        yield Broken("ep", "needs a model with experts", f"{plan.ep:,}")
+        return
+    if plan.spreads_experts and not plan.sequence_parallel:
+        yield Broken("etp", "below tp needs sequence_parallel, which gives each rank tokens of its own", "1")
+    for segment in subject.taken.segments:
+        for axis, degree in (("ep", plan.ep), ("etp", plan.expert_tp)):
+            for chain in segment.cuts.get(axis, ()):
+                n = segment.stated[chain[0]]
+                if n % degree:
+                    yield Broken(axis, f"must divide {_field(chain)} ({n:,})", f"{degree:,}", near(degree, n))
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "tensor",
+        "tp divides the heads of every attention and the hidden features of every MLP; where it exceeds the key/value "
+        "heads it is a multiple of them, and ranks hold copies of keys and values; rows of the token table need not "
+        "divide: the last rank has fewer, or vocab_divisible_by pads them",
+        ("tp",),
+        _tensor,
+    ),
+    Rule(
+        "supported",
+        "every mixer, and every way in which layers read each other, is one that the axis can cut",
+        ("tp", "cp", "pp"),
+        _unsupported,
+    ),
+    Rule(
+        "purpose",
+        "sequence_parallel, cp, schedule, chunks, zero and accumulation are of training alone, cache_block of "
+        "inference",
+        (*_OF_TRAINING, "cache_block"),
+        _purpose,
+    ),
+    Rule(
+        "sequence",
+        "cp, times tp with sequence_parallel, divides the positions of a sequence",
+        ("cp", "tp", "sequence_parallel"),
+        _sequence,
+    ),
+    Rule(
+        "pipeline",
+        "pp x chunks divides the layers, or stage_layers says how many each stage has; interleaved schedules take "
+        "micro-batches by multiples of pp",
+        ("pp", "chunks", "schedule", "accumulation", "stage_layers"),
+        _pipeline,
+    ),
+    Rule(
+        "experts",
+        "ep divides the experts and dp; etp is tp, or 1 with sequence_parallel: then ep divides dp x tp and is a "
+        "multiple of tp",
+        ("ep", "etp", "tp", "dp", "sequence_parallel"),
+        _experts,
+    ),
+)

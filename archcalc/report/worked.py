@@ -1,0 +1,146 @@
+"""The sheet of FLOPs under a plan: what a rank of each stage computes in a step, and how long stages wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archcalc.counts.flops import CONVENTIONS
+from archcalc.counts.worked import Worker, Workers
+from archcalc.report.flops import AGAIN, EARLY, LOGITS, category_table, causal_line, part_record
+from archcalc.report.ranks import plan_lines, plan_numbers, stages_text
+from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.spec.catalogue import Found
+from archcalc.tape.precision import Recompute
+from archcalc.units import grouped, several, share, short
+
+_BUBBLE = (
+    "a share of time and no FLOPs: (pp - 1) / (chunks x micro-batches) of the time of the work, if all stages take as "
+    "long (modelled; Narayanan et al. 2021, arXiv:2104.04473, section 2.2)"
+)
+
+
+def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet:
+    """The FLOPs of the rank with the most, and those of other stages."""
+    busiest, plan, run = counted.busiest, counted.plan, counted.run
+    trains = run.phase == "training"
+    when = "step" if trains else f"{run.phase} pass"
+    return Sheet(
+        title=f"{found.name}: {grouped(busiest.hardware)} FLOPs in a {when} on the busiest of "
+        f"{several(plan.world, 'rank')} ({short(busiest.hardware)})",
+        blocks=(
+            category_table(
+                busiest.of_step, training=trains, title=f"FLOPs of a rank of stage {stages_text(busiest.stages)}"
+            ),
+            *([_by_stage(counted, recompute)] if plan.pp > 1 else []),
+            Fields(
+                (
+                    ("Plan", plan_lines(plan, trains=trains)),
+                    ("Ranks", (_together(counted),)),
+                    *(_bubble(counted) if plan.pp > 1 and trains else ()),
+                    *(_again(busiest, recompute) if recompute != "none" else ()),
+                    ("Counted", _counted(found, counted)),
+                    *caveats(found),
+                )
+            ),
+        ),
+        payload=payload(
+            found.name,
+            plan=plan_numbers(plan),
+            step={"model": counted.model, "ranks": counted.ranks},
+            bubble=None if counted.bubble is None else {k: float(n) for k, n in counted.bubble._asdict().items()},
+            ranks=[_numbers(worker) for worker in counted.each],
+            conventions={
+                "phase": run.phase,
+                "sequence": run.positions,
+                "context": run.read,
+                "causal": run.causal,
+                "attention": run.kernel,
+                "logits": run.logits,
+                "recompute": recompute,
+                "bubble": _BUBBLE,
+                **CONVENTIONS,
+            },
+            **notes(found),
+        ),
+        records=tuple(
+            {"stages": stages_text(worker.stages), **part_record(part)}
+            for worker in counted.each
+            for part in worker.of_step.categories
+        ),
+    )
+
+
+def _numbers(worker: Worker) -> dict[str, Any]:
+    """A sort of rank as JSON, named by the coordinates of the first that is so."""
+    step, n = worker.of_step, worker.micro_batches
+    return {
+        "rank": {"dp": 0, "cp": 0, "tp": 0, "pp": worker.stages[0]},
+        "stages": list(worker.stages),
+        "micro_batches": n,
+        "flops": {
+            "forward": step.forward,
+            "backward": step.backward,
+            "training": step.training,
+            "pointwise": step.pointwise,
+            "categories": [part_record(part) for part in step.categories],
+        },
+        "hardware": {name: n * amount for name, amount in worker.executed._asdict().items()},
+    }
+
+
+def _by_stage(counted: Workers, recompute: Recompute) -> Table:
+    trains = counted.run.phase == "training"
+    heads = ("forward", *(("backward",) if trains else ()), *(("recomputed",) if recompute != "none" else ()))
+    rows = []
+    for worker in sorted(counted.each, key=lambda one: one.stages):
+        step, n = worker.of_step, worker.micro_batches
+        again = (n * int(worker.executed.recomputed),) if recompute != "none" else ()
+        back = (step.backward,) if trains else ()
+        rows.append(
+            (
+                stages_text(worker.stages),
+                step.forward,
+                *back,
+                *again,
+                worker.hardware,
+                share(worker.hardware, counted.busiest.hardware),
+            )
+        )
+    return Table(
+        title="One rank of each stage",
+        columns=(*words("stage"), *figures(*heads, "executed", "load")),
+        rows=tuple(rows),
+    )
+
+
+def _together(counted: Workers) -> str:
+    """What all ranks compute beside what one device would."""
+    more = counted.ranks - counted.model
+    said = f"all ranks together: {short(counted.ranks)} FLOPs, the model on one device {short(counted.model)}"
+    if not more:
+        return f"{said}: nothing is computed twice"
+    return f"{said}; {short(more)} ({share(more, counted.model)}) is padding, or computed by several ranks alike"
+
+
+def _bubble(counted: Workers) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if counted.bubble is None:
+        return ()
+    work, step = counted.bubble
+    amount = f"stages wait {float(work):.4g} of the time that the work takes, {float(step):.2%} of a step"
+    return (("Bubble", (amount, _BUBBLE)),)
+
+
+def _again(worker: Worker, recompute: Recompute) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    n = worker.micro_batches * int(worker.executed.recomputed)
+    return (("Hardware", (f"{grouped(n)} FLOPs of the busiest rank recompute {AGAIN[recompute]}", EARLY)),)
+
+
+def _counted(found: Found, counted: Workers) -> tuple[str, ...]:
+    run = counted.run
+    size = f"{grouped(run.batch)} x {several(run.positions, 'token')}"
+    reading = f" with {grouped(run.read)} in context" if run.phase == "decode" else ""
+    what = "micro-batches of" if run.phase == "training" else f"{run.phase} pass of"
+    return (
+        f"{what} {size} on a rank{reading}, {run.kernel} attention, logits of {LOGITS[run.logits]}",
+        causal_line(found.model, run),
+    )

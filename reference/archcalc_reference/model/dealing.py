@@ -1,0 +1,189 @@
+"""Experts alone: what they make of the vectors that are dealt out to them, each weighted and added up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from archcalc_reference.model.kernels import autocasts
+from archcalc_reference.model.mlp import MLP
+
+if TYPE_CHECKING:
+    from archcalc import blocks
+
+
+class _EachThroughItsOwn(Function):
+    """x W^T + b for vectors that are sorted by their expert, with the matrix of each; one product for each expert.
+
+    The backward pass needs the vectors and the matrices, as that of one linear layer does.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x_MD: Tensor, weight_EFD: Tensor, bias_EF: Tensor | None, counts: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(x_MD, weight_EFD)
+        ctx.counts, ctx.biased = counts, bias_EF is not None
+        y_MF = x_MD.new_empty(x_MD.shape[0], weight_EFD.shape[1])
+        for e, part in _stretches(counts):
+            torch.mm(x_MD[part], weight_EFD[e].t(), out=y_MF[part])
+            if bias_EF is not None:
+                y_MF[part] += bias_EF[e]
+        return y_MF
+
+    @staticmethod
+    def backward(ctx: Any, grad_MF: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        x_MD, weight_EFD = ctx.saved_tensors
+        grad_weight = torch.zeros_like(weight_EFD)
+        grad_bias = grad_MF.new_zeros(weight_EFD.shape[:2]) if ctx.biased else None
+        grad_x = torch.empty_like(x_MD)
+        for e, part in _stretches(ctx.counts):
+            torch.mm(grad_MF[part].t(), x_MD[part], out=grad_weight[e])
+            torch.mm(grad_MF[part], weight_EFD[e], out=grad_x[part])
+            if grad_bias is not None:
+                torch.sum(grad_MF[part], 0, out=grad_bias[e])
+        return grad_x, grad_weight, grad_bias, None
+
+
+def _stretches(counts: tuple[int, ...]) -> list[tuple[int, slice]]:
+    """Each expert that has vectors, and where they stand."""
+    found, start = [], 0
+    for e, count in enumerate(counts):
+        if count:
+            found.append((e, slice(start, start + count)))
+        start += count
+    return found
+
+
+class ExpertLinear(nn.Module):
+    """A matrix for each expert, stored as (experts, out, in), and perhaps a bias."""
+
+    def __init__(self, experts: int, inputs: int, outputs: int, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, outputs, inputs))
+        self.bias = nn.Parameter(torch.empty(experts, outputs)) if bias else None
+
+    def initialize(self, std: float) -> None:
+        """Draw the matrices from normal(0, std); biases are 0."""
+        nn.init.normal_(self.weight, 0.0, std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
+        weight_EFD, bias_EF = self.weight, self.bias
+        if autocasts(x_MD):  # as autocast does where a product is one of its own
+            dtype = torch.get_autocast_dtype(x_MD.device.type)
+            bias_EF = None if bias_EF is None else bias_EF.to(dtype)
+            weight_EFD, x_MD = weight_EFD.to(dtype), x_MD.to(dtype)
+        y_MF: Tensor = _EachThroughItsOwn.apply(x_MD, weight_EFD, bias_EF, counts)
+        return y_MF
+
+
+class Experts(MLP):
+    """All that are chosen for a vector compute."""
+
+    def __init__(self, d_model: int, experts: blocks.Experts) -> None:
+        super().__init__(experts.activation)
+        n, d_ff, bias = experts.n_experts, experts.d_ff, experts.bias
+        width = experts.d_latent or d_model
+        self.gate = ExpertLinear(n, width, d_ff, bias=bias) if experts.gated else None
+        self.up = ExpertLinear(n, width, d_ff, bias=bias)
+        self.down = ExpertLinear(n, d_ff, width, bias=bias)
+        self.cut, self.weighs_input = experts.cut, experts.router.weighs == "input"
+
+    def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
+        J = chosen_BSJ.shape[-1]
+        chosen_M = chosen_BSJ.flatten()
+        order_M = chosen_M.argsort(stable=True)
+        counts = self._counts(chosen_M)
+        # What was dealt out is gone when it is computed: a name of it here would keep it.
+        made_MD = self._compute(self._dealt(x_BSD.flatten(0, 1), weights_BSJ, order_M, J), counts)
+        made_MD = made_MD[order_M.argsort()]
+        del order_M
+        made_BSJD = made_MD.unflatten(0, chosen_BSJ.shape)
+        del made_MD
+        if not self.weighs_input:
+            made_BSJD = made_BSJD * weights_BSJ[..., None]
+        return made_BSJD.sum(2)
+
+    def _dealt(self, x_ND: Tensor, weights_BSJ: Tensor, order_M: Tensor, J: int) -> Tensor:
+        """The vectors sorted by their experts, each as often as it has some."""
+        dealt_MD = x_ND[order_M // J]
+        return dealt_MD * weights_BSJ.flatten()[order_M][:, None] if self.weighs_input else dealt_MD
+
+    def _compute(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
+        if self.gate is None:
+            made: Tensor = self.down(self.active(self.up(x_MD, counts)), counts)
+        else:
+            made = self.down(
+                self.active_gate(self.gate(x_MD, counts), self.cut) * self.other(self.up(x_MD, counts), self.cut),
+                counts,
+            )
+        return made
+
+    def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:
+        """How many vectors each expert gets. Without numbers all go to the first: the work is the same."""
+        n = self.up.weight.shape[0]
+        if chosen_M.is_meta:
+            return (chosen_M.numel(), *[0] * (n - 1))
+        return tuple(torch.bincount(chosen_M, minlength=n).tolist())
+
+
+class ExpertsAndIdentity(Experts):
+    """Some of those that are chosen for a vector have no weights, and hand it on as it is.
+
+    How many compute is a matter of routing. Where it is `balanced`, and on the meta device, which has no numbers, they
+    are as many as if every choice were as likely as any other, rounded up for each vector.
+    """
+
+    def __init__(self, d_model: int, experts: blocks.Experts) -> None:
+        super().__init__(d_model, experts)
+        self.n, self.idle, self.balanced = experts.n_experts, experts.n_identity or 0, False
+
+    def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
+        y_BSD = self._busy(x_BSD, weights_BSJ, chosen_BSJ)
+        share_BS = weights_BSJ.masked_fill(chosen_BSJ < self.n, 0.0).sum(-1)
+        return y_BSD + x_BSD * share_BS[..., None]
+
+    def _busy(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
+        """What those with weights make."""
+        counts = self._counts(chosen_BSJ)
+        busy_M = chosen_BSJ.flatten().argsort(stable=True)[: sum(counts)].clone()
+        tokens_M = busy_M // chosen_BSJ.shape[-1]
+        weights = [weights_BSJ.flatten()[busy_M][:, None]]  # a name of its own would keep it
+        del busy_M
+        dealt = [x_BSD.flatten(0, 1)[tokens_M]]
+        if self.weighs_input:
+            dealt.append(dealt.pop() * weights.pop())
+        made_MD = self._compute(dealt.pop(), counts)
+        if not self.weighs_input:
+            made_MD = made_MD * weights.pop()
+        y_ND = made_MD.new_zeros(x_BSD.shape[0] * x_BSD.shape[1], made_MD.shape[1])
+        return y_ND.index_put_((tokens_M,), made_MD, accumulate=True).view_as(x_BSD)
+
+    def _counts(self, chosen_BSJ: Tensor) -> tuple[int, ...]:
+        if not (self.balanced or chosen_BSJ.is_meta):
+            found = torch.bincount(chosen_BSJ.flatten(), minlength=self.n + self.idle)
+            return tuple(found[: self.n].tolist())
+        *vectors, J = chosen_BSJ.shape
+        rows = -(-J * self.n // (self.n + self.idle)) * vectors[0] * vectors[1]
+        return tuple(rows // self.n + (e < rows % self.n) for e in range(self.n))
+
+
+@contextmanager
+def balanced(model: nn.Module) -> Iterator[None]:
+    """A block in which as many experts compute as are counted, whatever a router chooses: sizes are what is asked."""
+    found = [module for module in model.modules() if isinstance(module, ExpertsAndIdentity)]
+    for module in found:
+        module.balanced = True
+    yield
+    for module in found:
+        module.balanced = False
+
+
+def experts_of(d_model: int, spec: blocks.Experts) -> Experts:
+    """The experts that a mixture deals its vectors out to."""
+    return (Experts if spec.n_identity is None else ExpertsAndIdentity)(d_model, spec)
