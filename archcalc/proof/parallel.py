@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -84,6 +86,18 @@ def cut(reference: Any, plan: Plan, mesh: Any) -> None:
     if plan.sequence_parallel:
         ends["final_norm"] = SequenceParallel()
     parallelize_module(reference, mesh, ends)
+
+
+@contextmanager
+def cut_loss(plan: Plan) -> Iterator[None]:
+    """A loss of which each rank works out the part of its rows of the vocabulary."""
+    if plan.tp == 1:
+        yield
+        return
+    from torch.distributed.tensor.parallel import loss_parallel
+
+    with loss_parallel():
+        yield
 
 
 _COLUMNS, _ROWS = ("query", "key", "value", "gate", "up"), ("output", "down")

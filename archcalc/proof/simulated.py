@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from archcalc.plan.description import Plan
-from archcalc.proof.parallel import cut, refuse_unrun, shard
+from archcalc.proof.parallel import cut, cut_loss, refuse_unrun, shard
 from archcalc.proof.private import shapes_only, simulated_group, tracker, with_numbers
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
@@ -62,7 +62,7 @@ def simulate(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int = 0
 
 
 def _step(reference: Any, optimizer: Any, texts: list[Any], run: Run, keeping: Keeping, plan: Plan) -> None:
-    with _cut_loss(plan):
+    with cut_loss(plan):
         reference(*texts, run.kernel, recompute=keeping.recompute == "full").loss.backward()
     optimizer.step()
     optimizer.zero_grad()
@@ -79,18 +79,6 @@ def _made_in(kind: Any) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextmanager
-def _cut_loss(plan: Plan) -> Iterator[None]:
-    """A loss of which each rank works out the part of its rows of the vocabulary."""
-    if plan.tp == 1:
-        yield
-        return
-    from torch.distributed.tensor.parallel import loss_parallel
-
-    with loss_parallel():
-        yield
 
 
 def _adamw(reference: Any, keeping: Keeping) -> Any:

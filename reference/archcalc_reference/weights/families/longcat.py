@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archcalc_reference.weights.families.family import Family, Fused
+from archcalc_reference.weights.families.family import Fused
 from archcalc_reference.weights.families.latent import FUSED, INSIDE
 from archcalc_reference.weights.families.llama import LLAMA
 
