@@ -13,18 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from archcalc.checks.files import check as check
+    from archcalc.counts.collectives import Traffic as Traffic
+    from archcalc.counts.collectives import traffic as traffic
     from archcalc.counts.flops import Flops as Flops
     from archcalc.counts.flops import flops as flops
     from archcalc.counts.memory import Memory as Memory
     from archcalc.counts.memory import memory as memory
     from archcalc.counts.parameters import Parameters as Parameters
     from archcalc.counts.parameters import params as params
+    from archcalc.counts.rankwise import Ranks as Ranks
+    from archcalc.counts.rankwise import ranks as ranks
     from archcalc.errors import ArchcalcError as ArchcalcError
     from archcalc.errors import Invalid as Invalid
     from archcalc.errors import Missing as Missing
     from archcalc.errors import Problem as Problem
+    from archcalc.plan.description import Plan as Plan
     from archcalc.shapes.grid import Grid as Grid
     from archcalc.shapes.grid import sweep as sweep
+    from archcalc.shapes.plans import PlanGrid as PlanGrid
+    from archcalc.shapes.plans import sweep_plans as sweep_plans
     from archcalc.spec.catalogue import load as load
     from archcalc.spec.dumping import dump as dump
     from archcalc.spec.model import Model as Model
@@ -48,6 +55,10 @@ _HOMES = {
     "spec.model": ("Model",),
     "strategies": ("strategies",),
     "counts.flops": ("Flops", "flops"),
+    "plan.description": ("Plan",),
+    "counts.rankwise": ("Ranks", "ranks"),
+    "counts.collectives": ("Traffic", "traffic"),
+    "shapes.plans": ("PlanGrid", "sweep_plans"),
 }
 
 __all__ = [name for names in _HOMES.values() for name in names if name != "strategies"]

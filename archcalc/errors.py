@@ -46,6 +46,21 @@ def shown(value: object) -> str:
     return cut(repr(value), LONGEST_VALUE)
 
 
+def written(value: object) -> str:
+    """A value of a spec or a config.json as such a file writes it: true, false and null; of any other its repr."""
+    return cut(_written(value), LONGEST_VALUE)
+
+
+def _written(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_written(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    return repr(value)
+
+
 def nearest(word: str, words: list[str], count: int = 1) -> list[str]:
     """At most `count` words that `word` may be meant for, the most alike first: a slip of a few letters, none else.
 

@@ -28,6 +28,7 @@ from archcalc.spec.dumping import dump
 from archcalc.spec.layers import MOST_REPEATS, AlternatingGroup, BranchGroup, BranchLayer, TwoBranchLayer
 from archcalc.spec.model import Model
 from archcalc.spec.published import Initialization
+from archcalc.spec.shared import SharedBlock
 
 LARGEST = 8
 """The largest size drawn where no other is asked for: small enough to build and run the model."""
@@ -48,8 +49,12 @@ def models(largest: int = LARGEST, most_groups: int = 3, most_repeats: int = 3) 
 
 def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
     """The same with tables of one width, so that they can be tied, and keys and values that are there to be shared."""
-    data["unembedding"]["d_embedding"] = data["embedding"].get("d_embedding")
+    head = data["unembedding"]
+    head["d_embedding"] = data["embedding"].get("d_embedding")
+    if head.get("rows") is not None:
+        head["rows"] = None if head["tied"] else 1 + head["rows"] % data["vocab_size"]
     _each_or_none(data)
+    _uses_alike(data)
     made: list[dict[str, Any]] = []
     for group in data["layers"]:
         kinds = (
@@ -72,7 +77,18 @@ def _agreeing(data: dict[str, Any]) -> dict[str, Any]:
 def _reads_others(layer: dict[str, Any]) -> bool:
     """Whether a layer reads what was made outside it: no module of multi-token prediction is like that."""
     parts = [branch["mixer"] for branch in layer["branches"]] if "branches" in layer else [layer["attention"]]
-    return any(part["kind"] == "per_layer" or part.get("shared_kv") for part in parts)
+    shares = any(branch.get("added") for branch in layer.get("branches", ()))
+    return shares or any(part["kind"] == "per_layer" or part.get("shared_kv") for part in parts)
+
+
+def _uses_alike(data: dict[str, Any]) -> None:
+    """Uses of shared blocks of one name that differ in their adapters alone."""
+    known: dict[str, dict[str, Any]] = {}
+    for layer in (layer for group in data["layers"] for layer in group.get("kinds", {"": group}).values()):
+        for added in (branch["added"] for branch in layer.get("branches", ()) if branch.get("added")):
+            first = known.setdefault(added["block"], added)
+            added |= {name: first[name] for name in ("norm", "attention", "mlp_norm", "mlp")}
+            added["attention"]["shared_kv"] = False
 
 
 def _each_or_none(data: dict[str, Any]) -> None:
@@ -197,6 +213,7 @@ _PLAIN: dict[str, st.SearchStrategy[Any]] = {
     "epsilon": st.sampled_from((1e-5, 1e-6)),
     "theta": st.sampled_from((100.0, 10_000.0)),
     "share": st.sampled_from((0.25, 0.5, 1.0)),
+    "block": st.sampled_from(("one", "other")),
     "layer": st.none(),  # of modules of multi-token prediction: as the model's last
 }
 
@@ -219,11 +236,14 @@ def _branching(draw: st.DrawFn, most: _Most, *, repeated: bool) -> dict[str, Any
     """One to three branches of any mixers."""
     parallel = draw(st.booleans())
     branches: list[dict[str, Any]] = []
+    shares = draw(st.integers(0, 4)) == 0  # few layers do, and one of their branches
     for i in range(draw(st.integers(1, 3))):
         branch = draw(_mappings(_OneBranch, most))
-        if branches and branches[-1]["norm"] is not None and draw(st.booleans()):
+        if shares and not any(one.get("added") for one in branches):
+            branch["added"] = draw(_mappings(SharedBlock, most))
+        if branches and branches[-1]["norm"] is not None and not branch.get("added") and draw(st.booleans()):
             branch["norm"] = "shared"
-        if not parallel and branch["norm"] is not None and draw(st.booleans()):
+        if not parallel and branch["norm"] not in (None, "shared") and draw(st.booleans()):
             branch["residual"] = "normed"
         branches.append({"name": f"branch_{i}", **branch})
     for branch in [] if parallel else branches[:-1]:

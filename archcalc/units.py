@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from fractions import Fraction
 
 Unit = Literal["B", "B/s", "FLOP/s", "OP/s", "W"]
@@ -75,6 +76,11 @@ def percent(part: int, whole: int) -> str:
 def several(n: int, noun: str) -> str:
     """How many of what: 1 layer, 96 layers."""
     return f"{grouped(n)} {noun}" + "s" * (n != 1)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words as a sentence has them: latents, rotary keys and index keys."""
+    return " and ".join([*([", ".join(words[:-1])] if len(words) > 1 else []), *words[-1:]])
 
 
 def share(part: float, whole: float) -> str:

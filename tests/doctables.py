@@ -162,13 +162,20 @@ def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], 
             norm = {name: branch[name] for name in ("norm", "post_norm", "stream_norm") if name in branch}
             name = "attention" if mixer["kind"] in ("multi_head", "latent") else "mlp"
             found += [{**norm, name: mixer}] if mixer["kind"] not in _MIXERS else []
+    late = [branch["name"] for layer in every for branch in layer.get("branches", ()) if branch.get("joins") == "end"]
     attentions, mlps = ([layer for layer in found if name in layer] for name in ("attention", "mlp"))
     return (
         f"`{model_type}`",
         _norms(normed[0]),
         ", ".join(dict.fromkeys(_positions(spec, layer) for layer in attentions)) or "none",
         " or ".join(dict.fromkeys(map(_mlp, mlps))) or "none",
-        "; ".join([*filter(None, [" and ".join(others)]), *(_more(spec, attentions) if attentions else ())]),
+        "; ".join(
+            [
+                *filter(None, [" and ".join(others)]),
+                *(_more(spec, attentions) if attentions else ()),
+                *(f"{name} added at the layer's end" for name in dict.fromkeys(late)),
+            ]
+        ),
     )
 
 
@@ -203,7 +210,8 @@ def _positions(spec: dict[str, Any], layer: dict[str, Any]) -> str:
 def _mlp(layer: dict[str, Any]) -> str:
     mlp = layer["mlp"]
     if mlp["kind"] == "experts":
-        return f"{mlp['activation']} experts" + (", one shared" if mlp.get("shared") else "")
+        more = [", one shared" * bool(mlp.get("shared")), ", some that hand on" * bool(mlp.get("n_identity"))]
+        return f"{mlp['activation']} experts{''.join(more)}"
     return f"{mlp['kind']}, {mlp['activation']}" + (", biases" if mlp["bias"] is True else "")
 
 
@@ -228,6 +236,7 @@ def _more(spec: dict[str, Any], layers: list[dict[str, Any]]) -> Iterator[str]:
     if windows != {None}:
         yield "windows in some layers" if None in windows else "windows"
     words = {"scale": "own scale of scores", "softcap": "capped scores", "query_growth": "growing queries"}
+    words |= {"rank_scale": "scaled latents"}
     yield from (what for name, what in words.items() if attention.get(name))
     everywhere = {"shared_kv": "keys and values of a layer before", "values_are_keys": "values that are keys"}
     everywhere |= {"sinks": "sinks", "gate": "gated output", "d_value": "values of another width"}

@@ -31,7 +31,8 @@ from archcalc.blocks.constraints import (
 )
 from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
-from archcalc.blocks.experts import Experts, Router
+from archcalc.blocks.experts import Experts, WeighsOutputs
+from archcalc.blocks.heads import SomeRows
 from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention, NeedsMscale
 from archcalc.blocks.lightning import Lightning
@@ -41,6 +42,7 @@ from archcalc.blocks.mlp import MLP, DenseMLP, GatedBiases, GatedMLP, PlainMLP
 from archcalc.blocks.norm import LayerNorm, Norm, RMSNorm
 from archcalc.blocks.perlayer import PerLayer, PerLayerVectors
 from archcalc.blocks.rotary import Dynamic, Linear, Llama3, LongRope, Proportional, Rotary, Scaling, Yarn
+from archcalc.blocks.router import Router
 from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Transform, Unembedding
 from archcalc.counts.quantities import QUANTITIES, one_pass
@@ -49,6 +51,7 @@ from archcalc.spec.layers import AlternatingGroup, BranchGroup, BranchLayer, Two
 from archcalc.spec.model import Model
 from archcalc.spec.mtp import MTP
 from archcalc.spec.published import Initialization, Misprint, Published
+from archcalc.spec.shared import SharedBlock
 
 NORM = {"kind": "layernorm", "bias": True}
 ROTARY = {"d_rotary": 8, "theta": 10_000.0}
@@ -108,6 +111,7 @@ BRANCH = {"name": "mix", "norm": NORM, "mixer": HEADS}
 EACH = {"kind": "per_layer", "d_per_layer": 4, "activation": "gelu_tanh"}
 VECTORS = {"d_per_layer": 4, "norm": {"kind": "rmsnorm"}}
 FEED = {"name": "feed", "norm": NORM, "mixer": TWO_MATRICES}
+SHARED = {"block": "one", "norm": NORM, "attention": HEADS, "mlp_norm": NORM, "mlp": TWO_MATRICES}
 SPEC = {
     "schema": 0,
     "name": "small",
@@ -138,6 +142,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     TwoBranchGroup: (_GROUP, {"repeat": 2, **LAYER}),
     BranchGroup: (_GROUP, {"repeat": 2, "branches": [BRANCH, FEED]}),
     Branch: ((*_LONG, 0), BRANCH),
+    SharedBlock: ((*_LONG, 0, "added"), SHARED),
     AlternatingGroup: (_GROUP, {"repeat": 4, "pattern": ["local", "full"], "kinds": {"local": LOCAL, "full": LAYER}}),
     MultiHead: (_ATTENTION, HEADS),
     LatentAttention: (_ATTENTION, LATENT),
@@ -201,7 +206,10 @@ OTHERS: dict[str, tuple[Any, ...]] = {
     "cut": (CUT,),
     "router": ({**ROUTER, "bias": True},),
     "shared": (GATED,),
+    "added": (SHARED,),
+    "block": ("other",),
     "transform": ({"activation": "gelu", "bias": False, "norm": NORM},),
+    "rows": (50,),
     "per_layer": (VECTORS,),
     "score_scale": ("inverse_sqrt_d_model",),
     "mtp": ({"n_modules": 1},),
@@ -217,9 +225,11 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("LatentAttention", "rotary"): {"d_rope": 8},
     ("LatentAttention", "mscale"): {"rotary": {**TURNED, "scaling": YARN}},
     ("Experts", "shared_gate"): {"shared": GATED},
+    ("LinearUnembedding", "rows"): {"tied": False},
     ("TokenEmbedding", "sinusoids"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "first_position"): {"positions": "sinusoidal"},
     ("TokenEmbedding", "extra_positions"): {"positions": "learned"},
+    ("Experts", "n_identity"): {"n_experts_per_token": 3},
     ("Experts", "latent_bias"): {"d_latent": 12},
     ("Experts", "shared_norm"): {"shared": GATED},
     ("Experts", "shared_post_norm"): {"shared": GATED},
@@ -251,6 +261,8 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     MTP: ("modules", "multi-token-prediction"),
     PerLayerVectors: ("vectors", "vectors-for-each-layer"),
     Branch: ("branches", "branches"),
+    SharedBlock: ("a shared block", "blocks-that-layers-share"),
+    MultiHead: ("an attention", "attention"),
     Initialization: ("an initialization", "what-describes-a-model"),
     Published: ("figures", "what-describes-a-model"),
     Misprint: ("misprints", "what-describes-a-model"),
@@ -302,7 +314,7 @@ def _value(field: FieldInfo) -> str:
     said = [*dict.fromkeys(_words(field.annotation))]
     extra = [_constraint(found) for found in field.metadata if isinstance(found, Constraint)]
     null = said.pop(said.index("null")) if "null" in said else None
-    text = " or ".join(said) + ("," * bool(extra) + " ".join(f" {one}" for one in extra)).replace(",", "", 1)
+    text = " or ".join(said) + ("," * bool(extra) + "".join(f" {one}" for one in extra)).replace(",", "", 1)
     return text + f" or {null}" * bool(null)
 
 
@@ -317,12 +329,16 @@ def _constraint(one: Constraint) -> str:
         return f"(only with `{one.other}`)" if one.having is None else f"(only with {one.other}: {one.having})"
     if isinstance(one, OneTable):
         return f"(if tied, `{one.width}` is that of the {one.other})"
+    if isinstance(one, SomeRows):
+        return f"(its `rows`, if any, are at most `{one.vocabulary}`, and it is not tied)"
     if isinstance(one, Without):
         return f"(not with `{one.other}`)"
     if isinstance(one, LeavesEnough):
         return f"(with `{one.wanted}` of `{one.whole}` in them)"
     if isinstance(one, OneForEachPair):
         return f"(its lists have {one.features} / 2 numbers)"
+    if isinstance(one, WeighsOutputs):
+        return "(only with weights of outputs)"
     if isinstance(one, NeedsMscale):
         return "(only with `mscale_all_dim` of a scaling)"
     assert isinstance(one, Even)

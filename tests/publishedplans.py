@@ -8,7 +8,7 @@ import yaml
 
 import archcalc
 from archcalc.counts.activations import saved
-from archcalc.counts.ranks import ranks
+from archcalc.counts.rankwise import ranks
 from archcalc.plan.description import Plan
 from archcalc.plan.local import local
 from archcalc.tape.precision import Keeping

@@ -151,6 +151,7 @@ VARIANTS = {
             mlp=plain(activation="relu2", bias=False),
         )
     ),
+    "logits of some tokens": spec(unembedding={"tied": False, "bias": True, "rows": 17}),
     "apertus": spec(layer(mlp=plain(activation="xielu", bias=False))),
     "quick": spec(layer(norm={**RMS, "gain": False}, mlp=plain(activation="gelu_quick"))),
     "three branches": spec(two_attentions()),

@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
+from archcalc.blocks.adapters import narrowed, widened
 from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.constraints import AtMost, Divides, Needs, Without
 from archcalc.blocks.cores import flash_core, math_core
@@ -184,6 +185,9 @@ class MultiHead(Attention):
         width = self.d_head if self.d_value is None else self.d_value
         return self.n_kv_heads, self.d_head, width, self.window, self.chunk
 
+    def keeps(self) -> tuple[str, ...]:
+        return () if self.shared_kv else ("keys", "values")
+
     def small(self, shrinking: Shrinking) -> Self:
         """Few heads, in the same sort of groups; fewer features are turned where fewer are, and windows are short."""
         shared = min(self.n_heads // self.n_kv_heads, 3)
@@ -194,10 +198,11 @@ class MultiHead(Attention):
             heads, kv_heads = (heads, alike[0]) if alike else (kv_heads * shared, kv_heads)
         d_head = shrinking.size("d_head", self.d_head, 8)
         whole = self.rotary is None or self.rotary.d_rotary == self.d_head
-        slopes = self.alibi_scale
+        slopes, scale = self.alibi_scale, self.scale
         update = {
             "query_growth": self.query_growth and self.query_growth.small(shrinking),
             "alibi_scale": d_head**-0.5 if slopes == self.d_head**-0.5 else slopes,
+            "scale": (d_head / 2) ** -0.5 if scale == (self.d_head / 2) ** -0.5 else scale,
             "n_heads": heads,
             "n_kv_heads": kv_heads,
             "d_head": d_head,
@@ -221,8 +226,9 @@ class MultiHead(Attention):
     def derived(self, env: Env, run: Run) -> Env:
         return seen(env, run)
 
-    def record(self, tape: Tape, x: Tensor) -> Tensor:
-        q, k, v = self._query_alone(tape, x) if self.shared_kv else self._query_key_value(tape, x)
+    def record(self, tape: Tape, x: Tensor, *, adapted: bool = False) -> Tensor:
+        """The forward pass; x may have other features than d_model. `adapted`: of a block that layers share."""
+        q, k, v = self._query_alone(tape, x) if self.shared_kv else self._query_key_value(tape, x, adapted=adapted)
         if self.query_growth is not None:
             q = tape.pointwise("grown_query", q, tape.given(f"growth({self.query_growth!r})", "S", "table"))
         if not self.shared_kv:
@@ -238,13 +244,10 @@ class MultiHead(Attention):
             "output", "B S D", mixed, "D (G R W)", part="output", bias=self.has_bias("output"), leaves=True
         )
 
-    def _query_key_value(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
-        k = tape.linear("key", "B S G K", x, "(G K) D", each="G", part="key", bias=self.has_bias("key"))
-        if self.values_are_keys:
-            v = tape.view(k, K="W")
-        else:
-            v = tape.linear("value", "B S G W", x, "(G W) D", each="G", part="value", bias=self.has_bias("value"))
+    def _query_key_value(self, tape: Tape, x: Tensor, *, adapted: bool) -> tuple[Tensor, Tensor, Tensor]:
+        q = self._projected(tape, "query", x, "G R K", adapted=adapted)
+        k = self._projected(tape, "key", x, "G K", adapted=adapted)
+        v = tape.view(k, K="W") if self.values_are_keys else self._projected(tape, "value", x, "G W", adapted=adapted)
         if self.clip is not None:
             q, k, v = (
                 tape.pointwise(f"clipped_{name}", y, saves=(y,)) for name, y in zip("qkv", (q, k, v), strict=True)
@@ -264,7 +267,7 @@ class MultiHead(Attention):
 
     def _query_alone(self, tape: Tape, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys and values are there, in the order in which the layer that made them reads them."""
-        q = tape.linear("query", "B S G R K", x, "(G R K) D", each="G R", part="query", bias=self.has_bias("query"))
+        q = self._projected(tape, "query", x, "G R K", adapted=False)
         if self.qk_norm is not None and self.qk_norm_place == "before":
             q = self._normed(tape, "query_norm", q, "G R K")
         if self.rotary is not None:
@@ -272,6 +275,15 @@ class MultiHead(Attention):
         if self.qk_norm is not None and self.qk_norm_place == "after":
             q = self._normed(tape, "query_norm", q, "G R K")
         return q, tape.given("shared_keys", "B T G K", "shared"), tape.given("shared_values", "B T G W", "shared")
+
+    def _projected(self, tape: Tape, name: str, x: Tensor, out: str, *, adapted: bool) -> Tensor:
+        """Queries, keys or values of each head: `out` is the heads' labels, and then that of their features."""
+        stored, heads = f"({out}) {x.labels[-1]}", out[:-2]
+        y = tape.linear(name, f"B S {out}", x, stored, each=heads, part=name, bias=self.has_bias(name))
+        if not adapted:
+            return y
+        low = narrowed(tape, f"{name}_adapter", x, "thin")
+        return widened(tape, f"{name}_adapter", y, low, out)
 
     def _normed(self, tape: Tape, name: str, x: Tensor, heads: str) -> Tensor:
         assert self.qk_norm is not None  # noqa: S101  (the caller asked)
@@ -284,7 +296,7 @@ class MultiHead(Attention):
     def _gated(self, tape: Tape, x: Tensor, mixed: Tensor) -> Tensor:
         """Qiu et al. 2025, arXiv:2505.06708: what was found, by what a projection of the input makes of it."""
         labels = "G R" if self.gate == "head" else "G R W"
-        stored = f"({labels}) D"
+        stored = f"({labels}) {x.labels[-1]}"
         gate = tape.linear("output_gate", f"B S {labels}", x, stored, part="attention_gate", bias=False, each="G R")
         softplus = self.gate_activation == "softplus"
         share = tape.pointwise("share", gate, saves=(gate,) if softplus else (), keeps=not softplus)

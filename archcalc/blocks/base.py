@@ -135,6 +135,10 @@ class Mixer(Slot):
         """What its counts take for granted, in a few words; None where they take nothing."""
         return None
 
+    def keeps(self) -> tuple[str, ...]:
+        """What it keeps of each position for those that come later, in words: one for each tensor of the cache."""
+        return ()
+
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
         raise NotImplementedError

@@ -271,10 +271,10 @@ class OneTable(Constraint):
 
 
 class Without(Constraint):
-    """The boolean is true only where another field is null: they are two ways to do one thing."""
+    """The value says something only where another field is null; `idle` is the value that says nothing."""
 
-    def __init__(self, other: str) -> None:
-        self.other = other
+    def __init__(self, other: str, idle: bool | None = False) -> None:  # noqa: FBT001, FBT002  (a value of a field)
+        self.other, self.idle = other, idle
 
     def holds(self, size: Any, block: Any) -> Mask:
         return not size or getattr(block, self.other) is None
@@ -283,11 +283,17 @@ class Without(Constraint):
         return f"{name} and {self.other} are both given"
 
     def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
-        context = {"other": self.other, "field": name, "fix": f"leave out one of {name} and {self.other}"}
-        return PydanticCustomError("constraint", "must be false where {other} is given", context)
+        idle = "null" if self.idle is None else "false"
+        context = {
+            "other": self.other,
+            "idle": idle,
+            "field": name,
+            "fix": f"leave out one of {name} and {self.other}",
+        }
+        return PydanticCustomError("constraint", "must be {idle} where {other} is given", context)
 
     def allowed(self, data: dict[str, Any], most: int) -> list[Any] | None:  # noqa: ARG002
-        return None if data[self.other] is None else [False]
+        return None if data[self.other] is None else [self.idle]
 
 
 def value(block: Any, path: str) -> Any:

@@ -72,5 +72,19 @@ def _computed(tape: Tape, dealt: Tensor, compute: Compute, features: str) -> Ten
     return tape.view(made, M="sent")
 
 
+def within_capacity(tape: Tape, given: Dealt, compute: Compute) -> Tensor:
+    """Each expert computes as many slots: those of its vectors that it weighs the most, and else empty ones.
+
+    An empty slot has some vector that did not choose the expert, and the weight 0.
+    """
+    features = given.features
+    gates = tape.put("gates", "B N scored", given.chosen, given.weights)
+    slots = tape.choose("slots", gates, "sent")
+    weights = tape.lookup("slot_weights", "sent", slots, gates, saves=(gates,))
+    dealt = tape.lookup("dealt", f"sent {features}", slots, given.x)
+    made = _computed(tape, dealt, compute, features)
+    return tape.put("returned", f"B N {features}", slots, _weighted(tape, made, weights))
+
+
 def _weighted(tape: Tape, rows: Tensor, weights: Tensor) -> Tensor:
     return tape.pointwise("weighted", rows, weights, saves=(rows, weights), scratch=1)

@@ -6,60 +6,45 @@ experts compute nothing.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
 from archcalc.blocks import activation, dealing
 from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut
-from archcalc.blocks.base import Count, Strict
-from archcalc.blocks.constraints import AtMost, Divides, LeavesEnough, Needs, Without
+from archcalc.blocks.base import Count
+from archcalc.blocks.constraints import AtMost, Constraint, Divides, LeavesEnough, Needs, Without
 from archcalc.blocks.dealing import Dealt
 from archcalc.blocks.mlp import MLP, DenseMLP
 from archcalc.blocks.norm import Norm
+from archcalc.blocks.router import Positive, Router
 from archcalc.blocks.shrinking import Shrinking, small
-from archcalc.tape.legend import Cuts, Env, Size
+from archcalc.tape.legend import Cuts, Env, Mask, Size, least
 from archcalc.tape.ops import Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.units import grouped, several
 
-Positive = Annotated[float, Field(gt=0, le=1e9)]
 _MOST_TIMES = 4
 
 
-class Router(Strict):
-    """Which experts a vector goes to, and by how much each counts."""
+class WeighsOutputs(Constraint):
+    """Only where the weights multiply what experts make: an empty slot counts for nothing by its weight."""
 
-    scores: Literal["softmax", "softmax_of_chosen", "sigmoid", "sigmoid_of_chosen", "sparse_mixer"] = Field(
-        description="softmax of all experts' scores; softmax_of_chosen: of those that were chosen; "
-        "sigmoid, sigmoid_of_chosen: of each of them; "
-        "sparse_mixer: one after the other, each by a softmax of those that come near it (Phi-3.5-MoE)"
-    )
-    normalized: bool = Field(description="whether the chosen scores are divided by their sum")
-    bias: bool = Field(default=False, description="whether the projection to scores has a bias")
-    correction: bool = Field(
-        default=False,
-        description="whether a number for each expert is added before choosing, to balance their use; it is a buffer, "
-        "and no parameter (DeepSeek-V3)",
-    )
-    scale: Positive | None = Field(default=None, description="what the weights are multiplied by; null: nothing")
-    norm: Norm | None = Field(default=None, description="a norm of what scores are made of; null: none")
-    score_scale: Literal["inverse_sqrt_d_model"] | None = Field(
-        default=None,
-        description="what scores are multiplied by before all else: 1 / sqrt(d_model); null: nothing (Gemma 4)",
-    )
-    expert_scale: bool = Field(
-        default=False, description="whether weights are multiplied by a learned number of their expert (Gemma 4)"
-    )
-    jitter: Annotated[Positive | None, Needs("scores", having="sparse_mixer")] = Field(
-        default=None, description="half the share by which scores may fall short of the best and come near it"
-    )
-    weighs: Literal["output", "input"] = Field(
-        default="output", description="what the weights multiply: what an expert makes, or what it gets (Llama 4)"
-    )
+    def holds(self, size: Any, block: Any) -> Mask:
+        return size is None or block.router.weighs == "output"
 
-    factors: ClassVar[tuple[str, ...]] = ("scale", "score_scale")
+    def reason(self, name: str) -> str:
+        return f"{name} needs weights of outputs"
+
+    def error(self, name: str, size: Any, block: Any) -> PydanticCustomError:  # noqa: ARG002
+        context = {"field": name, "fix": "leave it out, or let router.weighs be output"}
+        return PydanticCustomError("constraint", "must be null where the router weighs inputs", context)
+
+    def allowed(self, data: dict[str, Any], most: int) -> list[Any] | None:  # noqa: ARG002
+        return None if data["router"]["weighs"] == "output" else [None]
 
 
 class Experts(MLP):
@@ -83,6 +68,11 @@ class Experts(MLP):
     cut: Annotated[Cut | None, Needs("gated")] = Field(default=None, description=CUT)
     bias: bool = Field(default=False, description="whether all projections of an expert have biases (gpt-oss)")
     router: Router = Field(description="how experts are chosen")
+    capacity_factor: Annotated[Positive | None, Without("n_identity", None), WeighsOutputs()] = Field(
+        default=None,
+        description="slots of each expert's buffer in training and prefill, as a multiple of its even share of the "
+        "vectors; those beyond are dropped, the least weighed first; null: no buffer is ever full",
+    )
     d_latent: Count | None = Field(
         default=None,
         description="features of the narrower vectors that experts work on, between two projections that all share; "
@@ -91,7 +81,7 @@ class Experts(MLP):
     latent_bias: Annotated[bool, Needs("d_latent", idle=False)] = Field(
         default=False, description="whether those two projections have biases"
     )
-    n_groups: Annotated[Count | None, Divides("n_experts"), Without("n_identity")] = Field(
+    n_groups: Annotated[Count | None, Divides("n_experts"), Without("n_identity", None)] = Field(
         default=None, description="groups of experts, of which the best are left to choose from; null: all are one"
     )
     n_groups_chosen: Annotated[
@@ -125,21 +115,23 @@ class Experts(MLP):
         "scored": "experts that a router scores (n_experts), those that hand on among them",
         "busy": "experts of a vector that compute, under balanced routing and rounded up",
         "narrow": "features of the vectors that experts work on (d_latent)",
-        "sent": "vectors that tokens send to experts, each as often as it has experts",
-        "M": "vectors that experts compute, each as often as it has experts",
+        "C": "slots of an expert's buffer",
+        "sent": "vectors that tokens send to experts, each as often as it has experts, or to slots of all buffers",
+        "M": "vectors that experts compute, each as often as it has experts, or slots of all buffers",
     }
     copies: ClassVar[tuple[str, ...]] = ("E", "J")
-    derives: ClassVar[tuple[str, ...]] = ("sent", "M", "scored", "busy")
+    derives: ClassVar[tuple[str, ...]] = ("sent", "M", "scored", "busy", "C")
     cuts: ClassVar[Cuts | None] = {"ep": (("E",),), "etp": (("I",),), "tp": (("F",),)}
     gathers: ClassVar[bool] = False
-    factors: ClassVar[tuple[str, ...]] = ("cut",)
+    factors: ClassVar[tuple[str, ...]] = ("cut", "capacity_factor")
 
     def summary(self) -> str:
         shared = f" + shared {self.shared.summary()}" if self.shared else ""
         idle = f" and {grouped(self.n_identity)} that hand on" if self.n_identity else ""
+        full = f" (capacity {self.capacity_factor:g})" if self.capacity_factor else ""
         latent = f" over latents of {grouped(self.d_latent)}" if self.d_latent else ""
         return (
-            f"{several(self.n_experts, 'expert')}{idle}, {grouped(self.n_experts_per_token)} a token, of "
+            f"{several(self.n_experts, 'expert')}{idle}, {grouped(self.n_experts_per_token)} a token{full}, of "
             f"{'gated ' * self.gated}d_ff {grouped(self.d_ff)} ({self.activation}){' + biases' * self.bias}{latent}"
             f"{shared}"
         )
@@ -173,14 +165,30 @@ class Experts(MLP):
         idle = {} if self.n_identity is None else {"idle": self.n_identity}
         return {**own, **idle, **narrow, **(self.shared.sizes() if self.shared else {})}
 
-    def derived(self, env: Env, run: Run) -> Env:  # noqa: ARG002  (the same in every run)
+    def derived(self, env: Env, run: Run) -> Env:
+        vectors = env["B"] * env["S"]
+        if self._drops(run):
+            share = Fraction(str(self.capacity_factor))
+            slots = -(-(share.numerator * vectors * env["J"]) // (share.denominator * env["E"]))
+            slots = least(slots, vectors)
+            return {"scored": env["E"], "C": slots, "sent": env["E"] * slots, "M": env["E"] * slots}
         if self.n_identity is None:
             return {"scored": env["E"], **_rows(env, env["J"])}
         scored = env["E"] + env["idle"]
         busy = -(-(env["J"] * env["E"]) // scored)  # each choice is as likely as any other
         return {"scored": scored, "busy": busy, **_rows(env, busy)}
 
+    def _drops(self, run: Run) -> bool:
+        """Whether buffers may be full: a new token finds room."""
+        return self.capacity_factor is not None and run.phase != "decode"
+
     def assumed(self) -> str | None:
+        if self.capacity_factor is not None:
+            return (
+                f"experts compute {self.capacity_factor:g} x their even share of the tokens, empty slots too, in "
+                f"training and prefill; a token that finds no slot is dropped, and decode drops none; active "
+                f"parameters are those of {several(self.n_experts_per_token, 'expert')} a token all the same"
+            )
         if self.n_identity is None:
             return None
         _, mean, most = self.computing
@@ -223,6 +231,7 @@ class Experts(MLP):
     def _mixed(self, tape: Tape, x: Tensor, weights: Tensor, chosen: Tensor, features: str) -> Tensor:
         """What the chosen experts make of each vector, added up by weight."""
         deal = dealing.to_all if self.n_identity is None else dealing.beside_identity
+        deal = dealing.within_capacity if self._drops(tape.run) else deal
         with tape.scope("experts"):
             return deal(tape, Dealt(x, weights, chosen, features, self.router.weighs), self._compute)
 
@@ -237,8 +246,7 @@ class Experts(MLP):
             elif self.router.scores == "sigmoid":
                 scores = tape.pointwise("sigmoid", scores, role="float", keeps=True)
             if self.router.correction:
-                correction = tape.given(f"{logits.name}.correction", "scored", "buffer")
-                tape.pointwise("corrected", scores, correction, role="float")
+                tape.pointwise("corrected", scores, tape.buffer("correction", "scored"), role="float")
             chosen = tape.choose("chosen", scores, "B N J")
             weights = tape.lookup("weights", "B N J", chosen, scores, role="float", saves=(scores,))
             if self.router.scores == "softmax_of_chosen":
@@ -259,14 +267,15 @@ class Experts(MLP):
 
     def _compute(self, tape: Tape, x: Tensor, features: str) -> Tensor:
         """Each vector through its expert: a weight of all experts is read at that of the vector."""
+        met = "E J J" if self.n_identity is None else "E busy J"
 
         def linear(name: str, out: str, x: Tensor, axes: str, part: str) -> Tensor:
             with tape.scope(name):
-                weight = tape.weight("weight", axes, part, "E", E="M")
+                weight = tape.weight("weight", axes, part, "E", met, E="M")
                 if not self.bias:
                     return tape.contract("product", out, x, weight)
                 y = tape.contract("product", out, x, weight, role="fused")
-                bias = tape.weight("bias", " ".join(axes.split()[:2]), "biases", E="M")
+                bias = tape.weight("bias", " ".join(axes.split()[:2]), "biases", met=met, E="M")
                 return tape.sum("biased", y, bias)
 
         if self.gated:

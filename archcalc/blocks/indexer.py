@@ -89,6 +89,7 @@ class Indexer(Block):
                 found = tape.contract("product", "B indexheads S scanned", query, keys, role="fused", casts=False)
                 found = tape.pointwise("relu", found, role="fused")
                 found = tape.contract("sum", "B S scanned", found, shares, role="fused", casts=False)
+            with tape.span("chosen"):
                 return tape.choose("positions", found, "B S chosen", role="positions")
 
     def _turned(self, tape: Tape, name: str, x: Tensor) -> Tensor:

@@ -112,6 +112,11 @@ class LatentAttention(Attention):
             f"{', output gated by head' * bool(self.gate)}"
         )
 
+    def keeps(self) -> tuple[str, ...]:
+        """The paper's "decoupled keys" are rotary keys."""
+        rotary = "shared keys" if self.rotary is None else "rotary keys"
+        return ("latents", rotary, *(("index keys",) if self.indexer else ()))
+
     def small(self, shrinking: Shrinking) -> Self:
         """Few heads; values as wide as keys, or as their part without positions, where they are."""
         d_nope, d_rope = shrinking.size("d_nope", self.d_nope, 10), shrinking.size("d_rope", self.d_rope, 4)
@@ -230,7 +235,7 @@ def _math(tape: Tape, q: Tensor, k: Tensor, v: Tensor, chosen: Tensor | None) ->
     """Every step stored. Queries and keys were joined head by head, as products read them; values are copied."""
     mask = tape.given("mask", "S T", "constant")
     if chosen is not None:
-        with tape.without_gradient():
+        with tape.without_gradient(), tape.span("mask"):
             mask = tape.hide("chosen_mask", "B S T", chosen, mask)
     with tape.span("scores"):
         scaled = tape.pointwise("scaled", tape.contract("product", "B heads S T", q, k))

@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag
 
 from archcalc.blocks import activation
 from archcalc.blocks.activation import ACTIVATION, CUT, Activation, Cut, Positive
+from archcalc.blocks.adapters import narrowed, widened
 from archcalc.blocks.attention import of_kind
 from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.norm import Norm
@@ -32,6 +33,10 @@ class DenseMLP(MLP):
 
     d_ff: Count
     sub_norm: Norm | None
+
+    def record(self, tape: Tape, x: Tensor, *, adapted: bool = False) -> Tensor:
+        """The forward pass; `adapted`: of a block that layers share."""
+        raise NotImplementedError
 
     def _normed(self) -> str:
         return f" + sub {self.sub_norm.summary()}" if self.sub_norm else ""
@@ -66,8 +71,10 @@ class PlainMLP(DenseMLP):
     def sizes(self) -> Env:
         return {"F": self.d_ff}
 
-    def record(self, tape: Tape, x: Tensor) -> Tensor:
+    def record(self, tape: Tape, x: Tensor, *, adapted: bool = False) -> Tensor:
         up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.bias)
+        if adapted:
+            up = widened(tape, "adapter", up, narrowed(tape, "adapter", x, "slim"), "F")
         active = activation.record(tape, self.activation, up)
         return self._down(tape, active, bias=self.bias)
 
@@ -117,12 +124,15 @@ class GatedMLP(DenseMLP):
     def sizes(self) -> Env:
         return {"F": self.d_ff}
 
-    def record(self, tape: Tape, x: Tensor) -> Tensor:
+    def record(self, tape: Tape, x: Tensor, *, adapted: bool = False) -> Tensor:
         gate = tape.linear("gate", "B S F", x, "F D", part="up_projection", bias=self.has_bias("gate"))
+        low = narrowed(tape, "adapter", x, "slim") if adapted else None
+        gate = gate if low is None else widened(tape, "adapter", gate, low, "F", "gate")
         gate = gate if self.gate_scale is None else tape.pointwise("scaled_gate", gate)
 
         def up() -> Tensor:
-            return tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.has_bias("up"))
+            up = tape.linear("up", "B S F", x, "F D", part="up_projection", bias=self.has_bias("up"))
+            return up if low is None else widened(tape, "adapter", up, low, "F")
 
         hidden = activation.gated(tape, self.activation, gate, up, self.cut)
         return self._down(tape, hidden, bias=self.has_bias("down"))

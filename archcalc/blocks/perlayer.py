@@ -9,6 +9,7 @@ from archcalc.blocks import activation
 from archcalc.blocks.activation import ACTIVATION, Activation
 from archcalc.blocks.base import Block, Count, Mixer
 from archcalc.blocks.norm import Norm
+from archcalc.blocks.relations import Relation, Same
 from archcalc.blocks.shrinking import Shrinking
 from archcalc.tape.legend import Cuts, Env
 from archcalc.tape.ops import Tensor
@@ -74,6 +75,7 @@ class PerLayer(Mixer):
     d_per_layer: Count = Field(description="features of the vector, as the embedding has them")
     activation: Activation = Field(description=ACTIVATION)
 
+    relations: ClassVar[tuple[Relation, ...]] = (Same(("d_per_layer", "embedding.per_layer.d_per_layer")),)
     saying: ClassVar[str] = "each vector hears of its own token"
     cuts: ClassVar[Cuts | None] = {}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from archcalc.checks.verdict import Check, same
-from archcalc.counts.parameters import Parameters
+from archcalc.counts.parameters import Stored
 from archcalc.errors import MOST_PROBLEMS_SHOWN
 from archcalc.huggingface.headers import Shape
 from archcalc.huggingface.packing import Weight
@@ -20,12 +20,16 @@ _NO_WEIGHTS = ("BOOL", "C64", "I64", "U64", "I32", "U32", "I16", "U16", "I8", "U
 class Expected(NamedTuple):
     """A tensor that a checkpoint of the spec has, under the name that its file gives it.
 
-    `rows` names the size that its rows are, where a file may have more of them: padding.
+    `rows` names the size that its rows are, where a file may have more of them: padding. A `buffer` is no parameter,
+    and a `lacked` one may be absent. `evenly` is the shape that it has in a file where it was split wrongly.
     """
 
     name: str
     shape: Shape
     rows: str = ""
+    buffer: bool = False
+    lacked: bool = False
+    evenly: Shape | None = None
 
     @property
     def parameters(self) -> int:
@@ -52,10 +56,10 @@ class _Difference(NamedTuple):
     reason: str
 
 
-def parameter_shapes(counts: Parameters) -> dict[str, Shape]:
-    """Every parameter of a model by its name, those of layers one by one."""
+def shapes_of(tensors: Iterable[Stored]) -> dict[str, Shape]:
+    """The shapes of tensors by their names, those of layers one by one."""
     found: dict[str, Shape] = {}
-    for tensor in counts.tensors:
+    for tensor in tensors:
         for i in (None,) if tensor.within is None else tensor.within.indices():
             found[tensor.name.format(i=i)] = tensor.shape
     return found
@@ -65,10 +69,15 @@ def held(expected: list[Expected], head: Expected | None, weights: dict[str, Wei
     """Hold the weights of a file, by name, against what is expected.
 
     `head` is the matrix of a tied head, which a file may have beside the table, or in its place as `expected` has it.
-    Buffers are no weights, unless a parameter's name is on one.
+    Buffers are no weights, unless a parameter's name is on one; those that are expected must be there too.
     """
-    wanted = {one.name: one for one in expected}
-    there = {name: weight for name, weight in weights.items() if not weight.buffer or name in wanted}
+    wanted = {one.name: one for one in expected if not one.buffer}
+    beside = {one.name: one for one in expected if one.buffer}
+    there = {
+        name: weight
+        for name, weight in weights.items()
+        if name not in beside and (not weight.buffer or name in wanted)
+    }
     warnings, differences = [], list[_Difference]()
     if head is not None and head.name in there and head.name not in wanted:
         again = there.pop(head.name)
@@ -83,11 +92,17 @@ def held(expected: list[Expected], head: Expected | None, weights: dict[str, Wei
             differences += _difference(wanted[name], weight)
         else:
             differences.append(_Difference(weight.name, None, weight.shape, "UNEXPECTED"))
-    differences += [_Difference(one.name, one.shape, None, _missing(one)) for one in expected if one.name not in there]
+    for one in expected:
+        if one.name not in weights and not one.lacked:
+            differences.append(_Difference(one.name, one.shape, None, _missing(one)))
+        elif one.buffer and one.name in weights:
+            differences += _difference(one, weights[one.name])
+    if absent := [one for one in expected if one.lacked and one.name not in weights]:
+        warnings.append(f"{absent[0].name} is not stored, in {several(len(absent), 'layer')}: zeros stand for it")
     checks = [same("tensors", len(wanted), len(there))]
     if not unknown:
         stored = sum(weight.parameters or 0 for weight in there.values())
-        checks.append(same("parameters", sum(one.parameters for one in expected), stored))
+        checks.append(same("parameters", sum(one.parameters for one in wanted.values()), stored))
     not_compared = (
         (f"{several(len(unknown), 'weight')} packed in an unknown way: {unknown[0].name}, {unknown[0].format}",)
         if unknown
@@ -126,6 +141,8 @@ def _how(one: Expected, stored: Shape) -> str:
     if one.rows and len(stored) == len(one.shape) and stored[1:] == one.shape[1:] and stored[0] > one.shape[0]:
         rows = one.rows.partition(" ")[0]
         return f"PADDED by {several(stored[0] - one.shape[0], 'row')}; {rows}={stored[0]} counts them"
+    if stored == one.evenly:
+        return "SPLIT INTO EQUAL PARTS, as transformers saves it; parts of these widths do not load"
     return "TRANSPOSED" if stored == one.shape[::-1] else "DIFFERENT SHAPE"
 
 

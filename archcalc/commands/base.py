@@ -52,7 +52,7 @@ Spec = Annotated[
         autocompletion=catalogue_names,
         show_default=False,
         help="catalogue name, YAML file, Hugging Face config.json, hf:ORG/NAME, folder, or - (stdin); "
-        "SPEC@FIELD=VALUE,... changes fields",
+        "SPEC@FIELD=VALUE changes a field",
     ),
 ]
 Specs = Annotated[

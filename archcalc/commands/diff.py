@@ -64,7 +64,7 @@ def diff(
     models = [one.model for one in found]
     chosen = None
     if plan is not None:
-        from archcalc.counts.ranks import fullest
+        from archcalc.counts.rankwise import fullest
 
         run = one_pass(models[0], 1, length, attention, purpose, kept).held
         chosen = plan.of(run, batch)

@@ -6,7 +6,7 @@ import typer
 
 from archcalc.commands.base import number
 from archcalc.counts.executed import Executed
-from archcalc.counts.traffic import Reading, least_read
+from archcalc.counts.leastread import Reading, least_read
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.hardware.devices import Precision, find_device
 from archcalc.hardware.duration import WIDTHS, Duration, Price, duration

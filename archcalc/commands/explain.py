@@ -58,7 +58,7 @@ def explain(
     path: Annotated[
         str | None,
         typer.Argument(
-            metavar="PATH",
+            metavar="QUANTITY",
             show_default=False,
             help="number, such as flops.per_token (see `archcalc list quantities`), or path in the JSON of report; "
             "default: all",
@@ -120,7 +120,7 @@ def explain(
         emit(explanation_sheet(found, path, asked, amount), form, output)
     elif path is None:
         raise Invalid(
-            Problem("--format", "latex shows one number", suggestion="name its PATH, such as flops.per_token")
+            Problem("--format", "latex shows one number", suggestion="name a QUANTITY, such as flops.per_token")
         )
     else:
         write(latex(found, path, asked, amount), output)

@@ -37,7 +37,7 @@ def predict(
 
     found = find(spec)
     warm = real("--temperature", temperature)
-    most = number("--top", top, found.model.vocab_size)
+    most = number("--top", top, found.model.n_logits)
     session = Session.load(found, weights, precision)
     text, ids = session.read(prompt)
     step = next(generate(session.model, ids, 1, Sampling(warm), never=session.nameless))
@@ -97,7 +97,7 @@ def generate(
     sampling = settled(heats[0], top_k, top_p, seed)
     many = number("--samples", samples, 1_000)
     tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
-    shown_tokens = None if show is None else number("--show", show, model.vocab_size)
+    shown_tokens = None if show is None else number("--show", show, model.n_logits)
     if trace is not None:
         refuse_output(trace)
     session = Session.load(found, weights, precision)

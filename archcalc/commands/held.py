@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archcalc.checks.stored import expected_head, held, parameter_shapes
-from archcalc.checks.verdict import Check, Verdict, same
+from archcalc.checks.stored import expected_head, held, shapes_of
+from archcalc.checks.verdict import Check, Verdict
+from archcalc.commands.further import held_modules
 from archcalc.commands.headers import announced
 from archcalc.commands.naming import TABLES, Names, expected_tensors, named_in_gguf, said_in_gguf
-from archcalc.counts.mtp import modules
-from archcalc.counts.parameters import params
+from archcalc.counts.parameters import kept_beside, params
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.huggingface.headers import Shape
 from archcalc.huggingface.packing import Weight
@@ -20,7 +21,6 @@ from archcalc.spec.catalogue import Found
 from archcalc.spec.checkpoints import newest, read_state
 from archcalc.spec.configs import CONFIG
 from archcalc.spec.model import Model
-from archcalc.tape.run import Run
 from archcalc.units import several
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def held_against(found: Found, path: str) -> Verdict:
     """
     stored = announced(_newest(path))
     model = found.model
-    shapes = parameter_shapes(params(model))
+    shapes = shapes_of(params(model).tensors)
     names = _named(stored, model, shapes) if stored.gguf is None else named_in_gguf(stored, model, shapes)
     tied = model.unembedding.tied
     expected = names.expected
@@ -49,26 +49,31 @@ def held_against(found: Found, path: str) -> Verdict:
         names = names._replace(own=own)
     result = held(expected, names.head if tied else None, names.own)
     said = _said_beside(stored, found) if stored.gguf is None else _Said(tuple(said_in_gguf(stored.gguf, model)))
-    left_out = (f"{several(names.others, 'tensor')} outside the text model",) if names.others else ()
+    further = tuple(held_modules(names.modules, model, names.family))
+    left_out = [_left_out(part, weights) for part, weights in names.others.items()]
+    if names.modules and not further:
+        left_out.append(_left_out("modules of multi-token prediction", names.modules))
+    elif model.mtp is not None and not names.modules:
+        left_out.append("the file has no modules of multi-token prediction, and the spec has")
     return Verdict(
         found.name,
-        (*result.checks, *_of_modules(names.modules, model), *said.checks),
+        (*result.checks, *further, *said.checks),
         _read(stored, names.own),
         (*result.not_compared, *left_out, *said.not_compared),
-        (*result.warnings, *said.warnings),
+        (*_unread(names.unread), *result.warnings, *said.warnings),
     )
 
 
-_COPIES = ("embed_tokens.weight", "shared_head.head.weight", "shared_head.output.weight", "e_score_correction_bias")
-"""How the names of tensors end that modules have beside their parameters: the model's table and head, and a buffer."""
+def _left_out(part: str, weights: Sequence[Weight]) -> str:
+    """A line for what a file has that is of another part."""
+    size = f"{several(len(weights), 'tensor')}, {sum(one.stored_bytes for one in weights):,} bytes"
+    return f"the file's {part} ({size}): not part of the text spec"
 
 
-def _of_modules(weights: tuple[Weight, ...], model: Model) -> Iterator[Check]:
-    """The parameters of modules of multi-token prediction, where the spec and the file have some."""
-    own = [weight.parameters for weight in weights if not (weight.buffer or weight.name.endswith(_COPIES))]
-    if model.mtp is not None and own and None not in own:
-        counted = modules(model, Run()).parameters
-        yield same("parameters of multi-token prediction", counted, sum(count or 0 for count in own))
+def _unread(weights: tuple[Weight, ...]) -> Iterator[str]:
+    """A line for tensors that a family's files have, and its model in transformers has not."""
+    if weights:
+        yield f"{several(len(weights), 'tensor')} that transformers' model does not read: {weights[0].name}"
 
 
 def _newest(path: str) -> str:
@@ -92,7 +97,7 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
     """The names of a family of transformers' models, or archcalc's own."""
     from archcalc_reference.weights.configuration import read_config
     from archcalc_reference.weights.families import Unnamed
-    from archcalc_reference.weights.layouts import of_modules, of_the_text_model, whose
+    from archcalc_reference.weights.layouts import of_modules, of_the_text_model, part_of_file, whose
 
     names = [weight.name for weight in stored.weights]
     folder = stored.folder
@@ -102,35 +107,50 @@ def _named(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
         listed = shown(", ".join(names[:_MOST_NAMED]) or "no tensor")
         what = "holds weights of another architecture: its tensors are not named as those of a known family"
         raise Invalid(Problem(stored.path, what, value=listed))
-    family = family.as_named(names)
+    joined, family = family, family.as_named(names)
+    beside = shapes_of(kept_beside(model.record()))
     try:
-        entries = family.entries(model, shapes)
+        entries = family.entries(model, {**shapes, **beside})
     except Unnamed as missing:
         what = f"holds weights of {family.name}'s architecture; {model.name} has {missing}, which that has not"
         raise Invalid(Problem(stored.path, what)) from None
     text = of_the_text_model(names, config, family)
     stored_names, stored_shapes = [entry.name for entry in entries], [entry.shape for entry in entries]
     expected = expected_tensors(entries, stored_names, stored_shapes, tied=model.unembedding.tied)
-    own, others = _own(stored, family, text, family.idle_of(model))
+    evenly = joined.in_equal_parts(model, entries)
+    expected = [
+        one._replace(
+            buffer=entry.parameters[0] in beside,
+            lacked=one.name.endswith(family.lacked),
+            evenly=evenly.get(one.name),
+        )
+        for one, entry in zip(expected, entries, strict=True)
+    ]
+    own = _own(stored, family, text, family.idle_of(model))
+    wanted = {one.name for one in expected}
+    unread = [name for name in own if name not in wanted and name.endswith(family.unread)]
     table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
     further = of_modules(names, config, family)
     theirs = tuple(weight for weight in stored.weights if weight.name in further)
-    return Names(expected, table, expected_head(family.head, table.shape), own, others, theirs)
+    others: dict[str, list[Weight]] = {}
+    for weight in stored.weights:
+        if weight.name not in text and weight.name not in further:
+            others.setdefault(part_of_file(weight.name) or "other parts", []).append(weight)
+    head = expected_head(family.head, table.shape)
+    return Names(expected, table, head, own, others, theirs, tuple(own.pop(name) for name in unread), joined)
 
 
-def _own(stored: Stored, family: Family, text: set[str], idle: set[str]) -> tuple[dict[str, Weight], int]:
+def _own(stored: Stored, family: Family, text: set[str], idle: set[str]) -> dict[str, Weight]:
     """The weights by their full names, those that are `idle` as buffers; one that stands twice is Invalid."""
     own: dict[str, Weight] = {}
-    others = 0
     for weight in stored.weights:
         if weight.name not in text:
-            others += 1
             continue
         buffer = weight.buffer or family.is_buffer(weight.name) or family.full(weight.name) in idle
         first = own.setdefault(family.full(weight.name), weight._replace(buffer=buffer))
         if first.name != weight.name:
             raise Invalid(Problem(weight.header.file, f"is also stored as {first.name}", weight.name))
-    return own, others
+    return own
 
 
 class _Said(NamedTuple):

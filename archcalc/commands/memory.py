@@ -19,7 +19,7 @@ from archcalc.commands.flags import (
 )
 from archcalc.commands.planning import Planned, takes_plan
 from archcalc.counts.memory import memory as count_memory
-from archcalc.counts.ranks import ranks as count_ranks
+from archcalc.counts.rankwise import ranks as count_ranks
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.hardware.devices import find_device
 from archcalc.hardware.fitting import RESERVE, Fit, fit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.checks.stored import Expected, expected_head
@@ -16,6 +18,7 @@ from archcalc.spec.model import Model
 
 if TYPE_CHECKING:
     from archcalc_reference.weights.entries import Entry
+    from archcalc_reference.weights.families import Family
 
 TABLES = ("embedding.token.weight", "unembedding.weight")
 
@@ -23,16 +26,19 @@ TABLES = ("embedding.token.weight", "unembedding.weight")
 class Names(NamedTuple):
     """What a file calls the parameters: the tensors that it should have, the token table and the head among them.
 
-    `own` are its weights by the names that `expected` has for them, `others` the number of those of no text model,
-    and `modules` those of multi-token prediction among these.
+    `own` are its weights by the names that `expected` has for them, `others` those of no text model by the part that
+    they are of, `modules` those of multi-token prediction, and `unread` those that transformers' model has not.
+    `family` is whose names they are, but for a GGUF file.
     """
 
     expected: list[Expected]
     table: Expected
     head: Expected
     own: dict[str, Weight]
-    others: int = 0
+    others: Mapping[str, list[Weight]] = MappingProxyType({})
     modules: tuple[Weight, ...] = ()
+    unread: tuple[Weight, ...] = ()
+    family: Family | None = None
 
 
 def expected_tensors(entries: list[Entry], names: list[str], shapes: list[Shape], *, tied: bool) -> list[Expected]:
@@ -56,7 +62,8 @@ def named_in_gguf(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Nam
     if kind is None:
         raise Invalid(Problem(stored.path, "is of an unknown architecture", "general.architecture", value=shown(said)))
     names = package.get_tensor_name_map(kind, sum(group.repeat for group in model.layers))
-    own = {weight.name: weight for weight in stored.weights}
+    further = _modules_in_gguf(stored.weights)
+    own = {weight.name: weight for weight in stored.weights if weight not in further}
     best: tuple[int, list[Entry], list[str]] = (-1, [], [])
     for family in FAMILIES:
         try:
@@ -73,7 +80,16 @@ def named_in_gguf(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Nam
     upright = [entry.upright for entry in entries]
     expected = expected_tensors(entries, called, upright, tied=model.unembedding.tied)
     table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
-    return Names(expected, table, expected_head("output.weight", table.shape), own)
+    return Names(expected, table, expected_head("output.weight", table.shape), own, modules=further)
+
+
+_BLOCK = re.compile(r"blk\.[0-9]{1,9}\.")
+
+
+def _modules_in_gguf(weights: list[Weight]) -> tuple[Weight, ...]:
+    """The tensors of modules of multi-token prediction: each is a block behind the model's, with norms of its own."""
+    begins = tuple({found[0] for one in weights if (found := _BLOCK.match(one.name)) and "nextn." in one.name})
+    return tuple(one for one in weights if begins and one.name.startswith(begins))
 
 
 _SIZES = {
@@ -105,6 +121,7 @@ def _size(model: Model, field: str) -> int | None:
     if (own := getattr(model, field, None)) is not None:
         return int(own)
     layers = [kind.layer for group in model.layers for kind in group.kinds_in()]
-    every = [getattr(branch.mixer, field, None) for layer in layers for branch in layer.residual_branches]
+    branches = [branch for layer in layers for branch in layer.residual_branches]
+    every = [getattr(mixer, field, None) for branch in branches for mixer in branch.mixers]
     found = {size for size in every if isinstance(size, int)}
     return found.pop() if len(found) == 1 else None

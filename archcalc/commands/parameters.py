@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 import typer
 
 from archcalc.commands.base import COUNT, Form, Output, Spec, app
-from archcalc.commands.headers import announced, stands_for_weights
+from archcalc.commands.headers import either
 from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
-from archcalc.spec.catalogue import find
+from archcalc.spec.catalogue import Found, find
 
 
 @app.command(rich_help_panel=COUNT)
@@ -45,9 +45,9 @@ def params(
 
     Weight matrices in eight categories, and the difference to what a checkpoint stores.
 
-    SPEC may also be weights without a spec: a .safetensors or .gguf file, an index of shards, or a folder of these.
-    Their headers alone are read, and tell the parameters and bytes of each number format. With a plan the rows are its
-    stages, and the parameters those of a rank.
+    SPEC may also be weights without a spec: a .safetensors or .gguf file, an index of shards, a folder of these, or
+    hf:ORG/NAME/FILE. Their headers alone are read, and tell the parameters and bytes of each number format. With a
+    plan the rows are its stages, and the parameters those of a rank.
 
     Example: archcalc params gpt3-175b --by layer
     """
@@ -58,16 +58,17 @@ def params(
             raise Invalid(Problem("--by", "does not apply to a plan, whose rows are stages", value=shown(by)))
         _of_ranks(spec, plan, form, output)
         return
-    if stands_for_weights(spec):
-        from archcalc.report.stored import stored_sheet
-
-        emit(stored_sheet(announced(spec), by), form, output)
+    counted = either(spec)
+    if isinstance(counted, Found):
+        emit(params_sheet(counted, by), form, output)
         return
-    emit(params_sheet(find(spec), by), form, output)
+    from archcalc.report.stored import stored_sheet
+
+    emit(stored_sheet(counted, by), form, output)
 
 
 def _of_ranks(spec: str, plan: Planned, form: Form, output: Output) -> None:
-    from archcalc.counts.ranks import ranked
+    from archcalc.counts.rankwise import ranked
     from archcalc.report.plans import stages_sheet
 
     found = find(spec)

@@ -43,7 +43,7 @@ def plan_(
     if spec is None:
         emit(plan_sheet(plan.plan), form, output)
         return
-    from archcalc.counts.ranks import ranked
+    from archcalc.counts.rankwise import ranked
     from archcalc.spec.catalogue import find
 
     found = find(spec)

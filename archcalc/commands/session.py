@@ -125,14 +125,19 @@ class Session:
         return Continuation(self, ids, tokens, sampling, samples)
 
     def cache_said(self, cache: Cache, samples: int = 1) -> str:
-        """The bytes of a KV cache, compared with the count."""
+        """The bytes of a cache, with the states of recurrent mixers, compared with the count."""
         from archcalc.counts.activations import cache as cache_bytes
+        from archcalc.counts.activations import recurrent_state
+        from archcalc.tape.roles import widths
         from archcalc.tape.run import Run
 
         width = self.model.embedding.token.weight.element_size()
-        counted = cache_bytes(self.found.model, Run("prefill", samples, cache.length), width)
-        agree = "as counted" if cache.nbytes == counted else f"but {counted:,} were counted"
-        return f"the KV cache takes {cache.nbytes:,} bytes, {agree}"
+        run = Run("prefill", samples, cache.length)
+        counted = cache_bytes(self.found.model, run, width)
+        states = recurrent_state(self.found.model, run, widths(width))
+        agree = "as counted" if cache.nbytes == counted + states else f"but {counted + states:,} were counted"
+        named = "recurrent state takes" if not counted else "KV cache and recurrent state take"
+        return f"the {named if states else 'KV cache takes'} {cache.nbytes:,} bytes, {agree}"
 
     def likely(self, step: Any, sample: int, most: int) -> list[Any]:
         """The most likely tokens of a step."""

@@ -149,7 +149,7 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
 
     found, settings = lesson.found, lesson.settings
     model, beside = _begun(lesson, device)  # before the data, which may take a while
-    stream, kind = read_stream(lesson.files, found.model.vocab_size, lesson.tokenizer, lesson.said)
+    stream, kind = read_stream(lesson.files, found.model.n_logits, lesson.tokenizer, lesson.said)
     data = Data(stream, settings.sequence, settings.seed, kind)
     files = [os.path.abspath(file) for file in lesson.files]
     learned = Learned(files=files, data_as=lesson.said, kind=kind, fingerprint=data.fingerprint())

@@ -21,7 +21,7 @@ def check(
             metavar="PATH",
             show_default=False,
             help="weights to compare a SPEC with by their headers: a .safetensors or .gguf file, an index of shards, "
-            "or a folder",
+            "a folder, hf:ORG/NAME or hf:ORG/NAME/FILE",
         ),
     ] = None,
     form: Form = None,

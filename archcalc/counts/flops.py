@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from archcalc.arguments import instance, records
-from archcalc.counts.parameters import Parameters
+from archcalc.counts.parameters import Parameters, Stored
 from archcalc.spec.model import Model
-from archcalc.tape.legend import CATEGORIES, Size, add, quotient, volume
+from archcalc.spec.shared import ROOT
+from archcalc.tape.legend import CATEGORIES, Size, add, quotient, stem, volume
 from archcalc.tape.ops import Op
 from archcalc.tape.passes import Pass, Segment, recorded
 from archcalc.tape.run import FLOPS_KERNEL, Run
 
+SCAN = "scan"  # the span in which a recurrent mixer reads and writes its state
 GRADIENTS = 2  # of a product of two: each gradient is one contraction over the same space
 
 CONVENTIONS = {
@@ -134,21 +136,63 @@ def training_run(model: Model | Pass, counts: Parameters, run: Run, tokens: Size
             idle[tensor.part] = idle.get(tensor.part, 0) + tensor.parameters
     experts = [tensor for tensor in counts.tensors if tensor.active is not None and tensor.name in multiplied]
     repeated = add(part.repeated for part in work.categories)
-    unlearned = add(part.forward + part.backward - part.repeated for part in work.categories if not part.learned)
+    unlearned = [part for part in work.categories if not part.learned]
     bridge = [Step(f"{part} (not multiplied)", part, -6 * n * tokens) for part, n in idle.items()]
     if experts:
         unchosen = add(tensor.parameters - tensor.active for tensor in experts)
         bridge.append(Step("experts that are not chosen", "experts not chosen", -6 * unchosen * tokens))
+    slots = _slots(model, run, experts)
+    if slots is not None:
+        beyond = slots * tokens // batch - 6 * add(tensor.active for tensor in experts) * tokens
+        fewer = isinstance(beyond, int) and beyond < 0
+        words = ("vectors that find no slot", "dropped") if fewer else ("slots that stay empty", "empty slots")
+        bridge.append(Step(*words, beyond))
+    again = _multiplied_again(recorded(model, run).segments)
+    if again:
+        bridge.append(Step("shared blocks that are used again", "used again", 6 * add(again) * tokens))
     untaught = [tensor.parameters for tensor in counts.tensors if not tensor.learns and tensor.name in multiplied]
     if untaught:
-        bridge.append(Step("weights without a gradient (indexers)", "no gradient", -4 * add(untaught) * tokens))
-    bridge.append(Step("attention scores and mixing", "attention", unlearned * tokens // batch))
+        bridge.append(
+            Step("weights without a gradient (indexers)", "indexers (no gradient)", -4 * add(untaught) * tokens)
+        )
+    done = slots or 0  # rounded down together, as the total is
+    for name, short, parts in (
+        ("attention scores and mixing", "attention", [part for part in unlearned if part.category != SCAN]),
+        ("scans of recurrent mixers", "scans", [part for part in unlearned if part.category == SCAN]),
+    ):
+        if parts:
+            upto = done + add(part.forward + part.backward - part.repeated for part in parts)
+            bridge.append(Step(name, short, upto * tokens // batch - done * tokens // batch))
+            done = upto
     total = (work.forward + work.backward) * tokens // batch
     six_nd = 6 * counts.stored * tokens
     if repeated:
         rest = total - six_nd - add(step.flops for step in bridge)
         bridge.append(Step("recomputed inside kernels (flash attention, scans)", "recomputed in kernels", rest))
     return TrainingRun(tokens, total, six_nd, tuple(bridge))
+
+
+def _slots(model: Model | Pass, run: Run, experts: list[Stored]) -> Size | None:
+    """FLOPs of training of what experts compute of a batch, where that is slots of buffers; None where it is as much
+    as tokens choose.
+    """
+    segments = recorded(model, run).segments
+    if not any(stem(label) == "C" for segment in segments for label in segment.env):
+        return None
+    names = {tensor.name for tensor in experts}
+    ops = [(s, [op for op in _products(s.ops) if any(w.path in names for w in op.weights)]) for s in segments]
+    return (1 + GRADIENTS) * add(of_ops(segment, own) for segment, own in ops)
+
+
+def _multiplied_again(segments: list[Segment]) -> list[Size]:
+    """Parameters of the matrices of shared blocks, each as often as it is multiplied by beyond the first time."""
+    found: dict[str, tuple[Size, Size]] = {}
+    for segment in segments:
+        for weight in [weight for op in _products(segment.ops) for weight in op.weights]:
+            if weight.path.startswith(ROOT):
+                _, times = found.get(weight.path, (0, 0))
+                found[weight.path] = volume(weight.labels, segment.env), times + segment.repeat
+    return [n * (times - 1 * (times > 0)) for n, times in found.values()]
 
 
 def _parts(segments: list[Segment], *, learns: bool) -> Iterator[Part]:

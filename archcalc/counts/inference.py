@@ -18,7 +18,7 @@ from typing import Any
 
 from archcalc.counts.activations import as_kept
 from archcalc.tape.kernels import Node, is_given, lifetimes, nodes
-from archcalc.tape.legend import Size, add, choose, volume, where
+from archcalc.tape.legend import Mask, Size, add, choose, volume, where
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Segment
 from archcalc.tape.roles import Widths
@@ -28,15 +28,25 @@ def moments(segments: list[Segment], width: Widths) -> Iterator[tuple[str, Size]
     """Each op of the pass with the bytes in use while it runs, apart from weights, cache, constants and tokens."""
     entering: Size = 0  # bytes of the residual stream as the segment before left it
     held: Size = 0  # and of what it handed on to all
-    shared = {_sharing(segment) for segment in segments if "shared_keys" in _named(segment)}
+    reads: Mask = False
     for segment in segments:
+        reads = reads | (reads_tokens(segment) & segment.there)
+    again = choose(reads, _bytes(RESIDUAL, segments[0], width), 0)  # of the tokens' own vectors, which stay
+    shared = {_sharing(segment) for segment in segments if "shared_keys" in _named(segment)}
+    for i, segment in enumerate(segments):
+        tokens = choose(i == 1 and segment.repeat == 1, 0, again) if i else 0  # of the first layer they are its input
         for op, n in _segment(segment, width, entering):
-            yield op, where(segment.there, n + held)
+            yield op, where(segment.there, n + held + tokens)
         held = held + add(_bytes(x, segment, width) for x in segment.tape.handed_on)
         if (key := _sharing(segment)) in shared and "shared_keys" not in _named(segment):
             shared.remove(key)
             held = held + add(_unkept(x, segment, width) for x in _named(segment).values() if x.role == "cache")
         entering = _bytes(RESIDUAL, segment, width)
+
+
+def reads_tokens(segment: Segment) -> bool:
+    """Whether a layer reads the vectors that entered the first one."""
+    return any(x.role == "token" for x in _named(segment).values())
 
 
 def _named(segment: Segment) -> dict[str, Tensor]:

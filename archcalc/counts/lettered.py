@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple, cast
 
+from pydantic import BaseModel
+
+from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc.spec.mtp import Recording
 from archcalc.tape.formula import Formula, Letter
-from archcalc.tape.legend import LABELS, stem
+from archcalc.tape.legend import LABELS, MARK, stem
 from archcalc.tape.passes import Pass, Segment, Where
 from archcalc.tape.run import Run
 
@@ -97,14 +100,13 @@ def meanings(letters: Iterable[Letter], model: Model) -> list[Meaning]:
     places = _places(model)
     modules = [segment.places for segment in model.record_mtp().segments[:1]]
     places, most = [*places, *modules], len(places)
-    data = model.model_dump()
-    return [_meaning(letter, places, data, most) for letter in letters]
+    return [_meaning(letter, places, model, most) for letter in letters]
 
 
 _COUNT_LAYERS = ("L", "layers")  # of a kind, and all
 
 
-def _meaning(letter: Letter, kinds: list[tuple[Where, ...]], data: dict[str, object], most: int) -> Meaning:
+def _meaning(letter: Letter, kinds: list[tuple[Where, ...]], model: Model, most: int) -> Meaning:
     name = letter.stem
     index = int(letter.name[len(name) :] or 1) - 1
     if name == "L" and index == most:
@@ -121,32 +123,53 @@ def _meaning(letter: Letter, kinds: list[tuple[Where, ...]], data: dict[str, obj
     )
     places = kinds[index] if index < len(kinds) else ()
     places = tuple(dict.fromkeys(place for kind in kinds for place in kind)) if name == "layers" else places
-    found = [where for one in names for where in _fields(data, one, places)]
+    found = [where for one in names for where in _fields(model, one, name, places)]
     return Meaning(letter, words, tuple(dict.fromkeys(found)))
 
 
-def _fields(data: dict[str, object], name: str, places: tuple[Where, ...]) -> list[Where]:
-    """The places of a field: at the top, or in the layers of a kind."""
-    if name in data:
+def _fields(model: Model, name: str, label: str, places: tuple[Where, ...]) -> list[Where]:
+    """The places of a field that states the size of a label: at the top, or in the layers of a kind."""
+    if name in type(model).model_fields:
         return [(name,)]
     found: list[Where] = []
     for place in places:
-        part: object = data
-        for step in place:
-            part = part[step]  # type: ignore[index]  # a dump of a model has what its segments say
-        inside = list(_below(part, name, place))
-        group = place[:2]
-        found += inside or ([(*group, name)] if name == "repeat" else [])
-    return found or [where for top in ("embedding", "unembedding") for where in _below(data[top], name, (top,))]
+        inside = _in_layer(_at(model, place), name, label, place)
+        found += inside or ([(*place[:2], name)] if name == "repeat" else [])
+    tops = ((top, getattr(model, top)) for top in ("embedding", "unembedding"))
+    return found or [where for top, part in tops for where in _below(part, name, stem(label), (top,))]
 
 
-def _below(part: object, name: str, where: Where) -> list[Where]:
-    """Where a field of a name stands in a part of a spec, however deep."""
-    items = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list | tuple) else ()
+def _at(model: Model, place: Where) -> Any:
+    """The part of a model at a place."""
+    part: Any = model
+    for step in place:
+        part = getattr(part, str(step)) if isinstance(part, BaseModel) else part[step]
+    return part
+
+
+def _in_layer(layer: Layer, name: str, label: str, where: Where) -> list[Where]:
+    """Where a field stands in the branch whose label it is: of two that have the label, the second's is marked."""
+    plain = stem(label)
+    having = [
+        place
+        for place, branch in layer.placed_mixers()
+        if any(plain in (*block.sizes(), *block.derives) for block in branch.blocks)
+    ]
+    return [
+        found
+        for place in having[label.count(MARK) :][:1]
+        for found in _below(_at(cast("Model", layer), place), name, plain, (*where, *place))
+    ]
+
+
+def _below(part: BaseModel, name: str, label: str, where: Where, *, owns: bool = False) -> list[Where]:
+    """Where a field of a name stands in a block that declares the label, however deep; `owns`: one around it does."""
+    declared = {one for kind in type(part).__mro__ for one in kind.__dict__.get("labels", ())}
+    owns = label in declared if declared else owns
     found: list[Where] = []
-    for key, inner in items:
-        if key == name and inner is not None:
+    for key, inner in part:
+        if isinstance(inner, BaseModel):
+            found += _below(inner, name, label, (*where, key), owns=owns)
+        elif owns and key == name and inner is not None:
             found.append((*where, key))
-        else:
-            found += _below(inner, name, (*where, key))
     return found

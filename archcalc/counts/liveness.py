@@ -19,13 +19,14 @@ from collections.abc import Iterator
 
 from archcalc.counts.activations import is_alias, kept
 from archcalc.counts.moments import Gradients, Moment, Storage, parts_read
+from archcalc.counts.sharing import Turn
 from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
-from archcalc.tape.legend import Size, add, volume
+from archcalc.tape.legend import Size, add, least, volume
 from archcalc.tape.ops import Op, Tensor, Weight
-from archcalc.tape.passes import Segment
-from archcalc.tape.roles import ROLES, Widths
+from archcalc.tape.passes import RESIDUAL, Segment
+from archcalc.tape.roles import ROLES, TOKENS, Widths
 
 
 class Walk:
@@ -42,6 +43,7 @@ class Walk:
         *,
         gradients: Gradients | None = None,
         uses: Uses | None = None,
+        turn: Turn | None = None,
     ) -> None:
         ops = segment.ops
         self.segment, self.width, self.weights = segment, width, gradients or Gradients(0, 0)
@@ -62,6 +64,7 @@ class Walk:
         self.pending: dict[str, Storage] = {}
         self.past_parts = False
         self.entry = Moment("backward", "", 0, 0, 0, 0)
+        self.turn = turn
 
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
@@ -118,6 +121,10 @@ class Walk:
         output = made[self.segment.result]
         self.transient = self._bytes(output) if output.labels else 0  # the loss's own is held by who asked for it
         self.pending = {output.name: Storage(self.transient)}
+        if self.turn is not None and self.turn.waits:
+            waiting = Storage(volume(RESIDUAL.labels, self.segment.env) * self.width[RESIDUAL.role])
+            self.pending[RESIDUAL.name if self.turn.first else TOKENS] = waiting
+            self.transient = self.transient + waiting.size
         self.entry = Moment("backward", output.name, self.saved, 0, 0, self.transient)
         yield from self._gather()
         readers = Counter(x.name for node in self.nodes for x in node.saves)
@@ -154,14 +161,20 @@ class Walk:
             self._release(node, readers, again=True)
             self._release(node, readers, again=False)
             return
-        joins: list[tuple[Storage, Storage, Tensor]] = []
+        joins: list[tuple[Storage, Tensor]] = []
         for late in (False, True):  # a sum's gradient of what it added to all rows is summed up last
             joins += self._make_gradients(node, outputs[0], late=late)
             scratch = add(op.scratch * self._bytes(op.output) for op in node.ops if op.scratch and not late)
             cast = None if late else self._cast(node)
             wide, narrow = cast or (0, 0)
-            self.transient = self.transient + scratch + wide - narrow
+            spared = (
+                self._summed_later(node, outputs[0])
+                if any(op.scratch for op in node.ops) and not (late or cast)
+                else 0
+            )
+            self.transient = self.transient + scratch + wide - narrow - spared
             yield self._moment(node, "backward")
+            self.transient = self.transient + spared
             if cast and any(op.scratch for op in node.ops):  # what is cast stands beside what is then summed up
                 summed = add(self._bytes(x) for x in self._broadcast(node.ops[0]))
                 self.transient = self.transient + narrow - summed
@@ -179,17 +192,17 @@ class Walk:
         # A matrix takes its gradient before that of the data goes on; a norm hands both on at once.
         for weight in weights if linear else ():
             yield from self._settle(weight, node)
-        for first, second, x in joins:
+        for second, x in joins:
             total = Storage(self._bytes(x))
             self.transient = self.transient + total.size
             yield self._moment(node, "backward")
-            self._drop(first)
+            self._drop(self.pending[self._goes_to(x)])
             self._drop(second)
-            self.pending[x.name] = total
+            self.pending[self._goes_to(x)] = total
         for weight in () if linear else weights:
             yield from self._settle(weight, node)
 
-    def _make_gradients(self, node: Node, output: Storage, *, late: bool) -> list[tuple[Storage, Storage, Tensor]]:
+    def _make_gradients(self, node: Node, output: Storage, *, late: bool) -> list[tuple[Storage, Tensor]]:
         """Those of the weights and inputs that it is time for; pairs where an input has one from elsewhere already."""
         made: dict[str, Storage] = {}
         joins = []
@@ -202,11 +215,16 @@ class Walk:
                     continue
                 if storage := self._gradient(op, x, output, late=late):
                     made[x.name] = storage
-                    if x.name in self.pending:
-                        joins.append((self.pending[x.name], storage, x))
+                    name = self._goes_to(x)
+                    if name in self.pending:
+                        joins.append((storage, x))
                     else:
-                        self.pending[x.name] = storage
+                        self.pending[name] = storage
         return joins
+
+    def _goes_to(self, x: Tensor) -> str:
+        """Whose gradient a gradient is: the tokens' own vectors are what enters the first layer."""
+        return RESIDUAL.name if self.turn is not None and self.turn.first and x.role == "token" else x.name
 
     def _learns(self, x: Tensor) -> bool:
         """Whether a gradient goes back to it."""
@@ -239,6 +257,13 @@ class Walk:
         if not narrow:
             return None
         return add(volume(x.labels, self.segment.env) * wide for x in narrow), add(map(self._bytes, narrow))
+
+    def _summed_later(self, node: Node, output: Storage) -> Size:
+        """Bytes that are not there yet while products are made whose sums are gradients of what was broadcast: the
+        output's gradient is dropped before they are summed up.
+        """
+        summed = add(self._bytes(x) for op in node.ops if op.scratch for x in self._broadcast(op))
+        return least(summed, output.size) if output.holders == 1 else 0
 
     def _broadcast(self, op: Op) -> Iterator[Tensor]:
         """The data whose gradient is summed up over what it was broadcast to."""

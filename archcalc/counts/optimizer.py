@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Literal
 
 from archcalc.counts.parameters import Parameters, Stored
 from archcalc.counts.stack import is_many
+from archcalc.spec.shared import ROOT
 from archcalc.tape.legend import Mask, Size, add, choose, largest, product, where
 from archcalc.tape.passes import Stage
 from archcalc.tape.precision import Keeping
@@ -58,11 +59,19 @@ def scratch(counts: Parameters, keeping: Keeping, stage: Stage | None = None) ->
         return 2 * held("optimizer", _learned(counts), stage) * width + 8 + width
     most: Size = 0
     last: Size = 0
-    for _, group in groupby(_learned(counts), lambda tensor: tensor.within and id(tensor.within.first)):
+    for _, group in groupby(_as_listed(_learned(counts)), lambda tensor: tensor.within and id(tensor.within.first)):
         for size, there in _in_order(as_modules(list(group)), stage):
             most = largest((most, where(there, 2 * size + last)))
             last = choose(there, size, last)
     return most * width + 8 + width
+
+
+def _as_listed(tensors: list[Stored]) -> list[Stored]:
+    """The tensors of a model as PyTorch lists them: blocks that layers share come before the layers."""
+    shared = [tensor for tensor in tensors if tensor.name.startswith(ROOT)]
+    others = [tensor for tensor in tensors if not tensor.name.startswith(ROOT)]
+    before = list(takewhile(lambda tensor: tensor.within is None, others)) if shared else []
+    return [*before, *shared, *others[len(before) :]]
 
 
 def as_modules(tensors: list[Stored]) -> list[Stored]:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from archcalc.arguments import records
 from archcalc.errors import TapeError
 from archcalc.spec.model import Model
-from archcalc.tape.legend import BRIDGE, CATEGORIES, Size, add, quotient, volume
-from archcalc.tape.ops import Op, Weight
+from archcalc.spec.shared import ROOT
+from archcalc.tape.legend import BRIDGE, CATEGORIES, Mask, Size, add, volume, where
+from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import Layers, Pass, Segment, recorded
 
 CONVENTIONS = {
@@ -107,6 +108,11 @@ class Parameters(NamedTuple):
         """Parameters that get a gradient from the loss."""
         return self.stored - add(weight.parameters for weight in self.tensors if not weight.learns)
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a token meets some of the weights alone: those of experts that are chosen for it."""
+        return any(weight.active is not None for weight in self.tensors)
+
 
 class Use(NamedTuple):
     """A weight in one of its parts; `again` where it has played another part before: a tied table is stored once."""
@@ -115,11 +121,12 @@ class Use(NamedTuple):
     op: Op
     segment: Segment
     again: bool
+    there: Mask = True
 
     @property
     def times(self) -> Size:
-        """How many such weights the segment has: one for each layer, unless all layers share it."""
-        return self.segment.repeat if "{i}" in self.weight.path else 1
+        """How many such weights there are: one for each layer of the segment, unless layers share it."""
+        return self.segment.repeat if "{i}" in self.weight.path else where(self.there, 1)
 
     @property
     def parameters(self) -> Size:
@@ -127,9 +134,11 @@ class Use(NamedTuple):
 
     @property
     def active(self) -> Size:
-        """What one token meets of a weight that is read under labels of tokens: as much as is multiplied for each."""
-        env = self.segment.env
-        return quotient(volume(self.op.space, env), env["B"] * env["S"]) * self.times
+        """What one token meets of a weight of experts, which are stored once for each."""
+        stored, met, _ = self.weight.met
+        return (
+            volume((met if label == stored else label for label in self.weight.labels), self.segment.env) * self.times
+        )
 
     @property
     def matrices(self) -> Matrices:
@@ -177,26 +186,46 @@ def _distinct(uses: Iterable[Use]) -> tuple[Stored, ...]:
     return tuple(_stored(use) for use in uses if not use.again)
 
 
+def kept_beside(taken: Pass) -> Iterator[Stored]:
+    """What a checkpoint has beside its parameters: numbers that no gradient changes, of each layer its own."""
+    for segment in taken.segments:
+        own = {x.name: x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "buffer"}
+        for name, x in own.items():
+            shape = tuple(segment.env[label] for label in x.labels)
+            count = volume(x.labels, segment.env) * segment.repeat
+            yield Stored(name, shape, segment.repeat, segment.layers, count, x.role, learns=False)
+
+
 def weight_uses(segments: list[Segment]) -> Iterator[Use]:
     """Every weight in the order of the forward pass, once for each part that it plays."""
     parts: dict[tuple[str, int | None], set[str]] = {}
-    shared: dict[str, Weight] = {}
+    shared: dict[str, tuple[tuple[str, ...], ...]] = {}
+    there = _where_used(segments)
     for position, segment in enumerate(segments):
         for op in segment.ops:
             for weight in op.weights:
                 own = "{i}" in weight.path
-                if not own and shared.setdefault(weight.path, weight).axes != weight.axes:
+                if not own and shared.setdefault(weight.path, weight.stored) != weight.stored:
                     raise TapeError(f"{weight.path}: stored once and used with two shapes")
                 played = parts.setdefault((weight.path, position if own else None), set())
                 if weight.part not in played:
-                    yield Use(weight, op, segment, again=bool(played))
+                    yield Use(weight, op, segment, again=bool(played), there=there.get(weight.path, True))
                     played.add(weight.part)
+
+
+def _where_used(segments: list[Segment]) -> dict[str, Mask]:
+    """Where the weights of shared blocks are used at all: of arrays a pattern may be longer than the group."""
+    found: dict[str, Mask] = {}
+    for segment in segments:
+        for path in {weight.path for op in segment.ops for weight in op.weights if weight.path.startswith(ROOT)}:
+            found[path] = found.get(path, False) | segment.there
+    return found
 
 
 def _stored(use: Use) -> Stored:
     shape = tuple(volume(axis, use.segment.env) for axis in use.weight.axes)
     within = use.segment.layers if "{i}" in use.weight.path else None
-    active = None if use.weight.read is None else use.active
+    active = use.active if use.weight.met else None
     by_expert = {label for chain in use.segment.cuts.get("ep", ()) for label in chain}
     of_experts = not by_expert.isdisjoint(use.weight.labels)
     path, part = use.weight.path, use.weight.part

@@ -12,13 +12,13 @@ from archcalc.counts.inference import moments
 from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.optimizer import gradients_held, kept_state, scratch
-from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.parameters import Parameters, kept_beside, params
 from archcalc.counts.sharded import Parts, is_sharded, step
+from archcalc.counts.sharing import Turn
 from archcalc.counts.stack import Place, Spread, Stack, is_many
-from archcalc.counts.uses import Uses
+from archcalc.counts.ways import Ways
 from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Size, add, choose, largest, volume
-from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Pass, Segment, Stage
 from archcalc.tape.precision import BITS, FORMATS, Keeping, compute_width
 from archcalc.tape.roles import Widths, widths
@@ -128,8 +128,8 @@ def _of_chunk(
     taken = autocast(taken) if recipe.autocast else taken
     batch = _batch(taken.segments, width)
     span = RECOMPUTED[keeping.recompute]
-    kinds, uses = _gradients(taken, keeping), Uses(taken.segments)
-    walks = {id(segment): Walk(segment, width, span, gradients=kinds, uses=uses) for segment in taken.segments}
+    ways = Ways(taken, width, span, _gradients(taken, keeping))
+    walks, sharing = ways.walks, ways.sharing
     stacks = [Stack(group) for group in taken.groups]
     shares = step(taken, stacks, counts, keeping, walks)
     constants, tables = (given(taken.segments, width, role)[-1] for role in GIVEN)
@@ -174,14 +174,16 @@ def _of_chunk(
     copied: Size = 0  # cast weights that nothing saved
     befores: list[tuple[Size, Spread]] = []
     for stack in stacks:
-        moments_of = {id(segment): list(walks[id(segment)].forward()) for segment in stack.group}
+        moments_of = {id(segment): ways.forward(segment) for segment in stack.group}
         saved_by, copies = (stack.spread(partial(_amount, walks, name)) for name in ("saved", "copied"))
         for segment in stack.group:
-            for place in shares.places(segment) or _fullest(stack, segment, saved_by.before):
+            fullest = stack.places(segment) if sharing.blocks else _fullest(stack, segment, saved_by.before)
+            for place in shares.places(segment) or fullest:
                 cast, kept = copied + copies.before(place), (before, saved_by.before(place))
+                again_read = sharing.read_again(segment, place)
                 during, at = shares.forward(stack, segment, place), shares.around("forward", stack, segment, place)
                 for moment, more in (*at, *((moment, during) for moment in moments_of[id(segment)])):
-                    held = moment._replace(transient=moment.transient + cast)
+                    held = moment._replace(transient=moment.transient + cast + again_read)
                     yield parts(held, segment, place, kept, (), more, inputs=batch + constants + tables)
         befores.append((before, saved_by))
         again = twice(taken.segments, width, span) if stack is stacks[0] else 0
@@ -191,7 +193,8 @@ def _of_chunk(
     parts_made = handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
     hands_on = bool(taken.segments[0].tape.handed_on)
     for stack, (before, saved_by) in reversed(list(zip(stacks, befores, strict=True))):
-        moments_of = {id(segment): list(walks[id(segment)].backward()) for segment in stack.group}
+        for segment in stack.group:
+            ways.backward(segment, Turn())  # what its layers hand on is known then
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
         held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
         learned = stack.spread(lambda segment: shares.left(walks[id(segment)]))
@@ -210,20 +213,28 @@ def _of_chunk(
             found = shares.places(segment)
             places = [
                 (
-                    place,
+                    turn,
+                    there,
                     (before, saved_by.before(place)),
-                    (gradients, learned.after(place, segment)),
-                    0 if first else waiting + wait.after(place, segment),
+                    (gradients, learned.after(place, segment), sharing.held(segment, place)),
+                    0 if first else waiting + wait.after(place, segment) + sharing.waiting(segment, place),
                     choose(place.turn == 0, parts_made, 0) if begins and place.offset == 0 else 0,
                     shares.backward(stack, segment, place),
                 )
-                for place in found or (stack.places(segment) if hands_on else _fullest(stack, segment, held_at))
+                for place in found
+                or (
+                    stack.places(segment, more=bool(sharing.blocks))
+                    if hands_on or sharing.blocks
+                    else _fullest(stack, segment, held_at)
+                )
+                for turn, there in sharing.turns(segment, place)
             ]
-            for moment in moments_of[id(segment)]:
-                for place, kept, later, owed, last_read, more in places:
-                    gone = last_read if moment.past_parts else 0
-                    yield parts(moment, segment, place, kept, later, more, inputs=inputs, waiting=owed - gone)
-            for place, kept, later, owed, _, _ in places:
+            for turn in dict.fromkeys(turn for turn, *_ in places):
+                for moment in ways.backward(segment, turn):
+                    for _, place, kept, later, owed, last_read, more in (one for one in places if one[0] == turn):
+                        gone = last_read if moment.past_parts else 0
+                        yield parts(moment, segment, place, kept, later, more, inputs=inputs, waiting=owed - gone)
+            for _, place, kept, later, owed, _, _ in places:
                 for moment, more in shares.around("backward", stack, segment, place):
                     yield parts(moment, segment, place, kept, later, more, inputs=inputs, waiting=owed)
         gradients, waiting = gradients + learned.total, waiting + wait.total
@@ -281,12 +292,8 @@ def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
 
 
 def buffers(taken: Pass) -> Size:
-    """Bytes of what a checkpoint has beside its parameters, in fp32: each layer has its own."""
-    found: list[Size] = []
-    for segment in taken.segments:
-        own = {x.name: x for op in segment.ops for x in op.inputs if isinstance(x, Tensor) and x.role == "buffer"}
-        found.extend(4 * volume(x.labels, segment.env) * segment.repeat for x in own.values())
-    return add(found)
+    """Bytes of what a checkpoint has beside its parameters, in fp32."""
+    return add(4 * one.parameters for one in kept_beside(taken))
 
 
 def weight_bytes(counts: Parameters, keeping: Keeping) -> Size:

@@ -67,4 +67,7 @@ def per_token(model: Model | Pass, sequence: Size) -> tuple[Rule, ...]:
         "causal half": whole["half"] - quotient(routers, sequence),
         "causal exact": whole["exact"],
     }
-    return tuple(Rule(name, *RULES[name], found[name]) for name in RULES)
+    active = "6 x active parameters" if counts.is_sparse else "6 x parameters"
+    return tuple(
+        Rule(name, what.replace("6 x parameters", active), whose, found[name]) for name, (what, whose) in RULES.items()
+    )

@@ -165,19 +165,19 @@ QUANTITIES: dict[str, Quantity] = {
     "cache.per_token": Quantity(
         lambda asked: asked.cache(1, 1),
         "bytes",
-        "keys and values of one position in all layers",
+        "cache of one position in all layers: keys and values, or the latents and keys that are kept instead",
         _CACHE,
     ),
     "cache.total": Quantity(
         lambda asked: asked.cache(asked.held.batch, asked.held.sequence),
         "bytes",
-        "keys and values of all positions in the batch; a layer with a window keeps no more than the window",
+        "cache of all positions in the batch; a layer with a window keeps no more than the window",
         (*_CACHE, "--batch", "--seq"),
     ),
     "cache.paged": Quantity(
         lambda asked: asked.cache(asked.held.batch, asked.held.sequence, paged=True),
         "bytes",
-        "keys and values in an engine that pages all layers alike: each keeps every position, whatever its window",
+        "cache in an engine that pages all layers alike: each keeps every position, whatever its window",
         (*_CACHE, "--batch", "--seq"),
         beside="cache.total",
     ),

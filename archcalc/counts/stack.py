@@ -28,8 +28,11 @@ class Stack:
         self.group = group
         self.order = list(sequence(group))
 
-    def places(self, segment: Segment) -> Iterator[Place]:
-        """The places of one kind where most can be in use, the last turn of each before the first."""
+    def places(self, segment: Segment, *, more: bool = False) -> Iterator[Place]:
+        """The places of one kind where most can be in use, the last turn of each before the first.
+
+        With `more` also those beside these, where the gradients of what layers share begin and end.
+        """
         layers = segment.layers
         if layers is None:
             yield Place(0, 0, there=True)
@@ -40,6 +43,10 @@ class Stack:
             if there is False:
                 continue
             yield Place(offset, turns - 1, there)
+            for least, turn in ((2, turns - 2), (3, turns - 3), (4, 1)) if more else ():
+                beside: Any = turns > least
+                if beside is not False:
+                    yield Place(offset, turn, beside)
             once: Any = turns == 1  # of letters by their value; of arrays in each row
             if once is not True:
                 yield Place(offset, 0, there)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from archcalc.counts.parameters import Use, weight_uses
 from archcalc.spec.model import Model
 from archcalc.tape.formula import Formula, word
-from archcalc.tape.legend import Size, add, least, product, quotient, stem
+from archcalc.tape.legend import Size, add, least, quotient
 from archcalc.tape.passes import Pass, recorded
 
 _BITS = 64  # of a number of tokens: a batch of 2^32 of 2^32 positions
@@ -49,15 +49,10 @@ def touched(model: Model | Pass, tokens: Size) -> Touched:
 
 def _of(use: Use, tokens: Size) -> Touched:
     """Of one weight in all of its layers."""
-    if use.weight.read is None:
+    if not use.weight.met:
         return Touched(use.parameters, use.parameters)
-    env = use.segment.env
-    stored, read = set(use.weight.labels), set(use.weight.read)
-    experts = product(env[label] for label in use.weight.labels if label not in read)
-    each = product(env[label] for label in use.weight.read if label not in stored)
-    chosen = quotient(each, env["B"] * env["S"])
+    experts, chosen, most = (use.segment.env[label] for label in use.weight.met)
     one = quotient(use.parameters, experts)
-    most = next((env["J" + label.removeprefix("M")] for label in read - stored if stem(label) == "M"), chosen)
     return Touched(_expected(use.parameters, experts, chosen, tokens), one * least(experts, most * tokens))
 
 

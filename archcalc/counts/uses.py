@@ -17,6 +17,15 @@ class Uses:
         )
         self.met: set[tuple[str, int | None]] = set()
 
+    @classmethod
+    def of_layer(cls, segment: Segment, *, behind: bool, before: bool) -> Uses:
+        """Those of one layer; what it shares with others is used in layers `behind` it too, or `before` it."""
+        found = cls([segment])
+        shared = [key for key in found.left if key[1] is None]
+        found.left.update(shared if before else ())
+        found.met.update(shared if behind else ())
+        return found
+
     @staticmethod
     def key(weight: Weight, segment: Segment) -> tuple[str, int | None]:
         """One weight: layers have their own, of one name in every group of layers."""

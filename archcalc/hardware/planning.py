@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from archcalc.counts.ranks import Ranks, ranks
+from archcalc.counts.rankwise import Ranks, ranks
 from archcalc.errors import Invalid
 from archcalc.hardware.devices import Device
 from archcalc.hardware.fitting import RESERVE, capacity, most, usable

@@ -84,8 +84,10 @@ def _written(
 
 def _write_layer(table: Family, layer: Mapping[str, Any], draft: Draft, layer_type: str, d_model: int) -> None:
     draft.layer, draft.d_model = layer_type, d_model
-    mixers = [branch["mixer"] for branch in layer.get("branches", ()) if branch["name"].startswith("attention")]
-    attention = [*mixers, layer.get("attention", {})][0]
+    branches = layer.get("branches", ())
+    mixers = [branch["mixer"] for branch in branches if branch["name"].startswith("attention")]
+    shared = [branch["added"]["attention"] for branch in branches if branch.get("added")]
+    attention: Mapping[str, Any] = next(iter([*mixers, *shared]), layer.get("attention", {}))
     draft.d_head = attention.get("d_head", attention.get("d_rope", 1))
     write(table.layer, layer, draft)
 
@@ -138,7 +140,22 @@ def shape(data: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: value for name, value in data.items() if name not in (*_DESCRIBES, "layers")}
     if found.get("mtp"):
         found["mtp"] = {**found["mtp"], "layer": layer_of(data)}
-    return {**found, "layers": each_layer(data["layers"])}
+    return {**found, "layers": _numbered(each_layer(data["layers"]))}
+
+
+def _numbered(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The layers with numbers for the names of shared blocks, in the order in which they are first used."""
+    names: dict[str, int] = {}
+    found = []
+    for layer in layers:
+        branches = [
+            {**one, "added": {**one["added"], "block": names.setdefault(one["added"]["block"], len(names))}}
+            if one.get("added")
+            else one
+            for one in layer.get("branches", ())
+        ]
+        found.append({**layer, "branches": branches} if names and branches else layer)
+    return found
 
 
 def _nearest(data: Mapping[str, Any], layers: list[dict[str, Any]], wanted: Mapping[str, Any]) -> Problem:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from archcalc.errors import Invalid, Problem, cut, shown
@@ -35,6 +35,8 @@ _PIECE = 2**20  # bytes that are read at once
 _LONGEST_KEPT = 1_000  # bytes of a text that is kept; a chat template is not
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
+_LEAST_INFO = 8 + 4 + 4 + 8
+"""Bytes of what announces a tensor without a name and without axes."""
 
 
 class Length(int):
@@ -65,17 +67,25 @@ def read_gguf(path: str) -> Announced:
     """
     with open_file(path) as file:
         try:
-            return _read(_Pieces(path, file))
+            return _read(_Pieces(path, file, os.fstat(file.fileno()).st_size))
         except OSError as error:
             raise unreadable(path, error) from None
+
+
+def read_growing(path: str, file: BinaryIO, size: int, grow: Callable[[int], int]) -> Announced:
+    """The same of a file that will have `size` bytes and has none yet.
+
+    `grow` is told how many the header has at least, puts them there, and says how many are there then.
+    """
+    return _read(_Pieces(path, file, size, grow))
 
 
 class _Pieces:
     """A header, read piece by piece; beyond its end or the bound is Invalid."""
 
-    def __init__(self, path: str, file: BinaryIO) -> None:
-        self.path, self.file = path, file
-        self.size = os.fstat(file.fileno()).st_size
+    def __init__(self, path: str, file: BinaryIO, size: int, grow: Callable[[int], int] | None = None) -> None:
+        self.path, self.file, self.size = path, file, size
+        self._grow, self._there, self._certain = grow, 0 if grow else size, 0
         self.most = min(self.size, LARGEST_HEADER)
         self.texts = 0
         self._start, self._at, self._piece = 0, 0, b""
@@ -103,6 +113,10 @@ class _Pieces:
             raise self.refuse(f"has a header larger than {LARGEST_HEADER:,} bytes")
         raise self.refuse(f"is not a complete GGUF file: its header goes on beyond its {self.size:,} bytes")
 
+    def foresee(self, count: int) -> None:
+        """Say how many bytes more a header has that is not damaged."""
+        self._certain = min(self.offset + count, self.most)
+
     def skip(self, count: int) -> None:
         self.expect(count)
         self._at += count
@@ -126,9 +140,10 @@ class _Pieces:
         """Pass over texts: their lengths are read in place, a fifth of the time of reading each."""
         self.expect(8 * count)
         piece, at = self._piece, self._at
-        for _ in range(count):
+        for passed in range(count):
             if at + 8 > len(piece):
                 self._at = at
+                self.foresee(8 * (count - passed))
                 self.expect(8)
                 self._load(8)
                 piece, at = self._piece, self._at
@@ -141,6 +156,8 @@ class _Pieces:
     def _load(self, count: int) -> None:
         """Have the next `count` bytes at hand, and some more."""
         self._start, self._at = self.offset, 0
+        if self._grow is not None and self._start + count > self._there:
+            self._there = self._grow(max(self._start + count, self._certain))
         self.file.seek(self._start)
         self._piece = self.file.read(max(count, min(_PIECE, self.most - self._start)))
         if len(self._piece) < count:
@@ -215,7 +232,8 @@ def _value(pieces: _Pieces, key: str) -> Any:
 def _infos(pieces: _Pieces, count: int) -> Iterator[tuple[Header, int]]:
     """Each tensor and its offset after the header."""
     known = blocks(pieces.path)
-    for _ in range(count):
+    for passed in range(count):
+        pieces.foresee(_LEAST_INFO * (count - passed))
         name = pieces.text(LONGEST_NAME, "a tensor's name")
         axes = pieces.number("I")
         if axes > MOST_AXES:

@@ -1,41 +1,55 @@
-"""A model of the Hugging Face Hub: its config.json, and the headers of its safetensors files by ranges of bytes.
+"""A model of the Hugging Face Hub: the names of its files, its config.json, and the first bytes of its weights.
 
-`hf:ORG/NAME`, or `hf:ORG/NAME@REVISION`. Nothing else is read, and no number of a weight: of each file the length of
-its header and the header. The package huggingface_hub has the address of a file and the user's token; HF_ENDPOINT
-names another server, and HF_HUB_OFFLINE forbids to ask.
+`hf:ORG/NAME`, `hf:ORG/NAME/FILE` for one file of weights, and either with `@REVISION`. The package huggingface_hub
+has the address of a file and the user's token; HF_ENDPOINT names another server, and HF_HUB_OFFLINE forbids to ask.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from http.client import HTTPException
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
 
 from archcalc.errors import Invalid, Missing, Problem, shown
-from archcalc.huggingface.headers import LARGEST_HEADER
-from archcalc.huggingface.reading import LARGEST_CONFIG
+from archcalc.huggingface.reading import LARGEST_CONFIG, parse_config
 from archcalc.packages import needed
 
 PREFIX = "hf:"
 SECONDS = 20
 """How long a server may take for an answer, or for the next bytes of one."""
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+MOST_FILES = 10_000
+"""Names of files that a model is asked for."""
+WEIGHTS = (".safetensors", ".gguf", ".safetensors.index.json")
+_NAME = re.compile(r"([A-Za-z0-9][\w.-]{0,95}(?:/[A-Za-z0-9][\w.-]{0,95})?)(?:/(.+))?", re.ASCII)
 _REVISION = re.compile(r"[\w./-]{1,100}", re.ASCII)
+_LONGEST_FILE = 500  # characters, with its folders
 _OFFLINE = ("1", "ON", "YES", "TRUE")
 
 
 class Repository(NamedTuple):
-    """A model of the Hub at a revision; None is its main branch."""
+    """A model of the Hub at a revision, None for its main branch; `file` is one of its files of weights, or ""."""
 
     name: str
     revision: str | None
+    file: str = ""
 
     def __str__(self) -> str:
-        return f"{PREFIX}{self.name}" + (f"@{self.revision}" if self.revision else "")
+        file, revision = (f"/{self.file}" if self.file else ""), (f"@{self.revision}" if self.revision else "")
+        return f"{PREFIX}{self.name}{file}{revision}"
+
+    def of(self, file: str) -> Repository:
+        """One of its files."""
+        return self._replace(file=file)
+
+    @property
+    def whole(self) -> Repository:
+        """The model that a file belongs to."""
+        return self._replace(file="")
 
 
 class Piece(NamedTuple):
@@ -49,67 +63,104 @@ class _NotThere(Exception):
     """The server has no such file."""
 
 
+class NoConfig(Missing):
+    """A model without a config.json, with the names of its files of weights; without any there may be no model."""
+
+    def __init__(self, problem: Problem, weights: list[str]) -> None:
+        super().__init__(problem)
+        self.weights = weights
+
+
 def repository(text: str) -> Repository:
-    """What `hf:ORG/NAME[@REVISION]` names. Raises Invalid for what is no name of the Hub."""
+    """What `hf:ORG/NAME[/FILE][@REVISION]` names. Raises Invalid for what is no name of the Hub."""
     name, _, revision = text.removeprefix(PREFIX).partition("@")
-    if not _NAME.fullmatch(name) or (revision and (not _REVISION.fullmatch(revision) or ".." in revision)):
-        fix = "hf:ORG/NAME or hf:ORG/NAME@REVISION, such as hf:openai-community/gpt2"
+    match = _NAME.fullmatch(name)
+    file = (match and match[2]) or ""
+    if match is None or (file and not is_weights(file)) or (revision and not _is_revision(revision)):
+        fix = "hf:ORG/NAME, hf:ORG/NAME/FILE.gguf or hf:ORG/NAME@REVISION, such as hf:openai-community/gpt2"
         raise Invalid(Problem(text, "is not the name of a model of the Hub", value=shown(text), suggestion=fix))
-    return Repository(name, revision or None)
+    return Repository(match[1], revision or None, file)
+
+
+def is_weights(file: str) -> bool:
+    """Whether a path inside a model is one of a file of weights, and leads nowhere else."""
+    steps = file.split("/")
+    strange = any(step in ("", ".", "..") for step in steps) or not file.isprintable() or "\\" in file
+    return file.endswith(WEIGHTS) and not strange and len(file) <= _LONGEST_FILE
+
+
+def _is_revision(text: str) -> bool:
+    return _REVISION.fullmatch(text) is not None and ".." not in text
 
 
 def config_of(where: Repository) -> bytes:
-    """The bytes of its config.json, up to the bound and one more. Raises Missing where it is not to be had."""
+    """The bytes of its config.json, up to the bound and one more. Raises NoConfig where it has none."""
+    if where.file:
+        what = "is a file of weights and not a spec; `archcalc params` counts its weights"
+        raise Invalid(Problem(f"{where}", what, suggestion=f"{where.whole} is the model that it is of"))
+    found = first_bytes(where, "config.json", LARGEST_CONFIG + 1)
+    if found is not None:
+        return found.data
+    if weights := files_of(where):
+        fix = f"`archcalc params {where}` counts its weights"
+        raise NoConfig(Problem(f"{where}", "has weights and no config.json", suggestion=fix), weights)
+    raise NoConfig(Problem(f"{where}", "is not on the Hub, or has no config.json", suggestion=_PRIVATE), [])
+
+
+def files_of(where: Repository) -> list[str]:
+    """The names of a model's files of weights, in alphabetical order; none where there is no such model."""
+    revision = f"/revision/{quote(where.revision, safe='')}" if where.revision else ""
     try:
-        return _get(where, "config.json", LARGEST_CONFIG + 1).data
+        data = _get(where, lambda _, endpoint: f"{endpoint}/api/models/{where.name}{revision}", 0, LARGEST_CONFIG + 1)
     except _NotThere:
-        raise Missing(Problem(f"{where}", "is not on the Hub, or has no config.json", suggestion=_private())) from None
+        return []
+    said = parse_config(data.data, f"{where}").get("siblings")
+    every = said if isinstance(said, list) else []
+    if len(every) > MOST_FILES:
+        raise Invalid(Problem(f"{where}", f"has more than {MOST_FILES:,} files", value=f"{len(every):,}"))
+    names = [one.get("rfilename") for one in every if isinstance(one, dict)]
+    return sorted(name for name in names if isinstance(name, str) and is_weights(name))
 
 
-def first_bytes(where: Repository, file: str, count: int) -> Piece | None:
-    """The first bytes of a file; None where there is none."""
+def first_bytes(where: Repository, file: str, count: int, start: int = 0) -> Piece | None:
+    """The first bytes of a file, or `count` from `start` on; None where there is none."""
+
+    def address(package: Any, endpoint: str) -> str:
+        url: str = package.hf_hub_url(where.name, file, revision=where.revision, endpoint=endpoint)
+        return url
+
     try:
-        return _get(where, file, count)
+        return _get(where, address, start, count)
     except _NotThere:
         return None
 
 
-def header(where: Repository, file: str) -> Piece | None:
-    """What announces the tensors of a safetensors file: eight bytes of length, and as many as they say."""
-    start = first_bytes(where, file, 8)
-    if start is None:
-        return None
-    length = 8 + int.from_bytes(start.data, "little")
-    if len(start.data) < 8 or length > min(8 + LARGEST_HEADER, start.size):
-        return start  # its reader refuses it
-    return first_bytes(where, file, length)
+_PRIVATE = "a private or gated one needs a token: `hf auth login`"
 
 
-def _private() -> str:
-    return "a private or gated one needs a token: `hf auth login`"
-
-
-def _get(where: Repository, file: str, count: int) -> Piece:
-    """The first `count` bytes of a file, by a range; a server that knows none is read so far and left."""
+def _get(where: Repository, address: Callable[[Any, str], str], start: int, count: int) -> Piece:
+    """`count` bytes from `start` on, by a range; a server that knows none is read so far and left."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE:
         raise Missing(Problem(f"{where}", "is on the Hub, and HF_HUB_OFFLINE is set"))
     package = needed("huggingface_hub", f"{where}", "hub")
     endpoint = os.environ.get("HF_ENDPOINT") or package.constants.ENDPOINT
     if urlsplit(endpoint).scheme not in ("http", "https"):
         raise Invalid(Problem("HF_ENDPOINT", "must be an address of http or https", value=shown(endpoint)))
-    url = package.hf_hub_url(where.name, file, revision=where.revision, endpoint=endpoint.rstrip("/"))
     # Not the package's own headers: to make them it asks the server who is calling.
-    headers = {"User-Agent": "archcalc", "Range": f"bytes=0-{count - 1}"}
+    headers = {"User-Agent": "archcalc", "Range": f"bytes={start}-{start + count - 1}"}
     if token := package.get_token():
         headers["Authorization"] = f"Bearer {token}"
     try:
-        with _opener().open(Request(url, headers=headers), timeout=SECONDS) as answer:  # noqa: S310  (http alone)
+        request = Request(address(package, endpoint.rstrip("/")), headers=headers)  # noqa: S310  (http alone)
+        with _opener().open(request, timeout=SECONDS) as answer:
+            if answer.status != 206:  # the whole file, from its first byte
+                _exactly(answer, start)
             return Piece(_exactly(answer, count), _size(answer.headers, count))
     except HTTPError as error:
         if error.code == 404:
             raise _NotThere from None
         why = f"{error.code} {error.reason}"
-        fix = _private() if error.code in (401, 403) else None
+        fix = _PRIVATE if error.code in (401, 403) else None
         raise Missing(Problem(f"{where}", f"is not given out by {endpoint}", value=why, suggestion=fix)) from None
     except (URLError, OSError, HTTPException, ValueError) as error:
         why = str(getattr(error, "reason", None) or error) or type(error).__name__

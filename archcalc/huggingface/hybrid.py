@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from archcalc.huggingface.layers import DENSE, FULL, LayerTypes, Sparse
+from archcalc.huggingface.layers import DENSE, FULL, SLIDING, LayerTypes, Sparse
 from archcalc.huggingface.leaves import ByLayer
 
 RECURRENT = "linear_attention"
@@ -31,7 +31,8 @@ class Mixed(LayerTypes):
     """Layers of attention, in the short form, and of another mixer, in branches."""
 
     def candidates(self, layer: Mapping[str, Any]) -> list[str]:
-        return sorted(self.names, key=lambda kind: (kind == FULL) == ("branches" in layer))
+        likeliest = super().candidates(layer)
+        return sorted(likeliest, key=lambda kind: (kind in (FULL, SLIDING)) == ("branches" in layer))
 
 
 class SparseMixed(Sparse):

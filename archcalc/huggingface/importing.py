@@ -24,12 +24,13 @@ class Imported(NamedTuple):
     """What a config.json became.
 
     `data` is a spec as plain data, not validated yet. `origins` has the keys that each of its fields came from, by the
-    field's path; of layers of several kinds under `layers.0`. `defaults` are the keys that were absent and bear on a
-    count, with what was taken; `ignored` the keys that do not matter.
+    field's path; of layers of several kinds together, under `layers.0`, and in `placed` by itself. `defaults` are the
+    keys that were absent and bear on a count, with what was taken; `ignored` the keys that do not matter.
     """
 
     data: dict[str, Any]
     origins: dict[str, list[str]]
+    placed: dict[str, list[str]]
     defaults: list[tuple[str, Any]]
     ignored: list[str]
 
@@ -68,8 +69,9 @@ def _imported(config: dict[str, Any], file: str, name: str | None) -> Imported:
     assumptions = [*notes, *_assumed(defaults, found.family), *said.noted, *_quantized(config)]
     if assumptions:
         data["assumptions"] = assumptions
-    placed = sorted(origins.items(), key=lambda item: _ORDER.index(item[0].partition(".")[0]))
-    return Imported(_ordered(data), dict(placed), defaults, [*found.ignored, *skipped])
+    sorted_by_place = sorted(origins.items(), key=lambda item: _ORDER.index(item[0].partition(".")[0]))
+    placed = {path: keys for path, keys in origins.items() if not path.startswith("layers.")} | said.placed
+    return Imported(_ordered(data), dict(sorted_by_place), placed, defaults, [*found.ignored, *skipped])
 
 
 def _layers(family: Family, said: Said, origins: dict[str, list[str]]) -> list[dict[str, Any]]:

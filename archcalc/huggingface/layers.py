@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
+from archcalc.errors import written
 from archcalc.huggingface.leaves import Draft, Leaf, resolve
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
@@ -53,12 +54,30 @@ class Kinds:
         draft.put(self.count, len(types))
 
 
-class LayerTypes(Kinds):
-    """A type for each layer: `layer_types`, and where that is absent what `otherwise` makes of the config."""
+def refuse_unlike(said: Said, key: str, types: Sequence[Any], other: str, others: Sequence[Any]) -> None:
+    """Raise the fault of two keys that say the type of each layer, and not the same."""
+    for i, (one, two) in enumerate(zip(types, others, strict=False)):
+        if one != two:
+            theirs = said.config[said.spelling(key) or key]
+            mine = theirs[i] if isinstance(theirs, list | str) and i < len(theirs) else one
+            ours = said.config.get(other)
+            found = ours[i] if isinstance(ours, list | str) and len(ours) == len(others) else two
+            said.fail(other, f"contradicts {key}, which has {written(mine)} for layer {i:,}", found)
+    if len(types) != len(others):
+        said.fail(other, f"contradicts {key}, which has {len(types):,} layers", len(others))
 
-    def __init__(self, otherwise: Callable[[Said, int], list[str]], names: Mapping[str, str] = NAMES) -> None:
+
+class LayerTypes(Kinds):
+    """A type for each layer: `layer_types`, and where that is absent what `otherwise` makes of the config.
+
+    `listed` is a key by which other files list the same, for `otherwise`: both must say one thing.
+    """
+
+    def __init__(
+        self, otherwise: Callable[[Said, int], list[str]], names: Mapping[str, str] = NAMES, listed: str = ""
+    ) -> None:
         super().__init__()
-        self.otherwise, self.names = otherwise, names
+        self.otherwise, self.names, self.listed = otherwise, names, listed
 
     def types(self, said: Said) -> list[str]:
         n = said.size(self.count, most=MOST_LAYERS)
@@ -72,6 +91,8 @@ class LayerTypes(Kinds):
             if not isinstance(layer, str) or layer not in self.names:
                 feature = _FEATURES.get(layer) if isinstance(layer, str) else None
                 said.fail("layer_types", feature or "has an unknown type of layer", layer)
+        if self.listed and said.says(self.listed):
+            refuse_unlike(said, "layer_types", found, self.listed, self.otherwise(said, n))
         return list(found)
 
     def name(self, layer: str) -> str:
@@ -131,34 +152,60 @@ def every(period: str, said: Said, n: int) -> list[str]:
 def read_layers(
     template: Mapping[str, Any] | Leaf, kinds: Kinds, said: Said, origins: dict[str, list[str]]
 ) -> list[dict[str, Any]]:
-    """The groups of a spec: one, with a pattern where there is more than one kind."""
+    """The groups of a spec: one, with a pattern where there is more than one kind.
+
+    `origins` has the fields of all kinds under `layers.0`; `said.placed` has them where they stand.
+    """
     mark = len(said.trace)
     types = kinds.types(said)
     why = said.since(mark)
     origins |= {"layers.0.repeat": why, "layers.0.pattern": why}
     layers: dict[str, dict[str, Any]] = {}
+    read: dict[str, dict[str, list[str]]] = {}
     for said.layer in dict.fromkeys(types):
-        layers[said.layer] = even(resolve(template, said, origins, "layers.0") or {})
+        mine = read[said.layer] = {}
+        layers[said.layer] = even(resolve(template, said, mine, "") or {})
+        for path, keys in mine.items():
+            summed = origins.setdefault(f"layers.0.{path}".rstrip("."), [])
+            summed += [key for key in keys if key not in summed]
     alike: dict[str, str] = {}
     for kind, layer in layers.items():
         alike[kind] = next(first for first in layers if layers[first] == layer)
     types = [alike[kind] for kind in types]
     parts = [part for part in (types[: kinds.apart], types[kinds.apart :]) if part]
-    return [group for part in parts for group in _groups(part, layers, kinds, origins)]
+    groups = [group for part in parts for group in _groups(part, kinds)]
+    if any(len(group.places) == 1 for group in groups):
+        origins.pop("layers.0.pattern", None)
+    for i, group in enumerate(groups):
+        said.placed |= dict.fromkeys((f"layers.{i}.repeat", f"layers.{i}.pattern"), why)
+        for kind, place in group.places.items():
+            said.placed |= {f"layers.{i}.{place}{path}".rstrip("."): keys for path, keys in read[kind].items()}
+    return [group.data(layers, kinds) for group in groups]
 
 
-def _groups(
-    types: list[str], layers: Mapping[str, dict[str, Any]], kinds: Kinds, origins: dict[str, list[str]]
-) -> list[dict[str, Any]]:
+class _Group(NamedTuple):
+    """Layers that follow each other: how many, their pattern, and where in the group each kind stands."""
+
+    repeat: int
+    pattern: tuple[str, ...]
+    places: dict[str, str]
+
+    def data(self, layers: Mapping[str, dict[str, Any]], kinds: Kinds) -> dict[str, Any]:
+        """The group as plain data."""
+        if len(self.places) == 1:
+            return {"repeat": self.repeat, **layers[self.pattern[0]]}
+        named = {kinds.name(kind): layers[kind] for kind in self.places}
+        return {"repeat": self.repeat, "pattern": [kinds.name(kind) for kind in self.pattern], "kinds": named}
+
+
+def _groups(types: list[str], kinds: Kinds) -> list[_Group]:
     """Layers that follow each other, as one group or a few."""
     runs = [(kind, len(list(same))) for kind, same in groupby(types)]
     few = kinds.in_groups and len(runs) <= _MOST_RUNS and _period(types) == len(types)
     if len(runs) == 1 or few:  # first a few without experts
-        origins.pop("layers.0.pattern", None)
-        return [{"repeat": count, **layers[kind]} for kind, count in runs]
-    pattern = [kinds.name(kind) for kind in types[: _period(types)]]
-    named = {kinds.name(kind): layers[kind] for kind in dict.fromkeys(types)}
-    return [{"repeat": len(types), "pattern": pattern, "kinds": named}]
+        return [_Group(count, (kind,), {kind: ""}) for kind, count in runs]
+    pattern = tuple(types[: _period(types)])
+    return [_Group(len(types), pattern, {kind: f"kinds.{kinds.name(kind)}." for kind in dict.fromkeys(types)})]
 
 
 _MOST_RUNS = 3

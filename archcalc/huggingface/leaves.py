@@ -52,12 +52,15 @@ class Leaf:
 def resolve(template: Any, said: Said, origins: dict[str, list[str]], path: str = "") -> Any:
     """A template as plain data. `origins` gets the keys that each field came from; faults are noted in `said`."""
     if isinstance(template, Leaf):
-        mark = len(said.trace)
+        mark, outer = len(said.trace), said.reading
+        said.reading = origins, path
         try:
             value = template.read(said)
         except Fault as fault:
             said.note(fault.problem)
             value = None
+        finally:
+            said.reading = outer
         if keys := said.since(mark):
             origins[path] = list(dict.fromkeys([*origins.get(path, ()), *keys]))
         return value
@@ -69,6 +72,14 @@ def resolve(template: Any, said: Said, origins: dict[str, list[str]], path: str 
     if isinstance(template, list):
         return [resolve(inner, said, origins, f"{path}.{i}") for i, inner in enumerate(template)]
     return template
+
+
+def inside(template: Any, said: Said) -> Any:
+    """What a leaf reads by a template: its fields know the keys that each came from, as those around it do."""
+    mark = len(said.trace)
+    found = resolve(template, said, *said.reading)
+    del said.trace[mark:]
+    return found
 
 
 def write(template: Any, value: Any, draft: Draft, path: str = "") -> None:
@@ -182,7 +193,7 @@ class Flag(Leaf):
         self.key, self.means = key, means or {True: True, False: False}
 
     def read(self, said: Said) -> Any:
-        return resolve(self.means[said.flag(self.key)], said, {})
+        return inside(self.means[said.flag(self.key)], said)
 
     def write(self, value: Any, draft: Draft) -> None:
         before, missed = dict(draft), draft.missed
@@ -282,7 +293,7 @@ class ByLayer(Leaf):
         self.means = means
 
     def read(self, said: Said) -> Any:
-        return resolve(self.means[attention_of(said.layer)], said, {})
+        return inside(self.means[attention_of(said.layer)], said)
 
     def write(self, value: Any, draft: Draft) -> None:
         write(self.means[attention_of(draft.layer)], MISSING if value is None else value, draft)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from archcalc.blocks.rotary import Rotary as Turning
-from archcalc.errors import shown
+from archcalc.errors import written
 from archcalc.huggingface.leaves import Draft, Leaf, Mismatch, attention_of
 from archcalc.huggingface.said import Said
 from archcalc.huggingface.scaling import Settings, kind_of, scaling, write_scaling
@@ -134,13 +134,13 @@ class Rotary(Leaf):
             if theirs is None and name == "rope_theta":
                 theirs = self._beside(said, name) or self.theta
             if ours is not None and theirs != ours and (theirs is not None or not self.nested):
-                said.fail("rope_scaling", f"{name} contradicts rope_parameters, which have {shown(ours)}", theirs)
+                said.fail("rope_scaling", f"{name} contradicts rope_parameters, which have {written(ours)}", theirs)
 
     def _refuse_beside(self, rope: Settings, name: str) -> None:
         """Raise the fault of a setting that is another one beside the mapping."""
         inside, beside = rope.inside.get(name), self._beside(rope.said, name)
         if inside is not None and beside is not None and inside != beside:
-            rope.fail(name, f"contradicts {self._key(rope.said, name)} beside it, which is {shown(beside)}")
+            rope.fail(name, f"contradicts {self._key(rope.said, name)} beside it, which is {written(beside)}")
 
     def _beside(self, said: Said, name: str) -> Any:
         """What the config says of a setting beside the mapping; None where it says nothing."""
@@ -235,7 +235,7 @@ class AlphaRotary(Rotary):
 
 
 class CountedRotary(Rotary):
-    """MiniMax-M2's: older files say in `rotary_dim` how many features are turned, where no setting says which part."""
+    """MiniMax's: older files say in `rotary_dim` how many features are turned, where no setting says which part."""
 
     def part(self, said: Said, d_head: int) -> float:
         """The features that are turned as a part of the head; all where none are said."""

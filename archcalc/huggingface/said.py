@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from archcalc.arguments import LARGEST_SIZE, integer
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem, written
 
 MOST_LAYERS = 10_000
 """Layers of a config, as of a spec: lists of layers are made of this many at most."""
@@ -50,6 +50,10 @@ class Said:
         self.noted: list[str] = []
         self._told: set[str] = set()
         self.trace: list[str] = []
+        self.placed: dict[str, list[str]] = {}
+        """The keys that fields of layers came from, by their paths in the spec."""
+        self.reading: tuple[dict[str, list[str]], str] = {}, ""
+        """Where the leaf that is being read keeps the keys of its fields: by path, and its own path."""
 
     def spelling(self, key: str) -> str | None:
         """How the file spells a key; None where it does not. What is null under one name may be said under another."""
@@ -57,7 +61,7 @@ class Said:
         says = [name for name in there if self.config[name] is not None]
         for other in says[1:]:
             if self.config[other] != self.config[says[0]]:
-                what = f"contradicts {says[0]}, which is {shown(self.config[says[0]])}"
+                what = f"contradicts {says[0]}, which is {written(self.config[says[0]])}"
                 raise Fault(self.problem(other, what, self.config[other]))
         return says[0] if says else there[0] if there else None
 
@@ -131,7 +135,7 @@ class Said:
         """What is wrong with a key, as the file spells it."""
         name = next((name for name in (key, *self.aliases.get(key, ())) if name in self.config), key)
         return Problem(
-            self.file, what, self.inside + name, value=shown(value) if text is None else text, suggestion=fix
+            self.file, what, self.inside + name, value=written(value) if text is None else text, suggestion=fix
         )
 
     def note(self, problem: Problem) -> None:
@@ -152,4 +156,4 @@ class Said:
 
 
 def _written(value: int | float) -> str:
-    return integer(value) if isinstance(value, int) else shown(value)
+    return integer(value) if isinstance(value, int) else written(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -13,17 +12,18 @@ from archcalc.files.regular import names_in
 from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.headers import Header
 from archcalc.huggingface.packing import Weight, weights
+from archcalc.huggingface.parts import named_alone, one_gguf, part_of, parts_of
 from archcalc.huggingface.quantization import Quantization, quantization_beside
 from archcalc.huggingface.shards import INDEX, WHOLE, read_files, read_folder, read_index
 
 MOST_SPLITS = 10_000  # of a GGUF file
-_PART = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})(\.gguf|\.safetensors)")
 
 
 class Stored(NamedTuple):
     """The weights of a checkpoint; `gguf` is what the keys of a GGUF file say, None for safetensors.
 
-    `others` is how many files more a file's name says that there are, which were not read.
+    `others` is how many files more a file's name says that there are, and not read; `beside` the folder with what
+    stands beside them, where that is another than theirs.
     """
 
     path: str
@@ -32,10 +32,13 @@ class Stored(NamedTuple):
     header_bytes: int
     gguf: dict[str, Any] | None = None
     others: int = 0
+    beside: str = ""
 
     @property
     def folder(self) -> str:
         """Where the files beside it are."""
+        if self.beside:
+            return self.beside
         return os.path.dirname(self.files[0]) if self.files else os.path.dirname(self.path)
 
 
@@ -52,14 +55,14 @@ def read_stored(path: str, may_be_absent: Callable[[str], bool]) -> Stored:
     if path.endswith(".gguf"):
         return _gguf(path)
     if path.endswith(".safetensors"):
-        found, others = read_files([path]), _others(path)
+        found, others = read_files([path]), part_of(os.path.basename(path)) - 1
     elif path.endswith(".json"):
         found, others = read_index(path, may_be_absent), 0
     else:
         there, others = names_in(path), 0
         usual = bool({WHOLE, INDEX}.intersection(there))
-        named = [] if usual else _under_another_name(there)
-        if not (usual or named) and (gguf := _one_gguf(path, there)):
+        named = [] if usual else named_alone(there)
+        if not (usual or named) and (gguf := one_gguf(path, there)):
             return _gguf(os.path.join(path, gguf))
         found = read_files([os.path.join(path, one) for one in named]) if named else read_folder(path, may_be_absent)
 
@@ -70,54 +73,40 @@ def read_stored(path: str, may_be_absent: Callable[[str], bool]) -> Stored:
     return Stored(path, weights(found.headers, how), found.files, found.header_bytes, None, others)
 
 
-def _others(path: str) -> int:
-    match = _PART.fullmatch(os.path.basename(path))
-    return max(int(match[3]) - 1, 0) if match else 0
-
-
-def _under_another_name(there: list[str]) -> list[str]:
-    """The one safetensors file of a folder, or all parts of one that have no index; nothing where it is not clear."""
-    named = [name for name in there if name.endswith(".safetensors")]
-    parts = [match for name in named if (match := _PART.fullmatch(name))]
-    whole = len(parts) == len(named) and len({(part[1], part[3]) for part in parts}) == 1
-    return named if len(named) == 1 or (whole and len(parts) == int(parts[0][3])) else []
-
-
-def _one_gguf(folder: str, there: list[str]) -> str | None:
-    """The GGUF file of a folder, or the first of its parts; Invalid where it has several."""
-    named = [name for name in there if name.endswith(".gguf")]
-    whole = {(match[1], match[3]) if (match := _PART.fullmatch(name)) else (name, "") for name in named}
-    if len(whole) > 1:
-        raise Invalid(Problem(folder, f"holds {len(whole)} GGUF models", suggestion=f"name one: {', '.join(named)}"))
-    return named[0] if named else None
-
-
 def _gguf(path: str) -> Stored:
-    """A GGUF file, with its other parts where it is split."""
-    first = read_gguf(path)
+    """A GGUF file, with its other parts where it is split. The first part has the keys of them all."""
+    named = read_gguf(path)
+    said = named.metadata.get("split.count")
+    paths = _parts(path, max(said if type(said) is int else 1, part_of(os.path.basename(path))))
+    first = named if paths[0] == path else read_gguf(paths[0])
     headers: dict[str, Header] = {}
-    paths, total = [path], 0
-    split = first.metadata.get("split.count")
-    if type(split) is int and split > 1:
-        paths = _parts(path, split)
+    total = 0
     for part in paths:
-        announced = first if part == path else read_gguf(part)
+        announced = {path: named, paths[0]: first}.get(part) or read_gguf(part)
         total += announced.header_bytes
         for header in announced.headers:
             if (known := headers.setdefault(header.name, header)) is not header:
                 raise Invalid(Problem(header.file, f"is also in {os.path.basename(known.file)}", header.name))
+    promised = first.metadata.get(_TENSORS)
+    if len(paths) > 1 and type(promised) is int and promised != len(headers):
+        raise Invalid(Problem(path, f"has {len(headers):,} tensors in all parts", _TENSORS, value=f"{promised:,}"))
     return Stored(path, weights(headers.values()), tuple(paths), total, first.metadata)
 
 
+_TENSORS = "split.tensors.count"
+
+
 def _parts(path: str, count: int) -> list[str]:
+    """The paths of all parts of a file. Raises Missing where one is not there."""
+    if count == 1:
+        return [path]
     folder, name = os.path.split(path)
-    match = _PART.fullmatch(name)
     if count > MOST_SPLITS:
         raise Invalid(Problem(path, f"has more than {MOST_SPLITS:,} parts", "split.count", value=f"{count:,}"))
-    if match is None or int(match[3]) != count:
+    if part_of(name) != count:
         what = f"is one of {count:,} parts; its name must end as in -00001-of-{count:05}.gguf"
         raise Invalid(Problem(path, what))
-    parts = [os.path.join(folder, f"{match[1]}-{i + 1:05}-of-{count:05}.gguf") for i in range(count)]
+    parts = [os.path.join(folder, part) for part in parts_of(name)]
     if gone := [part for part in parts if not os.path.exists(part)]:
         raise Missing(*(Problem(part, f"no such file, although {name} is one of {count:,} parts") for part in gone))
     return parts

@@ -17,7 +17,7 @@ from archcalc.tape.passes import Segment
 TP = ("tp", "tp.rest")
 """The two parts of the tensor-parallel axis; the second has one rank where nothing is cut twice."""
 DP = ("dp", "ep")
-PADDED = ("V",)
+PADDED = ("V", "answers")
 """Labels of weights alone: the last rank may have fewer of them."""
 VECTORS = ("B", "sent", "M")
 """Labels whose sizes are those of one data-parallel rank already: a run's batch is that of a rank."""

@@ -107,6 +107,10 @@ def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
             if getattr(plan, axis) > 1 and mixer.cuts is None:
                 yield Broken(axis, f"is not supported for {kind} mixers", f"{getattr(plan, axis):,}")
     layers = [kind.layer for group in subject.model.layers for kind in group.kinds_in()]
+    shares = any(branch.added is not None for layer in layers for branch in layer.residual_branches)
+    for field in ("tp", "cp", "pp", "zero"):
+        if shares and getattr(plan, field) > 1:
+            yield Broken(field, "is not supported for blocks that layers share", f"{getattr(plan, field):,}")
     if plan.pp > 1 and any(map(reads_other_layers, layers)):
         yield Broken("pp", "is not supported where layers read what other layers made", f"{plan.pp:,}")
 
@@ -189,7 +193,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "supported",
         "every mixer, and every way in which layers read each other, is one that the axis can cut",
-        ("tp", "cp", "pp"),
+        ("tp", "cp", "pp", "zero"),
         _unsupported,
     ),
     Rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -63,12 +64,22 @@ def _alone(part: Any) -> Any:
 
 def without_factors(part: Any) -> Any:
     """The same part with nothing multiplied, capped or cut: a large factor lets one score drown all others."""
+    return _without(part, lambda block: getattr(block, "factors", ()))
+
+
+def without_capacity(part: Any) -> Any:
+    """The same part with room for all vectors in the buffers of experts."""
+    return _without(part, lambda block: ("capacity_factor",) if hasattr(block, "capacity_factor") else ())
+
+
+def _without(part: Any, fields: Callable[[BaseModel], Iterable[str]]) -> Any:
+    """The same part, without some fields of each block in it."""
     if isinstance(part, BaseModel):
-        inner = {name: without_factors(value) for name, value in part if not is_plain(value)}
-        return part.model_copy(update={**inner, **dict.fromkeys(getattr(part, "factors", ()))})
+        inner = {name: _without(value, fields) for name, value in part if not is_plain(value)}
+        return part.model_copy(update={**inner, **dict.fromkeys(fields(part))})
     if isinstance(part, tuple):
-        return tuple(map(without_factors, part))
-    return {name: without_factors(value) for name, value in part.items()} if isinstance(part, dict) else part
+        return tuple(_without(one, fields) for one in part)
+    return {name: _without(value, fields) for name, value in part.items()} if isinstance(part, dict) else part
 
 
 def described(model: Model) -> str:

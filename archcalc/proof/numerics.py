@@ -15,7 +15,7 @@ from archcalc.checks.verdict import Check, ran, same
 from archcalc.counts.activations import remembered
 from archcalc.counts.flops import flops
 from archcalc.proof.counterpart import Counterpart, counterpart
-from archcalc.proof.miniature import one_layer, without_factors
+from archcalc.proof.miniature import one_layer, without_capacity, without_factors
 from archcalc.spec.model import Model
 from archcalc.tape.legend import stem
 from archcalc.tape.ops import Tensor as Taped
@@ -41,17 +41,21 @@ def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         reference = _with_a_say(model)
-        tokens = torch.randint(reference.spec.vocab_size, (BATCH, reference.spec.context_length))
+        tokens = torch.randint(reference.spec.n_logits, (BATCH, reference.spec.context_length))
         theirs = counterpart(reference)
         if isinstance(theirs, Counterpart):
             checks, not_compared = list(ran("logits", _logits(reference, tokens, theirs))), ()
         else:
             checks, not_compared = [], (f"logits with another implementation's: {theirs}",)
         checks += ran("loss", _loss(reference, tokens))
+        dropless = without_capacity(model)
+        if dropless != model:
+            not_compared = (*not_compared, "logits with the cache where vectors are dropped: by what is read at once")
         if why := _angles_follow_length(model):
             not_compared = (*not_compared, f"logits with the cache: {why}")
         else:
-            checks += ran("logits with the cache", _decoding(reference, tokens))
+            kept = reference if dropless == model else _with_a_say(dropless)
+            checks += ran("logits with the cache", _decoding(kept, tokens))
         checks += ran("pairs that change a logit", _causality(reference.spec, tokens))
     checks += ran("gradients, layers recomputed", _recomputation(reference, tokens))
     return checks, not_compared
@@ -60,8 +64,9 @@ def compare_numbers(model: Model) -> tuple[list[Check], tuple[str, ...]]:
 def _angles_follow_length(model: Model) -> str | None:
     """Why keys that are kept differ from those of one pass over the whole text; None where they do not."""
     for group in model.layers:
-        for branch in (branch for kind in group.kinds_in() for branch in kind.layer.residual_branches):
-            scaling = getattr(getattr(branch.mixer, "rotary", None), "scaling", None)
+        branches = [branch for kind in group.kinds_in() for branch in kind.layer.residual_branches]
+        for mixer in (mixer for branch in branches for mixer in branch.mixers):
+            scaling = getattr(getattr(mixer, "rotary", None), "scaling", None)
             if isinstance(scaling, Dynamic | LongRope) and scaling.original_context_length < model.context_length:
                 return f"with {scaling.summary()} scaling angles follow from the length of the text, and keys are kept"
     return None
@@ -146,7 +151,8 @@ def _causality(model: Model, tokens: Tensor) -> Iterator[Check]:
     kinds = [(kind, group) for group in model.layers for kind in group.kinds_in()]
     for number, (kind, _) in enumerate(kinds):
         which = f", kind {number + 1} of layers" * (len(kinds) > 1)
-        attentions = [b.mixer for b in kind.layer.residual_branches if isinstance(b.mixer, Attention)]
+        mixers = [mixer for branch in kind.layer.residual_branches for mixer in branch.mixers]
+        attentions = [mixer for mixer in mixers if isinstance(mixer, Attention)]
         if len(attentions) > 1 and any(getattr(attention, "indexer", None) for attention in attentions):
             continue  # what they see is not told apart
         yield from _causality_of(without_factors(one_layer(model, kind.layer)), tokens, which)

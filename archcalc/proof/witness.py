@@ -7,6 +7,7 @@ reference is the model is proven by numbers, on a miniature of it.
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,7 @@ from archcalc.proof.allocator import identity, predicted_step, record_inference,
 from archcalc.proof.inference import compare_inference
 from archcalc.proof.miniature import described, miniature
 from archcalc.proof.numerics import compare_numbers
-from archcalc.spec.crossing import shares_few, shares_keys
+from archcalc.spec.crossing import shared_blocks, shares_few, shares_keys
 from archcalc.spec.model import Model
 from archcalc.tape.autocast import begins_narrow
 from archcalc.tape.legend import volume
@@ -125,6 +126,9 @@ def _real_steps(small: Model) -> Iterator[Check]:
         if not passes.equal and shares_keys(model.layers):
             reason = "keys and values that layers share, and their gradients, are counted in the layer that makes them"
             passes = passes._replace(reason=reason, required=False)
+        if keeping.precision == "amp" and not passes.equal and shared_blocks(model.layers):
+            reason = "weights that layers share are cast once, and counted as cast in each layer that uses them"
+            passes = passes._replace(reason=reason, required=False)
         yield passes._replace(reason=f"= and {inside:,} inside a kernel") if passes.equal and inside else passes
         yield same(f"peak of the optimizer, {words}", counted.step, recorded.step, RECORDED)
 
@@ -181,7 +185,7 @@ def _pass(model: Model, reference: Any, kernel: AttentionKernel, precision: str,
 
 def attentions(reference: Any) -> int:
     """How many attentions PyTorch's own flash kernel does on the meta device."""
-    rules = [module.rule for module in reference.modules() if hasattr(module, "rule")]
+    rules = [module.rule for module in reference.layers.modules() if hasattr(module, "rule")]
     return sum(not rule.own for rule in rules)
 
 
@@ -248,12 +252,15 @@ def compare(counts: Parameters, built: dict[str, Shape]) -> Iterator[Check]:
         yield Check(name, None, list(shape), equal=False, reason="NOT COUNTED")
 
 
+_OF_A_USE = re.compile(r"_added\.(projection\.|attention\.|mlp\.)")
+"""What a layer adds to a shared block: adapters, and the matrix behind it."""
 _NOT_COUNTED = ("norm", "router", "_gate", "_conv", "step", "share", "latent", "key_rope")
 
 
 def _tally(built: dict[str, Shape]) -> int:
     """The elements of all matrices but biases, tables of positions, gains of heads, routers, gates of mixers,
-    convolutions, steps, decays, indexers, vectors for each layer, what projects to or from a narrow table, and what a
+    convolutions, steps, decays, indexers, vectors for each layer, what layers add to a shared block, what projects to
+    or from a narrow table, and what a
     head has before it; a tied table is built once and counted twice.
     """
     outside = (
@@ -269,6 +276,7 @@ def _tally(built: dict[str, Shape]) -> int:
         and not name.endswith((".bias", ".decay"))
         and not name.split(".")[-2].endswith(_NOT_COUNTED)
         and ".indexer." not in name
+        and not _OF_A_USE.search(name)
     ]
     tokens, head = "embedding.token.weight", "unembedding.weight"
     tied = [] if head in built or tokens not in built else [built[tokens]]

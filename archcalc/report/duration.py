@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.counts.traffic import Reading
+from archcalc.counts.leastread import Reading
 from archcalc.hardware.duration import CONVENTIONS, Duration
 from archcalc.tape.run import Run
 from archcalc.units import binary, elapsed, grouped, in_digits, money, rate

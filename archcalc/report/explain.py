@@ -15,6 +15,7 @@ from archcalc.counts.memory import alive, choose, memory
 from archcalc.counts.quantities import QUANTITIES, Asked, values
 from archcalc.errors import Invalid, Problem, nearest, printable, shown
 from archcalc.report.flops import run_payload, work_numbers
+from archcalc.report.kept import CACHES, kept_words
 from archcalc.report.memory import memory_numbers, standing, standing_numbers
 from archcalc.report.parameters import counted_numbers, layer_records, tensor_records
 from archcalc.report.render import LABEL, NARROWEST
@@ -44,8 +45,8 @@ SOURCES = {
     " arXiv:2205.05198",
     "activations": "bytes of each distinct tensor that an op saves, by the rules of PyTorch's autograd: Korthikanti et"
     " al. 2022, arXiv:2205.05198",
-    "cache": "bytes of the keys and values that the next token reads, from the recorded decode pass",
-    "inference": "bytes of bf16 weights, of keys and values of one full context, and of temporaries at the"
+    "cache": "bytes of what is kept of a text and the next token reads, from the recorded decode pass",
+    "inference": "bytes of bf16 weights, of the cache and states of one full context, and of temporaries at the"
     " peak; the figure of `archcalc report`, which no flag changes",
     "devices": "weights, gradients and optimizer state (weights and cache in inference) over the largest capacity of"
     " the device, rounded up; the figure of `archcalc report`, which no flag changes",
@@ -132,11 +133,12 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
         title=f"{found.name}: {path} = {_with_unit(path, formula.value)}",
         blocks=(
             Fields((("Formula", tuple(formula.lines(NARROWEST - LABEL))),)),
-            *([_terms_table(formula)] if not any(_is_rounded(term) for term in terms) else []),
+            *([_terms_table(formula)] if terms and not any(_is_rounded(term) for term in terms) else []),
             *([_letters_table(letters)] if letters else []),
             Fields(
                 (
                     *([("Convention", (convention,))] if convention else []),
+                    *([("Kept", (kept_words(found.model),))] if path in CACHES else []),
                     ("Source", (SOURCES[section],)),
                     *caveats(found),
                 )
@@ -238,7 +240,7 @@ def _index(found: Found, numbers: dict[str, Formula]) -> Sheet:
     rows = tuple((path, _number(n.value), str(n)) for path, n in named.items())
     return Sheet(
         title=f"{found.name}: {len(named):,} quantities that can be explained",
-        blocks=(Table((*words("path"), *figures("value")), tuple(row[:2] for row in rows)),),
+        blocks=(Table((*words("quantity"), *figures("value")), tuple(row[:2] for row in rows)),),
         payload=payload(
             found.name,
             rows=[{"path": path, "value": _plain(n.value), "formula": str(n)} for path, n in named.items()],
@@ -252,10 +254,10 @@ def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
     if path in numbers:
         return numbers[path]
     if path in QUANTITIES and (refused := QUANTITIES[path].refusal(asked)):
-        raise Invalid(Problem("PATH", refused, value=shown(path)))
+        raise Invalid(Problem("QUANTITY", refused, value=shown(path)))
     if path.partition(".")[0] == "run":
         raise Invalid(
-            Problem("PATH", "needs the number of training tokens", value=shown(path), suggestion="add --tokens")
+            Problem("QUANTITY", "needs the number of training tokens", value=shown(path), suggestion="add --tokens")
         )
     below = [known for known in numbers if known.startswith(f"{path}.") and not known[len(path) + 1 :][0].isdigit()]
     named = [known for known in numbers if not any(part.isdigit() for part in known.split("."))]
@@ -265,7 +267,7 @@ def _pick(path: str, numbers: dict[str, Formula], asked: Asked) -> Formula:
     suggestion = f"{'below it' if below else 'nearest'}: {', '.join(near[:3])}" if near else None
     what = "is not a single number" if below else "is not a number of report, params, flops or memory"
     raise Invalid(
-        Problem("PATH", what, value=shown(path), suggestion=suggestion or "leave out PATH to list all of them")
+        Problem("QUANTITY", what, value=shown(path), suggestion=suggestion or "leave out QUANTITY to list all of them")
     )
 
 
@@ -282,9 +284,10 @@ def _letter(found: Found, one: Meaning) -> dict[str, Any]:
     fields = []
     for where in one.fields:
         place = found.document.problem("", where)  # in the file, or in the question that set it
-        keys = found.document.origin(where) if where not in found.document.asked else []
+        asked = where in found.document.asked
+        keys = [] if asked else found.document.origin(where)
         named = {"field": dotted(where), "file": _file(place.file), "line": place.line}
-        fields.append({**named, "keys": keys} if keys else named)
+        fields.append({**named, **({"keys": keys} if keys else {}), **({"asked": True} if asked else {})})
     return {"letter": one.letter.name, "value": one.letter.value, "meaning": one.words, "fields": fields}
 
 
@@ -303,9 +306,10 @@ def _from(fields: list[dict[str, Any]]) -> str:
     places: dict[str, list[str]] = {}
     for one in fields:
         keys = one.get("keys", [])
-        place = os.path.basename(one["file"]) if keys else f"{one['file']}:{one['line']}" if one["line"] else "asked"
+        file = os.path.basename(one["file"]) if keys or not one["line"] else f"{one['file']}:{one['line']}"
+        place = "asked" if "asked" in one else file
         places.setdefault(place, []).extend(keys or [one["field"].rpartition(".")[2]])
-    written = [f"{' / '.join(dict.fromkeys(names))} ({place})" for place, names in places.items()]
+    written = [f"{', '.join(dict.fromkeys(names))} ({place})" for place, names in places.items()]
     if len(written) > _PLACES:
         written[_PLACES:] = [f"and {len(written) - _PLACES:,} more"]
     return ", ".join(written) or "the run"

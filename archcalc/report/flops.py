@@ -9,10 +9,10 @@ from archcalc.blocks.attention import Attention
 from archcalc.blocks.windows import seen
 from archcalc.counts.executed import Executed
 from archcalc.counts.flops import CONVENTIONS, PF_DAY, Flops, Part, TrainingRun, flops, training_run
+from archcalc.counts.leastread import Reading
 from archcalc.counts.parameters import Parameters
 from archcalc.counts.pertoken import Rule, per_token
 from archcalc.counts.quantities import Asked, values
-from archcalc.counts.traffic import Reading
 from archcalc.hardware.duration import Duration
 from archcalc.report.duration import time_lines, time_payload
 from archcalc.report.mtp import work_line
@@ -201,7 +201,7 @@ def _reached(model: Model, run: Run) -> Iterator[tuple[int, str]]:
     those that an indexer chose.
     """
     for kind in (kind for group in model.layers for kind in group.kinds_in()):
-        for mixer in (branch.mixer for branch in kind.layer.residual_branches):
+        for mixer in (mixer for branch in kind.layer.residual_branches for mixer in branch.mixers):
             limits = {name: getattr(mixer, name, None) for name in ("window", "chunk")}
             env = {name: n for name, n in limits.items() if n is not None}
             if indexer := getattr(mixer, "indexer", None):
@@ -216,7 +216,10 @@ def training_line(model: Model, counts: Parameters, work: Flops, asked: Asked) -
     size = several(run.batch * run.positions, "token")
     each = training_run(model, counts, run, 1)
     both = f"{grouped(work.forward)} forward, {grouped(work.backward)} backward for {size}"
-    return f"{both}; {short(each.flops)} per token (6 N: {short(each.six_nd)})"
+    six_n = f"6 N: {short(each.six_nd)}"
+    if counts.is_sparse:
+        six_n += f", active {short(6 * counts.active)}"
+    return f"{both}; {short(each.flops)} per token ({six_n})"
 
 
 def token_line(model: Model, counts: Parameters, run: Run) -> str:

@@ -61,9 +61,8 @@ def _stored(model: Model) -> int:
 
 def _record(model: Model) -> dict[str, Any]:
     """What JSON and CSV say of a model; a size that differs from layer to layer is None."""
-    mixers = [
-        branch.mixer for group in model.layers for kind in group.kinds_in() for branch in kind.layer.residual_branches
-    ]
+    layers = [kind.layer for group in model.layers for kind in group.kinds_in()]
+    mixers = [mixer for layer in layers for branch in layer.residual_branches for mixer in branch.mixers]
 
     def size(name: str) -> int | None:
         found = {getattr(mixer, name) for mixer in mixers if hasattr(mixer, name)}

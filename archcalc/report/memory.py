@@ -11,6 +11,7 @@ from archcalc.counts.parameters import params
 from archcalc.counts.quantities import Asked, values
 from archcalc.hardware.devices import find_device
 from archcalc.hardware.fitting import Fit, devices_at_least
+from archcalc.report.kept import cache_lines, kept_words
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
@@ -129,8 +130,8 @@ def standing_numbers(found: Standing) -> dict[str, Any]:
     }
 
 
-def standing_lines(found: Standing, run: Run) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The same in three lines, and one more where windows leave less of the cache than a paging engine holds."""
+def standing_lines(model: Model, found: Standing, run: Run) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The same in three lines, and more of a cache that is not keys and values of all positions in all layers."""
     train, serve = found.training, found.inference
     weights = next(term.bytes for term in serve.terms if term.name == "weights")
     trained = f"training peak {binary(train.total)}, of which state {binary(train.state)} (mixed-16, flash)"
@@ -139,7 +140,7 @@ def standing_lines(found: Standing, run: Run) -> tuple[tuple[str, tuple[str, ...
     (name, (trains, serves)), *rest = found.devices.items()
     many = f"at least {grouped(trains)} {name} to train and {grouped(serves)} to serve"
     others = [f"{other}: {grouped(n)} and {grouped(m)}" for other, (n, m) in rest]
-    memory = (trained, served, *paged_lines(found.caches, run), *state_lines(found.state))
+    memory = (trained, served, *cache_lines(model), *paged_lines(found.caches, run), *state_lines(found.state))
     return (("Memory", memory), ("Devices", ("; ".join([many, *others]),)))
 
 
@@ -180,8 +181,12 @@ def _lines(model: Model, run: Run, keeping: Keeping, used: Memory) -> tuple[tupl
         state = f"{grouped(used.state)} bytes between steps, {each:.4g} per parameter"
         return (*lines, ("State", (state,)), ("Counted", training_lines(model, run, keeping)))
     per_token = _cache_per_token(model, keeping)
-    kept = f"{grouped(per_token)} bytes per token ({binary(per_token)}): keys and values of all layers"
-    cached = (kept, *paged_lines(_caches(model, run, keeping), run), *state_lines(_state(model, keeping)))
+    kept = f"{grouped(per_token)} bytes per token" + f" ({binary(per_token)})" * bool(per_token)
+    cached = (
+        f"{kept}: {kept_words(model)}",
+        *paged_lines(_caches(model, run, keeping), run),
+        *state_lines(_state(model, keeping)),
+    )
     return (*lines, ("Cache", cached), ("Counted", inference_lines(model, run, keeping)))
 
 
@@ -206,7 +211,7 @@ def _state(model: Model, keeping: Keeping) -> Size:
 
 def state_lines(one: Size) -> tuple[str, ...]:
     """The recurrent state of a sequence, where there is one."""
-    return (f"recurrent state {binary(one)} a sequence, however long it is",) if one else ()
+    return (f"recurrent state {binary(one)} per sequence, whatever its length",) if one else ()
 
 
 def phase_line(used: Memory) -> str:

@@ -101,8 +101,20 @@ def _fold_column(grid: Grid, column: int, most: int) -> Grid:
     """A column of words on lines of at most `most` characters; one of figures or bars as it is."""
     if grid.right[column] or all(_BAR.fullmatch(row[column]) for row in (*grid.body, *grid.foot)):
         return grid
+    return _with_column(grid, column, lambda cell: _fold(cell, most))
+
+
+def _fold_sentences(grid: Grid, column: int, most: int) -> Grid:
+    """What words there are among the figures of a column, on lines of at most `most` characters."""
+    return _with_column(grid, column, lambda cell: _fold(cell, most, "") if _WORDS.match(cell) else cell)
+
+
+_WORDS = re.compile(r"[A-Za-z_]{2,}.* ")
+
+
+def _with_column(grid: Grid, column: int, change: Callable[[str], str]) -> Grid:
     body, foot = (
-        tuple((*row[:column], _fold(row[column], most), *row[column + 1 :]) for row in rows)
+        tuple((*row[:column], change(row[column]), *row[column + 1 :]) for row in rows)
         for rows in (grid.body, grid.foot)
     )
     return replace(grid, body=body, foot=foot)
@@ -113,8 +125,9 @@ def _split(grid: Grid, width: int) -> list[Grid]:
 
     A column without a head, such as a percentage, stays with the one before it.
     """
-    for column in range(len(grid.heads)):
-        grid = _fold_column(grid, column, width // 2 - GAP)
+    half = width // 2 - GAP
+    for column, right in enumerate(grid.right):
+        grid = (_fold_sentences if right else _fold_column)(grid, column, half)
     widths = grid.widths
     keys = list(range(grid.keys))
     groups: list[list[int]] = []
@@ -165,8 +178,9 @@ def _fold(cell: str, most: int, indent: str = "  ") -> str:
     if _width(cell) <= most:
         return cell
     lead = cell[: len(cell) - len(cell.lstrip())]
+    room = max(most - len(lead + indent), 1)
     lines = wrap(
-        cell.strip(),
+        " ".join(piece for word in cell.split() for piece in _pieces(word, room)),
         max(most, 1),
         initial_indent=lead,
         subsequent_indent=lead + indent,
@@ -174,3 +188,9 @@ def _fold(cell: str, most: int, indent: str = "  ") -> str:
         break_on_hyphens=False,
     )
     return "\n".join(lines)
+
+
+def _pieces(word: str, most: int) -> list[str]:
+    """A word in pieces of at most `most` characters that end at a dot; one without dots stays whole."""
+    at = word.rfind(".", 0, most) + 1
+    return [word] if len(word) <= most or not at else [word[:at], *_pieces(word[at:], most)]

@@ -6,9 +6,17 @@ from archcalc.counts.quantities import one_pass, values
 from archcalc.report.flops import flops_payload, training_line
 from archcalc.report.memory import standing, standing_lines, standing_numbers
 from archcalc.report.mtp import modules_line
-from archcalc.report.parameters import bridge_line, category_records, counts_payload, published_lines, tally_table
+from archcalc.report.parameters import (
+    active_line,
+    bridge_line,
+    category_records,
+    counts_payload,
+    published_lines,
+    tally_table,
+)
 from archcalc.report.sheet import Fields, Sheet, caveats, payload
 from archcalc.spec.catalogue import Found
+from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc.tape.passes import Layers
 from archcalc.units import grouped, several, short
@@ -27,10 +35,11 @@ def report_sheet(found: Found) -> Sheet:
             Fields(
                 (
                     ("Stored", (bridge_line(counts),)),
+                    *active_line(counts),
                     *modules_line(model, asked),
                     *published_lines(model, counts),
                     ("FLOPs", (training_line(model, counts, work, asked),)),
-                    *standing_lines(held, asked.held),
+                    *standing_lines(model, held, asked.held),
                     *caveats(found, assumed=True),
                 )
             ),
@@ -52,12 +61,16 @@ SHAPE = ("vocab_size", "context_length", "d_model", "embedding", "layers", "fina
 
 def shape_lines(model: Model) -> tuple[str, ...]:
     """A model's shape in words: a line for each kind of layer (the first few of many), then the rest."""
-    kinds: dict[str, int] = {}
+    kinds: dict[str, tuple[Layer, int]] = {}
     for group in model.layers:
         for kind in group.kinds_in():
-            words = kind.layer.summary()
-            kinds[words] = kinds.get(words, 0) + Layers(0, group.repeat, group.period, kind.offsets).count
-    lines = [f"{several(n, 'layer')}: {words}" for words, n in kinds.items()]
+            _, before = kinds.get(words := kind.layer.summary(), (None, 0))
+            count = Layers(0, group.repeat, group.period, kind.offsets).count
+            kinds[words] = kind.layer, before + count
+    lines, above = [], None
+    for layer, n in kinds.values():
+        lines.append(f"{several(n, 'layer')}: {layer.summary(above)}")
+        above = layer
     if len(lines) > MOST_KINDS:
         lines[MOST_KINDS - 1 :] = [f"and {several(len(lines) - MOST_KINDS + 1, 'more kind')} of layer"]
     sizes = (

@@ -142,6 +142,14 @@ def bridge_line(counts: Parameters) -> str:
     return " ".join([f"{grouped(counts.tally.total)} tally", *steps, f"= {grouped(counts.stored)}"])
 
 
+def active_line(counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What one token meets of a model with experts, in one sentence; nothing of another."""
+    if not counts.is_sparse:
+        return ()
+    part = f"{short(counts.active)}, {share(counts.active, counts.stored)} of stored"
+    return (("Active", (f"{grouped(counts.active)} parameters per token ({part})",)),)
+
+
 def printed(model: Model, counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Each printed figure, whether it holds, and where it was printed."""
     lines = tuple(
@@ -176,7 +184,7 @@ def counted(counts: Parameters) -> tuple[tuple[str, tuple[str, ...]], ...]:
     stored = "a tied table counts once among stored parameters, twice in the tally"
     inner = f"{grouped(counts.non_embedding)} non-embedding: without token table, positions and untied unembedding"
     lines = [stored, inner]
-    if any(tensor.active is not None for tensor in counts.tensors):
+    if counts.is_sparse:
         without = f"{grouped(counts.active_inner)} without the input embedding"
         lines.append(f"{grouped(counts.active)} active: what one token meets, experts not chosen left out; {without}")
     return (("Counted", tuple(lines)),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.counts.ranks import Ranked
+from archcalc.counts.rankwise import Ranked
 from archcalc.plan.description import Plan
 from archcalc.plan.rules import RULES
 from archcalc.plan.stages import in_flight, layers_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.counts.ranks import Rank, Ranks
+from archcalc.counts.rankwise import Rank, Ranks
 from archcalc.hardware.planning import PlanFit
 from archcalc.plan.description import Plan
 from archcalc.report.memory import memory_numbers, phase_line, training_lines

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from archcalc.counts.quantities import Asked
 from archcalc.spec.catalogue import Found
-from archcalc.spec.model import SCHEMA
+from archcalc.spec.model import SCHEMA, Model
 
 
 @dataclass(frozen=True)

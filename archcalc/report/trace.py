@@ -110,7 +110,9 @@ def data_shape(tensor: Tensor, env: Env) -> tuple[int, ...]:
 def _sayings(model: Model) -> dict[str, str]:
     """What each module does, in a few words."""
     kinds = [kind for group in model.layers for kind in group.kinds_in()]
-    return _SAYING | {branch.name: branch.mixer.saying for kind in kinds for branch in kind.layer.residual_branches}
+    branches = [branch for kind in kinds for branch in kind.layer.residual_branches]
+    shared = {f"{branch.name}_added": branch.added.saying for branch in branches if branch.added is not None}
+    return _SAYING | shared | {branch.name: branch.mixer.saying for branch in branches}
 
 
 def _table(steps: list[Step], run: Run, total: int, sayings: dict[str, str]) -> Table:

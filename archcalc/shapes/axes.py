@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown, written
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.spec.names import fields, places
@@ -182,11 +182,11 @@ def _refusal(found: Found, name: str, where: Where | None, value: Any) -> Invali
     """What a question with this value would be told."""
     if where is None:
         if is_size(value):
-            return Invalid(Problem(FLAG, f"must be from 1 to {LARGEST_SIZE:,}", name, value=shown(value)))
-        return Invalid(Problem(FLAG, "must be an integer; 32k is 32,768", name, value=shown(value)))
+            return Invalid(Problem(FLAG, f"must be from 1 to {LARGEST_SIZE:,}", name, value=written(value)))
+        return Invalid(Problem(FLAG, "must be an integer; 32k is 32,768", name, value=written(value)))
     try:
         validate(ask(found.read, {**found.answers, where: value}, FLAG)[0], Model)
     except Invalid as error:
         mine = [problem for problem in error.problems if problem.path == dotted(where)]
         return Invalid(*(mine or error.problems))
-    return Invalid(Problem(FLAG, "must be a size", dotted(where), value=shown(value)))
+    return Invalid(Problem(FLAG, "must be a size", dotted(where), value=written(value)))

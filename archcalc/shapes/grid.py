@@ -46,9 +46,11 @@ SHOWN = (
     "flops.training",
     "activations.saved",
     "cache.per_token",
+    "cache.state",
     "memory.state",
 )
-"""The columns if none are named: memory.total takes ten times as long as the others."""
+"""The columns if none are named, but for rare ones that are 0 of the spec itself. memory.total takes ten times as long
+as the others."""
 
 
 class Followed(NamedTuple):
@@ -222,7 +224,9 @@ def _columns(found: Found, axes: tuple[Axis, ...], names: Sequence[str] | None, 
     index = fields(found.read)
     varied = {axis.name: _size_column(found, axis.name, axis.where) for axis in axes}
     named: dict[str, Quantity] = {}
-    possible = [name for name in SHOWN if not QUANTITIES[name].refusal(asked)]
+    own = one_pass(found.model, purpose=asked.purpose, keeping=asked.keeping)
+    there = [name for name in SHOWN if not QUANTITIES[name].refusal(asked)]
+    possible = [name for name in there if not QUANTITIES[name].rare or QUANTITIES[name].of(own)]
     for name in possible if names is None else names:
         if name in named:
             raise Invalid(Problem("--columns", "is listed twice", name))
@@ -260,7 +264,9 @@ def _filled(part: Any, data: Any) -> Any:
             update={name: _filled(getattr(part, name), inner) for name, inner in data.items() if name in known}
         )
     if isinstance(part, tuple):
-        return tuple(_filled(inner, plain) for inner, plain in zip(part, data, strict=False))
+        if len(part) != len(data):
+            return tuple(data)  # a pattern that grew with the number of layers
+        return tuple(_filled(inner, plain) for inner, plain in zip(part, data, strict=True))
     if isinstance(part, dict):
         return {name: _filled(inner, data[name]) for name, inner in part.items()}
     return data if is_size(part) else part

@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, nearest, shown
-from archcalc.spec.configs import CONFIG, HUB, imported, is_config, is_object, read_config, read_either, read_hub
+from archcalc.spec.configs import (
+    CONFIG,
+    HUB,
+    imported,
+    is_config,
+    is_object,
+    read_config,
+    read_either,
+    read_hub,
+    text_alone,
+)
 from archcalc.spec.model import Model
-from archcalc.spec.question import Answers, Change, ask, split, understand
+from archcalc.spec.question import PART, Answers, Change, ask, split, understand, without_part
 from archcalc.spec.source import Document, display_name, is_stdin, parse
 from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
@@ -62,10 +72,11 @@ def find(spec: str) -> Found:
     Raises Invalid for an unknown name, a malformed spec or a question it does not understand, Missing for a path
     that leads nowhere.
     """
-    head, question = (spec, None) if os.path.exists(spec) else _split(spec)
+    head, question = (spec, None) if os.path.exists(spec) else parted(spec)
     inside = _inside(head)
     folder, head = (head, inside) if inside else ("", head)
-    read = _read(head)
+    question, alone = without_part(question)
+    read = _text_alone(head, spec) if alone else _read(head)
     if question is None:
         return Found(validate(read, Model), read, read, {}, typed=spec, folder=folder)
     answers = understand(read, question, spec)
@@ -74,7 +85,7 @@ def find(spec: str) -> Found:
     return Found(validate(document, Model), document, read, answers, changes, question, spec, folder)
 
 
-def _split(spec: str) -> tuple[str, str | None]:
+def parted(spec: str) -> tuple[str, str | None]:
     """A spec and its question; of a model of the Hub what follows its name and sets nothing is a revision."""
     if not spec.startswith(HUB) or "@" not in spec:
         return split(spec)
@@ -127,6 +138,13 @@ def _read(head: str) -> Document:
             return imported(data, display_name(head))
         raise Invalid(Problem(document.file, other, suggestion=SPEC))
     return document
+
+
+def _text_alone(head: str, spec: str) -> Document:
+    """The text model of a config.json. Raises Invalid for what is a spec already."""
+    if head in names() or head.endswith((".yaml", ".yml")):
+        raise Invalid(Problem(spec, "is a spec, not a config.json that has a text model inside", PART))
+    return text_alone(head)
 
 
 def _unknown(name: str) -> Problem:

@@ -7,7 +7,7 @@ import os
 import textwrap
 from codecs import BOM_UTF8
 
-from archcalc.errors import printable
+from archcalc.errors import printable, shown
 from archcalc.spec.source import LARGEST_FILE, Document, display_name, read_file, too_large
 
 CONFIG = "config.json"
@@ -60,8 +60,11 @@ def read_hub(head: str) -> Document:
 
 
 def text_alone(path: str) -> Document:
-    """The spec of the text model alone that a config.json has inside; a folder or a model of the Hub has one too."""
-    from archcalc.huggingface.families.wrappers import text_part
+    """The spec of the text model alone that a config.json has inside; a folder or a model of the Hub has one too.
+
+    What is counted of models of images that are known is their text model anyway.
+    """
+    from archcalc.huggingface.families.wrappers import WRAPPERS, text_part
     from archcalc.huggingface.hub import config_of, repository
     from archcalc.huggingface.reading import LARGEST_CONFIG, parse_config
 
@@ -71,8 +74,14 @@ def text_alone(path: str) -> Document:
     else:
         path = os.path.join(path, CONFIG) if os.path.isdir(path) else path
         name, data = display_name(path), read_file(path, LARGEST_CONFIG)
-    found = text_part(parse_config(data, name), name)
-    return imported(json.dumps(found).encode(), name)
+    whole = parse_config(data, name)
+    kind = whole.get("model_type")
+    if isinstance(kind, str) and kind in WRAPPERS:
+        return imported(data, name)
+    document = imported(json.dumps(text_part(whole, name)).encode(), name)
+    said = f"the text model of {shown(kind)} is counted by its own type, without what else that has"
+    document.data["assumptions"] = [said, *document.data.get("assumptions", ())]
+    return document
 
 
 def imported(data: bytes, name: str) -> Document:
@@ -80,8 +89,16 @@ def imported(data: bytes, name: str) -> Document:
     from archcalc.huggingface.importing import import_config
     from archcalc.huggingface.reading import parse_config
 
-    found = import_config(parse_config(data, name), name)
-    return Document(name, found.data, origins=found.origins, ignored=found.ignored)
+    config = parse_config(data, name)
+    found = import_config(config, name)
+    return Document(
+        name,
+        found.data,
+        origins=found.origins,
+        placed=found.placed,
+        ignored=found.ignored,
+        config=config,
+    )
 
 
 def import_text(document: Document, text: str) -> str:

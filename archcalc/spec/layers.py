@@ -13,14 +13,14 @@ Kinds of layers that alternate are named, and a pattern says their order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.attention import Attention
-from archcalc.blocks.base import Strict
+from archcalc.blocks.base import Block, Strict
 from archcalc.blocks.choices import OneOf
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
@@ -32,6 +32,7 @@ from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
 _SCALAR = "whether what the layer makes is multiplied by a number of its own, a buffer and no parameter (Gemma 4)"
+_SPOKEN = {"mlp": "MLP", "mamba": "Mamba", "mamba2": "Mamba-2"}  # a branch's name in words, where that is another
 MOST_REPEATS = 10_000
 MOST_BRANCHES, MOST_KINDS = 16, 64
 
@@ -44,6 +45,10 @@ class Layer(Strict):
         """The branches, in order."""
         raise NotImplementedError
 
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        """The branches, each with the place of its mixer in the layer as it is written."""
+        raise NotImplementedError
+
     @property
     def side_by_side(self) -> bool:
         """Whether all branches read the layer's input, and not what the one before made of it."""
@@ -54,9 +59,10 @@ class Layer(Strict):
         """Whether what it makes is multiplied by a number of its own."""
         return bool(getattr(self, "scalar", False))
 
-    def summary(self) -> str:
-        """The layer in a few words, for a report."""
+    def summary(self, above: Layer | None = None) -> str:
+        """The layer in a few words, for a report; what the one told `above` has too is not told again."""
         branches = self.residual_branches
+        told = {branch.name: branch.mixer.summary() for branch in (above.residual_branches if above else ())}
         norms = [branch.norm if isinstance(branch.norm, Norm) else branch.post_norm for branch in branches]
         kinds = dict.fromkeys(norm.summary() for norm in norms if norm)
         more = [
@@ -65,14 +71,20 @@ class Layer(Strict):
             *(f"{branch.name} added at the end" for branch in branches if branch.joins == "end"),
             "a scalar" * self.has_scalar,
         ]
-        return "; ".join([*(branch.mixer.summary() for branch in branches), *kinds, *filter(None, more)])
+        words: list[str] = []
+        for branch in branches:
+            mixer = branch.mixer.summary()
+            same = f"the same {_SPOKEN.get(branch.name, branch.name.replace('_', ' '))}"
+            words += [branch.added.summary()] if branch.added is not None else []
+            words.append(min(same, mixer, key=len) if told.get(branch.name) == mixer else mixer)
+        return "; ".join([*words, *kinds, *filter(None, more)])
 
     def stated(self) -> Env:
         """The sizes of its blocks' labels; those that two branches have are marked, as `_marks` says."""
         marks = self._marks()
         found: list[Env] = []
-        for branch, own in zip(self.residual_branches, marks, strict=True):
-            found.extend({own.get(label, label): n for label, n in block.sizes().items()} for block in branch.blocks)
+        for blocks, own in zip(self._together, marks, strict=True):
+            found.extend({own.get(label, label): n for label, n in block.sizes().items()} for block in blocks)
         return environment(*found)
 
     def derived(self, env: Env, run: Run) -> Env:
@@ -80,19 +92,27 @@ class Layer(Strict):
         found: dict[str, Any] = {}
         stated = self.stated()
         shared = {label: n for label, n in env.items() if label not in stated}
-        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
-            for block in branch.blocks:
+        for blocks, own in zip(self._together, self._marks(), strict=True):
+            for block in blocks:
                 inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
                 found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 
+    @property
+    def _together(self) -> Iterator[tuple[Block, ...]]:
+        """The blocks whose labels are one scope: those of each branch, behind what is added before its norm."""
+        for branch in self.residual_branches:
+            if branch.added is not None:
+                yield (branch.added,)
+            yield tuple(branch.blocks)
+
     def _marks(self) -> list[dict[str, str]]:
-        """For each branch the labels of its blocks that a branch before it has too, and what stands for them."""
+        """For each scope of labels those of its blocks that one before it has too, and what stands for them."""
         taken: Counter[str] = Counter()
         marks: list[dict[str, str]] = []
-        for branch in self.residual_branches:
-            own = {label for block in branch.blocks for label in (*block.sizes(), *block.derives)}
+        for blocks in self._together:
+            own = {label for block in blocks for label in (*block.sizes(), *block.derives)}
             marks.append({label: label + MARK * taken[label] for label in own if taken[label]})
             taken.update(own)
         return marks
@@ -100,19 +120,24 @@ class Layer(Strict):
     def cuts(self) -> Cuts:
         """The labels that each axis of a plan cuts, of all its blocks."""
         found: dict[str, list[tuple[str, ...]]] = {}
-        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
-            for block in branch.blocks:
+        for blocks, own in zip(self._together, self._marks(), strict=True):
+            for block in blocks:
                 for axis, chains in (block.cuts or {}).items():
                     found.setdefault(axis, []).extend(tuple(own.get(x, x) for x in chain) for chain in chains)
         return {axis: tuple(chains) for axis, chains in found.items()}
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Record one layer. N becomes S where a mixer computes, and N again after it."""
-        entering, normed = x, None
+        entering, normed, marks = x, None, iter(self._marks())
         late: list[tuple[Branch, Tensor]] = []
-        for branch, own in zip(self.residual_branches, self._marks(), strict=True):
+        for branch in self.residual_branches:
             source = entering if self.side_by_side else x
-            with tape.block(own):
+            if branch.added is not None:
+                with tape.block(next(marks)), tape.scope(f"{branch.name}_added"):
+                    made = branch.added.record(tape, source)
+                with tape.span(f"{branch.name}_with_added"):
+                    source = tape.sum("sum", source, made)
+            with tape.block(next(marks)):
                 if isinstance(branch.norm, Norm):
                     with tape.scope(f"{branch.name}_norm"):
                         normed = branch.norm.record(tape, source)
@@ -149,7 +174,7 @@ class Layer(Strict):
                 x = tape.sum("sum", x, y)
         if self.has_scalar:
             with tape.span("scalar"):
-                x = tape.pointwise("scaled", x, tape.given("layers.{i}.scalar", "unit", "buffer"))
+                x = tape.pointwise("scaled", x, tape.buffer("scalar", "unit"))
         return x
 
 
@@ -184,6 +209,9 @@ class TwoBranchLayer(Layer):
             Branch.model_construct(name="mlp", norm=second, mixer=self.mlp, **shared),
         )
 
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        return (((branch.name,), branch) for branch in self.residual_branches)
+
     @property
     def side_by_side(self) -> bool:
         return self.parallel is not None
@@ -204,6 +232,9 @@ class BranchLayer(Layer):
     def residual_branches(self) -> tuple[Branch, ...]:
         return self.branches
 
+    def placed_mixers(self) -> Iterator[tuple[Where, Branch]]:
+        return ((("branches", i, "mixer"), branch) for i, branch in enumerate(self.branches))
+
     @property
     def side_by_side(self) -> bool:
         return self.parallel
@@ -219,25 +250,22 @@ class BranchLayer(Layer):
             if branch.residual == "normed" and self.parallel:
                 what = "branch {name} adds to what its norm made: the branches must not be parallel"
                 raise PydanticCustomError("one_of", what, {"name": branch.name})
-            if branch.joins == "end" and (why := self._joins_now(i)):
+            if branch.residual == "normed" and branch.norm == "shared":
+                what = "branch {name} adds to what its norm made: it must have a norm of its own"
+                raise PydanticCustomError("one_of", what, {"name": branch.name})
+            if why := branch.why_not_late(parallel=self.parallel, last=i + 1 == len(self.branches)):
                 what = "branch {name} joins at the end: {why}"
                 raise PydanticCustomError("one_of", what, {"name": branch.name, "why": why})
-            names += [branch.name, *(f"{branch.name}{end}" for end in ("_norm", "_post_norm", "_stream_norm"))]
+            if branch.norm == "shared" and branch.added is not None:
+                what = "branch {name} adds a shared block before its norm: it must have a norm of its own, or none"
+                raise PydanticCustomError("one_of", what, {"name": branch.name})
+            ends = ("_norm", "_added", "_post_norm", "_stream_norm")
+            names += [branch.name, *(f"{branch.name}{end}" for end in ends)]
+        if sum(branch.added is not None for branch in self.branches) > 1:
+            raise PydanticCustomError("one_of", "has more than one branch to which a shared block is added")
         if len(set(names)) != len(names):
             raise PydanticCustomError("one_of", "has two branches whose weights would have one name")
         return self
-
-    def _joins_now(self, i: int) -> str | None:
-        """Why a branch cannot join at the end; None where it can."""
-        branch = self.branches[i]
-        if self.parallel:
-            return "the branches must not be parallel"
-        if i + 1 == len(self.branches):
-            return "another branch must follow"
-        taken = {"stream_norm": branch.stream_norm, "residual_scale": branch.residual_scale}
-        if named := next((name for name, value in taken.items() if value is not None), None):
-            return f"it can have no {named}"
-        return "residual must be input" if branch.residual == "normed" else None
 
 
 class Kind(NamedTuple):

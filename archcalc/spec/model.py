@@ -9,11 +9,12 @@ from archcalc.arguments import element, first, same_shape, size
 from archcalc.blocks.base import Block, Count, Strict
 from archcalc.blocks.constraints import OneTable
 from archcalc.blocks.embedding import Embedding
+from archcalc.blocks.heads import SomeRows
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
-from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors
+from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors, refuse_unlike_uses
 from archcalc.spec.layers import Layer, LayerGroup
 from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
 from archcalc.spec.published import Initialization, Misprint, Published, Text
@@ -86,7 +87,7 @@ class Model(Strict):
         description="groups of layers, in order; each in one of three forms"
     )
     final_norm: Norm | None = Field(description="of the last layer's output; null: none")
-    unembedding: Annotated[Unembedding, OneTable("embedding", "d_embedding")] = Field(
+    unembedding: Annotated[Unembedding, OneTable("embedding", "d_embedding"), SomeRows("vocab_size")] = Field(
         description="how the last vectors become logits"
     )
     mtp: MTP | None = Field(
@@ -118,6 +119,7 @@ class Model(Strict):
                 context = {"found": f"{found:,}", "what": what, "most": most}
                 raise PydanticCustomError("one_of", "has {found} {what}; at most {most} are supported", context)
         refuse_no_source(layers)
+        refuse_unlike_uses(layers)
         return layers
 
     @model_validator(mode="after")
@@ -126,6 +128,11 @@ class Model(Strict):
         refuse_no_vectors(self.layers, None if per_layer is None else per_layer.d_per_layer)
         refuse_no_layer(self.mtp, self.layers)
         return self
+
+    @property
+    def n_logits(self) -> int:
+        """How many tokens have a logit: all of the vocabulary, or the first of it."""
+        return int(getattr(self.unembedding, "rows", None) or self.vocab_size)
 
     @property
     def n_layers(self) -> Size:

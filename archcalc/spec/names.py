@@ -1,4 +1,4 @@
-"""Names of fields: a full path, or an end of one that means a single field, or the same one of all kinds of a group.
+"""Names of fields: a full path, or an end of one that means a single field, or the same one of all kinds of layers.
 
 Fields that a spec states go before those that it leaves out.
 """
@@ -25,7 +25,7 @@ _ALIASES = {"n_layers": "repeat"}
 
 
 def fields(document: Document) -> dict[str, list[Where]]:
-    """Every field by each name that it answers to: its path, and each end of it.
+    """Every field by each name that it answers to: its path, and each end of it; also by the name of its branch.
 
     What lies deeper than any field of a spec, or has a longer name, is none: a file may have 50,000 values at a depth
     of 64, and all ends of their paths would take gigabytes.
@@ -34,9 +34,14 @@ def fields(document: Document) -> dict[str, list[Where]]:
     for where, _ in leaves(document.data):
         if len(where) > DEEPEST_FIELD or any(isinstance(step, str) and len(step) > LONGEST_FIELD for step in where):
             continue
-        for start in range(len(where)):
-            index.setdefault(dotted(where[start:]), []).append(where)
+        for name in dict.fromkeys((*_ends(where), *_ends(in_layer(where, document.data)))):
+            index.setdefault(name, []).append(where)
     return index
+
+
+def _ends(where: Where) -> list[str]:
+    """A path and each end of it, the longest first."""
+    return [dotted(where[start:]) for start in range(len(where))]
 
 
 def places(
@@ -46,20 +51,20 @@ def places(
     data: Any,
     suggested: Callable[[], Iterable[str]] | None = None,
 ) -> list[Where]:
-    """The fields that a full path or an unambiguous short name means: one, or the same of all kinds of a group.
+    """The fields that a full path or an unambiguous short name means: one, or the same of all kinds of layers.
 
-    Layers of several kinds that alternate have most of their sizes in common: a name that means one of each, all of
-    one value, means them together.
+    Layers of several kinds, in groups or alternating, have most of their sizes in common: a name that means one of
+    each, all of one value, means them together.
 
     Raises Invalid for a name of none or of several; what is near is looked for in `suggested`, else in all fields.
     """
     short = _ALIASES.get(name, name)
     found = index.get(short, [])
     found = [where for where in found if dotted(where) == short] or found
-    if len(found) == 1 or (found and _are_one(found, data)):
+    if _are_one(found, data):
         return found
     if found:
-        raise _several(name, found, argument)
+        raise _several(name, _shorter(found, index, data), len(found), argument)
     try:
         left_out = fields_left_out(Document("", data))
     except Invalid:
@@ -77,9 +82,21 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _several(name: str, found: list[Where], argument: str) -> Invalid:
-    paths = _listed([dotted(where) for where in found])
-    return Invalid(Problem(argument, f"is the name of {len(found)} fields", name, suggestion=f"name one: {paths}"))
+def _several(name: str, names: list[str], count: int, argument: str) -> Invalid:
+    fix = f"name one: {_listed(names)}"
+    return Invalid(Problem(argument, f"is the name of {count} fields", name, suggestion=fix))
+
+
+def _shorter(found: list[Where], index: Mapping[str, list[Where]], data: Any) -> list[str]:
+    """Names that tell fields apart: for each the shortest end of its path that means it, alone or with its like."""
+
+    def own(where: Where) -> str:
+        ends = (
+            end for path in (in_layer(where, data), where) for end in reversed(_ends(path)) if not end[0].isdigit()
+        )
+        return next((end for end in ends if _are_one(index.get(end, []), data)), dotted(where))
+
+    return list(dict.fromkeys(map(own, found)))
 
 
 def _unknown(
@@ -121,16 +138,33 @@ def _in_groups(name: str, index: Mapping[str, list[Where]], left_out: list[Unsta
 
 
 def _are_one(found: list[Where], data: Any) -> bool:
-    """Whether fields are the same field of several kinds of one group, with one value."""
-    return _are_of_one_group(found) and all(
-        shown(value_in(data, one)) == shown(value_in(data, found[0])) for one in found
+    """Whether there is one field, or the same field of several kinds of layers, with one value."""
+    return len(found) == 1 or (
+        _are_alike(found, data) and all(shown(value_in(data, one)) == shown(value_in(data, found[0])) for one in found)
     )
 
 
-def _are_of_one_group(found: list[Where]) -> bool:
-    """Whether fields are the same field of several kinds of one group."""
-    group, inner = found[0][:2], found[0][4:]
-    return all(where[:2] == group and where[2:3] == ("kinds",) and where[4:] == inner for where in found)
+def _are_alike(found: list[Where], data: Any) -> bool:
+    """Whether fields are the same field of several kinds of layers."""
+    first = in_layer(found[0], data) if found else ()
+    return bool(first) and all(in_layer(where, data) == first for where in found)
+
+
+_OF_GROUPS = ("repeat", "pattern")
+
+
+def in_layer(where: Where, data: Any) -> Where:
+    """A field's path in its layer, by the names of branches, whichever group or kind has the layer.
+
+    () for what is not in a layer, as the number of layers of a group.
+    """
+    start = 2 if where[0] == "layers" or where[:2] == ("mtp", "layer") else 0
+    start += 2 * (start and where[start : start + 1] == ("kinds",))
+    rest = where[start:] if start else ()
+    if rest[:1] == ("branches",) and len(rest) > 2:
+        name = value_in(data, (*where[: start + 2], "name")) if rest[2] != "name" else None
+        rest = (name, *rest[2 + (rest[2] == "mixer") :]) if isinstance(name, str) else ()
+    return () if rest[:1] and rest[0] in _OF_GROUPS else rest
 
 
 def short_name(where: Where, index: Mapping[str, list[Where]]) -> str:
@@ -170,8 +204,8 @@ def named(name: str, index: Mapping[str, list[Where]], document: Document, argum
         raise Invalid(Problem(argument, what, name, suggestion=write_it(document)))
     wheres = [field.where for field in found]
     alike = len({repr(field.value) for field in found}) == 1
-    if len(found) > 1 and not (_are_of_one_group(wheres) and (alike or _has_block(found))):
-        raise _several(name, wheres, argument)
+    if len(found) > 1 and not (_are_alike(wheres, document.data) and (alike or _has_block(found))):
+        raise _several(name, [dotted(where) for where in wheres], len(wheres), argument)
     return wheres
 
 

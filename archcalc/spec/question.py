@@ -17,11 +17,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from archcalc.blocks.base import Block, Mixer, registered
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem, shown, written
+from archcalc.spec.lengthening import lengthened
 from archcalc.spec.names import DEEPEST_FIELD, fields, fields_left_out, leaves, named, value_in
 from archcalc.spec.scalars import resolve
 from archcalc.spec.source import Document, Where, dotted
-from archcalc.units import grouped, parse_length
+from archcalc.units import grouped, parse_length, several
 
 
 class Change(NamedTuple):
@@ -42,9 +43,11 @@ class Change(NamedTuple):
 
 
 def _number(value: Any) -> str:
-    if value is None or isinstance(value, dict):
-        return "null" if value is None else "a block"
-    return grouped(value) if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, dict | list):
+        return "a block" if isinstance(value, dict) else several(len(value), "item")
+    if value is None or isinstance(value, bool):
+        return written(value)
+    return grouped(value) if isinstance(value, int) else str(value)
 
 
 def split(text: str) -> tuple[str, str | None]:
@@ -55,6 +58,17 @@ def split(text: str) -> tuple[str, str | None]:
         return text, None
     at = there[-1] if there else places[0]
     return text[:at], text[at + 1 :]
+
+
+PART = "part=text"
+"""In a question: what is asked about is the text model of a config.json alone."""
+
+
+def without_part(question: str | None) -> tuple[str | None, bool]:
+    """A question without what says that the text model alone is read, None where none is left; and whether it did."""
+    asked = [] if question is None else question.split(",")
+    fields = [one for one in asked if "".join(one.split()) != PART]
+    return (",".join(fields) or None, True) if len(fields) < len(asked) else (question, False)
 
 
 Answers = dict[Where, Any]
@@ -72,7 +86,8 @@ def understand(document: Document, question: str, argument: str) -> Answers:
     for part in question.split(","):
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if not (name and equals and text):
-            raise Invalid(Problem(argument, f"{part!r} is not field=value"))
+            fix = f"give a value: {name or 'FIELD'}=VALUE" if name or text else "leave out what is empty"
+            raise Invalid(Problem(argument, f"{part!r} is not field=value", suggestion=fix))
         for where in named(name, index, document, argument):
             if where in answers:
                 raise Invalid(Problem(argument, "is set twice", dotted(where)))
@@ -96,6 +111,7 @@ def ask(document: Document, answers: Answers, argument: str) -> tuple[Document, 
         answered = [one._replace(old=default.get(one.path)) if one.old is None else one for one in answered]
     changes = [change for change in answered if shown(change.old) != shown(change.new)]
     changes.extend(_follow(asked, old, set(answers)))
+    changes.extend(_lengthen(asked, old, answers))
     if changes and asked.data.get("published"):
         asked.data["published"] = []  # what was printed was printed of another shape
     return asked, tuple(changes)
@@ -131,9 +147,18 @@ def _follow(document: Document, old: Answers, asked: set[Where]) -> Iterator[Cha
                 yield _put(document, places[step.field], step.size, step.because, step.rule)
 
 
+def _lengthen(document: Document, old: Answers, answers: Answers) -> Iterator[Change]:
+    """Keep what comes first in a pattern where the question asks for more layers than that has."""
+    longer = [where for where in answers if where[:1] == ("layers",) and where[2:] == ("repeat",)]
+    was = {int(where[1]): old[where] for where in longer if _is_size(old.get(where))}
+    for one in lengthened(document.data["layers"], was) if was else ():
+        yield _put(document, ("layers", one.group, "pattern"), one.pattern, one.because)
+
+
 def _field(block: Where, field: str, data: Any) -> Where:
     """The place of a field that a block's relation names: its own, or the model's."""
-    return (field,) if field in data else (*block, *field.split("."))
+    steps = field.split(".")
+    return tuple(steps) if steps[0] in data else (*block, *steps)
 
 
 def _blocks(data: Any, where: Where = ()) -> Iterator[tuple[Where, type[Block]]]:

@@ -36,7 +36,10 @@ def _features(model: Model) -> Iterator[str]:
     kinds = [kind.layer for group in model.layers for kind in group.kinds_in()]
     if len(kinds) > 1:
         yield "several_kinds_of_layers"
-    for mixer in (branch.mixer for layer in kinds for branch in layer.residual_branches):
+    branches = [branch for layer in kinds for branch in layer.residual_branches]
+    if any(branch.added is not None for branch in branches):
+        yield "shared_block"
+    for mixer in (mixer for branch in branches for mixer in branch.mixers):
         if kind := getattr(mixer, "kind", None):
             yield kind
         yield from (name for name in _PRESENT if getattr(mixer, name, None))

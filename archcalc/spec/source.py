@@ -44,8 +44,8 @@ class Document:
 
     `values` has the mark of the value at each path, `keys` that of the key. `asked` has the paths whose values a
     question put in, `question` is the argument that asked, and `before` the data before it. Of a spec that was
-    imported `origins` has the keys of the config.json that a field came from, by its path, and `ignored` those that
-    do not matter.
+    imported `origins` has the keys of the config.json that a field came from, by its path, those of all layers
+    together, `placed` those of each layer by itself, `ignored` the keys that do not matter, and `config` is the file.
     """
 
     file: str
@@ -56,7 +56,9 @@ class Document:
     asked: set[Where] = field(default_factory=set)
     before: Any = None
     origins: dict[str, list[str]] = field(default_factory=dict)
+    placed: dict[str, list[str]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
+    config: Any = None
 
     def problem(self, message: str, path: Where = (), *, at_key: bool = False, **parts: Any) -> Problem:
         """A Problem placed at `path`, or at the nearest of its parents that has a place."""
@@ -71,13 +73,9 @@ class Document:
         return Problem(self.file, message, dotted(path), line, column, **parts)
 
     def origin(self, path: Where) -> list[str]:
-        """The keys of a config.json that a field came from; those of a block where that was read as a whole.
-
-        Kinds of layers that alternate are read from the same keys.
-        """
-        inside = path[:2] + path[4:] if path[2:3] == ("kinds",) else path
-        for end in range(len(inside), 0, -1):
-            if keys := self.origins.get(dotted(inside[:end])):
+        """The keys of a config.json that a field came from; those of a block where that was read as a whole."""
+        for end in range(len(path), 0, -1):
+            if keys := self.placed.get(dotted(path[:end])):
                 return keys
         return []
 

@@ -17,7 +17,6 @@ _FEATURES: dict[str, str] = {
     "this activation is": "tanh sigmoid mish elu selu softplus relu6 leaky_relu hardswish",
     "DeepNorm is": "deepnorm",
     "norms other than LayerNorm and RMSNorm are": ("scalenorm batchnorm batch_norm groupnorm dyt dynamic_tanh l2norm"),
-    "a capacity of experts is": "capacity capacity_factor expert_capacity",
     "sparse attention is": "sparse block_sparse strided banded bigbird longformer nsa",
     "linear attention of this kind is": "retention retnet gla",
     "state-space layers of this kind are": "ssm s4 state_space hyena",
@@ -88,6 +87,8 @@ _OTHER_NAMES: dict[str, str] = {
     "d_conv": "conv_kernel conv_kernel_size conv_l_cache mamba_d_conv linear_conv_kernel_dim d_convolution",
     "n_groups": "ngroups mamba_n_groups linear_num_key_heads",
     "n_experts": "num_experts num_local_experts n_routed_experts moe_num_experts",
+    "capacity_factor": "capacity expert_capacity moe_expert_capacity_factor expert_capacity_factor",
+    "n_identity": "zero_expert_num n_zero_experts num_zero_experts zero_experts",
     "n_experts_per_token": "num_experts_per_tok n_experts_per_tok experts_per_token moe_topk num_selected_experts",
     "shared": "n_shared_experts shared_expert shared_experts",
     "gated": "swiglu geglu reglu glu gated_mlp gate_proj bilinear",
@@ -108,6 +109,7 @@ _OTHER_NAMES: dict[str, str] = {
     "sub_norm": "attn_sub_norm ffn_sub_norm sub_layernorm subln",
     "d_latent": "moe_latent_size",
     "pattern": "layer_types layer_pattern block_pattern sliding_window_pattern",
+    "rows": "output_vocab_size",
     "d_embedding": "word_embed_proj_dim embedding_size d_embed embed_proj",
     "sinusoidal": "sinusoid sine",
     "none": "nope nopos no_positions",
@@ -132,7 +134,7 @@ _FLAGS: dict[str, str] = {
 
 _FAMILIES: dict[str, str] = {
     "mixtures of experts of this kind are": "grok arctic glam switch",
-    "blocks that layers share are": "zamba zamba2",
+    "Mamba with several heads is": "zamba",
     "recurrent layers are": "rwkv recurrentgemma griffin",
     "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",
     "encoder-decoder models are": "t5 flan-t5 bart ul2 whisper pegasus",

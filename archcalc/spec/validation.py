@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_origin
 from pydantic import BaseModel, ValidationError
 
 from archcalc.blocks.base import TAG, models_in, registered
-from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
+from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, written
 from archcalc.spec.namerules import IN_WORDS
 from archcalc.spec.source import Document, Where, is_stdin
 from archcalc.spec.unsupported import feature, flag, other_name
@@ -46,7 +46,22 @@ def validate(document: Document, what: type[Described]) -> Described:
         told = [(one if _said(one) in old else _at_question(one, document), error) for one, error in told]
     told.sort(key=lambda found: _place(found[0]))
     shown_ = [_suggested(problem, document, what, error) for problem, error in told[:MOST_PROBLEMS_SHOWN]]
-    raise Invalid(*shown_, *(problem for problem, _ in told[MOST_PROBLEMS_SHOWN:]))
+    problems = (*shown_, *(problem for problem, _ in told[MOST_PROBLEMS_SHOWN:]))
+    raise Invalid(*dict.fromkeys(_by_key(problem, document) for problem in problems))
+
+
+def _by_key(problem: Problem, document: Document) -> Problem:
+    """A problem of a config.json by the keys that the field came from, with what the file says."""
+    keys = document.origin(tuple(problem.path.split("."))) if problem.file == document.file else []
+    if not keys:
+        return problem
+    value = problem.value
+    if len(keys) == 1 and value is not None:
+        found: Any = document.config
+        for step in keys[0].split("."):
+            found = found.get(step) if isinstance(found, dict) else None
+        value = value if found is None else written(found)
+    return replace(problem, path=", ".join(keys), value=value)
 
 
 def _told(document: Document, error: ValidationError) -> list[tuple[Problem, dict[str, Any]]]:
@@ -170,11 +185,12 @@ def _problem(document: Document, error: dict[str, Any]) -> Problem:
     if kind == "constraint":
         for step in context["field"].split("."):
             where, value = (*where, step), value.get(step)
-        got = f"{context.get('size')}, the default" if value is None else shown(value)
+        size = context.get("size")
+        got = f"{size if isinstance(size, str) else written(size)}, the default" if value is None else written(value)
         return document.problem(error["msg"], where, value=got)
     if kind == "one_of":
         return document.problem(error["msg"], where)
-    return document.problem(_message(error), where, at_key=error["loc"][-1:] == (_KEY,), value=shown(value))
+    return document.problem(_message(error), where, at_key=error["loc"][-1:] == (_KEY,), value=written(value))
 
 
 def _message(error: dict[str, Any]) -> str:
@@ -214,7 +230,7 @@ def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
 
 def _choice(document: Document, where: Where, value: object, choices: list[str]) -> Problem:
     message = feature(value) or f"must be {' or '.join(choices)}"
-    return document.problem(message, where, value=shown(value))
+    return document.problem(message, where, value=written(value))
 
 
 def _literals(expected: str) -> list[str]:

@@ -44,6 +44,7 @@ class Weight(NamedTuple):
         each: per which labels one matrix of the tally is counted.
         part: a category of the tally, or else a term of the bridge, by any name.
         read: the labels that it is read under, where those are not the stored ones.
+        met: of experts three labels: how many are stored, how many of them a token meets, and meets at the most.
     """
 
     path: str
@@ -51,6 +52,7 @@ class Weight(NamedTuple):
     part: str
     each: tuple[str, ...] = ()
     read: tuple[str, ...] | None = None
+    met: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, path: str, axes: str, part: str, each: str = "") -> Weight:
@@ -66,6 +68,11 @@ class Weight(NamedTuple):
     def labels(self) -> tuple[str, ...]:
         """All labels, in storage order: those of its shape, of its shards and of its gradient."""
         return tuple(label for axis in self.axes for label in axis)
+
+    @property
+    def stored(self) -> tuple[tuple[str, ...], ...]:
+        """The stored axes without the marks of a layer's blocks: what two uses of one weight have alike."""
+        return tuple(tuple(map(stem, axis)) for axis in self.axes)
 
     @property
     def read_labels(self) -> tuple[str, ...]:

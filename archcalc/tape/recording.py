@@ -36,6 +36,7 @@ class Tape:
         self._stored: dict[str, tuple[tuple[str, ...], ...]] = {}
         self._own: dict[str, str] = {}
         self._learns = True
+        self._root: tuple[int, str] | None = None
         self._resolved: tuple[int, list[Op]] | None = None
         self.result: str | None = None
         """The name of what goes on to the next segment, where that is not what the last op makes."""
@@ -57,6 +58,20 @@ class Tape:
         self._scopes.pop()
 
     @contextmanager
+    def shared(self, root: str) -> Iterator[None]:
+        """Weights that other layers read too: their paths are `root` and the modules inside, without the layer."""
+        before, self._root = self._root, (len(self._scopes), root)
+        yield
+        self._root = before
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Weights of the layer's own among those that it shares."""
+        before, self._root = self._root, None
+        yield
+        self._root = before
+
+    @contextmanager
     def without_gradient(self) -> Iterator[None]:
         """Ops that have no backward pass, and weights that learn nothing from the loss."""
         self._learns = False
@@ -70,11 +85,16 @@ class Tape:
         yield
         self._own = before
 
-    def weight(self, name: str, axes: str, part: str, each: str = "", **read: str) -> Weight:
+    def weight(self, name: str, axes: str, part: str, each: str = "", met: str = "", **read: str) -> Weight:
         """A weight of the module in scope; `read` are labels that it is read under in place of stored ones."""
-        path = ".".join([*(scope for scope, named in self._scopes if named), name])
-        weight = Weight.of(path, self._marked(axes), part, self._marked(each))
+        weight = Weight.of(self._path(name), self._marked(axes), part, self._marked(each))._replace(
+            met=tuple(self._marked(met).split())
+        )
         return weight.relabel(**self._own_labels(read)) if read else weight
+
+    def buffer(self, name: str, axes: str) -> Tensor:
+        """What a checkpoint has beside the parameters of the module in scope, under its path."""
+        return self.given(self._path(name), axes, "buffer")
 
     def given(self, name: str, axes: str, role: Role, by: str = "") -> Tensor:
         """Data that is there before the pass, one for each name and each of the sizes of `by`."""
@@ -286,6 +306,12 @@ class Tape:
         words = text.replace("(", " ( ").replace(")", " ) ").split()
         return " ".join(self._own.get(word, word) for word in words)
 
+    def _path(self, name: str) -> str:
+        """The path of what belongs to the module in scope."""
+        depth, root = self._root or (0, "")
+        modules = (scope for scope, named in self._scopes[depth:] if named)
+        return ".".join([*filter(None, [root]), *modules, name])
+
     @property
     def _spans(self) -> tuple[str, ...]:
         return tuple(name for name, _ in self._scopes)
@@ -301,8 +327,10 @@ class Tape:
         if unknown and op.kind not in ("view", "join", "put") and op.output.role not in CHOICES:
             raise TapeError(f"{op.output.name}: output label {sorted(unknown)[0]!r} is in no input")
         for weight in op.weights:
-            if self._stored.setdefault(weight.path, weight.axes) != weight.axes:
-                raise TapeError(f"{weight.path}: used with two shapes, {self._stored[weight.path]} and {weight.axes}")
+            if self._stored.setdefault(weight.path, weight.stored) != weight.stored:
+                raise TapeError(
+                    f"{weight.path}: used with two shapes, {self._stored[weight.path]} and {weight.stored}"
+                )
         self._names.add(op.output.name)
         self.ops.append(op)
         return op.output

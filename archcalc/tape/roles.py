@@ -21,6 +21,7 @@ Role = Literal[
     "table",
     "buffer",
     "shared",
+    "token",
 ]
 Width = Literal["activation", "statistic", "float", "byte", "int", "long", "constant"]
 
@@ -55,10 +56,14 @@ ROLES: Mapping[Role, Meaning] = {
     "table": Meaning("float", given=True),  # made once for a pass and read in all layers: angles of rotary positions
     "buffer": Meaning("float", given=True),  # in a checkpoint, and no parameter
     "shared": Meaning("activation", learns=True, given=True),  # made before the layer, which keeps it where it is kept
+    "token": Meaning("activation", learns=True, given=True),  # each token's own vector, as it entered the first layer
 }
 
 CHOICES: tuple[Role, ...] = ("choice", "positions")
 """What a model chooses by scores."""
+
+TOKENS = "token_vectors"
+"""The name of the one tensor of role `token`."""
 
 Widths = Mapping[Role, int]
 

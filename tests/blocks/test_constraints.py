@@ -98,7 +98,7 @@ WRONG = {
     ),
     "both": (
         {"attention": {"alibi": True, "rotary": ROTARY}},
-        "layers.0.attention.alibi: must be false where rotary is given; got True; leave out one of alibi and rotary",
+        "layers.0.attention.alibi: must be false where rotary is given; got true; leave out one of alibi and rotary",
     ),
     "slopes of nothing": (
         {"attention": {"alibi_scale": 2}},
@@ -106,7 +106,7 @@ WRONG = {
     ),
     "an offset of nothing": (
         {"norm": {**RMSNORM, "gain": False, "unit_offset": True}},
-        "layers.0.norm.unit_offset: has no effect without gain; got True; leave it out",
+        "layers.0.norm.unit_offset: has no effect without gain; got true; leave it out",
     ),
     "rows of nothing": (
         {"embedding": {"positions": "none", "extra_positions": 2}},

@@ -1,6 +1,7 @@
 """`check SPEC --weights`: headers alone, held against a spec tensor by tensor."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -267,6 +268,35 @@ def test_a_gguf_file_holds_against_the_spec(tmp_path, kind):
     assert f"{kind} in 15 tensors, F32 in 5 tensors, Q6_K in 1 tensor" in answer.json["proven_with"][0]
 
 
+def test_modules_of_multi_token_prediction_in_a_gguf_file_are_apart(tmp_path):
+    """llama.cpp's converter numbers them as blocks behind the last: norms, a projection, and what a layer has."""
+    spec = tmp_path / "spec.yaml"
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert ask("import", str(tmp_path / "config.json"), "-o", str(spec)).code == 0
+    around = {
+        "nextn.eh_proj": (256, 512),
+        **dict.fromkeys(("nextn.enorm", "nextn.hnorm", "nextn.shared_head_norm"), (256,)),
+    }
+    layer = {
+        **dict.fromkeys(("attn_norm", "ffn_norm"), (256,)),
+        **{NAMES[name]: shape for name, shape in LINEAR.items()},
+    }
+    further = {f"blk.2.{name}.weight": (shape, "F16") for name, shape in {**around, **layer}.items()}
+    copies = {"blk.2.nextn.shared_head_head.weight": ((512, 256), "F16")}
+    path = gguf_llama(tmp_path / "m.gguf", lambda tensors: tensors.update({**further, **copies}))
+    answer = check(spec, path)
+    size = sum(2 * math.prod(shape) for shape, _ in {**further, **copies}.values())
+    assert (answer.code, rows(answer)) == (0, {})
+    assert answer.json["not_compared"] == [
+        f"the file's modules of multi-token prediction (14 tensors, {size:,} bytes): not part of the text spec"
+    ]
+    spec.write_text(spec.read_text() + "mtp: {n_modules: 1}\n")
+    answer = check(spec, path)
+    assert (answer.code, rows(answer), answer.json["not_compared"]) == (0, {}, [])
+    (found,) = [one for one in answer.json["checks"] if one["what"] == "parameters of multi-token prediction"]
+    assert found["measured"] == sum(math.prod(shape) for shape, _ in further.values())
+
+
 def test_what_a_gguf_file_has_otherwise_is_told_by_its_names(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
 
@@ -381,8 +411,11 @@ def test_modules_that_predict_further_tokens_are_apart_from_the_model(tmp_path):
     config = {**read_config(str(tmp_path)), "model_type": "kimi_k2", "num_nextn_predict_layers": 1}
     (tmp_path / "config.json").write_text(json.dumps(config))
     answer = check(tmp_path, tmp_path)
-    assert {*rows(answer)} == {"parameters of multi-token prediction"}  # two tensors are no whole module
-    assert answer.json["not_compared"] == ["2 tensors outside the text model"]
+    told = rows(answer)  # two tensors are no whole module
+    assert "parameters of multi-token prediction" in told
+    assert told[f"model.layers.{layers}.enorm.weight"][2] == "MISSING"
+    assert told[f"model.layers.{layers}.eh_proj.weight"][2] == "DIFFERENT SHAPE"
+    assert answer.json["not_compared"] == []
     assert load_weights(find(str(tmp_path / "config.json")).model, str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps({**config, "num_nextn_predict_layers": 0, "num_mtp_layers": 0}))
     assert set(rows(check(tmp_path, tmp_path))) >= set(further)
@@ -407,6 +440,144 @@ def test_a_module_of_multi_token_prediction_has_the_parameters_that_the_spec_cou
     (found,) = [one for one in answer.json["checks"] if one["what"] == "parameters of multi-token prediction"]
     expected = sum(tensor.numel() for name, tensor in last.items() if not name.endswith("correction_bias"))
     assert (found["counted"], found["measured"]) == (expected + 2 * d * d + 3 * d,) * 2
-    del further[f"model.layers.{n}.enorm.weight"]
+    bias = f"model.layers.{n}.mlp.gate.e_score_correction_bias"
+    del further[f"model.layers.{n}.enorm.weight"], further[bias]
+    further[f"model.layers.{n}.self_attn.z_proj.weight"] = torch.zeros(d)
     save_file({**there, **further}, tmp_path / FILE, {"format": "pt"})
-    assert check(tmp_path, tmp_path).code == 1
+    answer = check(tmp_path, tmp_path)
+    assert answer.code == 1
+    assert {what: reason for what, (_, _, reason) in rows(answer).items() if what.startswith("model.")} == {
+        f"model.layers.{n}.enorm.weight": "MISSING",
+        bias: "MISSING",
+        f"model.layers.{n}.self_attn.z_proj.weight": "UNEXPECTED",
+    }
+
+
+def test_a_module_under_a_name_of_its_own_is_held_by_its_tensors(tmp_path):
+    """Qwen3-Next's: norms and a projection beside one layer with attention, whose names are those of the model's."""
+    from safetensors.torch import load_file, save_file
+
+    theirs = built("qwen3_next")
+    theirs.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "mtp_num_hidden_layers": 1}))
+    d, full = theirs.config.hidden_size, theirs.config.layer_types.index("full_attention")
+    there = load_file(tmp_path / FILE)
+    own = f"model.layers.{full}."
+    further = {name.replace(own, "mtp.layers.0."): there[name].clone() for name in there if name.startswith(own)}
+    around = {"fc": (d, 2 * d), "norm": (d,), "pre_fc_norm_embedding": (d,), "pre_fc_norm_hidden": (d,)}
+    further |= {f"mtp.{name}.weight": torch.zeros(shape) for name, shape in around.items()}
+    save_file({**there, **further}, tmp_path / FILE, {"format": "pt"})
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, rows(answer), answer.json["not_compared"]) == (0, {}, [])
+    further["mtp.fc.weight"] = torch.zeros(2 * d, d)
+    del further["mtp.layers.0.self_attn.q_norm.weight"]
+    save_file({**there, **further}, tmp_path / FILE, {"format": "pt"})
+    told = {what: row for what, row in rows(check(tmp_path, tmp_path)).items() if what.startswith("mtp.")}
+    assert {what: reason for what, (_, _, reason) in told.items()} == {
+        "mtp.fc.weight": "TRANSPOSED",
+        "mtp.layers.0.self_attn.q_norm.weight": "MISSING",
+    }
+
+
+def saved(name, folder, change=lambda _: None, **config):
+    """A folder with what transformers saves of a small model, after a change of its tensors."""
+    from safetensors.torch import load_file, save_file
+
+    theirs = built(name)
+    if config:
+        import transformers
+
+        kind, said = SAMPLES[name]
+        whole = transformers.AutoConfig.for_model(kind, **{**said, **config})
+        theirs = transformers.AutoModelForCausalLM.from_config(whole)
+    theirs.save_pretrained(folder)
+    tensors = load_file(folder / FILE)
+    change(tensors)
+    save_file(tensors, folder / FILE, {"format": "pt"})
+
+
+CORRECTION = "model.layers.{i}.mlp.gate.e_score_correction_bias"
+
+
+@pytest.mark.parametrize(
+    ("name", "buffer"), [("glm4_moe", CORRECTION), ("gemma4-e2b", "model.layers.{i}.layer_scalar")]
+)
+def test_a_buffer_that_is_missing_or_of_another_shape_is_named(tmp_path, name, buffer):
+    has = {}
+    saved(name, tmp_path, has.update)
+    assert check(tmp_path, tmp_path).code == 0
+    first, *_, last = sorted(one for one in has if one.endswith(buffer.rpartition("}")[2]))
+    size = has[first].numel()
+
+    def change(tensors):
+        del tensors[first]
+        tensors[last] = torch.zeros(size + 1)
+
+    saved(name, tmp_path, change)
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, answer.err) == (1, "")
+    assert rows(answer) == {first: ([size], None, "MISSING"), last: ([size], [size + 1], "DIFFERENT SHAPE")}
+
+
+def test_tensors_of_what_sees_and_hears_are_told_apart(tmp_path):
+    """A text model's config beside the files of the whole: names as transformers' classes have them."""
+    theirs = built("qwen3")
+    theirs.save_pretrained(tmp_path)
+    tensors = {
+        f"model.language_model.{n.removeprefix('model.')}": ("F32", tuple(p.shape))
+        for n, p in theirs.named_parameters()
+        if n != "lm_head.weight"
+    }
+    tensors |= {n: ("F32", tuple(p.shape)) for n, p in theirs.named_parameters() if n == "lm_head.weight"}
+    tensors |= {
+        "model.visual.blocks.0.attn.qkv.weight": ("BF16", (6, 2)),
+        "model.visual.patch_embed.weight": ("BF16", (2, 2)),
+    }
+    tensors |= {
+        "audio_tower.conv.weight": ("F32", (3,)),
+        "multi_modal_projector.linear.weight": ("F32", (5,)),
+        "mtp.fc.weight": ("F32", (7,)),
+    }
+    weights_file(tmp_path / FILE, tensors)
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, rows(answer)) == (0, {})
+    assert answer.json["not_compared"] == [
+        "the file's vision tower (2 tensors, 32 bytes): not part of the text spec",
+        "the file's audio tower (1 tensor, 12 bytes): not part of the text spec",
+        "the file's connection of what sees or hears (1 tensor, 20 bytes): not part of the text spec",
+        "the file's modules of multi-token prediction (1 tensor, 28 bytes): not part of the text spec",
+    ]
+
+
+def test_a_convolution_that_was_split_evenly_is_told_by_name(tmp_path):
+    """transformers joins q, k and v, and splits the whole into thirds when it saves: of unequal widths it loads none."""
+    saved("olmo_hybrid", tmp_path, linear_key_head_dim=8, linear_value_head_dim=32)
+    answer = check(tmp_path, tmp_path)
+    told = {what: row for what, row in rows(answer).items() if "conv1d" in what}
+    assert answer.code == 1
+    assert {reason for _, _, reason in told.values()} == {
+        "SPLIT INTO EQUAL PARTS, as transformers saves it; parts of these widths do not load"
+    }
+
+
+def test_what_published_files_have_too_many_and_lack_is_a_note(tmp_path):
+    """A.X-K1's: a norm in dense layers, which have none, and no corrections (`_keys_to_ignore_on_load_*`)."""
+    from archcalc.spec.catalogue import find
+    from archcalc_reference.weights.folder import load_weights
+
+    def published(tensors):
+        for name in [name for name in tensors if name.endswith("e_score_correction_bias")]:
+            del tensors[name]
+        dense.extend(name for name in tensors if name.endswith("layers.0.post_attention_layernorm.weight"))
+        tensors["model.layers.0.post_mlp_layernorm.weight"] = torch.zeros(tensors[dense[0]].shape)
+
+    dense = []
+    saved("axk1", tmp_path, published)
+    answer = check(tmp_path, tmp_path)
+    assert (answer.code, answer.err, rows(answer)) == (0, "", {})
+    first, second = answer.json["warnings"]
+    assert first == "1 tensor that transformers' model does not read: model.layers.0.post_mlp_layernorm.weight"
+    assert "mlp.gate.e_score_correction_bias is not stored, in" in second
+    reference = load_weights(find(str(tmp_path / "config.json")).model, str(tmp_path))
+    assert {float(b.abs().max()) for n, b in reference.named_buffers() if n.endswith("correction")} == {0.0}

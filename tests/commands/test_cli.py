@@ -232,7 +232,7 @@ def test_an_interrupt_is_130(monkeypatch):
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("archcalc.commands.parameters.find", interrupted)
+    monkeypatch.setattr("archcalc.commands.headers.find", interrupted)
     assert ask("params", "gpt2").code == 130
 
 

@@ -188,3 +188,19 @@ def test_a_file_with_changed_bytes_is_counted_or_refused_in_lines(tmp_path, kind
 
 def test_a_folder_without_weights_or_spec_is_told_as_before(tmp_path):
     assert "is a directory" in ask("params", str(tmp_path)).err
+
+
+def test_the_first_part_has_the_keys_of_all_and_the_names_tell_parts_too(tmp_path):
+    names = list(KINDS)
+    for i, name in enumerate(names):
+        keys = {"general__name": "a small one", "split__tensors__count": 4} if i == 0 else {}
+        gguf_file(tmp_path / f"m-{i + 1:05}-of-00004.gguf", {name: KINDS[name]}, **keys)
+    for path in (tmp_path, tmp_path / "m-00003-of-00004.gguf"):
+        answer = ask("params", str(path))
+        assert (answer.code, answer.err) == (0, "")
+        assert "name a small one, architecture llama" in answer.out
+        assert "in 4 files" in answer.out
+    gguf_file(tmp_path / "m-00002-of-00004.gguf", {names[1]: KINDS[names[1]], "more": ((2,), "F32")})
+    answer = ask("params", str(tmp_path))
+    said = "m-00001-of-00004.gguf: split.tensors.count: has 5 tensors in all parts; got 4"
+    assert (answer.code, answer.err) == (2, f"{tmp_path}/{said}\n")

@@ -177,7 +177,7 @@ def test_memory_that_runs_out_is_no_bug_of_ours(monkeypatch, error):
     def raised(_):
         raise error
 
-    monkeypatch.setattr("archcalc.commands.parameters.find", raised)
+    monkeypatch.setattr("archcalc.commands.headers.find", raised)
     fix = "ask about a smaller shape, or use a machine with more memory"
     assert ask("params", "gpt2") == (3, "", f"archcalc: is out of memory; {fix}\n")
 
@@ -188,5 +188,5 @@ def test_what_is_nested_too_deeply_is_told(monkeypatch):
     def raised(_):
         raise RecursionError
 
-    monkeypatch.setattr("archcalc.commands.parameters.find", raised)
+    monkeypatch.setattr("archcalc.commands.headers.find", raised)
     assert ask("params", "gpt2") == (2, "", "archcalc: the input is nested too deeply\n")

@@ -12,10 +12,10 @@ import archcalc
 from archcalc import strategies
 from archcalc.blocks import Experts
 from archcalc.counts.flops import flops, training_run
+from archcalc.counts.leastread import least_read
 from archcalc.counts.memory import memory
 from archcalc.counts.parameters import params
 from archcalc.counts.touched import touched
-from archcalc.counts.traffic import least_read
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run

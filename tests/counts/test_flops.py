@@ -430,3 +430,20 @@ def test_hardware_flops_stand_beside_the_model_s():
     out = " ".join(ask("flops", "gpt2", "--recompute", "full").out.split())
     assert f"{model + again:,} FLOPs executed" in out
     assert "Hardware" not in ask("flops", "gpt2").out
+
+
+def test_the_bridge_tells_scans_from_attention():
+    """Jamba: 4 of 32 layers attend, 28 scan. Attention has two products of 32 heads of 128 for each pair of positions,
+    of which the backward pass has two each: 3 x 2 x 2 x 4,096 FLOPs a pair and layer."""
+    model, run = archcalc.load("jamba-1.5-mini"), Run(sequence=4_096)
+    steps = {step.short: step.flops for step in training_run(model, archcalc.params(model), run, 1).bridge}
+    assert steps["attention"] == 4 * 12 * 4_096 * 4_096
+    scan = next(part for part in flops(model, run).categories if part.category == "scan")
+    assert steps["scans"] == 3 * scan.forward // 4_096  # each product has two gradients
+    assert "scans" not in {step.short for step in _bridge("gpt2")}
+    assert "attention" not in {step.short for step in _bridge("mamba-130m")}
+
+
+def _bridge(name):
+    model = archcalc.load(name)
+    return training_run(model, archcalc.params(model), Run(sequence=64), 1).bridge

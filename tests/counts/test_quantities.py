@@ -276,7 +276,7 @@ SUGGESTED = {
     ("params", "zzz"): "`archcalc list` shows the catalogue",
     ("explain", "gpt2", "per_token"): "nearest: flops.per_token, cache.per_token",
     ("explain", "gpt2", "flops.pertoken"): "nearest: flops.per_token",
-    ("explain", "gpt2", "rotary"): "leave out PATH to list all of them",
+    ("explain", "gpt2", "rotary"): "leave out QUANTITY to list all of them",
     ("explain", "gpt2", "run.flops"): "add --tokens",
     ("sweep", "gpt2", "--vary", "n_layer=3"): "here it is called 'n_layers'",
     ("sweep", "gpt2", "--vary", "tie=3"): None,  # tied is not a size: to suggest it would lead nowhere

@@ -6,7 +6,7 @@ import pytest
 from command import ask
 
 import archcalc
-from archcalc.counts.traffic import least_read
+from archcalc.counts.leastread import least_read
 from archcalc.hardware.devices import device_names, find_device
 from archcalc.hardware.duration import Price, duration, peak_of
 from archcalc.tape.run import Run

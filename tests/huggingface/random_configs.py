@@ -33,7 +33,7 @@ NEEDS_WINDOW = {
     "cohere2_moe",
 }
 NEEDS_WINDOW |= {"mimo_v2_flash", "flint", "afmoe", "laguna", "mellum", "granite_swa", "granitemoe_swa", "kolibri1"}
-NEEDS_WINDOW |= {"step3p5", "gemma4_text", "gemma4_unified_text"}
+NEEDS_WINDOW |= {"lfm3", "lara_mini", "step3p5", "gemma4_text", "gemma4_unified_text"}
 # Weights that transformers keeps in one tensor and we in several, or in one for each head: only their sum is compared.
 FUSED = {
     *("gpt2", "openai-gpt", "gpt_bigcode", "codegen", "gpt_neox", "gpt_neox_japanese", "bloom", "falcon", "mpt"),
@@ -43,8 +43,9 @@ FUSED = {
     *("cohere2_moe", "phimoe", "qwen3_vl_moe_text", "mimo_v2_flash", "flint", "llama4_text"),
     *("afmoe", "laguna", "hy_v3", "mellum", "kolibri1", "granitemoe_swa", "glm4v_moe_text"),
     *("falcon_h1", "mamba", "falcon_mamba", "mamba2", "jamba", "granitemoehybrid"),
-    *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
-    *("kimi_linear", "bailing_hybrid", "olmo_hybrid", "minimax", "gemma4_text", "step3p5"),
+    *("nemotron_h", "bamba", "lfm2", "lfm2_moe", "lfm3", "lara_mini", "qwen3_next", "qwen3_5_text"),
+    *("qwen3_5_moe_text", "kimi_linear", "bailing_hybrid", "olmo_hybrid", "minimax", "gemma4_text", "step3p5"),
+    "zamba2",
     *("deepseek_v3", "deepseek_v2", "sarvam_mla", "glm4_moe_lite", "youtu", "minicpm3"),
     *("deepseek_v32", "glm_moe_dsa", "longcat_flash"),
     *("sarvam_moe", "axk1", "mistral4", "aria_text", "dbrx", "modernbert-decoder"),
@@ -240,6 +241,15 @@ def _mixed(model_type, rng, heads, layers, d_head):
         },
         "lfm2": {"full_attn_idxs": some, "conv_L_cache": rng.choice((2, 4)), "block_multiple_of": 7},
         "lfm2_moe": {"layer_types": kinds, "num_dense_layers": len(some)},
+        "apertus1p5_text": {"output_vocab_size": rng.choice((None, 40)), "tie_word_embeddings": False},
+        "lfm3": {
+            "layer_types": [rng.choice(("conv", "sliding_attention", "full_attention")) for _ in range(layers)],
+            "conv_L_cache": rng.choice((2, 4)),
+        },
+        "lara_mini": {
+            **delta,
+            "layer_types": [rng.choice((*delta["layer_types"], "sliding_attention")) for _ in range(layers)],
+        },
         **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), delta),
         "minimax": {"layer_types": delta["layer_types"], "block_size": rng.choice((8, 20))},
         "olmo_hybrid": {
@@ -256,6 +266,16 @@ def _mixed(model_type, rng, heads, layers, d_head):
             "layer_types": delta["layer_types"],
             "linear_num_heads": heads + 1,
             "linear_head_dim": rng.choice((8, 12)),
+        },
+        "zamba2": {
+            "layers_block_type": [rng.choice(("linear_attention", "hybrid")) for _ in range(layers)],
+            "num_mem_blocks": rng.choice((1, 2, 3)),
+            "use_shared_attention_adapter": (adapted := rng.random() < 0.5),
+            **({"num_key_value_heads": heads} if adapted else {}),
+            "adapter_rank": rng.choice((3, 7)),
+            "n_mamba_heads": heads,
+            "mamba_ngroups": rng.choice((1, heads)),
+            "mamba_d_state": rng.choice((6, 16)),
         },
         "bailing_hybrid": {"layer_group_size": rng.choice((2, 3)), "kda_safe_gate": rng.random() < 0.5},
     }.get(model_type, {})

@@ -59,13 +59,15 @@ def hub(monkeypatch):
                 return self.end_headers()
             data, behind = found if isinstance(found, tuple) else (found, 0)
             whole = len(data) + behind
-            last = min(int(self.headers["Range"].partition("-")[2]), whole - 1)
-            assert last < len(data), "bytes of tensors were asked for"
+            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            first, last = int(first), min(int(last), whole - 1)
+            reach = 2**18 if self.path.endswith(".gguf") else 0
+            assert last < len(data) + reach, "bytes of tensors were asked for"
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes 0-{last}/{whole}")
-            self.send_header("Content-Length", f"{last + 1}")
+            self.send_header("Content-Range", f"bytes {first}-{last}/{whole}")
+            self.send_header("Content-Length", f"{last + 1 - first}")
             self.end_headers()
-            self.wfile.write(data[: last + 1])
+            self.wfile.write((data + bytes(min(behind, reach)))[first : last + 1])
             return None
 
         def log_message(self, *_):
@@ -225,3 +227,126 @@ def test_a_config_that_is_too_large_is_refused(hub):
     done = ask("params", "hf:org/small")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert "is larger than 4,194,304 bytes" in done.err
+
+
+BLOCKS = {"token_embd.weight": ((64, 512), "Q4_K"), "output_norm.weight": ((512,), "F32")}
+# 64 x 512 numbers in 128 blocks of 144 bytes; 512 of four bytes.
+NUMBERS, BYTES = 64 * 512 + 512, 128 * 144 + 4 * 512
+
+
+def gguf(tmp_path, tensors=BLOCKS, tokens=200_000, **keys):
+    """The header of a GGUF file with a vocabulary, and the bytes behind it."""
+    from ggufs import gguf_file
+
+    from archcalc.huggingface.gguf import read_gguf
+
+    texts = {"tokenizer__ggml__tokens": [f"token {i}" * (i % 3) for i in range(tokens)]} if tokens else {}
+    path = gguf_file(tmp_path / "one.gguf", tensors, **keys, **texts)
+    data, length = path.read_bytes(), read_gguf(str(path)).header_bytes
+    return data[:length], len(data) - length
+
+
+def listed(files, *names, at="/api/models/org/small"):
+    files[at] = json.dumps({"id": "org/small", "siblings": [{"rfilename": name} for name in names]}).encode()
+
+
+def test_a_gguf_file_of_the_hub_is_counted_by_its_header_alone(hub, tmp_path):
+    files, asked = hub
+    files[f"{AT}Q4/a-Q4_K.gguf"] = gguf(tmp_path)
+    header = len(files[f"{AT}Q4/a-Q4_K.gguf"][0])
+    assert header > 10 * 2**18
+    done = ask("params", "hf:org/small/Q4/a-Q4_K.gguf", "-f", "json")
+    assert (done.code, done.err) == (0, "")
+    assert (done.json["parameters"]["stored"], done.json["stored_bytes"]) == (NUMBERS, BYTES)
+    assert (done.json["files"], done.json["header_bytes"]) == (["hf:org/small/Q4/a-Q4_K.gguf"], header)
+    ranges = [given.removeprefix("bytes=").split("-") for path, given, _ in asked if path.endswith(".gguf")]
+    starts, ends = [int(one) for one, _ in ranges], [int(last) + 1 for _, last in ranges]
+    assert starts == [0, *ends[:-1]]  # each byte is asked for once
+    assert len(ranges) < 20
+    files["/org/small/resolve/v2/a-Q4_K.gguf"] = files[f"{AT}Q4/a-Q4_K.gguf"]
+    assert ask("params", "hf:org/small/a-Q4_K.gguf@v2", "-f", "json").json["parameters"]["stored"] == NUMBERS
+
+
+def test_a_model_that_has_gguf_files_only_is_counted_where_it_is_clear_which(hub, tmp_path):
+    files, _ = hub
+    files[f"{AT}a-Q4_K.gguf"] = gguf(tmp_path, tokens=0)
+    listed(files, "README.md", "a-Q4_K.gguf")
+    assert ask("params", "hf:org/small", "-f", "json").json["parameters"]["stored"] == NUMBERS
+    done = ask("memory", "hf:org/small")
+    assert (done.code, done.err) == (
+        3,
+        "hf:org/small: has weights and no config.json; `archcalc params hf:org/small` counts its weights\n",
+    )
+    listed(files, "a-Q4_K.gguf", "a-Q8_0-00001-of-00002.gguf", "a-Q8_0-00002-of-00002.gguf", "../b.gguf")
+    done = ask("params", "hf:org/small")
+    said = "name one: hf:org/small/a-Q4_K.gguf, hf:org/small/a-Q8_0-00001-of-00002.gguf"
+    assert (done.code, done.err) == (2, f"hf:org/small: holds 2 GGUF models; {said}\n")
+    done = ask("params", "hf:org/small/a-Q4_0.gguf")
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert done.err.startswith("hf:org/small/a-Q4_0.gguf: no such file on the Hub; nearest: hf:org/small/a-Q4_K.gguf")
+    done = ask("flops", "hf:org/small/a-Q4_K.gguf")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "is a file of weights and not a spec; `archcalc params` counts its weights" in done.err
+
+
+def test_all_parts_of_a_gguf_file_of_the_hub_are_read(hub, tmp_path):
+    files, _ = hub
+    for i, (name, one) in enumerate(BLOCKS.items()):
+        keys = {"split__no": i, "split__count": 2, "split__tensors__count": 2}
+        files[f"{AT}q/a-{i + 1:05}-of-00002.gguf"] = gguf(tmp_path, {name: one}, 0, **keys)
+    listed(files, "q/a-00001-of-00002.gguf", "q/a-00002-of-00002.gguf")
+    for name in ("hf:org/small", "hf:org/small/q/a-00002-of-00002.gguf"):
+        done = ask("params", name, "-f", "json")
+        assert (done.code, done.err) == (0, "")
+        assert (done.json["parameters"]["stored"], done.json["stored_bytes"]) == (NUMBERS, BYTES)
+    del files[f"{AT}q/a-00002-of-00002.gguf"]
+    done = ask("params", "hf:org/small/q/a-00001-of-00002.gguf")
+    said = "has no q/a-00002-of-00002.gguf, although q/a-00001-of-00002.gguf is one of its parts"
+    assert (done.code, done.err) == (3, f"hf:org/small: {said}\n")
+
+
+def test_gguf_files_of_the_hub_are_held_against_a_spec(hub, tmp_path):
+    files, _ = hub
+    files[f"{AT}a.gguf"] = gguf(tmp_path, {**BLOCKS, "more": ((3,), "F32")}, 0)
+    listed(files, "a.gguf")
+    for name in ("hf:org/small", "hf:org/small/a.gguf"):
+        done = ask("check", "tiny", "--weights", name)
+        assert done.code == 1
+        assert "UNEXPECTED" in done.out
+
+
+def test_a_file_of_safetensors_on_the_hub_is_counted_though_there_is_a_config(hub):
+    files, _ = hub
+    published(files)
+    done = ask("params", "hf:org/small/model.safetensors", "-f", "json")
+    assert done.json["formats"][0]["format"] == "F32"
+    assert done.json["parameters"]["stored"] == sum(map(size, TENSORS.values())) // 4
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"GGML" + bytes(100), "is not a GGUF file"),
+        (b"GGUF\x03\0\0\0" + b"\xff" * 16, "has more than 100,000 tensors"),
+        (b"GGUF\x03\0\0\0" + (5).to_bytes(8, "little") + bytes(8), "is not a complete GGUF file"),
+    ],
+)
+def test_a_damaged_gguf_header_is_told_by_the_name_that_was_typed(hub, start, said):
+    files, _ = hub
+    files[f"{AT}a.gguf"] = start, 0
+    done = ask("params", "hf:org/small/a.gguf")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith(f"hf:org/small/a.gguf: {said}")
+
+
+def test_a_gguf_header_that_never_ends_is_given_up(hub, monkeypatch):
+    from archcalc.huggingface import gguf as reader
+
+    files, asked = hub
+    key = (1).to_bytes(8, "little") + b"k" + (9).to_bytes(4, "little")
+    texts = key + (8).to_bytes(4, "little") + (2_900_000).to_bytes(8, "little")
+    files[f"{AT}a.gguf"] = b"GGUF\x03\0\0\0" + bytes(8) + (1).to_bytes(8, "little") + texts + bytes(2**24), 2**40
+    monkeypatch.setattr(reader, "LARGEST_HEADER", 2**22)
+    done = ask("params", "hf:org/small/a.gguf")
+    assert (done.code, done.err) == (2, "hf:org/small/a.gguf: has a header larger than 4,194,304 bytes\n")
+    assert len(asked) < 10

@@ -28,6 +28,7 @@ SMALL |= {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2
 NEEDED = {name: {"head_dim": 16} for name in ("glm4_moe", "glm4v_moe_text")}
 NEEDED["lfm2_moe"] = {"layer_types": ["conv", "full_attention", "conv", "conv"]}  # without a default
 NEEDED["longcat_flash"] = {"moe_topk": 2}
+NEEDED["zamba2"] = {"layers_block_type": ["linear_attention", "hybrid"] * 2}  # by default there are 54
 NEEDED["cohere_compass_text"] = {"rope_parameters": {"full_attention": None, "sliding_attention": {}}}
 NEEDED["deepseek_v3"] = NEEDED["deepseek_v32"] = NEEDED["axk1"] = {
     "n_group": 2,

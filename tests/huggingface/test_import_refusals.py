@@ -95,7 +95,7 @@ SAID = {
     ),
     "a pattern of indexers that is no list": (
         {"model_type": "glm_moe_dsa", "num_hidden_layers": 2, "index_topk_pattern": True},
-        ["index_topk_pattern: must have full or shared for each of 2 layers; got True"],
+        ["index_topk_pattern: must have full or shared for each of 2 layers; got true"],
     ),
     "a choice that layers share": (
         {"model_type": "glm_moe_dsa", "num_hidden_layers": 2, "indexer_types": ["full", "shared"]},
@@ -129,7 +129,7 @@ SAID = {
             "intermediate_size: must be an integer; got [128]",
         ],
     ),
-    "a boolean for a size": ({**LLAMA, "vocab_size": True}, ["vocab_size: must be an integer; got True"]),
+    "a boolean for a size": ({**LLAMA, "vocab_size": True}, ["vocab_size: must be an integer; got true"]),
     "a size of nothing": (
         {**LLAMA, "num_hidden_layers": 0},
         ["num_hidden_layers: must be from 1 to 10,000; got 0"],
@@ -167,7 +167,7 @@ SAID = {
     ),
     "windows that are not used": (
         {"model_type": "qwen2", "num_hidden_layers": 1, "sliding_window": 16, "layer_types": ["sliding_attention"]},
-        ["use_sliding_window: must be true, since layers are of type sliding_attention; got False"],
+        ["use_sliding_window: must be true, since layers are of type sliding_attention; got false"],
     ),
     "windows that may be used": (
         {
@@ -223,7 +223,7 @@ SAID = {
             {**LLAMA, "rope_parameters": {"rope_type": kind, "low_freq_factor": 1.0, "high_freq_factor": 4.0}}
             if kind == "llama3"
             else {**LLAMA, "rope_parameters": {"rope_type": kind}},
-            [f"rope_parameters: factor {what}; got None"],
+            [f"rope_parameters: factor {what}; got null"],
         )
         for kind, what in {
             "yarn": "is missing; null would mean the context / the original one",
@@ -251,7 +251,7 @@ SAID = {
     ),
     "cross-attention": (
         {"model_type": "gpt2", "add_cross_attention": True},
-        ["add_cross_attention: cross-attention is not supported yet; got True"],
+        ["add_cross_attention: cross-attention is not supported yet; got true"],
     ),
     "pruned heads": (
         {"model_type": "gpt2", "pruned_heads": {"1": [2]}},
@@ -259,11 +259,11 @@ SAID = {
     ),
     "scores without scale": (
         {"model_type": "gpt2", "scale_attn_weights": False},
-        ["scale_attn_weights: attention without the scale of its scores is not supported; got False"],
+        ["scale_attn_weights: attention without the scale of its scores is not supported; got false"],
     ),
     "scores scaled by layer": (
         {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True},
-        ["scale_attn_by_inverse_layer_idx: scores that are scaled by the layer's index are not supported; got True"],
+        ["scale_attn_by_inverse_layer_idx: scores that are scaled by the layer's index are not supported; got true"],
     ),
     "two spellings of one thing": (
         {"model_type": "gpt2", "n_embd": 768, "hidden_size": 1024},
@@ -271,7 +271,7 @@ SAID = {
     ),
     "biases that a family does not have": (
         {"model_type": "mistral", "attention_bias": True},
-        ["attention_bias: unknown key; it may bear on the counts; got True"],
+        ["attention_bias: unknown key; it may bear on the counts; got true"],
     ),
     "a window that a family does not have": (
         {**LLAMA, "sliding_window": 4096},
@@ -300,7 +300,7 @@ SAID = {
     ),
     "windows of no width": (
         {**WINDOWS, "sliding_window": None},
-        ["sliding_window: must be an integer, since layers are of type sliding_attention; got None"],
+        ["sliding_window: must be an integer, since layers are of type sliding_attention; got null"],
     ),
     "rotary positions that are not built": (
         {**LLAMA, "rope_scaling": {"type": "longer", "factor": 2.0}},
@@ -311,7 +311,7 @@ SAID = {
     ),
     "a factor that is missing": (
         {**LLAMA, "rope_scaling": {"type": "linear"}},
-        ["rope_scaling: factor must be a number; got None"],
+        ["rope_scaling: factor must be a number; got null"],
     ),
     "a setting of angles that is not known": (
         {**LLAMA, "rope_scaling": {"type": "linear", "factor": 2.0, "warp": 3}},
@@ -332,13 +332,13 @@ SAID = {
         {"model_type": "mpt", "expansion_ratio": 2, "no_bias": False, "attn_config": {"alibi": False}},
         [
             "expansion_ratio: is not read by transformers, whose MLP is 4 x d_model wide; got 2",
-            "no_bias: biases are not read by transformers; got False",
-            "attn_config: alibi: positions other than ALiBi are not read by transformers; got False",
+            "no_bias: biases are not read by transformers; got false",
+            "attn_config: alibi: positions other than ALiBi are not read by transformers; got false",
         ],
     ),
     "a Falcon of no form": (
         {"model_type": "falcon", "new_decoder_architecture": True, "parallel_attn": False},
-        ["parallel_attn: must be true, since new_decoder_architecture is; got False"],
+        ["parallel_attn: must be true, since new_decoder_architecture is; got false"],
     ),
     "GPT-Neo's types of fewer layers": (
         {"model_type": "gpt_neo", "num_layers": 3},
@@ -354,7 +354,7 @@ SAID = {
     ),
     "windows that Qwen2-MoE does not use": (
         {"model_type": "qwen2_moe", "num_hidden_layers": 1, "layer_types": ["sliding_attention"]},
-        ["use_sliding_window: must be true, since layers are of type sliding_attention; got False"],
+        ["use_sliding_window: must be true, since layers are of type sliding_attention; got false"],
     ),
     "a text model that is missing": ({"model_type": "mistral3"}, ["text_config: is missing, or null"]),
     "a text model that is no mapping": (

@@ -16,7 +16,7 @@ FAMILIES = {family.model_type: family for family in families() if set(KEYS) <= s
 NESTED = {"gemma3_text", "olmo3"}
 # Settings that these must have, or no old ones: their classes keep those as they are, and do not read them.
 OTHERS = {"phi3", "ministral3", "phimoe", "cohere2_moe", "mimo_v2_flash", "laguna", "mellum"}
-OTHERS |= {"mistral4", "cohere_compass_text"}
+OTHERS |= {"mistral4", "cohere_compass_text", "lfm3"}
 OTHERS |= {"gemma4_text", "gemma4_unified_text", "step3p5"}
 SMALL = {
     "vocab_size": 100,
@@ -39,6 +39,7 @@ MIXED = {
     },
     "longcat_flash": {"head_dim": 10, "moe_topk": 2},
     "lfm2": {"full_attn_idxs": [1, 4]},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"] * 4, "use_mem_rope": True},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"] * 4},
 }
 

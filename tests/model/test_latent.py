@@ -208,7 +208,7 @@ def test_deepseek_v32_and_glm_5_have_their_counts():
 
 
 def test_a_decode_step_reads_all_index_keys_and_the_chosen_latents():
-    from archcalc.counts.traffic import least_read
+    from archcalc.counts.leastread import least_read
 
     read = least_read(spec(indexer=INDEXED), Run("decode", B, context=T), 16, 10**12)
     assert read.cache == B * (T * 6 + 5 * (RANK + ROPE)) * 2

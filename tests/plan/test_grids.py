@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc.counts.collectives import traffic
-from archcalc.counts.ranks import ranks
+from archcalc.counts.rankwise import ranks
 from archcalc.errors import Invalid
 from archcalc.plan.description import Plan
 from archcalc.shapes.plans import COLUMNS, sweep_plans

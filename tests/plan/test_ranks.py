@@ -9,7 +9,7 @@ from archcalc.counts.activations import cache, saved
 from archcalc.counts.flops import flops
 from archcalc.counts.memory import memory
 from archcalc.counts.parameters import params
-from archcalc.counts.ranks import ranks
+from archcalc.counts.rankwise import ranks
 from archcalc.plan.description import Plan
 from archcalc.plan.local import local
 from archcalc.plan.stages import layers_of

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 from command import ask
-from examples import few, keepings
+from examples import few, keepings, one_of_each
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from archcalc.counts.lettered import lettered, lettered_run
 from archcalc.counts.quantities import Asked, one_pass
 from archcalc.report.explain import explainable, explanation_sheet
 from archcalc.spec.catalogue import find
+from archcalc.spec.dumping import plain
 from archcalc.tape.formula import Formula
 from archcalc.tape.precision import Keeping
 
@@ -295,14 +296,17 @@ def test_a_number_rounded_up_is_a_ceiling():
     [
         (
             ["flops"],
-            "PATH: is not a single number; got 'flops'; below it: flops.forward, flops.backward, flops.training",
+            "QUANTITY: is not a single number; got 'flops'; below it: flops.forward, flops.backward, flops.training",
         ),
         (
             ["flop.forward"],
-            "PATH: is not a number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
+            "QUANTITY: is not a number of report, params, flops or memory; got 'flop.forward'; nearest: flops.forward",
         ),
-        ([""], "PATH: is not a number of report, params, flops or memory; got ''; leave out PATH to list all of them"),
-        (["--format", "latex"], "--format: latex shows one number; name its PATH, such as flops.per_token"),
+        (
+            [""],
+            "QUANTITY: is not a number of report, params, flops or memory; got ''; leave out QUANTITY to list all of them",
+        ),
+        (["--format", "latex"], "--format: latex shows one number; name a QUANTITY, such as flops.per_token"),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(arguments, line):
@@ -320,7 +324,9 @@ def test_what_cannot_be_explained_is_one_line(arguments, line):
 def test_a_number_that_does_not_exist_is_told_before_flags(path, near, flags):
     told = ask("explain", "gpt2", path, *flags)
     assert told.code == 2
-    assert told.err.startswith(f"PATH: is not a number of report, params, flops or memory; got {path!r}; nearest: ")
+    assert told.err.startswith(
+        f"QUANTITY: is not a number of report, params, flops or memory; got {path!r}; nearest: "
+    )
     assert near in told.err
 
 
@@ -341,3 +347,75 @@ def test_passes_are_recorded_as_often_for_many_kinds_of_layers_as_for_few(path, 
         explanation_sheet(found, path, one_pass(found.model))
         often.append(len(taken))
     assert often[0] == often[1] > 0
+
+
+def test_a_letter_is_cited_where_its_block_states_it():
+    """Falcon-H1 has a Mamba-2 and an attention in each layer, both with n_heads and d_head."""
+    fields = _cited("falcon-h1-0.5b", "parameters.stored")
+    attention, mamba = (f"layers.0.branches.{i}.mixer" for i in (1, 0))
+    model = archcalc.load("falcon-h1-0.5b")
+    assert [branch.mixer.kind for branch in model.layers[0].branches] == ["mamba2", "multi_head", "gated"]
+    assert fields["K"] == fields["W"] == [f"{attention}.d_head"]
+    assert fields["R"] == [f"{attention}.n_heads", f"{attention}.n_kv_heads"]
+    assert fields["p"] == [f"{mamba}.d_head"]
+    assert fields["h"] == [f"{mamba}.n_heads", f"{mamba}.n_groups"]
+
+
+@pytest.mark.parametrize("name", one_of_each())
+def test_a_letter_has_the_value_of_the_one_field_that_is_cited(name):
+    """But the positions before the present one, which a convolution sees beside it."""
+    data = plain(archcalc.load(name))
+    for letter in ask("explain", name, "flops.forward", "-f", "json").json["letters"]:
+        if len(letter["fields"]) == 1 and not re.fullmatch(r"L\d*|before\d*", letter["letter"]):
+            value = data
+            for step in letter["fields"][0]["field"].split("."):
+                value = value[int(step) if step.isdigit() else step]
+            assert value == letter["value"], letter
+
+
+def _cited(spec, path):
+    letters = ask("explain", spec, path, "-f", "json").json["letters"]
+    return {letter["letter"]: [field["field"] for field in letter["fields"]] for letter in letters}
+
+
+LATENTS = {
+    "model_type": "deepseek_v3",
+    "num_hidden_layers": 4,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+}
+HYBRID = {
+    "model_type": "gemma4_text",
+    "num_hidden_layers": 6,
+    "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+    "head_dim": 32,
+    "global_head_dim": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "keys"),
+    [
+        (LATENTS, {"Z1": "kv_lora_rank", "Z2": "kv_lora_rank", "rope2": "qk_rope_head_dim"}),
+        (HYBRID, {"K1": "head_dim", "K2": "global_head_dim", "W2": "global_head_dim"}),
+    ],
+    ids=["latents", "kinds"],
+)
+def test_a_letter_of_a_config_has_the_one_key_that_its_own_layers_read(config, keys, tmp_path):
+    """In the second group of layers too, and in a block that a leaf of the family reads as a whole."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    letters = ask("explain", str(path), "cache.per_token", "-f", "json").json["letters"]
+    cited = {letter["letter"]: [field["keys"] for field in letter["fields"]] for letter in letters}
+    assert {letter: cited[letter] for letter in keys} == {letter: [[key]] for letter, key in keys.items()}
+    assert "asked" not in ask("explain", str(path), "cache.per_token").out
+
+
+def test_what_a_question_set_is_asked_in_its_own_group_alone():
+    asked = ask("explain", "deepseek-v3@layers.1.attention.kv_rank=256", "cache.per_token", "-f", "json").json
+    marks = {
+        letter["letter"]: [field.get("asked", False) for field in letter["fields"]] for letter in asked["letters"]
+    }
+    assert marks["Z1"] == [False]
+    assert marks["Z2"] == [True]

@@ -134,3 +134,36 @@ def test_no_line_is_wider_than_a_terminal_of_80(arguments, monkeypatch):
     answer = ask(*arguments.split())
     assert answer.code == 0
     assert max(map(len, answer.out.splitlines())) <= 80
+
+
+def test_words_among_figures_and_long_paths_fold_before_a_table_is_too_wide():
+    """Of a pattern with names of kinds, and of a path of many steps: both in the table of `diff`."""
+    path = "layers.0.kinds.linear_attention_dense.branches.0.mixer.gate_activation"
+    words = "linear_attention_dense, linear_attention x3, attention, linear_attention"
+    grid = Grid(("field", "one", "other"), (False, True, True), ((path, words, "32 x 128 x 1,048,576"),))
+    parts = narrowed(lambda _: grid, 80)
+    assert len(parts) == 2
+    assert all(part.width <= 80 for part in parts)
+    (name, told), (_, size) = (part.body[0] for part in parts)
+    assert "".join(line.strip() for line in name.split("\n")) == path
+    assert told.split() == words.split()
+    assert size == "32 x 128 x 1,048,576"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("trace", "deepseek-v3.2"), ("trace", "jamba-1.5-mini"), ("diff", "jamba-1.5-mini", "qwen3-next-80b-a3b")],
+)
+def test_screens_of_models_of_several_kinds_have_80_columns(arguments, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert max(map(len, ask(*arguments).out.splitlines())) <= 80
+
+
+def test_a_trace_of_an_indexer_names_what_its_scores_choose():
+    steps = {
+        step["step"]: step["data"]
+        for step in ask("trace", "deepseek-v3.2", "--seq", "4096", "-f", "json").json["steps"]
+    }
+    assert steps["indexer index_scores"] == [4096, 4096]
+    assert steps["indexer chosen"] == [2048, 4096]
+    assert steps["mask"] == [4096, 4096]

@@ -39,8 +39,9 @@ def test_a_pipe_is_100_wide_and_columns_is_obeyed(monkeypatch):
 def test_every_report_is_one_screen(name, width):
     found = find(name)
     lines = render(report_sheet(found), "table", width).splitlines()
-    kinds = sum(len(group.kinds_in()) for group in archcalc.load(name).layers)
-    assert len(lines) <= 40 + 4 * max(kinds - 2, 0)
+    model = archcalc.load(name)
+    kinds = sum(len(group.kinds_in()) for group in model.layers)
+    assert len(lines) <= 40 + 4 * max(kinds - 2, 0) + archcalc.params(model).is_sparse  # a line of what is active
     assert max(map(len, lines)) <= width
 
 
@@ -54,3 +55,19 @@ def test_the_report_s_json_has_the_flops_of_one_context():
     assert payload["conventions"]["causal"] == "full"
     assert payload["conventions"]["stored"]
     assert payload["shape"]["layers"][0]["attention"]["n_heads"] == 96
+
+
+def test_a_mixture_says_what_is_active_and_6_n_of_it():
+    """Jiang et al. 2024, arXiv:2401.04088, section 1: each token has access to 47B parameters, and uses 13B."""
+    active = archcalc.params(archcalc.load("mixtral-8x7b")).active
+    assert round(active / 1e9) == 13
+    told = " ".join(ask("report", "mixtral-8x7b").out.split())
+    assert f"Active {active:,} parameters per token (12.88B, 27.58% of stored)" in told  # 12.879 / 46.703
+    assert "(6 N: 280.2B, active 77.28B)" in told  # 6 x 46.70B and 6 x 12.88B
+    assert "Active" not in ask("report", "gpt2").out
+
+
+def test_what_a_kind_of_layers_has_in_common_with_the_one_above_is_told_once():
+    told = " ".join(ask("report", "deepseek-v3").out.partition("Source")[0].split())
+    assert told.count("over latents of 512") == 1
+    assert "58 layers: the same attention; 256 experts" in told

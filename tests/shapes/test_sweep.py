@@ -370,7 +370,7 @@ FLAGS = {
         "--vary: attention: is a block, and no size; fields in it: attention.kind, attention.n_heads, "
         "attention.n_kv_heads, ...",
     ),
-    "several": (["--vary", "bias=1"], "--vary: bias: is the name of 5 fields; name one: layers.0.norm.bias,"),
+    "several": (["--vary", "bias=1"], "--vary: bias: is the name of 5 fields; name one: norm.bias,"),
     "a boolean": (
         ["--vary", "tied=true,false"],
         "--vary: unembedding.tied: is not a size; only sizes can be varied; set it in the question: SPEC@tied=...\n",
@@ -383,7 +383,7 @@ FLAGS = {
     "too many layers": (["--vary", "n_layers=1..20000"], "--vary: layers.0.repeat: must be at most 10,000; got 20000\n"),
     "no integer": (["--vary", "d_model=1k"], "--vary: d_model: must be an integer; got '1k'\n"),
     "a fraction": (["--vary", "d_model=1.5"], "--vary: d_model: must be an integer; got 1.5\n"),
-    "true": (["--vary", "d_model=true"], "--vary: d_model: must be an integer; got True\n"),
+    "true": (["--vary", "d_model=true"], "--vary: d_model: must be an integer; got true\n"),
     "a step of nothing": (["--vary", "d_model=1..9:0"], "--vary: d_model: must be at least 1; got 0\n"),
     "a range that never ends": (["--vary", "d_model=1.."], "--vary: d_model: has an empty value; got '1..'\n"),
     "a range of three": (["--vary", "d_model=1..2..3"], "--vary: d_model: must be an integer; got '2..3'\n"),
@@ -429,3 +429,10 @@ def test_the_library_refuses_what_the_command_line_does():
     for sizes in ({"batch": 0}, {"seq": 0}, {"seq": 2_000}):
         with pytest.raises(Invalid):
             archcalc.sweep("gpt2", {"d_ff": [1]}, **sizes)
+
+
+@pytest.mark.parametrize(("name", "shown"), [("mamba-130m", True), ("falcon-h1-0.5b", True), ("gpt2", False)])
+def test_states_are_a_column_by_default_where_a_model_keeps_some(name, shown):
+    """Mamba caches nothing of a token: its cache.per_token of 0 alone would say that it keeps nothing."""
+    columns = ask("sweep", name, "--vary", "n_layers=1,2", "-f", "json").json["columns"]
+    assert ("cache.state" in [column["name"] for column in columns]) == shown

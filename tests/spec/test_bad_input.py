@@ -68,13 +68,13 @@ EDITS = {
     "fraction": (("d_ff: 11", "d_ff: 11.5"), "s.yaml:12:30: layers.0.mlp.d_ff: must be an integer; got 11.5\n"),
     "boolean for an integer": (
         ("d_ff: 11", "d_ff: true"),
-        "s.yaml:12:30: layers.0.mlp.d_ff: must be an integer; got True\n",
+        "s.yaml:12:30: layers.0.mlp.d_ff: must be an integer; got true\n",
     ),
     "yes for a boolean": (
         ("tied: true", "tied: yes"),
         "s.yaml:14:21: unembedding.tied: must be true or false; got 'yes'\n",
     ),
-    "null": (("vocab_size: 10", "vocab_size:"), "s.yaml:4:12: vocab_size: must be an integer; got None\n"),
+    "null": (("vocab_size: 10", "vocab_size:"), "s.yaml:4:12: vocab_size: must be an integer; got null\n"),
     "zero": (("vocab_size: 10", "vocab_size: 0"), "s.yaml:4:13: vocab_size: must be at least 1; got 0\n"),
     "negative": (("d_head: 2", "d_head: -2"), "s.yaml:11:70: layers.0.attention.d_head: must be at least 1; got -2\n"),
     "absurdly large": (
@@ -100,7 +100,7 @@ EDITS = {
     ),
     "a mapping for a list": (
         ("layers:\n  - repeat: 2\n    norm", "layers:\n    repeat: 2\n    norm"),
-        "s.yaml:9:5: layers: must be a list; got {'repeat': 2, 'norm': {'kind': 'layernorm', 'bias': True}...\n",
+        "s.yaml:9:5: layers: must be a list; got {'repeat': 2, 'norm': {'kind': 'layernorm', 'bias': true}...\n",
     ),
     "n_heads no multiple of n_kv_heads": (
         ("n_kv_heads: 2", "n_kv_heads: 3"),
@@ -181,7 +181,7 @@ def test_a_malformed_spec_is_told_where_and_what(spec, edit, text):
 WHOLE = {
     "empty": (b"", "s.yaml: is empty; `archcalc schema` describes a spec\n"),
     "only a comment": (b"# nothing\n", "s.yaml: is empty; `archcalc schema` describes a spec\n"),
-    "only null": (b"---\n", "s.yaml:2:1: must be a mapping; got None\n"),
+    "only null": (b"---\n", "s.yaml:2:1: must be a mapping; got null\n"),
     "binary": (b"\x7fELF\0\xff\xfe", "s.yaml: is a binary file\n"),
     "zero bytes": (b"a: 1\0", "s.yaml: is a binary file\n"),
     "not UTF-8": (b"schema: 0\nname: caf\xe9\n", "s.yaml:2:10: is not UTF-8; got b'\\xe9'\n"),

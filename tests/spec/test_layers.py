@@ -152,7 +152,7 @@ WRONG = {
     ),
     "kinds in a list": (
         f"repeat: 2, pattern: [a], kinds: [{LAYER}]",
-        "9:38: layers.0.kinds: must be a mapping; got [{'norm': None, 'attention': {'kind': 'multi_head', 'n_he...",
+        "9:38: layers.0.kinds: must be a mapping; got [{'norm': null, 'attention': {'kind': 'multi_head', 'n_he...",
     ),
     "no number of layers": (f"pattern: [a], kinds: {{a: {LAYER}}}", "9:5: layers.0.repeat: is missing"),
     "repeats of a kind": (
@@ -228,7 +228,7 @@ WRONG = {
     ),
     "more branches than can be": (
         "repeat: 2, branches: [" + ", ".join(f"{{name: a{i}, norm: null, {MIXER}}}" for i in range(17)) + "]",
-        "9:27: layers.0.branches: must have at most 16 items; got [{'name': 'a0', 'norm': None, 'mixer': {'kind': 'plain', ...",
+        "9:27: layers.0.branches: must have at most 16 items; got [{'name': 'a0', 'norm': null, 'mixer': {'kind': 'plain', ...",
     ),
 }
 

@@ -1,10 +1,13 @@
 """A question attached to a spec changes it, keeps its relations, and tells what followed."""
 
+import json
+
 import pytest
 from command import ask
 
 import archcalc
 from archcalc.spec.catalogue import find
+from archcalc.spec.lengthening import beginning
 from archcalc.spec.source import parse
 from archcalc.spec.validation import validate
 
@@ -87,7 +90,7 @@ def test_what_cannot_follow_stays():
 def test_words_and_booleans_can_be_asked():
     assert archcalc.load("gpt2@tied=false").unembedding.tied is False
     assert archcalc.load("gpt2@activation=gelu").layers[0].mlp.activation == "gelu"
-    assert changes("gpt2@tied=false") == ["unembedding.tied True -> False"]
+    assert changes("gpt2@tied=false") == ["unembedding.tied true -> false"]
 
 
 def test_n_layers_is_the_repeat_of_one_group():
@@ -102,17 +105,17 @@ BAD = {
     "zero": ("gpt2@n_heads=0", "layers.0.attention.n_heads: must be at least 1; got 0"),
     "several": (
         "gpt2@bias=true",
-        "bias: is the name of 5 fields; name one: layers.0.norm.bias, layers.0.attention.bias, layers.0.mlp.bias, ...",
+        "bias: is the name of 5 fields; name one: norm.bias, attention.bias, mlp.bias, ...",
     ),
     "none": ("gpt2@heads=3", "heads: unknown field; nearest: n_heads, d_head, n_kv_heads"),
     "nothing near": ("gpt2@%=3", "%: unknown field"),
     "twice": ("gpt2@n_heads=3,n_heads=4", "layers.0.attention.n_heads: is set twice"),
-    "empty": ("gpt2@", "'' is not field=value"),
-    "no value": ("gpt2@d_model", "'d_model' is not field=value"),
-    "no field": ("gpt2@=3", "'=3' is not field=value"),
+    "empty": ("gpt2@", "'' is not field=value; leave out what is empty"),
+    "no value": ("gpt2@d_model", "'d_model' is not field=value; give a value: d_model=VALUE"),
+    "no field": ("gpt2@=3", "'=3' is not field=value; give a value: FIELD=VALUE"),
     "description": ("gpt2@name=x", "name: unknown field"),
     "no size, and nothing follows": ("gpt2@d_model=1k", "d_model: must be an integer; got '1k'"),
-    "true is not a size": ("gpt2@d_model=true", "d_model: must be an integer; got True"),
+    "true is not a size": ("gpt2@d_model=true", "d_model: must be an integer; got true"),
     "no digits": ("gpt2@d_model=._", "d_model: must be an integer; got '._'"),
     "a length that is none": ("gpt2@context_length=4q", "context_length: must be an integer; got '4q'"),
     "a count with a length's suffix": ("gpt2@vocab_size=50k", "vocab_size: must be an integer; got '50k'"),
@@ -181,7 +184,7 @@ LEFT_OUT = {
     "null": ("llama3-8b@window=4096", ["layers.0.attention.window null -> 4,096"]),
     "path": ("llama3-8b@layers.0.attention.window=4096", ["layers.0.attention.window null -> 4,096"]),
     "word": ("llama3-8b@parallel=shared", ["layers.0.parallel null -> shared"]),
-    "boolean": ("gpt2@alibi=true", ["layers.0.attention.alibi False -> True"]),
+    "boolean": ("gpt2@alibi=true", ["layers.0.attention.alibi false -> true"]),
     "of a block with defaults alone": ("gpt2@std=0.5", ["initialization.std 0.02 -> 0.5"]),
     "stated elsewhere": ("gemma2-9b@window=8192", ["layers.0.kinds.local.attention.window 4,096 -> 8,192"]),
     "of all kinds": (
@@ -195,7 +198,7 @@ LEFT_OUT = {
     "its default": ("llama3-8b@window=null,alibi=false", []),
     "to null": ("gemma2-9b@window=null", ["layers.0.kinds.local.attention.window 4,096 -> null"]),
     "a block to null": ("llama3-8b@rotary=null", ["layers.0.attention.rotary a block -> null"]),
-    "a block to a word": ("qwen2-7b@attention.bias=false", ["layers.0.attention.bias a block -> False"]),
+    "a block to a word": ("qwen2-7b@attention.bias=false", ["layers.0.attention.bias a block -> false"]),
 }
 
 
@@ -318,3 +321,93 @@ def test_a_size_that_is_not_stated_is_not_swept():
     assert ask("sweep", "llama3-8b", "--vary", "window=1,2").err == (
         "--vary: window: is not stated in the spec; SPEC@window=... sets it\n"
     )
+
+
+KIMI = {"model_type": "kimi_linear", "num_hidden_layers": 10, "vocab_size": 100, "max_position_embeddings": 64}
+
+
+@pytest.mark.parametrize("layers", [8, 10, 14, 30])
+def test_more_layers_repeat_what_follows_a_first_dense_layer(layers, tmp_path):
+    """As the config says that has as many layers; in a sweep too."""
+    paths = [tmp_path / "short.json", tmp_path / "long.json"]
+    for path, n in zip(paths, (10, layers), strict=True):
+        path.write_text(json.dumps({**KIMI, "num_hidden_layers": n}))
+    asked, whole = archcalc.load(f"{paths[0]}@n_layers={layers}"), archcalc.load(str(paths[1]))
+    assert archcalc.params(asked).stored == archcalc.params(whole).stored
+    assert [kind for kind, _ in zip(_kinds(asked), range(layers), strict=False)] == [*_kinds(whole)][:layers]
+    swept = ask(
+        "sweep", str(paths[0]), "--vary", f"n_layers=4,{layers}", "--columns", "parameters.stored", "-f", "json"
+    )
+    assert [row[1] for row in swept.json["rows"]][1] == archcalc.params(whole).stored
+    told = changes(f"{paths[0]}@n_layers={layers}")
+    kept = f"layers.0.pattern 10 items -> {layers} items, to keep the first layer once and repeat the 4 that follow"
+    assert (kept in told) == (layers > 10)
+
+
+def _kinds(model):
+    return [kind for group in model.layers for kind in group.pattern * group.repeat][: model.n_layers]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    {
+        "abababab": (0, 2),
+        "dbcbcbc": (1, 2),
+        "dddaabaab": (3, 3),
+        "dddabababab": (3, 2),
+        "ddddabababab": (0, 0),  # more than three layers, and more than are repeated
+        "dabcab": (0, 0),  # not repeated twice
+        "abc": (0, 0),
+    }.items(),
+)
+def test_what_comes_first_in_a_pattern(pattern, found):
+    assert beginning([*pattern]) == found
+
+
+EQUAL = {
+    "two groups": (
+        "deepseek-v3@kv_rank=256",
+        ["layers.0.attention.kv_rank 512 -> 256", "layers.1.attention.kv_rank 512 -> 256"],
+    ),
+    "two forms of a layer": (
+        "qwen3-next-80b-a3b@mlp.d_ff=256",
+        [
+            "layers.0.kinds.linear_attention.branches.1.mixer.d_ff 512 -> 256",
+            "layers.0.kinds.attention.mlp.d_ff 512 -> 256",
+        ],
+    ),
+    "left out": (
+        "deepseek-v3@gate=head",
+        ["layers.0.attention.gate null -> head", "layers.1.attention.gate null -> head"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("spec", "told"), EQUAL.values(), ids=EQUAL)
+def test_equal_fields_of_several_kinds_of_layers_are_set_together_and_listed(spec, told):
+    assert changes(spec) == told
+
+
+SEVERAL = {
+    "deepseek-v3.2@n_heads=64": "n_heads: is the name of 4 fields; name one: attention.n_heads, indexer.n_heads\n",
+    "deepseek-v3@d_ff=256": "d_ff: is the name of 3 fields; name one: layers.0.mlp.d_ff, layers.1.mlp.d_ff, shared.d_ff",
+    "deepseek-v3@n_layers=20": "n_layers: is the name of 2 fields; name one: layers.0.repeat, layers.1.repeat\n",
+    "gpt2@n_heads=": "'n_heads=' is not field=value; give a value: n_heads=VALUE\n",
+    "gpt2@n_heads=4,": "'' is not field=value; leave out what is empty\n",
+}
+
+
+@pytest.mark.parametrize(("spec", "told"), SEVERAL.items())
+def test_a_name_that_is_not_enough_is_told_with_those_that_are(spec, told):
+    assert ask("params", spec).err.startswith(f"{spec}: {told}")
+
+
+def test_layers_read_as_many_features_of_each_token_as_the_embedding_makes(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"model_type": "gemma4_text", "num_hidden_layers": 6}')
+    model = archcalc.load(f"{path}@embedding.per_layer.d_per_layer=8")
+    widths = {b.mixer.d_per_layer for kind in model.layers[0].kinds_in() for b in kind.layer.branches[2:]}
+    assert widths == {8}
+    asked = f"{path}@layers.0.kinds.local.branches.2.mixer.d_per_layer=8"
+    fix = "must be 8, as the layers' mixers of kind per_layer have it; got 256; give all of them one number\n"
+    assert ask("params", asked).err == f"{asked}: embedding.per_layer.d_per_layer: {fix}"

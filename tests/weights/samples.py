@@ -157,6 +157,31 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "lfm2_moe",
         {**_LLAMA, **_MOE, "num_experts": 8, "num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]},
     ),
+    "lfm3": (
+        "lfm3",
+        {
+            **_LLAMA,
+            "head_dim": 16,
+            "conv_L_cache": 4,
+            "sliding_window": 9,
+            "layer_types": ["conv", "sliding_attention", "full_attention"],
+        },
+    ),
+    "lara_mini": (
+        "lara_mini",
+        {
+            **{
+                key: value
+                for key, value in _DELTA.items()
+                if key not in ("full_attention_interval", "rope_parameters")
+            },
+            **_MOE,
+            "num_experts": 8,
+            "shared_expert_intermediate_size": 52,
+            "sliding_window": 9,
+            "layer_types": ["linear_attention", "sliding_attention", "full_attention"],
+        },
+    ),
     "bamba": (
         "bamba",
         {
@@ -169,6 +194,25 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
             "mamba_d_conv": 3,
             "mamba_chunk_size": 20,
             "mamba_proj_bias": True,
+        },
+    ),
+    "zamba2": (
+        "zamba2",
+        {
+            **_LLAMA,
+            "num_hidden_layers": 5,
+            "num_key_value_heads": 6,
+            "layers_block_type": ["hybrid", "linear_attention", "hybrid", "hybrid", "linear_attention"],
+            "num_mem_blocks": 2,
+            "n_mamba_heads": 6,
+            "mamba_ngroups": 2,
+            "mamba_d_state": 12,
+            "mamba_d_conv": 3,
+            "chunk_size": 20,
+            "adapter_rank": 9,
+            "use_shared_attention_adapter": True,
+            "use_mem_rope": True,
+            "add_bias_linear": True,
         },
     ),
     "granitemoehybrid": (
@@ -861,6 +905,7 @@ SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "exaone4": ("exaone4", {**_LLAMA, "sliding_window": 97, "layer_types": _LOCAL}),
     "seed_oss": ("seed_oss", {**_WIDE, "attention_bias": True}),
     "apertus": ("apertus", {**_LLAMA, "rope_parameters": _LLAMA3}),
+    "apertus1p5_text": ("apertus1p5_text", {**_LLAMA, "rope_parameters": _LLAMA3, "output_vocab_size": 57}),
     "arcee": ("arcee", {**_LLAMA, "rope_parameters": _YARN}),
     "nemotron": (
         "nemotron",

@@ -148,7 +148,7 @@ def test_a_config_that_says_another_model_is_one_line(tmp_path, name):
         "gemma2": ({"final_logit_softcapping": 20.0}, "final_logit_softcapping: must be 30.0, as in NAME; got 20.0"),
         "gpt_neox": ({key: 8}, f"{key}: must be 4, as in NAME; got 8"),
         "bloom": ({key: 12}, f"{key}: must be 6, as in NAME; got 12"),
-        "phi3": ({"sliding_window": None}, "describes a model of phi3 whose attention.window is None; NAME has 97"),
+        "phi3": ({"sliding_window": None}, "describes a model of phi3 whose attention.window is null; NAME has 97"),
     }
     change, line = told[name]
     (tmp_path / "config.json").write_text(json.dumps({**config, **change}))

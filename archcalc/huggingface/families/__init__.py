@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.errors import Invalid, Problem, nearest, written
 
 if TYPE_CHECKING:
     from archcalc.huggingface.family import Family
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _TENANTS = {
     "gpt": "gpt2 openai-gpt gpt_bigcode gptj codegen gpt_neo",
     "llama": "llama exaone internlm3 iquestcoder emu3_text_model seed_oss helium ernie4_5 hunyuan_v1_dense arcee "
-    "bitnet apertus",
+    "bitnet apertus apertus1p5_text",
     "mistral": "mistral ministral ministral3 cwm smollm3",
     "qwen": "qwen2 qwen3 qwen2_vl_text qwen2_5_vl_text qwen3_vl_text",
     "gemma": "gemma gemma2 gemma3_text vaultgemma",
@@ -27,10 +27,11 @@ _TENANTS = {
     "sinusoidal": "xglm ctrl",
     "modernbert": "modernbert-decoder",
     "hybrids": "nemotron_h",
-    "convolving": "lfm2 lfm2_moe bamba",
+    "convolving": "lfm2 lfm2_moe lfm3 bamba",
     "parallel": "falcon_h1",
     "mamba": "mamba falcon_mamba jamba mamba2",
-    "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text",
+    "delta": "qwen3_next qwen3_5_text qwen3_5_moe_text lara_mini",
+    "zamba": "zamba2",
     "kimi": "kimi_linear bailing_hybrid",
     "olmohybrid": "olmo_hybrid",
     "minimax": "minimax",
@@ -62,6 +63,8 @@ _SAME = {
     "RefinedWebModel": "falcon",
     "stablelm_epoch": "stablelm",
     "kimi_k2": "deepseek_v3",
+    "minimax_text_01": "minimax",
+    "minimax_m1": "minimax",
 }
 """Other names of types that are known."""
 
@@ -93,7 +96,7 @@ def find(config: dict[str, Any], file: str) -> Found:
     if model_type is None:
         model_type = _by_class(config, file)
     if not isinstance(model_type, str):
-        raise Invalid(Problem(file, "must be text", "model_type", value=shown(model_type)))
+        raise Invalid(Problem(file, "must be text", "model_type", value=written(model_type)))
     model_type = _SAME.get(model_type, model_type)
     if model_type in MODULES:
         return Found(family(model_type), config)
@@ -102,6 +105,7 @@ def find(config: dict[str, Any], file: str) -> Found:
     if model_type in WRAPPERS:
         text, inside, note = text_of(config, model_type, file)
         kind = text["model_type"]
+        kind = _SAME.get(kind, kind) if isinstance(kind, str) else kind
         if isinstance(kind, str) and kind in MODULES:
             return Found(
                 family(kind), text, inside, (note,), tuple(key for key in config if key not in (*text, inside))
@@ -110,14 +114,32 @@ def find(config: dict[str, Any], file: str) -> Found:
     raise Invalid(_unknown(model_type, file, "model_type", _inside(config)))
 
 
-def _inside(config: dict[str, Any]) -> str | None:
-    """How the text model of a type that is not known can be read, where it is of one that is."""
-    for key in ("text_config", "llm_config", "language_config"):
+def text_of_unknown(config: dict[str, Any]) -> str | None:
+    """The key of the text model in a config of a type that is not known, where that is of a type that is."""
+    from archcalc.huggingface.families.wrappers import TEXT, WRAPPERS
+
+    whole = config.get("model_type")
+    if not isinstance(whole, str) or _SAME.get(whole, whole) in MODULES or whole in WRAPPERS:
+        return None
+    for key in TEXT:
         text = config.get(key)
         kind = text.get("model_type") if isinstance(text, dict) else None
         if isinstance(kind, str) and _SAME.get(kind, kind) in MODULES:
-            return f"`archcalc import CONFIG --part text` reads its {key} alone, a {kind}"
+            return key
     return None
+
+
+def described_text(config: dict[str, Any], file: str) -> dict[str, Any]:
+    """A config, or the mapping of the text model in it where the whole is of a type that is not known."""
+    from archcalc.huggingface.families.wrappers import text_part
+
+    return text_part(config, file) if text_of_unknown(config) else config
+
+
+def _inside(config: dict[str, Any]) -> str | None:
+    """How the text model of a type that is not known can be read, where it is of one that is."""
+    key = text_of_unknown(config)
+    return f"SPEC@part=text reads its {key} alone, a {config[key]['model_type']}" if key else None
 
 
 def _unknown(model_type: Any, file: str, key: str, inside: str | None = None) -> Problem:
@@ -125,7 +147,7 @@ def _unknown(model_type: Any, file: str, key: str, inside: str | None = None) ->
     from archcalc.huggingface.families.absent import FEATURES
     from archcalc.huggingface.families.wrappers import WRAPPERS
 
-    value = shown(model_type)
+    value = written(model_type)
     if not isinstance(model_type, str):
         return Problem(file, "must be text", key, value=value)
     if inside is not None:
@@ -145,5 +167,5 @@ def _by_class(config: dict[str, Any], file: str) -> str:
         if any(name in one.architectures for name in names):
             return one.model_type
     if names:
-        raise Invalid(Problem(file, "does not name a known class", "architectures", value=shown(names)))
+        raise Invalid(Problem(file, "does not name a known class", "architectures", value=written(names)))
     raise Invalid(Problem(file, "is missing", "model_type"))

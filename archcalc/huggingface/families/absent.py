@@ -23,12 +23,12 @@ _TYPES: dict[str, str] = {
     "hyper-connections are": "hy_v4",
     "latents that layers share are": "mistral_large4 mistral_large4_text",
     "latent attention inside models that see images is": "kimi_k25",
-    "recurrent layers with mixtures of experts are": """
-        inkling2_loop_text inkling2_text inkling_text lara_mini nemotron_h_omni qwen4_exp qwen4_exp_text
+    "scores of relative positions, and convolutions of keys and values, are": """
+        inkling2_loop_text inkling2_text inkling_text
     """,
+    "embeddings of several tokens together, and gates of the stream, are": "qwen4_exp qwen4_exp_text",
     _RECURRENT: "recurrent_gemma rwkv xlstm",
-    "blocks that layers share are": "zamba zamba2",
-    "convolutions in layers of this kind are": "lfm2_vl lfm3 lfm3_vl",
+    "Mamba with several heads is": "zamba",
     "differential attention is": "diffllama",
     "layers that run several times are": "dory hrm_text",
     "relative positions are": "xlnet transfo-xl",
@@ -36,7 +36,6 @@ _TYPES: dict[str, str] = {
     "latent patches of bytes are": "blt",
     "residual streams side by side (AltUp) are": "gemma3n gemma3n_text",
     "models that read what another one made are": "gemma4_assistant gemma4_unified_assistant",
-    "heads of fewer rows than the token table are": "apertus1p5 apertus1p5_text",
     "cross-attention is": "mllama mllama_text_model git trocr musicgen musicgen_melody moshi whisper",
     _ENCODERS: """
         albert bert bert-generation big_bird camembert canine convbert data2vec-text deberta deberta-v2 distilbert
@@ -52,14 +51,11 @@ _TYPES: dict[str, str] = {
     """,
     "vision encoders are": """
         align altclip beit blip blip-2 bridgetower chinese_clip clip clipseg convnext convnextv2 deit dinov2
-        dinov3_vit flava glm46v glm4v glm4v_text glm_ocr grounding-dino groupvit idefics idefics2 imagegpt
+        dinov3_vit flava glm46v glm4v glm4v_text glm_ocr grounding-dino groupvit idefics imagegpt
         instructblip kosmos-2 metaclip_2 owlv2 owlvit pixtral resnet sam sam2 siglip siglip2 swin swinv2 tipsv2 vilt
         vit vit_mae yolos segformer molmo2 florence2 chameleon shieldgemma2
     """,
-    "audio encoders are": """
-        audioflamingo3 clap encodec hubert moss_transcribe_diarize musicflamingo parakeet_ctc
-        wav2vec2 wav2vec2-bert wavlm
-    """,
+    "audio encoders are": "clap encodec hubert parakeet_ctc wav2vec2 wav2vec2-bert wavlm",
 }
 
 FEATURES: dict[str, str] = {name: feature for feature, names in _TYPES.items() for name in names.split()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, QKV, layer
-from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, experts
+from archcalc.huggingface.families.llama import ATTENTION_BIAS, QKV, layer
+from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, experts, shared_of
 from archcalc.huggingface.families.qwen import IMAGES
 from archcalc.huggingface.family import (
     D_HEAD,
@@ -89,18 +89,7 @@ BALANCED = {
 }
 
 
-def _shared_d_ff(said: Said) -> int:
-    return said.size("n_shared_experts") * said.size("moe_intermediate_size")
-
-
-def say_shared(value: Any, draft: Draft) -> None:
-    one = draft.get("moe_intermediate_size", 1)
-    if value is None or value % one:
-        raise Mismatch("mlp.shared.d_ff")
-    draft.put("n_shared_experts", value // one)
-
-
-ALWAYS = {**GATED, "d_ff": Made(_shared_d_ff, say_shared)}
+ALWAYS = shared_of("n_shared_experts", "moe_intermediate_size")
 
 
 GROUPED: dict[str, Any] = {"n_groups": _groups("n_group"), "n_groups_chosen": _groups("topk_group")}

@@ -9,7 +9,7 @@ from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.families.qwen import IMAGES
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, layernorm, rmsnorm, sizes, without
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes, every
-from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size, attention_of, resolve
+from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size, attention_of, inside
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
@@ -102,7 +102,7 @@ def _granite_shared(said: Said) -> Any:
     """The MLP that all tokens go through; a width of 0 is none."""
     if said.size("shared_intermediate_size", least=0) == 0:
         return None
-    return resolve({**GATED, "d_ff": Size("shared_intermediate_size")}, said, {})
+    return inside({**GATED, "d_ff": Size("shared_intermediate_size")}, said)
 
 
 def _say_granite_shared(value: Any, draft: Draft) -> None:

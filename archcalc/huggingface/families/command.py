@@ -22,7 +22,7 @@ from archcalc.huggingface.family import (
     sizes,
 )
 from archcalc.huggingface.layers import DENSE, FULL, SLIDING, LayerTypes, Sparse
-from archcalc.huggingface.leaves import Draft, Leaf, Made, Mismatch, resolve, write
+from archcalc.huggingface.leaves import Draft, Leaf, Made, Mismatch, inside, write
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
@@ -84,7 +84,7 @@ class _CohereNorm(Leaf):
 
     def read(self, said: Said) -> Any:
         rms = not said.none("rms_norm_eps")
-        return resolve(rmsnorm() if rms else COHERE_NORM, said, {})
+        return inside(rmsnorm() if rms else COHERE_NORM, said)
 
     def write(self, value: Any, draft: Draft) -> None:
         rms = isinstance(value, dict) and value.get("kind") == "rmsnorm"

@@ -1,4 +1,4 @@
-"""Layers of short convolutions among attention: LFM2 and its mixture; and Bamba, whose others are Mamba-2."""
+"""Layers of short convolutions among attention: LFM2, its mixture and LFM3; and Bamba, whose others are Mamba-2."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from archcalc.arguments import LARGEST_SIZE
 from archcalc.huggingface.families.hybrids import divided, mamba2
 from archcalc.huggingface.families.llama import ATTENTION, ATTENTION_BIAS, GATED, MLP_BIAS
 from archcalc.huggingface.families.mixtures import TRAINING, ByMixture, experts
-from archcalc.huggingface.family import QUOTIENT, Family, decoder, rmsnorm, sizes, without
-from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds
-from archcalc.huggingface.layers import FULL, Kinds
-from archcalc.huggingface.leaves import Draft, Flag, Made, Mismatch, Number, Size
-from archcalc.huggingface.rope import Rotary
+from archcalc.huggingface.family import D_HEAD, QUOTIENT, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
+from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds, branch
+from archcalc.huggingface.layers import FULL, SLIDING, Kinds
+from archcalc.huggingface.leaves import ByLayer, Draft, Flag, Made, Mismatch, Number, Size
+from archcalc.huggingface.rope import ProportionalRotary, Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
 CONV = "conv"
@@ -78,6 +78,33 @@ _OLD_LFM2 = {
     "num_attention_heads": ("num_heads",),
     "tie_word_embeddings": ("tie_embedding",),
 }
+_LFM3_TURNS = {
+    FULL: {"rope_type": "proportional", "rope_theta": 1_000_000.0, "partial_rotary_factor": 0.5},
+    SLIDING: {"rope_type": "default", "rope_theta": 10_000.0},
+}
+_LFM3_ATTENTION = {
+    **ATTENTION,
+    "bias": ATTENTION_BIAS,
+    "rotary": ByLayer(
+        {
+            kind: ProportionalRotary(D_HEAD, 1_000_000.0, theta_key="", nested=True, default=turns)
+            for kind, turns in _LFM3_TURNS.items()
+        }
+    ),
+    "qk_norm": _NORM,
+    "window": SLIDING_WINDOW,
+    "gate": Flag("use_attention_gate", {True: "head", False: None}),
+}
+_POST = {"post_norm": Flag("use_sandwich_norm", {True: _NORM, False: None})}
+_LFM3_SHORT = {"norm": _NORM, "attention": _LFM3_ATTENTION, "mlp": _SILU, **_POST}
+_LFM3_BRANCHES = {"branches": [{**branch("conv", _CONV, _NORM), **_POST}, {**branch("mlp", _SILU, _NORM), **_POST}]}
+
+
+def _lfm3_types(_said: Said, n: int) -> list[str]:
+    """Of four layers the third sees all positions and the first those of a window, but for the model's own first."""
+    return [FULL if i % 4 == 2 else SLIDING if i and i % 4 == 0 else CONV for i in range(n)]
+
+
 _LFM2_IGNORED = (
     *("block_mlp_init_scale", "block_out_init_scale", "block_use_swiglu", "block_use_xavier_init"),
     *("conv_dim", "conv_dim_out", "conv_use_xavier_init", "use_pos_enc", "full_attn_idxs"),
@@ -197,7 +224,7 @@ _ALL = (
         ),
         both_kinds(_LFM2_ATTENTION, CONV, "conv", _CONV, {**_SILU, "d_ff": Made(_lfm2_d_ff, _say_d_ff)}, _NORM),
         decoder(_NORM),
-        Mixed(_attentions, {FULL: "attention", CONV: "conv"}),
+        Mixed(_attentions, {FULL: "attention", CONV: "conv"}, "full_attn_idxs"),
         aliases=_OLD_LFM2,
         ignored=tuple(name for name in _LFM2_IGNORED if name != "full_attn_idxs"),
     ),
@@ -220,6 +247,26 @@ _ALL = (
         SparseMixed(Mixed(_must_say, {FULL: "attention", CONV: "conv"}), _dense, _say_dense),
         aliases={**_OLD_LFM2, "num_experts": ("num_local_experts",)},
         ignored=(*TRAINING, *_LFM2_IGNORED),
+    ),
+    Family(
+        "lfm3",
+        "Lfm3Config",
+        ("Lfm3ForCausalLM", "Lfm3Model"),
+        without(
+            sizes(
+                *(128_000, 2048, 7680, 24, 16, 4, 128_000),
+                **{**_LFM2, "conv_L_cache": 7, "head_dim": 128},
+                sliding_window=256,
+                use_sandwich_norm=True,
+                use_attention_gate=True,
+                attention_bias=False,
+            ),
+            *("hidden_act", "rms_norm_eps"),
+        ),
+        ByLayer({FULL: _LFM3_SHORT, SLIDING: _LFM3_SHORT, CONV: _LFM3_BRANCHES}),
+        decoder(_NORM),
+        Mixed(_lfm3_types, {FULL: "global", SLIDING: "local", CONV: "conv"}),
+        aliases={"norm_eps": ("rms_norm_eps",)},
     ),
     Family(
         "bamba",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from archcalc.huggingface.families.balanced import BALANCED, GROUPED, first, groups_share, say_first, say_shared
+from archcalc.huggingface.families.balanced import BALANCED, GROUPED, first, groups_share, say_first
 from archcalc.huggingface.families.latent import (
     BIASED,
     DERIVED,
@@ -16,7 +16,7 @@ from archcalc.huggingface.families.latent import (
     layer_with,
 )
 from archcalc.huggingface.families.llama import GATED
-from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, experts
+from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, experts, shared_of
 from archcalc.huggingface.family import Family, decoder, rmsnorm
 from archcalc.huggingface.layers import Kinds, Sparse
 from archcalc.huggingface.leaves import Draft, Leaf, Made, Number
@@ -24,13 +24,9 @@ from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.said import Said
 
 
-def _shared_d_ff(said: Said) -> int | None:
-    return said.size("n_shared_experts") * said.size("moe_intermediate_size")
-
-
 def mixture(router: dict[str, Any], dense: dict[str, Any] | None = None, **groups: Any) -> ByMixture:
     """Experts and a shared MLP in the words of DeepSeek's configs; `dense` is said of MLPs that are not experts."""
-    shared = {**GATED, **(dense or {}), "d_ff": Made(_shared_d_ff, say_shared)}
+    shared = shared_of("n_shared_experts", "moe_intermediate_size", {**GATED, **(dense or {})})
     found = experts("n_routed_experts", "moe_intermediate_size", router, **groups, shared=shared)
     return ByMixture(found, {**GATED, **(dense or {})})
 

@@ -1,15 +1,15 @@
-"""Layers of a gated delta net among others: Qwen3-Next and Qwen3.5."""
+"""Layers of a gated delta net among others: Qwen3-Next, Qwen3.5 and Lara Mini."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from archcalc.huggingface.families.llama import ATTENTION, GATED
+from archcalc.huggingface.families.llama import ATTENTION, ATTENTION_BIAS, GATED
 from archcalc.huggingface.families.mixtures import MOE, TRAINING, ByMixture, by_step, experts, say_list
 from archcalc.huggingface.families.qwen import IMAGES
-from archcalc.huggingface.family import D_HEAD, Family, decoder, rmsnorm, sizes, without
-from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds
-from archcalc.huggingface.layers import FULL
+from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
+from archcalc.huggingface.hybrid import RECURRENT, Mixed, SparseMixed, both_kinds, branch
+from archcalc.huggingface.layers import FULL, SLIDING
 from archcalc.huggingface.leaves import Activation, ByLayer, Flag, Leaf, Made, Size
 from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.rope import Rotary
@@ -88,6 +88,19 @@ _ONLY: dict[str, Any] = {
 }
 
 
+_LARA_PATTERN = (RECURRENT, SLIDING, RECURRENT, FULL, SLIDING)
+_LARA_ATTENTION = {
+    **ATTENTION,
+    "bias": ATTENTION_BIAS,
+    "rotary": ByLayer({SLIDING: Rotary(D_HEAD), FULL: None}),
+    "qk_norm": rmsnorm(),
+    "window": SLIDING_WINDOW,
+}
+_LARA_EXPERTS = {name: value for name, value in _MIXED.items() if name != "shared_gate"}
+_LARA_SHORT = {"norm": rmsnorm(), "attention": _LARA_ATTENTION, "mlp": _LARA_EXPERTS}
+_LARA_BRANCHES = {"branches": [branch("linear_attention", _DELTA, rmsnorm()), branch("mlp", _LARA_EXPERTS, rmsnorm())]}
+
+
 _DEDICATED = "mtp_use_dedicated_embeddings"
 
 
@@ -147,6 +160,31 @@ _ALL = (
         aliases={"num_experts": ("num_local_experts",)},
         ignored=(*TRAINING, "mamba_ssm_dtype", "intermediate_size"),
         modules=_MODULES,
+    ),
+    Family(
+        "lara_mini",
+        "LaraMiniConfig",
+        ("LaraMiniForCausalLM", "LaraMiniModel"),
+        without(
+            _sizes(
+                *(151936, 1024, None, 34, 16, 4, 131072),
+                **{**_MOE, "num_experts": 128, "num_experts_per_tok": 4, "norm_topk_prob": True, "head_dim": 128},
+                linear_num_key_heads=8,
+                linear_num_value_heads=16,
+                attention_bias=False,
+                sliding_window=512,
+                tie_word_embeddings=True,
+            ),
+            *("intermediate_size", "full_attention_interval"),
+        ),
+        ByLayer({FULL: _LARA_SHORT, SLIDING: _LARA_SHORT, RECURRENT: _LARA_BRANCHES}),
+        decoder(rmsnorm()),
+        Mixed(
+            lambda _, n: [_LARA_PATTERN[i % len(_LARA_PATTERN)] for i in range(n)],
+            {FULL: "global", SLIDING: "local", RECURRENT: "linear_attention"},
+        ),
+        aliases={"num_experts": ("num_local_experts",)},
+        ignored=(*TRAINING, "intermediate_size"),
     ),
 )
 

@@ -23,7 +23,7 @@ from archcalc.huggingface.leaves import (
     Number,
     Size,
     attention_of,
-    resolve,
+    inside,
     write,
 )
 from archcalc.huggingface.rope import KEYS, ProportionalRotary
@@ -79,6 +79,8 @@ def _attention_in(layer: Mapping[str, Any]) -> Mapping[str, Any]:
 def _overridden(said: Said, key: str) -> int | None:
     """What newer files say of full layers apart, all of which must say the same; None where they say nothing of it."""
     layers = said.value(_OVERRIDES, counts=False)
+    if layers is None:  # the class takes that for a file that says nothing of single layers
+        return None
     types = [*_TYPES.types(said)[:-1], FULL]
     full = {i for i, kind in enumerate(types) if kind == FULL}
     named = layers if isinstance(layers, dict) else {"": layers}
@@ -209,7 +211,7 @@ class GemmaLayer(Leaf):
         each = said.size(_EACH, least=0) > 0 if _EACH in said.defaults else False
         mixes = said.flag(_MIXES) if _MIXES in said.defaults else False
         template = self._template(shared=said.layer.endswith(SHARED), mixes=mixes, each=each)
-        return resolve(template, said, {})
+        return inside(template, said)
 
     def write(self, value: Any, draft: Draft) -> None:
         branches = value.get("branches", ())
@@ -226,7 +228,7 @@ def _vectors(said: Said) -> dict[str, Any] | None:
         return None
     rows = said.size(_VOCABULARY)
     own = {} if rows == said.size("vocab_size") else {"vocab_size": rows}
-    return {"d_per_layer": said.size(_EACH), **own, "norm": resolve(_NORM, said, {})}
+    return {"d_per_layer": said.size(_EACH), **own, "norm": inside(_NORM, said)}
 
 
 def _say_vectors(value: Any, draft: Draft) -> None:

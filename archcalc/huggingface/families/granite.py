@@ -12,7 +12,7 @@ from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import D_HEAD, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes, without
 from archcalc.huggingface.hybrid import RECURRENT, Mixed, both_kinds
 from archcalc.huggingface.layers import FULL, SLIDING, LayerTypes
-from archcalc.huggingface.leaves import Draft, Made, Number, Size, attention_of, resolve, write
+from archcalc.huggingface.leaves import Draft, Made, Number, Size, attention_of, inside, write
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import Said
 
@@ -103,7 +103,7 @@ _DENSE = {**GATED, "d_ff": Size(_SHARED)}
 
 def _mixture(said: Said) -> Any:
     """Experts beside an MLP that all tokens go through; of none there is the MLP alone."""
-    return resolve(_MOE if said.size("num_local_experts", least=0) else _DENSE, said, {})
+    return inside(_MOE if said.size("num_local_experts", least=0) else _DENSE, said)
 
 
 def _say_mixture(value: Any, draft: Draft) -> None:

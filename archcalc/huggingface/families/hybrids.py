@@ -10,7 +10,7 @@ from archcalc.huggingface.families.llama import MLP_BIAS
 from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import HEADS, Family, decoder, rmsnorm
 from archcalc.huggingface.hybrid import RECURRENT, branch
-from archcalc.huggingface.layers import FULL, Kinds
+from archcalc.huggingface.layers import FULL, Kinds, refuse_unlike
 from archcalc.huggingface.leaves import Activation, ByLayer, Draft, Flag, Made, Number, Shared, Size
 from archcalc.huggingface.modules import Modules
 from archcalc.huggingface.said import MOST_LAYERS, Said
@@ -61,11 +61,25 @@ class OneMixer(Kinds):
     def types(self, said: Said) -> list[str]:
         found = said.value("hybrid_override_pattern", counts=False)
         listed = said.value("layers_block_type", counts=False)
-        if listed is not None or found is None:
-            return self._listed(said, listed)
+        if found is None:
+            return self._counted(said, self._listed(said, listed))
         if not isinstance(found, str) or not found or not set(found) <= set(_LETTERS):
             said.fail("hybrid_override_pattern", "must be letters M, E, * and -, one for each layer", found)
-        return [_LETTERS[letter] for letter in self._few(said, "hybrid_override_pattern", list(found))]
+        types = [_LETTERS[letter] for letter in self._few(said, "hybrid_override_pattern", list(found))]
+        if listed is not None:
+            refuse_unlike(said, "layers_block_type", self._listed(said, listed), "hybrid_override_pattern", types)
+        return self._counted(said, types)
+
+    def _counted(self, said: Said, types: list[str]) -> list[str]:
+        """The types, as many as the file says there are layers; the class takes no notice of that number."""
+        if said.says("num_hidden_layers") and said.says(key := self._key(said)):
+            n = said.size("num_hidden_layers", most=MOST_LAYERS, counts=False)
+            if n != len(types):
+                said.fail("num_hidden_layers", f"contradicts {key}, which has {len(types):,} layers", n)
+        return types
+
+    def _key(self, said: Said) -> str:
+        return "layers_block_type" if said.says("layers_block_type") else "hybrid_override_pattern"
 
     def _listed(self, said: Said, listed: Any) -> list[str]:
         if listed is None:
@@ -138,8 +152,12 @@ def _one(name: str, mixer: Mapping[str, Any]) -> dict[str, Any]:
 def _modules(said: Said, _types: list[str], _n: int) -> list[str]:
     """The mixers of a module: by a list of types, by letters, else attention and experts, as in the class."""
     listed, letters = (said.config.get(key) for key in _MIXERS)
-    if listed is None and isinstance(letters, str):
-        listed = [_LETTERS.get(letter) for letter in letters[:_MOST_MIXERS]]
+    if isinstance(letters, str):
+        spelled = [_LETTERS.get(letter) for letter in letters[:_MOST_MIXERS]]
+        if isinstance(listed, list):
+            meant = [_OLDER.get(kind, kind) if isinstance(kind, str) else kind for kind in listed]
+            refuse_unlike(said, _MIXERS[0], meant, _MIXERS[1], spelled)
+        listed = spelled if listed is None else listed
     types = [FULL, "moe"] if listed is None else listed
     if not isinstance(types, list) or not 0 < len(types) <= _MOST_MIXERS:
         said.fail(_MIXERS[0], "must be a list of types of layers", listed)

@@ -98,10 +98,9 @@ def _layers(attention: dict[str, Any], delta: dict[str, Any]) -> Any:
     return both_kinds(attention, RECURRENT, "linear_attention", delta, ByMixture(mixed, GATED), rmsnorm())
 
 
-def _kinds(otherwise: Callable[[Said, int], list[str]]) -> SparseMixed:
-    return SparseMixed(
-        Mixed(otherwise, {FULL: "attention", RECURRENT: "linear_attention"}), by_types(first), say_types
-    )
+def _kinds(otherwise: Callable[[Said, int], list[str]], listed: str = "") -> SparseMixed:
+    names = {FULL: "attention", RECURRENT: "linear_attention"}
+    return SparseMixed(Mixed(otherwise, names, listed), by_types(first), say_types)
 
 
 def _sizes(*given: int | None, **more: Any) -> dict[str, Any]:
@@ -196,7 +195,7 @@ _ALL = (
             ),
         ),
         decoder(rmsnorm(), unembedding={"tied": False}),
-        _kinds(_listed),
+        _kinds(_listed, _LINEAR),
         aliases=_ALIASES,
         only={**_ONLY, "mla_use_nope": ((True,), "this family's attention has no positions")},
         ignored=(*_IGNORED, *ROPE, "head_dim"),

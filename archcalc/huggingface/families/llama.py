@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from archcalc.huggingface.family import D_HEAD, HEADS, KV_HEADS, QUOTIENT, Family, decoder, rmsnorm, sizes, without
-from archcalc.huggingface.leaves import Activation, Flag, Size
+from archcalc.huggingface.leaves import Activation, Draft, Flag, Made, Size
 from archcalc.huggingface.rope import AlphaRotary, Rotary
 from archcalc.huggingface.said import Said
 
@@ -55,6 +56,49 @@ def _as_wide(said: Said) -> None:
         said.fail("head_dim", f"x num_attention_heads must be hidden_size ({width:,})", d_head)
 
 
+def _rows(said: Said) -> int | None:
+    """The tokens that have a logit, where not all have one."""
+    if said.none("output_vocab_size"):
+        said.value("output_vocab_size", counts=False)
+        return None
+    rows = said.size("output_vocab_size")
+    return None if rows == said.size("vocab_size") else rows
+
+
+def _say_rows(value: Any, draft: Draft) -> None:
+    if value is not None:
+        draft.put("output_vocab_size", value)
+
+
+_APERTUS = Family(
+    "apertus",
+    "ApertusConfig",
+    ("ApertusForCausalLM", "ApertusModel"),
+    sizes(131072, 4096, 14336, 32, 32, None, 65536, rms_norm_eps=1e-5, hidden_act="xielu", attention_bias=False),
+    {
+        **LAYER,
+        "attention": {
+            **ATTENTION,
+            "bias": ATTENTION_BIAS,
+            "rotary": Rotary(
+                D_HEAD,
+                12_000_000.0,
+                default={
+                    "rope_type": "llama3",
+                    "rope_theta": 12_000_000.0,
+                    "factor": 8.0,
+                    "original_max_position_embeddings": 8192,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                },
+            ),
+            "qk_norm": rmsnorm(),
+        },
+        "mlp": PLAIN,
+    },
+    decoder(rmsnorm()),
+    only={"qk_norm": ((True,), "is read as true by this family"), "post_norm": ((False,), "is not supported")},
+)
 _ALL = (
     Family(
         "llama",
@@ -205,34 +249,14 @@ _ALL = (
         ),
         decoder(rmsnorm()),
     ),
-    Family(
-        "apertus",
-        "ApertusConfig",
-        ("ApertusForCausalLM", "ApertusModel"),
-        sizes(131072, 4096, 14336, 32, 32, None, 65536, rms_norm_eps=1e-5, hidden_act="xielu", attention_bias=False),
-        {
-            **LAYER,
-            "attention": {
-                **ATTENTION,
-                "bias": ATTENTION_BIAS,
-                "rotary": Rotary(
-                    D_HEAD,
-                    12_000_000.0,
-                    default={
-                        "rope_type": "llama3",
-                        "rope_theta": 12_000_000.0,
-                        "factor": 8.0,
-                        "original_max_position_embeddings": 8192,
-                        "low_freq_factor": 1.0,
-                        "high_freq_factor": 4.0,
-                    },
-                ),
-                "qk_norm": rmsnorm(),
-            },
-            "mlp": PLAIN,
-        },
-        decoder(rmsnorm()),
-        only={"qk_norm": ((True,), "is read as true by this family"), "post_norm": ((False,), "is not supported")},
+    _APERTUS,
+    replace(
+        _APERTUS,
+        model_type="apertus1p5_text",
+        config_class="Apertus1p5TextConfig",
+        architectures=("Apertus1p5TextForCausalLM", "Apertus1p5TextModel"),
+        defaults={**_APERTUS.defaults, "vocab_size": 266752, "output_vocab_size": None},
+        template=decoder(rmsnorm(), unembedding={"rows": Made(_rows, _say_rows)}),
     ),
 )
 

@@ -9,7 +9,7 @@ from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, layer
 from archcalc.huggingface.families.mixtures import TRAINING, ByMixture, experts
 from archcalc.huggingface.family import D_HEAD, Family, decoder, rmsnorm, sizes
 from archcalc.huggingface.layers import DENSE, FULL, Kinds
-from archcalc.huggingface.leaves import Draft, Made, Mismatch, Number, Size, attention_of, resolve, write
+from archcalc.huggingface.leaves import Draft, Made, Mismatch, Number, Size, attention_of, inside, write
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import MOST_LAYERS, Said
 
@@ -100,7 +100,7 @@ def _say_chunk(value: Any, draft: Draft) -> None:
 
 
 def _qk_norm(said: Said) -> Any:
-    return resolve(_NORM, said, {}) if said.flag("use_qk_norm") and _NOPE not in said.layer else None
+    return inside(_NORM, said) if said.flag("use_qk_norm") and _NOPE not in said.layer else None
 
 
 def _say_qk_norm(value: Any, draft: Draft) -> None:
@@ -122,7 +122,7 @@ _GROWTH = {"rate": Number("attn_scale"), "interval": Size("floor_scale"), "first
 
 def _growth(said: Said) -> Any:
     """Of queries without rotary positions."""
-    return resolve(_GROWTH, said, {}) if said.flag("attn_temperature_tuning") and _NOPE in said.layer else None
+    return inside(_GROWTH, said) if said.flag("attn_temperature_tuning") and _NOPE in said.layer else None
 
 
 def _say_growth(value: Any, draft: Draft) -> None:

@@ -18,7 +18,7 @@ from archcalc.huggingface.family import (
     sizes,
     without,
 )
-from archcalc.huggingface.layers import DENSE, FULL, SLIDING, Kinds, Sparse
+from archcalc.huggingface.layers import DENSE, FULL, SLIDING, Kinds, Sparse, refuse_unlike
 from archcalc.huggingface.leaves import (
     Activation,
     Draft,
@@ -27,7 +27,7 @@ from archcalc.huggingface.leaves import (
     Made,
     Mismatch,
     Size,
-    resolve,
+    inside,
     write,
 )
 from archcalc.huggingface.rope import Rotary
@@ -73,7 +73,7 @@ class ByMixture(Leaf):
         return self.dense if kind.endswith(DENSE) else self.experts
 
     def read(self, said: Said) -> Any:
-        return resolve(self._template(said.layer), said, {})
+        return inside(self._template(said.layer), said)
 
     def write(self, value: Any, draft: Draft) -> None:
         write(self._template(draft.layer), value, draft)
@@ -82,8 +82,11 @@ class ByMixture(Leaf):
 _TYPES = "mlp_layer_types"
 
 
-def by_types(otherwise: Callable[[Said, int], list[bool]]) -> Callable[[Said, int], list[bool]]:
-    """Layers without experts by a list of "dense" and "sparse"; where there is none, as `otherwise` says."""
+def by_types(otherwise: Callable[[Said, int], list[bool]], listed: str = "") -> Callable[[Said, int], list[bool]]:
+    """Layers without experts by a list of "dense" and "sparse"; where there is none, as `otherwise` says.
+
+    `listed` is a key by which other files list the same, for `otherwise`: both must say one thing.
+    """
 
     def read(said: Said, n: int) -> list[bool]:
         if said.none(_TYPES):
@@ -92,7 +95,10 @@ def by_types(otherwise: Callable[[Said, int], list[bool]]) -> Callable[[Said, in
         found = said.value(_TYPES, counts=False)
         if not isinstance(found, list) or len(found) != n or any(one not in ("dense", "sparse") for one in found):
             said.fail(_TYPES, f'must be a list with "dense" or "sparse" for each of {n:,} layers', found)
-        return [one == "dense" for one in found]
+        dense = [one == "dense" for one in found]
+        if listed and said.says(listed):
+            refuse_unlike(said, _TYPES, dense, listed, otherwise(said, n))
+        return dense
 
     return read
 
@@ -107,7 +113,7 @@ def shared_of(count: str, d_ff: str, template: dict[str, Any] = GATED) -> Leaf:
 
     def read(said: Said) -> Any:
         n = said.size(count, least=0)
-        return resolve({**template, "d_ff": n * said.size(d_ff)}, said, {}) if n else None
+        return inside({**template, "d_ff": n * said.size(d_ff)}, said) if n else None
 
     def say(value: Any, draft: Draft) -> None:
         if value is None:

@@ -18,7 +18,7 @@ from archcalc.huggingface.leaves import (
     Made,
     Size,
     attention_of,
-    resolve,
+    inside,
     write,
 )
 from archcalc.huggingface.rope import KEYS, Rotary
@@ -99,7 +99,7 @@ class _ByPlace(Leaf):
     """The first layer, or another."""
 
     def read(self, said: Said) -> Any:
-        return resolve(_FIRST_LAYER if said.layer.endswith(_FIRST) else _LAYER, said, {})
+        return inside(_FIRST_LAYER if said.layer.endswith(_FIRST) else _LAYER, said)
 
     def write(self, value: Any, draft: Draft) -> None:
         write(_FIRST_LAYER if draft.layer.endswith(_FIRST) else _LAYER, value, draft)

@@ -209,7 +209,9 @@ _ALL = (
             ),
         },
         decoder(rmsnorm()),
-        Sparse(LayerTypes(_mimo_types), by_types(_mimo_dense), say_types),
+        Sparse(
+            LayerTypes(_mimo_types, listed="hybrid_layer_pattern"), by_types(_mimo_dense, "moe_layer_freq"), say_types
+        ),
         aliases={"n_routed_experts": ("num_local_experts",), "rms_norm_eps": ("layernorm_epsilon",)},
         only={
             "add_swa_attention_sink_bias": ((True,), "is read as true by this family"),

@@ -13,7 +13,7 @@ from archcalc.huggingface.families.llama import ATTENTION_BIAS, GATED, MLP_BIAS,
 from archcalc.huggingface.families.mixtures import TRAINING, experts
 from archcalc.huggingface.family import D_HEAD, KV_HEADS, SLIDING_WINDOW, Family, decoder, rmsnorm, sizes
 from archcalc.huggingface.layers import DENSE, FULL, NAMES, SLIDING, Kinds
-from archcalc.huggingface.leaves import Draft, Leaf, Made, Mismatch, Number, Size, attention_of, resolve, write
+from archcalc.huggingface.leaves import Draft, Leaf, Made, Mismatch, Number, Size, attention_of, inside, write
 from archcalc.huggingface.modules import NEXTN, TYPES, Modules
 from archcalc.huggingface.rope import Rotary
 from archcalc.huggingface.said import LARGEST_NUMBER, MOST_LAYERS, Said
@@ -212,7 +212,7 @@ class _Mlp(Leaf):
         return _DENSE if kind.endswith(DENSE) else _EXPERTS
 
     def read(self, said: Said) -> Any:
-        return resolve(self._template(said.layer), said, {})
+        return inside(self._template(said.layer), said)
 
     def write(self, value: Any, draft: Draft) -> None:
         write(self._template(draft.layer), value, draft)

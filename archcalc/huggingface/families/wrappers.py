@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem, written
 
 
 class Wrapper(NamedTuple):
@@ -24,6 +24,7 @@ class Wrapper(NamedTuple):
     drops: tuple[str, ...] = ()
 
 
+_HEARS = "the audio encoder and what connects it"
 WRAPPERS: dict[str, Wrapper] = {
     **dict.fromkeys(("gemma3",), Wrapper("gemma3_text")),
     "gemma4": Wrapper("gemma4_text", "the encoders of images and sound and what connects them"),
@@ -41,6 +42,7 @@ WRAPPERS: dict[str, Wrapper] = {
     "hyperclovax_vision_v2": Wrapper("hyperclovax"),
     "aria": Wrapper("aria_text"),
     "cohere_compass": Wrapper("cohere_compass_text"),
+    "apertus1p5": Wrapper("apertus1p5_text", "the tokenizers of images and sound"),
     "emu3": Wrapper("emu3_text_model", "the tokenizer of images"),
     "fuyu": Wrapper("persimmon", "the projection of image patches", flat=True),
     "phi4_multimodal": Wrapper(
@@ -63,22 +65,38 @@ WRAPPERS: dict[str, Wrapper] = {
     "qwen3_vl_moe": Wrapper("qwen3_vl_moe_text"),
     "qwen3_5": Wrapper("qwen3_5_text"),
     "qwen3_5_moe": Wrapper("qwen3_5_moe_text"),
+    **dict.fromkeys(("idefics2",), Wrapper("mistral")),
+    **dict.fromkeys(("qianfan_ocr",), Wrapper("qwen3")),
+    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7", "minicpm_ocr"), Wrapper("qwen3_5_text")),
+    **dict.fromkeys(("video_llama_3", "pp_chart2table"), Wrapper("qwen2")),
+    "deepseek_vl_hybrid": Wrapper("llama"),
+    "kimi_k25": Wrapper("deepseek_v3"),
+    "nemotron_h_omni": Wrapper("nemotron_h", "the encoders of images and sound and what connects them", unties=True),
+    **dict.fromkeys(("qwen3_asr", "moss_transcribe_diarize"), Wrapper("qwen3", _HEARS)),
+    "glmasr": Wrapper("llama", _HEARS),
+    **dict.fromkeys(("audioflamingo3", "musicflamingo", "vibevoice_asr"), Wrapper("qwen2", _HEARS, unties=True)),
+    **dict.fromkeys(
+        ("granite_speech", "granite_speech_plus"),
+        Wrapper("granite", "the audio encoder, what connects it, and adapters for it"),
+    ),
+    "lfm2_vl": Wrapper("lfm2"),
+    "lfm3_vl": Wrapper("lfm3"),
     "step3p7": Wrapper("step3p5", flat=True),
-    "voxtral": Wrapper("llama", "the audio encoder and what connects it", unties=True),
-    "qwen2_audio": Wrapper("qwen2", "the audio encoder and what connects it", unties=True),
+    "voxtral": Wrapper("llama", _HEARS, unties=True),
+    "qwen2_audio": Wrapper("qwen2", _HEARS, unties=True),
 }
 """By the model_type of the whole."""
 
-_TEXT = ("text_config", "llm_config", "language_config")
+TEXT = ("text_config", "llm_config", "language_config")
 _TIE = "tie_word_embeddings"
 _FLAT_OUT = ("vision_config", "audio_config", "image_size", "patch_size", "num_channels", "model_type")
 
 
 def text_part(config: dict[str, Any], file: str) -> dict[str, Any]:
     """The mapping of the text model, whatever the whole is. Raises Invalid where there is none."""
-    key = next((key for key in _TEXT if isinstance(config.get(key), dict)), None)
+    key = next((key for key in TEXT if isinstance(config.get(key), dict)), None)
     if key is None:
-        raise Invalid(Problem(file, f"has no part that is a text model: none of {', '.join(_TEXT)} is a mapping"))
+        raise Invalid(Problem(file, f"has no part that is a text model: none of {', '.join(TEXT)} is a mapping"))
     text = {_TIE: config[_TIE]} if config.get(_TIE) is not None else {}
     quantized = config.get("quantization_config")
     return {**({"quantization_config": quantized} if quantized is not None else {}), **config[key], **text}
@@ -87,14 +105,14 @@ def text_part(config: dict[str, Any], file: str) -> dict[str, Any]:
 def text_of(config: dict[str, Any], model_type: str, file: str) -> tuple[dict[str, Any], str, str]:
     """The mapping of the text model, the key that has it, and a sentence that says what is left out."""
     wrapper = WRAPPERS[model_type]
-    key = next((key for key in _TEXT if config.get(key) is not None), None)
+    key = next((key for key in TEXT if config.get(key) is not None), None)
     if key is None and wrapper.flat and config.get("hidden_size") is not None:
         text = {name: value for name, value in config.items() if name not in (*_FLAT_OUT, *wrapper.drops)}
         text = {**dict(wrapper.defaults), **text}
     elif key is None:
         raise Invalid(Problem(file, "is missing, or null", "text_config"))
     elif not isinstance(config[key], dict):
-        raise Invalid(Problem(file, "must be a mapping", key, value=shown(config[key])))
+        raise Invalid(Problem(file, "must be a mapping", key, value=written(config[key])))
     else:
         text = dict(config[key])
     if text.get("model_type") in (None, model_type):

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from archcalc_reference.model.adapters import Adapter
 from archcalc_reference.model.flash import Rule, flash_attention
 from archcalc_reference.model.kernels import grow, rotate
 from archcalc_reference.model.linear import Linear
@@ -24,17 +25,19 @@ if TYPE_CHECKING:
 class MultiHeadAttention(nn.Module):
     """Query heads in groups that share a key/value head: one group is multi-query, groups of one are multi-head."""
 
-    def __init__(self, d_model: int, attention: blocks.MultiHead) -> None:
+    def __init__(self, d_model: int, attention: blocks.MultiHead, d_input: int | None = None) -> None:
+        """`d_input` is the width of what it reads, where that is not d_model."""
         super().__init__()
+        d_input = d_model if d_input is None else d_input
         self.spec = attention
         self.G, self.R = attention.n_kv_heads, attention.n_heads // attention.n_kv_heads
         self.K, self.W = attention.d_head, attention.d_value or attention.d_head
-        self.query = Linear(d_model, self.G * self.R * self.K, bias=attention.has_bias("query"))
+        self.query = Linear(d_input, self.G * self.R * self.K, bias=attention.has_bias("query"))
         # In the order of the forward pass: an optimizer's step peaks by which tensors follow each other.
         own, self.value, self.value_norm = not attention.shared_kv, None, None
-        self.key = Linear(d_model, self.G * self.K, bias=attention.has_bias("key")) if own else None
+        self.key = Linear(d_input, self.G * self.K, bias=attention.has_bias("key")) if own else None
         if own and not attention.values_are_keys:
-            self.value = Linear(d_model, self.G * self.W, bias=attention.has_bias("value"))
+            self.value = Linear(d_input, self.G * self.W, bias=attention.has_bias("value"))
         if own and attention.value_norm is not None:
             self.value_norm = NORMS[attention.value_norm.kind](attention.value_norm, (self.W,))
         self.query_norm = _norm(attention, self.G * self.R)
@@ -43,7 +46,7 @@ class MultiHeadAttention(nn.Module):
         self.norms_last = attention.qk_norm_place == "after"
         self.sinks = nn.Parameter(torch.empty(self.G * self.R)) if attention.sinks else None
         gates = {None: 0, "head": self.G * self.R, "feature": self.G * self.R * self.W}[attention.gate]
-        self.output_gate = Linear(d_model, gates, bias=False) if gates else None
+        self.output_gate = Linear(d_input, gates, bias=False) if gates else None
         features, sub = self.G * self.R * self.W, attention.sub_norm
         self.sub_norm = None if sub is None else NORMS[sub.kind](sub, (features,))
         self.output = Linear(features, d_model, bias=attention.has_bias("output"))
@@ -66,6 +69,17 @@ class MultiHeadAttention(nn.Module):
         kept = (batch, attention.n_kv_heads, sight.places(length))
         features = attention.d_head, attention.d_value or attention.d_head
         return KeysValues.empty(kept, features, sight, dtype, device)
+
+    def adapters(self, d_input: int, rank: int) -> nn.ModuleDict:
+        """What one use of it adds to its projections, where layers share it."""
+        made = {"query": self.query, "key": self.key, "value": self.value}
+        return nn.ModuleDict(
+            {
+                f"{name}_adapter": Adapter(d_input, rank, up=linear.out_features)
+                for name, linear in made.items()
+                if linear is not None
+            }
+        )
 
     def initialize(self, std: float, residual_std: float) -> None:
         """Draw new weights; `residual_std` is of the matrix that writes to the residual stream."""
@@ -93,9 +107,11 @@ class MultiHeadAttention(nn.Module):
         if self.growth is not None:
             positions.add_growth(self.growing, self.growth)
 
-    def forward(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None) -> Tensor:
+    def forward(
+        self, x_BSD: Tensor, positions: Positions, state: KeysValues | None = None, adapters: Any = None
+    ) -> Tensor:
         # What mixing reads is gone when it is done: a name of it here would keep it until the output is made.
-        y_BSGRW = self._mix(x_BSD, positions, state)
+        y_BSGRW = self._mix(x_BSD, positions, state, adapters)
         if self.output_gate is not None:
             y_BSGRW = y_BSGRW * self._share(self.output_gate(x_BSD))
         found = y_BSGRW.flatten(2)
@@ -108,9 +124,9 @@ class MultiHeadAttention(nn.Module):
         made = gate.unflatten(2, (self.G, self.R, -1))
         return F.softplus(made) if self.spec.gate_activation == "softplus" else torch.sigmoid(made)
 
-    def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
+    def _mix(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None, adapters: Any) -> Tensor:
         B, S, _ = x_BSD.shape
-        q_BSGRK = self.query(x_BSD).view(B, S, self.G, self.R, self.K)
+        q_BSGRK = self._projected("query", x_BSD, adapters).view(B, S, self.G, self.R, self.K)
         if self.key is None:
             k_BGTK, v_BGTW = positions.shared[self.spec.sharing]
             if self.query_norm is not None and not self.norms_last:
@@ -120,8 +136,10 @@ class MultiHeadAttention(nn.Module):
                 q_BSGRK = self._normed(self.query_norm, q_BSGRK)
             q_BSGRK = self._grown(q_BSGRK, positions)
             return self._core(q_BSGRK, k_BGTK, v_BGTW, positions, state, fresh=False)
-        k_BSGK = self.key(x_BSD).view(B, S, self.G, self.K)
-        v_BSGW = k_BSGK if self.value is None else self.value(x_BSD).view(B, S, self.G, self.W)
+        k_BSGK = self._projected("key", x_BSD, adapters).view(B, S, self.G, self.K)
+        v_BSGW = k_BSGK
+        if self.value is not None:
+            v_BSGW = self._projected("value", x_BSD, adapters).view(B, S, self.G, self.W)
         if self.clip is not None:
             q_BSGRK = F.hardtanh(q_BSGRK, -self.clip, self.clip)
             k_BSGK = F.hardtanh(k_BSGK, -self.clip, self.clip)
@@ -148,6 +166,15 @@ class MultiHeadAttention(nn.Module):
             positions.shared[self.spec.sharing] = k_BGTK, v_BGTW
         q_BSGRK = self._grown(q_BSGRK, positions)
         return self._core(q_BSGRK, k_BGTK, v_BGTW, positions, state, fresh=state is None and not self.is_read_again)
+
+    def _projected(self, name: str, x_BSD: Tensor, adapters: Any) -> Tensor:
+        """Queries, keys or values, and what the layer's adapter adds to them."""
+        y: Tensor = self.get_submodule(name)(x_BSD)
+        if adapters is None:
+            return y
+        adapter = adapters[f"{name}_adapter"]
+        beside: Tensor = adapter.beside("up", y, adapter(x_BSD))
+        return beside
 
     def _turned(self, x: Tensor, positions: Positions) -> Tensor:
         """Queries or keys, turned by the angles of their positions."""

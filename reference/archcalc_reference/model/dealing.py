@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +17,7 @@ from archcalc_reference.model.mlp import MLP
 
 if TYPE_CHECKING:
     from archcalc import blocks
+    from archcalc_reference.model.positions import Positions
 
 
 class _EachThroughItsOwn(Function):
@@ -94,7 +97,10 @@ class Experts(MLP):
         self.down = ExpertLinear(n, d_ff, width, bias=bias)
         self.cut, self.weighs_input = experts.cut, experts.router.weighs == "input"
 
-    def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
+    def forward(
+        self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor, positions: Positions | None = None
+    ) -> Tensor:
+        del positions
         J = chosen_BSJ.shape[-1]
         chosen_M = chosen_BSJ.flatten()
         order_M = chosen_M.argsort(stable=True)
@@ -143,7 +149,10 @@ class ExpertsAndIdentity(Experts):
         super().__init__(d_model, experts)
         self.n, self.idle, self.balanced = experts.n_experts, experts.n_identity or 0, False
 
-    def forward(self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor) -> Tensor:
+    def forward(
+        self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor, positions: Positions | None = None
+    ) -> Tensor:
+        del positions
         y_BSD = self._busy(x_BSD, weights_BSJ, chosen_BSJ)
         share_BS = weights_BSJ.masked_fill(chosen_BSJ < self.n, 0.0).sum(-1)
         return y_BSD + x_BSD * share_BS[..., None]
@@ -173,6 +182,32 @@ class ExpertsAndIdentity(Experts):
         return tuple(rows // self.n + (e < rows % self.n) for e in range(self.n))
 
 
+class ExpertsWithBuffers(Experts):
+    """Each expert has room for so many vectors, and computes as many: those that it weighs the most are in it."""
+
+    def __init__(self, d_model: int, experts: blocks.Experts) -> None:
+        super().__init__(d_model, experts)
+        self.n, self.share = experts.n_experts, Fraction(str(experts.capacity_factor))
+
+    def forward(
+        self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor, positions: Positions | None = None
+    ) -> Tensor:
+        if positions is not None and positions.first > 0 and positions.new == 1:
+            return super().forward(x_BSD, weights_BSJ, chosen_BSJ)  # a new token finds room
+        N, J = x_BSD.shape[0] * x_BSD.shape[1], chosen_BSJ.shape[-1]
+        C = min(math.ceil(self.share * N * J / self.n), N)
+        gates_NE = weights_BSJ.new_zeros(N, self.n).scatter_(1, chosen_BSJ.flatten(0, 1), weights_BSJ.flatten(0, 1))
+        slots_EC = gates_NE.detach().T.topk(C, 1).indices
+        weights_M1 = gates_NE.T.gather(1, slots_EC).flatten()[:, None]
+        del gates_NE
+        slots_M = slots_EC.flatten()
+        del slots_EC
+        made_MD = self._compute(x_BSD.flatten(0, 1)[slots_M], (C,) * self.n) * weights_M1
+        del weights_M1
+        y_ND = made_MD.new_zeros(N, made_MD.shape[1])
+        return y_ND.index_put_((slots_M,), made_MD, accumulate=True).view_as(x_BSD)
+
+
 @contextmanager
 def balanced(model: nn.Module) -> Iterator[None]:
     """A block in which as many experts compute as are counted, whatever a router chooses: sizes are what is asked."""
@@ -186,4 +221,6 @@ def balanced(model: nn.Module) -> Iterator[None]:
 
 def experts_of(d_model: int, spec: blocks.Experts) -> Experts:
     """The experts that a mixture deals its vectors out to."""
+    if spec.capacity_factor is not None:
+        return ExpertsWithBuffers(d_model, spec)
     return (Experts if spec.n_identity is None else ExpertsAndIdentity)(d_model, spec)

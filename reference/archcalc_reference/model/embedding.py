@@ -121,7 +121,7 @@ class Unembedding(Linear):
 
     def __init__(self, model: Model) -> None:
         spec: Any = model.unembedding
-        super().__init__(spec.d_embedding or model.d_model, model.vocab_size, bias=spec.bias)
+        super().__init__(spec.d_embedding or model.d_model, spec.rows or model.vocab_size, bias=spec.bias)
         self.tied, self.scale, self.softcap = spec.tied, spec.scale, spec.softcap
         self.transform = None if spec.transform is None else Transform(model.d_model, spec.transform)
         self.projection = Linear(model.d_model, spec.d_embedding, bias=False) if spec.d_embedding else None

@@ -64,11 +64,11 @@ class MixtureOfExperts(WithBuffers):
             if name.endswith("_norm"):
                 norm.initialize()
 
-    def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
+    def forward(self, x_BSD: Tensor, positions: Any = None, *_: Any) -> Tensor:
         weights_BSJ, chosen_BSJ = self._route(_normed(self.router_norm, x_BSD))
         read = _normed(self.experts_norm, x_BSD)
         read = read if self.latent is None else self.latent(read)
-        y_BSD = self.experts(read, weights_BSJ, chosen_BSJ)
+        y_BSD = self.experts(read, weights_BSJ, chosen_BSJ, positions)
         del read, weights_BSJ, chosen_BSJ
         if self.from_latent is not None:
             y_BSD = self.from_latent(y_BSD)

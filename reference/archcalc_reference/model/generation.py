@@ -88,9 +88,10 @@ def _refuse_no_numbers(logits_NV: Tensor) -> None:
 
 def masked(logits_NV: Tensor, never: Sequence[int]) -> Tensor:
     """The scores, with those of ids that are `never` drawn at minus infinity: of a model's rows without a token."""
-    if not never:
+    scored = [token for token in never if token < logits_NV.shape[-1]]
+    if not scored:
         return logits_NV
-    return logits_NV.index_fill(-1, torch.tensor(never, device=logits_NV.device), float("-inf"))
+    return logits_NV.index_fill(-1, torch.tensor(scored, device=logits_NV.device), float("-inf"))
 
 
 def draw(p_NV: Tensor, generator: torch.Generator) -> list[int]:

@@ -1,7 +1,8 @@
-"""Kernels of latent attention: features that are joined head by head, and the attention of a query over latents.
+"""Kernels that join features, head by head or whole vectors, and the attention of a query over latents.
 
 op                 saves
 join               nothing
+side_by_side       nothing
 latent_attention   nothing: it is of decoding, which has no backward pass
 """
 
@@ -53,6 +54,34 @@ def join(own_BSHO: Tensor, shared: Tensor) -> Tensor:
     if torch.is_grad_enabled():
         return _Join.apply(own_BSHO, shared)
     return torch.ops.archcalc.join(own_BSHO, shared)
+
+
+@op("side_by_side(Tensor first, Tensor second) -> Tensor")
+def _side_by_side(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat([first, second], -1)
+
+
+@op("side_by_side_backward(Tensor grad, int first) -> (Tensor, Tensor)")
+def _side_by_side_backward(grad: Tensor, first: int) -> tuple[Tensor, Tensor]:
+    return tuple(part.clone(memory_format=torch.contiguous_format) for part in (grad[..., :first], grad[..., first:]))
+
+
+class _SideBySide(Function):
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor) -> Tensor:
+        ctx.first = first.shape[-1]
+        return torch.ops.archcalc.side_by_side(first, second)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch.ops.archcalc.side_by_side_backward(grad, ctx.first))
+
+
+def side_by_side(first_BSD: Tensor, second_BSD: Tensor) -> Tensor:
+    """The features of a vector and then those of another: (B, S, 2 D)."""
+    if torch.is_grad_enabled():
+        return _SideBySide.apply(first_BSD, second_BSD)
+    return torch.ops.archcalc.side_by_side(first_BSD, second_BSD)
 
 
 @op("latent_attention(Tensor q, Tensor turned, Tensor latents, Tensor keys, Tensor? chosen, float scale) -> Tensor")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archcalc_reference.model import kernels
+from archcalc_reference.model.adapters import Adapter
 from archcalc_reference.model.linear import Linear, number, scaled
 from archcalc_reference.model.norms import NORMS
 
@@ -115,8 +116,20 @@ class PlainMLP(MLP):
         self.sub_norm = _norm(mlp)
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.bias)
 
-    def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
-        return self._down(self.active(self.up(x_BSD)))
+    def adapters(self, d_model: int, rank: int) -> nn.ModuleDict:
+        """What one use of it adds to its projection, where layers share it."""
+        return nn.ModuleDict({"adapter": Adapter(d_model, rank, up=self.up.out_features)})
+
+    def forward(self, x_BSD: Tensor, _positions: Any = None, _state: Any = None, adapters: Any = None) -> Tensor:
+        return self._down(self.active(self._up(x_BSD, adapters)))
+
+    def _up(self, x_BSD: Tensor, adapters: Any) -> Tensor:
+        if adapters is None:
+            up_BSF: Tensor = self.up(x_BSD)
+            return up_BSF
+        adapter = adapters["adapter"]
+        added_BSF: Tensor = adapter.beside("up", self.up(x_BSD), adapter(x_BSD))
+        return added_BSF
 
 
 class GatedMLP(MLP):
@@ -130,11 +143,27 @@ class GatedMLP(MLP):
         self.down = Linear(mlp.d_ff, d_model, bias=mlp.has_bias("down"))
         self.cut, self.gate_scale = mlp.cut, mlp.gate_scale
 
-    def forward(self, x_BSD: Tensor, *_: Any) -> Tensor:
+    def adapters(self, d_model: int, rank: int) -> nn.ModuleDict:
+        """What one use of it adds to its projections, where layers share it."""
+        F = self.up.out_features
+        return nn.ModuleDict({"adapter": Adapter(d_model, rank, gate=F, up=F)})
+
+    def forward(self, x_BSD: Tensor, _positions: Any = None, _state: Any = None, adapters: Any = None) -> Tensor:
+        if adapters is not None:
+            return self._down(self._adapted(x_BSD, adapters["adapter"]))
         gate = self.active_gate
         return self._down(
             gate(scaled(self.gate(x_BSD), self.gate_scale), self.cut) * self.other(self.up(x_BSD), self.cut)
         )
+
+    def _adapted(self, x_BSD: Tensor, adapter: Adapter) -> Tensor:
+        """The hidden features where a layer adds to the projections that it shares."""
+        gate_BSF, low = self.gate(x_BSD), adapter(x_BSD)
+        gate_BSF = adapter.beside("gate", gate_BSF, low)
+        gate_BSF = self.active_gate(scaled(gate_BSF, self.gate_scale), self.cut)
+        up_BSF = adapter.beside("up", self.up(x_BSD), low)
+        del low
+        return gate_BSF * self.other(up_BSF, self.cut)
 
 
 DENSE: dict[str, type[Any]] = {"plain": PlainMLP, "gated": GatedMLP}

@@ -44,6 +44,7 @@ class Positions:
             Any, tuple[Tensor, Tensor]
         ] = {}  # keys and values for layers behind, by what tells them apart
         self.vector: Tensor | None = None  # of each token, for the layer that is running
+        self.tokens: Tensor | None = None  # the vectors that enter the first layer, where others read them too
         self.stores: dict[Any, KeysValues | None] = {}  # where these are kept
         self._context_length, self._dtype, self._device = context_length, like.dtype, like.device
 

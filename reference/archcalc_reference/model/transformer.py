@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from archcalc.spec.crossing import shared_blocks
 from archcalc.spec.model import Model
 from archcalc_reference.model.cache import Cache as Cache  # noqa: PLC0414  (as mypy reads an export)
 from archcalc_reference.model.embedding import EMBEDDINGS, UNEMBEDDINGS
@@ -28,6 +29,7 @@ from archcalc_reference.model.layer import Layer, States, mark_sources, specs
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Kernel as Kernel  # noqa: PLC0414
 from archcalc_reference.model.positions import Positions
+from archcalc_reference.model.shared import SharedBlock
 
 
 class Output(NamedTuple):
@@ -48,7 +50,9 @@ class Transformer(nn.Module):
         super().__init__()
         self.spec = model
         self.embedding = EMBEDDINGS[model.embedding.kind](model)
-        self.layers = nn.ModuleList(Layer(model.d_model, layer) for layer in specs(model))
+        blocks = shared_blocks(model.layers)
+        self.shared = nn.ModuleDict({name: SharedBlock(model.d_model, block) for name, block in blocks.items()})
+        self.layers = nn.ModuleList(Layer(model.d_model, layer, self.shared) for layer in specs(model))
         for i, layer in enumerate(self.layers):
             layer.place(i, len(self.layers))
         mark_sources(self.layers)
@@ -68,6 +72,8 @@ class Transformer(nn.Module):
         if start.residual == "scaled":  # what all branches write adds up on the residual stream
             residual_std /= math.sqrt(sum(len(layer.branches) for layer in self.layers))
         self.embedding.initialize(start.std)
+        for block in self.shared.values():
+            block.initialize(start.std, residual_std)
         for layer in self.layers:
             layer.initialize(start.std, residual_std)
         if self.final_norm is not None:
@@ -98,6 +104,8 @@ class Transformer(nn.Module):
             raise ValueError(f"{first + S:,} tokens; the context holds {most:,}")
         x_BSD = self.embedding(tokens_BS, first)
         positions = Positions(first, S, kernel, self.spec.context_length, x_BSD)
+        if self.shared:
+            positions.tokens = x_BSD
         vectors = self.embedding.for_each_layer(tokens_BS, x_BSD)
         states: list[States | None] = [None] * len(self.layers) if cache is None else [*cache.states]
         for layer, kept in zip(self.layers, states, strict=True):

@@ -17,12 +17,14 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem, written
 from archcalc.files.regular import names_in
+from archcalc.huggingface.families import described_text
 from archcalc.huggingface.importing import Imported, import_config
 from archcalc.spec.catalogue import load
 from archcalc.spec.checkpoints import SPEC
 from archcalc.spec.model import Model
+from archcalc.spec.shared import SharedBlock
 from archcalc.spec.source import Document
 from archcalc.spec.validation import validate
 from archcalc_reference.files import CONFIG, read_object
@@ -89,26 +91,26 @@ def _not_read(config: dict[str, Any], path: str) -> Iterator[Problem]:
         str(architecture).endswith(_ARCHITECTURES) for architecture in architectures
     ):
         fix = "supported: models that predict the next token"
-        yield Problem(path, "is not supported yet", "architectures", value=shown(architectures), suggestion=fix)
+        yield Problem(path, "is not supported yet", "architectures", value=written(architectures), suggestion=fix)
     for key in ("quantization_config", "compression_config"):
         if config.get(key):
             said = config[key]
             method = said.get("quant_method") if isinstance(said, dict) else None
-            yield Problem(path, "quantized weights are not supported yet", key, value=shown(method or said))
+            yield Problem(path, "quantized weights are not supported yet", key, value=written(method or said))
     for key in ("dtype", "torch_dtype"):
         said = config.get(key)
         if said is not None and str(said).removeprefix("torch.") not in _DTYPES:
             fix = f"supported: {', '.join(_DTYPES[:4])}"
-            yield Problem(path, "is not a supported type", key, value=shown(said), suggestion=fix)
+            yield Problem(path, "is not a supported type", key, value=written(said), suggestion=fix)
     named = config.get("transformers_weights")
     if named not in (None, "model.safetensors"):
-        yield Problem(path, "a different weights file is not supported", "transformers_weights", value=shown(named))
+        yield Problem(path, "a different weights file is not supported", "transformers_weights", value=written(named))
     for key, wanted in (("is_causal", True), ("is_encoder_decoder", False)):
         if config.get(key, wanted) is not wanted:
             what = "is not supported: each token is predicted from those before it alone"
-            yield Problem(path, what, key, value=shown(config[key]))
+            yield Problem(path, what, key, value=written(config[key]))
     if config.get("pruned_heads"):
-        yield Problem(path, "pruned heads are not supported", "pruned_heads", value=shown(config["pruned_heads"]))
+        yield Problem(path, "pruned heads are not supported", "pruned_heads", value=written(config["pruned_heads"]))
 
 
 def described(folder: str, family: Family) -> Described | None:
@@ -121,7 +123,7 @@ def described(folder: str, family: Family) -> Described | None:
     config = read_config(folder)
     if not os.path.exists(path) or (family is OWN and "model_type" not in config):
         return None
-    whole = {"model_type": family.name, **config}
+    whole = described_text({"model_type": family.name, **config}, path)
     imported = import_config(whole, path)
     return Described(path, config, imported, validate(Document(path, imported.data), Model))
 
@@ -139,7 +141,7 @@ def _of_spec(model: Model, folder: str) -> Iterator[Problem]:
     if not os.path.exists(path):
         return
     for where, value, other in _differences(model, load(path)):
-        yield Problem(path, f"must be {shown(value)}, as in {model.name}", where, value=shown(other))
+        yield Problem(path, f"must be {written(value)}, as in {model.name}", where, value=written(other))
 
 
 def _of_config(model: Model, said: Described) -> Iterator[Problem]:
@@ -160,16 +162,16 @@ def _contradiction(model: Model, said: Described, field: str, keys: list[str], v
     for key in there:
         if plain and said.config[key] == other and isinstance(said.config[key], bool) == isinstance(other, bool):
             return Problem(
-                said.file, f"must be {shown(value)}, as in {model.name}", key, value=shown(said.config[key])
+                said.file, f"must be {written(value)}, as in {model.name}", key, value=written(said.config[key])
             )
-    has = f"{model.name} has {shown(value)}"
+    has = f"{model.name} has {written(value)}"
     if there:
-        what = f"gives {field} {shown(other)}, and {has}"
-        return Problem(said.file, what, there[0], value=shown(said.config[there[0]]))
+        what = f"gives {field} {written(other)}, and {has}"
+        return Problem(said.file, what, there[0], value=written(said.config[there[0]]))
     if keys:
-        return Problem(said.file, f"is missing, and transformers assumes {shown(other)}; {has}", keys[0])
+        return Problem(said.file, f"is missing, and transformers assumes {written(other)}; {has}", keys[0])
     kind = said.config.get("model_type", "this family")
-    return Problem(said.file, f"describes a model of {kind} whose {field} is {shown(other)}; {has}")
+    return Problem(said.file, f"describes a model of {kind} whose {field} is {written(other)}; {has}")
 
 
 def _keys(where: str, origins: dict[str, list[str]]) -> list[str]:
@@ -226,6 +228,7 @@ def _each(model: Model) -> Iterator[dict[str, Any]]:
             for branch in layer.residual_branches:
                 known[id(layer)] |= {
                     branch.name: _data(branch.mixer),
+                    f"{branch.name}_added": _of_any_name(branch.added),
                     f"{branch.name}_norm": _data(branch.norm),
                     f"{branch.name}_post_norm": _data(branch.post_norm),
                     f"{branch.name}_stream_norm": _data(branch.stream_norm),
@@ -233,6 +236,11 @@ def _each(model: Model) -> Iterator[dict[str, Any]]:
                     f"{branch.name}_residual": (branch.residual, branch.residual_scale, branch.joins),
                 }
         yield known[id(layer)]
+
+
+def _of_any_name(block: SharedBlock | None) -> Any:
+    """What a shared block is, whatever it is called."""
+    return None if block is None else {name: _data(value) for name, value in block if name != "block"}
 
 
 def _data(block: Any) -> Any:

@@ -34,5 +34,5 @@ def exported(model: Model, parameters: Mapping[str, Shape], dtype: str) -> Expor
         return Exported(None, OWN.entries(model, parameters))
     family = BY_TYPE[config["model_type"]].filed
     entries = family.entries(model, parameters)
-    beside = family.constants_of(model), family.unread_of(model, entries)
+    beside = family.constants_of(model), family.spare_of(model, entries)
     return Exported({**config, "dtype": dtype}, entries, *beside)

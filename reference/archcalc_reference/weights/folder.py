@@ -71,6 +71,8 @@ def load_weights(
                     filled[name] = torch.empty(shapes[name], dtype=width, device=device)
             with torch.no_grad():
                 _fill(filled, files[header.file].get_slice(header.stored), entry, header)
+    for name in buffers.keys() - filled.keys():  # published files may lack them, and transformers takes zeros
+        filled[name] = torch.zeros(shapes[name], device=device)
     for name, filling in filled.items():
         if name in buffers:
             parameter: Tensor = filling

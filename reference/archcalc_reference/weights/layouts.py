@@ -7,10 +7,11 @@ GPT-BigCode have the same names and other orders of axes: there, and for a folde
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
-from archcalc.huggingface.families import find
+from archcalc.huggingface.families import described_text, find, text_of_unknown
 from archcalc.huggingface.families.wrappers import WRAPPERS
 from archcalc_reference.weights.families import BY_TYPE, FAMILIES, OWN, Family
 
@@ -27,7 +28,7 @@ def whose(names: list[str], config: dict[str, Any], file: str) -> Family | None:
     if any(map(OWN.knows, names)):
         return OWN
     if config.get("model_type") is not None:
-        said = BY_TYPE[find(config, file).family.model_type]
+        said = BY_TYPE[find(described_text(config, file), file).family.model_type]
         return said if any(map(said.knows, names)) else None
     known = [(sum(map(family.knows, names)), family) for family in FAMILIES]
     most = max(count for count, _ in known)
@@ -39,20 +40,49 @@ def of_the_text_model(names: Iterable[str], config: dict[str, Any], family: Fami
     those of modules that predict further tokens, which stand behind the last layer.
     """
     kind = config.get("model_type")
-    alone = not isinstance(kind, str) or kind not in WRAPPERS
+    alone = not isinstance(kind, str) or not (kind in WRAPPERS or text_of_unknown(config))
     names = list(names)
     further = of_modules(names, config, family)
-    return {name for name in names if (alone or family.knows(name)) and name not in further}
+    own = (name for name in names if family.knows(name) or (alone and part_of_file(name) is None))
+    return {name for name in own if name not in further}
+
+
+_SEES = (
+    *("vision_tower", "vision_model", "vision_encoder", "vision_backbone", "visual", "visual_tokenizer", "vqmodel"),
+    *("vision_tokenizer", "image_tower", "video_tower", "vision_embed_tokens", r"high_res_vision_\w+", "vpm"),
+    "visual_embeddings_table",
+)
+_HEARS = ("audio_tower", "audio_encoder", "audio_tokenizer", "speech_encoder", "apm")
+_CONNECTS = (
+    *("multi_modal_projector", "mm_projector", "projector", "aligner", "connector", "merger", "patch_merger"),
+    *("resampler", "resampler_model", "vision_resampler", "vision_projection", "vision_adapter", "qformer"),
+    *("vision_language_adapter", "pre_mm_projector_norm", "image_newline", "view_separator", "embed_vision"),
+    *("embed_audio", "embed_tokens_extend", "perception_emb_norm"),
+)
+_PARTS = {
+    part: re.compile(rf"((model|thinker)\.)*({'|'.join(names)})(\.|$)")
+    for part, names in (
+        ("vision tower", _SEES),
+        ("audio tower", _HEARS),
+        ("connection of what sees or hears", _CONNECTS),
+    )
+}
+"""How the names of tensors begin that are of other parts than the text model: modules of transformers' classes."""
+
+
+def part_of_file(name: str) -> str | None:
+    """Which part of a model of images or sound a tensor is of, by its name; None for the text model."""
+    return next((part for part, begins in _PARTS.items() if begins.match(name)), None)
 
 
 def of_modules(names: Iterable[str], config: dict[str, Any], family: Family) -> set[str]:
     """The names of tensors of multi-token prediction."""
     behind = _behind(config, family)
-    return {name for name in names if name.startswith(_FURTHER) or (behind and family.full(name).startswith(behind))}
+    return {name for name in names if _FURTHER.match(name) or (behind and family.full(name).startswith(behind))}
 
 
 _MOST_FURTHER = 16
-_FURTHER = ("mtp.", "model.mtp.", "model.mtp_")
+_FURTHER = re.compile(r"((model|language_model)\.)*mtp[._]")
 """How such names begin in the families that do not number modules as layers."""
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import Invalid, Problem, shown, written
 from archcalc.huggingface.headers import Header
 from archcalc.spec.model import Model
 from archcalc.units import shape as sizes
@@ -71,6 +71,10 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     except Unnamed as missing:
         what = f"holds weights of {family.name}'s architecture; {model.name} has {missing}, which that has not"
         raise Invalid(Problem(folder, what)) from None
+    wanted = {entry.name for entry in entries}
+    headers = [one for one in headers if family.full(one.name) in wanted or not one.name.endswith(family.unread)]
+    stored = {family.full(header.name) for header in headers}
+    entries = [one for one in entries if one.name in stored or not one.name.endswith(family.lacked)]
     said = described(folder, family)
     tie = said.tie if said else None
     found, problems = _by_name(headers, family)
@@ -130,10 +134,12 @@ def _contradicted_tie(model: Model, tie: Tie | None, table: Header | None, head:
 def otherwise_tied(model: Model, tie: Tie) -> Problem:
     """The line for a tie that the spec has otherwise than config.json."""
     wanted = model.unembedding.tied
-    what = f"must be {wanted}, as in {model.name}" if tie.said else "is missing, and transformers assumes True"
-    value = str(tie.tied) if tie.said else None
+    what = (
+        f"must be {written(wanted)}, as in {model.name}" if tie.said else "is missing, and transformers assumes true"
+    )
+    value = written(tie.tied) if tie.said else None
     return Problem(
-        tie.file, what, TIE, value=value, suggestion=f"unembedding.tied={str(not wanted).lower()} describes that model"
+        tie.file, what, TIE, value=value, suggestion=f"unembedding.tied={written(not wanted)} describes that model"
     )
 
 

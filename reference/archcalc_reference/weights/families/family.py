@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape, by_row, plain, side_by_side, stacked
+from archcalc_reference.weights.families.uses import Uses
 
 Blocks = int | Literal["n_heads", "n_kv_heads", "n_groups", "n_experts"]
 _INSIDE = re.compile(r"layers\.(\d+)\.(.+)")
@@ -42,7 +43,9 @@ class Family:
     """The names of a family's checkpoints, as transformers' model of that family has them.
 
     `outside` and `inside` map our modules to theirs; a path with its `.weight` or `.bias` may stand for one tensor.
-    `{h}` in a name is a head: there each row of ours is a tensor of its own. `each` are names in files of what is one
+    `{h}` in a name is a head: there each row of ours is a tensor of its own. A block that layers share stands in its
+    first layer, as `shared`; what another layer has for it stands there too where the name has the number of the
+    `{use}`. `each` are names in files of what is one
     tensor in transformers' model: of each expert, of each convolution; `packed` are tensors of files that the model
     has several of. `own_norms` are the names in layers whose branches are side by side, each with a norm of its own.
     `transposed`: matrices of layers are stored as (in, out); `turned`: those of experts are. `lifted` are paths that
@@ -50,8 +53,10 @@ class Family:
     other, with whether each expert's matrix is transposed.
     `prefix` may be missing from the names of a file. `older` are other spellings, as patterns and what they become.
     `buffers` are endings of tensors that a file may have and that are no parameters; `constants` are numbers that each
-    layer of a checkpoint has beside its parameters, and that no config changes. `unread` are names in files of
-    experts' matrices that transformers' model has for experts without weights too, and never reads.
+    layer of a checkpoint has beside its parameters, and that no config changes. `unread` are endings of tensors that
+    published files have where transformers' model has none, and `lacked` of those that they lack: it takes zeros.
+    `spare` are names in files of experts' matrices that transformers' model has for experts without weights too, and
+    never reads.
     """
 
     types: tuple[str, ...]
@@ -71,6 +76,8 @@ class Family:
     buffers: tuple[str, ...] = ()
     constants: Mapping[str, float] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    lacked: tuple[str, ...] = ()
+    spare: tuple[str, ...] = ()
 
     def but(self, *types: str, **changes: Any) -> Family:
         """A family that has the same names but for some; mappings are added to."""
@@ -83,14 +90,15 @@ class Family:
     @cached_property
     def filed(self) -> Family:
         """The same family with the names that its files have."""
-        if not self.each:
+        if not (self.each or self.packed):
             return self
         fused = {name: fused for name, fused in self.fused.items() if not self._parted(fused)}
         return replace(self, inside={**self.inside, **self.each}, fused={**fused, **self.packed}, each={})
 
     def _parted(self, fused: Fused) -> bool:
         """Whether files have the parts of a tensor of the model."""
-        return fused.bare or any(f"{part}.weight" in self.each for part in fused.parts)
+        joined = {part for other in self.packed.values() for part in other.parts}
+        return any(part in joined or f"{part}.weight" in self.each for part in fused.parts)
 
     @property
     def head(self) -> str:
@@ -107,9 +115,12 @@ class Family:
         """The family's name in a message."""
         return self.types[0]
 
-    def entries(self, model: Model, parameters: Mapping[str, Shape]) -> list[Entry]:
-        """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none."""
-        return list(_entries(self, model, parameters))
+    def entries(self, model: Model, parameters: Mapping[str, Shape], further: Iterable[Layer] = ()) -> list[Entry]:
+        """The tensors of a checkpoint that has these parameters. Raises Unnamed where there can be none.
+
+        `further` are layers behind the model's last.
+        """
+        return list(_entries(self, [*each_layer(model), *further], parameters))
 
     def constants_of(self, model: Model) -> dict[str, float]:
         """The constants of a model's checkpoint, by their names in it."""
@@ -122,7 +133,7 @@ class Family:
         """
         found = set()
         for i, layer in enumerate(each_layer(model)):
-            found |= {name for name, _ in self._unread(layer, i)}
+            found |= {name for name, _ in self._spare(layer, i)}
             for name in (
                 branch.name for branch in layer.residual_branches if getattr(branch.mixer, "shared_kv", False)
             ):
@@ -131,19 +142,39 @@ class Family:
                 found |= {self.layer.format(i=i) + f"{one}.{leaf}" for one in theirs for leaf in ("weight", "bias")}
         return found
 
-    def unread_of(self, model: Model, entries: Iterable[Entry]) -> dict[str, Shape]:
+    def spare_of(self, model: Model, entries: Iterable[Entry]) -> dict[str, Shape]:
         """Tensors that transformers' model asks for and never reads, by their names in files."""
-        shapes = {entry.name: entry.shape for entry in entries} if self.unread else {}
-        names = (pair for i, layer in enumerate(each_layer(model)) for pair in self._unread(layer, i))
+        shapes = {entry.name: entry.shape for entry in entries} if self.spare else {}
+        names = (pair for i, layer in enumerate(each_layer(model)) for pair in self._spare(layer, i))
         return {name: shapes[first] for name, first in names}
 
-    def _unread(self, layer: Layer, i: int) -> Iterator[tuple[str, str]]:
+    def _spare(self, layer: Layer, i: int) -> Iterator[tuple[str, str]]:
         """The names of a layer's matrices that nothing reads, each with that of the first expert's."""
-        for mixer in (branch.mixer for branch in layer.residual_branches) if self.unread else ():
+        mixers: list[Any] = [branch.mixer for branch in layer.residual_branches] if self.spare else []
+        for mixer in mixers:
             if idle := getattr(mixer, "n_identity", None):
-                names = [self.layer.format(i=i) + name for name in self.unread]
+                names = [self.layer.format(i=i) + name for name in self.spare]
                 numbers = range(mixer.n_experts, mixer.n_experts + idle)
                 yield from ((name.format(h=h), name.format(h=0)) for name in names for h in numbers)
+
+    def in_equal_parts(self, model: Model, entries: Iterable[Entry]) -> dict[str, Shape]:
+        """The shapes that tensors of its files have where transformers saved them: it splits one of its own evenly.
+
+        What it joined may have had parts of other widths, and then nothing reads what it saved.
+        """
+        rows = {entry.name: entry.shape for entry in entries}
+        found: dict[str, Shape] = {}
+        for fused in self.fused.values():
+            theirs = [name for part in fused.parts if (name := self.each.get(f"{part}.weight")) and "{h}" not in name]
+            for i in range(model.n_layers if len(theirs) == len(fused.parts) else 0):
+                names = [self.layer.format(i=i) + name for name in theirs]
+                parts = [rows[name] for name in names if name in rows]
+                if len(parts) == len(names):
+                    whole = sum(shape[0] for shape in parts)
+                    each = -(-whole // len(parts))  # as torch.chunk does
+                    starts = zip(names, range(0, whole, each), strict=False)
+                    found |= {name: (min(each, whole - start), *rows[name][1:]) for name, start in starts}
+        return found
 
     def is_buffer(self, name: str) -> bool:
         """Whether a stored tensor is none of the model's parameters: a mask, or angles that are worked out anew."""
@@ -152,7 +183,8 @@ class Family:
     def as_named(self, names: Iterable[str]) -> Family:
         """The family with the names of its files, where one of these is that of one expert's matrix."""
         layer = self.layer.format(i=0)
-        each = {layer + theirs.format(h=0) for theirs in (*self.each.values(), *self.packed)}
+        packed = (f"{theirs}.weight" for theirs in self.packed)
+        each = {layer + theirs.format(h=0) for theirs in (*self.each.values(), *packed)}
         return self.filed if any(_NUMBER.sub(".0", self.full(name)) in each for name in names) else self
 
     def knows(self, name: str) -> bool:
@@ -172,7 +204,8 @@ class Family:
             *self.packed,
         )
         layer = self.layer.format(i=0)
-        return frozenset((*self.outside.values(), *(layer + theirs.format(h=0) for theirs in inside)))
+        named = (_NUMBER.sub(".0", layer + theirs.format(h=0, use=0)) for theirs in inside)
+        return frozenset((*self.outside.values(), *named))
 
     def full(self, name: str) -> str:
         """A stored name as transformers has it today, with its prefix."""
@@ -188,26 +221,26 @@ class Unnamed(Exception):
     """A parameter that a family's checkpoints have no name for."""
 
 
-def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> Iterator[Entry]:
-    layers = list(each_layer(model))
+def _entries(family: Family, layers: list[Layer], parameters: Mapping[str, Shape]) -> Iterator[Entry]:
+    uses = Uses(layers)
     in_fused = {part: module for module, fused in family.fused.items() for part in fused.parts}
-    parts: dict[tuple[int, str, str], dict[str, Shape]] = {}
+    parts: dict[tuple[int, str, str], dict[str, tuple[str, Shape]]] = {}
     others: set[tuple[int, str]] = set()  # fused tensors that have their other name
     for name, shape in parameters.items():
-        match = _INSIDE.fullmatch(name)
+        match = _INSIDE.fullmatch(uses.in_layer(name))
         if match is None:
             yield plain(_stored(family.outside, name, name), name, shape)
             continue
         i, path = int(match[1]), match[2]
         module, _, leaf = path.rpartition(".")
         if module in in_fused:
-            parts.setdefault((i, in_fused[module], leaf), {})[module] = shape
+            parts.setdefault((i, in_fused[module], leaf), {})[module] = name, shape
             have_not = family.fused[in_fused[module]].needs
             if have_not and f"layers.{i}.{have_not}.weight" not in parameters:
                 others.add((i, in_fused[module]))
             continue
         norms = family.own_norms if _has_own_norms(layers[i]) else {}
-        stored = family.layer.format(i=i) + _stored({**family.inside, **norms}, path, name)
+        stored = uses.named(family.layer, i, _stored({**family.inside, **norms}, path, name))
         if "{h}" in stored:
             yield from by_row(stored, name, shape)
         else:
@@ -219,7 +252,7 @@ def _entries(family: Family, model: Model, parameters: Mapping[str, Shape]) -> I
             yield entry._replace(shape=(*(1,) * before, *entry.shape, *(1,) * after))
     for (i, module, leaf), have in parts.items():
         name = family.fused[module].otherwise if (i, module) in others else module
-        yield _fused(family, layers[i], i, module, leaf, have, name)
+        yield _fused(family, layers[i], uses, i, module, leaf, have, name)
 
 
 def _stored(names: Mapping[str, str], path: str, name: str) -> str:
@@ -233,25 +266,32 @@ def _stored(names: Mapping[str, str], path: str, name: str) -> str:
 
 
 def _fused(
-    family: Family, layer: Layer, i: int, module: str, leaf: str, have: Mapping[str, Shape], named: str
+    family: Family,
+    layer: Layer,
+    uses: Uses,
+    i: int,
+    module: str,
+    leaf: str,
+    have: Mapping[str, tuple[str, Shape]],
+    named: str,
 ) -> Entry:
     fused = family.fused[module]
     missing = [part for part in fused.parts if part not in have]
     if missing:
-        raise Unnamed(f"layers.{i}.{next(iter(have))}.{leaf}")
+        raise Unnamed(next(iter(have.values()))[0])
     blocks: Any = fused.blocks
     if blocks in ("n_heads", "n_kv_heads", "n_groups"):
         blocks = _heads(layer, fused.parts[0].partition(".")[0], blocks)
-    whole = {f"layers.{i}.{part}.{leaf}": have[part] for part in fused.parts}
+    whole = dict(have[part] for part in fused.parts)
     transposed = family.transposed and leaf == "weight"
     bare = f"{named}_bias" if leaf == "bias" else named
-    name = family.layer.format(i=i) + (bare if fused.bare else f"{named}.{leaf}")
+    name = uses.named(family.layer, i, bare if fused.bare else f"{named}.{leaf}")
     if blocks == "n_experts":
         return stacked(name, whole, transposed=family.turned, woven=fused.woven)
     try:
         return side_by_side(name, whole, blocks, transposed=transposed)
     except ValueError as error:
-        raise Unnamed(f"layers.{i}.{fused.parts[0]}.{leaf}") from error
+        raise Unnamed(have[fused.parts[0]][0]) from error
 
 
 def each_layer(model: Model) -> Iterator[Layer]:

@@ -68,7 +68,7 @@ NEMOTRON_H = Family(
     },
     fused=_MIXER_FUSED,
     each={f"mlp.experts.{name}.weight": f"mixer.experts.{{h}}.{name}_proj.weight" for name in ("up", "down")},
-    older=((r"^backbone\.", "model."),),
+    older=((r"^language_model\.", ""), (r"^backbone\.", "model.")),
 )
 _LINEAR = "linear_attention"
 _DELTA = {
@@ -87,8 +87,9 @@ def _parts(*names: str) -> tuple[str, ...]:
 _CONVOLVED = {"linear_attn.conv1d": Fused(_parts("query_conv", "key_conv", "value_conv"))}
 _GATED_QUERY = {"self_attn.q_proj": Fused(("attention.query", "attention.output_gate"), "n_heads")}
 _WITH_EXPERTS = {"mlp.experts.gate_up_proj": EXPERTS}
+_JOINED = Fused(_parts("query", "key", "value"))
 _APART = {
-    "linear_attn.in_proj_qkv": Fused(_parts("query", "key", "value")),
+    "linear_attn.in_proj_qkv": _JOINED,
     **_CONVOLVED,
     **_GATED_QUERY,
 }
@@ -154,7 +155,45 @@ _ALONE = Family(
     fused=_MAMBA_FUSED,
     older=((r"^backbone\.embedding\.", "backbone.embeddings."),),
 )
+_ZAMBA2, _ZAMBA2_FUSED = _mamba2("mamba2", "mamba")
+_HYBRID, _HYBRID_FUSED = _mamba2("hybrid", "mamba_decoder.mamba")
+_TRANSFORMER, _ADAPTERS = "shared_transformer", "gate_up_proj_adapter_list.{use}"
+_QKV_ADAPTERS = {
+    f"hybrid_added.attention.{name}_adapter.{ours}": (
+        f"{_TRANSFORMER}.self_attn.linear_{name[0]}_adapter_list.{{use}}.{n}"
+    )
+    for name in ("query", "key", "value")
+    for n, ours in enumerate(("down", "up"))
+}
 FAMILIES = (
+    LLAMA.but(
+        "zamba2",
+        outside={"final_norm": "model.final_layernorm"},
+        inside={
+            **_ZAMBA2,
+            **_HYBRID,
+            **_QKV_ADAPTERS,
+            "mamba2_norm": "input_layernorm",
+            "hybrid_norm": "mamba_decoder.input_layernorm",
+            "hybrid_added.projection": "linear",
+            "hybrid_added.mlp.adapter.down": f"{_TRANSFORMER}.feed_forward.{_ADAPTERS}.0",
+            "shared.norm": f"{_TRANSFORMER}.input_layernorm",
+            "shared.mlp_norm": f"{_TRANSFORMER}.pre_ff_layernorm",
+            "shared.mlp.down": f"{_TRANSFORMER}.feed_forward.down_proj",
+            **{
+                f"shared.attention.{name}": f"{_TRANSFORMER}.self_attn.{name[0]}_proj"
+                for name in ("query", "key", "value", "output")
+            },
+        },
+        fused={
+            **_ZAMBA2_FUSED,
+            **_HYBRID_FUSED,
+            f"{_TRANSFORMER}.feed_forward.gate_up_proj": Fused(("shared.mlp.gate", "shared.mlp.up")),
+            f"{_TRANSFORMER}.feed_forward.{_ADAPTERS}.1": Fused(
+                tuple(f"hybrid_added.mlp.adapter.{name}" for name in ("gate", "up"))
+            ),
+        },
+    ),
     GRANITE_MOE.but(
         "granitemoehybrid",
         inside={
@@ -200,6 +239,18 @@ FAMILIES = (
         each={f"mlp.experts.{ours}.weight": f"feed_forward.experts.{{h}}.{w}.weight" for ours, w in _W.items()},
     ),
     LLAMA.but(
+        "lfm3",
+        outside={"final_norm": "model.embedding_norm"},
+        inside={
+            **{name: theirs for name, theirs in _CONVOLVING.items() if not name.startswith("attention.")},
+            **dict.fromkeys(("conv_post_norm", "attention_post_norm"), "post_operator_norm"),
+            "mlp_post_norm": "post_ffn_norm",
+            "attention.output_gate": "self_attn.g_proj",
+        },
+        fused=_LFM2,
+        older=(*LLAMA.older, (r"\.self_attn\.gate_proj\.", ".self_attn.g_proj.")),
+    ),
+    LLAMA.but(
         "bamba",
         outside={"final_norm": "model.final_layernorm"},
         inside={**_BAMBA, **_FEED_FORWARD},
@@ -241,5 +292,13 @@ FAMILIES = (
     LLAMA.but("qwen3_5_text", inside=_QWEN3_5, fused=_APART),
     mixture("qwen3_5_moe_text", shared="shared_expert", inside={**_QWEN3_5, **_SHARED}).but(
         "qwen3_5_moe_text", fused={**_APART, **_WITH_EXPERTS}
+    ),
+    # Files have one tensor for all that is made of a vector, the model four; experts are one tensor in both.
+    replace(
+        mixture("lara_mini", shared="shared_expert", inside=_QWEN3_5),
+        fused={"linear_attn.in_proj_qkv": _JOINED, **_CONVOLVED, **_WITH_EXPERTS},
+        each={},
+        packed={"linear_attn.in_proj": Fused((*_JOINED.parts, *_parts("output_gate", "share", "step")))},
+        older=(*LLAMA.older, (r"\.linear_attn\.out_norm\.", ".linear_attn.norm.")),
     ),
 )

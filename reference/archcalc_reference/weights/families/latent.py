@@ -48,6 +48,8 @@ FAMILIES: tuple[Family, ...] = (
         inside={"mlp_post_norm": "mlp.post_mlp_layernorm"},
         fused=_DEEPSEEK.fused,
         each={"mlp_post_norm.weight": "post_mlp_layernorm.weight"},
+        unread=("post_mlp_layernorm.weight",),
+        lacked=("mlp.gate.e_score_correction_bias",),
     ),
     mixture(
         shared="shared_experts",

@@ -258,7 +258,7 @@ FAMILIES = (
     LLAMA.but("starcoder2", inside={"mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}),
     LLAMA.but("nanochat", inside={"mlp.up": "mlp.fc1", "mlp.down": "mlp.fc2"}),
     LLAMA.but(
-        "apertus",
+        *("apertus", "apertus1p5_text"),
         inside={
             "attention_norm": "attention_layernorm",
             "mlp_norm": "feedforward_layernorm",

@@ -50,6 +50,6 @@ FAMILIES = (
             **_fused(1),
         },
         each={f"experts.experts.{name}.weight": f"mlp.experts.{{h}}.{name}_proj.weight" for name in _PROJECTIONS},
-        unread=("mlp.experts.{h}.gate_proj.weight", "mlp.experts.{h}.up_proj.weight"),
+        spare=("mlp.experts.{h}.gate_proj.weight", "mlp.experts.{h}.up_proj.weight"),
     ),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc_reference.weights.entries import Entry, Shape, plain
 from archcalc_reference.weights.families.family import Family
@@ -15,7 +16,12 @@ _OURS = re.compile(r"(embedding\.token|unembedding)\.weight|layers\.\d+\.attenti
 class Own(Family):
     """Every name is known that looks like ours."""
 
-    def entries(self, model: Model, parameters: Mapping[str, Shape]) -> list[Entry]:  # noqa: ARG002
+    def entries(
+        self,
+        model: Model,  # noqa: ARG002
+        parameters: Mapping[str, Shape],
+        further: Iterable[Layer] = (),  # noqa: ARG002
+    ) -> list[Entry]:
         return [plain(name, name, shape) for name, shape in parameters.items()]
 
     def full(self, name: str) -> str:
