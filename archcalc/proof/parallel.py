@@ -63,6 +63,7 @@ def cut(reference: Any, plan: Plan, mesh: Any) -> None:
         for branch in layer.branches:
             _cut_heads(reference.spec, branch, plan)
             if plan.sequence_parallel:
+                _refuse_own_norm(reference.spec, branch)
                 styles[f"{branch.name}_norm"] = SequenceParallel()
             read = PrepareModuleInput(
                 input_layouts=(stream, *(None,) * 2), desired_input_layouts=(Replicate(), *(None,) * 2)
@@ -80,9 +81,8 @@ def cut(reference: Any, plan: Plan, mesh: Any) -> None:
         "embedding.token": RowwiseParallel(input_layouts=Replicate(), output_layouts=stream),
         "unembedding": ColwiseParallel(input_layouts=stream, output_layouts=Shard(-1), use_local_output=False),
     }
-    if reference.embedding.position is not None:
-        rows = Shard(0) if plan.sequence_parallel else Replicate()
-        ends["embedding.position"] = RowwiseParallel(input_layouts=Replicate(), output_layouts=rows)
+    if reference.embedding.position is not None and plan.sequence_parallel:
+        ends["embedding.position"] = RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(0))
     if plan.sequence_parallel:
         ends["final_norm"] = SequenceParallel()
     parallelize_module(reference, mesh, ends)
@@ -101,6 +101,13 @@ def cut_loss(plan: Plan) -> Iterator[None]:
 
 
 _COLUMNS, _ROWS = ("query", "key", "value", "gate", "up"), ("output", "down")
+
+
+def _refuse_own_norm(model: Model, branch: Any) -> None:
+    """DTensor knows PyTorch's own kernels, and not the reference's."""
+    if branch.norm is None or branch.shares_norm or not getattr(branch.norm, "simple", False):
+        what = f"{branch.name}_norm is a kernel of the reference, which DTensor does not run where positions are cut"
+        raise Invalid(Problem(model.name, what))
 
 
 def _cut_heads(model: Model, branch: Any, plan: Plan) -> None:
