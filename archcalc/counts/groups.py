@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from archcalc.counts.optimizer import held, one_of
+from archcalc.counts.optimizer import as_modules, held, one_of
 from archcalc.counts.parameters import Parameters, Stored
 from archcalc.counts.stack import Place, Stack
 from archcalc.tape.legend import Mask, Size, add, choose, where
@@ -17,13 +17,15 @@ class Weights(NamedTuple):
     """Bytes of a group of weights.
 
     `gathered` is all of it, and `cast` the rank's own share in the type that is gathered where it is kept in another.
-    `reduced` are all its gradients as they are reduced, and `share` what the rank keeps of them.
+    `reduced` are all its gradients as they are reduced, and `share` what the rank keeps of them. `lingers` is that
+    of its last tensor, which fully_shard has a name for until it is done.
     """
 
     gathered: Size = 0
     cast: Size = 0
     reduced: Size = 0
     share: Size = 0
+    lingers: Size = 0
 
 
 NOTHING = Weights()
@@ -92,11 +94,13 @@ def _weights(tensors: list[Stored], recipe: Recipe, stage: Stage, how: Gathering
     gathers: Mask = True if recipe.gathered else how.several if how.weights else False
     casts: Mask = how.several if recipe.gathered and how.weights else False
     reduces: Mask = True if recipe.gathered else how.several
+    last = as_modules(learned)[-1:] if how.copies else []
     return Weights(
         where(gathers, held("gathered", tensors, stage) * recipe.arriving),
         where(casts, held("weights", tensors, stage) * recipe.arriving),
         where(reduces, held("reduced", learned, stage) * recipe.gradient),
         held("gradients", learned, stage) * recipe.gradient,
+        where(how.several, add(tensor.parameters for tensor in last) * recipe.arriving),
     )
 
 

@@ -60,7 +60,7 @@ def scratch(counts: Parameters, keeping: Keeping, stage: Stage | None = None) ->
     most: Size = 0
     last: Size = 0
     for _, group in groupby(_as_listed(_learned(counts)), lambda tensor: tensor.within and id(tensor.within.first)):
-        for size, there in _in_order(_as_modules(list(group)), stage):
+        for size, there in _in_order(as_modules(list(group)), stage):
             most = largest((most, where(there, 2 * size + last)))
             last = choose(there, size, last)
     return most * width + 8 + width
@@ -74,7 +74,7 @@ def _as_listed(tensors: list[Stored]) -> list[Stored]:
     return [*before, *shared, *others[len(before) :]]
 
 
-def _as_modules(tensors: list[Stored]) -> list[Stored]:
+def as_modules(tensors: list[Stored]) -> list[Stored]:
     """The tensors of a group as PyTorch lists those of modules: a module's own come before those of modules inside."""
     order: dict[str, tuple[int, ...]] = {"": ()}
     for place, tensor in enumerate(tensors):

@@ -164,7 +164,7 @@ def _of_chunk(
                 "temporaries": moment.transient + waiting,
                 "inputs and loss": inputs,
             }
-            for name, n in (*shares.gradients(segment, moment.gradients, add(gradients)).items(), *more.items()):
+            for name, n in (*shares.gradients(moment.gradients, add(gradients)).items(), *more.items()):
                 found[name] = found.get(name, 0) + n
             return found if place.there is True else {name: n * place.there for name, n in found.items()}
 

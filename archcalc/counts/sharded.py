@@ -30,7 +30,7 @@ from archcalc.tape.precision import Keeping
 
 Parts = dict[str, Size]
 More = Iterator[tuple[Moment, Parts]]
-GATHERING, REDUCING = "gathering weights", "reducing gradients"
+GATHERING, COPYING, REDUCING = "gathering weights", "copying gradients", "reducing gradients"
 
 
 class Step(Protocol):
@@ -42,7 +42,7 @@ class Step(Protocol):
     def left(self, walk: Walk) -> Size:
         """Bytes that stay of a segment's gradients until the optimizer's step."""
 
-    def gradients(self, segment: Segment, new: Size, later: Size) -> Parts:
+    def gradients(self, new: Size, later: Size) -> Parts:
         """Gradients of this segment so far, and what stayed of those of segments behind it."""
 
     def forward(self, stack: Stack, segment: Segment, place: Place) -> Parts:
@@ -67,7 +67,7 @@ class Whole:
     def left(self, walk: Walk) -> Size:
         return walk.gradients
 
-    def gradients(self, _segment: Segment, new: Size, later: Size) -> Parts:
+    def gradients(self, new: Size, later: Size) -> Parts:
         return {"temporaries" if self.holds else "gradients": later + new}
 
     def forward(self, _stack: Stack, _segment: Segment, _place: Place) -> Parts:
@@ -108,8 +108,8 @@ class Sharded:
     def left(self, walk: Walk) -> Size:
         return 0 if self.holds or walk.segment.layers is None else self.groups.of(walk.segment).share
 
-    def gradients(self, segment: Segment, new: Size, later: Size) -> Parts:
-        return {"gradients": later, "unsharded gradients": self._of_head(segment) + new}
+    def gradients(self, new: Size, later: Size) -> Parts:
+        return {"gradients": later, "unsharded gradients": new}
 
     def forward(self, stack: Stack, segment: Segment, place: Place) -> Parts:
         groups = self.groups
@@ -129,6 +129,7 @@ class Sharded:
             "gathered weights": self._kept(stack, segment, place) + groups.of(segment).gathered,
             "prefetched weights": groups.sent(before) if self._prefetches else 0,
             "reduce buffers": groups.after(stack, segment, place).reduced,
+            "unsharded gradients": self._of_head(segment),
         }
 
     def around(self, phase: str, stack: Stack, segment: Segment, place: Place) -> More:
@@ -177,9 +178,10 @@ class Sharded:
         walk = self.walks[id(segment)]
         own, now = self.groups.of(segment), self.backward(stack, segment, place)
         now["gathered weights"] = now["gathered weights"] - own.gathered
-        moment = Moment("backward", REDUCING, walk.saved, walk.recomputed, walk.gradients, walk.transient)
+        moment = Moment("backward", COPYING, walk.saved, walk.recomputed, walk.gradients, walk.transient)
         yield moment, {**now, "reduce buffers": own.reduced}
-        yield moment._replace(gradients=0), {**now, "reduce buffers": own.reduced + own.share}
+        left = moment._replace(op=REDUCING, gradients=own.lingers)
+        yield left, {**now, "reduce buffers": own.reduced + own.share}
 
     def _root_reduced(self, segment: Segment, place: Place) -> More:
         """The root's gradients, when the first layer of all is done, and the embedding with it."""
@@ -188,10 +190,11 @@ class Sharded:
             return
         kept = 0 if self.holds else self.groups.of(segment).share
         mine = self.walks[id(segment)].gradients if segment.layers is None else 0
-        moment = Moment("backward", REDUCING, 0, 0, mine, 0)
-        reduced, share = (where(done, n) for n in (self.groups.root.reduced, self.groups.root.share))
+        moment = Moment("backward", COPYING, 0, 0, mine + self._of_head(segment), 0)
+        root = self.groups.root
+        reduced, share = where(done, root.reduced), where(done, root.share)
         yield moment, {"gradients": kept, "reduce buffers": reduced}
-        gone = moment._replace(gradients=-self._of_head(segment))
+        gone = moment._replace(op=REDUCING, gradients=root.lingers)
         yield gone, {"gradients": kept, "reduce buffers": reduced + share}
 
     @property

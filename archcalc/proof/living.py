@@ -11,6 +11,11 @@ from weakref import WeakValueDictionary
 from archcalc.proof.allocator import identity
 
 
+def part_of(tensor: Any) -> Any:
+    """Of a tensor that ranks share the part that is here."""
+    return getattr(tensor, "_local_tensor", tensor)
+
+
 def living(held: list[Any]) -> Any:
     """A mode of PyTorch that adds up the storages that ops read or make; `held` are tensors that are there before.
 
@@ -26,7 +31,9 @@ def living(held: list[Any]) -> Any:
             self.most = 0
             self._meet(held)
 
-        def __torch_dispatch__(self, op: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if any(kind.__name__ == "DTensor" for kind in types):
+                return NotImplemented  # its parts come by themselves
             found = op(*args, **(kwargs or {}))
             self._meet([*tree_leaves(args), *tree_leaves(kwargs or {}), *tree_leaves(found)])
             self.most = max(self.most, self.now)
@@ -37,7 +44,7 @@ def living(held: list[Any]) -> Any:
             return sum(storage.nbytes() for storage in self.known.values())
 
         def _meet(self, tensors: list[Any]) -> None:
-            for tensor in tensors:
+            for tensor in map(part_of, tensors):
                 if hasattr(tensor, "untyped_storage"):
                     storage = tensor.untyped_storage()
                     self.known[identity(storage)] = storage

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
+from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 
 
-def refuse_unrun(plan: Plan) -> None:
-    """Raise Invalid for a plan that the reference does not know how to run."""
+def refuse_unrun(plan: Plan, *, tensors: bool = False) -> None:
+    """Raise Invalid for a plan that the reference does not know how to run; with `tensors` it is cut by tp too."""
     if plan.zero not in (0, 3) or (plan.zero == 3 and plan.sharding != "per-tensor"):
         fix = "fully_shard is zero: 3 with sharding: per-tensor"
         raise Invalid(Problem(plan.name, "shares what PyTorch's fully_shard does not", "zero", suggestion=fix))
-    for name in ("cp", "pp", "ep", "tp"):
+    for name in ("cp", "pp", "ep", *(() if tensors else ("tp",))):
         if getattr(plan, name) > 1:
             raise Invalid(Problem(plan.name, f"has {name} {getattr(plan, name)}, which the reference does not run"))
 
@@ -38,3 +41,79 @@ def shard(reference: Any, plan: Plan, keeping: Keeping, mesh: Any) -> None:
     elif plan.prefetch == "none":  # what is gathered already is gathered again by nobody
         for part in (*layers, reference):
             part.set_modules_to_backward_prefetch([part])
+
+
+def cut(reference: Any, plan: Plan, mesh: Any) -> None:
+    """Cut heads, features and the vocabulary over a mesh of tensor-parallel ranks, as DTensor does it.
+
+    Raises Invalid for parts that no style of PyTorch's cuts: their ops have no rule for cut tensors.
+    """
+    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor.parallel import (
+        ColwiseParallel,
+        PrepareModuleInput,
+        RowwiseParallel,
+        SequenceParallel,
+        parallelize_module,
+    )
+
+    stream: Any = Shard(1) if plan.sequence_parallel else Replicate()
+    for layer in reference.layers:
+        styles: dict[str, Any] = {}
+        for branch in layer.branches:
+            _cut_heads(reference.spec, branch, plan)
+            if plan.sequence_parallel:
+                _refuse_own_norm(reference.spec, branch)
+                styles[f"{branch.name}_norm"] = SequenceParallel()
+            read = PrepareModuleInput(
+                input_layouts=(stream, *(None,) * 2), desired_input_layouts=(Replicate(), *(None,) * 2)
+            )
+            styles[branch.name] = read
+            for name, part in branch.mixer.named_children():
+                if name in _COLUMNS:
+                    styles[f"{branch.name}.{name}"] = ColwiseParallel()
+                elif name in _ROWS:
+                    styles[f"{branch.name}.{name}"] = RowwiseParallel(output_layouts=stream)
+                elif any(True for _ in part.parameters()):
+                    raise Invalid(Problem(reference.spec.name, f"{branch.name}.{name} is not cut by PyTorch"))
+        parallelize_module(layer, mesh, styles)
+    ends: dict[str, Any] = {
+        "embedding.token": RowwiseParallel(input_layouts=Replicate(), output_layouts=stream),
+        "unembedding": ColwiseParallel(input_layouts=stream, output_layouts=Shard(-1), use_local_output=False),
+    }
+    if reference.embedding.position is not None and plan.sequence_parallel:
+        ends["embedding.position"] = RowwiseParallel(input_layouts=Replicate(), output_layouts=Shard(0))
+    if plan.sequence_parallel:
+        ends["final_norm"] = SequenceParallel()
+    parallelize_module(reference, mesh, ends)
+
+
+@contextmanager
+def cut_loss(plan: Plan) -> Iterator[None]:
+    """A loss of which each rank works out the part of its rows of the vocabulary."""
+    if plan.tp == 1:
+        yield
+        return
+    from torch.distributed.tensor.parallel import loss_parallel
+
+    with loss_parallel():
+        yield
+
+
+_COLUMNS, _ROWS = ("query", "key", "value", "gate", "up"), ("output", "down")
+
+
+def _refuse_own_norm(model: Model, branch: Any) -> None:
+    """DTensor knows PyTorch's own kernels, and not the reference's."""
+    if branch.norm is None or branch.shares_norm or not getattr(branch.norm, "simple", False):
+        what = f"{branch.name}_norm is a kernel of the reference, which DTensor does not run where positions are cut"
+        raise Invalid(Problem(model.name, what))
+
+
+def _cut_heads(model: Model, branch: Any, plan: Plan) -> None:
+    """Tell an attention how many key/value heads it has here."""
+    if not hasattr(branch.mixer, "G"):
+        return
+    if branch.mixer.G % plan.tp:
+        raise Invalid(Problem(model.name, f"has {branch.mixer.G} key/value heads, which tp {plan.tp} does not divide"))
+    branch.mixer.G //= plan.tp

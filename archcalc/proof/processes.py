@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from archcalc.plan.description import Plan
 from archcalc.proof.allocator import make_optimizer, peak_within, undisturbed
-from archcalc.proof.parallel import refuse_unrun, shard
+from archcalc.proof.living import living, part_of
+from archcalc.proof.parallel import cut, cut_loss, refuse_unrun, shard
 from archcalc.proof.witness import id_of
 from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
@@ -51,7 +52,7 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
 
     Raises Invalid for a plan that the reference does not run, RuntimeError where a process fails or takes too long.
     """
-    refuse_unrun(plan)
+    refuse_unrun(plan, tensors=True)
     run = run.by_default(MEMORY_KERNEL)
     job = {"model": plain(model), "plan": plan.model_dump(), "run": run._asdict(), "keeping": keeping._asdict()}
     command = [sys.executable, "-W", "ignore", "-m", "archcalc.proof.processes"]
@@ -100,20 +101,24 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
 
     from archcalc_reference import Transformer
 
-    mesh = init_device_mesh("cpu", (plan.dp,), mesh_dim_names=("dp",))
-    texts = _texts(model, run, plan.dp)
+    mesh = init_device_mesh("cpu", (plan.dp, plan.tp), mesh_dim_names=("dp", "tp"))
+    by_data, by_features = mesh["dp"], mesh["tp"]
+    texts, own = _texts(model, run, plan.dp), rank // plan.tp
     alone = _alone(model, run, keeping, texts) if rank == 0 and keeping.precision == "fp32" else []
-    tokens, targets = (x[rank * run.batch : (rank + 1) * run.batch] for x in texts)
+    tokens, targets = (x[own * run.batch : (own + 1) * run.batch] for x in texts)
     losses: list[float] = []
     with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         torch.manual_seed(0)
         reference = Transformer(model).to(torch.bfloat16 if keeping.recipe.weight == 2 else torch.float32)
-        shard(reference, plan, keeping, mesh)
+        if plan.tp > 1:
+            cut(reference, plan, by_features)
+        if plan.zero:
+            shard(reference, plan, keeping, by_data)
         tokens, targets = tokens.clone(), targets.clone()
         optimizer = make_optimizer(keeping, list(reference.parameters()))
         for turn in range(STEPS):
             watch = _Watch(reference, optimizer, [tokens, targets])
-            with record_function(f"passes {turn}"), watch:
+            with record_function(f"passes {turn}"), cut_loss(plan), watch:
                 output = reference(tokens, targets, run.kernel, recompute=keeping.recompute == "full")
                 watch.forward_ends()
                 loss = output.loss
@@ -123,20 +128,20 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
             with record_function(f"step {turn}"):
                 optimizer.step()
             optimizer.zero_grad()
-            losses.append(float(loss.detach()))
+            losses.append(float(getattr(loss.detach(), "_local_tensor", loss.detach())))
             del loss
     # gloo copies what it reduces, and drops it in a thread that the record does not see: what a stretch begins with
     # says nothing.
     (before, passes), (kept, step) = (peak_within(record, f"{name} {STEPS - 1}") for name in ("passes", "step"))
-    mean = torch.tensor(losses)
+    mean, ranks = torch.tensor(losses), plan.dp * plan.tp
     torch.distributed.all_reduce(mean)
     return Seen(
-        parameters=sum(p.to_local().numel() for p in reference.parameters()),
+        parameters=sum(part_of(p).numel() for p in reference.parameters()),
         saved=watch.saved,
         passes=passes - before + watch.before,
         tensors=watch.most,
         step=step - kept + held,
-        losses=[float(n) / plan.dp for n in mean],
+        losses=[float(n) / ranks for n in mean],
         alone=alone,
     )
 
@@ -146,8 +151,6 @@ class _Watch:
 
     def __init__(self, reference: Any, optimizer: Any, given: list[Any]) -> None:
         from torch.autograd.graph import saved_tensors_hooks
-
-        from archcalc.proof.living import living
 
         self.reference, self.saved = reference, 0
         state = [x for kept in optimizer.state.values() for x in kept.values() if hasattr(x, "untyped_storage")]
@@ -172,13 +175,14 @@ class _Watch:
         return found
 
     def _pack(self, x: Any) -> Any:
-        self._storages[id_of(x)] = x.untyped_storage()
+        here = part_of(x)
+        self._storages[id_of(here)] = here.untyped_storage()
         return x
 
     def forward_ends(self) -> None:
         """Weights that are gathered still are no part of what was saved, and those of layers are gone."""
         self._hooks.__exit__(None, None, None)
-        weights = {id_of(p) for p in self.reference.parameters()}
+        weights = {id_of(part_of(p)) for p in self.reference.parameters()}
         self.saved = sum(storage.nbytes() for key, storage in self._storages.items() if key not in weights)
         self._storages.clear()
 

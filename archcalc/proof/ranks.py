@@ -1,0 +1,176 @@
+"""A plan rank by rank: what each process of a small model holds, beside what is counted for a rank of the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from archcalc.checks.verdict import Check, Verdict, ran, same
+from archcalc.counts.activations import saved
+from archcalc.counts.memory import alive
+from archcalc.counts.optimizer import held
+from archcalc.counts.parameters import params
+from archcalc.counts.sharded import REDUCING
+from archcalc.errors import Invalid
+from archcalc.plan.description import Plan
+from archcalc.plan.local import local
+from archcalc.plan.stages import in_flight
+from archcalc.proof.miniature import described, miniature
+from archcalc.proof.pipelines import SCHEDULES, most_held
+from archcalc.proof.processes import MOST_RANKS, Seen, run_ranks
+from archcalc.spec.model import Model
+from archcalc.tape.legend import largest
+from archcalc.tape.precision import Keeping
+from archcalc.tape.roles import widths
+from archcalc.tape.run import MEMORY_KERNEL, Run
+
+TOLERANCE = 1e-5
+GLOO = "real processes over gloo"
+DTENSOR = "DTensor has the token table's gradient whole, and copies of what it lays out anew"
+VOCABULARY = 96  # rows that 2, 3 and 4 ranks divide
+
+
+class Counted(NamedTuple):
+    """What is counted for a rank: parameters that it keeps, and bytes."""
+
+    parameters: int
+    saved: int
+    passes: int
+    step: int
+
+
+def prove_plan(model: Model, plan: Plan) -> Verdict:
+    """Compare a small model of the same architecture under a small plan of the same kind, rank by rank.
+
+    Real processes run what PyTorch's fully_shard and DTensor run of the plan, in at most four ranks; what stages of a
+    pipeline hold is asked of PyTorch's schedules at the plan's own degrees. What is not run is said.
+    """
+    import torch
+
+    few, lacking = lowered(plan), list(_lacking(plan))
+    small = _small(model, few)
+    run = Run(batch=few.micro_batch, sequence=small.context_length, attention="flash")
+    checks: list[Check] = []
+    if plan.pp > 1:
+        checks += ran("micro-batches in flight", _in_flight(plan))
+    try:
+        for keeping in _keepings(few):
+            checks += ran(f"steps of {few.world} ranks", compare_ranks(small, few, run, keeping))
+    except Invalid as refused:
+        lacking.append(f"steps of {few.world} ranks: {refused.problems[0].message}")
+    how = f"{few.world} processes over gloo ({_degrees(few)}) with {described(small)}"
+    return Verdict(model.name, tuple(checks), f"PyTorch {torch.__version__}, {how}", tuple(lacking))
+
+
+def lowered(plan: Plan) -> Plan:
+    """A plan of the same kind with at most four ranks in one stage, each with few sequences."""
+    tp = 2 if plan.tp % 2 == 0 else 1
+    most, shares = MOST_RANKS // tp, plan.zero == 3 and plan.sharding == "per-tensor"
+    dp = next(n for n in range(min(plan.dp, most), 0, -1) if plan.dp % n == 0) if shares else 1
+    update = {
+        "dp": dp,
+        "tp": tp,
+        "sequence_parallel": plan.sequence_parallel and tp > 1,
+        "gathered_inputs": "kept" if plan.sequence_parallel and tp > 1 else "again",
+        "zero": 3 if shares else 0,
+        "micro_batch": min(plan.micro_batch, 2),
+        "accumulation": 1,
+        **{name: getattr(Plan(), name) for name in ("cp", "pp", "ep", "etp", "schedule", "chunks", "stage_layers")},
+        "vocab_divisible_by": None,
+    }
+    return plan.model_copy(update=update)
+
+
+def _lacking(plan: Plan) -> Iterator[str]:
+    """What of a plan is not run, in words."""
+    for name, what in (("cp", "context parallelism"), ("ep", "expert parallelism")):
+        if getattr(plan, name) > 1:
+            yield f"{what}: the reference does not run it"
+    if plan.zero in (1, 2) or (plan.zero == 3 and plan.sharding == "flat"):
+        yield f"shares of ZeRO {plan.zero}, {plan.sharding}: PyTorch's fully_shard has those of ZeRO 3, per-tensor"
+    if plan.gathered_inputs == "again" and plan.sequence_parallel:
+        yield "gathering inputs again: DTensor keeps them, and so does the small plan"
+
+
+def _small(model: Model, few: Plan) -> Model:
+    """A miniature whose sizes its ranks divide; DTensor would cut a table of positions where positions are cut."""
+    small = miniature(model).model_copy(update={"vocab_size": VOCABULARY})
+    if few.sequence_parallel and getattr(small.embedding, "positions", None) == "learned":
+        small = small.model_copy(update={"embedding": small.embedding.model_copy(update={"positions": "none"})})
+    if few.tp > 1:
+        small = small.model_copy(update={"unembedding": small.unembedding.model_copy(update={"tied": False})})
+    return small
+
+
+def _keepings(few: Plan) -> tuple[Keeping, ...]:
+    """Tensors that DTensor cut and tensors that it did not are stepped one by one."""
+    if few.tp > 1:
+        return (Keeping("fp32", "adamw"),)
+    return Keeping("fp32"), Keeping("fsdp-bf16", statistic=2)
+
+
+def _degrees(plan: Plan) -> str:
+    return f"dp {plan.dp} x tp {plan.tp}" + (", positions cut" if plan.sequence_parallel else "")
+
+
+def _in_flight(plan: Plan) -> Iterator[Check]:
+    """Micro-batches that each stage holds of each of its chunks, at the plan's own degrees."""
+    for stage, most in enumerate(most_held(plan)):
+        what = f"micro-batches in flight, stage {stage} of {plan.pp}"
+        yield same(what, in_flight(plan, stage), most, f"PyTorch's {SCHEDULES[plan.schedule]}")
+
+
+def compare_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Iterator[Check]:
+    """What each rank keeps, saves and holds at its peaks, and that all together learn what one process learns."""
+    found, few = run_ranks(model, plan, run, keeping), counted(model, plan, run, keeping)
+    for rank, seen in enumerate(found):
+        where = f"rank {rank} of {len(found)}, {keeping.precision}"
+        yield same(f"parameters, {where}", few.parameters, seen.parameters, GLOO)
+        yield same(f"saved bytes, {where}", few.saved, seen.saved, "autograd's saved tensors")
+        yield _peak(f"peak of the passes, {where}", few.passes, seen, plan)
+        # The last ranks may have fewer rows than others, and no more than these have state.
+        step = same(f"peak of the optimizer, {where}", few.step, seen.step, "the CPU allocator's record")
+        fewer = not step.equal and seen.step < few.step and rank > 0
+        step = step._replace(equal=True, reason="= less what it has fewer rows") if fewer else step
+        yield step if step.equal or plan.tp == 1 else step._replace(reason=DTENSOR, required=False)
+    if found[0].alone:
+        yield _losses(found[0])
+
+
+def counted(model: Model, plan: Plan, run: Run, keeping: Keeping, *, gloo: bool = True) -> Counted:
+    """What is counted for the fullest rank; `gloo`, which has no reduce-scatter, reduces a copy of all of it."""
+    taken = local(model.record(run.by_default(MEMORY_KERNEL)), plan)
+    counts, recipe, totals, step = params(taken), keeping.recipe, [], 0
+    for moment in alive(taken, taken.run, keeping):
+        parts = moment.parts()
+        total = sum(parts.values())
+        if moment.phase == "step":
+            step = total
+            continue
+        if gloo and moment.at == REDUCING:
+            total += parts["reduce buffers"] * plan.dp // (plan.dp + 1)
+        totals.append(total)
+    width = widths(recipe.compute, keeping.statistic, recipe.arriving)
+    return Counted(
+        parameters=held("weights", counts.tensors, taken.stage),
+        saved=saved(taken, taken.run, width, keeping.recompute, cast=recipe.autocast).total,
+        passes=largest(totals),
+        step=step,
+    )
+
+
+def _peak(what: str, counted: int, seen: Seen, plan: Plan) -> Check:
+    """The peak of the tensors; what kernels and gloo need beside them is reported and not counted."""
+    inside = seen.passes - seen.tensors
+    check = same(what, counted, seen.tensors, GLOO)
+    if plan.tp > 1 and not check.equal:
+        return check._replace(reason=DTENSOR, required=False)
+    return check._replace(reason=f"= and {inside:,} inside a kernel or gloo") if check.equal and inside > 0 else check
+
+
+def _losses(first: Seen) -> Check:
+    """The losses of all ranks together, and those of one process that has all sequences."""
+    off = max(abs(one - other) for one, other in zip(first.losses, first.alone, strict=True))
+    equal = off <= TOLERANCE * max(1.0, *first.alone)
+    reason = None if equal else f"DIFFERS by up to {off:.2g}"
+    return Check("losses of all ranks", first.alone, first.losses, equal, reason, "one process with all sequences")

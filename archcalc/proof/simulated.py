@@ -1,0 +1,87 @@
+"""One rank of many, simulated: PyTorch's own FSDP2 and DTensor on tensors without numbers, by PyTorch's own tracker.
+
+Collectives take place in name only, so that any rank of any number of them can be asked in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from archcalc.plan.description import Plan
+from archcalc.proof.parallel import cut, cut_loss, refuse_unrun, shard
+from archcalc.proof.private import shapes_only, simulated_group, tracker, with_numbers
+from archcalc.spec.model import Model
+from archcalc.tape.precision import Keeping
+from archcalc.tape.run import MEMORY_KERNEL, Run
+
+
+class Tracked(NamedTuple):
+    """Bytes of one rank at the peak of a step, all together and by PyTorch's kinds of tensors."""
+
+    peak: int
+    kinds: dict[str, int]
+
+
+def simulate(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int = 0) -> Tracked:
+    """Take a step as one rank of the plan.
+
+    A step before it is not looked at: in the first DTensor works out layouts on tensors of whole sizes.
+    """
+    refuse_unrun(plan, tensors=True)
+    run = run.by_default(MEMORY_KERNEL)
+    import torch
+
+    from archcalc_reference import Transformer
+
+    with simulated_group(rank, plan.dp * plan.tp):
+        mesh = torch.distributed.init_device_mesh("cpu", (plan.dp, plan.tp), mesh_dim_names=("dp", "tp"))
+        by_data, by_features = mesh["dp"], mesh["tp"]
+        with shapes_only():
+            with _made_in(torch.bfloat16 if keeping.recipe.weight == 2 else torch.float32):
+                reference = Transformer(model)
+            if plan.tp > 1:
+                cut(reference, plan, by_features)
+            if plan.zero:
+                with with_numbers():
+                    shard(reference, plan, keeping, by_data)
+            optimizer = _adamw(reference, keeping)
+            texts = [torch.zeros((run.batch, run.sequence), dtype=torch.long) for _ in range(2)]
+            _step(reference, optimizer, texts, run, keeping, plan)
+            seen = tracker(reference, optimizer, sharded=plan.zero > 0)
+            if plan.zero:
+                seen.track_inputs(tuple(texts))
+            else:
+                seen.track_external(*texts)
+            with seen:
+                _step(reference, optimizer, texts, run, keeping, plan)
+            found = seen.get_tracker_snapshot("peak")
+    kinds = {str(getattr(kind, "value", kind)): n for kind, n in found[torch.device("cpu")].items()}
+    return Tracked(kinds.pop("Total"), {kind: n for kind, n in kinds.items() if n})
+
+
+def _step(reference: Any, optimizer: Any, texts: list[Any], run: Run, keeping: Keeping, plan: Plan) -> None:
+    with cut_loss(plan):
+        reference(*texts, run.kernel, recompute=keeping.recompute == "full").loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@contextmanager
+def _made_in(kind: Any) -> Iterator[None]:
+    """New weights are of this type: those without numbers cannot be turned into another."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(kind)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _adamw(reference: Any, keeping: Keeping) -> Any:
+    from archcalc.proof.allocator import make_optimizer
+
+    return make_optimizer(keeping, list(reference.parameters()))

@@ -1,0 +1,159 @@
+"""What ranks hold: real processes over gloo, one rank of a simulated group, and PyTorch's schedules of pipelines."""
+
+import sys
+
+import pytest
+from examples import one_of_each
+
+import archcalc
+from archcalc.errors import Invalid
+from archcalc.plan.description import Plan
+from archcalc.plan.stages import in_flight
+from archcalc.proof.miniature import miniature
+from archcalc.tape.precision import Keeping
+from archcalc.tape.run import MEMORY_KERNEL, Run
+
+torch = pytest.importorskip("torch", minversion="2.13", reason="FSDP2's moments are those of PyTorch 2.13")
+from archcalc.proof import private  # noqa: E402  (it needs torch)
+from archcalc.proof.pipelines import most_held  # noqa: E402
+from archcalc.proof.processes import run_ranks, steps_of  # noqa: E402
+from archcalc.proof.ranks import compare_ranks, counted, lowered, prove_plan  # noqa: E402
+
+SMALL = "gpt2@n_layers=4,vocab_size=2000,d_model=256,n_heads=4,d_ff=1024"
+TINY = "gpt2@n_layers=3,vocab_size=1000,d_model=128,n_heads=4,d_ff=512"
+LARGE = "gpt2@n_layers=6,vocab_size=12000"
+RUN = Run(batch=2, sequence=64, attention="flash").by_default(MEMORY_KERNEL)
+FP32, BF16 = Keeping("fp32"), Keeping("fsdp-bf16", statistic=2)
+
+
+def fully_shard(ranks, **more):
+    return Plan(dp=ranks, zero=3, sharding="per-tensor", micro_batch=2, **more)
+
+
+def simulated(model, plan, run, keeping, rank=0):
+    """What one rank saw of a group whose others are not there: real tensors, and collectives in name only."""
+    try:
+        with private.simulated_group(rank, plan.world):
+            return steps_of(model, plan, run, keeping, rank)
+    except private.Moved as moved:
+        pytest.skip(str(moved))
+
+
+def holds(seen, few):
+    return (seen.parameters, seen.saved, seen.tensors, seen.step) == few
+
+
+# --- real processes ---
+
+
+@pytest.mark.parametrize(
+    ("spec", "ranks", "keeping", "more"),
+    [
+        pytest.param(SMALL, 2, FP32, {}, id="2 ranks"),
+        *(
+            pytest.param(*case, marks=pytest.mark.prove)
+            for case in (
+                (SMALL, 4, FP32, {}),
+                (SMALL, 3, Keeping("fp32", "adamw-foreach"), {}),
+                (SMALL, 2, BF16, {}),
+                (SMALL, 4, BF16._replace(recompute="full"), {}),
+                (SMALL, 2, FP32._replace(recompute="full"), {"reshard_after_forward": False}),
+                (SMALL, 2, FP32, {"prefetch": "both"}),
+                (SMALL, 2, BF16, {"prefetch": "none"}),
+                (LARGE, 2, FP32, {}),
+                (LARGE, 4, BF16, {}),
+            )
+        ),
+    ],
+)
+def test_processes_hold_what_was_counted_and_learn_what_one_learns(spec, ranks, keeping, more):
+    checks = list(compare_ranks(archcalc.load(spec), fully_shard(ranks, **more), RUN, keeping))
+    assert [check for check in checks if not check.equal] == []
+    assert len(checks) == 4 * ranks + (keeping.precision == "fp32")
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("spec", ["gpt2", "llama3-8b", "mixtral-8x7b", "deepseek-v3", "gemma3-1b"])
+def test_a_plan_is_proved_on_a_miniature_with_few_ranks(spec):
+    checks = list(prove_plan(archcalc.load(spec), fully_shard(128)))
+    assert [check for check in checks if not check.equal] == []
+
+
+def test_degrees_are_lowered_to_what_divides_them():
+    assert [lowered(Plan(dp=n, zero=3)).dp for n in (1, 2, 3, 6, 7, 128)] == [1, 2, 3, 3, 1, 4]
+
+
+def test_a_plan_that_the_reference_does_not_run_is_refused():
+    with pytest.raises(Invalid, match="shares what PyTorch's fully_shard does not"):
+        run_ranks(archcalc.load("tiny"), Plan(dp=2, zero=1), RUN, FP32)
+
+
+# --- one rank of a simulated group ---
+
+
+@pytest.mark.parametrize(
+    ("recompute", "more"),
+    [
+        ("none", {}),
+        ("full", {}),
+        ("none", {"reshard_after_forward": False}),
+        ("none", {"prefetch": "both"}),
+        ("full", {"prefetch": "none"}),
+    ],
+)
+def test_the_allocator_of_a_simulated_rank_records_what_was_counted(recompute, more):
+    model, plan, keeping = archcalc.load(TINY), fully_shard(4, **more), FP32._replace(recompute=recompute)
+    seen = simulated(model, plan, RUN, keeping)
+    few = counted(model, plan, RUN, keeping, gloo=False)
+    assert (seen.parameters, seen.saved, seen.passes, seen.step) == few
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw-foreach", "sgd"])
+def test_an_optimizer_of_shards_makes_what_was_counted(optimizer):
+    model, plan, keeping = archcalc.load(TINY), fully_shard(8), BF16._replace(optimizer=optimizer)
+    assert holds(simulated(model, plan, RUN, keeping), counted(model, plan, RUN, keeping, gloo=False))
+
+
+def test_one_rank_alone_has_copies_of_its_weights_where_they_are_wider():
+    model, plan = archcalc.load(TINY), fully_shard(1)
+    assert holds(simulated(model, plan, RUN, BF16), counted(model, plan, RUN, BF16, gloo=False))
+
+
+def test_the_last_rank_has_less_state_where_rows_do_not_divide():
+    model, plan = archcalc.load(TINY), fully_shard(3)
+    few = counted(model, plan, RUN, FP32, gloo=False)
+    first, last = (simulated(model, plan, RUN, FP32, rank) for rank in (0, 2))
+    assert holds(first, few)
+    # 1,000 rows in 3 are 334 and 332; 1,024 are 342 and 340; 128 are 43 and 42; 512 are 171 and 170.
+    attention, mlp = 4 * (128 + 1), (128 + 1) + (512 + 1)
+    fewer = 2 * 128 + 2 * 128 + 3 * (attention + mlp + 4) + 2
+    assert first.parameters - last.parameters == fewer
+    assert first.step - last.step == first.tensors - last.tensors == 2 * 4 * fewer
+
+
+@pytest.mark.parametrize("spec", [pytest.param(name, marks=[pytest.mark.prove]) for name in one_of_each()])
+def test_any_architecture_is_gathered_as_counted(spec):
+    model = miniature(archcalc.load(spec)).model_copy(update={"vocab_size": 96})
+    run = Run(batch=2, sequence=model.context_length, attention="flash").by_default(MEMORY_KERNEL)
+    for keeping in (FP32, BF16, FP32._replace(recompute="full")):
+        plan = fully_shard(2)
+        assert holds(simulated(model, plan, run, keeping), counted(model, plan, run, keeping, gloo=False))
+
+
+def test_what_has_moved_is_said_plainly(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.testing._internal.distributed.fake_pg", None)
+    with pytest.raises(private.Moved, match=r"fake_pg\.FakeStore is not in PyTorch 2.*written for 2\.13"):
+        private.simulated_group(0, 2).__enter__()
+
+
+# --- schedules ---
+
+
+@pytest.mark.parametrize(
+    ("schedule", "chunks"), [("gpipe", 1), ("1f1b", 1), ("interleaved", 2), ("interleaved", 3), ("interleaved", 4)]
+)
+@pytest.mark.parametrize("stages", [2, 4, 8, 16])
+def test_stages_hold_as_many_micro_batches_as_pytorchs_schedules(stages, schedule, chunks):
+    for micro_batches in (stages, 2 * stages, 4 * stages):
+        plan = Plan(pp=stages, schedule=schedule, chunks=chunks, accumulation=micro_batches)
+        assert most_held(plan) == [in_flight(plan, stage) for stage in range(stages)]
