@@ -25,7 +25,8 @@ from archcalc.blocks.constraints import Constraint
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.rotary import LongRope
 from archcalc.spec.dumping import dump
-from archcalc.spec.layers import MOST_REPEATS, AlternatingGroup, BranchGroup, BranchLayer, TwoBranchLayer
+from archcalc.spec.groups import MOST_REPEATS, AlternatingGroup, BranchGroup
+from archcalc.spec.layers import BranchLayer, TwoBranchLayer
 from archcalc.spec.model import Model
 from archcalc.spec.published import Initialization
 from archcalc.spec.shared import SharedBlock

@@ -8,7 +8,8 @@ from archcalc.blocks import LatentAttention, LinearUnembedding, MultiHead, Token
 from archcalc.blocks.mamba import Mamba
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.recurrent import Recurrent, StateMixer
-from archcalc.spec.layers import BranchGroup, BranchLayer, Repeated, TwoBranchGroup, TwoBranchLayer
+from archcalc.spec.groups import BranchGroup, Repeated, TwoBranchGroup
+from archcalc.spec.layers import BranchLayer, TwoBranchLayer
 from archcalc.spec.model import Model
 
 

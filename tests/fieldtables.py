@@ -47,7 +47,8 @@ from archcalc.blocks.shortconv import ShortConvolution
 from archcalc.blocks.unembedding import LinearUnembedding, Transform, Unembedding
 from archcalc.counts.quantities import QUANTITIES, one_pass
 from archcalc.spec.branch import Branch
-from archcalc.spec.layers import AlternatingGroup, BranchGroup, BranchLayer, TwoBranchGroup, TwoBranchLayer
+from archcalc.spec.groups import AlternatingGroup, BranchGroup, TwoBranchGroup
+from archcalc.spec.layers import BranchLayer, TwoBranchLayer
 from archcalc.spec.model import Model
 from archcalc.spec.mtp import MTP
 from archcalc.spec.published import Initialization, Misprint, Published

@@ -9,6 +9,7 @@ from archcalc.blocks.adapters import narrowed, widened
 from archcalc.blocks.base import Count, Mixer, Strict
 from archcalc.blocks.constraints import AtMost, Divides, Needs, Without
 from archcalc.blocks.cores import flash_core, math_core
+from archcalc.blocks.growth import QueryGrowth
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.relations import Product, Relation, Same
 from archcalc.blocks.rotary import Rotary
@@ -27,21 +28,6 @@ class Attention(Mixer):
     """A mixer of positions: "B S D" to "B N D"."""
 
     saying: ClassVar[str] = "vectors talk to each other"
-
-
-class QueryGrowth(Strict):
-    """Llama 4 and Ministral 3: queries at position p are multiplied by 1 + rate x log(1 + floor(p / interval)).
-
-    Llama 4 counts positions from 1 there.
-    """
-
-    rate: Positive = Field(description="how fast queries grow")
-    interval: Count = Field(description="positions between two steps; the context that it was trained with")
-    first: Literal[0, 1] = Field(default=0, description="the number of the first position")
-
-    def small(self, shrinking: Shrinking) -> Self:
-        """The same by the context that small rotary positions were trained with."""
-        return self.model_copy(update={"interval": shrinking.size("original_context_length", self.interval, 16)})
 
 
 class Biases(Strict):

@@ -13,7 +13,7 @@ from archcalc.report.output import tell
 from archcalc.spec.catalogue import Found, find
 from archcalc.spec.checkpoints import SPEC, weights_in
 from archcalc.spec.configs import CONFIG
-from archcalc.spec.layers import LayerGroup
+from archcalc.spec.groups import LayerGroup
 from archcalc.spec.model import Model
 
 _MOST_NAMED = 3  # fields that differ

@@ -18,18 +18,19 @@ from collections import Counter
 from collections.abc import Iterator
 
 from archcalc.counts.activations import is_alias, kept
+from archcalc.counts.holding import Holding
 from archcalc.counts.moments import Gradients, Moment, Storage, parts_read
 from archcalc.counts.sharing import Turn
 from archcalc.counts.uses import Uses
 from archcalc.tape.autocast import copies
-from archcalc.tape.kernels import Node, as_far_as_needed, is_given, lifetimes, nodes
+from archcalc.tape.kernels import Node, as_far_as_needed, lifetimes, nodes
 from archcalc.tape.legend import Size, add, least, volume
 from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import RESIDUAL, Segment
 from archcalc.tape.roles import ROLES, TOKENS, Widths
 
 
-class Walk:
+class Walk(Holding):
     """The way through one segment: `forward()` and then `backward()`, each of which yields its moments.
 
     `span` is recomputed.
@@ -46,7 +47,8 @@ class Walk:
         turn: Turn | None = None,
     ) -> None:
         ops = segment.ops
-        self.segment, self.width, self.weights = segment, width, gradients or Gradients(0, 0)
+        super().__init__(segment, width)
+        self.weights = gradients or Gradients(0, 0)
         self.uses = uses or Uses([segment])
         self.nodes = nodes(ops)
         self.again = [node for node in self.nodes if span in node.ops[0].spans]
@@ -54,13 +56,7 @@ class Walk:
         self.copies = copies(ops)
         self.copied: Size = 0
         self.unlearned = {op.output.name for op in ops if op.is_statistic or not op.learns}
-        self.saved: Size = 0
-        self.recomputed: Size = 0
         self.gradients: Size = 0
-        self.transient: Size = 0
-        self.held: dict[str, Size] = {}
-        self.sizes: dict[tuple[tuple[str, ...], str], Size] = {}
-        self.made_again: set[str] = set()
         self.pending: dict[str, Storage] = {}
         self.past_parts = False
         self.entry = Moment("backward", "", 0, 0, 0, 0)
@@ -99,21 +95,6 @@ class Walk:
             yield self._moment(node, "backward" if again else "forward")
             for name in [name for name in loose if until.get(name, i) <= i and name not in stays]:
                 self.transient = self.transient - loose.pop(name)
-
-    def _make(self, tensor: Tensor, keeps: dict[str, Tensor], loose: dict[str, Size], *, again: bool) -> None:
-        if is_given(tensor) or tensor.name in self.held:
-            return
-        size = self._bytes(tensor)
-        if tensor.name not in keeps:
-            loose[tensor.name] = size
-            self.transient = self.transient + size
-            return
-        self.held[tensor.name] = size
-        if again:
-            self.made_again.add(tensor.name)
-            self.recomputed = self.recomputed + size
-        else:
-            self.saved = self.saved + size
 
     def backward(self) -> Iterator[Moment]:
         """From the gradient of the segment's output to that of its input."""
@@ -299,37 +280,11 @@ class Walk:
     def _gradient_bytes(self, weight: Weight) -> Size:
         return volume(weight.labels, self.segment.env) * (self.weights.stays or self.weights.passing)
 
-    def _release(self, node: Node, readers: Counter[str], *, again: bool) -> None:
-        """Drop what it saved and no other backward pass reads; what was made `again` goes first."""
-        for tensor in node.saves:
-            if (tensor.name in self.made_again) != again:
-                continue
-            readers[tensor.name] -= 1
-            if readers[tensor.name] or tensor.name not in self.held or self._stays(tensor):
-                continue
-            size = self.held.pop(tensor.name)
-            if again:
-                self.recomputed = self.recomputed - size
-            else:
-                self.saved = self.saved - size
-
     def _stays(self, tensor: Tensor) -> bool:
-        """Whether others hold it on: layers that are computed again and share read what enters the first one."""
         first = self.turn is not None and self.turn.first and bool(self.again)
         return first and tensor.name == RESIDUAL.name
-
-    def _drop(self, storage: Storage) -> None:
-        storage.holders -= 1
-        if not storage.holders:
-            self.transient = self.transient - storage.size
 
     def _moment(self, node: Node, phase: str) -> Moment:
         phase = "loss" if node.is_loss else phase
         now = self.saved, self.recomputed, self.gradients, self.transient
         return Moment(phase, node.name, *now, past_parts=self.past_parts)
-
-    def _bytes(self, tensor: Tensor) -> Size:
-        kind = (tensor.labels, tensor.role)
-        if kind not in self.sizes:  # a walk asks about each kind many times, and a formula takes its time
-            self.sizes[kind] = volume(tensor.labels, self.segment.env) * self.width[tensor.role]
-        return self.sizes[kind]

@@ -13,7 +13,8 @@ from archcalc.blocks.relations import Multiple, Product
 from archcalc.blocks.shrinking import Shrinking, is_plain, small
 from archcalc.spec.branch import Branch
 from archcalc.spec.crossing import shares_keys
-from archcalc.spec.layers import AlternatingGroup, BranchGroup, Layer, LayerGroup, TwoBranchGroup
+from archcalc.spec.groups import AlternatingGroup, BranchGroup, LayerGroup, TwoBranchGroup
+from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 
 MOST_GROUPS = 4  # of layers that differ; a model has few, and each costs a comparison its time

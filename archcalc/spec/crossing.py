@@ -17,7 +17,8 @@ from archcalc.spec.shared import SharedBlock
 from archcalc.tape.legend import Mask, Size
 
 if TYPE_CHECKING:
-    from archcalc.spec.layers import Layer, LayerGroup
+    from archcalc.spec.groups import LayerGroup
+    from archcalc.spec.layers import Layer
 
 
 def shares_keys(groups: Sequence[LayerGroup]) -> bool:

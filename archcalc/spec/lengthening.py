@@ -44,7 +44,7 @@ def lengthened(groups: Any, was: dict[int, int]) -> Iterator[Lengthened]:
 
 def _are_more(now: Any, than: int) -> bool:
     """Whether a group has more layers, in any row of an array."""
-    from archcalc.spec.layers import MOST_REPEATS
+    from archcalc.spec.groups import MOST_REPEATS
 
     if hasattr(now, "dtype"):
         return anywhere(now > than) and not anywhere(now > MOST_REPEATS)

@@ -15,7 +15,8 @@ from archcalc.blocks.unembedding import Unembedding, record_loss
 from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
 from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors, refuse_unlike_uses, shared_blocks
-from archcalc.spec.layers import Layer, LayerGroup
+from archcalc.spec.groups import LayerGroup
+from archcalc.spec.layers import Layer
 from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
 from archcalc.spec.published import Initialization, Misprint, Published, Text
 from archcalc.spec.shared import SharedBlock

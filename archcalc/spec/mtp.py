@@ -15,7 +15,8 @@ from pydantic_core import PydanticCustomError
 from archcalc.blocks.base import Block
 from archcalc.blocks.norm import Norm
 from archcalc.spec.crossing import reads_other_layers
-from archcalc.spec.layers import AnyLayer, Kind, Layer, LayerGroup
+from archcalc.spec.groups import AnyLayer, Kind, LayerGroup
+from archcalc.spec.layers import Layer
 from archcalc.tape.legend import Env, environment
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment

@@ -10,18 +10,16 @@ Nothing here knows a size: labels get theirs from an Env when a quantity is read
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from archcalc.errors import TapeError
 from archcalc.tape.legend import labels, parse, stem
 from archcalc.tape.ops import ONE, Op, Tensor, Weight, labels_of
 from archcalc.tape.roles import CHOICES, ROLES, Role
 from archcalc.tape.run import Run
+from archcalc.tape.scopes import Scopes
 from archcalc.tape.views import resolve
 
 
-class Tape:
+class Tape(Scopes):
     """A recording; blocks write on it through the methods below.
 
     Every method raises TapeError for what cannot be: an output label from nowhere, a name or path used for two
@@ -29,61 +27,16 @@ class Tape:
     """
 
     def __init__(self, run: Run) -> None:
+        super().__init__()
         self.run = run
         self.ops: list[Op] = []
-        self._scopes: list[tuple[str, bool]] = []
         self._names: set[str] = set()
         self._stored: dict[str, tuple[tuple[str, ...], ...]] = {}
-        self._own: dict[str, str] = {}
-        self._learns = True
-        self._root: tuple[int, str] | None = None
         self._resolved: tuple[int, list[Op]] | None = None
         self.result: str | None = None
         """The name of what goes on to the next segment, where that is not what the last op makes."""
         self.handed_on: tuple[Tensor, ...] = ()
         """What else goes on: all segments behind read parts of it."""
-
-    @contextmanager
-    def scope(self, name: str) -> Iterator[None]:
-        """A module: its name becomes part of the weights' paths, and a span of its ops."""
-        self._scopes.append((name, True))
-        yield
-        self._scopes.pop()
-
-    @contextmanager
-    def span(self, name: str) -> Iterator[None]:
-        """A stretch of ops with a name, such as what is recomputed together; no part of any path."""
-        self._scopes.append((name, False))
-        yield
-        self._scopes.pop()
-
-    @contextmanager
-    def shared(self, root: str) -> Iterator[None]:
-        """Weights that other layers read too: their paths are `root` and the modules inside, without the layer."""
-        before, self._root = self._root, (len(self._scopes), root)
-        yield
-        self._root = before
-
-    @contextmanager
-    def apart(self) -> Iterator[None]:
-        """Weights of the layer's own among those that it shares."""
-        before, self._root = self._root, None
-        yield
-        self._root = before
-
-    @contextmanager
-    def without_gradient(self) -> Iterator[None]:
-        """Ops that have no backward pass, and weights that learn nothing from the loss."""
-        self._learns = False
-        yield
-        self._learns = True
-
-    @contextmanager
-    def block(self, own: dict[str, str]) -> Iterator[None]:
-        """A block some of whose labels another block of the layer has too: they are marked, `{"F": "F'"}`."""
-        before, self._own = self._own, own
-        yield
-        self._own = before
 
     def weight(self, name: str, axes: str, part: str, each: str = "", met: str = "", **read: str) -> Weight:
         """A weight of the module in scope; `read` are labels that it is read under in place of stored ones."""
@@ -294,27 +247,6 @@ class Tape:
         if self._resolved is None or self._resolved[0] != len(self.ops):
             self._resolved = len(self.ops), resolve(self.ops)
         return self._resolved[1]
-
-    def _own_labels(self, new: dict[str, str]) -> dict[str, str]:
-        """A change of labels with the marks of the block in scope."""
-        return {self._own.get(old, old): self._own.get(label, label) for old, label in new.items()}
-
-    def _marked(self, text: str) -> str:
-        """Labels as text, with the marks of the block in scope."""
-        if not self._own:
-            return text
-        words = text.replace("(", " ( ").replace(")", " ) ").split()
-        return " ".join(self._own.get(word, word) for word in words)
-
-    def _path(self, name: str) -> str:
-        """The path of what belongs to the module in scope."""
-        depth, root = self._root or (0, "")
-        modules = (scope for scope, named in self._scopes[depth:] if named)
-        return ".".join([*filter(None, [root]), *modules, name])
-
-    @property
-    def _spans(self) -> tuple[str, ...]:
-        return tuple(name for name, _ in self._scopes)
 
     def _output(self, name: str, out: tuple[str, ...], role: Role) -> Tensor:
         return Tensor(".".join([*self._spans, name]), out, role)

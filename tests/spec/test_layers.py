@@ -15,7 +15,8 @@ from archcalc.counts.activations import cache, saved
 from archcalc.counts.flops import flops
 from archcalc.counts.parameters import params
 from archcalc.spec.crossing import shares_keys
-from archcalc.spec.layers import AlternatingGroup, BranchGroup, TwoBranchGroup, TwoBranchLayer
+from archcalc.spec.groups import AlternatingGroup, BranchGroup, TwoBranchGroup
+from archcalc.spec.layers import TwoBranchLayer
 from archcalc.tape.precision import Keeping
 from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
