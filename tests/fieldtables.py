@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from archcalc.blocks.activation import Cut
-from archcalc.blocks.attention import Attention, Biases, MultiHead, QueryGrowth
+from archcalc.blocks.attention import Attention, Biases, MultiHead
 from archcalc.blocks.base import Mixer, Slot, models_in, registered
 from archcalc.blocks.constraints import (
     AtLeast,
@@ -32,6 +32,7 @@ from archcalc.blocks.constraints import (
 from archcalc.blocks.delta import GatedDelta
 from archcalc.blocks.embedding import Embedding, TokenEmbedding
 from archcalc.blocks.experts import Experts, WeighsOutputs
+from archcalc.blocks.growth import QueryGrowth
 from archcalc.blocks.heads import SomeRows
 from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.latent import LatentAttention, NeedsMscale

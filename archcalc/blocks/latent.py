@@ -5,9 +5,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from archcalc.blocks.attention import Attention, Positive, QueryGrowth
+from archcalc.blocks.attention import Attention, Positive
 from archcalc.blocks.base import Count
 from archcalc.blocks.constraints import AtMost, Constraint, Needs
+from archcalc.blocks.growth import QueryGrowth
 from archcalc.blocks.indexer import Indexer
 from archcalc.blocks.norm import Norm
 from archcalc.blocks.rotary import Rotary, Yarn

@@ -16,7 +16,7 @@ from archcalc_reference.model.state import KeysValues, Read, Sight
 
 if TYPE_CHECKING:
     from archcalc.blocks import Rotary
-    from archcalc.blocks.attention import QueryGrowth
+    from archcalc.blocks.growth import QueryGrowth
 
 Kernel = Literal["math", "flash"]
 
