@@ -55,5 +55,5 @@ def planned(draw, *, zero=(0, 1, 2, 3), only=None):
             if draw(st.booleans()):
                 take(**more)
     if stage := draw(st.sampled_from(zero)):
-        fields |= {"zero": stage, "sharding": draw(st.sampled_from(["flat", "per-tensor"]))}
+        take(zero=stage, sharding=draw(st.sampled_from(["flat", "per-tensor"])))
     return Planned(model, Plan(**fields), run)
