@@ -76,7 +76,7 @@ Seq = Annotated[
 ]
 Attention = Annotated[
     Literal["math", "flash"],
-    typer.Option(metavar="KERNEL", help="attention kernel: math, or flash (stores no scores)"),
+    typer.Option(metavar="KERNEL", help="attention kernel: math or flash"),
 ]
 AnyAttention = Annotated[
     Literal["math", "flash"] | None,

@@ -60,9 +60,7 @@ def memory(
     ] = None,
     gpus: Annotated[
         str | None,
-        typer.Option(
-            metavar="N", show_default=False, help="devices of the plan; without a plan, list the plans of N that fit"
-        ),
+        typer.Option(metavar="N", show_default=False, help="without a plan: list plans of N devices that fit"),
     ] = None,
     must_fit: Annotated[
         bool, typer.Option("--must-fit", help="end with exit code 1 if it does not fit the device")
@@ -73,8 +71,7 @@ def memory(
 ) -> None:
     """Count peak memory; say whether it fits, or how many devices.
 
-    `archcalc list devices` shows the memory of every device; --device asks about one. With a plan, by name or by
-    flags such as --tp 8 --pp 8, the fullest rank is counted, and --batch is that of a step over all ranks.
+    With a plan the fullest rank is counted, and --batch is that of a step over all ranks.
 
     Example: archcalc memory gpt3-175b --for inference --device h100-sxm
     """

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from copy import copy
 from functools import wraps
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
@@ -37,7 +38,7 @@ FLAGS: dict[str, Any] = {
             metavar="PLAN",
             autocompletion=_plans,
             show_default=False,
-            help="parallel plan: a name of `list plans` or a YAML file; the flags below change it",
+            help="parallel plan, or flags of its fields: `plan -h`",
         ),
     ],
     "dp": _size("data-parallel ranks, expert ranks included"),
@@ -129,13 +130,17 @@ def _undivided(whole: int, each: int, name: str) -> Invalid:
     )
 
 
-def takes_plan(command: Callable[..., None]) -> Callable[..., None]:
-    """A decorator of commands with a parameter `plan: Planned | None`, which the flags of FLAGS fill."""
+def takes_plan(command: Callable[..., None], *, told: bool = False) -> Callable[..., None]:
+    """A decorator of commands with a parameter `plan: Planned | None`, which the flags of FLAGS fill.
+
+    They are `told` by the help of one command; that of all others has --plan, which says where they are.
+    """
     signature = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
+    flags = {name: kind if told or name == "plan" else _hidden(kind) for name, kind in FLAGS.items()}
     made = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in FLAGS.items()
+        for name, kind in flags.items()
     ]
     others = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
@@ -182,6 +187,14 @@ def varied(name: str, text: str) -> list[Any]:
             fix = f"one of {', '.join(VARIED[name])}"
             raise Invalid(Problem("--vary", f"has a value that {name} cannot be", value=shown(word), suggestion=fix))
     return [word == "true" for word in words] if name == "sequence_parallel" else words
+
+
+def _hidden(kind: Any) -> Any:
+    """A flag that the help leaves out."""
+    plain, (option, *_) = get_args(kind)[0], get_args(kind)[1:]
+    quiet = copy(option)
+    quiet.hidden = True
+    return Annotated[plain, quiet]
 
 
 def _planned(given: dict[str, Any]) -> Planned | None:

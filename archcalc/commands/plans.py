@@ -1,5 +1,6 @@
 """The command plan."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ from archcalc.report.output import emit
 
 
 @app.command(name="plan", rich_help_panel=COUNT)
-@takes_plan
+@partial(takes_plan, told=True)
 def plan_(
     spec: Annotated[
         str | None,

@@ -43,10 +43,9 @@ def sweep(
     output: Output = None,
     plan: Planned | None = None,
 ) -> None:
-    """Evaluate a grid of shapes or of plans: one row each, also as CSV.
+    """Evaluate a grid of shapes, or of plans: one row each.
 
-    Fields that depend on a varied one, such as d_head, are adjusted. Fields of a plan are varied apart from those of a
-    spec: each row has the peak of the fullest rank.
+    Fields that depend on a varied one, such as d_head, are adjusted. Fields of a plan are varied apart from others.
 
     Example: archcalc sweep gpt2 --vary n_layers=12,24 --vary d_model=768,960
     """
