@@ -149,9 +149,7 @@ class Walk(Holding):
             cast = None if late else self._cast(node)
             wide, narrow = cast or (0, 0)
             spared = (
-                self._summed_later(node, outputs[0])
-                if any(op.scratch for op in node.ops) and not (late or cast)
-                else 0
+                self._summed_later(node, readers) if any(op.scratch for op in node.ops) and not (late or cast) else 0
             )
             self.transient = self.transient + scratch + wide - narrow - spared
             yield self._moment(node, "backward")
@@ -239,12 +237,13 @@ class Walk(Holding):
             return None
         return add(volume(x.labels, self.segment.env) * wide for x in narrow), add(map(self._bytes, narrow))
 
-    def _summed_later(self, node: Node, output: Storage) -> Size:
-        """Bytes that are not there yet while products are made whose sums are gradients of what was broadcast: the
-        output's gradient is dropped before they are summed up.
+    def _summed_later(self, node: Node, readers: Counter[str]) -> Size:
+        """Bytes that are not there yet while products are made whose sums are gradients of what was broadcast: what
+        was computed again, and nothing else reads, is dropped before they are summed up.
         """
         summed = add(self._bytes(x) for op in node.ops if op.scratch for x in self._broadcast(op))
-        return least(summed, output.size) if output.holders == 1 else 0
+        again = (x.name for x in node.saves if x.name in self.made_again and readers[x.name] == 1)
+        return least(summed, add(self.held.get(name, 0) for name in again))
 
     def _broadcast(self, op: Op) -> Iterator[Tensor]:
         """The data whose gradient is summed up over what it was broadcast to."""
