@@ -6,7 +6,9 @@ Collectives take place in name only, so that any rank of any number of them can 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from archcalc.plan.description import Plan
@@ -15,6 +17,9 @@ from archcalc.proof.private import shapes_only, simulated_group, tracker, with_n
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
+
+_ASKED: set[tuple[int, int, int]] = set()
+"""The rank, and of how many, that this process has asked; one at most."""
 
 
 class Tracked(NamedTuple):
@@ -27,9 +32,15 @@ class Tracked(NamedTuple):
 def simulate(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int = 0) -> Tracked:
     """Take a step as one rank of the plan.
 
-    A step before it is not looked at: in the first DTensor works out layouts on tensors of whole sizes.
+    A step before it is not looked at: in the first DTensor works out layouts on tensors of whole sizes. It remembers
+    them, and its groups, for the whole process: another rank is asked in a process of its own.
     """
     refuse_unrun(plan, tensors=True)
+    asked = (rank, plan.dp, plan.tp)
+    if _ASKED and {asked} != _ASKED:
+        with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+            return apart.submit(simulate, model, plan, run, keeping, rank).result()
+    _ASKED.add(asked)
     run = run.by_default(MEMORY_KERNEL)
     import torch
 

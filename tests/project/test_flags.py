@@ -143,7 +143,7 @@ PLANNED = [
     "memory gpt2 --tp 2 [--vocab-divisible-by 128]",
     "memory gpt2 --tp 2 --for inference [--cache-block 48]",
 ]
-TAKE_PLANS = ("memory", "params", "diff", "plan", "traffic", "flops", "sweep")
+TAKE_PLANS = ("memory", "params", "diff", "plan", "traffic", "flops", "sweep", "verify")
 
 # Calls with a flag that cannot bear on what is asked, and what is said of it.
 REFUSED = {
@@ -179,6 +179,8 @@ REFUSED = {
     "sweep tiny --vary n_layers=1 --columns parameters.stored --batch 2": "--batch: changes none of the columns; got n_layers, parameters.stored",
     "sweep tiny --vary n_layers=1 --columns flops.forward --precision fp32": "--precision: changes none of the columns",
     "sweep tiny --vary n_layers=1 --columns d_model --for inference": "--for: changes none of the columns",
+    "verify tiny --tensors --dp 2": "--tensors: cannot be combined with a plan, whose ranks take steps",
+    "verify tiny gpt2 --dp 2": "archcalc verify: needs one SPEC that the plan divides; got 2",
     "trace tiny --weights DIR": "--weights: needs a --prompt",
     "trace tiny --word x": "--word: needs a --prompt",
     "trace tiny --prompt a --seq 3": "--seq: cannot be combined with --prompt, whose length is used",

@@ -6,10 +6,13 @@ import pytest
 from examples import one_of_each
 
 import archcalc
+from archcalc.counts.memory import alive
 from archcalc.errors import Invalid
 from archcalc.plan.description import Plan
+from archcalc.plan.local import local
 from archcalc.plan.stages import in_flight
 from archcalc.proof.miniature import miniature
+from archcalc.tape.passes import Pass
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
@@ -18,6 +21,7 @@ from archcalc.proof import private  # noqa: E402  (it needs torch)
 from archcalc.proof.pipelines import most_held  # noqa: E402
 from archcalc.proof.processes import run_ranks, steps_of  # noqa: E402
 from archcalc.proof.ranks import compare_ranks, counted, lowered, prove_plan  # noqa: E402
+from archcalc.proof.simulated import simulate  # noqa: E402
 
 SMALL = "gpt2@n_layers=4,vocab_size=2000,d_model=256,n_heads=4,d_ff=1024"
 TINY = "gpt2@n_layers=3,vocab_size=1000,d_model=128,n_heads=4,d_ff=512"
@@ -75,12 +79,15 @@ def test_processes_hold_what_was_counted_and_learn_what_one_learns(spec, ranks, 
 @pytest.mark.prove
 @pytest.mark.parametrize("spec", ["gpt2", "llama3-8b", "mixtral-8x7b", "deepseek-v3", "gemma3-1b"])
 def test_a_plan_is_proved_on_a_miniature_with_few_ranks(spec):
-    checks = list(prove_plan(archcalc.load(spec), fully_shard(128)))
-    assert [check for check in checks if not check.equal] == []
+    verdict = prove_plan(archcalc.load(spec), fully_shard(128))
+    assert [check for check in verdict.checks if not check.equal] == []
+    assert verdict.not_compared == ()
 
 
 def test_degrees_are_lowered_to_what_divides_them():
-    assert [lowered(Plan(dp=n, zero=3)).dp for n in (1, 2, 3, 6, 7, 128)] == [1, 2, 3, 3, 1, 4]
+    assert [lowered(fully_shard(n)).dp for n in (1, 2, 3, 6, 7, 128)] == [1, 2, 3, 3, 1, 4]
+    assert lowered(fully_shard(128, tp=8)).world == 4
+    assert lowered(Plan(dp=64, tp=8, pp=8, accumulation=8, zero=1)).world == 2
 
 
 def test_a_plan_that_the_reference_does_not_run_is_refused():
@@ -157,3 +164,102 @@ def test_stages_hold_as_many_micro_batches_as_pytorchs_schedules(stages, schedul
     for micro_batches in (stages, 2 * stages, 4 * stages):
         plan = Plan(pp=stages, schedule=schedule, chunks=chunks, accumulation=micro_batches)
         assert most_held(plan) == [in_flight(plan, stage) for stage in range(stages)]
+
+
+# --- tensor parallelism, and full sizes ---
+
+NARROW = "gpt2@n_layers=4,vocab_size=256,d_model=1024,n_heads=16,d_ff=4096,unembedding.tied=false"
+WIDE_ENOUGH = 200 * 10**6
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(
+    ("plan", "optimizer"),
+    [
+        (Plan(tp=2), "adamw"),
+        (Plan(tp=2, sequence_parallel=True, gathered_inputs="kept"), "adamw-fused"),
+        (
+            Plan(dp=2, tp=2, sequence_parallel=True, gathered_inputs="kept", zero=3, sharding="per-tensor"),
+            "adamw-fused",
+        ),
+    ],
+)
+def test_cut_tensors_take_what_was_counted_within_two_mebibytes(plan, optimizer):
+    """DTensor has the token table's gradient whole, and copies what it lays out anew."""
+    model, run = archcalc.load(f"{NARROW},embedding.positions=none"), RUN._replace(batch=1)
+    few = counted(model, plan, run, FP32._replace(optimizer=optimizer))
+    assert few.passes > WIDE_ENOUGH
+    for seen in run_ranks(model, plan, run, FP32._replace(optimizer=optimizer)):
+        assert (seen.parameters, seen.saved) == (few.parameters, few.saved)
+        assert 0 <= seen.tensors - few.passes <= 2 * 2**20
+        assert 0 <= seen.step - few.step <= 2 * 2**20
+        if seen.alone:
+            assert seen.losses == pytest.approx(seen.alone, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "recompute", "rank"),
+    [
+        (4, "none", 0),
+        *(
+            pytest.param(*case, marks=pytest.mark.prove)
+            for case in ((4, "full", 0), (8, "none", 0), (8, "full", 0), (4, "none", 1023), (96, "none", 0))
+        ),
+    ],
+)
+def test_one_rank_of_gpt3_on_1024_devices_peaks_where_it_was_counted(layers, recompute, rank):
+    keeping = BF16._replace(optimizer="adamw-foreach", recompute=recompute)
+    model = archcalc.load(f"gpt3-175b@n_layers={layers},unembedding.tied=false")
+    run = Run(batch=1, sequence=2048, attention="flash")
+    plan = Plan(tp=8, sequence_parallel=True, dp=128, zero=3, sharding="per-tensor", gathered_inputs="kept")
+    try:
+        found = simulate(model, plan, run, keeping, rank)
+    except private.Moved as moved:
+        pytest.skip(str(moved))
+    taken = rank_of_1024(model, plan, run)
+    peak = max(alive(taken, taken.run, keeping), key=lambda moment: moment.total)
+    parts = peak.parts()
+    kinds = {
+        "Sharded Param": "weights",
+        "Unsharded Param": "gathered weights",
+        "Sharded Grad": "gradients",
+        "All Gather": "prefetched weights",
+        "Reduce Scatter": "reduce buffers",
+        "Inputs": "inputs and loss",
+    }
+    # The loss and its gradient are no inputs there.
+    expected = {kind: parts[term] - 8 * (kind == "Inputs") for kind, term in kinds.items()}
+    assert {kind: found.kinds[kind] for kind in kinds} == expected
+    assert found.kinds["Temp"] == parts["temporaries"] + parts["unsharded gradients"]
+    # DTensor notes which rows of its two tables each position reads: 14,336 bytes, whatever the number of layers.
+    kept = parts["saved activations"] + parts["recomputed"]
+    assert found.kinds["Activation"] - kept == pytest.approx(14_336, abs=8)
+    if rank == 0:
+        assert found.kinds["OptState"] == parts["optimizer state"]
+        assert found.peak - peak.total == 14_336
+    else:  # of 6,283 rows in parts of 50 the last ranks have none
+        assert found.kinds["OptState"] < parts["optimizer state"]
+
+
+def rank_of_1024(model, plan, run):
+    """Positions are cut as DTensor cuts any table of rows."""
+    taken = model.record(run.by_default(MEMORY_KERNEL))
+    first, *rest = taken.segments
+    first = first.replace(cuts={**first.cuts, "tp": (*first.cuts["tp"], ("P",))})
+    return local(Pass(taken.run, [first, *rest], taken.source), plan)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize(
+    ("spec", "plan"),
+    [
+        ("gpt3-175b", Plan(tp=8, pp=8, dp=8, zero=1, accumulation=16)),
+        ("llama3-8b", Plan(tp=8)),
+        ("gpt2", Plan(dp=16, tp=2, sequence_parallel=True, zero=3, sharding="per-tensor")),
+    ],
+)
+def test_what_of_a_plan_is_not_run_is_said(spec, plan):
+    verdict = prove_plan(archcalc.load(spec), plan)
+    assert verdict.passed
+    assert any("in flight" in check.what for check in verdict.checks) == (plan.pp > 1)
+    assert ("fully_shard has those of ZeRO 3" in str(verdict.not_compared)) == (plan.zero == 1)
