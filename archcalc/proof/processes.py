@@ -127,7 +127,7 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
             held = watch.now
             with record_function(f"step {turn}"):
                 optimizer.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=not keeping.holds)
             losses.append(float(getattr(loss.detach(), "_local_tensor", loss.detach())))
             del loss
     # gloo copies what it reduces, and drops it in a thread that the record does not see: what a stretch begins with
