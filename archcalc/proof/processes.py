@@ -153,10 +153,10 @@ class _Watch:
         from torch.autograd.graph import saved_tensors_hooks
 
         self.reference, self.saved = reference, 0
+        weights = list(reference.parameters())
+        grads = [weight.grad for weight in weights if weight.grad is not None]
         state = [x for kept in optimizer.state.values() for x in kept.values() if hasattr(x, "untyped_storage")]
-        held = [
-            getattr(x, "_local_tensor", x) for x in (*given, *reference.parameters(), *reference.buffers(), *state)
-        ]
+        held = [part_of(x) for x in (*given, *weights, *reference.buffers(), *state, *grads)]
         self._storages: dict[int, Any] = {}
         self._hooks = saved_tensors_hooks(self._pack, lambda x: x)
         self._living = living(held)
