@@ -200,7 +200,8 @@ def _texts(model: Model, run: Run, ranks: int) -> tuple[Any, Any]:
 
     drawn = torch.Generator().manual_seed(1)
     shape = (ranks * run.batch, run.sequence)
-    tokens, targets = (torch.randint(model.vocab_size, shape, generator=drawn) for _ in range(2))
+    known = min(model.vocab_size, getattr(model.unembedding, "rows", None) or model.vocab_size)
+    tokens, targets = (torch.randint(known, shape, generator=drawn) for _ in range(2))
     return tokens, targets
 
 
