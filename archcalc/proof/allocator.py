@@ -53,6 +53,9 @@ def refuse_unrun(run: Run, keeping: Keeping) -> None:
     for what, asked in (("dropout", run.dropout), ("selective recomputation", keeping.recompute == "selective")):
         if asked:
             raise Invalid(Problem("record_step", f"{what} is not in the reference"))
+    if keeping.recipe.gathered:
+        fix = "archcalc.proof.processes runs it, on one rank too"
+        raise Invalid(Problem("record_step", f"{keeping.precision} is of weights that are gathered", suggestion=fix))
 
 
 def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:

@@ -127,7 +127,7 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
             held = watch.now
             with record_function(f"step {turn}"):
                 optimizer.step()
-            optimizer.zero_grad()
+            optimizer.zero_grad(set_to_none=not keeping.holds)
             losses.append(float(getattr(loss.detach(), "_local_tensor", loss.detach())))
             del loss
     # gloo copies what it reduces, and drops it in a thread that the record does not see: what a stretch begins with
@@ -153,10 +153,10 @@ class _Watch:
         from torch.autograd.graph import saved_tensors_hooks
 
         self.reference, self.saved = reference, 0
+        weights = list(reference.parameters())
+        grads = [weight.grad for weight in weights if weight.grad is not None]
         state = [x for kept in optimizer.state.values() for x in kept.values() if hasattr(x, "untyped_storage")]
-        held = [
-            getattr(x, "_local_tensor", x) for x in (*given, *reference.parameters(), *reference.buffers(), *state)
-        ]
+        held = [part_of(x) for x in (*given, *weights, *reference.buffers(), *state, *grads)]
         self._storages: dict[int, Any] = {}
         self._hooks = saved_tensors_hooks(self._pack, lambda x: x)
         self._living = living(held)
@@ -200,7 +200,8 @@ def _texts(model: Model, run: Run, ranks: int) -> tuple[Any, Any]:
 
     drawn = torch.Generator().manual_seed(1)
     shape = (ranks * run.batch, run.sequence)
-    tokens, targets = (torch.randint(model.vocab_size, shape, generator=drawn) for _ in range(2))
+    known = min(model.vocab_size, getattr(model.unembedding, "rows", None) or model.vocab_size)
+    tokens, targets = (torch.randint(known, shape, generator=drawn) for _ in range(2))
     return tokens, targets
 
 
