@@ -97,8 +97,8 @@ def test_a_reference_with_one_layer_broken_is_named(monkeypatch):
 
     build = Layer.__init__
 
-    def broken(self, d_model, layer):
-        build(self, d_model, layer)
+    def broken(self, d_model, layer, shared):
+        build(self, d_model, layer, shared)
         broken.made += 1
         if broken.made == 4:
             self.mlp.up = Linear(d_model, layer.mlp.d_ff + 1, bias=True)
