@@ -77,12 +77,14 @@ def _steps(segments: list[Segment]) -> Iterator[Step]:
         uses.setdefault((id(use.segment), id(use.op)), []).append(use)
     total = 0
     for segment in segments:
-        for spans, group in groupby(segment.ops, _step_of):
-            ops = list(group)
+        groups = [(spans, list(ops)) for spans, ops in groupby(segment.ops, _step_of)]
+        modules = [spans[0] for spans, _ in groups]
+        for spans, ops in groups:
             met = tuple(use for op in ops for use in uses.get((id(segment), id(op)), ()))
             total += sum(use.parameters for use in met if use.weight.part in CATEGORIES)
             out = ops[-1].output
-            name = " ".join(spans[1:]) or out.name.rpartition(".")[2].replace("product", spans[0])
+            own = out.name.rpartition(".")[2].replace("product", spans[0]) if modules.count(spans[0]) > 1 else spans[0]
+            name = " ".join(spans[1:]) or own
             yield Step(segment, spans[0], name, out, data_shape(out, segment.env), met, total)
 
 
