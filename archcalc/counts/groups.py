@@ -84,8 +84,9 @@ class Groups:
     def _choose_last(self, stack: Stack) -> Weights:
         """The last layer of a stack, whose kind follows from how many there are."""
         found, layers = self.of(stack.order[0]), stack.group[0].layers
+        count: Size = 1 if layers is None else getattr(layers.group, "value", layers.group)  # of a letter its value
         for offset, segment in enumerate(stack.order[1:], 1):
-            found = _pick((layers.group - 1) % layers.period == offset, self.of(segment), found) if layers else found
+            found = _pick((count - 1) % len(stack.order) == offset, self.of(segment), found)
         return found
 
 

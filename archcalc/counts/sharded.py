@@ -101,7 +101,7 @@ class Sharded:
         for offset in layers.offsets:
             turns = layers.of(offset)
             for least, turn in ((1, turns - 1), (2, turns - 2), (3, 0), (4, 1)):
-                there: Mask = turns >= least
+                there: Mask = turns > least - 1
                 if there is not False:
                     yield Place(offset, turn, there)
 

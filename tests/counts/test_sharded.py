@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from command import ask
 
 import archcalc
 from archcalc.counts.memory import alive, memory, peak_bytes
@@ -148,3 +149,10 @@ def test_zero_2_keeps_weights_whole_and_shares_gradients():
     step = next(m for m in alive(taken, taken.run, Keeping("mixed-16")) if m.phase == "step").parts()
     assert step["gradients"] == 2 * 124_439_808 // 8
     assert step["optimizer state"] + step["master weights"] == 12 * 124_439_808 // 8
+
+
+@pytest.mark.parametrize("spec", ["gpt2", "gemma3-1b"])
+def test_the_peak_of_gathered_weights_has_a_formula(spec):
+    done = ask("explain", spec, "memory.total", "--precision", "fsdp-bf16", "--format", "json")
+    told = ask("memory", spec, "--precision", "fsdp-bf16", "--format", "json")
+    assert done.json["value"] == told.json["memory"]["total"]
