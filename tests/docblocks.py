@@ -56,7 +56,12 @@ class Block(NamedTuple):
     @property
     def is_spec(self) -> bool:
         """Whether it is a whole spec, and not a part of one."""
-        return self.kind == "yaml" and "schema: 0\n" in self.body
+        return self.kind == "yaml" and "schema: 0\n" in self.body and not self.is_plan
+
+    @property
+    def is_plan(self) -> bool:
+        """Whether it is a parallel plan."""
+        return self.kind == "yaml" and "schema/plan.json" in self.body
 
 
 def blocks(document: str) -> list[Block]:

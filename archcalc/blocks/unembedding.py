@@ -74,7 +74,7 @@ class LinearUnembedding(Unembedding):
     labels: ClassVar[Mapping[str, str]] = {
         "A": "features of the token table (d_embedding)",
         "made": "features of what the head makes of a vector (d_model)",
-        "answers": "tokens that have a logit (rows of the head)",
+        "answers": "tokens that have a logit (rows)",
     }
     factors: ClassVar[tuple[str, ...]] = ("scale", "softcap")
 

@@ -99,7 +99,7 @@ def _of_plans(
 
     if strange := next((name for name in pairs if not is_varied(name)), None):
         fix = "a grid is of one model's plans, or of shapes; SPEC@FIELD=VALUE changes the model"
-        raise Invalid(Problem("--vary", "is no field of a plan", strange, suggestion=fix))
+        raise Invalid(Problem("--vary", "is not a field of a plan", strange, suggestion=fix))
     found = find(spec)
     most = found.model.context_length
     run = Run(sequence=most if seq is None else number("--seq", seq, most), attention=attention)

@@ -75,7 +75,7 @@ def sweep_plans(
     for name in vary:
         if name not in (*NUMBERS, *WORDS):
             known = ", ".join((*NUMBERS, *WORDS))
-            raise Invalid(Problem("sweep_plans", "is no field of a plan that can be varied", name, suggestion=known))
+            raise Invalid(Problem("sweep_plans", "is not a field of a plan", name, suggestion=known))
     for name in columns:
         if name not in COLUMNS:
             fix = f"one of {', '.join(COLUMNS)}"

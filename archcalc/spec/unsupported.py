@@ -11,7 +11,6 @@ from functools import cache
 from typing import Any
 
 _FEATURES: dict[str, str] = {
-    "plans for several devices are": "tensor_parallel pipeline_parallel data_parallel context_parallel mesh tp pp",
     "rotary positions in several dimensions are": "mrope mrope_section xpos",
     "relative positions are": "relative",
     "this activation is": "tanh sigmoid mish elu selu softplus relu6 leaky_relu hardswish",

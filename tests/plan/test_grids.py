@@ -77,7 +77,7 @@ def test_a_grid_of_plans_on_the_command_line():
     [
         (
             ("--vary", "tp=2", "--vary", "n_layers=3"),
-            "--vary: n_layers: is no field of a plan; a grid is of one model's",
+            "--vary: n_layers: is not a field of a plan; a grid is of one model's",
         ),
         (("--vary", "tp=5"), "--vary: leaves no plan: 1: tp must divide n_heads (12)"),
         (("--vary", "schedule=x"), "--vary: has a value that schedule cannot be; got 'x'; one of 1f1b, gpipe"),

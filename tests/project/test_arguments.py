@@ -103,6 +103,11 @@ MODELS = {
     "dump": archcalc.dump,
 }
 CALLS = {
+    "ranks with a dict": (lambda: archcalc.ranks(GPT2, {"tp": 2}, Run(), Keeping()), "ranks: plan: must be a Plan; got {'tp': 2}"),
+    "ranks that do not divide": (lambda: archcalc.ranks(GPT2, archcalc.Plan(pp=5), Run(), Keeping()), "plan: pp: must divide n_layers (12); got 5"),
+    "traffic with a dict": (lambda: archcalc.traffic(GPT2, {"tp": 2}, Run(), Keeping()), "traffic: plan: must be a Plan; got {'tp': 2}"),
+    "sweep_plans of a dict": (lambda: archcalc.sweep_plans(GPT2, {"tp": [1]}, {}, Run(), Keeping()), "sweep_plans: plan: must be a Plan; got {}"),
+    "sweep_plans of a size": (lambda: archcalc.sweep_plans(GPT2, {"d_ff": [1]}, archcalc.Plan(), Run(), Keeping()), "sweep_plans: d_ff: is not a field of a plan"),
     "flops with a Keeping": (lambda: archcalc.flops(GPT2, Keeping()), "flops: run: must be a Run; got Keeping("),
     "flops with a dict": (lambda: archcalc.flops(GPT2, {"batch": 1}), "flops: run: must be a Run; got {'batch': 1}"),
     "flops with a tuple": (lambda: archcalc.flops(GPT2, tuple(Run())), "flops: run: must be a Run; got ('training'"),

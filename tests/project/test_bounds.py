@@ -32,6 +32,9 @@ NO_BOUNDS = {
     "archcalc.proof.allocator.LARGEST_STEP",  # what verify measures, and not what it takes
     "archcalc.proof.allocator.LONGEST",
     "archcalc.proof.allocator.MOST_LAYERS",
+    "archcalc.proof.processes.MOST_RANKS",
+    "archcalc.proof.processes.PATIENCE",
+    "archcalc.report.planfit.MOST",  # rows that a table shows
     "archcalc.proof.miniature.MOST_GROUPS",
     "archcalc.proof.miniature.MOST_REPEATS",
     "archcalc_reference.weights.places.MOST_TOLD",  # of tensors that do not fit

@@ -36,7 +36,6 @@ EDITS = {
     "sparse": (HEADS, "kind: sparse", "sparse attention is"),
     "mish": ("activation: gelu_tanh", "activation: mish", "this activation is"),
     "cross": ("- repeat: 2", "- repeat: 2\n    cross_attention: true", "cross-attention is"),
-    "plan": ("vocab_size: 10", "vocab_size: 10\ntensor_parallel: 8", "plans for several devices are"),
     "vision": ("vocab_size: 10", "vocab_size: 10\nvision_config: {}", "vision and audio encoders are"),
     "quantized": ("vocab_size: 10", "vocab_size: 10\nquantization_config: {bits: 4}", "quantized weights are"),
 }
@@ -220,7 +219,7 @@ def test_a_model_that_is_not_in_the_catalogue_is_told_why(name, what):
     assert (answer.code, answer.err) == (2, said)
 
 
-@pytest.mark.parametrize("flag", ["--tp", "--tensor-parallel", "--pipeline-parallel", "--lora"])
+@pytest.mark.parametrize("flag", ["--lora", "--quantization"])
 def test_a_flag_that_asks_for_what_is_not_supported_is_told_so(flag):
     answer = ask("memory", "gpt2", flag, "8")
     assert answer.code == 2

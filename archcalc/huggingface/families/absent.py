@@ -22,7 +22,6 @@ _TYPES: dict[str, str] = {
     "latents that are scaled are": "dots3_note dots3_note_text",
     "hyper-connections are": "hy_v4",
     "latents that layers share are": "mistral_large4 mistral_large4_text",
-    "latent attention inside models that see images is": "kimi_k25",
     "scores of relative positions, and convolutions of keys and values, are": """
         inkling2_loop_text inkling2_text inkling_text
     """,
