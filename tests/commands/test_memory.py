@@ -160,7 +160,7 @@ def test_every_spec_can_be_held_against_a_device(name):
         (["--precision", "fp64"], "--precision: 'fp64' is not one of"),
         (
             ["--precision", "int8"],
-            "--precision: for training must be one of mixed-16, mixed-18, amp, bf16, fp32; got 'int8'",
+            "--precision: for training must be one of mixed-16, mixed-18, amp, fsdp-bf16, bf16, fp32; got 'int8'",
         ),
         (
             ["--optimizer", "lion"],

@@ -13,7 +13,7 @@ from archcalc.report.output import one_way_out
 COMMANDS = [
     ["--version"], ["--help"], [], ["list", "devices"], ["schema"], ["schema", "--of", "device"],
     ["report", "tiny"], ["params", "tiny", "--by", "tensor", "-f", "json"], ["flops", "tiny", "-f", "markdown"],
-    ["memory", "tiny"], ["explain", "tiny"], ["explain", "tiny", "parameters.stored", "-f", "latex"],
+    ["memory", "tiny"], ["traffic", "tiny", "--tp", "2"], ["plan", "--tp", "2"], ["explain", "tiny"], ["explain", "tiny", "parameters.stored", "-f", "latex"],
     ["diff", "tiny", "tiny@n_layers=2"], ["sweep", "tiny", "--vary", "batch=1..2000", "-f", "csv"], ["check", "tiny"],
     ["trace", "tiny"], ["softmax", "1", "2"],
     *([command, "--help"] for command in (
