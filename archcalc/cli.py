@@ -91,6 +91,10 @@ def _usage(error: Any) -> Problem:
     message = cut(message[:1].lower() + message[1:], 2 * LONGEST_PLACE)  # a flag has 25 choices
     if found := re.match("no such option: (--[^ ;]+)", message):  # typer's guesses are of any two words alike
         options = [name for one in getattr(context and context.command, "params", ()) for name in one.opts]
+        from archcalc.commands.planning import TAKING, is_flag
+
+        if is_flag(found[1]):
+            return Problem(where, found[0], suggestion=f"{', '.join(TAKING)} take a parallel plan")
         message = f"{found[0]}: {unsupported}" if (unsupported := feature(found[1])) else found[0]
         return Problem(where, message, suggestion=None if unsupported else did_you_mean(found[1], options))
     return Problem(where, message)

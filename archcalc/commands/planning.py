@@ -1,7 +1,7 @@
 """The flags of a parallel plan, the same on every command that takes one; a flag wins over the plan's file."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from functools import wraps
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
@@ -77,6 +77,9 @@ FLAGS: dict[str, Any] = {
 }
 """Each flag by the field of the plan that it sets."""
 
+TAKING = ("params", "flops", "memory", "traffic", "plan", "diff", "sweep", "verify")
+"""The commands that take a plan."""
+
 _SIZES = (
     "dp",
     "tp",
@@ -151,7 +154,8 @@ def takes_plan(command: Callable[..., None], *, told: bool = False) -> Callable[
 
     @wraps(command)
     def run(**given: Any) -> None:
-        command(plan=_planned({name: given.pop(name) for name in FLAGS}), **given)
+        flags = {name: given.pop(name) for name in FLAGS}
+        command(plan=_planned(flags, _last_values(given.get("vary") or ())), **given)
 
     parameters = [*others[:at], *made, *others[at:]]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -189,6 +193,11 @@ def varied(name: str, text: str) -> list[Any]:
     return [word == "true" for word in words] if name == "sequence_parallel" else words
 
 
+def is_flag(flag: str) -> bool:
+    """Whether --flag sets a field of a plan, or names one."""
+    return flag.removeprefix("--").removeprefix("no-").replace("-", "_") in FLAGS
+
+
 def _hidden(kind: Any) -> Any:
     """A flag that the help leaves out."""
     plain, (option, *_) = get_args(kind)[0], get_args(kind)[1:]
@@ -197,12 +206,20 @@ def _hidden(kind: Any) -> Any:
     return Annotated[plain, quiet]
 
 
-def _planned(given: dict[str, Any]) -> Planned | None:
+def _last_values(vary: Iterable[str]) -> dict[str, Any]:
+    """Fields of a plan that are varied, each with its last value: what fixed fields may need of them is there."""
+    pairs = (text.partition("=")[::2] for text in vary)
+    named = {name.strip(): values.rpartition(",")[2].strip() for name, values in pairs}
+    return {name: varied(name, text)[0] for name, text in named.items() if name in FLAGS and name in VARIED and text}
+
+
+def _planned(given: dict[str, Any], varied_too: dict[str, Any]) -> Planned | None:
     """The plan that the flags ask for; None where none does."""
     name = given.pop("plan")
     changes = {field: _value(field, text) for field, text in given.items() if text is not None}
     if name is None and not changes:
         return None
+    changes = varied_too | changes
     return Planned(find_plan(name, changes), name or "plan")
 
 

@@ -125,7 +125,8 @@ def _changes(plan: Plan, run: Run, keeping: Keeping) -> Iterator[tuple[str, str,
         if field == "dp" and not (trains and plan.zero):
             continue
         degree = getattr(plan, field) * 2
-        yield f"{field} {degree:,}", f"{plan.world * 2:,} ranks", to(**{field: degree}), keeping
+        evenly = {"stage_layers": None} if field == "pp" else {}  # those given are of the stages there are
+        yield f"{field} {degree:,}", f"{plan.world * 2:,} ranks", to(**{field: degree}, **evenly), keeping
 
 
 def _total(model: Model, plan: Plan, run: Run, keeping: Keeping) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import Count, Strict
@@ -18,6 +18,11 @@ Gathered = Literal["again", "kept"]
 Prefetch = Literal["backward", "both", "none"]
 MOST_STAGES = 1_024
 _WEIGHTS = 3  # the stage of ZeRO that shares them
+
+
+def _no_word(stage: object) -> object:
+    """Python takes true for 1; a stage of ZeRO is a number."""
+    return str(stage).lower() if isinstance(stage, bool) else stage
 
 
 class Plan(Strict):
@@ -50,7 +55,7 @@ class Plan(Strict):
     etp: Count | None = Field(
         default=None, description="ranks that share each expert (expert tensor parallelism); null: as tp"
     )
-    zero: Literal[0, 1, 2, 3] = Field(
+    zero: Annotated[Literal[0, 1, 2, 3], BeforeValidator(_no_word)] = Field(
         default=0,
         description="what data-parallel ranks share: 1 optimizer state, 2 gradients too, 3 weights too (FSDP)",
     )

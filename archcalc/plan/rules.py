@@ -111,6 +111,8 @@ def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
     for field in ("tp", "cp", "pp", "zero"):
         if shares and getattr(plan, field) > 1:
             yield Broken(field, "is not supported for blocks that layers share", f"{getattr(plan, field):,}")
+    if plan.sequence_parallel and getattr(subject.model.embedding, "per_layer", None) is not None:
+        yield Broken("sequence_parallel", "is not supported where each layer has vectors of its own", "true")
     if plan.pp > 1 and any(map(reads_other_layers, layers)):
         yield Broken("pp", "is not supported where layers read what other layers made", f"{plan.pp:,}")
 
@@ -193,7 +195,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "supported",
         "every mixer, and every way in which layers read each other, is one that the axis can cut",
-        ("tp", "cp", "pp", "zero"),
+        ("tp", "cp", "pp", "zero", "sequence_parallel"),
         _unsupported,
     ),
     Rule(

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.proof.allocator import make_optimizer, peak_within, undisturbed
 from archcalc.proof.living import living, part_of
@@ -64,7 +65,9 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"{plan.world} processes took more than {PATIENCE} seconds") from None
     if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or ["a process of a rank failed"])[-1])
+        last = (done.stderr.strip().splitlines() or ["a process of a rank failed"])[-1]
+        refused = last.partition("archcalc.errors.Invalid: ")[2]
+        raise Invalid(Problem("the small model", refused)) if refused else RuntimeError(last)
     return [Seen(**seen) for seen in json.loads(done.stdout)]
 
 

@@ -11,7 +11,7 @@ from archcalc.counts.memory import alive
 from archcalc.counts.optimizer import held
 from archcalc.counts.parameters import params
 from archcalc.counts.sharded import REDUCING
-from archcalc.errors import Invalid
+from archcalc.errors import Invalid, Problem
 from archcalc.packages import missing
 from archcalc.plan.description import Plan
 from archcalc.plan.local import local
@@ -46,7 +46,8 @@ def prove_plan(model: Model, plan: Plan) -> Verdict:
     Real processes run what PyTorch's fully_shard and DTensor run of the plan, in at most four ranks; what stages of a
     pipeline hold is asked of PyTorch's schedules at the plan's own degrees. What is not run is said.
 
-    Raises Missing without PyTorch, or where what is private in it has moved.
+    Raises Invalid for a plan of which nothing can be run, Missing without PyTorch, or where what is private in it has
+    moved.
     """
     try:
         import torch
@@ -57,13 +58,15 @@ def prove_plan(model: Model, plan: Plan) -> Verdict:
     small = _small(model, few)
     run = Run(batch=few.micro_batch, sequence=small.context_length, attention="flash")
     checks: list[Check] = []
-    if plan.pp > 1:
+    if 1 < plan.pp <= plan.accumulation:
         checks += ran("micro-batches in flight", _in_flight(plan))
     try:
-        for keeping in _keepings(few):
+        for keeping in _keepings(few) if few.world > 1 else ():
             checks += ran(f"steps of {few.world} ranks", compare_ranks(small, few, run, keeping))
     except Invalid as refused:
-        lacking.append(f"steps of {few.world} ranks: {refused.problems[0].message}")
+        lacking.append(f"steps of {few.world} ranks: {refused}")
+    if not checks:
+        raise Invalid(Problem("archcalc verify", f"has nothing of this plan to run: {'; '.join(lacking)}"))
     how = f"{few.world} processes over gloo ({_degrees(few)}) with {described(small)}"
     return Verdict(model.name, tuple(checks), f"PyTorch {torch.__version__}, {how}", tuple(lacking))
 
@@ -89,9 +92,15 @@ def lowered(plan: Plan) -> Plan:
 
 def _lacking(plan: Plan) -> Iterator[str]:
     """What of a plan is not run, in words."""
-    for name, what in (("cp", "context parallelism"), ("ep", "expert parallelism")):
+    for name, what in (("cp", "context parallelism"), ("ep", "expert parallelism"), ("pp", "sends between stages")):
         if getattr(plan, name) > 1:
-            yield f"{what}: the reference does not run it"
+            yield f"{what}: the reference does not run {'them' if name == 'pp' else 'it'}"
+    if plan.accumulation < plan.pp:
+        yield f"micro-batches in flight: PyTorch's schedules need at least {plan.pp:,} in a step"
+    if plan.tp > 1 and plan.tp % 2:
+        yield f"tp {plan.tp:,}: the small plan has 2 tensor-parallel ranks"
+    if plan.dp > 1 and not plan.zero:
+        yield "data parallelism without ZeRO: the reference runs PyTorch's fully_shard"
     if plan.zero in (1, 2) or (plan.zero == 3 and plan.sharding == "flat"):
         yield f"shares of ZeRO {plan.zero}, {plan.sharding}: PyTorch's fully_shard has those of ZeRO 3, per-tensor"
     if plan.gathered_inputs == "again" and plan.sequence_parallel:

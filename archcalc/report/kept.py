@@ -18,7 +18,11 @@ def kept_words(model: Model) -> str:
     layers = 0
     for group in model.layers:
         for kind in group.kinds_in():
-            words = [word for branch in kind.layer.residual_branches for word in branch.mixer.keeps()]
+            branches = kind.layer.residual_branches
+            words = [word for branch in branches for word in branch.mixer.keeps()]
+            words += [
+                word for branch in branches if branch.added is not None for word in branch.added.attention.keeps()
+            ]
             held |= dict.fromkeys(words)
             layers += Layers(0, group.repeat, group.period, kind.offsets).count if words else 0
     if not held:

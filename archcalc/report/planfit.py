@@ -16,7 +16,10 @@ MOST = 10
 def plans_sheet(found: Found, run: Run, keeping: Keeping, search: Search) -> Sheet:
     """The cheapest plans that fit, or by how much the best is too large."""
     devices = f"{grouped(search.gpus)} x {search.device}"
-    records = tuple({**one.fields, "memory.total": one.total, "traffic.sent": one.sent} for one in search.found)
+    records = tuple(
+        {**one.fields, "memory.total": one.total, "traffic.sent": one.sent, "bubble": one.bubble}
+        for one in search.found
+    )
     names = [name for name in (search.found[0].fields if search.found else {}) if name != "recompute"]
     rows: list[tuple[Cell, ...]] = [
         (
@@ -24,11 +27,12 @@ def plans_sheet(found: Found, run: Run, keeping: Keeping, search: Search) -> She
             *(str(n).lower() if isinstance(n := one.fields[name], bool) else n for name in names),
             Bytes(one.total),
             Bytes(one.sent),
+            f"{100 * one.bubble:.1f}%",
         )
         for one in search.found[:MOST]
     ]
     heads = [("sp" if name == "sequence_parallel" else name) for name in names]
-    table = Table((*words("recompute"), *figures(*heads, "peak", "sent in a step")), tuple(rows))
+    table = Table((*words("recompute"), *figures(*heads, "peak", "sent in a step", "bubble")), tuple(rows))
     tried = several(search.tried, "plan")
     verdict = f"{grouped(len(search.found))} of {tried} of {devices} fit"
     least = search.least
@@ -42,7 +46,10 @@ def plans_sheet(found: Found, run: Run, keeping: Keeping, search: Search) -> She
                 (
                     ("Device", (f"{binary(search.usable)} usable, less a {search.percent}% reserve", *short)),
                     *([("Rows", (f"{several(more, 'more plan')}; --format csv has all",))] if more > 0 else []),
-                    ("Tried", _TRIED),
+                    (
+                        "Tried",
+                        (*_TRIED, f"steps of {grouped(search.sequences)} sequences, in micro-batches of one", _FIRST),
+                    ),
                     ("Counted", training_lines(found.model, run, keeping)),
                     *caveats(found),
                 )
@@ -51,6 +58,7 @@ def plans_sheet(found: Found, run: Run, keeping: Keeping, search: Search) -> She
         payload=payload(
             found.name,
             gpus=search.gpus,
+            sequences=search.sequences,
             device=search.device,
             usable=search.usable,
             tried=search.tried,
@@ -63,8 +71,5 @@ def plans_sheet(found: Found, run: Run, keeping: Keeping, search: Search) -> She
     )
 
 
-_TRIED = (
-    "tp up to 8, pp, dp (and ep), sequence parallelism, ZeRO 0, 1 and 3, every recomputation",
-    "micro-batches of one sequence that fill every pipeline",
-    "first what computes less again, then what sends less",
-)
+_TRIED = ("tp up to 8, pp, dp (and ep), sequence parallelism, ZeRO 0, 1 and 3, every recomputation",)
+_FIRST = "first what computes less again, then what sends less; the bubble is the share of a step that stages wait"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from archcalc.blocks.constraints import divisors
+from archcalc.counts.worked import bubble
 from archcalc.hardware.devices import Device
 from archcalc.hardware.fitting import RESERVE, usable
 from archcalc.plan.description import Plan
@@ -15,26 +16,29 @@ from archcalc.tape.run import Run
 
 AGAIN = ("none", "selective", "full")
 _MOST_TP = 8  # ranks that share heads are in one node
+_EACH = 8  # sequences of a step for each device: with 8 micro-batches a stage, a pipeline waits 1/9 of a step at most
 
 
 class Fitting(NamedTuple):
     """A plan that fits: its fields and recomputation, the peak of its fullest rank and what the busiest sends, in
-    bytes.
+    bytes, and the share of a step in which the stages of its pipeline wait for each other.
     """
 
     fields: dict[str, Any]
     total: int
     sent: int
+    bubble: float
 
 
 class Search(NamedTuple):
     """Plans of `gpus` devices that were tried, and those that fit in `usable` bytes, the cheapest first.
 
-    Cheaper is what computes less again, then what sends less, then what leaves more memory. `least` is the smallest
-    peak of all that were tried.
+    Every plan's step has as many `sequences`. Cheaper is what computes less again, then what sends less, then what
+    leaves more memory. `least` is the smallest peak of all that were tried.
     """
 
     gpus: int
+    sequences: int
     device: str
     usable: int
     percent: int
@@ -47,7 +51,7 @@ def plans_that_fit(
     model: Model, run: Run, keeping: Keeping, device: Device, gpus: int, reserve: int = RESERVE
 ) -> Search:
     """Try every tp up to 8, pp, dp and ep that make so many ranks, with ZeRO 0, 1 and 3, sequence parallelism or not,
-    and every recomputation. Steps have as many micro-batches of one sequence as fill every pipeline.
+    and every recomputation. All have the same sequences in a step, 8 for each device, in micro-batches of one.
     """
     import numpy as np
 
@@ -57,28 +61,28 @@ def plans_that_fit(
     vary: dict[str, list[Any]] = {
         "tp": [n for n in ways if n <= _MOST_TP],
         "pp": stages,
-        "dp": ways,
         **({"ep": ways} if experts else {}),
         "sequence_parallel": [False, True],
         "zero": [0, 1, 3],
         "recompute": list(AGAIN),
     }
     kept = keeping._replace(recompute="none")
-    base = Plan(accumulation=max(stages))
-    grid = sweep_plans(model, vary, base, run, kept, ["ranks", "memory.total", "traffic.sent"])
-    room = usable(device, reserve)
-    alone = (grid.fields["dp"] == 1) & (grid.fields["zero"] > 0)  # nobody to share with
-    mine = np.flatnonzero((grid.counted["ranks"] == gpus) & ~alone)
-    total, sent = grid.counted["memory.total"][mine], grid.counted["traffic.sent"][mine]
-    again = np.array([AGAIN.index(word) for word in grid.fields["recompute"][mine]], dtype=int)
-    fits = np.flatnonzero(total <= room)
-    order = fits[np.lexsort((total[fits], sent[fits], again[fits]))]
-    found = tuple(
-        Fitting({name: _plain(column[mine[i]]) for name, column in grid.fields.items()}, int(total[i]), int(sent[i]))
-        for i in order
-    )
-    least = int(total.min()) if len(total) else None
-    return Search(gpus, device.name, room, reserve, len(mine), found, least)
+    sequences, room = _EACH * gpus, usable(device, reserve)
+    every: list[Fitting] = []
+    for dp in ways:
+        base = Plan(dp=dp, accumulation=sequences // dp)
+        shared = {"zero": [0]} if dp == 1 else {}  # nobody to share with
+        grid = sweep_plans(model, vary | shared, base, run, kept, ["ranks", "memory.total", "traffic.sent"])
+        total, sent = grid.counted["memory.total"], grid.counted["traffic.sent"]
+        for i in np.flatnonzero(grid.counted["ranks"] == gpus):
+            of = {name: _plain(column[i]) for name, column in grid.fields.items()}
+            fields = {"tp": of.pop("tp"), "pp": of.pop("pp"), "dp": dp, **of}
+            waits = float(bubble(base.model_copy(update={"pp": fields["pp"]})).of_step)
+            every.append(Fitting(fields, int(total[i]), int(sent[i]), waits))
+    found = [one for one in every if one.total <= room]
+    found.sort(key=lambda one: (AGAIN.index(one.fields["recompute"]), one.sent, one.total))
+    least = min((one.total for one in every), default=None)
+    return Search(gpus, sequences, device.name, room, reserve, len(every), tuple(found), least)
 
 
 def _plain(value: Any) -> Any:

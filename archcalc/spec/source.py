@@ -172,7 +172,7 @@ def parse(data: bytes, file: str) -> Document:
         reason = getattr(error, "reason", None) or str(error)
         raise Invalid(Problem(file, f"is not YAML: {reason}")) from None
     if builder.documents == 0:
-        raise Invalid(Problem(file, "is empty", suggestion="`archcalc schema` describes a spec"))
+        raise Invalid(Problem(file, "is empty", suggestion="`archcalc schema` describes a spec or a plan"))
     if builder.problems:
         raise Invalid(*builder.problems)
     return builder.document

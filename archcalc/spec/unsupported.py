@@ -133,7 +133,7 @@ _FLAGS: dict[str, str] = {
 
 _FAMILIES: dict[str, str] = {
     "mixtures of experts of this kind are": "grok arctic glam switch",
-    "Mamba with several heads is": "zamba",
+    "Mamba with several heads is": "zamba-7b",
     "recurrent layers are": "rwkv recurrentgemma griffin",
     "bidirectional attention is": "bert roberta distilbert albert electra deberta modernbert",
     "encoder-decoder models are": "t5 flan-t5 bart ul2 whisper pegasus",

@@ -4,6 +4,7 @@ import pytest
 from command import ask
 
 from archcalc.cli import main  # noqa: F401  (the commands are registered)
+from archcalc.commands.planning import TAKING
 from archcalc.plan.reading import find_plan, plan_names
 from archcalc.plan.rules import RULES
 from archcalc.spec.catalogue import specs_folder
@@ -140,10 +141,17 @@ def test_plans_of_so_many_devices_that_fit():
     order = [(("none", "selective", "full").index(one["recompute"]), one["traffic.sent"]) for one in found["plans"]]
     assert order == sorted(order)
     first = found["plans"][0]
-    flags = [f"--{name}={first[name]}" for name in ("tp", "pp", "dp", "zero")] + ["--accumulation=8"]
+    assert found["sequences"] == 8 * 8
+    flags = [f"--{name}={first[name]}" for name in ("tp", "pp", "dp", "zero")]
+    flags += [f"--accumulation={found['sequences'] // first['dp']}"]
     flags += ["--sequence-parallel"] if first["sequence_parallel"] else []
     again = ask("memory", "llama3-8b", "--recompute", first["recompute"], *flags, "--format", "json").json
     assert again["ranks"][0]["memory"]["total"] == first["memory.total"]
+    for one in found["plans"]:  # (pp - 1) of so many turns wait, and all plans have the same sequences in a step
+        turns = found["sequences"] // one["dp"] + one["pp"] - 1
+        assert one["bubble"] == pytest.approx((one["pp"] - 1) / turns)
+    sent = {(one["dp"], one["tp"], one["zero"]): one["traffic.sent"] for one in found["plans"] if one["pp"] == 1}
+    assert sent[8, 1, 1] < sent[1, 8, 0]  # gradients once a step, and no sums of activations in every layer
     none = ask("memory", "gpt3-175b", "--gpus", "8", "--device", "h100-sxm", "--must-fit")
     assert none.code == 1
     assert none.err == "gpt3-175b: no plan of 8 h100-sxm that was tried fits\n"
@@ -161,3 +169,49 @@ def test_a_search_that_cannot_be(arguments, told):
     answer = ask("memory", *arguments)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(told)
+
+
+def test_stages_that_are_given_do_not_stand_in_the_way_of_remedies():
+    given = ("memory", "llama3.1-8b", "--seq", "4096", "--pp", "2", "--stage-layers", "20,12", "--device", "t4")
+    answer = ask(*given)
+    assert (answer.code, answer.err) == (0, "")
+    assert "pp 4" in answer.out
+
+
+@pytest.mark.parametrize(
+    "varied",
+    [
+        ("tp=2,4", "--sequence-parallel"),
+        ("chunks=2,3", "--pp", "4", "--schedule", "interleaved", "--accumulation", "4"),
+        ("zero=1,3", "--dp", "2", "--sharding", "per-tensor"),
+    ],
+)
+def test_a_fixed_field_may_need_what_is_varied(varied):
+    answer = ask("sweep", "gpt3-175b", "--vary", *varied, "--format", "json")
+    assert answer.code == 0
+    assert len(answer.json["rows"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("sweep", "gpt2", "--vary", "stage_layers=6"), "--vary: stage_layers: of a plan cannot be varied\n"),
+        (
+            ("explain", "gpt2", "--tp", "2"),
+            f"archcalc explain: no such option: --tp; {', '.join(TAKING)} take a parallel",
+        ),
+        (("memory", "gpt2", "--pp", "2", "--stage-layers", "6,7"), "plan: stage_layers: must sum up to n_layers (12)"),
+    ],
+)
+def test_what_a_plan_is_not_asked_for(arguments, told):
+    answer = ask(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(told)
+
+
+def test_a_stage_of_zero_is_a_number(tmp_path):
+    path = tmp_path / "plan.yaml"
+    path.write_text("schema: 0\ndp: 2\nzero: true\n")
+    answer = ask("plan", "--plan", str(path))
+    assert answer.code == 2
+    assert answer.err.endswith("zero: must be 0 or 1 or 2 or 3; got 'true'\n")

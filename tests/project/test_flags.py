@@ -14,6 +14,7 @@ from typer.main import get_command
 import archcalc
 from archcalc import cli
 from archcalc.commands.flags import keeping, memory_run, work_run
+from archcalc.commands.planning import TAKING
 from archcalc.counts.quantities import QUANTITIES, SECTIONS, Asked
 from archcalc.errors import Invalid
 from archcalc.spec.mtp import MTP
@@ -143,7 +144,6 @@ PLANNED = [
     "memory gpt2 --tp 2 [--vocab-divisible-by 128]",
     "memory gpt2 --tp 2 --for inference [--cache-block 48]",
 ]
-TAKE_PLANS = ("memory", "params", "diff", "plan", "traffic", "flops", "sweep", "verify")
 
 # Calls with a flag that cannot bear on what is asked, and what is said of it.
 REFUSED = {
@@ -248,7 +248,7 @@ def told():
             found.setdefault(command, set()).add(call[call.index("[") + 1 :].split()[0].rstrip("]"))
     for command, its in RUN.items():
         found.setdefault(command, set()).update(its)
-    for command in TAKE_PLANS:
+    for command in TAKING:
         its = (call[call.index("[") + 1 :].split()[0].rstrip("]") for call in PLANNED)
         found.setdefault(command, set()).update(flag.replace("--no-", "--") for flag in its)
     for command in (*PLAIN, *ELSEWHERE):

@@ -274,6 +274,21 @@ def rank_of_1024(model, plan, run):
     return local(Pass(taken.run, [first, *rest], taken.source), plan)
 
 
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (Plan(dp=2), "data parallelism without ZeRO"),
+        (Plan(dp=2, zero=1), "shares of ZeRO 1, flat"),
+        (Plan(cp=2), "context parallelism"),
+        (Plan(pp=2), "at least 2 in a step"),
+        (Plan(tp=3), "the small plan has 2"),
+    ],
+)
+def test_a_plan_of_which_nothing_is_run_is_no_disproof(plan, told):
+    with pytest.raises(Invalid, match=f"has nothing of this plan to run: .*{told}"):
+        prove_plan(archcalc.load("gpt2"), plan)
+
+
 @pytest.mark.prove
 @pytest.mark.parametrize(
     ("spec", "plan"),

@@ -179,8 +179,8 @@ def test_a_malformed_spec_is_told_where_and_what(spec, edit, text):
 
 
 WHOLE = {
-    "empty": (b"", "s.yaml: is empty; `archcalc schema` describes a spec\n"),
-    "only a comment": (b"# nothing\n", "s.yaml: is empty; `archcalc schema` describes a spec\n"),
+    "empty": (b"", "s.yaml: is empty; `archcalc schema` describes a spec or a plan\n"),
+    "only a comment": (b"# nothing\n", "s.yaml: is empty; `archcalc schema` describes a spec or a plan\n"),
     "only null": (b"---\n", "s.yaml:2:1: must be a mapping; got null\n"),
     "binary": (b"\x7fELF\0\xff\xfe", "s.yaml: is a binary file\n"),
     "zero bytes": (b"a: 1\0", "s.yaml: is a binary file\n"),
