@@ -165,7 +165,7 @@ def _built(transformers: Any, config: dict[str, Any], reference: Any, lent: _Len
         family = BY_TYPE[config["model_type"]]
         for entry in family.entries(lent.model, shapes):
             place, own = places.pop(entry.name), stored(entry, parameters)
-            (place[: len(own)] if family.unread and own.dim() else place).copy_(own)
+            (place[: len(own)] if family.spare and own.dim() else place).copy_(own)
     if places:
         raise RuntimeError(f"{type(theirs).__name__} has {next(iter(places))}, which the reference has not")
     if lent.embedding:
