@@ -68,17 +68,17 @@ def plans_that_fit(
     }
     kept = keeping._replace(recompute="none")
     sequences, room = _EACH * gpus, usable(device, reserve)
+    vary |= {"dp": ways, "accumulation": [sequences // dp for dp in ways]}
+    grid = sweep_plans(model, vary, Plan(), run, kept, ["ranks", "memory.total", "traffic.sent"])
+    alone = (grid.fields["dp"] == 1) & (grid.fields["zero"] > 0)  # nobody to share with
+    even = grid.fields["dp"] * grid.fields["accumulation"] == sequences
     every: list[Fitting] = []
-    for dp in ways:
-        base = Plan(dp=dp, accumulation=sequences // dp)
-        shared = {"zero": [0]} if dp == 1 else {}  # nobody to share with
-        grid = sweep_plans(model, vary | shared, base, run, kept, ["ranks", "memory.total", "traffic.sent"])
-        total, sent = grid.counted["memory.total"], grid.counted["traffic.sent"]
-        for i in np.flatnonzero(grid.counted["ranks"] == gpus):
-            of = {name: _plain(column[i]) for name, column in grid.fields.items()}
-            fields = {"tp": of.pop("tp"), "pp": of.pop("pp"), "dp": dp, **of}
-            waits = float(bubble(base.model_copy(update={"pp": fields["pp"]})).of_step)
-            every.append(Fitting(fields, int(total[i]), int(sent[i]), waits))
+    for i in np.flatnonzero((grid.counted["ranks"] == gpus) & even & ~alone):
+        fields = {name: _plain(grid.fields[name][i]) for name in dict.fromkeys(("tp", "pp", "dp", *grid.fields))}
+        again = {name: fields.pop(name) for name in ("accumulation", "recompute")}
+        waits = bubble(Plan(pp=fields["pp"], accumulation=again["accumulation"])).of_step
+        total, sent = (int(grid.counted[name][i]) for name in ("memory.total", "traffic.sent"))
+        every.append(Fitting(fields | again, total, sent, float(waits)))
     found = [one for one in every if one.total <= room]
     found.sort(key=lambda one: (AGAIN.index(one.fields["recompute"]), one.sent, one.total))
     least = min((one.total for one in every), default=None)
