@@ -52,8 +52,8 @@ def branches(model):
 
 
 def attends(model):
-    """Whether any of its layers has an attention."""
-    return any(isinstance(branch.mixer, MultiHead | LatentAttention) for branch in branches(model))
+    """Whether any of its layers has an attention, of its own or shared."""
+    return any(isinstance(branch.mixer, MultiHead | LatentAttention) or branch.added for branch in branches(model))
 
 
 def is_remembered(model):
