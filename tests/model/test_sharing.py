@@ -7,6 +7,9 @@ import pytest
 from archcalc.counts.activations import cache, saved
 from archcalc.counts.flops import flops
 from archcalc.counts.parameters import params
+from archcalc.errors import Invalid
+from archcalc.plan.description import Plan
+from archcalc.plan.rules import refuse
 from archcalc.spec.model import Model
 from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
@@ -169,3 +172,11 @@ def test_all_that_is_required_is_proven(name):
     from archcalc.proof.witness import prove
 
     assert [check for check in prove(MODELS[name]).checks if check.required and not check.equal] == []
+
+
+def test_vectors_for_each_layer_have_no_plan_that_cuts_positions_over_tensor_parallel_ranks():
+    """They are cut with the positions, and the branches that read them would need them whole."""
+    model, run = with_vectors(layer(4)), Run(sequence=T)
+    with pytest.raises(Invalid, match="sequence_parallel: is not supported where each layer has vectors of its own"):
+        refuse(Plan(tp=2, sequence_parallel=True), model, run)
+    refuse(Plan(tp=2), model, run)
