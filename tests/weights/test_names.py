@@ -51,7 +51,9 @@ def test_every_tensor_is_used_once_and_every_parameter_is_filled(name):
     )
     assert rows == Counter((n, row) for n, shape in parameters.items() for row in range(shape[0]))
     # A module that layers share is there under the name of each.
-    rest = set(theirs.state_dict()) - {n for n, p in theirs.named_parameters(remove_duplicate=False) if p.requires_grad}
+    rest = set(theirs.state_dict()) - {
+        n for n, p in theirs.named_parameters(remove_duplicate=False) if p.requires_grad
+    }
     routed = set(family.inside.values()) & {n.split(".", 3)[-1] for n in rest}  # corrections, which are loaded
     rest = {n for n in rest if n.split(".", 3)[-1] not in routed}
     assert all(family.is_buffer(n) or (n == family.head and spec.unembedding.tied) for n in rest)
