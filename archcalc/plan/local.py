@@ -21,7 +21,7 @@ from archcalc.tape.passes import Pass, Recorder, Segment, Stage
 from archcalc.tape.recording import Tape
 from archcalc.tape.roles import Role
 from archcalc.tape.run import Run
-from archcalc.tape.views import resolve
+from archcalc.tape.views import as_made, resolve
 
 
 class Exchanges(NamedTuple):
@@ -102,8 +102,8 @@ def _divided(segment: Segment, found: Mesh, plan: Plan) -> tuple[Tape, list[Exch
     known = _KNOWN.setdefault(segment.tape, {})
     if key not in known:
         tape = Tape(segment.tape.run)
-        tape.result, tape.handed_on = segment.tape.result, segment.tape.handed_on
         divided = divide(segment, found)
+        tape.result, tape.handed_on = as_made(divided.ops, segment.tape.result), segment.tape.handed_on
         tape.ops = _settled(divided.ops, plan)
         known[key] = tape, divided.exchanges
     return known[key]

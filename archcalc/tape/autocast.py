@@ -19,6 +19,7 @@ from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import RESIDUAL, Pass
 from archcalc.tape.recording import Tape
 from archcalc.tape.roles import Role
+from archcalc.tape.views import as_made
 
 WIDE: Role = "float"
 _WIDE = (WIDE, "constant")
@@ -48,7 +49,7 @@ def copies(ops: list[Op]) -> set[str]:
 
 def _cast(tape: Tape) -> Tape:
     found = Tape(tape.run)
-    found.result, found.handed_on = tape.result, tape.handed_on
+    found.result, found.handed_on = as_made(tape.ops, tape.result), tape.handed_on
     types: dict[str, Role] = {RESIDUAL.name: WIDE}
     done: set[str] = set()
     for node in nodes(tape.resolved):

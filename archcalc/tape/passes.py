@@ -11,7 +11,7 @@ from archcalc.tape.legend import Cuts, Env, Mask, Size, add
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
-from archcalc.tape.views import made
+from archcalc.tape.views import as_made
 
 if TYPE_CHECKING:
     from typing import Self
@@ -118,7 +118,7 @@ class Segment:
     @property
     def result(self) -> str:
         """The name of what goes on to the next segment."""
-        return made(self.tape.ops, self.tape.result) if self.tape.result else self.ops[-1].output.name
+        return as_made(self.tape.ops, self.tape.result) or self.ops[-1].output.name
 
     @property
     def stays(self) -> tuple[str, ...]:

@@ -40,8 +40,8 @@ def resolve(ops: list[Op]) -> list[Op]:
     return [resolved(op) for op in ops if op.kind != "view"]
 
 
-def made(ops: list[Op], name: str) -> str:
-    """What a tensor was made as, by name, where it is a view of another."""
+def as_made(ops: list[Op], name: str | None) -> str | None:
+    """What a tensor was made as, by name, where it is a view of another. Asked before views are resolved."""
     for op in reversed(ops):
         if op.kind == "view" and op.output.name == name and isinstance(op.inputs[0], Tensor):
             name = op.inputs[0].name

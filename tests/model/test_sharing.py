@@ -6,11 +6,14 @@ import pytest
 
 from archcalc.counts.activations import cache, saved
 from archcalc.counts.flops import flops
+from archcalc.counts.memory import memory
 from archcalc.counts.parameters import params
 from archcalc.errors import Invalid
 from archcalc.plan.description import Plan
+from archcalc.plan.local import local
 from archcalc.plan.rules import refuse
 from archcalc.spec.model import Model
+from archcalc.tape.precision import Keeping
 from archcalc.tape.roles import widths
 from archcalc.tape.run import Run
 
@@ -180,3 +183,12 @@ def test_vectors_for_each_layer_have_no_plan_that_cuts_positions_over_tensor_par
     with pytest.raises(Invalid, match="sequence_parallel: is not supported where each layer has vectors of its own"):
         refuse(Plan(tp=2, sequence_parallel=True), model, run)
     refuse(Plan(tp=2), model, run)
+
+
+@pytest.mark.parametrize("precision", ["mixed-16", "amp", "fp32"])
+def test_vectors_for_each_layer_are_the_same_on_the_one_rank_of_a_plan(precision):
+    """What goes on to the layers is a view of the token's rows, and counted once under a plan too."""
+    model, run, keeping = with_vectors(layer(3)), Run(batch=B, sequence=T, attention="flash"), Keeping(precision)
+    alone = local(model.record(run), Plan())
+    assert saved(alone, run, widths(4)) == saved(model, run, widths(4))
+    assert memory(alone, run, keeping) == memory(model, run, keeping)
