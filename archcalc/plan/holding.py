@@ -57,6 +57,17 @@ def share(plan: Plan, tensors: Iterable[Tensors], ranks: Size) -> Size:
     return add(_rows(tensor, ranks) * tensor.layers for tensor in tensors)
 
 
+def lacking(plan: Plan, tensors: Iterable[Tensors], rank: int) -> int:
+    """How many parameters fewer than the first a data-parallel rank has, where they share the rows of each tensor."""
+    found = 0
+    for tensor in tensors:
+        rows, *rest = tensor.shape or (1,)
+        most = -(-rows // plan.dp)
+        mine = min(most, max(0, rows - rank * most))
+        found += int((most - mine) * product(rest) * tensor.layers)
+    return found
+
+
 def gathering(plan: Plan) -> Gathering | None:
     """How ranks send each other weights and gradients in a step; None where each has all of both."""
     if plan.zero < _FROM["gradients"]:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from archcalc.tape.run import MEMORY_KERNEL, Run
 STEPS = 3
 MOST_RANKS = 4
 PATIENCE = 120  # seconds, of which starting takes most
+LETTING_GO = 0.05  # seconds, in which gloo's own thread drops what it has reduced
 
 
 class Seen(NamedTuple):
@@ -127,6 +129,7 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
                 loss = output.loss
                 del output
                 loss.backward()
+            time.sleep(LETTING_GO)
             held = watch.now
             with record_function(f"step {turn}"):
                 optimizer.step()
@@ -203,7 +206,7 @@ def _texts(model: Model, run: Run, ranks: int) -> tuple[Any, Any]:
 
     drawn = torch.Generator().manual_seed(1)
     shape = (ranks * run.batch, run.sequence)
-    known = min(model.vocab_size, getattr(model.unembedding, "rows", None) or model.vocab_size)
+    known = model.n_logits
     tokens, targets = (torch.randint(known, shape, generator=drawn) for _ in range(2))
     return tokens, targets
 

@@ -14,6 +14,7 @@ from archcalc.counts.sharded import REDUCING
 from archcalc.errors import Invalid, Problem
 from archcalc.packages import missing
 from archcalc.plan.description import Plan
+from archcalc.plan.holding import lacking
 from archcalc.plan.local import local
 from archcalc.plan.stages import in_flight
 from archcalc.proof.miniature import described, miniature
@@ -22,7 +23,6 @@ from archcalc.proof.processes import MOST_RANKS, Seen, run_ranks
 from archcalc.spec.model import Model
 from archcalc.tape.legend import largest
 from archcalc.tape.precision import Keeping
-from archcalc.tape.roles import widths
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
 TOLERANCE = 1e-5
@@ -32,12 +32,15 @@ VOCABULARY = 96  # rows that 2, 3 and 4 ranks divide
 
 
 class Counted(NamedTuple):
-    """What is counted for a rank: parameters that it keeps, and bytes."""
+    """What is counted for the fullest rank: parameters that it keeps, and bytes. `fewer` are bytes of the optimizer's
+    state that each data-parallel rank has less, since its last rows are padding.
+    """
 
     parameters: int
     saved: int
     passes: int
     step: int
+    fewer: tuple[int, ...]
 
 
 def prove_plan(model: Model, plan: Plan) -> Verdict:
@@ -68,6 +71,7 @@ def prove_plan(model: Model, plan: Plan) -> Verdict:
     if not checks:
         raise Invalid(Problem("archcalc verify", f"has nothing of this plan to run: {'; '.join(lacking)}"))
     how = f"{few.world} processes over gloo ({_degrees(few)}) with {described(small)}"
+    how = how if few.world > 1 else "its pipeline schedules"
     return Verdict(model.name, tuple(checks), f"PyTorch {torch.__version__}, {how}", tuple(lacking))
 
 
@@ -98,7 +102,9 @@ def _lacking(plan: Plan) -> Iterator[str]:
     if plan.accumulation < plan.pp:
         yield f"micro-batches in flight: PyTorch's schedules need at least {plan.pp:,} in a step"
     if plan.tp > 1 and plan.tp % 2:
-        yield f"tp {plan.tp:,}: the small plan has 2 tensor-parallel ranks"
+        yield f"tp {plan.tp:,}: even numbers alone are lowered, to 2"
+    if plan.accumulation > 1:
+        yield "accumulation: the small plan has one micro-batch"
     if plan.dp > 1 and not plan.zero:
         yield "data parallelism without ZeRO: the reference runs PyTorch's fully_shard"
     if plan.zero in (1, 2) or (plan.zero == 3 and plan.sharding == "flat"):
@@ -143,10 +149,8 @@ def compare_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Itera
         yield same(f"parameters, {where}", few.parameters, seen.parameters, GLOO)
         yield same(f"saved bytes, {where}", few.saved, seen.saved, "autograd's saved tensors")
         yield _peak(f"peak of the passes, {where}", few.passes, seen, plan)
-        # The last ranks may have fewer rows than others, and no more than these have state.
-        step = same(f"peak of the optimizer, {where}", few.step, seen.step, "the CPU allocator's record")
-        fewer = not step.equal and seen.step < few.step and rank > 0
-        step = step._replace(equal=True, reason="= less what it has fewer rows") if fewer else step
+        due = few.step - few.fewer[rank // plan.tp]
+        step = same(f"peak of the optimizer, {where}", due, seen.step, "the CPU allocator's record")
         yield step if step.equal or plan.tp == 1 else step._replace(reason=DTENSOR, required=False)
     if found[0].alone:
         yield _losses(found[0])
@@ -165,10 +169,13 @@ def counted(model: Model, plan: Plan, run: Run, keeping: Keeping, *, gloo: bool 
         if gloo and moment.at == REDUCING:
             total += parts["reduce buffers"] * plan.dp // (plan.dp + 1)
         totals.append(total)
-    width = widths(recipe.compute, keeping.statistic, recipe.arriving)
+    state = keeping.method.moments * recipe.moment
+    by_rows = plan.zero > 0 and plan.sharding == "per-tensor"
+    fewer = (state * lacking(plan, counts.tensors, rank) if by_rows else 0 for rank in range(plan.dp))
     return Counted(
+        fewer=tuple(fewer),
         parameters=held("weights", counts.tensors, taken.stage),
-        saved=saved(taken, taken.run, width, keeping.recompute, cast=recipe.autocast).total,
+        saved=saved(taken, taken.run, keeping.widths, keeping.recompute, cast=recipe.autocast).total,
         passes=largest(totals),
         step=step,
     )

@@ -42,12 +42,15 @@ def test_a_miniature_has_the_same_architecture(model):
 
 
 def features(part):
-    """What a part of a model is, sizes apart: kinds, words and booleans. A factor may follow a size."""
+    """What a part of a model is, sizes apart: kinds, words and booleans; factors that may follow a size too."""
     if isinstance(part, BaseModel):
-        return (type(part), *(features(inner) for name, inner in part if name not in ("repeat", "scaling")))
+        return (
+            type(part),
+            *(features(inner) for name, inner in part if name not in ("repeat", "scaling", "scale", "alibi_scale")),
+        )
     if isinstance(part, tuple):
         return tuple(map(features, part))
-    return "size" if isinstance(part, int | float) and not isinstance(part, bool) else part
+    return "size" if type(part) is int else part
 
 
 @pytest.mark.parametrize(

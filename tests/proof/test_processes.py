@@ -48,7 +48,7 @@ def simulated(model, plan, run, keeping, rank=0):
 
 
 def holds(seen, right):
-    return (seen.parameters, seen.saved, seen.tensors, seen.step) == right
+    return (seen.parameters, seen.saved, seen.tensors, seen.step) == right[:4]
 
 
 # --- real processes ---
@@ -116,7 +116,7 @@ def test_the_allocator_of_a_simulated_rank_records_what_was_counted(recompute, m
     model, plan, keeping = archcalc.load(TINY), fully_shard(4, **more), FP32._replace(recompute=recompute)
     seen = simulated(model, plan, RUN, keeping)
     right = counted(model, plan, RUN, keeping, gloo=False)
-    assert (seen.parameters, seen.saved, seen.passes, seen.step) == right
+    assert (seen.parameters, seen.saved, seen.passes, seen.step) == right[:4]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "adamw-foreach", "sgd"])
@@ -159,6 +159,7 @@ def test_the_last_rank_has_less_state_where_rows_do_not_divide():
     fewer = 2 * 128 + 2 * 128 + 3 * (attention + mlp + 4) + 2
     assert first.parameters - last.parameters == fewer
     assert first.step - last.step == first.tensors - last.tensors == 2 * 4 * fewer
+    assert right.fewer == (0, 0, 2 * 4 * fewer)
 
 
 @pytest.mark.parametrize("spec", [pytest.param(name, marks=[pytest.mark.prove]) for name in one_of_each()])
@@ -281,7 +282,7 @@ def rank_of_1024(model, plan, run):
         (Plan(dp=2, zero=1), "shares of ZeRO 1, flat"),
         (Plan(cp=2), "context parallelism"),
         (Plan(pp=2), "at least 2 in a step"),
-        (Plan(tp=3), "the small plan has 2"),
+        (Plan(tp=3), "even numbers alone are lowered"),
     ],
 )
 def test_a_plan_of_which_nothing_is_run_is_no_disproof(plan, told):
