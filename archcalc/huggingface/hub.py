@@ -63,14 +63,6 @@ class _NotThere(Exception):
     """The server has no such file."""
 
 
-class NoConfig(Missing):
-    """A model without a config.json, with the names of its files of weights; without any there may be no model."""
-
-    def __init__(self, problem: Problem, weights: list[str]) -> None:
-        super().__init__(problem)
-        self.weights = weights
-
-
 def repository(text: str) -> Repository:
     """What `hf:ORG/NAME[/FILE][@REVISION]` names. Raises Invalid for what is no name of the Hub."""
     name, _, revision = text.removeprefix(PREFIX).partition("@")
@@ -94,17 +86,17 @@ def _is_revision(text: str) -> bool:
 
 
 def config_of(where: Repository) -> bytes:
-    """The bytes of its config.json, up to the bound and one more. Raises NoConfig where it has none."""
+    """The bytes of its config.json, up to the bound and one more. Raises Missing where it has none."""
     if where.file:
         what = "is a file of weights and not a spec; `archcalc params` counts its weights"
         raise Invalid(Problem(f"{where}", what, suggestion=f"{where.whole} is the model that it is of"))
     found = first_bytes(where, "config.json", LARGEST_CONFIG + 1)
     if found is not None:
         return found.data
-    if weights := files_of(where):
+    if files_of(where):
         fix = f"`archcalc params {where}` counts its weights"
-        raise NoConfig(Problem(f"{where}", "has weights and no config.json", suggestion=fix), weights)
-    raise NoConfig(Problem(f"{where}", "is not on the Hub, or has no config.json", suggestion=_PRIVATE), [])
+        raise Missing(Problem(f"{where}", "has weights and no config.json", suggestion=fix))
+    raise Missing(Problem(f"{where}", "is not on the Hub, or has no config.json", suggestion=_PRIVATE))
 
 
 def files_of(where: Repository) -> list[str]:

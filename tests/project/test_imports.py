@@ -102,6 +102,7 @@ AROUND = {
     "archcalc.huggingface.families.wrappers",
     "archcalc.huggingface.headers",
     "archcalc.huggingface.importing",
+    "archcalc.huggingface.modules",
     "archcalc.huggingface.shards",
     "archcalc.packages",
     "archcalc.spec.catalogue",

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("transformers", reason="the outside voice")
 
 from archcalc_reference.weights.families import BY_TYPE, FAMILIES  # noqa: E402
+from archcalc_reference.weights.layouts import of_modules  # noqa: E402
 
 
 def spec_of(model):
@@ -67,3 +68,34 @@ def test_every_family_that_is_imported_has_names_and_a_sample():
 
 def test_no_type_belongs_to_two_families():
     assert len(BY_TYPE) == sum(len(family.types) for family in FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "there"),
+    [
+        ({"model_type": "glm4_moe", "num_hidden_layers": 46}, "model.layers.46.mlp.gate.weight", True),  # by the class
+        (
+            {"model_type": "glm4_moe", "num_hidden_layers": 46, "num_nextn_predict_layers": 0},
+            "model.layers.46.x",
+            False,
+        ),
+        (
+            {
+                "model_type": "deepseek_v3",
+                "num_hidden_layers": 61,
+                "num_nextn_predict_layers": None,
+                "num_mtp_layers": 1,
+            },
+            "model.layers.61.mlp.gate.weight",
+            True,
+        ),
+        (
+            {"model_type": "kimi_k25", "text_config": {"num_hidden_layers": 61, "num_nextn_predict_layers": 1}},
+            "language_model.model.layers.61.mlp.gate.weight",
+            True,
+        ),
+    ],
+)
+def test_tensors_of_further_tokens_are_as_many_as_the_spec_has_modules(config, name, there):
+    family = BY_TYPE["deepseek_v3" if config["model_type"] == "kimi_k25" else config["model_type"]]
+    assert of_modules([name, "model.layers.0.mlp.gate.weight"], config, family) == ({name} if there else set())

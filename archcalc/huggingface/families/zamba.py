@@ -37,6 +37,8 @@ class InTurn(Kinds):
         n, blocks = said.size(self.count, most=MOST_LAYERS), said.size("num_mem_blocks", most=MOST_LAYERS)
         listed = said.value(_TYPES, counts=False)
         found = _BY_DEFAULT if listed is None else listed
+        if listed is None and n != len(_BY_DEFAULT):
+            said.fail(self.count, f"must be {len(_BY_DEFAULT)} where there is no {_TYPES}", n)
         if not isinstance(found, list | tuple) or len(found) != n:
             said.fail(_TYPES, f"must be a list with a type for each of {n:,} layers", listed)
         uses = 0

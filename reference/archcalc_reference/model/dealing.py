@@ -214,9 +214,11 @@ def balanced(model: nn.Module) -> Iterator[None]:
     found = [module for module in model.modules() if isinstance(module, ExpertsAndIdentity)]
     for module in found:
         module.balanced = True
-    yield
-    for module in found:
-        module.balanced = False
+    try:
+        yield
+    finally:
+        for module in found:
+            module.balanced = False
 
 
 def experts_of(d_model: int, spec: blocks.Experts) -> Experts:

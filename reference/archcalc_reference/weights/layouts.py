@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from archcalc.huggingface.families import described_text, find, text_of_unknown
-from archcalc.huggingface.families.wrappers import WRAPPERS
+from archcalc.huggingface.families.wrappers import TEXT, WRAPPERS, text_part
+from archcalc.huggingface.modules import NUMBERS
 from archcalc_reference.weights.families import BY_TYPE, FAMILIES, OWN, Family
 
 TOKENS = "embedding.token.weight"
@@ -81,18 +82,23 @@ def of_modules(names: Iterable[str], config: dict[str, Any], family: Family) -> 
     return {name for name in names if _FURTHER.match(name) or (behind and family.full(name).startswith(behind))}
 
 
-_MOST_FURTHER = 16
+_MOST_FURTHER = 64
 _FURTHER = re.compile(r"((model|language_model)\.)*mtp[._]")
 """How such names begin in the families that do not number modules as layers."""
 
 
 def _behind(config: dict[str, Any], family: Family) -> tuple[str, ...]:
     """How the names of tensors of layers beyond the last begin."""
-    layers = config.get("num_hidden_layers")
-    modules = config.get("num_nextn_predict_layers", config.get("num_mtp_layers"))
-    if not isinstance(layers, int) or not isinstance(modules, int):
+    text, kind = config, None
+    if config.get("model_type") is not None:
+        kind = find(described_text(config, "config.json"), "config.json").family.modules
+        text = text_part(config, "config.json") if any(isinstance(config.get(key), dict) for key in TEXT) else config
+    said = (text.get(key) for key in (kind.keys if kind else NUMBERS))
+    n = next((n for n in said if n is not None), kind.otherwise if kind else 0)
+    layers = text.get("num_hidden_layers")
+    if not isinstance(layers, int) or not isinstance(n, int):
         return ()
-    return tuple(family.layer.format(i=layers + i) for i in range(min(modules, _MOST_FURTHER)))
+    return tuple(family.layer.format(i=layers + i) for i in range(min(n, _MOST_FURTHER)))
 
 
 def may_be_absent(name: str) -> bool:
