@@ -69,7 +69,7 @@ def diff(
         run = one_pass(models[0], 1, length, attention, purpose, kept).held
         chosen = plan.of(run, batch)
         kept = kept._replace(accumulate=purpose == "training" and chosen.accumulation > 1)
-        models = [fullest(model, chosen, run, kept, plan.where) for model in models]
+        models = [fullest(one.model, chosen, run, kept, f"{one.name}: {plan.where}") for one in found]
         sequences = chosen.micro_batch
     asked = [one_pass(model, sequences, length, attention, purpose, kept) for model in models]
     emit(difference_sheet(found, asked, chosen), form, output)

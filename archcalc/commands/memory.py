@@ -1,9 +1,10 @@
 """The command memory."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app, number
 from archcalc.commands.flags import (
     Accumulate,
@@ -19,20 +20,18 @@ from archcalc.commands.flags import (
 )
 from archcalc.commands.planning import Planned, takes_plan
 from archcalc.counts.memory import memory as count_memory
-from archcalc.counts.rankwise import ranks as count_ranks
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.hardware.devices import find_device
 from archcalc.hardware.fitting import RESERVE, Fit, fit
-from archcalc.hardware.planning import PlanFit, fit_plan
 from archcalc.report.memory import memory_sheet
 from archcalc.report.output import emit, tell
-from archcalc.report.planfit import plans_sheet
-from archcalc.report.ranks import ranks_sheet
-from archcalc.shapes.fitting import plans_that_fit
 from archcalc.spec.catalogue import find
 
+if TYPE_CHECKING:
+    from archcalc.hardware.planning import PlanFit
+
 MOST_GPUS = 100_000
-"""Devices of a plan."""
+"""Devices of a search for plans."""
 
 
 @app.command(rich_help_panel=COUNT)
@@ -85,12 +84,19 @@ def memory(
     each = "1" if plan or batch is None else batch
     run = memory_run(found.model, purpose, each, seq, attention, activation_kernel, dropout=dropout)
     if gpus is not None:
-        ranks = number("--gpus", gpus, MOST_GPUS)
+        ranks = number("--gpus", gpus, LARGEST_SIZE if plan else MOST_GPUS)
         if plan is None:
-            if chosen is None or purpose != "training":
-                raise Invalid(Problem("--gpus", "needs a --device, and --for training, or a plan"))
+            from archcalc.report.planfit import plans_sheet
+            from archcalc.shapes.fitting import plans_that_fit
+
+            if purpose != "training":
+                raise Invalid(Problem("--gpus", "searches plans of training alone", suggestion="give a plan, or --tp"))
+            if chosen is None:
+                raise Invalid(Problem("--gpus", "needs a --device, or a plan"))
             if batch is not None:
-                raise Invalid(Problem("--batch", "does not apply to a search; micro-batches have one sequence"))
+                raise Invalid(Problem("--batch", "does not apply to a search, whose steps have 8 sequences a device"))
+            if recompute != "none":
+                raise Invalid(Problem("--recompute", "does not apply to a search, which tries all", value=recompute))
             search = plans_that_fit(found.model, run, kept, chosen, ranks, aside)
             emit(plans_sheet(found, run, kept, search), form, output)
             if must_fit and not search.found:
@@ -101,6 +107,10 @@ def memory(
             what = f"must be the ranks of the plan ({plan.plan.world:,})"
             raise Invalid(Problem("--gpus", what, value=f"{ranks:,}"))
     if plan is not None:
+        from archcalc.counts.rankwise import ranks as count_ranks
+        from archcalc.hardware.planning import fit_plan
+        from archcalc.report.ranks import ranks_sheet
+
         counted = count_ranks(found.model, plan.of(run, batch), run, kept, plan.where)
         on_device = None if chosen is None else fit_plan(found.model, counted, chosen, aside)
         emit(ranks_sheet(found, counted, on_device), form, output)
@@ -112,7 +122,7 @@ def memory(
     _must_fit(found.name, held, must=must_fit)
 
 
-def _must_fit(name: str, held: Fit | PlanFit | None, *, must: bool) -> None:
+def _must_fit(name: str, held: "Fit | PlanFit | None", *, must: bool) -> None:
     """End with exit code 1 where it must fit and does not."""
     if must and held is not None and not held.fits:
         tell(f"{name}: does not fit on {held.device}; {-held.left:,} bytes are missing")

@@ -120,7 +120,7 @@ class Planned(NamedTuple):
         if plan.accumulation not in (1, whole // each):
             what = f"must be dp x micro_batch x accumulation ({each * plan.accumulation:,}), or leave accumulation out"
             raise Invalid(Problem("--batch", what, value=f"{whole:,}"))
-        return self.of(run, None).model_copy(update={"accumulation": whole // each})
+        return plan.model_copy(update={"accumulation": whole // each})
 
 
 def _undivided(whole: int, each: int, name: str) -> Invalid:
@@ -131,6 +131,14 @@ def _undivided(whole: int, each: int, name: str) -> Invalid:
             "--batch", f"must be a multiple of {name} ({each:,})", value=f"{whole:,}", suggestion=f"nearest: {fix}"
         )
     )
+
+
+def needed(command: str, plan: Planned | None) -> Planned:
+    """The plan of a command that cannot do without. Raises Invalid where none was asked for."""
+    if plan is None:
+        fix = "--plan NAME, or flags such as --tp 8; `archcalc list plans` shows the catalogue's"
+        raise Invalid(Problem(f"archcalc {command}", "needs a plan", suggestion=fix))
+    return plan
 
 
 def takes_plan(command: Callable[..., None], *, told: bool = False) -> Callable[..., None]:
@@ -164,8 +172,9 @@ def takes_plan(command: Callable[..., None], *, told: bool = False) -> Callable[
     return run
 
 
+_ALONE = ("vocab_divisible_by", "cache_block")  # not varied
 VARIED: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys((*_SIZES[:-2], "zero"), ()),
+    **dict.fromkeys((*(name for name in _SIZES if name not in _ALONE), "zero"), ()),
     "sequence_parallel": ("false", "true"),
     "schedule": get_args(Schedule),
     "sharding": get_args(Sharding),

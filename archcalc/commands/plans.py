@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from archcalc.commands.base import COUNT, Form, Output, app, catalogue_names
-from archcalc.commands.planning import Planned, takes_plan
+from archcalc.commands.planning import Planned, needed, takes_plan
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit
 
@@ -38,9 +38,7 @@ def plan_(
             raise Invalid(Problem("--rules", "stands alone; no SPEC and no plan goes with it"))
         emit(rules_sheet(), form, output)
         return
-    if plan is None:
-        fix = "--plan NAME, or flags such as --tp 8; `archcalc list plans` shows the catalogue's"
-        raise Invalid(Problem("archcalc plan", "needs a plan", suggestion=fix))
+    plan = needed("plan", plan)
     if spec is None:
         emit(plan_sheet(plan.plan), form, output)
         return

@@ -7,7 +7,7 @@ import typer
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import CHOOSE, AnyAttention, AnyBatch, Form, Output, Seq, Spec, app, number
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
-from archcalc.commands.planning import Planned, is_flag, is_varied, takes_plan, varied
+from archcalc.commands.planning import VARIED, Planned, is_flag, is_varied, takes_plan, varied
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit, is_read_here, tell
 from archcalc.tape.precision import Keeping
@@ -56,8 +56,8 @@ def sweep(
     pairs = split_pairs(vary)
     kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False)
     if plan is not None or any(is_varied(name) or is_flag(name) for name in pairs):
-        if purpose != "training" or kv_precision is not None:
-            raise Invalid(Problem("--for", "must be training for a grid of plans", value="inference"))
+        if purpose != "training":
+            raise Invalid(Problem("--for", "must be training for a grid of plans", value=purpose))
         if batch is not None:
             raise Invalid(Problem("--batch", "does not apply to a grid of plans", suggestion="vary micro_batch"))
         _of_plans(spec, pairs, columns, seq, attention, kept, plan, form, output)
@@ -99,8 +99,10 @@ def _of_plans(
 
     if strange := next((name for name in pairs if not is_varied(name)), None):
         fix = "a grid is of one model's plans, or of shapes; SPEC@FIELD=VALUE changes the model"
-        what = "of a plan cannot be varied" if is_flag(strange) else "is not a field of a plan"
-        raise Invalid(Problem("--vary", what, strange, suggestion=None if is_flag(strange) else fix))
+        what = "is a field of a plan that cannot be varied" if is_flag(strange) else "is not a field of a plan"
+        raise Invalid(
+            Problem("--vary", what, strange, suggestion=f"one of {', '.join(VARIED)}" if is_flag(strange) else fix)
+        )
     found = find(spec)
     most = found.model.context_length
     run = Run(sequence=most if seq is None else number("--seq", seq, most), attention=attention)

@@ -7,7 +7,7 @@ import typer
 from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import COUNT, AnyBatch, Form, Output, Seq, Spec, app, number
 from archcalc.commands.flags import Again, Phases, PrecisionOf, keeping, work_run
-from archcalc.commands.planning import Planned, takes_plan
+from archcalc.commands.planning import Planned, needed, takes_plan
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
@@ -40,9 +40,7 @@ def traffic(
     from archcalc.plan.placing import GPUS_PER_NODE
     from archcalc.report.traffic import traffic_sheet
 
-    if plan is None:
-        fix = "--plan NAME, or flags such as --tp 8; `archcalc list plans` shows the catalogue's"
-        raise Invalid(Problem("archcalc traffic", "needs a plan", suggestion=fix))
+    plan = needed("traffic", plan)
     if phase == "decode" and seq is not None:
         raise Invalid(Problem("--seq", "does not apply to decode, which adds one position to each sequence"))
     kept = keeping(

@@ -57,6 +57,11 @@ def capacity(device: Device) -> int:
     return device.label_bytes if visible is None else visible
 
 
+def basis(device: Device) -> str:
+    """Where its capacity is from."""
+    return "label" if device.visible_bytes is None else "visible"
+
+
 def usable(device: Device, reserve: int = RESERVE) -> int:
     """Its capacity without `reserve` percent."""
     return capacity(device) - capacity(device) * reserve // 100
@@ -74,7 +79,7 @@ def fit(model: Model, run: Run, keeping: Keeping, used: Memory, device: Device, 
 
     return Fit(
         device=device.name,
-        basis="label" if device.visible_bytes is None else "visible",
+        basis=basis(device),
         capacity=capacity(device),
         reserve=capacity(device) - room,
         percent=reserve,

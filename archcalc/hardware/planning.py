@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.counts.rankwise import Ranks, ranks
 from archcalc.errors import Invalid
 from archcalc.hardware.devices import Device
-from archcalc.hardware.fitting import RESERVE, capacity, most, usable
+from archcalc.hardware.fitting import RESERVE, basis, capacity, most, usable
 from archcalc.plan.description import Plan
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
@@ -54,7 +55,7 @@ def fit_plan(model: Model, found: Ranks, device: Device, reserve: int = RESERVE)
     def fits_batch(n: int) -> bool:
         return _total(model, plan.model_copy(update={"micro_batch": n}), run, keeping) <= room
 
-    share = plan.cp * (plan.tp if plan.sequence_parallel else 1)  # a context is cut evenly
+    share = plan.parts_of_a_sequence  # a context is cut evenly
 
     def fits_context(n: int) -> bool:
         return _total(model, plan, run._replace(sequence=n * share), keeping) <= room
@@ -63,14 +64,14 @@ def fit_plan(model: Model, found: Ranks, device: Device, reserve: int = RESERVE)
     remedies = () if fits else tuple(_remedies(model, found, room))
     return PlanFit(
         device=device.name,
-        basis="label" if device.visible_bytes is None else "visible",
+        basis=basis(device),
         capacity=capacity(device),
         reserve=capacity(device) - room,
         percent=reserve,
         usable=room,
         left=room - total,
         fits=fits,
-        largest_micro_batch=most(fits_batch, 2**20),
+        largest_micro_batch=most(fits_batch, LARGEST_SIZE),
         longest_context=share * most(fits_context, model.context_length // share),
         remedies=remedies,
     )
@@ -113,8 +114,8 @@ def _changes(plan: Plan, run: Run, keeping: Keeping) -> Iterator[tuple[str, str,
             costs = "weights are gathered for each layer" if zero == 3 else "no further ranks"
             yield f"zero {zero}", costs, to(zero=zero), keeping
     half = plan.micro_batch // 2
-    if half:
-        more = {"accumulation": plan.accumulation * 2} if trains and plan.micro_batch % 2 == 0 else {}
+    if half and not (trains and plan.micro_batch % 2):  # a step has as many sequences as before
+        more = {"accumulation": plan.accumulation * 2} if trains else {}
         yield f"micro_batch {half:,}", "smaller products", to(micro_batch=half, **more), keeping
     if trains and keeping.recompute != "full":
         if keeping.recompute == "none":

@@ -15,7 +15,7 @@ from archcalc.counts.memory import alive, choose, memory
 from archcalc.counts.quantities import QUANTITIES, Asked, values
 from archcalc.errors import Invalid, Problem, nearest, printable, shown
 from archcalc.report.flops import run_payload, work_numbers
-from archcalc.report.kept import CACHES, kept_words
+from archcalc.report.kept import CACHES, cache_words
 from archcalc.report.memory import memory_numbers, standing, standing_numbers
 from archcalc.report.parameters import counted_numbers, layer_records, tensor_records
 from archcalc.report.render import LABEL, NARROWEST
@@ -138,7 +138,7 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
             Fields(
                 (
                     *([("Convention", (convention,))] if convention else []),
-                    *([("Kept", (kept_words(found.model),))] if path in CACHES else []),
+                    *([("Kept", (cache_words(found.model),))] if path in CACHES else []),
                     ("Source", (SOURCES[section],)),
                     *caveats(found),
                 )

@@ -12,17 +12,14 @@ CACHES = ("cache.per_token", "cache.total", "cache.paged")
 NOTHING = "no layer caches keys and values"
 
 
-def kept_words(model: Model) -> str:
+def cache_words(model: Model) -> str:
     """What the cache holds and in how many layers: keys and values of all layers."""
     held: dict[str, None] = {}
     layers = 0
     for group in model.layers:
         for kind in group.kinds_in():
             branches = kind.layer.residual_branches
-            words = [word for branch in branches for word in branch.mixer.keeps()]
-            words += [
-                word for branch in branches if branch.added is not None for word in branch.added.attention.keeps()
-            ]
+            words = [word for branch in branches for mixer in branch.mixers for word in mixer.keeps()]
             held |= dict.fromkeys(words)
             layers += Layers(0, group.repeat, group.period, kind.offsets).count if words else 0
     if not held:
@@ -33,5 +30,5 @@ def kept_words(model: Model) -> str:
 
 def cache_lines(model: Model) -> tuple[str, ...]:
     """What the cache holds, where there is one and that is not keys and values of all layers."""
-    words = kept_words(model)
+    words = cache_words(model)
     return () if words in (PLAIN, NOTHING) else (f"cache: {words}",)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.counts.activations import cache, recurrent_state
 from archcalc.counts.lettered import lettered, lettered_run
@@ -11,8 +12,8 @@ from archcalc.counts.parameters import params
 from archcalc.counts.quantities import Asked, values
 from archcalc.hardware.devices import find_device
 from archcalc.hardware.fitting import Fit, devices_at_least
-from archcalc.report.kept import cache_lines, kept_words
-from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.report.kept import cache_lines, cache_words
+from archcalc.report.sheet import RECOMPUTED, Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
@@ -20,6 +21,9 @@ from archcalc.tape.precision import BITS, DEFAULTS, FORMATS, Keeping, compute_wi
 from archcalc.tape.roles import widths
 from archcalc.tape.run import MEMORY_KERNEL, Run
 from archcalc.units import binary, grouped, several
+
+if TYPE_CHECKING:
+    from archcalc.hardware.planning import PlanFit
 
 
 def memory_sheet(found: Found, run: Run, keeping: Keeping, used: Memory, fit: Fit | None) -> Sheet:
@@ -158,8 +162,6 @@ def _table(used: Memory) -> Table:
 
 def fit_lines(fit: Fit, used: Memory) -> tuple[str, ...]:
     """Whether it fits, how many devices it takes, and how far it could grow."""
-    basis = "visible to programs" if fit.basis == "visible" else "by its label, 1 GB = 10^9 bytes"
-    verdict = f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} short"
     grow = f"largest batch {grouped(fit.largest_batch)}, longest context {grouped(fit.longest_context)}"
     if not fit.largest_batch and not fit.longest_context:
         grow = "not even batch 1 at this context fits, nor a context of 1 at this batch"
@@ -167,11 +169,22 @@ def fit_lines(fit: Fit, used: Memory) -> tuple[str, ...]:
     many = f"{what} alone need at least {several(fit.devices_at_least, 'device')} without a reserve"
     even = f"{grouped(fit.devices_if_even)} if the whole peak divides evenly (modelled)"
     return (
-        f"{fit.device}: {verdict}; {binary(fit.usable)} usable",
+        f"{fit.device}: {verdict(fit)}; {binary(fit.usable)} usable",
         *(() if fit.fits else (f"{many}; {even}",)),
         grow,
-        f"usable: {binary(fit.capacity)} ({basis}) less a {fit.percent}% reserve for driver and fragmentation",
+        usable_line(fit),
     )
+
+
+def verdict(fit: Fit | PlanFit) -> str:
+    """Whether it fits, and what is left or short."""
+    return f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} short"
+
+
+def usable_line(fit: Fit | PlanFit) -> str:
+    """What of a device can be used, and why not all."""
+    basis = "visible to programs" if fit.basis == "visible" else "by its label, 1 GB = 10^9 bytes"
+    return f"usable: {binary(fit.capacity)} ({basis}) less a {fit.percent}% reserve for driver and fragmentation"
 
 
 def _lines(model: Model, run: Run, keeping: Keeping, used: Memory) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -183,7 +196,7 @@ def _lines(model: Model, run: Run, keeping: Keeping, used: Memory) -> tuple[tupl
     per_token = _cache_per_token(model, keeping)
     kept = f"{grouped(per_token)} bytes per token" + f" ({binary(per_token)})" * bool(per_token)
     cached = (
-        f"{kept}: {kept_words(model)}",
+        f"{kept}: {cache_words(model)}",
         *paged_lines(_caches(model, run, keeping), run),
         *state_lines(_state(model, keeping)),
     )
@@ -219,15 +232,21 @@ def phase_line(used: Memory) -> str:
     return ", ".join(f"{phase.phase} {binary(phase.bytes)}" for phase in used.phases)
 
 
-def training_lines(model: Model, run: Run, keeping: Keeping) -> tuple[str, ...]:
-    """What was asked, in words."""
+def training_lines(model: Model, run: Run, keeping: Keeping, varied: Collection[str] = ()) -> tuple[str, ...]:
+    """What was asked, in words, less what rows say that have it `varied`."""
     optimizer = f"{keeping.method.meaning}, {several(keeping.method.moments, 'moment')}"
-    again = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
     held = "gradients kept between steps" if keeping.holds else "gradients allocated as activations are freed"
     return (
         f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}",
-        f"{size}, {again[keeping.recompute]}, {'dropout' if run.dropout else 'no dropout'}; {held}",
+        ", ".join(
+            (
+                size,
+                *(() if "recompute" in varied else (RECOMPUTED[keeping.recompute],)),
+                "dropout" if run.dropout else "no dropout",
+            )
+        )
+        + ("" if "accumulation" in varied else f"; {held}"),
         *activation_lines(model, run),
     )
 

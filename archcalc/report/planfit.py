@@ -50,7 +50,7 @@ def plans_sheet(found: Found, run: Run, keeping: Keeping, search: Search) -> She
                         "Tried",
                         (*_TRIED, f"steps of {grouped(search.sequences)} sequences, in micro-batches of one", _FIRST),
                     ),
-                    ("Counted", training_lines(found.model, run, keeping)),
+                    ("Counted", training_lines(found.model, run, keeping, ("recompute", "accumulation"))),
                     *caveats(found),
                 )
             ),

@@ -7,7 +7,7 @@ from typing import Any
 from archcalc.report.grid import MOST_ROWS
 from archcalc.report.memory import training_lines
 from archcalc.report.ranks import plan_lines, plan_numbers
-from archcalc.report.sheet import Bytes, Cell, Column, Fields, Rows, Sheet, Table, caveats, figures, notes, payload
+from archcalc.report.sheet import Bytes, Cell, Fields, Rows, Sheet, Table, caveats, figures, notes, payload
 from archcalc.shapes.plans import COLUMNS, PlanGrid
 from archcalc.spec.catalogue import Found
 from archcalc.units import grouped, several
@@ -23,13 +23,13 @@ def plan_grid_sheet(found: Found, grid: PlanGrid) -> Sheet:
         ("Rows", (f"{several(more, 'more row')}; --format csv has all of them",) if more > 0 else ()),
         ("Columns", tuple(f"{name}: {COLUMNS[name][1]}" for name in grid.counted)),
         ("Plan", ("what is not varied is that of", *plan_lines(grid.plan))),
-        ("Counted", training_lines(found.model, grid.run, grid.keeping)),
+        ("Counted", training_lines(found.model, grid.run, grid.keeping, grid.fields)),
         *caveats(found),
     )
     return Sheet(
         title=f"{found.name}: {several(len(grid), 'plan')}, varying {' x '.join(grid.fields)}",
         blocks=(
-            Table(_columns(grid), tuple(_cells(grid)), keys=len(grid.fields)),
+            Table(figures(*grid.fields, *grid.counted), tuple(_cells(grid)), keys=len(grid.fields)),
             Fields(tuple(row for row in below if row[1])),
         ),
         payload=payload(
@@ -42,7 +42,7 @@ def plan_grid_sheet(found: Found, grid: PlanGrid) -> Sheet:
                 "sequence": grid.run.sequence,
                 "attention": grid.run.kernel,
                 "dropout": grid.run.dropout,
-                **grid.keeping._asdict(),
+                **{name: value for name, value in grid.keeping._asdict().items() if name not in _said(grid)},
             },
             **notes(found),
         ),
@@ -59,8 +59,9 @@ def left_out(grid: PlanGrid) -> tuple[str, ...]:
     return (first, *(f"{grouped(count)}: {reason}" for reason, count in grid.left_out.items()))
 
 
-def _columns(grid: PlanGrid) -> tuple[Column, ...]:
-    return figures(*grid.fields, *grid.counted)
+def _said(grid: PlanGrid) -> set[str]:
+    """What rows say of how numbers are kept."""
+    return {"recompute"} & {*grid.fields} | ({"accumulate"} if "accumulation" in grid.fields else set())
 
 
 def _cells(grid: PlanGrid) -> list[tuple[Cell, ...]]:

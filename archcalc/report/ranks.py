@@ -7,7 +7,7 @@ from typing import Any
 from archcalc.counts.rankwise import Rank, Ranks
 from archcalc.hardware.planning import PlanFit
 from archcalc.plan.description import Plan
-from archcalc.report.memory import memory_numbers, phase_line, training_lines
+from archcalc.report.memory import memory_numbers, phase_line, training_lines, usable_line, verdict
 from archcalc.report.sheet import Bytes, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.units import binary, grouped, several
@@ -101,8 +101,6 @@ def plan_lines(plan: Plan, *, trains: bool = True) -> tuple[str, ...]:
 
 def plan_fit_lines(fit: PlanFit, counted: Ranks) -> tuple[str, ...]:
     """Whether the fullest rank fits, and which single changes would make it fit."""
-    basis = "visible to programs" if fit.basis == "visible" else "by its label, 1 GB = 10^9 bytes"
-    verdict = f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} short"
     grow = f"largest micro-batch {grouped(fit.largest_micro_batch)}, longest context {grouped(fit.longest_context)}"
     if not fit.largest_micro_batch and not fit.longest_context:
         grow = "not even a micro-batch of 1 at this context fits, nor a context of 1 at this micro-batch"
@@ -112,10 +110,10 @@ def plan_fit_lines(fit: PlanFit, counted: Ranks) -> tuple[str, ...]:
         for one in fit.remedies
     ]
     return (
-        f"{fit.device}: {verdict} on the fullest of {ranks}; {binary(fit.usable)} usable",
+        f"{fit.device}: {verdict(fit)} on the fullest of {ranks}; {binary(fit.usable)} usable",
         *found,
         grow,
-        f"usable: {binary(fit.capacity)} ({basis}) less a {fit.percent}% reserve for driver and fragmentation",
+        usable_line(fit),
     )
 
 

@@ -136,5 +136,8 @@ def kept_words(asked: Asked) -> str:
     keeping = asked.keeping
     if asked.purpose == "inference":
         return f"inference, {keeping.precision}"
-    again = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}
-    return f"{keeping.precision}, {keeping.optimizer}, {again[keeping.recompute]}"
+    return f"{keeping.precision}, {keeping.optimizer}, {RECOMPUTED[keeping.recompute]}"
+
+
+RECOMPUTED = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}
+"""What is recomputed, in words."""

@@ -7,7 +7,19 @@ from typing import Any, NamedTuple
 from archcalc.counts.collectives import Sender, Traffic
 from archcalc.counts.exchanged import Collective
 from archcalc.report.ranks import plan_lines, plan_numbers, stages_text
-from archcalc.report.sheet import Bytes, Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.report.sheet import (
+    RECOMPUTED,
+    Bytes,
+    Cell,
+    Fields,
+    Sheet,
+    Table,
+    caveats,
+    figures,
+    notes,
+    payload,
+    words,
+)
 from archcalc.spec.catalogue import Found
 from archcalc.tape.precision import BITS
 from archcalc.units import binary, grouped, several, share
@@ -180,9 +192,8 @@ def _counted(found: Found, counted: Traffic) -> tuple[str, ...]:
     if run.phase != "training":
         wide = f"{keeping.precision} weights" if keeping.precision not in BITS else keeping.precision
         return (f"{run.phase} of {size}, {wide}; logits stay where their tokens of the vocabulary are",)
-    again = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}
     return (
-        f"training, micro-batches of {size}; {again[keeping.recompute]}",
+        f"training, micro-batches of {size}; {RECOMPUTED[keeping.recompute]}",
         f"{keeping.precision}: {keeping.recipe.meaning}",
         left_out,
     )

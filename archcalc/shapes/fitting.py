@@ -9,13 +9,13 @@ from archcalc.counts.worked import bubble
 from archcalc.hardware.devices import Device
 from archcalc.hardware.fitting import RESERVE, usable
 from archcalc.plan.description import Plan
+from archcalc.plan.placing import GPUS_PER_NODE
 from archcalc.shapes.plans import sweep_plans
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run
 
 AGAIN = ("none", "selective", "full")
-_MOST_TP = 8  # ranks that share heads are in one node
 _EACH = 8  # sequences of a step for each device: with 8 micro-batches a stage, a pipeline waits 1/9 of a step at most
 
 
@@ -55,11 +55,11 @@ def plans_that_fit(
     """
     import numpy as np
 
-    ways = [n for n in divisors(gpus) if n <= gpus]
+    ways = list(divisors(gpus))
     stages = [n for n in ways if int(model.n_layers) % n == 0]
     experts = any("ep" in segment.cuts for segment in model.record(run).segments)
     vary: dict[str, list[Any]] = {
-        "tp": [n for n in ways if n <= _MOST_TP],
+        "tp": [n for n in ways if n <= GPUS_PER_NODE],
         "pp": stages,
         **({"ep": ways} if experts else {}),
         "sequence_parallel": [False, True],

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from archcalc.arguments import instance
+from archcalc.arguments import instance, size
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.description import Plan
 from archcalc.plan.rules import RULES, Rule, Subject
@@ -76,6 +76,8 @@ def sweep_plans(
         if name not in (*NUMBERS, *WORDS):
             known = ", ".join((*NUMBERS, *WORDS))
             raise Invalid(Problem("sweep_plans", "is not a field of a plan", name, suggestion=known))
+        for value in vary[name] if name in NUMBERS else ():
+            size("sweep_plans", name, value)
     for name in columns:
         if name not in COLUMNS:
             fix = f"one of {', '.join(COLUMNS)}"

@@ -90,3 +90,9 @@ def test_a_grid_that_cannot_be(arguments, told):
     answer = ask("sweep", "gpt2", *arguments)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(told)
+
+
+@pytest.mark.parametrize(("name", "values"), [("dp", [1, 0]), ("tp", [0, 1]), ("micro_batch", [True])])
+def test_a_value_that_no_plan_can_have_is_refused(name, values):
+    with pytest.raises(Invalid, match=f"sweep_plans: {name}: must be"):
+        sweep_plans(archcalc.load("gpt2"), {name: values}, Plan(), Run(sequence=8), Keeping())

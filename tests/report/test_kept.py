@@ -7,7 +7,7 @@ from command import ask
 
 import archcalc
 from archcalc.commands.session import Session
-from archcalc.report.kept import kept_words
+from archcalc.report.kept import cache_words
 from archcalc.spec.catalogue import names
 from archcalc.tape.legend import PAIRS, stem
 from archcalc.tape.run import Run
@@ -24,7 +24,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("name", "words"), WORDS.items())
 def test_what_the_cache_holds_is_named_by_memory_and_by_explain(name, words):
-    assert kept_words(archcalc.load(name)) == words
+    assert cache_words(archcalc.load(name)) == words
     cached = ask("memory", name, "--for", "inference").out.partition("\nCache ")[2].partition("\nCounted ")[0]
     assert f": {words}" in " ".join(cached.split())
     told = " ".join(ask("explain", name, "cache.total").out.split())
