@@ -162,6 +162,9 @@ def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], 
             norm = {name: branch[name] for name in ("norm", "post_norm", "stream_norm") if name in branch}
             name = "attention" if mixer["kind"] in ("multi_head", "latent") else "mlp"
             found += [{**norm, name: mixer}] if mixer["kind"] not in _MIXERS else []
+            if added := branch.get("added"):
+                found += [{"norm": added["norm"], name: added[name]} for name in ("attention", "mlp")]
+    shares = any(branch.get("added") for layer in every for branch in layer.get("branches", ()))
     late = [branch["name"] for layer in every for branch in layer.get("branches", ()) if branch.get("joins") == "end"]
     attentions, mlps = ([layer for layer in found if name in layer] for name in ("attention", "mlp"))
     return (
@@ -171,7 +174,7 @@ def _hybrid(model_type: str, spec: dict[str, Any], every: list[dict[str, Any]], 
         " or ".join(dict.fromkeys(map(_mlp, mlps))) or "none",
         "; ".join(
             [
-                *filter(None, [" and ".join(others)]),
+                *filter(None, [" and ".join(others), "an attention and an MLP that layers share" * shares]),
                 *(_more(spec, attentions) if attentions else ()),
                 *(f"{name} added at the layer's end" for name in dict.fromkeys(late)),
             ]

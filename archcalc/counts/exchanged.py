@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from archcalc.counts.activations import RECOMPUTED
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import Exchange
-from archcalc.plan.local import Exchanges
+from archcalc.plan.local import Exchanges, gathers_positions
 from archcalc.plan.mesh import TP
 from archcalc.plan.placing import group
 from archcalc.tape.autocast import autocast
@@ -103,7 +103,7 @@ def of_activations(
 def stream_widths(taken: Pass, keeping: Keeping) -> Widths:
     """Bytes of numbers as they are computed."""
     if taken.run.phase == "training":
-        return widths(keeping.recipe.compute, keeping.statistic, keeping.recipe.weight)
+        return keeping.widths
     return widths(compute_width(keeping.precision), keeping.statistic)
 
 
@@ -132,8 +132,7 @@ def _gathered_again(segment: Segment) -> set[str]:
     names: set[str] = set()
     kept = {x.name for op in segment.ops for x in op.saves}
     for op in segment.ops:
-        x = op.inputs[0]
-        if op.kind == "exchange" and isinstance(x, Tensor) and "N" in x.labels and "S" in op.output.labels:
+        if gathers_positions(op):
             read = [other for other in segment.ops if op.output in other.inputs and other.weights]
             if read and op.output.name not in kept:
                 names.add(op.output.name)

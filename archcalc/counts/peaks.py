@@ -44,7 +44,7 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
 
     A stage of a pipeline goes through one chunk of its segments while it holds what others saved.
     """
-    counts, stage, width = params(taken), taken.stage, _widths(keeping)
+    counts, stage, width = params(taken), taken.stage, keeping.widths
     state = {**kept_state(counts, keeping, stage), "buffers": buffers(taken)}
     for chunk, others in _held_beside(taken, keeping, width):
         yield from _of_chunk(chunk, counts, keeping, width, state, others)
@@ -61,7 +61,7 @@ def way(taken: Pass, keeping: Keeping) -> Iterator[tuple[Size, Size]]:
     """Of each chunk of a stage the most that is in use beside the state while a micro-batch goes through it and back,
     and what it saves on its way.
     """
-    counts, width = params(taken), _widths(keeping)
+    counts, width = params(taken), keeping.widths
     for chunk, _ in _chunks(taken):
         most = largest(moment.total for moment in _of_chunk(chunk, counts, keeping, width, {}, 0))
         yield most, _saved(chunk, keeping, width)
@@ -76,16 +76,12 @@ def settled(taken: Pass, keeping: Keeping) -> tuple[Size, Size]:
 
 def entering(taken: Pass, keeping: Keeping) -> Size:
     """Tokens and targets of a micro-batch, and its loss."""
-    return _batch(taken.segments, _widths(keeping)) + (4 if taken.ends else 0)
+    return _batch(taken.segments, keeping.widths) + (4 if taken.ends else 0)
 
 
 def _new_gradients(counts: Parameters, keeping: Keeping, stage: Stage) -> Size:
     """Gradients that the backward pass makes and the step reads, where they are not kept from step to step."""
     return 0 if keeping.holds else gradients_held(counts, stage) * keeping.recipe.gradient
-
-
-def _widths(keeping: Keeping) -> Widths:
-    return widths(keeping.recipe.compute, keeping.statistic, keeping.recipe.arriving)
 
 
 def _batch(segments: list[Segment], width: Widths) -> Size:

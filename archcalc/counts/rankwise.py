@@ -54,7 +54,7 @@ class Ranks(NamedTuple):
 
 def ranked(model: Model, plan: Plan, where: str = "plan") -> list[Ranked]:
     """Count the parameters of every sort of rank. Raises Invalid for a plan that breaks a rule."""
-    shared = plan.cp * (plan.tp if plan.sequence_parallel else 1)
+    shared = plan.parts_of_a_sequence
     run = Run(sequence=max(model.context_length // shared, 1) * shared)
     refuse(plan, model, run, where)
     whole = model.record(run)

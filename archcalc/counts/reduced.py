@@ -23,7 +23,6 @@ from archcalc.tape.passes import Layers, Pass
 from archcalc.tape.precision import Keeping
 
 Key = tuple[str, int | None]
-_SHARED = (*TP, "etp")
 
 _LAST = "the backward pass of the last micro-batch"
 _EACH = "the backward pass"
@@ -92,7 +91,7 @@ def _of_data(mine: list[Stored], summed: set[Key], plan: Plan, keeping: Keeping,
         if layers is not None and plan.reshard_after_forward:  # what is outside stays until its gradients are there
             ahead = _BESIDE if plan.prefetch != "none" else None
             yield _What("all-gather", name, "backward", times, whole, recipe.arriving, ahead)
-        taught = [tensor for tensor in unit if any(tensor is one for one in learned)]
+        taught = [tensor for tensor in unit if _key(tensor.name, tensor.within) in summed]
         reduced = _of_one(share(plan, taught, ranks), here, plan) * ranks
         yield _What(
             "reduce-scatter", name.replace("weights", "gradients"), "gradients", times, reduced, recipe.gradient, _EACH
@@ -122,7 +121,7 @@ def _of_copies(
     met: set[str] = set()
     for segment, found in zip(taken.segments, exchanges, strict=True):
         for one in found.each:
-            axes = tuple(axis for axis in one.axes if axis in _SHARED)
+            axes = tuple(axis for axis in one.axes if axis in TP)
             if one.phase != "gradients" or not axes or one.tensor in met:
                 continue
             if "{i}" not in one.tensor:
@@ -148,7 +147,7 @@ def _summed(taken: Pass, exchanges: list[Exchanges]) -> set[Key]:
         _key(one.tensor, segment.layers if "{i}" in one.tensor else None)
         for segment, found in zip(taken.segments, exchanges, strict=True)
         for one in found.each
-        if one.phase == "gradients" and not {*one.axes} <= {*_SHARED}
+        if one.phase == "gradients" and not {*one.axes} <= {*TP}
     }
 
 

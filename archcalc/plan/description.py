@@ -49,7 +49,7 @@ class Plan(Strict):
     )
     chunks: Count = Field(default=1, description="chunks of layers that each stage has in an interleaved schedule")
     stage_layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] | None = Field(
-        default=None, description="layers of each stage (each chunk, in order), first to last; null: as even as can be"
+        default=None, description="layers of each stage (each chunk, in order), first to last; null: as many for all"
     )
     ep: Count = Field(default=1, description="expert-parallel ranks, which are data-parallel ranks of all else")
     etp: Count | None = Field(
@@ -105,7 +105,17 @@ class Plan(Strict):
     @property
     def expert_dp(self) -> Any:
         """Ranks that hold the same experts: the data-parallel ranks of their weights."""
-        return self.dp * self.cp // (self.ep // self.tp if self.spreads_experts else self.ep)
+        return self.dp * self.cp // self.ep_of_dp
+
+    @property
+    def ep_of_dp(self) -> Any:
+        """Data-parallel ranks that hold different experts; where experts are spread, those that share heads do too."""
+        return self.ep // self.tp if self.spreads_experts else self.ep
+
+    @property
+    def parts_of_a_sequence(self) -> Any:
+        """Ranks over which the positions of the residual stream are cut."""
+        return self.cp * (self.tp if self.sequence_parallel else 1)
 
     @property
     def spreads_experts(self) -> bool:
@@ -116,11 +126,6 @@ class Plan(Strict):
     def virtual_stages(self) -> int:
         """Stages, each chunk of an interleaved schedule for itself."""
         return self.pp * self.chunks
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether one rank has and does everything."""
-        return not anywhere(self.world > 1)
 
     @property
     def cuts_the_model(self) -> bool:

@@ -131,7 +131,7 @@ def _settled(ops: list[Op], plan: Plan) -> list[Op]:
     ops = [_leaving(op, leave[op.output.name]) if op.output.name in leave else op for op in ops]
     if plan.gathered_inputs == "kept":
         return ops
-    gathered = {op.output.name: op.inputs[0] for op in ops if op.kind == "exchange" and _grows(op)}
+    gathered = {op.output.name: op.inputs[0] for op in ops if gathers_positions(op)}
     return [op._replace(saves=tuple(gathered.get(x.name, x) for x in op.saves)) for op in ops]  # type: ignore[misc]
 
 
@@ -146,7 +146,7 @@ def _leaving(op: Op, role: Role) -> Op:
     return op._replace(output=op.output._replace(role=role))
 
 
-def _grows(op: Op) -> bool:
-    """Whether an exchange gathers the positions of the residual stream."""
+def gathers_positions(op: Op) -> bool:
+    """Whether it is an exchange that gathers the positions of the residual stream."""
     x = op.inputs[0]
-    return isinstance(x, Tensor) and "N" in x.labels and "S" in op.output.labels
+    return op.kind == "exchange" and isinstance(x, Tensor) and "N" in x.labels and "S" in op.output.labels

@@ -26,7 +26,7 @@ class Group(NamedTuple):
 
 def group(axes: tuple[str, ...], ranks: Env, plan: Plan, gpus_per_node: int) -> Group:
     """The ranks that differ along some axes of a mesh."""
-    name, span = _named({axis for axis in axes if axis in ranks}, ranks, plan)
+    name, span = _named({*axes}, ranks, plan)
     n: Size = product(ranks[axis] for axis in axes)
     return Group(name, n, _inside(span, plan, gpus_per_node))
 
@@ -53,9 +53,7 @@ def _named(axes: set[str], ranks: Env, plan: Plan) -> tuple[str, Size]:
         return "tp", ranks["tp.rest"] if axes == {"tp.rest"} else plan.tp
     if axes == {"cp"}:
         return "cp", plan.tp * plan.cp
-    if axes == {"etp"}:
-        return "etp", plan.expert_tp
-    if axes <= {"ep", "etp", *TP} and "ep" in axes:
+    if axes <= {"ep", *TP} and "ep" in axes:
         return "ep", plan.ep * plan.expert_tp
     return "+".join(sorted(axes)), plan.tp * plan.cp * plan.dp
 

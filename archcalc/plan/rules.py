@@ -11,7 +11,7 @@ from math import gcd
 from typing import NamedTuple
 
 from archcalc.blocks.base import Mixer, parts
-from archcalc.blocks.constraints import divisors
+from archcalc.blocks.constraints import nearest_divisors
 from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.plan.mesh import PADDED, mesh, undivided
@@ -60,11 +60,7 @@ def refuse(plan: Plan, model: Model, run: Run, where: str = "plan") -> None:
 
 def near(n: int, whole: int, times: int = 1) -> str | None:
     """The two nearest degrees that divide a size which `times` other ranks share."""
-    fits = [d for d in divisors(whole) if whole % (d * times) == 0]
-    if not fits:
-        return None
-    found = sorted(sorted(fits, key=lambda d: (abs(d - n), d))[:2])
-    return f"nearest: {' or '.join(f'{d:,}' for d in found)}"
+    return None if whole % times else nearest_divisors(n, whole // times)
 
 
 def _tensor(plan: Plan, subject: Subject) -> Iterator[Broken]:
@@ -132,7 +128,7 @@ _OF_TRAINING = ("sequence_parallel", "cp", "schedule", "chunks", "zero", "accumu
 def _sequence(plan: Plan, subject: Subject) -> Iterator[Broken]:
     if subject.run.phase != "training":
         return
-    shared = plan.cp * (plan.tp if plan.sequence_parallel else 1)
+    shared = plan.parts_of_a_sequence
     positions = subject.run.positions
     if positions % shared:
         both = "cp x tp" if plan.sequence_parallel and plan.cp > 1 else "tp" if plan.sequence_parallel else "cp"
@@ -147,9 +143,14 @@ def _pipeline(plan: Plan, subject: Subject) -> Iterator[Broken]:
     if plan.stage_layers is not None:
         if (given := sum(plan.stage_layers)) != n_layers:
             yield Broken("stage_layers", f"must sum up to n_layers ({n_layers:,})", f"{given:,}")
+        if 0 in plan.stage_layers[1:-1]:
+            what = "must be at least 1 where a stage has neither the embedding nor the head"
+            yield Broken("stage_layers", what, ",".join(map(str, plan.stage_layers)))
     elif n_layers % stages:
         fix = f"{near(plan.pp, n_layers, plan.chunks) or 'no pp divides it'}, or give stage_layers"
-        yield Broken("pp", f"{'x chunks ' * (plan.chunks > 1)}must divide n_layers ({n_layers:,})", f"{stages:,}", fix)
+        yield Broken(
+            "pp", f"{'times chunks ' * (plan.chunks > 1)}must divide n_layers ({n_layers:,})", f"{stages:,}", fix
+        )
     if plan.schedule == "interleaved" and plan.accumulation % plan.pp:
         above = -(-plan.accumulation // plan.pp) * plan.pp
         what = f"must be a multiple of pp ({plan.pp}) in an interleaved schedule"
@@ -164,7 +165,7 @@ def _experts(plan: Plan, subject: Subject) -> Iterator[Broken]:
         above = -(-plan.ep // plan.tp) * plan.tp
         yield Broken("ep", f"must be a multiple of tp ({plan.tp:,}) with etp 1", f"{plan.ep:,}", f"nearest: {above:,}")
         return
-    over_dp = plan.ep // plan.tp if plan.spreads_experts else plan.ep
+    over_dp = plan.ep_of_dp
     if plan.dp % over_dp:
         name, whole = ("dp x tp", plan.dp * plan.tp) if plan.spreads_experts else ("dp", plan.dp)
         yield Broken("ep", f"must divide {name} ({whole:,})", f"{plan.ep:,}", near(plan.ep, whole))

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 from archcalc.arguments import boolean, checked, choice, size
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.tape.roles import Widths, widths
 
 # fmt: off
 Format = Literal[
@@ -169,6 +170,11 @@ class Keeping(_Fields):
     def recipe(self) -> Recipe:
         """Of training."""
         return RECIPES[self.precision]
+
+    @property
+    def widths(self) -> Widths:
+        """Bytes of numbers in a training pass, by their roles."""
+        return widths(self.recipe.compute, self.statistic, self.recipe.arriving)
 
     @property
     def method(self) -> Method:
