@@ -39,9 +39,11 @@ def either(spec: str) -> Found | Stored:
     try:
         return find(spec)
     except Missing as error:
-        if "=" in spec or not getattr(error, "weights", ()):
+        from archcalc.huggingface.hub import WeightsAlone
+
+        if "=" in spec or not isinstance(error, WeightsAlone):
             raise
-        return announced(spec)  # a model of the Hub without a config.json
+        return announced(spec)
 
 
 def announced(path: str) -> Stored:

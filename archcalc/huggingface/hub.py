@@ -63,6 +63,10 @@ class _NotThere(Exception):
     """The server has no such file."""
 
 
+class WeightsAlone(Missing):
+    """A model that has files of weights and no config.json."""
+
+
 def repository(text: str) -> Repository:
     """What `hf:ORG/NAME[/FILE][@REVISION]` names. Raises Invalid for what is no name of the Hub."""
     name, _, revision = text.removeprefix(PREFIX).partition("@")
@@ -86,7 +90,7 @@ def _is_revision(text: str) -> bool:
 
 
 def config_of(where: Repository) -> bytes:
-    """The bytes of its config.json, up to the bound and one more. Raises Missing where it has none."""
+    """The bytes of its config.json, up to the bound and one more. Raises Missing where it has none, WeightsAlone where it has weights."""
     if where.file:
         what = "is a file of weights and not a spec; `archcalc params` counts its weights"
         raise Invalid(Problem(f"{where}", what, suggestion=f"{where.whole} is the model that it is of"))
@@ -95,7 +99,7 @@ def config_of(where: Repository) -> bytes:
         return found.data
     if files_of(where):
         fix = f"`archcalc params {where}` counts its weights"
-        raise Missing(Problem(f"{where}", "has weights and no config.json", suggestion=fix))
+        raise WeightsAlone(Problem(f"{where}", "has weights and no config.json", suggestion=fix))
     raise Missing(Problem(f"{where}", "is not on the Hub, or has no config.json", suggestion=_PRIVATE))
 
 
