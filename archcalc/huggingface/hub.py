@@ -90,7 +90,7 @@ def _is_revision(text: str) -> bool:
 
 
 def config_of(where: Repository) -> bytes:
-    """The bytes of its config.json, up to the bound and one more. Raises Missing without one, WeightsAlone with weights."""
+    """The bytes of its config.json, up to the bound and one more. Raises Missing, or WeightsAlone, without one."""
     if where.file:
         what = "is a file of weights and not a spec; `archcalc params` counts its weights"
         raise Invalid(Problem(f"{where}", what, suggestion=f"{where.whole} is the model that it is of"))
