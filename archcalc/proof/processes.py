@@ -20,7 +20,6 @@ from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.proof.allocator import make_optimizer, peak_within, undisturbed
 from archcalc.proof.living import living, part_of
-from archcalc.proof.parallel import cut, cut_loss, refuse_unrun, shard
 from archcalc.proof.witness import id_of
 from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
@@ -55,6 +54,8 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
 
     Raises Invalid for a plan that the reference does not run, RuntimeError where a process fails or takes too long.
     """
+    from archcalc_reference.parallel.applying import refuse_unrun
+
     refuse_unrun(plan, tensors=True)
     run = run.by_default(MEMORY_KERNEL)
     job = {"model": plain(model), "plan": plan.model_dump(), "run": run._asdict(), "keeping": keeping._asdict()}
@@ -105,6 +106,7 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
     from torch.profiler import ProfilerActivity, profile, record_function
 
     from archcalc_reference import Transformer
+    from archcalc_reference.parallel.applying import cut, cut_loss, shard
 
     mesh = init_device_mesh("cpu", (plan.dp, plan.tp), mesh_dim_names=("dp", "tp"))
     by_data, by_features = mesh["dp"], mesh["tp"]
@@ -118,7 +120,7 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
         if plan.tp > 1:
             cut(reference, plan, by_features)
         if plan.zero:
-            shard(reference, plan, keeping, by_data)
+            shard(reference, plan, by_data, narrow=keeping.recipe.gathered == 2)
         tokens, targets = tokens.clone(), targets.clone()
         optimizer = make_optimizer(keeping, list(reference.parameters()))
         for turn in range(STEPS):

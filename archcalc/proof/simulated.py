@@ -12,7 +12,6 @@ from multiprocessing import get_context
 from typing import Any, NamedTuple
 
 from archcalc.plan.description import Plan
-from archcalc.proof.parallel import cut, cut_loss, refuse_unrun, shard
 from archcalc.proof.private import shapes_only, simulated_group, tracker, with_numbers
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
@@ -35,6 +34,8 @@ def simulate(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int = 0
     A step before it is not looked at: in the first DTensor works out layouts on tensors of whole sizes. It remembers
     them, and its groups, for the whole process: another rank is asked in a process of its own.
     """
+    from archcalc_reference.parallel.applying import cut, refuse_unrun, shard
+
     refuse_unrun(plan, tensors=True)
     asked = (rank, plan.dp, plan.tp)
     if _ASKED and {asked} != _ASKED:
@@ -56,7 +57,7 @@ def simulate(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int = 0
                 cut(reference, plan, by_features)
             if plan.zero:
                 with with_numbers():
-                    shard(reference, plan, keeping, by_data)
+                    shard(reference, plan, by_data, narrow=keeping.recipe.gathered == 2)
             optimizer = _adamw(reference, keeping)
             texts = [torch.zeros((run.batch, run.sequence), dtype=torch.long) for _ in range(2)]
             _step(reference, optimizer, texts, run, keeping, plan)
@@ -73,6 +74,8 @@ def simulate(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int = 0
 
 
 def _step(reference: Any, optimizer: Any, texts: list[Any], run: Run, keeping: Keeping, plan: Plan) -> None:
+    from archcalc_reference.parallel.applying import cut_loss
+
     with cut_loss(plan):
         reference(*texts, run.kernel, recompute=keeping.recompute == "full").loss.backward()
     optimizer.step()

@@ -74,6 +74,7 @@ model
 text
 weights
 training
+parallel
 """,
 )
 HOUSES = [OURS, REFERENCE]
@@ -105,6 +106,7 @@ AROUND = {
     "archcalc.huggingface.modules",
     "archcalc.huggingface.shards",
     "archcalc.packages",
+    "archcalc.plan.description",
     "archcalc.spec.catalogue",
     "archcalc.spec.checkpoints",
     "archcalc.spec.dumping",

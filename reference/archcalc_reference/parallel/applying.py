@@ -10,7 +10,6 @@ from typing import Any
 from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.spec.model import Model
-from archcalc.tape.precision import Keeping
 
 
 def refuse_unrun(plan: Plan, *, tensors: bool = False) -> None:
@@ -23,14 +22,15 @@ def refuse_unrun(plan: Plan, *, tensors: bool = False) -> None:
             raise Invalid(Problem(plan.name, f"has {name} {getattr(plan, name)}, which the reference does not run"))
 
 
-def shard(reference: Any, plan: Plan, keeping: Keeping, mesh: Any) -> None:
-    """Make each layer a group of fully_shard, and the rest of the model the root, over a mesh of one axis."""
+def shard(reference: Any, plan: Plan, mesh: Any, *, narrow: bool = False) -> None:
+    """Make each layer a group of fully_shard, and the rest of the model the root, over a mesh of one axis.
+
+    `narrow` weights are gathered in bf16, and their gradients reduced in fp32.
+    """
     import torch
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    recipe = keeping.recipe
-    narrow = {2: torch.bfloat16}.get(recipe.gathered)
-    policy = MixedPrecisionPolicy(narrow, torch.float32 if narrow else None)
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if narrow else MixedPrecisionPolicy()
     layers = list(reference.layers)
     for layer in layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=plan.reshard_after_forward)
