@@ -112,6 +112,7 @@ AROUND = {
     "archcalc.spec.dumping",
     "archcalc.spec.layers",
     "archcalc.spec.model",
+    "archcalc.spec.settings",
     "archcalc.spec.shared",
     "archcalc.spec.source",
     "archcalc.spec.validation",
