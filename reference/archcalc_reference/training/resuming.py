@@ -138,6 +138,7 @@ def write(
     if standing.parent in _HELD:
         _take_again(standing.parent)
     with unfinished(standing, before) as folder:
+        begin(folder)
         save_file(dict(tensors), folder / WHOLE)
         save_file(dict(moments), folder / OPTIMIZER)
         (folder / SPEC).write_text(archcalc.dump(spec), encoding="utf-8")
@@ -150,17 +151,21 @@ def write(
 
 @contextmanager
 def unfinished(standing: Path, before: Path | None) -> Iterator[Path]:
-    """A folder for what is to be a checkpoint. Where it cannot be written it is removed, and Invalid raised."""
-    folder, made = standing.parent, standing.with_name(standing.name.replace("step-", _UNFINISHED))
+    """The folder of what is to be a checkpoint. Where it cannot be written it is removed, and Invalid raised."""
+    made = standing.with_name(standing.name.replace("step-", _UNFINISHED))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _clear(folder)
-        made.mkdir()
         yield made
     except (OSError, SafetensorError) as error:
         shutil.rmtree(made, ignore_errors=True)
         what = f"cannot be written: {getattr(error, 'strerror', None) or error}"
         raise Invalid(Problem(str(standing), what, suggestion=_kept(before))) from None
+
+
+def begin(made: Path) -> None:
+    """Make a folder for what is to be a checkpoint, where nothing is left of others."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    _clear(made.parent)
+    made.mkdir()
 
 
 def complete(made: Path, standing: Path, before: Path | None) -> None:
@@ -280,9 +285,20 @@ def _said(tensor: Tensor) -> str:
 
 def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     found = {
-        f"{name}.{key}": value
+        f"{name}.{key}": optimizer.state[parameter][key]
         for name, parameter in _learning(model)
-        for key, value in optimizer.state[parameter].items()
+        for key in MOMENTS
+        if key in optimizer.state[parameter]
+    }
+    return found | counts(model, optimizer)
+
+
+def counts(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimizer's file has beside the moments: the steps of each weight, and the state of random numbers."""
+    found = {
+        f"{name}.step": optimizer.state[parameter]["step"]
+        for name, parameter in _learning(model)
+        if optimizer.state[parameter]
     }
     found[_CPU] = torch.get_rng_state()
     if model.embedding.token.weight.is_cuda:

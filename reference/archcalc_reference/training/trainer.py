@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,7 +84,12 @@ class Trainer:
     """A model, its optimizer and its place in the data. `step()` learns from one batch."""
 
     def __init__(
-        self, spec: Model, settings: Settings, data: Data, device: str = "cpu", model: Transformer | None = None
+        self,
+        spec: Model,
+        settings: Settings,
+        data: Data,
+        device: str | torch.device = "cpu",
+        model: Transformer | None = None,
     ) -> None:
         """`model` is one that has its weights already, in the precision and on the device; else they are drawn."""
         torch.manual_seed(settings.seed)
@@ -92,7 +97,7 @@ class Trainer:
         # drawn in fp32 on any device
         self.model = model or Transformer(spec).to(self.device, TYPES[settings.precision])
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            self._groups(),
             settings.rate,
             BETAS,
             weight_decay=WEIGHT_DECAY,
@@ -102,6 +107,10 @@ class Trainer:
         )
         self.done = 0  # steps
         self.kept: Path | None = None  # the last checkpoint
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The weights, those together that one kernel may step at once."""
+        return [{"params": list(self.model.parameters())}]
 
     @property
     def taken(self) -> int:
@@ -168,15 +177,18 @@ class Trainer:
 
     def save(self, folder: Path, data: Learned, beside: Mapping[str, bytes] | None = None) -> Path:
         """Write a checkpoint that says which `data` was learned from, with files `beside` it."""
-        state = {
+        args = (folder, self.done, self.model, self.optimizer, self.state(data), beside or {}, self.kept)
+        self.kept = resuming.save(*args)
+        return self.kept
+
+    def state(self, data: Learned) -> dict[str, Any]:
+        """What a checkpoint says of the training, which learned from `data`."""
+        return {
             "sequences": self.taken,
             "settings": self.settings.model_dump(),
             "threads": torch.get_num_threads(),
             "data": data.model_dump(),
         }
-        args = (folder, self.done, self.model, self.optimizer, state, beside or {}, self.kept)
-        self.kept = resuming.save(*args)
-        return self.kept
 
     def go_on(self, folder: Path, state: State) -> None:
         """Take the step and the optimizer's state of the checkpoint whose weights these are, and whose state this."""
