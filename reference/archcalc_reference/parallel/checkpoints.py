@@ -113,8 +113,7 @@ def go_on(folder: Path, trainer: RankTrainer, step: int) -> None:
 
     Raises Invalid where the checkpoint has other tensors than these weights need.
     """
-    reader = _Reader(folder)
-    there = reader.read_metadata().state_dict_metadata
+    there = read_places(folder).state_dict_metadata
     state = trainer.optimizer.state
     fused = trainer.optimizer.defaults.get("fused")
     for name, parameter in trainer.model.named_parameters():
@@ -125,7 +124,7 @@ def go_on(folder: Path, trainer: RankTrainer, step: int) -> None:
     tensors = _tensors(trainer)
     _refuse_others(folder, tensors, there)
     with _told(folder):
-        dcp.load(tensors, storage_reader=reader)
+        dcp.load(tensors, storage_reader=_Reader(folder))
     trainer.done, trainer.kept = step, folder
 
 
@@ -195,21 +194,30 @@ def _told(folder: Path) -> Iterator[None]:
         raise Invalid(Problem(str(folder), f"checkpoint failed: {cut(str(first), LONGEST_REASON)}")) from None
 
 
+def read_places(folder: Path) -> Metadata:
+    """Where each part of a checkpoint's tensors lies.
+
+    Raises Invalid for a file that is too large, and for a pickle that names anything but what PyTorch writes there.
+    """
+    path = folder / METADATA
+    if path.stat().st_size > LARGEST_METADATA:
+        raise Invalid(Problem(str(path), f"is larger than {LARGEST_METADATA:,} bytes"))
+    with open(path, "rb") as file:
+        try:
+            found: Metadata = _Known(file).load()
+        except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
+            what = f"cannot be read: {cut(str(error), LONGEST_REASON)}"
+            raise Invalid(Problem(str(path), what)) from None
+    if not isinstance(found, Metadata):
+        raise Invalid(Problem(str(path), "is not what torch.distributed.checkpoint writes"))
+    return found
+
+
 class _Reader(dcp.FileSystemReader):
-    """PyTorch's reader, but of a pickle that may name nothing but what PyTorch writes there."""
+    """PyTorch's reader of parts, by the places that `read_places` finds."""
 
     def read_metadata(self, *_: Any, **__: Any) -> Metadata:
-        path = Path(self.path) / METADATA
-        if path.stat().st_size > LARGEST_METADATA:
-            raise Invalid(Problem(str(path), f"is larger than {LARGEST_METADATA:,} bytes"))
-        with open(path, "rb") as file:
-            try:
-                found: Metadata = _Known(file).load()
-            except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
-                what = f"cannot be read: {cut(str(error), LONGEST_REASON)}"
-                raise Invalid(Problem(str(path), what)) from None
-        if not isinstance(found, Metadata):
-            raise Invalid(Problem(str(path), "is not what torch.distributed.checkpoint writes"))
+        found = read_places(Path(self.path))
         if found.storage_meta is not None:
             found.storage_meta.load_id = self.load_id
         return found

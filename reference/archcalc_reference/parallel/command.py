@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from archcalc.errors import ArchcalcError, Invalid, Problem, cut
 from archcalc.packages import needed
 from archcalc.plan.description import Plan
+from archcalc_reference.parallel.applying import refuse_unrun
 from archcalc_reference.parallel.asking import PROGRAM, Asked, read
 from archcalc_reference.parallel.place import Ended, place, tell
 
@@ -23,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rank, size = place()
     try:
         asked = read(arguments)
+        refuse_unrun(asked.plan, tensors=True)
         _refuse_other_ranks(asked.plan, size)
         for package in ("torch", "safetensors"):
             needed(package, PROGRAM)

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from archcalc.errors import Invalid, Problem
@@ -20,15 +21,14 @@ from archcalc.plan.description import Plan
 from archcalc.spec.model import Model
 from archcalc.spec.settings import Settings
 from archcalc_reference.model.transformer import Transformer
-from archcalc_reference.parallel.applying import cut, cut_loss, refuse_unrun, shard
+from archcalc_reference.parallel.applying import cut, cut_loss, shard
 from archcalc_reference.parallel.world import World
 from archcalc_reference.training.data import Data
 from archcalc_reference.training.trainer import LARGEST_NORM, TYPES, Trainer
 
 
-def refuse_plan(plan: Plan, settings: Settings) -> None:
-    """Raise Invalid for a plan that the reference does not run, or that does not divide a sequence."""
-    refuse_unrun(plan, tensors=True)
+def refuse_undivided(plan: Plan, settings: Settings) -> None:
+    """Raise Invalid for a sequence whose positions a plan cuts, and that it does not divide."""
     if plan.sequence_parallel and settings.sequence % plan.tp:
         below = settings.sequence // plan.tp * plan.tp
         fix = f"nearest: {below or plan.tp:,}"
@@ -105,6 +105,14 @@ class RankTrainer(Trainer):
                 waiting.append(dist.all_reduce(own, group=self.copies, async_op=True))
         for work in waiting:
             work.wait()
+        return found
+
+    def held_out(self) -> float:
+        """As `Trainer.held_out`; a forward pass alone leaves weights gathered, which are dropped here."""
+        found = super().held_out()
+        for module in self.model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
         return found
 
     def _judged(self, tokens: Tensor, targets: Tensor) -> float:

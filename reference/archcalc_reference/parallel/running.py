@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, TextIO
 from archcalc.errors import Invalid, Problem, printable, shown
 from archcalc.plan.description import Plan
 from archcalc.spec.catalogue import Found, find
-from archcalc.spec.checkpoints import SPEC, Chosen, name_of, weights_in
+from archcalc.spec.checkpoints import SPEC, Chosen, is_checkpoint, name_of, weights_in
 from archcalc.spec.settings import Learned
 from archcalc.units import grouped, several
 from archcalc_reference.parallel.asking import Asked, settings
 from archcalc_reference.parallel.checkpoints import RANKS, export, go_on, intact, newest_of_ranks, save
-from archcalc_reference.parallel.learning import RankTrainer, refuse_plan
+from archcalc_reference.parallel.learning import RankTrainer, refuse_undivided
 from archcalc_reference.parallel.world import World
 from archcalc_reference.training.data import Data, read_stream
 from archcalc_reference.training.resuming import alone
@@ -69,7 +69,7 @@ def _begun(asked: Asked, world: World, start: Path | None) -> tuple[RankTrainer,
         if state is not None and chosen.steps < state.step:
             what = f"is less than the {state.step:,} that the checkpoint has done"
             raise Invalid(Problem("--steps", what, value=f"{chosen.steps:,}"))
-        refuse_plan(asked.plan, chosen)
+        refuse_undivided(asked.plan, chosen)
         files = asked.data or (() if state is None else tuple(state.data.files))
         said = asked.data_as or (None if state is None or asked.data else state.data.data_as)
         stream, kind = read_stream(files, found.model.n_logits, None, said)
@@ -126,9 +126,9 @@ class _Pace(NamedTuple):
 
 def _learn(asked: Asked, trainer: RankTrainer, learned: Learned, log: TextIO | None) -> None:
     """The steps that are left, with checkpoints, and the end as one process writes it."""
-    world, chosen, out = trainer.world, trainer.settings, asked.out
+    world, chosen, out, begun = trainer.world, trainer.settings, asked.out, trainer.done
     between = -(-chosen.steps // 5) if asked.every is None else asked.every
-    each, pace = max(-(-(chosen.steps - trainer.done) // _LINES), 1), _Pace(time.perf_counter(), trainer.done)
+    each, pace = max(-(-(chosen.steps - begun) // _LINES), 1), _Pace(time.perf_counter(), trainer.done)
     if out is None:
         world.tell("nothing will be saved: --out DIR saves checkpoints")
     with _polite() as signalled:
@@ -150,9 +150,12 @@ def _learn(asked: Asked, trainer: RankTrainer, learned: Learned, log: TextIO | N
         kept = "nothing was saved" if out is None else "saved; the same command continues"
         world.tell(f"interrupted after step {grouped(trainer.done)}; {kept}")
         raise KeyboardInterrupt
+    standing = None if out is None else out / name_of(trainer.done)
+    if begun == trainer.done and standing is not None and world.of_first(lambda: is_checkpoint(standing)):
+        world.tell(f"all {grouped(trainer.done)} steps are done; more --steps continue")
+        return
     world.tell(f"held-out loss {trainer.held_out():.4f} after {grouped(trainer.done)} steps")
-    if out is not None:
-        standing = out / name_of(trainer.done)
+    if standing is not None:
         export(standing, trainer, learned)
         world.tell(printable(f"saved in {standing}; `archcalc generate {out} --prompt TEXT` generates text with it"))
 

@@ -81,10 +81,26 @@ def joined(asked: str | None) -> Iterator[World]:
     rank, size = place()
     device = _device(asked)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    alone = {} if "RANK" in os.environ else {"store": dist.HashStore(), "rank": 0, "world_size": 1}
-    dist.init_process_group(backend, **alone)
-    yield World(rank, size, device)
-    dist.destroy_process_group()  # not where something was raised: another rank may be gone, and be waited for
+    dist.init_process_group(backend, store=_store(size), rank=rank, world_size=size)
+    try:
+        yield World(rank, size, device)
+    except (ArchcalcError, Ended):  # the same on all ranks
+        dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()  # where anything else was raised another rank may be gone, and be waited for
+
+
+def _store(size: int) -> Any:
+    """Where ranks find each other.
+
+    torchrun's own store outlives a restart, with the addresses of processes that are gone: each attempt has its names.
+    """
+    if size == 1:
+        return dist.HashStore()
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    of_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = dist.TCPStore(address, port, size, is_master=place() == (0, size) and not of_torchrun)
+    return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _device(asked: str | None) -> torch.device:
