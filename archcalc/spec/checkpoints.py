@@ -1,7 +1,7 @@
 """A training's folder: its checkpoints, what each one's state.json says, and whether all of a checkpoint is intact.
 
     DIR/step-00000400/        the newest
-        model.safetensors     the weights, by the names of the reference's parameters
+        model.safetensors     the weights, by the names of the reference's parameters and buffers
         optimizer.safetensors both moments and the count of steps of each weight, and the state of random numbers
         spec.yaml             the architecture
         tokenizer.json ...    the tokenizer's files, where the weights came with one

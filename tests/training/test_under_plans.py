@@ -18,6 +18,7 @@ import archcalc
 from archcalc.errors import Invalid
 from archcalc.plan.description import Plan
 from archcalc.plan.reading import find_plan
+from archcalc.proof.miniature import miniature
 from archcalc.spec.settings import Settings
 
 torch = pytest.importorskip("torch", minversion="2.13", reason="FSDP2 and DTensor are those of PyTorch 2.13")
@@ -265,6 +266,20 @@ def test_a_signal_ends_after_a_step_that_is_saved(ran, out, tmp_path, capsys, mo
     assert far(found, losses(ran[0] / "one")) < CLOSE
     code, said = run(capsys, *asked)
     assert (code, said.splitlines()[-1]) == (0, "all 8 steps are done; more --steps continue")
+
+
+def test_what_no_gradient_changes_is_in_a_checkpoint_too(tmp_path, capsys):
+    """GLM-5's indexers learn nothing from the loss, and the corrections of its routers are buffers."""
+    small = miniature(archcalc.load("glm-5"))
+    (tmp_path / "small.yaml").write_text(archcalc.dump(small.model_copy(update={"vocab_size": 260})))
+    how = ["--data", TALE, "--seq", "16", "--micro-batch", "2", "--out", tmp_path / "out"]
+    for steps in (2, 3):
+        code, said = run(capsys, tmp_path / "small.yaml", *how, "--steps", steps)
+        assert code == 0, said
+    assert "continuing after step 2" in said
+    assert ask("check", str(tmp_path / "out"), "--weights", str(tmp_path / "out")).code == 0
+    answer = ask("train", "--from", str(tmp_path / "out"), "--steps", "4", "--device", "cpu")
+    assert answer.code == 0, answer.err
 
 
 # --- damage ---

@@ -97,10 +97,15 @@ def save(root: Path, trainer: RankTrainer, learned: Learned) -> Path:
 
 def intact(folder: Path) -> RanksKept:
     """What state.json says, where every file of the checkpoint is as it was written; else Invalid, with one line."""
-    state = read_kept(folder, RanksKept)
+    state = state_of(folder)
     for name, written in state.files.items():
         refuse_damage(folder / name, written)
     return state
+
+
+def state_of(folder: Path) -> RanksKept:
+    """What state.json says of a checkpoint that ranks wrote; the other files are not looked at."""
+    return read_kept(folder, RanksKept)
 
 
 def newest_of_ranks(root: Path) -> Chosen | None:
@@ -152,9 +157,8 @@ def _state(trainer: RankTrainer, learned: Learned) -> dict[str, Any]:
 
 def _tensors(trainer: RankTrainer) -> dict[str, Tensor]:
     """The weights by their names, and both moments of each."""
-    found: dict[str, Tensor] = {}
+    found = resuming.weights_of(trainer.model)
     for name, parameter in trainer.model.named_parameters():
-        found[name] = parameter.detach()
         kept = trainer.optimizer.state.get(parameter, {})
         found |= {f"{name}.{key}": kept[key] for key in resuming.MOMENTS if key in kept}
     return found

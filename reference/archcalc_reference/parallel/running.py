@@ -20,7 +20,7 @@ from archcalc.spec.checkpoints import SPEC, Chosen, is_checkpoint, name_of, weig
 from archcalc.spec.settings import Learned
 from archcalc.units import grouped, several
 from archcalc_reference.parallel.asking import Asked, settings
-from archcalc_reference.parallel.checkpoints import RANKS, export, go_on, intact, newest_of_ranks, save
+from archcalc_reference.parallel.checkpoints import RANKS, export, go_on, newest_of_ranks, save, state_of
 from archcalc_reference.parallel.learning import RankTrainer, refuse_undivided
 from archcalc_reference.parallel.world import World
 from archcalc_reference.training.data import Data, read_stream
@@ -63,7 +63,7 @@ def _chosen(out: Path | None) -> Chosen | None:
 def _begun(asked: Asked, world: World, start: Path | None) -> tuple[RankTrainer, Learned]:
     """The trainer at its place, and the data that it learns from."""
     with world.together():
-        state = None if start is None else intact(start)
+        state = None if start is None else state_of(start)
         found = _found(asked.spec, start)
         chosen = settings(asked, found.model.context_length, {} if state is None else state.settings.model_dump())
         if state is not None and chosen.steps < state.step:

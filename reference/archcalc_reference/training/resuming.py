@@ -118,11 +118,16 @@ def save(
     standing = folder / name_of(step)
     if standing == before:  # a run that was interrupted right after it
         return standing
-    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tensors = weights_of(model)
     moments = _moments(model, optimizer)
     refuse_no_numbers(step, {**tensors, **moments}, before)
     write(standing, model.spec, tensors, moments, {"version": 1, "step": step, **state}, beside, before)
     return standing
+
+
+def weights_of(model: Transformer) -> dict[str, Tensor]:
+    """The tensors that a checkpoint has of a model: parameters, and buffers, which no gradient changes."""
+    return {name: x.detach() for name, x in (*model.named_parameters(), *model.named_buffers())}
 
 
 def write(
