@@ -90,7 +90,7 @@ def settings(asked: Asked, context: int, kept: Mapping[str, Any]) -> Settings:
     given = {**asked.numbers, "batch": plan.dp * plan.micro_batch * plan.accumulation, "accumulate": plan.accumulation}
     for name, value in given.items():
         if name not in ("steps", "accumulate") and name in kept and kept[name] != value:
-            fix = "as it was, or say another --out"
+            fix = "as it was, or choose another --out"
             raise Invalid(
                 Problem(_flag(name), f"was {kept[name]} when the training began", value=str(value), suggestion=fix)
             )

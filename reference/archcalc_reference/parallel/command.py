@@ -61,4 +61,4 @@ def _refuse_other_ranks(plan: Plan, size: int) -> None:
         started = "1 process was started" if size == 1 else f"torchrun started {size:,}"
         what = f"has {plan.world:,} ranks ({degrees or 'nothing is divided'}); {started}"
         fix = f"torchrun --nproc-per-node {plan.world} -m archcalc_reference.train"
-        raise Invalid(Problem(plan.name, what, suggestion=fix if plan.world > 1 else "say a plan, such as --dp 2"))
+        raise Invalid(Problem(plan.name, what, suggestion=fix if plan.world > 1 else "choose a plan, such as --dp 2"))

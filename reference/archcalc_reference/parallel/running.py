@@ -55,7 +55,7 @@ def _chosen(out: Path | None) -> Chosen | None:
         return None
     found = newest_of_ranks(out / RANKS)
     if found is None and weights_in(out) is not None:
-        what, fix = "has weights that no ranks wrote", "say another --out, or continue them with archcalc train"
+        what, fix = "has weights that no ranks wrote", "choose another --out, or continue them with archcalc train"
         raise Invalid(Problem("--out", what, value=shown(str(out)), suggestion=fix))
     return found
 
@@ -77,7 +77,7 @@ def _begun(asked: Asked, world: World, start: Path | None) -> tuple[RankTrainer,
         names = [os.path.abspath(file) for file in files]
         learned = Learned(files=names, data_as=said, kind=kind, fingerprint=data.fingerprint())
         if state is not None and (state.data.kind, state.data.fingerprint) != (learned.kind, learned.fingerprint):
-            what, fix = "differs from the data of the checkpoint", "say another --out to learn it"
+            what, fix = "differs from the data of the checkpoint", "choose another --out to learn it"
             value = shown(list(files)) if files else "archcalc's own sources"
             raise Invalid(Problem("--data", what, value=value, suggestion=fix))
     with world.together():
@@ -97,7 +97,7 @@ def _found(spec: str | None, start: Path | None) -> Found:
         return mine
     asked = find(spec)
     if asked.model != mine.model.model_copy(update={"name": asked.model.name}):
-        fix = "leave it out, or say another --out"
+        fix = "leave it out, or choose another --out"
         raise Invalid(Problem(spec, f"is not the architecture of {start}", suggestion=fix))
     return asked
 
