@@ -41,9 +41,9 @@ def trained(*jobs: tuple[int, list[str]]) -> list[Trained]:
     return [Trained(*one) for one in json.loads(done.stdout)]
 
 
-def losses(path: str | os.PathLike[str]) -> dict[int, float]:
+def losses(path: str | os.PathLike[str], what: str = "loss") -> dict[int, float]:
     """The loss of each step, of a file that --losses wrote; the last one of a step that was taken again."""
-    return {one["step"]: one["loss"] for one in map(json.loads, Path(path).read_text().splitlines())}
+    return {one["step"]: one[what] for one in map(json.loads, Path(path).read_text().splitlines())}
 
 
 def _serve(jobs: list[tuple[int, list[str]]]) -> list[Trained]:

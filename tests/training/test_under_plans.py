@@ -122,6 +122,7 @@ def test_ranks_learn_what_one_process_learns(ran, name):
     right, there = losses(root / "one"), losses(root / name)
     assert there.keys() == right.keys()
     assert far(there, right) < CLOSE
+    assert far(losses(root / name, "norm"), losses(root / "one", "norm")) < CLOSE, "which Adam does not see in full"
     first, *others = found[name].said
     ends = [line for line in found["one"].said[0].splitlines() if "held-out" in line]
     assert ends[0] in first
@@ -139,7 +140,8 @@ def test_more_ranks_learn_what_one_process_learns(tmp_path, spec):
     for name, (ranks, plan) in plans.items():
         (one,) = trained((ranks, [spec, *HOW, "--seq", "32", *plan, "--losses", str(tmp_path / name)]))
         assert set(one.codes) == {0}, one.said
-        assert far(losses(tmp_path / name), losses(tmp_path / "one")) < CLOSE, name
+        for what in ("loss", "norm"):
+            assert far(losses(tmp_path / name, what), losses(tmp_path / "one", what)) < CLOSE, name
 
 
 @pytest.mark.prove
