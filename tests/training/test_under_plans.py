@@ -244,13 +244,16 @@ def begin(ranks, *arguments, tmp, restarts):
         return subprocess.Popen(list(map(str, command)), stderr=said)
 
 
-def test_a_signal_ends_after_a_step_that_is_saved(ran, out, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)], ids=["SIGTERM", "Ctrl-C"])
+def test_a_signal_ends_after_a_step_that_is_saved(ran, out, tmp_path, capsys, monkeypatch, numbers):
+    """torchrun hands on the Ctrl-C of a terminal, so that it comes twice."""
     step = RankTrainer.step
 
     def interrupted(self):
         heard = step(self)
         if self.done == 6:
-            signal.raise_signal(signal.SIGTERM)
+            for number in numbers:
+                signal.raise_signal(number)
         return heard
 
     monkeypatch.setattr(RankTrainer, "step", interrupted)
@@ -258,7 +261,6 @@ def test_a_signal_ends_after_a_step_that_is_saved(ran, out, tmp_path, capsys, mo
     code, said = run(capsys, *asked)
     assert code == 130
     assert said.endswith("interrupted after step 6; saved; the same command continues\n")
-    torch.distributed.destroy_process_group()
     monkeypatch.undo()
     code, said = run(capsys, *asked)
     assert code == 0

@@ -10,7 +10,7 @@ from archcalc.errors import LONGEST_LINE, cut
 
 
 class Ended(Exception):
-    """Some rank cannot go on, so that all end. `code` is the exit code; the first that could not has told why."""
+    """All ranks end. `code` is their exit code; one has told why."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)

@@ -22,6 +22,7 @@ from archcalc.units import grouped, several
 from archcalc_reference.parallel.asking import Asked, settings
 from archcalc_reference.parallel.checkpoints import RANKS, export, go_on, newest_of_ranks, save, state_of
 from archcalc_reference.parallel.learning import RankTrainer, refuse_undivided
+from archcalc_reference.parallel.place import Ended
 from archcalc_reference.parallel.world import World
 from archcalc_reference.training.data import Data, read_stream
 from archcalc_reference.training.resuming import alone
@@ -29,10 +30,12 @@ from archcalc_reference.training.trainer import Heard
 
 DEFAULT_SPEC = "tiny"
 _LINES = 20  # of a whole training
+_HANDED_ON = 2  # seconds in which the same Ctrl-C may come once more
+_INTERRUPTED = 130
 
 
 def run(asked: Asked, world: World) -> None:
-    """Train, from the newest checkpoint where there is one. Raises KeyboardInterrupt where a signal asked to stop."""
+    """Train, from the newest checkpoint where there is one. Raises Ended where a signal asked to stop."""
     with ExitStack() as held:
         if asked.out is not None:
             with world.together():
@@ -149,7 +152,7 @@ def _learn(asked: Asked, trainer: RankTrainer, learned: Learned, log: TextIO | N
     if stop:
         kept = "nothing was saved" if out is None else "saved; the same command continues"
         world.tell(f"interrupted after step {grouped(trainer.done)}; {kept}")
-        raise KeyboardInterrupt
+        raise Ended(_INTERRUPTED)
     standing = None if out is None else out / name_of(trainer.done)
     if begun == trainer.done and standing is not None and world.of_first(lambda: is_checkpoint(standing)):
         world.tell(f"all {grouped(trainer.done)} steps are done; more --steps continue")
@@ -188,17 +191,17 @@ def _appended(path: Path) -> Iterator[TextIO]:
 
 
 @contextmanager
-def _polite() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM ask to stop after the step at hand; filled when asked. A second Ctrl-C stops at once.
+def _polite() -> Iterator[list[float]]:
+    """Ctrl-C and SIGTERM ask to stop after the step at hand; filled when asked. A later Ctrl-C stops at once.
 
-    A second SIGTERM does not: after a Ctrl-C, which the terminal sends to all, torchrun sends that as well.
+    One that comes right after does not: torchrun hands on the Ctrl-C that the terminal sends to all.
     """
-    asked: list[int] = []
+    asked: list[float] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGINT and number in asked:
+        if number == signal.SIGINT and asked and time.monotonic() - asked[0] > _HANDED_ON:
             raise KeyboardInterrupt
-        asked.append(number)
+        asked.append(time.monotonic())
 
     before: dict[Any, Any] = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
