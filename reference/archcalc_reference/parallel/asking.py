@@ -31,7 +31,7 @@ Under torchrun each process is a rank of the plan; by itself this trains one pro
       --dp 2 --zero 3 --sharding per-tensor --micro-batch 4 --data book.txt --out run
 
 The same command continues from the last checkpoint in --out, also with a plan for another number of ranks.
-At the end `archcalc generate run --prompt TEXT` writes with it.
+At the end `archcalc generate run --prompt TEXT` writes with it; --export makes that possible earlier.
 """
 
 
@@ -47,6 +47,7 @@ class Asked(NamedTuple):
     every: int | None
     losses: Path | None
     recompute: bool
+    export: bool
     device: str | None
 
 
@@ -76,6 +77,7 @@ def read(arguments: Sequence[str] | None) -> Asked:
         None if given.every is None else _count("--every", given.every),
         None if given.losses is None else Path(given.losses),
         given.recompute,
+        given.export,
         given.device,
     )
 
@@ -88,6 +90,8 @@ def settings(asked: Asked, context: int, kept: Mapping[str, Any]) -> Settings:
     """
     plan = asked.plan
     given = {**asked.numbers, "batch": plan.dp * plan.micro_batch * plan.accumulation, "accumulate": plan.accumulation}
+    if asked.export:  # nothing is learned
+        given = {**asked.numbers}
     for name, value in given.items():
         if name not in ("steps", "accumulate") and name in kept and kept[name] != value:
             fix = "as it was, or choose another --out"
@@ -175,5 +179,8 @@ def _parser() -> argparse.ArgumentParser:
         "--out", metavar="DIR", help="folder of checkpoints, one for all ranks; continued if it has any"
     )
     files.add_argument("--every", metavar="N", help="steps between checkpoints; default: 1/5 of --steps")
+    files.add_argument(
+        "--export", action="store_true", help="write the newest checkpoint in --out for archcalc's commands, and end"
+    )
     files.add_argument("--losses", metavar="FILE", help="append step, loss, norm and learning rate as lines of JSON")
     return parser

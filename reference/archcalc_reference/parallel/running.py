@@ -44,12 +44,17 @@ def run(asked: Asked, world: World) -> None:
         chosen = world.of_first(lambda: _chosen(asked.out))
         if chosen is not None and chosen.said:
             world.tell(chosen.said)
+        if asked.export and chosen is None:
+            raise Invalid(Problem("--export", "needs an --out with a checkpoint that ranks wrote"))
         trainer, learned = _begun(asked, world, None if chosen is None else chosen.path)
         log = None
         with world.together():
             if world.first and asked.losses is not None:
                 log = held.enter_context(_appended(asked.losses))
-        _learn(asked, trainer, learned, log)
+        if not asked.export:
+            _learn(asked, trainer, learned, log)
+        if asked.out is not None:
+            _export(asked.out, trainer, learned)
 
 
 def _chosen(out: Path | None) -> Chosen | None:
@@ -128,7 +133,7 @@ class _Pace(NamedTuple):
 
 
 def _learn(asked: Asked, trainer: RankTrainer, learned: Learned, log: TextIO | None) -> None:
-    """The steps that are left, with checkpoints, and the end as one process writes it."""
+    """The steps that are left, with checkpoints of all ranks."""
     world, chosen, out, begun = trainer.world, trainer.settings, asked.out, trainer.done
     between = -(-chosen.steps // 5) if asked.every is None else asked.every
     each, pace = max(-(-(chosen.steps - begun) // _LINES), 1), _Pace(time.perf_counter(), trainer.done)
@@ -150,17 +155,25 @@ def _learn(asked: Asked, trainer: RankTrainer, learned: Learned, log: TextIO | N
             if out is not None and (due or stop):
                 save(out / RANKS, trainer, learned)
     if stop:
-        kept = "nothing was saved" if out is None else "saved; the same command continues"
+        kept = (
+            "nothing was saved"
+            if out is None
+            else "saved; the same command continues, --export writes it for archcalc"
+        )
         world.tell(f"interrupted after step {grouped(trainer.done)}; {kept}")
         raise Ended(_INTERRUPTED)
-    standing = None if out is None else out / name_of(trainer.done)
-    if begun == trainer.done and standing is not None and world.of_first(lambda: is_checkpoint(standing)):
-        world.tell(f"all {grouped(trainer.done)} steps are done; more --steps continue")
-        return
-    world.tell(f"held-out loss {trainer.held_out():.4f} after {grouped(trainer.done)} steps")
-    if standing is not None:
+    if begun == trainer.done:
+        world.tell(f"all {grouped(begun)} steps are done; more --steps continue")
+    else:
+        world.tell(f"held-out loss {trainer.held_out():.4f} after {grouped(trainer.done)} steps")
+
+
+def _export(out: Path, trainer: RankTrainer, learned: Learned) -> None:
+    """Write the end as one process does, where that is not done."""
+    world, standing = trainer.world, out / name_of(trainer.done)
+    if not world.of_first(lambda: is_checkpoint(standing)):
         export(standing, trainer, learned)
-        world.tell(printable(f"saved in {standing}; `archcalc generate {out} --prompt TEXT` generates text with it"))
+    world.tell(printable(f"saved in {standing}; `archcalc generate {out} --prompt TEXT` generates text with it"))
 
 
 def _tell(trainer: RankTrainer, heard: Heard, pace: _Pace) -> _Pace:
