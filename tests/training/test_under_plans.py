@@ -24,7 +24,7 @@ from archcalc.spec.settings import Settings
 torch = pytest.importorskip("torch", minversion="2.13", reason="FSDP2 and DTensor are those of PyTorch 2.13")
 pytest.importorskip("safetensors", reason="the end of a training is safetensors")
 
-from archcalc_reference.parallel import checkpoints  # noqa: E402
+from archcalc_reference.parallel import asking, checkpoints  # noqa: E402
 from archcalc_reference.parallel.command import main  # noqa: E402
 from archcalc_reference.parallel.learning import RankTrainer  # noqa: E402
 from archcalc_reference.training.data import Data, read_stream  # noqa: E402
@@ -98,6 +98,37 @@ def run(capsys, *arguments):
     """The exit code of a training in this process, alone, and what it said."""
     code = main([str(one) for one in arguments])
     return code, capsys.readouterr().err
+
+
+# --- what a plan says of the step ---
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("optimizer: muon", "mine: optimizer: is not in the reference; got muon; adamw"),
+        ("precision: mixed-18", "mine: precision: is not in the reference; got mixed-18; one of fp32, bf16"),
+        (
+            "dp: 1\nzero: 3\nsharding: per-tensor\nprecision: bf16",
+            "mine: precision: is not in the reference; got bf16; one of fp32, fsdp-bf16",
+        ),
+        ("recompute: selective", "mine: recompute: is not in the reference; got selective; none or full"),
+        ("offload_optimizer: true", "mine: offload_optimizer: is not in the reference; got true"),
+    ],
+)
+def test_a_plan_of_another_step_is_refused(capsys, tmp_path, said, told):
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"schema: 0\nname: mine\n{said}\n")
+    assert run(capsys, SPEC, "--plan", path) == (2, f"{told}\n")
+
+
+def test_a_plan_s_precision_and_recomputation_are_obeyed(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("schema: 0\nname: mine\nprecision: bf16\nrecompute: full\nrecompute_layers: 1\n")
+    asked = asking.read([SPEC, "--plan", str(path)])
+    assert (asked.plan.recompute_layers, asked.numbers["precision"]) == (1, "bf16")
+    assert asking.read([SPEC, "--plan", str(path), "--precision", "fp32"]).numbers["precision"] == "fp32"
+    assert asking.read([SPEC, "--recompute", "--recompute-layers", "2"]).plan.recompute == "full"
 
 
 # --- what is learned ---

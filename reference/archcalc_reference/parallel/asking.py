@@ -19,7 +19,7 @@ from archcalc.units import parse_length
 PROGRAM = "python -m archcalc_reference.train"
 PLANNED = (
     *("dp", "tp", "zero", "sharding", "sequence_parallel", "micro_batch", "accumulation"),
-    *("reshard_after_forward", "prefetch"),
+    *("reshard_after_forward", "prefetch", "recompute_layers"),
 )
 """The fields of a plan that have flags; a plan's file may say all."""
 _SETTINGS = {"steps": "steps", "seq": "sequence", "lr": "rate", "warmup": "warmup", "seed": "seed"}
@@ -46,7 +46,6 @@ class Asked(NamedTuple):
     out: Path | None
     every: int | None
     losses: Path | None
-    recompute: bool
     export: bool
     device: str | None
 
@@ -60,26 +59,53 @@ def read(arguments: Sequence[str] | None) -> Asked:
     """The arguments as they were typed. Raises Invalid or Missing for what cannot be."""
     given = _parser().parse_args(arguments)
     changes = {name: _plain(getattr(given, name)) for name in PLANNED if getattr(given, name) is not None}
+    if given.recompute:
+        changes["recompute"] = "full"
+    plan = find_plan(given.plan, changes)
+    refuse_unobeyed(plan)
     typed = {setting: getattr(given, flag) for flag, setting in _SETTINGS.items()}
     numbers = {setting: _plain(text) for setting, text in typed.items() if text is not None}
     numbers |= {name: text for name in ("precision", "attention") if (text := getattr(given, name)) is not None}
+    if plan.precision is not None:
+        numbers.setdefault("precision", PRECISIONS[bool(plan.zero)][plan.precision])
     if given.out == "":
         raise Invalid(Problem("--out", "is empty"))
     if given.data_as is not None and not given.data:
         raise Invalid(Problem("--data-as", "needs a --data", value=shown(given.data_as)))
     return Asked(
         given.spec,
-        find_plan(given.plan, changes),
+        plan,
         numbers,
         tuple(given.data or ()),
         given.data_as,
         None if given.out is None else Path(given.out),
         None if given.every is None else _count("--every", given.every),
         None if given.losses is None else Path(given.losses),
-        given.recompute,
         given.export,
         given.device,
     )
+
+
+PRECISIONS = {False: {"fp32": "fp32", "bf16": "bf16"}, True: {"fp32": "fp32", "fsdp-bf16": "bf16"}}
+"""What the training calls a plan's recipe, by whether ranks share weights."""
+
+
+def refuse_unobeyed(plan: Plan) -> None:
+    """Raise Invalid for a plan that says of a step what is not done here: other recipes, optimizers, recomputation."""
+
+    def refuse(field: str, fix: str | None = None) -> Invalid:
+        value = str(getattr(plan, field)).lower()
+        return Invalid(Problem(plan.name, "is not in the reference", field, value=value, suggestion=fix))
+
+    known = PRECISIONS[bool(plan.zero)]
+    if plan.precision is not None and plan.precision not in known:
+        raise refuse("precision", f"one of {', '.join(known)}")
+    if plan.optimizer not in (None, "adamw", "adamw-fused", "adamw-foreach"):
+        raise refuse("optimizer", "adamw")
+    if plan.recompute == "selective":
+        raise refuse("recompute", "none or full")
+    if plan.offload_optimizer:
+        raise refuse("offload_optimizer")
 
 
 def settings(asked: Asked, context: int, kept: Mapping[str, Any]) -> Settings:

@@ -39,9 +39,7 @@ def refuse_undivided(plan: Plan, settings: Settings) -> None:
 class RankTrainer(Trainer):
     """One rank's part of a model, of its optimizer and of each batch. All ranks call its methods together."""
 
-    def __init__(
-        self, spec: Model, settings: Settings, data: Data, plan: Plan, world: World, *, recompute: bool = False
-    ) -> None:
+    def __init__(self, spec: Model, settings: Settings, data: Data, plan: Plan, world: World) -> None:
         """Every rank draws the whole model, the same as one process, and keeps its part.
 
         bf16 weights are fp32 ones that are gathered in bf16 where ranks share them (ZeRO 3), and else bf16 themselves.
@@ -56,7 +54,8 @@ class RankTrainer(Trainer):
         if plan.zero:
             shard(model, plan, mesh["dp"], narrow=narrow)
         super().__init__(spec, settings, data, world.device, model)
-        self.plan, self.world, self.recompute = plan, world, recompute
+        self.plan, self.world = plan, world
+        self.recompute = plan.recompute == "full" and (plan.recompute_layers or True)
         self.own = mesh.get_local_rank("dp")
         self.copies = mesh.get_group("dp") if plan.dp > 1 and not plan.zero else None
 

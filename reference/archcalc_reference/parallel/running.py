@@ -89,7 +89,7 @@ def _begun(asked: Asked, world: World, start: Path | None) -> tuple[RankTrainer,
             value = shown(list(files)) if files else "archcalc's own sources"
             raise Invalid(Problem("--data", what, value=value, suggestion=fix))
     with world.together():
-        trainer = RankTrainer(found.model, chosen, data, asked.plan, world, recompute=asked.recompute)
+        trainer = RankTrainer(found.model, chosen, data, asked.plan, world)
         if start is not None and state is not None:
             go_on(start, trainer, state.step)
     _announce(found, trainer, world)
