@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import Literal
 
-from archcalc.counts.parameters import Parameters, Stored
+from archcalc.counts.parameters import Inventory, Parameters, Stored
 from archcalc.counts.stack import is_many
 from archcalc.spec.shared import ROOT
 from archcalc.tape.legend import Mask, Size, add, choose, largest, product, where
@@ -14,7 +14,7 @@ from archcalc.tape.passes import Stage
 from archcalc.tape.precision import Keeping
 
 
-def kept_state(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> dict[str, Size]:
+def kept_state(counts: Parameters | Inventory, keeping: Keeping, stage: Stage | None = None) -> dict[str, Size]:
     """What stays from step to step, of a rank of a plan what it has in its `stage`."""
     recipe, method = keeping.recipe, keeping.method
     learned = _learned(counts)
@@ -28,7 +28,7 @@ def kept_state(counts: Parameters, keeping: Keeping, stage: Stage | None = None)
     }
 
 
-def gradients_held(counts: Parameters, stage: Stage | None) -> Size:
+def gradients_held(counts: Parameters | Inventory, stage: Stage | None) -> Size:
     """Parameters whose gradients a rank has when it steps."""
     return held("gradients", _learned(counts), stage)
 
@@ -43,7 +43,7 @@ def held(what: What, tensors: Sequence[Stored], stage: Stage | None) -> Size:
     return stage.held(what, tensors)
 
 
-def scratch(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> Size:
+def scratch(counts: Parameters | Inventory, keeping: Keeping, stage: Stage | None = None) -> Size:
     """What the optimizer makes while it steps, beside its state: numbers as wide as its moments.
 
     torch.optim.AdamW makes the root of the second moment and the divisor of each tensor, while the last tensor's
@@ -107,9 +107,9 @@ def _in_order(tensors: list[Stored], stage: Stage | None) -> Iterator[tuple[Size
                 yield held("optimizer", [one_of(tensor)], stage), there
 
 
-def _tensors(counts: Parameters) -> Size:
+def _tensors(counts: Parameters | Inventory) -> Size:
     return add(tensor.layers for tensor in _learned(counts))
 
 
-def _learned(counts: Parameters) -> list[Stored]:
+def _learned(counts: Parameters | Inventory) -> list[Stored]:
     return [tensor for tensor in counts.tensors if tensor.learns]
