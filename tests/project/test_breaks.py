@@ -70,6 +70,11 @@ def test_a_copy_without_a_fault_passes(rewritten):
     assert failed() == []
 
 
+@pytest.mark.parametrize("fault", BREAKS, ids=[fault.name for fault in BREAKS])
+def test_a_fault_of_the_table_can_be_put_in(fault):
+    assert fault.old in Path(ROOT, fault.file).read_text()
+
+
 @pytest.mark.parametrize("fault", OTHER_MODELS, ids=[fault.name.removeprefix("reference: ") for fault in OTHER_MODELS])
 def test_another_model_is_noticed(fault, rewritten):
     rewritten(fault.file, fault.old, fault.new)
