@@ -108,7 +108,7 @@ BREAKS = [
     count("AdamW has one moment", "tape/precision.py", '"adamw": Method(2', '"adamw": Method(1'),
     count("AdamW has no counters", "counts/optimizer.py", "4 * _tensors(counts)", "0"),
     count("the optimizer needs no scratch", "counts/optimizer.py", "where(there, 2 * size + last)", "where(there, size)"),
-    count("the mask takes no memory", "counts/stretches.py", "inputs, again_read = batch + constants + tables", "inputs, again_read = batch + tables"),
+    count("the mask takes no memory", "counts/peaks.py", "made = add(given(segments, width, role)[-1] for role in GIVEN)", "made = 0"),
     count("gradients go at once", "counts/liveness.py", "self.gradients = self.gradients + size", "self.gradients = self.gradients"),
     count("the first layer alone keeps activations", "counts/stretches.py", "before, copied = before + saved_by.total", "before, copied = before + saved_by.partial[-1]"),
     count("second gradients are added in place", "counts/liveness.py", "self.transient = self.transient + total.size", "self.transient = self.transient + 0 * total.size"),
