@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.counts.flops import CONVENTIONS
+from archcalc.counts.flops import CONVENTIONS, TrainingRun, training_run
+from archcalc.counts.parameters import params
 from archcalc.counts.worked import Worker, Workers
-from archcalc.report.flops import AGAIN, EARLY, LOGITS, category_table, causal_line, part_record
+from archcalc.hardware.duration import CONVENTIONS as TIMES
+from archcalc.hardware.duration import Duration
+from archcalc.report.duration import time_lines, time_payload, utilization
+from archcalc.report.flops import (
+    AGAIN,
+    EARLY,
+    LOGITS,
+    category_table,
+    causal_line,
+    part_record,
+    run_payload,
+    run_table,
+)
 from archcalc.report.ranks import plan_lines, plan_numbers, stages_text
 from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.tape.precision import Recompute
-from archcalc.units import grouped, several, share, short
+from archcalc.units import elapsed, grouped, several, share, short
 
 _BUBBLE = (
     "a share of time and no FLOPs: (pp - 1) / (chunks x micro-batches) of the time of the work, if all stages take as "
@@ -19,11 +32,19 @@ _BUBBLE = (
 )
 
 
-def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet:
-    """The FLOPs of the rank with the most, and those of other stages."""
+def workers_sheet(
+    found: Found, counted: Workers, recompute: Recompute, tokens: int | None = None, time: Duration | None = None
+) -> Sheet:
+    """The FLOPs of the rank with the most, and those of other stages.
+
+    With `tokens` those of a whole training stand beside them, and with a `time` how long it takes.
+    """
     busiest, plan, run = counted.busiest, counted.plan, counted.run
     trains = run.phase == "training"
     when = "step" if trains else f"{run.phase} pass"
+    whole = None if tokens is None else training_run(found.model, params(found.model), run, tokens)
+    extra: dict[str, Any] = {} if whole is None else {"run": {**run_payload(whole), "steps": _steps(counted, whole)}}
+    extra |= {} if time is None else {"time": {**time_payload(time), "conventions": time_conventions()}}
     return Sheet(
         title=f"{found.name}: {grouped(busiest.hardware)} FLOPs in a {when} on the busiest of "
         f"{several(plan.world, 'rank')} ({short(busiest.hardware)})",
@@ -32,11 +53,14 @@ def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet
                 busiest.of_step, training=trains, title=f"FLOPs of a rank of stage {stages_text(busiest.stages)}"
             ),
             *([_by_stage(counted, recompute)] if plan.pp > 1 else []),
+            *([run_table(whole)] if whole else []),
             Fields(
                 (
+                    *(time_lines(time, None, run, _SHARED) if time else ()),
+                    *(_steps_lines(counted, whole) if whole else ()),
                     ("Plan", plan_lines(plan, trains=trains)),
                     ("Ranks", (_together(counted),)),
-                    *(_bubble(counted) if plan.pp > 1 and trains else ()),
+                    *(_bubble(counted, time) if plan.pp > 1 and trains else ()),
                     *(_again(busiest, recompute) if recompute != "none" else ()),
                     ("Counted", _counted(found, counted)),
                     *caveats(found),
@@ -47,8 +71,9 @@ def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet
             found.name,
             plan=plan_numbers(plan),
             step={"model": counted.model, "ranks": counted.ranks},
-            bubble=None if counted.bubble is None else {k: float(n) for k, n in counted.bubble._asdict().items()},
+            bubble=bubble_numbers(counted),
             ranks=[_numbers(worker) for worker in counted.each],
+            **extra,
             conventions={
                 "phase": run.phase,
                 "sequence": run.positions,
@@ -68,6 +93,32 @@ def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet
             for part in worker.of_step.categories
         ),
     )
+
+
+def bubble_numbers(counted: Workers) -> dict[str, float] | None:
+    """How long stages wait, and the largest MFU that this leaves, as JSON; None where no step is trained."""
+    if counted.bubble is None:
+        return None
+    return {**{name: float(n) for name, n in counted.bubble._asdict().items()}, "most_mfu": float(counted.most_mfu)}
+
+
+_SHARED = "one for each rank"
+
+
+def time_conventions() -> dict[str, str]:
+    """What the time of a plan means."""
+    seconds = "of all ranks together at one MFU; without an MFU that of the busiest rank at its peak"
+    return {**TIMES, "seconds": seconds, "bubble": "a bound of the MFU, and no factor of the time"}
+
+
+def _steps(counted: Workers, whole: TrainingRun) -> int:
+    return int(-(-whole.tokens // counted.tokens))
+
+
+def _steps_lines(counted: Workers, whole: TrainingRun) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """How many steps a training has."""
+    rest = "" if whole.tokens % counted.tokens == 0 else ", the last one shorter"
+    return (("Steps", (f"{several(_steps(counted, whole), 'step')} of {grouped(counted.tokens)} tokens{rest}",)),)
 
 
 def _numbers(worker: Worker) -> dict[str, Any]:
@@ -122,12 +173,23 @@ def _together(counted: Workers) -> str:
     return f"{said}; {short(more)} ({share(more, counted.model)}) is padding, or computed by several ranks alike"
 
 
-def _bubble(counted: Workers) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _bubble(counted: Workers, time: Duration | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if counted.bubble is None:
         return ()
     work, step = counted.bubble
     amount = f"stages wait {float(work):.4g} of the time that the work takes, {float(step):.2%} of a step"
-    return (("Bubble", (amount, _BUBBLE)),)
+    return (("Bubble", (amount, *([_bound(counted, time)] if time else []), _BUBBLE)),)
+
+
+def _bound(counted: Workers, time: Duration) -> str:
+    """What the bubble leaves of a peak."""
+    most, mfu = utilization(float(counted.most_mfu)), utilization(time.mfu)
+    if time.lower_bound:
+        waiting = time.seconds * float(counted.bubble.of_work if counted.bubble else 0)
+        return f"the time leaves it out: with it at least {elapsed(time.seconds + waiting)} (modelled)"
+    if time.mfu > counted.most_mfu:
+        return f"{mfu} MFU is more than it leaves: at most {most} (modelled)"
+    return f"it leaves at most {most} MFU (modelled); {mfu} MFU counts the wait already"
 
 
 def _again(worker: Worker, recompute: Recompute) -> tuple[tuple[str, tuple[str, ...]], ...]:
