@@ -22,7 +22,7 @@ def plan_grid_sheet(found: Found, grid: PlanGrid) -> Sheet:
         ("Left out", left_out(grid)),
         ("Rows", (f"{several(more, 'more row')}; --format csv has all of them",) if more > 0 else ()),
         ("Columns", tuple(f"{name}: {COLUMNS[name][1]}" for name in grid.counted)),
-        ("Plan", ("what is not varied is that of", *plan_lines(grid.plan))),
+        ("Plan", ("what is not varied is that of", *plan_lines(grid.plan, found.model))),
         ("Counted", training_lines(found.model, grid.run, grid.keeping, grid.fields)),
         *caveats(found),
     )

@@ -20,7 +20,7 @@ from archcalc.report.flops import (
     run_payload,
     run_table,
 )
-from archcalc.report.ranks import plan_lines, plan_numbers, stages_text
+from archcalc.report.ranks import plan_lines, plan_payload, sort_numbers, stages_text
 from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.tape.precision import Recompute
@@ -58,9 +58,9 @@ def workers_sheet(
                 (
                     *(time_lines(time, None, run, _SHARED) if time else ()),
                     *(_steps_lines(counted, whole) if whole else ()),
-                    ("Plan", plan_lines(plan, trains=trains)),
-                    ("Ranks", (_together(counted),)),
-                    *(_bubble(counted, time) if plan.pp > 1 and trains else ()),
+                    ("Plan", plan_lines(plan, found.model, trains=trains)),
+                    ("Ranks", (together_line(counted),)),
+                    *(bubble_lines(counted, time) if plan.pp > 1 and trains else ()),
                     *(_again(busiest, recompute) if recompute != "none" else ()),
                     ("Counted", _counted(found, counted)),
                     *caveats(found),
@@ -69,10 +69,10 @@ def workers_sheet(
         ),
         payload=payload(
             found.name,
-            plan=plan_numbers(plan),
+            **plan_payload(plan, found.model),
             step={"model": counted.model, "ranks": counted.ranks},
             bubble=bubble_numbers(counted),
-            ranks=[_numbers(worker) for worker in counted.each],
+            ranks=[worker_numbers(worker) for worker in counted.each],
             **extra,
             conventions={
                 "phase": run.phase,
@@ -121,12 +121,11 @@ def _steps_lines(counted: Workers, whole: TrainingRun) -> tuple[tuple[str, tuple
     return (("Steps", (f"{several(_steps(counted, whole), 'step')} of {grouped(counted.tokens)} tokens{rest}",)),)
 
 
-def _numbers(worker: Worker) -> dict[str, Any]:
-    """A sort of rank as JSON, named by the coordinates of the first that is so."""
+def worker_numbers(worker: Worker) -> dict[str, Any]:
+    """What a sort of rank computes in a step, as JSON."""
     step, n = worker.of_step, worker.micro_batches
     return {
-        "rank": {"dp": 0, "cp": 0, "tp": 0, "pp": worker.stages[0]},
-        "stages": list(worker.stages),
+        **sort_numbers(worker.stages),
         "micro_batches": n,
         "flops": {
             "forward": step.forward,
@@ -164,7 +163,7 @@ def _by_stage(counted: Workers, recompute: Recompute) -> Table:
     )
 
 
-def _together(counted: Workers) -> str:
+def together_line(counted: Workers) -> str:
     """What all ranks compute beside what one device would."""
     more = counted.ranks - counted.model
     said = f"all ranks together: {short(counted.ranks)} FLOPs, the model on one device {short(counted.model)}"
@@ -173,7 +172,7 @@ def _together(counted: Workers) -> str:
     return f"{said}; {short(more)} ({share(more, counted.model)}) is padding, or computed by several ranks alike"
 
 
-def _bubble(counted: Workers, time: Duration | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def bubble_lines(counted: Workers, time: Duration | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
     if counted.bubble is None:
         return ()
     work, step = counted.bubble
