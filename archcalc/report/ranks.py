@@ -124,7 +124,7 @@ def plan_fit_lines(fit: PlanFit, counted: Ranks) -> tuple[str, ...]:
         for one in fit.remedies
     ]
     return (
-        f"{fit.device}: {verdict(fit)} on the fullest of {ranks}; {binary(fit.usable)} usable",
+        f"{fit.device}: {verdict(fit.left)} on the fullest of {ranks}; {binary(fit.usable)} usable",
         *found,
         grow,
         usable_line(fit),

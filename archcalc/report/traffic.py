@@ -66,7 +66,7 @@ def traffic_sheet(found: Found, counted: Traffic) -> Sheet:
             Fields(
                 (
                     ("Plan", plan_lines(plan, found.model, trains=trains)),
-                    ("Nodes", nodes_line(counted)),
+                    ("Nodes", (nodes_line(counted),)),
                     *([("Waits", waits_lines(busiest))] if busiest.sent else []),
                     ("Bytes", (CONVENTIONS["bytes"], f"sent: {CONVENTIONS['sent']}")),
                     ("Counted", _counted(found, counted)),
@@ -179,12 +179,12 @@ def _sent(collectives: Any) -> int:
     return sum(one.count * one.sent for one in collectives)
 
 
-def nodes_line(counted: Traffic) -> tuple[str, ...]:
+def nodes_line(counted: Traffic) -> str:
     """What the busiest rank sends inside a node, and across."""
     busiest = counted.busiest
     across = _sent(one for one in busiest.collectives if one.scope == "across")
     each = f"{several(counted.gpus_per_node, 'GPU')} a node, ranks numbered tp, cp, dp, pp"
-    return (f"{each}: {binary(busiest.sent - across)} sent inside a node, {binary(across)} across",)
+    return f"{each}: {binary(busiest.sent - across)} sent inside a node, {binary(across)} across"
 
 
 def waits_lines(sender: Sender) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def workers_sheet(
                     *(_steps_lines(counted, whole) if whole else ()),
                     ("Plan", plan_lines(plan, found.model, trains=trains)),
                     ("Ranks", (together_line(counted),)),
-                    *(bubble_lines(counted, time) if plan.pp > 1 and trains else ()),
+                    *(_bubble(counted, time) if plan.pp > 1 and trains else ()),
                     *(_again(busiest, recompute) if recompute != "none" else ()),
                     ("Counted", _counted(found, counted)),
                     *caveats(found),
@@ -172,16 +172,19 @@ def together_line(counted: Workers) -> str:
     return f"{said}; {short(more)} ({share(more, counted.model)}) is padding, or computed by several ranks alike"
 
 
-def bubble_lines(counted: Workers, time: Duration | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    if counted.bubble is None:
-        return ()
-    work, step = counted.bubble
-    amount = f"stages wait {float(work):.4g} of the time that the work takes, {float(step):.2%} of a step"
-    return (("Bubble", (amount, *([_bound(counted, time)] if time else []), _BUBBLE)),)
+def bubble_line(counted: Workers) -> str:
+    """How long stages wait for each other."""
+    work, step = counted.bubble or (0, 0)
+    return f"stages wait {float(work):.4g} of the time that the work takes, {float(step):.2%} of a step"
+
+
+def _bubble(counted: Workers, time: Duration | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The bubble, and what it leaves of a peak."""
+    return (("Bubble", (bubble_line(counted), *([_bound(counted, time)] if time else []), _BUBBLE)),)
 
 
 def _bound(counted: Workers, time: Duration) -> str:
-    """What the bubble leaves of a peak."""
+    """The MFU that the bubble leaves, or the time with it."""
     most, mfu = utilization(float(counted.most_mfu)), utilization(time.mfu)
     if time.lower_bound:
         waiting = time.seconds * float(counted.bubble.of_work if counted.bubble else 0)
