@@ -65,10 +65,6 @@ WHOLE = {
     "experts": Whole(
         "is of the whole model: the experts of one token are on several ranks", lambda plan, _: bool(plan.ep > 1)
     ),
-    "cache": Whole(
-        "is of inference, which cuts no positions: leave out cp and sequence_parallel",
-        lambda plan, _: bool(plan.parts_of_a_sequence > 1),
-    ),
 }
 """Why a quantity cannot be told of one rank."""
 
@@ -195,14 +191,12 @@ QUANTITIES: dict[str, Quantity] = {
         "bytes",
         "cache of one position in all layers: keys and values, or the latents and keys that are kept instead",
         _CACHE,
-        whole="cache",
     ),
     "cache.total": Quantity(
         lambda asked: asked.cache(asked.held.batch, asked.held.sequence),
         "bytes",
         "cache of all positions in the batch; a layer with a window keeps no more than the window",
         (*_CACHE, "--batch", "--seq"),
-        whole="cache",
     ),
     "cache.paged": Quantity(
         lambda asked: asked.cache(asked.held.batch, asked.held.sequence, paged=True),
@@ -210,7 +204,6 @@ QUANTITIES: dict[str, Quantity] = {
         "cache in an engine that pages all layers alike: each keeps every position, whatever its window",
         (*_CACHE, "--batch", "--seq"),
         beside="cache.total",
-        whole="cache",
     ),
     "cache.state": Quantity(
         lambda asked: asked.recurrent,
@@ -219,7 +212,6 @@ QUANTITIES: dict[str, Quantity] = {
         "convolutions see as activations",
         ("--for", "--precision", "--batch"),
         rare=True,
-        whole="cache",
     ),
     "memory.state": Quantity(
         lambda asked: asked.state,

@@ -64,12 +64,27 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
 
 def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exchanges]]:
     """The pass of one rank, and what it exchanges in each of its segments."""
-    parts = [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
-    held = in_flight(plan, stage) if plan.pp > 1 else [1]
+    parts = parts_of(taken, plan, stage)
     both = [_localized(segment, plan) for part in parts for segment in part]
     segments = [segment for segment, _ in both]
+    source, here = Rank(taken.source, plan, stage), holds(parts, plan, micro_batches(plan, stage))
+    return Pass(taken.run, segments, source, here), [told for _, told in both]
+
+
+def parts_of(taken: Pass, plan: Plan, stage: int) -> list[list[Segment]]:
+    """The segments of a stage, by chunk, before they are cut."""
+    return [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
+
+
+def micro_batches(plan: Plan, stage: int) -> list[int]:
+    """Micro-batches of which a stage holds what was saved, of each of its chunks."""
+    return in_flight(plan, stage) if plan.pp > 1 else [1]
+
+
+def holds(parts: list[list[Segment]], plan: Plan, held: list[Size]) -> Stage:
+    """What a rank has of a step: its chunks with as many micro-batches of each, and its share of what ranks share."""
     flat = plan.zero > 0 and plan.sharding == "flat"
-    here = Stage(
+    return Stage(
         chunks_of(parts, held),
         partial(parameters_held, plan),
         flat=flat,
@@ -77,7 +92,6 @@ def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exch
         block=plan.cache_block or 1,
         planned=plan.cuts_the_model,
     )
-    return Pass(taken.run, segments, Rank(taken.source, plan, stage), here), [told for _, told in both]
 
 
 def localize(segment: Segment, plan: Plan) -> Segment:

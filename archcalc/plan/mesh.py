@@ -110,4 +110,5 @@ def _common(one: Any, other: Any) -> Size:
         import numpy as np
 
         return np.gcd(np.asarray(one).astype(np.int64), np.asarray(other).astype(np.int64))
-    return gcd(int(one), int(other))
+    found = gcd(int(one), int(other))
+    return other if other == found else found  # a letter stays one

@@ -83,6 +83,6 @@ def alike(plan: Plan, segments: list[Segment]) -> list[tuple[int, ...]]:
     return [tuple(stages) for stages in found.values()]
 
 
-def chunks_of(parts: list[list[Segment]], held: list[int]) -> tuple[tuple[int, Size], ...]:
+def chunks_of(parts: list[list[Segment]], held: list[Size]) -> tuple[tuple[int, Size], ...]:
     """The number of segments of each chunk, with the micro-batches that are held of it."""
     return tuple((len(part), n) for part, n in zip(parts, held, strict=True))

@@ -144,7 +144,7 @@ IN_FULL = (
 
 def _rows(asked: list[Asked]) -> Iterator[Row]:
     """Every count, of all models side by side: per token first, then the quantities and what they are made of."""
-    names = [name for name, quantity in QUANTITIES.items() if not quantity.refusal(asked[0])]
+    names = [name for name, quantity in QUANTITIES.items() if not any(map(quantity.refusal, asked))]
     for name in (*FIRST, *(name for name in names if name not in FIRST)):
         quantity = QUANTITIES[name]
         yield Row(name, quantity.unit, tuple(quantity.of(one) for one in asked), headline=True)

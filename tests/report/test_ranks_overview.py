@@ -133,7 +133,7 @@ def test_all_forms_and_a_screen_of_80_columns(monkeypatch):
     ranks = told("report", *plan)["ranks"]
     assert [int(row["memory.total"]) for row in rows] == [rank["memory"]["total"] for rank in ranks]
     assert [int(row["traffic.sent"]) for row in rows] == [rank["sent"] for rank in ranks]
-    assert "**One rank of each stage, in a step**" in ask("report", *plan, "--format", "markdown").out
+    assert "### One rank of each stage, in a step" in ask("report", *plan, "--format", "markdown").out
 
 
 def test_of_many_stages_the_table_has_the_first_and_the_last():
