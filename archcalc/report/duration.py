@@ -30,7 +30,7 @@ def time_lines(time: Duration, reading: Reading | None, run: Run, shared: str = 
     peak = f"{rate(time.peak, 'OP/s' if time.precision == 'int8' else 'FLOP/s')} ({time.precision}, dense)"
     if time.lower_bound:
         at = f"at the peak of {peak}, a lower bound; --mfu 40% gives the time at that utilization"
-    elif time.hfu == time.mfu:
+    elif utilization(time.hfu) == utilization(time.mfu):
         at = f"at {utilization(time.mfu)} MFU of a peak of {peak}"
     else:
         at = f"at {utilization(time.mfu)} MFU and {utilization(time.hfu)} HFU of a peak of {peak}"

@@ -54,7 +54,7 @@ class Subject(NamedTuple):
         work = self.asked.work if self.sections == _WORK else self.asked.held
         trains = work.phase == "training"
         each = (f"of one micro-batch; a rank computes {grouped(plan.accumulation)} of them in a step",)
-        one = each if trains and self.sections == _WORK else ()
+        one = each if plan.accumulation > 1 and self.sections == _WORK else ()
         return (("Plan", (*plan_lines(plan, model, trains=trains), *one)),)
 
     def numbers(self, plan: Plan | None, model: Model) -> dict[str, Any]:
