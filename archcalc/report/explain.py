@@ -154,7 +154,7 @@ def explanation_sheet(
                 (
                     *([("Convention", (convention,))] if convention else []),
                     *([("Kept", (cache_words(found.model),))] if path in CACHES else []),
-                    *(subject.lines(plan, found.model)),
+                    *subject.lines(plan, found.model, section),
                     ("Source", (SOURCES[section],)),
                     *caveats(found),
                 )

@@ -21,6 +21,7 @@ from archcalc.units import grouped, several
 _PARAMETERS = ("parameters", "matrices", "tally", "bridge", "layers", "tensors", "decode")
 _WORK = ("flops",)
 _MEMORY = ("memory", "activations", "cache")
+_OF_A_MICRO_BATCH = ("flops", "activations")
 OF_ALL_RANKS = {
     "run": ("is of all ranks together", "`archcalc flops --tokens` takes a plan"),
     "inference": ("is of one device without a plan", "memory.total --for inference takes a plan"),
@@ -47,14 +48,14 @@ class Subject(NamedTuple):
         stage = f", of stage {stages_text(self.stages)}" if plan.pp > 1 else ""
         return f" on the {'busiest' if self.sections == _WORK else 'fullest'} of {several(plan.world, 'rank')}{stage}"
 
-    def lines(self, plan: Plan | None, model: Model) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    def lines(self, plan: Plan | None, model: Model, section: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The plan, and how much of a step the number is of."""
         if plan is None:
             return ()
         work = self.asked.work if self.sections == _WORK else self.asked.held
         trains = work.phase == "training"
         each = (f"of one micro-batch; a rank computes {grouped(plan.accumulation)} of them in a step",)
-        one = each if plan.accumulation > 1 and self.sections == _WORK else ()
+        one = each if plan.accumulation > 1 and section in _OF_A_MICRO_BATCH else ()
         return (("Plan", (*plan_lines(plan, model, trains=trains), *one)),)
 
     def numbers(self, plan: Plan | None, model: Model) -> dict[str, Any]:

@@ -84,8 +84,8 @@ def _by_stage(counted: Overall) -> Table:
     rows: list[tuple[Cell, ...]] = [
         (
             record["stages"],
-            record["parameters"],
-            record["flops"],
+            record["parameters.stored"],
+            record["flops.executed"],
             Bytes(record["memory.state"]),
             Bytes(record["memory.total"]),
             Bytes(record["traffic.sent"]),
@@ -109,8 +109,8 @@ def _records(counted: Overall) -> Iterator[dict[str, Any]]:
         sender = next(one for one in counted.sent.each if stage in one.stages)
         yield {
             "stages": stages_text(rank.stages),
-            "parameters": rank.parameters.stored,
-            "flops": work.hardware,
+            "parameters.stored": rank.parameters.stored,
+            "flops.executed": work.hardware,
             "memory.state": int(rank.memory.state),
             "memory.total": int(rank.memory.total),
             "traffic.sent": int(sender.sent),
