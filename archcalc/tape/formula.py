@@ -223,10 +223,10 @@ class Formula:
         return pieces
 
 
-def word(name: str, value: int, of: Iterable[Formula], written: str) -> Formula:
+def word(name: str, value: int, of: Iterable[Formula], written: str, *, divides: bool = False) -> Formula:
     """A number that is no polynomial, as a word: its name, its value, the formulas in it, and how LaTeX writes it."""
     inside = tuple(dict.fromkeys(letter for formula in of for letter in formula.letters))
-    return Formula({((Letter(name, value, inside, written), 1),): 1}, value)
+    return Formula({((Letter(name, value, inside, written, divides=divides), 1),): 1}, value)
 
 
 def _rounded(how: str, n: Formula, k: Formula, value: int) -> Letter:

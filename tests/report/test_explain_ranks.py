@@ -111,6 +111,18 @@ def test_the_divisors_of_gpt3():
     assert {letter.name: letter.value for letter in formulas["memory.total"].letters}["L"] == 12
 
 
+def test_where_ranks_exceed_key_value_heads_some_hold_the_same_ones():
+    """Llama 3 8B has 8: of 16 ranks each holds one, and half of its query heads."""
+    found = find("llama3-8b")
+    formulas = explainable(found, asked(found.model, Run(sequence=8192)), plan=Plan(tp=16))
+    key, query = (formulas[f"tally.categories.{name}.parameters"] for name in ("key", "query"))
+    assert str(key) == "L G K D / gcd(G, tp)"
+    assert key.latex() == r"\frac{L \, G \, K \, D}{\gcd(G, \mathrm{tp})}"
+    assert key.value == 32 * 1 * 128 * 4_096
+    assert str(query) == "L G R K D / tp"
+    assert str(formulas["tally.categories.up_projection.parameters"]) == "2 L D F / tp"
+
+
 @pytest.mark.parametrize(
     "plan",
     [
@@ -156,9 +168,17 @@ def test_what_is_shown(monkeypatch):
     lines = [" ".join(line.split()) for line in answer.out.splitlines()]
     flat = " ".join(lines)
     assert "on the fullest of 1,024 ranks, of stage 0 " in flat
-    assert "L 12 layers in the rank's repeat" in flat
     assert "dp 16 data-parallel ranks the plan" in lines
-    assert "held 8 micro-batches whose activations the plan" in flat
+    letters = {one["letter"]: one for one in told("explain", *_with(PIPELINE, "memory.total"))["letters"]}
+    assert (letters["L"]["value"], letters["L"]["meaning"]) == (12, "layers in the rank's stage")
+    assert letters["L"]["fields"][0]["field"] == "layers.0.repeat"
+    assert letters["held"] == {
+        "letter": "held",
+        "value": 8,
+        "meaning": "micro-batches whose activations the rank holds",
+        "fields": [],
+        "source": "the plan",
+    }
     assert "Plan dp 16 x tp 8 x pp 8 (1f1b) = 1,024 ranks" in flat
     assert max(map(len, answer.out.splitlines())) <= 80
     answer = ask("explain", *_with(PIPELINE, "flops.training")).out
