@@ -20,7 +20,7 @@ def plan_sheet(plan: Plan) -> Sheet:
     return Sheet(
         title=f"{plan.name}: {several(plan.world, 'rank')}",
         blocks=(Fields((("Plan", plan_lines(plan)), *([("Source", (plan.source,))] if plan.source else []))),),
-        payload={"schema": SCHEMA, "plan": plan_numbers(plan)},
+        payload={"schema": SCHEMA, **plan_payload(plan)},
         records=(_record(plan),),
     )
 

@@ -75,10 +75,10 @@ def fit_numbers(fit: PlanFit) -> dict[str, Any]:
     return {**fit._asdict(), "remedies": [one._asdict() for one in fit.remedies]}
 
 
-def plan_payload(plan: Plan, *models: Model) -> dict[str, Any]:
-    """A plan, and what it asks for in vain, as a part of a sheet's JSON."""
-    vain = dict.fromkeys(line for model in models for line in idle(plan, model))
-    return {"plan": plan_numbers(plan), **({"idle": [*vain]} if vain else {})}
+def plan_payload(plan: Plan, model: Model | None = None) -> dict[str, Any]:
+    """A plan, and what it asks for in vain (of a model, where one is given), as a part of a sheet's JSON."""
+    vain = idle(plan, model)
+    return {"plan": plan_numbers(plan), **({"idle": list(vain)} if vain else {})}
 
 
 def sort_numbers(stages: tuple[int, ...]) -> dict[str, Any]:

@@ -150,6 +150,9 @@ def test_what_a_plan_asks_for_in_vain_is_a_line():
         assert "etp 2 changes nothing: the model has no experts" in flat
         assert "reshard_after_forward changes nothing: it is of ZeRO 3" in flat
         assert len(told(command, *plan)["idle"]) == 3
+    assert "shares nothing" in ask("sweep", "llama3-8b", "--vary", "tp=1,2", "--zero", "1").out
+    assert "shares nothing" not in ask("sweep", "llama3-8b", "--vary", "dp=2,1", "--zero", "1").out
+    assert told("plan", "--zero", "1")["idle"] == ["zero 1 shares nothing: dp x cp is 1"]
     assert "nothing: dp x cp" not in ask("report", "llama3-8b", "--zero", "1", "--dp", "2").out
     assert "idle" not in told("report", "mixtral-8x7b", "--tp", "2", "--etp", "2")
 
