@@ -28,6 +28,7 @@ from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.units import binary, grouped, listed, several, short
 
+_SERVED = {"weights": "weights", "key-value cache": "cache of the context", "recurrent state": "recurrent state"}
 _LARGEST = 3  # sorts of collectives that a line names
 _MOST_STAGES, _FIRST, _LAST = 12, 6, 5
 """Sorts of stages in the table: of more the first and the last; JSON and CSV have all."""
@@ -134,9 +135,10 @@ def _memory_lines(counted: Overall) -> Iterator[str]:
         fields = counted.only_trains
         yield f"no inference under this plan: {listed(fields)} {'is' if len(fields) == 1 else 'are'} of training alone"
         return
-    weights = next(term.bytes for term in counted.served.fullest.memory.terms if term.name == "weights")
+    terms = {term.name: term.bytes for term in counted.served.fullest.memory.terms}
+    parts = [f"{words} {binary(terms[name])}" for name, words in _SERVED.items() if name in terms]
     peak = _peak(counted, counted.served).partition(",")[0]
-    yield f"inference {peak} ({counted.served.keeping.precision}), weights {binary(weights)}"
+    yield f"inference {peak} ({counted.served.keeping.precision}), {', '.join(parts)}"
 
 
 def _peak(counted: Overall, held: Ranks) -> str:
