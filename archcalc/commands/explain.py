@@ -27,6 +27,7 @@ from archcalc.commands.planning import Planned, is_flag, takes_plan
 from archcalc.counts.quantities import Asked, depends_on
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut
 from archcalc.report.explain import explanation_sheet, latex
+from archcalc.report.explained import OF_ALL_RANKS
 from archcalc.report.output import emit, write
 from archcalc.spec.catalogue import find
 from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL
@@ -108,6 +109,9 @@ def explain(
             refuse_unused(called, path.strip().replace(" ", "_"))
         except Invalid as error:
             refused = error
+    if plan is not None and tokens is not None and path is None:
+        what, fix = OF_ALL_RANKS["run"]
+        raise Invalid(Problem("--tokens", what, suggestion=fix))
     found = find(spec)
     model = found.model
     try:

@@ -203,6 +203,7 @@ def test_without_a_path_all_numbers_of_ranks_are_listed():
     ("arguments", "line"),
     [
         (("gpt2", "run.flops", "--tp", "2", "--tokens", "1B"), "QUANTITY: is of all ranks together; got 'run.flops'; `archcalc flops --tokens` takes a plan"),
+        (("gpt2", "--tp", "2", "--tokens", "1B"), "--tokens: is of all ranks together; `archcalc flops --tokens` takes a plan"),
         (("gpt2", "inference.total", "--tp", "2"), "QUANTITY: is of one device without a plan; got 'inference.total'"),
         (("gpt2", "devices.h100-sxm.training", "--tp", "2"), "QUANTITY: is of devices without a plan; got 'devices.h100-sxm.training'"),
         (("mixtral-8x7b", "parameters.active", "--ep", "2", "--dp", "2"), "QUANTITY: is of the whole model: the experts of one token are on several ranks; got 'parameters.active'"),
