@@ -31,6 +31,8 @@ _BUBBLE = (
     "long (modelled; Narayanan et al. 2021, arXiv:2104.04473, section 2.2)"
 )
 
+MOST_MFU = "the largest MFU beside the bubble, where what is computed twice is no FLOPs of the model (modelled)"
+
 
 def workers_sheet(
     found: Found, counted: Workers, recompute: Recompute, tokens: int | None = None, time: Duration | None = None
@@ -83,6 +85,7 @@ def workers_sheet(
                 "logits": run.logits,
                 "recompute": recompute,
                 "bubble": _BUBBLE,
+                "most_mfu": MOST_MFU,
                 **CONVENTIONS,
             },
             **notes(found),
