@@ -99,8 +99,6 @@ def explain(
 ) -> None:
     """Explain a number: its formula (also in LaTeX), terms, source.
 
-    With a plan, of the rank that has the most, whose sizes ranks divide.
-
     Example: archcalc explain gpt2 flops.per_token --format latex
     """
     refused = None

@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from archcalc.counts.lettered import Meaning, lettered, meanings, stated_in_letters
 from archcalc.plan.description import Plan
-from archcalc.plan.local import holds, localize, micro_batches, parts_of
+from archcalc.plan.local import localize, share
+from archcalc.plan.stages import chunks_of, in_flight, of_stage
 from archcalc.spec.model import Model
 from archcalc.tape.formula import Formula, Letter
 from archcalc.tape.passes import Pass, Segment
@@ -42,12 +43,14 @@ class LetteredRank:
         """The rank's pass. Sizes that the run decides are as the run has them: see `lettered_run`."""
         run = run or Run()
         whole = self._model.record(run)
-        parts = parts_of(whole, self._whole, self.stage)
+        plan, stage, alone = self._whole, self.stage, self._whole.pp == 1
+        parts = [whole.segments] if alone else of_stage(whole.groups, plan, stage)
         kinds = [segment.places for segment in whole.segments if segment.layers is not None]
         found = [self._lettered(part, parts, kinds, run) for part in parts]
-        held = [_waiting(n, i, len(parts)) for i, n in enumerate(micro_batches(self._whole, self.stage))]
+        waiting = [1] if alone else in_flight(plan, stage)
+        held = [_waiting(n, i, len(parts)) for i, n in enumerate(waiting)]
         segments = [localize(segment, self.plan) for part in found for segment in part]
-        return Pass(run, segments, self, holds(found, self.plan, held))
+        return Pass(run, segments, self, share(self.plan, chunks_of(found, held)))
 
     def record_mtp(self, run: Run | None = None) -> Pass:
         """The pass of the modules of multi-token prediction, which no plan divides."""

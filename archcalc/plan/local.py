@@ -6,6 +6,7 @@ are those of the whole sequence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -64,30 +65,30 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
 
 def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exchanges]]:
     """The pass of one rank, and what it exchanges in each of its segments."""
-    parts = parts_of(taken, plan, stage)
-    both = [_localized(segment, plan) for part in parts for segment in part]
-    segments = [segment for segment, _ in both]
-    source, here = Rank(taken.source, plan, stage), holds(parts, plan, micro_batches(plan, stage))
-    return Pass(taken.run, segments, source, here), [told for _, told in both]
+    if plan.pp == 1:
+        return with_parts(taken, plan, [taken.segments])
+    return with_parts(taken, plan, of_stage(taken.groups, plan, stage), in_flight(plan, stage), stage)
 
 
-def parts_of(taken: Pass, plan: Plan, stage: int) -> list[list[Segment]]:
-    """The segments of a stage, by chunk, before they are cut."""
-    return [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
+def with_parts(
+    taken: Pass, plan: Plan, parts: list[list[Segment]], held: Sequence[Size] = (1,), stage: int = 0
+) -> tuple[Pass, list[Exchanges]]:
+    """The pass of a rank that has some parts of the model, and what it exchanges in each segment.
+
+    `held` are the micro-batches of which it holds what each part saved.
+    """
+    both = [localized(segment, plan) for part in parts for segment in part]
+    here = share(plan, chunks_of(parts, held))
+    source = Rank(taken.source, plan, stage)
+    return Pass(taken.run, [segment for segment, _ in both], source, here), [told for _, told in both]
 
 
-def micro_batches(plan: Plan, stage: int) -> list[int]:
-    """Micro-batches of which a stage holds what was saved, of each of its chunks."""
-    return in_flight(plan, stage) if plan.pp > 1 else [1]
-
-
-def holds(parts: list[list[Segment]], plan: Plan, held: list[Size]) -> Stage:
-    """What a rank has of a step: its chunks with as many micro-batches of each, and its share of what ranks share."""
-    flat = plan.zero > 0 and plan.sharding == "flat"
+def share(plan: Plan, chunks: tuple[tuple[int, Size], ...]) -> Stage:
+    """What a rank has of a pass and of a step, where `chunks` are its parts of the model."""
     return Stage(
-        chunks_of(parts, held),
+        chunks,
         partial(parameters_held, plan),
-        flat=flat,
+        flat=plan.zero > 0 and plan.sharding == "flat",
         gathering=gathering(plan),
         block=plan.cache_block or 1,
         planned=plan.cuts_the_model,
@@ -96,10 +97,11 @@ def holds(parts: list[list[Segment]], plan: Plan, held: list[Size]) -> Stage:
 
 def localize(segment: Segment, plan: Plan) -> Segment:
     """A segment as one rank computes it. What is derived is cut too, as what it follows from."""
-    return _localized(segment, plan)[0]
+    return localized(segment, plan)[0]
 
 
-def _localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
+def localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
+    """A segment as one rank computes it, and what it exchanges there."""
     found = mesh(segment, plan)
     stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
     derived = {label: _cut(label, n, found, plan) for label, n in segment.env.items()}

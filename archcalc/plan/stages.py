@@ -7,7 +7,7 @@ as PyTorch's ScheduleInterleaved1F1B does, and holds one more. GPipe: Huang et a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from archcalc.plan.description import Plan
 from archcalc.tape.legend import Size
@@ -83,6 +83,6 @@ def alike(plan: Plan, segments: list[Segment]) -> list[tuple[int, ...]]:
     return [tuple(stages) for stages in found.values()]
 
 
-def chunks_of(parts: list[list[Segment]], held: list[Size]) -> tuple[tuple[int, Size], ...]:
+def chunks_of(parts: list[list[Segment]], held: Sequence[Size]) -> tuple[tuple[int, Size], ...]:
     """The number of segments of each chunk, with the micro-batches that are held of it."""
     return tuple((len(part), n) for part, n in zip(parts, held, strict=True))
