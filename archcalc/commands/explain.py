@@ -78,8 +78,8 @@ def explain(
     tokens: Tokens = None,
     purpose: For = "training",
     precision: PrecisionOf = None,
-    optimizer: OptimizerOf = "adamw-fused",
-    recompute: Again = "none",
+    optimizer: OptimizerOf = None,
+    recompute: Again = None,
     accumulate: Accumulate = False,
     activation_kernel: ActivationOf = "fused",
     dropout: Dropout = False,
@@ -113,7 +113,16 @@ def explain(
     found = find(spec)
     model = found.model
     try:
-        kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
+        kept = keeping(
+            purpose,
+            precision,
+            optimizer,
+            recompute,
+            kv_precision,
+            accumulate=accumulate,
+            dropout=dropout,
+            plan=plan and plan.plan,
+        )
         each = "1" if plan or batch is None else batch
         run, amount = work_run(model, phase, each, seq, context, logits, causal, attention or FLOPS_KERNEL, tokens)
         held = memory_run(model, purpose, each, seq, attention or MEMORY_KERNEL, activation_kernel, dropout=dropout)

@@ -7,6 +7,7 @@ from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
+from archcalc.tape.precision import Recompute
 
 
 @app.command(rich_help_panel=COUNT)
@@ -21,7 +22,7 @@ def flops(
     causal: Pairs = "full",
     attention: Attention = "math",
     tokens: Tokens = None,
-    recompute: Again = "none",
+    recompute: Again = None,
     device: DeviceOf = None,
     devices: Devices = "1",
     mfu: Mfu = None,
@@ -41,7 +42,8 @@ def flops(
     from archcalc.counts.executed import executed
     from archcalc.report.flops import flops_sheet
 
-    if recompute != "none" and phase != "training":
+    again: Recompute = recompute or (plan and plan.plan.recompute) or "none"
+    if again != "none" and phase != "training":
         raise Invalid(Problem("--recompute", "applies only to training", suggestion="use --phase training"))
     found = find(spec)
     each = "1" if plan or batch is None else batch
@@ -50,7 +52,7 @@ def flops(
         from archcalc.counts.worked import worked
         from archcalc.report.worked import workers_sheet
 
-        counted = worked(found.model, plan.of(run, batch), run, recompute, plan.where)
+        counted = worked(found.model, plan.of(run, batch), run, again, plan.where)
         if device is not None and phase != "training":
             what = "times training alone under a plan: in inference stages take turns"
             raise Invalid(Problem("--device", what, suggestion="use --phase training"))
@@ -65,15 +67,15 @@ def flops(
             price=price,
             longest=counted.longest,
         )
-        emit(workers_sheet(found, counted, recompute, amount, time), form, output)
+        emit(workers_sheet(found, counted, again, amount, time), form, output)
         return
-    work = executed(found.model, run, recompute)
+    work = executed(found.model, run, again)
     size = run.batch * run.positions
     taken = time_of(work, size, amount, device=device, devices=devices, mfu=mfu, precision=precision, price=price)
     read = None
     if taken is not None and device is not None and phase != "training":
         read = read_by(found.model, run, taken, device)
-    emit(flops_sheet(found, run, amount, recompute, work, taken, read), form, output)
+    emit(flops_sheet(found, run, amount, again, work, taken, read), form, output)
 
 
 def _ranks(devices: str, world: int) -> int:

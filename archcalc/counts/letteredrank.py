@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from archcalc.counts.lettered import Meaning, lettered, meanings, stated_in_letters
 from archcalc.plan.description import Plan
-from archcalc.plan.local import localize, share
-from archcalc.plan.stages import chunks_of, in_flight, of_stage
+from archcalc.plan.local import localize, parts_of, share
+from archcalc.plan.stages import chunks_of, in_flight
 from archcalc.spec.model import Model
 from archcalc.tape.formula import Formula, Letter
 from archcalc.tape.passes import Pass, Segment
@@ -44,7 +44,7 @@ class LetteredRank:
         run = run or Run()
         whole = self._model.record(run)
         plan, stage, alone = self._whole, self.stage, self._whole.pp == 1
-        parts = [whole.segments] if alone else of_stage(whole.groups, plan, stage)
+        parts = parts_of(whole, plan, stage)
         kinds = [segment.places for segment in whole.segments if segment.layers is not None]
         found = [self._lettered(part, parts, kinds, run) for part in parts]
         waiting = [1] if alone else in_flight(plan, stage)

@@ -9,8 +9,8 @@ from archcalc.counts.rankwise import Ranked, Ranks, ranked, ranks
 from archcalc.counts.worked import Workers, worked
 from archcalc.errors import Invalid
 from archcalc.plan.description import Plan
+from archcalc.plan.recipes import keeping_of
 from archcalc.spec.model import Model
-from archcalc.tape.precision import DEFAULTS, Keeping
 from archcalc.tape.run import Run
 
 
@@ -46,17 +46,16 @@ def overall(model: Model, plan: Plan, where: str = "plan") -> Overall:
     """
     training = Run(sequence=model.context_length, attention="flash")
     prefill = training._replace(phase="prefill", logits="last")
-    serving = Keeping(DEFAULTS["inference"])
     trains = plan.cache_block is None
-    run, keeping = (training, Keeping()) if trains else (prefill, serving)
+    run, keeping = (training, keeping_of(plan)) if trains else (prefill, keeping_of(plan, "inference"))
     parameters = ranked(model, plan, where)
-    work = worked(model, plan, run._replace(attention=None, logits="all"), where=where)
+    work = worked(model, plan, run._replace(attention=None, logits="all"), keeping.recompute, where)
     held = ranks(model, plan, run, keeping, where)
     sent = traffic(model, plan, run, keeping, where=where)
     only_trains: tuple[str, ...] = ()
     served: Ranks | None
     try:
-        served = ranks(model, plan, prefill, serving, where) if trains else held
+        served = ranks(model, plan, prefill, keeping_of(plan, "inference"), where) if trains else held
     except Invalid as error:  # it follows all rules of training, so these fields are of training alone
         served, only_trains = None, tuple(one.path for one in error.problems)
     return Overall(plan, parameters, work, held, sent, served, only_trains)

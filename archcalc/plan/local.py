@@ -15,7 +15,7 @@ from archcalc.plan.description import Plan
 from archcalc.plan.exchange import Exchange, divide
 from archcalc.plan.holding import gathering, parameters_held
 from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
-from archcalc.plan.stages import chunks_of, in_flight, of_stage
+from archcalc.plan.stages import chunks_of, first_again, in_flight, of_stage
 from archcalc.tape.legend import Size, stem
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Recorder, Segment, Stage
@@ -65,9 +65,14 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
 
 def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exchanges]]:
     """The pass of one rank, and what it exchanges in each of its segments."""
-    if plan.pp == 1:
-        return with_parts(taken, plan, [taken.segments])
-    return with_parts(taken, plan, of_stage(taken.groups, plan, stage), in_flight(plan, stage), stage)
+    held = in_flight(plan, stage) if plan.pp > 1 else [1]
+    return with_parts(taken, plan, parts_of(taken, plan, stage), held, stage)
+
+
+def parts_of(taken: Pass, plan: Plan, stage: int = 0) -> list[list[Segment]]:
+    """What a stage has of a pass, by chunk: its layers, and apart from the others those that are computed again."""
+    parts = [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
+    return parts if plan.recompute_layers is None else [first_again(part, plan.recompute_layers) for part in parts]
 
 
 def with_parts(

@@ -122,7 +122,7 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
         if plan.zero:
             shard(reference, plan, by_data, narrow=keeping.recipe.gathered == 2)
         tokens, targets = tokens.clone(), targets.clone()
-        optimizer = make_optimizer(keeping, list(reference.parameters()))
+        optimizer = make_optimizer(keeping, dict(reference.named_parameters()))
         for turn in range(STEPS):
             watch = _Watch(reference, optimizer, [tokens, targets])
             with record_function(f"passes {turn}"), cut_loss(plan), watch:
@@ -221,7 +221,7 @@ def _alone(model: Model, run: Run, keeping: Keeping, texts: tuple[Any, Any]) -> 
 
     torch.manual_seed(0)
     reference = Transformer(model)
-    optimizer = make_optimizer(keeping, list(reference.parameters()))
+    optimizer = make_optimizer(keeping, dict(reference.named_parameters()))
     losses = []
     for _ in range(STEPS):
         loss = reference(*texts, run.kernel, recompute=keeping.recompute == "full").loss

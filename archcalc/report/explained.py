@@ -98,7 +98,7 @@ def _fullest(sections: tuple[str, ...], asked: Asked, plan: Plan, where: str) ->
     if sections == _PARAMETERS:
         return max(ranked(asked.model, plan, where), key=lambda one: int(one.parameters.stored)).stages
     if sections == _WORK:
-        return worked(asked.model, plan, asked.work, where=where).busiest.stages
+        return worked(asked.model, plan, asked.work, asked.keeping.recompute, where).busiest.stages
     return ranks(asked.model, plan, asked.held, asked.keeping, where).fullest.stages
 
 

@@ -23,6 +23,8 @@ PLANS = {
     "copies of heads": ("llama3-8b", "--tp", "16"),
     "experts": ("mixtral-8x7b", "--dp", "4", "--ep", "4"),
     "fsdp": ("gpt2-xl", "--plan", "fsdp8"),
+    "habits": ("gpt2", "--pp", "2", "--accumulation", "4", "--framework", "megatron", "--dp", "2", "--zero", "1",
+               "--offload-optimizer"),
     "inference": ("llama3-8b", "--tp", "8", "--cache-block", "16"),
 }  # fmt: skip
 
@@ -64,6 +66,27 @@ def test_its_numbers_are_those_of_the_other_commands(name):
         sum(row["parameters"] for row in report["tally"]["categories"])
         + sum(row["parameters"] for row in report["bridge"])
         == report["parameters"]["stored"]
+    )
+
+
+def test_a_recipe_of_the_plan_is_that_of_the_report_and_of_its_formulas(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "schema: 0\ntp: 2\npp: 2\naccumulation: 4\nprecision: mixed-18\noptimizer: adamw-8bit\n"
+        "recompute: full\nrecompute_layers: 4\n"
+    )
+    plan = ("gpt2", "--plan", str(path))
+    report, memory, flops = (told(command, *plan) for command in ("report", "memory", "flops"))
+    assert report["memory"] == memory["ranks"][0]["memory"]
+    assert report["conventions"]["optimizer"] == memory["conventions"]["optimizer"] == "adamw-8bit"
+    stage = flops["ranks"][0]["stages"][0]
+    assert next(one for one in report["ranks"] if stage in one["stages"])["hardware"] == flops["ranks"][0]["hardware"]
+    assert flops["ranks"][0]["hardware"]["recomputed"] > 0
+    for path in ("memory.total", "memory.state"):
+        explained = told("explain", plan[0], path, *plan[1:])
+        assert explained["value"] == report["memory"][path.partition(".")[2]]
+    assert (
+        told("explain", plan[0], "memory.state", *plan[1:], "--optimizer", "sgd-plain")["value"] < explained["value"]
     )
 
 
