@@ -65,15 +65,21 @@ class LetteredRank:
             layers, mark = segment.layers, ""
             if layers is not None:
                 mark = str(kinds.index(segment.places) + 1) if len(kinds) > 1 else ""
-                alike = [one.layers for other in parts for one in other if one.places == segment.places]
-                counts = {one.count for one in alike if one is not None}
+                alike = [[one for one in other if one.places == segment.places] for other in parts]
+                counts = {tuple(one.repeat for one in some) for some in alike if some}
+                mine = next(some for some in alike if segment in some)
+                name = "L" if len(mine) == 1 else [*_PARTS][mine.index(segment)]
                 first = starts.setdefault(int(layers.first), Formula.of(layers.first))
                 if len(counts) == 1:
-                    layers = layers.lettered(Formula.letter(f"L{mark}", layers.count), first)
+                    layers = layers.lettered(Formula.letter(f"{name}{mark}", layers.count), first)
                 else:  # chunks with more of them and with fewer have no one letter
                     layers = layers.lettered(Formula.of(layers.count), first)
             found.append(segment.replace(stated=stated_in_letters(segment, run, mark), layers=layers))
         return found
+
+
+_PARTS = {"again": "layers that are computed again", "once": "layers that are not computed again"}
+"""Letters of layers of one kind, of which the first are recomputed."""
 
 
 def in_letters(plan: Plan) -> Plan:
@@ -105,8 +111,13 @@ def _meaning(letter: Letter, model: Model, plan: Plan) -> Meaning:
         return Meaning(letter, DEGREES[letter.stem], (), "the plan")
     if letter.name == "B":
         return Meaning(letter, "sequences of a micro-batch", (), "the plan")
-    (found,) = meanings([letter], model)
-    if letter.stem == "L" and plan.pp > 1:
+    counts = letter.stem in ("L", *_PARTS)
+    (found,) = meanings(
+        [letter._replace(name=f"L{letter.name.removeprefix(letter.stem)}") if counts else letter], model
+    )
+    if letter.stem in _PARTS:
+        found = found._replace(letter=letter, words=found.words.replace("layers", _PARTS[letter.stem], 1))
+    if counts and plan.pp > 1:
         of = "each chunk of the rank's stage" if plan.chunks > 1 else "the rank's stage"
         return found._replace(words=found.words.replace("layers", f"layers in {of}", 1))
     return found

@@ -111,6 +111,21 @@ def test_the_divisors_of_gpt3():
     assert {letter.name: letter.value for letter in formulas["memory.total"].letters}["L"] == 12
 
 
+def test_layers_that_are_computed_again_have_a_letter_of_their_own():
+    """GPT-2 in two stages, of each of which the first 2 layers keep their inputs alone: 2 bytes of B S D."""
+    found = find("gpt2")
+    plan = Plan(pp=2, recompute="full", recompute_layers=2)
+    keeping = Keeping(recompute="full")
+    formula = explainable(found, asked(found.model, Run(sequence=1024), keeping), plan=plan)["memory.total"]
+    counted = ranks(found.model, plan, Run(sequence=1024), keeping).fullest.memory
+    assert formula.value == counted.total
+    values = {letter.name: letter.value for letter in formula.letters}
+    assert (values["again"], values["once"]) == (2, 4)
+    assert "L" not in values
+    assert "+ 2 B S D again" in str(formula)
+    assert evaluate(str(formula), values) == counted.total
+
+
 def test_where_ranks_exceed_key_value_heads_some_hold_the_same_ones():
     """Llama 3 8B has 8: of 16 ranks each holds one, and half of its query heads."""
     found = find("llama3-8b")
