@@ -31,7 +31,7 @@ _BUBBLE = (
     "long (modelled; Narayanan et al. 2021, arXiv:2104.04473, section 2.2)"
 )
 
-MOST_MFU = "the largest MFU beside the bubble, where what is computed twice is no FLOPs of the model (modelled)"
+_MFU_LEFT = "the largest MFU beside the bubble, where what is computed twice is no FLOPs of the model (modelled)"
 
 
 def workers_sheet(
@@ -85,7 +85,7 @@ def workers_sheet(
                 "logits": run.logits,
                 "recompute": recompute,
                 "bubble": _BUBBLE,
-                "most_mfu": MOST_MFU,
+                "most_mfu": _MFU_LEFT,
                 **CONVENTIONS,
             },
             **notes(found),
