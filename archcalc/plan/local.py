@@ -48,6 +48,7 @@ class RankModel:
 
     def __init__(self, model: Any, plan: Plan, stage: int) -> None:
         self._model, self._rank = model, Rank(model, plan, stage)
+        self.plan, self.stage = plan, stage
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
