@@ -15,7 +15,8 @@ from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.description import Gathered, Plan, Prefetch, Schedule, Sharding
 from archcalc.plan.frameworks import Framework
 from archcalc.plan.reading import find_plan, plan_names
-from archcalc.tape.precision import Recompute
+from archcalc.tape.optimizers import Optimizer
+from archcalc.tape.precision import RECIPES, Recompute
 from archcalc.tape.run import Run
 
 
@@ -196,6 +197,8 @@ VARIED: dict[str, tuple[str, ...]] = {
     "schedule": get_args(Schedule),
     "sharding": get_args(Sharding),
     "gathered_inputs": get_args(Gathered),
+    "precision": tuple(RECIPES),
+    "optimizer": get_args(Optimizer),
     "recompute": get_args(Recompute),
 }
 """What `sweep --vary` varies of a plan, with the words that it may be; none for sizes."""

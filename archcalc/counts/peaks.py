@@ -60,11 +60,22 @@ def way(taken: Pass, keeping: Keeping, known: Walked) -> Iterator[tuple[Size, Si
         yield largest(_most(chunk, keeping, known)), _saved(chunk, keeping, width)
 
 
-def settled(taken: Pass, counts: Parameters | Inventory, keeping: Keeping) -> tuple[Size, Size]:
-    """What stays from step to step, and what the optimizer's step needs beside that and what comes in."""
+class Settled(NamedTuple):
+    """What a rank has at the optimizer's step beside what comes in: what stays (`kept`, and `buffers`), gradients that
+    are made anew in each step, and what the optimizer makes while it steps.
+    """
+
+    kept: Size
+    buffers: Size
+    gradients: Size
+    scratch: Size
+
+
+def settled(taken: Pass, counts: Parameters | Inventory, keeping: Keeping) -> Settled:
+    """What a rank has at the optimizer's step, in bytes."""
     stage = taken.stage
-    state = add(kept_state(counts, keeping, stage).values()) + buffers(taken)
-    return state, _new_gradients(counts, keeping, stage) + scratch(counts, keeping, stage)
+    kept = add(kept_state(counts, keeping, stage).values())
+    return Settled(kept, buffers(taken), _new_gradients(counts, keeping, stage), scratch(counts, keeping, stage))
 
 
 def entering(taken: Pass, keeping: Keeping) -> Size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
@@ -188,6 +189,15 @@ class Plan(Strict):
                 needs=self.virtual_stages,
             )
         return self
+
+
+NEEDS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "sharding": lambda plan: plan["zero"] > 0,
+    "reshard_after_forward": lambda plan: plan["zero"] == _WEIGHTS,
+    "prefetch": lambda plan: plan["zero"] == _WEIGHTS,
+    "gathered_inputs": lambda plan: plan["sequence_parallel"],
+}
+"""Fields that say how something is done, and which plans do it: of others they may be left as they are."""
 
 
 def _error(what: str, **context: Any) -> PydanticCustomError:

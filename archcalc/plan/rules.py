@@ -252,7 +252,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "recipe",
         "ZeRO shares what an optimizer can step in parts: not Adafactor's and Muon's state; ZeRO 3 no weights in fp8",
-        ("zero",),
+        ("zero", "optimizer", "precision"),
         _recipe,
     ),
     Rule(

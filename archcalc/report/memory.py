@@ -241,8 +241,12 @@ def training_lines(
     """
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
     held = "gradients kept between steps" if keeping.holds else "gradients allocated as activations are freed"
+    recipe = [
+        *([] if "precision" in varied else [f"{keeping.precision}: {keeping.recipe.meaning}"]),
+        *([] if "optimizer" in varied else [keeping.method.meaning]),
+    ]
     return (
-        f"{keeping.precision}: {keeping.recipe.meaning}; {keeping.method.meaning}",
+        *(["; ".join(recipe)] if recipe else []),
         ", ".join(
             (
                 size,

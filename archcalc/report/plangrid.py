@@ -9,7 +9,7 @@ from archcalc.report.grid import MOST_ROWS
 from archcalc.report.memory import training_lines
 from archcalc.report.ranks import plan_lines, plan_numbers, plan_payload
 from archcalc.report.sheet import Bytes, Cell, Fields, Rows, Sheet, Table, caveats, figures, notes, payload
-from archcalc.shapes.plans import COLUMNS, PlanGrid
+from archcalc.shapes.plans import COLUMNS, RECIPE, PlanGrid
 from archcalc.spec.catalogue import Found
 from archcalc.units import grouped, several
 
@@ -74,7 +74,7 @@ def left_out(grid: PlanGrid) -> tuple[str, ...]:
 
 def _said(grid: PlanGrid) -> set[str]:
     """What rows say of how numbers are kept."""
-    return {"recompute"} & {*grid.fields} | ({"accumulate"} if "accumulation" in grid.fields else set())
+    return {*RECIPE} & {*grid.fields} | ({"accumulate"} if "accumulation" in grid.fields else set())
 
 
 def _cells(grid: PlanGrid) -> list[tuple[Cell, ...]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from archcalc.counts.collectives import Sent, sent_for_weights, sent_in_passes
 from archcalc.counts.parameters import Inventory, tensors
-from archcalc.counts.peaks import entering, settled, way
+from archcalc.counts.peaks import Settled, entering, settled, way
 from archcalc.counts.pipelined import messages, ties
 from archcalc.counts.ways import Walked
 from archcalc.plan.description import Plan
@@ -148,8 +148,9 @@ class Counter:
     def _of(self, stages: Stages, rows: _Rows, keeping: Keeping) -> dict[str, Any]:
         """The numbers of a rank of one stage."""
         keeps = rows.by(_CUTTING, _KEPT)
-        parameters, state, step = map(keeps.of, self._settled(stages, keeps, keeping))
-        counted = {"parameters.stored": parameters, "memory.state": state}
+        parameters, *rest = map(keeps.of, self._settled(stages, keeps, keeping))
+        has = Settled(*rest)
+        counted = {"parameters.stored": parameters, "memory.state": has.kept + has.gradients}
         if "memory.total" in self._columns:
             gathers = rows.plan.zero > 1  # and then what is in use depends on the ranks that share it
             passing = rows.by(_ON_THE_WAY, _KEPT if gathers else _STAGES)
@@ -158,7 +159,8 @@ class Counter:
             flights = self._flights(stages, rows)
             others = add(n * saved for n, (_, saved) in zip(flights, ways, strict=True))
             on_the_way = [(n > 0) * (others - saved + full) for n, (full, saved) in zip(flights, ways, strict=True)]
-            counted["memory.total"] = state + largest((step + passing.of(comes_in), *on_the_way))
+            steps = has.gradients + has.scratch + passing.of(comes_in)
+            counted["memory.total"] = has.kept + has.buffers + largest((steps, *on_the_way))
         if "traffic.sent" in self._columns:
             counted["traffic.sent"] = self._sent(stages, rows, keeping)
         return {name: value for name, value in counted.items() if name in self._columns}
@@ -184,17 +186,17 @@ class Counter:
         taken = Pass(self._whole.run, [segment for segment, _ in both], self._whole.source, stage)
         return taken, [told for _, told in both]
 
-    def _settled(self, stages: Stages, sorts: _Sorts, keeping: Keeping) -> tuple[Size, Size, Size]:
-        """Parameters, what stays from step to step, and what the step needs beside it."""
+    def _settled(self, stages: Stages, sorts: _Sorts, keeping: Keeping) -> tuple[Size, ...]:
+        """Parameters, and what a rank has at the optimizer's step."""
 
-        def work() -> tuple[Size, Size, Size]:
+        def work() -> tuple[Size, ...]:
             taken, _ = self._taken(stages, sorts.plan)
             counts = Inventory(tensors(taken))
             return add(one.parameters for one in counts.tensors), *settled(taken, counts, keeping)
 
         keeping = keeping._replace(recompute="none")
         key = "settled", id(stages), sorts.key, _shared(sorts.plan), keeping
-        found: tuple[Size, Size, Size] = self._once(key, work)
+        found: tuple[Size, ...] = self._once(key, work)
         return found
 
     def _way(self, stages: Stages, sorts: _Sorts, keeping: Keeping, *, gathers: bool) -> Any:

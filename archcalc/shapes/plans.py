@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 
 from archcalc.arguments import instance, size
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.plan.description import Plan
+from archcalc.plan.description import NEEDS, Plan
 from archcalc.plan.rules import RULES, Rule, Subject
 from archcalc.shapes.planrows import NUMBERS, Counter, groups
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
-WORDS = ("sequence_parallel", "schedule", "chunks", "etp", "zero", "sharding", "gathered_inputs", "recompute")
+RECIPE = ("precision", "optimizer", "recompute")
+"""Fields of a Keeping that may be varied too."""
+WORDS = ("sequence_parallel", "schedule", "chunks", "etp", "zero", "sharding", "gathered_inputs", *RECIPE)
 _AXES = ("tp", "cp", "ep", "pp", "accumulation")
 
 
@@ -64,7 +66,7 @@ def sweep_plans(
     keeping: Keeping,
     columns: Sequence[str] = ("ranks", "parameters.stored", "memory.state", "memory.total"),
 ) -> PlanGrid:
-    """Count a model under every plan of a grid: `vary` maps fields of a plan, or recompute, to their values.
+    """Count a model under every plan of a grid: `vary` maps fields of a plan to their values.
 
     `run` gives the sequence and the attention; the last field varies fastest. `columns` are names of COLUMNS. Raises
     Invalid for a field or a column that is not there.
@@ -119,11 +121,28 @@ class _Grid(NamedTuple):
 def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping) -> tuple[Any, dict[str, int]]:
     """Which rows break no rule; and how many are left out for each. A rule looks at each sort of rows once."""
     import numpy as np
+    from pydantic import ValidationError
 
     possible = np.ones(grid.rows, dtype=bool)
     left_out: dict[str, int] = {}
     subject = Subject(model, run, keeping)
     alone = plan.model_dump(by_alias=True)
+
+    def contradiction(fields: dict[str, Any]) -> str | None:
+        """What the description of a plan says of fields that contradict each other."""
+        vain = {
+            name: Plan.model_fields[name].default for name in NEEDS if name not in grid.at and not NEEDS[name](fields)
+        }
+        try:
+            Plan.model_validate({name: value for name, value in fields.items() if name not in vain})
+        except ValidationError as error:
+            return str(error.errors(include_url=False)[0]["msg"])
+        return None
+
+    def broken(rule: Rule, fields: dict[str, Any]) -> str | None:
+        subject.keeping = keeping._replace(**{name: fields[name] for name in RECIPE if name in grid.at})
+        found = next(rule.find(Plan.model_construct(**fields), subject), None)
+        return None if found is None else f"{found.field} {found.what}"
 
     def strike(fields: Sequence[str], why: Callable[[dict[str, Any]], str | None]) -> None:
         first, sort = groups([grid.at[name] for name in fields if name in grid.at], grid.rows)
@@ -134,30 +153,14 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
                 left_out[reason] = left_out.get(reason, 0) + int(wrong.sum())
                 possible[wrong] = False
 
-    strike([name for name in grid.at if name not in _ANY], _contradiction)
+    strike([name for name in grid.at if name not in _ANY], contradiction)
     for rule in RULES:
-        strike(rule.reads, partial(_broken, rule, subject))
+        strike(rule.reads, partial(broken, rule))
     return possible, left_out
 
 
-_ANY = ("dp", "cp", "ep", "micro_batch", "accumulation", "recompute")
+_ANY = ("dp", "cp", "ep", "micro_batch", "accumulation", "precision", "optimizer")
 """Fields that contradict no other by themselves."""
-
-
-def _contradiction(fields: dict[str, Any]) -> str | None:
-    """What the description of a plan says of fields that contradict each other."""
-    from pydantic import ValidationError
-
-    try:
-        Plan.model_validate(fields)
-    except ValidationError as error:
-        return str(error.errors(include_url=False)[0]["msg"])
-    return None
-
-
-def _broken(rule: Rule, subject: Subject, fields: dict[str, Any]) -> str | None:
-    found = next(rule.find(Plan.model_construct(**fields), subject), None)
-    return None if found is None else f"{found.field} {found.what}"
 
 
 def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Plan, Keeping]]:
@@ -171,7 +174,7 @@ def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Pla
     for group, index in enumerate(first if grid.rows else ()):
         rows = np.flatnonzero(sort == group)
         fixed = {name: value for name, value in grid.row(index).items() if name in words}
-        kept = keeping._replace(recompute=fixed.pop("recompute")) if "recompute" in fixed else keeping
+        kept = keeping._replace(**{name: fixed[name] for name in RECIPE if name in fixed})
         one = plan.model_copy(update={**fixed, **{name: column[rows] for name, column in columns.items()}})
         accumulates = bool(np.any(np.asarray(one.accumulation) > 1))
         yield rows, one, kept._replace(accumulate=True) if accumulates else kept

@@ -234,3 +234,26 @@ def test_recomputing_first_layers_is_not_supported_where_layers_read_others(mode
         return
     with pytest.raises(archcalc.Invalid, match="recompute_layers: is not supported"):
         archcalc.ranks(model, plan, run, Keeping(recompute="full"))
+
+
+def test_a_sweep_varies_recipes_and_optimizers_and_is_the_scalar_path_in_each_row():
+    model, base = archcalc.load("gpt2"), Plan(dp=4, framework="pytorch", zero=3)
+    vary = {
+        "zero": [0, 1, 3],
+        "optimizer": ["adamw", "muon", "adamw-8bit"],
+        "precision": ["fp32", "mixed-20", "fp8-13"],
+    }
+    grid = archcalc.sweep_plans(model, vary, base, RUN, Keeping())
+    rows = [dict(zip((*grid.fields, *grid.counted), row, strict=True)) for row in grid.rows()]
+    assert len(rows) == 27 - 2 * 3 - 2  # muon with ZeRO, and fp8 with ZeRO 3 and another optimizer
+    for row in rows:
+        fields = {"zero": row["zero"], **({"sharding": "per-tensor"} if row["zero"] else {})}
+        used = ranks(model, Plan(dp=4, **fields), RUN, Keeping(row["precision"], row["optimizer"])).fullest.memory
+        assert (row["memory.state"], row["memory.total"]) == (used.state, used.total), row
+
+
+def test_the_command_line_varies_them_too():
+    told = ask("sweep", "gpt2", "--vary", "optimizer=adamw,muon", "--vary", "zero=0,1", "--dp", "4", "-f", "json").json
+    rows = [dict(zip(("optimizer", "zero"), row, strict=False)) for row in told["rows"]]
+    assert [(row["optimizer"], row["zero"]) for row in rows] == [("adamw", 0), ("adamw", 1), ("muon", 0)]
+    assert told["left_out"] == [{"reason": "zero is not supported with muon, which steps whole matrices", "plans": 1}]
