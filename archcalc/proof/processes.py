@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,11 +38,12 @@ class Seen(NamedTuple):
     the loss of each step.
 
     `tensors` is the part of `passes` that kernels handed out; `alone` are the losses of one process that has all
-    sequences.
+    sequences. `routed` are the bytes that autograd saved where experts got the vectors that a router chose.
     """
 
     parameters: int
     saved: int
+    routed: int
     passes: int
     tensors: int
     step: int
@@ -56,7 +58,7 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
     """
     from archcalc_reference.parallel.applying import refuse_unrun
 
-    refuse_unrun(plan, tensors=True)
+    refuse_unrun(plan, tensors=True, experts=True)
     run = run.by_default(MEMORY_KERNEL)
     job = {"model": plain(model), "plan": plan.model_dump(), "run": run._asdict(), "keeping": keeping._asdict()}
     command = [sys.executable, "-W", "ignore", "-m", "archcalc.proof.processes"]
@@ -100,52 +102,67 @@ def _rank(rank: int, folder: str, ranks: int, job: dict[str, Any]) -> None:
 
 
 def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) -> Seen:
-    """Take steps as one rank of a process group that is there, and record the last."""
+    """Take steps as one rank of a process group that is there, and record the last.
+
+    Where ranks have different experts one more is taken and recorded, in which all experts get as many vectors.
+    """
     import torch
     from torch.distributed.device_mesh import init_device_mesh
     from torch.profiler import ProfilerActivity, profile, record_function
 
     from archcalc_reference import Transformer
+    from archcalc_reference.model.dealing import balanced
     from archcalc_reference.parallel.applying import cut, cut_loss, shard
+    from archcalc_reference.parallel.averaging import average
+    from archcalc_reference.parallel.expert import expert_meshes, spread
 
     mesh = init_device_mesh("cpu", (plan.dp, plan.tp), mesh_dim_names=("dp", "tp"))
     by_data, by_features = mesh["dp"], mesh["tp"]
+    same_experts, by_expert = expert_meshes(plan)
     texts, own = _texts(model, run, plan.dp), rank // plan.tp
     alone = _alone(model, run, keeping, texts) if rank == 0 and keeping.precision == "fp32" else []
     tokens, targets = (x[own * run.batch : (own + 1) * run.batch] for x in texts)
     losses: list[float] = []
+    turns, saved = STEPS + (plan.ep > 1), []
     with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         torch.manual_seed(0)
         reference = Transformer(model).to(torch.bfloat16 if keeping.recipe.weight == 2 else torch.float32)
         if plan.tp > 1:
             cut(reference, plan, by_features)
+        if plan.ep > 1:
+            spread(reference, by_expert)
         if plan.zero:
             shard(reference, plan, by_data, narrow=keeping.recipe.gathered == 2)
         tokens, targets = tokens.clone(), targets.clone()
         optimizer = make_optimizer(keeping, list(reference.parameters()))
-        for turn in range(STEPS):
+        for turn in range(turns):
             watch = _Watch(reference, optimizer, [tokens, targets])
-            with record_function(f"passes {turn}"), cut_loss(plan), watch:
+            as_counted = balanced(reference) if turn >= STEPS else nullcontext()
+            with record_function(f"passes {turn}"), cut_loss(plan), as_counted, watch:
                 output = reference(tokens, targets, run.kernel, recompute=keeping.recompute == "full")
                 watch.forward_ends()
                 loss = output.loss
                 del output
                 loss.backward()
+                if not plan.zero:
+                    average(reference, by_data, same_experts)
             time.sleep(LETTING_GO)
             held = watch.now
             with record_function(f"step {turn}"):
                 optimizer.step()
             optimizer.zero_grad(set_to_none=not keeping.holds)
-            losses.append(float(getattr(loss.detach(), "_local_tensor", loss.detach())))
+            losses.append(float(part_of(loss.detach())))
+            saved.append(watch.saved)
             del loss
     # gloo copies what it reduces, and drops it in a thread that the record does not see: what a stretch begins with
     # says nothing.
-    (before, passes), (kept, step) = (peak_within(record, f"{name} {STEPS - 1}") for name in ("passes", "step"))
-    mean, ranks = torch.tensor(losses), plan.dp * plan.tp
+    (before, passes), (kept, step) = (peak_within(record, f"{name} {turns - 1}") for name in ("passes", "step"))
+    mean, ranks = torch.tensor(losses[:STEPS]), plan.dp * plan.tp
     torch.distributed.all_reduce(mean)
     return Seen(
         parameters=sum(part_of(p).numel() for p in reference.parameters()),
-        saved=watch.saved,
+        saved=saved[-1],
+        routed=saved[STEPS - 1],
         passes=passes - before + watch.before,
         tensors=watch.most,
         step=step - kept + held,

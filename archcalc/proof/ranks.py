@@ -28,6 +28,7 @@ from archcalc.tape.run import MEMORY_KERNEL, Run
 TOLERANCE = 1e-5
 GLOO = "real processes over gloo"
 DTENSOR = "DTensor has the token table's gradient whole, and copies of what it lays out anew"
+_PAIR = 2
 VOCABULARY = 96  # rows that 2, 3 and 4 ranks divide
 
 
@@ -77,18 +78,22 @@ def prove_plan(model: Model, plan: Plan) -> Verdict:
 
 def lowered(plan: Plan) -> Plan:
     """A plan of the same kind with at most four ranks in one stage, each with few sequences."""
-    tp = 2 if plan.tp % 2 == 0 else 1
-    most, shares = MOST_RANKS // tp, plan.zero == 3 and plan.sharding == "per-tensor"
-    dp = next(n for n in range(min(plan.dp, most), 0, -1) if plan.dp % n == 0) if shares else 1
+    ep = next(n for n in (_PAIR if plan.expert_dp > 1 else MOST_RANKS, _PAIR, 1) if plan.ep % n == 0)
+    tp = _PAIR if plan.tp % _PAIR == 0 and ep == 1 else 1
+    shares = plan.zero == 3 and plan.sharding == "per-tensor" and ep == 1
+    most = MOST_RANKS // tp if shares or not plan.zero else 1
+    dp = next(n for n in range(min(plan.dp, most), 0, -1) if plan.dp % n == 0)
     update = {
-        "dp": dp,
+        "dp": dp if ep == 1 else MOST_RANKS if plan.expert_dp > 1 else ep,
+        "ep": ep,
         "tp": tp,
         "sequence_parallel": plan.sequence_parallel and tp > 1,
         "gathered_inputs": "kept" if plan.sequence_parallel and tp > 1 else "again",
         "zero": 3 if shares else 0,
+        **({} if shares else {name: getattr(Plan(), name) for name in ("sharding", "reshard_after_forward", "prefetch")}),
         "micro_batch": min(plan.micro_batch, 2),
         "accumulation": 1,
-        **{name: getattr(Plan(), name) for name in ("cp", "pp", "ep", "etp", "schedule", "chunks", "stage_layers")},
+        **{name: getattr(Plan(), name) for name in ("cp", "pp", "etp", "schedule", "chunks", "stage_layers")},
         "vocab_divisible_by": None,
     }
     return plan.model_copy(update=update)
@@ -96,18 +101,21 @@ def lowered(plan: Plan) -> Plan:
 
 def _lacking(plan: Plan) -> Iterator[str]:
     """What of a plan is not run, in words."""
-    for name, what in (("cp", "context parallelism"), ("ep", "expert parallelism"), ("pp", "sends between stages")):
+    for name, what in (("cp", "context parallelism"), ("pp", "sends between stages")):
         if getattr(plan, name) > 1:
             yield f"{what}: the reference does not run {'them' if name == 'pp' else 'it'}"
     if plan.accumulation < plan.pp:
         yield f"micro-batches in flight: PyTorch's schedules need at least {plan.pp:,} in a step"
-    if plan.tp > 1 and plan.tp % 2:
-        yield f"tp {plan.tp:,}: even numbers alone are lowered, to 2"
+    for name in ("tp", "ep"):
+        if getattr(plan, name) % 2 and getattr(plan, name) > 1:
+            yield f"{name} {getattr(plan, name):,}: even numbers alone are lowered"
     if plan.accumulation > 1:
         yield "accumulation: the small plan has one micro-batch"
-    if plan.dp > 1 and not plan.zero:
-        yield "data parallelism without ZeRO: the reference runs PyTorch's fully_shard"
-    if plan.zero in (1, 2) or (plan.zero == 3 and plan.sharding == "flat"):
+    if plan.ep > 1 and plan.tp > 1:
+        yield f"tp {plan.tp:,} beside ep {plan.ep:,}: experts of several ranks are run without it"
+    if plan.ep > 1 and plan.zero == 3:
+        yield f"shares of ZeRO 3 beside ep {plan.ep:,}: experts of several ranks are run without them"
+    elif plan.zero in (1, 2) or (plan.zero == 3 and plan.sharding == "flat"):
         yield f"shares of ZeRO {plan.zero}, {plan.sharding}: PyTorch's fully_shard has those of ZeRO 3, per-tensor"
     if plan.gathered_inputs == "again" and plan.sequence_parallel:
         yield "gathering inputs again: DTensor keeps them, and so does the small plan"
@@ -125,13 +133,14 @@ def _small(model: Model, few: Plan) -> Model:
 
 def _keepings(few: Plan) -> tuple[Keeping, ...]:
     """Tensors that DTensor cut and tensors that it did not are stepped one by one."""
-    if few.tp > 1:
+    if few.tp > 1 or not few.zero:
         return (Keeping("fp32", "adamw"),)
     return Keeping("fp32"), Keeping("fsdp-bf16", statistic=2)
 
 
 def _degrees(plan: Plan) -> str:
-    return f"dp {plan.dp} x tp {plan.tp}" + (", positions cut" if plan.sequence_parallel else "")
+    experts = f", experts over {plan.ep}" if plan.ep > 1 else ""
+    return f"dp {plan.dp} x tp {plan.tp}{experts}" + (", positions cut" if plan.sequence_parallel else "")
 
 
 def _in_flight(plan: Plan) -> Iterator[Check]:
@@ -144,6 +153,8 @@ def _in_flight(plan: Plan) -> Iterator[Check]:
 def compare_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Iterator[Check]:
     """What each rank keeps, saves and holds at its peaks, and that all together learn what one process learns."""
     found, few = run_ranks(model, plan, run, keeping), counted(model, plan, run, keeping)
+    if plan.ep > 1:
+        yield _routed(few.saved * len(found), found, keeping)
     for rank, seen in enumerate(found):
         where = f"rank {rank} of {len(found)}, {keeping.precision}"
         yield same(f"parameters, {where}", few.parameters, seen.parameters, GLOO)
@@ -154,6 +165,14 @@ def compare_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Itera
         yield step if step.equal or plan.tp == 1 else step._replace(reason=DTENSOR, required=False)
     if found[0].alone:
         yield _losses(found[0])
+
+
+def _routed(counted: int, found: list[Seen], keeping: Keeping) -> Check:
+    """Experts of some ranks get more vectors than those of others, and all together as many as are sent."""
+    what, together = f"saved bytes, all ranks, {keeping.precision}", sum(seen.routed for seen in found)
+    check = same(what, counted, together, "autograd's saved tensors, as the router chose")
+    least, most = (which(seen.routed for seen in found) for which in (min, max))
+    return check._replace(reason=f"= and {least:,} to {most:,} on a rank") if check.equal else check
 
 
 def counted(model: Model, plan: Plan, run: Run, keeping: Keeping, *, gloo: bool = True) -> Counted:
