@@ -92,6 +92,7 @@ def test_degrees_are_lowered_to_what_divides_them():
     assert [lowered(fully_shard(n)).dp for n in (1, 2, 3, 6, 7, 128)] == [1, 2, 3, 3, 1, 4]
     assert lowered(fully_shard(128, tp=8)).world == 4
     assert lowered(Plan(dp=64, tp=8, pp=8, accumulation=8, zero=1)).world == 2
+    assert [lowered(Plan(dp=n)).dp for n in (2, 3, 7, 8)] == [2, 3, 1, 4]
 
 
 def test_a_plan_that_the_reference_does_not_run_is_refused():
@@ -278,7 +279,6 @@ def rank_of_1024(model, plan, run):
 @pytest.mark.parametrize(
     ("plan", "told"),
     [
-        (Plan(dp=2), "data parallelism without ZeRO"),
         (Plan(dp=2, zero=1), "shares of ZeRO 1, flat"),
         (Plan(cp=2), "context parallelism"),
         (Plan(pp=2), "at least 2 in a step"),

@@ -90,4 +90,6 @@ def spread(reference: nn.Module, mesh: Any) -> None:
 
 def of_experts(reference: nn.Module) -> set[nn.Parameter]:
     """The weights that differ from one expert-parallel rank to another."""
-    return {weight for module in reference.modules() if isinstance(module, ExpertLinear) for weight in module.parameters()}
+    return {
+        weight for module in reference.modules() if isinstance(module, ExpertLinear) for weight in module.parameters()
+    }
