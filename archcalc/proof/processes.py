@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.proof.allocator import make_optimizer, peak_within, undisturbed
+from archcalc.proof.applied import Meshes
+from archcalc.proof.issued import Issued, issued
 from archcalc.proof.living import living, part_of
 from archcalc.proof.witness import id_of
 from archcalc.spec.dumping import plain
@@ -28,6 +30,7 @@ from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
 STEPS = 3
+RECORDED = 3  # steps more, whose memory is recorded
 MOST_RANKS = 4
 PATIENCE = 120  # seconds, of which starting takes most
 LETTING_GO = 0.05  # seconds, in which gloo's own thread drops what it has reduced
@@ -38,7 +41,8 @@ class Seen(NamedTuple):
     the loss of each step.
 
     `tensors` is the part of `passes` that kernels handed out; `alone` are the losses of one process that has all
-    sequences. `routed` are the bytes that autograd saved where experts got the vectors that a router chose.
+    sequences. `routed` are the bytes that autograd saved where experts got the vectors that a router chose, `issued`
+    the collectives of that step.
     """
 
     parameters: int
@@ -49,6 +53,7 @@ class Seen(NamedTuple):
     step: int
     losses: list[float]
     alone: list[float]
+    issued: list[Issued]
 
 
 def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen]:
@@ -73,7 +78,13 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
         last = (done.stderr.strip().splitlines() or ["a process of a rank failed"])[-1]
         refused = last.partition("archcalc.errors.Invalid: ")[2]
         raise Invalid(Problem("the small model", refused)) if refused else RuntimeError(last)
-    return [Seen(**seen) for seen in json.loads(done.stdout)]
+    return [_read(seen) for seen in json.loads(done.stdout)]
+
+
+def _read(seen: dict[str, Any]) -> Seen:
+    """What a rank wrote; JSON has lists where it had tuples."""
+    called = [Issued(operation, phase, tuple(ranks), *rest) for operation, phase, ranks, *rest in seen.pop("issued")]
+    return Seen(**seen, issued=called)
 
 
 def _serve(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -102,72 +113,66 @@ def _rank(rank: int, folder: str, ranks: int, job: dict[str, Any]) -> None:
 
 
 def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) -> Seen:
-    """Take steps as one rank of a process group that is there, and record the last.
+    """Take steps as one rank of a process group that is there; of the last the collectives are recorded.
 
-    Where ranks have different experts one more is taken and recorded, in which all experts get as many vectors.
+    In a few more, of which memory is recorded, all experts get as many vectors, as is counted. gloo drops what it
+    sent in a thread of its own, at times late, so that the least peak is that of the step.
     """
     import torch
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    from archcalc_reference import Transformer
     from archcalc_reference.model.dealing import balanced
-    from archcalc_reference.parallel.applying import cut, cut_loss, shard
-    from archcalc_reference.parallel.averaging import average
-    from archcalc_reference.parallel.expert import expert_meshes, spread
+    from archcalc_reference.parallel.applying import cut_loss
 
-    mesh = init_device_mesh("cpu", (plan.dp, plan.tp), mesh_dim_names=("dp", "tp"))
-    by_data, by_features = mesh["dp"], mesh["tp"]
-    same_experts, by_expert = expert_meshes(plan)
+    meshes = Meshes(plan)
     texts, own = _texts(model, run, plan.dp), rank // plan.tp
     alone = _alone(model, run, keeping, texts) if rank == 0 and keeping.precision == "fp32" else []
     tokens, targets = (x[own * run.batch : (own + 1) * run.batch] for x in texts)
     losses: list[float] = []
-    turns, saved = STEPS + (plan.ep > 1), []
+    watched: list[_Watch] = []
+    held: list[int] = []
+    calls = issued()
     with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         torch.manual_seed(0)
-        reference = Transformer(model).to(torch.bfloat16 if keeping.recipe.weight == 2 else torch.float32)
-        if plan.tp > 1:
-            cut(reference, plan, by_features)
-        if plan.ep > 1:
-            spread(reference, by_expert)
-        if plan.zero:
-            shard(reference, plan, by_data, narrow=keeping.recipe.gathered == 2)
+        reference = meshes.apply(model, keeping)
         tokens, targets = tokens.clone(), targets.clone()
         optimizer = make_optimizer(keeping, list(reference.parameters()))
-        for turn in range(turns):
+        for turn in range(STEPS + RECORDED):
             watch = _Watch(reference, optimizer, [tokens, targets])
+            recording, calls.phase = calls if turn == STEPS - 1 else nullcontext(), "forward"
             as_counted = balanced(reference) if turn >= STEPS else nullcontext()
-            with record_function(f"passes {turn}"), cut_loss(plan), as_counted, watch:
+            with record_function(f"passes {turn}"), cut_loss(plan), as_counted, recording, watch:
                 output = reference(tokens, targets, run.kernel, recompute=keeping.recompute == "full")
                 watch.forward_ends()
                 loss = output.loss
                 del output
+                calls.phase = "backward"
                 loss.backward()
-                if not plan.zero:
-                    average(reference, by_data, same_experts)
+                meshes.end_backward(reference)
             time.sleep(LETTING_GO)
-            held = watch.now
-            with record_function(f"step {turn}"):
+            watched.append(watch)
+            held.append(watch.now)
+            calls.phase = "step"
+            with record_function(f"step {turn}"), recording:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=not keeping.holds)
             losses.append(float(part_of(loss.detach())))
-            saved.append(watch.saved)
             del loss
-    # gloo copies what it reduces, and drops it in a thread that the record does not see: what a stretch begins with
-    # says nothing.
-    (before, passes), (kept, step) = (peak_within(record, f"{name} {turns - 1}") for name in ("passes", "step"))
+    least = min(range(STEPS, STEPS + RECORDED), key=lambda turn: watched[turn].most)
+    # What a stretch begins with says nothing: gloo's copies are not all in the record.
+    (before, passes), (kept, step) = (peak_within(record, f"{name} {least}") for name in ("passes", "step"))
     mean, ranks = torch.tensor(losses[:STEPS]), plan.dp * plan.tp
     torch.distributed.all_reduce(mean)
     return Seen(
         parameters=sum(part_of(p).numel() for p in reference.parameters()),
-        saved=saved[-1],
-        routed=saved[STEPS - 1],
-        passes=passes - before + watch.before,
-        tensors=watch.most,
-        step=step - kept + held,
+        saved=watched[least].saved,
+        routed=watched[STEPS - 1].saved,
+        passes=passes - before + watched[least].before,
+        tensors=watched[least].most,
+        step=step - kept + held[least],
         losses=[float(n) / ranks for n in mean],
         alone=alone,
+        issued=calls.found,
     )
 
 

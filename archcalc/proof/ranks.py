@@ -22,6 +22,7 @@ from archcalc.plan.stages import in_flight
 from archcalc.proof.miniature import described, miniature, without_capacity
 from archcalc.proof.pipelines import SCHEDULES, most_held
 from archcalc.proof.processes import MOST_RANKS, Seen, run_ranks
+from archcalc.proof.sending import compare_collectives
 from archcalc.spec.model import Model
 from archcalc.tape.legend import largest
 from archcalc.tape.precision import Keeping
@@ -171,6 +172,7 @@ def compare_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Itera
         due = few.step - few.fewer[rank // plan.tp]
         step = same(f"peak of the optimizer, {where}", due, seen.step, "the CPU allocator's record")
         yield step if step.equal or plan.tp == 1 else step._replace(reason=DTENSOR, required=False)
+    yield from compare_collectives(model, plan, run, keeping, [seen.issued for seen in found])
     if found[0].alone:
         yield _losses(model, found[0])
 
