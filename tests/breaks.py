@@ -105,7 +105,7 @@ BREAKS = [
     count("indices have four bytes", "tape/roles.py", '"long": 8', '"long": 4'),
     count("values are not cached", "blocks/attention.py", 'tape.view(v, "cache", S="T")', 'tape.view(v, S="T")'),
     count("a recomputed layer keeps nothing", "counts/activations.py", "return tensors | _inputs(inside)", "return tensors"),
-    count("AdamW has one moment", "tape/precision.py", '"adamw": Method(2', '"adamw": Method(1'),
+    count("AdamW has one moment", "tape/optimizers.py", '"adamw": Method(2', '"adamw": Method(1'),
     count("AdamW has no counters", "counts/optimizer.py", "4 * _tensors(counts)", "0"),
     count("the optimizer needs no scratch", "counts/optimizer.py", "pairs = [2 * size + last", "pairs = [size"),
     count("the mask takes no memory", "counts/peaks.py", '_given(taken.segments, width, "constant"), _given', '0, _given'),

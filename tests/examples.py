@@ -49,7 +49,8 @@ def keepings():
     """Any way to keep the numbers of a training step; the precision of a cache applies to inference alone."""
     from hypothesis import strategies as st
 
-    from archcalc.tape.precision import OPTIMIZERS, RECIPES, Keeping
+    from archcalc.tape.optimizers import OPTIMIZERS
+    from archcalc.tape.precision import RECIPES, Keeping
 
     recipes, optimizers = st.sampled_from(list(RECIPES)), st.sampled_from(list(OPTIMIZERS))
     recomputed = st.sampled_from(["none", "selective", "full"])

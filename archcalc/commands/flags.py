@@ -9,13 +9,13 @@ from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.spec.model import Model
+from archcalc.tape.optimizers import Optimizer
 from archcalc.tape.precision import (
     BITS,
     DEFAULTS,
     RECIPES,
     CachePrecision,
     Keeping,
-    Optimizer,
     Precision,
     Purpose,
     Recompute,

@@ -193,7 +193,9 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Sta
     if phase == "step":
         # torch.optim takes no gradients that are narrower than the weights that it steps.
         narrower = keeping.recipe.master and not keeping.recipe.holds
-        return modelled(STEPS + ("; not measured" if narrower else ", exact on small steps"))
+        measured = "exact on small steps" if keeping.method.kept == "moments" else "within 0.1% on small steps"
+        unmeasured = narrower or keeping.method.kept == "blocks"
+        return modelled(STEPS + ("; not measured" if unmeasured else f", {measured}"))
     if trains:
         return modelled(RULES if ran and run.attention == "flash" else "autograd's rules; not measured")
     return modelled(CALLS if ran else "live tensors of each call; not measured")

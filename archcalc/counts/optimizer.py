@@ -9,28 +9,73 @@ from typing import Literal
 from archcalc.counts.parameters import Parameters, Stored
 from archcalc.counts.stack import is_many
 from archcalc.spec.shared import ROOT
-from archcalc.tape.legend import Mask, Size, add, choose, largest, product, where
+from archcalc.tape.legend import Mask, Size, add, choose, largest, least, product, where
 from archcalc.tape.passes import Stage
 from archcalc.tape.precision import Keeping
 
 
 def kept_state(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> dict[str, Size]:
     """What stays from step to step, of a rank of a plan what it has in its `stage`."""
-    recipe, method = keeping.recipe, keeping.method
-    learned = _learned(counts)
-    steps, moments = held("optimizer", learned, stage), method.moments * recipe.moment
-    counters = 4 * _tensors(counts) if method.counts and not (stage and stage.flat) else 0  # how many steps were taken
+    recipe = keeping.recipe
+    learned = learning(counts)
     return {
         "weights": held("weights", counts.tensors, stage) * recipe.weight,
         "gradients": held("gradients", learned, stage) * recipe.gradient if keeping.holds else 0,
-        "master weights": steps * recipe.master,
-        "optimizer state": steps * moments + counters,
+        "master weights": held("optimizer", learned, stage) * recipe.master,
+        "optimizer state": _state(learned, keeping, stage),
     }
+
+
+def _state(learned: list[Stored], keeping: Keeping, stage: Stage | None) -> Size:
+    """What an optimizer keeps beside the weights, with a count of steps for each tensor where it has one."""
+    method, width = keeping.method, keeping.recipe.moment
+    if method.kept == "factors":
+        return add(tensor.layers * factors(tensor.shape) * width for tensor in learned) + _counters(learned)
+    if method.kept == "momentum":
+        others = [tensor for tensor in learned if not is_hidden_matrix(tensor)]
+        return (
+            add(t.parameters for t in learned) * width + add(t.parameters for t in others) * width + _counters(others)
+        )
+    if method.kept == "blocks":
+        return _in_blocks(learned, stage)
+    counters = _counters(learned) if method.counts and not (stage and stage.flat) else 0
+    return held("optimizer", learned, stage) * (method.moments * width) + counters
+
+
+def factors(shape: tuple[Size, ...]) -> Size:
+    """Numbers that Adafactor keeps of a tensor: of a matrix one for each row and each column, of a vector all."""
+    if len(shape) < _MATRIX:
+        return product(shape)
+    *each, rows, columns = shape
+    return product(each) * (rows + columns)
+
+
+def is_hidden_matrix(tensor: Stored) -> bool:
+    """Whether Muon steps a tensor: a matrix of a layer, or those of its experts, each for itself."""
+    return tensor.within is not None and len(tensor.shape) == _MATRIX + tensor.of_experts
+
+
+_MATRIX = 2  # axes
+BLOCK, LEAST = 256, 4096
+"""Numbers of a block of 8-bit moments, and of the smallest tensor that has them: bitsandbytes 0.50, optim."""
+_TABLES = 2 * 256 * 4
+"""What 256 bytes stand for, of a signed and an unsigned moment, in fp32: one of each for all tensors."""
+
+
+def _in_blocks(learned: list[Stored], stage: Stage | None) -> Size:
+    """Two moments of one byte with an fp32 scale for each block; in fp32 those of small tensors."""
+    if stage is not None and stage.flat:
+        return _bytes_in_blocks(held("optimizer", learned, stage)) + _TABLES
+    return add(t.layers * _bytes_in_blocks(held("optimizer", [one_of(t)], stage)) for t in learned) + _TABLES
+
+
+def _bytes_in_blocks(n: Size) -> Size:
+    return choose(n < LEAST, 8 * n, 2 * n + 2 * 4 * -(-n // BLOCK))
 
 
 def gradients_held(counts: Parameters, stage: Stage | None) -> Size:
     """Parameters whose gradients a rank has when it steps."""
-    return held("gradients", _learned(counts), stage)
+    return held("gradients", learning(counts), stage)
 
 
 What = Literal["weights", "gradients", "optimizer", "gathered", "reduced"]
@@ -44,26 +89,52 @@ def held(what: What, tensors: Sequence[Stored], stage: Stage | None) -> Size:
 
 
 def scratch(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> Size:
-    """What the optimizer makes while it steps, beside its state: numbers as wide as its moments.
+    """What the optimizer makes while it steps, beside its state.
 
     torch.optim.AdamW makes the root of the second moment and the divisor of each tensor, while the last tensor's
-    divisor is still there; with foreach the roots of all tensors at once. What is fused, and SGD, make nothing. Where
-    PyTorch counts steps, or multiplies in place, a number in two types is made as well.
+    divisor is still there; with foreach the roots of all tensors at once. Adafactor makes an update of each tensor,
+    while the last one's is still there, out of the means of its rows and columns; Muon an update of one matrix, see
+    `orthogonalizing`. What is fused, and SGD, make nothing. Where PyTorch counts steps, or multiplies in place, a
+    number in two types is made as well.
     """
     width, method = keeping.recipe.moment, keeping.method
+    learned = learning(counts)
     if method.temporaries == "none":
         return 12 if method.counts else (8 + width) * method.moments
     if method.temporaries == "all":
-        return held("optimizer", _learned(counts), stage) * width + 8 + width
+        return held("optimizer", learned, stage) * width + 8 + width
+    if method.kept == "momentum":
+        return largest(where(there, orthogonalizing(tensor, width)) for tensor, there in _matrices(learned)) + 12
     if stage is not None and stage.flat:
-        return 2 * held("optimizer", _learned(counts), stage) * width + 8 + width
+        return 2 * held("optimizer", learned, stage) * width + 8 + width
     most: Size = 0
     last: Size = 0
-    for _, group in groupby(_as_listed(_learned(counts)), lambda tensor: tensor.within and id(tensor.within.first)):
-        for size, there in _in_order(as_modules(list(group)), stage):
-            most = largest((most, where(there, 2 * size + last)))
+    for _, group in groupby(_as_listed(learned), lambda tensor: tensor.within and id(tensor.within.first)):
+        for tensor, there in _in_order(as_modules(list(group))):
+            size = held("optimizer", [tensor], stage)
+            beside = factors(tensor.shape) + 1 if method.kept == "factors" else size
+            most = largest((most, where(there, size + beside + last)))
             last = choose(there, size, last)
     return most * width + 8 + width
+
+
+def orthogonalizing(tensor: Stored, width: Size) -> Size:
+    """Bytes that torch.optim.Muon needs for one matrix: its update, `width` bytes a number, and in bf16 two iterates
+    of Newton and Schulz, with two products of the shorter side with itself.
+    """
+    *_, rows, columns = tensor.shape
+    short = least(rows, columns)
+    return rows * columns * (width + 2 * _BF16) + 2 * _BF16 * short * short
+
+
+_BF16 = 2  # bytes
+
+
+def _matrices(tensors: list[Stored]) -> Iterator[tuple[Stored, Mask]]:
+    """Those that Muon steps, and whether they are there: of arrays in which rows."""
+    for tensor in tensors:
+        if is_hidden_matrix(tensor):
+            yield tensor, tensor.layers > 0 if is_many(tensor.within) else True
 
 
 def _as_listed(tensors: list[Stored]) -> list[Stored]:
@@ -90,26 +161,28 @@ def one_of(tensor: Stored) -> Stored:
     return tensor._replace(layers=1, parameters=product(tensor.shape))
 
 
-def _in_order(tensors: list[Stored], stage: Stage | None) -> Iterator[tuple[Size, Mask]]:
-    """The sizes of a group's tensors as its layers follow each other, for two turns of the pattern at most.
+def _in_order(tensors: list[Stored]) -> Iterator[tuple[Stored, Mask]]:
+    """A group's tensors, one by one, as its layers follow each other, for two turns of the pattern at most.
 
     A layer's first tensor follows a layer's last. Of arrays a layer is there in some rows alone.
     """
     within = tensors[0].within
     if within is None:
-        yield from ((held("optimizer", [tensor], stage), True) for tensor in tensors)
+        yield from ((tensor, True) for tensor in tensors)
         return
     turns = 2 * within.period
     for i in range(turns if is_many(within) else min(int(within.group), turns)):
         there = within.group > i if is_many(within) else True
         for tensor in tensors:
             if tensor.within is not None and i % within.period in tensor.within.offsets:
-                yield held("optimizer", [one_of(tensor)], stage), there
+                yield one_of(tensor), there
 
 
-def _tensors(counts: Parameters) -> Size:
-    return add(tensor.layers for tensor in _learned(counts))
+def _counters(tensors: list[Stored]) -> Size:
+    """Bytes that count how many steps were taken, of each tensor."""
+    return 4 * add(tensor.layers for tensor in tensors)
 
 
-def _learned(counts: Parameters) -> list[Stored]:
+def learning(counts: Parameters) -> list[Stored]:
+    """The tensors that an optimizer steps."""
     return [tensor for tensor in counts.tensors if tensor.learns]

@@ -53,6 +53,8 @@ def refuse_unrun(run: Run, keeping: Keeping) -> None:
     for what, asked in (("dropout", run.dropout), ("selective recomputation", keeping.recompute == "selective")):
         if asked:
             raise Invalid(Problem("record_step", f"{what} is not in the reference"))
+    if keeping.method.kept == "blocks":
+        raise Invalid(Problem("record_step", f"{keeping.optimizer} is not in PyTorch"))
     if keeping.recipe.gathered:
         fix = "archcalc.proof.processes runs it, on one rank too"
         raise Invalid(Problem("record_step", f"{keeping.precision} is of weights that are gathered", suggestion=fix))
@@ -80,11 +82,12 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
         reference = Transformer(model).to(width)
         tokens, targets = (torch.zeros((run.batch, run.sequence), dtype=torch.long) for _ in range(2))
         every = list(reference.parameters())
-        weights = [weight for weight in every if weight.requires_grad]
+        named = {name: weight for name, weight in reference.named_parameters() if weight.requires_grad}
+        weights = list(named.values())
         masters = [weight.detach().float().requires_grad_() for weight in weights] if recipe.master else weights
         if recipe.holds:
             _add_to_held(weights, masters)
-        optimizer = make_optimizer(keeping, masters)
+        optimizer = make_optimizer(keeping, dict(zip(named, masters, strict=True)))
         for turn in ("first", "second"):
             grads = [x.grad for x in {*weights, *masters} if x.grad is not None]
             live = _tensors([tokens, targets, *every, *masters, *grads])
@@ -124,14 +127,53 @@ def _add_to_held(weights: list[Any], masters: list[Any]) -> None:
         weight.register_post_accumulate_grad_hook(add)
 
 
-def make_optimizer(keeping: Keeping, weights: list[Any]) -> Any:
-    """PyTorch's optimizer of that name."""
+def make_optimizer(keeping: Keeping, weights: dict[str, Any]) -> Any:
+    """PyTorch's optimizer of that name, of weights by their names."""
     import torch
 
-    if not keeping.optimizer.startswith("adamw"):
-        return torch.optim.SGD(weights, momentum=0.9 * keeping.method.moments, foreach=False)
-    one = {"adamw-foreach": {"foreach": True}, "adamw-fused": {"fused": True}, "adamw": {"foreach": False}}
-    return torch.optim.AdamW(weights, **one[keeping.optimizer])
+    every = list(weights.values())
+    how: dict[str, Any] = {
+        "adamw-foreach": {"foreach": True},
+        "adamw-fused": {"fused": True},
+        "adamw": {"foreach": False},
+    }
+    if keeping.optimizer in how:
+        return torch.optim.AdamW(every, **how[keeping.optimizer])
+    if keeping.optimizer == "adafactor":
+        return torch.optim.Adafactor(every, foreach=False)
+    if keeping.optimizer == "muon":
+        return _Muon(weights)
+    return torch.optim.SGD(every, momentum=0.9 * keeping.method.moments, foreach=False)
+
+
+_MATRIX = 2  # axes
+
+
+class _Muon:
+    """Muon for the matrices of layers, and fused AdamW for all else."""
+
+    def __init__(self, weights: dict[str, Any]) -> None:
+        import torch
+
+        hidden = [x for name, x in weights.items() if name.startswith("layers.") and x.ndim == _MATRIX]
+        own = {id(x) for x in hidden}
+        others = [x for x in weights.values() if id(x) not in own]
+        self.parts = [torch.optim.Muon(hidden), torch.optim.AdamW(others, fused=True)]
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """Of each weight."""
+        return {x: kept for part in self.parts for x, kept in part.state.items()}
+
+    def step(self) -> None:
+        """One step of both."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, *, set_to_none: bool = True) -> None:
+        """Drop gradients, or make them zero."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
 
 
 def record_inference(model: Model, run: Run, keeping: Keeping) -> dict[str, Recorded]:

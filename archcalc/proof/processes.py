@@ -136,7 +136,7 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
         torch.manual_seed(0)
         reference = meshes.apply(model, keeping)
         tokens, targets = tokens.clone(), targets.clone()
-        optimizer = make_optimizer(keeping, list(reference.parameters()))
+        optimizer = make_optimizer(keeping, dict(reference.named_parameters()))
         for turn in range(STEPS + RECORDED):
             watch = _Watch(reference, optimizer, [tokens, targets])
             recording, calls.phase = calls if turn == STEPS - 1 else nullcontext(), "forward"
@@ -243,7 +243,7 @@ def _alone(model: Model, run: Run, keeping: Keeping, texts: tuple[Any, Any]) -> 
 
     torch.manual_seed(0)
     reference = Transformer(model)
-    optimizer = make_optimizer(keeping, list(reference.parameters()))
+    optimizer = make_optimizer(keeping, dict(reference.named_parameters()))
     losses = []
     for _ in range(STEPS):
         loss = reference(*texts, run.kernel, recompute=keeping.recompute == "full").loss

@@ -38,8 +38,10 @@ VOCABULARY = 96  # rows that 2, 3 and 4 ranks divide
 
 
 class Counted(NamedTuple):
-    """What is counted for the fullest rank: parameters that it keeps, and bytes. `fewer` are bytes of the optimizer's
-    state that each data-parallel rank has less, since its last rows are padding.
+    """What is counted for the fullest rank: parameters that it keeps, and bytes.
+
+    `fewer` are the parameters that each data-parallel rank has less, since its last rows are padding, `state` the bytes
+    that the optimizer keeps of each, and `rooted` those that it makes of each while it steps.
     """
 
     parameters: int
@@ -47,6 +49,8 @@ class Counted(NamedTuple):
     passes: int
     step: int
     fewer: tuple[int, ...]
+    state: int
+    rooted: int
 
 
 def prove_plan(model: Model, plan: Plan) -> Verdict:
@@ -166,10 +170,11 @@ def compare_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Itera
         yield _routed(model, few.saved * len(found), found, keeping)
     for rank, seen in enumerate(found):
         where = f"rank {rank} of {len(found)}, {keeping.precision}"
-        yield same(f"parameters, {where}", few.parameters, seen.parameters, GLOO)
+        fewer = few.fewer[rank // plan.tp]
+        yield same(f"parameters, {where}", few.parameters - fewer, seen.parameters, GLOO)
         yield same(f"saved bytes, {where}", few.saved, seen.saved, "autograd's saved tensors")
-        yield _peak(f"peak of the passes, {where}", few.passes, seen, plan)
-        due = few.step - few.fewer[rank // plan.tp]
+        yield _peak(f"peak of the passes, {where}", few.passes - fewer * few.state, seen, plan)
+        due = few.step - fewer * (few.state + few.rooted)
         step = same(f"peak of the optimizer, {where}", due, seen.step, "the CPU allocator's record")
         yield step if step.equal or plan.tp == 1 else step._replace(reason=DTENSOR, required=False)
     yield from compare_collectives(model, plan, run, keeping, [seen.issued for seen in found])
@@ -201,11 +206,12 @@ def counted(model: Model, plan: Plan, run: Run, keeping: Keeping, *, gloo: bool 
         if gloo and moment.at == REDUCING:
             total += parts["reduce buffers"] * plan.dp // (plan.dp + 1)
         totals.append(total)
-    state = keeping.method.moments * recipe.moment
     by_rows = plan.zero > 0 and plan.sharding == "per-tensor"
-    fewer = (state * lacking(plan, counts.tensors, rank) if by_rows else 0 for rank in range(plan.dp))
+    fewer = (lacking(plan, counts.tensors, rank) if by_rows else 0 for rank in range(plan.dp))
     return Counted(
         fewer=tuple(fewer),
+        state=keeping.method.moments * recipe.moment,
+        rooted=recipe.moment if keeping.method.temporaries == "all" else 0,
         parameters=held("weights", counts.tensors, taken.stage),
         saved=saved(taken, taken.run, keeping.widths, keeping.recompute, cast=recipe.autocast).total,
         passes=largest(totals),

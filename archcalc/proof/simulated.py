@@ -98,4 +98,4 @@ def _made_in(kind: Any) -> Iterator[None]:
 def _adamw(reference: Any, keeping: Keeping) -> Any:
     from archcalc.proof.allocator import make_optimizer
 
-    return make_optimizer(keeping, list(reference.parameters()))
+    return make_optimizer(keeping, dict(reference.named_parameters()))

@@ -234,11 +234,10 @@ def phase_line(used: Memory) -> str:
 
 def training_lines(model: Model, run: Run, keeping: Keeping, varied: Collection[str] = ()) -> tuple[str, ...]:
     """What was asked, in words, less what rows say that have it `varied`."""
-    optimizer = f"{keeping.method.meaning}, {several(keeping.method.moments, 'moment')}"
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
     held = "gradients kept between steps" if keeping.holds else "gradients allocated as activations are freed"
     return (
-        f"{keeping.precision}: {keeping.recipe.meaning}; {optimizer}",
+        f"{keeping.precision}: {keeping.recipe.meaning}; {keeping.method.meaning}",
         ", ".join(
             (
                 size,

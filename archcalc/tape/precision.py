@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 from archcalc.arguments import boolean, checked, choice, size
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.tape.optimizers import OPTIMIZERS, Method, Optimizer
 from archcalc.tape.roles import Widths, widths
 
 # fmt: off
@@ -16,7 +17,6 @@ Format = Literal[
 ]
 # fmt: on
 Precision = Literal["mixed-16", "mixed-18", "amp", "fsdp-bf16", "fp32", "bf16", "fp16", "fp8", "int8", "int4", Format]
-Optimizer = Literal["adamw-fused", "adamw", "adamw-foreach", "sgd", "sgd-plain"]
 Recompute = Literal["none", "selective", "full"]
 CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
 
@@ -95,30 +95,6 @@ count 2 + 2 + 12; Megatron-LM's main gradients in fp32 make 2 + 4 + 12 (Korthika
 
 DEFAULTS = {"training": "mixed-16", "inference": "bf16"}
 """What is taken where no precision is asked for."""
-
-
-class Method(NamedTuple):
-    """What an optimizer of torch.optim keeps, and what it makes while it steps.
-
-    `moments` are kept for each parameter, and where it `counts` its steps a number for each tensor. `temporaries` are
-    made of one `tensor` at a time, or of `all` tensors at once.
-    """
-
-    moments: int
-    counts: bool
-    temporaries: Literal["none", "tensor", "all"]
-    meaning: str
-
-
-OPTIMIZERS: dict[str, Method] = {
-    "adamw-fused": Method(2, counts=True, temporaries="none", meaning="AdamW in one fused kernel"),
-    "adamw": Method(2, counts=True, temporaries="tensor", meaning="AdamW, one tensor at a time"),
-    "adamw-foreach": Method(2, counts=True, temporaries="all", meaning="AdamW, all tensors at once (foreach)"),
-    "sgd": Method(1, counts=False, temporaries="none", meaning="SGD with momentum"),
-    "sgd-plain": Method(0, counts=False, temporaries="none", meaning="SGD without momentum"),
-}
-"""First and second moment of AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), SGD's momentum. On a GPU
-torch.optim.AdamW is foreach by default; Megatron-LM and DeepSpeed use fused kernels."""
 
 
 def compute_width(precision: str) -> int:

@@ -164,7 +164,7 @@ def test_every_spec_can_be_held_against_a_device(name):
         ),
         (
             ["--optimizer", "lion"],
-            "--optimizer: 'lion' is not one of 'adamw-fused', 'adamw', 'adamw-foreach', 'sgd', 'sgd-plain'",
+            "--optimizer: 'lion' is not one of 'adamw-fused', 'adamw', 'adamw-foreach', 'adamw-8bit', 'adafactor', 'muon', 'sgd', 'sgd-plain'",
         ),
         (["--recompute", "some"], "--recompute: 'some' is not one of 'none', 'selective', 'full'"),
         (["--attention", "fast"], "--attention: 'fast' is not one of 'math', 'flash'"),
