@@ -40,7 +40,7 @@ VOCABULARY = 96  # rows that 2, 3 and 4 ranks divide
 class Counted(NamedTuple):
     """What is counted for the fullest rank: parameters that it keeps, and bytes.
 
-    `fewer` are the parameters that each data-parallel rank has less, since its last rows are padding, `state` the bytes
+    `fewer` are the parameters that each data-parallel rank has less, since its last rows are padding, `state` bytes
     that the optimizer keeps of each, and `rooted` those that it makes of each while it steps.
     """
 
