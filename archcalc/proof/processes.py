@@ -20,18 +20,18 @@ from typing import Any, NamedTuple
 from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.proof.allocator import make_optimizer, peak_within, undisturbed
+from archcalc.proof.alone import STEPS, losses_alone, texts_of
 from archcalc.proof.applied import Meshes
 from archcalc.proof.issued import Issued, issued
 from archcalc.proof.living import living, part_of
+from archcalc.proof.staged import StageSeen, stage_steps_of
 from archcalc.proof.witness import id_of
 from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
-STEPS = 3
 RECORDED = 3  # steps more, whose memory is recorded
-MOST_RANKS = 4
 PATIENCE = 120  # seconds, of which starting takes most
 LETTING_GO = 0.05  # seconds, in which gloo's own thread drops what it has reduced
 
@@ -64,6 +64,19 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
     from archcalc_reference.parallel.applying import refuse_unrun
 
     refuse_unrun(plan, tensors=True, experts=True)
+    return [Seen(**seen) for seen in _together(model, plan, run, keeping)]
+
+
+def run_stages(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[StageSeen]:
+    """Take steps in a process for each stage of the plan's pipeline, with micro-batches of `run.batch` sequences.
+
+    Raises Invalid for a model that the reference does not cut into stages, RuntimeError as `run_ranks`.
+    """
+    return [StageSeen(**seen) for seen in _together(model, plan, run, keeping)]
+
+
+def _together(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[dict[str, Any]]:
+    """What the rank of each process saw."""
     run = run.by_default(MEMORY_KERNEL)
     job = {"model": plain(model), "plan": plan.model_dump(), "run": run._asdict(), "keeping": keeping._asdict()}
     command = [sys.executable, "-W", "ignore", "-m", "archcalc.proof.processes"]
@@ -81,10 +94,10 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
     return [_read(seen) for seen in json.loads(done.stdout)]
 
 
-def _read(seen: dict[str, Any]) -> Seen:
+def _read(seen: dict[str, Any]) -> dict[str, Any]:
     """What a rank wrote; JSON has lists where it had tuples."""
-    called = [Issued(operation, phase, tuple(ranks), *rest) for operation, phase, ranks, *rest in seen.pop("issued")]
-    return Seen(**seen, issued=called)
+    called = [Issued(operation, phase, tuple(ranks), *rest) for operation, phase, ranks, *rest in seen["issued"]]
+    return {**seen, "issued": called}
 
 
 def _serve(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -107,7 +120,7 @@ def _rank(rank: int, folder: str, ranks: int, job: dict[str, Any]) -> None:
     model, run = Model.model_validate(job["model"]), Run(**job["run"])
     plan, keeping = Plan.model_validate(job["plan"]), Keeping(**job["keeping"])
     dist.init_process_group("gloo", rank=rank, world_size=ranks, store=dist.FileStore(f"{folder}/store", ranks))
-    seen = steps_of(model, plan, run, keeping, rank)
+    seen = (stage_steps_of if plan.pp > 1 else steps_of)(model, plan, run, keeping, rank)
     (Path(folder) / f"rank{rank}").write_text(json.dumps(seen._asdict()))
     dist.destroy_process_group()
 
@@ -125,8 +138,8 @@ def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) ->
     from archcalc_reference.parallel.applying import cut_loss
 
     meshes = Meshes(plan)
-    texts, own = _texts(model, run, plan.dp), rank // plan.tp
-    alone = _alone(model, run, keeping, texts) if rank == 0 and keeping.precision == "fp32" else []
+    texts, own = texts_of(model, run, plan.dp), rank // plan.tp
+    alone = losses_alone(model, run, keeping, texts) if rank == 0 and keeping.precision == "fp32" else []
     tokens, targets = (x[own * run.batch : (own + 1) * run.batch] for x in texts)
     losses: list[float] = []
     watched: list[_Watch] = []
@@ -222,36 +235,6 @@ class _Watch:
 
     def __exit__(self, *error: object) -> None:
         self._living.__exit__(*error)
-
-
-def _texts(model: Model, run: Run, ranks: int) -> tuple[Any, Any]:
-    """Tokens and targets of all ranks, the same for each who asks."""
-    import torch
-
-    drawn = torch.Generator().manual_seed(1)
-    shape = (ranks * run.batch, run.sequence)
-    known = model.n_logits
-    tokens, targets = (torch.randint(known, shape, generator=drawn) for _ in range(2))
-    return tokens, targets
-
-
-def _alone(model: Model, run: Run, keeping: Keeping, texts: tuple[Any, Any]) -> list[float]:
-    """The losses of the same steps where one process takes them with all sequences."""
-    import torch
-
-    from archcalc_reference import Transformer
-
-    torch.manual_seed(0)
-    reference = Transformer(model)
-    optimizer = make_optimizer(keeping, dict(reference.named_parameters()))
-    losses = []
-    for _ in range(STEPS):
-        loss = reference(*texts, run.kernel, recompute=keeping.recompute == "full").loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 if __name__ == "__main__":

@@ -18,23 +18,22 @@ from archcalc.packages import missing
 from archcalc.plan.description import Plan
 from archcalc.plan.holding import lacking
 from archcalc.plan.local import local
-from archcalc.plan.stages import in_flight
-from archcalc.proof.miniature import described, miniature, without_capacity
-from archcalc.proof.pipelines import SCHEDULES, most_held
-from archcalc.proof.processes import MOST_RANKS, Seen, run_ranks
+from archcalc.plan.rules import refuse
+from archcalc.proof.alone import compare_losses
+from archcalc.proof.lowering import lowered, lowered_stages, not_run, small_for, with_layers
+from archcalc.proof.miniature import described, without_capacity
+from archcalc.proof.pipelines import compare_held, compare_stages, schedule_of
+from archcalc.proof.processes import Seen, run_ranks
 from archcalc.proof.sending import compare_collectives
 from archcalc.spec.model import Model
 from archcalc.tape.legend import largest
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
-TOLERANCE = 1e-5
 GLOO = "real processes over gloo"
 DTENSOR = "DTensor has the token table's gradient whole, and copies of what it lays out anew"
-_PAIR = 2
 IDENTITY = "how many experts compute is a matter of routing; counted are as many as are likely"
 DROPS = "each rank drops vectors of its own where buffers of experts are full"
-VOCABULARY = 96  # rows that 2, 3 and 4 ranks divide
 
 
 class Counted(NamedTuple):
@@ -67,12 +66,14 @@ def prove_plan(model: Model, plan: Plan) -> Verdict:
         import torch.distributed.fsdp
     except ModuleNotFoundError as error:
         raise missing(error, "verify", "torch") from None
-    few, lacking = lowered(plan), list(_lacking(plan))
-    small = _small(model, few)
+    few, stages, lacking = lowered(plan), lowered_stages(plan), list(not_run(model, plan))
+    small = small_for(model, few)
     run = Run(batch=few.micro_batch, sequence=small.context_length, attention="flash")
     checks: list[Check] = []
     if 1 < plan.pp <= plan.accumulation:
-        checks += ran("micro-batches in flight", _in_flight(plan))
+        checks += ran("micro-batches in flight", compare_held(plan))
+    if stages is not None:
+        checks += _of_stages(model, stages, lacking)
     try:
         for keeping in _keepings(few) if few.world > 1 else ():
             checks += ran(f"steps of {few.world} ranks", compare_ranks(small, few, run, keeping))
@@ -80,68 +81,21 @@ def prove_plan(model: Model, plan: Plan) -> Verdict:
         lacking.append(f"steps of {few.world} ranks: {refused}")
     if not checks:
         raise Invalid(Problem("archcalc verify", f"has nothing of this plan to run: {'; '.join(lacking)}"))
-    how = f"{few.world} processes over gloo ({_degrees(few)}) with {described(small)}"
-    how = how if few.world > 1 else "its pipeline schedules"
-    return Verdict(model.name, tuple(checks), f"PyTorch {torch.__version__}, {how}", tuple(lacking))
+    how = [f"its {schedule_of(plan)}"] * (plan.pp > 1)
+    how += [f"{stages.pp} processes over gloo, a stage of a small model each"] if stages else []
+    how += [f"{few.world} processes over gloo ({_degrees(few)}) with {described(small)}"] if few.world > 1 else []
+    return Verdict(model.name, tuple(checks), f"PyTorch {torch.__version__}, {', '.join(how)}", tuple(lacking))
 
 
-def lowered(plan: Plan) -> Plan:
-    """A plan of the same kind with at most four ranks in one stage, each with few sequences."""
-    ep = next(n for n in (_PAIR if plan.expert_dp > 1 else MOST_RANKS, _PAIR, 1) if plan.ep % n == 0)
-    tp = _PAIR if plan.tp % _PAIR == 0 and ep == 1 else 1
-    shares = plan.zero == 3 and plan.sharding == "per-tensor" and ep == 1
-    most = MOST_RANKS // tp if shares or not plan.zero else 1
-    dp = next(n for n in range(min(plan.dp, most), 0, -1) if plan.dp % n == 0)
-    update = {
-        "dp": dp if ep == 1 else MOST_RANKS if plan.expert_dp > 1 else ep,
-        "ep": ep,
-        "tp": tp,
-        "sequence_parallel": plan.sequence_parallel and tp > 1,
-        "gathered_inputs": "kept" if plan.sequence_parallel and tp > 1 else "again",
-        "zero": 3 if shares else 0,
-        **(
-            {}
-            if shares
-            else {name: getattr(Plan(), name) for name in ("sharding", "reshard_after_forward", "prefetch")}
-        ),
-        "micro_batch": min(plan.micro_batch, 2),
-        "accumulation": 1,
-        **{name: getattr(Plan(), name) for name in ("cp", "pp", "etp", "schedule", "chunks", "stage_layers")},
-        "vocab_divisible_by": None,
-    }
-    return plan.model_copy(update=update)
-
-
-def _lacking(plan: Plan) -> Iterator[str]:
-    """What of a plan is not run, in words."""
-    for name, what in (("cp", "context parallelism"), ("pp", "sends between stages")):
-        if getattr(plan, name) > 1:
-            yield f"{what}: the reference does not run {'them' if name == 'pp' else 'it'}"
-    if plan.accumulation < plan.pp:
-        yield f"micro-batches in flight: PyTorch's schedules need at least {plan.pp:,} in a step"
-    for name in ("tp", "ep"):
-        if getattr(plan, name) % 2 and getattr(plan, name) > 1:
-            yield f"{name} {getattr(plan, name):,}: even numbers alone are lowered"
-    if plan.accumulation > 1:
-        yield "accumulation: the small plan has one micro-batch"
-    if plan.ep > 1 and plan.tp > 1:
-        yield f"tp {plan.tp:,} beside ep {plan.ep:,}: experts of several ranks are run without it"
-    if plan.ep > 1 and plan.zero == 3:
-        yield f"shares of ZeRO 3 beside ep {plan.ep:,}: experts of several ranks are run without them"
-    elif plan.zero in (1, 2) or (plan.zero == 3 and plan.sharding == "flat"):
-        yield f"shares of ZeRO {plan.zero}, {plan.sharding}: PyTorch's fully_shard has those of ZeRO 3, per-tensor"
-    if plan.gathered_inputs == "again" and plan.sequence_parallel:
-        yield "gathering inputs again: DTensor keeps them, and so does the small plan"
-
-
-def _small(model: Model, few: Plan) -> Model:
-    """A miniature whose sizes its ranks divide; DTensor would cut a table of positions where positions are cut."""
-    small = miniature(model).model_copy(update={"vocab_size": VOCABULARY})
-    if few.sequence_parallel and getattr(small.embedding, "positions", None) == "learned":
-        small = small.model_copy(update={"embedding": small.embedding.model_copy(update={"positions": "none"})})
-    if few.tp > 1:
-        small = small.model_copy(update={"unembedding": small.unembedding.model_copy(update={"tied": False})})
-    return small
+def _of_stages(model: Model, few: Plan, lacking: list[str]) -> Iterator[Check]:
+    """A small pipeline in real processes; why it is not run is added to what is lacking."""
+    small = with_layers(small_for(model, few), few)
+    run = Run(batch=few.micro_batch, sequence=small.context_length, attention="flash").by_default(MEMORY_KERNEL)
+    try:
+        refuse(few, small, run)
+        yield from ran(f"steps of {few.pp} stages", compare_stages(small, few, run, Keeping("fp32", "adamw")))
+    except Invalid as refused:
+        lacking.append(f"steps of {few.pp} stages: {refused}")
 
 
 def _keepings(few: Plan) -> tuple[Keeping, ...]:
@@ -154,13 +108,6 @@ def _keepings(few: Plan) -> tuple[Keeping, ...]:
 def _degrees(plan: Plan) -> str:
     experts = f", experts over {plan.ep}" if plan.ep > 1 else ""
     return f"dp {plan.dp} x tp {plan.tp}{experts}" + (", positions cut" if plan.sequence_parallel else "")
-
-
-def _in_flight(plan: Plan) -> Iterator[Check]:
-    """Micro-batches that each stage holds of each of its chunks, at the plan's own degrees."""
-    for stage, most in enumerate(most_held(plan)):
-        what = f"micro-batches in flight, stage {stage} of {plan.pp}"
-        yield same(what, in_flight(plan, stage), most, f"PyTorch's {SCHEDULES[plan.schedule]}")
 
 
 def compare_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> Iterator[Check]:
@@ -229,11 +176,7 @@ def _peak(what: str, counted: int, seen: Seen, plan: Plan) -> Check:
 
 
 def _losses(model: Model, first: Seen) -> Check:
-    """The losses of all ranks together, and those of one process that has all sequences: how many are the same."""
-    off = [abs(one - other) for one, other in zip(first.losses, first.alone, strict=True)]
-    close = sum(n <= TOLERANCE * max(1.0, *first.alone) for n in off)
-    equal = close == len(off)
-    reason = None if equal else f"DIFFERS by up to {max(off):.2g}"
-    check = Check("losses of all ranks", len(off), close, equal, reason, "one process that has all sequences")
+    """Whether all ranks together learn what one process learns; not where buffers of experts can be full."""
+    check = compare_losses(first.losses, first.alone)
     drops = without_capacity(model) != model
-    return check._replace(reason=DROPS, required=False) if drops and not equal else check
+    return check._replace(reason=DROPS, required=False) if drops and not check.equal else check

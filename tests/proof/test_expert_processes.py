@@ -9,7 +9,8 @@ from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
 torch = pytest.importorskip("torch", minversion="2.13", reason="FSDP2's moments are those of PyTorch 2.13")
-from archcalc.proof.ranks import compare_ranks, counted, lowered, prove_plan  # noqa: E402
+from archcalc.proof.lowering import lowered  # noqa: E402
+from archcalc.proof.ranks import compare_ranks, counted, prove_plan  # noqa: E402
 
 FP32 = Keeping("fp32")
 

@@ -12,7 +12,8 @@ from archcalc.tape.run import MEMORY_KERNEL, Run
 torch = pytest.importorskip("torch", minversion="2.13", reason="what private.py takes is that of PyTorch 2.13")
 from archcalc.proof import private  # noqa: E402
 from archcalc.proof.issued import Issued, issued  # noqa: E402
-from archcalc.proof.ranks import _small, compare_ranks  # noqa: E402
+from archcalc.proof.lowering import small_for  # noqa: E402
+from archcalc.proof.ranks import compare_ranks  # noqa: E402
 from archcalc.proof.sending import COPIES, TABLE, compare_collectives  # noqa: E402
 
 FP32 = Keeping("fp32", "adamw")
@@ -22,7 +23,7 @@ B, S, D, V, LAYERS = 2, 32, 32, 96, 2
 
 
 def small(spec, plan):
-    model = _small(archcalc.load(spec), plan)
+    model = small_for(archcalc.load(spec), plan)
     return model, Run(batch=B, sequence=model.context_length, attention="flash").by_default(MEMORY_KERNEL)
 
 

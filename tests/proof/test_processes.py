@@ -22,9 +22,10 @@ from archcalc.tape.run import MEMORY_KERNEL, Run
 torch = pytest.importorskip("torch", minversion="2.13", reason="FSDP2's moments are those of PyTorch 2.13")
 from archcalc.proof import private  # noqa: E402  (it needs torch)
 from archcalc.proof.allocator import cut_down  # noqa: E402
+from archcalc.proof.lowering import lowered  # noqa: E402
 from archcalc.proof.pipelines import most_held  # noqa: E402
 from archcalc.proof.processes import run_ranks, steps_of  # noqa: E402
-from archcalc.proof.ranks import compare_ranks, counted, lowered, prove_plan  # noqa: E402
+from archcalc.proof.ranks import compare_ranks, counted, prove_plan  # noqa: E402
 from archcalc.proof.simulated import simulate  # noqa: E402
 
 SMALL = "gpt2@n_layers=4,vocab_size=2000,d_model=256,n_heads=4,d_ff=1024"
@@ -282,7 +283,7 @@ def rank_of_1024(model, plan, run):
     [
         (Plan(dp=2, zero=1), "shares of ZeRO 1, flat"),
         (Plan(cp=2), "context parallelism"),
-        (Plan(pp=2), "at least 2 in a step"),
+        (Plan(pp=2), "at least 2 micro-batches in a step"),
         (Plan(tp=3), "even numbers alone are lowered"),
     ],
 )
