@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from archcalc.plan.description import Plan
@@ -26,17 +28,23 @@ class Meshes:
         import torch
 
         from archcalc_reference import Transformer
+
+        reference = Transformer(model).to(torch.bfloat16 if keeping.recipe.weight == 2 else torch.float32)
+        self.divide(reference, keeping)
+        return reference
+
+    def divide(self, reference: Any, keeping: Keeping, sharding: Callable[[], Any] = nullcontext) -> None:
+        """Leave this rank its part of each weight; `sharding` is a block in which fully_shard is applied."""
         from archcalc_reference.parallel.applying import cut, shard
         from archcalc_reference.parallel.expert import spread
 
-        reference = Transformer(model).to(torch.bfloat16 if keeping.recipe.weight == 2 else torch.float32)
         if self.plan.tp > 1:
             cut(reference, self.plan, self.by_features)
         if self.plan.ep > 1:
             spread(reference, self.by_expert)
         if self.plan.zero:
-            shard(reference, self.plan, self.by_data, narrow=keeping.recipe.gathered == 2)
-        return reference
+            with sharding():
+                shard(reference, self.plan, self.by_data, narrow=keeping.recipe.gathered == 2)
 
     def end_backward(self, reference: Any) -> None:
         """Average gradients over data-parallel ranks, where fully_shard does not."""
