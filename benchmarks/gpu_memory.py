@@ -1,9 +1,10 @@
 """Peaks of a training step on a GPU against the prediction: requested, allocated and reserved bytes.
 
-    python benchmarks/gpu_memory.py [--device cuda] [--specs gpt2,gpt2-xl] [--batches 1,8] [--seq N]
+    python benchmarks/gpu_memory.py [--device cuda] [--specs gpt2,gpt2-xl,llama3.2-1b] [--batches 1,8] [--seq N]
 
 Steps of the reference in bf16 with torch.optim.AdamW, one tensor at a time, flash attention, with and without
-recomputation. On a `cpu` the record is that of its allocator, to try the program: --device cpu --specs tiny.
+recomputation; sequences of the context, at most 2,048. On a `cpu` the record is that of its allocator, to try the
+program: --device cpu --specs tiny.
 
 Requested bytes are what the program asked for, the figure to be held against the prediction; allocated ones are
 rounded up to blocks of 512 bytes; reserved ones are what the caching allocator took from the driver.
@@ -22,6 +23,8 @@ from tabulate import tabulate
 import archcalc
 from archcalc.proof.allocator import record_step
 from archcalc_reference import Transformer
+
+LONGEST = 2_048  # positions, if not asked for
 
 
 def on_the_gpu(model: archcalc.Model, run: archcalc.Run, keeping: archcalc.Keeping) -> tuple[int, int, int]:
@@ -53,7 +56,7 @@ def rows(device: str, specs: list[str], batches: list[int], seq: int | None) -> 
         model = archcalc.load(spec)
         for batch in batches:
             for recompute in ("none", "full"):
-                run = archcalc.Run(batch=batch, sequence=seq or model.context_length, attention="flash")
+                run = archcalc.Run(batch=batch, sequence=seq or min(model.context_length, LONGEST), attention="flash")
                 keeping = archcalc.Keeping(
                     "bf16", "adamw", recompute=recompute, statistic=4 if device == "cuda" else 2
                 )
@@ -85,7 +88,7 @@ def main() -> None:
     """Print the table, and what a program sees of the device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--specs", default="gpt2,gpt2-xl")
+    parser.add_argument("--specs", default="gpt2,gpt2-xl,llama3.2-1b")
     parser.add_argument("--batches", default="1,8")
     parser.add_argument("--seq", type=int)
     asked = parser.parse_args()

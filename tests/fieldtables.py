@@ -428,27 +428,27 @@ def _agree(spec: dict[str, Any]) -> None:
     """Give a spec what a part of it needs elsewhere: a layer before, vectors for each layer, and what reads them."""
     group = spec["layers"][0]
     if group.get("attention", {}).get("shared_kv"):
-        spec["layers"] = [{**LAYER, "repeat": 1}, {**group, "repeat": 1}]
+        spec["layers"] = deepcopy([{**LAYER, "repeat": 1}, {**group, "repeat": 1}])
     each = [branch["mixer"] for branch in group.get("branches", ()) if branch["mixer"]["kind"] == "per_layer"]
     if each:
         spec["embedding"]["per_layer"] = {**VECTORS, "d_per_layer": each[0]["d_per_layer"]}
     elif vectors := spec["embedding"].get("per_layer"):
         mixer = {**EACH, "d_per_layer": vectors["d_per_layer"]}
         branches = [BRANCH, FEED, {"name": "each", "norm": None, "mixer": mixer}]
-        spec["layers"] = [{"repeat": 2, "branches": branches}]
+        spec["layers"] = deepcopy([{"repeat": 2, "branches": branches}])
 
 
 def _place(spec: Any, path: tuple[str | int, ...], part: Any) -> None:
     if path == ("embedding", "per_layer"):
         spec["embedding"]["per_layer"] = {}
     if path[:3] == _LONG:
-        spec["layers"] = [{"repeat": 2, "branches": [BRANCH, FEED]}]
+        spec["layers"] = deepcopy([{"repeat": 2, "branches": [BRANCH, FEED]}])
     for step, following in pairwise(path):
         if step == "rotary":
-            spec.setdefault("rotary", dict(ROTARY))
+            spec.setdefault("rotary", deepcopy(ROTARY))
         if following == "indexer":
-            spec[step] = dict(LATENT)
+            spec[step] = deepcopy(LATENT)
         if step == "mlp" and following in ("bias", "cut"):
-            spec["mlp"] = dict(GATED)
+            spec["mlp"] = deepcopy(GATED)
         spec = spec[step]
     spec[path[-1]] = part

@@ -37,8 +37,8 @@ def diff(
     attention: AnyAttention = None,
     purpose: For = "training",
     precision: PrecisionOf = None,
-    optimizer: OptimizerOf = "adamw-fused",
-    recompute: Again = "none",
+    optimizer: OptimizerOf = None,
+    recompute: Again = None,
     kv_precision: CacheOf = None,
     form: Form = None,
     output: Output = None,
@@ -60,7 +60,16 @@ def diff(
     most = min(one.model.context_length for one in found)
     sequences = 1 if plan or batch is None else number("--batch", batch, LARGEST_SIZE)
     length = most if seq is None else number("--seq", seq, most)
-    kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False)
+    kept = keeping(
+        purpose,
+        precision,
+        optimizer,
+        recompute,
+        kv_precision,
+        accumulate=False,
+        dropout=False,
+        plan=plan and plan.plan,
+    )
     models = [one.model for one in found]
     chosen = None
     if plan is not None:

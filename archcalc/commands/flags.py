@@ -8,6 +8,8 @@ import typer
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.plan.description import Plan
+from archcalc.plan.recipes import keeping_of
 from archcalc.spec.model import Model
 from archcalc.tape.optimizers import Optimizer
 from archcalc.tape.precision import (
@@ -64,7 +66,7 @@ PrecisionOf = Annotated[
     ),
 ]
 OptimizerOf = Annotated[
-    Optimizer,
+    Optimizer | None,
     typer.Option(
         "--optimizer",
         metavar="NAME",
@@ -73,7 +75,7 @@ OptimizerOf = Annotated[
     ),
 ]
 Again = Annotated[
-    Recompute,
+    Recompute | None,
     typer.Option(
         "--recompute",
         metavar="WHAT",
@@ -173,18 +175,28 @@ def memory_run(
 def keeping(
     purpose: Purpose,
     precision: Precision | None,
-    optimizer: Optimizer,
-    recompute: Recompute,
+    optimizer: Optimizer | None,
+    recompute: Recompute | None,
     kv_precision: CachePrecision | None,
     *,
     accumulate: bool,
     dropout: bool,
+    plan: Plan | None = None,
 ) -> Keeping:
-    """How that run keeps its numbers. Raises Invalid for a flag of training with inference, or the reverse."""
+    """How that run keeps its numbers: by flags, or else by its plan.
+
+    Raises Invalid for a flag of training with inference, or the reverse.
+    """
     if dropout and purpose == "inference":
         raise Invalid(Problem("--dropout", "applies only to training", suggestion="use --for training"))
-    asked = Keeping(
-        precision or DEFAULTS[purpose], optimizer, recompute, accumulate=accumulate, kv_precision=kv_precision
+    asked = keeping_of(
+        plan,
+        purpose,
+        precision=precision,
+        optimizer=optimizer,
+        recompute=recompute,
+        kv_precision=kv_precision,
+        accumulate=accumulate,
     )
     refuse_other_purpose(purpose, asked, flags=True)
     return asked

@@ -7,6 +7,7 @@ from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
+from archcalc.tape.precision import Recompute
 
 
 @app.command(rich_help_panel=COUNT)
@@ -21,7 +22,7 @@ def flops(
     causal: Pairs = "full",
     attention: Attention = "math",
     tokens: Tokens = None,
-    recompute: Again = "none",
+    recompute: Again = None,
     device: DeviceOf = None,
     devices: Devices = "1",
     mfu: Mfu = None,
@@ -41,7 +42,8 @@ def flops(
     from archcalc.counts.executed import executed
     from archcalc.report.flops import flops_sheet
 
-    if recompute != "none" and phase != "training":
+    again: Recompute = recompute or (plan and plan.plan.recompute) or "none"
+    if again != "none" and phase != "training":
         raise Invalid(Problem("--recompute", "applies only to training", suggestion="use --phase training"))
     found = find(spec)
     each = "1" if plan or batch is None else batch
@@ -55,13 +57,13 @@ def flops(
         for flag, given in flags.items():
             if given is not None:
                 raise Invalid(Problem(flag, "does not apply to a plan, whose FLOPs are those of a rank"))
-        counted = worked(found.model, plan.of(run, batch), run, recompute, plan.where)
-        emit(workers_sheet(found, counted, recompute), form, output)
+        counted = worked(found.model, plan.of(run, batch), run, again, plan.where)
+        emit(workers_sheet(found, counted, again), form, output)
         return
-    work = executed(found.model, run, recompute)
+    work = executed(found.model, run, again)
     size = run.batch * run.positions
     taken = time_of(work, size, amount, device=device, devices=devices, mfu=mfu, precision=precision, price=price)
     read = None
     if taken is not None and device is not None and phase != "training":
         read = read_by(found.model, run, taken, device)
-    emit(flops_sheet(found, run, amount, recompute, work, taken, read), form, output)
+    emit(flops_sheet(found, run, amount, again, work, taken, read), form, output)

@@ -42,8 +42,8 @@ def memory(
     batch: AnyBatch = None,
     seq: Seq = None,
     precision: PrecisionOf = None,
-    optimizer: OptimizerOf = "adamw-fused",
-    recompute: Again = "none",
+    optimizer: OptimizerOf = None,
+    recompute: Again = None,
     accumulate: Accumulate = False,
     attention: Attention = "flash",
     activation_kernel: ActivationOf = "fused",
@@ -74,7 +74,16 @@ def memory(
 
     Example: archcalc memory gpt3-175b --for inference --device h100-sxm
     """
-    kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
+    kept = keeping(
+        purpose,
+        precision,
+        optimizer,
+        recompute,
+        kv_precision,
+        accumulate=accumulate,
+        dropout=dropout,
+        plan=plan and plan.plan,
+    )
     for flag, given in (("--must-fit", must_fit), ("--reserve", reserve is not None)):
         if given and device is None:
             raise Invalid(Problem(flag, "needs a --device"))
@@ -95,7 +104,7 @@ def memory(
                 raise Invalid(Problem("--gpus", "needs a --device, or a plan"))
             if batch is not None:
                 raise Invalid(Problem("--batch", "does not apply to a search, whose steps have 8 sequences a device"))
-            if recompute != "none":
+            if recompute not in (None, "none"):
                 raise Invalid(Problem("--recompute", "does not apply to a search, which tries all", value=recompute))
             search = plans_that_fit(found.model, run, kept, chosen, ranks, aside)
             emit(plans_sheet(found, run, kept, search), form, output)

@@ -10,8 +10,10 @@ import typer
 
 from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import number
+from archcalc.commands.flags import Again, OptimizerOf, PrecisionOf
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.description import Gathered, Plan, Prefetch, Schedule, Sharding
+from archcalc.plan.frameworks import Framework
 from archcalc.plan.reading import find_plan, plan_names
 from archcalc.tape.precision import Recompute
 from archcalc.tape.run import Run
@@ -57,7 +59,7 @@ FLAGS: dict[str, Any] = {
     "chunks": _size("chunks of layers of each stage, interleaved"),
     "stage_layers": _size("layers of each stage (and chunk), such as 11,12,12,13", "N,N,..."),
     "ep": _size("expert-parallel ranks, among the dp ranks"),
-    "etp": _size("ranks that share each expert; default: as --tp"),
+    "etp": _size("ranks that share each expert; default: --tp"),
     "zero": _size("share optimizer state (1), gradients (2), weights (3) over dp", "0-3"),
     "sharding": _word(Sharding, "HOW", "how ZeRO cuts"),
     "reshard_after_forward": Annotated[
@@ -72,8 +74,18 @@ FLAGS: dict[str, Any] = {
     "gathered_inputs": _word(Gathered, "HOW", "inputs that sequence parallelism gathers"),
     "micro_batch": _size("sequences that a rank computes at a time", "B"),
     "accumulation": _size("micro-batches of a step", "M"),
-    "vocab_divisible_by": _size("pad the vocabulary to a multiple of this times tp"),
-    "cache_block": _size("positions of a block of the KV cache, inference"),
+    "vocab_divisible_by": _size("pad the vocabulary to a multiple of this x tp"),
+    "cache_block": _size("inference: positions of a block of the cache"),
+    "framework": _word(Framework, "NAME", "whose habits hold where the plan says nothing"),
+    "recompute_layers": _size("recompute full: first K layers of each stage", "K"),
+    "offload_optimizer": Annotated[
+        bool | None,
+        typer.Option(
+            "--offload-optimizer/--no-offload-optimizer",
+            show_default=False,
+            help="optimizer state in the host's memory",
+        ),
+    ],
 }
 """Each flag by the field of the plan that it sets."""
 
@@ -92,7 +104,10 @@ _SIZES = (
     "accumulation",
     "vocab_divisible_by",
     "cache_block",
+    "recompute_layers",
 )
+_RECIPE = {"precision": PrecisionOf, "optimizer": OptimizerOf, "recompute": Again}
+"""Flags of commands that are fields of a plan too."""
 
 
 class Planned(NamedTuple):
@@ -148,6 +163,7 @@ def takes_plan(command: Callable[..., None], *, told: bool = False) -> Callable[
     """
     signature = inspect.signature(command)
     hints = get_type_hints(command, include_extras=True)
+    recipe = [name for name, kind in _RECIPE.items() if hints.get(name) == kind]
     flags = {name: kind if told or name == "plan" else _hidden(kind) for name, kind in FLAGS.items()}
     made = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
@@ -163,7 +179,8 @@ def takes_plan(command: Callable[..., None], *, told: bool = False) -> Callable[
     @wraps(command)
     def run(**given: Any) -> None:
         flags = {name: given.pop(name) for name in FLAGS}
-        command(plan=_planned(flags, _last_values(given.get("vary") or ())), **given)
+        also = {name: given[name] for name in recipe if given[name] is not None}
+        command(plan=_planned(flags, _last_values(given.get("vary") or ()) | also), **given)
 
     parameters = [*others[:at], *made, *others[at:]]
     run.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
@@ -172,7 +189,7 @@ def takes_plan(command: Callable[..., None], *, told: bool = False) -> Callable[
     return run
 
 
-_ALONE = ("vocab_divisible_by", "cache_block")  # not varied
+_ALONE = ("vocab_divisible_by", "cache_block", "recompute_layers")  # not varied
 VARIED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*(name for name in _SIZES if name not in _ALONE), "zero"), ()),
     "sequence_parallel": ("false", "true"),
@@ -219,16 +236,17 @@ def _last_values(vary: Iterable[str]) -> dict[str, Any]:
     """Fields of a plan that are varied, each with its last value: what fixed fields may need of them is there."""
     pairs = (text.partition("=")[::2] for text in vary)
     named = {name.strip(): values.rpartition(",")[2].strip() for name, values in pairs}
-    return {name: varied(name, text)[0] for name, text in named.items() if name in FLAGS and name in VARIED and text}
+    known = VARIED.keys() & Plan.model_fields.keys()
+    return {name: varied(name, text)[0] for name, text in named.items() if name in known and text}
 
 
-def _planned(given: dict[str, Any], varied_too: dict[str, Any]) -> Planned | None:
-    """The plan that the flags ask for; None where none does."""
+def _planned(given: dict[str, Any], also: dict[str, Any]) -> Planned | None:
+    """The plan that the flags ask for, with fields that make none by themselves; None where none does."""
     name = given.pop("plan")
     changes = {field: _value(field, text) for field, text in given.items() if text is not None}
     if name is None and not changes:
         return None
-    changes = varied_too | changes
+    changes = also | changes
     return Planned(find_plan(name, changes), name or "plan")
 
 

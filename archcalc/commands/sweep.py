@@ -36,8 +36,8 @@ def sweep(
     attention: AnyAttention = None,
     purpose: For = "training",
     precision: PrecisionOf = None,
-    optimizer: OptimizerOf = "adamw-fused",
-    recompute: Again = "none",
+    optimizer: OptimizerOf = None,
+    recompute: Again = None,
     kv_precision: CacheOf = None,
     form: Form = None,
     output: Output = None,
@@ -54,7 +54,16 @@ def sweep(
     from archcalc.shapes.grid import sweep as evaluate
 
     pairs = split_pairs(vary)
-    kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=False, dropout=False)
+    kept = keeping(
+        purpose,
+        precision,
+        optimizer,
+        recompute,
+        kv_precision,
+        accumulate=False,
+        dropout=False,
+        plan=plan and plan.plan,
+    )
     if plan is not None or any(is_varied(name) or is_flag(name) for name in pairs):
         if purpose != "training":
             raise Invalid(Problem("--for", "must be training for a grid of plans", value=purpose))

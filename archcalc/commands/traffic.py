@@ -21,7 +21,7 @@ def traffic(
     batch: AnyBatch = None,
     seq: Seq = None,
     precision: PrecisionOf = None,
-    recompute: Again = "none",
+    recompute: Again = None,
     gpus_per_node: Annotated[
         str | None, typer.Option(metavar="N", show_default=False, help="GPUs that share a node; default: 8")
     ] = None,
@@ -46,11 +46,12 @@ def traffic(
     kept = keeping(
         "training" if phase == "training" else "inference",
         precision,
-        "adamw-fused",
+        None,
         recompute,
         None,
         accumulate=False,
         dropout=False,
+        plan=plan.plan,
     )
     each = GPUS_PER_NODE if gpus_per_node is None else number("--gpus-per-node", gpus_per_node, LARGEST_SIZE)
     found = find(spec)

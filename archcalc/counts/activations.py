@@ -14,9 +14,10 @@ from archcalc.tape.passes import RESIDUAL, Pass, Segment, recorded
 from archcalc.tape.precision import Recompute
 from archcalc.tape.roles import ROLES, Widths
 from archcalc.tape.run import Run
+from archcalc.tape.scopes import LAYER
 
 # What is computed again in the backward pass instead of being saved.
-RECOMPUTED = {"none": None, "selective": "attention_core", "full": "layers.{i}"}
+RECOMPUTED = {"none": None, "selective": "attention_core", "full": LAYER}
 
 
 class Saved(NamedTuple):

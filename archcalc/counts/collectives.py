@@ -67,7 +67,7 @@ def traffic(
     instance("traffic", "plan", plan, Plan)
     gpus_per_node = size("traffic", "gpus_per_node", gpus_per_node)
     run = run.by_default(MEMORY_KERNEL)._replace(batch=plan.micro_batch)
-    refuse(plan, model, run, where)
+    refuse(plan, model, run, where, keeping)
     whole = model.record(run)
     sorts: dict[tuple[Collective, ...], tuple[int, ...]] = {}
     for stages in alike(plan, whole.segments):

@@ -99,7 +99,7 @@ def _weights(tensors: list[Stored], recipe: Recipe, stage: Stage, how: Gathering
     return Weights(
         where(gathers, held("gathered", tensors, stage) * recipe.arriving),
         where(casts, held("weights", tensors, stage) * recipe.arriving),
-        where(reduces, held("reduced", learned, stage) * recipe.gradient),
+        where(reduces, held("reduced", learned, stage) * recipe.reduced),
         held("gradients", learned, stage) * recipe.gradient,
         where(how.several, add(tensor.parameters for tensor in last) * recipe.arriving),
     )

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from archcalc.arguments import instance, records
-from archcalc.counts.optimizer import gradients_held, kept_state
+from archcalc.counts.optimizer import gradients_held, kept_on_host, kept_state
 from archcalc.counts.parameters import Parameters, params
 from archcalc.counts.peaks import Alive, of_inference, of_training, weight_bytes
 from archcalc.errors import Invalid, Problem, shown
@@ -51,7 +51,8 @@ class Memory(NamedTuple):
     """Memory of one device, in bytes.
 
     `total` is the peak: the largest of `phases`, and the sum of `terms`. `peak` names the moment at which it occurs.
-    `state` is what persists from step to step: weights, gradients and optimizer state.
+    `state` is what persists from step to step: weights, gradients and optimizer state. `host` is what an optimizer
+    that steps there has in the host's memory, and no part of `total`.
     """
 
     purpose: Literal["training", "inference"]
@@ -60,6 +61,7 @@ class Memory(NamedTuple):
     phases: tuple[Phase, ...]
     peak: str
     state: Size
+    host: Size = 0
 
 
 class Chosen(NamedTuple):
@@ -91,7 +93,8 @@ def memory(model: Model | Pass, run: Run, keeping: Keeping | None = None, chosen
     run, keeping = run.by_default(MEMORY_KERNEL), _settled(run, keeping)
     refuse_other_purpose("training" if run.phase == "training" else "inference", keeping)
     taken = recorded(model, run)
-    state = state_bytes(params(taken), run, keeping, taken.stage)
+    counts = params(taken)
+    state = state_bytes(counts, run, keeping, taken.stage)
     for where, name, n in (("Run", "batch", run.batch), ("Run", "sequence", run.sequence), ("Model", "", state)):
         if getattr(n, "ndim", 0):
             fix = "archcalc.sweep counts the column memory.total for many"
@@ -113,6 +116,7 @@ def memory(model: Model | Pass, run: Run, keeping: Keeping | None = None, chosen
         tuple(Phase(name, found[index].total) for name, index in chosen.phases.items()),
         f"{peak.phase}, {peak.at}",
         state,
+        kept_on_host(counts, keeping, taken.stage),
     )
 
 

@@ -19,11 +19,31 @@ def kept_state(counts: Parameters, keeping: Keeping, stage: Stage | None = None)
     recipe = keeping.recipe
     learned = learning(counts)
     return {
-        "weights": held("weights", counts.tensors, stage) * recipe.weight,
+        "weights": _weights(counts, keeping, stage),
         "gradients": held("gradients", learned, stage) * recipe.gradient if keeping.holds else 0,
-        "master weights": held("optimizer", learned, stage) * recipe.master,
-        "optimizer state": _state(learned, keeping, stage),
+        "master weights": 0 if keeping.offload else held("optimizer", learned, stage) * recipe.master,
+        "optimizer state": 0 if keeping.offload else _state(learned, keeping, stage),
     }
+
+
+def kept_on_host(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> Size:
+    """Bytes of the host's memory for an optimizer that steps there: its state, a copy of the weights that it steps,
+    and one of their gradients (Ren et al. 2021, arXiv:2101.06840); of a rank its share.
+    """
+    if not keeping.offload:
+        return 0
+    recipe, learned = keeping.recipe, learning(counts)
+    stepped = held("optimizer", learned, stage)
+    return stepped * ((recipe.master or recipe.weight) + recipe.reduced) + _state(learned, keeping, stage)
+
+
+def _weights(counts: Parameters, keeping: Keeping, stage: Stage | None) -> Size:
+    recipe, narrow = keeping.recipe, keeping.recipe.matrix
+    found = held("weights", counts.tensors, stage) * recipe.weight
+    if not narrow:
+        return found
+    matrices = [tensor for tensor in counts.tensors if is_hidden_matrix(tensor) and tensor.part != "router"]
+    return found - held("weights", matrices, stage) * (recipe.weight - narrow)
 
 
 def _state(learned: list[Stored], keeping: Keeping, stage: Stage | None) -> Size:
@@ -51,7 +71,7 @@ def factors(shape: tuple[Size, ...]) -> Size:
 
 
 def is_hidden_matrix(tensor: Stored) -> bool:
-    """Whether Muon steps a tensor: a matrix of a layer, or those of its experts, each for itself."""
+    """Whether it is a matrix of a layer, or those of a layer's experts: what Muon steps, each for itself."""
     return tensor.within is not None and len(tensor.shape) == _MATRIX + tensor.of_experts
 
 
@@ -94,11 +114,13 @@ def scratch(counts: Parameters, keeping: Keeping, stage: Stage | None = None) ->
     torch.optim.AdamW makes the root of the second moment and the divisor of each tensor, while the last tensor's
     divisor is still there; with foreach the roots of all tensors at once. Adafactor makes an update of each tensor,
     while the last one's is still there, out of the means of its rows and columns; Muon an update of one matrix, see
-    `orthogonalizing`. What is fused, and SGD, make nothing. Where PyTorch counts steps, or multiplies in place, a
-    number in two types is made as well.
+    `orthogonalizing`. What is fused, and SGD, make nothing, nor does what steps on the host. Where PyTorch counts
+    steps, or multiplies in place, a number in two types is made as well.
     """
     width, method = keeping.recipe.moment, keeping.method
     learned = learning(counts)
+    if keeping.offload:
+        return 0
     if method.temporaries == "none":
         return 12 if method.counts else (8 + width) * method.moments
     if method.temporaries == "all":

@@ -57,7 +57,7 @@ def ties(whole: Pass, plan: Plan, stage: int, keeping: Keeping, gpus_per_node: i
         if path in there:
             segment = localize(here[path], plan)
             labels = next(weight.labels for op in segment.ops for weight in op.weights if weight.path == path)
-            size = volume(labels, segment.env) * keeping.recipe.gradient
+            size = volume(labels, segment.env) * keeping.recipe.reduced
             inside = stages_inside(plan, 0, last, gpus_per_node)
             yield Collective("all-reduce", "pp", 2, path, "gradients", 1, size, inside)
 

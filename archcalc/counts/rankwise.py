@@ -82,7 +82,7 @@ def ranks(model: Model, plan: Plan, run: Run, keeping: Keeping, where: str = "pl
     run = run.by_default(MEMORY_KERNEL)._replace(batch=plan.micro_batch)
     if plan.accumulation > 1 and run.phase == "training":
         keeping = keeping._replace(accumulate=True)
-    refuse(plan, model, run, where)
+    refuse(plan, model, run, where, keeping)
     once = Once(model)
     found = []
     whole = once.record(run)

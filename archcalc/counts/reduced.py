@@ -74,12 +74,12 @@ def _of_data(mine: list[Stored], summed: set[Key], plan: Plan, keeping: Keeping,
     learned = [tensor for tensor in mine if _key(tensor.name, tensor.within) in summed]
     if plan.zero == 0:
         size = add(tensor.parameters for tensor in learned)
-        yield _What("all-reduce", "gradients", "gradients", 1, size, recipe.gradient, _LAST)
+        yield _What("all-reduce", "gradients", "gradients", 1, size, recipe.reduced, _LAST)
         return
     if plan.zero < 3:
         size = share(plan, learned, ranks) * ranks
         times, behind = (1, _LAST) if plan.zero == 1 else (micro_batches, _EACH)
-        yield _What("reduce-scatter", "gradients", "gradients", times, size, recipe.gradient, behind)
+        yield _What("reduce-scatter", "gradients", "gradients", times, size, recipe.reduced, behind)
         yield _What("all-gather", "weights", "step", 1, size, recipe.weight, _NEXT)
         return
     for layers, unit in _units(mine):
@@ -94,7 +94,7 @@ def _of_data(mine: list[Stored], summed: set[Key], plan: Plan, keeping: Keeping,
         taught = [tensor for tensor in unit if _key(tensor.name, tensor.within) in summed]
         reduced = _of_one(share(plan, taught, ranks), here, plan) * ranks
         yield _What(
-            "reduce-scatter", name.replace("weights", "gradients"), "gradients", times, reduced, recipe.gradient, _EACH
+            "reduce-scatter", name.replace("weights", "gradients"), "gradients", times, reduced, recipe.reduced, _EACH
         )
 
 
@@ -128,7 +128,7 @@ def _of_copies(
                 met.add(one.tensor)
             among: Group = group(axes, found.mesh.ranks, plan, gpus_per_node)
             times = segment.repeat if "{i}" in one.tensor else 1
-            size = volume(one.labels, segment.env) * keeping.recipe.gradient
+            size = volume(one.labels, segment.env) * keeping.recipe.reduced
             yield Collective(
                 "all-reduce",
                 among.axis,

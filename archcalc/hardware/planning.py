@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from archcalc.blocks.base import LARGEST_SIZE
@@ -11,6 +11,7 @@ from archcalc.errors import Invalid
 from archcalc.hardware.devices import Device
 from archcalc.hardware.fitting import RESERVE, basis, capacity, most, usable
 from archcalc.plan.description import Plan
+from archcalc.plan.stages import layers_of
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run
@@ -92,7 +93,7 @@ def _remedies(model: Model, found: Ranks, room: int) -> Iterator[Remedy]:
 
 
 def _tried(model: Model, found: Ranks, room: int) -> Iterator[Remedy]:
-    for change, cost, plan, keeping in _changes(found.plan, found.run, found.keeping):
+    for change, cost, plan, keeping in _changes(model, found, room):
         try:
             total = _total(model, plan, found.run, keeping)
         except Invalid:
@@ -100,8 +101,9 @@ def _tried(model: Model, found: Ranks, room: int) -> Iterator[Remedy]:
         yield Remedy(change, cost, total, total <= room)
 
 
-def _changes(plan: Plan, run: Run, keeping: Keeping) -> Iterator[tuple[str, str, Plan, Keeping]]:
+def _changes(model: Model, found: Ranks, room: int) -> Iterator[tuple[str, str, Plan, Keeping]]:
     """Single changes, those that cost least first: what ranks share, what is computed again, more ranks."""
+    plan, run, keeping = found.plan, found.run, found.keeping
 
     def to(**fields: Any) -> Plan:
         return plan.model_copy(update=fields)
@@ -121,13 +123,35 @@ def _changes(plan: Plan, run: Run, keeping: Keeping) -> Iterator[tuple[str, str,
         if keeping.recompute == "none":
             again = keeping._replace(recompute="selective")
             yield "recompute selective", "the core of attention is computed again", plan, again
-        yield "recompute full", "one more forward pass", plan, keeping._replace(recompute="full")
+        full = keeping._replace(recompute="full")
+        if few := _fewest(lambda n: _total(model, to(recompute_layers=n), run, full) <= room, model, plan):
+            cost = "one more forward pass of these layers of each stage"
+            yield f"recompute full, recompute_layers {few:,}", cost, to(recompute_layers=few), full
+        else:
+            yield "recompute full", "one more forward pass", to(recompute_layers=None), full
+    if trains and not keeping.offload:
+        yield "offload_optimizer", "the optimizer steps on the host", plan, keeping._replace(offload=True)
     for field in ("tp", "pp", "dp"):
         if field == "dp" and not (trains and plan.zero):
             continue
         degree = getattr(plan, field) * 2
         evenly = {"stage_layers": None} if field == "pp" else {}  # those given are of the stages there are
         yield f"{field} {degree:,}", f"{plan.world * 2:,} ranks", to(**{field: degree}, **evenly), keeping
+
+
+def _fewest(fits: Callable[[int], bool], model: Model, plan: Plan) -> int:
+    """The smallest number of a stage's layers with which it fits, where fewer than all do; 0 where there is none."""
+    most = max(map(len, layers_of(plan, int(model.n_layers))))
+    low, high = 0, most
+    try:
+        if not fits(high):
+            return 0
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
+    except Invalid:  # layers that read others are recomputed together
+        return 0
+    return high if high < most else 0
 
 
 def _total(model: Model, plan: Plan, run: Run, keeping: Keeping) -> int:

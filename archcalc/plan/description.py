@@ -8,9 +8,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import Count, Strict
+from archcalc.plan.frameworks import Framework, with_habits
 from archcalc.spec import namerules
 from archcalc.spec.published import Text
 from archcalc.tape.legend import anywhere
+from archcalc.tape.optimizers import Optimizer
+from archcalc.tape.precision import Precision, Recompute
 
 Schedule = Literal["1f1b", "gpipe", "interleaved"]
 Sharding = Literal["flat", "per-tensor"]
@@ -92,6 +95,33 @@ class Plan(Strict):
         description="positions of a block of the key-value cache, as an engine pages it (vLLM: 16); null: exact",
     )
 
+    framework: Framework | None = Field(
+        default=None,
+        description="whose habits hold where the plan says nothing: of sharding, gathered_inputs, prefetch, "
+        "vocab_divisible_by, precision and optimizer",
+    )
+    precision: Precision | None = Field(
+        default=None, description="recipe of training, or precision of the weights in inference; null: the command's"
+    )
+    optimizer: Optimizer | None = Field(default=None, description="of training; null: the command's")
+    recompute: Recompute | None = Field(
+        default=None, description="what the backward pass computes again; null: the command's"
+    )
+    recompute_layers: Count | None = Field(
+        default=None,
+        description="of recompute: full, how many layers of each stage (and chunk) are recomputed, the first ones; "
+        "null: all",
+    )
+    offload_optimizer: bool = Field(
+        default=False,
+        description="whether the optimizer's state is in the host's memory, and the optimizer steps there",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_habits(cls, data: Any) -> Any:
+        return with_habits(data)
+
     @property
     def expert_tp(self) -> Any:
         """Ranks that share each expert."""
@@ -145,6 +175,7 @@ class Plan(Strict):
             ("stage_layers", "pp of at least 2", self.pp > 1),
             ("chunks", "schedule: interleaved", self.schedule == "interleaved"),
             ("schedule", "pp of at least 2", self.pp > 1),
+            ("recompute_layers", "recompute: full", self.recompute == "full"),
         ):
             if getattr(self, field) != type(self).model_fields[field].default and not there:
                 raise _error("has {field}, which needs {needs}", field=field, needs=needs)

@@ -14,7 +14,7 @@ from archcalc.plan.description import Plan
 from archcalc.plan.exchange import Exchange, divide
 from archcalc.plan.holding import gathering, parameters_held
 from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
-from archcalc.plan.stages import chunks_of, in_flight, of_stage
+from archcalc.plan.stages import chunks_of, first_again, in_flight, of_stage
 from archcalc.tape.legend import Size, stem
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Recorder, Segment, Stage
@@ -64,6 +64,8 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
 def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exchanges]]:
     """The pass of one rank, and what it exchanges in each of its segments."""
     parts = [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
+    if plan.recompute_layers is not None:
+        parts = [first_again(part, plan.recompute_layers) for part in parts]
     held = in_flight(plan, stage) if plan.pp > 1 else [1]
     both = [_localized(segment, plan) for part in parts for segment in part]
     segments = [segment for segment, _ in both]

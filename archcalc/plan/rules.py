@@ -19,6 +19,7 @@ from archcalc.spec.crossing import reads_other_layers
 from archcalc.spec.model import Model
 from archcalc.tape.legend import LABELS, product, stem
 from archcalc.tape.passes import Pass, Segment
+from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run
 
 
@@ -37,6 +38,7 @@ class Subject(NamedTuple):
     model: Model
     run: Run
     taken: Pass
+    keeping: Keeping | None = None
 
 
 class Rule(NamedTuple):
@@ -51,9 +53,9 @@ class Rule(NamedTuple):
     find: Callable[[Plan, Subject], Iterator[Broken]]
 
 
-def refuse(plan: Plan, model: Model, run: Run, where: str = "plan") -> None:
+def refuse(plan: Plan, model: Model, run: Run, where: str = "plan", keeping: Keeping | None = None) -> None:
     """Raises Invalid with every rule that a plan breaks for a model and a run of one micro-batch."""
-    subject = Subject(model, run, model.record(run))
+    subject = Subject(model, run, model.record(run), keeping)
     if once := dict.fromkeys(one for rule in RULES for one in rule.find(plan, subject)):
         raise Invalid(*(Problem(where, one.what, one.field, value=one.value, suggestion=one.nearest) for one in once))
 
@@ -109,6 +111,12 @@ def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
             yield Broken(field, "is not supported for blocks that layers share", f"{getattr(plan, field):,}")
     if plan.sequence_parallel and getattr(subject.model.embedding, "per_layer", None) is not None:
         yield Broken("sequence_parallel", "is not supported where each layer has vectors of its own", "true")
+    if shares and plan.recompute_layers:
+        what = "is not supported for blocks that layers share"
+        yield Broken("recompute_layers", what, f"{plan.recompute_layers:,}")
+    if plan.recompute_layers and any(map(reads_other_layers, layers)):
+        what = "is not supported where layers read what other layers made"
+        yield Broken("recompute_layers", what, f"{plan.recompute_layers:,}")
     if plan.pp > 1 and any(map(reads_other_layers, layers)):
         yield Broken("pp", "is not supported where layers read what other layers made", f"{plan.pp:,}")
 
@@ -122,7 +130,18 @@ def _purpose(plan: Plan, subject: Subject) -> Iterator[Broken]:
             yield Broken(field, what, str(value).lower() if isinstance(value, bool) else str(value))
 
 
-_OF_TRAINING = ("sequence_parallel", "cp", "schedule", "chunks", "zero", "accumulation")
+_OF_TRAINING = (
+    "sequence_parallel",
+    "cp",
+    "schedule",
+    "chunks",
+    "zero",
+    "accumulation",
+    "optimizer",
+    "recompute",
+    "recompute_layers",
+    "offload_optimizer",
+)
 
 
 def _sequence(plan: Plan, subject: Subject) -> Iterator[Broken]:
@@ -184,6 +203,22 @@ def _experts(plan: Plan, subject: Subject) -> Iterator[Broken]:
                     yield Broken(axis, f"must divide {_field(chain)} ({n:,})", f"{degree:,}", near(degree, n))
 
 
+def _recipe(plan: Plan, subject: Subject) -> Iterator[Broken]:
+    keeping = subject.keeping
+    if keeping is None or subject.run.phase != "training" or not plan.zero:
+        return
+    if not keeping.method.splits:
+        what = f"is not supported with {keeping.optimizer}, which steps whole matrices"
+        yield Broken("zero", what, f"{plan.zero}", "nearest: 0")
+    if keeping.recipe.matrix and plan.zero == _WEIGHTS:
+        yield Broken(
+            "zero", f"is not supported with {keeping.precision}, whose weights have scales", "3", "nearest: 2"
+        )
+
+
+_WEIGHTS = 3  # the stage of ZeRO that shares them
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         "tensor",
@@ -196,15 +231,21 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "supported",
         "every mixer, and every way in which layers read each other, is one that the axis can cut",
-        ("tp", "cp", "pp", "zero", "sequence_parallel"),
+        ("tp", "cp", "pp", "zero", "sequence_parallel", "recompute_layers"),
         _unsupported,
     ),
     Rule(
         "purpose",
-        "sequence_parallel, cp, schedule, chunks, zero and accumulation are of training alone, cache_block of "
-        "inference",
+        "sequence_parallel, cp, schedule, chunks, zero, accumulation, optimizer, recomputation and offload are of "
+        "training alone, cache_block of inference",
         (*_OF_TRAINING, "cache_block"),
         _purpose,
+    ),
+    Rule(
+        "recipe",
+        "ZeRO shares what an optimizer can step in parts: not Adafactor's and Muon's state; ZeRO 3 no weights in fp8",
+        ("zero",),
+        _recipe,
     ),
     Rule(
         "sequence",

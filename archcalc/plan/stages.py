@@ -8,10 +8,13 @@ as PyTorch's ScheduleInterleaved1F1B does, and holds one more. GPipe: Huang et a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 from archcalc.plan.description import Plan
 from archcalc.tape.legend import Size
-from archcalc.tape.passes import Segment
+from archcalc.tape.passes import Segment, grouped
+from archcalc.tape.recording import Tape
+from archcalc.tape.scopes import LAYER
 
 
 def layers_of(plan: Plan, n_layers: int) -> list[range]:
@@ -67,6 +70,43 @@ def _inside(group: list[Segment], layers: range) -> Iterator[Segment]:
         offsets = tuple(offset for offset in offsets if offset < count)
         if offsets:
             yield segment.replace(layers=segment.layers._replace(first=start, group=count, offsets=offsets))
+
+
+def first_again(segments: list[Segment], count: int) -> list[Segment]:
+    """The segments of a chunk with those of its layers after the first `count` apart: of these nothing is computed
+    again, whatever is recomputed.
+    """
+    found: list[Segment] = []
+    left = count
+    for group in grouped(segments):
+        whole = group[0].layers
+        if whole is None:
+            found += group
+            continue
+        start, stop = int(whole.first), int(whole.first + whole.group)
+        middle = min(start + left, stop)
+        left -= middle - start
+        found += _inside(group, range(start, middle))
+        found += [one.replace(tape=_kept(one.tape)) for one in _inside(group, range(middle, stop))]
+    return found
+
+
+_KEPT: WeakKeyDictionary[Tape, Tape] = WeakKeyDictionary()
+
+
+def _kept(tape: Tape) -> Tape:
+    """The same ops in a span of another name, which nothing recomputes."""
+    if tape not in _KEPT:
+        other = Tape(tape.run)
+        other.result, other.handed_on = tape.result, tape.handed_on
+        other.ops = [
+            op._replace(spans=tuple(_ONCE if span == LAYER else span for span in op.spans)) for op in tape.ops
+        ]
+        _KEPT[tape] = other
+    return _KEPT[tape]
+
+
+_ONCE = "layers.{i}, once"
 
 
 def alike(plan: Plan, segments: list[Segment]) -> list[tuple[int, ...]]:

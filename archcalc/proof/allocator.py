@@ -60,8 +60,10 @@ def refuse_unrun(run: Run, keeping: Keeping) -> None:
         raise Invalid(Problem("record_step", f"{keeping.precision} is of weights that are gathered", suggestion=fix))
 
 
-def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
+def record_step(model: Model, run: Run, keeping: Keeping, layers: int | None = None) -> Recorded:
     """Run two steps with the reference and PyTorch's own optimizer; the peaks of the second.
+
+    Of full recomputation `layers` has the first ones alone recomputed.
 
     The optimizer makes its state in the first. Every allocation from the model's first on is in the record.
 
@@ -76,7 +78,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
     from archcalc_reference import Transformer
     from archcalc_reference.model.dealing import balanced
 
-    recipe = keeping.recipe
+    recipe, recompute = keeping.recipe, keeping.recompute == "full" and (layers or True)
     width = torch.float32 if recipe.weight == 4 else torch.bfloat16
     with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         reference = Transformer(model).to(width)
@@ -94,7 +96,7 @@ def record_step(model: Model, run: Run, keeping: Keeping) -> Recorded:
             del grads
             with record_function(f"{turn} passes"), balanced(reference), live:
                 with torch.autocast("cpu", torch.bfloat16, enabled=recipe.autocast):
-                    loss = reference(tokens, targets, run.kernel, recompute=keeping.recompute == "full").loss
+                    loss = reference(tokens, targets, run.kernel, recompute=recompute).loss
                 loss.backward()
             with record_function(f"{turn} step"):
                 if recipe.master and not recipe.holds:

@@ -13,7 +13,7 @@ from archcalc.counts.quantities import Asked, values
 from archcalc.hardware.devices import find_device
 from archcalc.hardware.fitting import Fit, devices_at_least
 from archcalc.report.kept import cache_lines, cache_words
-from archcalc.report.sheet import RECOMPUTED, Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, recomputed, words
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
@@ -90,6 +90,7 @@ def memory_numbers(used: Memory) -> dict[str, Any]:
         "state": used.state,
         "terms": [term._asdict() for term in used.terms],
         "phases": [phase._asdict() for phase in used.phases],
+        **({"host": used.host} if used.host else {}),
     }
 
 
@@ -232,8 +233,12 @@ def phase_line(used: Memory) -> str:
     return ", ".join(f"{phase.phase} {binary(phase.bytes)}" for phase in used.phases)
 
 
-def training_lines(model: Model, run: Run, keeping: Keeping, varied: Collection[str] = ()) -> tuple[str, ...]:
-    """What was asked, in words, less what rows say that have it `varied`."""
+def training_lines(
+    model: Model, run: Run, keeping: Keeping, varied: Collection[str] = (), layers: int | None = None
+) -> tuple[str, ...]:
+    """What was asked, in words, less what rows say that have it `varied`; `layers` are the first of a stage, if those
+    alone are recomputed.
+    """
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
     held = "gradients kept between steps" if keeping.holds else "gradients allocated as activations are freed"
     return (
@@ -241,7 +246,7 @@ def training_lines(model: Model, run: Run, keeping: Keeping, varied: Collection[
         ", ".join(
             (
                 size,
-                *(() if "recompute" in varied else (RECOMPUTED[keeping.recompute],)),
+                *(() if "recompute" in varied else (recomputed(keeping.recompute, layers),)),
                 "dropout" if run.dropout else "no dropout",
             )
         )

@@ -31,6 +31,7 @@ def ranks_sheet(found: Found, counted: Ranks, fit: PlanFit | None) -> Sheet:
             Fields(
                 (
                     *([("Device", plan_fit_lines(fit, counted))] if fit else []),
+                    *([("Host", _host_lines(counted))] if used.host else []),
                     ("Plan", plan_lines(plan, trains=used.purpose == "training")),
                     ("Peak", (used.peak,)),
                     ("Phases", (phase_line(used),)),
@@ -89,14 +90,24 @@ def plan_lines(plan: Plan, *, trains: bool = True) -> tuple[str, ...]:
     how = f", {plan.sharding}" if plan.zero else ""
     batch = plan.dp * plan.micro_batch * plan.accumulation
     micro = f"{grouped(plan.accumulation)} micro-batch{'es' if plan.accumulation > 1 else ''}"
+    said = _recipe_words(plan)
+    recipe = ("; ".join(said),) if said else ()
     ranks = f"{' x '.join(degrees)} = {several(plan.world, 'rank')}" + "".join(f"; {one}" for one in experts)
     if not trains:
-        return (ranks, f"{several(plan.micro_batch, 'sequence')} on each of dp {plan.dp}")
+        return (ranks, f"{several(plan.micro_batch, 'sequence')} on each of dp {plan.dp}", *recipe)
     return (
         ranks,
         f"ZeRO {plan.zero} ({zero}{how})",
         f"{micro} of {several(plan.micro_batch, 'sequence')} on each rank: {several(batch, 'sequence')} a step",
+        *recipe,
     )
+
+
+def _recipe_words(plan: Plan) -> list[str]:
+    """What a plan says of how numbers are kept, and by whose habits."""
+    names = ("framework", "precision", "optimizer", "recompute", "recompute_layers")
+    said = [f"{name} {value}" for name in names if (value := getattr(plan, name)) is not None]
+    return [*said, *(["optimizer state on the host"] if plan.offload_optimizer else [])]
 
 
 def plan_fit_lines(fit: PlanFit, counted: Ranks) -> tuple[str, ...]:
@@ -149,6 +160,12 @@ def stages_text(stages: tuple[int, ...]) -> str:
     return ", ".join(map(str, stages))
 
 
+def _host_lines(counted: Ranks) -> tuple[str, ...]:
+    """What an optimizer that steps on the host has there."""
+    each = counted.fullest.memory.host
+    return (f"{binary(each)} of the host's memory for the fullest rank: what is stepped, gradients, optimizer state",)
+
+
 def _rank_lines(counted: Ranks) -> tuple[str, ...]:
     rank = counted.fullest
     return (f"{grouped(rank.parameters.stored)} parameters on the fullest rank",)
@@ -156,7 +173,7 @@ def _rank_lines(counted: Ranks) -> tuple[str, ...]:
 
 def _counted(found: Found, counted: Ranks) -> tuple[str, ...]:
     if counted.run.phase == "training":
-        return training_lines(found.model, counted.run, counted.keeping)
+        return training_lines(found.model, counted.run, counted.keeping, layers=counted.plan.recompute_layers)
     from archcalc.report.memory import inference_lines
 
     return inference_lines(found.model, counted.run, counted.keeping)

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 from archcalc.counts.quantities import Asked
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import SCHEMA, Model
+from archcalc.tape.precision import Recompute
+from archcalc.units import several
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,14 @@ def kept_words(asked: Asked) -> str:
     keeping = asked.keeping
     if asked.purpose == "inference":
         return f"inference, {keeping.precision}"
-    return f"{keeping.precision}, {keeping.optimizer}, {RECOMPUTED[keeping.recompute]}"
+    return f"{keeping.precision}, {keeping.optimizer}, {recomputed(keeping.recompute)}"
+
+
+def recomputed(what: Recompute, layers: int | None = None) -> str:
+    """What is recomputed, in words; of full recomputation so many `layers` of each stage alone."""
+    if what == "full" and layers is not None:
+        return f"the first {several(layers, 'layer')} of each stage recomputed"
+    return RECOMPUTED[what]
 
 
 RECOMPUTED = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}

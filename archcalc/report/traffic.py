@@ -8,7 +8,6 @@ from archcalc.counts.collectives import Sender, Traffic
 from archcalc.counts.exchanged import Collective
 from archcalc.report.ranks import plan_lines, plan_numbers, stages_text
 from archcalc.report.sheet import (
-    RECOMPUTED,
     Bytes,
     Cell,
     Fields,
@@ -18,6 +17,7 @@ from archcalc.report.sheet import (
     figures,
     notes,
     payload,
+    recomputed,
     words,
 )
 from archcalc.spec.catalogue import Found
@@ -193,7 +193,7 @@ def _counted(found: Found, counted: Traffic) -> tuple[str, ...]:
         wide = f"{keeping.precision} weights" if keeping.precision not in BITS else keeping.precision
         return (f"{run.phase} of {size}, {wide}; logits stay where their tokens of the vocabulary are",)
     return (
-        f"training, micro-batches of {size}; {RECOMPUTED[keeping.recompute]}",
+        f"training, micro-batches of {size}; {recomputed(keeping.recompute, counted.plan.recompute_layers)}",
         f"{keeping.precision}: {keeping.recipe.meaning}",
         left_out,
     )

@@ -86,7 +86,7 @@ def sweep_plans(
     shape = tuple(len(values) for values in vary.values())
     at = dict(zip(vary, np.indices(shape, dtype=np.int32).reshape(len(shape), -1), strict=True))
     grid = _Grid({name: list(values) for name, values in vary.items()}, at, int(np.prod(shape, dtype=np.int64)))
-    possible, left_out = _possible(model, grid, plan, run)
+    possible, left_out = _possible(model, grid, plan, run, keeping)
     grid = _Grid(grid.values, {name: index[possible] for name, index in at.items()}, int(possible.sum()))
     found = {name: np.zeros(grid.rows) for name in columns}
     counter = Counter(model, run, set(columns))
@@ -116,13 +116,13 @@ class _Grid(NamedTuple):
         return {name: values[int(self.at[name][index])] for name, values in self.values.items()}
 
 
-def _possible(model: Model, grid: _Grid, plan: Plan, run: Run) -> tuple[Any, dict[str, int]]:
+def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping) -> tuple[Any, dict[str, int]]:
     """Which rows break no rule; and how many are left out for each. A rule looks at each sort of rows once."""
     import numpy as np
 
     possible = np.ones(grid.rows, dtype=bool)
     left_out: dict[str, int] = {}
-    subject = Subject(model, run, model.record(run))
+    subject = Subject(model, run, model.record(run), keeping)
     alone = plan.model_dump(by_alias=True)
 
     def strike(fields: Sequence[str], why: Callable[[dict[str, Any]], str | None]) -> None:
@@ -149,7 +149,7 @@ def _contradiction(fields: dict[str, Any]) -> str | None:
     from pydantic import ValidationError
 
     try:
-        Plan.model_validate({name: value for name, value in fields.items() if name != "recompute"})
+        Plan.model_validate(fields)
     except ValidationError as error:
         return str(error.errors(include_url=False)[0]["msg"])
     return None

@@ -24,6 +24,7 @@ from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
+from archcalc.tape.scopes import LAYER
 
 SCHEMA = 0  # 1 when the first release freezes it; stands in every JSON that archcalc writes
 MOST_KINDS_IN_ALL, MOST_BRANCHES_IN_ALL = 160, 320
@@ -197,7 +198,7 @@ class Model(Strict):
                 alike = _without_sizes(kind.layer)
                 if alike not in tapes:
                     tapes[alike] = Tape(run)
-                    with tapes[alike].scope("layers.{i}"):
+                    with tapes[alike].scope(LAYER):
                         kind.layer.record(tapes[alike], RESIDUAL)
                 places = tuple(("layers", i, *kind.place) for i in stretch)
                 stated = environment(sizes, kind.layer.stated())

@@ -219,13 +219,16 @@ class Pass:
     @cached_property
     def groups(self) -> list[list[Segment]]:
         """Segments whose layers alternate stand together, in the order of the forward pass."""
-        found: list[list[Segment]] = []
-        for segment in self.segments:
-            alike = (
-                found and segment.layers and found[-1][0].layers and found[-1][0].layers.first is segment.layers.first
-            )
-            found[-1:] = [[*found[-1], segment]] if alike else [*found[-1:], [segment]]
-        return found
+        return grouped(self.segments)
+
+
+def grouped(segments: list[Segment]) -> list[list[Segment]]:
+    """Segments with those together whose layers alternate."""
+    found: list[list[Segment]] = []
+    for segment in segments:
+        alike = found and segment.layers and found[-1][0].layers and found[-1][0].layers.first is segment.layers.first
+        found[-1:] = [[*found[-1], segment]] if alike else [*found[-1:], [segment]]
+    return found
 
 
 def _key(run: Run) -> tuple[Any, ...]:

@@ -16,7 +16,12 @@ Format = Literal[
     "mxfp4", "nvfp4", "fp8-block", "awq", "gptq", "nf4",
 ]
 # fmt: on
-Precision = Literal["mixed-16", "mixed-18", "amp", "fsdp-bf16", "fp32", "bf16", "fp16", "fp8", "int8", "int4", Format]
+# fmt: off
+Precision = Literal[
+    "mixed-16", "mixed-18", "mixed-20", "fp8-13", "amp", "fsdp-bf16",
+    "fp32", "bf16", "fp16", "fp8", "int8", "int4", Format,
+]
+# fmt: on
 Recompute = Literal["none", "selective", "full"]
 CachePrecision = Literal["fp32", "bf16", "fp16", "fp8", "int8"]
 
@@ -32,7 +37,9 @@ class Recipe(NamedTuple):
     `compute` is the width of activations and of a gradient as it is made. Where it `holds` gradients, they stay from
     step to step and new ones are added to them. `master` is 0 where the weights are their own. With `autocast` the
     weights are wider than what is computed, and are cast as torch.autocast does it. `gathered` is the width of the
-    copies that are computed with, where weights are wider, and 0 where they are computed with as they are.
+    copies that are computed with, where weights are wider, and 0 where they are computed with as they are. `matrix` is
+    the width of a weight of a layer's matrices, where that is another, and `sent` that of gradients as ranks reduce
+    them.
     """
 
     compute: int
@@ -44,6 +51,13 @@ class Recipe(NamedTuple):
     holds: bool = False
     autocast: bool = False
     gathered: int = 0
+    matrix: int = 0
+    sent: int = 0
+
+    @property
+    def reduced(self) -> int:
+        """Bytes of a gradient as ranks reduce it."""
+        return self.sent or self.gradient
 
     @property
     def arriving(self) -> int:
@@ -69,6 +83,27 @@ RECIPES: dict[str, Recipe] = {
         holds=True,
         meaning="bf16 weights, fp32 gradients kept between steps, fp32 master weights and moments",
     ),
+    "mixed-20": Recipe(
+        compute=2,
+        weight=2,
+        gradient=2 + 4,
+        master=4,
+        moment=4,
+        holds=True,
+        sent=2,
+        meaning="bf16 weights and gradients, fp32 copies of both and moments, all kept between steps",
+    ),
+    "fp8-13": Recipe(
+        compute=2,
+        weight=2,
+        gradient=4,
+        master=4,
+        moment=2,
+        holds=True,
+        matrix=1,
+        meaning="fp8 matrices of layers (scales left out), all else bf16; fp32 gradients kept between steps, fp32 "
+        "master weights, bf16 moments",
+    ),
     "amp": Recipe(
         compute=2,
         weight=4,
@@ -90,8 +125,10 @@ RECIPES: dict[str, Recipe] = {
     "bf16": Recipe(compute=2, weight=2, gradient=2, master=0, moment=2, meaning="everything in bf16"),
     "fp32": Recipe(compute=4, weight=4, gradient=4, master=0, moment=4, meaning="everything in fp32"),
 }
-"""mixed-16 and mixed-18 are named by Adam's bytes a parameter: Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1,
-count 2 + 2 + 12; Megatron-LM's main gradients in fp32 make 2 + 4 + 12 (Korthikanti et al. 2022, arXiv:2205.05198)."""
+"""mixed-16, 18 and 20 are named by Adam's bytes a parameter: Rajbhandari et al. 2020, arXiv:1910.02054, section 3.1,
+count 2 + 2 + 12; Megatron-LM's main gradients in fp32 make 2 + 4 + 12 (Korthikanti et al. 2022, arXiv:2205.05198), and
+beside bf16 gradients 20 (Smith et al. 2022, arXiv:2201.11990, section 2.1). fp8-13 is that of DeepSeek-V3
+(arXiv:2412.19437, section 3.3), 1 + 4 + 4 + 2 + 2."""
 
 DEFAULTS = {"training": "mixed-16", "inference": "bf16"}
 """What is taken where no precision is asked for."""
@@ -109,6 +146,7 @@ class _Fields(NamedTuple):
     accumulate: bool = False
     kv_precision: CachePrecision | None = None
     statistic: Literal[2, 4] = 4
+    offload: bool = False
 
 
 def _checked(keeping: _Fields) -> _Fields:
@@ -124,6 +162,7 @@ def _checked(keeping: _Fields) -> _Fields:
         boolean("Keeping", "accumulate", keeping.accumulate),
         None if kv is None else choice("Keeping", "kv_precision", kv, get_args(CachePrecision)),
         statistic,
+        boolean("Keeping", "offload", keeping.offload),
     )
 
 
@@ -138,6 +177,7 @@ class Keeping(_Fields):
         accumulate: whether gradients are accumulated over micro-batches, and thus allocated before the forward pass.
         kv_precision: precision of the key-value cache in inference; default: that of the activations.
         statistic: bytes of a norm's statistic: 4, or 2 on a CPU in bf16.
+        offload: whether master weights and the optimizer's state are in the host's memory, where it steps.
     """
 
     __slots__ = ()
@@ -186,7 +226,7 @@ def refuse_other_purpose(purpose: Purpose, keeping: Keeping, *, flags: bool = Fa
 def _of_the_other(purpose: Purpose, keeping: Keeping) -> Iterator[tuple[str, str, str | None]]:
     """A field, what is wrong with it, and its value where another one would do."""
     if purpose == "inference":
-        for field in ("optimizer", "recompute", "accumulate"):
+        for field in ("optimizer", "recompute", "accumulate", "offload"):
             if getattr(keeping, field) != _Fields._field_defaults[field]:
                 yield field, "applies only to training", None
     elif keeping.kv_precision is not None:

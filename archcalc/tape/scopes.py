@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LAYER = "layers.{i}"
+"""The scope of a layer."""
+
 
 class Scopes:
     """The scopes of a recording; what is in them has their names in its path, its spans and its labels."""

@@ -44,6 +44,7 @@ def test_training_is_the_default():
         "accumulate": False,
         "kv_precision": None,
         "statistic": 4,
+        "offload": False,
     }
     terms = {term["name"]: term for term in told["memory"]["terms"]}
     assert terms["master weights"]["bytes"] == 4 * 174_604_259_328
@@ -160,7 +161,7 @@ def test_every_spec_can_be_held_against_a_device(name):
         (["--precision", "fp64"], "--precision: 'fp64' is not one of"),
         (
             ["--precision", "int8"],
-            "--precision: for training must be one of mixed-16, mixed-18, amp, fsdp-bf16, bf16, fp32; got 'int8'",
+            "--precision: for training must be one of mixed-16, mixed-18, mixed-20, fp8-13, amp, fsdp-bf16, bf16, fp32; got 'int8'",
         ),
         (
             ["--optimizer", "lion"],

@@ -143,6 +143,9 @@ PLANNED = [
     "memory gpt2 --pp 2 [--accumulation 2]",
     "memory gpt2 --tp 2 [--vocab-divisible-by 128]",
     "memory gpt2 --tp 2 --for inference [--cache-block 48]",
+    "memory gpt2 --tp 2 [--framework megatron]",
+    "memory gpt2 --recompute full [--recompute-layers 2]",
+    "memory gpt2 --tp 2 [--offload-optimizer]",
 ]
 
 # Calls with a flag that cannot bear on what is asked, and what is said of it.

@@ -85,13 +85,14 @@ class Transformer(nn.Module):
         targets_BS: Tensor | None = None,
         kernel: Kernel = "math",
         *,
-        recompute: bool = False,
+        recompute: bool | int = False,
         cache: Cache | None = None,
         last: bool = False,
     ) -> Output:
         """Logits (B, S, V) for the token after each position, and the mean cross-entropy of `targets_BS` if given.
 
-        `recompute` saves each layer's input alone, and computes the layer again when its gradient is due. With a
+        `recompute` saves each layer's input alone, and computes the layer again when its gradient is due; a number has
+        it do so with the first layers alone. With a
         `cache` the tokens stand behind those that it holds, and are kept in it. With `last` logits are those of the
         last position, (B, 1, V).
 
@@ -111,7 +112,7 @@ class Transformer(nn.Module):
             layer.prepare(positions, kept)
         for i, (layer, kept) in enumerate(zip(self.layers, states, strict=True)):
             vector_BSE = vectors[i] if vectors else None
-            if recompute:
+            if recompute is True or i < recompute:
                 # Nothing in a layer is random, so no state of random numbers need be kept for it.
                 again = partial(layer, positions=positions)
                 x_BSD = checkpoint(again, x_BSD, vector_BSE, use_reentrant=False, preserve_rng_state=False)
