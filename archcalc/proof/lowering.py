@@ -11,6 +11,7 @@ from archcalc.spec.model import Model
 MOST_RANKS = 4
 VOCABULARY = 96  # rows that 2, 3 and 4 ranks divide
 _PAIR = 2
+_OF_NUMBERS = ("precision", "optimizer", "offload_optimizer")
 _OF_STAGES = ("pp", "schedule", "chunks", "stage_layers")
 
 
@@ -37,8 +38,15 @@ def lowered(plan: Plan) -> Plan:
         "accumulation": 1,
         **{name: getattr(Plan(), name) for name in ("cp", "etp", *_OF_STAGES)},
         "vocab_divisible_by": None,
+        "recompute": "full" if _recomputes(plan) else None,
+        **{name: getattr(Plan(), name) for name in (*_OF_NUMBERS, "recompute_layers", "framework")},
     }
     return plan.model_copy(update=update)
+
+
+def _recomputes(plan: Plan) -> bool:
+    """Whether all layers are computed again, which the small plan does too."""
+    return plan.recompute == "full" and plan.recompute_layers is None
 
 
 def lowered_stages(plan: Plan) -> Plan | None:
@@ -86,6 +94,7 @@ def not_run(model: Model, plan: Plan) -> Iterator[str]:
     if plan.cp > 1:
         yield "context parallelism: the reference does not run it"
     yield from _stages_not_run(model, plan)
+    yield from _numbers_not_kept(plan)
     for name in ("tp", "ep"):
         if getattr(plan, name) % 2 and getattr(plan, name) > 1:
             yield f"{name} {getattr(plan, name):,}: even numbers alone are lowered"
@@ -111,3 +120,13 @@ def _stages_not_run(model: Model, plan: Plan) -> Iterator[str]:
             yield f"pp {plan.pp:,} beside other axes: stages are run with one rank each"
         if getattr(model.unembedding, "tied", False):
             yield "gradients of the tied token table, between the last stage and the first: the small model's is not"
+
+
+def _numbers_not_kept(plan: Plan) -> Iterator[str]:
+    """What a plan says of how numbers are kept: steps are taken with AdamW in fp32, and by fully_shard in bf16 too."""
+    for name in _OF_NUMBERS:
+        if getattr(plan, name):
+            value = str(getattr(plan, name)).lower()
+            yield f"{name} {value}: steps are taken with AdamW in fp32, where fully_shard gathers in fsdp-bf16 too"
+    if plan.recompute not in (None, "none") and not _recomputes(plan):
+        yield f"recomputation ({plan.recompute}): all layers are computed again, or none"

@@ -100,9 +100,10 @@ def _of_stages(model: Model, few: Plan, lacking: list[str]) -> Iterator[Check]:
 
 def _keepings(few: Plan) -> tuple[Keeping, ...]:
     """Tensors that DTensor cut and tensors that it did not are stepped one by one."""
+    again = few.recompute or "none"
     if few.tp > 1 or not few.zero:
-        return (Keeping("fp32", "adamw"),)
-    return Keeping("fp32"), Keeping("fsdp-bf16", statistic=2)
+        return (Keeping("fp32", "adamw", again),)
+    return Keeping("fp32", recompute=again), Keeping("fsdp-bf16", recompute=again, statistic=2)
 
 
 def _degrees(plan: Plan) -> str:

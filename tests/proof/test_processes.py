@@ -22,7 +22,7 @@ from archcalc.tape.run import MEMORY_KERNEL, Run
 torch = pytest.importorskip("torch", minversion="2.13", reason="FSDP2's moments are those of PyTorch 2.13")
 from archcalc.proof import private  # noqa: E402  (it needs torch)
 from archcalc.proof.allocator import cut_down  # noqa: E402
-from archcalc.proof.lowering import lowered  # noqa: E402
+from archcalc.proof.lowering import lowered, not_run  # noqa: E402
 from archcalc.proof.pipelines import most_held  # noqa: E402
 from archcalc.proof.processes import run_ranks, steps_of  # noqa: E402
 from archcalc.proof.ranks import compare_ranks, counted, prove_plan  # noqa: E402
@@ -95,6 +95,20 @@ def test_degrees_are_lowered_to_what_divides_them():
     assert lowered(fully_shard(128, tp=8)).world == 4
     assert lowered(Plan(dp=64, tp=8, pp=8, accumulation=8, zero=1)).world == 2
     assert [lowered(Plan(dp=n)).dp for n in (2, 3, 7, 8)] == [2, 3, 1, 4]
+
+
+def test_how_numbers_are_kept_is_obeyed_or_said():
+    plan = Plan(dp=2, precision="mixed-18", optimizer="adamw-foreach", recompute="selective", offload_optimizer=True)
+    told = list(not_run(archcalc.load("gpt2"), plan))
+    assert [line.partition(":")[0] for line in told] == [
+        "precision mixed-18",
+        "optimizer adamw-foreach",
+        "offload_optimizer true",
+        "recomputation (selective)",
+    ]
+    assert list(not_run(archcalc.load("gpt2"), Plan(dp=2, recompute="full"))) == []
+    assert lowered(Plan(dp=2, recompute="full")).recompute == "full"
+    assert lowered(plan) == lowered(Plan(dp=2))
 
 
 def test_a_plan_that_the_reference_does_not_run_is_refused():
