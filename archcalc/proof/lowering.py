@@ -92,7 +92,7 @@ def with_layers(model: Model, plan: Plan) -> Model:
 def not_run(model: Model, plan: Plan) -> Iterator[str]:
     """What of a plan is not run, in words."""
     if plan.cp > 1:
-        yield "context parallelism: the reference does not run it"
+        yield "context parallelism: PyTorch's has no attention for CPUs, and the reference does not run it"
     yield from _stages_not_run(model, plan)
     yield from _numbers_not_kept(plan)
     for name in ("tp", "ep"):
