@@ -32,6 +32,7 @@ fuzz: .venv/tested
 bench: .venv/tested
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/plans.py
 	$(BIN)/python benchmarks/reference.py
 
 mutants: .venv/tested

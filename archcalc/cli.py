@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -57,6 +58,12 @@ def _load(arguments: list[str]) -> None:
         import_module(f"archcalc.commands.{home}")
         restore(f"archcalc.commands.{home}")
     restore(__name__)
+
+
+@cache
+def _command(_: int) -> Any:
+    """The command line as it is with so many commands registered; making it takes as long as a short command."""
+    return typer.main.get_command(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -144,7 +151,8 @@ def _main(arguments: list[str] | None) -> int:
     with one_way_out():
         try:
             _load(arguments)
-            code = app(arguments, prog_name="archcalc", standalone_mode=False, complete_var=_completing())
+            command = _command(len(app.registered_commands))
+            code = command(arguments, prog_name="archcalc", standalone_mode=False, complete_var=_completing())
             if code == 1 and arguments[:1] and arguments[0] in _COMPLETION:
                 return 3  # typer found no shell that it knows
             for line in remarks:

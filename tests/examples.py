@@ -11,6 +11,13 @@ def few(count):
     return count * 10 if PROFILE == "prove" else count
 
 
+def at_most(count):
+    """Examples of a property that is slow for what it does, in `make test`; elsewhere as many as of any other."""
+    from hypothesis import settings
+
+    return count if PROFILE == "fixed" else settings().max_examples
+
+
 def a_third(names):
     """Names as parameters of a test that repeats what others prove of each: a third in `make test`, all in `prove`."""
     import pytest

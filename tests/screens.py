@@ -27,6 +27,9 @@ COMMANDS = {
     "explain": "explain gpt2 memory.total",
     "explain-ceiling": "explain gpt2 devices.h100-sxm.training",
     "explain-latex": "explain gpt2 memory.total --format latex",
+    "report-of-ranks": "report gpt3-175b --tp 8 --pp 8 --dp 16 --zero 1 --sequence-parallel --accumulation 64",
+    "flops-of-ranks": "flops gpt3-175b --plan gpt3-175b-megatron --tokens 300B --device a100-80gb --mfu 40%",
+    "explain-of-ranks": "explain gpt3-175b memory.state --tp 8 --pp 8 --dp 16 --zero 1",
     "check": "check gpt3-xl",
     "softmax": "softmax 2 1 0.1 --temperature 0,1,5",
 }

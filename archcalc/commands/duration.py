@@ -11,6 +11,7 @@ from archcalc.errors import Invalid, Problem, shown
 from archcalc.hardware.devices import Precision, find_device
 from archcalc.hardware.duration import WIDTHS, Duration, Price, duration
 from archcalc.spec.model import Model
+from archcalc.tape.legend import Size
 from archcalc.tape.run import Run
 from archcalc.units import parse_price, parse_share
 
@@ -56,15 +57,19 @@ def time_of(
     tokens: int | None,
     *,
     device: str | None,
-    devices: str,
+    devices: str | int,
     mfu: str | None,
     precision: Precision | None,
     price: str | None,
+    longest: Size | None = None,
 ) -> Duration | None:
-    """The time of a pass of `batch` tokens, or of as many passes as `tokens` need; None where no device is named."""
+    """The time of a pass of `batch` tokens, or of as many passes as `tokens` need; None where no device is named.
+
+    `longest` are the FLOPs of a pass if all devices had as many as the one that has the most.
+    """
     given = {
         "--mfu": mfu is not None,
-        "--devices": devices.strip() != "1",
+        "--devices": f"{devices}".strip() != "1",
         "--price": price is not None,
         "--precision": precision is not None,
     }
@@ -78,10 +83,11 @@ def time_of(
         work.model * amount // batch,
         work.hardware * amount // batch,
         find_device(device),
-        devices=number("--devices", devices, MOST_DEVICES, count=True),
+        devices=devices if isinstance(devices, int) else number("--devices", devices, MOST_DEVICES, count=True),
         mfu=None if mfu is None else _share("--mfu", mfu),
         precision=precision,
         price=None if price is None else _price("--price", price),
+        longest=None if longest is None else longest * amount // batch,
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from archcalc.commands.base import COUNT, AnyAttention, Batch, Output, Seq, Spec, app
+from archcalc.commands.base import COUNT, AnyAttention, AnyBatch, Output, Seq, Spec, app
 from archcalc.commands.flags import (
     Accumulate,
     ActivationOf,
@@ -23,9 +23,11 @@ from archcalc.commands.flags import (
     memory_run,
     work_run,
 )
+from archcalc.commands.planning import Planned, is_flag, takes_plan
 from archcalc.counts.quantities import Asked, depends_on
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut
 from archcalc.report.explain import explanation_sheet, latex
+from archcalc.report.explained import OF_ALL_RANKS
 from archcalc.report.output import emit, write
 from archcalc.spec.catalogue import find
 from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL
@@ -39,6 +41,8 @@ def refuse_unused(called: typer.Context, path: str) -> None:
     for parameter in called.command.params:
         flag = max(parameter.opts, key=len)
         given: Any = called.params.get(parameter.name or "")
+        if is_flag(flag):
+            continue
         if flag.startswith("--") and flag not in (*flags, *_OF_THE_OUTPUT) and given != parameter.default:
             fix = _TAKES_FLAGS.get(path.partition(".")[0])
             raise Invalid(Problem(flag, f"does not change {cut(path, LONGEST_VALUE)}", suggestion=fix))
@@ -52,6 +56,7 @@ _TAKES_FLAGS = {
 
 
 @app.command(rich_help_panel=COUNT)
+@takes_plan
 def explain(
     called: typer.Context,
     spec: Spec,
@@ -60,11 +65,10 @@ def explain(
         typer.Argument(
             metavar="QUANTITY",
             show_default=False,
-            help="number, such as flops.per_token (see `archcalc list quantities`), or path in the JSON of report; "
-            "default: all",
+            help="number of `list quantities`, or path in JSON; default: all",
         ),
     ] = None,
-    batch: Batch = "1",
+    batch: AnyBatch = None,
     seq: Seq = None,
     attention: AnyAttention = None,
     phase: Phases = "training",
@@ -91,6 +95,7 @@ def explain(
         ),
     ] = None,
     output: Output = None,
+    plan: Planned | None = None,
 ) -> None:
     """Explain a number: its formula (also in LaTeX), terms, source.
 
@@ -102,25 +107,40 @@ def explain(
             refuse_unused(called, path.strip().replace(" ", "_"))
         except Invalid as error:
             refused = error
+    if plan is not None and tokens is not None and path is None:
+        what, fix = OF_ALL_RANKS["run"]
+        raise Invalid(Problem("--tokens", what, suggestion=fix))
     found = find(spec)
     model = found.model
     try:
-        kept = keeping(purpose, precision, optimizer, recompute, kv_precision, accumulate=accumulate, dropout=dropout)
-        run, amount = work_run(model, phase, batch, seq, context, logits, causal, attention or FLOPS_KERNEL, tokens)
-        held = memory_run(model, purpose, batch, seq, attention or MEMORY_KERNEL, activation_kernel, dropout=dropout)
+        kept = keeping(
+            purpose,
+            precision,
+            optimizer,
+            recompute,
+            kv_precision,
+            accumulate=accumulate,
+            dropout=dropout,
+            plan=plan and plan.plan,
+        )
+        each = "1" if plan or batch is None else batch
+        run, amount = work_run(model, phase, each, seq, context, logits, causal, attention or FLOPS_KERNEL, tokens)
+        held = memory_run(model, purpose, each, seq, attention or MEMORY_KERNEL, activation_kernel, dropout=dropout)
+        of_work = path is not None and path.strip().startswith("flops")
+        chosen, where = (None, "") if plan is None else (plan.of(run if of_work else held, batch), plan.where)
     except Invalid as error:
         raise refused or error from None
     asked = Asked(model, run, held, kept)
     if path is not None and refused is not None:
-        explanation_sheet(found, path, asked, amount)  # a number that does not exist comes first
+        explanation_sheet(found, path, asked, amount, chosen, where)  # a number that does not exist comes first
         raise refused
     if form is None and output is not None and output.endswith(".tex"):
         form = "latex"
     if form != "latex":
-        emit(explanation_sheet(found, path, asked, amount), form, output)
+        emit(explanation_sheet(found, path, asked, amount, chosen, where), form, output)
     elif path is None:
         raise Invalid(
             Problem("--format", "latex shows one number", suggestion="name a QUANTITY, such as flops.per_token")
         )
     else:
-        write(latex(found, path, asked, amount), output)
+        write(latex(found, path, asked, amount, chosen, where), output)

@@ -1,10 +1,10 @@
 """The command flops."""
 
-from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app
-from archcalc.commands.duration import DeviceOf, Devices, Mfu, PeakIn, PriceOf, read_by, time_of
+from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app, number
+from archcalc.commands.duration import MOST_DEVICES, DeviceOf, Devices, Mfu, PeakIn, PriceOf, read_by, time_of
 from archcalc.commands.flags import Again, Context, LogitsOf, Pairs, Phases, Tokens, work_run
 from archcalc.commands.planning import Planned, takes_plan
-from archcalc.errors import Invalid, Problem
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
 from archcalc.tape.precision import Recompute
@@ -35,7 +35,7 @@ def flops(
     """Count FLOPs; estimate time and cost on devices.
 
     With a plan, by name or by flags such as --tp 8 --pp 8, those of a rank of each stage in a step, and how long
-    stages wait for each other; --batch is that of a step over all ranks.
+    stages wait for each other; --batch is that of a step over all ranks, and each rank is a device.
 
     Example: archcalc flops gpt2-xl --tokens 10B --device a100-80gb --mfu 40%
     """
@@ -52,13 +52,22 @@ def flops(
         from archcalc.counts.worked import worked
         from archcalc.report.worked import workers_sheet
 
-        flags = {"--tokens": tokens, "--device": device, "--mfu": mfu, "--precision": precision, "--price": price}
-        flags["--devices"] = None if devices == "1" else devices
-        for flag, given in flags.items():
-            if given is not None:
-                raise Invalid(Problem(flag, "does not apply to a plan, whose FLOPs are those of a rank"))
         counted = worked(found.model, plan.of(run, batch), run, again, plan.where)
-        emit(workers_sheet(found, counted, again), form, output)
+        if device is not None and phase != "training":
+            what = "times training alone under a plan: in inference stages take turns"
+            raise Invalid(Problem("--device", what, suggestion="use --phase training"))
+        time = time_of(
+            counted.executed,
+            counted.tokens,
+            amount,
+            device=device,
+            devices=devices if device is None else _ranks(devices, counted.plan.world),
+            mfu=mfu,
+            precision=precision,
+            price=price,
+            longest=counted.longest,
+        )
+        emit(workers_sheet(found, counted, again, amount, time), form, output)
         return
     work = executed(found.model, run, again)
     size = run.batch * run.positions
@@ -67,3 +76,10 @@ def flops(
     if taken is not None and device is not None and phase != "training":
         read = read_by(found.model, run, taken, device)
     emit(flops_sheet(found, run, amount, again, work, taken, read), form, output)
+
+
+def _ranks(devices: str, world: int) -> int:
+    """The devices of a plan, which are its ranks. Raises Invalid for another number."""
+    if devices.strip() != "1" and number("--devices", devices, MOST_DEVICES, count=True) != world:
+        raise Invalid(Problem("--devices", f"must be the ranks of the plan ({world:,})", value=shown(devices)))
+    return world

@@ -13,16 +13,24 @@ from archcalc.spec.catalogue import Found, find
 
 
 @app.command(rich_help_panel=COUNT)
-def report(spec: Spec, form: Form = None, output: Output = None) -> None:
+@takes_plan
+def report(spec: Spec, form: Form = None, output: Output = None, plan: Planned | None = None) -> None:
     """One-screen summary: parameters, FLOPs, memory and KV cache.
 
-    All figures are for one sequence of the model's context length.
+    All figures are for one sequence of the model's context length. With a plan, by name or by flags such as --tp 8
+    --pp 8, they are those of a step and of the rank that has the most of each, with what it sends.
 
     Example: archcalc report gpt3-175b@n_kv_heads=8
     """
+    found = find(spec)
+    if plan is not None:
+        from archcalc.report.ranksoverview import ranks_report_sheet
+
+        emit(ranks_report_sheet(found, plan.plan, plan.where), form, output)
+        return
     from archcalc.report.overview import report_sheet
 
-    emit(report_sheet(find(spec)), form, output)
+    emit(report_sheet(found), form, output)
 
 
 @app.command(rich_help_panel=COUNT)

@@ -89,7 +89,7 @@ FLAGS: dict[str, Any] = {
 }
 """Each flag by the field of the plan that it sets."""
 
-TAKING = ("params", "flops", "memory", "traffic", "plan", "diff", "sweep", "verify")
+TAKING = ("report", "params", "flops", "memory", "traffic", "explain", "plan", "diff", "sweep", "verify")
 """The commands that take a plan."""
 
 _SIZES = (

@@ -13,12 +13,9 @@ from archcalc.proof.learning import Expected
 from archcalc.report.output import tell
 from archcalc.spec.catalogue import Found, find
 from archcalc.spec.checkpoints import (
-    MOST_STEPS,
     SPEC,
     STATE,
     Chosen,
-    Said,
-    Settings,
     State,
     is_checkpoint,
     read_state,
@@ -26,6 +23,7 @@ from archcalc.spec.checkpoints import (
     weights_in,
 )
 from archcalc.spec.configs import CONFIG
+from archcalc.spec.settings import DEFAULTS, MOST_STEPS, Said, Settings
 from archcalc.units import grouped
 
 if TYPE_CHECKING:
@@ -33,17 +31,6 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda"]
 DEFAULT_SPEC = "tiny"
-DEFAULTS = {
-    "steps": 1100,
-    "batch": 8,
-    "rate": 3e-3,
-    "accumulate": 1,
-    "seed": 0,
-    "precision": "fp32",
-    "attention": "flash",
-}
-"""With these it learns in about a minute on two cores of a CPU. A sequence is as long as the context."""
-
 TUNED_RATE = 5e-5  # of weights that have learned already, as transformers' TrainingArguments has it
 
 _SPELLED = {"sequence": "seq", "rate": "lr"}  # flags that bear another name than the setting

@@ -16,7 +16,6 @@ import typer
 from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
 from archcalc.commands.settings import (
     DEFAULT_SPEC,
-    DEFAULTS,
     TUNED_RATE,
     Device,
     Lesson,
@@ -31,7 +30,8 @@ from archcalc.proof.watching import Seen, watch
 from archcalc.report.output import emit, refuse_output, tell
 from archcalc.report.progress import Pace, Progress, tell_sample
 from archcalc.report.training import Trained, training_sheet
-from archcalc.spec.checkpoints import MOST_STEPS, Learned, Said, steps_in
+from archcalc.spec.checkpoints import steps_in
+from archcalc.spec.settings import DEFAULTS, MOST_STEPS, Learned, Said
 from archcalc.units import binary, grouped
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
     segments = autocast(taken).segments if cast else taken.segments
     by_name: dict[str, Size] = {}
     for segment in segments:
-        here = _terms(segment, _once(kept(segment.ops, span), segment.ops, width), width).value
+        here = _terms(segment, _kept_once(segment, span, width), width).value
         by_name[segment.name] = by_name.get(segment.name, 0) + here
     if "embedding" in by_name:
         by_name["embedding"] = by_name["embedding"] - twice(segments, width, span)
@@ -58,6 +58,11 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
         head=by_name.get("head", 0),
         working_set=largest(working),
     )
+
+
+def _kept_once(segment: Segment, span: str | None, width: Widths) -> dict[str, Tensor]:
+    key = "kept", span, tuple(width.items())
+    return segment.tape.once(key, lambda: _once(kept(segment.ops, span), segment.ops, width))
 
 
 def kept(ops: list[Op], recomputed: str | None = None) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL, AttentionKernel, Run
 
 if TYPE_CHECKING:
     from archcalc.counts.memory import Chosen  # which parameters and FLOPs have no use for, so that they start sooner
+    from archcalc.plan.description import Plan
 
 
 class Asked:
@@ -33,6 +34,11 @@ class Asked:
         self.keeping = keeping
         self.chosen = chosen
         self._once = Once(model)
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan that divides the model, where it is counted as one rank has it."""
+        return getattr(self.model, "plan", None)
 
     @property
     def purpose(self) -> Purpose:

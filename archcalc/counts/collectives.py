@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from archcalc.arguments import instance, size
 from archcalc.counts.exchanged import Collective, of_activations
-from archcalc.counts.pipelined import sends, ties
+from archcalc.counts.pipelined import message_bytes, sends, ties
 from archcalc.counts.reduced import of_weights
 from archcalc.plan.description import Plan
-from archcalc.plan.local import exchanging
+from archcalc.plan.local import Exchanges, exchanging
 from archcalc.plan.placing import GPUS_PER_NODE
 from archcalc.plan.rules import refuse
 from archcalc.plan.stages import alike
@@ -101,28 +101,22 @@ class Sent(NamedTuple):
     once: Size
 
 
-def sent_in_passes(whole: Pass, plan: Plan, keeping: Keeping, stage: int = 0) -> Size:
-    """Bytes that a rank sends for one micro-batch, gradients of weights left out."""
+def sent_in_passes(taken: Pass, exchanges: list[Exchanges], plan: Plan, keeping: Keeping, messages: Size) -> Size:
+    """Bytes that a rank sends for one micro-batch, gradients of weights left out; `messages` to other stages."""
     plan = plan.model_copy(update={"accumulation": 1})
-    taken, exchanges = exchanging(whole, plan, stage)
-    return add(
-        one.count * one.sent
-        for one in (
-            *of_activations(taken, exchanges, plan, keeping, GPUS_PER_NODE),
-            *sends(whole, plan, stage, keeping, GPUS_PER_NODE),
-        )
-    )
+    told = of_activations(taken, exchanges, plan, keeping, GPUS_PER_NODE)
+    return add(one.count * one.sent for one in told) + messages * message_bytes(taken, taken.segments[0], keeping)
 
 
-def sent_for_weights(whole: Pass, plan: Plan, keeping: Keeping, stage: int = 0) -> Sent:
-    """Bytes that a rank sends for gradients and weights."""
-    taken, exchanges = exchanging(whole, plan, stage)
-    one, two = (
-        add(told.count * told.sent for told in of_weights(taken, exchanges, some, keeping, GPUS_PER_NODE))
-        for some in (plan.model_copy(update={"accumulation": n}) for n in (1, 2))
-    )
-    tied = add(told.count * told.sent for told in ties(whole, plan, stage, keeping, GPUS_PER_NODE))
-    return Sent(two - one, 2 * one - two + tied)
+def sent_for_weights(taken: Pass, exchanges: list[Exchanges], plan: Plan, keeping: Keeping) -> Sent:
+    """Bytes that a rank sends for gradients and weights; what stages send each other is left out."""
+
+    def sent(micro_batches: int) -> Size:
+        some = plan.model_copy(update={"accumulation": micro_batches})
+        return add(told.count * told.sent for told in of_weights(taken, exchanges, some, keeping, GPUS_PER_NODE))
+
+    each = sent(2) - sent(1) if plan.zero > 1 else 0  # below ZeRO-2 all is sent once a step
+    return Sent(each, sent(1) - each)
 
 
 def _merged(found: list[Collective]) -> list[Collective]:

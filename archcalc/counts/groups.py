@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from archcalc.counts.optimizer import as_modules, held, one_of
-from archcalc.counts.parameters import Parameters, Stored
+from archcalc.counts.parameters import Stored, tensors
 from archcalc.counts.stack import Place, Stack
 from archcalc.tape.legend import Mask, Size, add, choose, where
 from archcalc.tape.passes import Gathering, Pass, Segment, Stage
@@ -34,13 +34,14 @@ NOTHING = Weights()
 class Groups:
     """The groups of a part of the model, and which of them come one after the other."""
 
-    def __init__(self, taken: Pass, stacks: list[Stack], counts: Parameters, recipe: Recipe, how: Gathering) -> None:
+    def __init__(self, taken: Pass, stacks: list[Stack], recipe: Recipe, how: Gathering) -> None:
         self.stacks, self.how = stacks, how
         self.layers = [stack for stack in stacks if stack.group[0].layers is not None]
+        every = tensors(taken)
         self._of = {
-            id(segment): _weights(_own(counts, segment), recipe, taken.stage, how) for segment in taken.segments
+            id(segment): _weights(_own(every, segment), recipe, taken.stage, how) for segment in taken.segments
         }
-        self.root = _weights(_rooted(counts, taken.segments), recipe, taken.stage, how)
+        self.root = _weights(_rooted(every, taken.segments), recipe, taken.stage, how)
         self.last = self._choose_last(self.layers[-1]) if self.layers else NOTHING
 
     def of(self, segment: Segment) -> Weights:
@@ -90,32 +91,32 @@ class Groups:
         return found
 
 
-def _weights(tensors: list[Stored], recipe: Recipe, stage: Stage, how: Gathering) -> Weights:
-    learned = [tensor for tensor in tensors if tensor.learns]
+def _weights(mine: list[Stored], recipe: Recipe, stage: Stage, how: Gathering) -> Weights:
+    learned = [tensor for tensor in mine if tensor.learns]
     gathers: Mask = True if recipe.gathered else how.several if how.weights else False
     casts: Mask = how.several if recipe.gathered and how.weights else False
     reduces: Mask = True if recipe.gathered else how.several
     last = as_modules(learned)[-1:] if how.copies else []
     return Weights(
-        where(gathers, held("gathered", tensors, stage) * recipe.arriving),
-        where(casts, held("weights", tensors, stage) * recipe.arriving),
+        where(gathers, held("gathered", mine, stage) * recipe.arriving),
+        where(casts, held("weights", mine, stage) * recipe.arriving),
         where(reduces, held("reduced", learned, stage) * recipe.reduced),
         held("gradients", learned, stage) * recipe.gradient,
         where(how.several, add(tensor.parameters for tensor in last) * recipe.arriving),
     )
 
 
-def _own(counts: Parameters, segment: Segment) -> list[Stored]:
+def _own(every: Iterable[Stored], segment: Segment) -> list[Stored]:
     """The weights of one layer."""
     if segment.layers is None:
         return []
-    return [one_of(tensor) for tensor in counts.tensors if tensor.within is segment.layers]
+    return [one_of(tensor) for tensor in every if tensor.within is segment.layers]
 
 
-def _rooted(counts: Parameters, segments: Iterable[Segment]) -> list[Stored]:
+def _rooted(every: Iterable[Stored], segments: Iterable[Segment]) -> list[Stored]:
     """The weights of a part of the model that belong to no layer of their own."""
-    used = {weight.path for segment in segments for op in segment.ops for weight in op.weights}
-    return [tensor for tensor in counts.tensors if tensor.within is None and tensor.name in used]
+    used = {weight.path for segment in segments for _, weight in segment.weights}
+    return [tensor for tensor in every if tensor.within is None and tensor.name in used]
 
 
 def _pick(mask: Mask, here: Weights, elsewhere: Weights) -> Weights:

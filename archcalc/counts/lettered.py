@@ -16,15 +16,17 @@ from archcalc.tape.legend import LABELS, MARK, stem
 from archcalc.tape.passes import Pass, Segment, Where
 from archcalc.tape.run import Run
 
+THE_RUN = "the run"
 _SHARED = ("D", "V", "P")  # of the whole model; other sizes are of a kind of layers
 
 
 class Meaning(NamedTuple):
-    """What a letter stands for, and the fields of the spec that it comes from."""
+    """What a letter stands for, and the fields of the spec that it comes from, or what else decides it."""
 
     letter: Letter
     words: str
     fields: tuple[Where, ...]
+    source: str = THE_RUN
 
 
 class LetteredModel:
@@ -50,7 +52,7 @@ class LetteredModel:
             if layers is not None:
                 first = starts.setdefault(id(layers.first), Formula.of(layers.first))
                 layers = layers.lettered(Formula.letter(f"L{mark}", layers.count), first)
-            found.append(segment.replace(stated=_stated(segment, run, mark), layers=layers))
+            found.append(segment.replace(stated=stated_in_letters(segment, run, mark), layers=layers))
         return Pass(run, found, self)
 
     def record_mtp(self, run: Run | None = None) -> Pass:
@@ -62,12 +64,14 @@ class LetteredModel:
             layers = segment.layers
             if layers is not None:
                 layers = layers.lettered(Formula.letter(f"L{mark}", layers.count), Formula.of(0))
-            stated = _stated(segment, run, "" if found else mark)  # the head's letters are those of the model's
+            stated = stated_in_letters(
+                segment, run, "" if found else mark
+            )  # the head's letters are those of the model's
             found.append(segment.replace(stated=stated, layers=layers))
         return Pass(run, found, Recording(self.record_mtp))
 
 
-def _stated(segment: Segment, run: Run, mark: str) -> dict[str, Any]:
+def stated_in_letters(segment: Segment, run: Run, mark: str) -> dict[str, Any]:
     """The sizes of a segment as letters; those that the run decides are as the run has them."""
     decided = {*run.sizes(), "unit"}
     return {

@@ -17,13 +17,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from archcalc.counts.activations import is_alias, kept
+from archcalc.counts.activations import is_alias
+from archcalc.counts.courses import Course, Forward
 from archcalc.counts.holding import Holding
 from archcalc.counts.moments import Gradients, Moment, Storage, parts_read
 from archcalc.counts.sharing import Turn
 from archcalc.counts.uses import Uses
-from archcalc.tape.autocast import copies
-from archcalc.tape.kernels import Node, as_far_as_needed, lifetimes, nodes
+from archcalc.tape.kernels import Node
 from archcalc.tape.legend import Size, add, least, volume
 from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import RESIDUAL, Segment
@@ -46,16 +46,14 @@ class Walk(Holding):
         uses: Uses | None = None,
         turn: Turn | None = None,
     ) -> None:
-        ops = segment.ops
         super().__init__(segment, width)
         self.weights = gradients or Gradients(0, 0)
         self.uses = uses or Uses([segment])
-        self.nodes = nodes(ops)
-        self.again = [node for node in self.nodes if span in node.ops[0].spans]
-        self.keeps = kept(ops, span)
-        self.copies = copies(ops)
+        self.course = segment.tape.once((Course, span, segment.stays), lambda: Course(segment, span))
+        self.nodes, self.again, self.keeps = self.course.nodes, self.course.again, self.course.keeps
+        self.copies, self.unlearned = self.course.copies, self.course.unlearned
         self.copied: Size = 0
-        self.unlearned = {op.output.name for op in ops if op.is_statistic or not op.learns}
+        self.leaves: Size = 0
         self.gradients: Size = 0
         self.pending: dict[str, Storage] = {}
         self.past_parts = False
@@ -64,22 +62,17 @@ class Walk(Holding):
 
     def forward(self) -> Iterator[Moment]:
         """From the segment's input to its output, which is left to the next segment."""
-        yield from self._run(self.nodes, self.keeps, lifetimes(self.nodes, self.segment.stays))
+        yield from self._run(self.course.forward, self.keeps)
         self.copied = add(self._bytes(x) for node in self.nodes for x in node.outputs if x.name in self.copies)
         self.copied = self.copied - add(n for name, n in self.held.items() if name in self.copies)
-        self.transient = 0
+        self.transient, self.leaves = 0, self.saved
 
-    def _run(
-        self, run: list[Node], keeps: dict[str, Tensor], until: dict[str, int], *, again: bool = False
-    ) -> Iterator[Moment]:
+    def _run(self, run: Forward, keeps: dict[str, Tensor], *, again: bool = False) -> Iterator[Moment]:
         loose: dict[str, Size] = {}
-        made = {x.name for node in run for x in node.outputs}
-        loss = [node for node in run if node.is_loss]
-        logits = {x.name for node in loss[:2] for x in node.inputs}  # as they are, and in full precision
-        stays = {run[-1].outputs[-1].name, *self.segment.stays, *logits, *self.copies}  # until the forward pass ends
-        for tensor in {x.name: x for node in run for x in node.inputs if x.name not in made}.values():
+        until, stays = {**run.until}, run.stays
+        for tensor in run.enters:
             self._make(tensor, keeps, loose, again=again)
-        for i, node in enumerate(run):
+        for i, node in enumerate(run.nodes):
             for tensor in node.outputs:
                 source = node.inputs[0].name if is_alias(node.ops[0], self.width) else None
                 if source in self.held and tensor.name in keeps:
@@ -115,7 +108,7 @@ class Walk(Holding):
             if node is asks:
                 again = {x.name: x for n in recomputing for x in n.saves}
                 before = self.transient
-                yield from self._run(as_far_as_needed(recomputing), again, lifetimes(recomputing), again=True)
+                yield from self._run(self.course.recomputed, again, again=True)
                 self.transient = before
             yield from self._back(node, readers)
             self.past_parts = self.past_parts or bool(parts_read([node]))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, takewhile
 from typing import Literal
 
-from archcalc.counts.parameters import Parameters, Stored
+from archcalc.counts.parameters import Inventory, Parameters, Stored
 from archcalc.counts.stack import is_many
 from archcalc.spec.shared import ROOT
 from archcalc.tape.legend import Mask, Size, add, choose, largest, least, product, where
@@ -14,7 +14,7 @@ from archcalc.tape.passes import Stage
 from archcalc.tape.precision import Keeping
 
 
-def kept_state(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> dict[str, Size]:
+def kept_state(counts: Parameters | Inventory, keeping: Keeping, stage: Stage | None = None) -> dict[str, Size]:
     """What stays from step to step, of a rank of a plan what it has in its `stage`."""
     recipe = keeping.recipe
     learned = learning(counts)
@@ -26,7 +26,7 @@ def kept_state(counts: Parameters, keeping: Keeping, stage: Stage | None = None)
     }
 
 
-def kept_on_host(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> Size:
+def kept_on_host(counts: Parameters | Inventory, keeping: Keeping, stage: Stage | None = None) -> Size:
     """Bytes of the host's memory for an optimizer that steps there: its state, a copy of the weights that it steps,
     and one of their gradients (Ren et al. 2021, arXiv:2101.06840); of a rank its share.
     """
@@ -37,7 +37,7 @@ def kept_on_host(counts: Parameters, keeping: Keeping, stage: Stage | None = Non
     return stepped * ((recipe.master or recipe.weight) + recipe.reduced) + _state(learned, keeping, stage)
 
 
-def _weights(counts: Parameters, keeping: Keeping, stage: Stage | None) -> Size:
+def _weights(counts: Parameters | Inventory, keeping: Keeping, stage: Stage | None) -> Size:
     recipe, narrow = keeping.recipe, keeping.recipe.matrix
     found = held("weights", counts.tensors, stage) * recipe.weight
     if not narrow:
@@ -93,7 +93,7 @@ def _bytes_in_blocks(n: Size) -> Size:
     return choose(n < LEAST, 8 * n, 2 * n + 2 * 4 * -(-n // BLOCK))
 
 
-def gradients_held(counts: Parameters, stage: Stage | None) -> Size:
+def gradients_held(counts: Parameters | Inventory, stage: Stage | None) -> Size:
     """Parameters whose gradients a rank has when it steps."""
     return held("gradients", learning(counts), stage)
 
@@ -108,7 +108,7 @@ def held(what: What, tensors: Sequence[Stored], stage: Stage | None) -> Size:
     return stage.held(what, tensors)
 
 
-def scratch(counts: Parameters, keeping: Keeping, stage: Stage | None = None) -> Size:
+def scratch(counts: Parameters | Inventory, keeping: Keeping, stage: Stage | None = None) -> Size:
     """What the optimizer makes while it steps, beside its state.
 
     torch.optim.AdamW makes the root of the second moment and the divisor of each tensor, while the last tensor's
@@ -205,6 +205,6 @@ def _counters(tensors: list[Stored]) -> Size:
     return 4 * add(tensor.layers for tensor in tensors)
 
 
-def learning(counts: Parameters) -> list[Stored]:
+def learning(counts: Parameters | Inventory) -> list[Stored]:
     """The tensors that an optimizer steps."""
     return [tensor for tensor in counts.tensors if tensor.learns]

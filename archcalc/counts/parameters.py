@@ -114,6 +114,12 @@ class Parameters(NamedTuple):
         return any(weight.active is not None for weight in self.tensors)
 
 
+class Inventory(NamedTuple):
+    """The weights of a pass without a tally of them: what is kept of each, and sent, needs no more."""
+
+    tensors: tuple[Stored, ...]
+
+
 class Use(NamedTuple):
     """A weight in one of its parts; `again` where it has played another part before: a tied table is stored once."""
 
@@ -202,22 +208,21 @@ def weight_uses(segments: list[Segment]) -> Iterator[Use]:
     shared: dict[str, tuple[tuple[str, ...], ...]] = {}
     there = _where_used(segments)
     for position, segment in enumerate(segments):
-        for op in segment.ops:
-            for weight in op.weights:
-                own = "{i}" in weight.path
-                if not own and shared.setdefault(weight.path, weight.stored) != weight.stored:
-                    raise TapeError(f"{weight.path}: stored once and used with two shapes")
-                played = parts.setdefault((weight.path, position if own else None), set())
-                if weight.part not in played:
-                    yield Use(weight, op, segment, again=bool(played), there=there.get(weight.path, True))
-                    played.add(weight.part)
+        for op, weight in segment.weights:
+            own = "{i}" in weight.path
+            if not own and shared.setdefault(weight.path, weight.stored) != weight.stored:
+                raise TapeError(f"{weight.path}: stored once and used with two shapes")
+            played = parts.setdefault((weight.path, position if own else None), set())
+            if weight.part not in played:
+                yield Use(weight, op, segment, again=bool(played), there=there.get(weight.path, True))
+                played.add(weight.part)
 
 
 def _where_used(segments: list[Segment]) -> dict[str, Mask]:
     """Where the weights of shared blocks are used at all: of arrays a pattern may be longer than the group."""
     found: dict[str, Mask] = {}
     for segment in segments:
-        for path in {weight.path for op in segment.ops for weight in op.weights if weight.path.startswith(ROOT)}:
+        for path in {weight.path for _, weight in segment.weights if weight.path.startswith(ROOT)}:
             found[path] = found.get(path, False) | segment.there
     return found
 

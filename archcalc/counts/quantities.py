@@ -7,7 +7,7 @@ The name is the same in JSON and CSV, in `explain`, among the columns of `sweep`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.counts import flops as work
 from archcalc.counts import mtp
@@ -16,11 +16,16 @@ from archcalc.counts.asked import Asked as Asked  # noqa: PLC0414  (as mypy read
 from archcalc.counts.asked import one_pass as one_pass  # noqa: PLC0414  (the same)
 from archcalc.tape.legend import Size
 
+if TYPE_CHECKING:
+    from archcalc.plan.description import Plan
+    from archcalc.spec.model import Model
+
 
 class Quantity(NamedTuple):
     """How a quantity is read, its unit, what it means, and the flags of the command line that change it.
 
     `only` is "learns" for what a pass without a backward pass has not, "trains" for memory that inference has not.
+    `whole` is why there is no such number of one rank of a plan, by a name of WHOLE.
     `beside` is another quantity: tables for people leave this one out where it equals that one, and what is `rare`
     where it is 0.
     """
@@ -32,6 +37,7 @@ class Quantity(NamedTuple):
     only: str = ""
     beside: str = ""
     rare: bool = False
+    whole: str = ""
 
     def refusal(self, asked: Asked) -> str | None:
         """Why the quantity does not exist for what is asked; None where it does."""
@@ -39,7 +45,28 @@ class Quantity(NamedTuple):
             return f"is of training; {asked.work.phase} has no backward pass"
         if self.only == "trains" and asked.purpose != "training":
             return "is of training; inference keeps nothing for a backward pass"
+        if asked.plan is not None and self.whole and WHOLE[self.whole].holds(asked.plan, asked.model):
+            return WHOLE[self.whole].words
         return None
+
+
+class Whole(NamedTuple):
+    """Why a quantity cannot be told of one rank, and of which plans and models."""
+
+    words: str
+    holds: Callable[[Plan, Model], bool]
+
+
+WHOLE = {
+    "modules": Whole(
+        "is of the whole model: no plan divides modules of multi-token prediction",
+        lambda plan, model: plan.cuts_the_model and model.mtp is not None,
+    ),
+    "experts": Whole(
+        "is of the whole model: the experts of one token are on several ranks", lambda plan, _: bool(plan.ep > 1)
+    ),
+}
+"""Why a quantity cannot be told of one rank."""
 
 
 _PASS = ("--phase", "--batch", "--seq", "--context", "--causal", "--attention", "--logits")
@@ -74,11 +101,11 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 
 QUANTITIES: dict[str, Quantity] = {
     "parameters.stored": Quantity(lambda asked: asked.counts.stored, "parameters", count.CONVENTIONS["stored"]),
-    "parameters.active": Quantity(lambda asked: asked.counts.active, "parameters", count.CONVENTIONS["active"]),
+    "parameters.active": Quantity(
+        lambda asked: asked.counts.active, "parameters", count.CONVENTIONS["active"], whole="experts"
+    ),
     "parameters.active_inner": Quantity(
-        lambda asked: asked.counts.active_inner,
-        "parameters",
-        count.CONVENTIONS["active_inner"],
+        lambda asked: asked.counts.active_inner, "parameters", count.CONVENTIONS["active_inner"], whole="experts"
     ),
     "parameters.non_embedding": Quantity(
         lambda asked: asked.counts.non_embedding,
@@ -91,16 +118,10 @@ QUANTITIES: dict[str, Quantity] = {
         count.CONVENTIONS["tally"],
     ),
     "parameters.mtp": Quantity(
-        lambda asked: asked.modules.parameters,
-        "parameters",
-        mtp.CONVENTIONS["mtp"],
-        rare=True,
+        lambda asked: asked.modules.parameters, "parameters", mtp.CONVENTIONS["mtp"], rare=True, whole="modules"
     ),
     "parameters.mtp_active": Quantity(
-        lambda asked: asked.modules.active,
-        "parameters",
-        mtp.CONVENTIONS["mtp_active"],
-        rare=True,
+        lambda asked: asked.modules.active, "parameters", mtp.CONVENTIONS["mtp_active"], rare=True, whole="modules"
     ),
     "matrices.tally": Quantity(
         lambda asked: asked.counts.tally.matrices,
@@ -140,6 +161,7 @@ QUANTITIES: dict[str, Quantity] = {
         _LEARNING,
         "learns",
         rare=True,
+        whole="modules",
     ),
     "decode.parameters": Quantity(
         lambda asked: asked.touched.expected,
@@ -147,6 +169,7 @@ QUANTITIES: dict[str, Quantity] = {
         "parameters that a decode step of the batch reads: of experts those that are expected to be chosen for some "
         "of its tokens under balanced routing; modelled",
         ("--batch",),
+        whole="experts",
     ),
     "decode.most_parameters": Quantity(
         lambda asked: asked.touched.most,
@@ -154,6 +177,7 @@ QUANTITIES: dict[str, Quantity] = {
         "parameters that a decode step of the batch reads at most: its tokens share no expert while there are others",
         ("--batch",),
         beside="decode.parameters",
+        whole="experts",
     ),
     "activations.saved": Quantity(
         lambda asked: asked.saved,

@@ -16,7 +16,7 @@ from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
 from archcalc.tape.passes import Once
 from archcalc.tape.precision import Keeping
-from archcalc.tape.run import MEMORY_KERNEL, Run
+from archcalc.tape.run import MEMORY_KERNEL, Phase, Run
 
 
 class Rank(NamedTuple):
@@ -55,7 +55,8 @@ class Ranks(NamedTuple):
 def ranked(model: Model, plan: Plan, where: str = "plan") -> list[Ranked]:
     """Count the parameters of every sort of rank. Raises Invalid for a plan that breaks a rule."""
     shared = plan.parts_of_a_sequence
-    run = Run(sequence=max(model.context_length // shared, 1) * shared)
+    phase: Phase = "training" if plan.cache_block is None else "prefill"
+    run = Run(phase, sequence=max(model.context_length // shared, 1) * shared)
     refuse(plan, model, run, where)
     whole = model.record(run)
     found = []

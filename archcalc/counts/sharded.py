@@ -21,7 +21,6 @@ from typing import Protocol
 from archcalc.counts.groups import Groups
 from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Moment
-from archcalc.counts.parameters import Parameters
 from archcalc.counts.stack import Place, Stack
 from archcalc.tape.legend import Mask, Size, add, anywhere, volume, where
 from archcalc.tape.ops import Tensor
@@ -39,7 +38,7 @@ class Step(Protocol):
     def places(self, segment: Segment) -> Iterator[Place] | None:
         """The places of a segment where most can be in use; None where that does not depend on the step."""
 
-    def left(self, walk: Walk) -> Size:
+    def left(self, segment: Segment, walk: Walk) -> Size:
         """Bytes that stay of a segment's gradients until the optimizer's step."""
 
     def gradients(self, new: Size, later: Size) -> Parts:
@@ -64,7 +63,7 @@ class Whole:
     def places(self, _segment: Segment) -> None:
         return None
 
-    def left(self, walk: Walk) -> Size:
+    def left(self, _segment: Segment, walk: Walk) -> Size:
         return walk.gradients
 
     def gradients(self, new: Size, later: Size) -> Parts:
@@ -84,10 +83,14 @@ class Sharded:
     """A step in which weights are gathered, or gradients reduced, layer by layer."""
 
     def __init__(
-        self, taken: Pass, stacks: list[Stack], counts: Parameters, keeping: Keeping, walks: dict[int, Walk]
+        self,
+        taken: Pass,
+        stacks: list[Stack],
+        keeping: Keeping,
+        walks: dict[int, Walk],
     ) -> None:
         self.how = taken.stage.gathering or Gathering(weights=False, several=False)
-        self.groups = Groups(taken, stacks, counts, keeping.recipe, self.how)
+        self.groups = Groups(taken, stacks, keeping.recipe, self.how)
         self.walks, self.holds = walks, keeping.holds
         self.first = taken.segments[0]
         self.heads = [segment for segment in taken.segments if segment.name == "head"]
@@ -105,8 +108,8 @@ class Sharded:
                 if there is not False:
                     yield Place(offset, turn, there)
 
-    def left(self, walk: Walk) -> Size:
-        return 0 if self.holds or walk.segment.layers is None else self.groups.of(walk.segment).share
+    def left(self, segment: Segment, _walk: Walk) -> Size:
+        return 0 if self.holds or segment.layers is None else self.groups.of(segment).share
 
     def gradients(self, new: Size, later: Size) -> Parts:
         return {"gradients": later, "unsharded gradients": new}
@@ -217,6 +220,6 @@ def is_sharded(taken: Pass, keeping: Keeping) -> bool:
     return taken.stage.gathering is not None or keeping.recipe.gathered > 0
 
 
-def step(taken: Pass, stacks: list[Stack], counts: Parameters, keeping: Keeping, walks: dict[int, Walk]) -> Step:
+def step(taken: Pass, stacks: list[Stack], keeping: Keeping, walks: dict[int, Walk]) -> Step:
     """How the parts of a model get their weights in a step, and where their gradients go."""
-    return Sharded(taken, stacks, counts, keeping, walks) if is_sharded(taken, keeping) else Whole(keeping)
+    return Sharded(taken, stacks, keeping, walks) if is_sharded(taken, keeping) else Whole(keeping)

@@ -114,7 +114,7 @@ class Sharing:
 
 def shared_weights(segment: Segment) -> list[Weight]:
     """What a layer reads of a shared block."""
-    return [weight for op in segment.ops for weight in op.weights if weight.path.startswith(ROOT)]
+    return [weight for _, weight in segment.weights if weight.path.startswith(ROOT)]
 
 
 def used(segment: Segment) -> str | None:

@@ -12,9 +12,7 @@ class Uses:
     """How often each weight is still to get a gradient, and which have one: shared by the walks of a model."""
 
     def __init__(self, segments: list[Segment]) -> None:
-        self.left = Counter(
-            self.key(weight, segment) for segment in segments for op in segment.ops for weight in op.weights
-        )
+        self.left = Counter(self.key(weight, segment) for segment in segments for _, weight in segment.weights)
         self.met: set[tuple[str, int | None]] = set()
 
     @classmethod

@@ -10,34 +10,59 @@ from archcalc.tape.passes import Pass, Segment
 from archcalc.tape.roles import Widths
 
 
+class Walked:
+    """Walks that are done, for passes that have segments in common."""
+
+    def __init__(self) -> None:
+        self.walks: dict[object, Walk] = {}
+        self.forward: dict[object, list[Moment]] = {}
+        self.backward: dict[object, list[Moment]] = {}
+
+
 class Ways:
     """The walk through each segment in the middle of others, and those of layers that stand at an end."""
 
-    def __init__(self, taken: Pass, width: Widths, span: str | None, gradients: Gradients) -> None:
+    def __init__(
+        self, taken: Pass, width: Widths, span: str | None, gradients: Gradients, known: Walked | None = None
+    ) -> None:
         self.sharing = Sharing(taken, width, gradients, span)
         self._made_of = width, span, gradients
         self._uses = Uses(taken.segments)
-        self.walks = {id(segment): self._walk(segment, Turn()) for segment in taken.segments}
-        self._forward: dict[int, list[Moment]] = {}
-        self._backward: dict[tuple[int, Turn], list[Moment]] = {}
+        self._own, self._shared = Walked(), known or Walked()
+        self.walks = {id(segment): self._middle(segment) for segment in taken.segments}
 
     def forward(self, segment: Segment) -> list[Moment]:
         """The moments of a layer of the segment in the forward pass."""
-        if id(segment) not in self._forward:
-            self._forward[id(segment)] = list(self.walks[id(segment)].forward())
-        return self._forward[id(segment)]
+        known, key = self._place(segment)
+        if key not in known.forward:
+            known.forward[key] = list(self.walks[id(segment)].forward())
+        return known.forward[key]
 
     def backward(self, segment: Segment, turn: Turn) -> list[Moment]:
         """The moments in the backward pass of a layer that stands so among those that share."""
-        key = id(segment), turn
-        if key not in self._backward:
+        known, key = self._place(segment)
+        key = key, turn
+        if key not in known.backward:
             walk = self.walks[id(segment)]
             if turn != Turn():
                 walk = self._walk(segment, turn)
                 for _ in walk.forward():
                     pass
-            self._backward[key] = list(walk.backward())
-        return self._backward[key]
+            known.backward[key] = list(walk.backward())
+        return known.backward[key]
+
+    def _middle(self, segment: Segment) -> Walk:
+        known, key = self._place(segment)
+        if key not in known.walks:
+            known.walks[key] = self._walk(segment, Turn())
+        return known.walks[key]
+
+    def _place(self, segment: Segment) -> tuple[Walked, object]:
+        """Where the walk through a segment is kept. Layers that share nothing are the same in every pass."""
+        if self.sharing.blocks or segment.layers is None or segment.tape.handed_on:
+            return self._own, id(segment)
+        _, span, gradients = self._made_of
+        return self._shared, (id(segment.env), id(segment.tape), span, gradients)
 
     def _walk(self, segment: Segment, turn: Turn) -> Walk:
         """A way through a segment; a layer has what it shares in common with others behind and before it."""

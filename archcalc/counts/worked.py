@@ -82,6 +82,32 @@ class Workers(NamedTuple):
         """The rank with the most FLOPs."""
         return self.each[0]
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of a step, or of an inference pass, over all data-parallel ranks."""
+        return int(self.run.batch * self.run.positions * self.plan.dp * self.busiest.micro_batches)
+
+    @property
+    def executed(self) -> Executed:
+        """The FLOPs of the whole step: those of the model on one device, and what all ranks run."""
+        alike = self.plan.world // self.plan.pp
+        hardware, flash, again = (
+            alike * sum(int(getattr(one.executed, name)) * one.micro_batches * len(one.stages) for one in self.each)
+            for name in ("hardware", "flash", "recomputed")
+        )
+        return Executed(self.model, hardware, flash, again)
+
+    @property
+    def longest(self) -> int:
+        """What all ranks would run in a step if each had as much to do as the busiest one."""
+        return int(self.busiest.hardware * self.plan.world)
+
+    @property
+    def most_mfu(self) -> Fraction:
+        """The largest share of the peak that counts as the model's FLOPs while stages wait for each other."""
+        waits = Fraction(0) if self.bubble is None else self.bubble.of_step
+        return (1 - waits) * self.model / int(self.executed.hardware)
+
 
 def worked(model: Model, plan: Plan, run: Run, recompute: Recompute = "none", where: str = "plan") -> Workers:
     """Count the FLOPs of a step, or of an inference pass, for every sort of rank.

@@ -63,19 +63,25 @@ def duration(
     mfu: float | None = None,
     precision: Precision | None = None,
     price: Price | None = None,
+    longest: Size | None = None,
 ) -> Duration:
     """The time of some work: model FLOPs / (MFU x peak x devices), or, without an MFU, hardware FLOPs at the peak.
+
+    `longest` are the FLOPs that all devices would run if each had as many as the one that has the most, and
+    `hardware_flops` by default: it decides what is the least time, and the largest MFU.
 
     MFU: Chowdhery et al. 2022, arXiv:2204.02311, appendix B. Raises Invalid where the device has no such peak, and for
     an MFU at which the hardware would run beyond it.
     """
     chosen, peak = peak_of(device, precision)
-    repeats = hardware_flops / model_flops
-    hfu = 1.0 if mfu is None else mfu * repeats
-    if mfu is not None and hfu > 1:
-        what = f"is more than {device.name} can do: the hardware would run at {hfu:.1%} of its peak"
+    most = hardware_flops if longest is None else longest
+    repeats = most / model_flops
+    busy = 1.0 if mfu is None else mfu * repeats  # of the device that has the most
+    if mfu is not None and busy > 1:
+        which = "the hardware" if longest is None else "that of the busiest rank"
+        what = f"is more than {device.name} can do: {which} would run at {busy:.1%} of its peak"
         raise Invalid(Problem("--mfu", what, value=f"{mfu:.1%}", suggestion=f"at most {1 / repeats:.1%}"))
-    device_seconds = hardware_flops / (hfu * peak)
+    device_seconds = most / (busy * peak)
     return Duration(
         device=device.name,
         unit=device.unit,
@@ -84,8 +90,8 @@ def duration(
         peak=peak,
         model_flops=model_flops,
         hardware_flops=hardware_flops,
-        mfu=hfu / repeats,
-        hfu=hfu,
+        mfu=busy / repeats,
+        hfu=busy * hardware_flops / most,
         lower_bound=mfu is None,
         seconds=device_seconds / devices,
         device_seconds=device_seconds,

@@ -6,6 +6,7 @@ are those of the whole sequence.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -14,7 +15,7 @@ from archcalc.plan.description import Plan
 from archcalc.plan.exchange import Exchange, divide
 from archcalc.plan.holding import gathering, parameters_held
 from archcalc.plan.mesh import PADDED, VECTORS, Mesh, mesh
-from archcalc.plan.stages import chunks_of, first_again, in_flight, of_stage
+from archcalc.plan.stages import chunks_of, in_flight, parts_of
 from archcalc.tape.legend import Size, stem
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Recorder, Segment, Stage
@@ -47,6 +48,7 @@ class RankModel:
 
     def __init__(self, model: Any, plan: Plan, stage: int) -> None:
         self._model, self._rank = model, Rank(model, plan, stage)
+        self.plan, self.stage = plan, stage
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -63,30 +65,42 @@ def local(taken: Pass, plan: Plan, stage: int = 0) -> Pass:
 
 def exchanging(taken: Pass, plan: Plan, stage: int = 0) -> tuple[Pass, list[Exchanges]]:
     """The pass of one rank, and what it exchanges in each of its segments."""
-    parts = [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
-    if plan.recompute_layers is not None:
-        parts = [first_again(part, plan.recompute_layers) for part in parts]
-    held = in_flight(plan, stage) if plan.pp > 1 else [1]
-    both = [_localized(segment, plan) for part in parts for segment in part]
-    segments = [segment for segment, _ in both]
-    flat = plan.zero > 0 and plan.sharding == "flat"
-    here = Stage(
-        chunks_of(parts, held),
+    held = in_flight(plan, stage) if plan.pp > 1 else (1,)
+    return with_parts(taken, plan, parts_of(taken, plan, stage), held, stage)
+
+
+def with_parts(
+    taken: Pass, plan: Plan, parts: list[list[Segment]], held: Sequence[Size] = (1,), stage: int = 0
+) -> tuple[Pass, list[Exchanges]]:
+    """The pass of a rank that has some parts of the model, and what it exchanges in each segment.
+
+    `held` are the micro-batches of which it holds what each part saved.
+    """
+    both = [localized(segment, plan) for part in parts for segment in part]
+    here = share(plan, chunks_of(parts, held))
+    source = Rank(taken.source, plan, stage)
+    return Pass(taken.run, [segment for segment, _ in both], source, here), [told for _, told in both]
+
+
+def share(plan: Plan, chunks: tuple[tuple[int, Size], ...]) -> Stage:
+    """What a rank has of a pass and of a step, where `chunks` are its parts of the model."""
+    return Stage(
+        chunks,
         partial(parameters_held, plan),
-        flat=flat,
+        flat=plan.zero > 0 and plan.sharding == "flat",
         gathering=gathering(plan),
         block=plan.cache_block or 1,
         planned=plan.cuts_the_model,
     )
-    return Pass(taken.run, segments, Rank(taken.source, plan, stage), here), [told for _, told in both]
 
 
 def localize(segment: Segment, plan: Plan) -> Segment:
     """A segment as one rank computes it. What is derived is cut too, as what it follows from."""
-    return _localized(segment, plan)[0]
+    return localized(segment, plan)[0]
 
 
-def _localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
+def localized(segment: Segment, plan: Plan) -> tuple[Segment, Exchanges]:
+    """A segment as one rank computes it, and what it exchanges there."""
     found = mesh(segment, plan)
     stated = {label: _cut(label, n, found, plan) for label, n in segment.stated.items()}
     derived = {label: _cut(label, n, found, plan) for label, n in segment.env.items()}

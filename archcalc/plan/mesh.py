@@ -11,6 +11,7 @@ from math import gcd
 from typing import Any, NamedTuple
 
 from archcalc.plan.description import Plan
+from archcalc.tape.formula import Formula, word
 from archcalc.tape.legend import Size, anywhere, stem
 from archcalc.tape.passes import Segment
 
@@ -110,4 +111,11 @@ def _common(one: Any, other: Any) -> Size:
         import numpy as np
 
         return np.gcd(np.asarray(one).astype(np.int64), np.asarray(other).astype(np.int64))
-    return gcd(int(one), int(other))
+    found = gcd(int(one), int(other))
+    if not isinstance(other, Formula):
+        return found
+    if other == found:
+        return other  # a letter stays one
+    inside = Formula.of(one)
+    written = rf"\gcd({inside.latex()}, {other.latex()})"
+    return word(f"gcd({inside}, {other})", found, (inside, other), written, divides=True)

@@ -7,6 +7,7 @@ policy that the plan names.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from math import gcd
 from typing import NamedTuple
 
@@ -16,9 +17,10 @@ from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.plan.mesh import PADDED, mesh, undivided
 from archcalc.spec.crossing import reads_other_layers
+from archcalc.spec.layers import Layer
 from archcalc.spec.model import Model
 from archcalc.tape.legend import LABELS, product, stem
-from archcalc.tape.passes import Pass, Segment
+from archcalc.tape.passes import Segment
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run
 
@@ -32,13 +34,21 @@ class Broken(NamedTuple):
     nearest: str | None = None
 
 
-class Subject(NamedTuple):
+class Subject:
     """What a plan is held against."""
 
-    model: Model
-    run: Run
-    taken: Pass
-    keeping: Keeping | None = None
+    def __init__(self, model: Model, run: Run, keeping: Keeping | None = None) -> None:
+        self.model, self.run, self.taken, self.keeping = model, run, model.record(run), keeping
+
+    @cached_property
+    def mixers(self) -> dict[str, Mixer]:
+        """A mixer of each kind."""
+        return {part.kind: part for _, part in parts(self.model) if isinstance(part, Mixer)}
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """Every kind of layers."""
+        return [kind.layer for group in self.model.layers for kind in group.kinds_in()]
 
 
 class Rule(NamedTuple):
@@ -55,7 +65,7 @@ class Rule(NamedTuple):
 
 def refuse(plan: Plan, model: Model, run: Run, where: str = "plan", keeping: Keeping | None = None) -> None:
     """Raises Invalid with every rule that a plan breaks for a model and a run of one micro-batch."""
-    subject = Subject(model, run, model.record(run), keeping)
+    subject = Subject(model, run, keeping)
     if once := dict.fromkeys(one for rule in RULES for one in rule.find(plan, subject)):
         raise Invalid(*(Problem(where, one.what, one.field, value=one.value, suggestion=one.nearest) for one in once))
 
@@ -99,13 +109,11 @@ def _field(chain: tuple[str, ...]) -> str:
 
 
 def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
-    mixers = {part.kind: part for _, part in parts(subject.model) if isinstance(part, Mixer)}
-    for kind, mixer in mixers.items():
+    for kind, mixer in subject.mixers.items():
         for axis in ("tp", "cp"):
             if getattr(plan, axis) > 1 and mixer.cuts is None:
                 yield Broken(axis, f"is not supported for {kind} mixers", f"{getattr(plan, axis):,}")
-    layers = [kind.layer for group in subject.model.layers for kind in group.kinds_in()]
-    shares = any(branch.added is not None for layer in layers for branch in layer.residual_branches)
+    shares = any(branch.added is not None for layer in subject.layers for branch in layer.residual_branches)
     for field in ("tp", "cp", "pp", "zero"):
         if shares and getattr(plan, field) > 1:
             yield Broken(field, "is not supported for blocks that layers share", f"{getattr(plan, field):,}")
@@ -114,10 +122,10 @@ def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
     if shares and plan.recompute_layers:
         what = "is not supported for blocks that layers share"
         yield Broken("recompute_layers", what, f"{plan.recompute_layers:,}")
-    if plan.recompute_layers and any(map(reads_other_layers, layers)):
+    if plan.recompute_layers and any(map(reads_other_layers, subject.layers)):
         what = "is not supported where layers read what other layers made"
         yield Broken("recompute_layers", what, f"{plan.recompute_layers:,}")
-    if plan.pp > 1 and any(map(reads_other_layers, layers)):
+    if plan.pp > 1 and any(map(reads_other_layers, subject.layers)):
         yield Broken("pp", "is not supported where layers read what other layers made", f"{plan.pp:,}")
 
 

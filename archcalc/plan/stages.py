@@ -7,12 +7,12 @@ as PyTorch's ScheduleInterleaved1F1B does, and holds one more. GPipe: Huang et a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 from archcalc.plan.description import Plan
 from archcalc.tape.legend import Size
-from archcalc.tape.passes import Segment, grouped
+from archcalc.tape.passes import Pass, Segment, grouped
 from archcalc.tape.recording import Tape
 from archcalc.tape.scopes import LAYER
 
@@ -72,7 +72,15 @@ def _inside(group: list[Segment], layers: range) -> Iterator[Segment]:
             yield segment.replace(layers=segment.layers._replace(first=start, group=count, offsets=offsets))
 
 
-def first_again(segments: list[Segment], count: int) -> list[Segment]:
+def parts_of(taken: Pass, plan: Plan, stage: int) -> list[list[Segment]]:
+    """The segments of a stage, by chunk, with those of layers apart of which nothing is computed again."""
+    parts = [taken.segments] if plan.pp == 1 else of_stage(taken.groups, plan, stage)
+    if plan.recompute_layers is None:
+        return parts
+    return [_first_again(part, plan.recompute_layers) for part in parts]
+
+
+def _first_again(segments: list[Segment], count: int) -> list[Segment]:
     """The segments of a chunk with those of its layers after the first `count` apart: of these nothing is computed
     again, whatever is recomputed.
     """
@@ -123,6 +131,6 @@ def alike(plan: Plan, segments: list[Segment]) -> list[tuple[int, ...]]:
     return [tuple(stages) for stages in found.values()]
 
 
-def chunks_of(parts: list[list[Segment]], held: list[int]) -> tuple[tuple[int, Size], ...]:
+def chunks_of(parts: list[list[Segment]], held: Sequence[Size]) -> tuple[tuple[int, Size], ...]:
     """The number of segments of each chunk, with the micro-batches that are held of it."""
     return tuple((len(part), n) for part, n in zip(parts, held, strict=True))

@@ -11,7 +11,7 @@ from archcalc.counts.quantities import QUANTITIES, Asked
 from archcalc.errors import LONGEST_VALUE, cut
 from archcalc.plan.description import Plan
 from archcalc.report.overview import SHAPE
-from archcalc.report.ranks import plan_lines, plan_numbers
+from archcalc.report.ranks import plan_lines, plan_payload
 from archcalc.report.sheet import (
     Bytes,
     Cell,
@@ -68,7 +68,7 @@ def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None =
             specs=names,
             fields=[{"field": field, "values": list(values)} for field, values in changed],
             rows=[_record(row, names) for row in rows],
-            **({"plan": plan_numbers(plan)} if plan else {}),
+            **(plan_payload(plan) if plan else {}),
             conventions={
                 "batch": asked[0].work.batch,
                 "sequence": asked[0].work.sequence,
@@ -144,7 +144,7 @@ IN_FULL = (
 
 def _rows(asked: list[Asked]) -> Iterator[Row]:
     """Every count, of all models side by side: per token first, then the quantities and what they are made of."""
-    names = [name for name, quantity in QUANTITIES.items() if not quantity.refusal(asked[0])]
+    names = [name for name, quantity in QUANTITIES.items() if not any(map(quantity.refusal, asked))]
     for name in (*FIRST, *(name for name in names if name not in FIRST)):
         quantity = QUANTITIES[name]
         yield Row(name, quantity.unit, tuple(quantity.of(one) for one in asked), headline=True)

@@ -14,15 +14,15 @@ _SHORT = 36.0  # seconds: a hundredth of an hour
 Lines = tuple[tuple[str, tuple[str, ...]], ...]
 
 
-def time_payload(time: Duration, reading: Reading | None) -> dict[str, Any]:
+def time_payload(time: Duration, reading: Reading | None = None) -> dict[str, Any]:
     """A duration as JSON: FLOPs, seconds, and money where it has a price."""
     read = None if reading is None else {**reading._asdict(), "total": reading.total}
     price = None if time.price is None else time.price._asdict()
     return {**time._asdict(), "price": price, "reading": read, "conventions": CONVENTIONS}
 
 
-def time_lines(time: Duration, reading: Reading | None, run: Run) -> Lines:
-    """How long, at which utilisation of which peak, and what it costs."""
+def time_lines(time: Duration, reading: Reading | None, run: Run, shared: str = "work divided evenly") -> Lines:
+    """How long, at which utilisation of which peak, and what it costs; `shared` says how several divide the work."""
     hour = f"{time.unit}-hour"
     least = "at least " * time.lower_bound
     hours = f": {in_digits(time.device_seconds / 3600)} {hour}s" if time.device_seconds >= _SHORT else ""
@@ -30,11 +30,11 @@ def time_lines(time: Duration, reading: Reading | None, run: Run) -> Lines:
     peak = f"{rate(time.peak, 'OP/s' if time.precision == 'int8' else 'FLOP/s')} ({time.precision}, dense)"
     if time.lower_bound:
         at = f"at the peak of {peak}, a lower bound; --mfu 40% gives the time at that utilization"
-    elif time.hfu == time.mfu:
-        at = f"at {_share(time.mfu)} MFU of a peak of {peak}"
+    elif utilization(time.hfu) == utilization(time.mfu):
+        at = f"at {utilization(time.mfu)} MFU of a peak of {peak}"
     else:
-        at = f"at {_share(time.mfu)} MFU and {_share(time.hfu)} HFU of a peak of {peak}"
-    lines: Lines = (("Time", (f"{least}{elapsed(time.seconds)} on {_devices(time)}{what}{hours}", at)),)
+        at = f"at {utilization(time.mfu)} MFU and {utilization(time.hfu)} HFU of a peak of {peak}"
+    lines: Lines = (("Time", (f"{least}{elapsed(time.seconds)} on {_devices(time, shared)}{what}{hours}", at)),)
     if reading is not None:
         lines = (*lines, ("Memory", (_reading(time, reading, run),)))
     if time.price is not None and time.money is not None:
@@ -44,10 +44,10 @@ def time_lines(time: Duration, reading: Reading | None, run: Run) -> Lines:
     return lines
 
 
-def _devices(time: Duration) -> str:
+def _devices(time: Duration, shared: str) -> str:
     if time.devices == 1:
         return f"one {time.device}"
-    return f"{grouped(time.devices)} {time.device}, work divided evenly"
+    return f"{grouped(time.devices)} {time.device}, {shared}"
 
 
 def _reading(time: Duration, reading: Reading, run: Run) -> str:
@@ -61,5 +61,6 @@ def _reading(time: Duration, reading: Reading, run: Run) -> str:
     return f"{bound}, at {rate(reading.bandwidth, 'B/s')}{speed}"
 
 
-def _share(x: float) -> str:
+def utilization(x: float) -> str:
+    """A share of a peak."""
     return f"{100 * x:.4g}%"

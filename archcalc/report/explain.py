@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
@@ -10,19 +9,20 @@ from typing import Any
 
 from archcalc.counts import flops as work
 from archcalc.counts import parameters as count
-from archcalc.counts.lettered import Meaning, lettered, lettered_run, meanings
-from archcalc.counts.memory import alive, choose, memory
+from archcalc.counts.memory import memory
 from archcalc.counts.quantities import QUANTITIES, Asked, values
 from archcalc.errors import Invalid, Problem, nearest, printable, shown
+from archcalc.plan.description import Plan
+from archcalc.report.explained import OF_ALL_RANKS, Subject, meanings_of, subjects
 from archcalc.report.flops import run_payload, work_numbers
 from archcalc.report.kept import CACHES, cache_words
+from archcalc.report.letters import letter_record, letters_table
 from archcalc.report.memory import memory_numbers, standing, standing_numbers
 from archcalc.report.parameters import counted_numbers, layer_records, tensor_records
 from archcalc.report.render import LABEL, NARROWEST
 from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
-from archcalc.spec.catalogue import Found, specs_folder
+from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
-from archcalc.spec.source import dotted
 from archcalc.tape.formula import Formula
 from archcalc.units import binary, grouped, share
 
@@ -61,30 +61,45 @@ _CONVENTIONS: dict[str, dict[str, str]] = {
 _LARGEST = "the formula is that of the peak at these sizes; other sizes may peak at another moment"
 
 
+STANDING = ("inference", "devices")
 _FIRST = dict.fromkeys(name.partition(".")[0] for name in QUANTITIES)  # the sections of quantities
 
 
 def explainable(
-    found: Found, asked: Asked, tokens: int | None = None, section: str | None = None
+    found: Found,
+    asked: Asked,
+    tokens: int | None = None,
+    section: str | None = None,
+    plan: Plan | None = None,
+    where: str = "plan",
 ) -> dict[str, Formula]:
     """Every number that was counted, by its path in the JSON of its command, as a formula.
 
-    Only those of one section of the JSON where one is named: memory takes its time.
+    Only those of one section of the JSON where one is named: memory takes its time. Under a plan they are those of the
+    rank that has the most of each.
     """
-    letters = in_letters(found.model, asked)
+    flat: dict[str, Formula] = {}
+    for subject in subjects(asked, section, plan, where):
+        flat |= _explainable(found, subject, tokens, section)
+    return flat
+
+
+def _explainable(found: Found, subject: Subject, tokens: int | None, section: str | None) -> dict[str, Formula]:
+    """The numbers of a model, or of a rank."""
+    letters = subject.letters
     counts = letters.counts
     parts: dict[str, Callable[[], Any]] = {
         **{name: partial(counted_numbers(counts).get, name) for name in ("tally", "bridge")},
         "flops": lambda: work_numbers(letters.flops),
         "memory": lambda: memory_numbers(memory(letters.model, letters.held, letters.keeping, letters.chosen)),
-        **{name: partial(_standing, found.model, name) for name in ("inference", "devices")},
+        **{name: partial(_standing, found.model, name) for name in (STANDING if subject.stages is None else ())},
         "layers": lambda: list(layer_records(counts)),
         "tensors": lambda: list(tensor_records(counts)),
     }
     if tokens is not None:
         letter = Formula.letter("tokens", tokens)
         parts["run"] = lambda: run_payload(work.training_run(letters.model, counts, letters.work, letter))
-    known = {*_FIRST, *parts}
+    known = {*_FIRST, *parts} if subject.sections is None else {*subject.sections}
     wanted = {section} if section in known else known
     numbers = values(letters, [name for name in _FIRST if name in wanted])
     more = {name: part() for name, part in parts.items() if name in wanted}
@@ -92,12 +107,6 @@ def explainable(
     for path, number in (*_flat(numbers), *_flat(more)):
         flat.setdefault(path, Formula.of(number))
     return flat
-
-
-def in_letters(model: Model, asked: Asked) -> Asked:
-    """The same question, with letters for sizes and the moments that are largest at these sizes."""
-    chosen = choose(list(alive(model, asked.held, asked.keeping)))
-    return Asked(lettered(model), lettered_run(asked.work), lettered_run(asked.held), asked.keeping, chosen)
 
 
 def _standing(model: Model, section: str) -> Any:
@@ -119,26 +128,33 @@ def _flat(part: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, part
 
 
-def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int | None = None) -> Sheet:
+def explanation_sheet(
+    found: Found,
+    path: str | None,
+    asked: Asked,
+    tokens: int | None = None,
+    plan: Plan | None = None,
+    where: str = "plan",
+) -> Sheet:
     """A number and its formula, or, without a path, all that can be asked for."""
     if path is None:
-        return _index(found, explainable(found, asked, tokens))
-    path = path.strip().replace(" ", "_")
+        return _index(found, explainable(found, asked, tokens, plan=plan, where=where))
+    path, subject, formula = _formula(found, path, asked, tokens, plan, where)
     section = path.partition(".")[0]
-    formula = _pick(path, explainable(found, asked, tokens, section), asked)
     convention = _convention(path)
     terms = formula.by_size()
-    letters = [_letter(found, one) for one in meanings(formula.letters, found.model)]
+    letters = [letter_record(found, one) for one in meanings_of(formula, found.model, plan)]
     return Sheet(
-        title=f"{found.name}: {path} = {_with_unit(path, formula.value)}",
+        title=f"{found.name}: {path} = {_with_unit(path, formula.value)}{subject.of(plan)}",
         blocks=(
             Fields((("Formula", tuple(formula.lines(NARROWEST - LABEL))),)),
-            *([_terms_table(formula)] if terms and not any(_is_rounded(term) for term in terms) else []),
-            *([_letters_table(letters)] if letters else []),
+            *([_terms_table(formula)] if terms and not any(_is_long(term) for term in terms) else []),
+            *([letters_table(letters)] if letters else []),
             Fields(
                 (
                     *([("Convention", (convention,))] if convention else []),
                     *([("Kept", (cache_words(found.model),))] if path in CACHES else []),
+                    *subject.lines(plan, found.model, section),
                     ("Source", (SOURCES[section],)),
                     *caveats(found),
                 )
@@ -154,6 +170,7 @@ def explanation_sheet(found: Found, path: str | None, asked: Asked, tokens: int 
             letters=letters,
             convention=convention,
             source=SOURCES[section],
+            **subject.numbers(plan, found.model),
             **notes(found),
         ),
         records=tuple({"term": str(term), "value": _plain(term.value)} for term in terms),
@@ -173,9 +190,12 @@ _UNITS = {**dict.fromkeys(("memory", "inference"), "bytes"), "flops": "FLOPs", "
 """Of every number in a section of the JSON that is no quantity."""
 
 
-def _is_rounded(term: Formula) -> bool:
-    """Whether it has a floor or a ceiling, which is too long for a row."""
-    return any(letter.inside for monomial in term.terms for letter, _ in monomial)
+_SHORT = 20  # characters of a floor or a ceiling that fit a row
+
+
+def _is_long(term: Formula) -> bool:
+    """Whether it has a floor or a ceiling that is too long for a row."""
+    return any(letter.inside and len(letter.name) > _SHORT for monomial in term.terms for letter, _ in monomial)
 
 
 def _convention(path: str) -> str | None:
@@ -199,10 +219,25 @@ def _terms_table(formula: Formula) -> Table:
     return Table((*words("term", "with values"), *figures("value", "share")), rows, title="Terms, largest first")
 
 
-def latex(found: Found, path: str, asked: Asked, tokens: int | None = None) -> str:
-    """The formula in LaTeX, broken into lines of four terms, and a table of its letters. It needs amsmath."""
+def _formula(
+    found: Found, path: str, asked: Asked, tokens: int | None, plan: Plan | None, where: str
+) -> tuple[str, Subject, Formula]:
+    """The formula of a number, and of what it is. Raises Invalid where there is no such number."""
     path = path.strip().replace(" ", "_")
-    formula = _pick(path, explainable(found, asked, tokens, path.partition(".")[0]), asked)
+    section = path.partition(".")[0]
+    if plan is not None and section in OF_ALL_RANKS:
+        what, fix = OF_ALL_RANKS[section]
+        raise Invalid(Problem("QUANTITY", what, value=shown(path), suggestion=fix))
+    (subject, *_) = subjects(asked, section, plan, where)
+    numbers = _explainable(found, subject, tokens, section)
+    return path, subject, _pick(path, numbers, subject.asked)
+
+
+def latex(
+    found: Found, path: str, asked: Asked, tokens: int | None = None, plan: Plan | None = None, where: str = "plan"
+) -> str:
+    """The formula in LaTeX, broken into lines of four terms, and a table of its letters. It needs amsmath."""
+    path, _, formula = _formula(found, path, asked, tokens, plan, where)
     first, *more = formula.latex_lines()
     lines = [
         f"% {_ascii(found.name)}: {_ascii(path)} = {_number(formula.value)}; needs \\usepackage{{amsmath}}",
@@ -213,7 +248,7 @@ def latex(found: Found, path: str, asked: Asked, tokens: int | None = None) -> s
         r"\end{aligned}",
         r"\end{equation*}",
     ]
-    if letters := meanings(formula.letters, found.model):
+    if letters := meanings_of(formula, found.model, plan):
         lines += [r"\begin{tabular}{lrl}"]
         lines += [
             rf"${Formula.letter(*one.letter[:2]).latex()}$ & {_number(one.letter.value)} & {_latex_text(one.words)} \\"
@@ -277,42 +312,3 @@ def _number(n: Fraction | int) -> str:
 
 def _plain(n: Fraction | int) -> int | float:
     return n if isinstance(n, int) else float(n)
-
-
-def _letter(found: Found, one: Meaning) -> dict[str, Any]:
-    """A letter, its value, its meaning, and the lines of the spec that state it."""
-    fields = []
-    for where in one.fields:
-        place = found.document.problem("", where)  # in the file, or in the question that set it
-        asked = where in found.document.asked
-        keys = [] if asked else found.document.origin(where)
-        named = {"field": dotted(where), "file": _file(place.file), "line": place.line}
-        fields.append({**named, **({"keys": keys} if keys else {}), **({"asked": True} if asked else {})})
-    return {"letter": one.letter.name, "value": one.letter.value, "meaning": one.words, "fields": fields}
-
-
-def _file(name: str) -> str:
-    """A file of the catalogue by its name alone."""
-    return os.path.basename(name) if name.startswith(specs_folder()) else name
-
-
-def _letters_table(letters: list[dict[str, Any]]) -> Table:
-    rows = tuple((one["letter"], one["value"], one["meaning"], _from(one["fields"])) for one in letters)
-    return Table((*words("letter"), *figures("value"), *words("meaning", "defined in")), rows, title="Letters")
-
-
-def _from(fields: list[dict[str, Any]]) -> str:
-    """Where a letter's value is stated: d_model (gpt2.yaml:7)."""
-    places: dict[str, list[str]] = {}
-    for one in fields:
-        keys = one.get("keys", [])
-        file = os.path.basename(one["file"]) if keys or not one["line"] else f"{one['file']}:{one['line']}"
-        place = "asked" if "asked" in one else file
-        places.setdefault(place, []).extend(keys or [one["field"].rpartition(".")[2]])
-    written = [f"{', '.join(dict.fromkeys(names))} ({place})" for place, names in places.items()]
-    if len(written) > _PLACES:
-        written[_PLACES:] = [f"and {len(written) - _PLACES:,} more"]
-    return ", ".join(written) or "the run"
-
-
-_PLACES = 3  # of a letter that several groups of layers state together

@@ -59,7 +59,7 @@ def flops_sheet(
         title=f"{found.name}: {grouped(here)} FLOPs {verb} {size} ({short(here)})",
         blocks=(
             category_table(work, training=training),
-            *([_run_table(whole)] if whole else []),
+            *([run_table(whole)] if whole else []),
             Fields((*timed, *_lines(found.model, work, counts, run), *_more(asked, run), *caveats(found))),
             *([_rules_table(rules)] if rules else []),
         ),
@@ -141,7 +141,8 @@ def category_table(work: Flops, *, training: bool, title: str = "") -> Table:
     return Table((*words("category"), *columns), tuple(rows), contractions, title, more=(pointwise,))
 
 
-def _run_table(whole: TrainingRun) -> Table:
+def run_table(whole: TrainingRun) -> Table:
+    """The FLOPs of a training run beside the rule of 6 N D, and what lies between."""
     pf_days = f"{whole.flops / PF_DAY:,.4g}"
     return Table(
         title=f"Training on {grouped(whole.tokens)} tokens: {scientific(whole.flops)} FLOPs, {pf_days} PF-days",

@@ -170,16 +170,16 @@ def fit_lines(fit: Fit, used: Memory) -> tuple[str, ...]:
     many = f"{what} alone need at least {several(fit.devices_at_least, 'device')} without a reserve"
     even = f"{grouped(fit.devices_if_even)} if the whole peak divides evenly (modelled)"
     return (
-        f"{fit.device}: {verdict(fit)}; {binary(fit.usable)} usable",
+        f"{fit.device}: {verdict(fit.left)}; {binary(fit.usable)} usable",
         *(() if fit.fits else (f"{many}; {even}",)),
         grow,
         usable_line(fit),
     )
 
 
-def verdict(fit: Fit | PlanFit) -> str:
+def verdict(left: int) -> str:
     """Whether it fits, and what is left or short."""
-    return f"fits, {binary(fit.left)} left" if fit.fits else f"does NOT fit, {binary(-fit.left)} short"
+    return f"fits, {binary(left)} left" if left >= 0 else f"does NOT fit, {binary(-left)} short"
 
 
 def usable_line(fit: Fit | PlanFit) -> str:

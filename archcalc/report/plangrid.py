@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from archcalc.plan.idle import idle
 from archcalc.report.grid import MOST_ROWS
 from archcalc.report.memory import training_lines
-from archcalc.report.ranks import plan_lines, plan_numbers
+from archcalc.report.ranks import plan_lines, plan_numbers, plan_payload
 from archcalc.report.sheet import Bytes, Cell, Fields, Rows, Sheet, Table, caveats, figures, notes, payload
 from archcalc.shapes.plans import COLUMNS, PlanGrid
 from archcalc.spec.catalogue import Found
@@ -22,7 +23,7 @@ def plan_grid_sheet(found: Found, grid: PlanGrid) -> Sheet:
         ("Left out", left_out(grid)),
         ("Rows", (f"{several(more, 'more row')}; --format csv has all of them",) if more > 0 else ()),
         ("Columns", tuple(f"{name}: {COLUMNS[name][1]}" for name in grid.counted)),
-        ("Plan", ("what is not varied is that of", *plan_lines(grid.plan))),
+        ("Plan", ("what is not varied is that of", *_lines(found, grid))),
         ("Counted", training_lines(found.model, grid.run, grid.keeping, grid.fields)),
         *caveats(found),
     )
@@ -34,7 +35,7 @@ def plan_grid_sheet(found: Found, grid: PlanGrid) -> Sheet:
         ),
         payload=payload(
             found.name,
-            plan=plan_numbers(grid.plan),
+            **({"plan": plan_numbers(grid.plan)} if _decides(grid) else plan_payload(grid.plan, found.model)),
             columns=[{"name": name, "unit": COLUMNS[name][0], "meaning": COLUMNS[name][1]} for name in grid.counted],
             rows=rows,
             left_out=[{"reason": reason, "plans": plans} for reason, plans in grid.left_out.items()],
@@ -48,6 +49,18 @@ def plan_grid_sheet(found: Found, grid: PlanGrid) -> Sheet:
         ),
         records=rows,
     )
+
+
+def _lines(found: Found, grid: PlanGrid) -> tuple[str, ...]:
+    """The plan that is varied; what it asks for in vain only where all rows do."""
+    lines = plan_lines(grid.plan, found.model)
+    vain = idle(grid.plan, found.model) if _decides(grid) else ()
+    return tuple(line for line in lines if line not in vain)
+
+
+def _decides(grid: PlanGrid) -> bool:
+    """Whether a field is varied that decides what others are for."""
+    return not {"dp", "cp", "pp", "zero", "sequence_parallel", "etp"}.isdisjoint(grid.fields)
 
 
 def left_out(grid: PlanGrid) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from archcalc.counts.rankwise import Ranked
 from archcalc.plan.description import Plan
 from archcalc.plan.rules import RULES
 from archcalc.plan.stages import in_flight, layers_of
-from archcalc.report.ranks import plan_lines, plan_numbers
+from archcalc.report.ranks import plan_lines, plan_numbers, plan_payload
 from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import SCHEMA
@@ -20,7 +20,7 @@ def plan_sheet(plan: Plan) -> Sheet:
     return Sheet(
         title=f"{plan.name}: {several(plan.world, 'rank')}",
         blocks=(Fields((("Plan", plan_lines(plan)), *([("Source", (plan.source,))] if plan.source else []))),),
-        payload={"schema": SCHEMA, "plan": plan_numbers(plan)},
+        payload={"schema": SCHEMA, **plan_payload(plan)},
         records=(_record(plan),),
     )
 
@@ -49,7 +49,7 @@ def stages_sheet(found: Found, plan: Plan, ranked: list[Ranked]) -> Sheet:
             ),
             Fields(
                 (
-                    ("Plan", plan_lines(plan)),
+                    ("Plan", plan_lines(plan, found.model)),
                     ("Columns", _COLUMNS),
                     *caveats(found),
                 )
@@ -57,7 +57,7 @@ def stages_sheet(found: Found, plan: Plan, ranked: list[Ranked]) -> Sheet:
         ),
         payload=payload(
             found.name,
-            plan=plan_numbers(plan),
+            **plan_payload(plan, found.model),
             rank={"parameters": most.parameters.stored, "bytes": 2 * most.held},
             stages=[dict(zip(heads, row, strict=True)) for row in rows],
             **notes(found),

@@ -7,9 +7,11 @@ from typing import Any
 from archcalc.counts.rankwise import Rank, Ranks
 from archcalc.hardware.planning import PlanFit
 from archcalc.plan.description import Plan
+from archcalc.plan.idle import idle
 from archcalc.report.memory import memory_numbers, phase_line, training_lines, usable_line, verdict
 from archcalc.report.sheet import Bytes, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
+from archcalc.spec.model import Model
 from archcalc.units import binary, grouped, several
 
 
@@ -32,7 +34,7 @@ def ranks_sheet(found: Found, counted: Ranks, fit: PlanFit | None) -> Sheet:
                 (
                     *([("Device", plan_fit_lines(fit, counted))] if fit else []),
                     *([("Host", _host_lines(counted))] if used.host else []),
-                    ("Plan", plan_lines(plan, trains=used.purpose == "training")),
+                    ("Plan", plan_lines(plan, found.model, trains=used.purpose == "training")),
                     ("Peak", (used.peak,)),
                     ("Phases", (phase_line(used),)),
                     ("Rank", _rank_lines(counted)),
@@ -43,8 +45,8 @@ def ranks_sheet(found: Found, counted: Ranks, fit: PlanFit | None) -> Sheet:
         ),
         payload=payload(
             found.name,
-            plan=plan_numbers(plan),
-            ranks=[_numbers(rank) for rank in counted.each],
+            **plan_payload(plan, found.model),
+            ranks=[rank_numbers(rank) for rank in counted.each],
             device=fit_numbers(fit) if fit else None,
             fits=fit.fits if fit else None,
             conventions={
@@ -74,8 +76,19 @@ def fit_numbers(fit: PlanFit) -> dict[str, Any]:
     return {**fit._asdict(), "remedies": [one._asdict() for one in fit.remedies]}
 
 
-def plan_lines(plan: Plan, *, trains: bool = True) -> tuple[str, ...]:
-    """A plan in words."""
+def plan_payload(plan: Plan, model: Model | None = None) -> dict[str, Any]:
+    """A plan, and what it asks for in vain (of a model, where one is given), as a part of a sheet's JSON."""
+    vain = idle(plan, model)
+    return {"plan": plan_numbers(plan), **({"idle": list(vain)} if vain else {})}
+
+
+def sort_numbers(stages: tuple[int, ...]) -> dict[str, Any]:
+    """A sort of rank as JSON, named by the coordinates of the first that is so."""
+    return {"rank": {"dp": 0, "cp": 0, "tp": 0, "pp": stages[0]}, "stages": list(stages)}
+
+
+def plan_lines(plan: Plan, model: Model | None = None, *, trains: bool = True) -> tuple[str, ...]:
+    """A plan in words, with what it asks for in vain: of a model, where one is given."""
     tensor = f"tp {plan.tp}{' with sequence parallelism' if plan.sequence_parallel else ''}"
     pipeline = f"pp {plan.pp} ({plan.schedule}{f', {plan.chunks} chunks' if plan.chunks > 1 else ''})"
     experts = [f"ep {plan.ep} (among dp), etp {plan.expert_tp}"] if plan.ep > 1 or plan.etp else []
@@ -94,12 +107,14 @@ def plan_lines(plan: Plan, *, trains: bool = True) -> tuple[str, ...]:
     recipe = ("; ".join(said),) if said else ()
     ranks = f"{' x '.join(degrees)} = {several(plan.world, 'rank')}" + "".join(f"; {one}" for one in experts)
     if not trains:
-        return (ranks, f"{several(plan.micro_batch, 'sequence')} on each of dp {plan.dp}", *recipe)
+        sequences = f"{several(plan.micro_batch, 'sequence')} on each of dp {plan.dp}"
+        return (ranks, sequences, *recipe, *idle(plan, model))
     return (
         ranks,
         f"ZeRO {plan.zero} ({zero}{how})",
         f"{micro} of {several(plan.micro_batch, 'sequence')} on each rank: {several(batch, 'sequence')} a step",
         *recipe,
+        *idle(plan, model),
     )
 
 
@@ -121,7 +136,7 @@ def plan_fit_lines(fit: PlanFit, counted: Ranks) -> tuple[str, ...]:
         for one in fit.remedies
     ]
     return (
-        f"{fit.device}: {verdict(fit)} on the fullest of {ranks}; {binary(fit.usable)} usable",
+        f"{fit.device}: {verdict(fit.left)} on the fullest of {ranks}; {binary(fit.usable)} usable",
         *found,
         grow,
         usable_line(fit),
@@ -179,11 +194,10 @@ def _counted(found: Found, counted: Ranks) -> tuple[str, ...]:
     return inference_lines(found.model, counted.run, counted.keeping)
 
 
-def _numbers(rank: Rank) -> dict[str, Any]:
-    """A sort of rank as JSON, named by the coordinates of the first that is so."""
+def rank_numbers(rank: Rank) -> dict[str, Any]:
+    """What a sort of rank holds, as JSON."""
     return {
-        "rank": {"dp": 0, "cp": 0, "tp": 0, "pp": rank.stages[0]},
-        "stages": list(rank.stages),
+        **sort_numbers(rank.stages),
         "parameters": rank.parameters.stored,
         "memory": memory_numbers(rank.memory),
     }

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from archcalc.counts.collectives import Sender, Traffic
 from archcalc.counts.exchanged import Collective
-from archcalc.report.ranks import plan_lines, plan_numbers, stages_text
+from archcalc.report.ranks import plan_lines, plan_payload, sort_numbers, stages_text
 from archcalc.report.sheet import (
     Bytes,
     Cell,
@@ -34,7 +34,17 @@ CONVENTIONS = {
 _ORDER = ("tp", "cp", "ep", "dp", "dp+cp", "edp", "pp")
 
 
-class _Row(NamedTuple):
+class Kind(NamedTuple):
+    """What collectives of several tensors have in common."""
+
+    axis: str
+    ranks: int
+    operation: str
+    phase: str
+    scope: str
+
+
+class Amount(NamedTuple):
     """Like collectives of all tensors, added up."""
 
     times: int
@@ -55,9 +65,9 @@ def traffic_sheet(found: Found, counted: Traffic) -> Sheet:
             *([_by_stage(counted)] if plan.pp > 1 else []),
             Fields(
                 (
-                    ("Plan", plan_lines(plan, trains=trains)),
-                    ("Nodes", _nodes(counted)),
-                    *([("Waits", _waits(busiest))] if busiest.sent else []),
+                    ("Plan", plan_lines(plan, found.model, trains=trains)),
+                    ("Nodes", (nodes_line(counted),)),
+                    *([("Waits", waits_lines(busiest))] if busiest.sent else []),
                     ("Bytes", (CONVENTIONS["bytes"], f"sent: {CONVENTIONS['sent']}")),
                     ("Counted", _counted(found, counted)),
                     *caveats(found),
@@ -66,10 +76,10 @@ def traffic_sheet(found: Found, counted: Traffic) -> Sheet:
         ),
         payload=payload(
             found.name,
-            plan=plan_numbers(plan),
+            **plan_payload(plan, found.model),
             gpus_per_node=counted.gpus_per_node,
-            collectives=[_record(one) for one in busiest.collectives],
-            ranks=[_numbers(sender) for sender in counted.each],
+            collectives=[collective_record(one) for one in busiest.collectives],
+            ranks=[sender_numbers(sender) for sender in counted.each],
             conventions={
                 "phase": counted.run.phase,
                 "sequence": counted.run.positions,
@@ -80,14 +90,14 @@ def traffic_sheet(found: Found, counted: Traffic) -> Sheet:
             **notes(found),
         ),
         records=tuple(
-            {"stages": stages_text(sender.stages), **_record(one)}
+            {"stages": stages_text(sender.stages), **collective_record(one)}
             for sender in counted.each
             for one in sender.collectives
         ),
     )
 
 
-def _record(one: Collective) -> dict[str, Any]:
+def collective_record(one: Collective) -> dict[str, Any]:
     """A collective as JSON."""
     return {
         "operation": one.operation,
@@ -103,23 +113,28 @@ def _record(one: Collective) -> dict[str, Any]:
     }
 
 
-def _numbers(sender: Sender) -> dict[str, Any]:
-    """A sort of rank as JSON, named by the coordinates of the first that is so."""
+def sender_numbers(sender: Sender) -> dict[str, Any]:
+    """What a sort of rank sends, as JSON."""
     return {
-        "rank": {"dp": 0, "cp": 0, "tp": 0, "pp": sender.stages[0]},
-        "stages": list(sender.stages),
+        **sort_numbers(sender.stages),
         "bytes": sender.bytes,
         "sent": sender.sent,
-        "collectives": [_record(one) for one in sender.collectives],
+        "collectives": [collective_record(one) for one in sender.collectives],
     }
 
 
-def _by_axis(sender: Sender) -> Table:
-    rows: dict[tuple[str, int, str, str, str], _Row] = {}
+def alike(sender: Sender) -> dict[Kind, Amount]:
+    """What a rank exchanges, like collectives of all tensors added up."""
+    rows: dict[Kind, Amount] = {}
     for one in sender.collectives:
-        key = one.axis, one.ranks, one.operation, one.phase, one.scope
-        times, size, sent = rows.get(key, _Row(0, 0, 0))
-        rows[key] = _Row(times + one.count, size + one.count * one.bytes, sent + one.count * one.sent)
+        key = Kind(one.axis, one.ranks, one.operation, one.phase, one.scope)
+        times, size, sent = rows.get(key, Amount(0, 0, 0))
+        rows[key] = Amount(times + one.count, size + one.count * one.bytes, sent + one.count * one.sent)
+    return rows
+
+
+def _by_axis(sender: Sender) -> Table:
+    rows = alike(sender)
     cells: list[tuple[Cell, ...]] = [
         (axis, operation, phase, scope, ranks, row.times, Bytes(row.bytes), Bytes(row.sent))
         for (axis, ranks, operation, phase, scope), row in rows.items()
@@ -164,15 +179,15 @@ def _sent(collectives: Any) -> int:
     return sum(one.count * one.sent for one in collectives)
 
 
-def _nodes(counted: Traffic) -> tuple[str, ...]:
-    """What stays inside a node."""
+def nodes_line(counted: Traffic) -> str:
+    """What the busiest rank sends inside a node, and across."""
     busiest = counted.busiest
     across = _sent(one for one in busiest.collectives if one.scope == "across")
     each = f"{several(counted.gpus_per_node, 'GPU')} a node, ranks numbered tp, cp, dp, pp"
-    return (f"{each}: {binary(busiest.sent - across)} sent inside a node, {binary(across)} across",)
+    return f"{each}: {binary(busiest.sent - across)} sent inside a node, {binary(across)} across"
 
 
-def _waits(sender: Sender) -> tuple[str, ...]:
+def waits_lines(sender: Sender) -> tuple[str, ...]:
     """What is on the critical path, and what the rest may be hidden behind."""
     waits = _sent(one for one in sender.collectives if one.overlaps is None)
     lines = [f"{binary(waits)} sent ({share(waits, sender.sent)}) while what follows waits (modelled)"]

@@ -4,26 +4,49 @@ from __future__ import annotations
 
 from typing import Any
 
-from archcalc.counts.flops import CONVENTIONS
+from archcalc.counts.flops import CONVENTIONS, TrainingRun, training_run
+from archcalc.counts.parameters import params
 from archcalc.counts.worked import Worker, Workers
-from archcalc.report.flops import AGAIN, EARLY, LOGITS, category_table, causal_line, part_record
-from archcalc.report.ranks import plan_lines, plan_numbers, stages_text
+from archcalc.hardware.duration import CONVENTIONS as TIMES
+from archcalc.hardware.duration import Duration
+from archcalc.report.duration import time_lines, time_payload, utilization
+from archcalc.report.flops import (
+    AGAIN,
+    EARLY,
+    LOGITS,
+    category_table,
+    causal_line,
+    part_record,
+    run_payload,
+    run_table,
+)
+from archcalc.report.ranks import plan_lines, plan_payload, sort_numbers, stages_text
 from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.tape.precision import Recompute
-from archcalc.units import grouped, several, share, short
+from archcalc.units import elapsed, grouped, several, share, short
 
 _BUBBLE = (
     "a share of time and no FLOPs: (pp - 1) / (chunks x micro-batches) of the time of the work, if all stages take as "
     "long (modelled; Narayanan et al. 2021, arXiv:2104.04473, section 2.2)"
 )
 
+_MFU_LEFT = "the largest MFU beside the bubble, where what is computed twice is no FLOPs of the model (modelled)"
 
-def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet:
-    """The FLOPs of the rank with the most, and those of other stages."""
+
+def workers_sheet(
+    found: Found, counted: Workers, recompute: Recompute, tokens: int | None = None, time: Duration | None = None
+) -> Sheet:
+    """The FLOPs of the rank with the most, and those of other stages.
+
+    With `tokens` those of a whole training stand beside them, and with a `time` how long it takes.
+    """
     busiest, plan, run = counted.busiest, counted.plan, counted.run
     trains = run.phase == "training"
     when = "step" if trains else f"{run.phase} pass"
+    whole = None if tokens is None else training_run(found.model, params(found.model), run, tokens)
+    extra: dict[str, Any] = {} if whole is None else {"run": {**run_payload(whole), "steps": _steps(counted, whole)}}
+    extra |= {} if time is None else {"time": {**time_payload(time), "conventions": time_conventions()}}
     return Sheet(
         title=f"{found.name}: {grouped(busiest.hardware)} FLOPs in a {when} on the busiest of "
         f"{several(plan.world, 'rank')} ({short(busiest.hardware)})",
@@ -32,11 +55,14 @@ def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet
                 busiest.of_step, training=trains, title=f"FLOPs of a rank of stage {stages_text(busiest.stages)}"
             ),
             *([_by_stage(counted, recompute)] if plan.pp > 1 else []),
+            *([run_table(whole)] if whole else []),
             Fields(
                 (
-                    ("Plan", plan_lines(plan, trains=trains)),
-                    ("Ranks", (_together(counted),)),
-                    *(_bubble(counted) if plan.pp > 1 and trains else ()),
+                    *(time_lines(time, None, run, _SHARED) if time else ()),
+                    *(_steps_lines(counted, whole) if whole else ()),
+                    ("Plan", plan_lines(plan, found.model, trains=trains)),
+                    ("Ranks", (together_line(counted),)),
+                    *(_bubble(counted, time) if plan.pp > 1 and trains else ()),
                     *(_again(busiest, recompute) if recompute != "none" else ()),
                     ("Counted", _counted(found, counted)),
                     *caveats(found),
@@ -45,10 +71,11 @@ def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet
         ),
         payload=payload(
             found.name,
-            plan=plan_numbers(plan),
+            **plan_payload(plan, found.model),
             step={"model": counted.model, "ranks": counted.ranks},
-            bubble=None if counted.bubble is None else {k: float(n) for k, n in counted.bubble._asdict().items()},
-            ranks=[_numbers(worker) for worker in counted.each],
+            bubble=bubble_numbers(counted),
+            ranks=[worker_numbers(worker) for worker in counted.each],
+            **extra,
             conventions={
                 "phase": run.phase,
                 "sequence": run.positions,
@@ -58,6 +85,7 @@ def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet
                 "logits": run.logits,
                 "recompute": recompute,
                 "bubble": _BUBBLE,
+                "most_mfu": _MFU_LEFT,
                 **CONVENTIONS,
             },
             **notes(found),
@@ -70,12 +98,37 @@ def workers_sheet(found: Found, counted: Workers, recompute: Recompute) -> Sheet
     )
 
 
-def _numbers(worker: Worker) -> dict[str, Any]:
-    """A sort of rank as JSON, named by the coordinates of the first that is so."""
+def bubble_numbers(counted: Workers) -> dict[str, float] | None:
+    """How long stages wait, and the largest MFU that this leaves, as JSON; None where no step is trained."""
+    if counted.bubble is None:
+        return None
+    return {**{name: float(n) for name, n in counted.bubble._asdict().items()}, "most_mfu": float(counted.most_mfu)}
+
+
+_SHARED = "one for each rank"
+
+
+def time_conventions() -> dict[str, str]:
+    """What the time of a plan means."""
+    seconds = "of all ranks together at one MFU; without an MFU that of the busiest rank at its peak"
+    return {**TIMES, "seconds": seconds, "bubble": "a bound of the MFU, and no factor of the time"}
+
+
+def _steps(counted: Workers, whole: TrainingRun) -> int:
+    return int(-(-whole.tokens // counted.tokens))
+
+
+def _steps_lines(counted: Workers, whole: TrainingRun) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """How many steps a training has."""
+    rest = "" if whole.tokens % counted.tokens == 0 else ", the last one shorter"
+    return (("Steps", (f"{several(_steps(counted, whole), 'step')} of {grouped(counted.tokens)} tokens{rest}",)),)
+
+
+def worker_numbers(worker: Worker) -> dict[str, Any]:
+    """What a sort of rank computes in a step, as JSON."""
     step, n = worker.of_step, worker.micro_batches
     return {
-        "rank": {"dp": 0, "cp": 0, "tp": 0, "pp": worker.stages[0]},
-        "stages": list(worker.stages),
+        **sort_numbers(worker.stages),
         "micro_batches": n,
         "flops": {
             "forward": step.forward,
@@ -113,7 +166,7 @@ def _by_stage(counted: Workers, recompute: Recompute) -> Table:
     )
 
 
-def _together(counted: Workers) -> str:
+def together_line(counted: Workers) -> str:
     """What all ranks compute beside what one device would."""
     more = counted.ranks - counted.model
     said = f"all ranks together: {short(counted.ranks)} FLOPs, the model on one device {short(counted.model)}"
@@ -122,12 +175,26 @@ def _together(counted: Workers) -> str:
     return f"{said}; {short(more)} ({share(more, counted.model)}) is padding, or computed by several ranks alike"
 
 
-def _bubble(counted: Workers) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    if counted.bubble is None:
-        return ()
-    work, step = counted.bubble
-    amount = f"stages wait {float(work):.4g} of the time that the work takes, {float(step):.2%} of a step"
-    return (("Bubble", (amount, _BUBBLE)),)
+def bubble_line(counted: Workers) -> str:
+    """How long stages wait for each other."""
+    work, step = counted.bubble or (0, 0)
+    return f"stages wait {float(work):.4g} of the time that the work takes, {float(step):.2%} of a step"
+
+
+def _bubble(counted: Workers, time: Duration | None) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The bubble, and what it leaves of a peak."""
+    return (("Bubble", (bubble_line(counted), *([_bound(counted, time)] if time else []), _BUBBLE)),)
+
+
+def _bound(counted: Workers, time: Duration) -> str:
+    """The MFU that the bubble leaves, or the time with it."""
+    most, mfu = utilization(float(counted.most_mfu)), utilization(time.mfu)
+    if time.lower_bound:
+        waiting = time.seconds * float(counted.bubble.of_work if counted.bubble else 0)
+        return f"the time leaves it out: with it at least {elapsed(time.seconds + waiting)} (modelled)"
+    if time.mfu > counted.most_mfu:
+        return f"{mfu} MFU is more than it leaves: at most {most} (modelled)"
+    return f"it leaves at most {most} MFU (modelled); {mfu} MFU counts the wait already"
 
 
 def _again(worker: Worker, recompute: Recompute) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -197,10 +197,13 @@ def _sizes(model: Model, varied: Mapping[str, Size], batch: int, seq: int | None
     return varied.get("batch", batch), varied.get("seq", model.context_length if seq is None else seq)
 
 
+_NO_FLAG = ("statistic", "offload")  # of a single device
+
+
 def _refuse_unused(columns: Mapping[str, Quantity], given: Mapping[str, bool], keeping: Keeping) -> None:
     """Raises Invalid for a flag that changes none of the columns."""
     own = Keeping(DEFAULTS["inference" if given["--for"] else "training"])
-    flags = {field: f"--{field.replace('_', '-')}" for field in own._fields if field != "statistic"}  # which has none
+    flags = {field: f"--{field.replace('_', '-')}" for field in own._fields if field not in _NO_FLAG}
     kept = {flag: getattr(keeping, field) != getattr(own, field) for field, flag in flags.items()}
     used = {flag for column in columns.values() for flag in column.flags}
     for flag, is_given in {**given, **kept}.items():

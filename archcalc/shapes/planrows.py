@@ -1,4 +1,4 @@
-"""Rows of a grid of plans that have the same stages, counted as arrays.
+"""Rows of a grid of plans that differ in numbers alone, counted as arrays.
 
 What a micro-batch needs on its way does not depend on how many ranks share the state, or on how many micro-batches are
 in flight: it is worked out once for all rows that are alike in the rest.
@@ -6,25 +6,33 @@ in flight: it is worked out once for all rows that are alike in the rest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from archcalc.counts.collectives import Sent, sent_for_weights, sent_in_passes
-from archcalc.counts.parameters import params
+from archcalc.counts.parameters import Inventory, tensors
 from archcalc.counts.peaks import entering, settled, way
+from archcalc.counts.pipelined import messages, ties
+from archcalc.counts.ways import Walked
 from archcalc.plan.description import Plan
-from archcalc.plan.local import local
-from archcalc.plan.stages import alike, in_flight
+from archcalc.plan.local import Exchanges, localized, share
+from archcalc.plan.placing import GPUS_PER_NODE
+from archcalc.plan.stages import chunks_of, in_flight
+from archcalc.shapes.stacked import Stages, stacked
 from archcalc.spec.model import Model
-from archcalc.tape.legend import largest
-from archcalc.tape.passes import Pass
+from archcalc.tape.legend import Size, add, largest
+from archcalc.tape.passes import Pass, Segment
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run
 
 NUMBERS = ("dp", "tp", "cp", "pp", "ep", "micro_batch", "accumulation")
 """Fields that may be arrays; rows that differ in another field are counted apart."""
-_ON_THE_WAY = ("tp", "cp", "ep", "micro_batch")
-_KEPT = ("tp", "cp", "ep", "dp")
+_CUTTING = ("tp", "cp", "ep")
+_ON_THE_WAY = (*_CUTTING, "micro_batch")
+_STAGES = ("pp",)
+_KEPT = ("pp", "dp")
+_SHARED = ("zero", "sharding", "reshard_after_forward", "prefetch")
+"""What says how data-parallel ranks share a step, and cuts nothing."""
 
 
 def groups(columns: Sequence[Any], count: int) -> tuple[list[int], Any]:
@@ -50,112 +58,187 @@ def groups(columns: Sequence[Any], count: int) -> tuple[list[int], Any]:
 _FEW = 8  # times as many possible sorts as rows: more are sorted
 
 
-class _Rows(NamedTuple):
-    """Rows of a plan that are alike in some fields, one of each, and which of them each row of the grid is like."""
+class _Sorts(NamedTuple):
+    """The sorts of rows of a plan by some fields, and which of them each row is of.
+
+    There are two kinds of fields: those that cut sizes stand along the first axis of what is counted, and the others
+    along the second. `key` tells sorts apart.
+    """
 
     plan: Plan
-    sort: Any
+    counts: tuple[int, int]
+    at: Any
+    key: tuple[object, ...]
 
     def of(self, n: Any) -> Any:
-        """A number of each sort, for each row of the grid."""
-        return n[self.sort] if getattr(n, "ndim", 0) else n
+        """A number of each sort, for each row."""
+        import numpy as np
+
+        if not getattr(n, "ndim", 0):
+            return n
+        return np.broadcast_to(n, self.counts).reshape(-1)[self.at]
 
 
-def _rows(plan: Plan, fields: Sequence[str], count: int) -> _Rows:
-    """The sorts of rows by some fields; of the others one value stands for all."""
-    mine = {name: getattr(plan, name) for name in fields}
-    arrays = {name: value for name, value in mine.items() if hasattr(value, "dtype")}
-    first, sort = groups(list(arrays.values()), count)
-    chosen = {name: value[first] * 1.0 for name, value in arrays.items()}
-    others = {name: 1 for name in NUMBERS if name not in fields and hasattr(getattr(plan, name), "dtype")}
-    found = plan.model_copy(update={**others, **chosen})
-    if "dp" in others:  # experts are on some of these ranks
-        found = found.model_copy(update={"dp": found.ep})
-    return _Rows(found, sort)
+class _Rows:
+    """Rows of a plan whose words are alike."""
 
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.arrays = {name: value for name in NUMBERS if hasattr(value := getattr(plan, name), "dtype")}
+        self.count = len(next(iter(self.arrays.values()))) if self.arrays else 1
+        self._known: dict[object, _Sorts] = {}
 
-def _stages(whole: Pass, plan: Plan) -> list[int]:
-    """Of stages with the same layers the first, which holds most micro-batches; the first and the last of all."""
-    if plan.pp == 1:
-        return [0]
-    same = plan.model_copy(update={"accumulation": 1})  # as many micro-batches in all of them
-    return [stages[0] for stages in alike(same, whole.segments)]
+    def some(self, rows: Any) -> _Rows:
+        """Some of the rows."""
+        return _Rows(self.plan.model_copy(update={name: value[rows] for name, value in self.arrays.items()}))
+
+    def by(self, cutting: Sequence[str], others: Sequence[str]) -> _Sorts:
+        """The sorts of rows by some fields; of the rest one value stands for all."""
+        if (cutting, others) not in self._known:
+            self._known[cutting, others] = self._sorted(cutting, others)
+        return self._known[cutting, others]
+
+    def _sorted(self, cutting: Sequence[str], others: Sequence[str]) -> _Sorts:
+        chosen: dict[str, Any] = {}
+        sorts = []
+        for axis, fields in enumerate((cutting, others)):
+            arrays = {name: self.arrays[name] for name in fields if name in self.arrays}
+            first, sort = groups(list(arrays.values()), self.count)
+            sorts.append((len(first), sort))
+            for name, value in arrays.items():
+                chosen[name] = value[first] * 1.0 if axis else value[first, None] * 1.0
+        (rows, one), (columns, other) = sorts
+        rest: dict[str, Any] = {name: 1 for name in self.arrays if name not in chosen}
+        if "dp" in rest:  # experts are on some of these ranks
+            rest["dp"] = chosen.get("ep", self.plan.ep)
+        plan = self.plan.model_copy(update={**rest, **chosen})
+        return _Sorts(plan, (rows, columns), one * columns + other, _sizes(plan, _SHARED))
 
 
 class Counter:
-    """Counts rows that have the same stages, and remembers what does not depend on all that tells rows apart."""
+    """Counts rows whose words are alike, and remembers what does not depend on all that tells rows apart."""
 
     def __init__(self, model: Model, run: Run, columns: set[str]) -> None:
         self._columns = columns
         self._whole = model.record(run._replace(batch=1))
-        self._ways: dict[object, list[tuple[Any, Any, Any]]] = {}
-        self._kept: dict[object, tuple[Any, Any, Any]] = {}
-        self._passing: dict[object, Any] = {}
-        self._shared: dict[object, Sent] = {}
+        self._known: dict[object, Any] = {}
+        self._walked = Walked()
 
     def count(self, plan: Plan, keeping: Keeping) -> dict[str, Any]:
         """Of each number the most of any stage, in every row."""
         import numpy as np
 
-        arrays = [value for name in NUMBERS if hasattr(value := getattr(plan, name), "dtype")]
-        count = len(arrays[0]) if arrays else 1
-        gathers = plan.zero > 1  # and then what is in use on the way depends on the ranks that share it
-        passing = _rows(plan, (*_ON_THE_WAY, "dp") if gathers else _ON_THE_WAY, count)
-        keeps = _rows(plan, _KEPT, count)
-        most = {name: np.zeros(count) for name in self._columns}
-        for stage in _stages(self._whole, plan):
-            ways = [tuple(map(passing.of, one)) for one in self._way(passing.plan, keeping, stage, gathers=gathers)]
-            parameters, state, step = map(keeps.of, self._settled(keeps.plan, keeping, stage))
-            flights = _flights(plan, stage)
-            others = sum(n * saved for n, (_, saved, _) in zip(flights, ways, strict=True))
-            on_the_way = [(n > 0) * (others - saved + full) for n, (full, saved, _) in zip(flights, ways, strict=True)]
-            total = state + largest((step + ways[0][2], *on_the_way))
-            counted = {"parameters.stored": parameters, "memory.state": state, "memory.total": total}
-            if "traffic.sent" in most:
-                counted["traffic.sent"] = self._sent(plan, keeping, stage, count)
-            for name in most.keys() & counted.keys():
-                most[name] = np.maximum(most[name], counted[name])
+        every = _Rows(plan)
+        most = {name: np.zeros(every.count) for name in self._columns}
+        lengths = np.unique(plan.pp).tolist()
+        known: dict[tuple[int, ...], tuple[Any, _Rows]] = {tuple(lengths): (slice(None), every)}
+        key = plan.schedule, plan.chunks, plan.stage_layers, *lengths
+        for stages in self._once(key, lambda: stacked(self._whole, plan, lengths)):
+            there = tuple(stages.at)
+            if there not in known:
+                rows = np.flatnonzero(np.isin(plan.pp, there))
+                known[there] = rows, every.some(rows)
+            at, here = known[there]
+            for name, values in self._of(stages, here, keeping._replace(accumulate=keeping.holds)).items():
+                most[name][at] = np.maximum(most[name][at], values)
         if "ranks" in most:
             most["ranks"] = most["ranks"] + plan.world
         return most
 
-    def _sent(self, plan: Plan, keeping: Keeping, stage: int, count: int) -> Any:
-        """Bytes that a rank sends in a step: with each micro-batch, and once."""
-        kept = keeping._replace(accumulate=keeping.holds)
-        passing, keeps = _rows(plan, _ON_THE_WAY, count), _rows(plan, _KEPT, count)
-        passes = _sizes(passing.plan, ("zero", "sharding")), kept, stage
-        if passes not in self._passing:
-            whole = _with_batch(self._whole, passing.plan.micro_batch)
-            self._passing[passes] = sent_in_passes(whole, passing.plan, keeping, stage)
-        step = _sizes(keeps.plan), kept._replace(recompute="none"), stage
-        if step not in self._shared:
-            self._shared[step] = sent_for_weights(self._whole, keeps.plan, keeping, stage)
-        weights = self._shared[step]
-        each = passing.of(self._passing[passes]) + keeps.of(weights.each)
-        return each * plan.accumulation + keeps.of(weights.once)
+    def _of(self, stages: Stages, rows: _Rows, keeping: Keeping) -> dict[str, Any]:
+        """The numbers of a rank of one stage."""
+        keeps = rows.by(_CUTTING, _KEPT)
+        parameters, state, step = map(keeps.of, self._settled(stages, keeps, keeping))
+        counted = {"parameters.stored": parameters, "memory.state": state}
+        if "memory.total" in self._columns:
+            gathers = rows.plan.zero > 1  # and then what is in use depends on the ranks that share it
+            passing = rows.by(_ON_THE_WAY, _KEPT if gathers else _STAGES)
+            ways, comes_in = self._way(stages, passing, keeping, gathers=gathers)
+            ways = [tuple(map(passing.of, one)) for one in ways]
+            flights = self._flights(stages, rows)
+            others = add(n * saved for n, (_, saved) in zip(flights, ways, strict=True))
+            on_the_way = [(n > 0) * (others - saved + full) for n, (full, saved) in zip(flights, ways, strict=True)]
+            counted["memory.total"] = state + largest((step + passing.of(comes_in), *on_the_way))
+        if "traffic.sent" in self._columns:
+            counted["traffic.sent"] = self._sent(stages, rows, keeping)
+        return {name: value for name, value in counted.items() if name in self._columns}
 
-    def _settled(self, plan: Plan, keeping: Keeping, stage: int) -> tuple[Any, Any, Any]:
+    def _once(self, key: object, work: Callable[[], Any]) -> Any:
+        if key not in self._known:
+            self._known[key] = work()
+        return self._known[key]
+
+    def _taken(self, stages: Stages, plan: Plan) -> tuple[Pass, list[Exchanges]]:
+        """The pass of a rank of a stage, and what it exchanges."""
+        parts = stages.of(plan.pp)
+        sizes = _sizes(plan, (*_SHARED, "pp"))
+
+        def cut(segment: Segment) -> tuple[Segment, Exchanges]:
+            """As the rank has it; what its layers are does not depend on how many there are."""
+            key = "cut", id(segment.env), sizes
+            found, exchanges = self._once(key, lambda: localized(_of_batch(segment, plan.micro_batch), plan))
+            return found.replace(layers=segment.layers), exchanges
+
+        both = [cut(segment) for part in parts for segment in part]
+        stage = share(plan, chunks_of(parts, [1] * len(parts)))
+        taken = Pass(self._whole.run, [segment for segment, _ in both], self._whole.source, stage)
+        return taken, [told for _, told in both]
+
+    def _settled(self, stages: Stages, sorts: _Sorts, keeping: Keeping) -> tuple[Size, Size, Size]:
         """Parameters, what stays from step to step, and what the step needs beside it."""
-        key = _sizes(plan), keeping._replace(accumulate=keeping.holds), stage
-        if key not in self._kept:
-            holds = local(self._whole, plan, stage)
-            self._kept[key] = (params(holds).stored, *settled(holds, keeping))
-        return self._kept[key]
 
-    def _way(self, plan: Plan, keeping: Keeping, stage: int, *, gathers: bool) -> list[tuple[Any, Any, Any]]:
+        def work() -> tuple[Size, Size, Size]:
+            taken, _ = self._taken(stages, sorts.plan)
+            counts = Inventory(tensors(taken))
+            return add(one.parameters for one in counts.tensors), *settled(taken, counts, keeping)
+
+        keeping = keeping._replace(recompute="none")
+        key = "settled", id(stages), sorts.key, _shared(sorts.plan), keeping
+        found: tuple[Size, Size, Size] = self._once(key, work)
+        return found
+
+    def _way(self, stages: Stages, sorts: _Sorts, keeping: Keeping, *, gathers: bool) -> Any:
         """Of each chunk the most in use on the way and what is saved; and what comes in of the whole stage."""
-        key = _sizes(plan, () if gathers else ("zero", "sharding")), keeping._replace(accumulate=keeping.holds), stage
-        if key not in self._ways:
-            taken = local(_with_batch(self._whole, plan.micro_batch), plan, stage)
-            comes_in = entering(taken, keeping)
-            self._ways[key] = [(most, saved, comes_in) for most, saved in way(taken, keeping)]
-        return self._ways[key]
+
+        def work() -> Any:
+            taken, _ = self._taken(stages, sorts.plan)
+            return list(way(taken, keeping, self._walked)), entering(taken, keeping)
+
+        return self._once(("way", id(stages), sorts.key, gathers and _shared(sorts.plan), keeping), work)
+
+    def _flights(self, stages: Stages, rows: _Rows) -> list[Any]:
+        """Micro-batches in flight of each chunk, in every row."""
+
+        def held(plan: Plan) -> list[int]:
+            key = "in flight", plan.schedule, plan.chunks, plan.pp, stages.at[plan.pp], plan.accumulation
+            found: list[int] = self._once(key, lambda: [1] if plan.pp == 1 else in_flight(plan, stages.at[plan.pp]))
+            return found
+
+        return _by_number(rows.plan, ("pp", "accumulation"), rows.count, held)
+
+    def _sent(self, stages: Stages, rows: _Rows, keeping: Keeping) -> Any:
+        """Bytes that a rank sends in a step: with each micro-batch, and once."""
+        passing, keeps = rows.by(_ON_THE_WAY, _STAGES), rows.by(_CUTTING, _KEPT)
+
+        def in_passes() -> Size:
+            taken, exchanges = self._taken(stages, passing.plan)
+            return sent_in_passes(taken, exchanges, passing.plan, keeping, _messages(stages, passing.plan))
+
+        def for_weights() -> Sent:
+            taken, exchanges = self._taken(stages, keeps.plan)
+            sent = sent_for_weights(taken, exchanges, keeps.plan, keeping)
+            pp, stage = next(iter(stages.at.items()))
+            tied = ties(self._whole, keeps.plan.model_copy(update={"pp": pp}), stage, keeping, GPUS_PER_NODE)
+            return sent._replace(once=sent.once + add(one.count * one.sent for one in tied))
+
+        each = self._once(("passes", id(stages), passing.key, keeping), in_passes)
+        kept = keeping._replace(recompute="none")
+        weights: Sent = self._once(("weights", id(stages), keeps.key, _shared(keeps.plan), kept), for_weights)
+        return (passing.of(each) + keeps.of(weights.each)) * rows.plan.accumulation + keeps.of(weights.once)
 
 
-def _with_batch(taken: Pass, batch: Any) -> Pass:
-    """The same pass of another batch."""
-    segments = [segment.replace(stated={**segment.stated, "B": batch}) for segment in taken.segments]
-    return Pass(taken.run._replace(batch=batch), segments, taken.source, taken.stage)
+def _of_batch(segment: Segment, batch: Size) -> Segment:
+    return segment.replace(stated={**segment.stated, "B": batch})
 
 
 def _sizes(plan: Plan, but: Sequence[str] = ()) -> tuple[object, ...]:
@@ -164,14 +247,28 @@ def _sizes(plan: Plan, but: Sequence[str] = ()) -> tuple[object, ...]:
     return tuple(n.tobytes() if hasattr(n, "dtype") else n for n in found)
 
 
-def _flights(plan: Plan, stage: int) -> list[Any]:
-    """Micro-batches in flight of each chunk, in every row."""
+def _shared(plan: Plan) -> tuple[object, ...]:
+    """How data-parallel ranks share a step."""
+    return tuple(getattr(plan, name) for name in _SHARED)
+
+
+def _messages(stages: Stages, plan: Plan) -> Any:
+    """How often a rank sends to another stage with each micro-batch, in every row."""
+    count = getattr(plan.pp, "size", 1)
+    return _by_number(plan, ("pp",), count, lambda one: [sum(messages(one, stages.at[one.pp], trains=True).values())])[
+        0
+    ]
+
+
+def _by_number(plan: Plan, fields: Sequence[str], count: int, work: Callable[[Plan], list[int]]) -> list[Any]:
+    """Some numbers of each row that follow from few fields: worked out once for each of their values."""
     import numpy as np
 
-    if plan.pp == 1:
-        return [1]
-    if not hasattr(plan.accumulation, "dtype"):
-        return list(in_flight(plan, stage))
-    values, inverse = np.unique(plan.accumulation, return_inverse=True)
-    each = [in_flight(plan.model_copy(update={"accumulation": int(n)}), stage) for n in values]
-    return [np.array(chunk, dtype=float)[inverse] for chunk in zip(*each, strict=True)]
+    arrays = {name: value for name in fields if hasattr(value := getattr(plan, name), "dtype")}
+    if not arrays:
+        return list(work(plan))
+    first, sort = groups([value.astype(np.int64) for value in arrays.values()], count)
+    each = [
+        work(plan.model_copy(update={name: int(value[index]) for name, value in arrays.items()})) for index in first
+    ]
+    return [np.array(one, dtype=float)[sort] for one in zip(*each, strict=True)]

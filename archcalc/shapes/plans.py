@@ -19,7 +19,7 @@ from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
 WORDS = ("sequence_parallel", "schedule", "chunks", "etp", "zero", "sharding", "gathered_inputs", "recompute")
-_AXES = ("tp", "cp", "ep", "accumulation")
+_AXES = ("tp", "cp", "ep", "pp", "accumulation")
 
 
 class PlanGrid(NamedTuple):
@@ -122,7 +122,7 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
 
     possible = np.ones(grid.rows, dtype=bool)
     left_out: dict[str, int] = {}
-    subject = Subject(model, run, model.record(run), keeping)
+    subject = Subject(model, run, keeping)
     alone = plan.model_dump(by_alias=True)
 
     def strike(fields: Sequence[str], why: Callable[[dict[str, Any]], str | None]) -> None:
@@ -161,13 +161,13 @@ def _broken(rule: Rule, subject: Subject, fields: dict[str, Any]) -> str | None:
 
 
 def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Plan, Keeping]]:
-    """Rows whose words are alike, and whose stages are: the numbers of the plan as arrays."""
+    """Rows whose words are alike, and that have several ranks on the same axes: the numbers of the plan as arrays."""
     import numpy as np
 
-    words = [name for name in grid.at if name in WORDS or name == "pp"]
+    words = [name for name in grid.at if name in WORDS]
     several = [(grid.column(name) > 1).astype(np.int32) for name in _AXES if name in grid.at]  # one rank is no axis
     first, sort = groups([*(grid.at[name] for name in words), *several], grid.rows)
-    columns = {name: grid.column(name) for name in grid.at if name in NUMBERS and name != "pp"}
+    columns = {name: grid.column(name) for name in grid.at if name in NUMBERS}
     for group, index in enumerate(first if grid.rows else ()):
         rows = np.flatnonzero(sort == group)
         fixed = {name: value for name, value in grid.row(index).items() if name in words}

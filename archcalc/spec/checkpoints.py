@@ -1,7 +1,7 @@
 """A training's folder: its checkpoints, what each one's state.json says, and whether all of a checkpoint is intact.
 
     DIR/step-00000400/        the newest
-        model.safetensors     the weights, by the names of the reference's parameters
+        model.safetensors     the weights, by the names of the reference's parameters and buffers
         optimizer.safetensors both moments and the count of steps of each weight, and the state of random numbers
         spec.yaml             the architecture
         tokenizer.json ...    the tokenizer's files, where the weights came with one
@@ -19,75 +19,24 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import Field, PlainValidator, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import LARGEST_SIZE, Strict
 from archcalc.errors import Invalid, Problem
 from archcalc.huggingface.shards import INDEX as INDEX  # noqa: PLC0414
 from archcalc.huggingface.shards import WHOLE as WHOLE  # noqa: PLC0414
+from archcalc.spec.settings import MOST_STEPS, Hash, Learned, Settings, Steps
 from archcalc.spec.source import Document
 from archcalc.spec.validation import validate
-from archcalc.tape.run import AttentionKernel
 
 OPTIMIZER, SPEC, STATE = "optimizer.safetensors", "spec.yaml", "state.json"
-MOST_STEPS = 10**9
 LARGEST_STATE = 16 * 2**20  # bytes: it names the files of the data, and an argument list has two million bytes
 _STEP = re.compile(r"step-([0-9]{8,10})")
 _MOST_TOLD = 3  # that were passed over
 _LARGEST_FILE = 2**62  # bytes
-_HASH = r"^[0-9a-f]{64}$"
-
-Said = Literal["text", "bytes", "uint16", "uint32"]
-"""What may be said of the files of the data: UTF-8, any bytes, or raw tokens."""
-TokensAre = Literal["bytes", "tokens"]
-"""What the tokens of the data are: the bytes of texts, or ids."""
-Steps = Annotated[int, Field(ge=0, le=MOST_STEPS)]
-Hash = Annotated[str, Field(pattern=_HASH)]
-
-
-def _path(value: Any) -> str:
-    """A name of a file may be no Unicode, which pydantic's own text has to be."""
-    if not isinstance(value, str) or not value:
-        raise PydanticCustomError("string_type", "must be text")
-    return value
-
-
-class Settings(Strict):
-    """What a training was asked for. With the same settings, on the same machine, it gives the same weights.
-
-    `batch` sequences of `sequence` tokens make one step; they go through the model in `accumulate` parts, one after
-    the other.
-    """
-
-    steps: Annotated[int, Field(ge=1, le=MOST_STEPS)]
-    batch: Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
-    sequence: Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
-    rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-    warmup: Annotated[int, Field(ge=0, le=LARGEST_SIZE)]
-    accumulate: Annotated[int, Field(ge=1, le=LARGEST_SIZE)] = 1
-    seed: Annotated[int, Field(ge=0, le=LARGEST_SIZE)] = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    attention: AttentionKernel = "flash"
-
-    @property
-    def part(self) -> int:
-        """Sequences that go through the model together."""
-        return self.batch // self.accumulate
-
-
-class Learned(Strict):
-    """The data of a training: its files, none for archcalc's own sources, and a hash of the tokens.
-
-    `data_as` is what --data-as said that the files hold.
-    """
-
-    files: list[Annotated[str, PlainValidator(_path)]]
-    data_as: Said | None
-    kind: TokensAre
-    fingerprint: Hash
 
 
 class Stored(Strict):
@@ -97,8 +46,11 @@ class Stored(Strict):
     sha256: Hash
 
 
-class State(Strict):
-    """What state.json says. Nothing in it has a default, and what contradicts itself is refused."""
+class Kept(Strict):
+    """What any state.json says. Nothing in it has a default, and what contradicts itself is refused."""
+
+    needed: ClassVar[tuple[str, ...]] = (SPEC,)
+    """The files without which there is no checkpoint."""
 
     version: Literal[1]
     step: Steps
@@ -106,7 +58,7 @@ class State(Strict):
     settings: Settings
     threads: Annotated[int, Field(ge=1, le=2**20)]
     data: Learned
-    files: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,99}$")], Stored], Field(max_length=50)]
+    files: dict[str, Stored]
     seal: Hash
 
     @field_validator("settings", mode="before")
@@ -130,10 +82,21 @@ class State(Strict):
         ):
             if wrong:
                 raise PydanticCustomError("one_of", "{what}", {"what": what})
-        for name in (WHOLE, OPTIMIZER, SPEC):
+        for name in self.needed:
             if name not in self.files:
                 raise PydanticCustomError("one_of", "has no hash of {name}", {"name": name})
         return self
+
+
+class State(Kept):
+    """What the state.json of a checkpoint says that one process wrote."""
+
+    needed = (WHOLE, OPTIMIZER, SPEC)
+
+    files: Annotated[dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,99}$")], Stored], Field(max_length=50)]
+
+
+Described = TypeVar("Described", bound=Kept)
 
 
 class Chosen(NamedTuple):
@@ -177,13 +140,18 @@ def is_checkpoint(path: Path) -> bool:
 def intact(folder: Path) -> State:
     """What state.json says, where every file of the checkpoint is as it was written; else Invalid, with one line."""
     state = read_state(folder)
-    for name, stored in state.files.items():
-        _refuse_damage(folder / name, stored)
+    for name, written in state.files.items():
+        refuse_damage(folder / name, written)
     return state
 
 
 def read_state(folder: Path) -> State:
     """What state.json says of a checkpoint; the other files are not looked at. Raises Invalid with one line."""
+    return read_kept(folder, State)
+
+
+def read_kept(folder: Path, kind: type[Described]) -> Described:
+    """What state.json says of a checkpoint of some kind; see `read_state`."""
     path = folder / STATE
     text = _state_text(path)
     try:
@@ -194,7 +162,7 @@ def read_state(folder: Path) -> State:
         what = "has no version: it is damaged, or was written before checkpoints had checksums"
         raise Invalid(Problem(str(path), what, suggestion="start the training again"))
     try:
-        state = validate(Document(str(path), data), State)
+        state = validate(Document(str(path), data), kind)
     except Invalid as error:
         raise Invalid(error.problems[0]) from None
     if text != sealed({**state.model_dump(), "seal": None}):
@@ -206,7 +174,7 @@ def read_state(folder: Path) -> State:
 
 def spec_of(folder: Path) -> Path:
     """The spec of a checkpoint, where it is as it was written; the weights are not read."""
-    _refuse_damage(folder / SPEC, read_state(folder).files[SPEC])
+    refuse_damage(folder / SPEC, read_state(folder).files[SPEC])
     return folder / SPEC
 
 
@@ -278,7 +246,8 @@ def _state_text(path: Path) -> str:
         raise Invalid(Problem(str(path), f"cannot be read: {reason}")) from None
 
 
-def _refuse_damage(path: Path, written: Stored) -> None:
+def refuse_damage(path: Path, written: Stored) -> None:
+    """Raise Invalid for a file that is not as it was written, or not there."""
     size = _size(path)
     if size != written.size:
         raise Invalid(Problem(str(path), f"has {size:,} bytes; {written.size:,} were written"))

@@ -29,6 +29,7 @@ from archcalc.tape.run import Run
 _SCALAR = "whether what the layer makes is multiplied by a number of its own, a buffer and no parameter (Gemma 4)"
 _SPOKEN = {"mlp": "MLP", "mamba": "Mamba", "mamba2": "Mamba-2"}  # a branch's name in words, where that is another
 MOST_BRANCHES = 16
+Scope = tuple[tuple[Block, ...], dict[str, str]]
 
 
 class Layer(Strict):
@@ -74,47 +75,41 @@ class Layer(Strict):
         return "; ".join([*words, *kinds, *filter(None, more)])
 
     def stated(self) -> Env:
-        """The sizes of its blocks' labels; those that two branches have are marked, as `_marks` says."""
-        marks = self._marks()
-        found: list[Env] = []
-        for blocks, own in zip(self._together, marks, strict=True):
-            found.extend({own.get(label, label): n for label, n in block.sizes().items()} for block in blocks)
-        return environment(*found)
+        """The sizes of its blocks' labels; those that two branches have are marked, as `_scopes` says."""
+        return _stated(self._scopes())
 
     def derived(self, env: Env, run: Run) -> Env:
         """The sizes that follow from all that is stated."""
         found: dict[str, Any] = {}
-        stated = self.stated()
+        scopes = self._scopes()
+        stated = _stated(scopes)
         shared = {label: n for label, n in env.items() if label not in stated}
-        for blocks, own in zip(self._together, self._marks(), strict=True):
+        for blocks, own in scopes:
             for block in blocks:
                 inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
                 found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 
-    @property
-    def _together(self) -> Iterator[tuple[Block, ...]]:
-        """The blocks whose labels are one scope: those of each branch, behind what is added before its norm."""
-        for branch in self.residual_branches:
-            if branch.added is not None:
-                yield (branch.added,)
-            yield tuple(branch.blocks)
+    def _scopes(self) -> list[Scope]:
+        """The blocks whose labels are one scope: those of each branch, behind what is added before its norm.
 
-    def _marks(self) -> list[dict[str, str]]:
-        """For each scope of labels those of its blocks that one before it has too, and what stands for them."""
+        With each are the labels of its blocks that one before it has too, and what stands for them.
+        """
         taken: Counter[str] = Counter()
-        marks: list[dict[str, str]] = []
-        for blocks in self._together:
-            own = {label for block in blocks for label in (*block.sizes(), *block.derives)}
-            marks.append({label: label + MARK * taken[label] for label in own if taken[label]})
-            taken.update(own)
-        return marks
+        scopes: list[Scope] = []
+        for branch in self.residual_branches:
+            added: list[tuple[Block, ...]] = [] if branch.added is None else [(branch.added,)]
+            for blocks in (*added, tuple(branch.blocks)):
+                own = {label for block in blocks for label in (*block.sizes(), *block.derives)}
+                scopes.append((blocks, {label: label + MARK * taken[label] for label in own if taken[label]}))
+                taken.update(own)
+        return scopes
 
     def cuts(self) -> Cuts:
         """The labels that each axis of a plan cuts, of all its blocks."""
         found: dict[str, list[tuple[str, ...]]] = {}
-        for blocks, own in zip(self._together, self._marks(), strict=True):
+        for blocks, own in self._scopes():
             for block in blocks:
                 for axis, chains in (block.cuts or {}).items():
                     found.setdefault(axis, []).extend(tuple(own.get(x, x) for x in chain) for chain in chains)
@@ -122,7 +117,7 @@ class Layer(Strict):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Record one layer. N becomes S where a mixer computes, and N again after it."""
-        entering, normed, marks = x, None, iter(self._marks())
+        entering, normed, marks = x, None, iter([own for _, own in self._scopes()])
         late: list[tuple[Branch, Tensor]] = []
         for branch in self.residual_branches:
             source = entering if self.side_by_side else x
@@ -170,6 +165,16 @@ class Layer(Strict):
             with tape.span("scalar"):
                 x = tape.pointwise("scaled", x, tape.buffer("scalar", "unit"))
         return x
+
+
+def _stated(scopes: list[Scope]) -> Env:
+    return environment(
+        *(
+            {own.get(label, label): n for label, n in block.sizes().items()}
+            for blocks, own in scopes
+            for block in blocks
+        )
+    )
 
 
 class TwoBranchLayer(Layer):

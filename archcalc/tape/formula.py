@@ -17,13 +17,17 @@ ORDER = ("L", "B", "S", "T", "tokens", "G", "R", "K", "W", "D", "F", "V", "P")
 
 
 class Letter(NamedTuple):
-    """A letter, a word, or `floor(...)` or `ceil(...)` of a formula with letters `inside`, and what it stands for."""
+    """A letter, a word, or `floor(...)` or `ceil(...)` of a formula with letters `inside`, and what it stands for.
+
+    What `divides` may stand below a line: the ranks of a plan, which divide the sizes that they cut.
+    """
 
     name: str
     value: int
     inside: tuple[Letter, ...] = ()
     written: str = ""
     opposite: Letter | None = None  # of a floor the ceiling of what is inside with the other sign, and back
+    divides: bool = False
 
     @property
     def stem(self) -> str:
@@ -59,9 +63,9 @@ class Formula:
         self.value = _plain(value)
 
     @classmethod
-    def letter(cls, name: str, value: int) -> Formula:
+    def letter(cls, name: str, value: int, *, divides: bool = False) -> Formula:
         """A letter, which may be a word."""
-        return cls({((Letter(name, value), 1),): 1}, value)
+        return cls({((Letter(name, value, divides=divides), 1),): 1}, value)
 
     @classmethod
     def of(cls, x: Any) -> Formula:
@@ -119,7 +123,7 @@ class Formula:
     __radd__, __rmul__ = __add__, __mul__
 
     def __truediv__(self, other: Any) -> Formula:
-        """By a number, or by a product of letters that every term has.
+        """By a number, or by a product of letters that every term has, or that divide.
 
         Raises ArithmeticError where a term lacks one.
         """
@@ -129,9 +133,12 @@ class Formula:
         ((monomial, n),) = other.terms.items()
         inverse = tuple((letter, -power) for letter, power in monomial)
         terms = {_times(mine, inverse): Fraction(m) / n for mine, m in self.terms.items()}
-        if any(power < 0 for found in terms for _, power in found):
+        if any(power < 0 and not letter.divides for found in terms for letter, power in found):
             raise ArithmeticError(f"{other} is no factor of {self}")
         return Formula(terms, Fraction(self.value) / other.value)
+
+    def __rtruediv__(self, other: Any) -> Formula:
+        return Formula.of(other) / self
 
     def __floordiv__(self, other: Any) -> Formula:
         """A quotient that is not a whole number is written as floor(...), which is -ceil(...) of the negative."""
@@ -216,10 +223,10 @@ class Formula:
         return pieces
 
 
-def word(name: str, value: int, of: Iterable[Formula], written: str) -> Formula:
+def word(name: str, value: int, of: Iterable[Formula], written: str, *, divides: bool = False) -> Formula:
     """A number that is no polynomial, as a word: its name, its value, the formulas in it, and how LaTeX writes it."""
     inside = tuple(dict.fromkeys(letter for formula in of for letter in formula.letters))
-    return Formula({((Letter(name, value, inside, written), 1),): 1}, value)
+    return Formula({((Letter(name, value, inside, written, divides=divides), 1),): 1}, value)
 
 
 def _rounded(how: str, n: Formula, k: Formula, value: int) -> Letter:
@@ -250,18 +257,36 @@ def _times(mine: Monomial, yours: Monomial) -> Monomial:
 
 def _value(monomial: Monomial, n: Fraction | int) -> Fraction | int:
     for letter, power in monomial:
-        n = n * letter.value**power
+        n = n * letter.value**power if power > 0 else Fraction(n) / letter.value**-power
     return n
 
 
 def _product(monomial: Monomial, n: Fraction | int, *, values: bool = False) -> str:
-    factors = [] if n == 1 and monomial else [f"{n:,}" if isinstance(n, int) and values else str(n)]
-    for letter, power in monomial:
-        factors.append((f"{letter.value:,}" if values else letter.name) + (f"^{power}" if power != 1 else ""))
-    return (" x " if values else " ").join(factors)
+    above, below = _split(monomial)
+    factors = [] if n == 1 and above else [f"{n:,}" if isinstance(n, int) and values else str(n)]
+    times = " x " if values else " "
+    factors += [_power(f"{letter.value:,}" if values else letter.name, power) for letter, power in above]
+    if not below:
+        return times.join(factors)
+    divisors = [_power(f"{letter.value:,}" if values else letter.name, power) for letter, power in below]
+    return f"{times.join(factors)} / {divisors[0] if len(divisors) == 1 else f'({times.join(divisors)})'}"
+
+
+def _split(monomial: Monomial) -> tuple[Monomial, Monomial]:
+    """What multiplies, and what divides, each with a power above 0."""
+    above = tuple((letter, power) for letter, power in monomial if power > 0)
+    return above, tuple((letter, -power) for letter, power in monomial if power < 0)
+
+
+def _power(name: str, power: int) -> str:
+    return name + (f"^{power}" if power != 1 else "")
 
 
 def _latex_product(monomial: Monomial, n: Fraction | int) -> str:
+    above, below = _split(monomial)
+    if below:
+        bottom = _latex_product(below, n.denominator)
+        return rf"\frac{{{_latex_product(above, n.numerator)}}}{{{bottom}}}"
     factors = [] if n == 1 and monomial else [rf"\frac{{{n.numerator}}}{{{n.denominator}}}"]
     if n.denominator == 1:
         factors = [str(n)] if factors else []

@@ -159,8 +159,16 @@ def largest(numbers: Iterable[Size]) -> Size:
     """The largest from 0 up, element by element where they are arrays."""
     most: Size = 0
     for n in numbers:
-        most = most + (n - most) * (n > most)
+        many = hasattr(n, "dtype") or hasattr(most, "dtype")
+        most = maximum(most, n) if many else most + (n - most) * (n > most)
     return most
+
+
+def maximum(one: Size, other: Size) -> Size:
+    """The larger of two in each row, where one is an array at least."""
+    import numpy as np
+
+    return np.maximum(one, other)
 
 
 def choose(mask: Mask, here: Size, elsewhere: Size) -> Size:

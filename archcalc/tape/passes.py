@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
 from archcalc.tape.legend import Cuts, Env, Mask, Size, add
-from archcalc.tape.ops import Op, Tensor
+from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 from archcalc.tape.views import as_made
@@ -108,7 +109,7 @@ class Segment:
         self.name, self.tape, self.stated, self.layers, self.places = name, tape, stated, layers, places
         self.cuts = cuts or {}
         self._derive = derive
-        self.env: Env = {**stated, **derive(stated)} if derive else stated
+        self.env = self.whole_env()
 
     @property
     def repeat(self) -> Size:
@@ -118,7 +119,8 @@ class Segment:
     @property
     def result(self) -> str:
         """The name of what goes on to the next segment."""
-        return as_made(self.tape.ops, self.tape.result) or self.ops[-1].output.name
+        key = "result", self.tape.result
+        return self.tape.once(key, lambda: as_made(self.tape.ops, self.tape.result) or self.ops[-1].output.name)
 
     @property
     def stays(self) -> tuple[str, ...]:
@@ -135,18 +137,24 @@ class Segment:
         """Its ops as one device does them."""
         return self.tape.resolved
 
+    @property
+    def weights(self) -> list[tuple[Op, Weight]]:
+        """The weights that it reads, each with the op that does."""
+        return self.tape.weights
+
     def replace(self, **changes: Any) -> Self:
-        """Another with some of its attributes changed."""
-        given: dict[str, Any] = {
-            "name": self.name,
-            "tape": self.tape,
-            "stated": self.stated,
-            "layers": self.layers,
-            "derive": self._derive,
-            "places": self.places,
-            "cuts": self.cuts,
-        }
-        return type(self)(**(given | changes))
+        """Another with some of its attributes changed. What is derived is worked out again where it may be another."""
+        found = copy(self)
+        if "derive" in changes:
+            changes["_derive"] = changes.pop("derive")
+        vars(found).update(changes)
+        if "stated" in changes or "_derive" in changes:
+            found.env = found.whole_env()
+        return found
+
+    def whole_env(self) -> Env:
+        """The sizes that are stated, and those that follow from them."""
+        return {**self.stated, **self._derive(self.stated)} if self._derive else self.stated
 
 
 class Recorder(Protocol):

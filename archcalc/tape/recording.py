@@ -10,6 +10,9 @@ Nothing here knows a size: labels get theirs from an Env when a quantity is read
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
 from archcalc.errors import TapeError
 from archcalc.tape.legend import labels, parse, stem
 from archcalc.tape.ops import ONE, Op, Tensor, Weight, labels_of
@@ -17,6 +20,8 @@ from archcalc.tape.roles import CHOICES, ROLES, Role
 from archcalc.tape.run import Run
 from archcalc.tape.scopes import Scopes
 from archcalc.tape.views import resolve
+
+_Found = TypeVar("_Found")
 
 
 class Tape(Scopes):
@@ -32,7 +37,7 @@ class Tape(Scopes):
         self.ops: list[Op] = []
         self._names: set[str] = set()
         self._stored: dict[str, tuple[tuple[str, ...], ...]] = {}
-        self._resolved: tuple[int, list[Op]] | None = None
+        self._known: tuple[int, dict[object, Any]] = 0, {}
         self.result: str | None = None
         """The name of what goes on to the next segment, where that is not what the last op makes."""
         self.handed_on: tuple[Tensor, ...] = ()
@@ -244,9 +249,21 @@ class Tape(Scopes):
     @property
     def resolved(self) -> list[Op]:
         """The ops as one device does them, without views."""
-        if self._resolved is None or self._resolved[0] != len(self.ops):
-            self._resolved = len(self.ops), resolve(self.ops)
-        return self._resolved[1]
+        return self.once("resolved", lambda: resolve(self.ops))
+
+    @property
+    def weights(self) -> list[tuple[Op, Weight]]:
+        """The weights that its ops read, each with its op."""
+        return self.once("weights", lambda: [(op, weight) for op in self.resolved for weight in op.weights])
+
+    def once(self, key: object, work: Callable[[], _Found]) -> _Found:
+        """What follows from the ops alone, worked out once for all who ask; anew when another op is there."""
+        if self._known[0] != len(self.ops):
+            self._known = len(self.ops), {}
+        known = self._known[1]
+        if key not in known:
+            known[key] = work()
+        return cast("_Found", known[key])
 
     def _output(self, name: str, out: tuple[str, ...], role: Role) -> Tensor:
         return Tensor(".".join([*self._spans, name]), out, role)

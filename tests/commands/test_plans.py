@@ -202,8 +202,8 @@ def test_a_fixed_field_may_need_what_is_varied(varied):
             "--vary: stage_layers: is a field of a plan that cannot be varied; one of dp",
         ),
         (
-            ("explain", "gpt2", "--tp", "2"),
-            f"archcalc explain: no such option: --tp; {', '.join(TAKING)} take a parallel",
+            ("trace", "gpt2", "--tp", "2"),
+            f"archcalc trace: no such option: --tp; {', '.join(TAKING)} take a parallel",
         ),
         (("memory", "gpt2", "--pp", "2", "--stage-layers", "6,7"), "plan: stage_layers: must sum up to n_layers (12)"),
         (

@@ -192,12 +192,12 @@ def test_gradients_are_one_for_each_parameter_and_a_tied_table_s_others_pass():
     assert terms["temporaries"] == 2 * 2 * 768 * 50_257  # another gradient of the table, and the sum of both
 
 
-@pytest.mark.parametrize("precision", list(RECIPES))
+@pytest.mark.parametrize("precision", [name for name, recipe in RECIPES.items() if not recipe.matrix])
 @pytest.mark.parametrize("optimizer", [name for name, method in OPTIMIZERS.items() if method.kept == "moments"])
 def test_an_optimizer_s_temporaries_come_with_every_recipe(precision, optimizer):
     # Bytes a parameter: weights, gradients, masters and moments of 4, and foreach's list, as wide as a moment. GPT-2's
     # table of 38,597,376 comes first and is the largest: AdamW makes two numbers of each of its own at a time.
-    state = {"mixed-16": 8, "mixed-18": 10, "amp": 8, "fsdp-bf16": 8, "fp32": 8, "bf16": 4}[precision]
+    state = {"mixed-16": 8, "mixed-18": 10, "mixed-20": 12, "amp": 8, "fsdp-bf16": 8, "fp32": 8, "bf16": 4}[precision]
     moment = 2 if precision == "bf16" else 4
     moments = {"sgd": 1, "sgd-plain": 0}.get(optimizer, 2)
     state += moments * moment

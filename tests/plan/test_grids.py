@@ -46,6 +46,18 @@ def test_every_row_is_its_plan(name):
         )
 
 
+@pytest.mark.parametrize("precision", ["mixed-16", "amp", "fsdp-bf16", "fp32"])
+def test_stages_that_have_layers_in_common_are_each_their_plan(precision):
+    """Where gradients are not kept between steps, what stays of them is of each stage its own."""
+    model, run, keeping = archcalc.load("gpt2"), Run(sequence=64), Keeping(precision)
+    vary = {"pp": [1, 2, 4], "dp": [4], "zero": [1, 3], "micro_batch": [1, 3], "tp": [1, 2]}
+    plan = Plan(schedule="1f1b", sharding="per-tensor", zero=1)
+    for row in sweep_plans(model, vary, plan, run, keeping, ["memory.total", "traffic.sent"]).rows():
+        one = plan.model_copy(update=dict(zip(vary, row, strict=False)))
+        found = ranks(model, one, run, keeping).fullest.memory.total, traffic(model, one, run, keeping).busiest.sent
+        assert row[len(vary) :] == found
+
+
 @settings(max_examples=20)
 @given(st.sampled_from(sorted(GRIDS)), st.data())
 def test_what_is_left_out_is_refused(name, data):

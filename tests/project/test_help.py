@@ -63,13 +63,18 @@ def test_every_option_and_argument_has_a_help_of_its_own(name):
         assert not parameter.help.endswith("."), parameter.name
 
 
+@pytest.fixture(scope="module")
+def formats():
+    return ask("list", "formats").out
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_choice_can_be_read_in_the_help(helps, name):
+def test_every_choice_can_be_read_in_the_help(helps, formats, name):
     said = " ".join(helps[name].split()).replace("- ", "-")
     for parameter in (one for one in COMMANDS[name].params if not one.hidden):
         for choice in parameter.type_descriptor.choices or ():
             if choice in FORMATS:
-                assert re.search(rf"^{choice} ", ask("list", "formats").out, re.MULTILINE), choice
+                assert re.search(rf"^{choice} ", formats, re.MULTILINE), choice
                 continue
             assert re.search(rf"\b{re.escape(choice)}\b", said), (parameter.name, choice)
 

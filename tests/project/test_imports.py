@@ -75,6 +75,7 @@ text
 weights
 training
 parallel
+train
 """,
 )
 HOUSES = [OURS, REFERENCE]
@@ -107,11 +108,14 @@ AROUND = {
     "archcalc.huggingface.shards",
     "archcalc.packages",
     "archcalc.plan.description",
+    "archcalc.plan.reading",
     "archcalc.spec.catalogue",
     "archcalc.spec.checkpoints",
     "archcalc.spec.dumping",
     "archcalc.spec.layers",
     "archcalc.spec.model",
+    "archcalc.spec.scalars",
+    "archcalc.spec.settings",
     "archcalc.spec.shared",
     "archcalc.spec.source",
     "archcalc.spec.validation",

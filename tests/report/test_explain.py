@@ -1,13 +1,12 @@
 """Every number has a formula, and the formula comes to the number."""
 
 import json
-import math
 import re
-from fractions import Fraction
 
 import pytest
 from command import ask
 from examples import few, keepings, one_of_each
+from formulas import evaluate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,26 +19,6 @@ from archcalc.spec.catalogue import find
 from archcalc.spec.dumping import plain
 from archcalc.tape.formula import Formula
 from archcalc.tape.precision import Keeping
-
-
-def evaluate(text, values):
-    """A formula as it is printed, worked out: letters side by side are multiplied."""
-    text = text.replace("'", "_")  # F' of the second block that has an F
-    values = {name.replace("'", "_"): value for name, value in values.items()}
-    tokens = re.findall(r"floor|ceil|[A-Za-z]+_*\d*|\d+|[-+/^()]", text)
-    python, operand = "", False
-    for word in tokens:
-        begins = word[0].isalnum() or word == "("
-        if operand and begins:
-            python += "*"
-        if word == "^":
-            python += "**"
-        elif word.isdigit():
-            python += word if python.endswith("**") else f"Fraction({word})"
-        else:
-            python += word
-        operand = word not in ("floor", "ceil") and (word[0].isalnum() or word == ")")
-    return eval(python, {"Fraction": Fraction, "floor": math.floor, "ceil": math.ceil, **values})  # noqa: S307  (our own output)
 
 
 def printed_numbers(*sheets):

@@ -19,7 +19,7 @@ from archcalc.proof.learning import expected, promised
 from archcalc.proof.watching import Seen, watch
 from archcalc.report.progress import Pace, Progress, tell_sample
 from archcalc.spec import checkpoints
-from archcalc.spec.checkpoints import Settings
+from archcalc.spec.settings import Settings
 
 torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")

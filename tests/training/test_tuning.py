@@ -21,6 +21,7 @@ tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
 pytest.importorskip("safetensors", reason="the extra `run`")
 
 from archcalc_reference.text.tokenizer import read_tokenizer  # noqa: E402
+from archcalc_reference.training import data as texts  # noqa: E402
 from archcalc_reference.training import resuming  # noqa: E402
 from archcalc_reference.training.data import own_words, pieces, read_stream  # noqa: E402
 from archcalc_reference.training.trainer import Trainer  # noqa: E402
@@ -30,10 +31,18 @@ SPEC = "tiny@n_layers=2,d_model=32,n_heads=2,d_ff=128,vocab_size=400,context_len
 FEW = ("--steps", "2", "--batch", "4", "--seq", "16", "-f", "json")
 TEXT = "The quick brown fox jumps over the lazy dog.\n狐狸跳过了懒狗。🦊 It's early, isn't it?\n\n  def f(x):\n" * 40
 
+OWN = own_words()[:60_000].decode(errors="ignore").encode()
+
+
+@pytest.fixture(autouse=True)
+def few_words(monkeypatch):
+    """Where no data are given, the beginning of our own sources stands for all of them."""
+    monkeypatch.setattr(texts, "own_words", lambda: OWN)
+
 
 def trained(pattern=None):
     """A byte-level tokenizer of 400 tokens, which parts words as GPT-2's does or by another pattern."""
-    tokenizer = byte_level([TEXT, own_words().decode()], 400, pattern=pattern)
+    tokenizer = byte_level([TEXT, OWN.decode()], 400, pattern=pattern)
     assert tokenizer.get_vocab_size() == 400
     return tokenizer
 
@@ -104,7 +113,7 @@ def test_without_data_the_tokenizer_cuts_our_own_sources(theirs):
     stream, kind = read_stream([], 400, tokenizer)
     assert kind == "tokens"
     assert stream.arrays[0].dtype == "uint16"
-    assert stream.take(0, len(stream)).tolist() == tokenizer.encode(own_words().decode())
+    assert stream.take(0, len(stream)).tolist() == tokenizer.encode(OWN.decode())
 
 
 def test_what_save_weights_writes_in_gpt2s_layout_is_tuned_without_a_spec_named(theirs, tmp_path):

@@ -89,6 +89,8 @@ def cut(reference: Any, plan: Plan, mesh: Any) -> None:
     if plan.sequence_parallel:
         ends["final_norm"] = SequenceParallel()
     parallelize_module(reference, mesh, ends)
+    if reference.unembedding.tied:  # each was cut by itself, to the same rows
+        reference.unembedding.weight = reference.embedding.token.weight
 
 
 @contextmanager

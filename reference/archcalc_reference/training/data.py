@@ -22,7 +22,7 @@ from torch import Tensor
 import archcalc
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.files.regular import open_file, unreadable
-from archcalc.spec.checkpoints import Said, TokensAre
+from archcalc.spec.settings import Said, TokensAre
 from archcalc_reference.text.tokenizer import Tokenizer
 from archcalc_reference.training.kinds import WIDTHS, Array, map_tokens, of_tokens, open_text
 

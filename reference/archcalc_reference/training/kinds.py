@@ -18,7 +18,7 @@ import numpy as np
 
 from archcalc.errors import Invalid, Problem
 from archcalc.files.regular import open_file, unreadable
-from archcalc.spec.checkpoints import Said
+from archcalc.spec.settings import Said
 
 Array = np.ndarray[Any, Any]
 

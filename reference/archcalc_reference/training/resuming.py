@@ -32,6 +32,7 @@ from archcalc.spec.checkpoints import (
     steps_in,
     stored,
 )
+from archcalc.spec.model import Model
 from archcalc.units import grouped
 from archcalc.units import shape as sizes
 from archcalc_reference.files import LONGEST_REASON
@@ -114,48 +115,84 @@ def save(
     damaged. Raises Invalid, and leaves all others as they are, where a weight is no finite number, or where nothing
     can be written: a full disk, no permission.
     """
-    standing, unfinished = folder / name_of(step), folder / f"{_UNFINISHED}{step:08d}"
+    standing = folder / name_of(step)
     if standing == before:  # a run that was interrupted right after it
         return standing
-    tensors = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    tensors = weights_of(model)
     moments = _moments(model, optimizer)
-    _refuse_no_numbers(step, {**tensors, **moments}, before)
-    if folder in _HELD:
-        _take_again(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _clear(folder)
-        unfinished.mkdir()
-        save_file(tensors, unfinished / WHOLE)
-        save_file(moments, unfinished / OPTIMIZER)
-        (unfinished / SPEC).write_text(archcalc.dump(model.spec), encoding="utf-8")
+    refuse_no_numbers(step, {**tensors, **moments}, before)
+    write(standing, model.spec, tensors, moments, {"version": 1, "step": step, **state}, beside, before)
+    return standing
+
+
+def weights_of(model: Transformer) -> dict[str, Tensor]:
+    """The tensors that a checkpoint has of a model: parameters, and buffers, which no gradient changes."""
+    return {name: x.detach() for name, x in (*model.named_parameters(), *model.named_buffers())}
+
+
+def write(
+    standing: Path,
+    spec: Model,
+    tensors: Mapping[str, Tensor],
+    moments: Mapping[str, Tensor],
+    state: dict[str, Any],
+    beside: Mapping[str, bytes],
+    before: Path | None = None,
+) -> None:
+    """Write a checkpoint from its tensors. Raises Invalid as `save` does where nothing can be written."""
+    if standing.parent in _HELD:
+        _take_again(standing.parent)
+    with unfinished(standing, before) as folder:
+        begin(folder)
+        save_file(dict(tensors), folder / WHOLE)
+        save_file(dict(moments), folder / OPTIMIZER)
+        (folder / SPEC).write_text(archcalc.dump(spec), encoding="utf-8")
         for name, content in beside.items():
-            (unfinished / name).write_bytes(content)
-        files = {path.name: stored(path).model_dump() for path in sorted(unfinished.iterdir())}
-        text = sealed({"version": 1, "step": step, **state, "files": files})
-        (unfinished / STATE).write_text(text, encoding="utf-8")
-        for path in (*sorted(unfinished.iterdir()), unfinished):
-            _to_disk(path)
-        if is_checkpoint(standing):  # a damaged one, or it would have been gone on from
-            _drop(standing)
-        os.replace(unfinished, standing)
-        _to_disk(folder)
-        for old, path in steps_in(folder).items():
-            if old < step and path != before and is_checkpoint(path):
-                _drop(path)
-        _clear(folder)
+            (folder / name).write_bytes(content)
+        files = {path.name: stored(path).model_dump() for path in sorted(folder.iterdir())}
+        (folder / STATE).write_text(sealed({**state, "files": files}), encoding="utf-8")
+        complete(folder, standing, before)
+
+
+@contextmanager
+def unfinished(standing: Path, before: Path | None) -> Iterator[Path]:
+    """The folder of what is to be a checkpoint. Where it cannot be written it is removed, and Invalid raised."""
+    made = standing.with_name(standing.name.replace("step-", _UNFINISHED))
+    try:
+        yield made
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
         what = f"cannot be written: {getattr(error, 'strerror', None) or error}"
         raise Invalid(Problem(str(standing), what, suggestion=_kept(before))) from None
-    return standing
+
+
+def begin(made: Path) -> None:
+    """Make a folder for what is to be a checkpoint, where nothing is left of others."""
+    made.parent.mkdir(parents=True, exist_ok=True)
+    _clear(made.parent)
+    made.mkdir()
+
+
+def complete(made: Path, standing: Path, before: Path | None) -> None:
+    """Give a folder, of which all is written, the name of a checkpoint, and drop earlier ones but `before`."""
+    for path in (*sorted(made.iterdir()), made):
+        _to_disk(path)
+    if is_checkpoint(standing):  # a damaged one, or it would have been gone on from
+        _drop(standing)
+    os.replace(made, standing)
+    _to_disk(standing.parent)
+    steps = {path: step for step, path in steps_in(standing.parent).items()}
+    for path, step in steps.items():
+        if step < steps[standing] and path != before and is_checkpoint(path):
+            _drop(path)
+    _clear(standing.parent)
 
 
 def _kept(before: Path | None) -> str | None:
     return None if before is None else f"{before.name} is kept"
 
 
-def _refuse_no_numbers(step: int, tensors: Mapping[str, Tensor], before: Path | None) -> None:
+def refuse_no_numbers(step: int, tensors: Mapping[str, Tensor], before: Path | None) -> None:
     """Raise Invalid for NaN or infinity, from which no training goes on."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -253,9 +290,20 @@ def _said(tensor: Tensor) -> str:
 
 def _moments(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     found = {
-        f"{name}.{key}": value
+        f"{name}.{key}": optimizer.state[parameter][key]
         for name, parameter in _learning(model)
-        for key, value in optimizer.state[parameter].items()
+        for key in MOMENTS
+        if key in optimizer.state[parameter]
+    }
+    return found | counts(model, optimizer)
+
+
+def counts(model: Transformer, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimizer's file has beside the moments: the steps of each weight, and the state of random numbers."""
+    found = {
+        f"{name}.step": optimizer.state[parameter]["step"]
+        for name, parameter in _learning(model)
+        if optimizer.state[parameter]
     }
     found[_CPU] = torch.get_rng_state()
     if model.embedding.token.weight.is_cuda:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from archcalc.errors import Invalid, Problem
-from archcalc.spec.checkpoints import Learned, Settings, State
+from archcalc.spec.checkpoints import State
 from archcalc.spec.model import Model
+from archcalc.spec.settings import Learned, Settings
 from archcalc_reference.model.generation import masked
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.training import resuming
@@ -83,7 +84,12 @@ class Trainer:
     """A model, its optimizer and its place in the data. `step()` learns from one batch."""
 
     def __init__(
-        self, spec: Model, settings: Settings, data: Data, device: str = "cpu", model: Transformer | None = None
+        self,
+        spec: Model,
+        settings: Settings,
+        data: Data,
+        device: str | torch.device = "cpu",
+        model: Transformer | None = None,
     ) -> None:
         """`model` is one that has its weights already, in the precision and on the device; else they are drawn."""
         torch.manual_seed(settings.seed)
@@ -91,7 +97,7 @@ class Trainer:
         # drawn in fp32 on any device
         self.model = model or Transformer(spec).to(self.device, TYPES[settings.precision])
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            self._groups(),
             settings.rate,
             BETAS,
             weight_decay=WEIGHT_DECAY,
@@ -101,6 +107,10 @@ class Trainer:
         )
         self.done = 0  # steps
         self.kept: Path | None = None  # the last checkpoint
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """The weights, those together that one kernel may step at once."""
+        return [{"params": list(self.model.parameters())}]
 
     @property
     def taken(self) -> int:
@@ -120,12 +130,10 @@ class Trainer:
         loss: Tensor | None = None
         for part in range(asked.accumulate):
             del loss  # of the part before
-            tokens, targets = self._placed(self.data.batch(self.taken + part * asked.part, asked.part))
-            loss = self.model(tokens, targets, asked.attention).loss
-            loss.backward(torch.full_like(loss, 1 / asked.accumulate))
+            tokens, targets = self._placed(self._drawn(part))
+            loss = self._passes(tokens, targets, part)
             heard += loss.item() / asked.accumulate
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM).item()
-        told = Heard(heard, norm, rate)
+        told = Heard(self._agreed(heard), self._clipped(), rate)
         if told.finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -134,28 +142,53 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         return told
 
+    def _drawn(self, part: int) -> tuple[Tensor, Tensor]:
+        """The sequences of a part of the step's batch."""
+        asked = self.settings
+        return self.data.batch(self.taken + part * asked.part, asked.part)
+
+    def _passes(self, tokens: Tensor, targets: Tensor, part: int) -> Tensor:  # noqa: ARG002  (of use to ranks)
+        """Forward and backward through a part, and its loss."""
+        loss: Tensor = self.model(tokens, targets, self.settings.attention).loss
+        loss.backward(torch.full_like(loss, 1 / self.settings.accumulate))
+        return loss
+
+    def _agreed(self, loss: float) -> float:
+        """The mean of a loss over all who learn together."""
+        return loss
+
+    def _clipped(self) -> float:
+        """The length of all gradients together, which are cut to the longest that is stepped along."""
+        return torch.nn.utils.clip_grad_norm_(self.model.parameters(), LARGEST_NORM).item()
+
     def held_out(self) -> float:
         """The mean loss of a token that was never learned from, in nats; each has what came before in its sequence."""
         total = tokens = 0.0
         for batch in self.data.held_out(self.settings.part, max(MOST_HELD_OUT // self.settings.sequence, 1)):
-            inputs, targets = self._placed(batch)
             with torch.no_grad():
-                loss = self.model(inputs, targets, self.settings.attention).loss
-            total += loss.item() * targets.numel()
-            tokens += targets.numel()
+                loss = self._judged(*self._placed(batch))
+            total += loss * batch[1].numel()
+            tokens += batch[1].numel()
         return total / tokens
+
+    def _judged(self, tokens: Tensor, targets: Tensor) -> float:
+        """The mean loss of sequences that are not learned from."""
+        return self.model(tokens, targets, self.settings.attention).loss.item()
 
     def save(self, folder: Path, data: Learned, beside: Mapping[str, bytes] | None = None) -> Path:
         """Write a checkpoint that says which `data` was learned from, with files `beside` it."""
-        state = {
+        args = (folder, self.done, self.model, self.optimizer, self.state(data), beside or {}, self.kept)
+        self.kept = resuming.save(*args)
+        return self.kept
+
+    def state(self, data: Learned) -> dict[str, Any]:
+        """What a checkpoint says of the training, which learned from `data`."""
+        return {
             "sequences": self.taken,
             "settings": self.settings.model_dump(),
             "threads": torch.get_num_threads(),
             "data": data.model_dump(),
         }
-        args = (folder, self.done, self.model, self.optimizer, state, beside or {}, self.kept)
-        self.kept = resuming.save(*args)
-        return self.kept
 
     def go_on(self, folder: Path, state: State) -> None:
         """Take the step and the optimizer's state of the checkpoint whose weights these are, and whose state this."""
