@@ -58,7 +58,8 @@ class _EachThroughItsOwn(Function):
         grad_bias = grad_MF.new_zeros(weight_EFD.shape[:2]) if ctx.biased else None
         grad_x, met = torch.empty_like(x_MD), set[int]()
         for e, part in _stretches(ctx.counts, len(weight_EFD)):
-            grad_weight[e].addmm_(grad_MF[part].t(), x_MD[part])
+            # As PyTorch's counter of FLOPs knows addmm, and not addmm_.
+            torch.addmm(grad_weight[e], grad_MF[part].t(), x_MD[part], out=grad_weight[e])
             torch.mm(grad_MF[part], weight_EFD[e], out=grad_x[part])
             if grad_bias is not None and e in met:
                 grad_bias[e] += grad_MF[part].sum(0)
