@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
+from archcalc.counts.exchanged import Operation
 from archcalc.errors import Missing, Problem
 
 TRIED_WITH = "2.13"
@@ -90,3 +91,66 @@ def actions(schedule: str, ranks: int, chunks: int, micro_batches: int) -> list[
         ]
         for rank in range(ranks)
     ]
+
+
+class Called(NamedTuple):
+    """A call of a collective: the ranks among which it is, one of its tensors, and the bytes of the whole."""
+
+    operation: Operation
+    ranks: tuple[int, ...]
+    tensor: Any
+    bytes: int
+
+
+_COLLECTIVES: dict[str, Operation] = {
+    "all_reduce": "all-reduce",
+    "allreduce_": "all-reduce",
+    "all_gather_into_tensor": "all-gather",
+    "_allgather_base_": "all-gather",
+    "reduce_scatter_tensor": "reduce-scatter",
+    "_reduce_scatter_base_": "reduce-scatter",
+    "all_to_all_single": "all-to-all",
+    "alltoall_base_": "all-to-all",
+    "send": "send",
+}
+_SILENT = ("wait_tensor", "recv_", "_wrap_tensor_autograd", "monitored_barrier_", "barrier")
+"""Ops that send nothing: what is received is sent by another."""
+
+
+def collective(op: Any, args: Any) -> Called | None:
+    """What an op of PyTorch's sends to other ranks; None of one that sends nothing.
+
+    Raises Moved for a collective that is not among those that are known.
+    """
+    import torch
+    import torch.distributed as dist
+    from torch.utils._pytree import tree_leaves
+
+    name = op._schema.name.partition("::")[2]  # noqa: SLF001
+    if op.namespace not in ("c10d", "_c10d_functional") or name in _SILENT:
+        return None
+    if name not in _COLLECTIVES:
+        what = f"the collective {op.namespace}.{name} is not known; this proof was written for {TRIED_WITH}"
+        raise Moved(Problem("verify", what))
+    tensors = [x for x in tree_leaves(args) if isinstance(x, torch.Tensor)]
+    ranks = tuple(dist.get_process_group_ranks(_group(args)))
+    operation = _COLLECTIVES[name]
+    sizes = [x.nbytes for x in tensors]
+    if operation == "all-to-all":  # what it sends; where it comes in is given first
+        sizes = sizes[-1:]
+    elif name == "all_gather_into_tensor":
+        sizes = [sizes[0] * len(ranks)]
+    return Called(operation, ranks, tensors[0], max(sizes))
+
+
+def _group(args: Any) -> Any:
+    """The ranks that a collective is among: a group, or the name of one."""
+    import torch.distributed as dist
+    from torch.utils._pytree import tree_leaves
+
+    for x in reversed(tree_leaves(args)):
+        if isinstance(x, str):
+            return _take("torch.distributed.distributed_c10d", "_resolve_process_group")(x)
+        if "ProcessGroup" in str(getattr(x, "_type", str)()):
+            return dist.ProcessGroup.unbox(x)
+    return None

@@ -13,21 +13,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem
 from archcalc.plan.description import Plan
 from archcalc.proof.allocator import make_optimizer, peak_within, undisturbed
+from archcalc.proof.alone import STEPS, losses_alone, texts_of
+from archcalc.proof.applied import Meshes
+from archcalc.proof.issued import Issued, issued
 from archcalc.proof.living import living, part_of
+from archcalc.proof.staged import StageSeen, stage_steps_of
 from archcalc.proof.witness import id_of
 from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
-STEPS = 3
-MOST_RANKS = 4
+RECORDED = 3  # steps more, whose memory is recorded
 PATIENCE = 120  # seconds, of which starting takes most
 LETTING_GO = 0.05  # seconds, in which gloo's own thread drops what it has reduced
 
@@ -37,16 +41,19 @@ class Seen(NamedTuple):
     the loss of each step.
 
     `tensors` is the part of `passes` that kernels handed out; `alone` are the losses of one process that has all
-    sequences.
+    sequences. `routed` are the bytes that autograd saved where experts got the vectors that a router chose, `issued`
+    the collectives of that step.
     """
 
     parameters: int
     saved: int
+    routed: int
     passes: int
     tensors: int
     step: int
     losses: list[float]
     alone: list[float]
+    issued: list[Issued]
 
 
 def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen]:
@@ -56,7 +63,20 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
     """
     from archcalc_reference.parallel.applying import refuse_unrun
 
-    refuse_unrun(plan, tensors=True)
+    refuse_unrun(plan, tensors=True, experts=True)
+    return [Seen(**seen) for seen in _together(model, plan, run, keeping)]
+
+
+def run_stages(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[StageSeen]:
+    """Take steps in a process for each stage of the plan's pipeline, with micro-batches of `run.batch` sequences.
+
+    Raises Invalid for a model that the reference does not cut into stages, RuntimeError as `run_ranks`.
+    """
+    return [StageSeen(**seen) for seen in _together(model, plan, run, keeping)]
+
+
+def _together(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[dict[str, Any]]:
+    """What the rank of each process saw."""
     run = run.by_default(MEMORY_KERNEL)
     job = {"model": plain(model), "plan": plan.model_dump(), "run": run._asdict(), "keeping": keeping._asdict()}
     command = [sys.executable, "-W", "ignore", "-m", "archcalc.proof.processes"]
@@ -71,7 +91,13 @@ def run_ranks(model: Model, plan: Plan, run: Run, keeping: Keeping) -> list[Seen
         last = (done.stderr.strip().splitlines() or ["a process of a rank failed"])[-1]
         refused = last.partition("archcalc.errors.Invalid: ")[2]
         raise Invalid(Problem("the small model", refused)) if refused else RuntimeError(last)
-    return [Seen(**seen) for seen in json.loads(done.stdout)]
+    return [_read(seen) for seen in json.loads(done.stdout)]
+
+
+def _read(seen: dict[str, Any]) -> dict[str, Any]:
+    """What a rank wrote; JSON has lists where it had tuples."""
+    called = [Issued(operation, phase, tuple(ranks), *rest) for operation, phase, ranks, *rest in seen["issued"]]
+    return {**seen, "issued": called}
 
 
 def _serve(job: dict[str, Any]) -> list[dict[str, Any]]:
@@ -94,63 +120,72 @@ def _rank(rank: int, folder: str, ranks: int, job: dict[str, Any]) -> None:
     model, run = Model.model_validate(job["model"]), Run(**job["run"])
     plan, keeping = Plan.model_validate(job["plan"]), Keeping(**job["keeping"])
     dist.init_process_group("gloo", rank=rank, world_size=ranks, store=dist.FileStore(f"{folder}/store", ranks))
-    seen = steps_of(model, plan, run, keeping, rank)
+    seen = (stage_steps_of if plan.pp > 1 else steps_of)(model, plan, run, keeping, rank)
     (Path(folder) / f"rank{rank}").write_text(json.dumps(seen._asdict()))
     dist.destroy_process_group()
 
 
 def steps_of(model: Model, plan: Plan, run: Run, keeping: Keeping, rank: int) -> Seen:
-    """Take steps as one rank of a process group that is there, and record the last."""
+    """Take steps as one rank of a process group that is there; of the last the collectives are recorded.
+
+    In a few more, of which memory is recorded, all experts get as many vectors, as is counted. gloo drops what it
+    sent in a thread of its own, at times late, so that the least peak is that of the step.
+    """
     import torch
-    from torch.distributed.device_mesh import init_device_mesh
     from torch.profiler import ProfilerActivity, profile, record_function
 
-    from archcalc_reference import Transformer
-    from archcalc_reference.parallel.applying import cut, cut_loss, shard
+    from archcalc_reference.model.dealing import balanced
+    from archcalc_reference.parallel.applying import cut_loss
 
-    mesh = init_device_mesh("cpu", (plan.dp, plan.tp), mesh_dim_names=("dp", "tp"))
-    by_data, by_features = mesh["dp"], mesh["tp"]
-    texts, own = _texts(model, run, plan.dp), rank // plan.tp
-    alone = _alone(model, run, keeping, texts) if rank == 0 and keeping.precision == "fp32" else []
+    meshes = Meshes(plan)
+    texts, own = texts_of(model, run, plan.dp), rank // plan.tp
+    alone = losses_alone(model, run, keeping, texts) if rank == 0 and keeping.precision == "fp32" else []
     tokens, targets = (x[own * run.batch : (own + 1) * run.batch] for x in texts)
     losses: list[float] = []
+    watched: list[_Watch] = []
+    held: list[int] = []
+    calls = issued()
     with undisturbed(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         torch.manual_seed(0)
-        reference = Transformer(model).to(torch.bfloat16 if keeping.recipe.weight == 2 else torch.float32)
-        if plan.tp > 1:
-            cut(reference, plan, by_features)
-        if plan.zero:
-            shard(reference, plan, by_data, narrow=keeping.recipe.gathered == 2)
+        reference = meshes.apply(model, keeping)
         tokens, targets = tokens.clone(), targets.clone()
         optimizer = make_optimizer(keeping, dict(reference.named_parameters()))
-        for turn in range(STEPS):
+        for turn in range(STEPS + RECORDED):
             watch = _Watch(reference, optimizer, [tokens, targets])
-            with record_function(f"passes {turn}"), cut_loss(plan), watch:
+            recording, calls.phase = calls if turn == STEPS - 1 else nullcontext(), "forward"
+            as_counted = balanced(reference) if turn >= STEPS else nullcontext()
+            with record_function(f"passes {turn}"), cut_loss(plan), as_counted, recording, watch:
                 output = reference(tokens, targets, run.kernel, recompute=keeping.recompute == "full")
                 watch.forward_ends()
                 loss = output.loss
                 del output
+                calls.phase = "backward"
                 loss.backward()
+                meshes.end_backward(reference)
             time.sleep(LETTING_GO)
-            held = watch.now
-            with record_function(f"step {turn}"):
+            watched.append(watch)
+            held.append(watch.now)
+            calls.phase = "step"
+            with record_function(f"step {turn}"), recording:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=not keeping.holds)
-            losses.append(float(getattr(loss.detach(), "_local_tensor", loss.detach())))
+            losses.append(float(part_of(loss.detach())))
             del loss
-    # gloo copies what it reduces, and drops it in a thread that the record does not see: what a stretch begins with
-    # says nothing.
-    (before, passes), (kept, step) = (peak_within(record, f"{name} {STEPS - 1}") for name in ("passes", "step"))
-    mean, ranks = torch.tensor(losses), plan.dp * plan.tp
+    least = min(range(STEPS, STEPS + RECORDED), key=lambda turn: watched[turn].most)
+    # What a stretch begins with says nothing: gloo's copies are not all in the record.
+    (before, passes), (kept, step) = (peak_within(record, f"{name} {least}") for name in ("passes", "step"))
+    mean, ranks = torch.tensor(losses[:STEPS]), plan.dp * plan.tp
     torch.distributed.all_reduce(mean)
     return Seen(
         parameters=sum(part_of(p).numel() for p in reference.parameters()),
-        saved=watch.saved,
-        passes=passes - before + watch.before,
-        tensors=watch.most,
-        step=step - kept + held,
+        saved=watched[least].saved,
+        routed=watched[STEPS - 1].saved,
+        passes=passes - before + watched[least].before,
+        tensors=watched[least].most,
+        step=step - kept + held[least],
         losses=[float(n) / ranks for n in mean],
         alone=alone,
+        issued=calls.found,
     )
 
 
@@ -200,36 +235,6 @@ class _Watch:
 
     def __exit__(self, *error: object) -> None:
         self._living.__exit__(*error)
-
-
-def _texts(model: Model, run: Run, ranks: int) -> tuple[Any, Any]:
-    """Tokens and targets of all ranks, the same for each who asks."""
-    import torch
-
-    drawn = torch.Generator().manual_seed(1)
-    shape = (ranks * run.batch, run.sequence)
-    known = model.n_logits
-    tokens, targets = (torch.randint(known, shape, generator=drawn) for _ in range(2))
-    return tokens, targets
-
-
-def _alone(model: Model, run: Run, keeping: Keeping, texts: tuple[Any, Any]) -> list[float]:
-    """The losses of the same steps where one process takes them with all sequences."""
-    import torch
-
-    from archcalc_reference import Transformer
-
-    torch.manual_seed(0)
-    reference = Transformer(model)
-    optimizer = make_optimizer(keeping, dict(reference.named_parameters()))
-    losses = []
-    for _ in range(STEPS):
-        loss = reference(*texts, run.kernel, recompute=keeping.recompute == "full").loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss.detach()))
-    return losses
 
 
 if __name__ == "__main__":

@@ -15,6 +15,15 @@ from archcalc.tape.precision import Keeping
 from archcalc.tape.run import Run
 
 torch = pytest.importorskip("torch", reason="PyTorch is the witness")
+EXPERTS = {
+    "kind": "experts",
+    "n_experts": 3,
+    "n_experts_per_token": 2,
+    "d_ff": 40,
+    "gated": False,
+    "activation": "relu",
+    "router": {"scores": "softmax_of_chosen", "normalized": False, "bias": False},
+}
 LACKS = f"PyTorch {version('torch')} has no fake process groups, DTensor or FSDP2 where 2.13 has them"
 fake = pytest.importorskip("torch.testing._internal.distributed.fake_pg", reason=LACKS)
 parallel = pytest.importorskip("torch.distributed.tensor.parallel", reason=LACKS)
@@ -36,9 +45,9 @@ _OPERATIONS = {
 }
 
 
-def model():
+def model(**changes):
     heads = {"kind": "multi_head", "n_heads": HEADS, "n_kv_heads": HEADS, "d_head": D_HEAD, "bias": True}
-    group = {"repeat": LAYERS, "norm": LAYERNORM, "attention": heads, "mlp": plain(d_ff=D_FF)}
+    group = {"repeat": LAYERS, "norm": LAYERNORM, "attention": heads, "mlp": plain(d_ff=D_FF), **changes}
     sizes = {"vocab_size": VOCABULARY, "context_length": SEQUENCE, "d_model": D}
     return Model.model_validate(spec(group, final_norm=LAYERNORM, **sizes))
 
@@ -196,6 +205,13 @@ def test_fsdp2_gathers_layers_twice_and_what_is_outside_once(n):
     assert seen["forward"] == {("all-gather", one): LAYERS, ("all-gather", (2 * rows + 2) * D): 1}
 
 
+def reduced_behind(model, branch):
+    """What is counted as reduced behind a branch over two tensor-parallel ranks: pass, tensor and numbers."""
+    found = collectives(model.record(RUN), Plan(tp=2), Keeping("fp32"))
+    names = [(one, one.tensor.removeprefix("layers.{i}.")) for one in found if one.phase != "forward"]
+    return {(one.phase, name, one.bytes // 4) for one, name in names if name.startswith(branch)}
+
+
 def parts_of_gradients(made, copies, x):
     """The gradients of copies of weights, and of x, on each rank, where what the ranks make is added up forward."""
     ours = [[w.clone().requires_grad_() for w in (*copies, x)] for _ in made]
@@ -225,6 +241,13 @@ def test_gradients_of_copies_add_up_to_those_of_the_whole():
     for alone, *parts in zip(whole, *ranked, strict=True):
         torch.testing.assert_close(sum(parts), alone)
         assert not torch.allclose(parts[0], alone)
+    layer = {"n_kv_heads": 1, "n_heads": HEADS, "d_head": D_HEAD, "kind": "multi_head", "bias": False}
+    reduced = reduced_behind(model(attention=layer), "attention")
+    assert reduced == {
+        ("gradients", "attention.key.weight", k.numel()),
+        ("gradients", "attention.value.weight", v.numel()),
+        ("backward", "attention_norm.normed", x.numel()),
+    }
 
 
 def test_gradients_of_routers_add_up_where_each_expert_is_cut():
@@ -245,3 +268,8 @@ def test_gradients_of_routers_add_up_where_each_expert_is_cut():
     for alone, *parts in zip(whole, *ranked, strict=True):
         torch.testing.assert_close(sum(parts), alone)
         assert not torch.allclose(parts[0], alone)
+    reduced = reduced_behind(model(mlp=EXPERTS), "mlp")
+    assert reduced == {
+        ("gradients", "mlp.router.weight", router.numel()),
+        ("backward", "mlp_norm.normed", x.numel()),
+    }

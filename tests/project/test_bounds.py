@@ -32,7 +32,7 @@ NO_BOUNDS = {
     "archcalc.proof.allocator.LARGEST_STEP",  # what verify measures, and not what it takes
     "archcalc.proof.allocator.LONGEST",
     "archcalc.proof.allocator.MOST_LAYERS",
-    "archcalc.proof.processes.MOST_RANKS",
+    "archcalc.proof.lowering.MOST_RANKS",
     "archcalc.proof.processes.PATIENCE",
     "archcalc.report.planfit.MOST",  # rows that a table shows
     "archcalc.proof.miniature.MOST_GROUPS",

@@ -22,9 +22,10 @@ from archcalc.tape.run import MEMORY_KERNEL, Run
 torch = pytest.importorskip("torch", minversion="2.13", reason="FSDP2's moments are those of PyTorch 2.13")
 from archcalc.proof import private  # noqa: E402  (it needs torch)
 from archcalc.proof.allocator import cut_down  # noqa: E402
+from archcalc.proof.lowering import lowered, not_run  # noqa: E402
 from archcalc.proof.pipelines import most_held  # noqa: E402
 from archcalc.proof.processes import run_ranks, steps_of  # noqa: E402
-from archcalc.proof.ranks import compare_ranks, counted, lowered, prove_plan  # noqa: E402
+from archcalc.proof.ranks import compare_ranks, counted, prove_plan  # noqa: E402
 from archcalc.proof.simulated import simulate  # noqa: E402
 
 SMALL = "gpt2@n_layers=4,vocab_size=2000,d_model=256,n_heads=4,d_ff=1024"
@@ -77,7 +78,8 @@ def holds(seen, right):
 def test_processes_hold_what_was_counted_and_learn_what_one_learns(spec, ranks, keeping, more):
     checks = list(compare_ranks(archcalc.load(spec), fully_shard(ranks, **more), RUN, keeping))
     assert [check for check in checks if not check.equal] == []
-    assert len(checks) == 4 * ranks + (keeping.precision == "fp32")
+    collectives = 3 if more.get("reshard_after_forward", True) else 2  # gathers of both passes, and scatters
+    assert len(checks) == 4 * ranks + collectives + (keeping.precision == "fp32")
 
 
 @pytest.mark.prove
@@ -92,6 +94,21 @@ def test_degrees_are_lowered_to_what_divides_them():
     assert [lowered(fully_shard(n)).dp for n in (1, 2, 3, 6, 7, 128)] == [1, 2, 3, 3, 1, 4]
     assert lowered(fully_shard(128, tp=8)).world == 4
     assert lowered(Plan(dp=64, tp=8, pp=8, accumulation=8, zero=1)).world == 2
+    assert [lowered(Plan(dp=n)).dp for n in (2, 3, 7, 8)] == [2, 3, 1, 4]
+
+
+def test_how_numbers_are_kept_is_obeyed_or_said():
+    plan = Plan(dp=2, precision="mixed-18", optimizer="adamw-foreach", recompute="selective", offload_optimizer=True)
+    told = list(not_run(archcalc.load("gpt2"), plan))
+    assert [line.partition(":")[0] for line in told] == [
+        "precision mixed-18",
+        "optimizer adamw-foreach",
+        "offload_optimizer true",
+        "recomputation (selective)",
+    ]
+    assert list(not_run(archcalc.load("gpt2"), Plan(dp=2, recompute="full"))) == []
+    assert lowered(Plan(dp=2, recompute="full")).recompute == "full"
+    assert lowered(plan) == lowered(Plan(dp=2))
 
 
 def test_a_plan_that_the_reference_does_not_run_is_refused():
@@ -159,7 +176,7 @@ def test_the_last_rank_has_less_state_where_rows_do_not_divide():
     fewer = 2 * 128 + 2 * 128 + 3 * (attention + mlp + 4) + 2
     assert first.parameters - last.parameters == fewer
     assert first.step - last.step == first.tensors - last.tensors == 2 * 4 * fewer
-    assert right.fewer == (0, 0, 2 * 4 * fewer)
+    assert (right.fewer, right.state) == ((0, 0, fewer), 2 * 4)
 
 
 @pytest.mark.parametrize("spec", [pytest.param(name, marks=[pytest.mark.prove]) for name in one_of_each()])
@@ -278,10 +295,9 @@ def rank_of_1024(model, plan, run):
 @pytest.mark.parametrize(
     ("plan", "told"),
     [
-        (Plan(dp=2), "data parallelism without ZeRO"),
         (Plan(dp=2, zero=1), "shares of ZeRO 1, flat"),
         (Plan(cp=2), "context parallelism"),
-        (Plan(pp=2), "at least 2 in a step"),
+        (Plan(pp=2), "at least 2 micro-batches in a step"),
         (Plan(tp=3), "even numbers alone are lowered"),
     ],
 )

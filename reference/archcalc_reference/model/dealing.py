@@ -1,4 +1,7 @@
-"""Experts alone: what they make of the vectors that are dealt out to them, each weighted and added up."""
+"""Experts alone: what they make of the vectors that are dealt out to them, each weighted and added up.
+
+Where ranks have different experts, `elsewhere` sends vectors to the ranks of their experts, and back what these make.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +23,20 @@ if TYPE_CHECKING:
     from archcalc_reference.model.positions import Positions
 
 
+class Elsewhere(Protocol):
+    """Ranks that have other experts: what brings vectors to those and back."""
+
+    def there(self, x_MD: Tensor, counts: tuple[int, ...], *, even: bool) -> tuple[Tensor, tuple[int, ...]]:
+        """The vectors that the experts of this rank get, and how many each gets from each rank."""
+
+    def back(self, made_MD: Tensor, counts: tuple[int, ...], theirs: tuple[int, ...]) -> Tensor:
+        """What the experts of all ranks made of the vectors of this one."""
+
+
 class _EachThroughItsOwn(Function):
     """x W^T + b for vectors that are sorted by their expert, with the matrix of each; one product for each expert.
 
+    Where there are more counts than experts, vectors came from several ranks, and those of each rank are sorted.
     The backward pass needs the vectors and the matrices, as that of one linear layer does.
     """
 
@@ -31,7 +45,7 @@ class _EachThroughItsOwn(Function):
         ctx.save_for_backward(x_MD, weight_EFD)
         ctx.counts, ctx.biased = counts, bias_EF is not None
         y_MF = x_MD.new_empty(x_MD.shape[0], weight_EFD.shape[1])
-        for e, part in _stretches(counts):
+        for e, part in _stretches(counts, len(weight_EFD)):
             torch.mm(x_MD[part], weight_EFD[e].t(), out=y_MF[part])
             if bias_EF is not None:
                 y_MF[part] += bias_EF[e]
@@ -42,21 +56,25 @@ class _EachThroughItsOwn(Function):
         x_MD, weight_EFD = ctx.saved_tensors
         grad_weight = torch.zeros_like(weight_EFD)
         grad_bias = grad_MF.new_zeros(weight_EFD.shape[:2]) if ctx.biased else None
-        grad_x = torch.empty_like(x_MD)
-        for e, part in _stretches(ctx.counts):
-            torch.mm(grad_MF[part].t(), x_MD[part], out=grad_weight[e])
+        grad_x, met = torch.empty_like(x_MD), set[int]()
+        for e, part in _stretches(ctx.counts, len(weight_EFD)):
+            # As PyTorch's counter of FLOPs knows addmm, and not addmm_.
+            torch.addmm(grad_weight[e], grad_MF[part].t(), x_MD[part], out=grad_weight[e])
             torch.mm(grad_MF[part], weight_EFD[e], out=grad_x[part])
-            if grad_bias is not None:
+            if grad_bias is not None and e in met:
+                grad_bias[e] += grad_MF[part].sum(0)
+            elif grad_bias is not None:
                 torch.sum(grad_MF[part], 0, out=grad_bias[e])
+            met.add(e)
         return grad_x, grad_weight, grad_bias, None
 
 
-def _stretches(counts: tuple[int, ...]) -> list[tuple[int, slice]]:
+def _stretches(counts: tuple[int, ...], experts: int) -> list[tuple[int, slice]]:
     """Each expert that has vectors, and where they stand."""
     found, start = [], 0
-    for e, count in enumerate(counts):
+    for i, count in enumerate(counts):
         if count:
-            found.append((e, slice(start, start + count)))
+            found.append((i % experts, slice(start, start + count)))
         start += count
     return found
 
@@ -96,6 +114,8 @@ class Experts(MLP):
         self.up = ExpertLinear(n, width, d_ff, bias=bias)
         self.down = ExpertLinear(n, d_ff, width, bias=bias)
         self.cut, self.weighs_input = experts.cut, experts.router.weighs == "input"
+        self.n, self.balanced = n, False
+        self.elsewhere: Elsewhere | None = None
 
     def forward(
         self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor, positions: Positions | None = None
@@ -121,6 +141,13 @@ class Experts(MLP):
         return dealt_MD * weights_BSJ.flatten()[order_M][:, None] if self.weighs_input else dealt_MD
 
     def _compute(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
+        """What the experts make of vectors that are sorted by them; `counts` are those of all experts."""
+        if self.elsewhere is None:
+            return self._made(x_MD, counts)
+        x_MD, theirs = self.elsewhere.there(x_MD, counts, even=self.balanced)
+        return self.elsewhere.back(self._made(x_MD, theirs), counts, theirs)
+
+    def _made(self, x_MD: Tensor, counts: tuple[int, ...]) -> Tensor:
         if self.gate is None:
             made: Tensor = self.down(self.active(self.up(x_MD, counts)), counts)
         else:
@@ -132,10 +159,15 @@ class Experts(MLP):
 
     def _counts(self, chosen_M: Tensor) -> tuple[int, ...]:
         """How many vectors each expert gets. Without numbers all go to the first: the work is the same."""
-        n = self.up.weight.shape[0]
         if chosen_M.is_meta:
-            return (chosen_M.numel(), *[0] * (n - 1))
-        return tuple(torch.bincount(chosen_M, minlength=n).tolist())
+            return (chosen_M.numel(), *[0] * (self.n - 1))
+        if self.balanced:
+            return _evenly(chosen_M.numel(), self.n)
+        return tuple(torch.bincount(chosen_M, minlength=self.n).tolist())
+
+
+def _evenly(rows: int, experts: int) -> tuple[int, ...]:
+    return tuple(rows // experts + (e < rows % experts) for e in range(experts))
 
 
 class ExpertsAndIdentity(Experts):
@@ -147,7 +179,7 @@ class ExpertsAndIdentity(Experts):
 
     def __init__(self, d_model: int, experts: blocks.Experts) -> None:
         super().__init__(d_model, experts)
-        self.n, self.idle, self.balanced = experts.n_experts, experts.n_identity or 0, False
+        self.idle = experts.n_identity or 0
 
     def forward(
         self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor, positions: Positions | None = None
@@ -179,7 +211,7 @@ class ExpertsAndIdentity(Experts):
             return tuple(found[: self.n].tolist())
         *vectors, J = chosen_BSJ.shape
         rows = -(-J * self.n // (self.n + self.idle)) * vectors[0] * vectors[1]
-        return tuple(rows // self.n + (e < rows % self.n) for e in range(self.n))
+        return _evenly(rows, self.n)
 
 
 class ExpertsWithBuffers(Experts):
@@ -187,7 +219,7 @@ class ExpertsWithBuffers(Experts):
 
     def __init__(self, d_model: int, experts: blocks.Experts) -> None:
         super().__init__(d_model, experts)
-        self.n, self.share = experts.n_experts, Fraction(str(experts.capacity_factor))
+        self.share = Fraction(str(experts.capacity_factor))
 
     def forward(
         self, x_BSD: Tensor, weights_BSJ: Tensor, chosen_BSJ: Tensor, positions: Positions | None = None
@@ -210,8 +242,8 @@ class ExpertsWithBuffers(Experts):
 
 @contextmanager
 def balanced(model: nn.Module) -> Iterator[None]:
-    """A block in which as many experts compute as are counted, whatever a router chooses: sizes are what is asked."""
-    found = [module for module in model.modules() if isinstance(module, ExpertsAndIdentity)]
+    """A block in which experts compute as much as is counted, whatever a router chooses: sizes are what is asked."""
+    found = [module for module in model.modules() if isinstance(module, Experts)]
     for module in found:
         module.balanced = True
     try:

@@ -12,12 +12,15 @@ from archcalc.plan.description import Plan
 from archcalc.spec.model import Model
 
 
-def refuse_unrun(plan: Plan, *, tensors: bool = False) -> None:
-    """Raise Invalid for a plan that the reference does not know how to run; with `tensors` it is cut by tp too."""
+def refuse_unrun(plan: Plan, *, tensors: bool = False, experts: bool = False) -> None:
+    """Raise Invalid for a plan that the reference does not know how to run.
+
+    With `tensors` it is cut by tp too, with `experts` ranks have different ones.
+    """
     if plan.zero not in (0, 3) or (plan.zero == 3 and plan.sharding != "per-tensor"):
         fix = "fully_shard is zero: 3 with sharding: per-tensor"
         raise Invalid(Problem(plan.name, "shares what PyTorch's fully_shard does not", "zero", suggestion=fix))
-    for name in ("cp", "pp", "ep", *(() if tensors else ("tp",))):
+    for name in ("cp", "pp", *(() if experts else ("ep",)), *(() if tensors else ("tp",))):
         if getattr(plan, name) > 1:
             raise Invalid(Problem(plan.name, f"has {name} {getattr(plan, name)}, which the reference does not run"))
 
