@@ -132,7 +132,7 @@ def train(
 @contextmanager
 def _locked(lesson: Lesson, out: Path) -> Iterator[None]:
     """The folder of the checkpoints for this training alone, as it was when the flags were read."""
-    from archcalc_reference.training.resuming import alone
+    from archcalc_reference.training.locking import alone
 
     with alone(out):
         if steps_in(out).keys() != lesson.there:

@@ -21,7 +21,7 @@ pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from archcalc_reference.training import resuming  # noqa: E402
+from archcalc_reference.training import locking  # noqa: E402
 from archcalc_reference.training.data import Data, Stream  # noqa: E402
 from archcalc_reference.training.trainer import Trainer  # noqa: E402
 
@@ -423,9 +423,9 @@ def test_a_folder_that_is_removed_during_the_training_comes_back_with_its_lock(o
     run = Trainer(archcalc.load(SPEC), checkpoints.Settings(steps=4, batch=2, sequence=8, rate=1e-2, warmup=1), data)
     learned = checkpoints.Learned(files=[str(text)], data_as=None, kind="bytes", fingerprint=data.fingerprint())
     out = tmp_path / "out"
-    hold = f"import pathlib\nfrom archcalc_reference.training.resuming import alone\nwith alone(pathlib.Path({str(out)!r})): pass"
+    hold = f"import pathlib\nfrom archcalc_reference.training.locking import alone\nwith alone(pathlib.Path({str(out)!r})): pass"
     other = [sys.executable, "-c", hold]
-    with resuming.alone(out):
+    with locking.alone(out):
         run.step()
         run.save(out, learned)
         shutil.rmtree(out)
@@ -434,5 +434,5 @@ def test_a_folder_that_is_removed_during_the_training_comes_back_with_its_lock(o
         assert (out / ".lock").exists()
         refused = subprocess.run(other, capture_output=True, text=True, check=False)
         assert "another training is writing there" in refused.stderr
-    with resuming.alone(out):
+    with locking.alone(out):
         pass

@@ -22,7 +22,7 @@ pytest.importorskip("safetensors", reason="the extra `run`")
 
 from archcalc_reference.text.tokenizer import read_tokenizer  # noqa: E402
 from archcalc_reference.training import data as texts  # noqa: E402
-from archcalc_reference.training import resuming  # noqa: E402
+from archcalc_reference.training import locking  # noqa: E402
 from archcalc_reference.training.data import own_words, pieces, read_stream  # noqa: E402
 from archcalc_reference.training.trainer import Trainer  # noqa: E402
 from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
@@ -365,7 +365,7 @@ def test_a_folder_of_weights_is_never_written_into(theirs):
 HOLD = """
 import sys, time
 from pathlib import Path
-from archcalc_reference.training.resuming import alone
+from archcalc_reference.training.locking import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(300)
@@ -392,7 +392,7 @@ def test_two_trainings_never_write_into_one_folder(theirs, tmp_path):
 def test_a_checkpoint_that_came_while_the_flags_were_read_is_not_overwritten(theirs, tmp_path, monkeypatch):
     from contextlib import contextmanager
 
-    held = resuming.alone
+    held = locking.alone
 
     @contextmanager
     def slow(folder):
@@ -400,7 +400,7 @@ def test_a_checkpoint_that_came_while_the_flags_were_read_is_not_overwritten(the
         with held(folder):
             yield
 
-    monkeypatch.setattr(resuming, "alone", slow)
+    monkeypatch.setattr(locking, "alone", slow)
     out = tmp_path / "out"
     answer = ask("train", SPEC, "--from", theirs.whole, "--data", theirs.text, *FEW, "--out", str(out))
     assert answer == Answer(2, "", f"{out}: another training just wrote there; try again\n")

@@ -25,7 +25,7 @@ from archcalc_reference.parallel.learning import RankTrainer, refuse_undivided
 from archcalc_reference.parallel.place import Ended
 from archcalc_reference.parallel.world import World
 from archcalc_reference.training.data import Data, read_stream
-from archcalc_reference.training.resuming import alone
+from archcalc_reference.training.locking import alone
 from archcalc_reference.training.trainer import Heard
 
 DEFAULT_SPEC = "tiny"

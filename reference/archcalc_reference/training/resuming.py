@@ -2,7 +2,7 @@
 
 `archcalc.spec.checkpoints` says what is in such a folder. It is written under another name, and renamed when all of
 it is on the disk. What a killed process leaves begins with a dot, and is removed with the next checkpoint. The
-last two are kept. Beside them is .lock, which a running training holds.
+last two are kept.
 """
 
 from __future__ import annotations
@@ -37,67 +37,11 @@ from archcalc.units import grouped
 from archcalc.units import shape as sizes
 from archcalc_reference.files import LONGEST_REASON
 from archcalc_reference.model.transformer import Transformer
+from archcalc_reference.training.locking import hold_on
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-LOCK = ".lock"
 _UNFINISHED, _DROPPED = ".unfinished-", ".dropped-"
 _CPU, _CUDA = "random.cpu", "random.cuda"  # the states of random numbers
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which is made where there is none: two trainings would drop each other's checkpoints.
-
-    The system lets go of it when the process ends, however it ends, so that the file can stay and means nothing by
-    itself. Raises Invalid where another process holds it, or the folder cannot be written.
-    """
-    try:
-        _take(folder)
-        yield
-    finally:
-        _let_go(folder)
-
-
-_HELD: dict[Path, int] = {}  # the open lock of each folder that `alone` holds
-
-
-def _take(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _HELD[folder] = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise Invalid(Problem(str(folder), f"cannot be written: {error.strerror}")) from None
-    _hold(_HELD[folder], folder)
-
-
-def _let_go(folder: Path) -> None:
-    if folder in _HELD:
-        os.close(_HELD.pop(folder))
-
-
-def _take_again(folder: Path) -> None:
-    """Take the lock anew where the folder, or the lock in it, was removed during the training."""
-    try:
-        there = os.path.samestat(os.stat(folder / LOCK), os.fstat(_HELD[folder]))
-    except OSError:
-        there = False
-    if not there:
-        _let_go(folder)
-        _take(folder)
-
-
-def _hold(handle: int, folder: Path) -> None:
-    try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        what, fix = "another training is writing there", "choose another --out"
-        raise Invalid(Problem(str(folder), what, suggestion=fix)) from None
-    except OSError:  # a file system without locks
-        return
 
 
 def save(
@@ -140,8 +84,7 @@ def write(
     before: Path | None = None,
 ) -> None:
     """Write a checkpoint from its tensors. Raises Invalid as `save` does where nothing can be written."""
-    if standing.parent in _HELD:
-        _take_again(standing.parent)
+    hold_on(standing.parent)
     with unfinished(standing, before) as folder:
         begin(folder)
         save_file(dict(tensors), folder / WHOLE)
