@@ -6,10 +6,12 @@ step: the norm of all gradients, the loss that is reported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from archcalc.arguments import instance, size
 from archcalc.counts.exchanged import Collective, of_activations
+from archcalc.counts.parameters import Stored, tensors
 from archcalc.counts.pipelined import message_bytes, sends, ties
 from archcalc.counts.reduced import of_weights
 from archcalc.plan.description import Plan
@@ -89,7 +91,7 @@ def collectives(
     found = [*of_activations(taken, exchanges, plan, keeping, gpus_per_node)]
     found += sends(whole, plan, stage, keeping, gpus_per_node)
     if whole.run.phase == "training":
-        found += of_weights(taken, exchanges, plan, keeping, gpus_per_node)
+        found += of_weights(taken, tensors(taken), exchanges, plan, keeping, gpus_per_node)
         found += ties(whole, plan, stage, keeping, gpus_per_node)
     return tuple(_merged(found))
 
@@ -108,12 +110,16 @@ def sent_in_passes(taken: Pass, exchanges: list[Exchanges], plan: Plan, keeping:
     return add(one.count * one.sent for one in told) + messages * message_bytes(taken, taken.segments[0], keeping)
 
 
-def sent_for_weights(taken: Pass, exchanges: list[Exchanges], plan: Plan, keeping: Keeping) -> Sent:
+def sent_for_weights(
+    taken: Pass, every: Sequence[Stored], exchanges: list[Exchanges], plan: Plan, keeping: Keeping
+) -> Sent:
     """Bytes that a rank sends for gradients and weights; what stages send each other is left out."""
 
     def sent(micro_batches: int) -> Size:
         some = plan.model_copy(update={"accumulation": micro_batches})
-        return add(told.count * told.sent for told in of_weights(taken, exchanges, some, keeping, GPUS_PER_NODE))
+        return add(
+            told.count * told.sent for told in of_weights(taken, every, exchanges, some, keeping, GPUS_PER_NODE)
+        )
 
     each = sent(2) - sent(1) if plan.zero > 1 else 0  # below ZeRO-2 all is sent once a step
     return Sent(each, sent(1) - each)

@@ -7,12 +7,12 @@ on after every micro-batch, since none keeps them whole (Rajbhandari et al. 2020
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from archcalc.counts.exchanged import Collective, Operation, Phase, several
-from archcalc.counts.parameters import Stored, tensors
+from archcalc.counts.parameters import Stored
 from archcalc.plan.description import Plan
 from archcalc.plan.holding import share
 from archcalc.plan.local import Exchanges
@@ -43,11 +43,16 @@ class _What(NamedTuple):
 
 
 def of_weights(
-    taken: Pass, exchanges: list[Exchanges], plan: Plan, keeping: Keeping, gpus_per_node: int
+    taken: Pass,
+    every: Sequence[Stored],
+    exchanges: list[Exchanges],
+    plan: Plan,
+    keeping: Keeping,
+    gpus_per_node: int,
 ) -> Iterator[Collective]:
-    """The collectives of gradients and weights in a step, on the pass of one rank."""
+    """The collectives of gradients and weights in a step, on the pass of one rank that has `every` tensor."""
     yield from _of_copies(taken, exchanges, plan, keeping, gpus_per_node)
-    summed, every = _summed(taken, exchanges), tensors(taken)
+    summed = _summed(taken, exchanges)
     apart = anywhere(plan.ep > 1)  # else experts are shared by the same ranks as all else
     for of_experts in (False, True) if apart else (False,):
         among = data_group(plan, gpus_per_node, of_experts=of_experts)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from archcalc.counts.collectives import Sent, sent_for_weights, sent_in_passes
-from archcalc.counts.parameters import Inventory, tensors
+from archcalc.counts.parameters import Inventory, Stored, tensors
 from archcalc.counts.peaks import Settled, entering, settled, way
 from archcalc.counts.pipelined import messages, ties
 from archcalc.counts.ways import Walked
@@ -186,12 +186,17 @@ class Counter:
         taken = Pass(self._whole.run, [segment for segment, _ in both], self._whole.source, stage)
         return taken, [told for _, told in both]
 
+    def _tensors(self, stages: Stages, plan: Plan, taken: Pass) -> tuple[Stored, ...]:
+        """The weights of a rank of a stage, however ranks share them."""
+        found: tuple[Stored, ...] = self._once(("tensors", id(stages), _sizes(plan, _SHARED)), lambda: tensors(taken))
+        return found
+
     def _settled(self, stages: Stages, sorts: _Sorts, keeping: Keeping) -> tuple[Size, ...]:
         """Parameters, and what a rank has at the optimizer's step."""
 
         def work() -> tuple[Size, ...]:
             taken, _ = self._taken(stages, sorts.plan)
-            counts = Inventory(tensors(taken))
+            counts = Inventory(self._tensors(stages, sorts.plan, taken))
             return add(one.parameters for one in counts.tensors), *settled(taken, counts, keeping)
 
         keeping = keeping._replace(recompute="none")
@@ -228,7 +233,8 @@ class Counter:
 
         def for_weights() -> Sent:
             taken, exchanges = self._taken(stages, keeps.plan)
-            sent = sent_for_weights(taken, exchanges, keeps.plan, keeping)
+            every = self._tensors(stages, keeps.plan, taken)
+            sent = sent_for_weights(taken, every, exchanges, keeps.plan, keeping)
             pp, stage = next(iter(stages.at.items()))
             tied = ties(self._whole, keeps.plan.model_copy(update={"pp": pp}), stage, keeping, GPUS_PER_NODE)
             return sent._replace(once=sent.once + add(one.count * one.sent for one in tied))
