@@ -172,7 +172,8 @@ class Counter:
 
     def _taken(self, stages: Stages, plan: Plan) -> tuple[Pass, list[Exchanges]]:
         """The pass of a rank of a stage, and what it exchanges."""
-        parts = stages.of(plan.pp)
+        # Layers are known by which they are, and not by their number.
+        parts = self._once(("parts", id(stages), _known(plan.pp)), lambda: stages.of(plan.pp))
         sizes = _sizes(plan, (*_SHARED, "pp"))
 
         def cut(segment: Segment) -> tuple[Segment, Exchanges]:
@@ -252,7 +253,12 @@ def _of_batch(segment: Segment, batch: Size) -> Segment:
 def _sizes(plan: Plan, but: Sequence[str] = ()) -> tuple[object, ...]:
     """What tells two plans apart, some fields aside."""
     found = (getattr(plan, name) for name in Plan.model_fields if name not in but)
-    return tuple(n.tobytes() if hasattr(n, "dtype") else n for n in found)
+    return tuple(map(_known, found))
+
+
+def _known(n: Any) -> object:
+    """What tells a value apart from others, of an array its numbers."""
+    return n.tobytes() if hasattr(n, "dtype") else n
 
 
 def _shared(plan: Plan) -> tuple[object, ...]:
