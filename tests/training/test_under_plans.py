@@ -382,7 +382,7 @@ def test_a_pickle_that_names_anything_else_is_not_run(both, tmp_path, monkeypatc
             ["--zero", "3"],
             "plan: zero: shares what PyTorch's fully_shard does not; fully_shard is zero: 3 with sharding",
         ),
-        (["--plan", "gpt3-175b-megatron"], "gpt3-175b-megatron: has pp 12, which the reference does not run"),
+        (["--plan", "gpt3-175b-megatron"], "gpt3-175b-megatron: pp: is not supported here; got 12"),
         (["--dp", "x"], "plan: dp: must be an integer; got 'x'"),
         (["--steps", "0"], "--steps: must be at least 1; got 0"),
         (["--lr", "3"], "--lr: must be at most 1; got 3"),

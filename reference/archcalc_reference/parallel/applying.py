@@ -22,7 +22,7 @@ def refuse_unrun(plan: Plan, *, tensors: bool = False, experts: bool = False) ->
         raise Invalid(Problem(plan.name, "shares what PyTorch's fully_shard does not", "zero", suggestion=fix))
     for name in ("cp", "pp", *(() if experts else ("ep",)), *(() if tensors else ("tp",))):
         if getattr(plan, name) > 1:
-            raise Invalid(Problem(plan.name, f"has {name} {getattr(plan, name)}, which the reference does not run"))
+            raise Invalid(Problem(plan.name, "is not supported here", name, value=f"{getattr(plan, name)}"))
 
 
 def shard(reference: Any, plan: Plan, mesh: Any, *, narrow: bool = False) -> None:
