@@ -41,7 +41,7 @@ FLAGS: dict[str, Any] = {
             metavar="PLAN",
             autocompletion=_plans,
             show_default=False,
-            help="parallel plan, or flags of its fields: `plan -h`",
+            help="parallel plan: name or YAML file; its fields are flags: `plan -h`",
         ),
     ],
     "dp": _size("data-parallel ranks, expert ranks included"),
@@ -190,7 +190,7 @@ def takes_plan(command: Callable[..., None], *, told: bool = False) -> Callable[
     return run
 
 
-_ALONE = ("vocab_divisible_by", "cache_block", "recompute_layers")  # not varied
+_ALONE = ("vocab_divisible_by", "cache_block")  # not varied
 VARIED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys((*(name for name in _SIZES if name not in _ALONE), "zero"), ()),
     "sequence_parallel": ("false", "true"),
@@ -236,11 +236,17 @@ def _hidden(kind: Any) -> Any:
 
 
 def _last_values(vary: Iterable[str]) -> dict[str, Any]:
-    """Fields of a plan that are varied, each with its last value: what fixed fields may need of them is there."""
+    """Fields of a plan that are varied, each with the value that others may need: the largest, or the last word."""
     pairs = (text.partition("=")[::2] for text in vary)
-    named = {name.strip(): values.rpartition(",")[2].strip() for name, values in pairs}
+    named = {name.strip(): values for name, values in pairs}
     known = VARIED.keys() & Plan.model_fields.keys()
-    return {name: varied(name, text)[0] for name, text in named.items() if name in known and text}
+    return {name: _needed(name, varied(name, text)) for name, text in named.items() if name in known and text}
+
+
+def _needed(name: str, values: list[Any]) -> Any:
+    if not VARIED[name] or name == "sequence_parallel":
+        return max(values)
+    return "full" if name == "recompute" and "full" in values else values[-1]
 
 
 def _planned(given: dict[str, Any], also: dict[str, Any]) -> Planned | None:

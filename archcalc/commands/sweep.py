@@ -101,6 +101,7 @@ def _of_plans(
 ) -> None:
     """A grid of plans of one model."""
     from archcalc.plan.description import Plan
+    from archcalc.plan.frameworks import precision_follows_zero
     from archcalc.report.plangrid import left_out, plan_grid_sheet
     from archcalc.shapes.plans import sweep_plans
     from archcalc.spec.catalogue import find
@@ -117,6 +118,9 @@ def _of_plans(
     run = Run(sequence=most if seq is None else number("--seq", seq, most), attention=attention)
     names = {} if columns is None else {"columns": [name.strip() for name in columns.split(",")]}
     base = Plan() if plan is None else plan.plan
+    if "zero" in pairs and base.precision is None and precision_follows_zero(base.framework):
+        what = f"decides the precision that {base.framework} runs in"
+        raise Invalid(Problem("--vary", what, "zero", suggestion="give --precision"))
     vary = {name: varied(name, text) for name, text in pairs.items()}
     grid = sweep_plans(found.model, vary, base, run, kept, **names)
     if not len(grid):

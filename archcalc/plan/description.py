@@ -25,8 +25,8 @@ _WEIGHTS = 3  # the stage of ZeRO that shares them
 
 
 def _no_word(stage: object) -> object:
-    """Python takes true for 1; a stage of ZeRO is a number."""
-    return str(stage).lower() if isinstance(stage, bool) else stage
+    """Python takes true and 1.0 for 1; a stage of ZeRO is a whole number."""
+    return str(stage).lower() if isinstance(stage, (bool, float)) else stage
 
 
 class Plan(Strict):

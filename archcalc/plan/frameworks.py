@@ -66,8 +66,17 @@ RECIPES: dict[str, tuple[Habit, ...]] = {
 """Of training: the first that a plan is of."""
 
 
+def precision_follows_zero(framework: str | None) -> bool:
+    """Whether a framework has a recipe of its own where weights are shared."""
+    return len([habit for habit in RECIPES.get(framework or "", ()) if habit.field == "precision"]) > 1
+
+
 def with_habits(plan: Any) -> Any:
-    """The fields of a plan, with those that its framework gives where it does not."""
-    if not isinstance(plan, dict) or not isinstance(framework := plan.get("framework"), str):
+    """The fields of a plan, with those that follow from others or from its framework where it does not give them."""
+    if not isinstance(plan, dict):
+        return plan
+    if plan.get("recompute_layers") is not None and plan.get("recompute") is None:
+        plan = {**plan, "recompute": "full"}
+    if not isinstance(framework := plan.get("framework"), str):
         return plan
     return {**{habit.field: habit.value for habit in HABITS.get(framework, ()) if habit.of(plan)}, **plan}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from archcalc.blocks.base import parts
 from archcalc.blocks.experts import Experts
 from archcalc.plan.description import Plan
+from archcalc.plan.stages import layers_of
 from archcalc.spec.model import Model
 
 _WEIGHTS = 3  # the stage of ZeRO that shares them
@@ -23,6 +24,10 @@ def idle(plan: Plan, model: Model | None = None) -> tuple[str, ...]:
 def _found(plan: Plan, model: Model | None) -> Iterator[str]:
     if plan.zero and plan.dp * plan.cp == 1:
         yield f"zero {plan.zero} shares nothing: dp x cp is 1"
+    if plan.recompute_layers is not None and model is not None:
+        most = max(map(len, layers_of(plan, int(model.n_layers))))
+        if plan.recompute_layers >= most:
+            yield f"recompute_layers {plan.recompute_layers:,} recomputes every layer: a stage has at most {most:,}"
     if plan.etp is not None and model is not None and not _has_experts(model):
         yield f"etp {plan.etp:,} changes nothing: the model has no experts"
     for field, applies, why in (

@@ -32,7 +32,10 @@ def find_plan(name: str | None, changes: Mapping[str, Any]) -> Plan:
     plan = validate(document, Plan)
     if not changes:
         return plan
-    data = {**document.data, **changes} if isinstance(document.data, dict) else document.data
+    said = document.data if isinstance(document.data, dict) else {}
+    if changes.get("recompute", "full") != "full":  # how many layers is no longer asked
+        said = {field: value for field, value in said.items() if field != "recompute_layers"}
+    data = {**said, **changes}
     return validate(Document(document.file, data), Plan)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.description import Plan
 from archcalc.plan.frameworks import RECIPES
-from archcalc.tape.precision import DEFAULTS, Keeping, Purpose
+from archcalc.tape.precision import DEFAULTS, Keeping, Purpose, precisions
 
 
 def keeping_of(plan: Plan | None, purpose: Purpose = "training", **asked: Any) -> Keeping:
@@ -22,12 +23,16 @@ def keeping_of(plan: Plan | None, purpose: Purpose = "training", **asked: Any) -
 
 
 def _said(plan: Plan, purpose: Purpose) -> Iterator[tuple[str, Any]]:
+    known = precisions(purpose)
+    if plan.precision is not None and plan.precision not in known:
+        what = f"for {purpose} must be one of {', '.join(known)}"
+        raise Invalid(Problem(plan.name, what, "precision", value=shown(plan.precision)))
     if purpose == "training":
         fields = plan.model_dump()
         for habit in reversed(RECIPES.get(plan.framework or "", ())):
             if habit.of(fields):
                 yield habit.field, habit.value
-    for name, field in _FIELDS.items():
+    for name, field in _FIELDS.items() if purpose == "training" else (("precision", "precision"),):
         value = getattr(plan, field)
         if value is not None and value is not False:
             yield name, value

@@ -53,6 +53,8 @@ def refuse_unrun(run: Run, keeping: Keeping) -> None:
     for what, asked in (("dropout", run.dropout), ("selective recomputation", keeping.recompute == "selective")):
         if asked:
             raise Invalid(Problem("record_step", f"{what} is not in the reference"))
+    if keeping.precision in ("mixed-20", "fp8-13"):
+        raise Invalid(Problem("record_step", f"{keeping.precision} is not in the reference"))
     if keeping.method.kept == "blocks":
         raise Invalid(Problem("record_step", f"{keeping.optimizer} is not in PyTorch"))
     if keeping.recipe.gathered:

@@ -86,7 +86,13 @@ def _ranks(plan: Plan | None, asked: Asked) -> tuple[tuple[str, tuple[str, ...]]
     if plan is None:
         return ()
     lines = plan_lines(plan, trains=asked.purpose == "training")
-    return (("Plan", ("one micro-batch on the fullest rank of each", *lines)),)
+    return (("Plan", (f"one micro-batch on the rank of each that needs the most memory{_stage(asked)}", *lines)),)
+
+
+def _stage(asked: Asked) -> str:
+    """Of which stage it is, where there are several; another one may have the most FLOPs."""
+    plan, stage = asked.model.plan, asked.model.stage  # type: ignore[attr-defined]
+    return f": of the first spec that is one of stage {stage}" if plan.pp > 1 else ""
 
 
 def differing_fields(models: list[Model]) -> Iterator[tuple[str, tuple[Any, ...]]]:

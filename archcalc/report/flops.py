@@ -16,7 +16,7 @@ from archcalc.counts.quantities import Asked, values
 from archcalc.hardware.duration import Duration
 from archcalc.report.duration import time_lines, time_payload
 from archcalc.report.mtp import work_line
-from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, computed_again, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping, Recompute
@@ -69,7 +69,6 @@ def flops_sheet(
 
 
 LOGITS = {"all": "all positions", "last": "the last position"}
-AGAIN = {"selective": "the attention core", "full": "every layer"}
 EARLY = (
     "as in torch.utils.checkpoint, recomputation stops at the last tensor that the backward pass needs;"
     " HFU includes it, MFU does not"
@@ -81,7 +80,7 @@ def _hardware(work: Executed | None, recompute: Recompute) -> tuple[tuple[str, t
     if work is None or recompute == "none":
         return ()
     run = f"{grouped(work.hardware)} FLOPs executed, {work.hardware / work.model:.4g} x the model FLOPs"
-    again = f"{grouped(work.recomputed)} recompute {AGAIN[recompute]}"
+    again = f"{grouped(work.recomputed)} recompute {computed_again(recompute)}"
     flash = f", {grouped(work.flash)} the scores in flash attention" if work.flash else ""
     return (("Hardware", (f"{run}: {again}{flash}", EARLY)),)
 

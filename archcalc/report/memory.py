@@ -12,6 +12,7 @@ from archcalc.counts.parameters import params
 from archcalc.counts.quantities import Asked, values
 from archcalc.hardware.devices import find_device
 from archcalc.hardware.fitting import Fit, devices_at_least
+from archcalc.plan.description import Plan
 from archcalc.report.kept import cache_lines, cache_words
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, recomputed, words
 from archcalc.spec.catalogue import Found
@@ -234,11 +235,9 @@ def phase_line(used: Memory) -> str:
 
 
 def training_lines(
-    model: Model, run: Run, keeping: Keeping, varied: Collection[str] = (), layers: int | None = None
+    model: Model, run: Run, keeping: Keeping, varied: Collection[str] = (), plan: Plan | None = None
 ) -> tuple[str, ...]:
-    """What was asked, in words, less what rows say that have it `varied`; `layers` are the first of a stage, if those
-    alone are recomputed.
-    """
+    """What was asked, in words, less what rows say that have it `varied`; a `plan` may have some layers recomputed."""
     size = f"{grouped(run.batch)} x {several(run.sequence, 'token')}, {run.attention} attention"
     held = "gradients kept between steps" if keeping.holds else "gradients allocated as activations are freed"
     recipe = [
@@ -250,7 +249,7 @@ def training_lines(
         ", ".join(
             (
                 size,
-                *(() if "recompute" in varied else (recomputed(keeping.recompute, layers),)),
+                *(() if "recompute" in varied else (recomputed(keeping.recompute, plan),)),
                 "dropout" if run.dropout else "no dropout",
             )
         )

@@ -128,7 +128,9 @@ def _recipe_words(plan: Plan) -> list[str]:
 def plan_fit_lines(fit: PlanFit, counted: Ranks) -> tuple[str, ...]:
     """Whether the fullest rank fits, and which single changes would make it fit."""
     grow = f"largest micro-batch {grouped(fit.largest_micro_batch)}, longest context {grouped(fit.longest_context)}"
-    if not fit.largest_micro_batch and not fit.longest_context:
+    if not fit.largest_micro_batch and fit.longest_context:
+        grow = f"not even a micro-batch of 1 at this context fits; longest context {grouped(fit.longest_context)}"
+    elif not fit.largest_micro_batch:
         grow = "not even a micro-batch of 1 at this context fits, nor a context of 1 at this micro-batch"
     ranks = several(counted.plan.world, "rank")
     found = [
@@ -188,7 +190,7 @@ def _rank_lines(counted: Ranks) -> tuple[str, ...]:
 
 def _counted(found: Found, counted: Ranks) -> tuple[str, ...]:
     if counted.run.phase == "training":
-        return training_lines(found.model, counted.run, counted.keeping, layers=counted.plan.recompute_layers)
+        return training_lines(found.model, counted.run, counted.keeping, plan=counted.plan)
     from archcalc.report.memory import inference_lines
 
     return inference_lines(found.model, counted.run, counted.keeping)

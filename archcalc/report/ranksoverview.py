@@ -20,7 +20,19 @@ from archcalc.report.memory import SHOWN, memory_numbers, verdict
 from archcalc.report.overview import MOST_KINDS, SHAPE, shape_lines
 from archcalc.report.parameters import active_line, bridge_line, counted_numbers, published_lines, tally_table
 from archcalc.report.ranks import plan_lines, plan_payload, rank_numbers, sort_numbers, stages_text
-from archcalc.report.sheet import Bytes, Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.report.sheet import (
+    Bytes,
+    Cell,
+    Fields,
+    Sheet,
+    Table,
+    caveats,
+    computed_again,
+    figures,
+    notes,
+    payload,
+    words,
+)
 from archcalc.report.traffic import CONVENTIONS as SENT
 from archcalc.report.traffic import alike, collective_record, nodes_line, sender_numbers, waits_lines
 from archcalc.report.worked import bubble_line, bubble_numbers, together_line, worker_numbers
@@ -124,6 +136,9 @@ def _work_lines(counted: Overall) -> tuple[str, ...]:
     step = busiest.of_step
     back = f", {grouped(step.backward)} backward" if counted.trains else ""
     which = f"busiest rank{_of(counted, busiest.stages)}"
+    recompute = counted.held.keeping.recompute
+    more = busiest.micro_batches * int(busiest.executed.recomputed)
+    back += f", {grouped(more)} recomputing {computed_again(recompute, counted.plan)}" if more else ""
     return (f"{which}: {grouped(step.forward)} forward{back} in a {_step(counted)} of {size}", together_line(work))
 
 
@@ -131,6 +146,8 @@ def _memory_lines(counted: Overall) -> Iterator[str]:
     if counted.trains:
         kept = counted.held.keeping
         yield f"training peak {_peak(counted, counted.held)} ({kept.precision}, {counted.held.run.kernel})"
+        if host := counted.held.fullest.memory.host:
+            yield f"{binary(host)} of the host's memory beside it: what is stepped, gradients, optimizer state"
     if counted.served is None:
         fields = counted.only_trains
         yield f"no inference under this plan: {listed(fields)} {'is' if len(fields) == 1 else 'are'} of training alone"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from archcalc.counts.quantities import Asked
+from archcalc.plan.description import Plan
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import SCHEMA, Model
 from archcalc.tape.precision import Recompute
@@ -141,11 +142,27 @@ def kept_words(asked: Asked) -> str:
     return f"{keeping.precision}, {keeping.optimizer}, {recomputed(keeping.recompute)}"
 
 
-def recomputed(what: Recompute, layers: int | None = None) -> str:
-    """What is recomputed, in words; of full recomputation so many `layers` of each stage alone."""
-    if what == "full" and layers is not None:
-        return f"the first {several(layers, 'layer')} of each stage recomputed"
-    return RECOMPUTED[what]
+def recomputed(what: Recompute, plan: Plan | None = None) -> str:
+    """What is recomputed, in words; a plan may ask for some layers alone."""
+    return f"{_first_layers(plan)} recomputed" if _some(what, plan) else RECOMPUTED[what]
+
+
+def computed_again(what: Recompute, plan: Plan | None = None) -> str:
+    """What is computed again, in words; a plan may ask for some layers alone."""
+    return _first_layers(plan) if _some(what, plan) else AGAIN[what]
+
+
+def _some(what: Recompute, plan: Plan | None) -> bool:
+    return what == "full" and plan is not None and plan.recompute_layers is not None
+
+
+def _first_layers(plan: Plan | None) -> str:
+    count = (plan and plan.recompute_layers) or 0
+    return f"the first {several(count, 'layer')} of each {'chunk' if plan and plan.chunks > 1 else 'stage'}"
+
+
+AGAIN = {"selective": "the attention core", "full": "every layer"}
+"""What is computed again, in words."""
 
 
 RECOMPUTED = {"none": "no recomputation", "selective": "attention core recomputed", "full": "layers recomputed"}

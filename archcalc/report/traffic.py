@@ -208,7 +208,7 @@ def _counted(found: Found, counted: Traffic) -> tuple[str, ...]:
         wide = f"{keeping.precision} weights" if keeping.precision not in BITS else keeping.precision
         return (f"{run.phase} of {size}, {wide}; logits stay where their tokens of the vocabulary are",)
     return (
-        f"training, micro-batches of {size}; {recomputed(keeping.recompute, counted.plan.recompute_layers)}",
+        f"training, micro-batches of {size}; {recomputed(keeping.recompute, counted.plan)}",
         f"{keeping.precision}: {keeping.recipe.meaning}",
         left_out,
     )

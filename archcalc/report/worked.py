@@ -9,9 +9,9 @@ from archcalc.counts.parameters import params
 from archcalc.counts.worked import Worker, Workers
 from archcalc.hardware.duration import CONVENTIONS as TIMES
 from archcalc.hardware.duration import Duration
+from archcalc.plan.description import Plan
 from archcalc.report.duration import time_lines, time_payload, utilization
 from archcalc.report.flops import (
-    AGAIN,
     EARLY,
     LOGITS,
     category_table,
@@ -21,7 +21,7 @@ from archcalc.report.flops import (
     run_table,
 )
 from archcalc.report.ranks import plan_lines, plan_payload, sort_numbers, stages_text
-from archcalc.report.sheet import Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.report.sheet import Fields, Sheet, Table, caveats, computed_again, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.tape.precision import Recompute
 from archcalc.units import elapsed, grouped, several, share, short
@@ -63,7 +63,7 @@ def workers_sheet(
                     ("Plan", plan_lines(plan, found.model, trains=trains)),
                     ("Ranks", (together_line(counted),)),
                     *(_bubble(counted, time) if plan.pp > 1 and trains else ()),
-                    *(_again(busiest, recompute) if recompute != "none" else ()),
+                    *(_again(busiest, recompute, plan) if recompute != "none" else ()),
                     ("Counted", _counted(found, counted)),
                     *caveats(found),
                 )
@@ -197,9 +197,11 @@ def _bound(counted: Workers, time: Duration) -> str:
     return f"it leaves at most {most} MFU (modelled); {mfu} MFU counts the wait already"
 
 
-def _again(worker: Worker, recompute: Recompute) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _again(worker: Worker, recompute: Recompute, plan: Plan) -> tuple[tuple[str, tuple[str, ...]], ...]:
     n = worker.micro_batches * int(worker.executed.recomputed)
-    return (("Hardware", (f"{grouped(n)} FLOPs of the busiest rank recompute {AGAIN[recompute]}", EARLY)),)
+    return (
+        ("Hardware", (f"{grouped(n)} FLOPs of the busiest rank recompute {computed_again(recompute, plan)}", EARLY)),
+    )
 
 
 def _counted(found: Found, counted: Workers) -> tuple[str, ...]:

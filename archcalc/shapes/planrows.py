@@ -132,7 +132,7 @@ class Counter:
         most = {name: np.zeros(every.count) for name in self._columns}
         lengths = np.unique(plan.pp).tolist()
         known: dict[tuple[int, ...], tuple[Any, _Rows]] = {tuple(lengths): (slice(None), every)}
-        key = plan.schedule, plan.chunks, plan.stage_layers, *lengths
+        key = plan.schedule, plan.chunks, plan.stage_layers, plan.recompute_layers, *lengths
         for stages in self._once(key, lambda: stacked(self._whole, plan, lengths)):
             there = tuple(stages.at)
             if there not in known:
@@ -178,7 +178,7 @@ class Counter:
 
         def cut(segment: Segment) -> tuple[Segment, Exchanges]:
             """As the rank has it; what its layers are does not depend on how many there are."""
-            key = "cut", id(segment.env), sizes
+            key = "cut", id(segment.tape), id(segment.env), sizes
             found, exchanges = self._once(key, lambda: localized(_of_batch(segment, plan.micro_batch), plan))
             return found.replace(layers=segment.layers), exchanges
 

@@ -20,7 +20,17 @@ from archcalc.tape.run import MEMORY_KERNEL, Run
 
 RECIPE = ("precision", "optimizer", "recompute")
 """Fields of a Keeping that may be varied too."""
-WORDS = ("sequence_parallel", "schedule", "chunks", "etp", "zero", "sharding", "gathered_inputs", *RECIPE)
+WORDS = (
+    "sequence_parallel",
+    "schedule",
+    "chunks",
+    "etp",
+    "zero",
+    "sharding",
+    "gathered_inputs",
+    "recompute_layers",
+    *RECIPE,
+)
 _AXES = ("tp", "cp", "ep", "pp", "accumulation")
 
 
@@ -92,9 +102,10 @@ def sweep_plans(
     grid = _Grid(grid.values, {name: index[possible] for name, index in at.items()}, int(possible.sum()))
     found = {name: np.zeros(grid.rows) for name in columns}
     counter = Counter(model, run, set(columns))
-    for rows, one, kept in _alike(grid, plan, keeping):
-        for name, values in counter.count(one, kept).items():
-            found[name][rows] = values
+    with np.errstate(divide="ignore", invalid="ignore"):  # of sorts of rows that no plan is of
+        for rows, one, kept in _alike(grid, plan, keeping):
+            for name, values in counter.count(one, kept).items():
+                found[name][rows] = values
     return PlanGrid(plan, run, keeping, {name: grid.column(name) for name in vary}, found, left_out)
 
 
@@ -174,7 +185,8 @@ def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Pla
     for group, index in enumerate(first if grid.rows else ()):
         rows = np.flatnonzero(sort == group)
         fixed = {name: value for name, value in grid.row(index).items() if name in words}
-        kept = keeping._replace(**{name: fixed[name] for name in RECIPE if name in fixed})
+        again = {"recompute": "full"} if fixed.get("recompute_layers") else {}
+        kept = keeping._replace(**again | {name: fixed[name] for name in RECIPE if name in fixed})
         one = plan.model_copy(update={**fixed, **{name: column[rows] for name, column in columns.items()}})
         accumulates = bool(np.any(np.asarray(one.accumulation) > 1))
         yield rows, one, kept._replace(accumulate=True) if accumulates else kept

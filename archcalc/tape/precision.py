@@ -211,6 +211,11 @@ class Keeping(_Fields):
 Purpose = Literal["training", "inference"]
 
 
+def precisions(purpose: Purpose) -> tuple[str, ...]:
+    """The recipes of training, or the precisions of weights in inference."""
+    return tuple(RECIPES) if purpose == "training" else (*BITS, *FORMATS)
+
+
 def refuse_other_purpose(purpose: Purpose, keeping: Keeping, *, flags: bool = False) -> None:
     """Raises Invalid for what a Keeping says that training, or inference, has no use for.
 
@@ -231,6 +236,6 @@ def _of_the_other(purpose: Purpose, keeping: Keeping) -> Iterator[tuple[str, str
                 yield field, "applies only to training", None
     elif keeping.kv_precision is not None:
         yield "kv_precision", "applies only to inference", None
-    known = tuple(RECIPES) if purpose == "training" else (*BITS, *FORMATS)
+    known = precisions(purpose)
     if keeping.precision not in known:
         yield "precision", f"for {purpose} must be one of {', '.join(known)}", shown(keeping.precision)

@@ -206,7 +206,10 @@ def test_a_file_carries_its_recipe_to_every_command(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--recompute-layers", "2"), "plan: has recompute_layers, which needs recompute: full"),
+        (
+            ("--recompute-layers", "2", "--recompute", "selective"),
+            "plan: has recompute_layers, which needs recompute: full",
+        ),
         (
             ("--dp", "2", "--zero", "1", "--optimizer", "muon"),
             "plan: zero: is not supported with muon, which steps whole matrices; got 1; nearest: 0",
@@ -257,3 +260,35 @@ def test_the_command_line_varies_them_too():
     rows = [dict(zip(("optimizer", "zero"), row, strict=False)) for row in told["rows"]]
     assert [(row["optimizer"], row["zero"]) for row in rows] == [("adamw", 0), ("adamw", 1), ("muon", 0)]
     assert told["left_out"] == [{"reason": "zero is not supported with muon, which steps whole matrices", "plans": 1}]
+
+
+def test_a_sweep_varies_the_layers_that_are_recomputed():
+    model, vary = archcalc.load("gpt2"), {"recompute_layers": [1, 4, 12], "pp": [1, 2, 3], "micro_batch": [1, 2]}
+    columns = ["memory.total", "traffic.sent"]
+    for count, pp, size, *found in archcalc.sweep_plans(model, vary, Plan(tp=2), RUN, Keeping(), columns).rows():
+        plan = Plan(tp=2, pp=pp, micro_batch=size, recompute_layers=count)
+        keeping = Keeping(recompute="full")
+        used, sent = ranks(model, plan, RUN, keeping).fullest.memory, archcalc.traffic(model, plan, RUN, keeping)
+        assert found == [used.total, sent.busiest.sent]
+
+
+def test_layers_that_are_recomputed_need_no_further_word_and_another_one_drops_them(tmp_path):
+    assert Plan(recompute_layers=2).recompute == "full"
+    path = tmp_path / "mine.yaml"
+    path.write_text("schema: 0\nname: mine\nrecompute_layers: 2\n")
+    told = ask("memory", "gpt2", "--plan", str(path), "--recompute", "none", "-f", "json").json
+    assert (told["plan"]["recompute"], told["plan"]["recompute_layers"]) == ("none", None)
+    said = " ".join(ask("memory", "gpt2", "--recompute-layers", "12").out.split())
+    assert "recompute_layers 12 recomputes every layer: a stage has at most 12" in said
+    interleaved = ("--pp", "2", "--schedule", "interleaved", "--chunks", "2", "--accumulation", "4")
+    said = " ".join(ask("memory", "gpt2", *interleaved, "--recompute-layers", "2").out.split())
+    assert "the first 2 layers of each chunk recomputed" in said
+
+
+def test_what_a_plan_says_of_the_other_purpose_is_the_plan_s(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("schema: 0\nname: mine\nprecision: fp8\noptimizer: muon\n")
+    answer = ask("memory", "gpt2", "--plan", str(path))
+    assert answer.err.startswith("mine: precision: for training must be one of mixed-16,")
+    answer = ask("memory", "gpt2", "--plan", str(path), "--for", "inference")
+    assert (answer.code, answer.err) == (2, f"{path}: optimizer: applies only to training; got muon\n")

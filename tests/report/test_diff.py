@@ -96,7 +96,7 @@ def test_differences_are_what_lies_between_the_values(first, second):
         (["gpt2", "tiny", "--seq", "65"], "--seq: must be from 1 to 64; got 65"),
         (
             ["gpt2", "tiny", "--precision", "int4"],
-            "--precision: for training must be one of mixed-16, mixed-18, amp, fsdp-bf16, bf16, fp32",
+            "--precision: for training must be one of mixed-16, mixed-18, mixed-20, fp8-13, amp, fsdp-bf16, bf16, fp32",
         ),
         ([], "archcalc diff: missing argument"),
     ],

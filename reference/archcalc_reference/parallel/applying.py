@@ -17,9 +17,11 @@ def refuse_unrun(plan: Plan, *, tensors: bool = False, experts: bool = False) ->
 
     With `tensors` it is cut by tp too, with `experts` ranks have different ones.
     """
-    if plan.zero not in (0, 3) or (plan.zero == 3 and plan.sharding != "per-tensor"):
-        fix = "fully_shard is zero: 3 with sharding: per-tensor"
-        raise Invalid(Problem(plan.name, "shares what PyTorch's fully_shard does not", "zero", suggestion=fix))
+    if plan.zero in (1, 2):
+        raise Invalid(Problem(plan.name, "is not supported here", "zero", value=f"{plan.zero}", suggestion="0 or 3"))
+    if plan.zero and plan.sharding != "per-tensor":
+        fix = "per-tensor, as PyTorch's fully_shard cuts"
+        raise Invalid(Problem(plan.name, "is not supported here", "sharding", value=plan.sharding, suggestion=fix))
     for name in ("cp", "pp", *(() if experts else ("ep",)), *(() if tensors else ("tp",))):
         if getattr(plan, name) > 1:
             raise Invalid(Problem(plan.name, "is not supported here", name, value=f"{getattr(plan, name)}"))

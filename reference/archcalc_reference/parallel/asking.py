@@ -101,7 +101,7 @@ def refuse_unobeyed(plan: Plan) -> None:
     if plan.precision is not None and plan.precision not in known:
         raise refuse("precision", f"one of {', '.join(known)}")
     if plan.optimizer not in (None, "adamw", "adamw-fused", "adamw-foreach"):
-        raise refuse("optimizer", "adamw")
+        raise refuse("optimizer", "only adamw")
     if plan.recompute == "selective":
         raise refuse("recompute", "none or full")
     if plan.offload_optimizer:

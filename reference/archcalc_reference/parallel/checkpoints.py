@@ -210,11 +210,23 @@ def read_places(folder: Path) -> Metadata:
         try:
             found: Metadata = _Known(file).load()
         except Exception as error:  # noqa: BLE001  (a pickle raises whatever it likes)
-            what = f"cannot be read: {cut(str(error), LONGEST_REASON)}"
+            what = f"cannot be read: {cut(str(error) or type(error).__name__, LONGEST_REASON)}"
             raise Invalid(Problem(str(path), what)) from None
-    if not isinstance(found, Metadata):
+    if not _is_ours(found):
         raise Invalid(Problem(str(path), "is not what torch.distributed.checkpoint writes"))
     return found
+
+
+def _is_ours(found: object) -> bool:
+    """Whether it says of tensors which files of ranks have their parts: none is looked for elsewhere."""
+    if not isinstance(found, Metadata):
+        return False
+    tensors, parts = found.state_dict_metadata, found.storage_data
+    files = [getattr(part, "relative_path", None) for part in parts.values()] if isinstance(parts, dict) else [None]
+    return isinstance(tensors, dict) and all(isinstance(name, str) and _PART.fullmatch(name) for name in files)
+
+
+_PART = re.compile(r"__\d{1,9}_\d{1,9}\.distcp")
 
 
 class _Reader(dcp.FileSystemReader):
