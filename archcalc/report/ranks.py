@@ -105,6 +105,8 @@ def plan_lines(plan: Plan, model: Model | None = None, *, trains: bool = True) -
     micro = f"{grouped(plan.accumulation)} micro-batch{'es' if plan.accumulation > 1 else ''}"
     said = _recipe_words(plan)
     recipe = ("; ".join(said),) if said else ()
+    if model is not None and model.mtp is not None:
+        recipe = (*recipe, "modules of multi-token prediction are left out: no plan divides them")
     ranks = f"{' x '.join(degrees)} = {several(plan.world, 'rank')}" + "".join(f"; {one}" for one in experts)
     if not trains:
         sequences = f"{several(plan.micro_batch, 'sequence')} on each of dp {plan.dp}"

@@ -69,7 +69,7 @@ def traffic_sheet(found: Found, counted: Traffic) -> Sheet:
                     ("Nodes", (nodes_line(counted),)),
                     *([("Waits", waits_lines(busiest))] if busiest.sent else []),
                     ("Bytes", (CONVENTIONS["bytes"], f"sent: {CONVENTIONS['sent']}")),
-                    ("Counted", _counted(found, counted)),
+                    ("Counted", _counted(counted)),
                     *caveats(found),
                 )
             ),
@@ -198,12 +198,12 @@ def waits_lines(sender: Sender) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _counted(found: Found, counted: Traffic) -> tuple[str, ...]:
+def _counted(counted: Traffic) -> tuple[str, ...]:
     run, keeping = counted.run, counted.keeping
     size = f"{grouped(run.batch)} x {several(run.positions, 'token')} on a rank"
     left_out = "left out: the norm of all gradients, the loss that is reported"
-    if found.model.mtp is not None:
-        left_out += ", modules of multi-token prediction"
+    if counted.plan.tp > 1 and not keeping.method.splits:
+        left_out += f", what {keeping.optimizer} exchanges over ranks that cut a matrix"
     if run.phase != "training":
         wide = f"{keeping.precision} weights" if keeping.precision not in BITS else keeping.precision
         return (f"{run.phase} of {size}, {wide}; logits stay where their tokens of the vocabulary are",)
