@@ -17,16 +17,22 @@ def keeping_of(plan: Plan | None, purpose: Purpose = "training", **asked: Any) -
 
     Raises Invalid for a value that a Keeping cannot have.
     """
+    if plan is not None and asked.get("precision") is None:
+        _refuse_other(plan, purpose)
     found = dict(_said(plan, purpose)) if plan is not None else {}
     given = {name: value for name, value in asked.items() if value is not None}
     return Keeping(**{"precision": DEFAULTS[purpose], **found, **given})
 
 
-def _said(plan: Plan, purpose: Purpose) -> Iterator[tuple[str, Any]]:
+def _refuse_other(plan: Plan, purpose: Purpose) -> None:
+    """Raise Invalid for a precision that training, or inference, does not have."""
     known = precisions(purpose)
     if plan.precision is not None and plan.precision not in known:
         what = f"for {purpose} must be one of {', '.join(known)}"
         raise Invalid(Problem(plan.name, what, "precision", value=shown(plan.precision)))
+
+
+def _said(plan: Plan, purpose: Purpose) -> Iterator[tuple[str, Any]]:
     if purpose == "training":
         fields = plan.model_dump()
         for habit in reversed(RECIPES.get(plan.framework or "", ())):
