@@ -178,7 +178,9 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Sta
     """A part of the peak with how it is known: exact where PyTorch was run with this recipe and held the same."""
     exact, modelled = partial(Term, name, n, "exact"), partial(Term, name, n, "modelled")
     trains = run.phase == "training"
-    ran = not run.dropout and keeping.recompute != "selective" if trains else BITS.get(keeping.precision, 0) >= 16
+    ran = BITS.get(keeping.precision, 0) >= 16
+    if trains:
+        ran = keeping.recipe.measured and not run.dropout and keeping.recompute != "selective"
     if name == "weights" and not trains and keeping.precision in FORMATS:
         return modelled(f"each tensor as {keeping.precision} stores it, with scales")
     if name == "weights" and not trains and not ran:
@@ -198,7 +200,7 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Sta
         # torch.optim takes no gradients that are narrower than the weights that it steps.
         narrower = keeping.recipe.master and not keeping.recipe.holds
         measured = "exact on small steps" if keeping.method.kept == "moments" else "within 0.1% on small steps"
-        unmeasured = narrower or keeping.method.kept == "blocks"
+        unmeasured = narrower or keeping.method.kept == "blocks" or not keeping.recipe.measured
         return modelled(STEPS + ("; not measured" if unmeasured else f", {measured}"))
     if trains:
         return modelled(RULES if ran and run.attention == "flash" else "autograd's rules; not measured")

@@ -53,7 +53,7 @@ def refuse_unrun(run: Run, keeping: Keeping) -> None:
     for what, asked in (("dropout", run.dropout), ("selective recomputation", keeping.recompute == "selective")):
         if asked:
             raise Invalid(Problem("record_step", f"{what} is not in the reference"))
-    if keeping.precision in ("mixed-20", "fp8-13"):
+    if not keeping.recipe.measured:
         raise Invalid(Problem("record_step", f"{keeping.precision} is not in the reference"))
     if keeping.method.kept == "blocks":
         raise Invalid(Problem("record_step", f"{keeping.optimizer} is not in PyTorch"))

@@ -39,7 +39,7 @@ class Recipe(NamedTuple):
     weights are wider than what is computed, and are cast as torch.autocast does it. `gathered` is the width of the
     copies that are computed with, where weights are wider, and 0 where they are computed with as they are. `matrix` is
     the width of a weight of a layer's matrices, where that is another, and `sent` that of gradients as ranks reduce
-    them.
+    them. It was `measured` where PyTorch was run with it.
     """
 
     compute: int
@@ -53,6 +53,7 @@ class Recipe(NamedTuple):
     gathered: int = 0
     matrix: int = 0
     sent: int = 0
+    measured: bool = True
 
     @property
     def reduced(self) -> int:
@@ -91,6 +92,7 @@ RECIPES: dict[str, Recipe] = {
         moment=4,
         holds=True,
         sent=2,
+        measured=False,
         meaning="bf16 weights and gradients, fp32 copies of both and moments, all kept between steps",
     ),
     "fp8-13": Recipe(
@@ -101,6 +103,7 @@ RECIPES: dict[str, Recipe] = {
         moment=2,
         holds=True,
         matrix=1,
+        measured=False,
         meaning="fp8 matrices of layers (scales left out), all else bf16; fp32 gradients kept between steps, fp32 "
         "master weights, bf16 moments",
     ),

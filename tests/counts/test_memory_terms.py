@@ -328,4 +328,4 @@ def test_what_is_called_exact_was_run():
     for precision in RECIPES:  # torch.optim does not step fp32 weights by bf16 gradients
         step = memory(model, Run(sequence=1, attention="flash"), Keeping(precision, "adamw-foreach"))
         made = next(term for term in step.terms if term.name == "temporaries")
-        assert ("not measured" in made.witness) is (precision == "mixed-16")
+        assert ("not measured" in made.witness) is (precision in ("mixed-16", "mixed-20", "fp8-13"))

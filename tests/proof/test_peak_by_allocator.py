@@ -28,8 +28,7 @@ def asked(precision, *rest, **more):
     return Keeping(precision, *rest, statistic=4 if precision in ("fp32", "amp") else 2, **more)
 
 
-UNRUN = ("mixed-20", "fp8-13")  # which the reference does not train in
-ALONE = [name for name, recipe in RECIPES.items() if not recipe.gathered and name not in UNRUN]
+ALONE = [name for name, recipe in RECIPES.items() if recipe.measured and not recipe.gathered]
 """Those that are gathered are of ranks: test_processes."""
 SPECS = ["tiny@context_length=128", pytest.param("gpt2@n_layers=4,vocab_size=2000", marks=pytest.mark.prove)]
 
