@@ -32,6 +32,12 @@ VARY = {
     "micro_batch": [1, 2, 4, 8],
     "accumulation": [8, 16, 32, 64],
 }
+ONE_RECOMPUTATION = {
+    **{name: values for name, values in VARY.items() if name != "recompute"},
+    "dp": [1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256, 512],
+    "accumulation": [8, 16, 24, 32, 48, 64, 96, 128],
+}
+"""As many plans that all recompute alike: a third of the ways in which a step differs."""
 SAMPLE = 100
 
 
@@ -42,9 +48,9 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def grid(columns: list[str]) -> PlanGrid:
+def grid(columns: list[str], vary: dict[str, Any] = VARY) -> PlanGrid:
     """All plans."""
-    return sweep_plans(MODEL, VARY, Plan(), RUN, KEEPING, columns)
+    return sweep_plans(MODEL, vary, Plan(), RUN, KEEPING, columns)
 
 
 def one(fields: dict[str, Any]) -> tuple[int, ...]:
@@ -77,6 +83,10 @@ def main() -> None:
     ways: dict[str, tuple[Callable[[], Any], int]] = {
         "with memory and traffic": (lambda: grid(list(COLUMNS)), len(every)),
         "with memory": (lambda: grid([name for name in COLUMNS if name != "traffic.sent"]), len(every)),
+        "with memory and traffic, one recomputation": (
+            lambda: grid(list(COLUMNS), ONE_RECOMPUTATION),
+            len(grid(list(COLUMNS), ONE_RECOMPUTATION)),
+        ),
         "one by one": (lambda: [one(fields) for fields in sample], SAMPLE),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
