@@ -50,6 +50,16 @@ class Subject:
         """Every kind of layers."""
         return [kind.layer for group in self.model.layers for kind in group.kinds_in()]
 
+    @cached_property
+    def shares_blocks(self) -> bool:
+        """Whether layers share blocks."""
+        return any(branch.added is not None for layer in self.layers for branch in layer.residual_branches)
+
+    @cached_property
+    def reads_others(self) -> bool:
+        """Whether layers read what other layers made."""
+        return any(map(reads_other_layers, self.layers))
+
 
 class Rule(NamedTuple):
     """A rule with its name, in words, the fields of a plan that it reads, and what finds how a plan breaks it.
@@ -113,7 +123,7 @@ def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
         for axis in ("tp", "cp"):
             if getattr(plan, axis) > 1 and mixer.cuts is None:
                 yield Broken(axis, f"is not supported for {kind} mixers", f"{getattr(plan, axis):,}")
-    shares = any(branch.added is not None for layer in subject.layers for branch in layer.residual_branches)
+    shares = subject.shares_blocks
     for field in ("tp", "cp", "pp", "zero"):
         if shares and getattr(plan, field) > 1:
             yield Broken(field, "is not supported for blocks that layers share", f"{getattr(plan, field):,}")
@@ -122,10 +132,10 @@ def _unsupported(plan: Plan, subject: Subject) -> Iterator[Broken]:
     if shares and plan.recompute_layers:
         what = "is not supported for blocks that layers share"
         yield Broken("recompute_layers", what, f"{plan.recompute_layers:,}")
-    if plan.recompute_layers and any(map(reads_other_layers, subject.layers)):
+    if plan.recompute_layers and subject.reads_others:
         what = "is not supported where layers read what other layers made"
         yield Broken("recompute_layers", what, f"{plan.recompute_layers:,}")
-    if plan.pp > 1 and any(map(reads_other_layers, subject.layers)):
+    if plan.pp > 1 and subject.reads_others:
         yield Broken("pp", "is not supported where layers read what other layers made", f"{plan.pp:,}")
 
 

@@ -141,9 +141,7 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
 
     def contradiction(fields: dict[str, Any]) -> str | None:
         """What the description of a plan says of fields that contradict each other."""
-        vain = {
-            name: Plan.model_fields[name].default for name in NEEDS if name not in grid.at and not NEEDS[name](fields)
-        }
+        vain = [name for name, does in NEEDS.items() if name not in grid.at and not does(fields)]
         try:
             Plan.model_validate({name: value for name, value in fields.items() if name not in vain})
         except ValidationError as error:
@@ -152,7 +150,7 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
 
     def broken(rule: Rule, fields: dict[str, Any]) -> str | None:
         subject.keeping = keeping._replace(**{name: fields[name] for name in RECIPE if name in grid.at})
-        found = next(rule.find(Plan.model_construct(**fields), subject), None)
+        found = next(rule.find(plan.model_copy(update={name: fields[name] for name in grid.at}), subject), None)
         return None if found is None else f"{found.field} {found.what}"
 
     def strike(fields: Sequence[str], why: Callable[[dict[str, Any]], str | None]) -> None:
