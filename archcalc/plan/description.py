@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -27,6 +27,30 @@ _WEIGHTS = 3  # the stage of ZeRO that shares them
 def _no_word(stage: object) -> object:
     """Python takes true and 1.0 for 1; a stage of ZeRO is a whole number."""
     return str(stage).lower() if isinstance(stage, (bool, float)) else stage
+
+
+class Need(NamedTuple):
+    """What a plan must have for a field to be other than by default: in words, and whether it has it."""
+
+    words: str
+    met: Callable[[Any], bool]
+
+
+_ZERO_3 = Need("zero: 3", lambda plan: plan.zero == _WEIGHTS)
+_STAGES = Need("pp of at least 2", lambda plan: plan.pp > 1)
+NEEDS: dict[str, Need] = {
+    "sequence_parallel": Need("tp of at least 2", lambda plan: plan.tp > 1),
+    "gathered_inputs": Need("sequence_parallel", lambda plan: plan.sequence_parallel),
+    "sharding": Need("zero of at least 1", lambda plan: plan.zero > 0),
+    "reshard_after_forward": _ZERO_3,
+    "prefetch": _ZERO_3,
+    "stage_layers": _STAGES,
+    "chunks": Need("schedule: interleaved", lambda plan: plan.schedule == "interleaved"),
+    "schedule": _STAGES,
+    "recompute_layers": Need("recompute: full", lambda plan: plan.recompute == "full"),
+}
+HOW = ("gathered_inputs", "sharding", "reshard_after_forward", "prefetch")
+"""Fields that say how something is done: of plans that do not do it they may be left as they are."""
 
 
 class Plan(Strict):
@@ -167,19 +191,9 @@ class Plan(Strict):
     def _schedule_and_stages_agree(self) -> Self:
         if self.schedule == "interleaved" and self.chunks == 1:
             raise _error("has schedule interleaved, which needs chunks of at least 2")
-        for field, needs, there in (
-            ("sequence_parallel", "tp of at least 2", self.tp > 1),
-            ("gathered_inputs", "sequence_parallel", self.sequence_parallel),
-            ("sharding", "zero of at least 1", self.zero > 0),
-            ("reshard_after_forward", "zero: 3", self.zero == _WEIGHTS),
-            ("prefetch", "zero: 3", self.zero == _WEIGHTS),
-            ("stage_layers", "pp of at least 2", self.pp > 1),
-            ("chunks", "schedule: interleaved", self.schedule == "interleaved"),
-            ("schedule", "pp of at least 2", self.pp > 1),
-            ("recompute_layers", "recompute: full", self.recompute == "full"),
-        ):
-            if getattr(self, field) != type(self).model_fields[field].default and not there:
-                raise _error("has {field}, which needs {needs}", field=field, needs=needs)
+        for field, need in NEEDS.items():
+            if getattr(self, field) != type(self).model_fields[field].default and not need.met(self):
+                raise _error("has {field}, which needs {needs}", field=field, needs=need.words)
         if self.stage_layers is not None and len(self.stage_layers) != self.virtual_stages:
             raise _error(
                 "has {found} stage_layers; pp {pp} x chunks {chunks} needs {needs}",
@@ -189,15 +203,6 @@ class Plan(Strict):
                 needs=self.virtual_stages,
             )
         return self
-
-
-NEEDS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-    "sharding": lambda plan: plan["zero"] > 0,
-    "reshard_after_forward": lambda plan: plan["zero"] == _WEIGHTS,
-    "prefetch": lambda plan: plan["zero"] == _WEIGHTS,
-    "gathered_inputs": lambda plan: plan["sequence_parallel"],
-}
-"""Fields that say how something is done, and which plans do it: of others they may be left as they are."""
 
 
 def _error(what: str, **context: Any) -> PydanticCustomError:

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 
 from archcalc.blocks.base import parts
 from archcalc.blocks.experts import Experts
-from archcalc.plan.description import Plan
+from archcalc.plan.description import HOW, NEEDS, Plan
 from archcalc.plan.stages import layers_of
 from archcalc.spec.model import Model
-
-_WEIGHTS = 3  # the stage of ZeRO that shares them
 
 
 def idle(plan: Plan, model: Model | None = None) -> tuple[str, ...]:
@@ -30,15 +28,9 @@ def _found(plan: Plan, model: Model | None) -> Iterator[str]:
             yield f"recompute_layers {plan.recompute_layers:,} recomputes every layer: a stage has at most {most:,}"
     if plan.etp is not None and model is not None and not _has_experts(model):
         yield f"etp {plan.etp:,} changes nothing: the model has no experts"
-    for field, applies, why in (
-        ("reshard_after_forward", plan.zero == _WEIGHTS, "it is of ZeRO 3"),
-        ("prefetch", plan.zero == _WEIGHTS, "it is of ZeRO 3"),
-        ("sharding", plan.zero > 0, "it is of ZeRO 1 to 3"),
-        ("gathered_inputs", plan.sequence_parallel, "it is of sequence parallelism"),
-        ("schedule", plan.pp > 1, "it is of a pipeline"),
-    ):  # the description refuses other values than the default
-        if field in plan.model_fields_set and not applies:
-            yield f"{field} changes nothing: {why}"
+    for field in (*HOW, "schedule"):  # the description refuses other values than the default
+        if field in plan.model_fields_set and not NEEDS[field].met(plan):
+            yield f"{field} changes nothing: it needs {NEEDS[field].words}"
 
 
 def _has_experts(model: Model) -> bool:

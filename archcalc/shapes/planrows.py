@@ -268,10 +268,13 @@ def _shared(plan: Plan) -> tuple[object, ...]:
 
 def _messages(stages: Stages, plan: Plan) -> Any:
     """How often a rank sends to another stage with each micro-batch, in every row."""
-    count = getattr(plan.pp, "size", 1)
-    return _by_number(plan, ("pp",), count, lambda one: [sum(messages(one, stages.at[one.pp], trains=True).values())])[
-        0
-    ]
+    (found,) = _by_number(
+        plan,
+        ("pp",),
+        getattr(plan.pp, "size", 1),
+        lambda one: [sum(messages(one, stages.at[one.pp], trains=True).values())],
+    )
+    return found
 
 
 def _by_number(plan: Plan, fields: Sequence[str], count: int, work: Callable[[Plan], list[int]]) -> list[Any]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from archcalc.arguments import instance, size
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.plan.description import NEEDS, Plan
+from archcalc.plan.description import HOW, NEEDS, Plan
 from archcalc.plan.rules import RULES, Rule, Subject
 from archcalc.shapes.planrows import NUMBERS, Counter, groups
 from archcalc.spec.model import Model
@@ -141,7 +141,8 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
 
     def contradiction(fields: dict[str, Any]) -> str | None:
         """What the description of a plan says of fields that contradict each other."""
-        vain = [name for name, does in NEEDS.items() if name not in grid.at and not does(fields)]
+        one = plan.model_copy(update={name: fields[name] for name in grid.at})
+        vain = [name for name in HOW if name not in grid.at and not NEEDS[name].met(one)]
         try:
             Plan.model_validate({name: value for name, value in fields.items() if name not in vain})
         except ValidationError as error:

@@ -171,7 +171,7 @@ def test_what_a_plan_asks_for_in_vain_is_a_line():
         flat = " ".join(ask(command, *plan).out.split())
         assert "zero 1 shares nothing: dp x cp is 1" in flat
         assert "etp 2 changes nothing: the model has no experts" in flat
-        assert "reshard_after_forward changes nothing: it is of ZeRO 3" in flat
+        assert "reshard_after_forward changes nothing: it needs zero: 3" in flat
         assert len(told(command, *plan)["idle"]) == 3
     assert "shares nothing" in ask("sweep", "llama3-8b", "--vary", "tp=1,2", "--zero", "1").out
     assert "shares nothing" not in ask("sweep", "llama3-8b", "--vary", "dp=2,1", "--zero", "1").out

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from archcalc_reference.parallel.expert import of_experts
+from archcalc_reference.parallel.parts import part_of
 
 
 def average(reference: nn.Module, everyone: Any, same_experts: Any) -> None:
@@ -21,7 +21,7 @@ def average(reference: nn.Module, everyone: Any, same_experts: Any) -> None:
     for weight in reference.parameters():
         if weight.grad is not None:
             mesh = same_experts if weight in apart else everyone
-            grad = weight.grad.to_local() if isinstance(weight.grad, DTensor) else weight.grad
+            grad = part_of(weight.grad)
             if mesh.size() > 1:
                 dist.all_reduce(grad, group=mesh.get_group())
             grad /= everyone.size()

@@ -47,7 +47,8 @@ from archcalc.spec.dumping import plain
 from archcalc.spec.settings import Learned
 from archcalc.units import shape
 from archcalc_reference.files import LONGEST_REASON
-from archcalc_reference.parallel.learning import RankTrainer, part_of, whole
+from archcalc_reference.parallel.learning import RankTrainer
+from archcalc_reference.parallel.parts import part_of, whole
 from archcalc_reference.training import resuming
 
 RANKS, PLAN, METADATA = "ranks", "plan.yaml", ".metadata"

@@ -22,6 +22,7 @@ from archcalc.spec.model import Model
 from archcalc.spec.settings import Settings
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.parallel.applying import cut, cut_loss, shard
+from archcalc_reference.parallel.parts import part_of, whole
 from archcalc_reference.parallel.world import World
 from archcalc_reference.training.data import Data
 from archcalc_reference.training.trainer import LARGEST_NORM, TYPES, Trainer
@@ -122,16 +123,6 @@ class RankTrainer(Trainer):
         with cut_loss(self.plan):
             loss = self.model(tokens, targets, self.settings.attention).loss
         return self.world.mean(whole(loss).item())
-
-
-def whole(x: Any) -> Tensor:
-    """A tensor of which ranks may have parts, or parts of a sum."""
-    return x.full_tensor() if isinstance(x, DTensor) else x
-
-
-def part_of(x: Any) -> Tensor:
-    """What this rank has of a tensor."""
-    return x.to_local() if isinstance(x, DTensor) else x
 
 
 def _by_mesh(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
