@@ -19,6 +19,7 @@ from archcalc.huggingface.families.wrappers import WRAPPERS
 from archcalc.huggingface.importing import import_config
 from archcalc.huggingface.layers import each_layer
 from archcalc.plan.description import Plan
+from archcalc.plan.frameworks import HABITS, RECIPES
 from archcalc.plan.rules import RULES
 from archcalc.units import binary
 
@@ -34,6 +35,7 @@ def tables() -> dict[str, Callable[[], str]]:
     of_plans = {
         "fields of Plan": plan_fields,
         "rules of plans": plan_rules,
+        "habits of frameworks": habits,
         "published figures of plans": plan_figures,
     }
     return {"families": families, "wrappers": wrappers, "not yet": not_yet, "coverage": coverage, **fields, **of_plans}
@@ -87,6 +89,21 @@ def _in_yaml(value: Any) -> str:
 def plan_rules() -> str:
     """What makes a plan infeasible."""
     return _table(("rule", "what must hold"), ((f"`{rule.name}`", rule.text) for rule in RULES))
+
+
+def habits() -> str:
+    """What each framework does where a plan says nothing, by the field and the plans that it is of."""
+    rows: dict[str, dict[str, list[str]]] = {}
+    for framework in HABITS:
+        for field, value, case in (*HABITS[framework], *RECIPES[framework]):
+            alone = [habit.field for habit in RECIPES[framework]].count(field) < 2
+            row = f"`{field}`{f', {case.words}' if case.words and alone else ''}"
+            said = f"{value}" if alone else f"{value} {case.words}" if case.words else f"else {value}"
+            rows.setdefault(row, {}).setdefault(framework, []).append(said)
+    return _table(
+        ("", *(f"`{name}`" for name in HABITS)),
+        ((row, *(", ".join(said.get(name, ())) for name in HABITS)) for row, said in rows.items()),
+    )
 
 
 _SAID: dict[str, dict[str, Any]] = {

@@ -17,51 +17,48 @@ Framework = Literal["megatron", "pytorch", "deepspeed"]
 Fields = Mapping[str, Any]
 
 
+class Case(NamedTuple):
+    """Which plans: in words, and whether one is of them."""
+
+    words: str
+    of: Callable[[Fields], bool]
+
+
+ALWAYS = Case("", lambda _: True)
+SHARES = Case("with ZeRO", lambda plan: plan.get("zero") in (1, 2, 3))
+SHARES_WEIGHTS = Case("with ZeRO 3", lambda plan: plan.get("zero") == 3)
+CUTS_POSITIONS = Case("with sequence parallelism", lambda plan: plan.get("sequence_parallel") is True)
+
+
 class Habit(NamedTuple):
     """The value of a field where a plan does not give it, and of which plans."""
 
     field: str
     value: Any
-    of: Callable[[Fields], bool]
-
-
-def _shares(plan: Fields) -> bool:
-    return plan.get("zero") in (1, 2, 3)
-
-
-def _shares_weights(plan: Fields) -> bool:
-    return plan.get("zero") == 3
-
-
-def _cuts_positions(plan: Fields) -> bool:
-    return plan.get("sequence_parallel") is True
-
-
-def _always(_plan: Fields) -> bool:
-    return True
+    case: Case
 
 
 HABITS: dict[str, tuple[Habit, ...]] = {
     "megatron": (
-        Habit("sharding", "flat", _shares),
-        Habit("gathered_inputs", "again", _cuts_positions),
-        Habit("vocab_divisible_by", 128, _always),
+        Habit("sharding", "flat", SHARES),
+        Habit("gathered_inputs", "again", CUTS_POSITIONS),
+        Habit("vocab_divisible_by", 128, ALWAYS),
     ),
     "pytorch": (
-        Habit("sharding", "per-tensor", _shares),
-        Habit("gathered_inputs", "kept", _cuts_positions),
-        Habit("prefetch", "backward", _shares_weights),
+        Habit("sharding", "per-tensor", SHARES),
+        Habit("gathered_inputs", "kept", CUTS_POSITIONS),
+        Habit("prefetch", "backward", SHARES_WEIGHTS),
     ),
-    "deepspeed": (Habit("sharding", "flat", _shares), Habit("prefetch", "both", _shares_weights)),
+    "deepspeed": (Habit("sharding", "flat", SHARES), Habit("prefetch", "both", SHARES_WEIGHTS)),
 }
 RECIPES: dict[str, tuple[Habit, ...]] = {
-    "megatron": (Habit("precision", "mixed-18", _always), Habit("optimizer", "adamw-fused", _always)),
+    "megatron": (Habit("precision", "mixed-18", ALWAYS), Habit("optimizer", "adamw-fused", ALWAYS)),
     "pytorch": (
-        Habit("precision", "fsdp-bf16", _shares_weights),
-        Habit("precision", "amp", _always),
-        Habit("optimizer", "adamw-foreach", _always),
+        Habit("precision", "fsdp-bf16", SHARES_WEIGHTS),
+        Habit("precision", "amp", ALWAYS),
+        Habit("optimizer", "adamw-foreach", ALWAYS),
     ),
-    "deepspeed": (Habit("precision", "mixed-16", _always), Habit("optimizer", "adamw-fused", _always)),
+    "deepspeed": (Habit("precision", "mixed-16", ALWAYS), Habit("optimizer", "adamw-fused", ALWAYS)),
 }
 """Of training: the first that a plan is of."""
 
@@ -79,4 +76,4 @@ def with_habits(plan: Any) -> Any:
         plan = {**plan, "recompute": "full"}
     if not isinstance(framework := plan.get("framework"), str):
         return plan
-    return {**{habit.field: habit.value for habit in HABITS.get(framework, ()) if habit.of(plan)}, **plan}
+    return {**{habit.field: habit.value for habit in HABITS.get(framework, ()) if habit.case.of(plan)}, **plan}

@@ -36,7 +36,7 @@ def _said(plan: Plan, purpose: Purpose) -> Iterator[tuple[str, Any]]:
     if purpose == "training":
         fields = plan.model_dump()
         for habit in reversed(RECIPES.get(plan.framework or "", ())):
-            if habit.of(fields):
+            if habit.case.of(fields):
                 yield habit.field, habit.value
     for name, field in _FIELDS.items() if purpose == "training" else (("precision", "precision"),):
         value = getattr(plan, field)
