@@ -185,6 +185,8 @@ def _term(name: str, n: Size, run: Run, keeping: Keeping, phase: str, stage: Sta
         return modelled(f"each tensor as {keeping.precision} stores it, with scales")
     if name == "weights" and not trains and not ran:
         return modelled("all weights at this width, without scales")
+    if name == "weights" and trains and keeping.recipe.matrix:
+        return modelled("matrices of layers at their width, without scales")
     if name in KEPT:
         return exact(COUNTED)
     if name == "key-value cache":

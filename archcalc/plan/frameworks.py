@@ -1,11 +1,11 @@
 """Where frameworks differ by bytes: what each does by itself, as fields of a plan that does not say otherwise.
 
-- megatron: Megatron-LM (core 0.15): a flat distributed optimizer, inputs gathered again under sequence parallelism, a
+- megatron: Megatron-LM: a flat distributed optimizer, inputs gathered again under sequence parallelism, a
   vocabulary padded by 128 times tp (--make-vocab-size-divisible-by), fp32 main gradients, a fused AdamW.
 - pytorch: PyTorch 2.13: fully_shard cuts the rows of each tensor, DTensor keeps gathered inputs; bf16 by fully_shard's
   mixed precision, and by torch.autocast without it; torch.optim.AdamW is foreach on a GPU.
-- deepspeed: DeepSpeed 0.18: flat buffers, the weights of the next layer fetched in both passes (ZeRO 3), bf16
-  gradients, a fused AdamW.
+- deepspeed: DeepSpeed: flat buffers, the weights of the next layer fetched in both passes (ZeRO 3), bf16
+  gradients (Rajbhandari et al. 2020, arXiv:1910.02054), a fused AdamW.
 """
 
 from __future__ import annotations

@@ -47,6 +47,8 @@ def test_gradients_of_20_bytes_are_reduced_in_bf16():
 def test_fp8_narrows_the_matrices_of_layers_alone():
     # 12 layers of 12 x 768^2 in one byte, all else in two
     matrices = 12 * 12 * 768**2
+    terms = {term.name: term.kind for term in fullest("gpt2", Plan(), Keeping("fp8-13")).terms}
+    assert (terms["weights"], terms["master weights"]) == ("modelled", "exact")
     assert kept(fullest("gpt2", Plan(), Keeping("fp8-13")))["weights"] == matrices + 2 * (GPT2 - matrices)
 
 
