@@ -18,7 +18,7 @@ from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors, refuse_u
 from archcalc.spec.groups import LayerGroup
 from archcalc.spec.layers import Layer
 from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
-from archcalc.spec.published import Initialization, Misprint, Published, Text
+from archcalc.spec.published import Allowance, Initialization, Misprint, Published, Text
 from archcalc.spec.shared import SharedBlock
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
@@ -69,8 +69,8 @@ def _without_sizes(part: object) -> object:
 class Model(Strict):
     """An architecture. Nothing that changes a count has a default.
 
-    `name`, `source`, `published`, `misprints` and `assumptions` describe it; the rest is its shape, in the order of
-    the forward pass.
+    `name`, `source`, `published`, `misprints`, `assumptions` and `allow` describe it; the rest is its shape, in the
+    order of the forward pass.
     """
 
     model_config = ConfigDict(title="archcalc model", serialize_by_alias=True)
@@ -107,6 +107,9 @@ class Model(Strict):
     )
     assumptions: Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
         default=(), description="what these counts take for granted; printed with every result"
+    )
+    allow: Annotated[tuple[Allowance, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
+        default=(), description="rules of lint that the spec may break, each with the reason"
     )
 
     @field_validator("layers")

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import Count, Strict
+from archcalc.spec import namerules
 from archcalc.units import to_digits
 
 Text = Annotated[str, Field(min_length=1)]
@@ -75,3 +76,12 @@ class Misprint(Strict):
 
     def __str__(self) -> str:
         return f"{self.source} prints {self.field} {self.printed}; {self.used} is used: {self.why}"
+
+
+class Allowance(Strict):
+    """A rule of lint that a spec may break, with the reason."""
+
+    rule: Annotated[str, Field(pattern=namerules.RULE, max_length=10)] = Field(
+        description="identifier of the rule, as `archcalc list rules` shows it", examples=["AC101"]
+    )
+    why: Text = Field(description="why the spec may break it; shown with the problem that it silences")
