@@ -140,6 +140,10 @@ class Problem:
         """The message with the value and the suggestion, without the place."""
         return str(replace(self, file="", line=None, column=None, path="", rule=""))
 
+    def under(self, rule: str, level: Level) -> Problem:
+        """The same problem as one that breaks a rule."""
+        return replace(self, rule=rule, level=level)
+
     def as_dict(self) -> dict[str, Any]:
         """The problem as JSON has it."""
         edits = [{"path": list(edit.path), "value": edit.value} for edit in self.edits]

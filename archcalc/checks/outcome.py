@@ -23,6 +23,7 @@ class Bound(NamedTuple):
     """A budget held against one spec: `figure` is what was counted, `bound` what it is held against, both in `unit`.
 
     `words` is the bound as it was written, and `that` the quantity. `left` is negative where the budget is exceeded.
+    `device` is the one that is to be fitted, if any.
     """
 
     that: str
@@ -31,6 +32,7 @@ class Bound(NamedTuple):
     figure: int
     bound: int
     at_least: bool = False
+    device: str = ""
 
     @property
     def left(self) -> int:
@@ -38,7 +40,10 @@ class Bound(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What was found in one file. `file` is what messages call it, `spec` the name of what is described."""
+    """What was found in one file. `file` is what messages call it, `spec` the name of what is described.
+
+    `code` is the exit code that a problem asks for beyond 1: 2 for a name of nothing, 3 for what is not there.
+    """
 
     file: str
     kind: Kind
@@ -47,8 +52,14 @@ class Outcome(NamedTuple):
     excused: tuple[Excused, ...] = ()
     bounds: tuple[Bound, ...] = ()
     verdict: Verdict | None = None
+    code: int = 0
 
     @property
     def passed(self) -> bool:
         """Whether nothing that is an error was found."""
-        return all(problem.level != "error" for problem in self.problems)
+        return self.exit_code() == 0
+
+    def exit_code(self, *, strict: bool = False) -> int:
+        """0, or 1 for an error (with `strict` for a warning too), or what the problem asks for beyond it."""
+        failed = any(strict or problem.level == "error" for problem in self.problems)
+        return max(self.code, int(failed))

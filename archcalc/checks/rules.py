@@ -63,6 +63,15 @@ BUDGET = Rule(
     "change the shape, or the budget with a reason",
     "error",
 )
+UNKNOWN = Rule(
+    "AC003",
+    "budget-not-evaluated",
+    "a budget cannot be evaluated for a spec, or is for none",
+    "what is never evaluated never fails, and a green check would say that it holds",
+    "the project's archcalc.yaml",
+    "correct the budget's conditions, or name the specs that it is for",
+    "error",
+)
 FIGURE = Rule(
     "AC101",
     "figure-differs",
@@ -81,7 +90,7 @@ UNUSED = Rule(
     "remove the entry",
 )
 
-FIXED = (INVALID, BUDGET, FIGURE, UNUSED)
+FIXED = (INVALID, BUDGET, UNKNOWN, FIGURE, UNUSED)
 """The rules of every check."""
 
 

@@ -22,7 +22,7 @@ from archcalc.commands.planning import Planned, takes_plan
 from archcalc.counts.memory import memory as count_memory
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.hardware.devices import find_device
-from archcalc.hardware.fitting import RESERVE, Fit, fit
+from archcalc.hardware.fitting import RESERVE, Fit, fit, missing
 from archcalc.report.memory import memory_sheet
 from archcalc.report.output import emit, tell
 from archcalc.spec.catalogue import find
@@ -134,7 +134,7 @@ def memory(
 def _must_fit(name: str, held: "Fit | PlanFit | None", *, must: bool) -> None:
     """End with exit code 1 where it must fit and does not."""
     if must and held is not None and not held.fits:
-        tell(f"{name}: does not fit on {held.device}; {-held.left:,} bytes are missing")
+        tell(f"{name}: {missing(held.device, -held.left)}")
         raise typer.Exit(1)
 
 
