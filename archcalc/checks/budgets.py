@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Literal, NamedTuple
 
 from archcalc.checks.amounts import Ratio, in_words, read_amount
-from archcalc.checks.configuration import Budget, When, length
+from archcalc.checks.configuration import Budget, When
 from archcalc.checks.outcome import Bound, Outcome
 from archcalc.checks.project import Project
 from archcalc.checks.rules import BUDGET, UNKNOWN
@@ -98,9 +98,9 @@ def asked_when(model: Model, when: When, plan: Plan | None = None) -> tuple[Aske
     refuse_other_purpose(when.purpose, keeping)
     if when.activation_kernel == "eager" and not runs_op_by_op(model):
         raise Invalid(Problem("", "activation_kernel: eager changes nothing: no activation of the model is GELU"))
-    batch = 1 if plan is not None or when.batch is None else length(when.batch)
+    batch = 1 if plan is not None or when.batch is None else when.batch
     most = model.context_length
-    positions = most if when.seq is None else length(when.seq)
+    positions = most if when.seq is None else when.seq
     trains, decodes = when.purpose == "training", when.phase == "decode"
     if decodes and when.seq is not None:
         raise Invalid(Problem("", "seq does not apply to decode", suggestion="use context"))
@@ -108,7 +108,7 @@ def asked_when(model: Model, when: When, plan: Plan | None = None) -> tuple[Aske
         when.phase,
         batch,
         1 if decodes else positions,
-        None if when.context is None and not decodes else most if when.context is None else length(when.context),
+        None if when.context is None and not decodes else most if when.context is None else when.context,
         attention=when.attention or FLOPS_KERNEL,
         causal=when.causal,
         logits=when.logits or "all",
@@ -123,7 +123,7 @@ def asked_when(model: Model, when: When, plan: Plan | None = None) -> tuple[Aske
         logits="all" if trains else "last",
     )
     if plan is not None and when.batch is not None:
-        plan = of_batch(plan, length(when.batch), trains=trains)
+        plan = of_batch(plan, when.batch, trains=trains)
     return Asked(model, work, held, keeping), plan
 
 

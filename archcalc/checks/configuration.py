@@ -5,16 +5,18 @@ Paths in it are relative to its folder.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import LARGEST_SIZE, Strict
 from archcalc.checks.amounts import read_amount
 from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import nearest
+from archcalc.spec import namerules
 from archcalc.spec.published import Text
+from archcalc.spec.scalars import resolve
 from archcalc.tape.optimizers import Optimizer
 from archcalc.tape.precision import CachePrecision, Precision, Purpose, Recompute
 from archcalc.tape.run import ActivationKernel, AttentionKernel, Causal, Logits, Phase
@@ -23,17 +25,38 @@ from archcalc.units import parse_length
 MOST_BUDGETS = 1_000
 MOST_PATTERNS = 1_000
 
-_Texts = Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_PATTERNS)]
-_Selected = Annotated[str, Field(pattern=r"^AC[0-9]{0,3}$")]
-_Size = Annotated[int | Text, Field(union_mode="left_to_right")]
 
-
-def length(written: int | str) -> int:
-    """A number of sequences or positions: 32k is 32,768. Raises ValueError for what is none."""
+def _length(written: object) -> int:
+    """A number of sequences or positions: 32k is 32,768."""
     found = parse_length(written.strip()) if isinstance(written, str) else written
-    if found is None or isinstance(found, bool) or not 1 <= found <= LARGEST_SIZE:
-        raise ValueError(f"must be a whole number from 1 to {LARGEST_SIZE:,}, such as 2048 or 32k")
+    if isinstance(written, str) and found is None:
+        found = resolve(written.strip())
+    if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= LARGEST_SIZE:
+        raise PydanticCustomError("quantity", "must be a whole number from 1 to {most}, such as 2048 or 32k", _MOST)
     return found
+
+
+_MOST = {"most": f"{LARGEST_SIZE:,}"}
+
+
+def _amount(written: object) -> object:
+    """A bound as it was written: which amounts it may be depends on the quantity."""
+    if isinstance(written, bool) or not isinstance(written, int | float | str):
+        raise PydanticCustomError("quantity", "must be a number, with a unit or without")
+    return written
+
+
+_Texts = Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_PATTERNS)]
+_Selected = Annotated[str, Field(pattern=namerules.RULES, max_length=10)]
+_Rules = Annotated[tuple[_Selected, ...], Field(strict=False, max_length=MOST_PATTERNS)]
+_Size = Annotated[
+    Any,
+    BeforeValidator(_length),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": LARGEST_SIZE}, {"type": "string"}]}),
+]
+_Amount = Annotated[
+    Any, BeforeValidator(_amount), WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})
+]
 
 
 class When(Strict):
@@ -70,16 +93,6 @@ class When(Strict):
         default=None, description="parallel plan: a catalogue name or a YAML file", examples=["plans/dp8.yaml"]
     )
 
-    @field_validator("batch", "seq", "context")
-    @classmethod
-    def _is_a_length(cls, value: int | str | None) -> int | str | None:
-        try:
-            if value is not None:
-                length(value)
-        except ValueError as error:
-            raise PydanticCustomError("one_of", "{why}", {"why": str(error)}) from None
-        return value
-
 
 class Budget(Strict):
     """A bound of one quantity, under conditions."""
@@ -88,15 +101,13 @@ class Budget(Strict):
         description="quantity, by its name in `archcalc list quantities`",
         examples=["parameters.stored", "cache.per_token", "memory.total"],
     )
-    most: int | float | Text | None = Field(
+    most: _Amount | None = Field(
         default=None,
         description="the most that it may be: a number, with a unit or without, or so many times what another spec "
         "has, which is a path, a catalogue name or a git revision",
         examples=["1.6B", "300 KiB", "1.2x main:specs/model.yaml"],
     )
-    least: int | float | Text | None = Field(
-        default=None, description="the least that it may be, written alike", examples=["1B"]
-    )
+    least: _Amount | None = Field(default=None, description="the least that it may be, written alike", examples=["1B"])
     fits: Text | None = Field(
         default=None, description="device that memory.total must fit: a catalogue name or file", examples=["a100-40gb"]
     )
@@ -118,7 +129,7 @@ class Budget(Strict):
             near = nearest(name, list(QUANTITIES), 3)
             fix = f"; nearest: {', '.join(near)}" if near else ""
             what = "is not a quantity of `archcalc list quantities`{fix}"
-            raise PydanticCustomError("one_of", what, {"fix": fix})
+            raise PydanticCustomError("quantity", what, {"fix": fix})
         return name
 
     @model_validator(mode="after")
@@ -150,10 +161,10 @@ class Budget(Strict):
 class Lint(Strict):
     """Which rules of lint are on, and what the specs are meant to run on."""
 
-    select: Annotated[tuple[_Selected, ...], Field(strict=False, max_length=MOST_PATTERNS)] = Field(
+    select: _Rules = Field(
         default=("AC",), description="rules that are on, by their identifiers or how those begin", examples=[["AC1"]]
     )
-    ignore: Annotated[tuple[_Selected, ...], Field(strict=False, max_length=MOST_PATTERNS)] = Field(
+    ignore: _Rules = Field(
         default=(), description="rules that are off, by their identifiers or how those begin", examples=[["AC104"]]
     )
     fail_on: Literal["error", "warning"] = Field(
