@@ -87,7 +87,7 @@ def _walk(folder: str, exclude: Sequence[str]) -> Iterator[str]:
         if looked > MOST_LOOKED_AT:
             fix = "check parts of it"
             raise Invalid(Problem(folder, f"has more than {MOST_LOOKED_AT:,} entries", suggestion=fix))
-        for name in sorted(files):
+        for name in sorted(one for one in files if not one.startswith(".")):
             path = os.path.join(above, name)
             if (name == CONFIG or name.endswith((*_YAML, *WEIGHTS))) and not _is_out(path, exclude):
                 yield path

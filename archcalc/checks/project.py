@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from archcalc.checks.configuration import Configuration
 from archcalc.checks.subject import Aim
-from archcalc.errors import Invalid, Problem
+from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.hardware.devices import Device, find_device
 from archcalc.plan.description import Plan
 from archcalc.plan.reading import find_plan
@@ -78,13 +79,14 @@ class Project:
             [(name, self._named("plans", i, self.plan)) for i, name in enumerate(lint.plans)],
         )
 
-    def _named(self, field: str, index: int, read: Any) -> Any:
+    def _named(self, field: str, index: int, read: Callable[[str], Any]) -> Any:
         """What an entry of lint names. Raises Invalid, placed there, where it cannot be read."""
+        name = getattr(self.configuration.lint, field)[index]
         try:
-            return read(getattr(self.configuration.lint, field)[index])
-        except (Invalid, OSError) as error:
-            first = error.problems[0] if isinstance(error, Invalid) else Problem("", str(error))
-            raise Invalid(self.document.problem(first.words, ("lint", field, index))) from None
+            return read(name)
+        except ArchcalcError as error:
+            what = f"cannot be read: {error.problems[0]}"
+            raise Invalid(self.document.problem(what, ("lint", field, index), value=shown(name))) from None
 
 
 def no_project() -> Project:
