@@ -68,13 +68,13 @@ class Baseline(NamedTuple):
 
 def _keys(outcome: Outcome, folder: str) -> Iterable[tuple[Problem, Key | None, tuple[int, bool] | None]]:
     """Each problem with what it is known by, None where it cannot be, and the figure of a budget."""
-    broken = iter([bound for bound in outcome.bounds if bound.left < 0])
+    broken = {bound.problem: bound for bound in outcome.bounds}
     file = _file(outcome.file, folder)
     for problem in outcome.problems:
         if problem.rule in NEVER or not problem.rule:
             yield problem, None, None
         elif problem.rule == BUDGET.id:
-            bound = next(broken)  # problems of budgets are in the order of the bounds
+            bound = broken[problem]
             key = Key(file, problem.rule, problem.path, f"{bound.that} {bound.words}")
             yield problem, key, (bound.figure, bound.at_least)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from archcalc.checks.amounts import Ratio, in_words, read_amount
 from archcalc.checks.configuration import Budget, When
@@ -41,19 +41,21 @@ def hold_budgets(project: Project, found: Found) -> Kept:
     """Hold a spec against every budget that is for it. A budget that cannot be evaluated is a problem too."""
     bounds: list[Bound] = []
     problems: list[Problem] = []
+    count = Counted(found.model, project)
     for index, budget in enumerate(project.configuration.budgets):
         if not is_for(budget, project, found.model.name, found.typed):
             continue
+        sides = [side for side in _SIDES if getattr(budget, side) is not None]
         try:
-            figure = figure_of(found.model, budget.that, budget.when, project)
-            held = [
-                _bound(project, budget, side, found, figure) for side in _SIDES if getattr(budget, side) is not None
-            ]
+            figure = count.of(budget.that, budget.when)
+            held = [_bound(project, budget, side, found, figure) for side in sides]
         except ArchcalcError as error:
             problems.append(_not_evaluated(project, index, found, error))
             continue
-        bounds += held
-        problems += (_exceeded(project, index, found, bound) for bound in held if bound.left < 0)
+        for bound in held:
+            problem = _exceeded(project, index, found, bound) if bound.left < 0 else None
+            problems += [problem] if problem else []
+            bounds.append(bound._replace(problem=problem))
     return Kept(tuple(bounds), tuple(problems))
 
 
@@ -65,20 +67,33 @@ def is_for(budget: Budget, project: Project, spec: str, path: str) -> bool:
     return any(fnmatchcase(word, pattern.removeprefix("./")) for pattern in budget.specs for word in words)
 
 
-def figure_of(model: Model, that: str, when: When, project: Project) -> int:
-    """A quantity of a model under conditions; with a plan that of the rank that has the most.
+class Counted:
+    """A model counted under conditions; budgets with the same ones read what was recorded once."""
 
-    Raises Invalid for conditions that contradict each other or do not go with the model, Missing where a plan is not
-    there.
-    """
-    quantity = QUANTITIES[that]
-    plan = None if when.plan is None else project.plan(when.plan)
-    asked, plan = asked_when(model, when, plan)
-    if plan is not None:
-        asked, _ = of_a_rank(asked, plan, sections_of(that.partition(".")[0]), when.plan or "")
-    if refused := quantity.refusal(asked):
-        raise Invalid(Problem("", f"{that} {refused}"))
-    return int(quantity.of(asked))
+    def __init__(self, model: Model, project: Project) -> None:
+        self._model, self._project = model, project
+        self._asked: dict[object, Asked] = {}
+
+    def of(self, that: str, when: When) -> int:
+        """A quantity under conditions; with a plan that of the rank that has the most.
+
+        Raises Invalid for conditions that contradict each other or do not go with the model, Missing where a plan is
+        not there.
+        """
+        quantity = QUANTITIES[that]
+        sections = () if when.plan is None else sections_of(that.partition(".")[0])
+        if (when, sections) not in self._asked:
+            self._asked[when, sections] = self._ask(when, sections)
+        asked = self._asked[when, sections]
+        if refused := quantity.refusal(asked):
+            raise Invalid(Problem("", f"{that} {refused}"))
+        return int(quantity.of(asked))
+
+    def _ask(self, when: When, sections: tuple[str, ...]) -> Asked:
+        if when.plan is None:
+            return asked_when(self._model, when)[0]
+        asked, plan = asked_when(self._model, when, self._project.plan(when.plan))
+        return of_a_rank(asked, cast("Plan", plan), sections, when.plan)[0]
 
 
 def asked_when(model: Model, when: When, plan: Plan | None = None) -> tuple[Asked, Plan | None]:
@@ -140,7 +155,7 @@ def _bound(project: Project, budget: Budget, side: Side, found: Found, figure: i
         of = amount.of
         if of.endswith(":"):  # of the revision the same file
             of += f"./{os.path.relpath(found.typed or found.document.file)}".replace(os.sep, "/")
-        other = figure_of(project.spec(of).model, budget.that, budget.when, project)
+        other = Counted(project.spec(of).model, project).of(budget.that, budget.when)
         bound = amount.times * other
         whole = -(-bound.numerator // bound.denominator) if side == "least" else bound.numerator // bound.denominator
         return Bound(budget.that, f"{side} {written.strip()}", unit, figure, whole, side == "least")

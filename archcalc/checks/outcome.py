@@ -23,7 +23,7 @@ class Bound(NamedTuple):
     """A budget held against one spec: `figure` is what was counted, `bound` what it is held against, both in `unit`.
 
     `words` is the bound as it was written, and `that` the quantity. `left` is negative where the budget is exceeded.
-    `device` is the one that is to be fitted, if any.
+    `device` is the one that is to be fitted, if any, and `problem` what is told where the budget is exceeded.
     """
 
     that: str
@@ -33,6 +33,7 @@ class Bound(NamedTuple):
     bound: int
     at_least: bool = False
     device: str = ""
+    problem: Problem | None = None
 
     @property
     def left(self) -> int:

@@ -1,8 +1,9 @@
 """The spec: one architecture as YAML describes it, and the passes that it records."""
 
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
@@ -20,6 +21,7 @@ from archcalc.spec.layers import Layer
 from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
 from archcalc.spec.published import Allowance, Initialization, Misprint, Published, Text
 from archcalc.spec.shared import SharedBlock
+from archcalc.spec.tapes import tape_of, without_sizes
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
 from archcalc.tape.recording import Tape
@@ -54,16 +56,6 @@ def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
         found[-1:] = [range(found[-1].start, i + 1)] if alike else [*found[-1:], range(i, i + 1)]
         last = kind
     return found
-
-
-def _without_sizes(part: object) -> object:
-    """What is left of a block where its sizes are not looked at: its kinds, words and booleans."""
-    if isinstance(part, BaseModel):
-        named = getattr(part, "named", ())
-        return (type(part), *(repr(inner) if name in named else _without_sizes(inner) for name, inner in part))
-    if isinstance(part, tuple):
-        return tuple(map(_without_sizes, part))
-    return part if isinstance(part, bool | str) else part is None
 
 
 class Model(Strict):
@@ -177,11 +169,17 @@ class Model(Strict):
         return {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, "unit": 1, **run.sizes()}
 
     def _first(self, run: Run, sizes: Env) -> Segment:
-        tape, embedding = Tape(run), self.embedding
-        x = tape.dropout("embedding_dropout", embedding.record(tape))
+        embedding = self.embedding
+
+        def record(tape: Tape) -> None:
+            x = tape.dropout("embedding_dropout", embedding.record(tape))
+            if tape.handed_on:
+                tape.result = x.name
+
+        tape = tape_of(without_sizes(embedding), run, record)
         norm = getattr(embedding, "norm", None)
         if tape.handed_on:
-            tape.result, sizes = x.name, {**sizes, "layers": self.n_layers}
+            sizes = {**sizes, "layers": self.n_layers}
         stated = environment(sizes, embedding.sizes(), norm.sizes() if norm else {})
         places = (("embedding",),)
         return Segment("embedding", tape, stated, None, _deriving(embedding, run), places, embedding.cuts)
@@ -198,11 +196,9 @@ class Model(Strict):
                 layers = Layers(start, repeat, group.period, kind.offsets)
                 if isinstance(repeat, int) and not layers.count:
                     continue  # the pattern is longer than the group
-                alike = _without_sizes(kind.layer)
+                alike = without_sizes(kind.layer)
                 if alike not in tapes:
-                    tapes[alike] = Tape(run)
-                    with tapes[alike].scope(LAYER):
-                        kind.layer.record(tapes[alike], RESIDUAL)
+                    tapes[alike] = tape_of(alike, run, partial(_record_layer, kind.layer))
                 places = tuple(("layers", i, *kind.place) for i in stretch)
                 stated = environment(sizes, kind.layer.stated())
                 found.append(
@@ -215,14 +211,18 @@ class Model(Strict):
 
     def head(self, run: Run, sizes: Env, norm: Norm | None) -> Segment:
         """What becomes of the last vectors: a norm, the logits, and in training the loss."""
-        tape, unembedding = Tape(run), self.unembedding
-        x = RESIDUAL
-        if norm is not None:
-            with tape.scope("final_norm"):
-                x = norm.record(tape, x)
-        logits = unembedding.record(tape, tape.view(x, N="S"))
-        if run.phase == "training":
-            record_loss(tape, logits)
+        unembedding = self.unembedding
+
+        def record(tape: Tape) -> None:
+            x = RESIDUAL
+            if norm is not None:
+                with tape.scope("final_norm"):
+                    x = norm.record(tape, x)
+            logits = unembedding.record(tape, tape.view(x, N="S"))
+            if run.phase == "training":
+                record_loss(tape, logits)
+
+        tape = tape_of((without_sizes(unembedding), without_sizes(norm)), run, record)
         stated = environment({**sizes, **run.head_sizes()}, norm.sizes() if norm else {}, unembedding.sizes())
         places = (("unembedding",),)
         return Segment("head", tape, stated, None, _deriving(unembedding, run), places, unembedding.cuts)
@@ -239,6 +239,11 @@ class Model(Strict):
         if anywhere(wrong := read > most):
             limit = int(first(most, wrong))
             raise Invalid(Problem("Run", f"must be from 1 to {limit:,}", name, value=element(read, wrong)))
+
+
+def _record_layer(layer: Layer, tape: Tape) -> None:
+    with tape.scope(LAYER):
+        layer.record(tape, RESIDUAL)
 
 
 def _deriving(part: Layer | Block, run: Run) -> Any:

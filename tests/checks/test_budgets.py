@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import archcalc
 from archcalc.checks.amounts import Ratio, read_amount
-from archcalc.checks.budgets import figure_of
+from archcalc.checks.budgets import Counted
 from archcalc.checks.configuration import When
 from archcalc.checks.project import no_project
 from archcalc.counts.quantities import QUANTITIES
@@ -90,7 +90,7 @@ def test_the_question_of_a_team_is_three_budgets():
         {"that": "memory.total", "fits": "a100-40gb", "when": {"for": "training", "recompute": "full"}},
     ]
     assert problems(GPT2_XL, *budgets) == []
-    assert figure_of(archcalc.load(GPT2_XL), "cache.per_token", When(), no_project()) == PER_TOKEN
+    assert Counted(archcalc.load(GPT2_XL), no_project()).of("cache.per_token", When()) == PER_TOKEN
     wider = [one.message for one in problems(f"{GPT2_XL}@n_layers=50", *budgets)]
     assert wider == [
         "parameters.stored is 1,619,092,800 parameters; at most 1,600,000,000 allowed (1.6B parameters), exceeded by"
