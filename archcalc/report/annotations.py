@@ -12,6 +12,7 @@ from archcalc.checks.outcome import Outcome
 from archcalc.errors import printable
 from archcalc.report.places import Place, places
 from archcalc.report.tally import totals
+from archcalc.spec.source import is_stdin
 from archcalc.units import grouped
 
 MOST_ANNOTATIONS = 1_000
@@ -37,7 +38,8 @@ def workflow_commands(outcomes: Sequence[Outcome]) -> str:
 
 
 def _command(place: Place) -> str:
-    properties = {"file": place.path, "line": place.line, "col": place.column, "title": place.named}
+    file = None if is_stdin(place.path) else place.path
+    properties = {"file": file, "line": place.line, "col": place.column, "title": place.named}
     written = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items() if value is not None)
     return f"::{place.problem.level} {written}::{_data(place.said)}"
 

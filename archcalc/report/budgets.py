@@ -29,10 +29,8 @@ def held_against(outcome: Outcome) -> list[Held]:
 
 def _taken(told: list[Problem | Excused], bound: Bound) -> Problem | Excused | None:
     """The problem that tells of a bound best; it is taken out of the list."""
-    best = max(told, key=lambda one: _alike(one, bound), default=None)
-    if best is not None:
-        told.remove(best)
-    return best
+    best = max(range(len(told)), key=lambda at: _alike(told[at], bound), default=None)
+    return None if best is None else told.pop(best)
 
 
 def _alike(found: Problem | Excused, bound: Bound) -> tuple[bool, bool]:
@@ -50,13 +48,17 @@ def limit(bound: Bound) -> str:
 
 def margin(bound: Bound) -> str:
     """By how much a budget is held or not: 38,400,000 left (2.40%), OVER by 100,000,000 (+6.25%)."""
-    size = amount(abs(bound.left), bound.unit)
     off = bound.figure - bound.bound
-    if bound.left >= 0:
-        share = f" ({percent(abs(off), bound.bound).lstrip('+')})" if bound.bound else ""
-        return f"{size} left{share}" if off else "none left"
-    share = f" ({percent(off, bound.bound)})" if bound.bound else ""
-    return f"{'SHORT' if bound.at_least else 'OVER'} by {size}{share}"
+    if off == 0:
+        return "none left"
+    size = binary(abs(off)) if bound.unit == "bytes" else grouped(abs(off))
+    share = percent(off, bound.bound) if bound.bound else ""
+    said = [f"{grouped(abs(off))} B"] if bound.unit == "bytes" and abs(off) >= 1024 else []
+    said += [share.lstrip("+-") if bound.left > 0 else share] if share else []
+    details = f" ({', '.join(said)})" if said else ""
+    if bound.left > 0:
+        return f"{size} left{details}"
+    return f"{'SHORT' if bound.at_least else 'OVER'} by {size}{details}"
 
 
 def amount(n: int, unit: str) -> str:

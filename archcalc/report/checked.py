@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from archcalc.checks.audit import unreadable
@@ -10,8 +11,8 @@ from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.verdict import Verdict
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Problem
 from archcalc.report.budgets import Held, held_against, limit, margin
-from archcalc.report.places import known_rule, rule_id
-from archcalc.report.sheet import Bytes, Cell, Fields, Sheet, Table, figures, words
+from archcalc.report.places import fix, rule_id
+from archcalc.report.sheet import Bytes, Cell, Fields, Rows, Sheet, Table, figures, words
 from archcalc.report.tally import headline, is_invalid
 from archcalc.report.verdict import verdict_sheet
 from archcalc.units import grouped, several
@@ -33,7 +34,7 @@ def checked_sheet(outcomes: Sequence[Outcome], *, told: bool = False) -> Sheet:
             "files": [_file(outcome) for outcome in outcomes],
             "problems": [problem.as_dict() for outcome in outcomes for problem in outcome.problems],
         },
-        records=tuple(record for outcome in outcomes for record in _records(outcome)),
+        records=Rows(HEADS, partial(_rows, outcomes)),
     )
 
 
@@ -110,35 +111,32 @@ def _file(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-_BLANK = dict.fromkeys(
-    ("spec", "what", "counted", "measured", "equal", "reason", "file", "line", "column", "path", "rule", "level")
+HEADS = (
+    *("spec", "what", "counted", "measured", "equal", "reason"),
+    *("file", "line", "column", "path", "rule", "level"),
 )
+"""Columns of CSV: those of a comparison, and what only a problem has."""
+
+Row = tuple[int | str, ...]
 
 
-def _records(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """A row for each comparison, budget and problem; those without a rule are no problems."""
-    every = {**_BLANK, "spec": outcome.spec, "file": outcome.file}
-    for check in outcome.verdict.checks if outcome.verdict else ():
-        sides = {"counted": check.counted, "measured": check.measured}
-        yield {**every, "what": check.what, **sides, "equal": check.equal, "reason": check.reason}
-    for bound in outcome.bounds:
-        what, sides = f"{bound.that} {limit(bound)}", {"counted": bound.figure, "measured": bound.bound}
-        yield {**every, "what": what, **sides, "equal": bound.left >= 0, "reason": margin(bound)}
-    for problem in outcome.problems:
-        yield {**every, **_told(problem)}
-    for one in outcome.excused:
-        yield {**every, **_told(one.problem), "level": "excused", "reason": f"{one.why} ({one.where})"}
+def _rows(outcomes: Sequence[Outcome]) -> Iterator[Row]:
+    """A row for each comparison, budget and problem. `equal` is False for errors, and empty for other problems."""
+    for outcome in outcomes:
+        spec, file = outcome.spec, outcome.file
+        for check in outcome.verdict.checks if outcome.verdict else ():
+            yield (spec, check.what, check.counted, check.measured, check.equal, check.reason or "", file, *[""] * 5)
+        for bound in outcome.bounds:
+            sides = (bound.figure, bound.bound, bound.left >= 0, margin(bound))
+            yield (spec, f"{bound.that} {limit(bound)}", *sides, file, *[""] * 5)
+        for problem in outcome.problems:
+            yield _problem(outcome, problem, problem.level, fix(problem))
+        for one in outcome.excused:
+            yield _problem(outcome, one.problem, "excused", f"{one.why} ({one.where})")
 
 
-def _told(problem: Problem) -> dict[str, Any]:
-    known = known_rule(problem)
-    return {
-        "what": problem.message + (f"; got {problem.value}" if problem.value is not None else ""),
-        "equal": False,
-        "reason": problem.suggestion or (known.fix if known else None),
-        "line": problem.line,
-        "column": problem.column,
-        "path": problem.path,
-        "rule": rule_id(problem),
-        "level": problem.level,
-    }
+def _problem(outcome: Outcome, problem: Problem, level: str, reason: str) -> Row:
+    what = problem.message + (f"; got {problem.value}" if problem.value is not None else "")
+    at = ("" if n is None else n for n in (problem.line, problem.column))
+    equal = False if level == "error" else ""
+    return (outcome.spec, what, "", "", equal, reason, problem.file, *at, problem.path, rule_id(problem), level)

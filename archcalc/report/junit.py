@@ -16,7 +16,7 @@ from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.rules import BUDGET, FIGURE, INVALID
 from archcalc.errors import LONGEST_LINE, LONGEST_PLACE, Problem, cut, printable
 from archcalc.report.budgets import amount, held_against, limit, margin
-from archcalc.report.places import known_rule, relative, rule_id
+from archcalc.report.places import named, relative, rule_id
 from archcalc.units import several
 
 MOST_LINES = 100
@@ -139,6 +139,4 @@ def _case(name: str, found: Problem | Excused) -> Case:
 
 
 def _name(problem: Problem) -> str:
-    known = known_rule(problem)
-    rule = f"{known.id} {known.name}" if known else rule_id(problem)
-    return cut(f"{rule} {problem.path}".rstrip(), LONGEST_PLACE)
+    return cut(f"{named(problem)} {problem.path}".rstrip(), LONGEST_PLACE)

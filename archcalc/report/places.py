@@ -6,14 +6,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 from typing import NamedTuple
-from urllib.parse import quote
 
 from archcalc.checks.lint.every import RULES
 from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.rules import INVALID, Rule
-from archcalc.errors import Problem, printable
+from archcalc.errors import LONGEST_PLACE, Problem, cut
 from archcalc.spec.source import is_stdin
 
 _FIGURES = re.compile(r"[0-9][0-9_,.]*")
@@ -41,21 +39,25 @@ class Place(NamedTuple):
 
     @property
     def named(self) -> str:
-        """The rule with its name, AC101 figure-differs."""
-        known = known_rule(self.problem)
-        return f"{known.id} {known.name}" if known else self.rule
+        """The rule with its name: see `named`."""
+        return named(self.problem)
 
     @property
     def fix(self) -> str:
-        """What to do: the problem's own suggestion, else the rule's."""
-        known = known_rule(self.problem)
-        return self.problem.suggestion or (known.fix if known else "")
+        """What to do: see `fix`."""
+        return fix(self.problem)
 
     @property
     def said(self) -> str:
         """The path in the spec and the message with value and suggestion."""
-        words = self.problem.words
-        return f"{printable(self.problem.path)}: {words}" if self.problem.path else words
+        return f"{self.subject}{self.problem.words}"
+
+    @property
+    def subject(self) -> str:
+        """What a message is about within the file: the path in the spec, after the flag or file that is not shown."""
+        problem = self.problem
+        elsewhere = problem.file if self.line is None and problem.file != self.outcome.file else ""
+        return "".join(f"{cut(part, LONGEST_PLACE)}: " for part in (elsewhere, problem.path) if part)
 
 
 def rule_id(problem: Problem) -> str:
@@ -66,6 +68,18 @@ def rule_id(problem: Problem) -> str:
 def known_rule(problem: Problem) -> Rule | None:
     """The rule itself, if this version has it."""
     return RULES.get(rule_id(problem))
+
+
+def named(problem: Problem) -> str:
+    """The rule that a problem breaks with its name, AC101 figure-differs."""
+    known = known_rule(problem)
+    return f"{known.id} {known.name}" if known else rule_id(problem)
+
+
+def fix(problem: Problem) -> str:
+    """What to do: the problem's own suggestion, else the rule's where that says more than to read the suggestion."""
+    known = known_rule(problem)
+    return problem.suggestion or (known.fix if known and known is not INVALID else "")
 
 
 def places(outcomes: Iterable[Outcome], *, excused: bool = False) -> list[Place]:
@@ -79,6 +93,8 @@ def places(outcomes: Iterable[Outcome], *, excused: bool = False) -> list[Place]
 
 
 def _of(outcome: Outcome, seen: Counter[str], *, excused: bool) -> Iterator[Place]:
+    from hashlib import sha256
+
     own = relative(outcome.file)
     every: list[tuple[Problem, Excused | None]] = [(problem, None) for problem in outcome.problems]
     if excused:
@@ -108,6 +124,8 @@ def relative(file: str) -> str:
 
 def uri(path: str) -> str:
     """A path of `relative` as a URI: whatever a URI gives a meaning to has an escape."""
+    from urllib.parse import quote
+
     encoded = quote(path.encode("utf-8", "surrogateescape" if _from_system(path) else "backslashreplace"), safe="/")
     return f"file://{encoded}" if path.startswith("/") else encoded
 

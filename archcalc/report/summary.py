@@ -79,7 +79,7 @@ def text(words: str, longest: int) -> str:
 
 def _problem(place: Place) -> tuple[str, ...]:
     problem = place.problem
-    said = f"{problem.path}: {problem.message}" if problem.path else problem.message
+    said = f"{place.subject}{problem.message}"
     if problem.value is not None:
         said += f"; got {cut(problem.value, 2 * LONGEST_VALUE)}"
     level = "" if problem.level == "error" else " (warning)"
