@@ -156,6 +156,20 @@ def test_the_json_has_the_outcomes_whole():
     ]
 
 
+def test_json_lists_the_first_problems_of_all_files_as_comparisons_and_says_how_many_more():
+    """Each problem of an invalid file is one of `checks`, up to 20 in all: 15, then 5 and a count, then a count."""
+    files = [
+        Outcome(f"{name}.yaml", "unknown", name, tuple(found.problem(name, "AC001", f"x{n}") for n in range(15)))
+        for name in "abc"
+    ]
+    reasons = [check["reason"] for check in checked_sheet(files).payload["checks"]]
+    assert (len(reasons), reasons[20], reasons[21]) == (22, "and 10 more", "15 problems")
+
+
+def test_json_is_indented():
+    assert rendered_outcomes(found.EVERY, "json") == json.dumps(checked_sheet(found.EVERY).payload, indent=2) + "\n"
+
+
 def test_json_of_many_files_has_a_line_for_each_and_says_the_same():
     few, many = list(found.many(500)), list(found.many(1_500))
     text = rendered_outcomes(many, "json")
