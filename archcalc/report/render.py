@@ -147,22 +147,28 @@ def _markdown(sheet: Sheet) -> Iterator[str]:
 
 
 _ROWS = 4_096  # that are put in words at a time
+_LONG = 1_000
 
 
 def _json(payload: dict[str, Any]) -> Iterator[str]:
-    """Indented, but Rows stand one on a line."""
-    rows = payload.get("rows")
-    if not isinstance(rows, Rows):
-        yield json_text(payload, indent=2) + "\n"
-        return
-    frame = json_text({**payload, "rows": []}, indent=2)
-    before, after = frame.split('"rows": []', 1)  # a text's own quotes have a backslash
-    yield before + '"rows": ['
-    comma = "\n    "
-    for some in _pieces(rows.make()):
-        yield comma + ",\n    ".join(json_text(row) for row in some)
+    """Indented, but Rows stand one on a line, and so do the values of a long list, which are written faster then."""
+    before = "{"
+    for key, value in payload.items():
+        yield f"{before}\n  {json_text(key)}: "
+        before = ","
+        if isinstance(value, Rows) or (isinstance(value, list) and len(value) > _LONG):
+            yield from _lines(value.make() if isinstance(value, Rows) else value)
+        else:
+            yield json_text(value, indent=2).replace("\n", "\n  ")  # a text has no end of line that is not escaped
+    yield "{}\n" if before == "{" else "\n}\n"
+
+
+def _lines(values: Iterable[Any]) -> Iterator[str]:
+    comma = "[\n    "
+    for some in _pieces(values):
+        yield comma + ",\n    ".join(map(json_text, some))
         comma = ",\n    "
-    yield ("]" if comma == "\n    " else "\n  ]") + after + "\n"
+    yield "[]" if comma[0] == "[" else "\n  ]"
 
 
 def _csv(sheet: Sheet) -> Iterator[str]:
