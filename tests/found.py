@@ -11,7 +11,7 @@ HOSTILE = (
     "]]>-->&amp;<img src=x>|`*_a_~$x$\\|%0A::stop,a=b:c\"'[t](javascript:x) ![i](http://x) @octocat #12 www.x.y"
 )
 
-LEVELS = {"AC001": "error", "AC002": "error", "AC101": "error", "AC102": "warning"}
+LEVELS = {"AC001": "error", "AC002": "error", "AC003": "error", "AC101": "error", "AC102": "warning"}
 
 
 def problem(file, rule, message, **parts):
@@ -32,7 +32,7 @@ OVER = problem(
     "specs/big.yaml", "AC002", "parameters.stored is over the budget of at most 1.6B", value="1,700,000,000"
 )
 UNKNOWN_BUDGET = problem(
-    "archcalc.yaml", "AC002", "parameters.stord is no quantity", path="budgets.2.that", line=4, column=11
+    "archcalc.yaml", "AC003", "parameters.stord is no quantity", path="budgets.2.that", line=4, column=11
 )
 DIFFERS = problem(
     "specs/big.yaml",
@@ -67,9 +67,9 @@ EVERY = [
         "big",
         (OVER, UNKNOWN_BUDGET, FIXABLE, PLAIN, DIFFERS),
         bounds=(
-            Bound("parameters.stored", "1.6B", "parameters", 1_700_000_000, 1_600_000_000),
+            Bound("parameters.stored", "1.6B", "parameters", 1_700_000_000, 1_600_000_000, problem=OVER),
             Bound("flops.training", "1.2x main:specs/big.yaml", "FLOPs", 1_100, 1_200),
-            Bound("memory.total", "fits a100-40gb", "bytes", 40 * 2**30, 40 * 2**30),
+            Bound("memory.total", "a100-40gb", "bytes", 40 * 2**30, 40 * 2**30, device="a100-40gb"),
             Bound("parameters.active", "1B", "parameters", 1_250_000_000, 1_000_000_000, at_least=True),
         ),
         verdict=Verdict(
@@ -91,7 +91,7 @@ EVERY = [
             Excused(ALLOWED, "the paper rounds", "in the spec"),
             Excused(KNOWN, "archcalc-baseline.json", "in the baseline"),
         ),
-        bounds=(Bound("cache.per_token", "300 KiB", "bytes", 332_800, 307_200),),
+        bounds=(Bound("cache.per_token", "300 KiB", "bytes", 332_800, 307_200, problem=KNOWN),),
         verdict=Verdict("excused", (Check("parameters 1B", 1, 1, True), Check("parameters 2B", 1, 2, False, "DOES NOT HOLD"))),
     ),
     Outcome("plans/dp8.yaml", "plan", "dp8"),

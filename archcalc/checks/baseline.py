@@ -75,7 +75,12 @@ def _keys(outcome: Outcome, folder: str) -> Iterable[tuple[Problem, Key | None, 
             yield problem, None, None
         elif problem.rule == BUDGET.id:
             bound = broken[problem]
-            key = Key(file, problem.rule, problem.path, f"{bound.that} {bound.words}")
+            key = Key(
+                file,
+                problem.rule,
+                problem.path,
+                f"{bound.label} {'least' if bound.at_least else 'most'} {bound.words}",
+            )
             yield problem, key, (bound.figure, bound.at_least)
         else:
             yield problem, Key(file, problem.rule, problem.path), None

@@ -48,7 +48,8 @@ def hold_budgets(project: Project, found: Found) -> Kept:
         sides = [side for side in _SIDES if getattr(budget, side) is not None]
         try:
             figure = count.of(budget.that, budget.when)
-            held = [_bound(project, budget, side, found, figure) for side in sides]
+            when = budget.when.in_words()
+            held = [_bound(project, budget, side, found, figure)._replace(when=when) for side in sides]
         except ArchcalcError as error:
             problems.append(_not_evaluated(project, index, found, error))
             continue
@@ -148,7 +149,7 @@ def _bound(project: Project, budget: Budget, side: Side, found: Found, figure: i
     if side == "fits":
         device = project.device(budget.fits or "")
         room = usable(device, RESERVE if budget.reserve is None else budget.reserve)
-        return Bound(budget.that, f"fits {device.name}", unit, figure, room, device=device.name)
+        return Bound(budget.that, device.name, unit, figure, room, device=device.name)
     written = getattr(budget, side)
     amount = read_amount(written, unit)
     if isinstance(amount, Ratio):
@@ -158,8 +159,8 @@ def _bound(project: Project, budget: Budget, side: Side, found: Found, figure: i
         other = Counted(project.spec(of).model, project).of(budget.that, budget.when)
         bound = amount.times * other
         whole = -(-bound.numerator // bound.denominator) if side == "least" else bound.numerator // bound.denominator
-        return Bound(budget.that, f"{side} {written.strip()}", unit, figure, whole, side == "least")
-    return Bound(budget.that, f"{side} {in_words(amount, written, unit)}", unit, figure, amount, side == "least")
+        return Bound(budget.that, written.strip(), unit, figure, whole, side == "least")
+    return Bound(budget.that, in_words(amount, written, unit), unit, figure, amount, side == "least")
 
 
 def _exceeded(project: Project, index: int, found: Found, bound: Bound) -> Problem:
@@ -174,11 +175,8 @@ def _exceeded(project: Project, index: int, found: Found, bound: Bound) -> Probl
             else grouped(-bound.left)
         )
         side, off = ("at least", "short by") if bound.at_least else ("at most", "exceeded by")
-        written = bound.words.partition(" ")[2]
-        what = (
-            f"{bound.that} is {grouped(bound.figure)} {bound.unit}; {side} {grouped(bound.bound)} allowed ({written}),"
-            f" {off} {short}"
-        )
+        allowed = f"{side} {grouped(bound.bound)} allowed ({bound.words})"
+        what = f"{bound.that} is {grouped(bound.figure)} {bound.unit}; {allowed}, {off} {short}"
     problem = found.document.problem(f"{what}; {_place(project, index)}", suggestion=budget.why)
     return problem.under(BUDGET.id, BUDGET.level)
 

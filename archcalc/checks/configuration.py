@@ -46,6 +46,11 @@ def _amount(written: object) -> object:
     return written
 
 
+def _in_words(name: str, value: object) -> str:
+    words = name.replace("_", " ")
+    return words if value is True else f"no {words}" if value is False else f"{words} {value}"
+
+
 _Texts = Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_PATTERNS)]
 _Selected = Annotated[str, Field(pattern=namerules.RULES, max_length=10)]
 _Rules = Annotated[tuple[_Selected, ...], Field(strict=False, max_length=MOST_PATTERNS)]
@@ -92,6 +97,12 @@ class When(Strict):
     plan: Text | None = Field(
         default=None, description="parallel plan: a catalogue name or a YAML file", examples=["plans/dp8.yaml"]
     )
+
+    def in_words(self) -> str:
+        """The conditions that were given: inference, batch 8, recompute full."""
+        given = self.model_dump(include=self.model_fields_set, by_alias=True)
+        alone = [str(given.pop("for"))] if "for" in given else []
+        return ", ".join([*alone, *(_in_words(name, value) for name, value in given.items())])
 
 
 class Budget(Strict):

@@ -23,7 +23,8 @@ class Bound(NamedTuple):
     """A budget held against one spec: `figure` is what was counted, `bound` what it is held against, both in `unit`.
 
     `words` is the bound as it was written, and `that` the quantity. `left` is negative where the budget is exceeded.
-    `device` is the one that is to be fitted, if any, and `problem` what is told where the budget is exceeded.
+    `device` is the one that is to be fitted, if any, `problem` what is told where the budget is exceeded, and
+    `when` the conditions that the quantity was counted under, in words.
     """
 
     that: str
@@ -34,6 +35,12 @@ class Bound(NamedTuple):
     at_least: bool = False
     device: str = ""
     problem: Problem | None = None
+    when: str = ""
+
+    @property
+    def label(self) -> str:
+        """The quantity with the conditions that it was counted under: memory.total (batch 8, plan fsdp8)."""
+        return f"{self.that} ({self.when})" if self.when else self.that
 
     @property
     def left(self) -> int:

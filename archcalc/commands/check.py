@@ -1,15 +1,14 @@
 """The command check."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from archcalc.commands.base import TRUST, Output, app, catalogue_names, number
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.report.outcomes import FORMATS, CheckFormat, show
 from archcalc.report.output import emit, refuse_output, tell, write
 from archcalc.report.progress import counted
 from archcalc.spec.catalogue import find, names
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
     from archcalc.checks.collecting import Target
     from archcalc.checks.outcome import Outcome
     from archcalc.checks.project import Project
+    from archcalc.report.sheet import Format
 
-CheckForm = Literal["table", "markdown", "json", "csv", "junit", "sarif", "github", "gitlab"]
 MOST_JOBS = 1_024
 
 
@@ -69,13 +68,13 @@ def check(
     jobs: Annotated[str, typer.Option("--jobs", "-j", metavar="N", help="processes; 0: one for each core")] = "1",
     watch: Annotated[bool, typer.Option("--watch", help="check again what is saved, until Ctrl-C")] = False,
     form: Annotated[
-        CheckForm | None,
+        CheckFormat | None,
         typer.Option(
             "--format",
             "-f",
             metavar="FORMAT",
             show_default=False,
-            help="table, markdown, json, csv, junit, sarif, github or gitlab",
+            help="table, markdown, json, csv, sarif, code-scanning, junit, github, gitlab, summary",
         ),
     ] = None,
     output: Output = None,
@@ -94,7 +93,6 @@ def check(
         _check_weights(paths or [], weights, form, output)
         return
     from archcalc.checks.project import find_project
-    from archcalc.report.outcomes import show
 
     project = find_project(config).with_rules(_rules("--select", select), _rules("--ignore", ignore))
     run = _Run(paths or [], project, baseline or project.baseline, number("--jobs", jobs, MOST_JOBS, least=0))
@@ -121,11 +119,11 @@ def check(
 class _Run:
     """One check: what is looked at, for what, and how."""
 
-    def __init__(self, paths: Sequence[str], project: Project, baseline: str | None, jobs: int) -> None:
+    def __init__(self, paths: Sequence[str], project: "Project", baseline: str | None, jobs: int) -> None:
         self.paths, self.project, self.baseline = paths, project, baseline
         self.jobs = jobs or os.cpu_count() or 1
 
-    def targets(self) -> list[Target]:
+    def targets(self) -> "list[Target]":
         """What is looked at. Raises Missing and Invalid as `collect` does."""
         from archcalc.checks.collecting import collect
 
@@ -133,7 +131,7 @@ class _Run:
         asked = self.paths or [self.project.path(one) for one in configuration.specs] or names()
         return collect(asked, configuration.exclude)
 
-    def outcomes(self, *, fix: bool = False) -> list[Outcome]:
+    def outcomes(self, *, fix: bool = False) -> "list[Outcome]":
         """What was found, in the order of the targets, with a bar on a terminal while it takes long."""
         from archcalc.checks.running import check_all, ours
 
@@ -145,7 +143,7 @@ class _Run:
             found = [anew.get(outcome.file, outcome) for outcome in found]
         return [*ours(found), *([] if self.paths else self._of_the_configuration(found))]
 
-    def _mended(self, found: Sequence[Outcome]) -> dict[str, int]:
+    def _mended(self, found: "Sequence[Outcome]") -> dict[str, int]:
         from archcalc.checks.mending import mend
 
         done = mend(found)
@@ -153,7 +151,7 @@ class _Run:
             tell(f"{file}: {several(count, 'fix')[:-1]}{'es' * (count != 1)} applied")
         return done
 
-    def _of_the_configuration(self, found: Sequence[Outcome]) -> list[Outcome]:
+    def _of_the_configuration(self, found: "Sequence[Outcome]") -> "list[Outcome]":
         """The budgets that are for no spec."""
         from archcalc.checks.budgets import unused_budgets
         from archcalc.checks.outcome import Outcome
@@ -162,7 +160,7 @@ class _Run:
         problems = tuple(unused_budgets(self.project, found))
         return [Outcome(file, "configuration", file, problems)] if problems else []
 
-    def write_baseline(self, outcomes: Sequence[Outcome]) -> None:
+    def write_baseline(self, outcomes: "Sequence[Outcome]") -> None:
         """Make every problem known that can be."""
         from archcalc.checks.baseline import baseline_text
 
@@ -170,7 +168,7 @@ class _Run:
         write(text, self.baseline)
         tell(f"{several(count, 'problem')} known from now on")
 
-    def without_known(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def without_known(self, outcomes: "list[Outcome]") -> "list[Outcome]":
         """The outcomes, what the baseline knows excused."""
         from archcalc.checks.baseline import read_baseline
 
@@ -181,11 +179,10 @@ class _Run:
             tell(f"{self.baseline}: {several(gone, 'known problem')} no longer occur; --write-baseline removes them")
         return found
 
-    def watch(self, form: CheckForm | None) -> None:
+    def watch(self, form: CheckFormat | None) -> None:
         """Check again what is saved; ends with Ctrl-C."""
         from archcalc.checks.running import check_all, ours
         from archcalc.checks.watching import saved
-        from archcalc.report.outcomes import show
 
         beside = [path for path in (self.project.document.file, self.baseline) if path is not None]
         changes = saved(self.targets, beside)
@@ -211,16 +208,16 @@ def _rules(flag: str, text: str | None) -> tuple[str, ...] | None:
     return each
 
 
-def _check_weights(specs: list[str], weights: str, form: CheckForm | None, output: Output) -> None:
+def _check_weights(specs: list[str], weights: str, form: CheckFormat | None, output: Output) -> None:
     """Hold a checkpoint's headers against a spec. Exit code 1 if a tensor differs."""
     from archcalc.commands.held import held_against
     from archcalc.report.verdict import verdict_sheet
 
     if len(specs) != 1:
         raise Invalid(Problem("--weights", "needs one SPEC to compare with", value=f"{len(specs)}"))
-    if form not in (None, "table", "markdown", "json", "csv"):
+    if form in FORMATS:
         raise Invalid(Problem("--format", "of a comparison with weights is table, markdown, json or csv", value=form))
     verdict = held_against(find(specs[0]), weights)
-    emit(verdict_sheet([verdict], "stored"), form, output)
+    emit(verdict_sheet([verdict], "stored"), cast("Format | None", form), output)
     if not verdict.passed:
         raise typer.Exit(1)

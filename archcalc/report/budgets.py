@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from archcalc.checks.outcome import Bound, Excused, Outcome
-from archcalc.checks.rules import BUDGET
 from archcalc.errors import Problem
-from archcalc.report.places import rule_id
 from archcalc.units import binary, grouped, percent
 
 
@@ -19,43 +17,26 @@ class Held(NamedTuple):
 
 
 def held_against(outcome: Outcome) -> list[Held]:
-    """The budgets of a file, each exceeded one with its own problem: the one that names its quantity and bound."""
-    if not outcome.bounds:
-        return []
-    told: list[Problem | Excused] = [problem for problem in outcome.problems if rule_id(problem) == BUDGET.id]
-    told += [one for one in outcome.excused if rule_id(one.problem) == BUDGET.id]
-    return [Held(bound, _taken(told, bound) if bound.left < 0 else None) for bound in outcome.bounds]
-
-
-def _taken(told: list[Problem | Excused], bound: Bound) -> Problem | Excused | None:
-    """The problem that tells of a bound best; it is taken out of the list."""
-    best = max(range(len(told)), key=lambda at: _alike(told[at], bound), default=None)
-    return None if best is None else told.pop(best)
-
-
-def _alike(found: Problem | Excused, bound: Bound) -> tuple[bool, bool]:
-    problem = found.problem if isinstance(found, Excused) else found
-    words = f"{problem.path} {problem.message} {problem.value or ''}"
-    return bound.that in words, bound.words in words
+    """The budgets of a file, each exceeded one with its own problem."""
+    told: dict[Problem | None, Problem | Excused] = {problem: problem for problem in outcome.problems}
+    told |= {one.problem: one for one in outcome.excused}
+    return [Held(bound, told.get(bound.problem)) for bound in outcome.bounds]
 
 
 def limit(bound: Bound) -> str:
-    """A bound as it was written, with its direction where it is an amount: at most 1.6B."""
-    if not bound.words[:1].isdigit():
-        return bound.words
-    return f"{'at least' if bound.at_least else 'at most'} {bound.words}"
+    """A bound as it was written, with its direction: at most 1.6B parameters, fits h100-sxm."""
+    side = "fits" if bound.device else "at least" if bound.at_least else "at most"
+    return f"{side} {bound.words}"
 
 
 def margin(bound: Bound) -> str:
-    """By how much a budget is held or not: 38,400,000 left (2.40%), OVER by 100,000,000 (+6.25%)."""
+    """By how much a budget is held or not: 38,400,000 left (2.40%), OVER by 1.500 GiB (+6.25%)."""
     off = bound.figure - bound.bound
     if off == 0:
         return "none left"
     size = binary(abs(off)) if bound.unit == "bytes" else grouped(abs(off))
     share = percent(off, bound.bound) if bound.bound else ""
-    said = [f"{grouped(abs(off))} B"] if bound.unit == "bytes" and abs(off) >= 1024 else []
-    said += [share.lstrip("+-") if bound.left > 0 else share] if share else []
-    details = f" ({', '.join(said)})" if said else ""
+    details = f" ({share.lstrip('+-') if bound.left > 0 else share})" if share else ""
     if bound.left > 0:
         return f"{size} left{details}"
     return f"{'SHORT' if bound.at_least else 'OVER'} by {size}{details}"

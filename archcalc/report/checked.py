@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from archcalc.checks.audit import unreadable
-from archcalc.checks.outcome import Excused, Outcome
+from archcalc.checks.outcome import Bound, Excused, Outcome
 from archcalc.checks.verdict import Verdict
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Problem
 from archcalc.report.budgets import Held, held_against, limit, margin
@@ -95,7 +95,7 @@ def _excused(one: Excused) -> str:
 def _budget(outcome: Outcome, held: Held, *, many: bool) -> tuple[Cell, ...]:
     bound = held.bound
     counted: Cell = Bytes(bound.figure) if bound.unit == "bytes" else bound.figure
-    return (*([outcome.spec or outcome.file] if many else []), bound.that, counted, limit(bound), margin(bound))
+    return (*([outcome.spec or outcome.file] if many else []), bound.label, counted, limit(bound), margin(bound))
 
 
 def _file(outcome: Outcome) -> dict[str, Any]:
@@ -106,9 +106,15 @@ def _file(outcome: Outcome) -> dict[str, Any]:
         "passed": outcome.passed,
         "problems": [problem.as_dict() for problem in outcome.problems],
         "excused": [{"problem": one.problem.as_dict(), "why": one.why, "where": one.where} for one in outcome.excused],
-        "budgets": [{**bound._asdict(), "left": bound.left, "held": bound.left >= 0} for bound in outcome.bounds],
+        "budgets": [_budget_record(bound) for bound in outcome.bounds],
         "checks": [check._asdict() for check in (outcome.verdict.checks if outcome.verdict else ())],
     }
+
+
+def _budget_record(bound: Bound) -> dict[str, Any]:
+    """A budget without its problem, which stands among the file's."""
+    fields = {name: value for name, value in bound._asdict().items() if name != "problem"}
+    return {**fields, "left": bound.left, "held": bound.left >= 0}
 
 
 HEADS = (
@@ -128,7 +134,7 @@ def _rows(outcomes: Sequence[Outcome]) -> Iterator[Row]:
             yield (spec, check.what, check.counted, check.measured, check.equal, check.reason or "", file, *[""] * 5)
         for bound in outcome.bounds:
             sides = (bound.figure, bound.bound, bound.left >= 0, margin(bound))
-            yield (spec, f"{bound.that} {limit(bound)}", *sides, file, *[""] * 5)
+            yield (spec, f"{bound.label} {limit(bound)}", *sides, file, *[""] * 5)
         for problem in outcome.problems:
             yield _problem(outcome, problem, problem.level, fix(problem))
         for one in outcome.excused:

@@ -101,13 +101,13 @@ def _cases(outcome: Outcome) -> Iterator[Case]:
 
 def _budgets(outcome: Outcome) -> Iterator[Case]:
     for bound, found in held_against(outcome):
-        name = cut(f"budget {bound.that} {limit(bound)}", LONGEST_PLACE)
+        name = cut(f"budget {bound.label} {limit(bound)}", LONGEST_PLACE)
         if bound.left >= 0:
             yield Case(name)
         elif found is not None:
             yield _case(name, found)
         else:
-            words = f"{outcome.file}: {bound.that} is {amount(bound.figure, bound.unit)}, {margin(bound)}"
+            words = f"{outcome.file}: {bound.label} is {amount(bound.figure, bound.unit)}, {margin(bound)}"
             yield Case(name, (cut(words, LONGEST_LINE),), rule=BUDGET.id)
 
 

@@ -108,7 +108,7 @@ def _budgets(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
         told = margin(bound) if bound.left >= 0 else f"**{margin(bound)}**"
         yield (
             text(outcome.spec or outcome.file, LONGEST_PLACE),
-            text(bound.that, LONGEST_PLACE),
+            text(bound.label, LONGEST_PLACE),
             text(limit(bound), LONGEST_PLACE),
             amount(bound.figure, bound.unit),
             told + ", excused" * isinstance(found, Excused),

@@ -35,7 +35,7 @@ def test_every_problem_is_an_annotation_of_its_line_and_errors_come_first():
         ("error", "specs/broken.yaml", "3", "1", "AC001 invalid-file"),
         ("error", "specs/empty.yaml", None, None, "AC001 invalid-file"),
         ("error", "specs/big.yaml", None, None, "AC002 over-budget"),
-        ("error", "archcalc.yaml", "4", "11", "AC002 over-budget"),
+        ("error", "archcalc.yaml", "4", "11", "AC003 budget-not-evaluated"),
         ("error", "specs/big.yaml", "40", "5", "AC101 figure-differs"),
         ("error", None, "2", "1", "AC001 invalid-file"),
         ("warning", "specs/big.yaml", "9", "5", "AC102 unused-allowance"),

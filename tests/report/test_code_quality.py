@@ -31,7 +31,7 @@ def test_every_problem_is_an_issue_of_its_line():
         ("AC001 invalid-file", "major", "specs/broken.yaml", 3),
         ("AC001 invalid-file", "major", "specs/empty.yaml", 1),
         ("AC002 over-budget", "major", "specs/big.yaml", 1),
-        ("AC002 over-budget", "major", "archcalc.yaml", 4),
+        ("AC003 budget-not-evaluated", "major", "archcalc.yaml", 4),
         ("AC101 figure-differs", "major", "specs/big.yaml", 40),
         ("AC001 invalid-file", "major", "<stdin>", 2),
         ("AC102 unused-allowance", "minor", "specs/big.yaml", 9),

@@ -77,7 +77,7 @@ def test_each_budget_each_figure_and_each_problem_is_a_case():
         "figure parameters 1.5B": [("Failure", str(found.DIFFERS))],
         "figure parameters 1,700M": ["passed"],
         "figure parameters 2B": ["passed"],
-        "AC002 over-budget budgets.2.that": [("Failure", str(found.UNKNOWN_BUDGET))],
+        "AC003 budget-not-evaluated budgets.2.that": [("Failure", str(found.UNKNOWN_BUDGET))],
         "AC102 unused-allowance allow.0": ["passed"],
         "AC102 unused-allowance allow.1": ["passed"],
     }
@@ -108,11 +108,11 @@ def test_what_is_excused_is_skipped_for_its_reason():
 
 
 def test_two_budgets_of_one_quantity_have_each_its_own_problem():
-    bounds = (
-        Bound("parameters.stored", "2B", "parameters", 3, 2),
-        Bound("parameters.stored", "1B", "parameters", 3, 1),
-    )
     low, high = (found.problem("a.yaml", "AC002", f"parameters.stored is over the budget of {n}B") for n in (1, 2))
+    bounds = (
+        Bound("parameters.stored", "2B", "parameters", 3, 2, problem=high),
+        Bound("parameters.stored", "1B", "parameters", 3, 1, problem=low),
+    )
     told = results(suite([Outcome("a.yaml", "model", "a", (low, high), bounds=bounds)], "a.yaml"))
     assert told == {
         "valid": ["passed"],

@@ -56,7 +56,7 @@ def test_every_problem_is_a_result_at_its_place_and_errors_come_first():
         ("AC001", "error", ("specs/broken.yaml", 3, 1)),
         ("AC001", "error", ("specs/empty.yaml", None, None)),
         ("AC002", "error", ("specs/big.yaml", None, None)),
-        ("AC002", "error", ("archcalc.yaml", 4, 11)),
+        ("AC003", "error", ("archcalc.yaml", 4, 11)),
         ("AC101", "error", ("specs/big.yaml", 40, 5)),
         ("AC001", "error", (None, None, None)),
         ("AC102", "warning", ("specs/big.yaml", 9, 5)),
