@@ -8,9 +8,9 @@ elements."""
 LEAST = 8
 
 SOURCE = (
-    'Anthony et al. 2024, arXiv:2401.14489, as summed up in S. Bekman, Machine Learning Engineering, "Vector and '
-    'matrix size divisibility": tensor cores are fully used at multiples of 128 bytes on A100, of 16 bytes on V100; '
-    "NVIDIA, Matrix Multiplication Background User's Guide, section 2.2 Tensor Core Requirements"
+    'S. Bekman, Machine Learning Engineering, "Vector and matrix size divisibility", after Anthony et al. 2024, '
+    "arXiv:2401.14489, and NVIDIA's Matrix Multiplication Background User's Guide, section Tensor Core Requirements: "
+    "sizes should be multiples of 128 bytes on A100, of 16 bytes on V100"
 )
 
 

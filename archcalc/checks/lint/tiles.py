@@ -60,9 +60,9 @@ RULES = (
         "an MLP's product takes a last round of tiles that leaves a quarter or more of a device's work idle",
         "a product is computed in tiles, as many at a time as the device has processors: 109 tiles on the 108 of an "
         "A100 take two rounds, the time of 216",
-        "NVIDIA, Matrix Multiplication Background User's Guide, sections 3.1 Tile Quantization and 3.2 Wave "
-        "Quantization; Anthony et al. 2024, arXiv:2401.14489, as summed up by Bekman. The share is arithmetic for "
-        "tiles of 256 x 128; a library may choose others",
+        'S. Bekman, Machine Learning Engineering, "Tile and wave quantization", after Anthony et al. 2024, '
+        "arXiv:2401.14489, and NVIDIA's Matrix Multiplication Background User's Guide, chapter Dimension Quantization "
+        "Effects. The share is arithmetic for tiles of 256 x 128; a library may choose others",
         "choose d_ff, or sequences of a micro-batch, so that the rounds are nearly full",
         needs="device and plan",
         looks=_waves,
