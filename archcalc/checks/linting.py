@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
+from archcalc.arguments import instance
 from archcalc.checks.lint.every import LINT, RULES
 from archcalc.checks.outcome import Excused
 from archcalc.checks.rules import FIGURE, UNUSED, Finding, Rule, chosen
 from archcalc.checks.subject import Aim, Subject
-from archcalc.errors import Edit, Problem, did_you_mean
+from archcalc.errors import Edit, Invalid, Problem, did_you_mean, shown
 from archcalc.spec.catalogue import Found, find, typed
 from archcalc.spec.model import Model
 from archcalc.spec.source import Document
@@ -30,11 +31,27 @@ def lint(
     spec allows is left out, and an entry of `allow` that silences nothing is told. Figures that do not hold (AC101)
     are found by `check`.
 
-    Raises Invalid for a spec that is not valid, Missing for a path that leads nowhere.
+    Raises Invalid for a spec that is not valid and for a beginning of no identifier, Missing for a path that leads
+    nowhere.
     """
+    for name, words in (("select", select), ("ignore", ignore)):
+        _begin_rules(name, words)
+    if aim is not None:
+        instance("lint", "aim", aim, Aim)
     subject = spec if isinstance(spec, Subject) else Subject(_found(spec), aim)
     rules = [rule for rule in looking(subject.aim, select, ignore) if rule != FIGURE]
     return excused(subject, looked(subject, rules), rules)[0]
+
+
+def _begin_rules(name: str, words: Sequence[str]) -> None:
+    if isinstance(words, str) or not isinstance(words, Sequence):
+        raise Invalid(Problem("lint", "must be a list of identifiers, or of how they begin", name, value=shown(words)))
+    for word in words:
+        if not isinstance(word, str) or not word or not any(rule.startswith(word) for rule in RULES):
+            fix = "`archcalc list rules` shows all"
+            raise Invalid(
+                Problem("lint", "is how no rule's identifier begins", name, value=shown(word), suggestion=fix)
+            )
 
 
 def _found(spec: str | os.PathLike[str] | Model) -> Found:

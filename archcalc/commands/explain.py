@@ -71,7 +71,7 @@ def _explain_rule(called: typer.Context, word: str, path: str | None, form: str 
     by_name = {rule.name: rule for rule in RULES.values()}
     rule = by_name.get(word) or RULES.get(word.upper())
     if rule is None:
-        near = nearest(word, list(RULES), 3)
+        near = [name for name in RULES if name.startswith(word.upper())][:3] or nearest(word, list(RULES), 3)
         fix = f"nearest: {', '.join(near)}" if near else "`archcalc list rules` shows all"
         raise Invalid(Problem(word, "is no rule", suggestion=fix))
     if path is not None:

@@ -22,7 +22,7 @@ def rules_sheet() -> Sheet:
     said = (
         "archcalc explain AC110 shows why, the source, a fix and an example",
         'allow: [{rule: AC110, why: "..."}] in a spec silences one, with a reason',
-        "rules that need a plan, or a device and a plan, look where a project names one",
+        "rules about plans and devices look where a project names some",
     )
     records = tuple(map(_record, RULES.values()))
     return Sheet(
