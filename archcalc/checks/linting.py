@@ -46,12 +46,10 @@ def lint(
 def _begin_rules(name: str, words: Sequence[str]) -> None:
     if isinstance(words, str) or not isinstance(words, Sequence):
         raise Invalid(Problem("lint", "must be a list of identifiers, or of how they begin", name, value=shown(words)))
-    for word in words:
-        if not isinstance(word, str) or not word or not any(rule.startswith(word) for rule in RULES):
-            fix = "`archcalc list rules` shows all"
-            raise Invalid(
-                Problem("lint", "is how no rule's identifier begins", name, value=shown(word), suggestion=fix)
-            )
+    for word in map(str, words):
+        if not word or not any(rule.startswith(word) for rule in RULES):
+            what, fix = "is how no rule's identifier begins", "`archcalc list rules` shows all"
+            raise Invalid(Problem("lint", what, name, value=shown(word), suggestion=fix))
 
 
 def _found(spec: str | os.PathLike[str] | Model) -> Found:

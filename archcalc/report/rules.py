@@ -21,7 +21,7 @@ def rules_sheet() -> Sheet:
         rows += [(None, None, line) for line in wrap(rule.says, _WIDTH)]
     said = (
         "archcalc explain AC110 shows why, the source, a fix and an example",
-        'allow: [{rule: AC110, why: "..."}] in a spec silences one, with a reason',
+        'allow: [{rule: AC110, why: "..."}] in a spec silences one',
         "rules about plans and devices look where a project names some",
     )
     records = tuple(map(_record, RULES.values()))

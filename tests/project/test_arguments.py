@@ -124,7 +124,7 @@ CALLS = {
     "lint of a number": (lambda: archcalc.lint(5), "SPEC: must be a name or a path; got 5"),
     "lint with a word": (lambda: archcalc.lint("gpt2", select="AC110"), "lint: select: must be a list of identifiers, or of how they begin; got 'AC110'"),
     "lint with no rule": (lambda: archcalc.lint("gpt2", ignore=["AC9"]), "lint: ignore: is how no rule's identifier begins; got 'AC9'; `archcalc list rules` shows all"),
-    "lint with a number": (lambda: archcalc.lint("gpt2", select=[110]), "lint: select: is how no rule's identifier begins; got 110"),
+    "lint with a number": (lambda: archcalc.lint("gpt2", select=[110]), "lint: select: is how no rule's identifier begins; got '110'"),
     "lint with a plan": (lambda: archcalc.lint("gpt2", archcalc.Plan()), "lint: aim: must be an Aim; got Plan("),
     "load of a Model": (lambda: archcalc.load(GPT2), "SPEC: must be a name or a path; got Model("),
     "load of bytes": (lambda: archcalc.load(b"gpt2"), "SPEC: must be a name or a path; got b'gpt2'"),

@@ -107,8 +107,8 @@ RULES = (
         "AC110",
         "vocabulary-not-padded",
         "the head has a number of rows that is no multiple of 64",
-        f"{_WHY}, and the head is one of the largest products: nanoGPT gained about 25% of its speed by 50,304 rows "
-        "in place of 50,257, Megatron-LM pads to 128 by default",
+        f"{_WHY}, and the head is one of the largest products: nanoGPT became about 25% faster with 50,304 rows "
+        "in place of 50,257, and Megatron-LM pads to multiples of 128 by default",
         "Karpathy 2023, as quoted on simonwillison.net/tags/andrej-karpathy; nanoGPT, model.py (vocab_size: 50304); "
         "Megatron-LM, --make-vocab-size-divisible-by (default 128); Anthony et al. 2024, arXiv:2401.14489, as summed "
         "up by Bekman (divisible by 64)",
