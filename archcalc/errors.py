@@ -86,7 +86,10 @@ def did_you_mean(word: object, words: list[str]) -> str | None:
 
 
 class Edit(NamedTuple):
-    """A change of a file that mends a problem: the value at a path becomes another one."""
+    """A change of a file that mends a problem: the value at a path becomes another one, or is put there.
+
+    None for an item of a list takes it out.
+    """
 
     path: Where
     value: int | float | str | bool | None

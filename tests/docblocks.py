@@ -29,6 +29,7 @@ README = [
     "docs/bounds.md",
     "docs/huggingface.md",
     "docs/library.md",
+    "docs/lint.md",
     "docs/plans.md",
     "docs/specs.md",
 ]

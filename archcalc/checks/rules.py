@@ -30,8 +30,9 @@ class Finding(NamedTuple):
 class Rule(NamedTuple):
     """A rule: `name` is what it is called in prose, `says` what is wrong where it is broken.
 
-    `why` is the reason, `source` where that was read, `fix` what to do. `looks` finds where a spec breaks it; None for
-    what the check itself finds. A rule that `needs` a "device" or a "plan" looks where the configuration names one.
+    `why` is the reason, `source` where that was read, `fix` what to do, and `example` a line that breaks it. `looks`
+    finds where a spec breaks it; None for what the check itself finds. A rule that `needs` a "plan", or a "device and
+    plan", looks where the configuration names one.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Rule(NamedTuple):
     level: Level = "warning"
     needs: str = ""
     looks: Callable[[Subject], Iterable[Finding]] | None = None
+    example: str = ""
 
 
 INVALID = Rule(
@@ -53,6 +55,7 @@ INVALID = Rule(
     "the format: archcalc schema",
     "see the line's suggestion",
     "error",
+    example="d_model: sixty-four",
 )
 BUDGET = Rule(
     "AC002",
@@ -62,6 +65,7 @@ BUDGET = Rule(
     "the project's archcalc.yaml",
     "change the shape, or the budget with a reason",
     "error",
+    example="{that: parameters.stored, most: 1.6B} and a model of 1.7B",
 )
 UNKNOWN = Rule(
     "AC003",
@@ -80,6 +84,7 @@ FIGURE = Rule(
     "the entry's own source",
     "correct the shape, or mark the figure as nominal with a note",
     "error",
+    example='{text: "125M", parameters: 125_000_000, digits: 3, status: counted} and a model of 131M',
 )
 UNUSED = Rule(
     "AC102",
@@ -88,6 +93,7 @@ UNUSED = Rule(
     "a suppression that outlives its cause hides the next problem",
     "ruff's RUF100 and mypy's warn_unused_ignores have the same reason",
     "remove the entry",
+    example='allow: [{rule: AC110, why: "..."}] and a vocabulary that is padded',
 )
 
 FIXED = (INVALID, BUDGET, UNKNOWN, FIGURE, UNUSED)

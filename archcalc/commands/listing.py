@@ -10,7 +10,7 @@ from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.report.output import emit, write
 from archcalc.spec.model import Model
 
-WHAT = ("models", "devices", "plans", "quantities", "formats")
+WHAT = ("models", "devices", "plans", "quantities", "formats", "rules")
 
 
 def _words(incomplete: str) -> list[str]:
@@ -29,8 +29,8 @@ def list_(
             metavar="WHAT|WORD",
             autocompletion=_words,
             show_default=False,
-            help="models, devices, plans, quantities or formats; other words list the models whose name, family or "
-            "source has all of them; default: models",
+            help="models, devices, plans, quantities, formats or rules; other words list the models whose name, "
+            "family or source has all of them; default: models",
         ),
     ] = None,
     family: Annotated[
@@ -49,7 +49,7 @@ def list_(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """List models, devices, plans, quantities or formats of weights.
+    """List models, devices, plans, quantities, formats of weights or rules of lint.
 
     Example: archcalc list llama 8b
     """
@@ -85,6 +85,10 @@ def list_(
         from archcalc.report.listing import formats_sheet
 
         emit(formats_sheet(), form, output)
+    elif what == "rules":
+        from archcalc.report.rules import rules_sheet
+
+        emit(rules_sheet(), form, output)
     else:
         from archcalc.report.quantities import quantities_sheet
 
