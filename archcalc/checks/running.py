@@ -9,10 +9,11 @@ from archcalc.checks.audit import audit
 from archcalc.checks.budgets import hold_budgets
 from archcalc.checks.collecting import Target, kind_of
 from archcalc.checks.files import broken_promises
-from archcalc.checks.linting import excused, findings
+from archcalc.checks.linting import excused, looked, looking
 from archcalc.checks.outcome import Kind, Outcome
 from archcalc.checks.project import NAME, Project, find_project
-from archcalc.checks.rules import INVALID
+from archcalc.checks.rules import FIGURE, INVALID
+from archcalc.checks.subject import Subject
 from archcalc.errors import ArchcalcError
 from archcalc.hardware.devices import find_device
 from archcalc.huggingface.headers import read_header
@@ -68,11 +69,14 @@ _READERS: dict[Kind, Callable[[str], str]] = {
 
 def _of_a_spec(found: Found, kind: Kind, project: Project) -> Outcome:
     lint = project.configuration.lint
-    kept = hold_budgets(project, found)
+    subject = Subject(found, project.aim)
+    rules = looking(subject.aim, lint.select, lint.ignore)
     verdict = audit(found.model)
-    told = [*broken_promises(found, verdict), *kept.problems, *findings(found, project.aim, lint.select, lint.ignore)]
-    problems, allowed = excused(found, told)
-    return Outcome(found.typed, kind, found.name, tuple(problems), tuple(allowed), kept.bounds, verdict)
+    promises = broken_promises(found, verdict) if FIGURE in rules else []
+    problems, allowed = excused(subject, [*promises, *looked(subject, rules)], rules)
+    kept = hold_budgets(project, found)  # which no spec excuses: they are the project's
+    every = sorted((*problems, *kept.problems))
+    return Outcome(found.typed, kind, found.name, tuple(every), tuple(allowed), kept.bounds, verdict)
 
 
 def check_all(targets: Sequence[Target], project: Project, jobs: int = 1) -> Iterator[Outcome]:
