@@ -115,6 +115,7 @@ OBEYED = {
         "diff tiny gpt2 [--optimizer sgd]",
         "diff tiny gpt2 [--recompute full]",
         "diff tiny gpt2 --for inference [--kv-precision fp8]",
+        "diff tiny gpt2 [--exit-code]",
     ],
     "trace": ["trace tiny [--batch 2]", "trace tiny [--seq 5]", "trace tiny [--attention flash]"],
     "softmax": ["softmax 1 2 [--temperature 3]", "softmax 0.4 0.6 [--from-probabilities]"],
