@@ -270,7 +270,7 @@ def answer(call):
     words = call.replace("[", "").replace("]", "").split()
     form = [] if words[0] == "schema" else ["--format", "json"]
     done = ask(*words, *form)
-    assert done.code == (1 if "--must-fit" in words else 0), done.err
+    assert done.code == (1 if {"--must-fit", "--exit-code"} & set(words) else 0), done.err
     payload = json.loads(done.out)
     for echoed in ("conventions", "schema", "plan") if words[0] != "schema" else ():
         payload.pop(echoed, None)

@@ -8,7 +8,7 @@ import re
 
 import pytest
 from command import ask
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import archcalc
@@ -178,6 +178,11 @@ SIGNS = st.text("\\|a`~*_<>b/!?&;#1[](){}@-+=. \u00e9", max_size=12)
 
 
 @given(SIGNS)
+@example("&#60;b>")
+@example("\\&lt;b>")
+@example("a\\](http://b)[c](d)")
+@example("\\\\`a`")
+@example("*a* **b** _c_ ~~d~~")
 def test_a_name_reads_in_markdown_as_it_was(text):
     """In a title, the head of a table and its cells. Spaces at the ends, and one after another, are not shown."""
     sheet = Sheet(f"t{text}t", (Table(words(f"h{text}h", "b"), ((f"c{text}c", "end"),)),), {})
