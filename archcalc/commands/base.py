@@ -51,7 +51,7 @@ Spec = Annotated[
         metavar="SPEC",
         autocompletion=catalogue_names,
         show_default=False,
-        help="catalogue name, YAML file, Hugging Face config.json, hf:ORG/NAME, folder, or - (stdin); "
+        help="catalogue name, YAML file, Hugging Face config.json, hf:ORG/NAME, folder, REV:PATH (git), or - (stdin); "
         "SPEC@FIELD=VALUE changes a field",
     ),
 ]
@@ -61,8 +61,8 @@ Specs = Annotated[
         metavar="SPEC",
         autocompletion=catalogue_names,
         show_default=False,
-        help="catalogue names, YAML files, Hugging Face config.json, model folders, or - (stdin); default: the whole "
-        "catalogue",
+        help="catalogue names, YAML files, Hugging Face config.json, model folders, REV:PATH (git), or - (stdin); "
+        "default: the whole catalogue",
     ),
 ]
 Batch = Annotated[str, typer.Option(metavar="B", help="number of sequences")]

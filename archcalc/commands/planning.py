@@ -42,7 +42,7 @@ FLAGS: dict[str, Any] = {
             metavar="PLAN",
             autocompletion=_plans,
             show_default=False,
-            help="parallel plan: name or YAML file; its fields are flags: `plan -h`",
+            help="parallel plan: name, YAML file or REV:PATH; its fields are flags: `plan -h`",
         ),
     ],
     "dp": _size("data-parallel ranks, expert ranks included"),

@@ -13,7 +13,8 @@ from archcalc.errors import LONGEST_PLACE, Invalid, Problem, cut, nearest
 from archcalc.spec import namerules
 from archcalc.spec.catalogue import is_path, specs_folder
 from archcalc.spec.published import Text
-from archcalc.spec.source import display_name, parse, read_file
+from archcalc.spec.revisions import read_source
+from archcalc.spec.source import display_name, parse
 from archcalc.spec.validation import validate
 from archcalc.units import Unit, parse_quantity, quantity_pattern
 
@@ -258,7 +259,7 @@ def _beginning_with(words: list[str]) -> list[str]:
 
 
 def _read(path: str) -> Device:
-    return validate(parse(read_file(path), display_name(path)), Device)
+    return validate(parse(read_source(path), display_name(path)), Device)
 
 
 def _path(name: str) -> str:

@@ -11,10 +11,10 @@ from textwrap import wrap
 from typing import Any
 
 from archcalc.errors import printable
-from archcalc.escaping import csv_text, json_text, markdown, markdown_cell
+from archcalc.escaping import csv_text, json_text, markdown, markdown_cell, markdown_words
 from archcalc.report.cells import width as places
 from archcalc.report.narrow import Grid, brief, narrowed
-from archcalc.report.sheet import Bytes, Cell, Fields, Format, Rows, Sheet, Table
+from archcalc.report.sheet import Bytes, Cell, Fields, Folded, Format, Rows, Sheet, Table
 from archcalc.units import binary, grouped, shape
 
 NARROWEST, WIDEST = 80, 100
@@ -36,7 +36,7 @@ def rendered(sheet: Sheet, form: Format, width: int = WIDEST, *, style: bool = F
     elif form == "csv":
         yield from _csv(sheet)
     elif form == "markdown":
-        yield "\n\n".join([f"## {markdown(sheet.title)}", *_markdown(sheet)]) + "\n"
+        yield "\n\n".join([f"## {markdown_words(sheet.title)}", *_markdown(sheet.review or sheet.blocks)]) + "\n"
     else:
         width = max(NARROWEST, min(width, WIDEST))
         title = "\n".join(wrap(printable(sheet.title), width))
@@ -136,13 +136,16 @@ def _field(label: str, paragraphs: tuple[str, ...], width: int) -> Iterator[str]
         lead = " " * LABEL
 
 
-def _markdown(sheet: Sheet) -> Iterator[str]:
-    for block in sheet.blocks:
-        if isinstance(block, Fields):
+def _markdown(blocks: Iterable[Table | Fields | Folded]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, Folded):
+            inside = "\n\n".join(_markdown(block.blocks))
+            yield f"<details><summary>{markdown_words(block.title)}</summary>\n\n{inside}\n\n</details>"
+        elif isinstance(block, Fields):
             for label, paragraphs in block.rows:
-                yield f"**{markdown(label)}**  \n" + "  \n".join(map(markdown, paragraphs))
+                yield f"**{markdown_words(label)}**  \n" + "  \n".join(map(markdown, filter(str.strip, paragraphs)))
         else:
-            above = [f"### {markdown(block.title)}"] if block.title else []
+            above = [f"### {markdown_words(block.title)}"] if block.title else []
             yield "\n\n".join([*above, _tabulate(_grid(block), "pipe")])
 
 
