@@ -46,7 +46,8 @@ _HOMES = {
     "softmax": ("softmax",),
     "embed": ("embed",),
     "tokens": ("tokens",),
-    "listing": ("list", "schema"),
+    "listing": ("list",),
+    "schema": ("schema",),
     "huggingface": ("import", "export"),
 }
 

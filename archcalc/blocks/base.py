@@ -112,9 +112,11 @@ class Slot(Block):
         """A kind is named in the YAML, although Python gives it by the class."""
         found = handler(schema)
         fields = handler.resolve_ref_schema(found)
-        if "kind" in fields.get("properties", {}) and cls.default_kind is None:
-            fields["required"] = ["kind", *fields.get("required", [])]
-            fields["properties"]["kind"].pop("default", None)
+        if _is_kind(cls):
+            fields["properties"]["kind"]["description"] = first_paragraph(fields.get("description", ""))
+            if cls.default_kind is None:
+                fields["required"] = ["kind", *fields.get("required", [])]
+                fields["properties"]["kind"].pop("default", None)
         return found
 
     def summary(self) -> str:
@@ -142,6 +144,11 @@ class Mixer(Slot):
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
         raise NotImplementedError
+
+
+def first_paragraph(text: str) -> str:
+    """What a docstring begins with, in one line."""
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def _is_kind(slot: type[Slot]) -> bool:

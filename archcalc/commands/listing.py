@@ -1,13 +1,12 @@
-"""The commands list and schema."""
+"""The command list."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 
 from archcalc.commands.base import FILES, Form, Output, app, number
 from archcalc.errors import Invalid, Problem, nearest, shown
-from archcalc.report.output import emit, write
+from archcalc.report.output import emit
 from archcalc.spec.model import Model
 
 WHAT = ("models", "devices", "plans", "quantities", "formats")
@@ -148,23 +147,3 @@ def _none(words: list[str]) -> Problem:
     near = nearest("-".join(words), [*families(), *WHAT, *names()], 3)
     fix = f"nearest: {', '.join(near)}" if near else "`archcalc list` shows all"
     return Problem(" ".join(words), "matches no model", suggestion=fix)
-
-
-@app.command(rich_help_panel=FILES)
-def schema(
-    of: Annotated[
-        Literal["model", "device", "plan"],
-        typer.Option("--of", metavar="KIND", help="kind of file described: model, device or plan"),
-    ] = "model",
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="file to write")
-    ] = None,
-) -> None:
-    """Print the JSON Schema of specs, for editors and validators."""
-    from archcalc.hardware.devices import Device
-    from archcalc.plan.description import Plan
-    from archcalc.spec.model import Model
-    from archcalc.spec.schema import schema_text
-
-    kinds: dict[str, type[BaseModel]] = {"device": Device, "plan": Plan, "model": Model}
-    write(schema_text(kinds[of]), output)

@@ -62,9 +62,11 @@ class Plan(Strict):
         default=0, alias="schema", description="of this format; 1 when the first release freezes it"
     )
     name: Annotated[str, Field(pattern=namerules.DEVICE, max_length=100)] = Field(
-        default="plan", description="of the plan: small letters, digits, dots and dashes"
+        default="plan", description="of the plan: small letters, digits, dots and dashes", examples=["tp8-pp4"]
     )
-    source: Text | None = Field(default=None, description="where the plan was published")
+    source: Text | None = Field(
+        default=None, description="where the plan was published", examples=["arXiv:2205.05198, Table 3"]
+    )
     dp: Count = Field(default=1, description="data-parallel ranks, expert ranks included")
     tp: Count = Field(default=1, description="tensor-parallel ranks")
     sequence_parallel: bool = Field(
@@ -77,7 +79,9 @@ class Plan(Strict):
     )
     chunks: Count = Field(default=1, description="chunks of layers that each stage has in an interleaved schedule")
     stage_layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] | None = Field(
-        default=None, description="layers of each stage (each chunk, in order), first to last; null: as many for all"
+        default=None,
+        description="layers of each stage (each chunk, in order), first to last; null: as many for all",
+        examples=[[11, 12, 12, 13]],
     )
     ep: Count = Field(default=1, description="expert-parallel ranks, which are data-parallel ranks of all else")
     etp: Count | None = Field(

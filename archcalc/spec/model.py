@@ -79,12 +79,14 @@ class Model(Strict):
         alias="schema", description="of this format; 1 when the first release freezes it"
     )
     name: Annotated[str, Field(pattern=namerules.MODEL, max_length=100)] = Field(
-        description="of the model: letters, digits, dots, dashes and underscores"
+        description="of the model: letters, digits, dots, dashes and underscores", examples=["gpt2"]
     )
-    source: Text = Field(description="where the shape was published")
-    vocab_size: Count = Field(description="rows of the token table, padding included")
-    context_length: Count = Field(description="the most positions that it can take")
-    d_model: Count = Field(description="features of the residual stream")
+    source: Text = Field(
+        description="where the shape was published", examples=["Brown et al. 2020, arXiv:2005.14165, Table 2.1"]
+    )
+    vocab_size: Count = Field(description="rows of the token table, padding included", examples=[50_257])
+    context_length: Count = Field(description="the most positions that it can take, in tokens", examples=[1_024])
+    d_model: Count = Field(description="features of the residual stream", examples=[768])
     embedding: Embedding = Field(description="how tokens become vectors")
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1, strict=False)] = Field(
         description="groups of layers, in order; each in one of three forms"
@@ -106,7 +108,9 @@ class Model(Strict):
         default=(), description="values of the source that must be misprints; check shows them"
     )
     assumptions: Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
-        default=(), description="what these counts take for granted; printed with every result"
+        default=(),
+        description="what these counts take for granted; printed with every result",
+        examples=[["the paper does not say whether projections have biases; those of the code are counted"]],
     )
 
     @field_validator("layers")
