@@ -6,6 +6,7 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import CHOOSE, AnyAttention, AnyBatch, Form, Output, app, number
+from archcalc.commands.completing import spec_words
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
 from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem, shown
@@ -29,7 +30,10 @@ def diff(
     specs: Annotated[
         list[str],
         typer.Argument(
-            metavar="SPEC", show_default=False, help="two or more catalogue names or paths; the first is the baseline"
+            metavar="SPEC",
+            autocompletion=spec_words,
+            show_default=False,
+            help="two or more catalogue names or paths; the first is the baseline",
         ),
     ],
     batch: AnyBatch = None,

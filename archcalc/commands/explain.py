@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from archcalc.commands.base import COUNT, AnyAttention, AnyBatch, Output, Seq, Spec, app
+from archcalc.commands.completing import quantity_words
 from archcalc.commands.flags import (
     Accumulate,
     ActivationOf,
@@ -64,6 +65,7 @@ def explain(
         str | None,
         typer.Argument(
             metavar="QUANTITY",
+            autocompletion=quantity_words,
             show_default=False,
             help="number of `list quantities`, or path in JSON; default: all",
         ),

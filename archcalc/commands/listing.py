@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from archcalc.commands.base import FILES, Form, Output, app, number
+from archcalc.commands.completing import beginning
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.report.output import emit
 from archcalc.spec.model import Model
@@ -12,12 +13,17 @@ from archcalc.spec.model import Model
 WHAT = ("models", "devices", "plans", "quantities", "formats")
 
 
-def _words(incomplete: str) -> list[str]:
-    """What can be listed, and the families and names that begin so, for the shell's completion."""
+def _words() -> list[str]:
+    """What can be listed, and families and names of models, for the shell's completion."""
     from archcalc.spec.catalogue import names
+
+    return [*dict.fromkeys((*WHAT, *_families(), *names()))]
+
+
+def _families() -> list[str]:
     from archcalc.spec.searching import families
 
-    return [word for word in dict.fromkeys((*WHAT, *families(), *names())) if word.startswith(incomplete)]
+    return families()
 
 
 @app.command(name="list", rich_help_panel=FILES)
@@ -26,14 +32,20 @@ def list_(
         list[str] | None,
         typer.Argument(
             metavar="WHAT|WORD",
-            autocompletion=_words,
+            autocompletion=beginning(_words),
             show_default=False,
             help="models, devices, plans, quantities or formats; other words list the models whose name, family or "
             "source has all of them; default: models",
         ),
     ] = None,
     family: Annotated[
-        str | None, typer.Option(metavar="NAME", show_default=False, help="models of one family, such as qwen")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=beginning(_families),
+            show_default=False,
+            help="models of one family, such as qwen",
+        ),
     ] = None,
     least: Annotated[
         str | None, typer.Option(metavar="N", show_default=False, help="models of at least N parameters, such as 1B")

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import FILES, app, beginning
+from archcalc.commands.base import FILES, app
+from archcalc.commands.completing import beginning
 from archcalc.errors import Invalid, Problem, did_you_mean, shown
 from archcalc.report.output import write
 

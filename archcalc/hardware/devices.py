@@ -30,8 +30,9 @@ def _amount(unit: Unit) -> tuple[BeforeValidator, object]:
             raise PydanticCustomError("quantity", "{why}", {"why": str(error)}) from None
         return value
 
-    pattern = {"pattern": quantity_pattern(unit)}
-    return BeforeValidator(readable), Field(json_schema_extra=pattern, examples=quantity_examples(unit))
+    return BeforeValidator(readable), Field(
+        json_schema_extra={"pattern": quantity_pattern(unit)}, examples=[*quantity_examples(unit)]
+    )
 
 
 Bytes = Annotated[str, *_amount("B")]
