@@ -117,11 +117,13 @@ class Plan(Strict):
         default=None,
         description="rows of the token table are padded to a multiple of this times tp (Megatron-LM: 128); null: the "
         "last rank has fewer rows",
+        examples=[128],
     )
 
     cache_block: Count | None = Field(
         default=None,
         description="positions of a block of the key-value cache, as an engine pages it (vLLM: 16); null: exact",
+        examples=[16],
     )
 
     framework: Framework | None = Field(
