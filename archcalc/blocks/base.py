@@ -5,9 +5,17 @@ Schema and the public strategies are all made from the registry; a test holds th
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from archcalc.arguments import LARGEST_SIZE as LARGEST_SIZE  # noqa: PLC0414  (as mypy reads an export)
@@ -24,6 +32,15 @@ from archcalc.tape.run import Run
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 """A size of the architecture. One is a size: multi-query attention is one key/value head."""
+
+
+def no_word(number: object) -> object:
+    """What stands among whole numbers as it is read: Python takes true and 1.0 for 1."""
+    return str(number).lower() if isinstance(number, (bool, float)) else number
+
+
+Version = Annotated[Literal[0], BeforeValidator(no_word)]
+"""Of a format, as files state it."""
 
 
 class Strict(BaseModel):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from archcalc.blocks.base import Strict
+from archcalc.blocks.base import Strict, Version
 from archcalc.errors import LONGEST_PLACE, Invalid, Problem, cut, nearest
 from archcalc.spec import namerules
 from archcalc.spec.catalogue import is_path, specs_folder
@@ -106,9 +106,7 @@ class Device(Strict):
 
     model_config = ConfigDict(title="archcalc device", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
-        alias="schema", description="of this format; 1 when the first release freezes it"
-    )
+    schema_version: Version = Field(alias="schema", description="of this format; 1 when the first release freezes it")
     name: Name = Field(
         description="as --device takes it: small letters, digits, dots and dashes", examples=["h100-sxm"]
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.base import Count, Strict, Version, no_word
 from archcalc.plan.frameworks import Framework, with_habits
 from archcalc.spec import namerules
 from archcalc.spec.published import Text
@@ -22,11 +22,6 @@ Gathered = Literal["again", "kept"]
 Prefetch = Literal["backward", "both", "none"]
 MOST_STAGES = 1_024
 _WEIGHTS = 3  # the stage of ZeRO that shares them
-
-
-def _no_word(stage: object) -> object:
-    """Python takes true and 1.0 for 1; a stage of ZeRO is a whole number."""
-    return str(stage).lower() if isinstance(stage, (bool, float)) else stage
 
 
 class Need(NamedTuple):
@@ -58,7 +53,7 @@ class Plan(Strict):
 
     model_config = ConfigDict(title="archcalc plan", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
+    schema_version: Version = Field(
         default=0, alias="schema", description="of this format; 1 when the first release freezes it"
     )
     name: Annotated[str, Field(pattern=namerules.DEVICE, max_length=100)] = Field(
@@ -87,7 +82,7 @@ class Plan(Strict):
     etp: Count | None = Field(
         default=None, description="ranks that share each expert (expert tensor parallelism); null: as tp"
     )
-    zero: Annotated[Literal[0, 1, 2, 3], BeforeValidator(_no_word)] = Field(
+    zero: Annotated[Literal[0, 1, 2, 3], BeforeValidator(no_word)] = Field(
         default=0,
         description="what data-parallel ranks share: 1 optimizer state, 2 gradients too, 3 weights too (FSDP)",
     )

@@ -86,7 +86,7 @@ def _settable(model: BaseModel, where: Where) -> tuple[str, ...] | None:
 
 
 def _is_block(kind: Any) -> bool:
-    return kind is NoneType or not isinstance(kind, type) or issubclass(kind, BaseModel)
+    return kind is NoneType or (isinstance(kind, type) and issubclass(kind, BaseModel))
 
 
 def _literals(kind: Any) -> list[str]:

@@ -1,12 +1,12 @@
 """The spec: one architecture as YAML describes it, and the passes that it records."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
-from archcalc.blocks.base import Block, Count, Strict
+from archcalc.blocks.base import Block, Count, Strict, Version
 from archcalc.blocks.constraints import OneTable
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.heads import SomeRows
@@ -75,9 +75,7 @@ class Model(Strict):
 
     model_config = ConfigDict(title="archcalc model", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
-        alias="schema", description="of this format; 1 when the first release freezes it"
-    )
+    schema_version: Version = Field(alias="schema", description="of this format; 1 when the first release freezes it")
     name: Annotated[str, Field(pattern=namerules.MODEL, max_length=100)] = Field(
         description="of the model: letters, digits, dots, dashes and underscores", examples=["gpt2"]
     )

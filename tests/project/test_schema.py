@@ -185,11 +185,11 @@ def test_a_valid_model_is_valid_by_the_schema(model):
 OF_SHAPE = {
     "missing", "extra_forbidden", "literal_error", "union_tag_invalid", "union_tag_not_found", "model_type", "dict_type",
     "model_attributes_type", "int_type", "float_type", "bool_type", "string_type", "tuple_type", "greater_than",
-    "greater_than_equal", "less_than_equal", "too_long", "string_too_long", "string_too_short", "string_pattern_mismatch",
+    "greater_than_equal", "less_than_equal", "too_short", "too_long", "int_parsing_size", "string_too_long", "string_too_short", "string_pattern_mismatch",
 }  # fmt: skip
 VALUES = st.sampled_from(
     [
-        None, True, False, 0, -1, 1, 2, 2**40, 2**90, 0.5, -2.5, 1e12, "", "x", "none", "80 GB", "3 TB/s", [], [1], ["x"],
+        None, True, False, 0, -1, 1, 2, 2**40, 2**90, 0.5, -2.5, 1e12 + 0.5, "", "x", "none", "80 GB", "3 TB/s", [], [1], ["x"],
         {}, {"x": 1}, {"kind": "x"}, {"kind": "multi_head"}, {"kind": "rmsnorm"},
     ]
 )  # fmt: skip
@@ -224,7 +224,8 @@ def compare(kind, data):
     try:
         CLASSES[kind].model_validate(data)
     except ValidationError as error:
-        kinds = {one["type"] for one in error.errors()}
+        echo = [one for one in error.errors() if one["type"] == "too_short" and one["input"]]  # all items are wrong
+        kinds = {one["type"] for one in error.errors() if one not in echo}
         if kinds & OF_SHAPE:
             assert not accepts(kind, data), kinds
     else:
