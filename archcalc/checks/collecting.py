@@ -98,9 +98,13 @@ def _is_out(path: str, exclude: Sequence[str]) -> bool:
     return any(fnmatchcase(words, pattern) or fnmatchcase(words, f"*/{pattern}") for pattern in exclude)
 
 
-_LINE = re.compile(
-    rb"#[^\n]{0,200}\$schema=[^\n]{0,200}?\b(model|plan|device|configuration)(?:[.-][\w.-]{1,30})?\.json"
-)
+_LINE = re.compile(rb"#[^\n]{0,200}\$schema=[^\n]{0,200}?\b(model|plan|device|budgets)(?:[.-][\w.-]{1,30})?\.json")
+_OF_A_SCHEMA: dict[bytes, Kind] = {
+    b"model": "model",
+    b"plan": "plan",
+    b"device": "device",
+    b"budgets": "configuration",
+}
 _OF_A_CONFIG = re.compile(rb'"(?:model_type|architectures)"')
 _FIELD = re.compile(rb"^[\"']?([a-z_]{1,40})[\"']? ?:", re.MULTILINE)
 _TELLING: tuple[tuple[Kind, frozenset[bytes]], ...] = (
@@ -132,7 +136,7 @@ def kind_of(target: Target) -> Kind:
     if is_json:
         return "config" if _OF_A_CONFIG.search(data) else "unknown"
     if line := _LINE.search(data, 0, 4096):
-        return line[1].decode()  # type: ignore[return-value]
+        return _OF_A_SCHEMA[line[1]]
     fields = set(_FIELD.findall(data))
     told = next((kind for kind, telling in _TELLING if fields & telling), None)
     if told and (not target.found or b"schema" in fields):

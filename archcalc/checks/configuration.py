@@ -111,6 +111,10 @@ class Budget(Strict):
     that: Text = Field(
         description="quantity, by its name in `archcalc list quantities`",
         examples=["parameters.stored", "cache.per_token", "memory.total"],
+        json_schema_extra={
+            "enum": list(QUANTITIES),
+            "enumDescriptions": [quantity.meaning for quantity in QUANTITIES.values()],
+        },
     )
     most: _Amount | None = Field(
         default=None,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from archcalc.commands.base import TRUST, Output, app, catalogue_names, number
+from archcalc.commands.base import TRUST, Output, app, number
+from archcalc.commands.completing import spec_words
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.outcomes import FORMATS, CheckFormat, show
 from archcalc.report.output import emit, refuse_output, tell, write
@@ -29,7 +30,7 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="PATH",
-            autocompletion=catalogue_names,
+            autocompletion=spec_words,
             show_default=False,
             help="specs as other commands take them, plans, devices, headers of weights, folders, patterns; default: "
             "`specs` of archcalc.yaml, or the whole catalogue",

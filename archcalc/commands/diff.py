@@ -6,6 +6,7 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import CHOOSE, AnyAttention, AnyBatch, Form, Output, app, number
+from archcalc.commands.completing import spec_words
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
 from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem, shown
@@ -30,6 +31,7 @@ def diff(
         list[str],
         typer.Argument(
             metavar="SPEC",
+            autocompletion=spec_words,
             show_default=False,
             help="two or more catalogue names, paths or REV:PATH (git); the first is the baseline",
         ),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from archcalc.commands.base import COUNT, AnyAttention, AnyBatch, Output, Seq, Spec, app
+from archcalc.commands.completing import quantity_words
 from archcalc.commands.flags import (
     Accumulate,
     ActivationOf,
@@ -101,6 +102,7 @@ def explain(
         str | None,
         typer.Argument(
             metavar="QUANTITY",
+            autocompletion=quantity_words,
             show_default=False,
             help="number of `list quantities`, or path in JSON; default: all",
         ),

@@ -6,6 +6,7 @@ import typer
 
 from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app, number
+from archcalc.commands.completing import device_words
 from archcalc.commands.flags import (
     Accumulate,
     ActivationOf,
@@ -51,7 +52,12 @@ def memory(
     kv_precision: CacheOf = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", show_default=False, help="device to fit it on (see `archcalc list devices`)"),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=device_words,
+            show_default=False,
+            help="device to fit it on (see `archcalc list devices`)",
+        ),
     ] = None,
     reserve: Annotated[
         str | None,

@@ -10,20 +10,16 @@ import typer
 
 from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import number
+from archcalc.commands.completing import plan_words
 from archcalc.commands.flags import Again, OptimizerOf, PrecisionOf
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.batches import of_batch
 from archcalc.plan.description import Gathered, Plan, Prefetch, Schedule, Sharding
 from archcalc.plan.frameworks import Framework
-from archcalc.plan.reading import find_plan, plan_names
+from archcalc.plan.reading import find_plan
 from archcalc.tape.optimizers import Optimizer
 from archcalc.tape.precision import RECIPES, Recompute
 from archcalc.tape.run import Run
-
-
-def _plans(incomplete: str) -> list[str]:
-    """The catalogue's plans that begin so, for the shell's completion."""
-    return [name for name in plan_names() if name.startswith(incomplete)]
 
 
 def _size(help_: str, metavar: str = "N") -> Any:
@@ -40,7 +36,7 @@ FLAGS: dict[str, Any] = {
         str | None,
         typer.Option(
             metavar="PLAN",
-            autocompletion=_plans,
+            autocompletion=plan_words,
             show_default=False,
             help="parallel plan: name, YAML file or REV:PATH; its fields are flags: `plan -h`",
         ),

@@ -1,13 +1,13 @@
 """The spec: one architecture as YAML describes it, and the passes that it records."""
 
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
-from archcalc.blocks.base import Block, Count, Strict
+from archcalc.blocks.base import Block, Count, Strict, Version
 from archcalc.blocks.constraints import OneTable
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.heads import SomeRows
@@ -67,16 +67,16 @@ class Model(Strict):
 
     model_config = ConfigDict(title="archcalc model", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
-        alias="schema", description="of this format; 1 when the first release freezes it"
-    )
+    schema_version: Version = Field(alias="schema", description="of this format; 1 when the first release freezes it")
     name: Annotated[str, Field(pattern=namerules.MODEL, max_length=100)] = Field(
-        description="of the model: letters, digits, dots, dashes and underscores"
+        description="of the model: letters, digits, dots, dashes and underscores", examples=["gpt2"]
     )
-    source: Text = Field(description="where the shape was published")
-    vocab_size: Count = Field(description="rows of the token table, padding included")
-    context_length: Count = Field(description="the most positions that it can take")
-    d_model: Count = Field(description="features of the residual stream")
+    source: Text = Field(
+        description="where the shape was published", examples=["Brown et al. 2020, arXiv:2005.14165, Table 2.1"]
+    )
+    vocab_size: Count = Field(description="rows of the token table, padding included", examples=[50_257])
+    context_length: Count = Field(description="the most positions that it can take, in tokens", examples=[1_024])
+    d_model: Count = Field(description="features of the residual stream", examples=[768])
     embedding: Embedding = Field(description="how tokens become vectors")
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1, strict=False)] = Field(
         description="groups of layers, in order; each in one of three forms"
@@ -98,10 +98,14 @@ class Model(Strict):
         default=(), description="values of the source that must be misprints; check shows them"
     )
     assumptions: Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
-        default=(), description="what these counts take for granted; printed with every result"
+        default=(),
+        description="what these counts take for granted; printed with every result",
+        examples=[["the paper does not say whether projections have biases; those of the code are counted"]],
     )
     allow: Annotated[tuple[Allowance, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
-        default=(), description="rules of lint that the spec may break, each with the reason"
+        default=(),
+        description="rules of lint that the spec may break, each with the reason",
+        examples=[[{"rule": "AC110", "why": "the tokenizer of the checkpoint has 50,257 tokens"}]],
     )
 
     @field_validator("layers")

@@ -24,8 +24,10 @@ class Initialization(Strict):
 class Published(Strict):
     """A figure that somebody printed, with its source."""
 
-    text: Text = Field(description="as printed")
-    parameters: Count | None = Field(default=None, le=2**80, description="the figure, where it counts parameters")
+    text: Text = Field(description="as printed", examples=["124M", "174,600M"])
+    parameters: Count | None = Field(
+        default=None, le=2**80, description="the figure, where it counts parameters", examples=[124_000_000]
+    )
     active: Count | None = Field(
         default=None, le=2**80, description="the figure, where it counts the parameters that one token meets"
     )
@@ -34,12 +36,14 @@ class Published(Strict):
     )
     matrices: Count | None = Field(default=None, le=2**80, description="the figure, where it counts their matrices")
     digits: Annotated[int, Field(ge=1, le=30)] | None = Field(
-        default=None, description="significant digits that a counted figure must hold at; all of them where absent"
+        default=None,
+        description="significant digits that a counted figure must hold at; all of them where absent",
+        examples=[3],
     )
     status: Literal["counted", "nominal"] = Field(
         description="counted: must hold; nominal: a name, shown with its difference and never a failure"
     )
-    source: Text = Field(description="where it was printed")
+    source: Text = Field(description="where it was printed", examples=["Table 2.1"])
     note: Text | None = Field(default=None, description="what else is to be known about it")
 
     @property
@@ -68,11 +72,11 @@ _QUANTITIES = ("parameters", "active", "tally", "matrices")
 class Misprint(Strict):
     """A value of the source that must be a misprint, and the value used here instead."""
 
-    field: Text = Field(description="the field that is printed wrong")
-    printed: Text = Field(description="what the source prints")
-    used: Text = Field(description="what the spec has")
+    field: Text = Field(description="the field that is printed wrong", examples=["n_heads"])
+    printed: Text = Field(description="what the source prints", examples=["24"])
+    used: Text = Field(description="what the spec has", examples=["16"])
     why: Text = Field(description="how it is known")
-    source: Text = Field(description="where it is printed")
+    source: Text = Field(description="where it is printed", examples=["Table 2.1"])
 
     def __str__(self) -> str:
         return f"{self.source} prints {self.field} {self.printed}; {self.used} is used: {self.why}"
