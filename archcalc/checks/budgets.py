@@ -15,7 +15,7 @@ from archcalc.checks.rules import BUDGET, UNKNOWN
 from archcalc.counts.memory import runs_op_by_op
 from archcalc.counts.onerank import of_a_rank, sections_of
 from archcalc.counts.quantities import QUANTITIES, Asked
-from archcalc.errors import ArchcalcError, Invalid, Problem
+from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.hardware.fitting import RESERVE, missing, usable
 from archcalc.plan.batches import of_batch
 from archcalc.plan.description import Plan
@@ -201,6 +201,6 @@ def unused_budgets(project: Project, every: Iterable[Outcome]) -> Iterator[Probl
     specs = [(one.spec.partition("@")[0], one.file) for one in every if one.kind in ("model", "config")]
     for index, budget in enumerate(project.configuration.budgets):
         if not any(is_for(budget, project, *spec) for spec in specs):
-            words = ", ".join(budget.specs) or None
+            words = shown(", ".join(budget.specs)) if budget.specs else None
             problem = project.document.problem("is for no spec that was checked", ("budgets", index), value=words)
             yield problem.under(UNKNOWN.id, UNKNOWN.level)

@@ -201,7 +201,12 @@ RUN = {
     "import": {"--part": "test_part_text"},
     "verify": {"--tensors": "test_verify"},
     "plan": {"--rules": "test_plans"},
-    "check": {"--weights": "test_check_weights"},
+    "check": {
+        "--weights": "test_check_weights",
+        **dict.fromkeys(
+            ["--config", "--select", "--ignore", "--strict", "--fix", "--baseline", "--write-baseline", "--jobs",
+             "--watch"], "test_check"),
+    },
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
     "predict": dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
     "generate": dict.fromkeys(
