@@ -1,7 +1,9 @@
 """Every rule of lint has a spec that trips it, at the right place, one that nearly does, and its source."""
 
 import pytest
+from hypothesis import given, strategies
 
+from archcalc import strategies as st
 from archcalc.checks.lint import figures
 from archcalc.checks.lint.every import LINT, RULES
 from archcalc.checks.linting import ALL, excused, lint, looked, looking
@@ -284,12 +286,28 @@ def test_what_is_no_number_alone_is_left(text):
     assert figures.printed(text) is None
 
 
-@pytest.mark.parametrize(("said", "told"), [("own-8x7b", 0), ("own-8x10b", 1), ("own-8x5b", 1), ("own-47b-a13b", 0)])
+@pytest.mark.parametrize(
+    ("said", "told"), [("own-8x7b", 0), ("own-8x10b", 1), ("own-8x5b", 1), ("own-47b-a13b", 0), ("own-13b-8e", 0)]
+)
 def test_names_of_models_with_experts(said, told):
     model = find("mixtral-8x7b").model.model_copy(update={"name": said})
     assert len(lint(model, select=["AC140"])) == told
     assert len(lint(model.model_copy(update={"name": "own-47b-a7b"}), select=["AC140"])) == 1
     assert len(lint(model.model_copy(update={"name": "own-1b7"}), select=["AC140"])) == 1
+
+
+@pytest.mark.parametrize(("said", "told"), [("own-2-1_6b", 0), ("own-1_3b", 1), ("own_1_6b", 0), ("own-8_2b", 0)])
+def test_an_underscore_in_a_name_is_a_point_or_parts_a_version(said, told):
+    model = find("stablelm2-1.6b").model.model_copy(update={"name": said})
+    assert len(lint(model, select=["AC140"])) == told
+
+
+@given(st.models(), strategies.sampled_from([None, on(tp=2), on(pp=2), on(dp=2, ep=2), on(cp=2)]))
+def test_every_rule_looks_at_any_valid_spec(model, aim):
+    for problem in lint(model, aim):
+        assert problem.rule in RULES
+        assert problem.message
+        assert problem.level == RULES[problem.rule].level
 
 
 @pytest.mark.parametrize("words", MORE)

@@ -91,7 +91,7 @@ def _projections(subject: Subject) -> Iterator[Finding]:
             yield Finding(what, (*where, "n_heads"), f"{part.n_heads:,}", f"{nearest(size)} features of all heads")
     for where, slot in subject.each(Slot):
         for name in ("q_rank", "kv_rank", "d_latent", "d_inner"):
-            width: int | None = getattr(slot, name, None)
+            width: int | None = vars(slot).get(name)  # getattr asks pydantic, which takes long to say no
             if width is not None and not fits(width):
                 what = f"{said(width)}: projections to it and from it have so many rows or columns, {used()}"
                 yield Finding(what, (*where, name), f"{width:,}", nearest(width))
