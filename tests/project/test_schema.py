@@ -250,3 +250,13 @@ def test_the_comparison_sees_a_schema_that_lets_too_much_pass():
     assert Draft202012Validator(loose).is_valid({"schema": 0, "tp": 0})
     assert not accepts("plan", {"schema": 0, "tp": 0})
     compare("plan", {"schema": 0, "tp": 0})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("version", [False, True, 0.5, "0", 1, None])
+def test_the_version_of_the_format_is_a_number(kind, version):
+    """Python takes false for 0; of the other kinds of files the reader says the same."""
+    data = {**read(FILES[kind][0]), "schema": version}
+    assert not accepts(kind, data)
+    with pytest.raises(ValidationError):
+        CLASSES[kind].model_validate(data)
