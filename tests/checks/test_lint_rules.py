@@ -110,7 +110,11 @@ TRIPS = {
         # 1024 / 256 x 4096 / 128 = 128 tiles of the 216 of two rounds
         "1,024 rows x 4,096 features (plan own) are 128 tiles of 256 x 128, 2 rounds over the 108 processors of "
         "a100-80gb, of which 41% are idle",
-        [[("context_length: 4096", "context_length: 1024")], [("2816", "4096")]],
+        [
+            [("context_length: 4096", "context_length: 1024")],
+            [("2816", "4096")],
+            [("2816", "1536"), ("context_length: 4096", "context_length: 1024")],  # 48 tiles: a smaller one spreads them
+        ],
     ),
     "AC120": (
         [("n_heads: 16", "n_heads: 12"), ("n_kv_heads: 8", "n_kv_heads: 4")], on(tp=8), "kind: multi_head",
@@ -137,7 +141,7 @@ TRIPS = {
     "AC126": (
         [("2816", "11008")], on(tp=8), "11008",
         "plan own: each of 8 ranks has 1,376 hidden features, which is a multiple of 32, not of 64; got 11,008; a "
-        "multiple of 512 gives each rank a multiple of 64", [[("2816", "3072")]],
+        "multiple of 512 gives each rank a multiple of 64", [[("2816", "3072")], [("2816", "2720")]],
     ),
     "AC130": (
         [YARN, ("context_length: 4096", "context_length: 8192")], None, "4, original",
@@ -379,6 +383,9 @@ def test_an_entry_is_told_only_where_its_rule_looked(tmp_path):
     ]
     assert lint(path, on(tp=2), ignore=["AC125"]) == []
     assert lint(path, on(tp=2), ignore=["AC102"]) == []
+    unused = [("AC110", "a"), ("AC112", "b"), ("AC102", "c")]
+    assert lint(allowed(tmp_path, *unused)) == []
+    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"), ("AC002", "d"))
     subject = Subject(find(str(path)))
     assert [one.rule for one in excused(subject, [], looking(subject.aim))[0]] == ["AC102", "AC102"]
 
