@@ -22,6 +22,7 @@ from archcalc.plan.description import Plan
 from archcalc.plan.recipes import keeping_of
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
+from archcalc.spec.revisions import on_disk
 from archcalc.tape.precision import refuse_other_purpose
 from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL, Run
 from archcalc.units import grouped, percent
@@ -64,7 +65,7 @@ def is_for(budget: Budget, project: Project, spec: str, path: str) -> bool:
     """Whether a budget is for a spec: all are, unless it names some by name, path or pattern."""
     if not budget.specs:
         return True
-    words = (spec, os.path.relpath(path, project.folder or ".").replace(os.sep, "/"))
+    words = (spec, os.path.relpath(on_disk(path), project.folder or ".").replace(os.sep, "/"))
     return any(fnmatchcase(word, pattern.removeprefix("./")) for pattern in budget.specs for word in words)
 
 
@@ -154,8 +155,8 @@ def _bound(project: Project, budget: Budget, side: Side, found: Found, figure: i
     amount = read_amount(written, unit)
     if isinstance(amount, Ratio):
         of = amount.of
-        if of.endswith(":"):  # of the revision the same file
-            of += f"./{os.path.relpath(found.typed or found.document.file)}".replace(os.sep, "/")
+        if of.endswith(":*"):  # of the revision the same file
+            of = f"{of[:-1]}./{os.path.relpath(on_disk(found.typed))}".replace(os.sep, "/")
         other = Counted(project.spec(of).model, project).of(budget.that, budget.when)
         bound = amount.times * other
         whole = -(-bound.numerator // bound.denominator) if side == "least" else bound.numerator // bound.denominator

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archcalc.errors import MOST_COMPARED, Invalid, Missing, Problem, nearest, shown
 from archcalc.files.reading import TooSlow
+from archcalc.files.regular import folders_above
 from archcalc.spec.source import LARGEST_FILE, read_file, too_large
 
 if TYPE_CHECKING:
@@ -58,6 +59,19 @@ def revision(text: str) -> Revision | None:
     if _QUESTION.search(text, 0, at) or any(os.path.lexists(text[:end]) for end in ends):
         return None
     return Revision(text[:at], text[at + 1 :])
+
+
+def on_disk(text: str) -> str:
+    """The path that a spec has on disk now, from the current folder, without its revision and its question."""
+    where = revision(text)
+    path = text.partition("@")[0] if not os.path.exists(text) else text
+    if where is None:
+        return path
+    path = parted(where)[0].removeprefix(f"{where.name}:")
+    if path.startswith(("./", "../")):
+        return os.path.normpath(path)
+    top = next((folder for folder in folders_above() if os.path.lexists(os.path.join(folder, ".git"))), "")
+    return os.path.normpath(os.path.join(top, path))
 
 
 def _colon(text: str) -> int:
