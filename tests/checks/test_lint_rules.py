@@ -225,7 +225,7 @@ MORE = {
 
 def test_every_rule_is_tripped_here():
     assert list(TRIPS) == [rule.id for rule in LINT]
-    assert [*RULES] == sorted({*TRIPS, "AC001", "AC002", FIGURE.id, UNUSED.id})
+    assert [*RULES] == sorted({*TRIPS, "AC001", "AC002", "AC003", FIGURE.id, UNUSED.id})
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -376,7 +376,7 @@ def test_an_entry_that_silences_nothing_is_told(tmp_path):
 
 
 def test_an_entry_is_told_only_where_its_rule_looked(tmp_path):
-    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"), ("AC002", "d"))
+    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"))
     assert lint(path) == []  # no plan, no figures and no budgets were looked at
     assert [one.words for one in lint(path, on(tp=2))] == [
         "the spec does not break AC125 (kv-heads-copied); remove the entry"
@@ -385,9 +385,14 @@ def test_an_entry_is_told_only_where_its_rule_looked(tmp_path):
     assert lint(path, on(tp=2), ignore=["AC102"]) == []
     unused = [("AC110", "a"), ("AC112", "b"), ("AC102", "c")]
     assert lint(allowed(tmp_path, *unused)) == []
-    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"), ("AC002", "d"))
+    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"))
     subject = Subject(find(str(path)))
     assert [one.rule for one in excused(subject, [], looking(subject.aim))[0]] == ["AC102", "AC102"]
+
+
+def test_a_spec_excuses_no_budget(tmp_path):
+    (one,) = lint(allowed(tmp_path, ("AC002", "please")), select=["AC102"])
+    assert (one.rule, one.message) == ("AC102", "a spec cannot excuse AC002 (over-budget)")
 
 
 def test_rules_are_chosen_by_the_beginnings_of_their_identifiers(tmp_path):

@@ -15,6 +15,7 @@ from schemas import FOLDER, written
 
 import archcalc
 from archcalc import strategies
+from archcalc.checks.configuration import Configuration
 from archcalc.commands.schema import KINDS, described
 from archcalc.hardware.devices import Device
 from archcalc.plan.description import Plan
@@ -30,7 +31,7 @@ FILES = {
     "plan": sorted(f"plans/{one.name}" for one in (FOLDER.parent / "plans").glob("*.yaml")),
     "device": sorted(f"hardware/{one.name}" for one in (FOLDER.parent / "hardware").glob("*.yaml")),
 }
-CLASSES = {"model": Model, "plan": Plan, "device": Device}
+CLASSES = {"model": Model, "plan": Plan, "device": Device, "budgets": Configuration}
 DRAFTS = {"2020-12": Draft202012Validator, "07": Draft7Validator}
 
 
