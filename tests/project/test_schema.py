@@ -204,6 +204,7 @@ def places(data, where=()):
         yield from places(inner, (*where, key))
     if isinstance(data, dict):
         yield (*where, "unheard_of")
+        yield (*where, "No Name")
         yield (*where, "kind")
 
 
@@ -261,3 +262,11 @@ def test_the_version_of_the_format_is_a_number(kind, version):
     assert not accepts(kind, data)
     with pytest.raises(ValidationError):
         CLASSES[kind].model_validate(data)
+
+
+def test_a_name_that_is_none_is_refused():
+    data = read("models/gemma3-1b.yaml")
+    kinds = data["layers"][0]["kinds"]
+    kinds["No Name"] = kinds["local"]
+    compare("model", data)
+    assert not accepts("model", data)
