@@ -80,7 +80,7 @@ def check(
     ] = None,
     output: Output = None,
 ) -> None:
-    """Validate files; compare counts with published figures and budgets.
+    """Validate files; hold counts against figures and budgets.
 
     Exit code 1 if a file is invalid, a figure differs or a budget is exceeded. `archcalc list rules` has what else is
     looked at, docs/ci.md how to run it on every change.

@@ -29,8 +29,6 @@ BOUND = re.compile(r"^(?:MOST|LARGEST|LONGEST|DEEPEST|SECONDS|MEMORY|PATIENCE)(?
 
 # Constants that are named like bounds and refuse nothing that a user gives.
 NO_BOUNDS = {
-    "archcalc.checks.lint.tiles.MOST_IDLE",  # from where a rule speaks
-    "archcalc.checks.lint.proportions.MOST",
     "archcalc.counts.onerank.MEMORY",  # names of sections
     "archcalc.proof.allocator.LARGEST_STEP",  # what verify measures, and not what it takes
     "archcalc.proof.allocator.LONGEST",
