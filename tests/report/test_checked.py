@@ -100,7 +100,7 @@ def test_problems_stand_below_the_tables_by_level_unless_they_were_told():
         "Warning    specs/big.yaml:9:5: allow.0: AC120 is allowed and not broken; remove the entry [AC102]\n" in text
     )
     assert "           big: Table 1 prints d_ff 3; 4 is used\n" in text
-    assert "Excused    specs/excused.yaml:12:5: published.1: parameters 2B does not hold [AC101]: the paper\n" in text
+    assert "Excused    excused: AC101 at published.1: the paper rounds (in the spec)\n" in text
     told = render(checked_sheet(found.EVERY, told=True), "table", 100)
     assert "unknown field" not in told
     assert "Warning    big: Table 1 prints d_ff 3; 4 is used\n" in told
