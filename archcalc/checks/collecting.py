@@ -41,11 +41,16 @@ def collect(paths: Sequence[str], exclude: Sequence[str] = ()) -> list[Target]:
     """
     found: dict[str, Target] = {}
     for path in paths:
-        for target in _of(path, exclude):
+        for target in map(_harmless, _of(path, exclude)):
             found.setdefault(os.path.normpath(target.path), target)
             if len(found) > MOST_FILES:
                 raise Invalid(Problem(path, f"has more than {MOST_FILES:,} files", suggestion="check parts of it"))
     return list(found.values())
+
+
+def _harmless(target: Target) -> Target:
+    """No file's name may begin a line that the log of a CI takes for a command."""
+    return target._replace(path=f"./{target.path}") if target.path.startswith(("::", "##[")) else target
 
 
 def _of(path: str, exclude: Sequence[str]) -> Iterator[Target]:
