@@ -13,6 +13,8 @@ from archcalc.counts.collectives import Sent, sent_for_weights, sent_in_passes
 from archcalc.counts.parameters import Inventory, Stored, tensors
 from archcalc.counts.peaks import Settled, entering, settled, way
 from archcalc.counts.pipelined import messages, ties
+from archcalc.counts.stack import AXES
+from archcalc.counts.stretches import AtOnce
 from archcalc.counts.ways import Walked
 from archcalc.plan.description import Plan
 from archcalc.plan.local import Exchanges, localized, share
@@ -20,9 +22,9 @@ from archcalc.plan.placing import GPUS_PER_NODE
 from archcalc.plan.stages import chunks_of, in_flight
 from archcalc.shapes.stacked import Stages, stacked
 from archcalc.spec.model import Model
-from archcalc.tape.legend import Size, add, largest
+from archcalc.tape.legend import Size, add, alongside, largest
 from archcalc.tape.passes import Pass, Segment
-from archcalc.tape.precision import Keeping
+from archcalc.tape.precision import Keeping, Recompute
 from archcalc.tape.run import Run
 
 NUMBERS = ("dp", "tp", "cp", "pp", "ep", "micro_batch", "accumulation")
@@ -78,19 +80,28 @@ class _Sorts(NamedTuple):
             return n
         return np.broadcast_to(n, self.counts).reshape(-1)[self.at]
 
+    def of_each(self, n: Any, kind: Any) -> Any:
+        """A number of each kind of recomputation and each sort, for each row, which is of one `kind`."""
+        import numpy as np
 
-class _Rows:
-    """Rows of a plan whose words are alike."""
+        if getattr(n, "ndim", 0) <= len(self.counts):
+            return self.of(n)
+        return np.broadcast_to(n, (len(n), *self.counts)).reshape(len(n), -1)[kind, self.at]
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+
+class Rows:
+    """Rows of a plan whose words are alike but for what they recompute: of the `kinds` each has one."""
+
+    def __init__(self, plan: Plan, kinds: tuple[Recompute, ...], kind: Any) -> None:
+        self.plan, self.kinds, self.kind = plan, kinds, kind
         self.arrays = {name: value for name in NUMBERS if hasattr(value := getattr(plan, name), "dtype")}
-        self.count = len(next(iter(self.arrays.values()))) if self.arrays else 1
+        self.count = len(kind)
         self._known: dict[object, _Sorts] = {}
 
-    def some(self, rows: Any) -> _Rows:
+    def some(self, rows: Any) -> Rows:
         """Some of the rows."""
-        return _Rows(self.plan.model_copy(update={name: value[rows] for name, value in self.arrays.items()}))
+        plan = self.plan.model_copy(update={name: value[rows] for name, value in self.arrays.items()})
+        return Rows(plan, self.kinds, self.kind[rows])
 
     def by(self, cutting: Sequence[str], others: Sequence[str]) -> _Sorts:
         """The sorts of rows by some fields; of the rest one value stands for all."""
@@ -124,14 +135,14 @@ class Counter:
         self._known: dict[object, Any] = {}
         self._walked = Walked()
 
-    def count(self, plan: Plan, keeping: Keeping) -> dict[str, Any]:
+    def count(self, every: Rows, keeping: Keeping) -> dict[str, Any]:
         """Of each number the most of any stage, in every row."""
         import numpy as np
 
-        every = _Rows(plan)
+        plan = every.plan
         most = {name: np.zeros(every.count) for name in self._columns}
         lengths = np.unique(plan.pp).tolist()
-        known: dict[tuple[int, ...], tuple[Any, _Rows]] = {tuple(lengths): (slice(None), every)}
+        known: dict[tuple[int, ...], tuple[Any, Rows]] = {tuple(lengths): (slice(None), every)}
         key = plan.schedule, plan.chunks, plan.stage_layers, plan.recompute_layers, *lengths
         for stages in self._once(key, lambda: stacked(self._whole, plan, lengths)):
             there = tuple(stages.at)
@@ -145,7 +156,7 @@ class Counter:
             most["ranks"] = most["ranks"] + plan.world
         return most
 
-    def _of(self, stages: Stages, rows: _Rows, keeping: Keeping) -> dict[str, Any]:
+    def _of(self, stages: Stages, rows: Rows, keeping: Keeping) -> dict[str, Any]:
         """The numbers of a rank of one stage."""
         keeps = rows.by(_CUTTING, _KEPT)
         parameters, *rest = map(keeps.of, self._settled(stages, keeps, keeping))
@@ -154,8 +165,8 @@ class Counter:
         if "memory.total" in self._columns:
             gathers = rows.plan.zero > 1  # and then what is in use depends on the ranks that share it
             passing = rows.by(_ON_THE_WAY, _KEPT if gathers else _STAGES)
-            ways, comes_in = self._way(stages, passing, keeping, gathers=gathers)
-            ways = [tuple(map(passing.of, one)) for one in ways]
+            ways, comes_in = self._way(stages, passing, keeping, rows.kinds, gathers=gathers)
+            ways = [tuple(passing.of_each(n, rows.kind) for n in one) for one in ways]
             flights = self._flights(stages, rows)
             others = add(n * saved for n, (_, saved) in zip(flights, ways, strict=True))
             on_the_way = [(n > 0) * (others - saved + full) for n, (full, saved) in zip(flights, ways, strict=True)]
@@ -200,21 +211,22 @@ class Counter:
             counts = Inventory(self._tensors(stages, sorts.plan, taken))
             return add(one.parameters for one in counts.tensors), *settled(taken, counts, keeping)
 
-        keeping = keeping._replace(recompute="none")
         key = "settled", id(stages), sorts.key, _shared(sorts.plan), keeping
         found: tuple[Size, ...] = self._once(key, work)
         return found
 
-    def _way(self, stages: Stages, sorts: _Sorts, keeping: Keeping, *, gathers: bool) -> Any:
+    def _way(
+        self, stages: Stages, sorts: _Sorts, keeping: Keeping, kinds: tuple[Recompute, ...], *, gathers: bool
+    ) -> Any:
         """Of each chunk the most in use on the way and what is saved; and what comes in of the whole stage."""
 
         def work() -> Any:
             taken, _ = self._taken(stages, sorts.plan)
-            return list(way(taken, keeping, self._walked)), entering(taken, keeping)
+            return list(way(taken, keeping, AtOnce(kinds, self._walked))), entering(taken, keeping)
 
-        return self._once(("way", id(stages), sorts.key, gathers and _shared(sorts.plan), keeping), work)
+        return self._once(("way", id(stages), sorts.key, gathers and _shared(sorts.plan), keeping, kinds), work)
 
-    def _flights(self, stages: Stages, rows: _Rows) -> list[Any]:
+    def _flights(self, stages: Stages, rows: Rows) -> list[Any]:
         """Micro-batches in flight of each chunk, in every row."""
 
         def held(plan: Plan) -> list[int]:
@@ -224,13 +236,15 @@ class Counter:
 
         return _by_number(rows.plan, ("pp", "accumulation"), rows.count, held)
 
-    def _sent(self, stages: Stages, rows: _Rows, keeping: Keeping) -> Any:
+    def _sent(self, stages: Stages, rows: Rows, keeping: Keeping) -> Any:
         """Bytes that a rank sends in a step: with each micro-batch, and once."""
         passing, keeps = rows.by(_ON_THE_WAY, _STAGES), rows.by(_CUTTING, _KEPT)
 
         def in_passes() -> Size:
             taken, exchanges = self._taken(stages, passing.plan)
-            return sent_in_passes(taken, exchanges, passing.plan, keeping, _messages(stages, passing.plan))
+            asked = [keeping._replace(recompute=kind) for kind in rows.kinds]
+            told = _messages(stages, passing.plan)
+            return alongside([sent_in_passes(taken, exchanges, passing.plan, one, told) for one in asked], AXES)
 
         def for_weights() -> Sent:
             taken, exchanges = self._taken(stages, keeps.plan)
@@ -240,10 +254,11 @@ class Counter:
             tied = ties(self._whole, keeps.plan.model_copy(update={"pp": pp}), stage, keeping, GPUS_PER_NODE)
             return sent._replace(once=sent.once + add(one.count * one.sent for one in tied))
 
-        each = self._once(("passes", id(stages), passing.key, keeping), in_passes)
-        kept = keeping._replace(recompute="none")
-        weights: Sent = self._once(("weights", id(stages), keeps.key, _shared(keeps.plan), kept), for_weights)
-        return (passing.of(each) + keeps.of(weights.each)) * rows.plan.accumulation + keeps.of(weights.once)
+        each = self._once(("passes", id(stages), passing.key, keeping, rows.kinds), in_passes)
+        weights: Sent = self._once(("weights", id(stages), keeps.key, _shared(keeps.plan), keeping), for_weights)
+        return (passing.of_each(each, rows.kind) + keeps.of(weights.each)) * rows.plan.accumulation + keeps.of(
+            weights.once
+        )
 
 
 def _of_batch(segment: Segment, batch: Size) -> Segment:

@@ -13,7 +13,7 @@ from archcalc.arguments import instance, size
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.description import HOW, NEEDS, Plan
 from archcalc.plan.rules import RULES, Rule, Subject
-from archcalc.shapes.planrows import NUMBERS, Counter, groups
+from archcalc.shapes.planrows import NUMBERS, Counter, Rows, groups
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
@@ -103,9 +103,9 @@ def sweep_plans(
     found = {name: np.zeros(grid.rows) for name in columns}
     counter = Counter(model, run, set(columns))
     with np.errstate(divide="ignore", invalid="ignore"):  # of sorts of rows that no plan is of
-        for rows, one, kept in _alike(grid, plan, keeping):
-            for name, values in counter.count(one, kept).items():
-                found[name][rows] = values
+        for at, rows, kept in _alike(grid, plan, keeping):
+            for name, values in counter.count(rows, kept).items():
+                found[name][at] = values
     return PlanGrid(plan, run, keeping, {name: grid.column(name) for name in vary}, found, left_out)
 
 
@@ -173,19 +173,27 @@ _ANY = ("dp", "cp", "ep", "micro_batch", "accumulation", "precision", "optimizer
 """Fields that contradict no other by themselves."""
 
 
-def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Plan, Keeping]]:
-    """Rows whose words are alike, and that have several ranks on the same axes: the numbers of the plan as arrays."""
+def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Rows, Keeping]]:
+    """Rows whose words are alike, and that have several ranks on the same axes: the numbers of the plan as arrays.
+
+    They may differ in what they recompute.
+    """
     import numpy as np
 
-    words = [name for name in grid.at if name in WORDS]
+    words = [name for name in grid.at if name in WORDS and name != "recompute"]
     several = [(grid.column(name) > 1).astype(np.int32) for name in _AXES if name in grid.at]  # one rank is no axis
     first, sort = groups([*(grid.at[name] for name in words), *several], grid.rows)
     columns = {name: grid.column(name) for name in grid.at if name in NUMBERS}
     for group, index in enumerate(first if grid.rows else ()):
         rows = np.flatnonzero(sort == group)
         fixed = {name: value for name, value in grid.row(index).items() if name in words}
-        again = {"recompute": "full"} if fixed.get("recompute_layers") else {}
-        kept = keeping._replace(**again | {name: fixed[name] for name in RECIPE if name in fixed})
+        kept = keeping._replace(**{name: fixed[name] for name in RECIPE if name in fixed})
         one = plan.model_copy(update={**fixed, **{name: column[rows] for name, column in columns.items()}})
         accumulates = bool(np.any(np.asarray(one.accumulation) > 1))
-        yield rows, one, kept._replace(accumulate=True) if accumulates else kept
+        kinds, kind = (keeping.recompute,), np.zeros(len(rows), dtype=np.int32)
+        if fixed.get("recompute_layers"):
+            kinds = ("full",)
+        elif "recompute" in grid.at:
+            kinds, kind = tuple(grid.values["recompute"]), grid.at["recompute"][rows]
+        kept = kept._replace(recompute="none", accumulate=accumulates or kept.accumulate)
+        yield rows, Rows(one, kinds, kind), kept

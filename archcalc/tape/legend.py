@@ -4,7 +4,7 @@ in the reference model (`q_BSGRK`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -171,10 +171,26 @@ def maximum(one: Size, other: Size) -> Size:
     return np.maximum(one, other)
 
 
+def alongside(numbers: Sequence[Size], axes: int) -> Size:
+    """Numbers of several cases as one array with a new first axis, before so many `axes`; alike ones as they are."""
+    if all(n is numbers[0] for n in numbers):
+        return numbers[0]
+    import numpy as np
+
+    arrays = [np.array(n, ndmin=axes) for n in numbers]
+    shape = np.broadcast(*arrays).shape
+    found = np.empty((len(arrays), *shape), bool if arrays[0].dtype == bool else float)
+    for i, array in enumerate(arrays):
+        found[i] = array
+    return found
+
+
 def choose(mask: Mask, here: Size, elsewhere: Size) -> Size:
     """`here` where the mask holds, `elsewhere` where not."""
     if isinstance(mask, bool):
         return here if mask else elsewhere
+    if here is elsewhere:
+        return here
     return elsewhere + (here - elsewhere) * mask
 
 
