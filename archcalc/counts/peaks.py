@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from archcalc.counts.activations import cache, recurrent_state, saved
+from archcalc.counts.activations import cache, recurrent_state, saved, saved_by_name
 from archcalc.counts.given import GIVEN, given
 from archcalc.counts.inference import moments
 from archcalc.counts.moments import Moment
@@ -16,6 +16,7 @@ from archcalc.counts.sharded import Parts
 from archcalc.counts.stack import AXES
 from archcalc.counts.stretches import AtOnce, Beside, Stretch, batch_bytes, stretches
 from archcalc.counts.together import total
+from archcalc.tape.autocast import autocast
 from archcalc.tape.legend import Size, add, alongside, largest, where
 from archcalc.tape.passes import Pass, Stage
 from archcalc.tape.precision import BITS, FORMATS, Keeping, compute_width
@@ -56,9 +57,9 @@ def way(taken: Pass, keeping: Keeping, at_once: AtOnce) -> Iterator[tuple[Size, 
     """Of each chunk of a stage the most that is in use beside the state while a micro-batch goes through it and back,
     and what it saves on its way: both for each kind of recomputation.
     """
-    width = keeping.widths
     for chunk, _ in _chunks(taken):
-        each = [_saved(chunk, keeping._replace(recompute=kind), width) for kind in at_once.recompute]
+        segments = autocast(chunk).segments if keeping.recipe.autocast else chunk.segments
+        each = [add(saved_by_name(segments, keeping.widths, span).values()) for span in at_once.spans]
         yield largest(_most(chunk, keeping, at_once)), alongside(each, AXES)
 
 

@@ -65,13 +65,18 @@ class AtOnce(NamedTuple):
     recompute: tuple[Recompute, ...]
     known: Walked
 
+    @property
+    def spans(self) -> list[str | None]:
+        """What is recomputed, by the names of spans of the tape."""
+        return [RECOMPUTED[kind] for kind in self.recompute]
+
 
 def stretches(taken: Pass, keeping: Keeping, width: Widths, at_once: AtOnce | None = None) -> Iterator[Stretch]:
     """Every moment of a micro-batch's way through segments, and back; or of several, `at_once`."""
     recipe = keeping.recipe
     taken = autocast(taken) if recipe.autocast else taken
     batch = batch_bytes(taken.segments, width)
-    spans = [RECOMPUTED[kind] for kind in (at_once.recompute if at_once else (keeping.recompute,))]
+    spans = at_once.spans if at_once else [RECOMPUTED[keeping.recompute]]
     ways = Ways(taken, width, spans, _gradients(taken, keeping), at_once.known if at_once else None)
     walks, sharing = ways.walks, ways.sharing
     stacks = [Stack(group) for group in taken.groups]

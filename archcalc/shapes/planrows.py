@@ -13,7 +13,6 @@ from archcalc.counts.collectives import Sent, sent_for_weights, sent_in_passes
 from archcalc.counts.parameters import Inventory, Stored, tensors
 from archcalc.counts.peaks import Settled, entering, settled, way
 from archcalc.counts.pipelined import messages, ties
-from archcalc.counts.stack import AXES
 from archcalc.counts.stretches import AtOnce
 from archcalc.counts.ways import Walked
 from archcalc.plan.description import Plan
@@ -22,7 +21,7 @@ from archcalc.plan.placing import GPUS_PER_NODE
 from archcalc.plan.stages import chunks_of, in_flight
 from archcalc.shapes.stacked import Stages, stacked
 from archcalc.spec.model import Model
-from archcalc.tape.legend import Size, add, alongside, largest
+from archcalc.tape.legend import Size, add, largest
 from archcalc.tape.passes import Pass, Segment
 from archcalc.tape.precision import Keeping, Recompute
 from archcalc.tape.run import Run
@@ -97,11 +96,18 @@ class Rows:
         self.arrays = {name: value for name in NUMBERS if hasattr(value := getattr(plan, name), "dtype")}
         self.count = len(kind)
         self._known: dict[object, _Sorts] = {}
+        self._groups: dict[object, tuple[list[int], Any]] = {}
 
     def some(self, rows: Any) -> Rows:
         """Some of the rows."""
         plan = self.plan.model_copy(update={name: value[rows] for name, value in self.arrays.items()})
         return Rows(plan, self.kinds, self.kind[rows])
+
+    def grouped(self, fields: Sequence[str]) -> tuple[list[int], Any]:
+        """One row of each sort by some fields, and the sort of every row."""
+        if fields not in self._groups:
+            self._groups[fields] = groups([self.arrays[name] for name in fields if name in self.arrays], self.count)
+        return self._groups[fields]
 
     def by(self, cutting: Sequence[str], others: Sequence[str]) -> _Sorts:
         """The sorts of rows by some fields; of the rest one value stands for all."""
@@ -113,10 +119,9 @@ class Rows:
         chosen: dict[str, Any] = {}
         sorts = []
         for axis, fields in enumerate((cutting, others)):
-            arrays = {name: self.arrays[name] for name in fields if name in self.arrays}
-            first, sort = groups(list(arrays.values()), self.count)
+            first, sort = self.grouped(fields)
             sorts.append((len(first), sort))
-            for name, value in arrays.items():
+            for name, value in ((name, self.arrays[name]) for name in fields if name in self.arrays):
                 chosen[name] = value[first] * 1.0 if axis else value[first, None] * 1.0
         (rows, one), (columns, other) = sorts
         rest: dict[str, Any] = {name: 1 for name in self.arrays if name not in chosen}
@@ -229,12 +234,16 @@ class Counter:
     def _flights(self, stages: Stages, rows: Rows) -> list[Any]:
         """Micro-batches in flight of each chunk, in every row."""
 
-        def held(plan: Plan) -> list[int]:
-            key = "in flight", plan.schedule, plan.chunks, plan.pp, stages.at[plan.pp], plan.accumulation
-            found: list[int] = self._once(key, lambda: [1] if plan.pp == 1 else in_flight(plan, stages.at[plan.pp]))
+        def held(pp: int, accumulation: int) -> list[int]:
+            def work() -> list[int]:
+                plan = rows.plan.model_copy(update={"pp": pp, "accumulation": accumulation})
+                return [1] if pp == 1 else list(in_flight(plan, stages.at[pp]))
+
+            key = "in flight", rows.plan.schedule, rows.plan.chunks, pp, stages.at[pp], accumulation
+            found: list[int] = self._once(key, work)
             return found
 
-        return _by_number(rows.plan, ("pp", "accumulation"), rows.count, held)
+        return _by_number((rows.plan.pp, rows.plan.accumulation), held)
 
     def _sent(self, stages: Stages, rows: Rows, keeping: Keeping) -> Any:
         """Bytes that a rank sends in a step: with each micro-batch, and once."""
@@ -242,9 +251,8 @@ class Counter:
 
         def in_passes() -> Size:
             taken, exchanges = self._taken(stages, passing.plan)
-            asked = [keeping._replace(recompute=kind) for kind in rows.kinds]
             told = _messages(stages, passing.plan)
-            return alongside([sent_in_passes(taken, exchanges, passing.plan, one, told) for one in asked], AXES)
+            return sent_in_passes(taken, exchanges, passing.plan, keeping, told, rows.kinds)
 
         def for_weights() -> Sent:
             taken, exchanges = self._taken(stages, keeps.plan)
@@ -283,24 +291,21 @@ def _shared(plan: Plan) -> tuple[object, ...]:
 
 def _messages(stages: Stages, plan: Plan) -> Any:
     """How often a rank sends to another stage with each micro-batch, in every row."""
-    (found,) = _by_number(
-        plan,
-        ("pp",),
-        getattr(plan.pp, "size", 1),
-        lambda one: [sum(messages(one, stages.at[one.pp], trains=True).values())],
-    )
+
+    def sent(pp: int) -> list[int]:
+        return [sum(messages(plan.model_copy(update={"pp": pp}), stages.at[pp], trains=True).values())]
+
+    (found,) = _by_number((plan.pp,), sent)
     return found
 
 
-def _by_number(plan: Plan, fields: Sequence[str], count: int, work: Callable[[Plan], list[int]]) -> list[Any]:
-    """Some numbers of each row that follow from few fields: worked out once for each of their values."""
+def _by_number(numbers: Sequence[Any], work: Callable[..., list[int]]) -> list[Any]:
+    """What follows from a few numbers of each row: worked out once for each of their values."""
     import numpy as np
 
-    arrays = {name: value for name in fields if hasattr(value := getattr(plan, name), "dtype")}
+    arrays = [n.astype(np.int64) for n in numbers if hasattr(n, "dtype")]
     if not arrays:
-        return list(work(plan))
-    first, sort = groups([value.astype(np.int64) for value in arrays.values()], count)
-    each = [
-        work(plan.model_copy(update={name: int(value[index]) for name, value in arrays.items()})) for index in first
-    ]
+        return list(work(*numbers))
+    first, sort = groups(arrays, len(arrays[0]))
+    each = [work(*(int(n[row]) if hasattr(n, "dtype") else n for n in numbers)) for row in first]
     return [np.array(one, dtype=float)[sort] for one in zip(*each, strict=True)]

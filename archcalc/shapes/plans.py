@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from archcalc.arguments import instance, size
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.plan.description import HOW, NEEDS, Plan
+from archcalc.plan.description import HOW, MOST_STAGES, NEEDS, Plan
 from archcalc.plan.rules import RULES, Rule, Subject
 from archcalc.shapes.planrows import NUMBERS, Counter, Rows, groups
 from archcalc.spec.model import Model
@@ -154,8 +154,8 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
         found = next(rule.find(plan.model_copy(update={name: fields[name] for name in grid.at}), subject), None)
         return None if found is None else f"{found.field} {found.what}"
 
-    def strike(fields: Sequence[str], why: Callable[[dict[str, Any]], str | None]) -> None:
-        first, sort = groups([grid.at[name] for name in fields if name in grid.at], grid.rows)
+    def strike(sorts: Mapping[str, Any], why: Callable[[dict[str, Any]], str | None]) -> None:
+        first, sort = groups(list(sorts.values()), grid.rows)
         reasons = [why({**alone, **grid.row(index)}) for index in first]
         for reason in dict.fromkeys(one for one in reasons if one):
             wrong = np.array([one == reason for one in reasons])[sort] & possible
@@ -163,10 +163,20 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
                 left_out[reason] = left_out.get(reason, 0) + int(wrong.sum())
                 possible[wrong] = False
 
-    strike([name for name in grid.at if name not in _ANY], contradiction)
+    words = {name: index for name, index in grid.at.items() if name not in _ANY}
+    strike(words | _few(grid, plan), contradiction)
     for rule in RULES:
-        strike(rule.reads, partial(broken, rule))
+        strike({name: grid.at[name] for name in rule.reads if name in grid.at}, partial(broken, rule))
     return possible, left_out
+
+
+def _few(grid: _Grid, plan: Plan) -> dict[str, Any]:
+    """Of degrees that other fields need to be at least 2, whether they are; stages may be too many, too."""
+    found = {"tp": grid.column("tp") > 1} if "tp" in grid.at else {}
+    if "pp" in grid.at and plan.stage_layers is None and "stage_layers" not in grid.at:
+        stages = grid.column("pp")
+        found["pp"] = (stages > 1) + (stages > MOST_STAGES) * 1
+    return {name: sort.astype(int) for name, sort in found.items()}
 
 
 _ANY = ("dp", "cp", "ep", "micro_batch", "accumulation", "precision", "optimizer")

@@ -137,22 +137,26 @@ def volume(over: Iterable[str], env: Env) -> Size:
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """The product, multiplied in a loop from 1, so that Python's ints stay exact and numpy's arrays broadcast."""
-    n: Size = 1
-    for size in sizes:
+    """The product, multiplied in a loop, so that Python's ints stay exact and numpy's arrays broadcast; of none 1."""
+    rest = iter(sizes)
+    n: Size = next(rest, 1)
+    for size in rest:
         n = n * size
     return n
 
 
 def add(numbers: Iterable[Size]) -> Size:
     """The sum, from 0, of ints, arrays or formulas."""
-    total: Size = 0
+    ints, total = 0, None
     rest = iter(numbers)
     for n in rest:
-        if hasattr(n, "with_all"):  # a formula: a sum of thousands would be copied thousands of times
-            return total + n.with_all(rest)
-        total = total + n
-    return total
+        if isinstance(n, int):  # most are 0, and an array takes its time to add nothing
+            ints += n
+        elif hasattr(n, "with_all"):  # a formula: a sum of thousands would be copied thousands of times
+            return ints + (0 if total is None else total) + n.with_all(rest)
+        else:
+            total = n if total is None else total + n
+    return ints if total is None else total + ints if ints else total
 
 
 def largest(numbers: Iterable[Size]) -> Size:
