@@ -125,8 +125,8 @@ class Rows:
                 chosen[name] = value[first] * 1.0 if axis else value[first, None] * 1.0
         (rows, one), (columns, other) = sorts
         rest: dict[str, Any] = {name: 1 for name in self.arrays if name not in chosen}
-        if "dp" in rest:  # experts are on some of these ranks
-            rest["dp"] = chosen.get("ep", self.plan.ep)
+        if "dp" in rest:  # experts are on some of these ranks; of several the tapes are those that weights are read off
+            rest["dp"] = 2 * chosen.get("ep", self.plan.ep)
         plan = self.plan.model_copy(update={**rest, **chosen})
         return _Sorts(plan, (rows, columns), one * columns + other, _sizes(plan, _SHARED))
 

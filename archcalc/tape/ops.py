@@ -155,11 +155,16 @@ class Op(NamedTuple):
         A table is read at some of its places, and adds none; nor do the positions before those that a convolution
         makes, nor a single number, nor the positions that an indexer chose.
         """
-        read = [x for x in self.inputs if isinstance(x, Weight) or x.role not in ("table", "recent", "positions")]
-        labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x) if label != "unit")
-        if self.kind == "contraction" and "S" in labels:
-            for keys in labels:
-                if stem(keys) in PAIRS:
-                    pair = PAIRS[stem(keys)] + keys.removeprefix(stem(keys))
-                    return tuple(pair if label == "S" else label for label in labels if label != keys)
-        return tuple(labels)
+        return _space(self)
+
+
+@lru_cache(4_096)
+def _space(op: Op) -> tuple[str, ...]:
+    read = [x for x in op.inputs if isinstance(x, Weight) or x.role not in ("table", "recent", "positions")]
+    labels = dict.fromkeys(label for x in (*read, op.output) for label in labels_of(x) if label != "unit")
+    if op.kind == "contraction" and "S" in labels:
+        for keys in labels:
+            if stem(keys) in PAIRS:
+                pair = PAIRS[stem(keys)] + keys.removeprefix(stem(keys))
+                return tuple(pair if label == "S" else label for label in labels if label != keys)
+    return tuple(labels)
