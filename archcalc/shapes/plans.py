@@ -31,7 +31,7 @@ WORDS = (
     "recompute_layers",
     *RECIPE,
 )
-_AXES = ("tp", "cp", "ep", "pp", "accumulation")
+_AXES = ("tp", "cp", "ep", "accumulation")
 
 
 class PlanGrid(NamedTuple):
