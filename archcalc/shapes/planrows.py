@@ -63,13 +63,14 @@ class _Sorts(NamedTuple):
     """The sorts of rows of a plan by some fields, and which of them each row is of.
 
     There are two kinds of fields: those that cut sizes stand along the first axis of what is counted, and the others
-    along the second. `key` tells sorts apart.
+    along the second. `key` tells sorts apart, and `cuts` those that cut segments otherwise.
     """
 
     plan: Plan
     counts: tuple[int, int]
     at: Any
     key: tuple[object, ...]
+    cuts: tuple[object, ...]
 
     def of(self, n: Any) -> Any:
         """A number of each sort, for each row."""
@@ -97,6 +98,8 @@ class Rows:
         self.count = len(kind)
         self._known: dict[object, _Sorts] = {}
         self._groups: dict[object, tuple[list[int], Any]] = {}
+        others = (name for name in Plan.model_fields if name not in (*NUMBERS, *_SHARED))
+        self._words = tuple(getattr(plan, name) for name in others)
 
     def some(self, rows: Any) -> Rows:
         """Some of the rows."""
@@ -125,10 +128,15 @@ class Rows:
                 chosen[name] = value[first] * 1.0 if axis else value[first, None] * 1.0
         (rows, one), (columns, other) = sorts
         rest: dict[str, Any] = {name: 1 for name in self.arrays if name not in chosen}
-        if "dp" in rest:  # experts are on some of these ranks; of several the tapes are those that weights are read off
+        if (
+            "dp" in rest
+        ):  # experts are on some of these ranks; of several the tapes are those that weights are read off
             rest["dp"] = 2 * chosen.get("ep", self.plan.ep)
         plan = self.plan.model_copy(update={**rest, **chosen})
-        return _Sorts(plan, (rows, columns), one * columns + other, _sizes(plan, _SHARED))
+        numbers = {name: _known(getattr(plan, name)) for name in NUMBERS}
+        cuts = tuple(n for name, n in numbers.items() if name not in _STAGES)
+        key = *self._words, *numbers.values()
+        return _Sorts(plan, (rows, columns), one * columns + other, key, (*self._words, *cuts))
 
 
 class Counter:
@@ -186,15 +194,15 @@ class Counter:
             self._known[key] = work()
         return self._known[key]
 
-    def _taken(self, stages: Stages, plan: Plan) -> tuple[Pass, list[Exchanges]]:
+    def _taken(self, stages: Stages, sorts: _Sorts) -> tuple[Pass, list[Exchanges]]:
         """The pass of a rank of a stage, and what it exchanges."""
+        plan = sorts.plan
         # Layers are known by which they are, and not by their number.
         parts = self._once(("parts", id(stages), _known(plan.pp)), lambda: stages.of(plan.pp))
-        sizes = _sizes(plan, (*_SHARED, "pp"))
 
         def cut(segment: Segment) -> tuple[Segment, Exchanges]:
             """As the rank has it; what its layers are does not depend on how many there are."""
-            key = "cut", id(segment.tape), id(segment.env), sizes
+            key = "cut", id(segment.tape), id(segment.env), sorts.cuts
             found, exchanges = self._once(key, lambda: localized(_of_batch(segment, plan.micro_batch), plan))
             return found.replace(layers=segment.layers), exchanges
 
@@ -203,17 +211,17 @@ class Counter:
         taken = Pass(self._whole.run, [segment for segment, _ in both], self._whole.source, stage)
         return taken, [told for _, told in both]
 
-    def _tensors(self, stages: Stages, plan: Plan, taken: Pass) -> tuple[Stored, ...]:
+    def _tensors(self, stages: Stages, sorts: _Sorts, taken: Pass) -> tuple[Stored, ...]:
         """The weights of a rank of a stage, however ranks share them."""
-        found: tuple[Stored, ...] = self._once(("tensors", id(stages), _sizes(plan, _SHARED)), lambda: tensors(taken))
+        found: tuple[Stored, ...] = self._once(("tensors", id(stages), sorts.key), lambda: tensors(taken))
         return found
 
     def _settled(self, stages: Stages, sorts: _Sorts, keeping: Keeping) -> tuple[Size, ...]:
         """Parameters, and what a rank has at the optimizer's step."""
 
         def work() -> tuple[Size, ...]:
-            taken, _ = self._taken(stages, sorts.plan)
-            counts = Inventory(self._tensors(stages, sorts.plan, taken))
+            taken, _ = self._taken(stages, sorts)
+            counts = Inventory(self._tensors(stages, sorts, taken))
             return add(one.parameters for one in counts.tensors), *settled(taken, counts, keeping)
 
         key = "settled", id(stages), sorts.key, _shared(sorts.plan), keeping
@@ -226,7 +234,7 @@ class Counter:
         """Of each chunk the most in use on the way and what is saved; and what comes in of the whole stage."""
 
         def work() -> Any:
-            taken, _ = self._taken(stages, sorts.plan)
+            taken, _ = self._taken(stages, sorts)
             return list(way(taken, keeping, AtOnce(kinds, self._walked))), entering(taken, keeping)
 
         return self._once(("way", id(stages), sorts.key, gathers and _shared(sorts.plan), keeping, kinds), work)
@@ -250,13 +258,13 @@ class Counter:
         passing, keeps = rows.by(_ON_THE_WAY, _STAGES), rows.by(_CUTTING, _KEPT)
 
         def in_passes() -> Size:
-            taken, exchanges = self._taken(stages, passing.plan)
+            taken, exchanges = self._taken(stages, passing)
             told = _messages(stages, passing.plan)
             return sent_in_passes(taken, exchanges, passing.plan, keeping, told, rows.kinds)
 
         def for_weights() -> Sent:
-            taken, exchanges = self._taken(stages, keeps.plan)
-            every = self._tensors(stages, keeps.plan, taken)
+            taken, exchanges = self._taken(stages, keeps)
+            every = self._tensors(stages, keeps, taken)
             sent = sent_for_weights(taken, every, exchanges, keeps.plan, keeping)
             pp, stage = next(iter(stages.at.items()))
             tied = ties(self._whole, keeps.plan.model_copy(update={"pp": pp}), stage, keeping, GPUS_PER_NODE)
@@ -271,12 +279,6 @@ class Counter:
 
 def _of_batch(segment: Segment, batch: Size) -> Segment:
     return segment.replace(stated={**segment.stated, "B": batch})
-
-
-def _sizes(plan: Plan, but: Sequence[str] = ()) -> tuple[object, ...]:
-    """What tells two plans apart, some fields aside."""
-    found = (getattr(plan, name) for name in Plan.model_fields if name not in but)
-    return tuple(map(_known, found))
 
 
 def _known(n: Any) -> object:
