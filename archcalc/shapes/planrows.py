@@ -1,4 +1,4 @@
-"""Rows of a grid of plans that differ in numbers alone, counted as arrays.
+"""Rows of a grid of plans that differ in numbers and in what they recompute, counted as arrays.
 
 What a micro-batch needs on its way does not depend on how many ranks share the state, or on how many micro-batches are
 in flight: it is worked out once for all rows that are alike in the rest.

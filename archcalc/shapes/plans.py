@@ -1,6 +1,6 @@
 """Grids of plans: one model under many plans, counted as arrays by the functions that count one plan.
 
-Rows that differ in words are counted apart, and so are stages that hold other layers.
+Rows that differ in words are counted apart, what they recompute aside, and so are stages that hold other layers.
 """
 
 from __future__ import annotations
