@@ -129,7 +129,7 @@ def sent_for_weights(
     plan = plan.model_copy(update={"accumulation": accumulation})
     told = add(one.count * one.sent for one in of_weights(taken, every, exchanges, plan, keeping, GPUS_PER_NODE))
     once, with_one = told + 0 * accumulation
-    return Sent(with_one - once, once)
+    return Sent(with_one - once if plan.zero > 1 else 0, once)  # below ZeRO-2 all is sent once a step
 
 
 def _merged(found: list[Collective]) -> list[Collective]:

@@ -48,12 +48,12 @@ def groups(columns: Sequence[Any], count: int) -> tuple[list[int], Any]:
     if sorts > _FEW * count:
         _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
         return first.tolist(), inverse.reshape(-1)
-    first_of = np.full(sorts, count, dtype=np.int64)
-    first_of[codes[::-1]] = np.arange(count - 1, -1, -1)  # the last that is written is the first row
-    there = np.flatnonzero(first_of < count)
+    one_of = np.full(sorts, count, dtype=np.int64)
+    one_of[codes] = np.arange(count)
+    there = np.flatnonzero(one_of < count)
     number = np.zeros(sorts, dtype=np.int64)
     number[there] = np.arange(len(there))
-    return first_of[there].tolist(), number[codes]
+    return one_of[there].tolist(), number.take(codes)
 
 
 _FEW = 8  # times as many possible sorts as rows: more are sorted
@@ -63,30 +63,27 @@ class _Sorts(NamedTuple):
     """The sorts of rows of a plan by some fields, and which of them each row is of.
 
     There are two kinds of fields: those that cut sizes stand along the first axis of what is counted, and the others
-    along the second. `key` tells sorts apart, and `cuts` those that cut segments otherwise.
+    along the second. `at_each` is where a row is among the sorts of each kind of recomputation, one kind after the
+    other. `key` tells sorts apart, and `cuts` those that cut segments otherwise.
     """
 
     plan: Plan
     counts: tuple[int, int]
     at: Any
+    at_each: Any
     key: tuple[object, ...]
     cuts: tuple[object, ...]
 
     def of(self, n: Any) -> Any:
-        """A number of each sort, for each row."""
+        """A number of each sort, or of each kind of recomputation and each sort, for each row."""
         import numpy as np
 
-        if not getattr(n, "ndim", 0):
+        axes = getattr(n, "ndim", 0)
+        if not axes:
             return n
-        return np.broadcast_to(n, self.counts).reshape(-1)[self.at]
-
-    def of_each(self, n: Any, kind: Any) -> Any:
-        """A number of each kind of recomputation and each sort, for each row, which is of one `kind`."""
-        import numpy as np
-
-        if getattr(n, "ndim", 0) <= len(self.counts):
-            return self.of(n)
-        return np.broadcast_to(n, (len(n), *self.counts)).reshape(len(n), -1)[kind, self.at]
+        if axes <= len(self.counts):
+            return np.broadcast_to(n, self.counts).reshape(-1).take(self.at)
+        return np.broadcast_to(n, (len(n), *self.counts)).reshape(-1).take(self.at_each)
 
 
 class Rows:
@@ -133,10 +130,11 @@ class Rows:
         ):  # experts are on some of these ranks; of several the tapes are those that weights are read off
             rest["dp"] = 2 * chosen.get("ep", self.plan.ep)
         plan = self.plan.model_copy(update={**rest, **chosen})
+        at = one * columns + other
         numbers = {name: _known(getattr(plan, name)) for name in NUMBERS}
         cuts = tuple(n for name, n in numbers.items() if name not in _STAGES)
         key = *self._words, *numbers.values()
-        return _Sorts(plan, (rows, columns), one * columns + other, key, (*self._words, *cuts))
+        return _Sorts(plan, (rows, columns), at, self.kind * (rows * columns) + at, key, (*self._words, *cuts))
 
 
 class Counter:
@@ -172,19 +170,18 @@ class Counter:
     def _of(self, stages: Stages, rows: Rows, keeping: Keeping) -> dict[str, Any]:
         """The numbers of a rank of one stage."""
         keeps = rows.by(_CUTTING, _KEPT)
-        parameters, *rest = map(keeps.of, self._settled(stages, keeps, keeping))
-        has = Settled(*rest)
-        counted = {"parameters.stored": parameters, "memory.state": has.kept + has.gradients}
+        parameters, has = self._settled(stages, keeps, keeping)
+        counted = {"parameters.stored": keeps.of(parameters), "memory.state": keeps.of(has.kept + has.gradients)}
         if "memory.total" in self._columns:
             gathers = rows.plan.zero > 1  # and then what is in use depends on the ranks that share it
             passing = rows.by(_ON_THE_WAY, _KEPT if gathers else _STAGES)
             ways, comes_in = self._way(stages, passing, keeping, rows.kinds, gathers=gathers)
-            ways = [tuple(passing.of_each(n, rows.kind) for n in one) for one in ways]
+            ways = [tuple(map(passing.of, one)) for one in ways]
             flights = self._flights(stages, rows)
             others = add(n * saved for n, (_, saved) in zip(flights, ways, strict=True))
             on_the_way = [(n > 0) * (others - saved + full) for n, (full, saved) in zip(flights, ways, strict=True)]
-            steps = has.gradients + has.scratch + passing.of(comes_in)
-            counted["memory.total"] = has.kept + has.buffers + largest((steps, *on_the_way))
+            steps = keeps.of(has.gradients + has.scratch) + passing.of(comes_in)
+            counted["memory.total"] = keeps.of(has.kept + has.buffers) + largest((steps, *on_the_way))
         if "traffic.sent" in self._columns:
             counted["traffic.sent"] = self._sent(stages, rows, keeping)
         return {name: value for name, value in counted.items() if name in self._columns}
@@ -216,16 +213,16 @@ class Counter:
         found: tuple[Stored, ...] = self._once(("tensors", id(stages), sorts.key), lambda: tensors(taken))
         return found
 
-    def _settled(self, stages: Stages, sorts: _Sorts, keeping: Keeping) -> tuple[Size, ...]:
+    def _settled(self, stages: Stages, sorts: _Sorts, keeping: Keeping) -> tuple[Size, Settled]:
         """Parameters, and what a rank has at the optimizer's step."""
 
-        def work() -> tuple[Size, ...]:
+        def work() -> tuple[Size, Settled]:
             taken, _ = self._taken(stages, sorts)
             counts = Inventory(self._tensors(stages, sorts, taken))
-            return add(one.parameters for one in counts.tensors), *settled(taken, counts, keeping)
+            return add(one.parameters for one in counts.tensors), settled(taken, counts, keeping)
 
         key = "settled", id(stages), sorts.key, _shared(sorts.plan), keeping
-        found: tuple[Size, ...] = self._once(key, work)
+        found: tuple[Size, Settled] = self._once(key, work)
         return found
 
     def _way(
@@ -251,7 +248,7 @@ class Counter:
             found: list[int] = self._once(key, work)
             return found
 
-        return _by_number((rows.plan.pp, rows.plan.accumulation), held)
+        return _by_number((rows.plan.pp, rows.plan.accumulation), rows.grouped(("pp", "accumulation")), held)
 
     def _sent(self, stages: Stages, rows: Rows, keeping: Keeping) -> Any:
         """Bytes that a rank sends in a step: with each micro-batch, and once."""
@@ -272,9 +269,7 @@ class Counter:
 
         each = self._once(("passes", id(stages), passing.key, keeping, rows.kinds), in_passes)
         weights: Sent = self._once(("weights", id(stages), keeps.key, _shared(keeps.plan), keeping), for_weights)
-        return (passing.of_each(each, rows.kind) + keeps.of(weights.each)) * rows.plan.accumulation + keeps.of(
-            weights.once
-        )
+        return (passing.of(each) + keeps.of(weights.each)) * rows.plan.accumulation + keeps.of(weights.once)
 
 
 def _of_batch(segment: Segment, batch: Size) -> Segment:
@@ -293,21 +288,20 @@ def _shared(plan: Plan) -> tuple[object, ...]:
 
 def _messages(stages: Stages, plan: Plan) -> Any:
     """How often a rank sends to another stage with each micro-batch, in every row."""
+    import numpy as np
 
     def sent(pp: int) -> list[int]:
         return [sum(messages(plan.model_copy(update={"pp": pp}), stages.at[pp], trains=True).values())]
 
-    (found,) = _by_number((plan.pp,), sent)
+    pp = np.atleast_1d(plan.pp).astype(np.int64)
+    (found,) = _by_number((pp,), groups([pp], len(pp)), sent)
     return found
 
 
-def _by_number(numbers: Sequence[Any], work: Callable[..., list[int]]) -> list[Any]:
-    """What follows from a few numbers of each row: worked out once for each of their values."""
+def _by_number(numbers: Sequence[Any], grouped: tuple[list[int], Any], work: Callable[..., list[int]]) -> list[Any]:
+    """What follows from a few numbers of each row: worked out for one row of each sort."""
     import numpy as np
 
-    arrays = [n.astype(np.int64) for n in numbers if hasattr(n, "dtype")]
-    if not arrays:
-        return list(work(*numbers))
-    first, sort = groups(arrays, len(arrays[0]))
+    first, sort = grouped
     each = [work(*(int(n[row]) if hasattr(n, "dtype") else n for n in numbers)) for row in first]
-    return [np.array(one, dtype=float)[sort] for one in zip(*each, strict=True)]
+    return [np.array(one, dtype=float).take(sort) for one in zip(*each, strict=True)]
