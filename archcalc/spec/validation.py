@@ -16,6 +16,9 @@ from archcalc.spec.unsupported import feature, flag, other_name
 
 Described = TypeVar("Described", bound=BaseModel)
 
+MOST_MISTAKES = 10_000
+"""Of a file; one with more is another file than it was taken for, and to tell each would take seconds."""
+
 _TYPES = {
     "int_type": "must be an integer",
     "float_type": "must be a number",
@@ -35,11 +38,14 @@ _KEY = "[key]"
 def validate(document: Document, what: type[Described]) -> Described:
     """Build what a document describes. Raises Invalid with every problem found, in the file's order.
 
-    A problem that the document has only since a question changed it is placed at the question.
+    A problem that the document has only since a question changed it is placed at the question. Of more than
+    MOST_MISTAKES nothing is told but how many.
     """
     try:
         return what.model_validate(document.data)
     except ValidationError as error:
+        if (count := error.error_count()) > MOST_MISTAKES:
+            raise Invalid(document.problem(f"has {count:,} mistakes, more than are told one by one")) from None
         told = _told(document, error)
     if document.question:
         old = _old_problems(document, what)
@@ -211,12 +217,13 @@ def _message(error: dict[str, Any]) -> str:
 
 
 def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
-    """Pydantic's location without the union tags that it weaves in."""
+    """Pydantic's location without the union tags that it weaves in; a field may be called as a tag is."""
     where: list[str | int] = []
     for step in loc[:-1] if loc[-1:] == (_KEY,) else loc:
-        if isinstance(data, dict) and step not in data and step == data.get("kind"):
+        is_field = isinstance(data, dict) and step in data
+        if not is_field and isinstance(data, dict) and step == data.get("kind"):
             continue
-        if isinstance(step, str) and step.startswith(TAG):
+        if not is_field and isinstance(step, str) and step.startswith(TAG):
             continue
         where.append(step)
         if isinstance(data, dict):
