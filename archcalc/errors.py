@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST_PROBLEMS_SHOWN = 20
+MOST_MISTAKES = 10_000
+"""Of a file; one with more is another file than it was taken for, and to tell each of them would take seconds."""
 Where = tuple[str | int, ...]
 """A place in a spec: the names and indices that lead there."""
 
@@ -134,6 +136,12 @@ class Missing(ArchcalcError):
     """A file, an optional package or weights are missing; the suggestion says how to get them. Exit code 3."""
 
     exit_code = 3
+
+
+def refuse_too_many(file: str, mistakes: int) -> None:
+    """Raise Invalid where a file has more mistakes than are told one by one."""
+    if mistakes > MOST_MISTAKES:
+        raise Invalid(Problem(file, f"has more than {MOST_MISTAKES:,} mistakes; is it the file that was meant?")) from None
 
 
 class TapeError(Exception):

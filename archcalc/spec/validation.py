@@ -9,15 +9,12 @@ from typing import Any, TypeVar, get_origin
 from pydantic import BaseModel, ValidationError
 
 from archcalc.blocks.base import TAG, models_in, registered
-from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, written
+from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, refuse_too_many, written
 from archcalc.spec.namerules import IN_WORDS
 from archcalc.spec.source import Document, Where, is_stdin
 from archcalc.spec.unsupported import feature, flag, other_name
 
 Described = TypeVar("Described", bound=BaseModel)
-
-MOST_MISTAKES = 10_000
-"""Of a file; one with more is another file than it was taken for, and to tell each would take seconds."""
 
 _TYPES = {
     "int_type": "must be an integer",
@@ -38,14 +35,13 @@ _KEY = "[key]"
 def validate(document: Document, what: type[Described]) -> Described:
     """Build what a document describes. Raises Invalid with every problem found, in the file's order.
 
-    A problem that the document has only since a question changed it is placed at the question. Of more than
-    MOST_MISTAKES nothing is told but how many.
+    A problem that the document has only since a question changed it is placed at the question. Where there are more
+    than are told one by one, that is the only problem.
     """
     try:
         return what.model_validate(document.data)
     except ValidationError as error:
-        if (count := error.error_count()) > MOST_MISTAKES:
-            raise Invalid(document.problem(f"has {count:,} mistakes, more than are told one by one")) from None
+        refuse_too_many(document.file, error.error_count())
         told = _told(document, error)
     if document.question:
         old = _old_problems(document, what)

@@ -31,7 +31,9 @@ MEMORY = 300_000
 """Kilobytes that a process may have in memory at any time, all that Python is included."""
 MORE_SPACE = 2**29
 """Bytes of address space beyond what a process has once all is imported."""
-SHARES = {"spec": 4, "plan": 4, "device": 3, "config.json": 4, "safetensors": 4, "gguf": 4}
+SHARES = {
+    "spec": 2, "plan": 3, "device": 2, "config.json": 2, "safetensors": 5, "index": 2, "quantization": 2, "gguf": 6,
+}  # fmt: skip
 """Of the inputs; other kinds have one."""
 KEPT = ROOT / "fuzzed"
 
@@ -97,12 +99,12 @@ def _one(kind, seed, first, count):
             try:
                 total["accepted" if is_accepted(reader, folder, data) else "refused"] += 1
             except (Exception, TooSlow) as error:
-                wrong = _told(error)
+                wrong = told(error)
             slowest = max(slowest, time.process_time() - start)
             if (most := _kilobytes("VmHWM")) > MEMORY >= before:
                 wrong = wrong or f"{kind}: the process has {most:,} kB"
             if wrong and wrong not in faults:
-                faults[wrong] = _kept(kind, data, wrong)
+                faults[wrong] = kept(kind, data, wrong)
             total["broken"] += bool(wrong)
     return {"inputs": total, "faults": faults, "memory": _kilobytes("VmHWM"), "slowest": slowest}
 
@@ -116,14 +118,14 @@ def _kilobytes(field):
         return 0
 
 
-def _told(error):
+def told(error):
     """A fault in one line: what was raised and where; the same fault has the same line."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "archcalc" in frame.filename]
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
-    return f"{type(error).__name__} at {place}: {ascii(str(error))[:80 if isinstance(error, AssertionError) else 40]}"
+    return f"{type(error).__name__} at {place}: {ascii(str(error))[: 80 if isinstance(error, AssertionError) else 40]}"
 
 
-def _kept(kind, data, wrong):
+def kept(kind, data, wrong):
     KEPT.mkdir(exist_ok=True)
     path = KEPT / f"{kind}-{hashlib.sha256(data).hexdigest()[:12]}"
     with open(path, "wb") as file:

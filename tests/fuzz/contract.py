@@ -73,7 +73,16 @@ def told(error):
 _allowed: list[str] = []
 _homes: list[str] = []
 _WATCHED = {
-    *("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.kill", "pickle.find_class"),
+    *(
+        "subprocess.Popen",
+        "os.system",
+        "os.exec",
+        "os.posix_spawn",
+        "os.spawn",
+        "os.fork",
+        "os.kill",
+        "pickle.find_class",
+    ),
     *("socket.connect", "socket.bind", "socket.getaddrinfo", "ctypes.dlopen", "os.remove", "os.rename", "os.mkdir"),
     *("os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod", "shutil.rmtree"),
 }

@@ -141,7 +141,9 @@ def _one_field(rng, tree, others):
     elif way == 2 and pairs:
         holder[at][0] = Raw(rng.choice(SCALARS))
     elif way == 3 and pairs:
-        holder[at][0] = rng.choice([pair[0] for part in _holders(_tree(rng.choice(others))) if isinstance(part, Pairs) for pair in part])
+        holder[at][0] = rng.choice(
+            [pair[0] for part in _holders(_tree(rng.choice(others))) if isinstance(part, Pairs) for pair in part]
+        )
     elif way == 4:
         _put(holder, at, [_copied(one)] if rng.random() < 0.5 else Pairs([["a", _copied(one)]]))
     elif way == 5:
@@ -286,7 +288,19 @@ def _random_gguf(rng):
     from ggufs import info, key, raw, text
 
     def name():
-        return rng.choice(("a", "b", "general.alignment", "split.count", "blk.0.attn_q.weight", "token_embd.weight", "", "\x1b[2J", "a" * 200))
+        return rng.choice(
+            (
+                "a",
+                "b",
+                "general.alignment",
+                "split.count",
+                "blk.0.attn_q.weight",
+                "token_embd.weight",
+                "",
+                "\x1b[2J",
+                "a" * 200,
+            )
+        )
 
     def value():
         kind = rng.choice((0, 4, 5, 6, 7, 8, 9, 10, 12, 13))

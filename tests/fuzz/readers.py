@@ -16,7 +16,17 @@ from sparse import weights_file
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "specs"
 MIXED = (
-    *("tiny", "gpt2", "deepseek-v3", "glm-5", "gemma-4-26b-a4b", "gpt-oss-20b", "bloom-560m", "opt-350m", "mamba-130m"),
+    *(
+        "tiny",
+        "gpt2",
+        "deepseek-v3",
+        "glm-5",
+        "gemma-4-26b-a4b",
+        "gpt-oss-20b",
+        "bloom-560m",
+        "opt-350m",
+        "mamba-130m",
+    ),
     *("jamba-1.5-mini", "falcon-h1-0.5b", "qwen3-next-80b-a3b", "lfm2-1.2b", "nemotron-h-56b", "minimax-m2.5"),
     *("mimo-v2-flash", "llama4-scout-text", "granite4.0-h-350m", "phi-3-mini", "gpt3-xl"),
 )
@@ -207,7 +217,14 @@ def _configs() -> list[bytes]:
 
 _QUESTIONS = (
     *("d_model=64", "n_heads=4,n_kv_heads=2", "context_length=32k", "n_layers=3", "layers.0.attention.n_heads=8"),
-    *("vocab_size=50_257, d_ff=1e3", "tied=false", "activation=relu", "layers.0.repeat=2", "part=text", "d_model=0x10"),
+    *(
+        "vocab_size=50_257, d_ff=1e3",
+        "tied=false",
+        "activation=relu",
+        "layers.0.repeat=2",
+        "part=text",
+        "d_model=0x10",
+    ),
 )
 
 
@@ -271,7 +288,12 @@ _SAID = (
 
 def _packed(folder: Path, data: bytes) -> str:
     if not (folder / "model.safetensors").exists():
-        tensors = {"a.qweight": ("I32", (4, 8)), "a.scales": ("F16", (1, 8)), "b.weight": ("F8_E4M3", (4, 4)), "b.weight_scale": ("U8", (1, 1))}
+        tensors = {
+            "a.qweight": ("I32", (4, 8)),
+            "a.scales": ("F16", (1, 8)),
+            "b.weight": ("F8_E4M3", (4, 4)),
+            "b.weight_scale": ("U8", (1, 1)),
+        }
         weights_file(folder / "model.safetensors", tensors)
     return _folder("config.json")(folder, data)
 
