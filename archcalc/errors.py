@@ -141,7 +141,8 @@ class Missing(ArchcalcError):
 def refuse_too_many(file: str, mistakes: int) -> None:
     """Raise Invalid where a file has more mistakes than are told one by one."""
     if mistakes > MOST_MISTAKES:
-        raise Invalid(Problem(file, f"has more than {MOST_MISTAKES:,} mistakes; is it the file that was meant?")) from None
+        what = f"has more than {MOST_MISTAKES:,} mistakes; is it the file that was meant?"
+        raise Invalid(Problem(file, what)) from None
 
 
 class TapeError(Exception):

@@ -23,7 +23,7 @@ class TooSlow(OSError):
 def open_bytes(path: str) -> BinaryIO:
     """A file, open to be read; a named pipe once something is in it.
 
-    Raises OSError and ValueError as `open` does, TooSlow for a pipe to which nobody writes and a device that is silent.
+    Raises OSError and ValueError as `open` does, TooSlow for a pipe to which nobody writes and a silent device.
     """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:

@@ -139,7 +139,7 @@ class Said:
         )
 
     def note(self, problem: Problem) -> None:
-        """Keep a problem, once a key: the reader goes on, so that all are told together. Raises Invalid for too many."""
+        """Keep a problem, once a key: the reader goes on, so that all are told together. Invalid for too many."""
         if problem.path not in self._told:
             self._told.add(problem.path)
             self.problems.append(problem)

@@ -36,6 +36,7 @@ SHARES = {
 }  # fmt: skip
 """Of the inputs; other kinds have one."""
 KEPT = ROOT / "fuzzed"
+IN_MEMORY = "/dev/shm"  # noqa: S108  (files of our own, in a folder of our own)
 
 
 def main(arguments):
@@ -77,7 +78,7 @@ def inputs_of(kind, folder, seed, first, count):
     reader = READERS[kind]
     seeds = reader.seeds(folder)
     for i in range(first, first + count):
-        rng = random.Random(f"{seed} {kind} {i}")
+        rng = random.Random(f"{seed} {kind} {i}")  # noqa: S311
         good = rng.choice(seeds)
         yield good if i < len(seeds) else mutated(rng, reader.form, good, seeds)
 
@@ -85,7 +86,7 @@ def inputs_of(kind, folder, seed, first, count):
 def _one(kind, seed, first, count):
     """What came of some inputs, as JSON; run in a process of its own."""
     reader, total, faults, slowest = READERS[kind], Counter(), {}, 0.0
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as made:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None) as made:
         folder = Path(made)
         for good in reader.seeds(folder)[:3]:
             is_accepted(reader, folder, good, deep=True)  # whatever is imported late is here now
@@ -98,7 +99,7 @@ def _one(kind, seed, first, count):
             wrong = None
             try:
                 total["accepted" if is_accepted(reader, folder, data) else "refused"] += 1
-            except (Exception, TooSlow) as error:
+            except (Exception, TooSlow) as error:  # noqa: BLE001  (whatever is raised is what is looked for)
                 wrong = told(error)
             slowest = max(slowest, time.process_time() - start)
             if (most := _kilobytes("VmHWM")) > MEMORY >= before:

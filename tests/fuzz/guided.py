@@ -56,15 +56,22 @@ def main(arguments):
             raise
 
     def damage(data, most, number):
-        rng = random.Random(number)
+        rng = random.Random(number)  # noqa: S311
         try:
             found = mutated(rng, reader.form, data, seeds) if number % 2 else atheris.Mutate(data, most)
-        except Exception:  # what is no file of that form has no fields
+        except Exception:  # noqa: BLE001  (what is no file of that form has no fields)
             found = atheris.Mutate(data, most)
         return found[:most]
 
     contract.watch(folder, ROOT, sys.prefix, sys.base_prefix, KEPT)
-    options = [f"-runs={inputs}", f"-seed={seed}", f"-max_len={LARGEST}", "-rss_limit_mb=0", "-timeout=60", "-print_final_stats=1"]
+    options = [
+        f"-runs={inputs}",
+        f"-seed={seed}",
+        f"-max_len={LARGEST}",
+        "-rss_limit_mb=0",
+        "-timeout=60",
+        "-print_final_stats=1",
+    ]
     atheris.Setup([sys.argv[0], os.fspath(corpus), *options], each, custom_mutator=damage)
     atheris.Fuzz()
     return 0

@@ -133,36 +133,44 @@ def _one_field(rng, tree, others):
     holder = rng.choice(holders)
     at, way = rng.randrange(len(holder)), rng.randrange(18)
     pairs = isinstance(holder, Pairs)
-    one = holder[at][1] if pairs else holder[at]
     if way == 0:
         del holder[at]
     elif way == 1:
-        holder.insert(rng.randrange(len(holder) + 1), _copied(Pairs([holder[at]]))[0] if pairs else _copied(one))
+        holder.insert(rng.randrange(len(holder) + 1), _copied(type(holder)([holder[at]]))[0])
     elif way == 2 and pairs:
         holder[at][0] = Raw(rng.choice(SCALARS))
     elif way == 3 and pairs:
-        holder[at][0] = rng.choice(
-            [pair[0] for part in _holders(_tree(rng.choice(others))) if isinstance(part, Pairs) for pair in part]
-        )
+        holder[at][0] = rng.choice([*_said(tuple(others))])
     elif way == 4:
-        _put(holder, at, [_copied(one)] if rng.random() < 0.5 else Pairs([["a", _copied(one)]]))
-    elif way == 5:
-        _put(holder, at, _copied(rng.choice(_holders(_tree(rng.choice(others))) or [1])))
-    elif way == 6:
-        _put(holder, at, _copied(rng.choice(holders)))
-    elif way == 7:
-        _put(holder, at, Raw(rng.choice(NESTED + LONG[:3] if rng.random() < 0.1 else SCALARS)))
-    elif way == 8:
         times = rng.choice((1, 1, 1, 9, 9, 200, 3_000) if rng.random() < 0.2 else (1, 2))
-        holder.extend(_copied(Pairs([holder[at]]))[0] if pairs else _copied(one) for _ in range(times))
-    elif way == 9:
-        _put(holder, at, rng.choice(SIZES))
-    elif way == 10:
-        _put(holder, at, Raw(rng.choice(NUMBERS)))
+        holder.extend(_copied(type(holder)([holder[at]]))[0] for _ in range(times))
     else:
-        alike = _said(tuple(others)).get(holder[at][0]) if pairs and isinstance(holder[at][0], str) else None
-        _put(holder, at, _copied(rng.choice(alike)) if alike else rng.choice((1, 2, 3, 4, 8, 16, 64)))
+        value = _copied(rng.choice(holders)) if way in (5, 6) else _other_value(rng, way, holder, at, others)
+        _put(holder, at, value)
     return tree
+
+
+def _other_value(rng, way, holder, at, others):
+    """What may stand in place of a value: wrapped, of another file, of another kind or size, or of the same field."""
+    pairs = isinstance(holder, Pairs)
+    key, one = holder[at] if pairs else (None, holder[at])
+    if way == 7:
+        return [_copied(one)] if rng.random() < 0.5 else Pairs([["a", _copied(one)]])
+    if way == 8:
+        return _copied(rng.choice(_holders(_tree(rng.choice(others))) or [1]))
+    if way == 9:
+        return Raw(rng.choice(NESTED + LONG[:3] if rng.random() < 0.1 else SCALARS))
+    if way in (10, 11):
+        return Raw(rng.choice(NUMBERS)) if way == 10 else rng.choice(SIZES)
+    alike = _said(tuple(others)).get(key) if isinstance(key, str) else None
+    return _copied(rng.choice(alike)) if alike else rng.choice((1, 2, 3, 4, 8, 16, 64))
+
+
+def _put(holder, at, value):
+    if isinstance(holder, Pairs):
+        holder[at][1] = value
+    else:
+        holder[at] = value
 
 
 @lru_cache(maxsize=100)
@@ -174,13 +182,6 @@ def _said(others):
             for key, value in holder if isinstance(holder, Pairs) else ():
                 found.setdefault(key, []).append(value)
     return found
-
-
-def _put(holder, at, value):
-    if isinstance(holder, Pairs):
-        holder[at][1] = value
-    else:
-        holder[at] = value
 
 
 # Tokens, lines and bytes

@@ -4,11 +4,13 @@ A new kind of file is a row more: good files to begin with, how a file is given 
 there, and what is then done with what was accepted.
 """
 
+import contextlib
 import json
 import os
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
 
 from ggufs import gguf_file, info, key, raw, text
 from sparse import weights_file
@@ -82,7 +84,7 @@ def _rendered(sheet: Any) -> None:
             assert line.isprintable(), line
 
 
-def _found(found: Any, deep: bool) -> None:
+def _found(found: Any, deep) -> None:
     """A spec that is valid counts, is checked and is written; what was written is the same spec."""
     from archcalc.checks.files import broken_promises
     from archcalc.report.overview import report_sheet
@@ -98,7 +100,7 @@ def _found(found: Any, deep: bool) -> None:
         _rendered(report_sheet(found))
 
 
-def _imported(found: Any, deep: bool) -> None:
+def _imported(found: Any, deep) -> None:
     from archcalc.errors import ArchcalcError
     from archcalc.huggingface.exporting import export_config
     from archcalc.spec.configs import import_text
@@ -108,10 +110,8 @@ def _imported(found: Any, deep: bool) -> None:
     if deep and found.document.origins:
         for line in import_text(found.document, "").split("\n"):
             assert line.isprintable(), line
-        try:
+        with contextlib.suppress(ArchcalcError):  # not every spec has a class in transformers
             export_config(plain(found.model))
-        except ArchcalcError:
-            pass  # not every spec has a class in transformers
 
 
 @cache
@@ -121,7 +121,7 @@ def _model(name: str) -> Any:
     return find(name).model
 
 
-def _plan(plan: Any, deep: bool) -> None:
+def _plan(plan: Any, deep) -> None:
     """A plan that is valid is held against a model, and what fits it is counted."""
     from archcalc.counts.rankwise import ranked
     from archcalc.errors import ArchcalcError
@@ -133,7 +133,7 @@ def _plan(plan: Any, deep: bool) -> None:
             assert all(line.isprintable() for line in str(error).split("\n"))
 
 
-def _device(device: Any, deep: bool) -> None:
+def _device(device: Any, deep) -> None:
     from typing import get_args
 
     from archcalc.hardware.devices import Precision
@@ -146,7 +146,7 @@ def _device(device: Any, deep: bool) -> None:
     assert usable(device, RESERVE) >= 0
 
 
-def _weights(stored: Any, deep: bool) -> None:
+def _weights(stored: Any, deep) -> None:
     from typing import get_args
 
     from archcalc.report.stored import By, stored_sheet
@@ -155,7 +155,7 @@ def _weights(stored: Any, deep: bool) -> None:
         _rendered(stored_sheet(stored, by))
 
 
-def _held(stored: Any, deep: bool) -> None:
+def _held(stored: Any, deep) -> None:
     """The same, and held against a spec as `check --weights` does."""
     from archcalc.commands.held import held_against
     from archcalc.errors import ArchcalcError
