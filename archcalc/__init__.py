@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from archcalc.checks.files import check as check
+    from archcalc.checks.linting import lint as lint
+    from archcalc.checks.subject import Aim as Aim
     from archcalc.counts.collectives import Traffic as Traffic
     from archcalc.counts.collectives import traffic as traffic
     from archcalc.counts.flops import Flops as Flops
@@ -46,6 +48,8 @@ _HOMES = {
     "spec.catalogue": ("load",),
     "spec.dumping": ("dump",),
     "checks.files": ("check",),
+    "checks.linting": ("lint",),
+    "checks.subject": ("Aim",),
     "counts.parameters": ("Parameters", "params"),
     "errors": ("ArchcalcError", "Invalid", "Missing", "Problem"),
     "counts.memory": ("Memory", "memory"),

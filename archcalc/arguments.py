@@ -118,7 +118,8 @@ def boolean(where: str, name: str, value: Any) -> bool:
 def instance(where: str, name: str, value: Any, kind: type) -> None:
     """Raises Invalid for an argument that is not a `kind`."""
     if not isinstance(value, kind):
-        raise Invalid(Problem(where, f"must be a {kind.__name__}", name, value=shown(value)))
+        article = "an" if kind.__name__.startswith(("A", "E", "I", "O", "U")) else "a"
+        raise Invalid(Problem(where, f"must be {article} {kind.__name__}", name, value=shown(value)))
 
 
 def records(where: str, model: Any) -> None:

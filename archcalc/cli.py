@@ -21,6 +21,7 @@ gc.set_threshold(1_000_000)
 
 import typer  # noqa: E402
 
+from archcalc.commands import shells  # noqa: E402
 from archcalc.commands.base import app, remarks  # noqa: E402
 from archcalc.docstrings import restore  # noqa: E402
 from archcalc.errors import LONGEST_PLACE, ArchcalcError, Problem, cut, did_you_mean  # noqa: E402
@@ -38,7 +39,8 @@ _HOMES = {
     "explain": ("explain",),
     "sweep": ("sweep",),
     "diff": ("diff",),
-    "verdict": ("check", "verify"),
+    "check": ("check",),
+    "verify": ("verify",),
     "generation": ("generate", "predict"),
     "chat": ("chat",),
     "trace": ("trace",),
@@ -46,7 +48,8 @@ _HOMES = {
     "softmax": ("softmax",),
     "embed": ("embed",),
     "tokens": ("tokens",),
-    "listing": ("list", "schema"),
+    "listing": ("list",),
+    "schema": ("schema",),
     "huggingface": ("import", "export"),
 }
 
@@ -150,9 +153,11 @@ def _main(arguments: list[str] | None) -> int:
     remarks.clear()
     with one_way_out():
         try:
+            if shells.asked():
+                return _complete()
             _load(arguments)
             command = _command(len(app.registered_commands))
-            code = command(arguments, prog_name="archcalc", standalone_mode=False, complete_var=_completing())
+            code = command(arguments, prog_name="archcalc", standalone_mode=False, complete_var="")
             if code == 1 and arguments[:1] and arguments[0] in _COMPLETION:
                 return 3  # typer found no shell that it knows
             for line in remarks:
@@ -164,7 +169,7 @@ def _main(arguments: list[str] | None) -> int:
         except typer.TyperException as error:
             tell(str(_usage(error)))
             return 2
-        except SystemExit as left:  # how typer ends once it has completed a command
+        except SystemExit as left:  # how typer ends once it has written a shell's script
             return left.code if isinstance(left.code, int) else 0
         except ReaderGone:
             return 0
@@ -179,14 +184,17 @@ def _main(arguments: list[str] | None) -> int:
 _COMPLETION = ("--install-completion", "--show-completion")
 
 
-def _completing() -> str:
-    """The variable by which a shell asks for completion; nothing where something else has set it."""
-    asked = re.fullmatch("(complete|source)_(bash|zsh|fish|powershell|pwsh)", os.environ.get(_COMPLETE, ""))
-    words = "_TYPER_COMPLETE_ARGS" in os.environ or os.environ.get("COMP_CWORD", "").isdecimal()
-    return _COMPLETE if asked and words else ""
+def _complete() -> int:
+    """Answer a shell that asks how a command line may go on."""
 
+    def complete() -> None:
+        _load(shells.typed())
+        command = _command(len(app.registered_commands))
+        command([], prog_name="archcalc", standalone_mode=False, complete_var=shells.VARIABLE)
 
-_COMPLETE = "_ARCHCALC_COMPLETE"  # as typer names it in the scripts that it writes for shells
+    code, said = shells.answer(complete)
+    write(said, None)
+    return code
 
 
 def _unforeseen(error: Exception) -> int:

@@ -10,7 +10,9 @@ Every message is one line, `WHERE: PATH: WHAT; got VALUE; FIX`. `Problem` is tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import total_ordering
+from typing import Any, Literal, NamedTuple
 
 MOST_PROBLEMS_SHOWN = 20
 MOST_MISTAKES = 10_000
@@ -85,12 +87,28 @@ def did_you_mean(word: object, words: list[str]) -> str | None:
     return f"did you mean {near[0]!r}?" if (near := nearest(str(word), words)) else None
 
 
+class Edit(NamedTuple):
+    """A change of a file that mends a problem: the value at a path becomes another one, or is put there.
+
+    None for an item of a list takes it out.
+    """
+
+    path: Where
+    value: int | float | str | bool | None
+
+
+Level = Literal["error", "warning"]
+
+
+@total_ordering
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong with a spec or a flag. `str()` gives `FILE:LINE:COLUMN: PATH: MESSAGE; got VALUE; SUGGESTION`.
 
     `line` and `column` count from 1, and are None where there is no position (a flag, a missing file). `value` is the
-    offending value as text, or None. `suggestion` says how to fix it, or is None.
+    offending value as text, or None. `suggestion` says how to fix it, or is None. `rule` is the identifier of the rule
+    that is broken (AC101), for what `check` finds, and `edits` the changes that mend it without a decision of anybody.
+    Problems are ordered by their place: file, line, column, path.
     """
 
     file: str
@@ -100,6 +118,9 @@ class Problem:
     column: int | None = None
     value: str | None = None
     suggestion: str | None = None
+    rule: str = ""
+    level: Level = "error"
+    edits: tuple[Edit, ...] = ()
 
     def __str__(self) -> str:
         where = cut(self.file, LONGEST_PLACE) + (f":{self.line}:{self.column}" if self.line is not None else "")
@@ -109,7 +130,29 @@ class Problem:
             line += f"; got {cut(self.value, 2 * LONGEST_VALUE)}"
         if self.suggestion is not None:
             line += f"; {cut(self.suggestion, LONGEST_WORDS)}"
-        return cut(line, LONGEST_LINE)
+        rule = f" [{self.rule}]" if self.rule else ""
+        return cut(line, LONGEST_LINE - len(rule)) + rule
+
+    def __lt__(self, other: object) -> bool:
+        return self._place < other._place if isinstance(other, Problem) else NotImplemented
+
+    @property
+    def _place(self) -> tuple[str, int, int, str, str, str]:
+        return self.file, self.line or 0, self.column or 0, self.path, self.rule, self.message
+
+    @property
+    def words(self) -> str:
+        """The message with the value and the suggestion, without the place."""
+        return str(replace(self, file="", line=None, column=None, path="", rule=""))
+
+    def under(self, rule: str, level: Level) -> Problem:
+        """The same problem as one that breaks a rule."""
+        return replace(self, rule=rule, level=level)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The problem as JSON has it."""
+        edits = [{"path": list(edit.path), "value": edit.value} for edit in self.edits]
+        return {**{name: getattr(self, name) for name in self.__dataclass_fields__}, "edits": edits}
 
 
 class ArchcalcError(Exception):

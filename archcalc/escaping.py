@@ -11,8 +11,13 @@ from archcalc.errors import printable
 
 # What the format of JSON itself needs, or no terminal minds.
 _SEEN = re.compile(r"[^\n -~]")
-_PIPES = re.compile(r"(\\*)\|")
-_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|\](?=[(\[])")
+# In Markdown a backslash takes the sign behind it along: such ones are doubled first, then signs get their own.
+_BACKSLASHES = re.compile(r"\\{2,}|\\(?=[!-/:-@[-`{-~])")
+_MARKUP = re.compile(r"[~*]|(?<![^\W_])_|_(?![^\W_])|<(?=[A-Za-z/!?])|\](?=[(\[])|&(?=#?\w+;)")
+_ENTITIES = {"<": "&lt;", "&": "&amp;"}
+# What begins a line as a list, a heading, a quotation, a line below one, or code.
+_FIRST = re.compile(r"^(?: *(?=[-+](?: |$)|[-=]+ *$|#+(?: |$)|>|```)| *\d+(?=[.)](?: |$)))")
+_MENTION = re.compile(r"(?<![A-Za-z0-9_])@(?=[A-Za-z0-9])|#(?=\d)")  # a user, and an issue
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
@@ -47,10 +52,26 @@ def csv_text(value: object) -> object:
 
 
 def markdown(text: str) -> str:
-    """A line of Markdown in which no HTML and no link begins."""
-    return _MARKUP.sub(lambda match: "&lt;" if match[0] == "<" else "\\]", printable(text))
+    """A line of Markdown that reads as the text does, and notifies nobody on GitHub.
+
+    No HTML, link, emphasis, list or heading begins in it. Backticks stay: messages have commands between them.
+    """
+    return _FIRST.sub(r"\g<0>\\", _inline(text))
+
+
+def markdown_words(text: str) -> str:
+    """The same of names and values, which have no commands in them: a heading, or a part of one."""
+    return _inline(text).replace("`", "\\`")
 
 
 def markdown_cell(text: str) -> str:
-    """A cell of a Markdown table: no `|` ends it, whatever stands before it."""
-    return _PIPES.sub(r"\1\1\\|", markdown(text))
+    """A cell of a Markdown table: no `|` ends it, and spaces before it are kept."""
+    cell = markdown_words(text).replace("|", "\\|")
+    words = cell.lstrip(" ")
+    return "&nbsp;" * (len(cell) - len(words)) + words
+
+
+def _inline(text: str) -> str:
+    text = _BACKSLASHES.sub(r"\g<0>\g<0>", printable(text))
+    text = _MARKUP.sub(lambda sign: _ENTITIES.get(sign[0], f"\\{sign[0]}"), text)
+    return _MENTION.sub(r"\g<0><!-- -->", text)

@@ -211,7 +211,17 @@ def parse_quantity(text: str, unit: Unit) -> int:
         scaled = int(match[1] + fraction) * _prefixes(unit)[match[3]]
         if scaled and scaled % parts == 0:
             return scaled // parts
-    raise ValueError(f"must be an amount such as {_EXAMPLES[unit]}")
+    raise ValueError(quantity_words(unit))
+
+
+def quantity_words(unit: Unit) -> str:
+    """What a text must be to be an amount of a unit."""
+    return f"must be an amount such as {_EXAMPLES[unit]}"
+
+
+def quantity_examples(unit: Unit) -> list[str]:
+    """A few amounts of a unit as text."""
+    return _EXAMPLES[unit].replace("'", "").split(" or ")
 
 
 def _prefixes(unit: Unit) -> dict[str, int]:

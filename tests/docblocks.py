@@ -29,6 +29,7 @@ README = [
     "docs/bounds.md",
     "docs/huggingface.md",
     "docs/library.md",
+    "docs/lint.md",
     "docs/plans.md",
     "docs/specs.md",
 ]
@@ -61,7 +62,7 @@ class Block(NamedTuple):
     @property
     def is_plan(self) -> bool:
         """Whether it is a parallel plan."""
-        return self.kind == "yaml" and "schema/plan.json" in self.body
+        return self.kind == "yaml" and "schema/draft-07/plan.json" in self.body
 
 
 def blocks(document: str) -> list[Block]:

@@ -13,6 +13,8 @@ from typing import Any
 from fieldtables import described, field_table
 from publishedplans import figures
 
+from archcalc.checks.lint.every import RULES as LINT
+from archcalc.checks.rules import Rule
 from archcalc.huggingface.families import MODULES
 from archcalc.huggingface.families.absent import FEATURES
 from archcalc.huggingface.families.wrappers import WRAPPERS
@@ -38,7 +40,16 @@ def tables() -> dict[str, Callable[[], str]]:
         "habits of frameworks": habits,
         "published figures of plans": plan_figures,
     }
-    return {"families": families, "wrappers": wrappers, "not yet": not_yet, "coverage": coverage, **fields, **of_plans}
+    of_lint = {"rules": rules, "reasons of rules": reasons}
+    return {
+        **of_lint,
+        "families": families,
+        "wrappers": wrappers,
+        "not yet": not_yet,
+        "coverage": coverage,
+        **fields,
+        **of_plans,
+    }
 
 
 def found(document: str) -> dict[str, str]:
@@ -65,6 +76,31 @@ def plan_fields() -> str:
         if name not in ("schema_version", "name", "source")
     )
     return _table(("field", "default", "meaning"), rows)
+
+
+def rules() -> str:
+    """The rules that specs are checked against, each with a link to its reasons."""
+    rows = ((f"[{rule.id}](#{rule.id.lower()})", f"`{rule.name}`", rule.level, rule.says) for rule in LINT.values())
+    return _table(("rule", "name", "level", "what is wrong"), rows)
+
+
+def reasons() -> str:
+    """Why each rule is one, where that was read, how to mend it, and an example; with a place to link to."""
+    return "\n".join(
+        f'<a id="{rule.id.lower()}"></a>\n\n### {rule.id} {rule.name}\n\n'
+        + "".join(f"- {label}: {text}\n" for label, text in _of_rule(rule))
+        for rule in LINT.values()
+    )
+
+
+def _of_rule(rule: Rule) -> Iterator[tuple[str, str]]:
+    yield "What", rule.says
+    yield "Why", rule.why
+    yield "Source", rule.source
+    yield "Fix", rule.fix
+    yield "Example", f"`{rule.example}`"
+    if rule.needs:
+        yield "Looks", f"where a project names a {rule.needs}"
 
 
 def plan_figures() -> str:

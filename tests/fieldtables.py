@@ -52,7 +52,7 @@ from archcalc.spec.groups import AlternatingGroup, BranchGroup, TwoBranchGroup
 from archcalc.spec.layers import BranchLayer, TwoBranchLayer
 from archcalc.spec.model import Model
 from archcalc.spec.mtp import MTP
-from archcalc.spec.published import Initialization, Misprint, Published
+from archcalc.spec.published import Allowance, Initialization, Misprint, Published
 from archcalc.spec.shared import SharedBlock
 
 NORM = {"kind": "layernorm", "bias": True}
@@ -179,7 +179,7 @@ HOSTS: dict[type[BaseModel], tuple[tuple[str | int, ...], dict[str, Any]]] = {
     MTP: (("mtp",), {"n_modules": 1}),
     Transform: (("unembedding", "transform"), {"activation": "gelu", "bias": False, "norm": NORM}),
 }
-TALKS: tuple[type[BaseModel], ...] = (Initialization, Published, Misprint)
+TALKS: tuple[type[BaseModel], ...] = (Initialization, Published, Misprint, Allowance)
 """Classes that describe a model and change no count."""
 
 # Other values of fields that have none by their type.
@@ -268,6 +268,7 @@ PLACES: dict[type[BaseModel], tuple[str, str]] = {
     Initialization: ("an initialization", "what-describes-a-model"),
     Published: ("figures", "what-describes-a-model"),
     Misprint: ("misprints", "what-describes-a-model"),
+    Allowance: ("allowances", "what-describes-a-model"),
 }
 
 
@@ -380,7 +381,7 @@ def _changes(one: type[BaseModel], name: str) -> str:
     field = next(field for known, field in one.model_fields.items() if name in (known, field.alias))
     if name == "kind":
         return " "  # everything that the tables of the kinds say
-    if name in ("schema", "name", "source", "published", "misprints", "assumptions", "initialization"):
+    if name in ("schema", "name", "source", "published", "misprints", "assumptions", "allow", "initialization"):
         return "-"
     before = _counts(path, there)
     changed: set[str] = set()

@@ -27,7 +27,7 @@ Positive = Annotated[float, Field(gt=0, le=1e9)]
 class Cut(Strict):
     """gpt-oss: large hidden numbers of a gated MLP are cut, the gate's from above, the others' on both sides."""
 
-    limit: Positive = Field(description="the largest number that is left")
+    limit: Positive = Field(description="the largest number that is left", examples=[7.0])
     gate: Literal["before", "after"] = Field(description="whether the gate is cut before its activation, or after it")
     plus_one: bool = Field(description="whether 1 is added to what the gate multiplies, after it is cut")
 

@@ -78,12 +78,16 @@ class MultiHead(Attention):
     query_growth: QueryGrowth | None = Field(
         default=None, description="how queries grow with their position, for long texts; null: not"
     )
-    window: Count | None = Field(default=None, description="positions that a query sees, itself included; null: all")
+    window: Count | None = Field(
+        default=None, description="positions that a query sees, itself included; null: all", examples=[4_096]
+    )
     chunk: Count | None = Field(
         default=None, description="positions of a chunk; a query sees its own chunk; null: all"
     )
     scale: Positive | None = Field(default=None, description="of the scores; default: 1 / sqrt(d_head)")
-    softcap: Positive | None = Field(default=None, description="c: scores become c x tanh(score / c); null: none")
+    softcap: Positive | None = Field(
+        default=None, description="c: scores become c x tanh(score / c); null: none", examples=[50.0]
+    )
     sinks: bool = Field(
         default=False,
         description="whether each head has a learned score that takes a share of the softmax (gpt-oss)",

@@ -5,9 +5,17 @@ Schema and the public strategies are all made from the registry; a test holds th
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from archcalc.arguments import LARGEST_SIZE as LARGEST_SIZE  # noqa: PLC0414  (as mypy reads an export)
@@ -24,6 +32,15 @@ from archcalc.tape.run import Run
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_SIZE)]
 """A size of the architecture. One is a size: multi-query attention is one key/value head."""
+
+
+def no_word(number: object) -> object:
+    """What stands among whole numbers as it is read: Python takes true and 1.0 for 1."""
+    return str(number).lower() if isinstance(number, (bool, float)) else number
+
+
+Version = Annotated[Literal[0], BeforeValidator(no_word)]
+"""Of a format, as files state it."""
 
 
 class Strict(BaseModel):
@@ -112,9 +129,11 @@ class Slot(Block):
         """A kind is named in the YAML, although Python gives it by the class."""
         found = handler(schema)
         fields = handler.resolve_ref_schema(found)
-        if "kind" in fields.get("properties", {}) and cls.default_kind is None:
-            fields["required"] = ["kind", *fields.get("required", [])]
-            fields["properties"]["kind"].pop("default", None)
+        if _is_kind(cls):
+            fields["properties"]["kind"]["description"] = first_paragraph(fields.get("description", ""))
+            if cls.default_kind is None:
+                fields["required"] = ["kind", *fields.get("required", [])]
+                fields["properties"]["kind"].pop("default", None)
         return found
 
     def summary(self) -> str:
@@ -142,6 +161,11 @@ class Mixer(Slot):
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Write the block's forward pass on the tape."""
         raise NotImplementedError
+
+
+def first_paragraph(text: str) -> str:
+    """What a docstring begins with, in one line."""
+    return " ".join(text.partition("\n\n")[0].split())
 
 
 def _is_kind(slot: type[Slot]) -> bool:

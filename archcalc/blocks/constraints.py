@@ -111,7 +111,8 @@ class AtMost(Constraint):
         self.limit, self.inner = limit, inner
 
     def holds(self, size: Any, block: Any) -> Mask:
-        return (value(size, self.inner) if self.inner else size) <= getattr(block, self.limit)
+        limit = getattr(block, self.limit)
+        return limit is None or (value(size, self.inner) if self.inner else size) <= limit
 
     def reason(self, name: str) -> str:
         return f"{name} is more than {self.limit}"

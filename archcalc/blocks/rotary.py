@@ -44,7 +44,7 @@ class Dynamic(Scaling):
 
     kind: Literal["dynamic"] = "dynamic"
     factor: Factor = Field(description="how fast the base grows with the length")
-    original_context_length: Count = Field(description="the context that it was trained with")
+    original_context_length: Count = Field(description="tokens of the context that it was trained with")
 
 
 class Yarn(Scaling):
@@ -52,7 +52,7 @@ class Yarn(Scaling):
 
     kind: Literal["yarn"] = "yarn"
     factor: Factor = Field(description="how much longer contexts are than the original one")
-    original_context_length: Count = Field(description="the context that it was trained with")
+    original_context_length: Count = Field(description="tokens of the context that it was trained with")
     beta_fast: Factor = Field(
         default=32.0,
         description="turns within the original context from which on a pair is fast, and not interpolated",
@@ -84,7 +84,7 @@ class Llama3(Scaling):
     high_freq_factor: Annotated[Factor, AtLeast("low_freq_factor")] = Field(
         description="turns within the original context from which on a frequency is high, and left as it is"
     )
-    original_context_length: Count = Field(description="the context that it was trained with")
+    original_context_length: Count = Field(description="tokens of the context that it was trained with")
 
 
 class LongRope(Scaling):
@@ -93,7 +93,7 @@ class LongRope(Scaling):
     kind: Literal["longrope"] = "longrope"
     short_factor: _Factors = Field(description="of texts up to the original context, a number for each pair")
     long_factor: _Factors = Field(description="of longer texts, a number for each pair")
-    original_context_length: Count = Field(description="texts up to this length take the short factors")
+    original_context_length: Count = Field(description="texts of up to so many tokens take the short factors")
     factor: Factor | None = Field(default=None, description="of the context; default: context / original context")
     attention_factor: Factor | None = Field(
         default=None, description="of cosines and sines; default: by the factor of the context"
@@ -119,7 +119,9 @@ class Rotary(Strict):
     """
 
     d_rotary: Annotated[Count, Even()] = Field(description="features per head that are turned")
-    theta: Annotated[float, Field(gt=0, le=1e15)] = Field(description="the base of the angles")
+    theta: Annotated[float, Field(gt=0, le=1e15)] = Field(
+        description="the base of the angles", examples=[10_000.0, 500_000.0]
+    )
     pairing: Literal["halves", "neighbours"] = Field(
         default="halves", description="which features are a pair: i and i + d_rotary/2, or 2i and 2i + 1 (interleaved)"
     )

@@ -68,7 +68,9 @@ class LinearUnembedding(Unembedding):
         default=None, description="what vectors go through before the table (ModernBERT's decoders); null: nothing"
     )
     scale: _Positive | None = Field(default=None, description="what the logits are multiplied by; null: nothing")
-    softcap: _Positive | None = Field(default=None, description="c: logits become c x tanh(logit / c); null: none")
+    softcap: _Positive | None = Field(
+        default=None, description="c: logits become c x tanh(logit / c); null: none", examples=[30.0]
+    )
 
     cuts: ClassVar[Cuts | None] = {"tp": (("V",), ("answers",))}
     labels: ClassVar[Mapping[str, str]] = {

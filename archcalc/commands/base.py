@@ -1,10 +1,10 @@
 """What the commands share: the app, the arguments that several of them take, and how a number and a text are read."""
 
-import os
 from typing import Annotated, Literal
 
 import typer
 
+from archcalc.commands.completing import spec_words
 from archcalc.commands.panels import PANELS, Commands
 from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 from archcalc.packages import needed
@@ -20,38 +20,13 @@ app = typer.Typer(
 COUNT, CHOOSE, TRUST, RUN, FILES = PANELS
 
 
-def catalogue_names(incomplete: str) -> list[str]:
-    """The catalogue's names that begin so, for the shell's completion; of a path the files and folders."""
-    if "/" in incomplete:
-        return file_names(incomplete)
-    from archcalc.spec.catalogue import names
-
-    return [name for name in names() if name.startswith(incomplete)] or file_names(incomplete)
-
-
-def file_names(incomplete: str) -> list[str]:
-    """The folders, and the files that may be a spec or a config.json, whose path begins so."""
-    head, _, start = incomplete.rpartition("/")
-    above = f"{head}/" if "/" in incomplete else ""
-    try:
-        with os.scandir(above or ".") as found:
-            inside = [(one.name, one.is_dir()) for one in found if one.name.startswith(start)]
-    except OSError:
-        return []
-    return sorted(
-        f"{above}{name}" + "/" * folder
-        for name, folder in inside
-        if (folder or name.endswith((".yaml", ".yml", ".json"))) and (start or not name.startswith("."))
-    )
-
-
 Spec = Annotated[
     str,
     typer.Argument(
         metavar="SPEC",
-        autocompletion=catalogue_names,
+        autocompletion=spec_words,
         show_default=False,
-        help="catalogue name, YAML file, Hugging Face config.json, hf:ORG/NAME, folder, or - (stdin); "
+        help="catalogue name, YAML file, Hugging Face config.json, hf:ORG/NAME, folder, REV:PATH (git), or - (stdin); "
         "SPEC@FIELD=VALUE changes a field",
     ),
 ]
@@ -59,10 +34,10 @@ Specs = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SPEC",
-        autocompletion=catalogue_names,
+        autocompletion=spec_words,
         show_default=False,
-        help="catalogue names, YAML files, Hugging Face config.json, model folders, or - (stdin); default: the whole "
-        "catalogue",
+        help="catalogue names, YAML files, Hugging Face config.json, model folders, REV:PATH (git), or - (stdin); "
+        "default: the whole catalogue",
     ),
 ]
 Batch = Annotated[str, typer.Option(metavar="B", help="number of sequences")]

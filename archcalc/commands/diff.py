@@ -6,6 +6,7 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import CHOOSE, AnyAttention, AnyBatch, Form, Output, app, number
+from archcalc.commands.completing import spec_words
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
 from archcalc.commands.planning import Planned, takes_plan
 from archcalc.errors import Invalid, Problem, shown
@@ -29,7 +30,10 @@ def diff(
     specs: Annotated[
         list[str],
         typer.Argument(
-            metavar="SPEC", show_default=False, help="two or more catalogue names or paths; the first is the baseline"
+            metavar="SPEC",
+            autocompletion=spec_words,
+            show_default=False,
+            help="two or more catalogue names, paths or REV:PATH (git); the first is the baseline",
         ),
     ],
     batch: AnyBatch = None,
@@ -40,6 +44,9 @@ def diff(
     optimizer: OptimizerOf = None,
     recompute: Again = None,
     kv_precision: CacheOf = None,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="exit with 1 if a field of the shape or a count differs")
+    ] = False,
     form: Form = None,
     output: Output = None,
     plan: Planned | None = None,
@@ -81,4 +88,7 @@ def diff(
         models = [fullest(one.model, chosen, run, kept, f"{one.name}: {plan.where}") for one in found]
         sequences = chosen.micro_batch
     asked = [one_pass(model, sequences, length, attention, purpose, kept) for model in models]
-    emit(difference_sheet(found, asked, chosen), form, output)
+    sheet = difference_sheet(found, asked, chosen)
+    emit(sheet, form, output)
+    if exit_code and sheet.payload["differs"]:
+        raise typer.Exit(1)

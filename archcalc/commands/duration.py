@@ -5,6 +5,7 @@ from typing import Annotated, get_args
 import typer
 
 from archcalc.commands.base import number
+from archcalc.commands.completing import device_words
 from archcalc.counts.executed import Executed
 from archcalc.counts.leastread import Reading, least_read
 from archcalc.errors import Invalid, Problem, shown
@@ -20,7 +21,11 @@ MOST_DEVICES = 10**7
 DeviceOf = Annotated[
     str | None,
     typer.Option(
-        "--device", metavar="NAME", show_default=False, help="device to time the work on (see `archcalc list devices`)"
+        "--device",
+        metavar="NAME",
+        autocompletion=device_words,
+        show_default=False,
+        help="device to time the work on (see `archcalc list devices`)",
     ),
 ]
 Mfu = Annotated[

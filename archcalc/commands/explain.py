@@ -1,10 +1,12 @@
 """The command explain."""
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
 from archcalc.commands.base import COUNT, AnyAttention, AnyBatch, Output, Seq, Spec, app
+from archcalc.commands.completing import quantity_words
 from archcalc.commands.flags import (
     Accumulate,
     ActivationOf,
@@ -25,10 +27,11 @@ from archcalc.commands.flags import (
 )
 from archcalc.commands.planning import Planned, is_flag, takes_plan
 from archcalc.counts.quantities import Asked, depends_on
-from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, nearest, shown
 from archcalc.report.explain import explanation_sheet, latex
 from archcalc.report.explained import OF_ALL_RANKS
 from archcalc.report.output import emit, write
+from archcalc.report.sheet import Format
 from archcalc.spec.catalogue import find
 from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL
 
@@ -48,6 +51,41 @@ def refuse_unused(called: typer.Context, path: str) -> None:
             raise Invalid(Problem(flag, f"does not change {cut(path, LONGEST_VALUE)}", suggestion=fix))
 
 
+def is_rule(spec: str) -> bool:
+    """Whether a rule is asked for, by an identifier or a name of one: no model is called so."""
+    if re.fullmatch("ac[0-9]{1,9}", spec, re.IGNORECASE):
+        return True
+    from archcalc.spec.catalogue import is_path
+
+    if "-" not in spec or is_path(spec) or "@" in spec:
+        return False
+    from archcalc.checks.lint.every import RULES
+
+    return spec in {rule.name for rule in RULES.values()}
+
+
+def _explain_rule(called: typer.Context, word: str, path: str | None, form: str | None, output: str | None) -> None:
+    """Show a rule. Raises Invalid for one that does not exist, and for flags, which change nothing of it."""
+    from archcalc.checks.lint.every import RULES
+    from archcalc.report.rules import rule_sheet
+
+    by_name = {rule.name: rule for rule in RULES.values()}
+    rule = by_name.get(word) or RULES.get(word.upper())
+    if rule is None:
+        near = [name for name in RULES if name.startswith(word.upper())][:3] or nearest(word, list(RULES), 3)
+        fix = f"nearest: {', '.join(near)}" if near else "`archcalc list rules` shows all"
+        raise Invalid(Problem(word, "is no rule", suggestion=fix))
+    if path is not None:
+        raise Invalid(Problem("QUANTITY", f"applies only to a SPEC, and {rule.id} is a rule", value=shown(path)))
+    for parameter in called.command.params:
+        flag, given = max(parameter.opts, key=len), called.params.get(parameter.name or "")
+        if flag.startswith("--") and flag not in _OF_THE_OUTPUT and given != parameter.default:
+            raise Invalid(Problem(flag, f"applies only to a SPEC, and {rule.id} is a rule"))
+    if form == "latex" or (form is None and output is not None and output.endswith(".tex")):
+        raise Invalid(Problem("--format", "latex shows a number, not a rule"))
+    emit(rule_sheet(rule), cast("Format | None", form), output)
+
+
 # What report counts for one context alone, and what counts the same for other runs.
 _TAKES_FLAGS = {
     "inference": "explain memory.total --for inference takes it",
@@ -64,6 +102,7 @@ def explain(
         str | None,
         typer.Argument(
             metavar="QUANTITY",
+            autocompletion=quantity_words,
             show_default=False,
             help="number of `list quantities`, or path in JSON; default: all",
         ),
@@ -97,10 +136,13 @@ def explain(
     output: Output = None,
     plan: Planned | None = None,
 ) -> None:
-    """Explain a number: its formula (also in LaTeX), terms, source.
+    """Explain a number: its formula (also in LaTeX), terms, source; or a rule of lint, as AC110 in place of SPEC.
 
     Example: archcalc explain gpt2 flops.per_token --format latex
     """
+    if is_rule(spec):
+        _explain_rule(called, spec, path, form, output)
+        return
     refused = None
     if path is not None:
         try:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from archcalc.commands.base import FILES, Spec, app, file_names
+from archcalc.commands.base import FILES, Spec, app
+from archcalc.commands.completing import file_words
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import write
 
@@ -21,7 +22,7 @@ def import_(
         str,
         typer.Argument(
             metavar="CONFIG",
-            autocompletion=file_names,
+            autocompletion=file_words,
             show_default=False,
             help="config.json of a Hugging Face model, a folder with one, or - for standard input",
         ),

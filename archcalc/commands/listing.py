@@ -1,24 +1,29 @@
-"""The commands list and schema."""
+"""The command list."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 
 from archcalc.commands.base import FILES, Form, Output, app, number
+from archcalc.commands.completing import beginning
 from archcalc.errors import Invalid, Problem, nearest, shown
-from archcalc.report.output import emit, write
+from archcalc.report.output import emit
 from archcalc.spec.model import Model
 
-WHAT = ("models", "devices", "plans", "quantities", "formats")
+WHAT = ("models", "devices", "plans", "quantities", "formats", "rules")
 
 
-def _words(incomplete: str) -> list[str]:
-    """What can be listed, and the families and names that begin so, for the shell's completion."""
+def _words() -> list[str]:
+    """What can be listed, and families and names of models, for the shell's completion."""
     from archcalc.spec.catalogue import names
+
+    return [*dict.fromkeys((*WHAT, *_families(), *names()))]
+
+
+def _families() -> list[str]:
     from archcalc.spec.searching import families
 
-    return [word for word in dict.fromkeys((*WHAT, *families(), *names())) if word.startswith(incomplete)]
+    return families()
 
 
 @app.command(name="list", rich_help_panel=FILES)
@@ -27,14 +32,20 @@ def list_(
         list[str] | None,
         typer.Argument(
             metavar="WHAT|WORD",
-            autocompletion=_words,
+            autocompletion=beginning(_words),
             show_default=False,
-            help="models, devices, plans, quantities or formats; other words list the models whose name, family or "
-            "source has all of them; default: models",
+            help="models, devices, plans, quantities, formats or rules; other words list the models whose name, "
+            "family or source has all of them; default: models",
         ),
     ] = None,
     family: Annotated[
-        str | None, typer.Option(metavar="NAME", show_default=False, help="models of one family, such as qwen")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=beginning(_families),
+            show_default=False,
+            help="models of one family, such as qwen",
+        ),
     ] = None,
     least: Annotated[
         str | None, typer.Option(metavar="N", show_default=False, help="models of at least N parameters, such as 1B")
@@ -49,7 +60,7 @@ def list_(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """List models, devices, plans, quantities or formats of weights.
+    """List models, devices, plans, quantities, formats of weights or rules of lint.
 
     Example: archcalc list llama 8b
     """
@@ -85,6 +96,10 @@ def list_(
         from archcalc.report.listing import formats_sheet
 
         emit(formats_sheet(), form, output)
+    elif what == "rules":
+        from archcalc.report.rules import rules_sheet
+
+        emit(rules_sheet(), form, output)
     else:
         from archcalc.report.quantities import quantities_sheet
 
@@ -148,23 +163,3 @@ def _none(words: list[str]) -> Problem:
     near = nearest("-".join(words), [*families(), *WHAT, *names()], 3)
     fix = f"nearest: {', '.join(near)}" if near else "`archcalc list` shows all"
     return Problem(" ".join(words), "matches no model", suggestion=fix)
-
-
-@app.command(rich_help_panel=FILES)
-def schema(
-    of: Annotated[
-        Literal["model", "device", "plan"],
-        typer.Option("--of", metavar="KIND", help="kind of file described: model, device or plan"),
-    ] = "model",
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", metavar="FILE", show_default=False, help="file to write")
-    ] = None,
-) -> None:
-    """Print the JSON Schema of specs, for editors and validators."""
-    from archcalc.hardware.devices import Device
-    from archcalc.plan.description import Plan
-    from archcalc.spec.model import Model
-    from archcalc.spec.schema import schema_text
-
-    kinds: dict[str, type[BaseModel]] = {"device": Device, "plan": Plan, "model": Model}
-    write(schema_text(kinds[of]), output)

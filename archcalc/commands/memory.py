@@ -6,6 +6,7 @@ import typer
 
 from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import COUNT, AnyBatch, Attention, Form, Output, Seq, Spec, app, number
+from archcalc.commands.completing import device_words
 from archcalc.commands.flags import (
     Accumulate,
     ActivationOf,
@@ -22,7 +23,7 @@ from archcalc.commands.planning import Planned, takes_plan
 from archcalc.counts.memory import memory as count_memory
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.hardware.devices import find_device
-from archcalc.hardware.fitting import RESERVE, Fit, fit
+from archcalc.hardware.fitting import RESERVE, Fit, fit, missing
 from archcalc.report.memory import memory_sheet
 from archcalc.report.output import emit, tell
 from archcalc.spec.catalogue import find
@@ -51,7 +52,12 @@ def memory(
     kv_precision: CacheOf = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="NAME", show_default=False, help="device to fit it on (see `archcalc list devices`)"),
+        typer.Option(
+            metavar="NAME",
+            autocompletion=device_words,
+            show_default=False,
+            help="device to fit it on (see `archcalc list devices`)",
+        ),
     ] = None,
     reserve: Annotated[
         str | None,
@@ -134,7 +140,7 @@ def memory(
 def _must_fit(name: str, held: "Fit | PlanFit | None", *, must: bool) -> None:
     """End with exit code 1 where it must fit and does not."""
     if must and held is not None and not held.fits:
-        tell(f"{name}: does not fit on {held.device}; {-held.left:,} bytes are missing")
+        tell(f"{name}: {missing(held.device, -held.left)}")
         raise typer.Exit(1)
 
 

@@ -10,19 +10,16 @@ import typer
 
 from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import number
+from archcalc.commands.completing import plan_words
 from archcalc.commands.flags import Again, OptimizerOf, PrecisionOf
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.plan.batches import of_batch
 from archcalc.plan.description import Gathered, Plan, Prefetch, Schedule, Sharding
 from archcalc.plan.frameworks import Framework
-from archcalc.plan.reading import find_plan, plan_names
+from archcalc.plan.reading import find_plan
 from archcalc.tape.optimizers import Optimizer
 from archcalc.tape.precision import RECIPES, Recompute
 from archcalc.tape.run import Run
-
-
-def _plans(incomplete: str) -> list[str]:
-    """The catalogue's plans that begin so, for the shell's completion."""
-    return [name for name in plan_names() if name.startswith(incomplete)]
 
 
 def _size(help_: str, metavar: str = "N") -> Any:
@@ -39,9 +36,9 @@ FLAGS: dict[str, Any] = {
         str | None,
         typer.Option(
             metavar="PLAN",
-            autocompletion=_plans,
+            autocompletion=plan_words,
             show_default=False,
-            help="parallel plan: name or YAML file; its fields are flags: `plan -h`",
+            help="parallel plan: name, YAML file or REV:PATH; its fields are flags: `plan -h`",
         ),
     ],
     "dp": _size("data-parallel ranks, expert ranks included"),
@@ -118,35 +115,10 @@ class Planned(NamedTuple):
     where: str
 
     def of(self, run: Run, batch: str | None) -> Plan:
-        """The plan with the batch of a step, where one is asked for: over all data-parallel ranks.
-
-        In training the accumulation follows from it, in inference the sequences of a rank do. Raises Invalid for a
-        batch that does not divide, and for one that contradicts the plan's accumulation.
-        """
+        """The plan with the batch of a step, where one is asked for: see `of_batch`."""
         if batch is None:
             return self.plan
-        plan, whole = self.plan, number("--batch", batch, LARGEST_SIZE)
-        if run.phase != "training":
-            if whole % plan.dp:
-                raise _undivided(whole, plan.dp, "dp")
-            return plan.model_copy(update={"micro_batch": whole // plan.dp})
-        each = plan.dp * plan.micro_batch
-        if whole % each:
-            raise _undivided(whole, each, "dp x micro_batch")
-        if plan.accumulation not in (1, whole // each):
-            what = f"must be dp x micro_batch x accumulation ({each * plan.accumulation:,}), or leave accumulation out"
-            raise Invalid(Problem("--batch", what, value=f"{whole:,}"))
-        return plan.model_copy(update={"accumulation": whole // each})
-
-
-def _undivided(whole: int, each: int, name: str) -> Invalid:
-    below = whole // each * each
-    fix = " or ".join(f"{n:,}" for n in (below, below + each) if n)
-    return Invalid(
-        Problem(
-            "--batch", f"must be a multiple of {name} ({each:,})", value=f"{whole:,}", suggestion=f"nearest: {fix}"
-        )
-    )
+        return of_batch(self.plan, number("--batch", batch, LARGEST_SIZE), trains=run.phase == "training")
 
 
 def needed(command: str, plan: Planned | None) -> Planned:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from archcalc.commands.base import COUNT, Form, Output, app, catalogue_names
+from archcalc.commands.base import COUNT, Form, Output, app
+from archcalc.commands.completing import spec_words
 from archcalc.commands.planning import Planned, needed, takes_plan
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit
@@ -17,7 +18,7 @@ def plan_(
     spec: Annotated[
         str | None,
         typer.Argument(
-            metavar="SPEC", autocompletion=catalogue_names, show_default=False, help="model that the plan divides"
+            metavar="SPEC", autocompletion=spec_words, show_default=False, help="model that the plan divides"
         ),
     ] = None,
     rules: Annotated[bool, typer.Option("--rules", help="list what makes a plan infeasible")] = False,

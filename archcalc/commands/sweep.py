@@ -6,6 +6,7 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import CHOOSE, AnyAttention, AnyBatch, Form, Output, Seq, Spec, app, number
+from archcalc.commands.completing import column_words, varied_words
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
 from archcalc.commands.planning import VARIED, Planned, is_flag, is_varied, takes_plan, varied
 from archcalc.errors import Invalid, Problem
@@ -21,6 +22,7 @@ def sweep(
         list[str],
         typer.Option(
             metavar="FIELD=SIZES",
+            autocompletion=varied_words,
             help="field of the spec, batch or seq, and its values: n_layers=12,24 or d_model=64..512:64 (step 64); or "
             "field of a plan, such as tp=1,2,4,8; may repeat",
         ),
@@ -28,7 +30,10 @@ def sweep(
     columns: Annotated[
         str | None,
         typer.Option(
-            metavar="A,B", show_default=False, help="quantities or fields to show (see `archcalc list quantities`)"
+            metavar="A,B",
+            autocompletion=column_words,
+            show_default=False,
+            help="quantities or fields to show (see `archcalc list quantities`)",
         ),
     ] = None,
     batch: AnyBatch = None,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
+from archcalc.commands.completing import spec_words
 from archcalc.commands.settings import (
     DEFAULT_SPEC,
     TUNED_RATE,
@@ -53,6 +54,7 @@ def train(
         str | None,
         typer.Argument(
             metavar="SPEC",
+            autocompletion=spec_words,
             show_default=False,
             help=f"catalogue name, YAML file or config.json; default: the spec in --from, else {DEFAULT_SPEC}",
         ),

@@ -8,14 +8,15 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from archcalc.blocks.base import Strict
+from archcalc.blocks.base import Strict, Version
 from archcalc.errors import LONGEST_PLACE, Invalid, Problem, cut, nearest
 from archcalc.spec import namerules
 from archcalc.spec.catalogue import is_path, specs_folder
 from archcalc.spec.published import Text
-from archcalc.spec.source import display_name, parse, read_file
+from archcalc.spec.revisions import read_source
+from archcalc.spec.source import display_name, parse
 from archcalc.spec.validation import validate
-from archcalc.units import Unit, parse_quantity, quantity_pattern
+from archcalc.units import Unit, parse_quantity, quantity_examples, quantity_pattern
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16", "fp8", "int8", "fp4"]
 
@@ -30,7 +31,9 @@ def _amount(unit: Unit) -> tuple[BeforeValidator, object]:
             raise PydanticCustomError("quantity", "{why}", {"why": str(error)}) from None
         return value
 
-    return BeforeValidator(readable), Field(json_schema_extra={"pattern": quantity_pattern(unit)})
+    return BeforeValidator(readable), Field(
+        json_schema_extra={"pattern": quantity_pattern(unit)}, examples=[*quantity_examples(unit)]
+    )
 
 
 Bytes = Annotated[str, *_amount("B")]
@@ -49,9 +52,9 @@ def _in_binary(label: str) -> int:
 class Capacity(Strict):
     """The memory of one device."""
 
-    label: Bytes = Field(description="as its maker prints it, who may mean GiB by GB")
+    label: Bytes = Field(description="bytes, as its maker prints them, who may mean GiB by GB")
     visible: Bytes | None = Field(
-        default=None, description="what a program sees, the lower figure where hosts differ; null until measured"
+        default=None, description="bytes that a program sees, the lower figure where hosts differ; null until measured"
     )
 
     @model_validator(mode="after")
@@ -64,13 +67,13 @@ class Capacity(Strict):
 class Peaks(Strict):
     """Multiplications and additions of dense matrices, accumulated in fp32 or int32; never those of 2:4 sparsity."""
 
-    fp32: Flops | None = Field(default=None, description="in full precision, not by tf32")
-    tf32: Flops | None = None
-    bf16: Flops | None = None
-    fp16: Flops | None = None
-    fp8: Flops | None = None
-    int8: Ops | None = None
-    fp4: Flops | None = None
+    fp32: Flops | None = Field(default=None, description="FLOP/s in full precision, not by tf32")
+    tf32: Flops | None = Field(default=None, description="FLOP/s of fp32 rounded to 19 bits")
+    bf16: Flops | None = Field(default=None, description="FLOP/s of bfloat16")
+    fp16: Flops | None = Field(default=None, description="FLOP/s of half precision")
+    fp8: Flops | None = Field(default=None, description="FLOP/s of 8 bits, E4M3 or E5M2")
+    int8: Ops | None = Field(default=None, description="OP/s of 8-bit integers")
+    fp4: Flops | None = Field(default=None, description="FLOP/s of 4 bits, MXFP4 or NVFP4")
 
     @model_validator(mode="after")
     def _tells_something(self) -> Self:
@@ -82,19 +85,21 @@ class Peaks(Strict):
 class Link(Strict):
     """What connects a device with its nearest neighbours."""
 
-    kind: Text
-    per_direction: Rate = Field(description="over all its links together, one way; adverts add both ways")
+    kind: Text = Field(description="what it is called", examples=["NVLink 4", "PCIe 5.0 x16"])
+    per_direction: Rate = Field(
+        description="bytes per second over all its links together, one way; adverts add both ways"
+    )
 
 
 class Sources(Strict):
     """Where each figure was read."""
 
-    capacity: Text
-    visible: Text | None = None
-    dense_peak: Text | None = None
-    bandwidth: Text
-    link: Text | None = None
-    power: Text | None = None
+    capacity: Text = Field(description="of the memory that its maker prints")
+    visible: Text | None = Field(default=None, description="of the memory that a program sees, where that is given")
+    dense_peak: Text | None = Field(default=None, description="of all peaks, where one is given")
+    bandwidth: Text = Field(description="of the memory's rate")
+    link: Text | None = Field(default=None, description="of the link, where one is given")
+    power: Text | None = Field(default=None, description="of the power, where it is given")
 
 
 class Device(Strict):
@@ -102,19 +107,28 @@ class Device(Strict):
 
     model_config = ConfigDict(title="archcalc device", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
-        alias="schema", description="of this format; 1 when the first release freezes it"
+    schema_version: Version = Field(alias="schema", description="of this format; 1 when the first release freezes it")
+    name: Name = Field(
+        description="as --device takes it: small letters, digits, dots and dashes", examples=["h100-sxm"]
     )
-    name: Name
-    title: Text = Field(description="in full")
-    aliases: Annotated[tuple[Name, ...], Field(strict=False)] = Field(default=(), description="other names of it")
-    capacity: Capacity
-    dense_peak: Peaks | None = Field(default=None, description="absent where its maker prints none")
-    bandwidth: Rate = Field(description="of its memory")
-    link: Link | None = None
-    power: Watts | None = Field(default=None, description="the most that it may draw")
-    notes: Annotated[tuple[Text, ...], Field(strict=False)] = ()
-    sources: Sources
+    title: Text = Field(description="its name in full, with its maker's", examples=["NVIDIA H100 SXM5 80 GB"])
+    aliases: Annotated[tuple[Name, ...], Field(strict=False)] = Field(
+        default=(), description="other names of it", examples=[["h100-sxm5", "h100-80gb"]]
+    )
+    capacity: Capacity = Field(description="its memory, in bytes")
+    dense_peak: Peaks | None = Field(
+        default=None,
+        description="operations per second on dense matrices, by precision; absent where its maker prints none",
+    )
+    bandwidth: Rate = Field(description="of its memory, in bytes per second")
+    link: Link | None = Field(
+        default=None, description="what connects it with its nearest neighbours; absent where no source tells"
+    )
+    power: Watts | None = Field(default=None, description="the most that it may draw, in watts")
+    notes: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        default=(), description="what else is to be known about its figures"
+    )
+    sources: Sources = Field(description="where each figure was read; a figure without a source is left out")
 
     @field_validator("sources")
     @classmethod
@@ -258,7 +272,7 @@ def _beginning_with(words: list[str]) -> list[str]:
 
 
 def _read(path: str) -> Device:
-    return validate(parse(read_file(path), display_name(path)), Device)
+    return validate(parse(read_source(path), display_name(path)), Device)
 
 
 def _path(name: str) -> str:

@@ -67,6 +67,11 @@ def usable(device: Device, reserve: int = RESERVE) -> int:
     return capacity(device) - capacity(device) * reserve // 100
 
 
+def missing(device: str, short: int) -> str:
+    """That something does not fit a device, and by how many bytes."""
+    return f"does not fit on {device}; {short:,} bytes are missing"
+
+
 def fit(model: Model, run: Run, keeping: Keeping, used: Memory, device: Device, reserve: int = RESERVE) -> Fit:
     """Hold the memory of a run against a device, `reserve` percent of which is set aside."""
     room = usable(device, reserve)

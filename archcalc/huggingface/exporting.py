@@ -16,7 +16,7 @@ from archcalc.huggingface.layers import each_layer
 from archcalc.huggingface.leaves import Draft, Mismatch, write
 from archcalc.huggingface.predicting import layer_of, write_modules
 
-_DESCRIBES = ("schema", "name", "source", "published", "misprints", "assumptions", "initialization")
+_DESCRIBES = ("schema", "name", "source", "published", "misprints", "assumptions", "allow", "initialization")
 _AROUND = ("vocab_size", "context_length", "d_model", "embedding", "final_norm", "unembedding")
 _MOST_NAMED = 4
 _PAD = "pad_token_id"  # of small vocabularies it would be none of the tokens

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from archcalc.blocks.base import Count, Strict
+from archcalc.blocks.base import Count, Strict, Version, no_word
 from archcalc.plan.frameworks import Framework, with_habits
 from archcalc.spec import namerules
 from archcalc.spec.published import Text
@@ -22,11 +22,6 @@ Gathered = Literal["again", "kept"]
 Prefetch = Literal["backward", "both", "none"]
 MOST_STAGES = 1_024
 _WEIGHTS = 3  # the stage of ZeRO that shares them
-
-
-def _no_word(stage: object) -> object:
-    """Python takes true and 1.0 for 1; a stage of ZeRO is a whole number."""
-    return str(stage).lower() if isinstance(stage, (bool, float)) else stage
 
 
 class Need(NamedTuple):
@@ -58,13 +53,15 @@ class Plan(Strict):
 
     model_config = ConfigDict(title="archcalc plan", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
+    schema_version: Version = Field(
         default=0, alias="schema", description="of this format; 1 when the first release freezes it"
     )
     name: Annotated[str, Field(pattern=namerules.DEVICE, max_length=100)] = Field(
-        default="plan", description="of the plan: small letters, digits, dots and dashes"
+        default="plan", description="of the plan: small letters, digits, dots and dashes", examples=["tp8-pp4"]
     )
-    source: Text | None = Field(default=None, description="where the plan was published")
+    source: Text | None = Field(
+        default=None, description="where the plan was published", examples=["arXiv:2205.05198, Table 3"]
+    )
     dp: Count = Field(default=1, description="data-parallel ranks, expert ranks included")
     tp: Count = Field(default=1, description="tensor-parallel ranks")
     sequence_parallel: bool = Field(
@@ -77,13 +74,15 @@ class Plan(Strict):
     )
     chunks: Count = Field(default=1, description="chunks of layers that each stage has in an interleaved schedule")
     stage_layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)] | None = Field(
-        default=None, description="layers of each stage (each chunk, in order), first to last; null: as many for all"
+        default=None,
+        description="layers of each stage (each chunk, in order), first to last; null: as many for all",
+        examples=[[11, 12, 12, 13]],
     )
     ep: Count = Field(default=1, description="expert-parallel ranks, which are data-parallel ranks of all else")
     etp: Count | None = Field(
         default=None, description="ranks that share each expert (expert tensor parallelism); null: as tp"
     )
-    zero: Annotated[Literal[0, 1, 2, 3], BeforeValidator(_no_word)] = Field(
+    zero: Annotated[Literal[0, 1, 2, 3], BeforeValidator(no_word)] = Field(
         default=0,
         description="what data-parallel ranks share: 1 optimizer state, 2 gradients too, 3 weights too (FSDP)",
     )
@@ -113,11 +112,13 @@ class Plan(Strict):
         default=None,
         description="rows of the token table are padded to a multiple of this times tp (Megatron-LM: 128); null: the "
         "last rank has fewer rows",
+        examples=[128],
     )
 
     cache_block: Count | None = Field(
         default=None,
         description="positions of a block of the key-value cache, as an engine pages it (vLLM: 16); null: exact",
+        examples=[16],
     )
 
     framework: Framework | None = Field(

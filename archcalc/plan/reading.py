@@ -10,7 +10,8 @@ from typing import Any
 from archcalc.errors import Invalid, Problem, nearest
 from archcalc.plan.description import Plan
 from archcalc.spec.catalogue import is_path, specs_folder
-from archcalc.spec.source import Document, display_name, is_stdin, parse, read_file
+from archcalc.spec.revisions import read_source
+from archcalc.spec.source import Document, display_name, is_stdin, parse
 from archcalc.spec.validation import validate
 
 
@@ -48,7 +49,7 @@ def _document(name: str) -> Document:
         near = nearest(name, list(plan_names()), 3)
         fix = f"nearest: {', '.join(near)}" if near else "`archcalc list plans` shows all; a path names a YAML file"
         raise Invalid(Problem("--plan", f"unknown plan {name!r}", suggestion=fix))
-    return parse(read_file(path), display_name(path))
+    return parse(read_source(path), display_name(path))
 
 
 def _folder() -> str:

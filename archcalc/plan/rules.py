@@ -26,12 +26,16 @@ from archcalc.tape.run import Run
 
 
 class Broken(NamedTuple):
-    """How a plan breaks a rule: the field, what must hold, its value, and what would do."""
+    """How a plan breaks a rule: the field, what must hold, its value, and what would do.
+
+    `whole` is the size of the model that tp does not divide, where it is one.
+    """
 
     field: str
     what: str
     value: str
     nearest: str | None = None
+    whole: int | None = None
 
 
 class Subject:
@@ -100,10 +104,11 @@ def _tensor(plan: Plan, subject: Subject) -> Iterator[Broken]:
     for segment, chain, sizes in found:
         whole = product(sizes)
         if whole % plan.tp:
-            yield Broken("tp", f"must divide {_field(chain)} ({whole:,})", f"{plan.tp:,}", near(plan.tp, every))
+            what = f"must divide {_field(chain)} ({whole:,})"
+            yield Broken("tp", what, f"{plan.tp:,}", near(plan.tp, every), whole)
         elif len(chain) > 1 and not _wrong(segment, plan).isdisjoint(chain):
             what = f"must cut {sizes[0]:,} key/value heads and the {whole // sizes[0]:,} query heads of each evenly"
-            yield Broken("tp", what, f"{plan.tp:,}", near(plan.tp, sizes[0]))
+            yield Broken("tp", what, f"{plan.tp:,}", near(plan.tp, sizes[0]), whole)
 
 
 def _wrong(segment: Segment, plan: Plan) -> set[str]:

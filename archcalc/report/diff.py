@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from archcalc.errors import LONGEST_VALUE, cut
 from archcalc.plan.description import Plan
 from archcalc.report.overview import SHAPE
 from archcalc.report.ranks import plan_lines, plan_payload
+from archcalc.report.review import MAIN, labels, review
 from archcalc.report.sheet import (
     Bytes,
     Cell,
@@ -28,7 +29,7 @@ from archcalc.report.sheet import (
 from archcalc.spec.catalogue import Found
 from archcalc.spec.dumping import plain
 from archcalc.spec.model import Model
-from archcalc.units import grouped, percent, several
+from archcalc.units import binary, grouped, percent, several
 
 
 class Row(NamedTuple):
@@ -47,7 +48,7 @@ class Row(NamedTuple):
 def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None = None) -> Sheet:
     """The first spec beside each of the others; one pass is asked of all of them, under a plan of one rank of each."""
     models = [one.model for one in found]
-    names = [one.name for one in found]
+    names = labels(found)
     changed = list(differing_fields(models))
     rows = list(_rows(asked))
     by_name = {row.name: row.values for row in rows}
@@ -56,17 +57,25 @@ def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None =
     subject = f"{names[0]} -> {', '.join(names[1:])}"
     outcome = f"parameters {changes['parameters.stored']}; FLOPs per token {changes['flops.per_token']}"
     outcome = outcome if changed else "no difference in shape"
+    fields = _fields_table(names, changed) if changed else None
+    length, ranks, questions = _length(asked[0], models), _ranks(plan, asked[0]), tuple(_caveats(found))
+    counted = _counted(asked[0])
+    main = [row for row in rows if row.name in MAIN and _own(row, by_name)]
+    if by_name["parameters.active"] == by_name["parameters.stored"]:
+        main = [row for row in main if row.name != "parameters.active"]
+    differing = [row for row in shown if row.differs]
     return Sheet(
         title=f"{subject}: {outcome}",
         blocks=(
-            *([_fields_table(names, changed)] if changed else []),
-            _counts_table(names, shown, _length(asked[0], models)),
-            Fields((("Counted", _counted(asked[0])), *_ranks(plan, asked[0]), *_caveats(found))),
+            *([fields] if fields else []),
+            _counts_table(names, shown, length),
+            Fields((("Counted", (counted, _LEFT_OUT)), *ranks, *questions)),
         ),
         payload=payload(
             names[0],
             specs=names,
             fields=[{"field": field, "values": list(values)} for field, values in changed],
+            differs=bool(changed) or any(row.differs for row in rows),
             rows=[_record(row, names) for row in rows],
             **(plan_payload(plan) if plan else {}),
             conventions={
@@ -78,6 +87,14 @@ def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None =
             },
         ),
         records=tuple(_flat(row, names) for row in rows),
+        review=review(
+            fields,
+            _counts_table(names, main, length, short=True),
+            _counts_table(names, differing, "")._replace(title="") if differing else None,
+            (("Counted", (counted,)), *ranks),
+            questions,
+            found,
+        ),
     )
 
 
@@ -209,10 +226,10 @@ def _value(value: Any) -> Cell:
     return "-" if value is None else str(value).lower() if isinstance(value, bool | float) else value
 
 
-def _counts_table(names: list[str], rows: list[Row], length: str) -> Table:
+def _counts_table(names: list[str], rows: list[Row], length: str, *, short: bool = False) -> Table:
     """A count, and for each of the others its difference from the first; what a count is made of stands below it.
 
-    Of several others the difference is in percent alone.
+    Of several others the difference is in percent alone. `short` has bytes in binary units in every format.
     """
     both = len(names) == 2
     heads = [names[0]]
@@ -222,11 +239,13 @@ def _counts_table(names: list[str], rows: list[Row], length: str) -> Table:
     for row in rows:
         parts = row.name.split(".")
         label = row.name if row.headline else f"  {parts[-2]}"
-        size = Bytes if row.unit == "bytes" else int
+        size: Callable[[int], Cell] = int if row.unit != "bytes" else binary if short else Bytes
         cells: list[Cell] = [label, size(row.values[0])]
         for value, change in zip(row.values[1:], _change(row.values), strict=True):
             difference = value - row.values[0]
-            signed = Bytes(difference, signed=True) if size is Bytes else f"{difference:+,}"
+            signed: Cell = f"{difference:+,}"
+            if row.unit == "bytes":
+                signed = f"{'+' * (difference > 0)}{binary(difference)}" if short else Bytes(difference, signed=True)
             cells += [size(value), signed if difference else "=", change] if both else [size(value), change]
             if not difference:
                 cells[-1] = None if both else "="
@@ -243,11 +262,11 @@ def _length(asked: Asked, models: list[Model]) -> str:
     return f"{size} ({why})" if why and sequence == min(contexts) else size
 
 
-def _counted(asked: Asked) -> tuple[str, ...]:
-    return (
-        f"{kernel_words(asked)}, causal full; {kept_words(asked)}",
-        "unchanged parts are left out; JSON and CSV have every row",
-    )
+_LEFT_OUT = "unchanged parts are left out; JSON and CSV have every row"
+
+
+def _counted(asked: Asked) -> str:
+    return f"{kernel_words(asked)}, causal full; {kept_words(asked)}"
 
 
 def _caveats(found: list[Found]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from archcalc.counts.lettered import Meaning, lettered, lettered_run, meanings
 from archcalc.counts.letteredrank import lettered_rank, meanings_in_a_rank
 from archcalc.counts.memory import alive, choose
+from archcalc.counts.onerank import MEMORY, PARAMETERS, WORK, of_a_rank
 from archcalc.counts.quantities import Asked
-from archcalc.counts.rankwise import ranked, ranks
-from archcalc.counts.worked import worked
 from archcalc.plan.description import Plan
-from archcalc.plan.local import RankModel
 from archcalc.report.ranks import plan_lines, plan_payload, sort_numbers, stages_text
 from archcalc.spec.model import Model
 from archcalc.tape.formula import Formula
 from archcalc.units import grouped, several
 
-_PARAMETERS = ("parameters", "matrices", "tally", "bridge", "layers", "tensors", "decode")
-_WORK = ("flops",)
-_MEMORY = ("memory", "activations", "cache")
 _OF_A_MICRO_BATCH = ("flops", "activations")
 OF_ALL_RANKS = {
     "run": ("is of all ranks together", "`archcalc flops --tokens` takes a plan"),
@@ -46,13 +41,13 @@ class Subject(NamedTuple):
         if plan is None or self.stages is None:
             return ""
         stage = f", of stage {stages_text(self.stages)}" if plan.pp > 1 else ""
-        return f" on the {'busiest' if self.sections == _WORK else 'fullest'} of {several(plan.world, 'rank')}{stage}"
+        return f" on the {'busiest' if self.sections == WORK else 'fullest'} of {several(plan.world, 'rank')}{stage}"
 
     def lines(self, plan: Plan | None, model: Model, section: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """The plan, and how much of a step the number is of."""
         if plan is None:
             return ()
-        work = self.asked.work if self.sections == _WORK else self.asked.held
+        work = self.asked.work if self.sections == WORK else self.asked.held
         trains = work.phase == "training"
         each = (f"of one micro-batch; a rank computes {grouped(plan.accumulation)} of them in a step",)
         one = each if plan.accumulation > 1 and section in _OF_A_MICRO_BATCH else ()
@@ -70,36 +65,16 @@ def subjects(asked: Asked, section: str | None, plan: Plan | None, where: str) -
     if plan is None:
         yield Subject(asked, _in_letters(asked, lettered(asked.model)))
         return
-    one = _of_a_rank(asked, plan)
-    for sections in (_PARAMETERS, _WORK, _MEMORY):
-        if section in sections or section not in (*_PARAMETERS, *_WORK, *_MEMORY):
-            stages = _fullest(sections, one, plan, where)
-            rank = cast("Model", RankModel(one.model, plan, stages[0]))
-            mine = Asked(rank, one.work, one.held, one.keeping)
-            yield Subject(mine, _in_letters(mine, lettered_rank(one.model, plan, stages[0])), stages, sections)
+    for sections in (PARAMETERS, WORK, MEMORY):
+        if section in sections or section not in (*PARAMETERS, *WORK, *MEMORY):
+            mine, stages = of_a_rank(asked, plan, sections, where)
+            yield Subject(mine, _in_letters(mine, lettered_rank(asked.model, plan, stages[0])), stages, sections)
 
 
 def meanings_of(formula: Formula, model: Model, plan: Plan | None) -> list[Meaning]:
     """What the letters of a formula mean."""
     letters = formula.letters
     return meanings(letters, model) if plan is None else meanings_in_a_rank(letters, model, plan)
-
-
-def _of_a_rank(asked: Asked, plan: Plan) -> Asked:
-    """What is asked of one micro-batch of a rank."""
-    batch, keeping = plan.micro_batch, asked.keeping
-    if plan.accumulation > 1 and asked.purpose == "training":
-        keeping = keeping._replace(accumulate=True)
-    return Asked(asked.model, asked.work._replace(batch=batch), asked.held._replace(batch=batch), keeping)
-
-
-def _fullest(sections: tuple[str, ...], asked: Asked, plan: Plan, where: str) -> tuple[int, ...]:
-    """The stages whose ranks have the most of some sections."""
-    if sections == _PARAMETERS:
-        return max(ranked(asked.model, plan, where), key=lambda one: int(one.parameters.stored)).stages
-    if sections == _WORK:
-        return worked(asked.model, plan, asked.work, asked.keeping.recompute, where).busiest.stages
-    return ranks(asked.model, plan, asked.held, asked.keeping, where).fullest.stages
 
 
 def _in_letters(asked: Asked, letters: Model) -> Asked:

@@ -1,15 +1,18 @@
-"""The way of a training while it goes: a bar on a terminal, lines where standard error is piped."""
+"""How far a training or another long work is: a bar on a terminal, lines where standard error is piped."""
 
 from __future__ import annotations
 
 import sys
 from collections import deque
+from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from archcalc.errors import printable
 from archcalc.report.output import tell
 from archcalc.units import grouped, share, short
+
+Item = TypeVar("Item")
 
 _LINES = 20  # of a whole training, where it is told in lines
 _REMEMBERED = 20  # steps that a rate is the mean of
@@ -84,6 +87,22 @@ def tell_sample(done: int, held_out: float, text: str) -> None:
     tell(f"step {grouped(done)}: held-out loss {held_out:.4f}; sample:")
     for line in text.split("\n"):
         tell(f"  | {printable(line)}")
+
+
+def counted(found: Iterable[Item], total: int, what: str) -> Iterator[Item]:
+    """The same items one by one, with a bar on a terminal where there are many."""
+    bar = _bar() if total >= _MANY else None
+    if bar is None:
+        yield from found
+        return
+    with bar:
+        task = bar.add_task(what, total=total, said=what)
+        for item in found:
+            yield item
+            bar.update(task, advance=1)
+
+
+_MANY = 200  # items that may take a second
 
 
 def _bar() -> Any:

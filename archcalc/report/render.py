@@ -11,10 +11,10 @@ from textwrap import wrap
 from typing import Any
 
 from archcalc.errors import printable
-from archcalc.escaping import csv_text, json_text, markdown, markdown_cell
+from archcalc.escaping import csv_text, json_text, markdown, markdown_cell, markdown_words
 from archcalc.report.cells import width as places
 from archcalc.report.narrow import Grid, brief, narrowed
-from archcalc.report.sheet import Bytes, Cell, Fields, Format, Rows, Sheet, Table
+from archcalc.report.sheet import Bytes, Cell, Fields, Folded, Format, Rows, Sheet, Table
 from archcalc.units import binary, grouped, shape
 
 NARROWEST, WIDEST = 80, 100
@@ -36,7 +36,7 @@ def rendered(sheet: Sheet, form: Format, width: int = WIDEST, *, style: bool = F
     elif form == "csv":
         yield from _csv(sheet)
     elif form == "markdown":
-        yield "\n\n".join([f"## {markdown(sheet.title)}", *_markdown(sheet)]) + "\n"
+        yield "\n\n".join([f"## {markdown_words(sheet.title)}", *_markdown(sheet.review or sheet.blocks)]) + "\n"
     else:
         width = max(NARROWEST, min(width, WIDEST))
         title = "\n".join(wrap(printable(sheet.title), width))
@@ -136,33 +136,42 @@ def _field(label: str, paragraphs: tuple[str, ...], width: int) -> Iterator[str]
         lead = " " * LABEL
 
 
-def _markdown(sheet: Sheet) -> Iterator[str]:
-    for block in sheet.blocks:
-        if isinstance(block, Fields):
+def _markdown(blocks: Iterable[Table | Fields | Folded]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, Folded):
+            inside = "\n\n".join(_markdown(block.blocks))
+            yield f"<details><summary>{markdown_words(block.title)}</summary>\n\n{inside}\n\n</details>"
+        elif isinstance(block, Fields):
             for label, paragraphs in block.rows:
-                yield f"**{markdown(label)}**  \n" + "  \n".join(map(markdown, paragraphs))
+                yield f"**{markdown_words(label)}**  \n" + "  \n".join(map(markdown, filter(str.strip, paragraphs)))
         else:
-            above = [f"### {markdown(block.title)}"] if block.title else []
+            above = [f"### {markdown_words(block.title)}"] if block.title else []
             yield "\n\n".join([*above, _tabulate(_grid(block), "pipe")])
 
 
 _ROWS = 4_096  # that are put in words at a time
+_LONG = 1_000
 
 
 def _json(payload: dict[str, Any]) -> Iterator[str]:
-    """Indented, but Rows stand one on a line."""
-    rows = payload.get("rows")
-    if not isinstance(rows, Rows):
-        yield json_text(payload, indent=2) + "\n"
-        return
-    frame = json_text({**payload, "rows": []}, indent=2)
-    before, after = frame.split('"rows": []', 1)  # a text's own quotes have a backslash
-    yield before + '"rows": ['
-    comma = "\n    "
-    for some in _pieces(rows.make()):
-        yield comma + ",\n    ".join(json_text(row) for row in some)
+    """Indented, but Rows stand one on a line, and so do the values of a long list, which are written faster then."""
+    before = "{"
+    for key, value in payload.items():
+        yield f"{before}\n  {json_text(key)}: "
+        before = ","
+        if isinstance(value, Rows) or (isinstance(value, list) and len(value) > _LONG):
+            yield from _lines(value.make() if isinstance(value, Rows) else value)
+        else:
+            yield json_text(value, indent=2).replace("\n", "\n  ")  # a text has no end of line that is not escaped
+    yield "{}\n" if before == "{" else "\n}\n"
+
+
+def _lines(values: Iterable[Any]) -> Iterator[str]:
+    comma = "[\n    "
+    for some in _pieces(values):
+        yield comma + ",\n    ".join(map(json_text, some))
         comma = ",\n    "
-    yield ("]" if comma == "\n    " else "\n  ]") + after + "\n"
+    yield "[]" if comma[0] == "[" else "\n  ]"
 
 
 def _csv(sheet: Sheet) -> Iterator[str]:

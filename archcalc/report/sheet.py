@@ -54,6 +54,13 @@ class Fields(NamedTuple):
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
+class Folded(NamedTuple):
+    """Blocks below a line that says what they are; Markdown shows them once a reader unfolds them."""
+
+    title: str
+    blocks: tuple[Table | Fields, ...]
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of plain values under heads, made when they are written: a million dicts would take a gigabyte."""
@@ -63,12 +70,16 @@ class Rows:
 
 
 class Sheet(NamedTuple):
-    """What to show. `payload` is its JSON whole, in which Rows are lists; `records`, flat, are its CSV."""
+    """What to show. `payload` is its JSON whole, in which Rows are lists; `records`, flat, are its CSV.
+
+    `review` is what Markdown has in place of `blocks`, where that is to be a short comment.
+    """
 
     title: str
     blocks: tuple[Table | Fields, ...]
     payload: dict[str, Any]
     records: tuple[dict[str, Any], ...] | Rows = ()
+    review: tuple[Table | Fields | Folded, ...] = ()
 
 
 def words(*heads: str) -> tuple[Column, ...]:

@@ -23,7 +23,9 @@ def _norm_or_word(value: Any) -> str:
 class Branch(Strict):
     """One residual branch of a layer."""
 
-    name: Name = Field(description="of its weights: layers.{i}.NAME, layers.{i}.NAME_norm")
+    name: Name = Field(
+        description="of its weights: layers.{i}.NAME, layers.{i}.NAME_norm", examples=["attention", "mlp"]
+    )
     norm: (
         Annotated[
             Annotated[Norm, Tag("~own")] | Annotated[Literal["shared"], Tag("~shared")], Discriminator(_norm_or_word)

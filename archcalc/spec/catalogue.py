@@ -15,6 +15,7 @@ from archcalc.spec.configs import (
     imported,
     is_config,
     is_object,
+    read_at,
     read_config,
     read_either,
     read_hub,
@@ -22,6 +23,8 @@ from archcalc.spec.configs import (
 )
 from archcalc.spec.model import Model
 from archcalc.spec.question import PART, Answers, Change, ask, split, understand, without_part
+from archcalc.spec.revisions import Revision, is_known, is_there, revision
+from archcalc.spec.revisions import parted as parted_at_revision
 from archcalc.spec.source import Document, display_name, is_stdin, parse
 from archcalc.spec.unsupported import SPEC, config, family, format_of
 from archcalc.spec.validation import validate
@@ -87,6 +90,8 @@ def find(spec: str) -> Found:
 
 def parted(spec: str) -> tuple[str, str | None]:
     """A spec and its question; of a model of the Hub what follows its name and sets nothing is a revision."""
+    if where := revision(spec):
+        return parted_at_revision(where)
     if not spec.startswith(HUB) or "@" not in spec:
         return split(spec)
     head, _, last = spec.rpartition("@")
@@ -121,6 +126,8 @@ def has_spec(folder: str) -> bool:
 def _read(head: str) -> Document:
     if head.startswith(HUB):
         return read_hub(head)
+    if where := revision(head):
+        return _at_revision(where)
     if head in names():
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")
     elif not (is_path(head) or is_stdin(head) or os.path.isdir(head)):  # a directory is then told to be one
@@ -129,13 +136,27 @@ def _read(head: str) -> Document:
         raise Invalid(Problem(head, other, suggestion=SPEC))
     if head.endswith(".json"):
         return read_config(head)
-    data = read_either(head)
+    return _understood(read_either(head), display_name(head))
+
+
+def _at_revision(where: Revision) -> Document:
+    """The spec or the config.json that a revision has at a path, or in a folder there."""
+    if not is_path(where.path) and not is_known(where):
+        raise Invalid(_unknown(f"{where}"))
+    if other := format_of(where.path):
+        raise Invalid(Problem(f"{where}", other, suggestion=SPEC))
+    name, data = read_at(where)
+    return imported(data, name) if name.endswith(".json") else _understood(data, name)
+
+
+def _understood(data: bytes, name: str) -> Document:
+    """The spec, or the config.json, that some bytes are."""
     if is_config(data):
-        return imported(data, display_name(head))
-    document = parse(data, display_name(head))
+        return imported(data, name)
+    document = parse(data, name)
     if other := config(document.data):
         if is_object(data):  # nearly JSON: with a comma too many, say
-            return imported(data, display_name(head))
+            return imported(data, name)
         raise Invalid(Problem(document.file, other, suggestion=SPEC))
     return document
 
@@ -167,7 +188,9 @@ def is_path(head: str) -> bool:
 
 def is_readable(spec: str) -> bool:
     """Whether there is a file to read, whatever is in it."""
-    head = split(spec)[0]
+    head = parted(spec)[0]
+    if where := revision(head):
+        return is_there(where)
     paths = (head, spec, os.path.join(head, "spec.yaml"), os.path.join(head, CONFIG))
     return is_stdin(head) or head in names() or any(map(os.path.isfile, paths))
 

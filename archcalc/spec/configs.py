@@ -8,9 +8,12 @@ import textwrap
 from codecs import BOM_UTF8
 
 from archcalc.errors import printable, shown
+from archcalc.spec.revisions import Revision, read_revision, revision
 from archcalc.spec.source import LARGEST_FILE, Document, display_name, read_file, too_large
 
 CONFIG = "config.json"
+INSIDE = ("spec.yaml", CONFIG)
+"""The files of a folder at a revision that it stands for, the first that is there."""
 HUB = "hf:"
 """Before the name of a model of the Hub: its config.json is read there."""
 
@@ -35,9 +38,20 @@ def read_either(path: str) -> bytes:
     """The bytes of a spec or of a config.json, each up to its own bound."""
     from archcalc.huggingface.reading import LARGEST_CONFIG
 
-    data = read_file(path, LARGEST_CONFIG)
+    return _within(read_file(path, LARGEST_CONFIG), display_name(path))
+
+
+def read_at(where: Revision) -> tuple[str, bytes]:
+    """The same of a file at a revision, or of one in a folder there, below its name in messages."""
+    from archcalc.huggingface.reading import LARGEST_CONFIG
+
+    name, data = read_revision(where, LARGEST_CONFIG, INSIDE)
+    return name, _within(data, name)
+
+
+def _within(data: bytes, name: str) -> bytes:
     if len(data) > LARGEST_FILE and not is_object(data):
-        raise too_large(display_name(path), LARGEST_FILE)
+        raise too_large(name, LARGEST_FILE)
     return data
 
 
@@ -71,6 +85,8 @@ def text_alone(path: str) -> Document:
     if path.startswith(HUB):
         name = f"{path}/{CONFIG}"
         data = config_of(repository(path))
+    elif where := revision(path):
+        name, data = read_at(where)
     else:
         path = os.path.join(path, CONFIG) if os.path.isdir(path) else path
         name, data = display_name(path), read_file(path, LARGEST_CONFIG)

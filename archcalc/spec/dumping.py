@@ -54,7 +54,7 @@ def dump(model: Model) -> str:
 def _mapping(data: dict[str, Any], indent: int, spread: int = 0) -> Iterator[str]:
     """The lines of a mapping's fields. What is inside them has lines of its own for `spread` levels at least."""
     for key, value in data.items():
-        yield from _value(f"{' ' * indent}{_scalar(key)}:", value, indent, 2 if key in _SPREAD else spread)
+        yield from _value(f"{' ' * indent}{scalar(key)}:", value, indent, 2 if key in _SPREAD else spread)
 
 
 def _value(lead: str, value: Any, indent: int, spread: int) -> Iterator[str]:
@@ -70,7 +70,7 @@ def _value(lead: str, value: Any, indent: int, spread: int) -> Iterator[str]:
         for one in value:
             yield from _item(one, indent + 2, max(spread - 1, 0))
     else:
-        yield from _wrapped(f"{lead} [", [_scalar(one) for one in value], indent + 2)
+        yield from _wrapped(f"{lead} [", [scalar(one) for one in value], indent + 2)
 
 
 def _item(value: Any, indent: int, spread: int) -> Iterator[str]:
@@ -104,18 +104,19 @@ def _wrapped(lead: str, words: list[str], indent: int) -> Iterator[str]:
 def _flow(value: Any) -> str:
     """A value on one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_scalar(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{scalar(key)}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_flow, value)) + "]"
-    return _scalar(value)
+    return scalar(value)
 
 
 def _is_text(value: Any) -> bool:
     """Whether a value is a text in quotes, which is best read on a line of its own."""
-    return isinstance(value, str) and _scalar(value) != value
+    return isinstance(value, str) and scalar(value) != value
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
+    """A single value as it stands in YAML: a word, a text in double quotes, or a number."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):

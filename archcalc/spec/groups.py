@@ -63,7 +63,8 @@ class AlternatingGroup(Repeated):
     """Layers of several kinds, in an order that repeats; `repeat` is the number of all of them together."""
 
     pattern: Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_REPEATS, strict=False)] = Field(
-        description="the kinds in order, from the first layer on, and again from the start where it ends"
+        description="the kinds in order, from the first layer on, and again from the start where it ends",
+        examples=[["local", "local", "local", "global"]],
     )
     kinds: Annotated[dict[Name, AnyLayer], Field(min_length=1, max_length=MOST_KINDS)] = Field(
         description="the layers by the names that the pattern has"

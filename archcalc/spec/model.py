@@ -1,12 +1,13 @@
 """The spec: one architecture as YAML describes it, and the passes that it records."""
 
-from typing import Annotated, Any, Literal, Self
+from functools import partial
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.arguments import element, first, same_shape, size
-from archcalc.blocks.base import Block, Count, Strict
+from archcalc.blocks.base import Block, Count, Strict, Version
 from archcalc.blocks.constraints import OneTable
 from archcalc.blocks.embedding import Embedding
 from archcalc.blocks.heads import SomeRows
@@ -18,8 +19,9 @@ from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors, refuse_u
 from archcalc.spec.groups import LayerGroup
 from archcalc.spec.layers import Layer
 from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
-from archcalc.spec.published import Initialization, Misprint, Published, Text
+from archcalc.spec.published import Allowance, Initialization, Misprint, Published, Text
 from archcalc.spec.shared import SharedBlock
+from archcalc.spec.tapes import tape_of, without_sizes
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
 from archcalc.tape.recording import Tape
@@ -56,35 +58,25 @@ def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
     return found
 
 
-def _without_sizes(part: object) -> object:
-    """What is left of a block where its sizes are not looked at: its kinds, words and booleans."""
-    if isinstance(part, BaseModel):
-        named = getattr(part, "named", ())
-        return (type(part), *(repr(inner) if name in named else _without_sizes(inner) for name, inner in part))
-    if isinstance(part, tuple):
-        return tuple(map(_without_sizes, part))
-    return part if isinstance(part, bool | str) else part is None
-
-
 class Model(Strict):
     """An architecture. Nothing that changes a count has a default.
 
-    `name`, `source`, `published`, `misprints` and `assumptions` describe it; the rest is its shape, in the order of
-    the forward pass.
+    `name`, `source`, `published`, `misprints`, `assumptions` and `allow` describe it; the rest is its shape, in the
+    order of the forward pass.
     """
 
     model_config = ConfigDict(title="archcalc model", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
-        alias="schema", description="of this format; 1 when the first release freezes it"
-    )
+    schema_version: Version = Field(alias="schema", description="of this format; 1 when the first release freezes it")
     name: Annotated[str, Field(pattern=namerules.MODEL, max_length=100)] = Field(
-        description="of the model: letters, digits, dots, dashes and underscores"
+        description="of the model: letters, digits, dots, dashes and underscores", examples=["gpt2"]
     )
-    source: Text = Field(description="where the shape was published")
-    vocab_size: Count = Field(description="rows of the token table, padding included")
-    context_length: Count = Field(description="the most positions that it can take")
-    d_model: Count = Field(description="features of the residual stream")
+    source: Text = Field(
+        description="where the shape was published", examples=["Brown et al. 2020, arXiv:2005.14165, Table 2.1"]
+    )
+    vocab_size: Count = Field(description="rows of the token table, padding included", examples=[50_257])
+    context_length: Count = Field(description="the most positions that it can take, in tokens", examples=[1_024])
+    d_model: Count = Field(description="features of the residual stream", examples=[768])
     embedding: Embedding = Field(description="how tokens become vectors")
     layers: Annotated[tuple[LayerGroup, ...], Field(min_length=1, strict=False)] = Field(
         description="groups of layers, in order; each in one of three forms"
@@ -106,7 +98,14 @@ class Model(Strict):
         default=(), description="values of the source that must be misprints; check shows them"
     )
     assumptions: Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
-        default=(), description="what these counts take for granted; printed with every result"
+        default=(),
+        description="what these counts take for granted; printed with every result",
+        examples=[["the paper does not say whether projections have biases; those of the code are counted"]],
+    )
+    allow: Annotated[tuple[Allowance, ...], Field(strict=False, max_length=MOST_NOTES)] = Field(
+        default=(),
+        description="rules of lint that the spec may break, each with the reason",
+        examples=[[{"rule": "AC110", "why": "the tokenizer of the checkpoint has 50,257 tokens"}]],
     )
 
     @field_validator("layers")
@@ -174,11 +173,17 @@ class Model(Strict):
         return {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, "unit": 1, **run.sizes()}
 
     def _first(self, run: Run, sizes: Env) -> Segment:
-        tape, embedding = Tape(run), self.embedding
-        x = tape.dropout("embedding_dropout", embedding.record(tape))
+        embedding = self.embedding
+
+        def record(tape: Tape) -> None:
+            x = tape.dropout("embedding_dropout", embedding.record(tape))
+            if tape.handed_on:
+                tape.result = x.name
+
+        tape = tape_of(without_sizes(embedding), run, record)
         norm = getattr(embedding, "norm", None)
         if tape.handed_on:
-            tape.result, sizes = x.name, {**sizes, "layers": self.n_layers}
+            sizes = {**sizes, "layers": self.n_layers}
         stated = environment(sizes, embedding.sizes(), norm.sizes() if norm else {})
         places = (("embedding",),)
         return Segment("embedding", tape, stated, None, _deriving(embedding, run), places, embedding.cuts)
@@ -195,11 +200,9 @@ class Model(Strict):
                 layers = Layers(start, repeat, group.period, kind.offsets)
                 if isinstance(repeat, int) and not layers.count:
                     continue  # the pattern is longer than the group
-                alike = _without_sizes(kind.layer)
+                alike = without_sizes(kind.layer)
                 if alike not in tapes:
-                    tapes[alike] = Tape(run)
-                    with tapes[alike].scope(LAYER):
-                        kind.layer.record(tapes[alike], RESIDUAL)
+                    tapes[alike] = tape_of(alike, run, partial(_record_layer, kind.layer))
                 places = tuple(("layers", i, *kind.place) for i in stretch)
                 stated = environment(sizes, kind.layer.stated())
                 found.append(
@@ -212,14 +215,18 @@ class Model(Strict):
 
     def head(self, run: Run, sizes: Env, norm: Norm | None) -> Segment:
         """What becomes of the last vectors: a norm, the logits, and in training the loss."""
-        tape, unembedding = Tape(run), self.unembedding
-        x = RESIDUAL
-        if norm is not None:
-            with tape.scope("final_norm"):
-                x = norm.record(tape, x)
-        logits = unembedding.record(tape, tape.view(x, N="S"))
-        if run.phase == "training":
-            record_loss(tape, logits)
+        unembedding = self.unembedding
+
+        def record(tape: Tape) -> None:
+            x = RESIDUAL
+            if norm is not None:
+                with tape.scope("final_norm"):
+                    x = norm.record(tape, x)
+            logits = unembedding.record(tape, tape.view(x, N="S"))
+            if run.phase == "training":
+                record_loss(tape, logits)
+
+        tape = tape_of((without_sizes(unembedding), without_sizes(norm)), run, record)
         stated = environment({**sizes, **run.head_sizes()}, norm.sizes() if norm else {}, unembedding.sizes())
         places = (("unembedding",),)
         return Segment("head", tape, stated, None, _deriving(unembedding, run), places, unembedding.cuts)
@@ -236,6 +243,11 @@ class Model(Strict):
         if anywhere(wrong := read > most):
             limit = int(first(most, wrong))
             raise Invalid(Problem("Run", f"must be from 1 to {limit:,}", name, value=element(read, wrong)))
+
+
+def _record_layer(layer: Layer, tape: Tape) -> None:
+    with tape.scope(LAYER):
+        layer.record(tape, RESIDUAL)
 
 
 def _deriving(part: Layer | Block, run: Run) -> Any:

@@ -21,7 +21,7 @@ DEEPEST_FIELD = 12
 LONGEST_FIELD = 50
 """Steps of a path, and characters of a step, that a question looks for; a spec has 10 and 24."""
 
-_ALIASES = {"n_layers": "repeat"}
+ALIASES = {"n_layers": "repeat"}
 
 
 def fields(document: Document) -> dict[str, list[Where]]:
@@ -34,12 +34,12 @@ def fields(document: Document) -> dict[str, list[Where]]:
     for where, _ in leaves(document.data):
         if len(where) > DEEPEST_FIELD or any(isinstance(step, str) and len(step) > LONGEST_FIELD for step in where):
             continue
-        for name in dict.fromkeys((*_ends(where), *_ends(in_layer(where, document.data)))):
+        for name in dict.fromkeys((*ends(where), *ends(in_layer(where, document.data)))):
             index.setdefault(name, []).append(where)
     return index
 
 
-def _ends(where: Where) -> list[str]:
+def ends(where: Where) -> list[str]:
     """A path and each end of it, the longest first."""
     return [dotted(where[start:]) for start in range(len(where))]
 
@@ -58,10 +58,10 @@ def places(
 
     Raises Invalid for a name of none or of several; what is near is looked for in `suggested`, else in all fields.
     """
-    short = _ALIASES.get(name, name)
+    short = ALIASES.get(name, name)
     found = index.get(short, [])
     found = [where for where in found if dotted(where) == short] or found
-    if _are_one(found, data):
+    if are_one(found, data):
         return found
     if found:
         raise _several(name, _shorter(found, index, data), len(found), argument)
@@ -88,15 +88,15 @@ def _several(name: str, names: list[str], count: int, argument: str) -> Invalid:
 
 
 def _shorter(found: list[Where], index: Mapping[str, list[Where]], data: Any) -> list[str]:
-    """Names that tell fields apart: for each the shortest end of its path that means it, alone or with its like."""
+    """Names that tell fields apart."""
+    return list(dict.fromkeys(shortest(where, index, data) for where in found))
 
-    def own(where: Where) -> str:
-        ends = (
-            end for path in (in_layer(where, data), where) for end in reversed(_ends(path)) if not end[0].isdigit()
-        )
-        return next((end for end in ends if _are_one(index.get(end, []), data)), dotted(where))
 
-    return list(dict.fromkeys(map(own, found)))
+def shortest(where: Where, index: Mapping[str, list[Where]], data: Any) -> str:
+    """The shortest end of a field's path that means it, alone or with its like of other kinds of layers."""
+    paths = (in_layer(where, data), where)
+    found = (end for path in paths for end in reversed(ends(path)) if not end[0].isdigit())
+    return next((end for end in found if are_one(index.get(end, []), data)), dotted(where))
 
 
 def _unknown(
@@ -112,12 +112,12 @@ def _unknown(
     if unsupported := feature(name):
         return Invalid(Problem(argument, unsupported, name))
     words = {str(field.where[-1]) for field in left_out if not field.absent}
-    if (ours := other_name(name)) in {*index, *words, *_ALIASES.values()}:
-        called = next((short for short, field in _ALIASES.items() if field == ours), ours)
+    if (ours := other_name(name)) in {*index, *words, *ALIASES.values()}:
+        called = next((short for short, field in ALIASES.items() if field == ours), ours)
         return Invalid(Problem(argument, "unknown field", name, suggestion=f"here it is called {called!r}"))
     if given := flag(name):
         return Invalid(Problem(argument, "unknown field", name, suggestion=f"{given} sets it"))
-    near = nearest(name, list(suggested() if suggested else [*words, *_ALIASES, *index]), 3)
+    near = nearest(name, list(suggested() if suggested else [*words, *ALIASES, *index]), 3)
     fix = f"nearest: {', '.join(near)}" if near else None
     return Invalid(Problem(argument, "unknown field", name, suggestion=fix))
 
@@ -137,14 +137,14 @@ def _in_groups(name: str, index: Mapping[str, list[Where]], left_out: list[Unsta
     return f"name one: {paths}" if mine else f"groups of layers are numbered, not layers; name one: {paths}"
 
 
-def _are_one(found: list[Where], data: Any) -> bool:
+def are_one(found: list[Where], data: Any) -> bool:
     """Whether there is one field, or the same field of several kinds of layers, with one value."""
     return len(found) == 1 or (
-        _are_alike(found, data) and all(shown(value_in(data, one)) == shown(value_in(data, found[0])) for one in found)
+        are_alike(found, data) and all(shown(value_in(data, one)) == shown(value_in(data, found[0])) for one in found)
     )
 
 
-def _are_alike(found: list[Where], data: Any) -> bool:
+def are_alike(found: list[Where], data: Any) -> bool:
     """Whether fields are the same field of several kinds of layers."""
     first = in_layer(found[0], data) if found else ()
     return bool(first) and all(in_layer(where, data) == first for where in found)
@@ -193,7 +193,7 @@ def leaves(data: Any, path: Where = ()) -> list[tuple[Where, Any]]:
 
 def named(name: str, index: Mapping[str, list[Where]], document: Document, argument: str) -> list[Where]:
     """The fields that a name means: of those that the spec states, else of those that it leaves out."""
-    if index.get(_ALIASES.get(name, name)):
+    if index.get(ALIASES.get(name, name)):
         return places(name, index, argument, document.data)
     left_out = fields_left_out(document)
     found = meant(name, left_out)
@@ -204,7 +204,7 @@ def named(name: str, index: Mapping[str, list[Where]], document: Document, argum
         raise Invalid(Problem(argument, what, name, suggestion=write_it(document)))
     wheres = [field.where for field in found]
     alike = len({repr(field.value) for field in found}) == 1
-    if len(found) > 1 and not (_are_alike(wheres, document.data) and (alike or _has_block(found))):
+    if len(found) > 1 and not (are_alike(wheres, document.data) and (alike or _has_block(found))):
         raise _several(name, [dotted(where) for where in wheres], len(wheres), argument)
     return wheres
 

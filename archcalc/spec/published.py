@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import Count, Strict
+from archcalc.spec import namerules
 from archcalc.units import to_digits
 
 Text = Annotated[str, Field(min_length=1)]
@@ -23,8 +24,10 @@ class Initialization(Strict):
 class Published(Strict):
     """A figure that somebody printed, with its source."""
 
-    text: Text = Field(description="as printed")
-    parameters: Count | None = Field(default=None, le=2**80, description="the figure, where it counts parameters")
+    text: Text = Field(description="as printed", examples=["124M", "174,600M"])
+    parameters: Count | None = Field(
+        default=None, le=2**80, description="the figure, where it counts parameters", examples=[124_000_000]
+    )
     active: Count | None = Field(
         default=None, le=2**80, description="the figure, where it counts the parameters that one token meets"
     )
@@ -33,12 +36,14 @@ class Published(Strict):
     )
     matrices: Count | None = Field(default=None, le=2**80, description="the figure, where it counts their matrices")
     digits: Annotated[int, Field(ge=1, le=30)] | None = Field(
-        default=None, description="significant digits that a counted figure must hold at; all of them where absent"
+        default=None,
+        description="significant digits that a counted figure must hold at; all of them where absent",
+        examples=[3],
     )
     status: Literal["counted", "nominal"] = Field(
         description="counted: must hold; nominal: a name, shown with its difference and never a failure"
     )
-    source: Text = Field(description="where it was printed")
+    source: Text = Field(description="where it was printed", examples=["Table 2.1"])
     note: Text | None = Field(default=None, description="what else is to be known about it")
 
     @property
@@ -67,11 +72,20 @@ _QUANTITIES = ("parameters", "active", "tally", "matrices")
 class Misprint(Strict):
     """A value of the source that must be a misprint, and the value used here instead."""
 
-    field: Text = Field(description="the field that is printed wrong")
-    printed: Text = Field(description="what the source prints")
-    used: Text = Field(description="what the spec has")
+    field: Text = Field(description="the field that is printed wrong", examples=["n_heads"])
+    printed: Text = Field(description="what the source prints", examples=["24"])
+    used: Text = Field(description="what the spec has", examples=["16"])
     why: Text = Field(description="how it is known")
-    source: Text = Field(description="where it is printed")
+    source: Text = Field(description="where it is printed", examples=["Table 2.1"])
 
     def __str__(self) -> str:
         return f"{self.source} prints {self.field} {self.printed}; {self.used} is used: {self.why}"
+
+
+class Allowance(Strict):
+    """A rule of lint that a spec may break, with the reason."""
+
+    rule: Annotated[str, Field(pattern=namerules.RULE, max_length=10)] = Field(
+        description="identifier of the rule, as `archcalc list rules` shows it", examples=["AC101"]
+    )
+    why: Text = Field(description="why the spec may break it; shown with the problem that it silences")

@@ -28,7 +28,8 @@ TOO_DEEP_FOR_LIBYAML = "maximum nesting depth"
 
 _LONGEST_PATH = 8  # steps of a path that a message about its place shows
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's reader of events where it is there."""
 
 
 class Mark(NamedTuple):
@@ -180,7 +181,7 @@ def parse(data: bytes, file: str) -> Document:
 
 def _build(text: str, file: str) -> _Builder:
     builder = _Builder(Document(file))
-    for event in yaml.parse(text, Loader=_LOADER):
+    for event in yaml.parse(text, Loader=LOADER):
         builder.take(event)
     return builder
 

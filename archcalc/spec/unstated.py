@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from archcalc.blocks.base import models_in, parts, registered
 from archcalc.spec.source import Where, dotted
 
-DESCRIPTION = ("schema", "name", "source", "published", "misprints", "assumptions")
+DESCRIPTION = ("schema", "name", "source", "published", "misprints", "assumptions", "allow")
 """The fields of a spec that describe it; the rest is its shape."""
 
 

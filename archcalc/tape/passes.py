@@ -39,7 +39,9 @@ class Layers(NamedTuple):
     @property
     def count(self) -> Size:
         """How many they are."""
-        return self.known if self.known is not None else add(self.of(offset) for offset in self.offsets)
+        if self.known is not None:
+            return self.known
+        return self.group if self.period == 1 else add(self.of(offset) for offset in self.offsets)
 
     def of(self, offset: int) -> Size:
         """How many of them stand at one offset."""

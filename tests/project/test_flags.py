@@ -115,6 +115,7 @@ OBEYED = {
         "diff tiny gpt2 [--optimizer sgd]",
         "diff tiny gpt2 [--recompute full]",
         "diff tiny gpt2 --for inference [--kv-precision fp8]",
+        "diff tiny gpt2 [--exit-code]",
     ],
     "trace": ["trace tiny [--batch 2]", "trace tiny [--seq 5]", "trace tiny [--attention flash]"],
     "softmax": ["softmax 1 2 [--temperature 3]", "softmax 0.4 0.6 [--from-probabilities]"],
@@ -269,7 +270,7 @@ def answer(call):
     words = call.replace("[", "").replace("]", "").split()
     form = [] if words[0] == "schema" else ["--format", "json"]
     done = ask(*words, *form)
-    assert done.code == (1 if "--must-fit" in words else 0), done.err
+    assert done.code == (1 if {"--must-fit", "--exit-code"} & set(words) else 0), done.err
     payload = json.loads(done.out)
     for echoed in ("conventions", "schema", "plan") if words[0] != "schema" else ():
         payload.pop(echoed, None)

@@ -47,7 +47,7 @@ def test_the_wheel_holds_what_it_needs_reports_without_torch_and_says_what_to_in
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {f"archcalc/specs/models/{name}.yaml" for name in names()} <= held
     assert {f"archcalc/specs/hardware/{name}.yaml" for name in device_names()} <= held
-    assert {"archcalc/specs/schema/device.json"} <= held
+    assert {"archcalc/specs/schema/device.json", "archcalc/specs/schema/draft-07/model.json"} <= held
     assert {"archcalc/specs/schema/model.json", "archcalc/py.typed", "archcalc_reference/model/transformer.py"} <= held
     assert not any(name.startswith(("tests", "benchmarks", "specs", "reference/")) for name in held)
 

@@ -1,9 +1,12 @@
 """Fields that differ between specs, and what that does."""
 
 import json
+import shutil
+import subprocess
 
 import pytest
 from command import ask
+from goodspec import GOOD
 from hypothesis import given
 
 import archcalc
@@ -69,12 +72,107 @@ def test_markdown_is_tables_for_a_review():
     )
 
 
-def test_groups_of_layers_that_one_side_lacks_are_told(tmp_path):
+def table(text, heading):
+    """The rows of a table of Markdown below a heading, by their first cell."""
+    lines = text.partition(f"### {heading}")[2].partition("\n\n")[2].partition("\n\n")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {first: rest for first, *rest in cells[2:]}
+
+
+def test_markdown_is_a_short_comment_for_a_review():
+    """What changed and the main counts are seen at once; the rest is folded."""
+    text = ask("diff", "gpt2", "gpt2@n_layers=13", "--format", "markdown").out
+    seen, folded = text.partition("<details>")[::2]
+    assert len(seen.splitlines()) < 25
+    assert table(seen, "Fields that differ") == {"layers.0.repeat": ["12", "13"]}
+    main = table(seen, "Quantities")
+    layer = 12 * 768**2 + 13 * 768  # 4 + 8 matrices of d_model^2; 4 + 4 + 1 biases and 4 vectors of norms
+    assert main["parameters.stored"][2:] == [f"+{layer:,}", f"{layer / 124_439_808:+.2%}"]
+    assert main["cache.per_token"][:3] == ["36.00 KiB", "39.00 KiB", "+3.000 KiB"]  # 2 x 768 x 2 bytes a layer
+    assert set(main) == {"parameters.stored", "flops.per_token", "cache.per_token", "memory.total"}
+    assert folded.startswith("<summary>All quantities that differ</summary>\n\n| quantity ")
+    assert "| &nbsp;&nbsp;up_projection " in folded
+    assert text.count("<details>") == text.count("</details>") == 2
+    assert "layers.0.repeat 12 -> 13" in folded
+
+
+def test_a_comment_on_no_change_folds_nothing():
+    text = ask("diff", "gpt2", "gpt2", "-f", "markdown").out
+    assert text.startswith("## gpt2 -> gpt2: no difference in shape\n")
+    assert "<details>" not in text
+    assert table(text, "Quantities")["parameters.stored"] == ["124,439,808", "124,439,808", "=", ""]
+
+
+def test_a_comment_shows_active_parameters_where_there_are_experts():
+    text = ask("diff", "mixtral-8x7b", "mixtral-8x7b@n_experts_per_token=3", "-f", "markdown").out
+    main = table(text, "Quantities")
+    expert = 32 * 3 * 4096 * 14336
+    assert main["parameters.active"][2] == f"+{expert:,}"
+    assert main["parameters.stored"][2] == "="
+
+
+def test_warnings_are_folded_and_told_once_where_all_have_them():
+    both = ask("diff", "gpt3-xl", "gpt3-13b", "-f", "markdown").out
+    folded = both.partition("<summary>Warnings</summary>")[2]
+    assert "**gpt3-xl**" in folded
+    assert "**gpt3-13b**" in folded
+    same = ask("diff", "gpt3-xl", "gpt3-xl@d_ff=8000", "-f", "markdown").out
+    assert same.count("prints n_heads 24") == 1
+    assert "**All**" in same
+    assert "Warnings" not in ask("diff", "gpt2", "gpt2-xl", "-f", "markdown").out
+
+
+@pytest.fixture
+def revised(tmp_path, monkeypatch):
+    """A repository with a spec that was changed after its only commit."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    monkeypatch.chdir(tmp_path)
+    git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
+    path = tmp_path / "specs" / "own.yaml"
+    path.parent.mkdir()
+    path.write_text(GOOD)
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    path.write_text(GOOD.replace("d_ff: 11", "d_ff: 12"))
+    return path
+
+
+@pytest.mark.usefixtures("revised")
+def test_a_spec_with_its_own_revision():
+    done = ask("diff", "HEAD:specs/own.yaml", "specs/own.yaml", "-f", "json")
+    assert done.json["specs"] == ["HEAD:specs/own.yaml", "specs/own.yaml"]
+    values = {row["name"]: row["values"] for row in done.json["rows"]}["parameters.stored"]
+    change = 2 * (2 * 8 + 1)  # in two layers a row of two matrices of d_model, and a bias
+    assert values["specs/own.yaml"] - values["HEAD:specs/own.yaml"] == change
+    text = ask("diff", "HEAD:specs/own.yaml", "specs/own.yaml").out
+    assert text.startswith("HEAD:specs/own.yaml -> specs/own.yaml: parameters +")
+    head = ask("diff", "HEAD:specs/own.yaml", "./specs/own.yaml", "gpt2", "-f", "csv").out.splitlines()[0]
+    assert head == "name,unit,HEAD:specs/own.yaml,1: ./specs/own.yaml,2: gpt2"
+    asked = ask("diff", "HEAD:specs/own.yaml", "HEAD:specs/own.yaml@d_ff=12", "-f", "json").json["specs"]
+    assert asked == ["good", "good@d_ff=12"]  # their names tell them apart
+
+
+def test_the_exit_code_says_whether_anything_differs(revised):
+    pair = ("HEAD:specs/own.yaml", "specs/own.yaml")
+    assert [ask("diff", *pair, "--exit-code").code, ask("diff", *pair).code] == [1, 0]
+    assert ask("diff", *pair, "-f", "json").json["differs"] is True
+    assert ask("diff", "HEAD:specs/own.yaml", "HEAD:specs/own.yaml@activation=relu", "--exit-code").code == 1
+    revised.write_text(GOOD.replace('"this test"', '"another source"') + "# a comment\n")
+    same = ask("diff", *pair, "--exit-code", "-f", "json")
+    assert (same.code, same.json["differs"]) == (0, False)
+    revised.write_text(GOOD.replace("d_ff: 11", "d_ff: eleven"))
+    assert ask("diff", *pair, "--exit-code").code == 2
+    revised.unlink()
+    assert ask("diff", *pair, "--exit-code").code == 3
+
+
+def test_groups_of_layers_that_one_side_lacks_are_told(tmp_path, monkeypatch):
     model = archcalc.load("tiny")
     both = model.model_copy(update={"layers": (*model.layers, *model.layers)})
-    path = tmp_path / "both.yaml"
-    path.write_text(archcalc.dump(both))
-    lines = [" ".join(line.split()) for line in ask("diff", "tiny", str(path)).out.splitlines()]
+    (tmp_path / "both.yaml").write_text(archcalc.dump(both))
+    monkeypatch.chdir(tmp_path)
+    lines = [" ".join(line.split()) for line in ask("diff", "tiny", "both.yaml").out.splitlines()]
     assert "layers.1.repeat - 5" in lines
 
 

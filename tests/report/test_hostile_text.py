@@ -4,15 +4,16 @@ import csv
 import io
 import itertools
 import json
+import re
 
 import pytest
 from command import ask
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import archcalc
 from archcalc.errors import Problem, printable
-from archcalc.escaping import json_text, markdown_cell
+from archcalc.escaping import json_text, markdown, markdown_cell, markdown_words
 from archcalc.report.output import tell
 from archcalc.report.render import render
 from archcalc.report.sheet import Fields, Sheet, Table, words
@@ -153,6 +154,70 @@ def test_no_cell_of_markdown_ends_early(text):
     while row[at] != "|":
         at += 2 if row[at] == "\\" and row[at + 1] in "\\|`" else 1
     assert at == len(row) - 1
+
+
+def seen(node):
+    """What a reader sees of rendered Markdown; what is no text shows as an error."""
+    text = ""
+    for token in node.children or ():
+        if token.type == "html_inline":
+            assert token.content == "<!-- -->"
+        else:
+            assert token.type in ("text", "text_special"), token
+            text += token.content
+    return text
+
+
+def rendered_lines(text):
+    """The inline parts of Markdown as CommonMark renders them, with tables and strikethrough."""
+    parser = pytest.importorskip("markdown_it").MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    return parser.parse(text)
+
+
+SIGNS = st.text("\\|a`~*_<>b/!?&;#1[](){}@-+=. \u00e9", max_size=12)
+
+
+@given(SIGNS)
+@example("&#60;b>")
+@example("\\&lt;b>")
+@example("a\\](http://b)[c](d)")
+@example("\\\\`a`")
+@example("*a* **b** _c_ ~~d~~")
+def test_a_name_reads_in_markdown_as_it_was(text):
+    """In a title, the head of a table and its cells. Spaces at the ends, and one after another, are not shown."""
+    sheet = Sheet(f"t{text}t", (Table(words(f"h{text}h", "b"), ((f"c{text}c", "end"),)),), {})
+    tokens = [token for token in rendered_lines(render(sheet, "markdown")) if token.type == "inline"]
+    found = [" ".join(seen(token).split()) for token in tokens]
+    assert found == [" ".join(one.split()) for one in (f"t{text}t", f"h{text}h", "b", f"c{text}c", "end")]
+
+
+@given(SIGNS.filter(lambda text: "`" not in text and "|" not in text and text.strip()))
+def test_a_line_of_a_file_is_a_line_in_markdown(text):
+    """No list, heading, quotation or rule begins, whatever it begins with; one paragraph stays one."""
+    blocks = rendered_lines(render(Sheet("t", (Fields((("Assumed", (text, "x", text)),)),), {}), "markdown"))
+    assert [token.type for token in blocks[3:]] == ["paragraph_open", "inline", "paragraph_close"]
+
+
+@pytest.mark.parametrize("begin", ["```", "~~~", "# ", "- ", "1. ", "> ", "===", "---", "+ ", "* ", "<div>", "    "])
+def test_no_block_begins_in_a_line(begin):
+    blocks = rendered_lines(
+        render(Sheet("t", (Fields((("Assumed", ("a", begin, f"{begin}b", " ")),)),), {}), "markdown")
+    )
+    assert [token.type for token in blocks[3:]] == ["paragraph_open", "inline", "paragraph_close"]
+
+
+def test_two_revisions_strike_nothing_through():
+    """GitHub takes one tilde for a mark too, which CommonMark's parser here does not."""
+    assert markdown_words("HEAD~1:a -> HEAD~2:a") == "HEAD\\~1:a -> HEAD\\~2:a"
+    assert markdown_words("n_kv_heads __init__ _x_") == "n_kv_heads \\_\\_init\\_\\_ \\_x\\_"
+
+
+@pytest.mark.parametrize("text", ["@octocat", "a @org/team", "(@octocat)", "see #12", "org/repo#12", "\u00e9@octocat"])
+def test_nobody_is_notified_and_no_issue_is_linked(text):
+    """GitHub looks for an @ or a # with the name right behind it, in what is rendered."""
+    for escape in (markdown, markdown_cell, markdown_words):
+        assert not re.search(r"[@#]\w", escape(text))
+    assert markdown_cell("gpt2@n_layers=3") == "gpt2@n_layers=3"  # a name before it: no mention
 
 
 def test_what_is_told_is_harmless(capsys):

@@ -1,0 +1,120 @@
+"""Problems that a project knows of and does not count, so that it can adopt a check step by step.
+
+The file is JSON, as `archcalc check --write-baseline` writes it. A problem is known by its file, its rule and its path
+in the spec, never by its line; a budget by its quantity and figure too: it is known as long as it is not worse.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from archcalc.checks.outcome import Excused, Outcome
+from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN
+from archcalc.errors import Invalid, Problem
+from archcalc.escaping import json_text
+from archcalc.spec.model import SCHEMA
+from archcalc.spec.source import read_file
+
+LARGEST = 64 * 2**20
+NEVER = (INVALID.id, UNKNOWN.id)
+"""Rules whose problems no baseline has: what is not read and what is not evaluated may hide anything."""
+
+
+class Key(NamedTuple):
+    """What a problem is known by. `that` is a budget's quantity with its bound, else ""."""
+
+    file: str
+    rule: str
+    path: str
+    that: str = ""
+
+
+class Baseline(NamedTuple):
+    """How many problems are known of each key, and of a budget the figure."""
+
+    file: str
+    known: Counter[Key]
+    figures: dict[Key, int]
+
+    def without(self, outcomes: Iterable[Outcome], folder: str) -> tuple[list[Outcome], int]:
+        """The outcomes with what is known excused, and how many entries do not occur any more."""
+        left = Counter(self.known)
+        found = [self._excused(outcome, folder, left) for outcome in outcomes]
+        seen = {_file(outcome.file, folder) for outcome in found}
+        return found, sum(count for key, count in left.items() if key.file in seen)
+
+    def _excused(self, outcome: Outcome, folder: str, left: Counter[Key]) -> Outcome:
+        if not outcome.problems:
+            return outcome
+        problems, excused = [], list(outcome.excused)
+        for problem, key, figure in _keys(outcome, folder):
+            if key is None or not left[key] or not self._is_no_worse(key, figure):
+                problems.append(problem)
+                continue
+            left[key] -= 1
+            excused.append(Excused(problem, f"known in {self.file}", "in the baseline"))
+        return outcome._replace(problems=tuple(problems), excused=tuple(excused))
+
+    def _is_no_worse(self, key: Key, figure: tuple[int, bool] | None) -> bool:
+        if figure is None or key not in self.figures:
+            return figure is None
+        now, at_least = figure
+        return now >= self.figures[key] if at_least else now <= self.figures[key]
+
+
+def _keys(outcome: Outcome, folder: str) -> Iterable[tuple[Problem, Key | None, tuple[int, bool] | None]]:
+    """Each problem with what it is known by, None where it cannot be, and the figure of a budget."""
+    broken = {bound.problem: bound for bound in outcome.bounds}
+    file = _file(outcome.file, folder)
+    for problem in outcome.problems:
+        if problem.rule in NEVER or not problem.rule:
+            yield problem, None, None
+        elif problem.rule == BUDGET.id:
+            bound = broken[problem]
+            key = Key(
+                file,
+                problem.rule,
+                problem.path,
+                f"{bound.label} {'least' if bound.at_least else 'most'} {bound.words}",
+            )
+            yield problem, key, (bound.figure, bound.at_least)
+        else:
+            yield problem, Key(file, problem.rule, problem.path), None
+
+
+def _file(file: str, folder: str) -> str:
+    """A file as the baseline names it: from the configuration's folder, with slashes."""
+    return os.path.relpath(file, folder or ".").replace(os.sep, "/")
+
+
+def baseline_text(outcomes: Iterable[Outcome], folder: str) -> tuple[str, int]:
+    """The file that makes all problems known that can be, and how many they are."""
+    entries: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        for _, key, figure in _keys(outcome, folder):
+            if key is not None:
+                more = {} if figure is None else {"budget": key.that, "figure": figure[0]}
+                entries.append({"file": key.file, "rule": key.rule, "path": key.path, **more})
+    entries.sort(key=lambda entry: (entry["file"], entry["rule"], entry["path"], entry.get("budget", "")))
+    return json_text({"schema": SCHEMA, "problems": entries}, indent=2) + "\n", len(entries)
+
+
+def read_baseline(path: str) -> Baseline:
+    """A baseline. Raises Missing where it is not there, Invalid where it is none."""
+    try:
+        data = json.loads(read_file(path, LARGEST))
+        entries = data["problems"]
+        keys = [
+            (Key(str(one["file"]), str(one["rule"]), str(one["path"]), str(one.get("budget", ""))), one)
+            for one in entries
+        ]
+        figures = {key: int(one["figure"]) for key, one in keys if "figure" in one}
+        worst = Counter(key for key, _ in keys)
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OverflowError):
+        fix = "`archcalc check --write-baseline` writes one"
+        raise Invalid(Problem(path, "is not a baseline of archcalc check", suggestion=fix)) from None
+    return Baseline(path, worst, figures)

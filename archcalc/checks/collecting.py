@@ -1,0 +1,144 @@
+"""Which files a check looks at: those that are named, and what is in folders and fits patterns."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from glob import has_magic, iglob
+from typing import NamedTuple
+
+from archcalc.checks.outcome import Kind
+from archcalc.errors import Invalid, Missing, Problem
+from archcalc.files.reading import read_bytes
+from archcalc.spec.catalogue import has_spec, is_path, names
+from archcalc.spec.configs import CONFIG
+from archcalc.spec.question import split
+from archcalc.spec.source import LARGEST_FILE, is_stdin
+
+MOST_FILES = 100_000
+"""Files of one check."""
+MOST_LOOKED_AT = 1_000_000
+"""Entries of folders that are looked at in search of them."""
+
+WEIGHTS = (".safetensors", ".gguf")
+_YAML = (".yaml", ".yml")
+_LEFT_OUT = {"node_modules", "__pycache__", "venv", "site-packages"}
+
+
+class Target(NamedTuple):
+    """What is checked: a path, or whatever else stands for a spec. One that was `found` need not be archcalc's."""
+
+    path: str
+    found: bool = False
+
+
+def collect(paths: Sequence[str], exclude: Sequence[str] = ()) -> list[Target]:
+    """What is to be checked, each once: in the order of the paths, and in folders and patterns by name.
+
+    Raises Missing for a pattern or a folder in which nothing is, Invalid for too many files.
+    """
+    found: dict[str, Target] = {}
+    for path in paths:
+        for target in _of(path, exclude):
+            found.setdefault(os.path.normpath(target.path), target)
+            if len(found) > MOST_FILES:
+                raise Invalid(Problem(path, f"has more than {MOST_FILES:,} files", suggestion="check parts of it"))
+    return list(found.values())
+
+
+def _of(path: str, exclude: Sequence[str]) -> Iterator[Target]:
+    if is_stdin(path) or path in names() or os.path.isfile(path):
+        yield Target(path)
+    elif os.path.isdir(path) and not has_spec(path):
+        yield from _some(path, _walk(path, exclude), "has no file that archcalc reads")
+    elif has_magic(path) and not os.path.exists(path) and is_path(path) and split(path)[1] is None:
+        matches = iglob(path, recursive=True)  # hidden files and folders are left out
+        files = (one for one in _few(path, matches) if os.path.isfile(one) and not _is_out(one, exclude))
+        yield from _some(path, sorted(files), "matches no file")
+    else:
+        yield Target(path)
+
+
+def _some(path: str, files: Iterator[str] | list[str], otherwise: str) -> Iterator[Target]:
+    """The files. Raises Missing where there are none."""
+    some = False
+    for file in files:
+        some = True
+        yield Target(file, found=True)
+    if not some:
+        raise Missing(Problem(path, otherwise))
+
+
+def _few(path: str, found: Iterator[str]) -> Iterator[str]:
+    for count, one in enumerate(found):
+        if count >= MOST_LOOKED_AT:
+            raise Invalid(Problem(path, f"matches more than {MOST_LOOKED_AT:,} files", suggestion="check parts of it"))
+        yield one
+
+
+def _walk(folder: str, exclude: Sequence[str]) -> Iterator[str]:
+    """The files below a folder whose names may be archcalc's, in order. Links to folders are not followed."""
+    looked = 0
+    for above, folders, files in os.walk(folder):
+        folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in _LEFT_OUT)
+        looked += len(folders) + len(files)
+        if looked > MOST_LOOKED_AT:
+            fix = "check parts of it"
+            raise Invalid(Problem(folder, f"has more than {MOST_LOOKED_AT:,} entries", suggestion=fix))
+        for name in sorted(one for one in files if not one.startswith(".")):
+            path = os.path.join(above, name)
+            if (name == CONFIG or name.endswith((*_YAML, *WEIGHTS))) and not _is_out(path, exclude):
+                yield path
+
+
+def _is_out(path: str, exclude: Sequence[str]) -> bool:
+    words = os.path.normpath(path).replace(os.sep, "/")
+    return any(fnmatchcase(words, pattern) or fnmatchcase(words, f"*/{pattern}") for pattern in exclude)
+
+
+_LINE = re.compile(rb"#[^\n]{0,200}\$schema=[^\n]{0,200}?\b(model|plan|device|budgets)(?:[.-][\w.-]{1,30})?\.json")
+_OF_A_SCHEMA: dict[bytes, Kind] = {
+    b"model": "model",
+    b"plan": "plan",
+    b"device": "device",
+    b"budgets": "configuration",
+}
+_OF_A_CONFIG = re.compile(rb'"(?:model_type|architectures)"')
+_FIELD = re.compile(rb"^[\"']?([a-z_]{1,40})[\"']? ?:", re.MULTILINE)
+_TELLING: tuple[tuple[Kind, frozenset[bytes]], ...] = (
+    ("model", frozenset((b"layers", b"vocab_size", b"d_model", b"unembedding"))),
+    ("configuration", frozenset((b"budgets", b"lint", b"baseline", b"specs"))),
+    ("device", frozenset((b"capacity", b"dense_peak", b"bandwidth"))),
+    (
+        "plan",
+        frozenset((b"dp", b"tp", b"pp", b"cp", b"ep", b"zero", b"micro_batch", b"accumulation", b"framework")),
+    ),
+)
+
+
+def kind_of(target: Target) -> Kind:
+    """What a target is, told by its name and by the fields at its margin, before it is read for good.
+
+    A file that was found and has no field of ours is "unknown"; one that was named is a spec until proven otherwise.
+    """
+    path = target.path
+    if path.endswith(WEIGHTS):
+        return "weights"
+    is_json = path.endswith(".json")
+    if not path.endswith(_YAML) and not (is_json and target.found):
+        return "config" if is_json else "model"
+    try:
+        data = read_bytes(path, LARGEST_FILE)
+    except (OSError, ValueError):
+        return "model"  # whose reader says what is wrong
+    if is_json:
+        return "config" if _OF_A_CONFIG.search(data) else "unknown"
+    if line := _LINE.search(data, 0, 4096):
+        return _OF_A_SCHEMA[line[1]]
+    fields = set(_FIELD.findall(data))
+    told = next((kind for kind, telling in _TELLING if fields & telling), None)
+    if told and (not target.found or b"schema" in fields):
+        return told
+    return "unknown" if target.found else "model"

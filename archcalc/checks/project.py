@@ -1,0 +1,140 @@
+"""A project's configuration where it is found, with the plans, devices and specs that it names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from archcalc.checks.configuration import Configuration
+from archcalc.checks.subject import Aim
+from archcalc.errors import ArchcalcError, Invalid, Problem, shown
+from archcalc.hardware.devices import Device, find_device
+from archcalc.plan.description import Plan
+from archcalc.plan.reading import find_plan
+from archcalc.spec.catalogue import Found, find, is_path
+from archcalc.spec.source import Document, display_name, parse, read_file
+from archcalc.spec.validation import validate
+
+NAME = "archcalc.yaml"
+PYPROJECT = "pyproject.toml"
+_TABLE = "tool.archcalc"
+_MOST_FOLDERS = 100  # above the current one
+
+
+@dataclass
+class Project:
+    """A configuration, and what it names, each read once. `document` has the places of its fields."""
+
+    document: Document
+    configuration: Configuration
+    folder: str = ""
+    _plans: dict[str, Plan] = field(default_factory=dict)
+    _devices: dict[str, Device] = field(default_factory=dict)
+    _found: dict[str, Found] = field(default_factory=dict)
+
+    def path(self, written: str) -> str:
+        """A path of the configuration, from the current folder."""
+        return os.path.join(self.folder, written) if self.folder and is_path(written) else written
+
+    def plan(self, name: str) -> Plan:
+        """A plan that the configuration names. Raises Invalid and Missing as `find_plan` does."""
+        if name not in self._plans:
+            self._plans[name] = find_plan(self.path(name), {})
+        return self._plans[name]
+
+    def device(self, name: str) -> Device:
+        """A device that the configuration names. Raises Invalid and Missing as `find_device` does."""
+        if name not in self._devices:
+            self._devices[name] = find_device(self.path(name))
+        return self._devices[name]
+
+    def spec(self, name: str) -> Found:
+        """A spec that a budget is held against; of a git revision `REV:PATH`. Raises as `find` does."""
+        if name not in self._found:
+            revision = ":" in name and not os.path.exists(self.path(name))
+            self._found[name] = find(name if revision else self.path(name))
+        return self._found[name]
+
+    @property
+    def baseline(self) -> str | None:
+        """The file of problems that are known, from the current folder."""
+        known = self.configuration.baseline
+        return None if known is None else os.path.join(self.folder, known)
+
+    def with_rules(self, select: tuple[str, ...] | None, ignore: tuple[str, ...] | None) -> Project:
+        """The same project with other rules on or off, where they are given."""
+        given = {name: rules for name, rules in (("select", select), ("ignore", ignore)) if rules is not None}
+        lint = self.configuration.lint.model_copy(update=given)
+        return replace(self, configuration=self.configuration.model_copy(update={"lint": lint}))
+
+    @cached_property
+    def aim(self) -> Aim:
+        """What the specs are meant to run on. Raises Invalid and Missing, placed in the configuration."""
+        lint = self.configuration.lint
+        return Aim(
+            [self._named("devices", i, self.device) for i in range(len(lint.devices))],
+            [(name, self._named("plans", i, self.plan)) for i, name in enumerate(lint.plans)],
+        )
+
+    def _named(self, field: str, index: int, read: Callable[[str], Any]) -> Any:
+        """What an entry of lint names. Raises Invalid, placed there, where it cannot be read."""
+        name = getattr(self.configuration.lint, field)[index]
+        try:
+            return read(name)
+        except ArchcalcError as error:
+            what = f"cannot be read: {error.problems[0]}"
+            raise Invalid(self.document.problem(what, ("lint", field, index), value=shown(name))) from None
+
+
+def no_project() -> Project:
+    """A project without a configuration: no budgets, and all rules of lint."""
+    return Project(Document(NAME), Configuration())
+
+
+def find_project(path: str | None = None) -> Project:
+    """The project of a configuration's path; without one that of the current folder, or of the nearest above it.
+
+    A folder with .git ends the search. Raises Invalid for a malformed configuration, Missing for a path that leads
+    nowhere.
+    """
+    if path is not None:
+        return _project(path)
+    folder = ""
+    for _ in range(_MOST_FOLDERS):
+        for name in (NAME, PYPROJECT):
+            here = os.path.join(folder, name)
+            if os.path.isfile(here) and (name == NAME or _table(here) is not None):
+                return _project(here)
+        if os.path.exists(os.path.join(folder, ".git")) or os.path.abspath(folder or ".") == os.path.abspath(os.sep):
+            break
+        folder = os.path.join(folder, os.pardir)
+    return no_project()
+
+
+def _project(path: str) -> Project:
+    folder = os.path.dirname(path)
+    if os.path.basename(path) == PYPROJECT:
+        document = Document(display_name(path), _table(path, required=True))
+    else:
+        document = parse(read_file(path), display_name(path))
+    return Project(document, validate(document, Configuration), folder)
+
+
+def _table(path: str, *, required: bool = False) -> Any:
+    """The table of a pyproject.toml; None where it has none. Raises Invalid for a file that is no TOML."""
+    import tomllib
+
+    try:
+        data = tomllib.loads(read_file(path).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not required:
+            return None  # whose file it is, is not known
+        raise Invalid(Problem(path, f"is not TOML: {error}")) from None
+    tool = data.get("tool", {})
+    found = tool.get("archcalc") if isinstance(tool, dict) else None
+    if found is None and required:
+        raise Invalid(Problem(path, f"has no table [{_TABLE}]"))
+    return found

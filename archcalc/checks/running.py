@@ -1,0 +1,113 @@
+"""Check files one by one, or several at a time, always in the same order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from archcalc.checks.audit import audit
+from archcalc.checks.budgets import hold_budgets
+from archcalc.checks.collecting import Target, kind_of
+from archcalc.checks.files import broken_promises
+from archcalc.checks.linting import excused, looked, looking
+from archcalc.checks.outcome import Kind, Outcome
+from archcalc.checks.project import NAME, Project, find_project
+from archcalc.checks.rules import FIGURE, INVALID
+from archcalc.checks.subject import Subject
+from archcalc.errors import ArchcalcError
+from archcalc.hardware.devices import find_device
+from archcalc.huggingface.headers import read_header
+from archcalc.plan.reading import find_plan
+from archcalc.spec.catalogue import Found, find, is_readable
+
+FEW = 64
+"""Files below which further processes are not worth their start."""
+
+
+def check_target(target: Target, project: Project) -> Outcome:
+    """Everything that is wrong with a file, and what holds. Never raises what is wrong with it."""
+    kind = kind_of(target)
+    if kind == "unknown":
+        return Outcome(target.path, kind, target.path)
+    try:
+        if kind in ("model", "config"):
+            return _of_a_spec(find(target.path), kind, project)
+        return Outcome(target.path, kind, _READERS[kind](target.path))
+    except ArchcalcError as error:
+        problems = tuple(problem.under(INVALID.id, INVALID.level) for problem in error.problems)
+        code = 1 if is_readable(target.path) or target.found else error.exit_code
+        return Outcome(target.path, kind, target.path, problems, code=code)
+
+
+def _plan(path: str) -> str:
+    return find_plan(path, {}).name
+
+
+def _device(path: str) -> str:
+    return find_device(path).name
+
+
+def _configuration(path: str) -> str:
+    project = find_project(path)
+    _ = project.aim  # which reads what it names
+    return os.path.basename(path) or NAME
+
+
+def _weights(path: str) -> str:
+    read_header(path)
+    return os.path.basename(path)
+
+
+_READERS: dict[Kind, Callable[[str], str]] = {
+    "plan": _plan,
+    "device": _device,
+    "configuration": _configuration,
+    "weights": _weights,
+}
+"""Reads a file that is no spec, and gives its name."""
+
+
+def _of_a_spec(found: Found, kind: Kind, project: Project) -> Outcome:
+    lint = project.configuration.lint
+    subject = Subject(found, project.aim)
+    rules = looking(subject.aim, lint.select, lint.ignore)
+    verdict = audit(found.model)
+    promises = broken_promises(found, verdict) if FIGURE in rules else []
+    problems, allowed = excused(subject, [*promises, *looked(subject, rules)], rules)
+    kept = hold_budgets(project, found)  # which no spec excuses: they are the project's
+    every = sorted((*problems, *kept.problems))
+    return Outcome(found.typed, kind, found.name, tuple(every), tuple(allowed), kept.bounds, verdict)
+
+
+def check_all(targets: Sequence[Target], project: Project, jobs: int = 1) -> Iterator[Outcome]:
+    """The outcomes in the order of the targets, `jobs` processes working at them."""
+    if jobs <= 1 or len(targets) < FEW:
+        for target in targets:
+            yield check_target(target, project)
+        return
+    from concurrent.futures import ProcessPoolExecutor
+
+    size = max(1, min(FEW, len(targets) // (4 * jobs)))
+    with ProcessPoolExecutor(jobs, initializer=_begin, initargs=(project,)) as pool:
+        try:
+            yield from pool.map(_check_here, targets, chunksize=size)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_project_here: list[Project] = []
+"""Of a process that works at files: the project, whose plans, devices and specs it reads once."""
+
+
+def _begin(project: Project) -> None:
+    _project_here[:] = [project]
+
+
+def _check_here(target: Target) -> Outcome:
+    return check_target(target, _project_here[0])
+
+
+def ours(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The outcomes without files that are none of archcalc's."""
+    return [outcome for outcome in outcomes if outcome.kind != "unknown"]

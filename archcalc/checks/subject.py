@@ -1,0 +1,76 @@
+"""What lint looks at: a spec with its places, and what the project means to run it on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from archcalc.blocks.base import parts
+from archcalc.counts.parameters import Parameters, params
+from archcalc.plan import rules
+from archcalc.spec.catalogue import Found
+from archcalc.spec.model import Model
+from archcalc.tape.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+    from archcalc.errors import Where
+    from archcalc.hardware.devices import Device
+    from archcalc.plan.description import Plan
+
+
+class Aim(NamedTuple):
+    """What the project's configuration says that its specs are for: the devices and the parallel plans, by name."""
+
+    devices: Sequence[Device] = ()
+    plans: Sequence[tuple[str, Plan]] = ()
+
+
+class Subject:
+    """A spec that lint looks at; what several rules read is counted once, and only when it is read."""
+
+    def __init__(self, found: Found, aim: Aim | None = None) -> None:
+        self.found = found
+        self.aim = aim or Aim()
+
+    @property
+    def model(self) -> Model:
+        return self.found.model
+
+    @cached_property
+    def counts(self) -> Parameters:
+        return params(self.model)
+
+    @cached_property
+    def parts(self) -> list[tuple[Where, BaseModel]]:
+        """Every part of the model that has fields, with its place in the spec."""
+        return list(parts(self.model))
+
+    def each(self, *kinds: type[BaseModel]) -> Iterator[tuple[Where, Any]]:
+        """The parts that are of one of some classes."""
+        return ((where, part) for where, part in self.parts if isinstance(part, kinds))
+
+    @cached_property
+    def planned(self) -> list[Planned]:
+        """What each plan breaks; one that pages a cache is of inference, others train."""
+        found = []
+        for name, plan in self.aim.plans:
+            run = Run(
+                "training" if plan.cache_block is None else "prefill", plan.micro_batch, self.model.context_length
+            )
+            held = rules.Subject(self.model, run)
+            broken = dict.fromkeys(one for rule in rules.RULES for one in rule.find(plan, held))
+            found.append(Planned(name, plan, tuple(broken)))
+        return found
+
+
+class Planned(NamedTuple):
+    """A plan, and the rules of plans that it breaks for a spec."""
+
+    name: str
+    plan: Plan
+    broken: tuple[rules.Broken, ...]

@@ -1,0 +1,224 @@
+"""The command check."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from archcalc.commands.base import TRUST, Output, app, number
+from archcalc.commands.completing import spec_words
+from archcalc.errors import Invalid, Problem, shown
+from archcalc.report.outcomes import FORMATS, CheckFormat, show
+from archcalc.report.output import emit, refuse_output, tell, write
+from archcalc.report.progress import counted
+from archcalc.spec.catalogue import find, names
+from archcalc.units import several
+
+if TYPE_CHECKING:
+    from archcalc.checks.collecting import Target
+    from archcalc.checks.outcome import Outcome
+    from archcalc.checks.project import Project
+    from archcalc.report.sheet import Format
+
+MOST_JOBS = 1_024
+
+
+@app.command(rich_help_panel=TRUST)
+def check(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH",
+            autocompletion=spec_words,
+            show_default=False,
+            help="specs as other commands take them, plans, devices, headers of weights, folders, patterns; default: "
+            "`specs` of archcalc.yaml, or the whole catalogue",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            show_default=False,
+            help="weights to compare a SPEC with by their headers: a .safetensors or .gguf file, an index of shards, "
+            "a folder, hf:ORG/NAME or hf:ORG/NAME/FILE",
+        ),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="budgets and rules; default: archcalc.yaml, or pyproject.toml, here or above",
+        ),
+    ] = None,
+    select: Annotated[
+        str | None, typer.Option(metavar="RULES", show_default=False, help="rules that are on, such as AC1,AC201")
+    ] = None,
+    ignore: Annotated[str | None, typer.Option(metavar="RULES", show_default=False, help="rules that are off")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="end with exit code 1 on warnings too")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="apply the safe fixes to the files")] = False,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", show_default=False, help="problems that are known and do not count"),
+    ] = None,
+    write_baseline: Annotated[
+        bool, typer.Option("--write-baseline", help="make all problems of this run known")
+    ] = False,
+    jobs: Annotated[str, typer.Option("--jobs", "-j", metavar="N", help="processes; 0: one for each core")] = "1",
+    watch: Annotated[bool, typer.Option("--watch", help="check again what is saved, until Ctrl-C")] = False,
+    form: Annotated[
+        CheckFormat | None,
+        typer.Option(
+            "--format",
+            "-f",
+            metavar="FORMAT",
+            show_default=False,
+            help="table, markdown, json, csv, sarif, code-scanning, junit, github, gitlab, summary",
+        ),
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Validate files; compare counts with published figures and budgets.
+
+    Exit code 1 if a file is invalid, a figure differs or a budget is exceeded. `archcalc list rules` has what else is
+    looked at, docs/ci.md how to run it on every change.
+
+    With --weights every tensor of one SPEC is compared with a checkpoint: missing or unexpected ones, other shapes
+    and types, a tied head, padded rows. No number of the weights is read.
+
+    Example: archcalc check specs/ --strict
+    """
+    if weights is not None:
+        _check_weights(paths or [], weights, form, output)
+        return
+    from archcalc.checks.project import find_project
+
+    project = find_project(config).with_rules(_rules("--select", select), _rules("--ignore", ignore))
+    run = _Run(paths or [], project, baseline or project.baseline, number("--jobs", jobs, MOST_JOBS, least=0))
+    for flag, given in (("--fix", fix), ("--write-baseline", write_baseline), ("--output", output is not None)):
+        if watch and given:
+            raise Invalid(Problem(flag, "cannot be combined with --watch"))
+    if write_baseline and run.baseline is None:
+        how = "name it by --baseline FILE, or as baseline: in archcalc.yaml"
+        raise Invalid(Problem("--write-baseline", "needs a file to write", suggestion=how))
+    refuse_output(output)
+    if watch:
+        run.watch(form)
+        return
+    outcomes = run.outcomes(fix=fix)
+    if write_baseline:
+        run.write_baseline(outcomes)
+    outcomes = run.without_known(outcomes)
+    show(outcomes, form, output)
+    strict = strict or project.configuration.lint.fail_on == "warning"
+    if code := max((outcome.exit_code(strict=strict) for outcome in outcomes), default=0):
+        raise typer.Exit(code)
+
+
+class _Run:
+    """One check: what is looked at, for what, and how."""
+
+    def __init__(self, paths: Sequence[str], project: "Project", baseline: str | None, jobs: int) -> None:
+        self.paths, self.project, self.baseline = paths, project, baseline
+        self.jobs = jobs or os.cpu_count() or 1
+
+    def targets(self) -> "list[Target]":
+        """What is looked at. Raises Missing and Invalid as `collect` does."""
+        from archcalc.checks.collecting import collect
+
+        configuration = self.project.configuration
+        asked = self.paths or [self.project.path(one) for one in configuration.specs] or names()
+        return collect(asked, configuration.exclude)
+
+    def outcomes(self, *, fix: bool = False) -> "list[Outcome]":
+        """What was found, in the order of the targets, with a bar on a terminal while it takes long."""
+        from archcalc.checks.running import check_all, ours
+
+        targets = self.targets()
+        found = list(counted(check_all(targets, self.project, self.jobs), len(targets), "checking"))
+        if fix and (done := self._mended(found)):
+            again = [target for target in targets if target.path in done]
+            anew = {outcome.file: outcome for outcome in check_all(again, self.project)}
+            found = [anew.get(outcome.file, outcome) for outcome in found]
+        return [*ours(found), *([] if self.paths else self._of_the_configuration(found))]
+
+    def _mended(self, found: "Sequence[Outcome]") -> dict[str, int]:
+        from archcalc.checks.mending import mend
+
+        done = mend(found)
+        for file, count in done.items():
+            tell(f"{file}: {several(count, 'fix')[:-1]}{'es' * (count != 1)} applied")
+        return done
+
+    def _of_the_configuration(self, found: "Sequence[Outcome]") -> "list[Outcome]":
+        """The budgets that are for no spec."""
+        from archcalc.checks.budgets import unused_budgets
+        from archcalc.checks.outcome import Outcome
+
+        file = self.project.document.file
+        problems = tuple(unused_budgets(self.project, found))
+        return [Outcome(file, "configuration", file, problems)] if problems else []
+
+    def write_baseline(self, outcomes: "Sequence[Outcome]") -> None:
+        """Make every problem known that can be."""
+        from archcalc.checks.baseline import baseline_text
+
+        text, count = baseline_text(outcomes, self.project.folder)
+        write(text, self.baseline)
+        tell(f"{several(count, 'problem')} known from now on")
+
+    def without_known(self, outcomes: "list[Outcome]") -> "list[Outcome]":
+        """The outcomes, what the baseline knows excused."""
+        from archcalc.checks.baseline import read_baseline
+
+        if self.baseline is None:
+            return outcomes
+        found, gone = read_baseline(self.baseline).without(outcomes, self.project.folder)
+        if gone:
+            tell(f"{self.baseline}: {several(gone, 'known problem')} no longer occur; --write-baseline removes them")
+        return found
+
+    def watch(self, form: CheckFormat | None) -> None:
+        """Check again what is saved; ends with Ctrl-C."""
+        from archcalc.checks.running import check_all, ours
+        from archcalc.checks.watching import saved
+
+        beside = [path for path in (self.project.document.file, self.baseline) if path is not None]
+        changes = saved(self.targets, beside)
+        show(self.without_known(self.outcomes()), form, None)
+        tell("watching; Ctrl-C ends it")
+        for targets in changes:
+            show(self.without_known(ours(check_all(targets, self.project, self.jobs))), form, None)
+
+
+def _rules(flag: str, text: str | None) -> tuple[str, ...] | None:
+    """Identifiers of rules, or how they begin. Raises Invalid for what is none."""
+    if text is None:
+        return None
+    from archcalc.checks.lint.every import RULES
+    from archcalc.errors import nearest
+
+    each = tuple(part.strip().upper() for part in text.split(","))
+    for one in each:
+        if not one or not any(rule.startswith(one) for rule in RULES):
+            near = nearest(one, list(RULES), 3)
+            listed = f"nearest: {', '.join(near)}" if near else "`archcalc list rules` shows all"
+            raise Invalid(Problem(flag, "names no rule", value=shown(one), suggestion=listed))
+    return each
+
+
+def _check_weights(specs: list[str], weights: str, form: CheckFormat | None, output: Output) -> None:
+    """Hold a checkpoint's headers against a spec. Exit code 1 if a tensor differs."""
+    from archcalc.commands.held import held_against
+    from archcalc.report.verdict import verdict_sheet
+
+    if len(specs) != 1:
+        raise Invalid(Problem("--weights", "needs one SPEC to compare with", value=f"{len(specs)}"))
+    if form in FORMATS:
+        raise Invalid(Problem("--format", "of a comparison with weights is table, markdown, json or csv", value=form))
+    verdict = held_against(find(specs[0]), weights)
+    emit(verdict_sheet([verdict], "stored"), cast("Format | None", form), output)
+    if not verdict.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,103 @@
+"""A baseline: what is known does not count, what is worse or new does."""
+
+import pytest
+from goodspec import GOOD
+
+import archcalc
+from archcalc.checks.baseline import baseline_text, read_baseline
+from archcalc.checks.collecting import Target
+from archcalc.checks.project import find_project
+from archcalc.checks.running import check_target
+
+FIGURE = 'published: [{text: "1", parameters: 1, status: counted, source: "this test"}]\n'
+BUDGETS = "schema: 0\nbudgets:\n  - {that: parameters.stored, most: 100}\n  - {that: parameters.stored, least: 1M}\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "archcalc.yaml").write_text(BUDGETS)
+    (tmp_path / "x.yaml").write_text(GOOD + FIGURE)
+    return tmp_path
+
+
+def outcomes(*names):
+    project = find_project()
+    return [check_target(Target(name), project) for name in names]
+
+
+def rules(found):
+    return [problem.rule for outcome in found for problem in outcome.problems]
+
+
+def known(here, found):
+    text, count = baseline_text(found, "")
+    (here / "known.json").write_text(text)
+    return read_baseline("known.json"), count
+
+
+def test_what_is_known_does_not_count_wherever_it_moved(here):
+    before = outcomes("x.yaml")
+    assert sorted(rules(before)) == ["AC002", "AC002", "AC101"]
+    baseline, count = known(here, before)
+    assert count == 3
+    (here / "x.yaml").write_text("# a comment more\n" + GOOD + FIGURE)
+    (after,), gone = baseline.without(outcomes("x.yaml"), "")
+    assert (after.problems, gone, len(after.excused)) == ((), 0, 3)
+    assert {one.where for one in after.excused} == {"in the baseline"}
+    assert after.exit_code(strict=True) == 0
+
+
+def test_what_is_worse_counts_again_on_either_side(here):
+    baseline, _ = known(here, outcomes("x.yaml"))
+    (here / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 3") + FIGURE)
+    found, gone = baseline.without(outcomes("x.yaml"), "")
+    assert rules(found) == ["AC002"], "more parameters are worse for most, and better for least"
+    assert gone == 1
+    (here / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 1") + FIGURE)
+    found, _ = baseline.without(outcomes("x.yaml"), "")
+    assert rules(found) == ["AC002"]
+
+
+def test_a_second_problem_of_one_kind_is_new(here):
+    baseline, _ = known(here, outcomes("x.yaml"))
+    more = FIGURE.replace("]", ', {text: "2", parameters: 2, status: counted, source: "this test"}]')
+    (here / "x.yaml").write_text(GOOD + more)
+    found, _ = baseline.without(outcomes("x.yaml"), "")
+    assert [(one.rule, one.path) for one in found[0].problems] == [("AC101", "published.1")]
+
+
+def test_what_is_mended_is_told(here):
+    baseline, _ = known(here, outcomes("x.yaml"))
+    (here / "x.yaml").write_text(GOOD)
+    _, gone = baseline.without(outcomes("x.yaml"), "")
+    assert gone == 1
+    _, gone = baseline.without([], "")
+    assert gone == 0, "a file that was not looked at may still have it"
+
+
+def test_what_cannot_be_read_is_never_known(here):
+    (here / "bad.yaml").write_text("schema: 0\n")
+    text, count = baseline_text(outcomes("bad.yaml"), "")
+    assert count == 0
+    assert "bad.yaml" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"problems": 1}',
+        '{"problems": [{"file": "x"}]}',
+        '{"problems": [1]}',
+        "ÿ",
+        "[" * 100000,
+        '{"problems": [{"file": "x", "rule": "AC002", "path": "", "figure": 1e999}]}',
+    ],
+)
+def test_what_is_no_baseline_is_refused(here, text):
+    (here / "known.json").write_text(text)
+    with pytest.raises(archcalc.Invalid, match="is not a baseline of archcalc check"):
+        read_baseline("known.json")

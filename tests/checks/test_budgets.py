@@ -1,0 +1,244 @@
+"""Budgets: quantities under conditions held against bounds, with the figures that the other commands give."""
+
+from fractions import Fraction
+
+import pytest
+from command import ask
+from goodspec import GOOD
+from hypothesis import given
+from hypothesis import strategies as st
+
+import archcalc
+from archcalc.checks.amounts import Ratio, read_amount
+from archcalc.checks.budgets import Counted
+from archcalc.checks.configuration import When
+from archcalc.checks.project import no_project
+from archcalc.counts.quantities import QUANTITIES
+
+GPT2_XL = "gpt2-xl"
+PARAMETERS = 1_557_611_200  # of transformers' GPT2LMHeadModel with this config, the tied head once
+PER_TOKEN = 2 * 48 * 25 * 64 * 2  # keys and values of 48 layers, 25 heads of 64, in 2 bytes: 300 KiB
+
+
+def problems(spec, *budgets):
+    return archcalc.check(spec, budgets=budgets)
+
+
+@pytest.mark.parametrize(
+    ("written", "unit", "amount"),
+    [
+        ("1.6B", "parameters", 1_600_000_000),
+        ("1.6B parameters", "parameters", 1_600_000_000),
+        ("1_600_000_000", "parameters", 1_600_000_000),
+        ("1,600,000,000", "parameters", 1_600_000_000),
+        (1_600_000_000, "parameters", 1_600_000_000),
+        ("1.6e9", "parameters", 1_600_000_000),
+        (1.6e9, "parameters", 1_600_000_000),
+        ("300 KiB", "bytes", 307_200),
+        ("300KiB", "bytes", 307_200),
+        ("40 GB", "bytes", 40 * 10**9),
+        ("307200", "bytes", 307_200),
+        ("2.5 TFLOPs", "FLOPs", 2_500_000_000_000),
+        ("1e21 FLOPs", "FLOPs", 10**21),
+        ("28k", "matrices", 28_000),
+        (0, "bytes", 0),
+    ],
+)
+def test_a_bound_is_read_as_people_write_it(written, unit, amount):
+    assert read_amount(written, unit) == amount
+
+
+@pytest.mark.parametrize(
+    ("written", "unit"),
+    [
+        *[("1.6B", "bytes"), ("300 KB", "bytes"), ("40 GB", "parameters"), ("1.5", "parameters"), (1.5, "bytes")],
+        *[("-1", "bytes"), (-1, "parameters"), ("1e400", "FLOPs"), (float("nan"), "bytes"), (float("inf"), "bytes")],
+        *[("", "bytes"), ("much", "parameters"), ("true", "matrices"), ("1.2x", "bytes"), ("x gpt2", "bytes")],
+        *[(10**31, "parameters"), ("9" * 50, "bytes"), ("1e31", "FLOPs")],
+    ],
+)
+def test_what_is_no_bound_is_refused(written, unit):
+    with pytest.raises(ValueError, match="must be an amount such as"):
+        read_amount(written, unit)
+
+
+def test_a_ratio_has_its_spec():
+    assert read_amount("1.2x main:specs/model.yaml", "bytes") == Ratio(Fraction(6, 5), "main:specs/model.yaml")
+
+
+def test_a_bound_holds_at_the_figure_itself_and_not_beyond_it():
+    at, under = PARAMETERS, PARAMETERS - 1
+    assert problems(GPT2_XL, {"that": "parameters.stored", "most": at}) == []
+    (one,) = problems(GPT2_XL, {"that": "parameters.stored", "most": under, "why": "the checkpoint is on a stick"})
+    assert one.rule == "AC002"
+    assert one.level == "error"
+    assert one.message == (
+        "parameters.stored is 1,557,611,200 parameters; at most 1,557,611,199 allowed (1,557,611,199 parameters),"
+        " exceeded by 1 (0.00%); see budgets.0 of budgets"
+    )
+    assert one.suggestion == "the checkpoint is on a stick"
+    assert problems(GPT2_XL, {"that": "parameters.stored", "least": at}) == []
+    (low,) = problems(GPT2_XL, {"that": "parameters.stored", "least": at + 1})
+    assert "at least 1,557,611,201 allowed" in low.message
+    assert "short by 1 (0.00%)" in low.message
+
+
+def test_the_question_of_a_team_is_three_budgets():
+    budgets = [
+        {"that": "parameters.stored", "most": "1.6B"},
+        {"that": "cache.per_token", "most": "300 KiB", "when": {"for": "inference", "kv_precision": "bf16"}},
+        {"that": "memory.total", "fits": "a100-40gb", "when": {"for": "training", "recompute": "full"}},
+    ]
+    assert problems(GPT2_XL, *budgets) == []
+    assert Counted(archcalc.load(GPT2_XL), no_project()).of("cache.per_token", When()) == PER_TOKEN
+    wider = [one.message for one in problems(f"{GPT2_XL}@n_layers=50", *budgets)]
+    assert wider == [
+        "parameters.stored is 1,619,092,800 parameters; at most 1,600,000,000 allowed (1.6B parameters), exceeded by"
+        " 19,092,800 (1.19%); see budgets.0 of budgets",  # two layers more of 12 d^2 + 13 d, d = 1600
+        "cache.per_token is 320,000 bytes; at most 307,200 allowed (300 KiB), exceeded by 12,800 (4.17%); see"
+        " budgets.1 of budgets",
+    ]
+
+
+def test_what_does_not_fit_is_told_as_memory_tells_it():
+    arguments = ("--for", "training", "--batch", "8", "--device", "a100-40gb")
+    answer = ask("memory", GPT2_XL, *arguments, "--must-fit")
+    assert answer.code == 1
+    (one,) = problems(GPT2_XL, {"that": "memory.total", "fits": "a100-40gb", "when": {"for": "training", "batch": 8}})
+    total = ask("memory", GPT2_XL, *arguments, "-f", "json").json["memory"]["total"]
+    words = answer.err.strip().removeprefix("gpt2-xl: ")
+    assert one.message == f"memory.total is {total:,} bytes: {words}; see budgets.0 of budgets"
+    assert not problems(GPT2_XL, {"that": "memory.total", "fits": "h200", "reserve": 0, "when": {"batch": 8}})
+
+
+def test_a_ratio_is_to_another_spec_under_the_same_conditions():
+    when = {"seq": 512, "batch": 2}
+    assert not problems("gpt2-xl", {"that": "flops.training", "most": "1x gpt2-xl", "when": when})
+    assert not problems("gpt2-xl", {"that": "flops.training", "least": "1x gpt2-xl", "when": when})
+    (one,) = problems("gpt2-xl", {"that": "flops.training", "most": "1.5x gpt2-large", "when": when})
+    run = archcalc.Run(batch=2, sequence=512)
+    large, xl = (archcalc.flops(archcalc.load(name), run).training for name in ("gpt2-large", "gpt2-xl"))
+    assert f"is {xl:,} FLOPs; at most {3 * large // 2:,} allowed (1.5x gpt2-large)" in one.message
+
+
+CONDITIONS = {
+    "for": st.sampled_from(["training", "inference"]),
+    "batch": st.integers(1, 64),
+    "seq": st.integers(1, 1024),
+    "precision": st.sampled_from(["mixed-16", "mixed-18", "bf16", "fp32", "int8"]),
+    "optimizer": st.sampled_from(["adamw", "sgd", "adafactor"]),
+    "recompute": st.sampled_from(["none", "selective", "full"]),
+    "accumulate": st.booleans(),
+    "attention": st.sampled_from(["math", "flash"]),
+    "activation_kernel": st.sampled_from(["fused", "eager"]),
+    "dropout": st.booleans(),
+    "kv_precision": st.sampled_from(["fp8", "bf16"]),
+    "phase": st.sampled_from(["training", "prefill", "decode"]),
+    "context": st.integers(1, 1024),
+    "logits": st.sampled_from(["all", "last"]),
+    "causal": st.sampled_from(["full", "half", "exact"]),
+    "plan": st.sampled_from(["fsdp8", "single"]),
+}
+
+
+def flags(conditions):
+    for name, value in conditions.items():
+        flag = f"--{name.replace('_', '-')}"
+        yield from [flag] if value is True else [] if value is False else [flag, str(value)]
+
+
+@given(st.data())
+def test_a_budget_counts_what_explain_counts(data):
+    that = data.draw(st.sampled_from(sorted(QUANTITIES)))
+    names = [name for name in CONDITIONS if f"--{name.replace('_', '-')}" in QUANTITIES[that].flags]
+    chosen = data.draw(st.lists(st.sampled_from(names), unique=True)) if names else []
+    when = {name: data.draw(CONDITIONS[name]) for name in chosen}
+    told = ask("explain", "gpt2", that, *flags(when), "-f", "json")
+    found = problems("gpt2", {"that": that, "most": 0, "least": 10**30, "when": when})
+    if told.code:
+        (one,) = found
+        assert one.rule == "AC003"
+        assert f"the budget of {that} cannot be evaluated: " in one.message
+    else:
+        value = told.json["value"]
+        assert {one.rule for one in found} == {"AC002"}
+        assert all(f"{that} is {value:,} " in one.message for one in found)
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"that": "parameters.total", "most": 1}, "parameters.stored"),
+        ({"that": "parameters.stored"}, "must have most, least or fits"),
+        ({"that": "parameters.stored", "most": "1.6 GB"}, "has a wrong most: it must be an amount such as 1.6B"),
+        ({"that": "parameters.stored", "fits": "h100"}, "must have that: memory.total where it has fits"),
+        ({"that": "parameters.stored", "most": 1, "reserve": 5}, "must have fits where it has reserve"),
+        (
+            {"that": "parameters.stored", "most": 1, "when": {"seq": 12}},
+            "must not have when.seq, which does not change parameters.stored",
+        ),
+        (
+            {"that": "cache.per_token", "most": 1, "when": {"phase": "decode"}},
+            "must not have when.phase, which does not change cache.per_token",
+        ),
+        ({"that": "memory.total", "most": 1, "when": {"batch": 0}}, "must be a whole number from 1 to"),
+        ({"that": "memory.total", "most": 1, "when": {"batch": "lots"}}, "such as 2048 or 32k; got 'lots'"),
+        ({"that": "memory.total", "most": 1, "whne": {}}, "did you mean 'when'?"),
+        ({"that": "memory.total", "most": [1]}, "must be a number, with a unit or without; got [1]"),
+        ({"that": "memory.total", "most": True}, "must be a number, with a unit or without; got true"),
+        ({"that": "memory.total", "most": 1, "when": {"seq": True}}, "must be a whole number from 1 to"),
+        ({"that": ["memory.total"], "most": 1}, "must be text"),
+        (7, "must be a mapping"),
+    ],
+)
+def test_a_wrong_budget_is_refused(budget, words):
+    with pytest.raises(archcalc.Invalid) as error:
+        problems("gpt2", budget)
+    assert words in str(error.value)
+    assert str(error.value).startswith("budgets: budgets.0")
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"that": "memory.total", "fits": "h1000"}, "unknown device 'h1000'"),
+        ({"that": "memory.total", "most": 1, "when": {"plan": "fsdp9"}}, "unknown plan 'fsdp9'"),
+        ({"that": "flops.training", "most": "1x gpt9"}, "is not in the catalogue"),
+        ({"that": "flops.training", "most": 1, "when": {"seq": 2048}}, "sequence: must be from 1 to 1,024; got 2,048"),
+        ({"that": "flops.training", "most": 1, "when": {"phase": "decode"}}, "flops.training is of training; decode"),
+        ({"that": "memory.total", "most": 1, "when": {"for": "inference", "dropout": True}}, "only to training"),
+        ({"that": "memory.total", "most": 1, "when": {"for": "inference", "optimizer": "sgd"}}, "only to training"),
+        ({"that": "memory.total", "most": 1, "when": {"plan": "fsdp8", "batch": 12}}, "must be a multiple of"),
+    ],
+)
+def test_a_budget_that_cannot_be_evaluated_is_an_error(budget, words):
+    (one,) = problems("gpt2", budget)
+    assert one.rule == "AC003"
+    assert one.level == "error"
+    assert words in one.message
+
+
+def test_a_budget_of_a_plan_is_of_its_fullest_rank(tmp_path):
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("schema: 0\nname: cut\nsource: this test\ntp: 2\npp: 2\ndp: 2\nzero: 1\n")
+    when = {"plan": str(plan), "batch": 8, "precision": "mixed-18"}
+    arguments = ("--plan", str(plan), "--batch", "8", "--precision", "mixed-18", "-f", "json")
+    total = ask("explain", "gpt2-large", "memory.total", *arguments).json["value"]
+    assert total == archcalc_peak(plan)
+    assert not problems("gpt2-large", {"that": "memory.total", "most": total, "least": total, "when": when})
+
+
+def archcalc_peak(path):
+    from archcalc.plan.batches import of_batch
+    from archcalc.plan.reading import find_plan
+
+    plan = of_batch(find_plan(str(path), {}), 8, trains=True)
+    run, keeping = archcalc.Run(sequence=1024), archcalc.Keeping("mixed-18")
+    return archcalc.ranks(archcalc.load("gpt2-large"), plan, run, keeping).fullest.memory.total
+
+
+def test_bounds_of_what_cannot_be_read_say_what_the_reader_says(tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(GOOD.replace("d_model: 8", "d_model: eight"))
+    (one,) = problems(str(bad), {"that": "parameters.stored", "most": 1})
+    assert (one.rule, one.line, one.path) == ("AC001", 6, "d_model")

@@ -1,0 +1,101 @@
+"""Which files a check looks at, and what each is."""
+
+import os
+
+import pytest
+from goodspec import GOOD
+
+import archcalc
+from archcalc.checks.collecting import Target, collect, kind_of
+
+PLAN = "schema: 0\nname: two\nsource: this test\ntp: 2\n"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "specs/b.yaml": GOOD,
+        "specs/a.yml": GOOD,
+        "specs/deep/c.yaml": GOOD,
+        "specs/.hidden.yaml": GOOD,
+        "specs/notes.txt": "schema: 0",
+        "specs/node_modules/d.yaml": GOOD,
+        ".cache/e.yaml": GOOD,
+        "plans/two.yaml": PLAN,
+        "model/config.json": '{"model_type": "gpt2"}',
+        "model/model.safetensors": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path
+
+
+def paths(*asked, exclude=()):
+    return [target.path for target in collect(asked, exclude)]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_folder_is_walked_in_order_without_what_is_hidden():
+    assert paths("specs") == ["specs/a.yml", "specs/b.yaml", "specs/deep/c.yaml"]
+    assert paths("specs", exclude=["specs/deep/*"]) == ["specs/a.yml", "specs/b.yaml"]
+    assert paths("specs", exclude=["b.yaml"]) == ["specs/a.yml", "specs/deep/c.yaml"]
+    assert paths(".")[:2] == ["./model/config.json", "./model/model.safetensors"]
+
+
+@pytest.mark.usefixtures("here")
+def test_patterns_find_files_and_names_stay_names():
+    assert paths("specs/*.yaml", "specs/b.yaml", "gpt2") == ["specs/b.yaml", "gpt2"]
+    assert paths("specs/**/*.y*ml") == [
+        "specs/a.yml",
+        "specs/b.yaml",
+        "specs/deep/c.yaml",
+        "specs/node_modules/d.yaml",
+    ]
+    assert paths("specs/b.yaml", "./specs/b.yaml", "specs/../specs/b.yaml") == ["specs/b.yaml"]
+    assert paths("model") == ["model"], "a model's folder is a spec"
+    assert paths("none.yaml", "gpt9", "gpt2@n_layers=2", "-") == ["none.yaml", "gpt9", "gpt2@n_layers=2", "-"]
+
+
+@pytest.mark.parametrize("path", ["specs/*.yaml.bak", "empty"])
+def test_what_has_no_file_is_missing(here, path):
+    (here / "empty").mkdir()
+    with pytest.raises(archcalc.Missing) as error:
+        collect([path])
+    assert str(error.value).startswith(f"{path}: ")
+
+
+def test_links_to_folders_are_not_followed(here):
+    os.symlink(here, here / "specs" / "loop")
+    assert len(paths("specs")) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "found"),
+    [
+        (GOOD, "model", "model"),
+        (PLAN, "plan", "plan"),
+        ("schema: 0\ncapacity: {label: 80 GB}\n", "device", "device"),
+        ("schema: 0\nbudgets: []\n", "configuration", "configuration"),
+        ("version: 3\nservices: {}\n", "model", "unknown"),
+        ("d_model: 3\n", "model", "unknown"),
+        ("# yaml-language-server: $schema=../schema/plan.json\nname: x\n", "plan", "plan"),
+        ("# yaml-language-server: $schema=https://x/schema/device.draft-07.json\n", "device", "device"),
+        ("", "model", "unknown"),
+        ("[", "model", "unknown"),
+    ],
+)
+def test_a_kind_is_told_by_the_fields_at_the_margin(here, text, kind, found):
+    (here / "x.yaml").write_text(text)
+    assert kind_of(Target("x.yaml")) == kind
+    assert kind_of(Target("x.yaml", found=True)) == found
+
+
+def test_a_config_that_was_found_is_one_of_a_model(here):
+    (here / "config.json").write_text('{"compilerOptions": {}}')
+    assert kind_of(Target("config.json", found=True)) == "unknown"
+    assert kind_of(Target("config.json")) == "config"
+    assert kind_of(Target("model/config.json", found=True)) == "config"
+    assert kind_of(Target("model/model.safetensors", found=True)) == "weights"

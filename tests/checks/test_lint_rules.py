@@ -1,0 +1,384 @@
+"""Every rule of lint has a spec that trips it, at the right place, one that nearly does, and its source."""
+
+import pytest
+
+from archcalc.checks.lint import figures
+from archcalc.checks.lint.every import LINT, RULES
+from archcalc.checks.linting import ALL, excused, lint, looked, looking
+from archcalc.checks.rules import FIGURE, UNUSED, chosen
+from archcalc.checks.subject import Aim, Subject
+from archcalc.counts.parameters import params
+from archcalc.hardware.devices import find_device
+from archcalc.plan.description import Plan
+from archcalc.spec.catalogue import find, names
+
+GOOD = """\
+schema: 0
+name: own
+source: "a paper, Table 1"
+vocab_size: 32000
+context_length: 4096
+d_model: 1024
+embedding: {positions: none}
+layers:
+  - repeat: 8
+    norm: {kind: rmsnorm}
+    attention:
+      kind: multi_head
+      n_heads: 16
+      n_kv_heads: 8
+      d_head: 64
+      bias: false
+      rotary: {d_rotary: 64, theta: 10000}
+    mlp: {kind: gated, d_ff: 2816, activation: silu, bias: false}
+final_norm: {kind: rmsnorm}
+unembedding: {tied: true, bias: false}
+"""
+EXPERTS = (
+    "mlp: {kind: gated, d_ff: 2816, activation: silu, bias: false}",
+    "mlp: {kind: experts, n_experts: 8, n_experts_per_token: 2, d_ff: 1408, gated: true, activation: silu, "
+    "router: {scores: softmax, normalized: true}}",
+)
+LATENT = (
+    GOOD[GOOD.index("      kind: multi") : GOOD.index("    mlp:")],
+    "      {kind: latent, n_heads: 8, q_rank: 512, kv_rank: 256, d_nope: 64, d_rope: 64, d_value: 64, bias: false, "
+    "norm: {kind: rmsnorm}, rotary: {d_rotary: 64, theta: 10000}}\n",
+)
+SCALED = "theta: 10000, scaling: {%s}}"
+YARN = ("theta: 10000}", SCALED % "kind: yarn, factor: 4, original_context_length: 1024")
+DYNAMIC = ("theta: 10000}", SCALED % "kind: dynamic, factor: 4, original_context_length: 1024")
+STATES = """{kind: mamba, d_inner: 2048, d_state: 16, d_conv: 4, step_rank: 64, activation: silu, bias: false,
+      conv_bias: true, norm: null}
+"""
+WIDTH = 2 * 1024 * 1024 + 2 * 1024 * 512 + 3 * 1024 * 2816
+"""The matrices of a layer of GOOD: queries and output, keys and values, and three of the MLP."""
+STORED = 32_000 * 1024 + 8 * (WIDTH + 2 * 1024) + 1024
+
+
+def published(text, **fields):
+    said = ", ".join(f"{name}: {value}" for name, value in fields.items())
+    return (
+        "unembedding: {tied: true, bias: false}\n",
+        f'unembedding: {{tied: true, bias: false}}\npublished:\n  - {{text: "{text}", {said}, source: "Table 2"}}\n',
+    )
+
+
+def on(device="a100-80gb", **plan):
+    """A project that means to run its specs on a device, by a plan."""
+    return Aim([find_device(device)], [("own", Plan(**plan))])
+
+
+def write(folder, *changes):
+    text = GOOD
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path = folder / "own.yaml"
+    path.write_text(text)
+    return path
+
+
+# rule: the changes of GOOD that trip it, what is aimed at, the text at which it stands, and words of what is said;
+# then changes that nearly trip it.
+TRIPS = {
+    "AC110": (
+        [("32000", "50257")], None, "50257", "is odd, and no multiple of 64: the head's matrix has so many rows",
+        [[("32000", "50304")], [("32000", "259")]],
+    ),
+    "AC111": (
+        [("d_head: 64", "d_head: 80"), ("n_heads: 16", "n_heads: 16")], None, "80",
+        "is a multiple of 16, not of 64: scores and what they mix are products over a head's features, and tensor "
+        "cores are used in full at multiples of 64 (A100, 16 bits); FlashAttention computes with 96, of which 17% are",
+        [[("d_head: 64", "d_head: 128")], [("d_head: 64", "d_head: 40"), ("d_rotary: 64", "d_rotary: 32")]],
+    ),
+    "AC112": (
+        [("2816", "2730")], None, "2730", "is a multiple of 2, not of 64: the MLP's matrices have so many rows",
+        [[("2816", "2752")], [("2816", "60")]],
+    ),
+    "AC113": (
+        [("d_model: 1024", "d_model: 1000")], None, "1000\n",
+        "is a multiple of 8, not of 64: every matrix beside the residual stream", [[("d_model: 1024", "d_model: 960")]],
+    ),
+    "AC114": (
+        [("n_heads: 16", "n_heads: 15"), ("n_kv_heads: 8", "n_kv_heads: 5"), ("d_head: 64", "d_head: 72")], None, "15",
+        "n_heads x d_head (1,080) is a multiple of 8, not of 64", [[("d_head: 64", "d_head: 72")]],
+    ),
+    "AC115": (
+        [("2816", "4096"), ("context_length: 4096", "context_length: 1024")], on(), "4096",
+        # 1024 / 256 x 4096 / 128 = 128 tiles of the 216 of two rounds
+        "1,024 rows x 4,096 features (plan own) are 128 tiles of 256 x 128, 2 rounds over the 108 processors of "
+        "a100-80gb, of which 41% are idle",
+        [[("context_length: 4096", "context_length: 1024")], [("2816", "4096")]],
+    ),
+    "AC120": (
+        [("n_heads: 16", "n_heads: 12"), ("n_kv_heads: 8", "n_kv_heads: 4")], on(tp=8), "kind: multi_head",
+        "plan own: tp must divide n_heads (12); got 8; nearest: 2 or 4", [[]],
+    ),
+    "AC121": ([("repeat: 8", "repeat: 9")], on(pp=4), "- repeat", "plan own: pp must divide n_layers (9); got 4", [[]]),
+    "AC122": (
+        [(EXPERTS[0], EXPERTS[1].replace("n_experts: 8", "n_experts: 6"))], on(dp=4, ep=4), "{kind: experts",
+        "plan own: ep must divide n_experts (6); got 4", [[EXPERTS]],
+    ),
+    "AC123": (
+        [("context_length: 4096", "context_length: 4100")], on(cp=8), "4100",
+        "plan own: sequence must be a multiple of cp (8); got 4,100; nearest: 4,096 or 4,104", [[]],
+    ),
+    "AC124": (
+        [(GOOD[GOOD.index("\n      kind: multi") : GOOD.index("    mlp:")], " " + STATES)], on(cp=2), "- repeat",
+        "plan own: cp is not supported for mamba mixers; got 2", [[]],
+    ),
+    "AC125": (
+        [("n_kv_heads: 8", "n_kv_heads: 2")], on(tp=8), "2\n      d_head",
+        "plan own: 8 ranks share 2 key/value heads, so that 4 hold each: their cache is 4 times the model's in all",
+        [[]],
+    ),
+    "AC126": (
+        [("2816", "11008")], on(tp=8), "11008",
+        "plan own: each of 8 ranks has 1,376 hidden features, which is a multiple of 32, not of 64; got 11,008; a "
+        "multiple of 512 gives each rank a multiple of 64", [[("2816", "3072")]],
+    ),
+    "AC130": (
+        [YARN, ("context_length: 4096", "context_length: 8192")], None, "4, original",
+        "context_length is 8,192; the scaling reaches 4 x 1,024 = 4,096 positions; got 4; 8 reaches 8,192", [[YARN]],
+    ),
+    "AC131": (
+        [DYNAMIC, ("context_length: 4096", "context_length: 1024")], None, "1024}",
+        "is not below context_length (1,024): the scaling for longer texts never applies", [[DYNAMIC]],
+    ),
+    "AC132": (
+        [("      bias: false\n", "      bias: false\n      window: 4096\n")], None, "4096\n      rotary",
+        "is not below context_length (4,096): every query sees all positions before it",
+        [[("      bias: false\n", "      bias: false\n      window: 4095\n")]],
+    ),
+    "AC133": (
+        [("      rotary: {d_rotary: 64, theta: 10000}\n", "")], None, "{positions",
+        "no part knows the order of positions",
+        [
+            [("      rotary: {d_rotary: 64, theta: 10000}\n", "      alibi: true\n")],
+            [("positions: none", "positions: learned"), ("      rotary: {d_rotary: 64, theta: 10000}\n", "")],
+            [(GOOD[GOOD.index("\n      kind: multi") : GOOD.index("    mlp:")], " " + STATES)],
+        ],
+    ),
+    "AC134": (
+        [("positions: none", "positions: learned")], None, "kind: multi_head",
+        "embedding.positions is learned, and attention has positions of its own", [[]],
+    ),
+    "AC135": (
+        [("d_rotary: 64", "d_rotary: 24")], None, "24,", "is no multiple of 16: FlashAttention's kernel with a cache",
+        [[("d_rotary: 64", "d_rotary: 16")]],
+    ),
+    "AC140": (
+        [("name: own", "name: own-160m")], None, "own-160m",
+        f"says 160m; the model has {STORED:,} parameters (-20.53%)",
+        [
+            [("name: own", "name: own-127m")],
+            [("name: own", "name: own-0.1b")],
+            [("name: own", "name: own-94m")],  # without the token table
+            [("name: own", "name: own-v7-chat")],
+        ],
+    ),
+    "AC141": (
+        [published("160M", parameters=160_000_000, status="nominal")], None, "160000000",
+        f"is nominal, and far from the count of {STORED:,} (-20.53%); got 160,000,000",
+        [[published("120M", parameters=120_000_000, status="nominal")]],
+    ),
+    "AC142": (
+        [('"a paper, Table 1"', "TODO")], None, "TODO", "stands for a source that is missing; got 'TODO'",
+        [[('"a paper, Table 1"', "Unknown et al. 2020")], [('"a paper, Table 1"', '"2025-01"')]],
+    ),
+    "AC143": (
+        [published("114M", parameters=114_000_000, status="counted")], None, "{text",
+        "'114M' prints 3 digits, and all digits of it must hold; digits: 3",
+        [
+            [published("114M", parameters=114_000_000, digits=3, status="counted")],
+            [published(f"{STORED:,}", parameters=STORED, status="counted")],
+        ],
+    ),
+    "AC144": (
+        [published("114M", parameters=113_000_000, digits=3, status="counted")], None, "113000000",
+        "is not what its text says, '114M'; got 113,000,000; 114,000,000",
+        [[published("110M and 4M", parameters=114_000_000, digits=3, status="counted")]],
+    ),
+    "AC150": (
+        [("n_heads: 16", "n_heads: 128")], None, "128",
+        "n_heads x d_head is 128 x 64 = 8,192, 8 times d_model (1,024); got 128; d_model / d_head is 16",
+        [[("n_heads: 16", "n_heads: 64")], [("n_heads: 16", "n_heads: 8")]],
+    ),
+    "AC151": (
+        [(EXPERTS[0], EXPERTS[1].replace("n_experts_per_token: 2", "n_experts_per_token: 8"))], None, "8, d_ff",
+        "is all of n_experts: the router chooses nothing", [[EXPERTS]],
+    ),
+}  # fmt: skip
+MORE = {
+    "d_nope + d_rope (80) is a multiple of 16, not of 64": (
+        "AC111", [LATENT, ], ("d_nope: 64, d_rope: 64", "d_nope: 48, d_rope: 32"), ("d_rotary: 64, theta", "d_rotary: 32, theta"),
+    ),
+    "is a multiple of 4, not of 64: projections to it and from it": ("AC114", [LATENT], ("q_rank: 512", "q_rank: 500")),
+}  # fmt: skip
+
+
+def test_every_rule_is_tripped_here():
+    assert list(TRIPS) == [rule.id for rule in LINT]
+    assert [*RULES] == sorted({*TRIPS, "AC001", "AC002", FIGURE.id, UNUSED.id})
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_every_rule_says_why_by_whom_and_what_to_do(rule):
+    assert len({*(rule.says, rule.why, rule.source, rule.fix, rule.example)}) == 5
+    assert all((rule.says, rule.why, rule.source, rule.fix, rule.example))
+    assert rule.name == rule.name.lower()
+    assert rule.name not in names()
+
+
+def test_no_two_rules_have_one_name():
+    assert len({rule.name for rule in RULES.values()}) == len(RULES)
+
+
+@pytest.mark.parametrize("rule", TRIPS)
+def test_a_spec_trips_it_at_its_place(rule, tmp_path):
+    changes, aim, where, words, _ = TRIPS[rule]
+    path = write(tmp_path, *changes)
+    problems = lint(path, aim, [rule])
+    assert problems
+    problem = problems[0]
+    assert problem.rule == rule
+    assert problem.level == RULES[rule].level
+    assert problem.words.startswith(words), problem.words
+    text = path.read_text()
+    assert text.count(where) == 1
+    at = text.index(where)
+    place = (text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+    assert (problem.line, problem.column) == place, problem
+    assert f"own.yaml:{problem.line}:{problem.column}: " in str(problem)
+    assert str(problem).endswith(f"[{rule}]")
+
+
+NEARLY = [(rule, i) for rule, case in TRIPS.items() for i in range(len(case[4]))]
+
+
+@pytest.mark.parametrize(("rule", "i"), NEARLY)
+def test_a_spec_that_is_nearly_so_does_not_trip_it(rule, i, tmp_path):
+    _, aim, _, _, (*nearly,) = TRIPS[rule]
+    assert lint(write(tmp_path, *nearly[i]), aim, [rule]) == []
+
+
+def test_a_name_is_the_count_rounded_or_cut_off_or_near_it():
+    assert figures.names(7_600_000_000, 2, iter([7_615_616_512]))  # rounded
+    assert figures.names(7_000_000_000, 1, iter([7_990_000_000]))  # cut off
+    assert not figures.names(7_000_000_000, 1, iter([8_030_261_248]))
+    assert figures.names(350_000_000, 2, iter([331_196_416]))  # OPT-350M, 5% below
+    assert figures.names(7_000_000_000, 1, iter([8_537_680_896, 7_751_248_896]))  # Gemma 7B without its table
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "digits", "unsure"),
+    [("6.7B", 6_700_000_000, 2, False), ("174,600M", 174_600_000_000, 6, True), ("13.0B", 13_000_000_000, 3, False),
+     ("124,439,808", 124_439_808, 9, False), ("0.5b", 500_000_000, 1, False), ("20 billion", 20_000_000_000, 2, True)],
+)  # fmt: skip
+def test_a_number_is_read_as_it_was_printed(text, value, digits, unsure):
+    assert figures.printed(text)[:3] == (value, digits, unsure)
+
+
+@pytest.mark.parametrize("text", ["331.6B + 9.4B", "15B active", "A4B", "about 7B", "1.23456", "0", ""])
+def test_what_is_no_number_alone_is_left(text):
+    assert figures.printed(text) is None
+
+
+@pytest.mark.parametrize(("said", "told"), [("own-8x7b", 0), ("own-8x10b", 1), ("own-8x5b", 1), ("own-47b-a13b", 0)])
+def test_names_of_models_with_experts(said, told):
+    model = find("mixtral-8x7b").model.model_copy(update={"name": said})
+    assert len(lint(model, select=["AC140"])) == told
+    assert len(lint(model.model_copy(update={"name": "own-47b-a7b"}), select=["AC140"])) == 1
+    assert len(lint(model.model_copy(update={"name": "own-1b7"}), select=["AC140"])) == 1
+
+
+@pytest.mark.parametrize("words", MORE)
+def test_latents_and_their_heads(words, tmp_path):
+    rule, changes, *inside = MORE[words]
+    path = write(tmp_path, *changes)
+    assert lint(path, select=[rule]) == []
+    text = path.read_text()
+    for old, new in inside:
+        text = text.replace(old, new)
+    path.write_text(text)
+    (problem,) = lint(path, select=[rule])
+    assert problem.words.startswith(words)
+
+
+def test_the_spec_that_is_changed_is_clean(tmp_path):
+    path = write(tmp_path)
+    assert params(find(str(path)).model).stored == STORED
+    assert lint(path, on(tp=4)) == []
+    assert lint(find(str(path)).model) == []
+
+
+def test_the_catalogue_is_clean_and_its_reasons_are_needed():
+    found = {name: lint(name) for name in names()}
+    assert {name: problems for name, problems in found.items() if problems} == {}
+
+
+def test_every_reason_of_the_catalogue_silences_something():
+    for name in names():
+        subject = Subject(find(name))
+        rules = looking(subject.aim)
+        left, silenced = excused(subject, looked(subject, rules), rules)
+        assert left == []
+        assert {one.problem.rule for one in silenced} == {entry.rule for entry in subject.model.allow}
+
+
+def allowed(tmp_path, *entries):
+    lines = "".join(f"  - {{rule: {rule}, why: {why}}}\n" for rule, why in entries)
+    last = GOOD.splitlines(keepends=True)[-1]
+    return write(tmp_path, ("32000", "50257"), (last, f"{last}allow:\n{lines}"))
+
+
+def test_what_a_spec_allows_is_excused_with_its_reason(tmp_path):
+    subject = Subject(find(str(allowed(tmp_path, ("AC110", "as published")))))
+    rules = looking(subject.aim)
+    left, silenced = excused(subject, looked(subject, rules), rules)
+    assert left == []
+    ((problem, why, where),) = silenced
+    assert (problem.rule, problem.line, why, where) == ("AC110", 4, "as published", "in the spec")
+    assert lint(subject) == []
+
+
+def test_an_entry_that_silences_nothing_is_told(tmp_path):
+    path = allowed(tmp_path, ("AC110", "a"), ("AC112", "b"), ("AC110", "c"), ("AC999", "d"))
+    problems = lint(path)
+    assert [(one.rule, one.line, one.column, one.words.partition(";")[0]) for one in problems] == [
+        ("AC102", 23, 5, "the spec does not break AC112 (hidden-size-unaligned)"),
+        ("AC102", 24, 5, "AC110 is allowed by an entry before"),
+        ("AC102", 25, 5, "AC999 is no rule"),
+    ]
+    assert [one.edits[0].path for one in problems] == [("allow", i) for i in (1, 2, 3)]
+
+
+def test_an_entry_is_told_only_where_its_rule_looked(tmp_path):
+    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"), ("AC002", "d"))
+    assert lint(path) == []  # no plan, no figures and no budgets were looked at
+    assert [one.words for one in lint(path, on(tp=2))] == [
+        "the spec does not break AC125 (kv-heads-copied); remove the entry"
+    ]
+    assert lint(path, on(tp=2), ignore=["AC125"]) == []
+    assert lint(path, on(tp=2), ignore=["AC102"]) == []
+    subject = Subject(find(str(path)))
+    assert [one.rule for one in excused(subject, [], looking(subject.aim))[0]] == ["AC102", "AC102"]
+
+
+def test_rules_are_chosen_by_the_beginnings_of_their_identifiers(tmp_path):
+    path = write(tmp_path, ("32000", "50257"), ("2816", "2730"))
+    assert [one.rule for one in lint(path)] == ["AC110", "AC112"]
+    assert [one.rule for one in lint(path, select=["AC112", "AC13"])] == ["AC112"]
+    assert [one.rule for one in lint(path, ignore=["AC112"])] == ["AC110"]
+    assert lint(path, ignore=["AC11"]) == []
+    assert [*chosen(LINT, ALL, ())] == [*LINT]
+
+
+def test_what_a_plan_cannot_run_is_not_told_twice(tmp_path):
+    path = write(tmp_path, ("n_heads: 16", "n_heads: 12"), ("n_kv_heads: 8", "n_kv_heads: 4"), ("2816", "11008"))
+    assert [one.rule for one in lint(path, on(tp=8))] == ["AC120"]
+
+
+def test_a_question_is_the_place_of_what_it_changed():
+    problems = lint(Subject(find("llama3-8b@vocab_size=128001")))
+    assert [str(one).partition(" is ")[0] for one in problems] == ["llama3-8b@vocab_size=128001: vocab_size:"]

@@ -1,0 +1,257 @@
+"""Values of a YAML file are changed in place: what is read differs in them alone, and every other byte stays."""
+
+import json
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from archcalc.errors import Edit, Invalid
+from archcalc.spec.editing import edited
+from archcalc.spec.source import parse
+
+WORDS = st.text("abcdefg é:#-'\"\\,{}[]😀", min_size=0, max_size=8)
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**12), 10**12), st.integers(-(10**6), 10**6).map(lambda n: n / 8), WORDS
+)
+KEYS = st.text("abcdefg_", min_size=1, max_size=5)
+DATA = st.recursive(
+    VALUES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=12
+)
+
+
+class Styles:
+    """A writer that chooses styles, comments and blank lines by chance; in brackets on one line or several."""
+
+    def __init__(self, draw):
+        self.draw = draw
+        self.end = draw(st.sampled_from(["\n", "\r\n"]))
+
+    def one_of(self, *choices):
+        return self.draw(st.sampled_from(choices))
+
+    def scalar(self, value):
+        if value is None:
+            return self.one_of("null", "~")
+        if isinstance(value, bool):
+            return json.dumps(value)
+        if isinstance(value, int):
+            return self.one_of(str(value), f"{value:_}")
+        if isinstance(value, float):
+            return self.one_of(f"{value}", f"{value:.6f}")
+        plain = value.isalnum() and value.isascii() and not value[0].isdigit()
+        quotes = ['"', "'", *(["", ""] if plain and value not in ("e",) else [])]
+        match self.one_of(*quotes):
+            case '"':
+                return json.dumps(value, ensure_ascii=False)
+            case "'":
+                return "'" + value.replace("'", "''") + "'"
+        return value
+
+    def flow(self, data):
+        gap = self.one_of("", " ", " ", f" # note{self.end}      ", f"{self.end}      ")
+        match data:
+            case dict():
+                inner = f",{gap or ' '}".join(f"{key}: {self.flow(one)}" for key, one in data.items())
+                return "{" + gap + inner + self.one_of("", " ") + "}"
+            case list():
+                return "[" + gap + f",{gap or ' '}".join(map(self.flow, data)) + "]"
+        return self.scalar(data)
+
+    def note(self):
+        return self.one_of("", "", "  # what, {of}: [it] - é😀") + self.end + self.one_of("", "", self.end)
+
+    def block(self, data, indent):
+        """What follows a key or a dash: on the same line, or on lines of its own."""
+        if not isinstance(data, dict | list) or not data or self.one_of(True, False, False):
+            return f" {self.flow(data)}{self.note()}"
+        step = " " * (indent + self.one_of(2, 3))
+        above = self.one_of("", f"{step}# above{self.end}")
+        if isinstance(data, dict):
+            lines = [f"{step}{key}:{self.block(one, len(step))}" for key, one in data.items()]
+        else:
+            lines = [f"{step}-{self.block(one, len(step) + 1)}" for one in data]
+        return self.note() + above + "".join(lines)
+
+    def document(self, data):
+        return "".join(f"{key}:{self.block(one, 0)}" for key, one in data.items())
+
+
+@st.composite
+def texts(draw):
+    """A YAML file in a style of its own, as bytes, and the document that the reader makes of it."""
+    data = draw(st.dictionaries(KEYS, DATA, min_size=1, max_size=4))
+    text = Styles(draw).document(data)
+    mark = draw(st.sampled_from(["", "", "\ufeff"]))
+    bytes_ = (mark + text).encode()
+    document = parse(bytes_, "own.yaml")
+    assert document.data == data
+    return bytes_, document
+
+
+def leaves(data, path=()):
+    if isinstance(data, dict | list) and data:
+        for key, one in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from leaves(one, (*path, key))
+    elif not isinstance(data, dict | list):
+        yield path
+
+
+def lists(data, path=()):
+    if isinstance(data, list) and data:
+        yield path
+    for key, one in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield from lists(one, (*path, key))
+
+
+def put(data, path, value):
+    for step in path[:-1]:
+        data = data[step]
+    data[path[-1]] = value
+
+
+def kept(before, after):
+    """Bytes that two texts have in common at their beginning and their end."""
+    head = next(
+        (i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b), min(len(before), len(after))
+    )
+    rest = zip(reversed(before[head:]), reversed(after[head:]), strict=False)
+    return head, next((i for i, (a, b) in enumerate(rest) if a != b), min(len(before), len(after)) - head)
+
+
+@given(texts(), st.data(), VALUES)
+def test_one_value_changes_and_every_other_byte_stays(given_, data, value):
+    text, document = given_
+    paths = list(leaves(document.data))
+    assume(paths)
+    path = data.draw(st.sampled_from(paths))
+    assume(value is not None or not isinstance(path[-1], int))
+    after = edited(text, document, [Edit(path, value)])
+    put(document.data, path, value)
+    assert parse(after, "own.yaml").data == document.data
+    head, tail = kept(text, after)
+    gone, come = text[head : len(text) - tail], after[head : len(after) - tail]
+    assert b"\n" not in gone + come
+    assert b"#" not in gone.replace(b"\\", b"") or any(quote in text for quote in (b'"', b"'"))
+    assert text.count(b"\r\n") == after.count(b"\r\n")
+
+
+@given(texts(), st.data())
+def test_many_values_change_at_once(given_, data):
+    text, document = given_
+    paths = list(leaves(document.data))
+    assume(paths)
+    edits = [Edit(path, i) for i, path in enumerate(data.draw(st.lists(st.sampled_from(paths), unique=True)))]
+    after = edited(text, document, edits)
+    for edit in edits:
+        put(document.data, edit.path, edit.value)
+    assert parse(after, "own.yaml").data == document.data
+
+
+@given(texts(), st.data())
+def test_an_item_is_taken_out_of_a_list(given_, data):
+    text, document = given_
+    paths = list(lists(document.data))
+    assume(paths)
+    path = data.draw(st.sampled_from(paths))
+    inside = document.data
+    for step in path:
+        inside = inside[step]
+    index = data.draw(st.integers(0, len(inside) - 1))
+    try:
+        after = edited(text, document, [Edit((*path, index), None)])
+    except Invalid as refused:  # a list in a list has no line of its own
+        assert "cannot be changed in place" in str(refused)
+        assert isinstance(path[-1], int)
+        return
+    del inside[index]
+    assert parse(after, "own.yaml").data == document.data
+
+
+SPEC = b"""# a model
+name: own-1b   # its name
+source: 'somebody''s page'
+published:
+  - {text: "6.7B", parameters: 6_700_000_000, status: counted, source: "Table 1"}  # printed
+  - text: "7B"
+    # what it is called
+    parameters: 7_000_000_000
+    status: nominal
+allow:
+  # the tokenizer's
+  - {rule: AC110, why: "published so"}
+  - rule: AC111
+    why: "80"  # features
+layers: [{repeat: 2}, {repeat: 3}]
+"""
+
+
+def change(*edits, text=SPEC):
+    return edited(text, parse(text, "own.yaml"), [Edit(*edit) for edit in edits])
+
+
+def test_quotes_and_comments_stay():
+    assert change((("source",), "the author's")) == SPEC.replace(b"'somebody''s page'", b"'the author''s'")
+    assert change((("name",), "own-2b")) == SPEC.replace(b"own-1b   #", b"own-2b   #")
+    assert change((("allow", 1, "why"), "AC")) == SPEC.replace(b'"80"', b'"AC"')
+    assert change((("layers", 1, "repeat"), 4)) == SPEC.replace(b"{repeat: 3}", b"{repeat: 4}")
+
+
+def test_a_field_that_is_not_there_is_put_behind_the_first():
+    assert change((("published", 0, "digits"), 2)) == SPEC.replace(b'"6.7B", ', b'"6.7B", digits: 2, ')
+    assert change((("published", 1, "digits"), 1)) == SPEC.replace(b'"7B"\n', b'"7B"\n    digits: 1\n')
+
+
+def test_items_go_with_their_line_and_leave_an_empty_list():
+    one = change((("allow", 0), None))
+    assert one == SPEC.replace(b'  - {rule: AC110, why: "published so"}\n', b"")
+    two = change((("allow", 0), None), (("allow", 1), None))
+    assert two == SPEC.replace(b'  - {rule: AC110, why: "published so"}\n', b"").replace(
+        b'allow:\n  # the tokenizer\'s\n  - rule: AC111\n    why: "80"  # features\n',
+        b"allow: []\n  # the tokenizer's\n",
+    )
+    assert change((("layers", 0), None)) == SPEC.replace(b"[{repeat: 2}, {repeat: 3}]", b"[{repeat: 3}]")
+    assert change((("layers", 1), None)) == SPEC.replace(b"[{repeat: 2}, {repeat: 3}]", b"[{repeat: 2}]")
+
+
+@pytest.mark.parametrize("text", [SPEC.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + SPEC], ids=["CRLF", "BOM"])
+def test_ends_of_lines_and_a_mark_of_utf_8_stay(text):
+    expected = text.replace(b"own-1b ", b"b ").replace(b'"6.7B", ', b'"6.7B", digits: 2, ')
+    assert change((("name",), "b"), (("published", 0, "digits"), 2), text=text) == expected
+    after = change((("published", 1, "digits"), 1), text=text)
+    assert after.count(b"\r\n") == text.count(b"\r\n") + (b"\r\n" in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value", "after"),
+    [
+        (b"a:\nb: 1\n", ("a",), 2, b"a: 2\nb: 1\n"),
+        (b"a: {b}\n", ("a", "b"), 2, b"a: {b: 2}\n"),
+        (b"a: {}\n", ("a", "b"), 2, b"a: {b: 2}\n"),
+        (b"a:\n  -\n  - 1\n", ("a", 0), 2, b"a:\n  - 2\n  - 1\n"),
+        (b"a: |\n  text\nb: 1\n", ("a",), "word", b"a: word\nb: 1\n"),
+        (b"a: x", ("b",), True, b"a: x\nb: true"),
+    ],
+)
+def test_nothing_and_texts_of_several_lines_become_values(text, path, value, after):
+    assert change((path, value), text=text) == after
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        ((("nothing", "here"), 1), "own.yaml:2:1: nothing.here: has no single value there to change"),
+        ((("layers",), 1), "own.yaml:15:9: layers: has no single value there to change"),
+        ((("layers", 7), None), "own.yaml:15:9: layers.7: has no single value there to change"),
+        (((), 1), "own.yaml:2:1: has no single value there to change"),
+    ],
+)
+def test_a_path_that_leads_nowhere_is_refused(edit, words):
+    with pytest.raises(Invalid, match=words):
+        change(edit)
+
+
+def test_a_file_that_changed_is_refused():
+    document = parse(SPEC, "own.yaml")
+    with pytest.raises(Invalid, match=r"own\.yaml: has changed since it was read; read it again"):
+        edited(SPEC.replace(b"1b", b"2b"), document, [Edit(("name",), "x")])
