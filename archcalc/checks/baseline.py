@@ -6,7 +6,6 @@ in the spec, never by its line; a budget by its quantity and figure too: it is k
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -16,10 +15,13 @@ from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN
 from archcalc.errors import Invalid, Problem
 from archcalc.escaping import json_text
+from archcalc.huggingface.reading import parse_object
 from archcalc.spec.model import SCHEMA
 from archcalc.spec.source import read_file
 
 LARGEST = 64 * 2**20
+MOST_VALUES = 1_000_000
+"""Commas, colons and brackets of a baseline: a problem has seven, of a budget eleven."""
 NEVER = (INVALID.id, UNKNOWN.id)
 """Rules whose problems no baseline has: what is not read and what is not evaluated may hide anything."""
 
@@ -105,8 +107,8 @@ def baseline_text(outcomes: Iterable[Outcome], folder: str) -> tuple[str, int]:
 
 def read_baseline(path: str) -> Baseline:
     """A baseline. Raises Missing where it is not there, Invalid where it is none."""
+    data = parse_object(read_file(path, LARGEST), path, LARGEST, MOST_VALUES)
     try:
-        data = json.loads(read_file(path, LARGEST))
         entries = data["problems"]
         keys = [
             (Key(str(one["file"]), str(one["rule"]), str(one["path"]), str(one.get("budget", ""))), one)

@@ -86,16 +86,20 @@ def _rendered(sheet: Any) -> None:
 
 def _found(found: Any, deep) -> None:
     """A spec that is valid counts, is checked and is written; what was written is the same spec."""
+    from archcalc.checks.audit import audit
     from archcalc.checks.files import broken_promises
+    from archcalc.checks.linting import lint
     from archcalc.report.overview import report_sheet
     from archcalc.spec.dumping import dump
     from archcalc.spec.model import Model
     from archcalc.spec.source import parse
     from archcalc.spec.validation import validate
 
-    for problem in broken_promises(found):
+    for problem in broken_promises(found, audit(found.model)):
         assert str(problem).isprintable()
     if deep:
+        for problem in lint(found.model):
+            assert str(problem).isprintable()
         assert validate(parse(dump(found.model).encode(), "dumped"), Model) == found.model
         _rendered(report_sheet(found))
 
@@ -146,6 +150,28 @@ def _device(device: Any, deep) -> None:
     assert usable(device, RESERVE) >= 0
 
 
+def _budgets(project: Any, deep) -> None:
+    """What a project says is held against a spec; a budget that cannot be evaluated is a problem, and not raised."""
+    from archcalc.checks.budgets import hold_budgets
+    from archcalc.checks.linting import lint
+    from archcalc.errors import ArchcalcError
+    from archcalc.spec.catalogue import find
+
+    if not deep:
+        return
+    for problem in hold_budgets(project, find("tiny")).problems:
+        assert str(problem).isprintable(), problem
+    with contextlib.suppress(ArchcalcError):  # a plan, a device or a rule that is not there
+        rules = project.configuration.lint
+        for problem in lint("tiny", project.aim, rules.select, rules.ignore):
+            assert str(problem).isprintable(), problem
+
+
+def _excused(baseline: Any, deep) -> None:
+    del deep
+    baseline.without([], "")
+
+
 def _weights(stored: Any, deep) -> None:
     from typing import get_args
 
@@ -194,6 +220,19 @@ def _find_device(path: str) -> Any:
     from archcalc.hardware.devices import find_device
 
     return find_device(path)
+
+
+def _project(path: str) -> Any:
+    """What a project has its specs checked for, with what it names."""
+    from archcalc.checks.project import find_project
+
+    return find_project(path)
+
+
+def _baseline(path: str) -> Any:
+    from archcalc.checks.baseline import read_baseline
+
+    return read_baseline(path)
 
 
 def _announced(path: str) -> Any:
@@ -311,6 +350,37 @@ def _state(folder: Path, data: bytes) -> str:
     return os.fspath(folder)
 
 
+_BUDGETS = """\
+schema: 0
+specs: [specs/*.yaml]
+exclude: ["old/**"]
+budgets:
+  - {that: parameters.stored, most: 1.6B, least: 1k, why: "it must fit a phone"}
+  - {that: cache.per_token, most: 300 KiB, when: {kv_precision: bf16}}
+  - {that: memory.total, fits: a100-40gb, reserve: 10, when: {for: training, batch: 1, recompute: full, plan: zero1-dp8}}
+  - {that: flops.training, most: 1.2x gpt2, when: {seq: 32, attention: math}, specs: [tiny]}
+lint: {select: [AC], ignore: [AC104], fail_on: warning, devices: [h100-sxm], plans: [tp8]}
+"""
+_TOML = """\
+[project]
+name = "x"
+[tool.archcalc]
+specs = ["specs/*.yaml"]
+[[tool.archcalc.budgets]]
+that = "memory.total"
+fits = "a100-40gb"
+when = {for = "inference", batch = 8, kv_precision = "fp8"}
+[tool.archcalc.lint]
+ignore = ["AC1"]
+"""
+_KNOWN = {
+    "schema": 0, "problems": [
+        {"file": "specs/a.yaml", "rule": "AC101", "path": "layers.0.mlp.d_ff"},
+        {"file": "specs/b.yaml", "rule": "AC001", "path": "", "budget": "parameters.stored most 1.6B", "figure": 1700000000},
+    ],
+}  # fmt: skip
+
+
 READERS: dict[str, Reader] = {
     "spec": Reader("yaml", lambda _: _catalogue("models", MIXED), _file("fuzzed.yaml"), _find, _found),
     "plan": Reader("yaml", lambda _: _catalogue("plans"), _file("fuzzed.yaml"), _find_plan, _plan),
@@ -322,6 +392,9 @@ READERS: dict[str, Reader] = {
     "index": Reader("json", _indexes, _index, _announced, _weights),
     "quantization": Reader("json", lambda _: [json.dumps(one).encode() for one in _SAID], _packed, _announced, _weights),
     "gguf": Reader("gguf", _ggufs, _file("fuzzed.gguf"), _announced, _held),
+    "budgets": Reader("yaml", lambda _: [_BUDGETS.encode()], _file("archcalc.yaml"), _project, _budgets),
+    "pyproject.toml": Reader("text", lambda _: [_TOML.encode()], _file("pyproject.toml"), _project, _budgets),
+    "baseline": Reader("json", lambda _: [json.dumps(_KNOWN).encode()], _file("fuzzed.json"), _baseline, _excused),
     "state.json": Reader("json", lambda _: [json.dumps(_STATE).encode()], _state, _find, partial(_found)),
 }  # fmt: skip
 """By the name of the kind."""

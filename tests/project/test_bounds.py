@@ -323,7 +323,10 @@ STATE = {"version": 1, "step": 1, "sequences": 2, "threads": 1, "seal": "0" * 64
 STATES = {
     "5,000,000 empty lists": ("[" + "[]," * 5_000_000 + "1]", "has more than 400,000 values"),
     "300,000 wrong names of data": (json.dumps({**STATE, "data": {"files": [1] * 300_000}}), "settings: is missing"),
-    "190,000 unknown fields": (json.dumps(STATE | {f"x{i}": 1 for i in range(190_000)}), "has more than 10,000 mistakes"),
+    "190,000 unknown fields": (
+        json.dumps(STATE | {f"x{i}": 1 for i in range(190_000)}),
+        "has more than 10,000 mistakes",
+    ),
 }
 
 
