@@ -15,13 +15,14 @@ from archcalc.checks.rules import BUDGET, UNKNOWN
 from archcalc.counts.memory import runs_op_by_op
 from archcalc.counts.onerank import of_a_rank, sections_of
 from archcalc.counts.quantities import QUANTITIES, Asked
-from archcalc.errors import ArchcalcError, Invalid, Problem
+from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.hardware.fitting import RESERVE, missing, usable
 from archcalc.plan.batches import of_batch
 from archcalc.plan.description import Plan
 from archcalc.plan.recipes import keeping_of
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
+from archcalc.spec.revisions import on_disk
 from archcalc.tape.precision import refuse_other_purpose
 from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL, Run
 from archcalc.units import grouped, percent
@@ -64,7 +65,7 @@ def is_for(budget: Budget, project: Project, spec: str, path: str) -> bool:
     """Whether a budget is for a spec: all are, unless it names some by name, path or pattern."""
     if not budget.specs:
         return True
-    words = (spec, os.path.relpath(path, project.folder or ".").replace(os.sep, "/"))
+    words = (spec, os.path.relpath(on_disk(path), project.folder or ".").replace(os.sep, "/"))
     return any(fnmatchcase(word, pattern.removeprefix("./")) for pattern in budget.specs for word in words)
 
 
@@ -154,8 +155,8 @@ def _bound(project: Project, budget: Budget, side: Side, found: Found, figure: i
     amount = read_amount(written, unit)
     if isinstance(amount, Ratio):
         of = amount.of
-        if of.endswith(":"):  # of the revision the same file
-            of += f"./{os.path.relpath(found.typed or found.document.file)}".replace(os.sep, "/")
+        if of.endswith(":*"):  # of the revision the same file
+            of = f"{of[:-1]}./{os.path.relpath(on_disk(found.typed))}".replace(os.sep, "/")
         other = Counted(project.spec(of).model, project).of(budget.that, budget.when)
         bound = amount.times * other
         whole = -(-bound.numerator // bound.denominator) if side == "least" else bound.numerator // bound.denominator
@@ -201,6 +202,6 @@ def unused_budgets(project: Project, every: Iterable[Outcome]) -> Iterator[Probl
     specs = [(one.spec.partition("@")[0], one.file) for one in every if one.kind in ("model", "config")]
     for index, budget in enumerate(project.configuration.budgets):
         if not any(is_for(budget, project, *spec) for spec in specs):
-            words = ", ".join(budget.specs) or None
+            words = shown(", ".join(budget.specs)) if budget.specs else None
             problem = project.document.problem("is for no spec that was checked", ("budgets", index), value=words)
             yield problem.under(UNKNOWN.id, UNKNOWN.level)

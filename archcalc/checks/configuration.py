@@ -119,8 +119,8 @@ class Budget(Strict):
     most: _Amount | None = Field(
         default=None,
         description="the most that it may be: a number, with a unit or without, or so many times what another spec "
-        "has, which is a path, a catalogue name or a git revision",
-        examples=["1.6B", "300 KiB", "1.2x main:specs/model.yaml"],
+        "has, which is a path, a catalogue name or a git revision (REV:PATH; REV:* for the same file)",
+        examples=["1.6B", "300 KiB", "1.2x main:specs/model.yaml", "1.02x main:*"],
     )
     least: _Amount | None = Field(default=None, description="the least that it may be, written alike", examples=["1B"])
     fits: Text | None = Field(

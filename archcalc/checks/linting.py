@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from archcalc.arguments import instance
 from archcalc.checks.lint.every import LINT, RULES
 from archcalc.checks.outcome import Excused
-from archcalc.checks.rules import FIGURE, UNUSED, Finding, Rule, chosen
+from archcalc.checks.rules import BUDGET, FIGURE, INVALID, UNKNOWN, UNUSED, Finding, Rule, chosen
 from archcalc.checks.subject import Aim, Subject
 from archcalc.errors import Edit, Invalid, Problem, did_you_mean, shown
 from archcalc.spec.catalogue import Found, find, typed
@@ -48,7 +48,7 @@ def _begin_rules(name: str, words: Sequence[str]) -> None:
         raise Invalid(Problem("lint", "must be a list of identifiers, or of how they begin", name, value=shown(words)))
     for word in map(str, words):
         if not word or not any(rule.startswith(word) for rule in RULES):
-            what, fix = "is how no rule's identifier begins", "`archcalc list rules` shows all"
+            what, fix = "matches no rule", "`archcalc list rules` shows all"
             raise Invalid(Problem("lint", what, name, value=shown(word), suggestion=fix))
 
 
@@ -115,7 +115,9 @@ def _unused(subject: Subject, used: set[str], here: set[str]) -> Iterable[Proble
     seen: set[str] = set()
     for i, entry in enumerate(subject.model.allow):
         if entry.rule not in RULES:
-            what = f"{entry.rule} is no rule"
+            what = f"{entry.rule} is not a rule"
+        elif entry.rule in (INVALID.id, BUDGET.id, UNKNOWN.id):
+            what = f"a spec cannot excuse {entry.rule} ({RULES[entry.rule].name})"
         elif entry.rule in seen:
             what = f"{entry.rule} is allowed by an entry before"
         elif entry.rule in here and entry.rule not in used:

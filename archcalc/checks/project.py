@@ -12,10 +12,13 @@ from typing import Any
 from archcalc.checks.configuration import Configuration
 from archcalc.checks.subject import Aim
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
+from archcalc.files.regular import folders_above
 from archcalc.hardware.devices import Device, find_device
 from archcalc.plan.description import Plan
 from archcalc.plan.reading import find_plan
 from archcalc.spec.catalogue import Found, find, is_path
+from archcalc.spec.configs import HUB
+from archcalc.spec.revisions import revision
 from archcalc.spec.source import DEEPEST, TOO_DEEP, Document, display_name, parse, read_file
 from archcalc.spec.validation import validate
 
@@ -24,7 +27,6 @@ PYPROJECT = "pyproject.toml"
 _TABLE = "tool.archcalc"
 # tomllib takes a minute for a key of 300,000 steps, on one line of 600 kB.
 _DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
-_MOST_FOLDERS = 100  # above the current one
 
 
 @dataclass
@@ -57,8 +59,11 @@ class Project:
     def spec(self, name: str) -> Found:
         """A spec that a budget is held against; of a git revision `REV:PATH`. Raises as `find` does."""
         if name not in self._found:
-            revision = ":" in name and not os.path.exists(self.path(name))
-            self._found[name] = find(name if revision else self.path(name))
+            at_revision = ":" in name and not name.startswith(HUB)
+            if at_revision and revision(name) is None:  # a change could bring the file that it is held against
+                what = "is ambiguous: a file on disk has the name of this revision and path"
+                raise Invalid(Problem(name, what, suggestion="rename the file"))
+            self._found[name] = find(name if at_revision else self.path(name))
         return self._found[name]
 
     @property
@@ -105,15 +110,13 @@ def find_project(path: str | None = None) -> Project:
     """
     if path is not None:
         return _project(path)
-    folder = ""
-    for _ in range(_MOST_FOLDERS):
+    for folder in folders_above():
         for name in (NAME, PYPROJECT):
             here = os.path.join(folder, name)
             if os.path.isfile(here) and (name == NAME or _table(here) is not None):
                 return _project(here)
-        if os.path.exists(os.path.join(folder, ".git")) or os.path.abspath(folder or ".") == os.path.abspath(os.sep):
+        if os.path.exists(os.path.join(folder, ".git")):
             break
-        folder = os.path.join(folder, os.pardir)
     return no_project()
 
 

@@ -75,6 +75,7 @@ UNKNOWN = Rule(
     "the project's archcalc.yaml",
     "correct the budget's conditions, or name the specs that it is for",
     "error",
+    example="{that: flops.training, most: 1e15, when: {seq: 4096}} and a context of 1,024",
 )
 FIGURE = Rule(
     "AC101",

@@ -9,11 +9,11 @@ import typer
 from archcalc.commands.base import TRUST, Output, app, number
 from archcalc.commands.completing import spec_words
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.report.outcomes import FORMATS, CheckFormat, show
+from archcalc.report.outcomes import FORMATS, CheckFormat, chosen, show
 from archcalc.report.output import emit, refuse_output, tell, write
 from archcalc.report.progress import counted
 from archcalc.spec.catalogue import find, names
-from archcalc.units import several
+from archcalc.units import grouped, several
 
 if TYPE_CHECKING:
     from archcalc.checks.collecting import Target
@@ -88,7 +88,7 @@ def check(
     With --weights every tensor of one SPEC is compared with a checkpoint: missing or unexpected ones, other shapes
     and types, a tied head, padded rows. No number of the weights is read.
 
-    Example: archcalc check specs/ --strict
+    Example: archcalc check own.yaml --strict
     """
     if weights is not None:
         _check_weights(paths or [], weights, form, output)
@@ -104,6 +104,7 @@ def check(
         how = "name it by --baseline FILE, or as baseline: in archcalc.yaml"
         raise Invalid(Problem("--write-baseline", "needs a file to write", suggestion=how))
     refuse_output(output)
+    form = chosen(form, output)
     if watch:
         run.watch(form)
         return
@@ -149,7 +150,7 @@ class _Run:
 
         done = mend(found)
         for file, count in done.items():
-            tell(f"{file}: {several(count, 'fix')[:-1]}{'es' * (count != 1)} applied")
+            tell(f"{file}: {grouped(count)} fix{'es' * (count != 1)} applied")
         return done
 
     def _of_the_configuration(self, found: "Sequence[Outcome]") -> "list[Outcome]":
@@ -177,10 +178,11 @@ class _Run:
             return outcomes
         found, gone = read_baseline(self.baseline).without(outcomes, self.project.folder)
         if gone:
-            tell(f"{self.baseline}: {several(gone, 'known problem')} no longer occur; --write-baseline removes them")
+            words = "occurs; --write-baseline removes it" if gone == 1 else "occur; --write-baseline removes them"
+            tell(f"{self.baseline}: {several(gone, 'known problem')} no longer {words}")
         return found
 
-    def watch(self, form: CheckFormat | None) -> None:
+    def watch(self, form: CheckFormat) -> None:
         """Check again what is saved; ends with Ctrl-C."""
         from archcalc.checks.running import check_all, ours
         from archcalc.checks.watching import saved
@@ -205,7 +207,9 @@ def _rules(flag: str, text: str | None) -> tuple[str, ...] | None:
         if not one or not any(rule.startswith(one) for rule in RULES):
             near = nearest(one, list(RULES), 3)
             listed = f"nearest: {', '.join(near)}" if near else "`archcalc list rules` shows all"
-            raise Invalid(Problem(flag, "names no rule", value=shown(one), suggestion=listed))
+            raise Invalid(
+                Problem(flag, "is not an identifier of a rule, or how one begins", value=shown(one), suggestion=listed)
+            )
     return each
 
 

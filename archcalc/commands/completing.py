@@ -56,26 +56,11 @@ def quantity_words(incomplete: str) -> list[str]:
 def column_words(incomplete: str) -> list[str]:
     """Quantities, and fields of the spec that was typed before, behind the last comma."""
     before, comma, begun = incomplete.rpartition(",")
-    known = [*quantity_words(begun), *_fields(begun)]
+    known = [*quantity_words(begun), *field_words(begun)]
     return [f"{before}{comma}{word}" for word in known if word not in before.split(",")]
 
 
-def varied_words(incomplete: str) -> list[str]:
-    """Fields of the spec, of the run and of a plan with `=`; behind that the words of a field that has words."""
-    from archcalc.commands.planning import VARIED
-
-    name, equals, values = incomplete.partition("=")
-    if equals:
-        before, comma, begun = values.rpartition(",")
-        return [
-            f"{name}={before}{comma}{word}" for word in beginning(VARIED.get(name, ()))(begun) if word not in before
-        ]
-    found = [*_fields(name), *beginning(("batch", "seq", *VARIED))(name)]
-    only = [f"{found[0]}={word}" for word in VARIED.get(found[0], ()) or ("1", "2")] if len(found) == 1 else []
-    return [f"{word}=" for word in found] + only
-
-
-def _fields(begun: str) -> list[str]:
+def field_words(begun: str) -> list[str]:
     """The fields that begin so of the spec that was typed before, by their short names."""
     from archcalc.spec.completing import going_on
 

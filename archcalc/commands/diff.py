@@ -54,10 +54,13 @@ def diff(
     """Compare specs: fields, parameters, FLOPs, cache and memory.
 
     All are counted at one length, the shortest context unless --seq says another. With a plan the counts are those of
-    one micro-batch on the fullest rank of each.
+    one micro-batch on the fullest rank of each. Budgets of archcalc.yaml that a
+    spec exceeds are shown.
 
     Example: archcalc diff gpt2-xl own.yaml
     """
+    from archcalc.checks.budgets import hold_budgets
+    from archcalc.checks.project import find_project
     from archcalc.counts.quantities import one_pass
     from archcalc.report.diff import difference_sheet
 
@@ -88,7 +91,9 @@ def diff(
         models = [fullest(one.model, chosen, run, kept, f"{one.name}: {plan.where}") for one in found]
         sequences = chosen.micro_batch
     asked = [one_pass(model, sequences, length, attention, purpose, kept) for model in models]
-    sheet = difference_sheet(found, asked, chosen)
+    project = find_project()
+    budgets = [hold_budgets(project, one) for one in found] if project.configuration.budgets else []
+    sheet = difference_sheet(found, asked, chosen, budgets)
     emit(sheet, form, output)
     if exit_code and sheet.payload["differs"]:
         raise typer.Exit(1)

@@ -74,7 +74,7 @@ def _explain_rule(called: typer.Context, word: str, path: str | None, form: str 
     if rule is None:
         near = [name for name in RULES if name.startswith(word.upper())][:3] or nearest(word, list(RULES), 3)
         fix = f"nearest: {', '.join(near)}" if near else "`archcalc list rules` shows all"
-        raise Invalid(Problem(word, "is no rule", suggestion=fix))
+        raise Invalid(Problem(word, "is not a rule", suggestion=fix))
     if path is not None:
         raise Invalid(Problem("QUANTITY", f"applies only to a SPEC, and {rule.id} is a rule", value=shown(path)))
     for parameter in called.command.params:
@@ -136,7 +136,7 @@ def explain(
     output: Output = None,
     plan: Planned | None = None,
 ) -> None:
-    """Explain a number: its formula (also in LaTeX), terms, source; or a rule of lint, as AC110 in place of SPEC.
+    """Explain a number (formula, terms, source) or a rule of lint.
 
     Example: archcalc explain gpt2 flops.per_token --format latex
     """

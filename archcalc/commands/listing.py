@@ -60,7 +60,7 @@ def list_(
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """List models, devices, plans, quantities, formats of weights or rules of lint.
+    """List models, devices, plans, quantities, formats or rules.
 
     Example: archcalc list llama 8b
     """

@@ -6,12 +6,24 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import CHOOSE, AnyAttention, AnyBatch, Form, Output, Seq, Spec, app, number
-from archcalc.commands.completing import column_words, varied_words
+from archcalc.commands.completing import beginning, column_words, field_words
 from archcalc.commands.flags import Again, CacheOf, For, OptimizerOf, PrecisionOf, keeping
 from archcalc.commands.planning import VARIED, Planned, is_flag, is_varied, takes_plan, varied
 from archcalc.errors import Invalid, Problem
 from archcalc.report.output import emit, is_read_here, tell
 from archcalc.tape.precision import Keeping
+
+
+def _varied_words(incomplete: str) -> list[str]:
+    """Fields of the spec, of the run and of a plan with `=`; behind that the words of a field that has words."""
+    name, equals, values = incomplete.partition("=")
+    if equals:
+        before, comma, begun = values.rpartition(",")
+        words = [word for word in VARIED.get(name, ()) if word.startswith(begun) and word not in before.split(",")]
+        return [f"{name}={before}{comma}{word}" for word in words]
+    found = [*field_words(name), *beginning(("batch", "seq", *VARIED))(name)]
+    only = [f"{found[0]}={word}" for word in VARIED.get(found[0], ()) or ("1", "2")] if len(found) == 1 else []
+    return [f"{word}=" for word in found] + only
 
 
 @app.command(rich_help_panel=CHOOSE)
@@ -22,7 +34,7 @@ def sweep(
         list[str],
         typer.Option(
             metavar="FIELD=SIZES",
-            autocompletion=varied_words,
+            autocompletion=_varied_words,
             help="field of the spec, batch or seq, and its values: n_layers=12,24 or d_model=64..512:64 (step 64); or "
             "field of a plan, such as tp=1,2,4,8; may repeat",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from archcalc.errors import Invalid, Missing, Problem
@@ -25,6 +26,20 @@ def names_in(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError as error:
         raise Invalid(Problem(folder, f"cannot be read: {error.strerror}")) from None
+
+
+def folders_above() -> Iterator[str]:
+    """The current folder and those above it, up to the root: as paths from the current one, which is ""."""
+    folder = ""
+    for _ in range(MOST_ABOVE):
+        yield folder
+        if os.path.abspath(folder or ".") == os.path.abspath(os.sep):
+            return
+        folder = os.path.join(folder, os.pardir)
+
+
+MOST_ABOVE = 100
+"""Folders above the current one that are looked at."""
 
 
 def open_file(path: str) -> BinaryIO:

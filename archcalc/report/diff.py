@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from archcalc.checks.budgets import Kept
 from archcalc.counts.parameters import outside_the_tally
 from archcalc.counts.quantities import QUANTITIES, Asked
 from archcalc.errors import LONGEST_VALUE, cut
 from archcalc.plan.description import Plan
+from archcalc.report.balance import balance, records
 from archcalc.report.overview import SHAPE
 from archcalc.report.ranks import plan_lines, plan_payload
 from archcalc.report.review import MAIN, labels, review
@@ -45,8 +47,13 @@ class Row(NamedTuple):
         return len(set(self.values)) > 1
 
 
-def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None = None) -> Sheet:
-    """The first spec beside each of the others; one pass is asked of all of them, under a plan of one rank of each."""
+def difference_sheet(
+    found: list[Found], asked: list[Asked], plan: Plan | None = None, kept: Sequence[Kept] = ()
+) -> Sheet:
+    """The first spec beside each of the others; one pass is asked of all of them, under a plan of one rank of each.
+
+    `kept` is what the project's budgets say of each, if it has some.
+    """
     models = [one.model for one in found]
     names = labels(found)
     changed = list(differing_fields(models))
@@ -57,6 +64,8 @@ def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None =
     subject = f"{names[0]} -> {', '.join(names[1:])}"
     outcome = f"parameters {changes['parameters.stored']}; FLOPs per token {changes['flops.per_token']}"
     outcome = outcome if changed else "no difference in shape"
+    budgets, broken = balance(names, kept) if kept else ((), "")
+    outcome += f"; {broken}" * bool(broken)
     fields = _fields_table(names, changed) if changed else None
     length, ranks, questions = _length(asked[0], models), _ranks(plan, asked[0]), tuple(_caveats(found))
     counted = _counted(asked[0])
@@ -69,6 +78,7 @@ def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None =
         blocks=(
             *([fields] if fields else []),
             _counts_table(names, shown, length),
+            *budgets,
             Fields((("Counted", (counted, _LEFT_OUT)), *ranks, *questions)),
         ),
         payload=payload(
@@ -77,6 +87,7 @@ def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None =
             fields=[{"field": field, "values": list(values)} for field, values in changed],
             differs=bool(changed) or any(row.differs for row in rows),
             rows=[_record(row, names) for row in rows],
+            **({"budgets": records(names, kept)} if kept else {}),
             **(plan_payload(plan) if plan else {}),
             conventions={
                 "batch": asked[0].work.batch,
@@ -89,7 +100,7 @@ def difference_sheet(found: list[Found], asked: list[Asked], plan: Plan | None =
         records=tuple(_flat(row, names) for row in rows),
         review=review(
             fields,
-            _counts_table(names, main, length, short=True),
+            (_counts_table(names, main, length, short=True), *budgets),
             _counts_table(names, differing, "")._replace(title="") if differing else None,
             (("Counted", (counted,)), *ranks),
             questions,

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Literal, cast
 
 from archcalc.checks.outcome import Outcome
-from archcalc.errors import Invalid
+from archcalc.errors import MOST_PROBLEMS_SHOWN
 from archcalc.report.annotations import workflow_commands
 from archcalc.report.checked import checked_sheet
 from archcalc.report.codequality import code_quality
 from archcalc.report.junit import junit
-from archcalc.report.output import emit, tell, write
+from archcalc.report.output import emit, format_of, tell, write
 from archcalc.report.render import render
 from archcalc.report.sarif import code_scanning, sarif
 from archcalc.report.sheet import Format
@@ -53,14 +53,23 @@ def rendered_outcomes(outcomes: Sequence[Outcome], form: ReportFormat | Format) 
 _SUFFIXES: dict[str, ReportFormat] = {".sarif": "sarif", ".xml": "junit"}
 
 
-def show(outcomes: Sequence[Outcome], form: ReportFormat | Format | None, output: str | None) -> None:
-    """Tell the problems on standard error, and write the outcomes in the format asked for, or the file's suffix's."""
+def chosen(form: CheckFormat | None, output: str | None) -> CheckFormat:
+    """The format asked for, or the one that the file's suffix means. Raises Invalid where it means none."""
+    if form is None and output is not None and (meant := _SUFFIXES.get(os.path.splitext(output)[1])):
+        return meant
+    return form if form in FORMATS else format_of(cast("Format | None", form), None if output == "-" else output)
+
+
+def show(outcomes: Sequence[Outcome], form: CheckFormat, output: str | None) -> None:
+    """Tell the problems on standard error, errors first, and write the outcomes."""
     problems = [problem for outcome in outcomes for problem in outcome.problems]
-    if problems:
-        tell(str(Invalid(*problems)))
-    if form is None and output is not None:
-        form = _SUFFIXES.get(os.path.splitext(output)[1])
+    errors = [str(problem) for problem in problems if problem.level == "error"]
+    lines = [*errors, *(f"{problem} (warning)" for problem in problems if problem.level == "warning")]
+    if (more := len(lines) - MOST_PROBLEMS_SHOWN) > 0:
+        lines[MOST_PROBLEMS_SHOWN:] = [f"and {more:,} more"]
+    if lines:
+        tell("\n".join(lines))
     if form in FORMATS:
         write(FORMATS[form](outcomes), output)
     else:
-        emit(checked_sheet(outcomes, told=True), cast("Format | None", form), output)
+        emit(checked_sheet(outcomes, told=True), cast("Format", form), output)

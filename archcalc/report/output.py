@@ -110,7 +110,7 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 def emit(sheet: Sheet, form: Format | None, output: str | None) -> None:
     """Write a sheet in the format asked for, or the one that the file's suffix means."""
     output = None if output == "-" else output
-    form = _format(form, output)
+    form = format_of(form, output)
     terminal = output is None and on_terminal()
     width = WIDEST
     if output is None and (terminal or "COLUMNS" in os.environ):
@@ -120,7 +120,7 @@ def emit(sheet: Sheet, form: Format | None, output: str | None) -> None:
     write(rendered(sheet, form, width, style=terminal and not os.environ.get("NO_COLOR")), output)
 
 
-def _format(form: Format | None, output: str | None) -> Format:
+def format_of(form: Format | None, output: str | None) -> Format:
     """The format asked for, or the one that the file's suffix means."""
     found = form or _SUFFIXES.get(os.path.splitext(output)[1] if output else ".txt")
     if found is None:

@@ -22,12 +22,17 @@ def labels(found: list[Found]) -> list[str]:
 
 
 def review(
-    fields: Table | None, main: Table, rest: Table | None, counted: Labelled, changes: Labelled, found: list[Found]
+    fields: Table | None,
+    main: tuple[Table | Fields, ...],
+    rest: Table | None,
+    counted: Labelled,
+    changes: Labelled,
+    found: list[Found],
 ) -> tuple[Table | Fields | Folded, ...]:
     """The blocks of the comment; `rest` has all quantities that differ."""
     return (
         *([fields] if fields else []),
-        main,
+        *main,
         Fields(counted),
         *([Folded("All quantities that differ", (rest,))] if rest else []),
         *([Folded("Changes after @", (Fields(changes),))] if changes else []),

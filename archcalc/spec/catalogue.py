@@ -12,6 +12,7 @@ from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.spec.configs import (
     CONFIG,
     HUB,
+    INSIDE,
     imported,
     is_config,
     is_object,
@@ -190,7 +191,7 @@ def is_readable(spec: str) -> bool:
     """Whether there is a file to read, whatever is in it."""
     head = parted(spec)[0]
     if where := revision(head):
-        return is_there(where)
+        return is_there(where, INSIDE)
     paths = (head, spec, os.path.join(head, "spec.yaml"), os.path.join(head, CONFIG))
     return is_stdin(head) or head in names() or any(map(os.path.isfile, paths))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archcalc.errors import MOST_COMPARED, Invalid, Missing, Problem, nearest, shown
 from archcalc.files.reading import TooSlow
+from archcalc.files.regular import folders_above
 from archcalc.spec.source import LARGEST_FILE, read_file, too_large
 
 if TYPE_CHECKING:
@@ -60,6 +61,19 @@ def revision(text: str) -> Revision | None:
     return Revision(text[:at], text[at + 1 :])
 
 
+def on_disk(text: str) -> str:
+    """The path that a spec has on disk now, from the current folder, without its revision and its question."""
+    where = revision(text)
+    path = text.partition("@")[0] if not os.path.exists(text) else text
+    if where is None:
+        return path
+    path = parted(where)[0].removeprefix(f"{where.name}:")
+    if path.startswith(("./", "../")):
+        return os.path.normpath(path)
+    top = next((folder for folder in folders_above() if os.path.lexists(os.path.join(folder, ".git"))), "")
+    return os.path.normpath(os.path.join(top, path))
+
+
 def _colon(text: str) -> int:
     """The first colon outside braces, as git looks for it: HEAD@{10:30}:own.yaml."""
     depth = 0
@@ -94,6 +108,25 @@ def read_revision(where: Revision, largest: int, inside: tuple[str, ...] = ()) -
     Raises Missing where git, the revision's objects or the path are missing, Invalid for a revision that git does not
     know, for a link, a submodule or a folder, and for a file larger than `largest`.
     """
+    name, entry = _file(where, inside)
+    if entry.size is not None and entry.size > largest:
+        raise too_large(name, largest)
+    answer = _ask(where, "cat-file", "blob", entry.object, most=largest)
+    if answer.code or entry.size is None or len(answer.data) != entry.size:
+        raise _unreadable(where, "cat-file", "blob", entry.object)
+    return name, answer.data
+
+
+def is_there(where: Revision, inside: tuple[str, ...] = ()) -> bool:
+    """Whether there is a file to read, whatever is in it."""
+    try:
+        return bool(_file(where, inside))
+    except (Invalid, Missing):
+        return False
+
+
+def _file(where: Revision, inside: tuple[str, ...]) -> tuple[str, _Entry]:
+    """The entry of a file, and its name in messages. Raises as `read_revision` does."""
     tree = _tree(where)
     path = _path(where)
     entry = _entries(where, tree, path)[0] if path else _Entry(_FOLDER, tree, None, "")
@@ -108,21 +141,7 @@ def read_revision(where: Revision, largest: int, inside: tuple[str, ...] = ()) -
         entry = listed[found]
     if entry.mode not in ("100644", "100755"):
         raise Invalid(_special(name, entry))
-    if entry.size is not None and entry.size > largest:
-        raise too_large(name, largest)
-    answer = _ask(where, "cat-file", "blob", entry.object, most=largest)
-    if answer.code or entry.size is None or len(answer.data) != entry.size:
-        raise _unreadable(where, "cat-file", "blob", entry.object)
-    return name, answer.data
-
-
-def is_there(where: Revision) -> bool:
-    """Whether the revision has something at the path."""
-    try:
-        path = _path(where)
-        return not path or bool(_listed(where, _tree(where), path))
-    except (Invalid, Missing):
-        return False
+    return name, entry
 
 
 def is_known(where: Revision) -> bool:

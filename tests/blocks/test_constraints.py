@@ -160,3 +160,13 @@ def test_a_tied_table_has_one_width():
     assert [row[0] for row in rows["rows"]] == [512]
     reason = "unembedding.d_embedding is not that of the embedding, whose table is tied"
     assert [(one["reason"], one["shapes"]) for one in rows["left_out"]] == [(reason, 1)]
+
+
+def test_a_bound_by_a_field_that_is_null_bounds_nothing():
+    """What needs that field says so itself, in one line."""
+    said = ask("params", "deepseek-v2@n_groups=null")
+    assert said.code == 2
+    assert (
+        said.err
+        == "deepseek-v2@n_groups=null: layers.1.mlp.n_groups_chosen: has no effect without n_groups; got 3; leave it out\n"
+    )

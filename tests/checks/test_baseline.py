@@ -10,7 +10,7 @@ from archcalc.checks.project import find_project
 from archcalc.checks.running import check_target
 
 FIGURE = 'published: [{text: "1", parameters: 1, status: counted, source: "this test"}]\n'
-BUDGETS = "schema: 0\nbudgets:\n  - {that: parameters.stored, most: 100}\n  - {that: parameters.stored, least: 1M}\n"
+BUDGETS = "schema: 0\nlint: {select: [AC101]}\nbudgets:\n  - {that: parameters.stored, most: 100}\n  - {that: parameters.stored, least: 1M}\n"
 
 
 @pytest.fixture

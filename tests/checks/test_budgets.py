@@ -1,5 +1,6 @@
 """Budgets: quantities under conditions held against bounds, with the figures that the other commands give."""
 
+import subprocess
 from fractions import Fraction
 
 import pytest
@@ -242,3 +243,46 @@ def test_bounds_of_what_cannot_be_read_say_what_the_reader_says(tmp_path):
     bad.write_text(GOOD.replace("d_model: 8", "d_model: eight"))
     (one,) = problems(str(bad), {"that": "parameters.stored", "most": 1})
     assert (one.rule, one.line, one.path) == ("AC001", 6, "d_model")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "x.yaml").write_text(GOOD)
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    for arguments in (("init", "-q", "-b", "main"), ("add", "-A"), (*identity, "commit", "-qm", "first")):
+        subprocess.run(["git", *arguments], check=True, cwd=tmp_path)
+    return tmp_path
+
+
+def test_a_spec_is_held_against_itself_at_a_revision(repository):
+    path = repository / "specs" / "x.yaml"
+    for bound in ("1x main:specs/x.yaml", "1x main:./specs/x.yaml", "1x HEAD:*"):
+        assert not problems("specs/x.yaml", {"that": "parameters.stored", "most": bound})
+        assert not problems(str(path), {"that": "parameters.stored", "most": bound})
+    path.write_text(GOOD.replace("repeat: 2", "repeat: 3"))
+    (one,) = problems("specs/x.yaml", {"that": "parameters.stored", "most": "1x main:*"})
+    # A layer more, of d 8, 4 heads of 2, 2 of them for keys and values, and an MLP of 11:
+    attention, mlp, norms = 8 * (8 + 4 + 4 + 8) + 8 + 4 + 4 + 8, 2 * 8 * 11 + 11 + 8, 4 * 8
+    assert f"exceeded by {attention + mlp + norms} " in one.message
+    (one,) = problems("specs/x.yaml", {"that": "parameters.stored", "most": "1x mian:*"})
+    assert (one.rule, "unknown revision" in one.message.lower() or "mian" in one.message) == ("AC003", True)
+
+
+def test_a_file_that_is_named_as_a_revision_stands_in_for_none(repository):
+    (repository / "main:specs").mkdir()
+    (repository / "main:specs" / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 2000"))
+    (one,) = problems("specs/x.yaml", {"that": "parameters.stored", "most": "1x main:specs/x.yaml"})
+    assert one.rule == "AC003"
+    assert "is ambiguous: a file on disk has the name of this revision" in one.message
+
+
+def test_patterns_of_budgets_are_of_the_file_and_not_of_its_revision(repository):
+    (repository / "archcalc.yaml").write_text(
+        "schema: 0\nbudgets: [{that: parameters.stored, most: 1, specs: [specs/*]}]\n"
+    )
+    for spec in ("specs/x.yaml", "HEAD:specs/x.yaml", "HEAD:./specs/x.yaml", "specs/x.yaml@n_layers=1"):
+        (one,) = archcalc.check(spec, budgets="archcalc.yaml")
+        assert one.rule == "AC002"
+    assert archcalc.check("gpt2", budgets="archcalc.yaml") == []

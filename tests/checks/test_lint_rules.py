@@ -1,7 +1,9 @@
 """Every rule of lint has a spec that trips it, at the right place, one that nearly does, and its source."""
 
 import pytest
+from hypothesis import given, strategies
 
+from archcalc import strategies as st
 from archcalc.checks.lint import figures
 from archcalc.checks.lint.every import LINT, RULES
 from archcalc.checks.linting import ALL, excused, lint, looked, looking
@@ -82,7 +84,7 @@ def write(folder, *changes):
 # then changes that nearly trip it.
 TRIPS = {
     "AC110": (
-        [("32000", "50257")], None, "50257", "is odd, and no multiple of 64: the head's matrix has so many rows",
+        [("32000", "50257")], None, "50257", "is odd, not a multiple of 64: this is a size of the head's matrix, and tensor cores are used in full",
         [[("32000", "50304")], [("32000", "259")]],
     ),
     "AC111": (
@@ -92,12 +94,12 @@ TRIPS = {
         [[("d_head: 64", "d_head: 128")], [("d_head: 64", "d_head: 40"), ("d_rotary: 64", "d_rotary: 32")]],
     ),
     "AC112": (
-        [("2816", "2730")], None, "2730", "is a multiple of 2, not of 64: the MLP's matrices have so many rows",
+        [("2816", "2730")], None, "2730", "is a multiple of 2, not of 64: this is a size of the MLP's matrices",
         [[("2816", "2752")], [("2816", "60")]],
     ),
     "AC113": (
         [("d_model: 1024", "d_model: 1000")], None, "1000\n",
-        "is a multiple of 8, not of 64: every matrix beside the residual stream", [[("d_model: 1024", "d_model: 960")]],
+        "is a multiple of 8, not of 64: this is a size of every matrix beside the residual stream", [[("d_model: 1024", "d_model: 960")]],
     ),
     "AC114": (
         [("n_heads: 16", "n_heads: 15"), ("n_kv_heads: 8", "n_kv_heads: 5"), ("d_head: 64", "d_head: 72")], None, "15",
@@ -108,7 +110,11 @@ TRIPS = {
         # 1024 / 256 x 4096 / 128 = 128 tiles of the 216 of two rounds
         "1,024 rows x 4,096 features (plan own) are 128 tiles of 256 x 128, 2 rounds over the 108 processors of "
         "a100-80gb, of which 41% are idle",
-        [[("context_length: 4096", "context_length: 1024")], [("2816", "4096")]],
+        [
+            [("context_length: 4096", "context_length: 1024")],
+            [("2816", "4096")],
+            [("2816", "1536"), ("context_length: 4096", "context_length: 1024")],  # 48 tiles: a smaller one spreads them
+        ],
     ),
     "AC120": (
         [("n_heads: 16", "n_heads: 12"), ("n_kv_heads: 8", "n_kv_heads: 4")], on(tp=8), "kind: multi_head",
@@ -135,7 +141,7 @@ TRIPS = {
     "AC126": (
         [("2816", "11008")], on(tp=8), "11008",
         "plan own: each of 8 ranks has 1,376 hidden features, which is a multiple of 32, not of 64; got 11,008; a "
-        "multiple of 512 gives each rank a multiple of 64", [[("2816", "3072")]],
+        "multiple of 512 gives each rank a multiple of 64", [[("2816", "3072")], [("2816", "2720")]],
     ),
     "AC130": (
         [YARN, ("context_length: 4096", "context_length: 8192")], None, "4, original",
@@ -164,7 +170,7 @@ TRIPS = {
         "embedding.positions is learned, and attention has positions of its own", [[]],
     ),
     "AC135": (
-        [("d_rotary: 64", "d_rotary: 24")], None, "24,", "is no multiple of 16: FlashAttention's kernel with a cache",
+        [("d_rotary: 64", "d_rotary: 24")], None, "24,", "is not a multiple of 16: FlashAttention's kernel with a cache",
         [[("d_rotary: 64", "d_rotary: 16")]],
     ),
     "AC140": (
@@ -213,13 +219,13 @@ MORE = {
     "d_nope + d_rope (80) is a multiple of 16, not of 64": (
         "AC111", [LATENT, ], ("d_nope: 64, d_rope: 64", "d_nope: 48, d_rope: 32"), ("d_rotary: 64, theta", "d_rotary: 32, theta"),
     ),
-    "is a multiple of 4, not of 64: projections to it and from it": ("AC114", [LATENT], ("q_rank: 512", "q_rank: 500")),
+    "is a multiple of 4, not of 64: this is a size of the projections to it and from it": ("AC114", [LATENT], ("q_rank: 512", "q_rank: 500")),
 }  # fmt: skip
 
 
 def test_every_rule_is_tripped_here():
     assert list(TRIPS) == [rule.id for rule in LINT]
-    assert [*RULES] == sorted({*TRIPS, "AC001", "AC002", FIGURE.id, UNUSED.id})
+    assert [*RULES] == sorted({*TRIPS, "AC001", "AC002", "AC003", FIGURE.id, UNUSED.id})
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -284,12 +290,28 @@ def test_what_is_no_number_alone_is_left(text):
     assert figures.printed(text) is None
 
 
-@pytest.mark.parametrize(("said", "told"), [("own-8x7b", 0), ("own-8x10b", 1), ("own-8x5b", 1), ("own-47b-a13b", 0)])
+@pytest.mark.parametrize(
+    ("said", "told"), [("own-8x7b", 0), ("own-8x10b", 1), ("own-8x5b", 1), ("own-47b-a13b", 0), ("own-13b-8e", 0)]
+)
 def test_names_of_models_with_experts(said, told):
     model = find("mixtral-8x7b").model.model_copy(update={"name": said})
     assert len(lint(model, select=["AC140"])) == told
     assert len(lint(model.model_copy(update={"name": "own-47b-a7b"}), select=["AC140"])) == 1
     assert len(lint(model.model_copy(update={"name": "own-1b7"}), select=["AC140"])) == 1
+
+
+@pytest.mark.parametrize(("said", "told"), [("own-2-1_6b", 0), ("own-1_9b", 1), ("own_1_6b", 0), ("own-8_2b", 0)])
+def test_an_underscore_in_a_name_is_a_point_or_parts_a_version(said, told):
+    model = find("stablelm2-1.6b").model.model_copy(update={"name": said})
+    assert len(lint(model, select=["AC140"])) == told
+
+
+@given(st.models(), strategies.sampled_from([None, on(tp=2), on(pp=2), on(dp=2, ep=2), on(cp=2)]))
+def test_every_rule_looks_at_any_valid_spec(model, aim):
+    for problem in lint(model, aim):
+        assert problem.rule in RULES
+        assert problem.message
+        assert problem.level == RULES[problem.rule].level
 
 
 @pytest.mark.parametrize("words", MORE)
@@ -348,21 +370,29 @@ def test_an_entry_that_silences_nothing_is_told(tmp_path):
     assert [(one.rule, one.line, one.column, one.words.partition(";")[0]) for one in problems] == [
         ("AC102", 23, 5, "the spec does not break AC112 (hidden-size-unaligned)"),
         ("AC102", 24, 5, "AC110 is allowed by an entry before"),
-        ("AC102", 25, 5, "AC999 is no rule"),
+        ("AC102", 25, 5, "AC999 is not a rule"),
     ]
     assert [one.edits[0].path for one in problems] == [("allow", i) for i in (1, 2, 3)]
 
 
 def test_an_entry_is_told_only_where_its_rule_looked(tmp_path):
-    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"), ("AC002", "d"))
+    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"))
     assert lint(path) == []  # no plan, no figures and no budgets were looked at
     assert [one.words for one in lint(path, on(tp=2))] == [
         "the spec does not break AC125 (kv-heads-copied); remove the entry"
     ]
     assert lint(path, on(tp=2), ignore=["AC125"]) == []
     assert lint(path, on(tp=2), ignore=["AC102"]) == []
+    unused = [("AC110", "a"), ("AC112", "b"), ("AC102", "c")]
+    assert lint(allowed(tmp_path, *unused)) == []
+    path = allowed(tmp_path, ("AC110", "a"), ("AC125", "b"), ("AC101", "c"))
     subject = Subject(find(str(path)))
     assert [one.rule for one in excused(subject, [], looking(subject.aim))[0]] == ["AC102", "AC102"]
+
+
+def test_a_spec_excuses_no_budget(tmp_path):
+    (one,) = lint(allowed(tmp_path, ("AC002", "please")), select=["AC102"])
+    assert (one.rule, one.message) == ("AC102", "a spec cannot excuse AC002 (over-budget)")
 
 
 def test_rules_are_chosen_by_the_beginnings_of_their_identifiers(tmp_path):

@@ -174,7 +174,16 @@ def test_formats_are_listed_with_their_sources():
 
 
 def test_the_shell_completes_what_can_be_listed():
+    from archcalc.commands.completing import beginning
     from archcalc.commands.listing import _words
 
-    assert _words("dev") == ["devices"]
-    assert _words("olmo") == ["olmo", "olmo-1b", "olmo-7b", "olmo2-13b", "olmo2-1b", "olmo2-32b", "olmo2-7b"]
+    assert beginning(_words)("dev") == ["devices"]
+    assert beginning(_words)("olmo") == [
+        "olmo",
+        "olmo-1b",
+        "olmo-7b",
+        "olmo2-13b",
+        "olmo2-1b",
+        "olmo2-32b",
+        "olmo2-7b",
+    ]

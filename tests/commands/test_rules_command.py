@@ -56,8 +56,8 @@ def test_every_rule_is_explained_in_80_columns():
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["AC11"], "AC11: is no rule; nearest: AC110, AC111, AC112"),
-        (["AC999"], "AC999: is no rule; `archcalc list rules` shows all"),
+        (["AC11"], "AC11: is not a rule; nearest: AC110, AC111, AC112"),
+        (["AC999"], "AC999: is not a rule; `archcalc list rules` shows all"),
         (["AC110", "flops.forward"], "QUANTITY: applies only to a SPEC, and AC110 is a rule; got 'flops.forward'"),
         (["AC110", "--batch", "2"], "--batch: applies only to a SPEC, and AC110 is a rule"),
         (["AC110", "--dropout"], "--dropout: applies only to a SPEC, and AC110 is a rule"),

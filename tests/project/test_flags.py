@@ -119,7 +119,7 @@ OBEYED = {
     ],
     "trace": ["trace tiny [--batch 2]", "trace tiny [--seq 5]", "trace tiny [--attention flash]"],
     "softmax": ["softmax 1 2 [--temperature 3]", "softmax 0.4 0.6 [--from-probabilities]"],
-    "schema": ["schema [--of device]"],
+    "schema": ["schema [--of device]", "schema [--draft 07]"],
 }
 
 # The flags of a plan are made in one place for all commands that take one, so one command holds each to what it does.
@@ -201,7 +201,12 @@ RUN = {
     "import": {"--part": "test_part_text"},
     "verify": {"--tensors": "test_verify"},
     "plan": {"--rules": "test_plans"},
-    "check": {"--weights": "test_check_weights"},
+    "check": {
+        "--weights": "test_check_weights",
+        **dict.fromkeys(
+            ["--config", "--select", "--ignore", "--strict", "--fix", "--baseline", "--write-baseline", "--jobs",
+             "--watch"], "test_check"),
+    },
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
     "predict": dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
     "generate": dict.fromkeys(

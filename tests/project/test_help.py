@@ -127,7 +127,7 @@ def test_a_shell_completes_the_paths_of_specs_and_configs(monkeypatch, tmp_path)
     assert _complete(monkeypatch, "report", "./") == ["./llama/", "./mine.yaml"]
     assert _complete(monkeypatch, "report", "llama/") == ["llama/config.json"]
     assert _complete(monkeypatch, "report", "mine") == ["mine.yaml"]
-    assert _complete(monkeypatch, "import", "lla") == ["llama/"]
+    assert _complete(monkeypatch, "import", "lla") == ["llama/", "llama/config.json"]
     assert _complete(monkeypatch, "report", "nowhere/") == []
 
 

@@ -15,6 +15,7 @@ from schemas import FOLDER, written
 
 import archcalc
 from archcalc import strategies
+from archcalc.checks.configuration import Configuration
 from archcalc.commands.schema import KINDS, described
 from archcalc.hardware.devices import Device
 from archcalc.plan.description import Plan
@@ -30,7 +31,7 @@ FILES = {
     "plan": sorted(f"plans/{one.name}" for one in (FOLDER.parent / "plans").glob("*.yaml")),
     "device": sorted(f"hardware/{one.name}" for one in (FOLDER.parent / "hardware").glob("*.yaml")),
 }
-CLASSES = {"model": Model, "plan": Plan, "device": Device}
+CLASSES = {"model": Model, "plan": Plan, "device": Device, "budgets": Configuration}
 DRAFTS = {"2020-12": Draft202012Validator, "07": Draft7Validator}
 
 
@@ -203,6 +204,7 @@ def places(data, where=()):
         yield from places(inner, (*where, key))
     if isinstance(data, dict):
         yield (*where, "unheard_of")
+        yield (*where, "No Name")
         yield (*where, "kind")
 
 
@@ -250,3 +252,21 @@ def test_the_comparison_sees_a_schema_that_lets_too_much_pass():
     assert Draft202012Validator(loose).is_valid({"schema": 0, "tp": 0})
     assert not accepts("plan", {"schema": 0, "tp": 0})
     compare("plan", {"schema": 0, "tp": 0})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("version", [False, True, 0.5, "0", 1, None])
+def test_the_version_of_the_format_is_a_number(kind, version):
+    """Python takes false for 0; of the other kinds of files the reader says the same."""
+    data = {**read(FILES[kind][0]), "schema": version}
+    assert not accepts(kind, data)
+    with pytest.raises(ValidationError):
+        CLASSES[kind].model_validate(data)
+
+
+def test_a_name_that_is_none_is_refused():
+    data = read("models/gemma3-1b.yaml")
+    kinds = data["layers"][0]["kinds"]
+    kinds["No Name"] = kinds["local"]
+    compare("model", data)
+    assert not accepts("model", data)

@@ -19,7 +19,7 @@ SHARED = 0.6
 """NxM experts: of N models of M parameters all but the MLPs is one; Mixtral 8x7B has 83% of 56B."""
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _UNITS |= {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_IN_NAME = re.compile(r"(?<![a-z0-9.])(a?)(?:(\d+)x)?(\d+(?:\.\d+)?)([mbt])(\d*)(?![a-z0-9.])", re.IGNORECASE)
+_IN_NAME = re.compile(r"(?<![a-z0-9.])(a?)(?:(\d+)x)?(\d+(?:[._]\d+)?)([mbt])(\d*)(?![a-z0-9.])", re.IGNORECASE)
 _PRINTED = re.compile(r"(?P<number>\d[\d,_ ]*(?:\.\d+)?)\s*(?P<unit>[kmbt]?|thousand|million|billion|trillion)", re.I)
 _NOTHING = {
     "",
@@ -90,30 +90,38 @@ def _counts(subject: Subject, *, active: bool) -> Iterator[int]:
 
 
 def _name(subject: Subject) -> Iterator[Finding]:
+    """Of a model with experts a size may be what a token meets, without an A before it too (Llama 4 Scout 17B-16E)."""
     name = subject.model.name
     for match in _IN_NAME.finditer(name):
         active, times, number, unit, more = match.groups()
-        if more and "." in number:
+        if (more and not number.isdigit()) or (active and not subject.counts.is_sparse):
             continue
-        text = f"{number}.{more}" if more else number  # bloom-7b1 has 7.1B
-        amount = printed(f"{text}{unit}")
-        if amount is None or (active and not subject.counts.is_sparse):
-            continue
-        figure = amount.value * int(times or 1)
-        count = next(_counts(subject, active=bool(active)))
+        said = [figure for text in _readings(number, more) if (figure := printed(text + unit))]
+        counts = [*_counts(subject, active=bool(active))]
+        count = counts[0]
+        if subject.counts.is_sparse and not active:
+            counts += _counts(subject, active=True)
         if times:
-            near = SHARED * figure <= count <= (1 + NEAR) * figure
+            figures = [figure.value * int(times) for figure in said]
+            near = any(SHARED * figure <= count <= (1 + NEAR) * figure for figure in figures)
         else:
-            near = names(figure, amount.digits, _counts(subject, active=bool(active)))
-        if not near:
-            what = "meets" if active else "has"
-            who = "a token" if active else "the model"
+            figures = [figure.value for figure in said]
+            near = any(names(figure.value, figure.digits, iter(counts)) for figure in said)
+        if figures and not near:
+            who = "a token meets" if active else "the model has"
             yield Finding(
-                f"says {match[0]}; {who} {what} {count:,} parameters ({percent(count - figure, figure)})",
+                f"says {match[0]}; {who} {count:,} parameters ({percent(count - figures[0], figures[0])})",
                 ("name",),
                 name,
                 "correct the name or the shape",
             )
+
+
+def _readings(number: str, more: str) -> list[str]:
+    """What a number in a name may mean: bloom-7b1 has 7.1B, and 1_6b is 1.6B, or 6B of version 1."""
+    if more:
+        return [f"{number}.{more}"]
+    return [number.replace("_", "."), *([number.partition("_")[2]] if "_" in number else [])]
 
 
 def _nominal(subject: Subject) -> Iterator[Finding]:

@@ -84,7 +84,7 @@ def _turned(subject: Subject) -> Iterator[Finding]:
         if rest := part.d_rotary % _STEP:
             low, high = part.d_rotary - rest, part.d_rotary + _STEP - rest
             near = " or ".join(f"{n}" for n in (low, high) if n)
-            what = f"is no multiple of {_STEP}: FlashAttention's kernel with a cache does not turn so many features"
+            what = f"is not a multiple of {_STEP}: FlashAttention's kernel with a cache refuses such a size"
             yield Finding(what, (*where, "d_rotary"), f"{part.d_rotary:,}", f"nearest: {near}")
 
 
@@ -144,7 +144,7 @@ RULES = (
     Rule(
         "AC135",
         "rotary-size",
-        "the features that are turned are no multiple of 16",
+        "the features that are turned are not a multiple of 16",
         "FlashAttention's kernel for decoding with a cache refuses it, so an engine takes a slower way or a kernel of "
         "its own",
         "flash-attention, csrc/flash_attn/flash_api.cpp, mha_fwd_kvcache: rotary dimensions divisible by 16",

@@ -9,7 +9,7 @@ from archcalc.blocks.experts import Experts
 from archcalc.checks.rules import Finding, Rule
 from archcalc.checks.subject import Subject
 
-LEAST, MOST = 0.5, 4.0
+NARROW, WIDE = 0.5, 4.0
 """Features of all heads for each of d_model; the catalogue's models have 0.5 (Falcon-H1) to 3.0 (MiMo-V2)."""
 
 
@@ -17,7 +17,7 @@ def _heads(subject: Subject) -> Iterator[Finding]:
     width = subject.model.d_model
     for where, part in subject.each(MultiHead):
         total = part.n_heads * part.d_head
-        if not LEAST * width <= total <= MOST * width:
+        if not NARROW * width <= total <= WIDE * width:
             yield Finding(
                 f"n_heads x d_head is {part.n_heads:,} x {part.d_head:,} = {total:,}, {total / width:.2g} times "
                 f"d_model ({width:,})",

@@ -29,7 +29,7 @@ def _vocabulary(subject: Subject) -> Iterator[Finding]:
     padded = above(rows)
     also = " (and of 128)" if padded % (2 * ALIGNED) == 0 else ""
     yield Finding(
-        f"{said(rows)}: the head's matrix has so many rows, {used()}",
+        f"{said(rows)}: this is a size of the head's matrix, {used()}",
         path,
         f"{rows:,}",
         f"{padded:,} is the next multiple of {ALIGNED}{also}",
@@ -62,7 +62,7 @@ def _hidden(subject: Subject) -> Iterator[Finding]:
         if not fits(part.d_ff):
             each = "each expert's" if isinstance(part, Experts) else "the MLP's"
             yield Finding(
-                f"{said(part.d_ff)}: {each} matrices have so many rows or columns, {used()}",
+                f"{said(part.d_ff)}: this is a size of {each} matrices, {used()}",
                 (*where, "d_ff"),
                 f"{part.d_ff:,}",
                 nearest(part.d_ff),
@@ -71,11 +71,11 @@ def _hidden(subject: Subject) -> Iterator[Finding]:
 
 def _widths(subject: Subject) -> Iterator[Finding]:
     if not fits(width := subject.model.d_model):
-        what = f"every matrix beside the residual stream has so many rows or columns, {used()}"
+        what = f"this is a size of every matrix beside the residual stream, {used()}"
         yield Finding(f"{said(width)}: {what}", ("d_model",), f"{width:,}", nearest(width))
     for where, part in subject.each(TokenEmbedding):
         if part.d_embedding is not None and not fits(part.d_embedding):
-            what = f"the projection of the token table has so many columns, {used()}"
+            what = f"this is a size of the token table's projection, {used()}"
             path = (*where, "d_embedding")
             yield Finding(
                 f"{said(part.d_embedding)}: {what}", path, f"{part.d_embedding:,}", nearest(part.d_embedding)
@@ -87,13 +87,13 @@ def _projections(subject: Subject) -> Iterator[Finding]:
     for where, part in subject.each(MultiHead):
         size = part.n_heads * (part.d_head if part.d_value is None else part.d_value)
         if not fits(size):
-            what = f"n_heads x d_head ({size:,}) {said(size)}: projections have so many rows or columns, {used()}"
+            what = f"n_heads x d_head ({size:,}) {said(size)}: this is a size of the projections, {used()}"
             yield Finding(what, (*where, "n_heads"), f"{part.n_heads:,}", f"{nearest(size)} features of all heads")
     for where, slot in subject.each(Slot):
         for name in ("q_rank", "kv_rank", "d_latent", "d_inner"):
-            width: int | None = getattr(slot, name, None)
+            width: int | None = vars(slot).get(name)  # getattr asks pydantic, which takes long to say no
             if width is not None and not fits(width):
-                what = f"{said(width)}: projections to it and from it have so many rows or columns, {used()}"
+                what = f"{said(width)}: this is a size of the projections to it and from it, {used()}"
                 yield Finding(what, (*where, name), f"{width:,}", nearest(width))
 
 
@@ -106,7 +106,7 @@ RULES = (
     Rule(
         "AC110",
         "vocabulary-not-padded",
-        "the head has a number of rows that is no multiple of 64",
+        "the head has a number of rows that is not a multiple of 64",
         f"{_WHY}, and the head is one of the largest products: nanoGPT became about 25% faster with 50,304 rows "
         "in place of 50,257, and Megatron-LM pads to multiples of 128 by default",
         "Karpathy 2023, as quoted on simonwillison.net/tags/andrej-karpathy; nanoGPT, model.py (vocab_size: 50304); "
@@ -120,7 +120,7 @@ RULES = (
     Rule(
         "AC111",
         "head-size-unaligned",
-        "a head has a number of features that is no multiple of 64 (of 8, below 64)",
+        "a head has a number of features that is not a multiple of 64 (of 8, below 64)",
         f"{_WHY}; FlashAttention rounds up to a multiple of 32, so that 80 features cost as much as 96",
         f"{SOURCE}; flash-attention, csrc/flash_attn/flash_api.cpp: head_size_rounded",
         "choose 64 or 128 features, and as many heads as the width allows",
@@ -130,7 +130,7 @@ RULES = (
     Rule(
         "AC112",
         "hidden-size-unaligned",
-        "an MLP or an expert has a number of hidden features that is no multiple of 64",
+        "an MLP or an expert has a number of hidden features that is not a multiple of 64",
         f"{_WHY}; two thirds of 4 x d_model, as gated MLPs often have, is rarely one",
         SOURCE,
         "round d_ff to a multiple of 64, better of 128 or 256",
@@ -140,7 +140,7 @@ RULES = (
     Rule(
         "AC113",
         "width-unaligned",
-        "the residual stream or the token table has a number of features that is no multiple of 64",
+        "the residual stream or the token table has a number of features that is not a multiple of 64",
         _WHY,
         SOURCE,
         "round the width to a multiple of 64, better of 128",
@@ -150,7 +150,7 @@ RULES = (
     Rule(
         "AC114",
         "projection-unaligned",
-        "all heads together, a latent or the inner features of a mixer are no multiple of 64",
+        "all heads together, a latent or the inner features of a mixer are not a multiple of 64",
         _WHY,
         SOURCE,
         "choose heads and features whose product is a multiple of 64",

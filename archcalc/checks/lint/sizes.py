@@ -20,10 +20,10 @@ def fits(size: int, small: int = 1) -> bool:
 
 
 def said(size: int) -> str:
-    """How far a size is from a multiple: "is odd", "is a multiple of 16, not of 64"."""
+    """How far a size is from a multiple: "is odd, not a multiple of 64", "is a multiple of 16, not of 64"."""
     power = size & -size
     wanted = ALIGNED if size > ALIGNED else LEAST
-    return f"is a multiple of {power}, not of {wanted}" if power > 1 else f"is odd, and no multiple of {wanted}"
+    return f"is a multiple of {power}, not of {wanted}" if power > 1 else f"is odd, not a multiple of {wanted}"
 
 
 def used(size: int = ALIGNED) -> str:

@@ -13,7 +13,7 @@ PROCESSORS = {"a100-40gb": 108, "a100-80gb": 108, "h100-sxm": 132}
 H100 SXM in notes.haroldbenoit.com (GPUs, Hardware)."""
 TILE = (256, 128)
 """Rows and columns of a tile, either way round: the largest that is common, with which one tile fills a processor."""
-MOST_IDLE = 0.25
+IDLE = 0.25
 
 
 def rounds(rows: int, columns: int, processors: int) -> tuple[int, int, float]:
@@ -41,7 +41,7 @@ def _waves(subject: Subject) -> Iterator[Finding]:
                     continue
                 columns = part.d_ff // plan.tp
                 tiles, taken, idle = rounds(rows, columns, processors)
-                if tiles > processors and idle >= MOST_IDLE:
+                if tiles > processors and idle >= IDLE:
                     cut = f" on each of {plan.tp} ranks" * (plan.tp > 1)
                     yield Finding(
                         f"{rows:,} rows x {columns:,} features{cut} (plan {planned.name}) are {tiles:,} tiles of "

@@ -1,0 +1,205 @@
+"""The command check: what it looks at, what its flags do, and its exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from command import ask
+from goodspec import GOOD
+
+from archcalc.checks.running import FEW
+
+WARNED = GOOD.replace("vocab_size: 10", "vocab_size: 10007")
+BROKEN = GOOD.replace("d_model: 8", "d_model: eight")
+FIGURE = 'published: [{text: "1", parameters: 1, status: counted, source: "this test"}]\n'
+UNUSED = 'allow:\n  - {rule: AC151, why: "it has no experts"}  # kept\n'
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "good.yaml").write_text(GOOD)
+    return tmp_path
+
+
+def put(folder, name, text):
+    (folder / name).write_text(text)
+
+
+def rules(answer):
+    return [(one["file"], one["rule"]) for one in answer.json["problems"]]
+
+
+def test_a_folder_has_files_of_every_kind(here):
+    put(here, "specs/broken.yaml", BROKEN)
+    put(here, "specs/plan.yaml", "schema: 0\nname: two\nsource: this test\ntp: 2\nzero: 9\n")
+    put(here, "specs/compose.yaml", "services: {}\n")
+    put(here, "specs/device.yaml", "schema: 0\nname: x\ncapacity: {label: 80}\n")
+    put(here, "specs/model.safetensors", "no header")
+    put(here, "archcalc.yaml", "schema: 0\nbudgets: [{that: parameters.stored, most: 1}]\n")
+    answer = ask("check", "specs", "archcalc.yaml", "-f", "json")
+    assert answer.code == 1
+    kinds = {one["file"]: (one["kind"], one["passed"]) for one in answer.json["files"]}
+    assert kinds == {
+        "specs/broken.yaml": ("model", False),
+        "specs/device.yaml": ("device", False),
+        "specs/good.yaml": ("model", False),
+        "specs/model.safetensors": ("weights", False),
+        "specs/plan.yaml": ("plan", False),
+        "archcalc.yaml": ("configuration", True),
+    }
+    assert ("specs/good.yaml", "AC002") in rules(answer)
+    assert "specs/plan.yaml:5:7: zero: must be 0 or 1 or 2 or 3; got 9 [AC001]\n" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("specs/good.yaml",), 0),
+        (("specs/*.yaml",), 0),
+        (("none.yaml",), 3),
+        (("none/*.yaml",), 3),
+        (("gpt9",), 2),
+        (("gpt2", "none.yaml"), 3),
+        (("specs/good.yaml", "--config", "none.yaml"), 3),
+        (("specs/good.yaml", "--select", "XX"), 2),
+        (("specs/good.yaml", "--jobs", "-1"), 2),
+        (("specs/good.yaml", "--jobs", "many"), 2),
+        (("specs/good.yaml", "--write-baseline"), 2),
+        (("specs/good.yaml", "--watch", "--fix"), 2),
+        (("specs/good.yaml", "--baseline", "none.json"), 3),
+        (("specs/good.yaml", "-f", "xml"), 2),
+        (("specs/good.yaml", "-o", "x.docx"), 2),
+        (("specs/good.yaml", "-o", "no/x.sarif"), 3),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_exit_codes(arguments, code):
+    answer = ask("check", *arguments)
+    assert answer.code == code, answer.err
+    assert code != 2 or answer.err.count("\n") == 1
+
+
+def test_warnings_fail_only_where_that_is_asked(here):
+    put(here, "w.yaml", WARNED)
+    answer = ask("check", "w.yaml", "-f", "json")
+    assert (answer.code, ("w.yaml", "AC110") in rules(answer)) == (0, True)
+    assert "w.yaml:4:13: vocab_size: " in answer.err
+    assert ask("check", "w.yaml", "--strict").code == 1
+    assert ask("check", "w.yaml", "--strict", "--ignore", "AC11").code == 0
+    assert ask("check", "w.yaml", "--strict", "--select", "AC101").code == 0
+    put(here, "archcalc.yaml", "schema: 0\nlint: {fail_on: warning, ignore: [AC111, AC112, AC113, AC114]}\n")
+    assert ask("check", "w.yaml").code == 1
+    put(here, "w.yaml", f'{WARNED}allow: [{{rule: AC110, why: "a test"}}]\n')
+    answer = ask("check", "w.yaml", "-f", "json")
+    assert answer.code == 0
+    assert answer.json["files"][0]["excused"][0]["why"] == "a test"
+
+
+def test_a_spec_cannot_excuse_a_budget(here):
+    put(here, "archcalc.yaml", "schema: 0\nbudgets: [{that: parameters.stored, most: 1}]\n")
+    put(here, "x.yaml", GOOD + 'allow: [{rule: AC002, why: "please"}]\n')
+    assert ("x.yaml", "AC002") in rules(ask("check", "x.yaml", "-f", "json"))
+
+
+def test_paths_come_from_the_configuration_and_every_budget_must_be_for_something(here):
+    budget = "{that: parameters.stored, most: 1B, specs: [%s]}"
+    put(here, "archcalc.yaml", f"schema: 0\nspecs: [specs]\nbudgets: [{budget % 'specs/g*.yaml'}]\n")
+    answer = ask("check", "-f", "json")
+    assert (answer.code, [one["file"] for one in answer.json["files"]]) == (0, ["specs/good.yaml"])
+    put(here, "archcalc.yaml", f"schema: 0\nspecs: [specs]\nbudgets: [{budget % 'spec/good.yaml'}]\n")
+    answer = ask("check")
+    assert answer.code == 1
+    assert "archcalc.yaml:3:11: budgets.0: is for no spec that was checked; got 'spec/good.yaml' [AC003]" in answer.err
+    assert ask("check", "specs/good.yaml").code == 0, "of some files alone it need not be"
+
+
+def test_a_baseline_is_written_and_then_obeyed(here):
+    put(here, "x.yaml", GOOD + FIGURE)
+    put(here, "archcalc.yaml", "schema: 0\nspecs: [x.yaml]\nbaseline: known.json\nlint: {select: [AC101]}\n")
+    assert ask("check").code == 3, "a baseline that is named must be there"
+    answer = ask("check", "--write-baseline")
+    assert (answer.code, answer.err.splitlines()) == (0, ["wrote known.json", "1 problem known from now on"])
+    assert ask("check").code == 0
+    assert ask("check", "-f", "json").json["files"][0]["excused"][0]["where"] == "in the baseline"
+    put(here, "x.yaml", GOOD)
+    assert "known.json: 1 known problem no longer occurs; --write-baseline removes it\n" in ask("check").err
+
+
+def test_fix_changes_what_is_safe_and_nothing_else(here):
+    put(here, "x.yaml", f"# first\r\n{GOOD}{UNUSED}".replace("\n", "\r\n").replace("\r\r", "\r"))
+    before = (here / "x.yaml").read_bytes()
+    assert ("x.yaml", "AC102") in rules(ask("check", "x.yaml", "-f", "json"))
+    assert (here / "x.yaml").read_bytes() == before
+    answer = ask("check", "x.yaml", "--fix", "-f", "json")
+    assert ("x.yaml", "AC102") not in rules(answer)
+    assert "x.yaml: 1 fix applied\n" in answer.err
+    after = (here / "x.yaml").read_bytes()
+    assert b"AC151" not in after
+    assert after.startswith(before[: before.index(b"allow")])
+    assert "applied" not in ask("check", "x.yaml", "--fix").err
+
+
+def test_fix_leaves_the_catalogue_and_what_shares_its_names(here):
+    put(here, "gpt2", GOOD + UNUSED)
+    assert ask("check", "gpt2", "--fix").code == 0
+    assert (here / "gpt2").read_text() == GOOD + UNUSED
+
+
+def test_several_processes_find_the_same_in_the_same_order(here):
+    texts = [GOOD, BROKEN, WARNED, GOOD + FIGURE]
+    for i in range(FEW + 20):
+        put(here, f"specs/{i:03}.yaml", texts[i % 4])
+    one, two = (ask("check", "specs", "-f", "json", "--jobs", jobs) for jobs in ("1", "2"))
+    assert one == two
+    assert one.code == 1
+    assert [file["file"] for file in one.json["files"]] == sorted(file["file"] for file in one.json["files"])
+
+
+@pytest.mark.parametrize(
+    ("file", "begins"),
+    [("x.sarif", '{"$schema"'), ("x.xml", "<?xml"), ("x.json", '{"schema"'), ("x.csv", "spec,"), ("x.md", "good")],
+)
+def test_a_suffix_means_a_format(here, file, begins):
+    assert ask("check", "specs", "-o", file).code == 0
+    assert (here / file).read_text().replace("\n", "").replace(" ", "").replace("#", "").startswith(begins)
+
+
+def test_watch_checks_what_is_saved(here):
+    watching = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "from archcalc.cli import main; main()",
+            "check",
+            "specs",
+            "--watch",
+            "-f",
+            "json",
+            "--select",
+            "AC101",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=here,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        assert watching.stderr.readline() == "watching; Ctrl-C ends it\n"
+        time.sleep(0.1)
+        put(here, "specs/good.yaml", BROKEN)
+        assert "d_model: must be an integer" in watching.stderr.readline()
+    finally:
+        watching.send_signal(2)
+        out, _ = watching.communicate(timeout=10)
+    decoder = json.JSONDecoder()
+    first, end = decoder.raw_decode(out)
+    second, _ = decoder.raw_decode(out[end:].lstrip())
+    assert (first["passed"], second["passed"]) == (True, False)
+    assert watching.returncode == 130
