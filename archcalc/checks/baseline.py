@@ -6,6 +6,7 @@ in the spec, never by its line; a budget by its quantity and figure too: it is k
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN
 from archcalc.errors import Invalid, Problem
 from archcalc.escaping import json_text
-from archcalc.huggingface.reading import parse_object
+from archcalc.huggingface.reading import refuse_many_values
 from archcalc.spec.model import SCHEMA
 from archcalc.spec.source import read_file
 
@@ -107,9 +108,10 @@ def baseline_text(outcomes: Iterable[Outcome], folder: str) -> tuple[str, int]:
 
 def read_baseline(path: str) -> Baseline:
     """A baseline. Raises Missing where it is not there, Invalid where it is none."""
-    data = parse_object(read_file(path, LARGEST), path, LARGEST, MOST_VALUES)
+    data = read_file(path, LARGEST)
+    refuse_many_values(data, path, MOST_VALUES)
     try:
-        entries = data["problems"]
+        entries = json.loads(data)["problems"]
         keys = [
             (Key(str(one["file"]), str(one["rule"]), str(one["path"]), str(one.get("budget", ""))), one)
             for one in entries

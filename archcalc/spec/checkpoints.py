@@ -27,6 +27,7 @@ from pydantic_core import PydanticCustomError
 from archcalc.blocks.base import LARGEST_SIZE, Strict
 from archcalc.errors import Invalid, Problem
 from archcalc.files.regular import read_regular
+from archcalc.huggingface.reading import refuse_many_values
 from archcalc.huggingface.shards import INDEX as INDEX  # noqa: PLC0414
 from archcalc.huggingface.shards import WHOLE as WHOLE  # noqa: PLC0414
 from archcalc.spec.settings import MOST_STEPS, Hash, Learned, Settings, Steps
@@ -243,8 +244,7 @@ def _state_text(path: Path) -> str:
     if not size:
         raise Invalid(Problem(str(path), "is empty"))
     data = read_regular(str(path), LARGEST_STATE)
-    if sum(map(data.count, (b",", b":", b"[", b"{"))) > MOST_VALUES:
-        raise Invalid(Problem(str(path), f"has more than {MOST_VALUES:,} values"))
+    refuse_many_values(data, str(path), MOST_VALUES)
     try:
         return data.decode()
     except UnicodeDecodeError:

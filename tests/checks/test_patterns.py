@@ -10,7 +10,17 @@ from command import ask
 from archcalc.checks.patterns import matches
 from archcalc.errors import Invalid
 
-TREE = ("a.yaml", "b.json", ".hidden.yaml", "x/a.yaml", "x/y/b.yaml", "x/y/z/c.yaml", "x/.git/d.yaml", ".env/e.yaml", "é/[f].yaml")
+TREE = (
+    "a.yaml",
+    "b.json",
+    ".hidden.yaml",
+    "x/a.yaml",
+    "x/y/b.yaml",
+    "x/y/z/c.yaml",
+    "x/.git/d.yaml",
+    ".env/e.yaml",
+    "é/[f].yaml",
+)
 PATTERNS = (
     *("*.yaml", "**/*.yaml", "x/**/*.yaml", "**/y/**/*.yaml", "**/**/*.yaml", "*/*.yaml", "x/*/b.yaml", "?.yaml", "[ab].*"),
     *("**", "x/**", "**/.git/*.yaml", ".*.yaml", "*/.git/*", "x/y/z/c.yaml", "none/*.yaml", "[[]f].yaml", "é/[[]f].yaml"),
@@ -47,9 +57,12 @@ def test_a_folder_that_links_to_itself_is_one_folder(tree):
     assert sorted(matches("x/*/x/a.yaml")) == ["x/again/x/a.yaml", "x/self/x/a.yaml"]  # of one word, as a shell has it
 
 
-def test_what_is_looked_at_is_bounded_though_nothing_matches(tree, monkeypatch):
+@pytest.mark.usefixtures("tree")
+def test_what_is_looked_at_is_bounded_though_nothing_matches(monkeypatch):
     monkeypatch.setattr("archcalc.checks.patterns.MOST_LOOKED_AT", 5)
-    with pytest.raises(Invalid, match=r"^\*\*/\*\.nothing: makes archcalc look at more than 5 files; check parts of it$"):
+    with pytest.raises(
+        Invalid, match=r"^\*\*/\*\.nothing: makes archcalc look at more than 5 files; check parts of it$"
+    ):
         list(matches("**/*.nothing"))
 
 
