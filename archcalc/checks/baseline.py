@@ -16,10 +16,13 @@ from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN
 from archcalc.errors import Invalid, Problem
 from archcalc.escaping import json_text
+from archcalc.huggingface.reading import refuse_many_values
 from archcalc.spec.model import SCHEMA
 from archcalc.spec.source import read_file
 
 LARGEST = 64 * 2**20
+MOST_VALUES = 1_000_000
+"""Commas, colons and brackets of a baseline: a problem has seven, of a budget eleven."""
 NEVER = (INVALID.id, UNKNOWN.id)
 """Rules whose problems no baseline has: what is not read and what is not evaluated may hide anything."""
 
@@ -105,9 +108,10 @@ def baseline_text(outcomes: Iterable[Outcome], folder: str) -> tuple[str, int]:
 
 def read_baseline(path: str) -> Baseline:
     """A baseline. Raises Missing where it is not there, Invalid where it is none."""
+    data = read_file(path, LARGEST)
+    refuse_many_values(data, path, MOST_VALUES)
     try:
-        data = json.loads(read_file(path, LARGEST))
-        entries = data["problems"]
+        entries = json.loads(data)["problems"]
         keys = [
             (Key(str(one["file"]), str(one["rule"]), str(one["path"]), str(one.get("budget", ""))), one)
             for one in entries

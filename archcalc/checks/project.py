@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,12 +19,14 @@ from archcalc.plan.reading import find_plan
 from archcalc.spec.catalogue import Found, find, is_path
 from archcalc.spec.configs import HUB
 from archcalc.spec.revisions import revision
-from archcalc.spec.source import Document, display_name, parse, read_file
+from archcalc.spec.source import DEEPEST, TOO_DEEP, Document, display_name, parse, read_file
 from archcalc.spec.validation import validate
 
 NAME = "archcalc.yaml"
 PYPROJECT = "pyproject.toml"
 _TABLE = "tool.archcalc"
+# tomllib takes a minute for a key of 300,000 steps, on one line of 600 kB.
+_DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
 
 
 @dataclass
@@ -131,11 +134,14 @@ def _table(path: str, *, required: bool = False) -> Any:
     import tomllib
 
     try:
-        data = tomllib.loads(read_file(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = read_file(path).decode()
+        data, wrong = ({}, f"is {TOO_DEEP}") if _DOTTED.search(text) else (tomllib.loads(text), "")
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits too
+        data, wrong = {}, f"is not TOML: {str(error).partition(';')[0]}"
+    if wrong:
         if not required:
             return None  # whose file it is, is not known
-        raise Invalid(Problem(path, f"is not TOML: {error}")) from None
+        raise Invalid(Problem(path, wrong))
     tool = data.get("tool", {})
     found = tool.get("archcalc") if isinstance(tool, dict) else None
     if found is None and required:
