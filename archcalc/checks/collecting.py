@@ -10,6 +10,7 @@ from glob import has_magic, iglob
 from typing import NamedTuple
 
 from archcalc.checks.outcome import Kind
+from archcalc.checks.project import NAME, PYPROJECT, is_configuration
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.files.reading import read_bytes
 from archcalc.spec.catalogue import has_spec, is_path, names
@@ -34,22 +35,26 @@ class Target(NamedTuple):
     found: bool = False
 
 
-def collect(paths: Sequence[str], exclude: Sequence[str] = ()) -> list[Target]:
+def collect(paths: Sequence[str], exclude: Sequence[str] = (), *, skip_unknown: bool = False) -> list[Target]:
     """What is to be checked, each once: in the order of the paths, and in folders and patterns by name.
 
+    With `skip_unknown` files that are named need not be archcalc's either, and those that are excluded are left out.
     Raises Missing for a pattern or a folder in which nothing is, Invalid for too many files.
     """
     found: dict[str, Target] = {}
     for path in paths:
-        for target in _of(path, exclude):
+        for target in _of(path, exclude, skip_unknown=skip_unknown):
             found.setdefault(os.path.normpath(target.path), target)
             if len(found) > MOST_FILES:
                 raise Invalid(Problem(path, f"has more than {MOST_FILES:,} files", suggestion="check parts of it"))
     return list(found.values())
 
 
-def _of(path: str, exclude: Sequence[str]) -> Iterator[Target]:
-    if is_stdin(path) or path in names() or os.path.isfile(path):
+def _of(path: str, exclude: Sequence[str], *, skip_unknown: bool) -> Iterator[Target]:
+    if skip_unknown and os.path.isfile(path):
+        if not _is_out(path, exclude):
+            yield Target(path, found=True)
+    elif is_stdin(path) or path in names() or os.path.isfile(path):
         yield Target(path)
     elif os.path.isdir(path) and not has_spec(path):
         yield from _some(path, _walk(path, exclude), "has no file that archcalc reads")
@@ -126,9 +131,11 @@ def kind_of(target: Target) -> Kind:
     path = target.path
     if path.endswith(WEIGHTS):
         return "weights"
+    if os.path.basename(path) in (NAME, PYPROJECT):
+        return "configuration" if is_configuration(path) or not target.found else "unknown"
     is_json = path.endswith(".json")
     if not path.endswith(_YAML) and not (is_json and target.found):
-        return "config" if is_json else "model"
+        return "config" if is_json else "unknown" if target.found else "model"
     try:
         data = read_bytes(path, LARGEST_FILE)
     except (OSError, ValueError):
