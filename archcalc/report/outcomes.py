@@ -73,7 +73,8 @@ def destinations(form: CheckFormat | None, outputs: Sequence[str]) -> list[Desti
     Any other file is written in place of that, in the format asked for or the one that its suffix means. Raises
     Invalid where the suffix means none, and for a format asked for of several files.
     """
-    beside, instead = [], []
+    beside: list[Destination] = []
+    instead: list[Destination] = []
     for output in outputs:
         own, mark, file = output.partition(":")
         if mark and own in get_args(CheckFormat):
