@@ -46,7 +46,9 @@ class Elsewhere:
         self.path.mkdir()
         self.bin.mkdir()
         self.program("archcalc", f'exec {shlex.quote(sys.executable)} -c "from archcalc.cli import main; main()" "$@"')
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "GITHUB_", "PYTEST_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "GITHUB_", "PYTEST_"))
+        }
         me = {f"GIT_{who}_{what}": f"me@{who}.test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         self.env = {
             **kept,
@@ -75,7 +77,9 @@ class Elsewhere:
     def run(self, script: str, **more: str) -> Done:
         """A script of bash, as GitHub runs one, with more of an environment."""
         command = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script]
-        done = subprocess.run(command, cwd=self.path, env={**self.env, **more}, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.path, env={**self.env, **more}, capture_output=True, text=True, check=False
+        )
         return Done(done.returncode, done.stdout, done.stderr)
 
     def commit(self) -> Done:
