@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from archcalc.checks.outcome import Kind
 from archcalc.checks.patterns import MOST_LOOKED_AT, matches
+from archcalc.checks.project import NAME, PYPROJECT, is_configuration
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.files.reading import read_bytes
 from archcalc.spec.catalogue import has_spec, is_path, names
@@ -32,14 +33,15 @@ class Target(NamedTuple):
     found: bool = False
 
 
-def collect(paths: Sequence[str], exclude: Sequence[str] = ()) -> list[Target]:
+def collect(paths: Sequence[str], exclude: Sequence[str] = (), *, skip_unknown: bool = False) -> list[Target]:
     """What is to be checked, each once: in the order of the paths, and in folders and patterns by name.
 
+    With `skip_unknown` files that are named need not be archcalc's either, and those that are excluded are left out.
     Raises Missing for a pattern or a folder in which nothing is, Invalid for too many files.
     """
     found: dict[str, Target] = {}
     for path in paths:
-        for target in map(_harmless, _of(path, exclude)):
+        for target in map(_harmless, _of(path, exclude, skip_unknown=skip_unknown)):
             found.setdefault(os.path.normpath(target.path), target)
             if len(found) > MOST_FILES:
                 raise Invalid(Problem(path, f"has more than {MOST_FILES:,} files", suggestion="check parts of it"))
@@ -51,8 +53,11 @@ def _harmless(target: Target) -> Target:
     return target._replace(path=f"./{target.path}") if target.path.startswith(("::", "##[")) else target
 
 
-def _of(path: str, exclude: Sequence[str]) -> Iterator[Target]:
-    if is_stdin(path) or path in names() or os.path.isfile(path):
+def _of(path: str, exclude: Sequence[str], *, skip_unknown: bool) -> Iterator[Target]:
+    if skip_unknown and os.path.isfile(path):
+        if not _is_out(path, exclude):
+            yield Target(path, found=True)
+    elif is_stdin(path) or path in names() or os.path.isfile(path):
         yield Target(path)
     elif os.path.isdir(path) and not has_spec(path):
         yield from _some(path, _walk(path, exclude), "has no file that archcalc reads")
@@ -125,9 +130,11 @@ def kind_of(target: Target) -> Kind:
     path = target.path
     if path.endswith(WEIGHTS):
         return "weights"
+    if os.path.basename(path) in (NAME, PYPROJECT):
+        return "configuration" if is_configuration(path) or not target.found else "unknown"
     is_json = path.endswith(".json")
     if not path.endswith(_YAML) and not (is_json and target.found):
-        return "config" if is_json else "model"
+        return "config" if is_json else "unknown" if target.found else "model"
     if not os.path.isfile(path):  # what is read from a pipe is gone
         return "model"
     try:

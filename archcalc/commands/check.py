@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from archcalc.commands.base import TRUST, Output, app, number
+from archcalc.commands.base import TRUST, app, number
 from archcalc.commands.completing import spec_words
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.report.outcomes import FORMATS, CheckFormat, chosen, show
+from archcalc.report.outcomes import FORMATS, CheckFormat, Destination, destinations, show
 from archcalc.report.output import emit, refuse_output, tell, write
 from archcalc.report.progress import counted
 from archcalc.spec.catalogue import find, names
@@ -66,6 +66,14 @@ def check(
     write_baseline: Annotated[
         bool, typer.Option("--write-baseline", help="make all problems of this run known")
     ] = False,
+    skip_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unknown",
+            help="skip files that are not archcalc's; check all specs if a PATH is the "
+            "configuration, or a file that it names",
+        ),
+    ] = False,
     jobs: Annotated[str, typer.Option("--jobs", "-j", metavar="N", help="processes; 0: one for each core")] = "1",
     watch: Annotated[bool, typer.Option("--watch", help="check again what is saved, until Ctrl-C")] = False,
     form: Annotated[
@@ -78,7 +86,16 @@ def check(
             help="table, markdown, json, csv, sarif, code-scanning, junit, github, gitlab, summary",
         ),
     ] = None,
-    output: Output = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            help="file to write; its suffix sets the format; FORMAT:FILE, any number of them, beside what is printed",
+        ),
+    ] = None,
 ) -> None:
     """Validate files; hold counts against figures and budgets.
 
@@ -91,28 +108,35 @@ def check(
     Example: archcalc check own.yaml --strict
     """
     if weights is not None:
-        _check_weights(paths or [], weights, form, output)
+        _check_weights(paths or [], weights, form, output or [])
         return
     from archcalc.checks.project import find_project
 
     project = find_project(config).with_rules(_rules("--select", select), _rules("--ignore", ignore))
-    run = _Run(paths or [], project, baseline or project.baseline, number("--jobs", jobs, MOST_JOBS, least=0))
-    for flag, given in (("--fix", fix), ("--write-baseline", write_baseline), ("--output", output is not None)):
+    run = _Run(
+        paths or [],
+        project,
+        baseline or project.baseline,
+        number("--jobs", jobs, MOST_JOBS, least=0),
+        skip_unknown=skip_unknown,
+    )
+    for flag, given in (("--fix", fix), ("--write-baseline", write_baseline), ("--output", bool(output))):
         if watch and given:
             raise Invalid(Problem(flag, "cannot be combined with --watch"))
     if write_baseline and run.baseline is None:
         how = "name it by --baseline FILE, or as baseline: in archcalc.yaml"
         raise Invalid(Problem("--write-baseline", "needs a file to write", suggestion=how))
-    refuse_output(output)
-    form = chosen(form, output)
+    where = destinations(form, output or [])
+    for one in where:
+        refuse_output(one.file)
     if watch:
-        run.watch(form)
+        run.watch(where)
         return
     outcomes = run.outcomes(fix=fix)
     if write_baseline:
         run.write_baseline(outcomes)
     outcomes = run.without_known(outcomes)
-    show(outcomes, form, output)
+    show(outcomes, where)
     strict = strict or project.configuration.lint.fail_on == "warning"
     if code := max((outcome.exit_code(strict=strict) for outcome in outcomes), default=0):
         raise typer.Exit(code)
@@ -121,17 +145,21 @@ def check(
 class _Run:
     """One check: what is looked at, for what, and how."""
 
-    def __init__(self, paths: Sequence[str], project: "Project", baseline: str | None, jobs: int) -> None:
-        self.paths, self.project, self.baseline = paths, project, baseline
+    def __init__(
+        self, paths: Sequence[str], project: "Project", baseline: str | None, jobs: int, *, skip_unknown: bool = False
+    ) -> None:
+        self.paths, self.project, self.baseline, self.skip_unknown = paths, project, baseline, skip_unknown
         self.jobs = jobs or os.cpu_count() or 1
+        self.specs = [project.path(one) for one in project.configuration.specs]
+        touched = skip_unknown and any(project.reads(path) for path in paths)
+        self.is_whole = not paths or (touched and bool(self.specs))
 
     def targets(self) -> "list[Target]":
         """What is looked at. Raises Missing and Invalid as `collect` does."""
         from archcalc.checks.collecting import collect
 
-        configuration = self.project.configuration
-        asked = self.paths or [self.project.path(one) for one in configuration.specs] or names()
-        return collect(asked, configuration.exclude)
+        asked = [*self.paths, *(self.specs if self.is_whole else [])] or names()
+        return collect(asked, self.project.configuration.exclude, skip_unknown=self.skip_unknown)
 
     def outcomes(self, *, fix: bool = False) -> "list[Outcome]":
         """What was found, in the order of the targets, with a bar on a terminal while it takes long."""
@@ -143,7 +171,7 @@ class _Run:
             again = [target for target in targets if target.path in done]
             anew = {outcome.file: outcome for outcome in check_all(again, self.project)}
             found = [anew.get(outcome.file, outcome) for outcome in found]
-        return [*ours(found), *([] if self.paths else self._of_the_configuration(found))]
+        return [*ours(found), *(self._of_the_configuration(found) if self.is_whole else [])]
 
     def _mended(self, found: "Sequence[Outcome]") -> dict[str, int]:
         from archcalc.checks.mending import mend
@@ -182,17 +210,17 @@ class _Run:
             tell(f"{self.baseline}: {several(gone, 'known problem')} no longer {words}")
         return found
 
-    def watch(self, form: CheckFormat) -> None:
+    def watch(self, where: Sequence[Destination]) -> None:
         """Check again what is saved; ends with Ctrl-C."""
         from archcalc.checks.running import check_all, ours
         from archcalc.checks.watching import saved
 
         beside = [path for path in (self.project.document.file, self.baseline) if path is not None]
         changes = saved(self.targets, beside)
-        show(self.without_known(self.outcomes()), form, None)
+        show(self.without_known(self.outcomes()), where)
         tell("watching; Ctrl-C ends it")
         for targets in changes:
-            show(self.without_known(ours(check_all(targets, self.project, self.jobs))), form, None)
+            show(self.without_known(ours(check_all(targets, self.project, self.jobs))), where)
 
 
 def _rules(flag: str, text: str | None) -> tuple[str, ...] | None:
@@ -213,7 +241,7 @@ def _rules(flag: str, text: str | None) -> tuple[str, ...] | None:
     return each
 
 
-def _check_weights(specs: list[str], weights: str, form: CheckFormat | None, output: Output) -> None:
+def _check_weights(specs: list[str], weights: str, form: CheckFormat | None, outputs: list[str]) -> None:
     """Hold a checkpoint's headers against a spec. Exit code 1 if a tensor differs."""
     from archcalc.commands.held import held_against
     from archcalc.report.verdict import verdict_sheet
@@ -222,7 +250,9 @@ def _check_weights(specs: list[str], weights: str, form: CheckFormat | None, out
         raise Invalid(Problem("--weights", "needs one SPEC to compare with", value=f"{len(specs)}"))
     if form in FORMATS:
         raise Invalid(Problem("--format", "of a comparison with weights is table, markdown, json or csv", value=form))
+    if len(outputs) > 1:
+        raise Invalid(Problem("--output", "of a comparison with weights is one file", value=f"{len(outputs)}"))
     verdict = held_against(find(specs[0]), weights)
-    emit(verdict_sheet([verdict], "stored"), cast("Format | None", form), output)
+    emit(verdict_sheet([verdict], "stored"), cast("Format | None", form), outputs[0] if outputs else None)
     if not verdict.passed:
         raise typer.Exit(1)

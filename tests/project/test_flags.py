@@ -205,7 +205,7 @@ RUN = {
         "--weights": "test_check_weights",
         **dict.fromkeys(
             ["--config", "--select", "--ignore", "--strict", "--fix", "--baseline", "--write-baseline", "--jobs",
-             "--watch"], "test_check"),
+             "--watch", "--skip-unknown"], "test_check"),
     },
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
     "predict": dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),

@@ -57,6 +57,7 @@ plan
 counts
 hardware
 checks
+testing
 shapes
 proof
 words
