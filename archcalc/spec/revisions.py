@@ -87,11 +87,9 @@ def _colon(text: str) -> int:
 
 def parted(where: Revision) -> tuple[str, str | None]:
     """REV:PATH and its question: what follows the first @ of the path that has a value behind it."""
-    path, sign, question = where.path.partition("@")
-    while sign and "=" not in question.partition("@")[0]:
-        more, sign, question = question.partition("@")
-        path += f"@{more}"
-    return f"{where.name}:{path}", question if sign else None
+    pieces = where.path.split("@")
+    at = next((at for at, piece in enumerate(pieces) if at and "=" in piece), len(pieces))
+    return f"{where.name}:{'@'.join(pieces[:at])}", "@".join(pieces[at:]) if at < len(pieces) else None
 
 
 def read_source(path: str, largest: int = LARGEST_FILE) -> bytes:
