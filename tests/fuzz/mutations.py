@@ -228,7 +228,7 @@ def _lines(rng, data, others):
         lines[at] = lines[at].lstrip()
     elif way == 5:
         lines.insert(at, rng.choice(rng.choice(others).splitlines(keepends=True) or [b""]))
-    else:
+    elif len(lines[at]) < 10_000:
         lines[at] = lines[at] * rng.choice((2, 2, 3, 50, 1_000) if rng.random() < 0.2 else (2, 3))
     return b"".join(lines)
 
