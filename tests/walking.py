@@ -38,6 +38,12 @@ def prepared(folder: Path) -> Elsewhere:
     return made
 
 
+def files(text: str) -> dict[str, str]:
+    """The files that a page shows, by their names, as it first writes them."""
+    blocks = [block for block in _FENCE.finditer(text) if block[1] not in ("console", "diff")]
+    return {_NAMED.search(text, 0, block.start())[1]: block[2] for block in blocks}
+
+
 def walk(elsewhere: Elsewhere, text: str) -> Iterator[tuple[re.Match[str], list[Step]]]:
     """The blocks of a page in order, each done, with the steps of a console."""
     name = ""
