@@ -68,6 +68,12 @@ def test_what_is_not_alike_is_told():
     assert alike(shown, shown + "more\n") == "4 lines became 5"
 
 
+def cases(test):
+    """The arguments of each case of a test: of one without parameters nothing."""
+    marks = getattr(test, "pytestmark", [])
+    return [case.values for mark in marks for case in mark.args[1]] or [()]
+
+
 @pytest.mark.parametrize(("name", "number", "block"), of_kind("python"))
 def test_a_program_of_the_readme_runs(name, number, block):
     if "archcalc_reference" in block.body:
@@ -77,7 +83,8 @@ def test_a_program_of_the_readme_runs(name, number, block):
         exec(compile(block.body, "<document>", "exec"), names)  # noqa: S102  (our own documents)
         for made, value in list(names.items()):
             if made.startswith("test_"):
-                value()
+                for case in cases(value):
+                    value(*case)
 
 
 @pytest.mark.parametrize(("name", "number", "block"), of_kind("yaml"))
