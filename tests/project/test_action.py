@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ BUDGETS = "specs: [specs/*.yaml]\nbudgets:\n  - {that: parameters.stored, most: 
 
 # Stands in for the Python that makes the environment: there pip installs nothing, and archcalc is this checkout's.
 MAKES = """
-[ "$1 $2 $3" = "-I -m venv" ] || exit 9
+[ "$1 $2 $3" = "-I -m venv" ] || exec {python} "$@"
 mkdir -p "$4/bin"
 cp {bin}/archcalc "$4/bin/archcalc"
 cp {bin}/made "$4/bin/python"
@@ -32,7 +33,7 @@ exec {python} "$@"
 @pytest.fixture
 def elsewhere(tmp_path):
     made = Elsewhere(tmp_path)
-    made.program("makes", MAKES.format(bin=shlex.quote(str(made.bin))))
+    made.program("makes", MAKES.format(bin=shlex.quote(str(made.bin)), python=shlex.quote(sys.executable)))
     made.program("made", MADE.format(python=shlex.quote(sys.executable)))
     made.write("specs/good.yaml", SPEC)
     made.write("archcalc.yaml", BUDGETS)
@@ -47,6 +48,7 @@ def act(elsewhere, **inputs):
         "GITHUB_ACTION_PATH": str(ROOT),
         "GITHUB_WORKSPACE": str(elsewhere.path),
         "GITHUB_STEP_SUMMARY": str(temp / "step_summary"),
+        "GITHUB_PATH": str(temp / "path"),
         "RUNNER_TEMP": str(temp),
     }
     assert set(inputs) <= set(ACTION["inputs"])
@@ -73,6 +75,8 @@ def test_what_is_good_passes_and_says_so_in_the_summary(elsewhere):
     assert not re.search("^::(error|warning)", done.out, re.MULTILINE)
     installed = (elsewhere.path.parent / "temp" / "installed").read_text().split("\n")
     assert installed == ["install", "--quiet", "--disable-pip-version-check", str(ROOT), ""]
+    (added,) = (elsewhere.path.parent / "temp" / "path").read_text().splitlines()
+    assert [file.name for file in Path(added).iterdir()] == ["archcalc"], "and no Python"
 
 
 def test_what_is_broken_is_annotated_at_its_line(elsewhere):
