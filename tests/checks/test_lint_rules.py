@@ -305,7 +305,11 @@ def test_multiples_above_below_and_the_powers_in_them():
     assert [size for size in range(60, 200) if sizes.fits(size)] == [60, 61, 62, 63, 64, 128, 192]
     assert [size for size in range(1, 70) if sizes.fits(size, 8)] == [8, 16, 24, 32, 40, 48, 56, 64]
     assert [sizes.above(size) for size in (1, 63, 64, 65, 128)] == [64, 64, 64, 128, 128]
-    assert [sizes.nearest(size) for size in (1, 65, 11_010)] == ["nearest: 64", "nearest: 64 or 128", "nearest: 11,008 or 11,072"]
+    assert [sizes.nearest(size) for size in (1, 65, 11_010)] == [
+        "nearest: 64",
+        "nearest: 64 or 128",
+        "nearest: 11,008 or 11,072",
+    ]
     assert sizes.said(96) == "is a multiple of 32, not of 64"
     assert sizes.said(64 + 1) == "is odd, not a multiple of 64"
     assert (sizes.said(60), sizes.said(61)) == ("is a multiple of 4, not of 8", "is odd, not a multiple of 8")
