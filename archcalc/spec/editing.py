@@ -60,7 +60,7 @@ def edited(text: bytes, document: Document, edits: Iterable[Edit]) -> bytes:
 
 
 def _in_order(edits: Iterable[Edit]) -> list[Edit]:
-    """The first edit of each path: values first, then items to take out, deep ones first and each list from its end."""
+    """The first edit of each path: values, then items to take out, deep ones first and each list from its end."""
     first: dict[Where, Edit] = {}
     for edit in edits:
         first.setdefault(edit.path, edit)

@@ -226,7 +226,9 @@ def test_a_file_with_the_name_of_a_known_device_is_told_by_its_path(tmp_path, mo
 def test_only_the_file_of_the_device_is_read(monkeypatch):
     read = []
     real = archcalc.hardware.devices.read_source
-    monkeypatch.setattr("archcalc.hardware.devices.read_source", lambda path: read.append(Path(path).name) or real(path))
+    monkeypatch.setattr(
+        "archcalc.hardware.devices.read_source", lambda path: read.append(Path(path).name) or real(path)
+    )
     find_device("L40S")
     assert read == ["l40s.yaml"]
 
