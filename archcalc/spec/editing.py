@@ -60,11 +60,12 @@ def edited(text: bytes, document: Document, edits: Iterable[Edit]) -> bytes:
 
 
 def _in_order(edits: Iterable[Edit]) -> list[Edit]:
-    """The first edit of each path: values first, then items to take out, from the end of their list on."""
+    """The first edit of each path: values, then items to take out, deep ones first and each list from its end."""
     first: dict[Where, Edit] = {}
     for edit in edits:
         first.setdefault(edit.path, edit)
-    out = sorted((edit for edit in first.values() if _takes_out(edit)), key=lambda edit: edit.path[-1], reverse=True)
+    out = [edit for edit in first.values() if _takes_out(edit)]
+    out.sort(key=lambda edit: (len(edit.path), edit.path[-1]), reverse=True)
     return [*(edit for edit in first.values() if not _takes_out(edit)), *out]
 
 

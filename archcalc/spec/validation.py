@@ -207,6 +207,8 @@ def _message(error: dict[str, Any]) -> str:
         return "must not be empty"
     if kind == "too_long":
         return f"must have at most {context['max_length']:,} items"
+    if kind == "string_too_long":
+        return f"must have at most {context['max_length']:,} characters"
     if kind == "string_pattern_mismatch" and context["pattern"] in IN_WORDS:
         return IN_WORDS[context["pattern"]]
     return _TYPES.get(kind) or error["msg"][0].lower() + error["msg"][1:]

@@ -1,11 +1,14 @@
 """A baseline: what is known does not count, what is worse or new does."""
 
+import json
+
 import pytest
 from goodspec import GOOD
 
 import archcalc
 from archcalc.checks.baseline import baseline_text, read_baseline
 from archcalc.checks.collecting import Target
+from archcalc.checks.outcome import Excused
 from archcalc.checks.project import find_project
 from archcalc.checks.running import check_target
 
@@ -101,3 +104,50 @@ def test_what_is_no_baseline_is_refused(here, text):
     (here / "known.json").write_text(text)
     with pytest.raises(archcalc.Invalid, match="is not a baseline of archcalc check"):
         read_baseline("known.json")
+
+
+def test_what_is_written_is_by_file_rule_and_path_with_the_figures_of_budgets(here):
+    (here / "sub").mkdir()
+    (here / "sub" / "a.yaml").write_text(GOOD + FIGURE)
+    text, count = baseline_text(outcomes("x.yaml", "sub/a.yaml"), "sub")
+    assert text.endswith("}\n")
+    data = json.loads(text)
+    assert (data["schema"], count, len(data["problems"])) == (0, 6, 6)
+    stored = archcalc.params(archcalc.load("x.yaml")).stored
+    assert data["problems"][3:] == [
+        {"file": "a.yaml", "rule": rule, "path": path, **more}
+        for rule, path, more in (
+            ("AC002", "", {"budget": "parameters.stored least 1M parameters", "figure": stored}),
+            ("AC002", "", {"budget": "parameters.stored most 100 parameters", "figure": stored}),
+            ("AC101", "published.0", {}),
+        )
+    ]
+    assert [one["file"] for one in data["problems"]] == ["../x.yaml"] * 3 + ["a.yaml"] * 3
+
+
+def test_the_reason_names_the_file_and_what_the_spec_excuses_stays_excused(here):
+    baseline, _ = known(here, outcomes("x.yaml"))
+    (found,) = outcomes("x.yaml")
+    before = Excused(found.problems[0], "as published", "in the spec")
+    (after,), _ = baseline.without([found._replace(excused=(before,))], "")
+    assert after.excused[0] == before
+    assert [one.why for one in after.excused[1:]] == ["known in known.json"] * 3
+
+
+def test_a_figure_that_is_better_or_the_same_is_known_and_without_a_figure_a_budget_is_not(here):
+    text, _ = baseline_text(outcomes("x.yaml"), "")
+    data = json.loads(text)
+    for entry in data["problems"]:
+        if entry.get("budget", "").startswith("parameters.stored most"):
+            entry["figure"] += 1  # it was worse
+    (here / "known.json").write_text(json.dumps(data))
+    assert rules(read_baseline("known.json").without(outcomes("x.yaml"), "")[0]) == []
+    for entry in data["problems"]:
+        entry.pop("figure", None)
+    (here / "known.json").write_text(json.dumps(data))
+    assert rules(read_baseline("known.json").without(outcomes("x.yaml"), "")[0]) == ["AC002", "AC002"]
+
+
+def test_a_baseline_that_is_not_there_is_missing(here):
+    with pytest.raises(archcalc.Missing):
+        read_baseline(str(here / "none.json"))

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archcalc
-from archcalc.checks.amounts import Ratio, read_amount
-from archcalc.checks.budgets import Counted
+from archcalc.checks.amounts import Ratio, in_words, read_amount
+from archcalc.checks.budgets import Counted, hold_budgets, unused_budgets
 from archcalc.checks.configuration import When
-from archcalc.checks.project import no_project
+from archcalc.checks.outcome import Outcome
+from archcalc.checks.project import find_project, no_project
 from archcalc.counts.quantities import QUANTITIES
+from archcalc.spec.catalogue import find
 
 GPT2_XL = "gpt2-xl"
 PARAMETERS = 1_557_611_200  # of transformers' GPT2LMHeadModel with this config, the tied head once
@@ -42,6 +44,14 @@ def problems(spec, *budgets):
         ("2.5 TFLOPs", "FLOPs", 2_500_000_000_000),
         ("1e21 FLOPs", "FLOPs", 10**21),
         ("28k", "matrices", 28_000),
+        *[
+            ("2 FLOPs", "FLOPs", 2),
+            ("1 FLOP", "FLOPs", 1),
+            ("1.5 kFLOPs", "FLOPs", 1_500),
+            ("3MFLOPs", "FLOPs", 3 * 10**6),
+        ],
+        *[(f"1 {letter}FLOPs", "FLOPs", 1000**i) for i, letter in enumerate("GTPE", 3)],
+        *[(" 7 ", "parameters", 7), (10**30, "FLOPs", 10**30), ("2e0", "parameters", 2)],
         (0, "bytes", 0),
     ],
 )
@@ -55,7 +65,14 @@ def test_a_bound_is_read_as_people_write_it(written, unit, amount):
         *[("1.6B", "bytes"), ("300 KB", "bytes"), ("40 GB", "parameters"), ("1.5", "parameters"), (1.5, "bytes")],
         *[("-1", "bytes"), (-1, "parameters"), ("1e400", "FLOPs"), (float("nan"), "bytes"), (float("inf"), "bytes")],
         *[("", "bytes"), ("much", "parameters"), ("true", "matrices"), ("1.2x", "bytes"), ("x gpt2", "bytes")],
-        *[(10**31, "parameters"), ("9" * 50, "bytes"), ("1e31", "FLOPs")],
+        *[("1.2345 kFLOPs", "FLOPs"), ("1.5 FLOPs", "FLOPs"), ("1 KFLOPs", "FLOPs"), ("1 GFLOPs", "parameters")],
+        *[
+            (10**30 + 1, "parameters"),
+            ("1.6B FLOPs", "parameters"),
+            (10**31, "parameters"),
+            ("9" * 50, "bytes"),
+            ("1e31", "FLOPs"),
+        ],
     ],
 )
 def test_what_is_no_bound_is_refused(written, unit):
@@ -63,7 +80,17 @@ def test_what_is_no_bound_is_refused(written, unit):
         read_amount(written, unit)
 
 
+def test_a_bound_says_its_unit_once():
+    assert in_words(1_600_000_000, "1.6B", "parameters") == "1.6B parameters"
+    assert in_words(1_600_000_000, " 1.6B parameters ", "parameters") == "1.6B parameters"
+    assert in_words(1_600_000_000, 1_600_000_000, "parameters") == "1,600,000,000 parameters"
+    assert in_words(307_200, "300 KiB", "bytes") == "300 KiB"
+    assert in_words(307_200, "307200", "bytes") == "307200 bytes"
+    assert in_words(307_200, "307200 bytes", "bytes") == "307200 bytes"
+
+
 def test_a_ratio_has_its_spec():
+    assert read_amount("2 x  own.yaml ", "FLOPs") == Ratio(Fraction(2), "own.yaml")
     assert read_amount("1.2x main:specs/model.yaml", "bytes") == Ratio(Fraction(6, 5), "main:specs/model.yaml")
 
 
@@ -286,3 +313,85 @@ def test_patterns_of_budgets_are_of_the_file_and_not_of_its_revision(repository)
         (one,) = archcalc.check(spec, budgets="archcalc.yaml")
         assert one.rule == "AC002"
     assert archcalc.check("gpt2", budgets="archcalc.yaml") == []
+
+
+def test_conditions_are_said_in_words():
+    assert When().in_words() == ""
+    when = {"for": "inference", "batch": 8, "kv_precision": "fp8", "dropout": True, "accumulate": False, "seq": "2k"}
+    assert When(**when).in_words() == ("inference, batch 8, seq 2048, no accumulate, dropout, kv precision fp8")
+
+
+def test_what_a_ratio_allows_is_rounded_to_the_side_that_holds(tmp_path):
+    """0.9 and 1.1 times a count that 10 does not divide."""
+    (tmp_path / "x.yaml").write_text(GOOD)
+    stored = archcalc.params(archcalc.load(str(tmp_path / "x.yaml"))).stored
+    (most,) = problems(
+        str(tmp_path / "x.yaml"), {"that": "parameters.stored", "most": "0.9x " + str(tmp_path / "x.yaml")}
+    )
+    assert f"at most {9 * stored // 10:,} allowed" in most.message
+    (least,) = problems(
+        str(tmp_path / "x.yaml"), {"that": "parameters.stored", "least": "1.1x " + str(tmp_path / "x.yaml")}
+    )
+    assert f"at least {-(-11 * stored // 10):,} allowed" in least.message
+    assert stored % 10
+
+
+def test_a_bound_of_nothing_has_no_percentage():
+    (one,) = problems("gpt2", {"that": "parameters.stored", "most": 0})
+    assert "at most 0 allowed (0 parameters), exceeded by 124,439,808; see budgets.0 of budgets" in one.message
+
+
+def test_every_side_of_a_budget_is_a_bound_of_its_own():
+    budget = {"that": "memory.total", "most": 1, "least": 10**15, "fits": "a100-40gb", "when": {"batch": 2}}
+    project = archcalc.checks.files._project([budget])
+    kept = hold_budgets(project, find("gpt2"))
+    assert [(one.words, one.at_least, one.device, one.when) for one in kept.bounds] == [
+        ("1 bytes", False, "", "batch 2"),
+        ("1,000,000,000,000,000 bytes", True, "", "batch 2"),
+        ("a100-40gb", False, "a100-40gb", "batch 2"),
+    ]
+    assert [one.problem for one in kept.bounds[:2]] == [*kept.problems]
+    assert kept.bounds[2].problem is None
+    # 5% of what a program sees of the memory is set aside if nothing is said
+    room = kept.bounds[2].bound
+    (half,) = hold_budgets(
+        archcalc.checks.files._project([{**budget, "most": None, "least": None, "reserve": 50}]), find("gpt2")
+    ).bounds
+    assert abs(half.bound / room - 50 / 95) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ({"that": "flops.forward", "when": {"phase": "decode", "seq": 5}}, "seq does not apply to decode"),
+        ({"that": "memory.total", "when": {"activation_kernel": "eager"}}, "no activation of the model is GELU"),
+    ],
+)
+def test_conditions_that_say_nothing_are_refused(budget, words):
+    (one,) = problems("llama3-8b", {"most": 1, **budget})
+    assert (one.rule, words in one.message) == ("AC003", True)
+
+
+def test_decode_reads_the_context_or_as_much_as_is_asked():
+    model = archcalc.load("gpt2")
+    count = Counted(model, no_project())
+    for context, when in ((1024, {}), (100, {"context": 100})):
+        run = archcalc.Run("decode", 1, 1, context)
+        assert count.of("flops.forward", When(phase="decode", **when)) == archcalc.flops(model, run).forward
+
+
+def test_budgets_are_for_specs_by_name_path_or_pattern(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "x.yaml").write_text(GOOD)
+    for pattern, told in {"good": 1, "goo?": 1, "specs/x.yaml": 1, "./specs/*": 1, "specs/y*": 0, "x.yaml": 0}.items():
+        (tmp_path / "archcalc.yaml").write_text(
+            f"schema: 0\nbudgets:\n  - {{that: parameters.stored, most: 1, specs: [{pattern}]}}\n"
+        )
+        found = archcalc.check("specs/x.yaml", budgets="archcalc.yaml")
+        assert [one.message.endswith("; see archcalc.yaml:3") for one in found] == [True] * told
+        unused = list(unused_budgets(find_project(), [Outcome("specs/x.yaml", "model", "good@n_layers=2")]))
+        assert [(one.rule, one.line, one.value) for one in unused] == [("AC003", 3, repr(pattern))] * (1 - told)
+    (tmp_path / "archcalc.yaml").write_text("schema: 0\nbudgets: [{that: parameters.stored, most: 1}]\n")
+    assert [one.value for one in unused_budgets(find_project(), [Outcome("p.yaml", "plan", "p")])] == [None]
+    assert not list(unused_budgets(find_project(), [Outcome("m", "config", "m")]))

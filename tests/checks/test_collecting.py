@@ -106,3 +106,70 @@ def test_no_name_of_a_file_begins_a_line_as_a_command_of_a_runner(here):
         (here / name).write_text("schema: 0")
         assert paths(name) == paths(f"./{name}") == [f"./{name}"]
     assert paths("*x.yaml") == ["./##[group]x.yaml", "./::error::x.yaml"]
+
+
+FIELDS = {
+    "model": ["layers", "vocab_size", "d_model", "unembedding"],
+    "configuration": ["budgets", "lint", "baseline", "specs"],
+    "device": ["capacity", "dense_peak", "bandwidth"],
+    "plan": ["dp", "tp", "pp", "cp", "ep", "zero", "micro_batch", "accumulation", "framework"],
+}
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, fields in FIELDS.items() for field in fields])
+def test_each_field_that_one_kind_alone_has_tells_it(here, kind, field):
+    for name in (field, f'"{field}"', f"'{field}' "):
+        (here / "x.yml").write_text(f"schema: 0\n# a note\n{name}: 1\n  layers: 1\n")
+        assert kind_of(Target("x.yml", found=True)) == kind
+        (here / "x.yml").write_text(f"a:\n  {name}: 1\n")
+        assert kind_of(Target("x.yml", found=True)) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("schema", "kind"),
+    [("model", "model"), ("plan", "plan"), ("device", "device"), ("budgets", "configuration"), ("other", "unknown")],
+)
+def test_the_schema_that_a_file_names_tells_its_kind(here, schema, kind):
+    for name in ("{}.json", "../schema/{}.json", "{}-07.json", "https://example.com/x/{}.draft-07.json"):
+        line = f"# yaml-language-server: $schema={name.format(schema)}\n"
+        (here / "x.yaml").write_text(f"# a note\n{line}services: 1\n")
+        assert kind_of(Target("x.yaml", found=True)) == kind
+    (here / "x.yaml").write_text("#" * 4096 + f"\n{line}services: 1\n")
+    assert kind_of(Target("x.yaml", found=True)) == "unknown", "it stands at the beginning"
+
+
+def test_names_tell_what_is_no_yaml(here):
+    (here / "model" / "other.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    assert kind_of(Target("model/other.json", found=True)) == "config"
+    for name, kind in {
+        "x.gguf": "weights",
+        "x.safetensors": "weights",
+        "gpt2": "model",
+        "none.json": "config",
+    }.items():
+        assert kind_of(Target(name)) == kind
+    assert kind_of(Target("none.yaml", found=True)) == kind_of(Target("specs", found=True)) == "model"
+
+
+def test_files_of_weights_of_every_form_are_found(here):
+    for name in (
+        "w.gguf",
+        "w.safetensors",
+        "w.bin",
+        "x.json",
+        "deep/config.json",
+        "__pycache__/x.yaml",
+        "venv/x.yaml",
+    ):
+        (here / "all" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "all" / name).write_text("")
+    assert paths("all") == ["all/w.gguf", "all/w.safetensors", "all/deep/config.json"]
+    assert [one.found for one in collect(["all", "specs/b.yaml", "specs/[b].yaml"])] == [True] * 3 + [False]
+
+
+def test_files_are_bounded(here, monkeypatch):
+    monkeypatch.setattr("archcalc.checks.collecting.MOST_FILES", 3)
+    assert len(paths("specs")) == 3
+    with pytest.raises(archcalc.Invalid) as error:
+        collect(["specs", "plans"])
+    assert str(error.value) == "plans: has more than 3 files; check parts of it"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies
 
 from archcalc import strategies as st
-from archcalc.checks.lint import figures
+from archcalc.checks.lint import figures, sizes, tiles
 from archcalc.checks.lint.every import LINT, RULES
 from archcalc.checks.linting import ALL, excused, lint, looked, looking
 from archcalc.checks.rules import FIGURE, UNUSED, chosen
@@ -221,6 +221,112 @@ MORE = {
     ),
     "is a multiple of 4, not of 64: this is a size of the projections to it and from it": ("AC114", [LATENT], ("q_rank: 512", "q_rank: 500")),
 }  # fmt: skip
+
+
+LONG = SCALED % (
+    f"kind: longrope, short_factor: {[1.0] * 32}, long_factor: {[2.0] * 32}, original_context_length: 2048, factor: 1.5"
+)
+FURTHER = {
+    "odd features of a head": (
+        "AC111", [("d_head: 64", "d_head: 33"), ("d_rotary: 64", "d_rotary: 32")], None,
+        ["is odd, not a multiple of 8: scores and what they mix are products over a head's features, and tensor cores are "
+         "used in full at multiples of 8 (V100, 16 bits); FlashAttention computes with 64, of which 48% are zeros; got 33; "
+         "nearest: 32 or 40"],
+    ),
+    "features beyond FlashAttention's": (
+        "AC111", [("d_head: 64", "d_head: 160")], None,
+        ["is a multiple of 32, not of 64: scores and what they mix are products over a head's features, and tensor cores are "
+         "used in full at multiples of 64 (A100, 16 bits); got 160; nearest: 128 or 192"],
+    ),
+    "an expert's": (
+        "AC112", [(EXPERTS[0], EXPERTS[1].replace("1408", "1400"))], None,
+        ["is a multiple of 8, not of 64: this is a size of each expert's matrices, and tensor cores are used in full at "
+         "multiples of 64 (A100, 16 bits); got 1,400; nearest: 1,344 or 1,408"],
+    ),
+    "padded to 64 and to 128": (
+        "AC110", [("32000", "32001")], None,
+        ["is odd, not a multiple of 64: this is a size of the head's matrix, and tensor cores are used in full at multiples "
+         "of 64 (A100, 16 bits); got 32,001; 32,064 is the next multiple of 64"],
+    ),
+    "and of 128": (
+        "AC110", [("32000", "32065")], None,
+        ["is odd, not a multiple of 64: this is a size of the head's matrix, and tensor cores are used in full at multiples "
+         "of 64 (A100, 16 bits); got 32,065; 32,128 is the next multiple of 64 (and of 128)"],
+    ),
+    "a quarter of the work": (
+        # 512 / 256 x 10,368 / 128 = 162 tiles; 162 / (2 x 108) = 3/4
+        "AC115", [("2816", "20736"), ("context_length: 4096", "context_length: 1024")], on(tp=2, cp=2, micro_batch=1),
+        ["512 rows x 10,368 features on each of 2 ranks (plan own) are 162 tiles of 256 x 128, 2 rounds over the 108 "
+         "processors of a100-80gb, of which 25% are idle; got 20,736; 216 tiles fill 2 rounds: change d_ff or micro_batch"],
+    ),
+    "ranks that are not the plan's to share": (
+        "AC122", [EXPERTS], on(dp=2, tp=4, ep=2, etp=2), ["plan own: etp must be 1 or tp (4); got 2"],
+    ),
+    "stages of other layers": ("AC121", [], on(pp=2, stage_layers=[3, 4]), ["plan own: stage_layers must sum up to n_layers (8); got 7"]),
+    "a rank with less than a tile": (
+        "AC126", [("2816", "256")], on(tp=8),
+        ["plan own: each of 8 ranks has 32 hidden features, which is less than 64; got 256; a multiple of 512 gives each rank "
+         "a multiple of 64"],
+    ),
+    "a long context": (
+        "AC130", [("theta: 10000}", LONG)], None,
+        ["context_length is 4,096; the scaling reaches 1.5 x 2,048 = 3,072 positions; got 1.5; 2 reaches 4,096"],
+    ),
+    "chunks": (
+        "AC132", [("      bias: false\n", "      bias: false\n      chunk: 5000\n")], None,
+        ["is not below context_length (4,096): every query sees all positions before it; got 5,000; null, or a smaller one"],
+    ),
+    "a table beside ALiBi": (
+        "AC134", [("positions: none", "positions: sinusoidal"), ("      rotary: {d_rotary: 64, theta: 10000}\n", "      alibi: true\n")],
+        None, ['embedding.positions is sinusoidal, and attention has positions of its own: the order is told twice; '
+               'embedding.positions "none", if the source adds nothing there'],
+    ),
+    "few features turned": (
+        "AC135", [("d_rotary: 64", "d_rotary: 8")], None,
+        ["is not a multiple of 16: FlashAttention's kernel with a cache refuses such a size; got 8; nearest: 16"],
+    ),
+    "two kinds of multiples": (
+        "AC135", [("d_rotary: 64", "d_rotary: 40")], None,
+        ["is not a multiple of 16: FlashAttention's kernel with a cache refuses such a size; got 40; nearest: 32 or 48"],
+    ),
+    "narrow heads": (
+        "AC150", [("n_heads: 16", "n_heads: 4"), ("n_kv_heads: 8", "n_kv_heads: 4")], None,
+        ["n_heads x d_head is 4 x 64 = 256, 0.25 times d_model (1,024); got 4; d_model / d_head is 16"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "changes", "aim", "said"), FURTHER.values(), ids=FURTHER)
+def test_what_is_said_is_exact(rule, changes, aim, said, tmp_path):
+    assert [one.words for one in lint(write(tmp_path, *changes), aim, [rule])] == said
+
+
+def test_multiples_above_below_and_the_powers_in_them():
+    assert [size for size in range(60, 200) if sizes.fits(size)] == [60, 61, 62, 63, 64, 128, 192]
+    assert [size for size in range(1, 70) if sizes.fits(size, 8)] == [8, 16, 24, 32, 40, 48, 56, 64]
+    assert [sizes.above(size) for size in (1, 63, 64, 65, 128)] == [64, 64, 64, 128, 128]
+    assert [sizes.nearest(size) for size in (1, 65, 11_010)] == [
+        "nearest: 64",
+        "nearest: 64 or 128",
+        "nearest: 11,008 or 11,072",
+    ]
+    assert sizes.said(96) == "is a multiple of 32, not of 64"
+    assert sizes.said(64 + 1) == "is odd, not a multiple of 64"
+    assert (sizes.said(60), sizes.said(61)) == ("is a multiple of 4, not of 8", "is odd, not a multiple of 8")
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "processors", "told"),
+    [
+        (256, 128, 1, (1, 1, 0.0)),
+        (128, 256, 1, (1, 1, 0.0)),
+        (257, 128, 2, (2, 1, 1 - 257 / 512)),  # two of 128 x 256 too
+        (128, 512, 4, (2, 1, 0.5)),  # and not four of 256 x 128
+        (1024, 4096, 108, (128, 2, 1 - 128 / 216)),
+    ],
+)
+def test_tiles_fill_rounds(rows, columns, processors, told):
+    assert tiles.rounds(rows, columns, processors) == told
 
 
 def test_every_rule_is_tripped_here():

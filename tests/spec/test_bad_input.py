@@ -140,6 +140,41 @@ EDITS = {
         "s.yaml:2:7: name: must be letters, digits, '.', '_' and '-', and begin with a letter or a digit; "
         "got '../good'\n",
     ),
+    "a name without end": (
+        ("name: good", "name: " + "a" * 101),
+        f"s.yaml:2:7: name: must have at most 100 characters; got '{'a' * 56}...\n",
+    ),
+    "another program's name": (
+        ("n_heads: 4", "n_head: 4"),
+        "s.yaml:11:16: layers.0.attention.n_heads: is missing\n"
+        "s.yaml:11:35: layers.0.attention.n_head: unknown field; here it is called 'n_heads'\n",
+    ),
+    "another program's name, in another place": (
+        ("d_model: 8", "d_model: 8\nn_head: 4"),
+        "s.yaml:7:1: n_head: unknown field; here it is 'n_heads', in another place\n",
+    ),
+    "a flag": (
+        ("d_model: 8", "d_model: 8\nbatch: 4"),
+        "s.yaml:7:1: batch: unknown field; --batch sets it on the command line\n",
+    ),
+    "what is not supported, and off": (
+        ("d_ff: 11", "d_ff: 11, lora: null"),
+        "s.yaml:12:34: layers.0.mlp.lora: unknown field; leave it out: LoRA adapters are not supported yet\n",
+    ),
+    "another program's word": (
+        ("gelu_tanh", "gelu_new"),
+        "s.yaml:12:46: layers.0.mlp.activation: must be gelu_tanh or gelu or gelu_quick or relu or relu2 or silu or "
+        "xielu; got 'gelu_new'; here it is called 'gelu_tanh'\n",
+    ),
+    "another program's kind": (
+        ("kind: plain", "kind: swiglu"),
+        "s.yaml:12:17: layers.0.mlp.kind: must be plain or gated or experts; got 'swiglu'; here it is called 'gated'\n",
+    ),
+    "a kind that is a number": (
+        ("kind: plain", "kind: 7"),
+        "s.yaml:12:17: layers.0.mlp.kind: must be plain or gated or experts; got 7\n",
+    ),
+    "a number for a text": (('source: "this test"', "source: 7"), "s.yaml:3:9: source: must be text; got 7\n"),
     "an empty text": (('source: "this test"', 'source: ""'), "s.yaml:3:9: source: must not be empty; got ''\n"),
     "no layers": (
         (GOOD[GOOD.index("layers:") : GOOD.index("final_norm")], "layers: []\n"),
@@ -359,6 +394,16 @@ def test_a_group_of_no_form_is_told_in_words(layers, said, tmp_path):
     answer = ask("params", str(tmp_path / "s.yaml"))
     assert answer.code == 2
     assert said in answer.err
+
+
+def test_a_wrong_name_of_a_kind_is_told_once_where_it_is_given(tmp_path):
+    layers = '{repeat: 4, pattern: ["a b", "a b", "a b"], kinds: {"a b": {branches: []}}}'
+    (tmp_path / "s.yaml").write_text(re.sub(r"(?ms)^layers:\n.*?(?=^\S)", f"layers: [{layers}]\n", GOOD))
+    with pytest.raises(Invalid) as error:
+        load(str(tmp_path / "s.yaml"))
+    (one,) = [problem for problem in error.value.problems if "small letters" in problem.message]
+    assert (one.path, one.column) == ("layers.0.kinds.a b", 1 + f"layers: [{layers}]".index('"a b": '))
+    assert [problem.path for problem in error.value.problems] == [one.path, f"{one.path}.branches"]
 
 
 def test_a_spec_is_not_written_over_the_config_that_it_came_from(tmp_path):

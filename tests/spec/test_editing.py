@@ -214,6 +214,16 @@ def test_items_go_with_their_line_and_leave_an_empty_list():
     assert change((("layers", 1), None)) == SPEC.replace(b"[{repeat: 2}, {repeat: 3}]", b"[{repeat: 2}]")
 
 
+def test_what_is_inside_goes_before_what_it_is_in():
+    text = b"a:\n  - {b: [1, 2]}\n  - {b: [3, 4]}\n"
+    for edits in ((("a", 0), None), (("a", 1, "b", 0), None)), ((("a", 1, "b", 0), None), (("a", 0), None)):
+        assert change(*edits, text=text) == b"a:\n  - {b: [4]}\n"
+
+
+def test_the_first_change_of_a_value_counts():
+    assert change((("name",), "a"), (("name",), "b")) == SPEC.replace(b"own-1b ", b"a ")
+
+
 @pytest.mark.parametrize("text", [SPEC.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + SPEC], ids=["CRLF", "BOM"])
 def test_ends_of_lines_and_a_mark_of_utf_8_stay(text):
     expected = text.replace(b"own-1b ", b"b ").replace(b'"6.7B", ', b'"6.7B", digits: 2, ')

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from goodspec import GOOD
 import archcalc
 from archcalc.errors import Invalid, Missing
 from archcalc.files import git
+from archcalc.files.reading import TooSlow
 from archcalc.spec.catalogue import find, is_readable
 from archcalc.spec.revisions import LONGEST, Revision, revision
 from archcalc.spec.source import LARGEST_FILE
@@ -90,6 +92,7 @@ def refused(spec, kind=Invalid):
         ("main:model", 5),
         ("main:model/", 5),
         ("main:./model", 5),
+        ("main:model//", 5),
         ("main:config", 1),
         ("main:config/config.json", 1),
         ("specs/own.yaml", 4),
@@ -222,6 +225,19 @@ def test_a_name_like_a_revision_that_git_does_not_know_is_looked_for_in_the_cata
     assert refused("main:own", Missing) == "main:own: no such file in main"
 
 
+def test_the_nearest_files_are_those_of_that_name_and_then_specs(repository):
+    for name in ("more.yml", "more.json", "more.txt", "a/other.yaml", "b/other.yaml", "c/other.yaml", "d/other.yaml"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text(GOOD)
+    run(repository, "add", ".")
+    run(repository, "commit", "-qm", "three")
+    said = refused("HEAD:more.yaml", Missing).partition("nearest: ")[2].split(", ")
+    assert {"HEAD:more.json", "HEAD:more.yml"} <= {*said}
+    assert "HEAD:more.txt" not in said
+    said = refused("HEAD:other.yaml", Missing).partition("nearest: ")[2].split(", ")
+    assert said == ["HEAD:a/other.yaml", "HEAD:b/other.yaml", "HEAD:c/other.yaml"]
+
+
 def test_a_new_file_is_told_to_be_on_disk_alone(repository):
     (repository / "new.yaml").write_text(GOOD)
     said = "HEAD:new.yaml: no such file in HEAD, although it is on disk; commit it, or give its path"
@@ -283,6 +299,43 @@ def test_a_git_that_does_not_stop_talking_is_not_listened_to(monkeypatch, tmp_pa
     monkeypatch.setenv("PATH", os.fspath(loud.parent))
     answer = git.ask_git("rev-parse", "HEAD", most=1_000)
     assert len(answer.data) == 1_001
+
+
+@pytest.mark.usefixtures("repository")
+def test_git_is_told_to_ask_nobody_and_to_fetch_nothing(monkeypatch, tmp_path):
+    told = tmp_path / "bin" / "git"
+    told.parent.mkdir()
+    told.write_text('#!/bin/sh\necho "$@"\n/usr/bin/env\necho to nobody >&2\n')
+    told.chmod(0o755)
+    monkeypatch.setenv("PATH", os.fspath(told.parent))
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    first, *lines = git.ask_git("cat-file", "blob", "x", most=10**6).data.decode().splitlines()
+    assert first.endswith(" cat-file blob x")
+    assert {"--no-pager", "--literal-pathspecs", f"core.hooksPath={os.devnull}", "core.fsmonitor=false"} <= {
+        *first.split()
+    }
+    assert {
+        "GIT_TERMINAL_PROMPT=0",
+        "GIT_NO_LAZY_FETCH=1",
+        "GIT_ALLOW_PROTOCOL=none",
+        "GIT_OPTIONAL_LOCKS=0",
+        "LC_ALL=C",
+    } <= {*lines}
+    assert "to nobody" not in lines
+    assert b"to nobody\n" in git.ask_git("x", most=10**6, errors=True).data
+
+
+def test_a_process_that_git_started_ends_with_it(monkeypatch, tmp_path):
+    slow = tmp_path / "bin" / "git"
+    slow.parent.mkdir()
+    slow.write_text(f"#!/bin/sh\n(/bin/sleep 1; echo late > '{tmp_path}/late') &\n/bin/sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", os.fspath(slow.parent))
+    monkeypatch.setattr(git, "SECONDS", 0.2)
+    with pytest.raises(TooSlow):
+        git.ask_git("x", most=10)
+    time.sleep(1.2)
+    assert not (tmp_path / "late").exists()
 
 
 # Files on disk, and what is not a revision.
