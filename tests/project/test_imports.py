@@ -1,6 +1,7 @@
 """Who may import whom: rooms from the ground up, checked with ast."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -32,13 +33,25 @@ class House(NamedTuple):
 
     def imports(self, path):
         """What a file imports of this package, however it is written; "" is the package itself."""
-        known = {name for name, _ in self.modules()}
+        known = names_below(self.root)
         for name in imported(path, self.root):
             head, _, inside = name.partition(".")
             if head == self.name:
                 while inside not in known and inside:  # a name in a module
                     inside = inside.rpartition(".")[0]
                 yield inside
+
+
+@cache
+def names_below(root):
+    """The names of a house's modules, looked up once."""
+    return {name for name, _ in House(root, root.name, "").modules()}
+
+
+@cache
+def parsed(text):
+    """Several tests look at each module; it is parsed once."""
+    return ast.parse(text)
 
 
 # A room imports itself and rooms before it in the list.
@@ -125,7 +138,7 @@ AROUND = {
 
 def imported(path, root, *, typing=True):
     """Every name that a file imports, dotted and whole; `typing` takes those that only a type checker sees, too."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path.read_text())
     here = (root.name, *path.relative_to(root).parent.parts)
     checked = [
         node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
@@ -213,7 +226,7 @@ def test_the_reference_s_model_knows_only_the_spec_and_what_stands_around_it_no_
 
 def test_what_is_heavy_is_imported_only_inside_functions():
     for _, path in OURS.modules():
-        tree = ast.parse(path.read_text())
+        tree = parsed(path.read_text())
         later = [
             n
             for n in ast.walk(tree)
@@ -249,5 +262,5 @@ def test_every_public_name_is_there_and_documented():
 def test_modules_are_small_and_say_what_they_are():
     for name, path in OURS.modules():
         text = path.read_text()
-        assert ast.get_docstring(ast.parse(text)), name
+        assert ast.get_docstring(parsed(text)), name
         assert len(text.splitlines()) <= 320, name
