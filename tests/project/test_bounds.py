@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from command import ask
 from goodspec import GOOD
+from parsed import tree
 
 import archcalc
 from archcalc.errors import LONGEST_LINE, Problem
@@ -68,7 +69,7 @@ def test_the_table_says_what_the_code_does(what, bound, constant, key):
 
 
 def names_assigned(path):
-    for statement in ast.parse(path.read_text()).body:
+    for statement in tree(path).body:
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
