@@ -51,7 +51,7 @@ NO_BOUNDS = {
     "archcalc.report.overview.MOST_KINDS",
     "archcalc.report.softmax.LONGEST_BAR",
     "archcalc.tape.run.MEMORY_KERNEL",
-    "archcalc.commands.session.LARGEST_SEED",  # said by --seed
+    "archcalc.commands.sampling.LARGEST_SEED",  # said by --seed
     "archcalc.words.vectors.MOST_AXES",
     "archcalc.strategies.LARGEST",  # of what the strategies draw
     "archcalc_reference.training.trainer.LARGEST_NORM",
