@@ -62,7 +62,7 @@ class Baseline(NamedTuple):
             if not self._is_no_worse(key, figure):
                 problems.append(problem)
                 continue
-            excused.append(Excused(problem, f"known in {self.file}", "in the baseline"))
+            excused.append(Excused(problem, self.file, "in the baseline"))
         return outcome._replace(problems=tuple(problems), excused=tuple(excused))
 
     def _is_no_worse(self, key: Key, figure: tuple[int, bool] | None) -> bool:

@@ -95,8 +95,11 @@ def _lines(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
 
 def _excused(one: Excused, spec: str) -> str:
     """Which rule may be broken where, and why: what exactly is wrong there JSON has."""
-    place = f" at {one.problem.path}" if one.problem.path else ""
-    return f"{spec}{one.problem.rule}{place}: {one.why} ({one.where})"
+    problem = one.problem
+    place = f" at {problem.path}" if problem.path else ""
+    if one.where == "in the spec":
+        return f"{spec}{problem.rule}{place}: {one.why} (in the spec)"
+    return f"{spec}{problem.rule}{place}: {problem.message.partition(';')[0]} (known in {one.why})"
 
 
 def _budget(outcome: Outcome, held: Held, *, many: bool) -> tuple[Cell, ...]:

@@ -131,7 +131,7 @@ def test_the_reason_names_the_file_and_what_the_spec_excuses_stays_excused(here)
     before = Excused(found.problems[0], "as published", "in the spec")
     (after,), _ = baseline.without([found._replace(excused=(before,))], "")
     assert after.excused[0] == before
-    assert [one.why for one in after.excused[1:]] == ["known in known.json"] * 3
+    assert [one.why for one in after.excused[1:]] == ["known.json"] * 3
 
 
 def test_a_figure_that_is_better_or_the_same_is_known_and_without_a_figure_a_budget_is_not(here):
