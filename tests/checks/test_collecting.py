@@ -160,7 +160,8 @@ def test_files_of_weights_of_every_form_are_found(here):
     assert [one.found for one in collect(["all", "specs/b.yaml", "specs/[b].yaml"])] == [True] * 3 + [False]
 
 
-def test_files_are_bounded(here, monkeypatch):
+@pytest.mark.usefixtures("here")
+def test_files_are_bounded(monkeypatch):
     monkeypatch.setattr("archcalc.checks.collecting.MOST_FILES", 3)
     assert len(paths("specs")) == 3
     with pytest.raises(archcalc.Invalid) as error:
