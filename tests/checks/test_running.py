@@ -85,7 +85,8 @@ def test_a_figure_counts_only_where_its_rule_is_on(here):
     assert checked("x.yaml").problems == ()
 
 
-def test_outcomes_keep_the_order_and_leave_out_what_is_not_ours(here):
+@pytest.mark.usefixtures("here")
+def test_outcomes_keep_the_order_and_leave_out_what_is_not_ours():
     targets = [Target(name, found=True) for name in ("plan.yaml", "compose.yaml", "x.yaml")]
     for jobs in (0, 1, 2):
         found = list(check_all(targets, no_project(), jobs))
