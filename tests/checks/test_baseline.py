@@ -125,6 +125,16 @@ def test_what_is_written_is_by_file_rule_and_path_with_the_figures_of_budgets(he
     assert [one["file"] for one in data["problems"]] == ["../x.yaml"] * 3 + ["a.yaml"] * 3
 
 
+def test_budgets_of_one_quantity_are_in_the_order_of_their_words(here):
+    bounds = "".join(f"  - {{that: parameters.stored, most: {most}}}\n" for most in ("1k", "100", "900"))
+    (here / "archcalc.yaml").write_text(f"schema: 0\nlint: {{select: [AC101]}}\nbudgets:\n{bounds}")
+    (here / "x.yaml").write_text(GOOD)
+    data = json.loads(baseline_text(outcomes("x.yaml"), "")[0])
+    assert [one["budget"] for one in data["problems"]] == [
+        f"parameters.stored most {most} parameters" for most in ("100", "1k", "900")
+    ]
+
+
 def test_the_reason_names_the_file_and_what_the_spec_excuses_stays_excused(here):
     baseline, _ = known(here, outcomes("x.yaml"))
     (found,) = outcomes("x.yaml")

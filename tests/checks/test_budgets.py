@@ -65,7 +65,13 @@ def test_a_bound_is_read_as_people_write_it(written, unit, amount):
         *[("1.6B", "bytes"), ("300 KB", "bytes"), ("40 GB", "parameters"), ("1.5", "parameters"), (1.5, "bytes")],
         *[("-1", "bytes"), (-1, "parameters"), ("1e400", "FLOPs"), (float("nan"), "bytes"), (float("inf"), "bytes")],
         *[("", "bytes"), ("much", "parameters"), ("true", "matrices"), ("1.2x", "bytes"), ("x gpt2", "bytes")],
-        *[("1.2345 kFLOPs", "FLOPs"), ("1.5 FLOPs", "FLOPs"), ("1 KFLOPs", "FLOPs"), ("1 GFLOPs", "parameters")],
+        *[
+            ("2 FLOPs more", "FLOPs"),
+            ("1.2345 kFLOPs", "FLOPs"),
+            ("1.5 FLOPs", "FLOPs"),
+            ("1 KFLOPs", "FLOPs"),
+            ("1 GFLOPs", "parameters"),
+        ],
         *[
             (10**30 + 1, "parameters"),
             ("1.6B FLOPs", "parameters"),
@@ -392,6 +398,10 @@ def test_budgets_are_for_specs_by_name_path_or_pattern(tmp_path, monkeypatch):
         assert [one.message.endswith("; see archcalc.yaml:3") for one in found] == [True] * told
         unused = list(unused_budgets(find_project(), [Outcome("specs/x.yaml", "model", "good@n_layers=2")]))
         assert [(one.rule, one.line, one.value) for one in unused] == [("AC003", 3, repr(pattern))] * (1 - told)
+    (tmp_path / "archcalc.yaml").write_text(
+        "schema: 0\nbudgets: [{that: parameters.stored, most: 1, specs: [a, b]}]\n"
+    )
+    assert [one.value for one in unused_budgets(find_project(), [])] == ["'a, b'"]
     (tmp_path / "archcalc.yaml").write_text("schema: 0\nbudgets: [{that: parameters.stored, most: 1}]\n")
     assert [one.value for one in unused_budgets(find_project(), [Outcome("p.yaml", "plan", "p")])] == [None]
     assert not list(unused_budgets(find_project(), [Outcome("m", "config", "m")]))

@@ -1,6 +1,9 @@
 """Where a project's configuration is found, and what is wrong with one."""
 
+import os
+
 import pytest
+from goodspec import GOOD
 
 import archcalc
 from archcalc.checks.project import find_project
@@ -104,4 +107,44 @@ def test_what_lint_names_is_read_or_told_with_its_place(here):
 def test_no_configuration_is_none():
     with pytest.raises(archcalc.Missing):
         find_project("archcalc.yaml")
+    assert budgets(find_project()) == []
+
+
+def test_paths_count_from_the_folder_of_the_configuration(here, monkeypatch):
+    written(here, "schema: 0\nbaseline: known.json\n")
+    (here / "plans").mkdir()
+    (here / "plans" / "two.yaml").write_text("schema: 0\nname: two\nsource: s\ntp: 2\n")
+    (here / "own.yaml").write_text(GOOD)
+    project = find_project()
+    up = os.path.join("..", "..")
+    assert project.folder == up
+    assert project.baseline == os.path.join(up, "known.json")
+    assert project.plan("plans/two.yaml").tp == 2
+    assert project.plan("plans/two.yaml") is project.plan("plans/two.yaml")
+    assert project.spec("own.yaml").typed == os.path.join(up, "own.yaml")
+    assert project.spec("own.yaml") is project.spec("own.yaml")
+    assert project.spec("gpt2").model.name == "gpt2"
+    assert project.device("h100-sxm") is project.device("h100-sxm")
+    monkeypatch.chdir(here)
+    assert (find_project().baseline, find_project().path("own.yaml")) == ("known.json", "own.yaml")
+    written(here, "schema: 0\n")
+    assert find_project().baseline is None
+
+
+def test_rules_that_are_given_replace_those_of_the_configuration(here):
+    written(here, "schema: 0\nlint: {select: [AC11], ignore: [AC112]}\n")
+    project = find_project()
+
+    def on(select, ignore):
+        lint = project.with_rules(select, ignore).configuration.lint
+        return lint.select, lint.ignore
+
+    assert on(None, None) == (("AC11",), ("AC112",))
+    assert on(("AC1",), None) == (("AC1",), ("AC112",))
+    assert on(None, ()) == (("AC11",), ())
+
+
+def test_a_file_is_not_a_folder_and_a_folder_is_no_configuration(here):
+    (here / "archcalc.yaml").mkdir()
+    (here / "pyproject.toml").mkdir()
     assert budgets(find_project()) == []

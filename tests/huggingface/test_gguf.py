@@ -12,7 +12,7 @@ pytest.importorskip("gguf", reason="the extra `gguf`")
 from ggufs import gguf_file, info, key, raw, text
 
 from archcalc.errors import Invalid, Missing
-from archcalc.huggingface.gguf import MOST_KEYS, MOST_TENSORS, MOST_TEXTS, read_gguf
+from archcalc.huggingface.gguf import LONGEST_NAME, MOST_KEYS, MOST_TENSORS, MOST_TEXTS, read_gguf, read_growing
 
 # Bytes of a block and its numbers, by hand: scales and minima are fp16 but for the 6-bit ones of Q4_K (12 bytes), the
 # 8-bit ones of Q6_K (16 bytes), E8M0 of MXFP4 (1 byte) and E4M3 of NVFP4 (4 bytes).
@@ -119,6 +119,107 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert refusal(path, Missing).startswith("FILE: needs the package gguf; ")
     assert "[gguf]'" in refusal(path, Missing)
+
+
+def read(tmp_path, *parts, **more):
+    (tmp_path / "x").write_bytes(raw(*parts, **more))
+    return read_gguf(str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "letter", "value"),
+    [
+        *((0, "B", 200), (1, "b", -3), (2, "H", 60_000), (3, "h", -300), (4, "I", 2**32 - 1), (5, "i", -(2**31))),
+        *((6, "f", 0.5), (7, "?", True), (10, "Q", 2**64 - 1), (11, "q", -(2**63)), (12, "d", 1e300)),
+    ],
+)
+def test_numbers_of_each_type_are_kept_and_of_arrays_how_many(tmp_path, kind, letter, value):
+    packed = struct.pack(f"<{letter}", value)
+    array = struct.pack("<IQ", kind, 3) + packed * 3
+    found = read(tmp_path, key("one", kind, packed), key("three", 9, array), key("last", 4, b"\7\0\0\0")).metadata
+    assert found == {"one": value, "three": 3, "last": 7}
+    assert type(found["one"]) is type(value)
+
+
+def test_short_texts_are_kept(tmp_path):
+    keys = [
+        key("a", 8, text("x" * 1000)),
+        key("b", 8, text("x" * 1001)),
+        key("c", 8, text(b"\xff!")),
+        key("d", 8, text("")),
+    ]
+    texts = struct.pack("<IQ", 8, 2) + text("one") + text("")
+    found = read(tmp_path, *keys, key("e", 9, texts)).metadata
+    assert found == {"a": "x" * 1000, "b": None, "c": "\ufffd!", "d": "", "e": 2}
+
+
+@pytest.mark.parametrize(
+    ("alignment", "good"), [(32, True), (64, True), (2**20, True), (2**21, False), (3, False), (96, False)]
+)
+def test_the_alignment_is_a_power_of_two(tmp_path, alignment, good):
+    data = raw(key("general.alignment", 4, struct.pack("<I", alignment)))
+    (tmp_path / "x").write_bytes(data)
+    if good:
+        assert read_gguf(str(tmp_path / "x")).metadata == {"general.alignment": alignment}
+    else:
+        said = f"FILE: general.alignment: must be a power of two, at most 1,048,576; got {alignment}"
+        assert refusal(tmp_path / "x") == said
+
+
+def test_an_alignment_that_is_true_is_no_number(tmp_path):
+    (tmp_path / "x").write_bytes(raw(key("general.alignment", 7, b"\1")))
+    assert refusal(tmp_path / "x").endswith("must be a power of two, at most 1,048,576; got True")
+
+
+def test_tensors_stand_in_any_order_without_sizes_or_numbers_too(tmp_path):
+    infos = (
+        (info("b", [8], offset=32),),
+        (info("none", [0, 5], offset=32),),
+        (info("one", [], offset=0),),
+        (info("c", [2], offset=64),),
+    )
+    for version in (2, 3):
+        found = read(tmp_path, *infos, version=version, size=72)
+        assert [(one.name, one.shape, one.stored_bytes) for one in found.headers] == [
+            ("b", (8,), 32),
+            ("none", (5, 0), 0),
+            ("one", (), 4),
+            ("c", (2,), 8),
+        ]
+
+
+def test_a_name_may_have_its_most_bytes_and_no_more(tmp_path):
+    assert len(read(tmp_path, (info("a" * LONGEST_NAME, [8]),), size=32).headers[0].name) == LONGEST_NAME
+    (tmp_path / "x").write_bytes(raw((info("a" * (LONGEST_NAME + 1), [8]),), size=32))
+    assert refusal(tmp_path / "x") == "FILE: has a tensor's name longer than 65,535 bytes; got 65,536 bytes"
+    (tmp_path / "x").write_bytes(raw(key("a" * (LONGEST_NAME + 1), 4, b"1234")))
+    assert refusal(tmp_path / "x") == "FILE: has a key longer than 65,535 bytes; got 65,536 bytes"
+    (tmp_path / "x").write_bytes(raw(key(b"\xff", 4, b"1234")))
+    assert refusal(tmp_path / "x") == "FILE: has a key that is not UTF-8"
+
+
+def test_of_a_file_that_grows_no_more_is_asked_than_its_header_has_for_certain(tmp_path):
+    whole = raw(*((info(f"blk.{i}", [8], offset=32 * i),) for i in range(2_000)), size=64_000)
+    end = len(whole) - 64_000
+    (tmp_path / "x").write_bytes(b"")
+    asked = []
+    with open(tmp_path / "x", "r+b") as file:
+
+        def grow(least):
+            asked.append(least)
+            file.seek(0)
+            file.write(whole[: least + 100])
+            file.flush()
+            return min(least + 100, len(whole))
+
+        found = read_growing("x", file, len(whole), grow)
+    assert found == read(
+        tmp_path, *((info(f"blk.{i}", [8], offset=32 * i),) for i in range(2_000)), size=64_000
+    )._replace(headers=[one._replace(file="x") for one in read_gguf(str(tmp_path / "x")).headers])
+    assert asked[0] <= 24
+    assert asked == sorted(asked)
+    assert max(asked) <= end
+    assert len(asked) < 100, "the infos that are to come are foreseen"
 
 
 def hostile():

@@ -7,9 +7,9 @@ import pytest
 from hostile_headers import are_told_in_time
 
 from archcalc.errors import Invalid, Missing
-from archcalc.huggingface.headers import BITS, LARGEST_HEADER, MOST_VALUES, read_header
+from archcalc.huggingface.headers import BITS, LARGEST_HEADER, MOST_VALUES, Header, read_header, with_other_names
 from archcalc.huggingface.shards import MOST_VALUES as MOST_IN_INDEX
-from archcalc.huggingface.shards import read_index
+from archcalc.huggingface.shards import nothing_in, read_files, read_folder, read_index, shards_named
 
 
 def place(start, end, shape=None, dtype="U8"):
@@ -162,3 +162,187 @@ def test_an_index_is_bounded(tmp_path):
     index.write_text('{"weight_map":{"a":"b.safetensors","a":"b.safetensors"}}')
     with pytest.raises(Invalid, match="has the key 'a' twice"):
         read_index(str(index), lambda _: False)
+
+
+WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2, "I8": 1, "U8": 1,
+          "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1}  # fmt: skip
+"""Bytes of a number, by its type's own name; those of less than a byte are apart."""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "size"),
+    [*((dtype, [3, 5], 15 * size) for dtype, size in WIDTHS.items()), ("F6_E2M3", [4], 3), ("F6_E3M2", [4], 3), ("F4", [2], 1),
+     ("U8", [0, 2**63 - 1], 0), ("U8", [1] * 16, 1), ("F32", [], 4)],
+)  # fmt: skip
+def test_each_type_takes_its_bytes(tmp_path, dtype, shape, size):
+    found = read_header(str(written(tmp_path / "x", {"a": place(0, size, shape, dtype)}, size)))
+    (header,) = found.headers
+    assert (header.shape, header.type, header.stored_bytes, header.stored) == (tuple(shape), dtype, size, "a")
+    assert found.header_bytes == (tmp_path / "x").stat().st_size - size
+    assert refusal(written(tmp_path / "x", {"a": place(0, size + 1, shape, dtype)}, size + 1)).startswith(
+        "FILE: a: needs "
+    )
+
+
+def test_tensors_stand_in_any_order_and_may_be_empty(tmp_path):
+    header = {"b": place(4, 6), "none": place(4, 4, [0]), "a": place(0, 4)}
+    found = read_header(str(written(tmp_path / "x", header, 6)))
+    assert [(one.name, one.numbers) for one in found.headers] == [("b", 2), ("none", 0), ("a", 4)]
+    assert read_header(str(written(tmp_path / "y", {}, 0))).headers == []
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "length", "said"),
+    [
+        (b"", 0, None, "its header is not JSON: Expecting value at character 1"),
+        (b"\1", 0, 3, "its first 8 bytes announce a header of 3 bytes, and 1 follow"),
+        ({"a": place(0, 1, [1] * 17)}, 1, None, "a: must have a shape of at most 16 sizes, none below 0; got [1, 1,"),
+        ({"a": place(0, 1, [2**63])}, 1, None, "a: must have a shape of at most 16 sizes, none below 0; got [9223372036854775808]"),
+        ({"a": {**place(0, 1), "data_offsets": [0, 1, 1]}}, 1, None, "a: must have two offsets, the second not below the first; got [0, 1, 1]"),
+        ({"a": {**place(0, 1), "shape": "1"}}, 1, None, "a: must have a shape of at most 16 sizes, none below 0; got '1'"),
+        ({"a": {**place(0, 1), "more": 1}}, 1, None, "a: must have data_offsets, dtype, shape and nothing else; got {'dtype'"),
+        ({"a" * 4097: place(0, 1)}, 1, None, "has a name longer than 4,096 characters"),
+        ({"__metadata__": "x"}, 0, None, "__metadata__ must map names to texts"),
+        ({"__metadata__": None}, 0, None, "__metadata__ must map names to texts"),
+        ({"__metadata__": {"a": "b", "c": None}}, 0, None, "__metadata__ must map names to texts"),
+        ({"a": place(0, 0, [])}, 0, None, "a: needs 1 bytes for one number of U8, and has 0"),
+        ({"a": place(0, 0, [2, 3], "F16")}, 0, None, "a: needs 12 bytes for 2 x 3 of F16, and has 0"),
+    ],
+)  # fmt: skip
+def test_what_contradicts_itself_is_told(tmp_path, header, size, length, said):
+    line = refusal(written(tmp_path / "x", header, size, length))
+    assert said in line
+    assert "\n" not in line
+
+
+def test_a_name_of_4096_characters_is_read(tmp_path):
+    assert len(read_header(str(written(tmp_path / "x", {"a" * 4096: place(0, 1)}, 1))).headers) == 1
+
+
+@pytest.mark.parametrize("size", range(1, 8))
+def test_less_than_a_length_is_no_file_of_weights(tmp_path, size):
+    (tmp_path / "x").write_bytes(b"\2" + bytes(size - 1))
+    said = "FILE: is not a complete safetensors file: its first 8 bytes announce a header of 2 bytes, and 0 follow"
+    assert refusal(tmp_path / "x") == said
+
+
+def test_a_name_that_is_another_tensor_s_is_read_under_both(tmp_path):
+    header = {
+        "__metadata__": {"head": "table", "table": "head", "format": "pt", "again": "head"},
+        "table": place(0, 4),
+    }
+    found = with_other_names(read_header(str(written(tmp_path / "x", header, 4))))
+    assert [(one.name, one.same_as, one.stored) for one in found] == [
+        ("table", None, "table"),
+        ("head", "table", "table"),
+        ("again", "table", "table"),
+    ]
+    assert {one.stored_bytes for one in found} == {4}
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def shards(folder, index, **files):
+    """A folder of files, each with these tensors of one byte, and an index."""
+    for name, tensors in files.items():
+        header = {tensor: place(i, i + 1) for i, tensor in enumerate(tensors)}
+        written(folder / f"{name}.safetensors", header, len(tensors))
+    text = index if isinstance(index, str) else json.dumps({"weight_map": index})
+    (folder / INDEX).write_text(text)
+    return str(folder / INDEX)
+
+
+def told(read, *arguments, kind=Invalid):
+    with pytest.raises(kind) as error:
+        read(*arguments)
+    return str(error.value)
+
+
+def test_shards_are_read_together(tmp_path):
+    index = shards(tmp_path, {"x": "b.safetensors", "y": "a.safetensors", "z": "a.safetensors"}, a="yz", b="x")
+    assert shards_named(index) == ["a.safetensors", "b.safetensors"]
+    for found in (read_index(index, lambda _: False), read_folder(str(tmp_path), lambda _: False)):
+        assert [(one.name, os.path.basename(one.file)) for one in found.headers] == [
+            ("y", "a.safetensors"), ("z", "a.safetensors"), ("x", "b.safetensors"),
+        ]  # fmt: skip
+        assert [os.path.basename(path) for path in found.files] == ["a.safetensors", "b.safetensors"]
+        sizes = [(tmp_path / name).stat().st_size for name in ("a.safetensors", "b.safetensors")]
+        assert (found.header_bytes, found.file_bytes) == (sum(sizes) - 3, sum(sizes))
+    written(tmp_path / "model.safetensors", {"w": place(0, 1)}, 1)
+    assert [one.name for one in read_folder(str(tmp_path), lambda _: False).headers] == ["w"]
+
+
+def test_what_an_index_promises_must_be_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    index = shards(tmp_path, {"x": "a.safetensors", "y": "a.safetensors", "buffer": "a.safetensors"}, a="xw")
+    place_ = f"{tmp_path}/a.safetensors"
+    said = f"is missing, although {INDEX} places it here"
+    assert told(read_index, index, lambda name: name == "buffer") == f"{place_}: y: {said}"
+    assert told(read_index, index, lambda _: False) == f"{place_}: y: {said}\n{place_}: buffer: {said}"
+    assert len(read_index(INDEX, lambda name: name in ("y", "buffer")).headers) == 2
+    shards(tmp_path, {"x": "a.safetensors", "y": "c.safetensors", "z": "b.safetensors"})
+    assert told(read_index, index, lambda _: True, kind=Missing) == "\n".join(
+        f"{tmp_path}/{name}.safetensors: no such file, although {INDEX} names it" for name in "bc"
+    )
+
+
+def test_a_name_in_two_shards_is_told_beside_what_is_missing(tmp_path):
+    index = shards(tmp_path, {"x": "a.safetensors", "y": "b.safetensors"}, a="x", b="x")
+    first = f"{tmp_path}/b.safetensors: x: is also in a.safetensors"
+    assert told(read_index, index, lambda _: True) == first
+    assert told(read_index, index, lambda _: False).splitlines() == [
+        first,
+        f"{tmp_path}/b.safetensors: y: is missing, although {INDEX} places it here",
+    ]
+    assert told(read_files, [str(tmp_path / "a.safetensors"), str(tmp_path / "b.safetensors")]) == first
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("{}", "weight_map: must map each tensor to a file"),
+        ('{"weight_map": {}}', "weight_map: must map each tensor to a file"),
+        ('{"weight_map": ["a.safetensors"]}', "weight_map: must map each tensor to a file"),
+        ({"x": 1}, "x: must name a .safetensors file beside it; got 1"),
+        ({"x": "a.bin"}, "x: must name a .safetensors file beside it; got 'a.bin'"),
+        ({"x": "../a.safetensors"}, "x: must name a .safetensors file beside it; got '../a.safetensors'"),
+        ({"x": "/a.safetensors"}, "x: must name a .safetensors file beside it; got '/a.safetensors'"),
+    ],
+)
+def test_an_index_names_files_beside_it(tmp_path, index, said):
+    path = shards(tmp_path, index)
+    assert told(read_index, path, lambda _: True) == f"{path}: {said}"
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "said"),
+    [
+        ([], Missing, f"has no weights: neither model.safetensors nor {INDEX}"),
+        (["notes.txt"], Missing, f"has no weights: neither model.safetensors nor {INDEX}"),
+        (["x.txt", "a.safetensors"], Missing, f"has neither model.safetensors nor {INDEX}; got 'a.safetensors'"),
+        (["a.gguf", "a.safetensors"], Invalid, "holds a.gguf: GGUF is not supported; weights are read from model.safetensors"),
+        *(
+            ([f"x{end}", "x.gguf"], Invalid, f"holds x{end} and no model.safetensors; pickles are not read, since they can run code")
+            for end in (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+        ),
+        *(
+            ([f"x{end}"], Invalid, f"holds x{end}: {form} is not supported")
+            for end, form in {
+                ".onnx": "ONNX", ".npz": "arrays of MLX or NumPy", ".h5": "TensorFlow's HDF5", ".msgpack": "Flax's msgpack",
+                ".ckpt.index": "a TensorFlow checkpoint", ".tflite": "TensorFlow Lite", ".ot": "rust-bert's archive",
+                ".nemo": "a NeMo archive",
+            }.items()
+        ),
+    ],
+)  # fmt: skip
+def test_a_folder_without_weights_that_are_read_is_told_what_it_has(names, kind, said):
+    found = nothing_in("folder", names)
+    assert type(found) is kind
+    assert str(found).startswith(f"folder: {said}")
+
+
+def test_a_header_s_numbers_are_counted_without_rounding():
+    assert Header("f", "a", (2**62, 3), "F32", 0).numbers == 3 * 2**62
