@@ -97,16 +97,26 @@ def _file(file: str, folder: str) -> str:
     return os.path.relpath(file, folder or ".").replace(os.sep, "/")
 
 
-def baseline_text(outcomes: Iterable[Outcome], folder: str) -> tuple[str, int]:
-    """The file that makes all problems known that can be, and how many they are."""
+def baseline_text(outcomes: Iterable[Outcome], folder: str, before: Baseline | None = None) -> tuple[str, int]:
+    """The file that makes all problems known that can be, and how many they are.
+
+    What was known `before` of files that were not looked at stays.
+    """
     entries: list[dict[str, Any]] = []
+    looked_at = set()
     for outcome in outcomes:
-        for _, key, figure in _keys(outcome, folder):
-            if key is not None:
-                more = {} if figure is None else {"budget": key.that, "figure": figure[0]}
-                entries.append({"file": key.file, "rule": key.rule, "path": key.path, **more})
+        looked_at.add(_file(outcome.file, folder))
+        entries += (_entry(key, figure and figure[0]) for _, key, figure in _keys(outcome, folder) if key is not None)
+    if before is not None:
+        stay = (key for key in before.known.elements() if key.file not in looked_at)
+        entries += (_entry(key, before.figures.get(key)) for key in stay)
     entries.sort(key=lambda entry: (entry["file"], entry["rule"], entry["path"], entry.get("budget", "")))
     return json_text({"schema": SCHEMA, "problems": entries}, indent=2) + "\n", len(entries)
+
+
+def _entry(key: Key, figure: int | None) -> dict[str, Any]:
+    more = {} if figure is None else {"budget": key.that, "figure": figure}
+    return {"file": key.file, "rule": key.rule, "path": key.path, **more}
 
 
 def read_baseline(path: str) -> Baseline:

@@ -194,6 +194,17 @@ class Lint(Strict):
         examples=[["plans/tp8.yaml"]],
     )
 
+    @field_validator("select", "ignore")
+    @classmethod
+    def _begin_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        from archcalc.checks.lint.every import RULES
+
+        for word in rules:
+            if not any(rule.startswith(word) for rule in RULES):
+                what = "has {word}, which is not an identifier of a rule, or how one begins; see `archcalc list rules`"
+                raise PydanticCustomError("one_of", what, {"word": word})
+        return rules
+
 
 class Configuration(Strict):
     """What a project has its specs checked for."""

@@ -1,14 +1,14 @@
 """The command check."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from archcalc.commands.base import TRUST, app, number
 from archcalc.commands.completing import spec_words
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.report.outcomes import FORMATS, CheckFormat, Destination, destinations, show
 from archcalc.report.output import emit, refuse_output, tell, write
 from archcalc.report.progress import counted
@@ -107,22 +107,21 @@ def check(
 
     Example: archcalc check own.yaml --strict
     """
+    workers = number("--jobs", jobs, MOST_JOBS, least=0)
+    writes = {"--fix": fix, "--write-baseline": write_baseline}
     if weights is not None:
+        of_rules = {"--config": config, "--select": select, "--ignore": ignore, "--baseline": baseline}
+        others = {"--strict": strict, "--skip-unknown": skip_unknown, "--watch": watch, "--jobs": workers != 1}
+        _refuse("--weights", {**of_rules, **writes, **others})
         _check_weights(paths or [], weights, form, output or [])
         return
+    if watch:
+        _refuse("--watch", {**writes, "--output": output})
     from archcalc.checks.project import find_project
 
-    project = find_project(config).with_rules(_rules("--select", select), _rules("--ignore", ignore))
-    run = _Run(
-        paths or [],
-        project,
-        baseline or project.baseline,
-        number("--jobs", jobs, MOST_JOBS, least=0),
-        skip_unknown=skip_unknown,
-    )
-    for flag, given in (("--fix", fix), ("--write-baseline", write_baseline), ("--output", bool(output))):
-        if watch and given:
-            raise Invalid(Problem(flag, "cannot be combined with --watch"))
+    rules = _rules("--select", select), _rules("--ignore", ignore)
+    run = _Run(paths or [], lambda: find_project(config).with_rules(*rules), baseline, workers)
+    run.skip_unknown = skip_unknown
     if write_baseline and run.baseline is None:
         how = "name it by --baseline FILE, or as baseline: in archcalc.yaml"
         raise Invalid(Problem("--write-baseline", "needs a file to write", suggestion=how))
@@ -137,7 +136,7 @@ def check(
         run.write_baseline(outcomes)
     outcomes = run.without_known(outcomes)
     show(outcomes, where)
-    strict = strict or project.configuration.lint.fail_on == "warning"
+    strict = strict or run.project.configuration.lint.fail_on == "warning"
     if code := max((outcome.exit_code(strict=strict) for outcome in outcomes), default=0):
         raise typer.Exit(code)
 
@@ -145,14 +144,23 @@ def check(
 class _Run:
     """One check: what is looked at, for what, and how."""
 
-    def __init__(
-        self, paths: Sequence[str], project: "Project", baseline: str | None, jobs: int, *, skip_unknown: bool = False
-    ) -> None:
-        self.paths, self.project, self.baseline, self.skip_unknown = paths, project, baseline, skip_unknown
+    skip_unknown = False
+
+    def __init__(self, paths: Sequence[str], load: "Callable[[], Project]", baseline: str | None, jobs: int) -> None:
+        self.paths, self.load, self.project = paths, load, load()
+        self.baseline = baseline or self.project.baseline
         self.jobs = jobs or os.cpu_count() or 1
-        self.specs = [project.path(one) for one in project.configuration.specs]
-        touched = skip_unknown and any(project.reads(path) for path in paths)
-        self.is_whole = not paths or (touched and bool(self.specs))
+
+    @property
+    def specs(self) -> list[str]:
+        """What the configuration has checked."""
+        return [self.project.path(one) for one in self.project.configuration.specs]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all specs of the project are looked at."""
+        touched = self.skip_unknown and any(self.project.reads(path) for path in self.paths)
+        return not self.paths or (touched and bool(self.specs))
 
     def targets(self) -> "list[Target]":
         """What is looked at. Raises Missing and Invalid as `collect` does."""
@@ -191,11 +199,13 @@ class _Run:
         return [Outcome(file, "configuration", file, problems)] if problems else []
 
     def write_baseline(self, outcomes: "Sequence[Outcome]") -> None:
-        """Make every problem known that can be."""
-        from archcalc.checks.baseline import baseline_text
+        """Make every problem known that can be; where some files were looked at, what is known of others stays."""
+        from archcalc.checks.baseline import baseline_text, read_baseline
 
-        text, count = baseline_text(outcomes, self.project.folder)
-        write(text, self.baseline)
+        file = self.baseline or ""
+        before = None if self.is_whole or not os.path.exists(file) else read_baseline(file)
+        text, count = baseline_text(outcomes, self.project.folder, before)
+        write(text, file)
         tell(f"{several(count, 'problem')} known from now on")
 
     def without_known(self, outcomes: "list[Outcome]") -> "list[Outcome]":
@@ -216,11 +226,28 @@ class _Run:
         from archcalc.checks.watching import saved
 
         beside = [path for path in (self.project.document.file, self.baseline) if path is not None]
-        changes = saved(self.targets, beside)
+        changes = saved(self._targets_if_any, beside)
         show(self.without_known(self.outcomes()), where)
         tell("watching; Ctrl-C ends it")
         for targets in changes:
-            show(self.without_known(ours(check_all(targets, self.project, self.jobs))), where)
+            try:
+                self.project = self.load()
+                show(self.without_known(ours(check_all(targets, self.project, self.jobs))), where)
+            except ArchcalcError as error:  # of the configuration or the baseline, which may be half written
+                tell(str(error))
+
+    def _targets_if_any(self) -> "list[Target]":
+        try:
+            return self.targets()
+        except ArchcalcError:
+            return []
+
+
+def _refuse(flag: str, others: Mapping[str, object]) -> None:
+    """Raise Invalid for the first flag that is given and cannot be combined with another."""
+    for other, given in others.items():
+        if given:
+            raise Invalid(Problem(other, f"cannot be combined with {flag}"))
 
 
 def _rules(flag: str, text: str | None) -> tuple[str, ...] | None:

@@ -131,6 +131,24 @@ def test_a_baseline_is_written_and_then_obeyed(here):
     assert "known.json: 1 known problem no longer occurs; --write-baseline removes it\n" in ask("check").err
 
 
+def test_a_baseline_of_some_files_keeps_what_is_known_of_others(here):
+    for name in ("x.yaml", "y.yaml"):
+        put(here, name, GOOD + FIGURE)
+    flags = ("--baseline", "known.json", "--write-baseline", "--select", "AC101")
+    assert "2 problems known" in ask("check", "x.yaml", "y.yaml", *flags).err
+    put(here, "x.yaml", GOOD)
+    assert "1 problem known" in ask("check", "x.yaml", *flags).err
+    known = json.loads((here / "known.json").read_text())["problems"]
+    assert [one["file"] for one in known] == ["y.yaml"]
+
+
+@pytest.mark.parametrize("flag", ["--fix", "--strict", "--watch", "--config x", "--select AC1", "--jobs 2"])
+@pytest.mark.usefixtures("here")
+def test_flags_that_weights_have_no_use_for_are_refused(flag):
+    answer = ask("check", "gpt2", "--weights", "none.safetensors", *flag.split())
+    assert answer == (2, "", f"{flag.split()[0]}: cannot be combined with --weights\n")
+
+
 def test_fix_changes_what_is_safe_and_nothing_else(here):
     put(here, "x.yaml", f"# first\r\n{GOOD}{UNUSED}".replace("\n", "\r\n").replace("\r\r", "\r"))
     before = (here / "x.yaml").read_bytes()
