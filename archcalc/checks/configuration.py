@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from archcalc.blocks.base import LARGEST_SIZE, Strict
+from archcalc.blocks.base import LARGEST_SIZE, Strict, Version
 from archcalc.checks.amounts import read_amount
 from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import nearest
@@ -200,7 +200,7 @@ class Configuration(Strict):
 
     model_config = ConfigDict(title="archcalc configuration", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
+    schema_version: Version = Field(
         default=0, alias="schema", description="of this format; 1 when the first release freezes it"
     )
     specs: _Texts = Field(
