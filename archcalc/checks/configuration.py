@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from archcalc.blocks.base import LARGEST_SIZE, Strict
+from archcalc.blocks.base import LARGEST_SIZE, Strict, Version
 from archcalc.checks.amounts import read_amount
 from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import nearest
@@ -69,7 +69,11 @@ class When(Strict):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    purpose: Purpose = Field(default="training", alias="for", description="purpose that memory is held for")
+    given_purpose: Purpose | None = Field(
+        default=None,
+        alias="for",
+        description="purpose that memory is held for: training if not given, or inference where kv_precision is",
+    )
     batch: _Size | None = Field(
         default=None, description="number of sequences, 1 if not given; with a plan those of a step", examples=[8]
     )
@@ -97,6 +101,11 @@ class When(Strict):
     plan: Text | None = Field(
         default=None, description="parallel plan: a catalogue name or a YAML file", examples=["plans/dp8.yaml"]
     )
+
+    @property
+    def purpose(self) -> Purpose:
+        """What memory is held for: only inference has a cache whose precision is asked for."""
+        return self.given_purpose or ("training" if self.kv_precision is None else "inference")
 
     def in_words(self) -> str:
         """The conditions that were given: inference, batch 8, recompute full."""
@@ -211,7 +220,7 @@ class Configuration(Strict):
 
     model_config = ConfigDict(title="archcalc configuration", serialize_by_alias=True)
 
-    schema_version: Literal[0] = Field(
+    schema_version: Version = Field(
         default=0, alias="schema", description="of this format; 1 when the first release freezes it"
     )
     specs: _Texts = Field(

@@ -120,7 +120,7 @@ def test_a_bound_holds_at_the_figure_itself_and_not_beyond_it():
 def test_the_question_of_a_team_is_three_budgets():
     budgets = [
         {"that": "parameters.stored", "most": "1.6B"},
-        {"that": "cache.per_token", "most": "300 KiB", "when": {"for": "inference", "kv_precision": "bf16"}},
+        {"that": "cache.per_token", "most": "300 KiB", "when": {"kv_precision": "bf16"}},
         {"that": "memory.total", "fits": "a100-40gb", "when": {"for": "training", "recompute": "full"}},
     ]
     assert problems(GPT2_XL, *budgets) == []

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies
 
 from archcalc import strategies as st
-from archcalc.checks.lint import figures, sizes, tiles
+from archcalc.checks.lint import figures, plans, sizes, tiles
 from archcalc.checks.lint.every import LINT, RULES
 from archcalc.checks.linting import ALL, excused, lint, looked, looking
 from archcalc.checks.rules import FIGURE, UNUSED, chosen
@@ -12,6 +12,7 @@ from archcalc.checks.subject import Aim, Subject
 from archcalc.counts.parameters import params
 from archcalc.hardware.devices import find_device
 from archcalc.plan.description import Plan
+from archcalc.plan.rules import Broken
 from archcalc.spec.catalogue import find, names
 
 GOOD = """\
@@ -342,6 +343,55 @@ def test_every_rule_says_why_by_whom_and_what_to_do(rule):
     assert rule.name not in names()
 
 
+NAMES = """
+AC001 invalid-file error, AC002 over-budget error, AC003 budget-not-evaluated error, AC101 figure-differs error,
+AC102 unused-allowance warning, AC110 vocabulary-not-padded warning, AC111 head-size-unaligned warning,
+AC112 hidden-size-unaligned warning, AC113 width-unaligned warning, AC114 projection-unaligned warning,
+AC115 tile-and-wave-quantization warning, AC120 heads-over-ranks error, AC121 layers-over-stages error,
+AC122 experts-over-ranks error, AC123 positions-over-ranks error, AC124 plan-unsupported error,
+AC125 kv-heads-copied warning, AC126 rank-size-unaligned warning, AC130 context-beyond-scaling warning,
+AC131 scaling-without-effect warning, AC132 window-without-effect warning, AC133 no-positions warning,
+AC134 positions-twice warning, AC135 rotary-size warning, AC140 name-far-from-count warning,
+AC141 nominal-far-from-count warning, AC142 source-missing warning, AC143 digits-not-stated warning,
+AC144 figure-unlike-text warning, AC150 heads-far-from-width warning, AC151 all-experts-chosen warning
+"""
+
+
+def test_identifiers_names_and_levels_of_rules_stay():
+    """People write them into configurations, baselines and what reads reports."""
+    assert [f"{rule.id} {rule.name} {rule.level}" for rule in RULES.values()] == NAMES.strip().replace(
+        "\n", " "
+    ).split(", ")
+
+
+@pytest.mark.parametrize(("device", "processors"), [("a100-40gb", 108), ("a100-80gb", 108), ("h100-sxm", 132)])
+def test_rounds_are_those_of_the_device(device, processors, tmp_path):
+    # 4 x 40 = 160 tiles: 26% of two rounds of 108 are idle, 39% of two of 132
+    path = write(tmp_path, ("2816", "5120"), ("context_length: 4096", "context_length: 1024"))
+    (one,) = lint(path, on(device), ["AC115"])
+    assert f"160 tiles of 256 x 128, 2 rounds over the {processors} processors of {device}, of which" in one.message
+    assert lint(path, on("l4"), ["AC115"]) == []
+
+
+def test_what_a_mixer_cannot_do_is_unsupported_and_no_matter_of_sizes():
+    def broken(field, what):
+        return plans._kind(Broken(field, what, "2"))
+
+    assert [
+        broken(field, "must divide n_heads (12)")
+        for field in ("tp", "pp", "stage_layers", "ep", "etp", "sequence", "cp")
+    ] == [*("AC120", "AC121", "AC121", "AC122", "AC122", "AC123", "AC124")]
+    for what in ("is not supported for mamba mixers", "applies only to training"):
+        assert {broken(field, what) for field in ("tp", "pp", "ep", "sequence", "zero")} == {"AC124"}
+
+
+def test_a_plan_that_pages_a_cache_is_held_as_one_of_inference(tmp_path):
+    assert lint(write(tmp_path), on(cache_block=16)) == []
+    assert lint(write(tmp_path), on(zero=1)) == []
+    (one,) = lint(write(tmp_path), on(cache_block=16, zero=1), ["AC124"])
+    assert (one.words, one.level) == ("plan own: zero applies only to training; got 1", "error")
+
+
 def test_no_two_rules_have_one_name():
     assert len({rule.name for rule in RULES.values()}) == len(RULES)
 
@@ -384,7 +434,9 @@ def test_a_name_is_the_count_rounded_or_cut_off_or_near_it():
 
 @pytest.mark.parametrize(
     ("text", "value", "digits", "unsure"),
-    [("6.7B", 6_700_000_000, 2, False), ("174,600M", 174_600_000_000, 6, True), ("13.0B", 13_000_000_000, 3, False),
+    [("7k", 7_000, 1, False), ("1.5 thousand", 1_500, 2, False), ("2 million", 2 * 10**6, 1, False), ("1t", 10**12, 1, False),
+     ("3 trillion", 3 * 10**12, 1, False), ("1_000", 1_000, 4, True), ("1 000 B", 10**12, 4, True), ("0.05M", 50_000, 1, False),
+     (" 12 ", 12, 2, False), ("6.7B", 6_700_000_000, 2, False), ("174,600M", 174_600_000_000, 6, True), ("13.0B", 13_000_000_000, 3, False),
      ("124,439,808", 124_439_808, 9, False), ("0.5b", 500_000_000, 1, False), ("20 billion", 20_000_000_000, 2, True)],
 )  # fmt: skip
 def test_a_number_is_read_as_it_was_printed(text, value, digits, unsure):
@@ -394,6 +446,56 @@ def test_a_number_is_read_as_it_was_printed(text, value, digits, unsure):
 @pytest.mark.parametrize("text", ["331.6B + 9.4B", "15B active", "A4B", "about 7B", "1.23456", "0", ""])
 def test_what_is_no_number_alone_is_left(text):
     assert figures.printed(text) is None
+
+
+@pytest.mark.parametrize("text", ["0.5", "0.00B", "1.23456k", "7 bn", "B", "-7B", "7B."])
+def test_parts_of_one_and_other_units_are_no_number(text):
+    assert figures.printed(text) is None
+
+
+def test_whether_a_number_has_a_unit_is_known():
+    assert [figures.printed(text).abbreviated for text in ("7B", "7 billion", "7,000")] == [True, True, False]
+
+
+NOTHING = [
+    "TODO",
+    "tbd",
+    "FIXME",
+    "xxx",
+    "Unknown",
+    "none",
+    "N/A",
+    "null",
+    "nil",
+    "no",
+    "source",
+    "no source",
+    "TBA",
+    "-",
+    "(todo)",
+    "?",
+]
+
+
+@pytest.mark.parametrize("word", NOTHING)
+def test_a_word_for_nothing_is_no_source_and_no_reason(word):
+    model = find("gpt2").model.model_copy(update={"source": word, "published": (), "misprints": ()})
+    assert [(one.path, one.value) for one in lint(model, select=["AC142"])] == [("source", repr(word))]
+
+
+def test_a_figure_a_misprint_and_an_allowance_have_sources_and_reasons_too(tmp_path):
+    last = GOOD.splitlines(keepends=True)[-1]
+    more = (
+        'published: [{text: "114M", parameters: 114000000, digits: 3, status: nominal, source: todo}]\n'
+        "allow: [{rule: AC142, why: tbd}, {rule: AC110, why: none}]\n"
+    )
+    path = write(tmp_path, (last, last + more))
+    assert lint(path, select=["AC142"]) == []
+    path.write_text(path.read_text().replace("{rule: AC142, why: tbd}, ", ""))
+    assert [(one.path, one.message) for one in lint(path, select=["AC142"])] == [
+        ("published.0.source", "stands for a source that is missing"),
+        ("allow.0.why", "stands for a reason that is missing"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,7 @@ def test_pyproject_has_a_table(here):
     [
         ("archcalc.yaml", "schema: 0\nbudget: []\n", ":2:1: budget: unknown field; did you mean 'budgets'?"),
         ("archcalc.yaml", "schema: 1\n", ":1:9: schema: must be 0; got 1"),
+        ("archcalc.yaml", "schema: false\n", ":1:9: schema: must be 0; got 'false'"),
         (
             "archcalc.yaml",
             "budgets:\n  - {that: cache.per_tokn, most: 1}\n",

@@ -16,7 +16,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def seen(monkeypatch, *actions):
+def seen(monkeypatch, *actions, beside=("archcalc.yaml",)):
     """What is told, in turn, where each of these is done while it waits; then it is left."""
     left = [*actions, None]
 
@@ -30,10 +30,10 @@ def seen(monkeypatch, *actions):
     found = []
 
     def targets():
-        return [Target(name) for name in sorted(os.listdir()) if name != "archcalc.yaml"]
+        return [Target(name) for name in sorted(os.listdir()) if name not in beside]
 
     with pytest.raises(KeyboardInterrupt):
-        found.extend([one.path for one in each] for each in watching.saved(targets, ["archcalc.yaml"]))
+        found.extend([one.path for one in each] for each in watching.saved(targets, beside))
     return found
 
 
@@ -68,3 +68,13 @@ def test_a_file_of_the_same_size_and_time_is_another_where_it_replaced_one(here,
 def test_all_are_looked_at_again_where_the_configuration_was_saved(here, monkeypatch):
     assert seen(monkeypatch, lambda: (here / "archcalc.yaml").write_text("longer")) == [["a.yaml", "b.yaml"]]
     assert seen(monkeypatch, (here / "archcalc.yaml").unlink) == [["a.yaml", "b.yaml"]]
+
+
+def test_one_of_several_files_beside_is_enough_and_one_that_is_gone_hides_no_other(here, monkeypatch):
+    def both():
+        (here / "archcalc.yaml").unlink()
+        (here / "b.yaml").write_text("longer")
+
+    beside = ("none.json", "archcalc.yaml")
+    assert seen(monkeypatch, both, beside=beside) == [["a.yaml", "b.yaml"]]
+    assert seen(monkeypatch, lambda: (here / "b.yaml").write_text("longer still"), beside=beside) == [["b.yaml"]]

@@ -258,7 +258,7 @@ def test_the_comparison_sees_a_schema_that_lets_too_much_pass():
 @pytest.mark.parametrize("version", [False, True, 0.5, "0", 1, None])
 def test_the_version_of_the_format_is_a_number(kind, version):
     """Python takes false for 0; of the other kinds of files the reader says the same."""
-    data = {**read(FILES[kind][0]), "schema": version}
+    data = {**(read(FILES[kind][0]) if kind in FILES else {}), "schema": version}
     assert not accepts(kind, data)
     with pytest.raises(ValidationError):
         CLASSES[kind].model_validate(data)

@@ -52,7 +52,7 @@ TITLES = {
     "a: 2 budgets held": [outcome(bounds=budgets(9, 10))],
     "a: 1 of 2 budgets EXCEEDED": [outcome(bounds=budgets(9, 11), problems=OVER)],
     "a: 1 problem; 1 budget held": [outcome(bounds=budgets(9), problems=(found.UNKNOWN_BUDGET,))],
-    "a: 1 budget held; 1 excused": [outcome(bounds=budgets(11), excused=EXCUSED)],
+    "a: 0 of 1 budget held, 1 exceeded as known; 1 excused": [outcome(bounds=budgets(11), excused=EXCUSED)],
     "3 files: 1 problem, 2 warnings; 3 budgets held": [
         outcome(bounds=budgets(9, 9), problems=(found.PLAIN, found.PLAIN)),
         outcome(bounds=budgets(9), problems=(found.UNKNOWN_BUDGET,)),
