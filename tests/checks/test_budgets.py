@@ -187,7 +187,8 @@ def test_a_budget_counts_what_explain_counts(data):
     names = [name for name in CONDITIONS if f"--{name.replace('_', '-')}" in QUANTITIES[that].flags]
     chosen = data.draw(st.lists(st.sampled_from(names), unique=True)) if names else []
     when = {name: data.draw(CONDITIONS[name]) for name in chosen}
-    told = ask("explain", "gpt2", that, *flags(when), "-f", "json")
+    implied = {"for": "inference"} if "kv_precision" in when and "for" not in when else {}
+    told = ask("explain", "gpt2", that, *flags(when | implied), "-f", "json")
     found = problems("gpt2", {"that": that, "most": 0, "least": 10**30, "when": when})
     if told.code:
         (one,) = found

@@ -6,7 +6,7 @@ import os
 import sys
 
 import pytest
-from command import ask, spawn
+from command import ask
 from outside import byte_level
 
 torch = pytest.importorskip("torch")
@@ -267,7 +267,7 @@ def test_settings_that_hold_no_template_are_one_line(tmp_path):
 
 
 def test_lines_of_standard_input_are_turns(piped, weights):
-    done = spawn("chat", SPEC, "--weights", weights, "--system", "", "--max-tokens", "5", stdin=b"Hi\n\nWho?\n")
+    done = piped(SPEC, "--weights", weights, "--system", "", "--max-tokens", "5", stdin=b"Hi\n\nWho?\n")
     assert done.code == 0, done.err
     assert done.out.count("User: ") == done.out.count("AI Assistant:") == 2
     assert done.out.startswith("User: Hi\nAI Assistant:")

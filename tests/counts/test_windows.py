@@ -69,7 +69,7 @@ def test_a_cache_keeps_a_window_or_a_chunk_and_no_more(batch, length, window, ch
     assert cache(model, run, 2, paged=True) == batch * length * each
 
 
-@settings(max_examples=few(10))
+@settings(max_examples=few(5, prove=100))
 @given(st.lists(st.tuples(st.integers(1, 100), st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6))
 def test_arrays_of_lengths_windows_and_chunks_count_each_row_by_itself(rows):
     columns = [np.array(column) for column in zip(*rows, strict=True)]

@@ -18,7 +18,7 @@ from readers import READERS
 from archcalc import dump, strategies
 
 INPUTS = {
-    "spec": 500, "plan": 1_200, "device": 1_100, "config.json": 600, "either": 250, "question": 400, "index": 700,
+    "spec": 400, "plan": 1_200, "device": 1_050, "config.json": 500, "either": 250, "question": 200, "index": 700,
     "safetensors": 2_000, "quantization": 500, "gguf": 2_000, "state.json": 300,
     "budgets": 500, "pyproject.toml": 200, "baseline": 200,
 }  # fmt: skip

@@ -5,6 +5,7 @@ import struct
 import sys
 
 import pytest
+from examples import PROFILE
 from hostile_headers import are_told_in_time
 
 pytest.importorskip("gguf", reason="the extra `gguf`")
@@ -234,7 +235,8 @@ def hostile():
     yield raw(), gb, "beyond its last tensor"
     infos = [(info(f"a{i}", [8], offset=32 * i),) for i in range(MOST_TENSORS)]
     yield raw(*infos), 32 * MOST_TENSORS, None
-    yield raw(*(key(f"k{i}", 4, b"1234") for i in range(MOST_KEYS))), 0, None
+    if PROFILE == "prove":
+        yield raw(*(key(f"k{i}", 4, b"1234") for i in range(MOST_KEYS))), 0, None
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is asked of Linux")

@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+from examples import PROFILE
 from hostile_headers import are_told_in_time
 
 from archcalc.errors import Invalid, Missing
@@ -129,13 +130,16 @@ def hostile(tmp_path):
     yield written(tmp_path / "long", b"", 10 * gb, LARGEST_HEADER + 1), "has a header larger than 100,000,000 bytes"
     fits = MOST_VALUES // 13
     yield written(tmp_path / "many", many(fits), fits), None
-    yield written(tmp_path / "more", many(fits * 2), fits * 2), "has a header of more than 1,000,000 values"
+    more = fits * 2 if PROFILE == "prove" else fits * 5 // 4
+    yield written(tmp_path / "more", many(more), more), "has a header of more than 1,000,000 values"
     name = b"a" * (LARGEST_HEADER - 100)
     named = b'{"' + name + b'":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'
     yield written(tmp_path / "name", named, 2), "has a name longer than 4,096 characters"
     wide = '{"' + "\U0001f600" + "a" * (2**24 - 20) + '":1}'
     yield written(tmp_path / "wide", wide.encode()), "must have"
     yield written(tmp_path / "wider", wide.encode() + b" " * 100), "not ASCII alone"
+    if PROFILE != "prove":
+        return  # the rest are as many values, of other kinds
     texts = ",".join(f'"k{i}":"v{i}"' for i in range(MOST_VALUES // 2 - 10))
     yield written(tmp_path / "texts", f'{{"__metadata__":{{{texts}}}}}'.encode()), None
     yield written(tmp_path / "lists", b'{"a":[' + b"[]," * (MOST_VALUES // 2 - 10) + b"1]}"), "must have"

@@ -218,6 +218,7 @@ def test_small_models_of_these_families_are_ones_that_transformers_has():
         assert export_config(plain(miniature(archcalc.load(name))))["model_type"].startswith(("mimo", "minimax"))
 
 
+@pytest.mark.prove
 def test_no_shared_experts_are_verified_against_transformers():
     """Its class has matrices of no rows there, which the reference has not."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "first_k_dense_replace": 1, "n_shared_experts": 0}

@@ -198,6 +198,7 @@ def test_groups_of_experts_have_no_experts_without_weights_among_them():
         of_experts(n_groups=3, n_groups_chosen=2)
 
 
+@pytest.mark.prove  # in each run its logits are those of transformers: test_families
 def test_a_layer_of_longcat_is_what_the_reference_is():
     model = spec(
         branch("attention_0", LATENT),

@@ -193,7 +193,7 @@ def test_attention_beside_it_keeps_its_keys_and_values():
         pytest.param(DELTA, marks=pytest.mark.prove),
         pytest.param(KIMI, marks=pytest.mark.prove),
         pytest.param(LIGHTNING, marks=pytest.mark.prove),
-        CONV,
+        pytest.param(CONV, marks=pytest.mark.prove),
     ],
     ids=["mamba", "mamba2", "gated_delta", "kimi", "lightning", "short_conv"],
 )

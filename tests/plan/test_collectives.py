@@ -54,7 +54,7 @@ def test_one_rank_alone_sends_nothing(model, recipe, again, zero):
     assert collectives(model.record(run), Plan(zero=zero), Keeping(recipe, recompute=again)) == ()
 
 
-@settings(max_examples=few(15))
+@settings(max_examples=few(10, prove=150))
 @given(planned())
 def test_an_axis_of_one_rank_is_silent(given_):
     model, plan, run = given_
@@ -218,7 +218,7 @@ def test_what_cut_experts_make_is_weighted_and_added_up_before_it_is_reduced(nam
 # Data parallelism.
 
 
-@settings(max_examples=few(15))
+@settings(max_examples=few(10, prove=150))
 @given(planned(zero=(0,)), st.sampled_from(["mixed-16", "mixed-18", "fp32"]))
 def test_gradients_over_data_parallel_ranks_are_the_parameters_of_the_rank(given_, recipe):
     """Each once, tied tables and positions too, in the width of gradients; of experts where others have the same."""
@@ -376,7 +376,7 @@ def weights(segments):
     }
 
 
-@settings(max_examples=few(15))
+@settings(max_examples=few(10, prove=150))
 @given(planned())
 def test_what_ranks_hold_once_is_the_model(given_):
     """Each weight that a rank of some stage has, times the ranks of the stage that have another part of it. Where tp

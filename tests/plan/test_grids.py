@@ -2,6 +2,7 @@
 
 import pytest
 from command import ask
+from examples import at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planned import planned
@@ -62,7 +63,7 @@ def test_stages_that_have_layers_in_common_are_each_their_plan(precision):
         assert row[len(vary) :] == (max(states), found.fullest.memory.total, sent)
 
 
-@settings(max_examples=10)
+@settings(max_examples=at_most(5))
 @given(planned(), st.sampled_from(["mixed-18", "amp", "fsdp-bf16"]), st.sampled_from([0, 2, 3]), st.data())
 def test_rows_that_recompute_otherwise_are_each_their_plan_of_any_model(one, precision, zero, data):
     keeping = Keeping(precision)
@@ -84,7 +85,7 @@ def test_rows_that_recompute_otherwise_are_each_their_plan_of_any_model(one, pre
         assert row[len(vary) :] == (max(states), found.fullest.memory.total, sent.busiest.sent)
 
 
-@settings(max_examples=20)
+@settings(max_examples=at_most(10))
 @given(st.sampled_from(sorted(GRIDS)), st.data())
 def test_what_is_left_out_is_refused(name, data):
     model, run = archcalc.load(name), Run(sequence=512)

@@ -95,25 +95,29 @@ def groups(count, kinds=None):
     return GOOD[:start] + layers + GOOD[end:]
 
 
-HOSTILE = {
-    "24,000 unknown fields": (GOOD + "".join(f"vocab_siz{i}: 1\n" for i in range(24_000)), ""),
-    "a question about 20,000 values at a depth of 60": ("{a: " * 60 + f"[{'1,' * 20_000}]" + "}" * 60, "@x=1"),
-    "a question about long names": (
-        "".join(f"{'  ' * i}? {'k' * 15_000}\n{'  ' * i}:\n" for i in range(40))
-        + "".join(f"{'  ' * 40}x{i}: 1\n" for i in range(2_000)),
-        "@x=1",
-    ),
-    "a name near to 40,000 others": (GOOD + "".join(f"vocab_siz{i}: 1\n" for i in range(24_000)), "@vocab_siz=1"),
-    "1,600 wrong divisors of a large number": (
-        groups(1_600).replace("n_heads: 4, n_kv_heads: 2", "n_heads: 4294967291, n_kv_heads: 3"),
-        "",
-    ),
-    "1,600 groups that differ": (groups(1_600), ""),
-    "twice in one place, 10,000 times, under long names": (
-        "".join(f"{'  ' * i}? {'k' * 60_000}\n{'  ' * i}:\n" for i in range(10)) + f"{'  ' * 10}x: 1\n" * 10_000,
-        "",
-    ),
-}
+def hostile():
+    """Specs that take long to write, so that they are written where they are read."""
+    return {
+        "24,000 unknown fields": (GOOD + "".join(f"vocab_siz{i}: 1\n" for i in range(24_000)), ""),
+        "a question about 20,000 values at a depth of 60": ("{a: " * 60 + f"[{'1,' * 20_000}]" + "}" * 60, "@x=1"),
+        "a question about long names": (
+            "".join(f"{'  ' * i}? {'k' * 15_000}\n{'  ' * i}:\n" for i in range(40))
+            + "".join(f"{'  ' * 40}x{i}: 1\n" for i in range(2_000)),
+            "@x=1",
+        ),
+        "a name near to 40,000 others": (GOOD + "".join(f"vocab_siz{i}: 1\n" for i in range(24_000)), "@vocab_siz=1"),
+        "1,600 wrong divisors of a large number": (
+            groups(1_600).replace("n_heads: 4, n_kv_heads: 2", "n_heads: 4294967291, n_kv_heads: 3"),
+            "",
+        ),
+        "1,600 groups that differ": (groups(1_600), ""),
+        "twice in one place, 10,000 times, under long names": (
+            "".join(f"{'  ' * i}? {'k' * 60_000}\n{'  ' * i}:\n" for i in range(10)) + f"{'  ' * 10}x: 1\n" * 10_000,
+            "",
+        ),
+    }
+
+
 CHILD = """
 import contextlib, io, json, sys, time
 from archcalc.cli import _main
@@ -130,14 +134,14 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is asked of Linux")
 def test_hostile_specs_are_told_in_time_and_in_few_lines(tmp_path):
-    asked = []
-    for i, (text, question) in enumerate(HOSTILE.values()):
+    asked, specs = [], hostile()
+    for i, (text, question) in enumerate(specs.values()):
         (tmp_path / f"{i}.yaml").write_text(text)
         asked.append(f"{tmp_path}/{i}.yaml{question}")
     done = subprocess.run([sys.executable, "-c", CHILD, *asked], capture_output=True, text=True, check=True)
     *answers, largest = map(json.loads, done.stdout.splitlines())
     assert largest < 300_000, f"{largest:,} kB"
-    for name, both in zip(HOSTILE, zip(answers[::2], answers[1::2], strict=True), strict=True):
+    for name, both in zip(specs, zip(answers[::2], answers[1::2], strict=True), strict=True):
         for code, seconds, length, err in both:
             assert code in (1, 2), (name, code, err)
             assert seconds < 10, (name, seconds)
@@ -313,35 +317,48 @@ def test_what_the_system_makes_up_is_not_waited_for_without_end(tmp_path, monkey
     assert (answer.code, answer.err.count("\n")) == (2, 1), answer
 
 
-@pytest.mark.parametrize("text", ["".join(f"x{i}: 1\n" for i in range(24_000)), json.dumps({"model_type": "gpt2", **{f"k{i}": i for i in range(150_000)}})], ids=["spec", "config.json"])  # fmt: skip
-def test_a_file_of_mistakes_alone_is_told_in_one_line(tmp_path, text):
+MISTAKES = {
+    "spec": lambda: "".join(f"x{i}: 1\n" for i in range(24_000)),
+    "config.json": lambda: json.dumps({"model_type": "gpt2", **{f"k{i}": i for i in range(150_000)}}),
+}
+
+
+@pytest.mark.parametrize("made", MISTAKES.values(), ids=MISTAKES)
+def test_a_file_of_mistakes_alone_is_told_in_one_line(tmp_path, made):
     path = tmp_path / "s.yaml"
-    path.write_text(text)
+    path.write_text(made())
     told = f"{path}: has more than 10,000 mistakes; is it the file that was meant?\n"
     assert ask("params", str(path)) == (2, "", told)
 
 
 STATE = {"version": 1, "step": 1, "sequences": 2, "threads": 1, "seal": "0" * 64}
-STATES = {
-    "5,000,000 empty lists": ("[" + "[]," * 5_000_000 + "1]", "has more than 400,000 values"),
-    "300,000 wrong names of data": (json.dumps({**STATE, "data": {"files": [1] * 300_000}}), "settings: is missing"),
-    "190,000 unknown fields": (
-        json.dumps(STATE | {f"x{i}": 1 for i in range(190_000)}),
-        "has more than 10,000 mistakes",
-    ),
-}
+
+
+def states():
+    return {
+        "5,000,000 empty lists": ("[" + "[]," * 5_000_000 + "1]", "has more than 400,000 values"),
+        "300,000 wrong names of data": (
+            json.dumps({**STATE, "data": {"files": [1] * 300_000}}),
+            "settings: is missing",
+        ),
+        "190,000 unknown fields": (
+            json.dumps(STATE | {f"x{i}": 1 for i in range(190_000)}),
+            "has more than 10,000 mistakes",
+        ),
+    }
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is asked of Linux")
 def test_hostile_states_of_a_training_are_told_in_time_and_little_memory(tmp_path):
-    folders = [tmp_path / str(i) for i in range(len(STATES))]
-    for folder, (text, _) in zip(folders, STATES.values(), strict=True):
+    hostile_states = states()
+    folders = [tmp_path / str(i) for i in range(len(hostile_states))]
+    for folder, (text, _) in zip(folders, hostile_states.values(), strict=True):
         (folder / "step-00000001").mkdir(parents=True)
         (folder / "step-00000001" / "state.json").write_text(text)
     done = subprocess.run([sys.executable, "-c", CHILD, *folders], capture_output=True, text=True, check=True)
     *answers, largest = map(json.loads, done.stdout.splitlines())
     assert largest < 300_000, f"{largest:,} kB"
-    for (code, seconds, _, err), (_, said) in zip(answers[1::2], STATES.values(), strict=True):
+    for (code, seconds, _, err), (_, said) in zip(answers[1::2], hostile_states.values(), strict=True):
         assert (code, err.count("\n")) == (2, 1), err
         assert said in err
         assert seconds < 5

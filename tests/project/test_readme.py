@@ -47,8 +47,20 @@ def test_a_command_prints_what_the_readme_shows(name, number, block):
         assert answer.code == 0
 
 
-def test_a_model_that_learns_a_page_does_what_its_page_shows():
+def test_the_commands_of_a_page_run_on_a_model_that_has_learned_little():
     """One after the other: the first block makes the weights of the others."""
+    pytest.importorskip("torch")
+    pytest.importorskip("safetensors")
+    learning, *others = [block.command for block in blocks(LEARNED)]
+    assert "--steps 450 " in learning
+    with workplace():
+        for command in (learning.replace("450", "10"), *(other.replace("00000450", "00000010") for other in others)):
+            answer = run(command)
+            assert answer.code == 0, answer.err
+
+
+@pytest.mark.prove
+def test_a_model_that_learns_a_page_does_what_its_page_shows():
     pytest.importorskip("torch")
     pytest.importorskip("safetensors")
     with workplace():

@@ -54,7 +54,8 @@ def features(part):
 
 
 @pytest.mark.parametrize(
-    ("spec", "voice"), [("tiny@n_layers=2", "GPT2LMHeadModel"), (GROUPED, "Starcoder2ForCausalLM")]
+    ("spec", "voice"),
+    [("tiny@n_layers=2", "GPT2LMHeadModel"), pytest.param(GROUPED, "Starcoder2ForCausalLM", marks=pytest.mark.prove)],
 )
 def test_verify_says_who_spoke_and_about_what(spec, voice):
     transformers = pytest.importorskip("transformers", reason="the outside voice")

@@ -50,7 +50,7 @@ def flash_of_pytorch(model):
         return attentions(Transformer(model))
 
 
-@settings(max_examples=few(10))
+@settings(max_examples=few(5, prove=100))
 @given(
     strategies.models(),
     st.sampled_from(["cpu", "meta"]),
@@ -82,7 +82,7 @@ def test_gpt3_recomputed_saves_what_was_counted():
     assert found.saved == saved(model, run, widths(2), "full").total
 
 
-@settings(max_examples=few(12))
+@settings(max_examples=few(5, prove=120))
 @given(moderate().filter(has_wide_stream), st.sampled_from(["math", "flash"]), st.booleans(), st.integers(1, 3))
 def test_autograd_saves_under_autocast_what_was_counted(model, attention, recompute, batch):
     """On a CPU, whose lists for autocast give these models the types that CUDA's give."""

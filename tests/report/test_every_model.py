@@ -26,7 +26,7 @@ def found_of(model):
     return Found(validate(document, Model), document, document, {})
 
 
-@settings(max_examples=few(6))
+@settings(max_examples=few(3, prove=60))
 @given(strategies.models(most_groups=2))
 def test_every_sheet_can_be_made_of_every_model(model):
     found, run = found_of(model), Run(sequence=model.context_length)
@@ -44,7 +44,7 @@ def test_every_sheet_can_be_made_of_every_model(model):
             assert "".join(rendered(sheet, form, 80))
 
 
-@settings(max_examples=few(4))
+@settings(max_examples=few(2, prove=40))
 @given(strategies.models(most_groups=2))
 def test_every_number_of_every_model_has_a_formula_that_comes_to_it(model):
     found, asked = found_of(model), one_pass(model)
@@ -62,7 +62,7 @@ def test_every_number_of_every_model_has_a_formula_that_comes_to_it(model):
             assert letter["fields"] or letter["letter"] in ("B", "S", "T"), letter
 
 
-@settings(max_examples=few(6))
+@settings(max_examples=few(3, prove=60))
 @given(strategies.models(most_groups=1))
 def test_a_sweep_over_layers_is_what_each_number_of_layers_counts(model):
     columns = ["parameters.stored", "flops.training", "activations.saved", "cache.total", "memory.total"]

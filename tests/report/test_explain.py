@@ -106,7 +106,7 @@ def questions(draw, model):
     return Asked(model, work, held, keeping), tokens
 
 
-@settings(max_examples=few(5))  # some three hundred formulas each
+@settings(max_examples=few(3, prove=50))  # some three hundred formulas each
 @given(data=st.data())
 def test_every_formula_comes_to_the_number_that_its_command_prints(data, tmp_path_factory):
     model = data.draw(strategies.models())

@@ -39,7 +39,7 @@ def asked(model, run, keeping=None):
     return Asked(model, run._replace(attention="math"), run, keeping or Keeping())
 
 
-@settings(max_examples=few(4))
+@settings(max_examples=few(2, prove=40))
 @given(planned())
 def test_every_formula_comes_to_its_number(tmp_path_factory, given_):
     model, plan, run = given_
@@ -60,7 +60,7 @@ def test_every_formula_comes_to_its_number(tmp_path_factory, given_):
         assert formulas[f"memory.terms.{term.name.replace(' ', '_')}.bytes"].value == term.bytes
 
 
-@settings(max_examples=few(5))
+@settings(max_examples=few(3, prove=50))
 @given(planned(zero=(0,), only=()))
 def test_of_one_rank_the_formulas_are_those_of_no_plan(tmp_path_factory, given_):
     model, plan, run = given_

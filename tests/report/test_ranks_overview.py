@@ -112,7 +112,7 @@ def test_of_one_rank_it_is_the_report_of_no_plan(name):
     alone(find(name))
 
 
-@settings(max_examples=few(5))
+@settings(max_examples=few(3, prove=50))
 @given(planned(zero=(0,), only=()))
 def test_of_one_rank_it_is_the_report_of_no_plan_whatever_the_model(tmp_path_factory, given_):
     path = tmp_path_factory.mktemp("report") / "drawn.yaml"
@@ -130,7 +130,7 @@ def alone(found):
     assert under["step"]["ranks"] == under["step"]["model"]
 
 
-@settings(max_examples=few(5))
+@settings(max_examples=few(3, prove=50))
 @given(planned())
 def test_every_plan_has_a_report_of_all_its_stages(tmp_path_factory, given_):
     model, plan, _ = given_

@@ -33,7 +33,7 @@ def agree(column, exact):
     assert np.broadcast_to(column, len(exact)).tolist() == exact
 
 
-@settings(max_examples=at_most(8))
+@settings(max_examples=at_most(4))
 @given(rows(), st.sampled_from(["math", "flash"]), st.sampled_from(["full", "half", "exact"]), st.integers(1, 3))
 def test_work_of_arrays_is_that_of_each_row(models, kernel, causal, batch):
     many = stacked(models)
@@ -71,7 +71,7 @@ def test_what_arrays_keep_is_what_each_row_keeps(models, kernel, recompute, drop
 KEEPINGS = keepings()
 
 
-@settings(max_examples=at_most(8))
+@settings(max_examples=at_most(4))
 @given(rows(), st.sampled_from(["math", "flash"]), KEEPINGS)
 def test_the_peak_of_arrays_is_that_of_each_row(models, kernel, keeping):
     many = stacked(models)

@@ -52,7 +52,7 @@ def in_full(group):
     return BranchGroup.model_construct(repeat=group.repeat, parallel=side, branches=branches, scalar=scalar)
 
 
-@settings(max_examples=few(8))
+@settings(max_examples=few(4, prove=80))
 @given(strategies.models(), KERNELS, KEEPINGS, st.booleans())
 def test_the_short_form_is_the_long_one_of_an_attention_and_an_mlp(model, kernel, keeping, dropout):
     short = tuple(single(one) for one in layers_of(model) if isinstance(one, TwoBranchLayer))
@@ -81,7 +81,7 @@ def alternating(draw):
     return model.model_copy(update={"layers": (*before, group, *model.layers[1:])})
 
 
-@settings(max_examples=few(8))
+@settings(max_examples=few(4, prove=80))
 @given(alternating(), KERNELS, st.sampled_from(["full", "half", "exact"]), KEEPINGS)
 def test_a_pattern_is_its_layers_written_one_by_one(model, kernel, causal, keeping):
     apart = model.model_copy(update={"layers": tuple(map(single, layers_of(model)))})
@@ -104,7 +104,7 @@ def test_the_layers_of_a_pattern_are_found_again_by_their_indices(model):
     assert len(set(stored)) == len(stored)  # a layer has one tensor of a name
 
 
-@settings(max_examples=few(8))
+@settings(max_examples=few(4, prove=80))
 @given(strategies.models(), st.integers(1, 3))
 def test_a_group_may_be_cut_anywhere(model, turns):
     """Of a pattern at a whole number of its turns."""
