@@ -15,6 +15,8 @@ from functools import total_ordering
 from typing import Any, Literal, NamedTuple
 
 MOST_PROBLEMS_SHOWN = 20
+MOST_MISTAKES = 10_000
+"""Of a file; one with more is another file than it was taken for, and to tell each of them would take seconds."""
 Where = tuple[str | int, ...]
 """A place in a spec: the names and indices that lead there."""
 
@@ -177,6 +179,13 @@ class Missing(ArchcalcError):
     """A file, an optional package or weights are missing; the suggestion says how to get them. Exit code 3."""
 
     exit_code = 3
+
+
+def refuse_too_many(file: str, mistakes: int) -> None:
+    """Raise Invalid where a file has more mistakes than are told one by one."""
+    if mistakes > MOST_MISTAKES:
+        what = f"has more than {MOST_MISTAKES:,} mistakes; is it the file that was meant?"
+        raise Invalid(Problem(file, what)) from None
 
 
 class TapeError(Exception):

@@ -20,7 +20,8 @@ import transformers
 
 import archcalc
 from archcalc_reference import Transformer
-from archcalc_reference.model.generation import Sampling, generate
+from archcalc_reference.model.generation import generate
+from archcalc_reference.model.sampling import Sampling
 
 LENGTH, PROMPT, NEW = 512, 128, 32
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -34,6 +34,7 @@ README = [
     "docs/specs.md",
 ]
 LEARNED = "docs/running.md"
+WALKED = "docs/ci.md"  # by tests/walking.py, in a repository of its own
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _SAMPLE = re.compile(r"^Sample .*\n(?: .*\n)*", re.MULTILINE)  # a text that chance draws

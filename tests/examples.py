@@ -6,9 +6,11 @@ import re
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fixed")
 
 
-def few(count):
-    """Examples of a property that takes its time with each of them, because it runs models."""
-    return count * 10 if PROFILE == "prove" else count
+def few(count, prove=None):
+    """Examples of a property that takes its time with each of them, because it runs models; ten times as many, or as
+    many as is said, in `make prove`.
+    """
+    return (prove or count * 10) if PROFILE == "prove" else count
 
 
 def at_most(count):
@@ -20,10 +22,15 @@ def at_most(count):
 
 def a_third(names):
     """Names as parameters of a test that repeats what others prove of each: a third in `make test`, all in `prove`."""
+    return one_in(3, names)
+
+
+def one_in(n, names):
+    """One of so many in `make test`, as those of `a_third`."""
     import pytest
 
     said = [getattr(name, "model_type", str(name)) for name in names]
-    marks = [[pytest.mark.prove] * (i % 3 > 0) for i in range(len(said))]
+    marks = [[pytest.mark.prove] * (i % n > 0) for i in range(len(said))]
     return [pytest.param(name, marks=mark, id=id_) for name, mark, id_ in zip(names, marks, said, strict=True)]
 
 

@@ -50,8 +50,12 @@ def _serve(jobs: list[tuple[int, list[str]]]) -> list[Trained]:
     import multiprocessing
     import tempfile
 
+    import torch
+
+    import archcalc_reference.model.transformer
     import archcalc_reference.parallel.running  # noqa: F401  (once, before the forks)
 
+    torch.optim.SGD([torch.zeros(1)])  # the first optimizer of a process imports much of PyTorch
     start, found = multiprocessing.get_context("fork"), []
     for ranks, arguments in jobs:
         with socket.socket() as free:

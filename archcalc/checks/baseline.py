@@ -16,10 +16,13 @@ from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN
 from archcalc.errors import Invalid, Problem
 from archcalc.escaping import json_text
+from archcalc.huggingface.reading import refuse_many_values
 from archcalc.spec.model import SCHEMA
 from archcalc.spec.source import read_file
 
 LARGEST = 64 * 2**20
+MOST_VALUES = 1_000_000
+"""Commas, colons and brackets of a baseline: a problem has seven, of a budget eleven."""
 NEVER = (INVALID.id, UNKNOWN.id)
 """Rules whose problems no baseline has: what is not read and what is not evaluated may hide anything."""
 
@@ -52,11 +55,14 @@ class Baseline(NamedTuple):
             return outcome
         problems, excused = [], list(outcome.excused)
         for problem, key, figure in _keys(outcome, folder):
-            if key is None or not left[key] or not self._is_no_worse(key, figure):
+            if key is None or not left[key]:
                 problems.append(problem)
                 continue
             left[key] -= 1
-            excused.append(Excused(problem, f"known in {self.file}", "in the baseline"))
+            if not self._is_no_worse(key, figure):
+                problems.append(problem)
+                continue
+            excused.append(Excused(problem, self.file, "in the baseline"))
         return outcome._replace(problems=tuple(problems), excused=tuple(excused))
 
     def _is_no_worse(self, key: Key, figure: tuple[int, bool] | None) -> bool:
@@ -91,23 +97,34 @@ def _file(file: str, folder: str) -> str:
     return os.path.relpath(file, folder or ".").replace(os.sep, "/")
 
 
-def baseline_text(outcomes: Iterable[Outcome], folder: str) -> tuple[str, int]:
-    """The file that makes all problems known that can be, and how many they are."""
+def baseline_text(outcomes: Iterable[Outcome], folder: str, before: Baseline | None = None) -> tuple[str, int]:
+    """The file that makes all problems known that can be, and how many they are.
+
+    What was known `before` of files that were not looked at stays.
+    """
     entries: list[dict[str, Any]] = []
+    looked_at = set()
     for outcome in outcomes:
-        for _, key, figure in _keys(outcome, folder):
-            if key is not None:
-                more = {} if figure is None else {"budget": key.that, "figure": figure[0]}
-                entries.append({"file": key.file, "rule": key.rule, "path": key.path, **more})
+        looked_at.add(_file(outcome.file, folder))
+        entries += (_entry(key, figure and figure[0]) for _, key, figure in _keys(outcome, folder) if key is not None)
+    if before is not None:
+        stay = (key for key in before.known.elements() if key.file not in looked_at)
+        entries += (_entry(key, before.figures.get(key)) for key in stay)
     entries.sort(key=lambda entry: (entry["file"], entry["rule"], entry["path"], entry.get("budget", "")))
     return json_text({"schema": SCHEMA, "problems": entries}, indent=2) + "\n", len(entries)
 
 
+def _entry(key: Key, figure: int | None) -> dict[str, Any]:
+    more = {} if figure is None else {"budget": key.that, "figure": figure}
+    return {"file": key.file, "rule": key.rule, "path": key.path, **more}
+
+
 def read_baseline(path: str) -> Baseline:
     """A baseline. Raises Missing where it is not there, Invalid where it is none."""
+    data = read_file(path, LARGEST)
+    refuse_many_values(data, path, MOST_VALUES)
     try:
-        data = json.loads(read_file(path, LARGEST))
-        entries = data["problems"]
+        entries = json.loads(data)["problems"]
         keys = [
             (Key(str(one["file"]), str(one["rule"]), str(one["path"]), str(one.get("budget", ""))), one)
             for one in entries

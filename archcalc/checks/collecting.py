@@ -6,10 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from glob import has_magic, iglob
+from glob import has_magic
 from typing import NamedTuple
 
 from archcalc.checks.outcome import Kind
+from archcalc.checks.patterns import MOST_LOOKED_AT, matches
+from archcalc.checks.project import NAME, PYPROJECT, is_configuration
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.files.reading import read_bytes
 from archcalc.spec.catalogue import has_spec, is_path, names
@@ -19,9 +21,6 @@ from archcalc.spec.source import LARGEST_FILE, is_stdin
 
 MOST_FILES = 100_000
 """Files of one check."""
-MOST_LOOKED_AT = 1_000_000
-"""Entries of folders that are looked at in search of them."""
-
 WEIGHTS = (".safetensors", ".gguf")
 _YAML = (".yaml", ".yml")
 _LEFT_OUT = {"node_modules", "__pycache__", "venv", "site-packages"}
@@ -34,28 +33,36 @@ class Target(NamedTuple):
     found: bool = False
 
 
-def collect(paths: Sequence[str], exclude: Sequence[str] = ()) -> list[Target]:
+def collect(paths: Sequence[str], exclude: Sequence[str] = (), *, skip_unknown: bool = False) -> list[Target]:
     """What is to be checked, each once: in the order of the paths, and in folders and patterns by name.
 
+    With `skip_unknown` files that are named need not be archcalc's either, and those that are excluded are left out.
     Raises Missing for a pattern or a folder in which nothing is, Invalid for too many files.
     """
     found: dict[str, Target] = {}
     for path in paths:
-        for target in _of(path, exclude):
+        for target in map(_harmless, _of(path, exclude, skip_unknown=skip_unknown)):
             found.setdefault(os.path.normpath(target.path), target)
             if len(found) > MOST_FILES:
                 raise Invalid(Problem(path, f"has more than {MOST_FILES:,} files", suggestion="check parts of it"))
     return list(found.values())
 
 
-def _of(path: str, exclude: Sequence[str]) -> Iterator[Target]:
-    if is_stdin(path) or path in names() or os.path.isfile(path):
+def _harmless(target: Target) -> Target:
+    """No file's name may begin a line that the log of a CI takes for a command."""
+    return target._replace(path=f"./{target.path}") if target.path.startswith(("::", "##[")) else target
+
+
+def _of(path: str, exclude: Sequence[str], *, skip_unknown: bool) -> Iterator[Target]:
+    if skip_unknown and os.path.isfile(path):
+        if not _is_out(path, exclude):
+            yield Target(path, found=True)
+    elif is_stdin(path) or path in names() or os.path.isfile(path):
         yield Target(path)
     elif os.path.isdir(path) and not has_spec(path):
         yield from _some(path, _walk(path, exclude), "has no file that archcalc reads")
     elif has_magic(path) and not os.path.exists(path) and is_path(path) and split(path)[1] is None:
-        matches = iglob(path, recursive=True)  # hidden files and folders are left out
-        files = (one for one in _few(path, matches) if os.path.isfile(one) and not _is_out(one, exclude))
+        files = (one for one in matches(path) if os.path.isfile(one) and not _is_out(one, exclude))
         yield from _some(path, sorted(files), "matches no file")
     else:
         yield Target(path)
@@ -71,15 +78,11 @@ def _some(path: str, files: Iterator[str] | list[str], otherwise: str) -> Iterat
         raise Missing(Problem(path, otherwise))
 
 
-def _few(path: str, found: Iterator[str]) -> Iterator[str]:
-    for count, one in enumerate(found):
-        if count >= MOST_LOOKED_AT:
-            raise Invalid(Problem(path, f"matches more than {MOST_LOOKED_AT:,} files", suggestion="check parts of it"))
-        yield one
-
-
 def _walk(folder: str, exclude: Sequence[str]) -> Iterator[str]:
-    """The files below a folder whose names may be archcalc's, in order. Links to folders are not followed."""
+    """The files below a folder whose names may be archcalc's, in order. Links to folders are not followed.
+
+    Pipes, sockets and devices are no files; what is not there or cannot be looked at is told by its reader.
+    """
     looked = 0
     for above, folders, files in os.walk(folder):
         folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in _LEFT_OUT)
@@ -89,7 +92,8 @@ def _walk(folder: str, exclude: Sequence[str]) -> Iterator[str]:
             raise Invalid(Problem(folder, f"has more than {MOST_LOOKED_AT:,} entries", suggestion=fix))
         for name in sorted(one for one in files if not one.startswith(".")):
             path = os.path.join(above, name)
-            if (name == CONFIG or name.endswith((*_YAML, *WEIGHTS))) and not _is_out(path, exclude):
+            is_ours = name == CONFIG or name.endswith((*_YAML, *WEIGHTS))
+            if is_ours and not _is_out(path, exclude) and (os.path.isfile(path) or not os.path.exists(path)):
                 yield path
 
 
@@ -126,9 +130,13 @@ def kind_of(target: Target) -> Kind:
     path = target.path
     if path.endswith(WEIGHTS):
         return "weights"
+    if os.path.basename(path) in (NAME, PYPROJECT):
+        return "configuration" if is_configuration(path) or not target.found else "unknown"
     is_json = path.endswith(".json")
     if not path.endswith(_YAML) and not (is_json and target.found):
-        return "config" if is_json else "model"
+        return "config" if is_json else "unknown" if target.found else "model"
+    if not os.path.isfile(path):  # what is read from a pipe is gone
+        return "model"
     try:
         data = read_bytes(path, LARGEST_FILE)
     except (OSError, ValueError):

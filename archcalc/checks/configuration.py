@@ -69,7 +69,11 @@ class When(Strict):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    purpose: Purpose = Field(default="training", alias="for", description="purpose that memory is held for")
+    given_purpose: Purpose | None = Field(
+        default=None,
+        alias="for",
+        description="purpose that memory is held for: training if not given, or inference where kv_precision is",
+    )
     batch: _Size | None = Field(
         default=None, description="number of sequences, 1 if not given; with a plan those of a step", examples=[8]
     )
@@ -97,6 +101,11 @@ class When(Strict):
     plan: Text | None = Field(
         default=None, description="parallel plan: a catalogue name or a YAML file", examples=["plans/dp8.yaml"]
     )
+
+    @property
+    def purpose(self) -> Purpose:
+        """What memory is held for: only inference has a cache whose precision is asked for."""
+        return self.given_purpose or ("training" if self.kv_precision is None else "inference")
 
     def in_words(self) -> str:
         """The conditions that were given: inference, batch 8, recompute full."""
@@ -193,6 +202,17 @@ class Lint(Strict):
         description="parallel plans that the specs are meant for: catalogue names or YAML files",
         examples=[["plans/tp8.yaml"]],
     )
+
+    @field_validator("select", "ignore")
+    @classmethod
+    def _begin_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
+        from archcalc.checks.lint.every import RULES
+
+        for word in rules:
+            if not any(rule.startswith(word) for rule in RULES):
+                what = "has {word}, which is not an identifier of a rule, or how one begins; see `archcalc list rules`"
+                raise PydanticCustomError("one_of", what, {"word": word})
+        return rules
 
 
 class Configuration(Strict):

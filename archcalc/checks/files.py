@@ -21,6 +21,8 @@ def check(
 ) -> list[Problem]:
     """Return everything wrong with a spec: read errors, validation errors, and published counts that do not hold.
 
+    The problems are in order of their place.
+
     With `budgets`, the path of an archcalc.yaml or a list of budgets as one has them, also those that it exceeds and
     those that cannot be evaluated: `[{"that": "parameters.stored", "most": "1.6B"}]`.
 
@@ -37,7 +39,7 @@ def check(
         from archcalc.checks.budgets import hold_budgets
 
         problems += hold_budgets(project, found).problems
-    return problems
+    return sorted(problems)
 
 
 def _project(budgets: Any) -> Project:

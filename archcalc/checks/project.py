@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from archcalc.checks.amounts import Ratio, read_amount
 from archcalc.checks.configuration import Configuration
 from archcalc.checks.subject import Aim
+from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.files.regular import folders_above
 from archcalc.hardware.devices import Device, find_device
@@ -18,12 +21,14 @@ from archcalc.plan.reading import find_plan
 from archcalc.spec.catalogue import Found, find, is_path
 from archcalc.spec.configs import HUB
 from archcalc.spec.revisions import revision
-from archcalc.spec.source import Document, display_name, parse, read_file
+from archcalc.spec.source import DEEPEST, TOO_DEEP, Document, display_name, parse, read_file
 from archcalc.spec.validation import validate
 
 NAME = "archcalc.yaml"
 PYPROJECT = "pyproject.toml"
 _TABLE = "tool.archcalc"
+# tomllib takes a minute for a key of 300,000 steps, on one line of 600 kB.
+_DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
 
 
 @dataclass
@@ -69,6 +74,20 @@ class Project:
         known = self.configuration.baseline
         return None if known is None else os.path.join(self.folder, known)
 
+    def reads(self, path: str) -> bool:
+        """Whether a file is the configuration, or one that it names beside the specs that are checked."""
+        named = (self.document.file, *(self.path(one) for one in self._named_files() if one is not None))
+        return os.path.abspath(path) in map(os.path.abspath, named)
+
+    def _named_files(self) -> Iterator[str | None]:
+        configuration = self.configuration
+        yield from (*configuration.lint.plans, *configuration.lint.devices, configuration.baseline)
+        for budget in configuration.budgets:
+            yield from (budget.when.plan, budget.fits)
+            for written in (budget.most, budget.least):
+                amount = None if written is None else read_amount(written, QUANTITIES[budget.that].unit)
+                yield amount.of if isinstance(amount, Ratio) else None
+
     def with_rules(self, select: tuple[str, ...] | None, ignore: tuple[str, ...] | None) -> Project:
         """The same project with other rules on or off, where they are given."""
         given = {name: rules for name, rules in (("select", select), ("ignore", ignore)) if rules is not None}
@@ -110,11 +129,16 @@ def find_project(path: str | None = None) -> Project:
     for folder in folders_above():
         for name in (NAME, PYPROJECT):
             here = os.path.join(folder, name)
-            if os.path.isfile(here) and (name == NAME or _table(here) is not None):
+            if os.path.isfile(here) and is_configuration(here):
                 return _project(here)
         if os.path.exists(os.path.join(folder, ".git")):
             break
     return no_project()
+
+
+def is_configuration(path: str) -> bool:
+    """Whether a file of one of the two names is for archcalc: a pyproject.toml is where it has the table."""
+    return os.path.basename(path) == NAME or _table(path) is not None
 
 
 def _project(path: str) -> Project:
@@ -131,11 +155,14 @@ def _table(path: str, *, required: bool = False) -> Any:
     import tomllib
 
     try:
-        data = tomllib.loads(read_file(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = read_file(path).decode()
+        data, wrong = ({}, f"is {TOO_DEEP}") if _DOTTED.search(text) else (tomllib.loads(text), "")
+    except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits too
+        data, wrong = {}, f"is not TOML: {str(error).partition(';')[0]}"
+    if wrong:
         if not required:
             return None  # whose file it is, is not known
-        raise Invalid(Problem(path, f"is not TOML: {error}")) from None
+        raise Invalid(Problem(path, wrong))
     tool = data.get("tool", {})
     found = tool.get("archcalc") if isinstance(tool, dict) else None
     if found is None and required:

@@ -72,6 +72,7 @@ def _of_a_spec(found: Found, kind: Kind, project: Project) -> Outcome:
     subject = Subject(found, project.aim)
     rules = looking(subject.aim, lint.select, lint.ignore)
     verdict = audit(found.model, subject.counts if found.model.published else None)
+    verdict = verdict._replace(spec=found.name, warnings=found.warnings)
     promises = broken_promises(found, verdict) if FIGURE in rules else []
     problems, allowed = excused(subject, [*promises, *looked(subject, rules)], rules)
     kept = hold_budgets(project, found)  # which no spec excuses: they are the project's

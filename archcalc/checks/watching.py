@@ -17,7 +17,7 @@ _Stamp = tuple[int, int, int]
 def saved(collect: Callable[[], Sequence[Target]], beside: Sequence[str] = ()) -> Iterator[list[Target]]:
     """What was saved, or is new, each time that something was; all of it where a file `beside` was saved.
 
-    Never ends by itself. What is collected anew each time may raise.
+    Never ends by itself. What is looked at is collected anew each time.
     """
     before = _stamps([*(target.path for target in collect()), *beside])
     while True:

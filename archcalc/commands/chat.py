@@ -10,7 +10,18 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import LONGEST_TEXT, RUN, Spec, Weights, app, decoded, needs_to_run, number, read_text
-from archcalc.commands.session import LARGEST_SEED, Precision, Seed, Session, Temperature, TopK, TopP, real, settled
+from archcalc.commands.sampling import (
+    LARGEST_SEED,
+    MinP,
+    RepetitionPenalty,
+    Seed,
+    Temperature,
+    TopK,
+    TopP,
+    real,
+    settled,
+)
+from archcalc.commands.session import Precision, Session
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.report.output import tell, write
 from archcalc.spec.catalogue import find
@@ -18,7 +29,7 @@ from archcalc.spec.source import STDIN
 from archcalc.units import several
 
 if TYPE_CHECKING:
-    from archcalc_reference.model.generation import Sampling
+    from archcalc_reference.model.sampling import Sampling
     from archcalc_reference.text.talk import Talk, Turn
 
 _USER = "User: "
@@ -41,8 +52,10 @@ def chat(
     ] = None,
     max_tokens: Annotated[str, typer.Option(metavar="N", help="most tokens of each answer")] = "200",
     temperature: Temperature = "1",
-    top_k: TopK = None,
-    top_p: TopP = None,
+    top_k: TopK = "0",
+    top_p: TopP = "1",
+    min_p: MinP = "0",
+    repetition_penalty: RepetitionPenalty = "1",
     seed: Seed = "0",
     precision: Precision = "fp32",
 ) -> None:
@@ -53,7 +66,7 @@ def chat(
     needs_to_run("chat")
     found = find(spec)
     tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
-    sampling = settled(real("--temperature", temperature), top_k, top_p, seed)
+    sampling = settled(real("--temperature", temperature), top_k, top_p, min_p, repetition_penalty, seed)
     session = Session.load(found, weights, precision)
     session.tell_settings(sampling)
     talk = _begun(session, None if system is None else read_text("--system", system))

@@ -1,15 +1,15 @@
 """The command check."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from archcalc.commands.base import TRUST, Output, app, number
+from archcalc.commands.base import TRUST, app, number
 from archcalc.commands.completing import spec_words
-from archcalc.errors import Invalid, Problem, shown
-from archcalc.report.outcomes import FORMATS, CheckFormat, chosen, show
+from archcalc.errors import ArchcalcError, Invalid, Problem, shown
+from archcalc.report.outcomes import FORMATS, CheckFormat, Destination, destinations, show
 from archcalc.report.output import emit, refuse_output, tell, write
 from archcalc.report.progress import counted
 from archcalc.spec.catalogue import find, names
@@ -66,6 +66,14 @@ def check(
     write_baseline: Annotated[
         bool, typer.Option("--write-baseline", help="make all problems of this run known")
     ] = False,
+    skip_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--skip-unknown",
+            help="skip files that are not archcalc's; check all specs if a PATH is the "
+            "configuration, or a file that it names",
+        ),
+    ] = False,
     jobs: Annotated[str, typer.Option("--jobs", "-j", metavar="N", help="processes; 0: one for each core")] = "1",
     watch: Annotated[bool, typer.Option("--watch", help="check again what is saved, until Ctrl-C")] = False,
     form: Annotated[
@@ -78,9 +86,18 @@ def check(
             help="table, markdown, json, csv, sarif, code-scanning, junit, github, gitlab, summary",
         ),
     ] = None,
-    output: Output = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            help="file to write; its suffix sets the format; FORMAT:FILE, any number of them, beside what is printed",
+        ),
+    ] = None,
 ) -> None:
-    """Validate files; compare counts with published figures and budgets.
+    """Validate files; hold counts against figures and budgets.
 
     Exit code 1 if a file is invalid, a figure differs or a budget is exceeded. `archcalc list rules` has what else is
     looked at, docs/ci.md how to run it on every change.
@@ -90,30 +107,36 @@ def check(
 
     Example: archcalc check own.yaml --strict
     """
+    workers = number("--jobs", jobs, MOST_JOBS, least=0)
+    writes = {"--fix": fix, "--write-baseline": write_baseline}
     if weights is not None:
-        _check_weights(paths or [], weights, form, output)
+        of_rules = {"--config": config, "--select": select, "--ignore": ignore, "--baseline": baseline}
+        others = {"--strict": strict, "--skip-unknown": skip_unknown, "--watch": watch, "--jobs": workers != 1}
+        _refuse("--weights", {**of_rules, **writes, **others})
+        _check_weights(paths or [], weights, form, output or [])
         return
+    if watch:
+        _refuse("--watch", {**writes, "--output": output})
     from archcalc.checks.project import find_project
 
-    project = find_project(config).with_rules(_rules("--select", select), _rules("--ignore", ignore))
-    run = _Run(paths or [], project, baseline or project.baseline, number("--jobs", jobs, MOST_JOBS, least=0))
-    for flag, given in (("--fix", fix), ("--write-baseline", write_baseline), ("--output", output is not None)):
-        if watch and given:
-            raise Invalid(Problem(flag, "cannot be combined with --watch"))
+    rules = _rules("--select", select), _rules("--ignore", ignore)
+    run = _Run(paths or [], lambda: find_project(config).with_rules(*rules), baseline, workers)
+    run.skip_unknown = skip_unknown
     if write_baseline and run.baseline is None:
         how = "name it by --baseline FILE, or as baseline: in archcalc.yaml"
         raise Invalid(Problem("--write-baseline", "needs a file to write", suggestion=how))
-    refuse_output(output)
-    form = chosen(form, output)
+    where = destinations(form, output or [])
+    for one in where:
+        refuse_output(one.file)
     if watch:
-        run.watch(form)
+        run.watch(where)
         return
     outcomes = run.outcomes(fix=fix)
     if write_baseline:
         run.write_baseline(outcomes)
     outcomes = run.without_known(outcomes)
-    show(outcomes, form, output)
-    strict = strict or project.configuration.lint.fail_on == "warning"
+    show(outcomes, where)
+    strict = strict or run.project.configuration.lint.fail_on == "warning"
     if code := max((outcome.exit_code(strict=strict) for outcome in outcomes), default=0):
         raise typer.Exit(code)
 
@@ -121,17 +144,30 @@ def check(
 class _Run:
     """One check: what is looked at, for what, and how."""
 
-    def __init__(self, paths: Sequence[str], project: "Project", baseline: str | None, jobs: int) -> None:
-        self.paths, self.project, self.baseline = paths, project, baseline
+    skip_unknown = False
+
+    def __init__(self, paths: Sequence[str], load: "Callable[[], Project]", baseline: str | None, jobs: int) -> None:
+        self.paths, self.load, self.project = paths, load, load()
+        self.baseline = baseline or self.project.baseline
         self.jobs = jobs or os.cpu_count() or 1
+
+    @property
+    def specs(self) -> list[str]:
+        """What the configuration has checked."""
+        return [self.project.path(one) for one in self.project.configuration.specs]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all specs of the project are looked at."""
+        touched = self.skip_unknown and any(self.project.reads(path) for path in self.paths)
+        return not self.paths or (touched and bool(self.specs))
 
     def targets(self) -> "list[Target]":
         """What is looked at. Raises Missing and Invalid as `collect` does."""
         from archcalc.checks.collecting import collect
 
-        configuration = self.project.configuration
-        asked = self.paths or [self.project.path(one) for one in configuration.specs] or names()
-        return collect(asked, configuration.exclude)
+        asked = [*self.paths, *(self.specs if self.is_whole else [])] or names()
+        return collect(asked, self.project.configuration.exclude, skip_unknown=self.skip_unknown)
 
     def outcomes(self, *, fix: bool = False) -> "list[Outcome]":
         """What was found, in the order of the targets, with a bar on a terminal while it takes long."""
@@ -143,7 +179,7 @@ class _Run:
             again = [target for target in targets if target.path in done]
             anew = {outcome.file: outcome for outcome in check_all(again, self.project)}
             found = [anew.get(outcome.file, outcome) for outcome in found]
-        return [*ours(found), *([] if self.paths else self._of_the_configuration(found))]
+        return [*ours(found), *(self._of_the_configuration(found) if self.is_whole else [])]
 
     def _mended(self, found: "Sequence[Outcome]") -> dict[str, int]:
         from archcalc.checks.mending import mend
@@ -163,11 +199,13 @@ class _Run:
         return [Outcome(file, "configuration", file, problems)] if problems else []
 
     def write_baseline(self, outcomes: "Sequence[Outcome]") -> None:
-        """Make every problem known that can be."""
-        from archcalc.checks.baseline import baseline_text
+        """Make every problem known that can be; where some files were looked at, what is known of others stays."""
+        from archcalc.checks.baseline import baseline_text, read_baseline
 
-        text, count = baseline_text(outcomes, self.project.folder)
-        write(text, self.baseline)
+        file = self.baseline or ""
+        before = None if self.is_whole or not os.path.exists(file) else read_baseline(file)
+        text, count = baseline_text(outcomes, self.project.folder, before)
+        write(text, file)
         tell(f"{several(count, 'problem')} known from now on")
 
     def without_known(self, outcomes: "list[Outcome]") -> "list[Outcome]":
@@ -182,17 +220,34 @@ class _Run:
             tell(f"{self.baseline}: {several(gone, 'known problem')} no longer {words}")
         return found
 
-    def watch(self, form: CheckFormat) -> None:
+    def watch(self, where: Sequence[Destination]) -> None:
         """Check again what is saved; ends with Ctrl-C."""
         from archcalc.checks.running import check_all, ours
         from archcalc.checks.watching import saved
 
         beside = [path for path in (self.project.document.file, self.baseline) if path is not None]
-        changes = saved(self.targets, beside)
-        show(self.without_known(self.outcomes()), form, None)
+        changes = saved(self._targets_if_any, beside)
+        show(self.without_known(self.outcomes()), where)
         tell("watching; Ctrl-C ends it")
         for targets in changes:
-            show(self.without_known(ours(check_all(targets, self.project, self.jobs))), form, None)
+            try:
+                self.project = self.load()
+                show(self.without_known(ours(check_all(targets, self.project, self.jobs))), where)
+            except ArchcalcError as error:  # of the configuration or the baseline, which may be half written
+                tell(str(error))
+
+    def _targets_if_any(self) -> "list[Target]":
+        try:
+            return self.targets()
+        except ArchcalcError:
+            return []
+
+
+def _refuse(flag: str, others: Mapping[str, object]) -> None:
+    """Raise Invalid for the first flag that is given and cannot be combined with another."""
+    for other, given in others.items():
+        if given:
+            raise Invalid(Problem(other, f"cannot be combined with {flag}"))
 
 
 def _rules(flag: str, text: str | None) -> tuple[str, ...] | None:
@@ -213,7 +268,7 @@ def _rules(flag: str, text: str | None) -> tuple[str, ...] | None:
     return each
 
 
-def _check_weights(specs: list[str], weights: str, form: CheckFormat | None, output: Output) -> None:
+def _check_weights(specs: list[str], weights: str, form: CheckFormat | None, outputs: list[str]) -> None:
     """Hold a checkpoint's headers against a spec. Exit code 1 if a tensor differs."""
     from archcalc.commands.held import held_against
     from archcalc.report.verdict import verdict_sheet
@@ -222,7 +277,9 @@ def _check_weights(specs: list[str], weights: str, form: CheckFormat | None, out
         raise Invalid(Problem("--weights", "needs one SPEC to compare with", value=f"{len(specs)}"))
     if form in FORMATS:
         raise Invalid(Problem("--format", "of a comparison with weights is table, markdown, json or csv", value=form))
+    if len(outputs) > 1:
+        raise Invalid(Problem("--output", "of a comparison with weights is one file", value=f"{len(outputs)}"))
     verdict = held_against(find(specs[0]), weights)
-    emit(verdict_sheet([verdict], "stored"), cast("Format | None", form), output)
+    emit(verdict_sheet([verdict], "stored"), cast("Format | None", form), outputs[0] if outputs else None)
     if not verdict.passed:
         raise typer.Exit(1)

@@ -6,7 +6,8 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, needs_to_run, number
-from archcalc.commands.session import Precision, Prompt, Seed, Session, Temperature, TopK, TopP, real, settled
+from archcalc.commands.sampling import MinP, RepetitionPenalty, Seed, Temperature, TopK, TopP, real, settled
+from archcalc.commands.session import Precision, Prompt, Session
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit, refuse_output, tell, write
 from archcalc.spec.catalogue import find
@@ -33,7 +34,8 @@ def predict(
     """
     needs_to_run("predict")
     from archcalc.report.prediction import prediction_sheet
-    from archcalc_reference.model.generation import Sampling, generate
+    from archcalc_reference.model.generation import generate
+    from archcalc_reference.model.sampling import Sampling
 
     found = find(spec)
     warm = real("--temperature", temperature)
@@ -54,8 +56,10 @@ def generate(
         str, typer.Option(metavar="N", help="most tokens to generate; fewer where the context ends")
     ] = "100",
     temperature: Temperature = "1",
-    top_k: TopK = None,
-    top_p: TopP = None,
+    top_k: TopK = "0",
+    top_p: TopP = "1",
+    min_p: MinP = "0",
+    repetition_penalty: RepetitionPenalty = "1",
     seed: Seed = "0",
     samples: Annotated[str, typer.Option(metavar="N", help="number of continuations, generated as one batch")] = "1",
     stop: Annotated[
@@ -94,7 +98,7 @@ def generate(
         heats = [real("--compare-temperatures", part) for part in compare_temperatures.split(",")]
     if stop == "":
         raise Invalid(Problem("--stop", "is empty"))
-    sampling = settled(heats[0], top_k, top_p, seed)
+    sampling = settled(heats[0], top_k, top_p, min_p, repetition_penalty, seed)
     many = number("--samples", samples, 1_000)
     tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
     shown_tokens = None if show is None else number("--show", show, model.n_logits)

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.commands.base import number, read_text
+from archcalc.commands.base import read_text
 from archcalc.commands.weights import refuse_other_spec, weights_of
-from archcalc.errors import Invalid, Problem, printable, shown
+from archcalc.errors import Invalid, Problem, printable
 from archcalc.escaping import json_text
 from archcalc.report.output import tell
 from archcalc.spec.catalogue import Found
 from archcalc.units import several
 
 if TYPE_CHECKING:
-    from archcalc_reference.model.generation import Sampling
+    from archcalc_reference.model.sampling import Sampling
     from archcalc_reference.model.transformer import Cache, Transformer
     from archcalc_reference.text.tokenizer import Tokenizer
 
@@ -27,21 +26,9 @@ Prompt = Annotated[
         "--prompt", "-p", metavar="TEXT", show_default=False, help="text to continue, or - for standard input"
     ),
 ]
-Temperature = Annotated[str, typer.Option(metavar="T", help="sampling temperature; 0 takes the most likely token")]
 Precision = Annotated[
     Literal["fp32", "bf16"], typer.Option(metavar="TYPE", help="number format of the model: fp32 or bf16")
 ]
-TopK = Annotated[
-    str | None, typer.Option(metavar="K", show_default=False, help="sample from the K most likely tokens only")
-]
-Seed = Annotated[str, typer.Option(metavar="N", help="seed of the random numbers")]
-TopP = Annotated[
-    str | None,
-    typer.Option(
-        metavar="P", show_default=False, help="sample from the most likely tokens whose probabilities sum to P"
-    ),
-]
-LARGEST_SEED = 2**63 - 1  # that PyTorch takes
 
 
 class Session:
@@ -209,30 +196,3 @@ class Continuation:
         rate = self.drawn / self._seconds
         took = self._session.cache_said(self._cache, self._samples)
         return f"{several(self.drawn, 'token')}, {rate:,.1f} per second; {took}"
-
-
-def settled(temperature: float, top_k: str | None, top_p: str | None, seed: str) -> Sampling:
-    """The sampling that the flags ask for."""
-    from archcalc_reference.model.generation import Sampling
-
-    share = None if top_p is None else real("--top-p", top_p)
-    if share is not None and not 0 < share <= 1:
-        raise Invalid(Problem("--top-p", "must be more than 0 and at most 1", value=shown(top_p)))
-    return Sampling(
-        temperature,
-        None if top_k is None else number("--top-k", top_k, LARGEST_SIZE),
-        share,
-        number("--seed", seed, LARGEST_SEED, least=0),
-    )
-
-
-def real(flag: str, text: str) -> float:
-    """A flag's number, 0 or more."""
-    from archcalc.spec.scalars import resolve, vanishes
-
-    found = resolve(text.strip())
-    if not isinstance(found, int | float) or isinstance(found, bool) or not 0 <= found < float("inf"):
-        raise Invalid(Problem(flag, "must be a number of at least 0", value=shown(text)))
-    if vanishes(text, found):
-        raise Invalid(Problem(flag, "is too small for a float", value=shown(text)))
-    return float(found)

@@ -85,8 +85,9 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     import torch
 
     from archcalc.report.journey import journey_sheet
-    from archcalc_reference.model.generation import Sampling, Step, distribution, masked
+    from archcalc_reference.model.generation import Step
     from archcalc_reference.model.journey import watch
+    from archcalc_reference.model.sampling import Sampling, distribution, masked
 
     shapes = weights is None and not (found.folder and weights_in(found.folder))
     session = Session.of_shapes(found) if shapes else Session.load(found, weights)

@@ -43,14 +43,9 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
     span = RECOMPUTED[recompute]
     taken = recorded(model, run)
     segments = autocast(taken).segments if cast else taken.segments
-    by_name: dict[str, Size] = {}
-    for segment in segments:
-        here = _terms(segment, _kept_once(segment, span, width), width).value
-        by_name[segment.name] = by_name.get(segment.name, 0) + here
-    if "embedding" in by_name:
-        by_name["embedding"] = by_name["embedding"] - twice(segments, width, span)
+    by_name = saved_by_name(segments, width, span)
     again = [(s, _once(_dropped(s.ops, span), s.ops, width)) for s in segments]
-    working = [where(s.there, _terms(s, dropped, width).each) for s, dropped in again]
+    working = [where(s.there, Terms(s, _products(dropped, width)).each) for s, dropped in again]
     return Saved(
         total=add(by_name.values()),
         embedding=by_name.get("embedding", 0),
@@ -60,9 +55,20 @@ def saved(model: Model | Pass, run: Run, width: Widths, recompute: Recompute = "
     )
 
 
-def _kept_once(segment: Segment, span: str | None, width: Widths) -> dict[str, Tensor]:
+def saved_by_name(segments: list[Segment], width: Widths, span: str | None) -> dict[str, Size]:
+    """Bytes that autograd saves where one span of the tapes is recomputed, by the names of segments."""
+    by_name: dict[str, Size] = {}
+    for segment in segments:
+        here = Terms(segment, _kept_once(segment, span, width)).value
+        by_name[segment.name] = by_name.get(segment.name, 0) + here
+    if "embedding" in by_name:
+        by_name["embedding"] = by_name["embedding"] - twice(segments, width, span)
+    return by_name
+
+
+def _kept_once(segment: Segment, span: str | None, width: Widths) -> Counter[tuple[str, ...]]:
     key = "kept", span, tuple(width.items())
-    return segment.tape.once(key, lambda: _once(kept(segment.ops, span), segment.ops, width))
+    return segment.tape.once(key, lambda: _products(_once(kept(segment.ops, span), segment.ops, width), width))
 
 
 def kept(ops: list[Op], recomputed: str | None = None) -> dict[str, Tensor]:
@@ -110,11 +116,11 @@ def _dropped(ops: list[Op], recomputed: str | None) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in again.items() if name not in saved_anyway}
 
 
-def _terms(segment: Segment, tensors: dict[str, Tensor], width: Widths) -> Terms:
+def _products(tensors: dict[str, Tensor], width: Widths) -> Counter[tuple[str, ...]]:
     products: Counter[tuple[str, ...]] = Counter()
     for tensor in tensors.values():
         products[tuple(sorted(tensor.labels))] += width[tensor.role]
-    return Terms(segment, products)
+    return products
 
 
 def cache(model: Model | Pass, run: Run, width: int, *, paged: bool = False, block: Size = 1) -> Size:

@@ -14,15 +14,16 @@ from archcalc.counts.exchanged import Collective, of_activations
 from archcalc.counts.parameters import Stored, tensors
 from archcalc.counts.pipelined import message_bytes, sends, ties
 from archcalc.counts.reduced import of_weights
+from archcalc.counts.stack import AXES
 from archcalc.plan.description import Plan
 from archcalc.plan.local import Exchanges, exchanging
 from archcalc.plan.placing import GPUS_PER_NODE
 from archcalc.plan.rules import refuse
 from archcalc.plan.stages import alike
 from archcalc.spec.model import Model
-from archcalc.tape.legend import Size, add
+from archcalc.tape.legend import Size, add, alongside
 from archcalc.tape.passes import Pass
-from archcalc.tape.precision import Keeping
+from archcalc.tape.precision import Keeping, Recompute
 from archcalc.tape.run import MEMORY_KERNEL, Run
 
 
@@ -103,10 +104,20 @@ class Sent(NamedTuple):
     once: Size
 
 
-def sent_in_passes(taken: Pass, exchanges: list[Exchanges], plan: Plan, keeping: Keeping, messages: Size) -> Size:
-    """Bytes that a rank sends for one micro-batch, gradients of weights left out; `messages` to other stages."""
+def sent_in_passes(
+    taken: Pass,
+    exchanges: list[Exchanges],
+    plan: Plan,
+    keeping: Keeping,
+    messages: Size,
+    recompute: Sequence[Recompute],
+) -> Size:
+    """Bytes that a rank sends for one micro-batch, gradients of weights left out; `messages` to other stages.
+
+    It is an array along a first axis where `recompute` names several kinds.
+    """
     plan = plan.model_copy(update={"accumulation": 1})
-    told = of_activations(taken, exchanges, plan, keeping, GPUS_PER_NODE)
+    told = of_activations(taken, exchanges, plan, keeping, GPUS_PER_NODE, recompute)
     return add(one.count * one.sent for one in told) + messages * message_bytes(taken, taken.segments[0], keeping)
 
 
@@ -114,15 +125,11 @@ def sent_for_weights(
     taken: Pass, every: Sequence[Stored], exchanges: list[Exchanges], plan: Plan, keeping: Keeping
 ) -> Sent:
     """Bytes that a rank sends for gradients and weights; what stages send each other is left out."""
-
-    def sent(micro_batches: int) -> Size:
-        some = plan.model_copy(update={"accumulation": micro_batches})
-        return add(
-            told.count * told.sent for told in of_weights(taken, every, exchanges, some, keeping, GPUS_PER_NODE)
-        )
-
-    each = sent(2) - sent(1) if plan.zero > 1 else 0  # below ZeRO-2 all is sent once a step
-    return Sent(each, sent(1) - each)
+    accumulation = alongside([0, 1], AXES)
+    plan = plan.model_copy(update={"accumulation": accumulation})
+    told = add(one.count * one.sent for one in of_weights(taken, every, exchanges, plan, keeping, GPUS_PER_NODE))
+    once, with_one = told + 0 * accumulation
+    return Sent(with_one - once if plan.zero > 1 else 0, once)  # below ZeRO-2 all is sent once a step
 
 
 def _merged(found: list[Collective]) -> list[Collective]:

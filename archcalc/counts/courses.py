@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from archcalc.counts.activations import kept
+from archcalc.counts.moments import parts_read
 from archcalc.tape.autocast import copies
 from archcalc.tape.kernels import Node, as_far_as_needed, lifetimes, nodes
 from archcalc.tape.ops import Tensor
@@ -36,6 +37,7 @@ class Course:
         self.again = [node for node in self.nodes if span in node.ops[0].spans]
         self.keeps = kept(ops, span)
         self.copies = copies(ops)
+        self.parts = parts_read(self.nodes)
         self.unlearned = {op.output.name for op in ops if op.is_statistic or not op.learns}
         self._stays = segment.stays
 

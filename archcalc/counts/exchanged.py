@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from archcalc.counts.activations import RECOMPUTED
+from archcalc.counts.stack import AXES
 from archcalc.plan.description import Plan
 from archcalc.plan.exchange import Exchange
 from archcalc.plan.local import Exchanges, gathers_positions
@@ -13,10 +14,10 @@ from archcalc.plan.mesh import TP
 from archcalc.plan.placing import group
 from archcalc.tape.autocast import autocast
 from archcalc.tape.kernels import as_far_as_needed, nodes
-from archcalc.tape.legend import Mask, Size, volume, where
+from archcalc.tape.legend import Mask, Size, alongside, volume, where
 from archcalc.tape.ops import Op, Tensor
 from archcalc.tape.passes import Pass, Segment
-from archcalc.tape.precision import Keeping, compute_width
+from archcalc.tape.precision import Keeping, Recompute, compute_width
 from archcalc.tape.roles import ROLES, Widths, widths
 
 Operation = Literal["all-reduce", "reduce-scatter", "all-gather", "all-to-all", "send"]
@@ -67,15 +68,24 @@ _WEIGHTS = "the gradients of weights"
 
 
 def of_activations(
-    taken: Pass, exchanges: list[Exchanges], plan: Plan, keeping: Keeping, gpus_per_node: int
+    taken: Pass,
+    exchanges: list[Exchanges],
+    plan: Plan,
+    keeping: Keeping,
+    gpus_per_node: int,
+    recompute: Sequence[Recompute] = (),
 ) -> Iterator[Collective]:
-    """The collectives of every layer in a step, on the pass of one rank: forward, recomputed and backward."""
+    """The collectives of every layer in a step, on the pass of one rank: forward, recomputed and backward.
+
+    With several kinds in `recompute`, in place of that of `keeping`, counts stand along a first axis.
+    """
+    spans = [RECOMPUTED[kind] for kind in recompute or (keeping.recompute,)]
     trains = taken.run.phase == "training"
     width = stream_widths(taken, keeping)
     cast = autocast(taken).segments if trains and keeping.recipe.autocast else taken.segments
     for segment, typed, found in zip(taken.segments, cast, exchanges, strict=True):
         types = _Types(typed.ops, width)
-        again = _recomputed(segment, RECOMPUTED[keeping.recompute]) if trains else set()
+        again = [_recomputed(segment, span) if trains else set() for span in spans]
         gathered = _gathered_again(segment) if plan.gathered_inputs == "again" else set()
         for one in found.each:
             if one.phase == "gradients" or (one.phase == "backward" and not trains):
@@ -94,8 +104,9 @@ def of_activations(
                 _hidden(one),
             )
             yield what
-            if one.phase == "forward" and one.tensor in again:
-                yield what._replace(phase="recompute")
+            if one.phase == "forward" and any(one.tensor in made for made in again):
+                times = alongside([where(one.tensor in made, what.count) for made in again], AXES)
+                yield what._replace(phase="recompute", count=times)
             if trains and one.phase == "forward" and one.tensor in gathered:
                 yield what._replace(phase="backward", overlaps=_INPUT)
 
@@ -122,9 +133,13 @@ def _hidden(one: Exchange) -> str | None:
 
 def _recomputed(segment: Segment, span: str | None) -> set[str]:
     """What is made again in the backward pass, as far as PyTorch's checkpoint goes."""
-    inside = [node for node in nodes(segment.ops) if span in node.ops[0].spans]
-    again = as_far_as_needed(inside) if inside else []
-    return {op.output.name for node in again for op in node.ops}
+
+    def work() -> set[str]:
+        inside = [node for node in nodes(segment.ops) if span in node.ops[0].spans]
+        again = as_far_as_needed(inside) if inside else []
+        return {op.output.name for node in again for op in node.ops}
+
+    return segment.tape.once(("recomputed", span), work)
 
 
 def _gathered_again(segment: Segment) -> set[str]:

@@ -41,10 +41,7 @@ class Terms(NamedTuple):
     @property
     def each(self) -> Size:
         """The sum in one layer."""
-        total: Size = 0
-        for labels, coefficient in self.products.items():
-            total = total + volume(labels, self.segment.env) * coefficient
-        return total
+        return add(volume(labels, self.segment.env) * coefficient for labels, coefficient in self.products.items())
 
 
 def whole(n: Size) -> Size:

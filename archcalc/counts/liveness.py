@@ -55,6 +55,7 @@ class Walk(Holding):
         self.copied: Size = 0
         self.leaves: Size = 0
         self.gradients: Size = 0
+        self._gradients: dict[tuple[str, ...], Size] = {}
         self.pending: dict[str, Storage] = {}
         self.past_parts = False
         self.entry = Moment("backward", "", 0, 0, 0, 0)
@@ -111,7 +112,7 @@ class Walk(Holding):
                 yield from self._run(self.course.recomputed, again, again=True)
                 self.transient = before
             yield from self._back(node, readers)
-            self.past_parts = self.past_parts or bool(parts_read([node]))
+            self.past_parts = self.past_parts or bool(self.course.parts and parts_read([node]))
 
     def _gather(self) -> Iterator[Moment]:
         """What layers read in parts is gone when the last is done, and their gradients are put together to one."""
@@ -126,7 +127,7 @@ class Walk(Holding):
     @property
     def handed_back(self) -> Size:
         """Bytes of the gradients of its parts, which wait for those of all other layers."""
-        return add(self._bytes(x) for x in parts_read(self.nodes))
+        return add(map(self._bytes, self.course.parts))
 
     def _back(self, node: Node, readers: Counter[str]) -> Iterator[Moment]:
         """One kernel's backward pass."""
@@ -270,7 +271,10 @@ class Walk(Holding):
             self.gradients = self.gradients - size  # added to the one that is held
 
     def _gradient_bytes(self, weight: Weight) -> Size:
-        return volume(weight.labels, self.segment.env) * (self.weights.stays or self.weights.passing)
+        if weight.labels not in self._gradients:  # asked for when it appears, and when it is settled
+            width = self.weights.stays or self.weights.passing
+            self._gradients[weight.labels] = volume(weight.labels, self.segment.env) * width
+        return self._gradients[weight.labels]
 
     def _stays(self, tensor: Tensor) -> bool:
         first = self.turn is not None and self.turn.first and bool(self.again)

@@ -9,7 +9,7 @@ from archcalc.arguments import records
 from archcalc.errors import TapeError
 from archcalc.spec.model import Model
 from archcalc.spec.shared import ROOT
-from archcalc.tape.legend import BRIDGE, CATEGORIES, Mask, Size, add, volume, where
+from archcalc.tape.legend import BRIDGE, CATEGORIES, Mask, Size, add, product, volume, where
 from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.passes import Layers, Pass, Segment, recorded
 
@@ -234,7 +234,8 @@ def _stored(use: Use) -> Stored:
     by_expert = {label for chain in use.segment.cuts.get("ep", ()) for label in chain}
     of_experts = not by_expert.isdisjoint(use.weight.labels)
     path, part = use.weight.path, use.weight.part
-    return Stored(path, shape, use.times, within, use.parameters, part, active, use.op.learns, of_experts)
+    times = use.times
+    return Stored(path, shape, times, within, product(shape) * times, part, active, use.op.learns, of_experts)
 
 
 def _tally(uses: list[Use]) -> Tally:

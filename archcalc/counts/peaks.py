@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from archcalc.counts.activations import cache, recurrent_state, saved
+from archcalc.counts.activations import cache, recurrent_state, saved, saved_by_name
 from archcalc.counts.given import GIVEN, given
 from archcalc.counts.inference import moments
 from archcalc.counts.moments import Moment
 from archcalc.counts.optimizer import gradients_held, kept_state, scratch
 from archcalc.counts.parameters import Inventory, Parameters, kept_beside, params
 from archcalc.counts.sharded import Parts
-from archcalc.counts.stretches import Beside, Stretch, batch_bytes, stretches
-from archcalc.counts.ways import Walked
-from archcalc.tape.legend import Size, add, largest, where
+from archcalc.counts.stack import AXES
+from archcalc.counts.stretches import AtOnce, Beside, Stretch, batch_bytes, stretches
+from archcalc.counts.together import total
+from archcalc.tape.autocast import autocast
+from archcalc.tape.legend import Size, add, alongside, largest, where
 from archcalc.tape.passes import Pass, Stage
 from archcalc.tape.precision import BITS, FORMATS, Keeping, compute_width
 from archcalc.tape.roles import Widths, widths
@@ -51,13 +53,14 @@ def of_training(taken: Pass, keeping: Keeping) -> Iterator[Alive]:
     yield Alive("step", "the optimizer", lambda: final)
 
 
-def way(taken: Pass, keeping: Keeping, known: Walked) -> Iterator[tuple[Size, Size]]:
+def way(taken: Pass, keeping: Keeping, at_once: AtOnce) -> Iterator[tuple[Size, Size]]:
     """Of each chunk of a stage the most that is in use beside the state while a micro-batch goes through it and back,
-    and what it saves on its way. `known` has layers of other stages.
+    and what it saves on its way: both for each kind of recomputation.
     """
-    width = keeping.widths
     for chunk, _ in _chunks(taken):
-        yield largest(_most(chunk, keeping, known)), _saved(chunk, keeping, width)
+        segments = autocast(chunk).segments if keeping.recipe.autocast else chunk.segments
+        each = [add(saved_by_name(segments, keeping.widths, span).values()) for span in at_once.spans]
+        yield largest(_most(chunk, keeping, at_once)), alongside(each, AXES)
 
 
 class Settled(NamedTuple):
@@ -141,21 +144,15 @@ def _parts(stretch: Stretch, moment: Moment, beside: Beside, state: Parts, other
     return found if place.there is True else {name: n * place.there for name, n in found.items()}
 
 
-def _most(taken: Pass, keeping: Keeping, known: Walked) -> Iterator[Size]:
-    """The largest moments of each stretch: what is in use beside them is added once for all."""
-    own: dict[int, tuple[list[Moment], dict[bool, Size]]] = {}  # with the list, so that its id stays its own
-    for stretch in stretches(taken, keeping, keeping.widths, known):
-        if id(stretch.moments) not in own:
-            totals: dict[bool, list[Size]] = {}
-            for one in stretch.moments:
-                total = one.saved + one.recomputed + one.gradients + one.transient
-                totals.setdefault(one.past_parts, []).append(total)
-            own[id(stretch.moments)] = stretch.moments, {past: largest(some) for past, some in totals.items()}
-        most = own[id(stretch.moments)][1]
+def _most(taken: Pass, keeping: Keeping, at_once: AtOnce) -> Iterator[Size]:
+    """The largest moments of each stretch, of all places at which it is."""
+    for stretch in stretches(taken, keeping, keeping.widths, at_once):
         for beside in stretch.beside:
             rest = add((*beside.before, *beside.gradients, *beside.more.values(), beside.inputs, beside.waiting))
-            for past, n in most.items():
-                yield where(beside.place.there, n + rest - (beside.past_parts if past else 0))
+            for one in stretch.moments:
+                past = beside.past_parts if one.past_parts else 0
+                found = where(beside.place.there, total(one) + rest - past)
+                yield found.max(axis=0) if getattr(found, "ndim", 0) > AXES + 1 else found
 
 
 def of_inference(taken: Pass, keeping: Keeping) -> Iterator[Alive]:

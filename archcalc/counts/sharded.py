@@ -22,6 +22,7 @@ from archcalc.counts.groups import Groups
 from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Moment
 from archcalc.counts.stack import Place, Stack
+from archcalc.counts.together import Together
 from archcalc.tape.legend import Mask, Size, add, anywhere, volume, where
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import RESIDUAL, Gathering, Pass, Segment
@@ -38,7 +39,7 @@ class Step(Protocol):
     def places(self, segment: Segment) -> Iterator[Place] | None:
         """The places of a segment where most can be in use; None where that does not depend on the step."""
 
-    def left(self, segment: Segment, walk: Walk) -> Size:
+    def left(self, segment: Segment, walk: Walk | Together) -> Size:
         """Bytes that stay of a segment's gradients until the optimizer's step."""
 
     def gradients(self, new: Size, later: Size) -> Parts:
@@ -63,7 +64,7 @@ class Whole:
     def places(self, _segment: Segment) -> None:
         return None
 
-    def left(self, _segment: Segment, walk: Walk) -> Size:
+    def left(self, _segment: Segment, walk: Walk | Together) -> Size:
         return walk.gradients
 
     def gradients(self, new: Size, later: Size) -> Parts:
@@ -87,7 +88,7 @@ class Sharded:
         taken: Pass,
         stacks: list[Stack],
         keeping: Keeping,
-        walks: dict[int, Walk],
+        walks: dict[int, Walk | Together],
     ) -> None:
         self.how = taken.stage.gathering or Gathering(weights=False, several=False)
         self.groups = Groups(taken, stacks, keeping.recipe, self.how)
@@ -108,7 +109,7 @@ class Sharded:
                 if there is not False:
                     yield Place(offset, turn, there)
 
-    def left(self, segment: Segment, _walk: Walk) -> Size:
+    def left(self, segment: Segment, _walk: Walk | Together) -> Size:
         return 0 if self.holds or segment.layers is None else self.groups.of(segment).share
 
     def gradients(self, new: Size, later: Size) -> Parts:
@@ -220,6 +221,6 @@ def is_sharded(taken: Pass, keeping: Keeping) -> bool:
     return taken.stage.gathering is not None or keeping.recipe.gathered > 0
 
 
-def step(taken: Pass, stacks: list[Stack], keeping: Keeping, walks: dict[int, Walk]) -> Step:
+def step(taken: Pass, stacks: list[Stack], keeping: Keeping, walks: dict[int, Walk | Together]) -> Step:
     """How the parts of a model get their weights in a step, and where their gradients go."""
     return Sharded(taken, stacks, keeping, walks) if is_sharded(taken, keeping) else Whole(keeping)

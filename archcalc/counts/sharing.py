@@ -6,16 +6,16 @@ they stay. What layers read of the tokens' own vectors goes back to the embeddin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from itertools import product
 from typing import NamedTuple
 
 from archcalc.counts.activations import kept
 from archcalc.counts.moments import Gradients
-from archcalc.counts.stack import Place
+from archcalc.counts.stack import AXES, Place
 from archcalc.spec.shared import ROOT
-from archcalc.tape.legend import Mask, Size, add, choose, volume, where
+from archcalc.tape.legend import Mask, Size, add, alongside, choose, volume, where
 from archcalc.tape.ops import Weight
 from archcalc.tape.passes import RESIDUAL, Pass, Segment
 from archcalc.tape.roles import Widths
@@ -43,7 +43,7 @@ class _Block(NamedTuple):
 class Sharing:
     """The uses of shared blocks in a pass."""
 
-    def __init__(self, taken: Pass, width: Widths, gradients: Gradients, span: str | None) -> None:
+    def __init__(self, taken: Pass, width: Widths, gradients: Gradients, spans: Sequence[str | None]) -> None:
         self.stays = gradients.stays
         self.blocks: dict[str, _Block] = {}
         for segment in taken.segments:
@@ -64,8 +64,9 @@ class Sharing:
         tokens = volume(RESIDUAL.labels, taken.segments[0].env) * width[RESIDUAL.role]
         self.tokens = choose(self.last > -1, tokens, 0)
         embedding, first_layer = taken.segments[:2]
-        saved = embedding.result in kept(embedding.ops) or RESIDUAL.name in kept(first_layer.ops, span)
-        self._unsaved = 0 if saved else self.tokens
+        saved = embedding.result in kept(embedding.ops)
+        keeps = [saved or RESIDUAL.name in kept(first_layer.ops, span) for span in spans]
+        self._unsaved = alongside([0 if kept_there else self.tokens for kept_there in keeps], AXES)
 
     @property
     def total(self) -> Size:

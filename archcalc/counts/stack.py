@@ -6,10 +6,10 @@ the last, since what comes before grows by the same amount from turn to turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from archcalc.tape.legend import Mask, Size, add
+from archcalc.tape.legend import Mask, Size, add, alongside
 from archcalc.tape.passes import Layers, Segment, sequence
 
 
@@ -73,6 +73,20 @@ class Spread:
     def after(self, place: Place, segment: Segment) -> Size:
         """The sum of all layers of the stack after one."""
         return self.total - self.before(place) - self.each[id(segment)]
+
+
+AXES = 2
+"""Of what is counted for rows of plans: what differs in what is recomputed stands along an axis before these."""
+
+
+def joined(places: Iterable[Place]) -> Iterator[Place]:
+    """The places at one offset as one: their turns stand along a further axis, before all others."""
+    by_offset: dict[int, list[Place]] = {}
+    for place in places:
+        by_offset.setdefault(place.offset, []).append(place)
+    for offset, some in by_offset.items():
+        turns, theres = ([place[i] for place in some] for i in (1, 2))
+        yield Place(offset, alongside(turns, AXES + 1), alongside(theres, AXES + 1))
 
 
 def is_many(layers: Layers | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -12,12 +12,13 @@ from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.sharded import Parts, Step, is_sharded, step
 from archcalc.counts.sharing import Turn
-from archcalc.counts.stack import Place, Spread, Stack, is_many
+from archcalc.counts.stack import AXES, Place, Spread, Stack, is_many, joined
+from archcalc.counts.together import Together
 from archcalc.counts.ways import Walked, Ways
 from archcalc.tape.autocast import autocast
-from archcalc.tape.legend import Size, add, choose, volume
+from archcalc.tape.legend import Size, add, alongside, choose, volume
 from archcalc.tape.passes import Pass, Segment
-from archcalc.tape.precision import Keeping
+from archcalc.tape.precision import Keeping, Recompute
 from archcalc.tape.roles import Widths
 
 Sum = tuple[Size, ...]  # numbers that are still to be added
@@ -55,19 +56,38 @@ def batch_bytes(segments: list[Segment], width: Widths) -> Size:
     return add(width["index"] * volume(("B", "S"), segment.env) for segment in ends)
 
 
-def stretches(taken: Pass, keeping: Keeping, width: Widths, known: Walked | None = None) -> Iterator[Stretch]:
-    """Every moment of a micro-batch's way through segments, and back. `known` has layers of other passes."""
+class AtOnce(NamedTuple):
+    """Ways of a micro-batch that are counted together: what is recomputed in each, and layers of other passes.
+
+    Of the moments there are then the largest alone, and places at which a layer may stand are one place.
+    """
+
+    recompute: tuple[Recompute, ...]
+    known: Walked
+
+    @property
+    def spans(self) -> list[str | None]:
+        """What is recomputed, by the names of spans of the tape."""
+        return [RECOMPUTED[kind] for kind in self.recompute]
+
+
+def stretches(taken: Pass, keeping: Keeping, width: Widths, at_once: AtOnce | None = None) -> Iterator[Stretch]:
+    """Every moment of a micro-batch's way through segments, and back; or of several, `at_once`."""
     recipe = keeping.recipe
     taken = autocast(taken) if recipe.autocast else taken
     batch = batch_bytes(taken.segments, width)
-    span = RECOMPUTED[keeping.recompute]
-    ways = Ways(taken, width, span, _gradients(taken, keeping), known)
+    spans = at_once.spans if at_once else [RECOMPUTED[keeping.recompute]]
+    ways = Ways(taken, width, spans, _gradients(taken, keeping), at_once.known if at_once else None)
     walks, sharing = ways.walks, ways.sharing
     stacks = [Stack(group) for group in taken.groups]
     shares = step(taken, stacks, keeping, walks)
     constants, tables = (given(taken.segments, width, role)[-1] for role in GIVEN)
     angles = given(taken.segments, width, "table", saved=True)
-    recomputes = keeping.recompute != "none"
+    together: Callable[[Iterable[Place]], Iterable[Place]] = joined if at_once else iter
+
+    def of_each(number: Callable[[str | None], Size]) -> Size:
+        """A number that depends on what is recomputed, in each way."""
+        return alongside([number(span) for span in spans], AXES)
 
     before: Size = 0
     copied: Size = 0  # cast weights that nothing saved
@@ -77,7 +97,7 @@ def stretches(taken: Pass, keeping: Keeping, width: Widths, known: Walked | None
         saved_by, copies = (stack.spread(partial(_amount, walks, name)) for name in ("leaves", "copied"))
         for segment in stack.group:
             fullest = stack.places(segment) if sharing.blocks else _fullest(stack, segment, saved_by.before)
-            for place in shares.places(segment) or fullest:
+            for place in together(shares.places(segment) or fullest):
                 cast, kept = copied + copies.before(place), (before, saved_by.before(place))
                 during, at = shares.forward(stack, segment, place), shares.around("forward", stack, segment, place)
                 for moments, more in (*(([moment], more) for moment, more in at), (moments_of[id(segment)], during)):
@@ -85,17 +105,19 @@ def stretches(taken: Pass, keeping: Keeping, width: Widths, known: Walked | None
                     here = Beside(place, kept, (), more, inputs, cast + again_read)
                     yield Stretch(segment, shares, moments, [here])
         befores.append((before, saved_by))
-        again = twice(taken.segments, width, span) if stack is stacks[0] else 0
+        again = of_each(partial(twice, taken.segments, width)) if stack is stacks[0] else 0
         before, copied = before + saved_by.total - again, copied + copies.total
     gradients: Size = 0
     waiting: Size = 0
-    parts_made = handed_on(taken.segments[0], width)  # gone when the first layer is done with its own
+    # Gone when the first layer is done with its own; what is computed again needs them longer.
+    parts_made = of_each(lambda span: 0 if span else handed_on(taken.segments[0], width))
     hands_on = bool(taken.segments[0].tape.handed_on)
     for stack, (before, saved_by) in reversed(list(zip(stacks, befores, strict=True))):
         for segment in stack.group:
             ways.backward(segment, Turn())  # what its layers hand on is known then
         # Angles stay until the backward pass of the first layer that turns by them; what is computed again reads all.
-        held_again = constants + tables if recomputes else angles[taken.segments.index(stack.group[-1])]
+        turned_by = angles[taken.segments.index(stack.group[-1])]
+        held_again = of_each(partial(_angles, constants + tables, turned_by))
         learned = stack.spread(lambda segment: shares.left(segment, walks[id(segment)]))
         wait = stack.spread(partial(_amount, walks, "handed_back"))
         for segment in reversed(stack.group):
@@ -108,14 +130,17 @@ def stretches(taken: Pass, keeping: Keeping, width: Widths, known: Walked | None
                 return saved_by.before(place) + learned.after(place, segment)
 
             # Of alike layers one is first, with the others' activations, and one last, with their gradients.
-            begins = not recomputes and len(stacks) > 1 and stack is stacks[1]
+            begins = len(stacks) > 1 and stack is stacks[1]
             found = shares.places(segment)
             every: list[Beside] = []
             beside: dict[Turn, list[Beside]] = {}
-            for place in found or (
-                stack.places(segment, more=bool(sharing.blocks))
-                if hands_on or sharing.blocks
-                else _fullest(stack, segment, held_at)
+            for place in together(
+                found
+                or (
+                    stack.places(segment, more=bool(sharing.blocks))
+                    if hands_on or sharing.blocks
+                    else _fullest(stack, segment, held_at)
+                )
             ):
                 for turn, there in sharing.turns(segment, place):
                     here = Beside(
@@ -137,7 +162,11 @@ def stretches(taken: Pass, keeping: Keeping, width: Widths, known: Walked | None
         gradients, waiting = gradients + learned.total, waiting + wait.total
 
 
-def _amount(walks: dict[int, Walk], name: str, segment: Segment) -> Size:
+def _angles(all_of_them: Size, turned_by: Size, span: str | None) -> Size:
+    return all_of_them if span else turned_by
+
+
+def _amount(walks: dict[int, Walk | Together], name: str, segment: Segment) -> Size:
     found: Size = getattr(walks[id(segment)], name)
     return found
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from archcalc.counts.liveness import Walk
 from archcalc.counts.moments import Gradients, Moment
 from archcalc.counts.sharing import Sharing, Turn, used
+from archcalc.counts.together import Together
 from archcalc.counts.uses import Uses
 from archcalc.tape.passes import Pass, Segment
 from archcalc.tape.roles import Widths
@@ -14,22 +17,31 @@ class Walked:
     """Walks that are done, for passes that have segments in common."""
 
     def __init__(self) -> None:
-        self.walks: dict[object, Walk] = {}
+        self.walks: dict[object, Walk | Together] = {}
         self.forward: dict[object, list[Moment]] = {}
         self.backward: dict[object, list[Moment]] = {}
 
 
 class Ways:
-    """The walk through each segment in the middle of others, and those of layers that stand at an end."""
+    """The walk through each segment in the middle of others, and those of layers that stand at an end.
+
+    With `known` walks of other passes there is only the largest moment of each, for all of the `spans` together.
+    """
 
     def __init__(
-        self, taken: Pass, width: Widths, span: str | None, gradients: Gradients, known: Walked | None = None
+        self,
+        taken: Pass,
+        width: Widths,
+        spans: Sequence[str | None],
+        gradients: Gradients,
+        known: Walked | None = None,
     ) -> None:
-        self.sharing = Sharing(taken, width, gradients, span)
-        self._made_of = width, span, gradients
-        self._uses = Uses(taken.segments)
+        self.sharing = Sharing(taken, width, gradients, spans)
+        self._made_of = width, tuple(spans), gradients
+        self._uses = {span: Uses(taken.segments) for span in spans}
+        self._together = known is not None
         self._own, self._shared = Walked(), known or Walked()
-        self.walks = {id(segment): self._middle(segment) for segment in taken.segments}
+        self.walks: dict[int, Walk | Together] = {id(segment): self._middle(segment) for segment in taken.segments}
 
     def forward(self, segment: Segment) -> list[Moment]:
         """The moments of a layer of the segment in the forward pass."""
@@ -51,7 +63,7 @@ class Ways:
             known.backward[key] = list(walk.backward())
         return known.backward[key]
 
-    def _middle(self, segment: Segment) -> Walk:
+    def _middle(self, segment: Segment) -> Walk | Together:
         known, key = self._place(segment)
         if key not in known.walks:
             known.walks[key] = self._walk(segment, Turn())
@@ -61,14 +73,22 @@ class Ways:
         """Where the walk through a segment is kept. Layers that share nothing are the same in every pass."""
         if self.sharing.blocks or segment.layers is None or segment.tape.handed_on:
             return self._own, id(segment)
-        _, span, gradients = self._made_of
-        return self._shared, (id(segment.env), id(segment.tape), span, gradients)
+        _, spans, gradients = self._made_of
+        return self._shared, (id(segment.env), id(segment.tape), spans, gradients)
 
-    def _walk(self, segment: Segment, turn: Turn) -> Walk:
-        """A way through a segment; a layer has what it shares in common with others behind and before it."""
-        width, span, gradients = self._made_of
+    def _walk(self, segment: Segment, turn: Turn) -> Walk | Together:
+        """The ways through a segment; a layer has what it shares in common with others behind and before it."""
+        _, spans, _ = self._made_of
+        if not self._together:
+            return self._one(segment, spans[0], turn)
+        if segment.layers is None:  # nothing of it is recomputed
+            return Together([self._one(segment, spans[0], turn)])
+        return Together([self._one(segment, span, turn) for span in spans])
+
+    def _one(self, segment: Segment, span: str | None, turn: Turn) -> Walk:
+        width, _, gradients = self._made_of
         if not self.sharing.blocks or segment.layers is None:
-            return Walk(segment, width, span, gradients=gradients, uses=self._uses)
+            return Walk(segment, width, span, gradients=gradients, uses=self._uses[span])
         own = Uses.of_layer(segment, behind=turn.behind, before=turn.before)
         waits = turn._replace(waits=turn.waits and (turn.first or used(segment) is not None))
         return Walk(segment, width, span, gradients=gradients, uses=own, turn=waits)

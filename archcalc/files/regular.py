@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from archcalc.errors import Invalid, Missing, Problem
+from archcalc.files.reading import is_ready
 
 
 def refuse_what_is_no_folder(folder: str) -> None:
@@ -54,7 +55,7 @@ def open_file(path: str) -> BinaryIO:
             raise _no_file(path, "a socket") from None
         raise unreadable(path, error) from None
     mode = os.fstat(handle).st_mode
-    if stat.S_ISREG(mode):
+    if stat.S_ISREG(mode) and is_ready(handle):  # /proc has regular files that wait as a device does
         return os.fdopen(handle, "rb")
     os.close(handle)
     if stat.S_ISDIR(mode):
@@ -81,3 +82,12 @@ def unreadable(path: str, error: OSError | ValueError) -> Invalid | Missing:
     if isinstance(error, IsADirectoryError):
         return Invalid(Problem(path, "is a directory"))
     return Invalid(Problem(path, f"cannot be read: {getattr(error, 'strerror', None) or error}"))
+
+
+def read_regular(path: str, most: int) -> bytes:
+    """A regular file, up to `most` bytes and one more, however it grows meanwhile. Raises as `open_file` does."""
+    with open_file(path) as file:
+        try:
+            return file.read(most + 1)
+        except OSError as error:
+            raise unreadable(path, error) from None

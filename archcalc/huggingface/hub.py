@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from http.client import HTTPException
+from importlib import import_module
 from typing import IO, Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
@@ -139,7 +140,7 @@ def _get(where: Repository, address: Callable[[Any, str], str], start: int, coun
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in _OFFLINE:
         raise Missing(Problem(f"{where}", "is on the Hub, and HF_HUB_OFFLINE is set"))
     package = needed("huggingface_hub", f"{where}", "hub")
-    endpoint = os.environ.get("HF_ENDPOINT") or package.constants.ENDPOINT
+    endpoint = os.environ.get("HF_ENDPOINT") or import_module("huggingface_hub.constants").ENDPOINT
     if urlsplit(endpoint).scheme not in ("http", "https"):
         raise Invalid(Problem("HF_ENDPOINT", "must be an address of http or https", value=shown(endpoint)))
     # Not the package's own headers: to make them it asks the server who is calling.

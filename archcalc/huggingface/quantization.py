@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from archcalc.files.regular import open_file, unreadable
+from archcalc.files.regular import read_regular
 from archcalc.huggingface.reading import LARGEST_CONFIG, parse_config
 
 CONFIG = "config.json"
@@ -37,12 +37,7 @@ class Quantization(NamedTuple):
 
 def read_object(path: str) -> dict[str, Any]:
     """A small file's JSON object. Raises Missing without it, Invalid for anything else."""
-    with open_file(path) as file:
-        try:
-            data = file.read(LARGEST_CONFIG + 1)
-        except OSError as error:
-            raise unreadable(path, error) from None
-    return parse_config(data, path)
+    return parse_config(read_regular(path, LARGEST_CONFIG), path)
 
 
 def quantization_beside(folder: str) -> Quantization:

@@ -29,8 +29,7 @@ def parse_object(data: bytes, file: str, largest: int, most_values: int) -> dict
     """The JSON object that a file is, of so many bytes and values at most. Raises Invalid as `parse_config` does."""
     if len(data) > largest:
         raise Invalid(Problem(file, f"is larger than {largest:,} bytes"))
-    if sum(map(data.count, (b",", b":", b"[", b"{"))) > most_values:
-        raise Invalid(Problem(file, f"has more than {most_values:,} values"))
+    refuse_many_values(data, file, most_values)
     try:
         text = data.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
@@ -45,6 +44,12 @@ def parse_object(data: bytes, file: str, largest: int, most_values: int) -> dict
     if not isinstance(value, dict):
         raise Invalid(Problem(file, "is not a JSON object", value=type(value).__name__))
     return value
+
+
+def refuse_many_values(data: bytes, file: str, most: int) -> None:
+    """Raise Invalid for JSON that would take more memory than a file of its kind is worth, before it is read."""
+    if sum(map(data.count, (b",", b":", b"[", b"{"))) > most:
+        raise Invalid(Problem(file, f"has more than {most:,} values"))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from archcalc.arguments import LARGEST_SIZE, integer
-from archcalc.errors import Invalid, Problem, written
+from archcalc.errors import Invalid, Problem, refuse_too_many, written
 
 MOST_LAYERS = 10_000
 """Layers of a config, as of a spec: lists of layers are made of this many at most."""
@@ -139,10 +139,11 @@ class Said:
         )
 
     def note(self, problem: Problem) -> None:
-        """Keep a problem, once a key: the reader goes on, so that all are told together."""
+        """Keep a problem, once a key: the reader goes on, so that all are told together. Invalid for too many."""
         if problem.path not in self._told:
             self._told.add(problem.path)
             self.problems.append(problem)
+            refuse_too_many(self.file, len(self.problems))
 
     def raise_problems(self) -> None:
         """Raise Invalid with every problem that was found."""

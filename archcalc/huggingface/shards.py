@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Missing, Problem, shown
-from archcalc.files.regular import names_in, open_file, unreadable
+from archcalc.files.regular import names_in, read_regular
 from archcalc.huggingface.headers import Header, read_header, with_other_names
 from archcalc.huggingface.reading import parse_object
 
@@ -133,11 +133,7 @@ def shards_named(index: str) -> list[str]:
 
 def _promises(index: str) -> dict[str, str]:
     """Which shard has which tensor, as the index says."""
-    with open_file(index) as file:
-        try:
-            data = file.read(LARGEST_INDEX + 1)
-        except OSError as error:
-            raise unreadable(index, error) from None
+    data = read_regular(index, LARGEST_INDEX)
     if not data.strip():
         raise Invalid(Problem(index, "is empty"))
     promised = parse_object(data, index, LARGEST_INDEX, MOST_VALUES).get("weight_map")

@@ -102,9 +102,13 @@ def _read(seen: dict[str, Any]) -> dict[str, Any]:
 
 def _serve(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Fork a process for each rank, and put together what they write."""
-    import torch.distributed.fsdp  # noqa: F401  (once, before the fork)
+    import torch.distributed.fsdp  # what a step uses is imported once, before the fork
     from torch.multiprocessing.spawn import start_processes
 
+    import archcalc_reference.model.transformer
+    import archcalc_reference.parallel.applying  # noqa: F401
+
+    torch.optim.SGD([torch.zeros(1)])  # the first optimizer of a process imports much of PyTorch
     ranks = Plan.model_validate(job["plan"]).world
     with tempfile.TemporaryDirectory() as folder:
         waiting = start_processes(_rank, args=(folder, ranks, job), nprocs=ranks, join=False, start_method="fork")

@@ -49,7 +49,7 @@ def _verdicts(outcomes: Sequence[Outcome]) -> Iterator[Verdict]:
 
 
 def _blocks(outcomes: Sequence[Outcome], compared: Sheet, *, told: bool) -> Iterator[Table | Fields]:
-    said: dict[str, list[str]] = {} if told else _lines(outcomes)
+    said = {label: lines for label, lines in _lines(outcomes).items() if label == "Excused" or not told}
     many = len(outcomes) != 1
     tables = [block for block in compared.blocks if isinstance(block, Table)]
     budgets = [_budget(outcome, held, many=many) for outcome in outcomes for held in held_against(outcome)]
@@ -73,13 +73,18 @@ def _lines(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
     """Problems by their level, a line each, and what is excused with its reason."""
     lines: dict[str, list[str]] = {"Error": [], "Warning": [], "Excused": []}
     left: dict[str, int] = dict.fromkeys(lines, 0)
+    many = len(outcomes) != 1
     every = [
-        *((problem.level.capitalize(), problem) for outcome in outcomes for problem in outcome.problems),
-        *(("Excused", one) for outcome in outcomes for one in outcome.excused),
+        *((one.level.capitalize(), str(one)) for outcome in outcomes for one in outcome.problems),
+        *(
+            ("Excused", _excused(one, f"{outcome.spec or outcome.file}: " * many))
+            for outcome in outcomes
+            for one in outcome.excused
+        ),
     ]
-    for label, found in every:
+    for label, line in every:
         if len(lines[label]) < MOST_PROBLEMS_SHOWN:
-            lines[label].append(_excused(found) if isinstance(found, Excused) else str(found))
+            lines[label].append(line)
         else:
             left[label] += 1
     for label, more in left.items():
@@ -88,8 +93,13 @@ def _lines(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
     return {label: some for label, some in lines.items() if some}
 
 
-def _excused(one: Excused) -> str:
-    return f"{one.problem}: {one.why} ({one.where})"
+def _excused(one: Excused, spec: str) -> str:
+    """Which rule may be broken where, and why: what exactly is wrong there JSON has."""
+    problem = one.problem
+    place = f" at {problem.path}" if problem.path else ""
+    if one.where == "in the spec":
+        return f"{spec}{problem.rule}{place}: {one.why} (in the spec)"
+    return f"{spec}{problem.rule}{place}: {problem.message.partition(';')[0]} (known in {one.why})"
 
 
 def _budget(outcome: Outcome, held: Held, *, many: bool) -> tuple[Cell, ...]:

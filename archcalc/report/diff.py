@@ -70,7 +70,7 @@ def difference_sheet(
     length, ranks, questions = _length(asked[0], models), _ranks(plan, asked[0]), tuple(_caveats(found))
     counted = _counted(asked[0])
     main = [row for row in rows if row.name in MAIN and _own(row, by_name)]
-    if by_name["parameters.active"] == by_name["parameters.stored"]:
+    if by_name.get("parameters.active") == by_name["parameters.stored"]:
         main = [row for row in main if row.name != "parameters.active"]
     differing = [row for row in shown if row.differs]
     return Sheet(

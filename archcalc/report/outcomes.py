@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast, get_args
 
 from archcalc.checks.outcome import Outcome
-from archcalc.errors import MOST_PROBLEMS_SHOWN
+from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, shown
 from archcalc.report.annotations import workflow_commands
 from archcalc.report.checked import checked_sheet
 from archcalc.report.codequality import code_quality
@@ -60,7 +60,35 @@ def chosen(form: CheckFormat | None, output: str | None) -> CheckFormat:
     return form if form in FORMATS else format_of(cast("Format | None", form), None if output == "-" else output)
 
 
-def show(outcomes: Sequence[Outcome], form: CheckFormat, output: str | None) -> None:
+class Destination(NamedTuple):
+    """A format, and the file that it is written to; None is standard output."""
+
+    form: CheckFormat
+    file: str | None = None
+
+
+def destinations(form: CheckFormat | None, outputs: Sequence[str]) -> list[Destination]:
+    """Where outcomes go: a FORMAT:FILE has its own format, and is written beside what is printed.
+
+    Any other file is written in place of that, in the format asked for or the one that its suffix means. Raises
+    Invalid where the suffix means none, and for a format asked for of several files.
+    """
+    beside: list[Destination] = []
+    instead: list[Destination] = []
+    for output in outputs:
+        own, mark, file = output.partition(":")
+        if mark and own in get_args(CheckFormat):
+            (instead if file == "-" else beside).append(Destination(cast("CheckFormat", own), file))
+        else:
+            instead.append(Destination(chosen(form, output), output))
+    if form is not None and len(instead) > 1:
+        fix = "write -o FORMAT:FILE for each"
+        raise Invalid(Problem("--format", "cannot be combined with several files", value=shown(form), suggestion=fix))
+    found = [*(instead or [Destination(chosen(form, None))]), *beside]
+    return [one._replace(file=None) if one.file == "-" else one for one in found]
+
+
+def show(outcomes: Sequence[Outcome], where: Sequence[Destination]) -> None:
     """Tell the problems on standard error, errors first, and write the outcomes."""
     problems = [problem for outcome in outcomes for problem in outcome.problems]
     errors = [str(problem) for problem in problems if problem.level == "error"]
@@ -69,7 +97,8 @@ def show(outcomes: Sequence[Outcome], form: CheckFormat, output: str | None) -> 
         lines[MOST_PROBLEMS_SHOWN:] = [f"and {more:,} more"]
     if lines:
         tell("\n".join(lines))
-    if form in FORMATS:
-        write(FORMATS[form](outcomes), output)
-    else:
-        emit(checked_sheet(outcomes, told=True), cast("Format", form), output)
+    for form, file in where:
+        if form in FORMATS:
+            write(FORMATS[form](outcomes), file)
+        else:
+            emit(checked_sheet(outcomes, told=True), cast("Format", form), file)

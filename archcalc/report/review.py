@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archcalc.errors import LONGEST_PLACE, cut
-from archcalc.report.sheet import Fields, Folded, Table, warnings
+from archcalc.report.sheet import Fields, Folded, Table
 from archcalc.spec.catalogue import Found
 
 MAIN = (
@@ -42,7 +42,7 @@ def review(
 
 def _warnings(found: list[Found]) -> list[Folded]:
     """The misprints that a spec puts right: once, where several have the same."""
-    said = {name: warnings(one) for name, one in zip(labels(found), found, strict=True)}
+    said = {name: one.warnings for name, one in zip(labels(found), found, strict=True)}
     if not any(said.values()):
         return []
     rows = tuple((name, lines) for name, lines in said.items() if lines)

@@ -110,7 +110,7 @@ def caveats(found: Found, *, assumed: bool = False) -> tuple[tuple[str, tuple[st
             "published figures and assumptions describe the unchanged spec and are left out",
         )
     assumptions = (*routing(found.model), *(found.model.assumptions if assumed else ()))
-    rows = (("Changed", asked), ("Warning", warnings(found)), ("Assumed", assumptions))
+    rows = (("Changed", asked), ("Warning", found.warnings), ("Assumed", assumptions))
     return tuple((label, lines) for label, lines in rows if lines)
 
 
@@ -121,12 +121,6 @@ def routing(model: Model) -> tuple[str, ...]:
     return tuple(dict.fromkeys(words for words in said if words))
 
 
-def warnings(found: Found) -> tuple[str, ...]:
-    """One for each misprint that a spec puts right, unless the question changed the field itself."""
-    changed = {change.path.rpartition(".")[2] for change in found.changes}
-    return tuple(str(misprint) for misprint in found.model.misprints if misprint.field not in changed)
-
-
 def notes(found: Found) -> dict[str, Any]:
     """The same caveats for JSON."""
     changes = [
@@ -134,7 +128,7 @@ def notes(found: Found) -> dict[str, Any]:
         for change in found.changes
     ]
     return {
-        "warnings": list(warnings(found)),
+        "warnings": list(found.warnings),
         "assumptions": [*routing(found.model), *found.model.assumptions],
         **({"changes": changes} if changes else {}),
     }

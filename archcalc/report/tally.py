@@ -20,7 +20,8 @@ class Tally(NamedTuple):
     """Counts over all files; a file is `invalid` that cannot be read or is not valid.
 
     Of errors `other` are those that are neither invalid files nor budgets nor figures. Comparisons with published
-    figures are `held`, `failed` or only `nominal`. A budget that is exceeded and excused is not `exceeded`.
+    figures are `held`, `failed` or only `nominal`. A budget that is exceeded and excused is
+    not `exceeded` but `known`.
     """
 
     files: int
@@ -32,6 +33,7 @@ class Tally(NamedTuple):
     other: int
     budgets: int
     exceeded: int
+    known: int
     held: int
     failed: int
     nominal: int
@@ -62,6 +64,7 @@ def tally(outcomes: Sequence[Outcome]) -> Tally:
         other=levels["error"] - told,
         budgets=len(budgets),
         exceeded=exceeded,
+        known=sum(held.bound.left < 0 for held in budgets) - exceeded,
         held=len(checks) - nominal - failed,
         failed=failed,
         nominal=nominal,
@@ -115,6 +118,9 @@ def _outcome(outcomes: Sequence[Outcome], counts: Tally) -> str:
 def _budgets(counts: Tally) -> str:
     if counts.exceeded:
         return f"{grouped(counts.exceeded)} of {several(counts.budgets, 'budget')} EXCEEDED"
+    if counts.known:
+        held = f"{grouped(counts.budgets - counts.known)} of {several(counts.budgets, 'budget')} held"
+        return f"{held}, {grouped(counts.known)} exceeded as known"
     return f"{several(counts.budgets, 'budget')} held" if counts.budgets else ""
 
 

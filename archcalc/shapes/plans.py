@@ -1,6 +1,6 @@
 """Grids of plans: one model under many plans, counted as arrays by the functions that count one plan.
 
-Rows that differ in words are counted apart, and so are stages that hold other layers.
+Rows that differ in words are counted apart, what they recompute aside, and so are stages that hold other layers.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from archcalc.arguments import instance, size
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.plan.description import HOW, NEEDS, Plan
+from archcalc.plan.description import HOW, MOST_STAGES, NEEDS, Plan
 from archcalc.plan.rules import RULES, Rule, Subject
-from archcalc.shapes.planrows import NUMBERS, Counter, groups
+from archcalc.shapes.planrows import NUMBERS, Counter, Rows, groups
 from archcalc.spec.model import Model
 from archcalc.tape.precision import Keeping
 from archcalc.tape.run import MEMORY_KERNEL, Run
@@ -31,7 +31,7 @@ WORDS = (
     "recompute_layers",
     *RECIPE,
 )
-_AXES = ("tp", "cp", "ep", "pp", "accumulation")
+_AXES = ("tp", "cp", "ep", "accumulation")
 
 
 class PlanGrid(NamedTuple):
@@ -103,9 +103,9 @@ def sweep_plans(
     found = {name: np.zeros(grid.rows) for name in columns}
     counter = Counter(model, run, set(columns))
     with np.errstate(divide="ignore", invalid="ignore"):  # of sorts of rows that no plan is of
-        for rows, one, kept in _alike(grid, plan, keeping):
-            for name, values in counter.count(one, kept).items():
-                found[name][rows] = values
+        for at, rows, kept in _alike(grid, plan, keeping):
+            for name, values in counter.count(rows, kept).items():
+                found[name][at] = values
     return PlanGrid(plan, run, keeping, {name: grid.column(name) for name in vary}, found, left_out)
 
 
@@ -154,8 +154,8 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
         found = next(rule.find(plan.model_copy(update={name: fields[name] for name in grid.at}), subject), None)
         return None if found is None else f"{found.field} {found.what}"
 
-    def strike(fields: Sequence[str], why: Callable[[dict[str, Any]], str | None]) -> None:
-        first, sort = groups([grid.at[name] for name in fields if name in grid.at], grid.rows)
+    def strike(sorts: Mapping[str, Any], why: Callable[[dict[str, Any]], str | None]) -> None:
+        first, sort = groups(list(sorts.values()), grid.rows)
         reasons = [why({**alone, **grid.row(index)}) for index in first]
         for reason in dict.fromkeys(one for one in reasons if one):
             wrong = np.array([one == reason for one in reasons])[sort] & possible
@@ -163,29 +163,47 @@ def _possible(model: Model, grid: _Grid, plan: Plan, run: Run, keeping: Keeping)
                 left_out[reason] = left_out.get(reason, 0) + int(wrong.sum())
                 possible[wrong] = False
 
-    strike([name for name in grid.at if name not in _ANY], contradiction)
+    words = {name: index for name, index in grid.at.items() if name not in _ANY}
+    strike(words | _few(grid, plan), contradiction)
     for rule in RULES:
-        strike(rule.reads, partial(broken, rule))
+        strike({name: grid.at[name] for name in rule.reads if name in grid.at}, partial(broken, rule))
     return possible, left_out
+
+
+def _few(grid: _Grid, plan: Plan) -> dict[str, Any]:
+    """Of degrees that other fields need to be at least 2, whether they are; stages may be too many, too."""
+    found = {"tp": grid.column("tp") > 1} if "tp" in grid.at else {}
+    if "pp" in grid.at and plan.stage_layers is None and "stage_layers" not in grid.at:
+        stages = grid.column("pp")
+        found["pp"] = (stages > 1) + (stages > MOST_STAGES) * 1
+    return {name: sort.astype(int) for name, sort in found.items()}
 
 
 _ANY = ("dp", "cp", "ep", "micro_batch", "accumulation", "precision", "optimizer")
 """Fields that contradict no other by themselves."""
 
 
-def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Plan, Keeping]]:
-    """Rows whose words are alike, and that have several ranks on the same axes: the numbers of the plan as arrays."""
+def _alike(grid: _Grid, plan: Plan, keeping: Keeping) -> Iterator[tuple[Any, Rows, Keeping]]:
+    """Rows whose words are alike, and that have several ranks on the same axes: the numbers of the plan as arrays.
+
+    They may differ in what they recompute.
+    """
     import numpy as np
 
-    words = [name for name in grid.at if name in WORDS]
+    words = [name for name in grid.at if name in WORDS and name != "recompute"]
     several = [(grid.column(name) > 1).astype(np.int32) for name in _AXES if name in grid.at]  # one rank is no axis
     first, sort = groups([*(grid.at[name] for name in words), *several], grid.rows)
     columns = {name: grid.column(name) for name in grid.at if name in NUMBERS}
     for group, index in enumerate(first if grid.rows else ()):
         rows = np.flatnonzero(sort == group)
         fixed = {name: value for name, value in grid.row(index).items() if name in words}
-        again = {"recompute": "full"} if fixed.get("recompute_layers") else {}
-        kept = keeping._replace(**again | {name: fixed[name] for name in RECIPE if name in fixed})
+        kept = keeping._replace(**{name: fixed[name] for name in RECIPE if name in fixed})
         one = plan.model_copy(update={**fixed, **{name: column[rows] for name, column in columns.items()}})
         accumulates = bool(np.any(np.asarray(one.accumulation) > 1))
-        yield rows, one, kept._replace(accumulate=True) if accumulates else kept
+        kinds, kind = (keeping.recompute,), np.zeros(len(rows), dtype=np.int32)
+        if fixed.get("recompute_layers"):
+            kinds = ("full",)
+        elif "recompute" in grid.at:
+            kinds, kind = tuple(grid.values["recompute"]), grid.at["recompute"][rows]
+        kept = kept._replace(recompute="none", accumulate=accumulates or kept.accumulate)
+        yield rows, Rows(one, kinds, kind), kept

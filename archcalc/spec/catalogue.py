@@ -55,6 +55,12 @@ class Found(NamedTuple):
         """The spec's name, with the question where one was asked."""
         return f"{self.model.name}@{self.question}" if self.question else self.model.name
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One for each misprint that the spec puts right, unless the question changed the field itself."""
+        changed = {change.path.rpartition(".")[2] for change in self.changes}
+        return tuple(str(misprint) for misprint in self.model.misprints if misprint.field not in changed)
+
 
 @cache
 def specs_folder() -> str:

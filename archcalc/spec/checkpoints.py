@@ -26,6 +26,8 @@ from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import LARGEST_SIZE, Strict
 from archcalc.errors import Invalid, Problem
+from archcalc.files.regular import read_regular
+from archcalc.huggingface.reading import refuse_many_values
 from archcalc.huggingface.shards import INDEX as INDEX  # noqa: PLC0414
 from archcalc.huggingface.shards import WHOLE as WHOLE  # noqa: PLC0414
 from archcalc.spec.settings import MOST_STEPS, Hash, Learned, Settings, Steps
@@ -34,6 +36,8 @@ from archcalc.spec.validation import validate
 
 OPTIMIZER, SPEC, STATE = "optimizer.safetensors", "spec.yaml", "state.json"
 LARGEST_STATE = 16 * 2**20  # bytes: it names the files of the data, and an argument list has two million bytes
+MOST_VALUES = 400_000
+"""Commas, colons and brackets of a state.json: a file of the data has one."""
 _STEP = re.compile(r"step-([0-9]{8,10})")
 _MOST_TOLD = 3  # that were passed over
 _LARGEST_FILE = 2**62  # bytes
@@ -239,11 +243,12 @@ def _state_text(path: Path) -> str:
         raise Invalid(Problem(str(path), f"is larger than {LARGEST_STATE:,} bytes"))
     if not size:
         raise Invalid(Problem(str(path), "is empty"))
+    data = read_regular(str(path), LARGEST_STATE)
+    refuse_many_values(data, str(path), MOST_VALUES)
     try:
-        return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise Invalid(Problem(str(path), f"cannot be read: {reason}")) from None
+        return data.decode()
+    except UnicodeDecodeError:
+        raise Invalid(Problem(str(path), "cannot be read: it is not UTF-8")) from None
 
 
 def refuse_damage(path: Path, written: Stored) -> None:

@@ -50,10 +50,14 @@ def _number(value: Any) -> str:
     return grouped(value) if isinstance(value, int) else str(value)
 
 
+PATH_LIMIT = 4_096
+"""Characters that a path may have on Linux; beyond them no end of a path is looked for on the disk."""
+
+
 def split(text: str) -> tuple[str, str | None]:
     """A spec's name or path, and its question where there is one; a path that is there may have an @ itself."""
     places = [at for at, sign in enumerate(text) if sign == "@"]
-    there = [at for at in places if os.path.exists(text[:at])]
+    there = [at for at in places if at <= PATH_LIMIT and os.path.exists(text[:at])]
     if not places:
         return text, None
     at = there[-1] if there else places[0]

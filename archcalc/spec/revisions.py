@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from archcalc.errors import MOST_COMPARED, Invalid, Missing, Problem, nearest, shown
 from archcalc.files.reading import TooSlow
 from archcalc.files.regular import folders_above
+from archcalc.spec.question import PATH_LIMIT
 from archcalc.spec.source import LARGEST_FILE, read_file, too_large
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def revision(text: str) -> Revision | None:
     at = _colon(text)
     if at < 0 or text.startswith(("hf:", "/", ".")) or text[at:].startswith("://") or os.path.splitdrive(text)[0]:
         return None
-    ends = [len(text), *(place for place in range(at, len(text)) if text[place] == "@")]
+    ends = [len(text), *(place for place in range(at, min(len(text), PATH_LIMIT)) if text[place] == "@")]
     if _QUESTION.search(text, 0, at) or any(os.path.lexists(text[:end]) for end in ends):
         return None
     return Revision(text[:at], text[at + 1 :])
@@ -86,11 +87,9 @@ def _colon(text: str) -> int:
 
 def parted(where: Revision) -> tuple[str, str | None]:
     """REV:PATH and its question: what follows the first @ of the path that has a value behind it."""
-    path, sign, question = where.path.partition("@")
-    while sign and "=" not in question.partition("@")[0]:
-        more, sign, question = question.partition("@")
-        path += f"@{more}"
-    return f"{where.name}:{path}", question if sign else None
+    pieces = where.path.split("@")
+    at = next((at for at, piece in enumerate(pieces) if at and "=" in piece), len(pieces))
+    return f"{where.name}:{'@'.join(pieces[:at])}", "@".join(pieces[at:]) if at < len(pieces) else None
 
 
 def read_source(path: str, largest: int = LARGEST_FILE) -> bytes:

@@ -32,9 +32,11 @@ Steps = Annotated[int, Field(ge=0, le=MOST_STEPS)]
 Hash = Annotated[str, Field(pattern=_HASH)]
 
 
-def _path(value: Any) -> str:
-    """A name of a file may be no Unicode, which pydantic's own text has to be."""
-    if not isinstance(value, str) or not value:
+def _paths(value: Any) -> list[str]:
+    """Names of files, which may be no Unicode, as pydantic's own text has to be; the first wrong one is told alone."""
+    if not isinstance(value, list):
+        raise PydanticCustomError("tuple_type", "must be a list")
+    if not all(isinstance(name, str) and name for name in value):
         raise PydanticCustomError("string_type", "must be text")
     return value
 
@@ -68,7 +70,7 @@ class Learned(Strict):
     `data_as` is what --data-as said that the files hold.
     """
 
-    files: list[Annotated[str, PlainValidator(_path)]]
+    files: Annotated[list[str], PlainValidator(_paths)]
     data_as: Said | None
     kind: TokensAre
     fingerprint: Hash

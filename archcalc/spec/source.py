@@ -75,7 +75,7 @@ class Document:
 
     def origin(self, path: Where) -> list[str]:
         """The keys of a config.json that a field came from; those of a block where that was read as a whole."""
-        for end in range(len(path), 0, -1):
+        for end in range(len(path), 0, -1) if self.placed else ():
             if keys := self.placed.get(dotted(path[:end])):
                 return keys
         return []

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_origin
 from pydantic import BaseModel, ValidationError
 
 from archcalc.blocks.base import TAG, models_in, registered
-from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, written
+from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, refuse_too_many, written
 from archcalc.spec.namerules import IN_WORDS
 from archcalc.spec.source import Document, Where, is_stdin
 from archcalc.spec.unsupported import feature, flag, other_name
@@ -35,11 +35,13 @@ _KEY = "[key]"
 def validate(document: Document, what: type[Described]) -> Described:
     """Build what a document describes. Raises Invalid with every problem found, in the file's order.
 
-    A problem that the document has only since a question changed it is placed at the question.
+    A problem that the document has only since a question changed it is placed at the question. Where there are more
+    than are told one by one, that is the only problem.
     """
     try:
         return what.model_validate(document.data)
     except ValidationError as error:
+        refuse_too_many(document.file, error.error_count())
         told = _told(document, error)
     if document.question:
         old = _old_problems(document, what)
@@ -213,12 +215,13 @@ def _message(error: dict[str, Any]) -> str:
 
 
 def _where(data: Any, loc: tuple[str | int, ...]) -> Where:
-    """Pydantic's location without the union tags that it weaves in."""
+    """Pydantic's location without the union tags that it weaves in; a field may be called as a tag is."""
     where: list[str | int] = []
     for step in loc[:-1] if loc[-1:] == (_KEY,) else loc:
-        if isinstance(data, dict) and step not in data and step == data.get("kind"):
+        is_field = isinstance(data, dict) and step in data
+        if not is_field and isinstance(data, dict) and step == data.get("kind"):
             continue
-        if isinstance(step, str) and step.startswith(TAG):
+        if not is_field and isinstance(step, str) and step.startswith(TAG):
             continue
         where.append(step)
         if isinstance(data, dict):

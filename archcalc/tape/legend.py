@@ -4,7 +4,7 @@ in the reference model (`q_BSGRK`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -137,22 +137,26 @@ def volume(over: Iterable[str], env: Env) -> Size:
 
 
 def product(sizes: Iterable[Size]) -> Size:
-    """The product, multiplied in a loop from 1, so that Python's ints stay exact and numpy's arrays broadcast."""
-    n: Size = 1
-    for size in sizes:
+    """The product, multiplied in a loop, so that Python's ints stay exact and numpy's arrays broadcast; of none 1."""
+    rest = iter(sizes)
+    n: Size = next(rest, 1)
+    for size in rest:
         n = n * size
     return n
 
 
 def add(numbers: Iterable[Size]) -> Size:
     """The sum, from 0, of ints, arrays or formulas."""
-    total: Size = 0
+    ints, total = 0, None
     rest = iter(numbers)
     for n in rest:
-        if hasattr(n, "with_all"):  # a formula: a sum of thousands would be copied thousands of times
-            return total + n.with_all(rest)
-        total = total + n
-    return total
+        if isinstance(n, int):  # most are 0, and an array takes its time to add nothing
+            ints += n
+        elif hasattr(n, "with_all"):  # a formula: a sum of thousands would be copied thousands of times
+            return ints + (0 if total is None else total) + n.with_all(rest)
+        else:
+            total = n if total is None else total + n
+    return ints if total is None else total + ints if ints else total
 
 
 def largest(numbers: Iterable[Size]) -> Size:
@@ -171,10 +175,26 @@ def maximum(one: Size, other: Size) -> Size:
     return np.maximum(one, other)
 
 
+def alongside(numbers: Sequence[Size], axes: int) -> Size:
+    """Numbers of several cases as one array with a new first axis, before so many `axes`; alike ones as they are."""
+    if all(n is numbers[0] for n in numbers):
+        return numbers[0]
+    import numpy as np
+
+    arrays = [np.array(n, ndmin=axes) for n in numbers]
+    shape = np.broadcast(*arrays).shape
+    found = np.empty((len(arrays), *shape), bool if arrays[0].dtype == bool else float)
+    for i, array in enumerate(arrays):
+        found[i] = array
+    return found
+
+
 def choose(mask: Mask, here: Size, elsewhere: Size) -> Size:
     """`here` where the mask holds, `elsewhere` where not."""
     if isinstance(mask, bool):
         return here if mask else elsewhere
+    if here is elsewhere:
+        return here
     return elsewhere + (here - elsewhere) * mask
 
 

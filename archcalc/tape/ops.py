@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from archcalc.errors import TapeError
@@ -67,7 +68,7 @@ class Weight(NamedTuple):
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels, in storage order: those of its shape, of its shards and of its gradient."""
-        return tuple(label for axis in self.axes for label in axis)
+        return _flat(self.axes)
 
     @property
     def stored(self) -> tuple[tuple[str, ...], ...]:
@@ -90,6 +91,11 @@ class Weight(NamedTuple):
         """The axes of one matrix of the tally: the stored axes without the labels counted over."""
         axes = (tuple(label for label in axis if label not in self.each) for axis in self.axes)
         return tuple(axis for axis in axes if axis)
+
+
+@lru_cache(4_096)  # every count of every pass asks
+def _flat(axes: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    return tuple(label for axis in axes for label in axis)
 
 
 def labels_of(x: Tensor | Weight) -> tuple[str, ...]:
@@ -149,11 +155,16 @@ class Op(NamedTuple):
         A table is read at some of its places, and adds none; nor do the positions before those that a convolution
         makes, nor a single number, nor the positions that an indexer chose.
         """
-        read = [x for x in self.inputs if isinstance(x, Weight) or x.role not in ("table", "recent", "positions")]
-        labels = dict.fromkeys(label for x in (*read, self.output) for label in labels_of(x) if label != "unit")
-        if self.kind == "contraction" and "S" in labels:
-            for keys in labels:
-                if stem(keys) in PAIRS:
-                    pair = PAIRS[stem(keys)] + keys.removeprefix(stem(keys))
-                    return tuple(pair if label == "S" else label for label in labels if label != keys)
-        return tuple(labels)
+        return _space(self)
+
+
+@lru_cache(4_096)
+def _space(op: Op) -> tuple[str, ...]:
+    read = [x for x in op.inputs if isinstance(x, Weight) or x.role not in ("table", "recent", "positions")]
+    labels = dict.fromkeys(label for x in (*read, op.output) for label in labels_of(x) if label != "unit")
+    if op.kind == "contraction" and "S" in labels:
+        for keys in labels:
+            if stem(keys) in PAIRS:
+                pair = PAIRS[stem(keys)] + keys.removeprefix(stem(keys))
+                return tuple(pair if label == "S" else label for label in labels if label != keys)
+    return tuple(labels)

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from archcalc.errors import Invalid, Problem
-from archcalc.files.regular import open_file, unreadable
+from archcalc.files.regular import read_regular
 
 CONFIG = "config.json"
 LONGEST_REASON = 100  # characters that a message quotes of what a package said
@@ -30,11 +30,7 @@ MOST_VALUES = 4_000_000
 def read_bytes(path: str) -> bytes:
     """A file, whole. Raises Missing where there is none, Invalid where it is larger than its kind may be."""
     largest = LARGEST.get(os.path.basename(path), LARGEST_FILE)
-    with open_file(path) as file:
-        try:
-            data = file.read(largest + 1)
-        except OSError as error:
-            raise unreadable(path, error) from None
+    data = read_regular(path, largest)
     if len(data) > largest:
         raise Invalid(Problem(path, f"is larger than {largest:,} bytes"))
     return data

@@ -101,6 +101,13 @@ def test_a_config_that_was_found_is_one_of_a_model(here):
     assert kind_of(Target("model/model.safetensors", found=True)) == "weights"
 
 
+def test_no_name_of_a_file_begins_a_line_as_a_command_of_a_runner(here):
+    for name in ("::error::x.yaml", "##[group]x.yaml"):
+        (here / name).write_text("schema: 0")
+        assert paths(name) == paths(f"./{name}") == [f"./{name}"]
+    assert paths("*x.yaml") == ["./##[group]x.yaml", "./::error::x.yaml"]
+
+
 FIELDS = {
     "model": ["layers", "vocab_size", "d_model", "unembedding"],
     "configuration": ["budgets", "lint", "baseline", "specs"],

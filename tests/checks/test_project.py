@@ -73,6 +73,11 @@ def test_pyproject_has_a_table(here):
             ":2:12: budgets.0.that: is not a quantity",
         ),
         ("archcalc.yaml", "lint: {select: [AX1]}\n", ":1:17: lint.select.0: must be an identifier such as AC101"),
+        (
+            "archcalc.yaml",
+            "lint: {ignore: [AC9]}\n",
+            ":1:16: lint.ignore: has AC9, which is not an identifier of a rule",
+        ),
         ("archcalc.yaml", "lint: {select: [\n", "is not YAML"),
         ("archcalc.yaml", "", "is empty"),
         ("archcalc.yaml", "a: &x 1\nb: *x\n", "aliases are not supported"),

@@ -16,7 +16,8 @@ pytest.importorskip("jinja2")
 import archcalc  # noqa: E402
 from archcalc.errors import Invalid  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.model.generation import Sampling, generate  # noqa: E402
+from archcalc_reference.model.generation import generate  # noqa: E402
+from archcalc_reference.model.sampling import Sampling  # noqa: E402
 from archcalc_reference.text.talk import Talk  # noqa: E402
 from archcalc_reference.text.template import Message, Own, Plain, read_template  # noqa: E402
 from archcalc_reference.text.tokenizer import ByteTokenizer, read_ends, read_tokenizer  # noqa: E402
@@ -284,6 +285,26 @@ def test_each_turn_draws_from_a_seed_of_its_own_and_the_same_talk_is_the_same(pi
     answers = [part.partition("AI Assistant:")[2] for part in once.out.split("User: ")[1:]]
     assert len(set(answers)) == 3
     assert piped(*asked, stdin=b"xxxxxxxxxxxxxxxxxxxx\n" * 3).out == once.out
+
+
+def test_a_penalty_bears_on_the_whole_conversation(model):
+    """What the cache holds from earlier turns too: with a large one no byte of it comes again."""
+    talk = Talk(model, ByteTokenizer(), Plain())
+    for text in ("Hi", "ab"):
+        talk.hear(text, 8)
+        drawn = [step.tokens_N[0] for step in talk.answer(8, Sampling(0, repetition_penalty=1e6))]
+        said = Plain().render(talk.messages).encode()
+        assert not set(drawn) & set(said)
+        assert len(set(drawn)) == 8
+        talk.answered("xyz")
+    assert talk.cache.filled > 30
+
+
+def test_the_penalty_of_the_flag_is_that_of_the_answer(piped, weights):
+    asked = (SPEC, "--weights", weights, "--system", "", "--max-tokens", "20", "--temperature", "0")
+    plain = piped(*asked, stdin=b"Hi\n").out
+    assert piped(*asked, "--repetition-penalty", "1", stdin=b"Hi\n").out == plain
+    assert piped(*asked, "--repetition-penalty", "1e6", stdin=b"Hi\n").out != plain
 
 
 def test_an_answer_is_kept_without_the_blanks_around_it(weights):

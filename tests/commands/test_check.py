@@ -131,6 +131,24 @@ def test_a_baseline_is_written_and_then_obeyed(here):
     assert "known.json: 1 known problem no longer occurs; --write-baseline removes it\n" in ask("check").err
 
 
+def test_a_baseline_of_some_files_keeps_what_is_known_of_others(here):
+    for name in ("x.yaml", "y.yaml"):
+        put(here, name, GOOD + FIGURE)
+    flags = ("--baseline", "known.json", "--write-baseline", "--select", "AC101")
+    assert "2 problems known" in ask("check", "x.yaml", "y.yaml", *flags).err
+    put(here, "x.yaml", GOOD)
+    assert "1 problem known" in ask("check", "x.yaml", *flags).err
+    known = json.loads((here / "known.json").read_text())["problems"]
+    assert [one["file"] for one in known] == ["y.yaml"]
+
+
+@pytest.mark.parametrize("flag", ["--fix", "--strict", "--watch", "--config x", "--select AC1", "--jobs 2"])
+@pytest.mark.usefixtures("here")
+def test_flags_that_weights_have_no_use_for_are_refused(flag):
+    answer = ask("check", "gpt2", "--weights", "none.safetensors", *flag.split())
+    assert answer == (2, "", f"{flag.split()[0]}: cannot be combined with --weights\n")
+
+
 def test_fix_changes_what_is_safe_and_nothing_else(here):
     put(here, "x.yaml", f"# first\r\n{GOOD}{UNUSED}".replace("\n", "\r\n").replace("\r\r", "\r"))
     before = (here / "x.yaml").read_bytes()
@@ -170,6 +188,11 @@ def test_a_suffix_means_a_format(here, file, begins):
     assert (here / file).read_text().replace("\n", "").replace(" ", "").replace("#", "").startswith(begins)
 
 
+def document(stream):
+    """The next JSON of a stream, which ends with a brace at the margin."""
+    return json.loads("".join([*iter(stream.readline, "}\n"), "}"]))
+
+
 def test_watch_checks_what_is_saved(here):
     watching = subprocess.Popen(
         [
@@ -191,15 +214,101 @@ def test_watch_checks_what_is_saved(here):
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     try:
+        assert document(watching.stdout)["passed"] is True
         assert watching.stderr.readline() == "watching; Ctrl-C ends it\n"
         time.sleep(0.1)
         put(here, "specs/good.yaml", BROKEN)
         assert "d_model: must be an integer" in watching.stderr.readline()
+        assert document(watching.stdout)["passed"] is False
     finally:
         watching.send_signal(2)
-        out, _ = watching.communicate(timeout=10)
-    decoder = json.JSONDecoder()
-    first, end = decoder.raw_decode(out)
-    second, _ = decoder.raw_decode(out[end:].lstrip())
-    assert (first["passed"], second["passed"]) == (True, False)
+        watching.communicate(timeout=10)
     assert watching.returncode == 130
+
+
+def test_what_is_named_may_be_somebody_else_s_where_that_is_asked(here):
+    put(here, "compose.yaml", "services: {}\n")
+    put(here, "notes.md", "no spec\n")
+    put(here, "pyproject.toml", "[project]\nname = 'x'\n")
+    put(here, "old.yaml", BROKEN)
+    put(here, "archcalc.yaml", "exclude: [old.yaml]\n")
+    names = ("compose.yaml", "notes.md", "pyproject.toml", "old.yaml", "specs/good.yaml")
+    assert [one["file"] for one in ask("check", *names, "-f", "json").json["files"] if not one["passed"]] == [
+        *("compose.yaml", "notes.md", "pyproject.toml", "old.yaml")
+    ]
+    answer = ask("check", "--skip-unknown", *names, "-f", "json")
+    assert (answer.code, [one["file"] for one in answer.json["files"]]) == (0, ["specs/good.yaml"])
+    assert ask("check", "--skip-unknown", "compose.yaml").out == "0 files: nothing to check\n"
+    put(here, "specs/good.yaml", BROKEN)
+    assert ask("check", "--skip-unknown", *names).code == 1
+    assert ask("check", "--skip-unknown", "none.yaml").code == 3
+
+
+READ = """\
+specs: [specs]
+lint: {select: [AC101], plans: [plans/two.yaml]}
+budgets:
+  - {that: parameters.stored, most: 2x old.yaml}
+  - {that: memory.total, fits: card.yaml, when: {for: inference}}
+"""
+CARD = """\
+schema: 0
+name: card
+title: "a card of this test"
+capacity: {label: "80 GB"}
+dense_peak: {bf16: "100 TFLOP/s"}
+bandwidth: "1 TB/s"
+power: "300 W"
+sources: {capacity: this test, dense_peak: this test, bandwidth: this test, power: this test}
+"""
+
+
+@pytest.mark.parametrize("changed", ["archcalc.yaml", "./archcalc.yaml", "old.yaml", "plans/two.yaml", "card.yaml"])
+def test_all_specs_are_checked_where_what_they_are_held_against_has_changed(here, changed):
+    (here / "plans").mkdir()
+    put(here, "plans/two.yaml", "schema: 0\nname: two\nsource: this test\ntp: 2\n")
+    put(here, "card.yaml", CARD)
+    put(here, "old.yaml", GOOD)
+    put(here, "archcalc.yaml", READ)
+    put(here, "specs/other.yaml", GOOD)
+    answer = ask("check", "--skip-unknown", changed, "-f", "json")
+    files = [one["file"] for one in answer.json["files"]]
+    assert (answer.code, files) == (0, [changed, "specs/good.yaml", "specs/other.yaml"]), answer.err
+    put(here, "archcalc.yaml", READ.replace("2x", "0.5x"))
+    assert ask("check", "--skip-unknown", changed).code == 1
+    assert ask("check", "--skip-unknown", "plans/none.yaml").code == 3
+    assert ask("check", "--skip-unknown", "specs/other.yaml", "-f", "json").json["files"][1:] == []
+
+
+def test_one_run_writes_several_formats(here):
+    put(here, "specs/broken.yaml", BROKEN)
+    answer = ask("check", "specs", "-f", "github", "-o", "code-scanning:a b.sarif", "-o", "summary:s.txt")
+    assert answer.code == 1
+    assert answer.out.startswith("::error file=specs/broken.yaml,line=6,")
+    assert json.loads((here / "a b.sarif").read_text())["version"] == "2.1.0"
+    assert (here / "s.txt").read_text().startswith("### 2 specs: 1 not valid")
+    answer = ask("check", "specs", "-o", "a.xml", "-o", "a.json", "-o", "gitlab:q.json")
+    assert (answer.code, answer.out) == (1, "")
+    assert (here / "a.xml").read_text().startswith("<?xml")
+    assert json.loads((here / "a.json").read_text())["passed"] is False
+    assert json.loads((here / "q.json").read_text())[0]["location"]["path"] == "specs/broken.yaml"
+    assert ask("check", "specs", "-o", "json:-", "-o", "junit:b.xml").json["passed"] is False
+    (here / "json:x.csv").touch()
+    ask("check", "specs", "-o", "./json:x.csv")
+    assert (here / "json:x.csv").read_text().startswith("spec,")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("-f", "json", "-o", "a", "-o", "b"), "--format: cannot be combined with several files; got 'json'; "),
+        (("-o", "junit:"), "--output: is empty; got ''"),
+        (("-o", "xml:a.doc"), "--output: has no suffix of "),
+        (("--weights", "x.gguf", "-o", "a.md", "-o", "b.md"), "--output: of a comparison with weights is one file"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_files_that_cannot_be_written_together_are_refused(arguments, line):
+    answer = ask("check", "specs/good.yaml", *arguments)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert answer.err.startswith(line)

@@ -180,9 +180,18 @@ def test_standard_output_that_cannot_be_written_is_one_line():
     assert (full.returncode, full.stderr) == (2, "standard output: cannot be written: No space left on device\n")
     closed = shell("archcalc params gpt2 >&-")
     assert (closed.returncode, closed.stderr) == (2, "standard output: is closed\n")
+    assert shell("archcalc --help > /dev/full").stderr == full.stderr
+
+
+@pytest.mark.prove
+def test_no_help_that_cannot_be_written_is_taken_for_written():
     for arguments in ("--version", "--help", "", "flops -h"):
         unwritten = shell(f"archcalc {arguments} > /dev/full")
-        assert (unwritten.returncode, unwritten.stderr) == (2, full.stderr), arguments
+        said = "standard output: cannot be written: No space left on device\n"
+        assert (unwritten.returncode, unwritten.stderr) == (2, said), arguments
+
+
+def test_an_output_of_few_characters_does_not_get_in_the_way_of_an_empty_input():
     narrow = shell("PYTHONIOENCODING=ascii archcalc params -")
     assert narrow.returncode == 2  # an empty standard input, told as such
     assert narrow.stderr.startswith("<stdin>: is empty")

@@ -218,13 +218,17 @@ def terminal(tmp_path):
 
 
 def test_a_real_bash_completes_by_typers_script(terminal):
-    assert terminal("archcalc params gpt2@n_he") == "gpt2@n_heads="
     assert terminal("archcalc params gpt2@n_layers=24,n_kv") == "gpt2@n_layers=24,n_kv_heads="
+    assert terminal("archcalc memory gpt2 --format=js") == "--format=json"
+
+
+@pytest.mark.prove  # each is a process; what is answered is tested above
+def test_a_real_bash_completes_every_kind_of_word(terminal):
+    assert terminal("archcalc params gpt2@n_he") == "gpt2@n_heads="
     assert terminal("archcalc params gpt2@tied=f") == "gpt2@tied=false"
     assert terminal("archcalc params gpt2-x") == "gpt2-xl"
     assert terminal("archcalc explain gpt2 cache.per") == "cache.per_token"
     assert terminal("archcalc memory gpt2 --device h100-s") == "h100-sxm"
-    assert terminal("archcalc memory gpt2 --format=js") == "--format=json"
     assert terminal("archcalc sweep gpt2 --vary n_he") == "n_heads="
     assert terminal("archcalc memory gpt2 --output archc") == "archcalc"
     assert terminal("archcalc params nosuch@n") == "nosuch@n"

@@ -19,7 +19,8 @@ import archcalc  # noqa: E402
 from archcalc.cli import _main  # noqa: E402
 from archcalc.packages import install_command  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.model.generation import Sampling, generate  # noqa: E402
+from archcalc_reference.model.generation import generate  # noqa: E402
+from archcalc_reference.model.sampling import Sampling  # noqa: E402
 from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 
 
@@ -74,6 +75,28 @@ def test_statistics_stand_on_lines_of_their_own_after_the_text(weights, flags, m
 def test_the_same_seed_gives_the_same_text_and_another_another(weights):
     texts = [run("generate", "tiny", "--weights", weights, "-p", "Hi", "--seed", seed).out for seed in ("1", "1", "2")]
     assert texts[0] == texts[1] != texts[2]
+
+
+def test_identities_change_nothing_and_each_setting_something(weights):
+    asked = (
+        "generate",
+        "tiny",
+        "--weights",
+        weights,
+        "-p",
+        "Hi",
+        "--seed",
+        "3",
+        "--max-tokens",
+        "40",
+        "--temperature",
+        "2",
+    )
+    plain = run(*asked).out
+    same = ("--top-k", "0", "--top-p", "1.0", "--min-p", "0", "--repetition-penalty", "1")
+    assert run(*asked, *same).out == plain
+    for flag, value in (("--top-k", "3"), ("--top-p", "0.3"), ("--min-p", "0.3"), ("--repetition-penalty", "9")):
+        assert run(*asked, flag, value).out != plain, flag
 
 
 def test_several_samples_stand_below_each_other(weights):
@@ -156,8 +179,14 @@ def test_a_prompt_that_is_no_utf_8_is_one_line(weights):
         (["-p", "x" * 64], 2, "--prompt: has 64 tokens; the context holds 64, which leaves no room for a new one"),
         (["--temperature", "-1"], 2, "--temperature: must be a number of at least 0; got '-1'"),
         (["--temperature", "hot"], 2, "--temperature: must be a number of at least 0; got 'hot'"),
-        (["--top-k", "0"], 2, "--top-k: must be from 1 to "),
+        (["--top-k", "-1"], 2, "--top-k: must be from 0 to "),
         (["--top-p", "1.5"], 2, "--top-p: must be more than 0 and at most 1; got '1.5'"),
+        (["--top-p", "0"], 2, "--top-p: must be more than 0 and at most 1; got '0'"),
+        (["--min-p", "1.01"], 2, "--min-p: must be from 0 to 1; got '1.01'"),
+        (["--min-p", "-0.1"], 2, "--min-p: must be a number of at least 0; got '-0.1'"),
+        (["--repetition-penalty", "0"], 2, "--repetition-penalty: must be more than 0; got '0'"),
+        (["--repetition-penalty", "x"], 2, "--repetition-penalty: must be a number of at least 0; got 'x'"),
+        (["--repetition-penalty", "inf"], 2, "--repetition-penalty: must be a number of at least 0; got 'inf'"),
         (["--max-tokens", "0"], 2, "--max-tokens: must be from 1 to "),
         (["--samples", "1001"], 2, "--samples: must be from 1 to 1,000; got 1,001"),
         (["--seed", "x"], 2, "--seed: must be an integer"),
@@ -354,8 +383,18 @@ def test_weights_of_another_shape_say_how_to_ask_for_them(tmp_path):
 # What is no number goes nowhere
 
 
-@pytest.mark.parametrize("how", [*RUNS, "generate and show", "generate and trace"])
-@pytest.mark.parametrize("place", ["token", "final_norm", "last_mlp"])
+HOW = [*RUNS, "generate and show", "generate and trace"]
+PLACES = ["token", "final_norm", "last_mlp"]
+
+
+@pytest.mark.parametrize(
+    ("how", "place"),
+    [  # by turns: each way and each place
+        pytest.param(how, place, marks=[pytest.mark.prove] * ((i + at) % 3 > 0))
+        for i, how in enumerate(HOW)
+        for at, place in enumerate(PLACES)
+    ],
+)
 def test_weights_that_overflow_are_one_line_and_no_number(how, place, weights, tmp_path, monkeypatch):
     """Finite, as they are stored; what comes of them is not."""
     model = load_weights(archcalc.load("tiny"), weights)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from functools import cache
 
 import pytest
 from command import ask
@@ -125,6 +126,7 @@ def test_a_search_that_finds_nothing_tells_what_is_near(words, line):
     assert answer.err.startswith(line)
 
 
+@cache
 def listed(*arguments):
     return {row["name"]: row for row in ask("list", *arguments, "-f", "json").json["specs"]}
 

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from drawn import attends, branches, changed, keeps_keys, layers_of, parts, resized, single, stacked
-from examples import a_third, few
+from examples import few, one_in
 from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
@@ -53,7 +53,7 @@ def test_counted_is_run(model):
     assert not wrong
 
 
-@settings(max_examples=40)
+@settings(max_examples=few(20, prove=40))
 @given(strategies.models(), st.integers(0, 2**32))
 def test_every_drawn_model_runs(model, seed):
     torch = pytest.importorskip("torch", reason="the reference is PyTorch")
@@ -123,7 +123,7 @@ WANTED = {
 }
 
 
-@pytest.mark.parametrize("wanted", a_third(WANTED))
+@pytest.mark.parametrize("wanted", one_in(8, WANTED))
 def test_what_the_strategies_promise_occurs(wanted):
     assert WANTED[wanted](find(strategies.models(), WANTED[wanted], settings=SEARCH))
 

@@ -9,6 +9,7 @@ from command import ask
 import archcalc
 from archcalc.hardware.devices import Device, Sources, device_names, find_device
 from archcalc.spec.catalogue import specs_folder
+from archcalc.spec.schema import schema_text
 from archcalc.units import parse_quantity, quantity_pattern
 
 FOLDER = Path(specs_folder()) / "hardware"
@@ -87,7 +88,9 @@ def test_a_device_has_the_figures_collected_for_it(name):
 
 
 @pytest.mark.parametrize("name", device_names())
-def test_a_file_is_named_as_its_device(name):
+def test_a_file_is_named_as_its_device_and_points_to_the_schema(name):
+    text = (FOLDER / f"{name}.yaml").read_text()
+    assert text.startswith("# yaml-language-server: $schema=../schema/device.json\n")
     assert find_device(name).name == name
 
 
@@ -282,6 +285,13 @@ def test_an_amount_is_read_exactly(text, unit, amount):
 def test_what_is_no_amount_is_refused(text):
     with pytest.raises(ValueError, match="must be an amount such as '80 GB' or '80 GiB'"):
         parse_quantity(text, "B")
+
+
+def test_the_schema_of_a_device_in_the_repository_is_fresh():
+    text = (FOLDER.parent / "schema" / "device.json").read_text()
+    hint = "run: archcalc schema --of device -o specs/schema/device.json"
+    assert text == schema_text(Device) == ask("schema", "--of", "device").out, hint
+    assert ask("schema", "--of", "model").out == ask("schema").out
 
 
 def test_the_schema_tells_units():

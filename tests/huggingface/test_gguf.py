@@ -9,7 +9,7 @@ from hostile_headers import are_told_in_time
 
 pytest.importorskip("gguf", reason="the extra `gguf`")
 
-from ggufs import gguf_file
+from ggufs import gguf_file, info, key, raw, text
 
 from archcalc.errors import Invalid, Missing
 from archcalc.huggingface.gguf import LONGEST_NAME, MOST_KEYS, MOST_TENSORS, MOST_TEXTS, read_gguf, read_growing
@@ -58,29 +58,6 @@ def test_it_reads_what_the_package_s_reader_does(tmp_path):
         "tokenizer.ggml.tokens": 30_000,
     }
     assert found.metadata["tokenizer.chat_template"] is None
-
-
-def text(value):
-    data = value if isinstance(value, bytes) else value.encode()
-    return struct.pack("<Q", len(data)) + data
-
-
-def info(name, sizes, kind=0, offset=0):
-    return text(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, offset)
-
-
-def key(name, kind, value):
-    return text(name) + struct.pack("<I", kind) + value
-
-
-def raw(*parts, version=3, tensors=None, keys=None, size=0):
-    """The bytes of a file of keys and infos, and so many for the tensors."""
-    count = sum(isinstance(part, tuple) for part in parts)
-    head = b"GGUF" + struct.pack(
-        "<IQQ", version, count if tensors is None else tensors, len(parts) - count if keys is None else keys
-    )
-    body = head + b"".join(part[0] if isinstance(part, tuple) else part for part in parts)
-    return body + bytes(-len(body) % 32 + size)
 
 
 U64 = struct.Struct("<Q").pack

@@ -6,7 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from command import ask
+from command import ask, spawn
 
 pytest.importorskip("huggingface_hub")
 
@@ -210,6 +210,15 @@ def test_offline_and_no_server_are_one_line(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "file:///etc")
     done = ask("params", "hf:org/small")
     assert (done.code, done.err) == (2, "HF_ENDPOINT: must be an address of http or https; got 'file:///etc'\n")
+
+
+def test_a_fresh_process_knows_the_hub_s_own_address(monkeypatch):
+    """It is a constant of a module that the package does not import by itself."""
+    for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    done = spawn("params", "hf:org/small", env={"https_proxy": "http://127.0.0.1:9"})
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert done.err.startswith("hf:org/small: cannot be read from https://huggingface.co; got ")
 
 
 @pytest.mark.parametrize("name", ["hf:", "hf:../x", "hf:a/b/c", "hf:org/small@../x", "hf:org/sm all", "hf:http://x/y"])

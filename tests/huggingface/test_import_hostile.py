@@ -58,3 +58,26 @@ def test_any_value_of_any_key_gives_a_valid_spec_or_a_line(family):
         assert export_config(data)["model_type"]
         imported += 1
     assert imported
+
+
+STEP = {"model_type": "step3p5", "num_hidden_layers": 4, "vocab_size": 50}
+UNLIKELY = {
+    "types that are lists": {"layer_types": [[]] * 4},
+    "types that are objects": {"layer_types": [{}] * 4},
+    "a number of 5,000 digits": {"moe_layers_enum": "9" * 5_000},
+    "a number in other digits": {"moe_layers_enum": "\u0663"},
+}
+
+
+@pytest.mark.parametrize("said", UNLIKELY.values(), ids=UNLIKELY)
+def test_lists_of_layers_that_hold_anything_are_told(said):
+    with pytest.raises(Invalid, match=next(iter(said))):
+        import_config(STEP | said, "config.json")
+
+
+def test_a_further_module_of_no_type_is_as_one_of_an_unknown_type():
+    unknown, none = (
+        import_config(STEP | {"num_nextn_predict_layers": 1, "layer_types": [*["full_attention"] * 4, kind]}, "c").data
+        for kind in ("x", [])
+    )
+    assert unknown == none

@@ -4,6 +4,7 @@ import pytest
 from command import ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planned import planned
 
 import archcalc
 from archcalc.counts.collectives import traffic
@@ -59,6 +60,28 @@ def test_stages_that_have_layers_in_common_are_each_their_plan(precision):
         sent = traffic(model, one, run, keeping).busiest.sent
         states = [rank.memory.state for rank in found.each]
         assert row[len(vary) :] == (max(states), found.fullest.memory.total, sent)
+
+
+@settings(max_examples=10)
+@given(planned(), st.sampled_from(["mixed-18", "amp", "fsdp-bf16"]), st.sampled_from([0, 2, 3]), st.data())
+def test_rows_that_recompute_otherwise_are_each_their_plan_of_any_model(one, precision, zero, data):
+    keeping = Keeping(precision)
+    vary = {
+        "recompute": ["none", "selective", "full"],
+        "zero": list({zero, one.plan.zero}),
+        "pp": list({1, one.plan.pp}),
+        "tp": list({1, one.plan.tp}),
+        "micro_batch": [1, 2],
+    }
+    columns = ["memory.state", "memory.total", "traffic.sent"]
+    rows = list(sweep_plans(one.model, vary, one.plan, one.run, keeping, columns).rows())
+    for row in data.draw(st.lists(st.sampled_from(rows), min_size=3, max_size=3)):
+        fields = dict(zip(vary, row, strict=False))
+        again = keeping._replace(recompute=fields.pop("recompute"))
+        plan = one.plan.model_copy(update=fields)
+        found, sent = ranks(one.model, plan, one.run, again), traffic(one.model, plan, one.run, again)
+        states = [rank.memory.state for rank in found.each]
+        assert row[len(vary) :] == (max(states), found.fullest.memory.total, sent.busiest.sent)
 
 
 @settings(max_examples=20)

@@ -10,6 +10,7 @@ import archcalc
 from archcalc import strategies
 from archcalc.counts.activations import cache
 from archcalc.counts.memory import peak_bytes, state_bytes
+from archcalc.testing import archcalc_check
 
 GPT2 = archcalc.load("gpt2")
 Run, Keeping, Invalid = archcalc.Run, archcalc.Keeping, archcalc.Invalid
@@ -148,6 +149,8 @@ CALLS = {
     "models of no size": (lambda: strategies.models(largest=0), "strategies: largest: must be from 1 to 4,294,967,296; got 0"),
     "models of no group": (lambda: strategies.models(most_groups=0), "strategies: most_groups: must be from 1 to "),
     "models of a fraction": (lambda: strategies.models(most_repeats=1.5), "strategies: most_repeats: must be an integer; got 1.5"),
+    "archcalc_check of a number": (lambda: archcalc_check(5), "SPEC: must be a name or a path; got 5"),
+    "archcalc_check with a list": (lambda: archcalc_check("gpt2", config=[]), "SPEC: must be a name or a path; got []"),
     "sizes of nothing": (lambda: strategies.sizes(None), "strategies: largest: must be an integer; got None"),
 }  # fmt: skip
 
@@ -175,7 +178,7 @@ def test_every_public_function_stands_in_these_tables():
     functions = {name for name in archcalc.__all__ if inspect.isfunction(getattr(archcalc, name))}
     told = {name.split()[0] for name in CALLS} | set(MODELS) | {"check"}
     assert functions <= told
-    assert {"models", "sizes"} <= told  # of strategies; `spoiled` takes nothing
+    assert {"models", "sizes", "archcalc_check"} <= told  # of strategies; `spoiled` takes nothing
 
 
 @pytest.mark.parametrize("value", [-768, 0, 768.0, True, "768", 2**64 + 1, np.int64(-1), np.float32(768)])

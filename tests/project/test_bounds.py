@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from command import ask
 from goodspec import GOOD
+from parsed import tree
 
 import archcalc
 from archcalc.errors import LONGEST_LINE, Problem
@@ -29,8 +30,6 @@ BOUND = re.compile(r"^(?:MOST|LARGEST|LONGEST|DEEPEST|SECONDS|MEMORY|PATIENCE)(?
 
 # Constants that are named like bounds and refuse nothing that a user gives.
 NO_BOUNDS = {
-    "archcalc.checks.lint.tiles.MOST_IDLE",  # from where a rule speaks
-    "archcalc.checks.lint.proportions.MOST",
     "archcalc.counts.onerank.MEMORY",  # names of sections
     "archcalc.proof.allocator.LARGEST_STEP",  # what verify measures, and not what it takes
     "archcalc.proof.allocator.LONGEST",
@@ -52,7 +51,7 @@ NO_BOUNDS = {
     "archcalc.report.overview.MOST_KINDS",
     "archcalc.report.softmax.LONGEST_BAR",
     "archcalc.tape.run.MEMORY_KERNEL",
-    "archcalc.commands.session.LARGEST_SEED",  # said by --seed
+    "archcalc.commands.sampling.LARGEST_SEED",  # said by --seed
     "archcalc.words.vectors.MOST_AXES",
     "archcalc.strategies.LARGEST",  # of what the strategies draw
     "archcalc_reference.training.trainer.LARGEST_NORM",
@@ -70,7 +69,7 @@ def test_the_table_says_what_the_code_does(what, bound, constant, key):
 
 
 def names_assigned(path):
-    for statement in ast.parse(path.read_text()).body:
+    for statement in tree(path).body:
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             yield from (node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name))
@@ -296,6 +295,56 @@ def test_pipes_are_waited_for_in_bounded_time(tmp_path, monkeypatch):
 
     assert told(GOOD, ends=True).out.startswith("good: ")
     assert "did not end within 0.3 seconds; save its output to a file" in told("a: 1\n", ends=False).err
+
+
+@pytest.mark.skipif(not os.access("/proc/kmsg", os.R_OK), reason="the system's own log is root's to read")
+def test_what_the_system_makes_up_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    """/proc/kmsg is a regular file by its mode, of no bytes, and once it is read it waits as a device does."""
+    monkeypatch.setattr(reading, "PATIENCE", 0.1)
+    monkeypatch.setattr(reading, "LONGEST_WAIT", 0.1)
+    config = tmp_path / "config.json"
+    config.symlink_to("/proc/kmsg")
+    for arguments in (("params", str(config)), ("memory", "tiny", "--plan", str(config)), ("embed", str(config), "a")):
+        answer = ask(*arguments)
+        assert (answer.code, answer.err.count("\n")) == (2, 1), answer
+    (tmp_path / "model.safetensors.index.json").symlink_to("/proc/kmsg")
+    config.unlink()
+    answer = ask("params", str(tmp_path))
+    assert (answer.code, answer.err.count("\n")) == (2, 1), answer
+
+
+@pytest.mark.parametrize("text", ["".join(f"x{i}: 1\n" for i in range(24_000)), json.dumps({"model_type": "gpt2", **{f"k{i}": i for i in range(150_000)}})], ids=["spec", "config.json"])  # fmt: skip
+def test_a_file_of_mistakes_alone_is_told_in_one_line(tmp_path, text):
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    told = f"{path}: has more than 10,000 mistakes; is it the file that was meant?\n"
+    assert ask("params", str(path)) == (2, "", told)
+
+
+STATE = {"version": 1, "step": 1, "sequences": 2, "threads": 1, "seal": "0" * 64}
+STATES = {
+    "5,000,000 empty lists": ("[" + "[]," * 5_000_000 + "1]", "has more than 400,000 values"),
+    "300,000 wrong names of data": (json.dumps({**STATE, "data": {"files": [1] * 300_000}}), "settings: is missing"),
+    "190,000 unknown fields": (
+        json.dumps(STATE | {f"x{i}": 1 for i in range(190_000)}),
+        "has more than 10,000 mistakes",
+    ),
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is asked of Linux")
+def test_hostile_states_of_a_training_are_told_in_time_and_little_memory(tmp_path):
+    folders = [tmp_path / str(i) for i in range(len(STATES))]
+    for folder, (text, _) in zip(folders, STATES.values(), strict=True):
+        (folder / "step-00000001").mkdir(parents=True)
+        (folder / "step-00000001" / "state.json").write_text(text)
+    done = subprocess.run([sys.executable, "-c", CHILD, *folders], capture_output=True, text=True, check=True)
+    *answers, largest = map(json.loads, done.stdout.splitlines())
+    assert largest < 300_000, f"{largest:,} kB"
+    for (code, seconds, _, err), (_, said) in zip(answers[1::2], STATES.values(), strict=True):
+        assert (code, err.count("\n")) == (2, 1), err
+        assert said in err
+        assert seconds < 5
 
 
 def test_input_without_an_end_is_refused(monkeypatch):

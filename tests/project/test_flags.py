@@ -205,16 +205,17 @@ RUN = {
         "--weights": "test_check_weights",
         **dict.fromkeys(
             ["--config", "--select", "--ignore", "--strict", "--fix", "--baseline", "--write-baseline", "--jobs",
-             "--watch"], "test_check"),
+             "--watch", "--skip-unknown"], "test_check"),
     },
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
     "predict": dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
     "generate": dict.fromkeys(
-        ["--prompt", "--weights", "--max-tokens", "--temperature", "--top-k", "--top-p", "--seed", "--samples", "--stop",
-         "--show", "--compare-temperatures", "--trace", "--precision"], "test_generate"),
+        ["--prompt", "--weights", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty",
+         "--seed", "--samples", "--stop", "--show", "--compare-temperatures", "--trace", "--precision"], "test_generate"),
     "chat": {
         **dict.fromkeys(["--weights", "--system", "--max-tokens", "--temperature", "--top-p"], "test_chat"),
-        **dict.fromkeys(["--top-k", "--seed", "--precision"], "test_generate"),  # one place reads them for both
+        "--repetition-penalty": "test_chat",
+        **dict.fromkeys(["--top-k", "--min-p", "--seed", "--precision"], "test_generate"),  # one place reads them for both
     },
     "embed": {
         **dict.fromkeys(["--along", "--top", "--rank"], "test_embed"),

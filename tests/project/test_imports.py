@@ -1,11 +1,13 @@
 """Who may import whom: rooms from the ground up, checked with ast."""
 
 import ast
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from parsed import tree
 
 import archcalc
 import archcalc_reference
@@ -32,13 +34,19 @@ class House(NamedTuple):
 
     def imports(self, path):
         """What a file imports of this package, however it is written; "" is the package itself."""
-        known = {name for name, _ in self.modules()}
+        known = names_below(self.root)
         for name in imported(path, self.root):
             head, _, inside = name.partition(".")
             if head == self.name:
                 while inside not in known and inside:  # a name in a module
                     inside = inside.rpartition(".")[0]
                 yield inside
+
+
+@cache
+def names_below(root):
+    """The names of a house's modules, looked up once."""
+    return {name for name, _ in House(root, root.name, "").modules()}
 
 
 # A room imports itself and rooms before it in the list.
@@ -57,6 +65,7 @@ plan
 counts
 hardware
 checks
+testing
 shapes
 proof
 words
@@ -125,13 +134,23 @@ AROUND = {
 
 def imported(path, root, *, typing=True):
     """Every name that a file imports, dotted and whole; `typing` takes those that only a type checker sees, too."""
-    tree = ast.parse(path.read_text())
-    here = (root.name, *path.relative_to(root).parent.parts)
-    checked = [
-        node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-    ]
-    hidden = set() if typing else {inner for block in checked for inner in ast.walk(block)}
-    for node in ast.walk(tree):
+    return imported_by(tree(path), (root.name, *path.relative_to(root).parent.parts), typing)
+
+
+@cache
+def imported_by(module, here, typing):
+    return list(imports_in(module, here, typing))
+
+
+def only_checked(node):
+    """Whether it is a block that only a type checker reads."""
+    return isinstance(node, ast.If) and any(getattr(n, "id", "") == "TYPE_CHECKING" for n in ast.walk(node.test))
+
+
+def imports_in(module, here, typing):
+    checked = [] if typing else filter(only_checked, ast.walk(module))
+    hidden = {inner for block in checked for inner in ast.walk(block)}
+    for node in ast.walk(module):
         if node in hidden:
             continue
         if isinstance(node, ast.Import):
@@ -211,21 +230,20 @@ def test_the_reference_s_model_knows_only_the_spec_and_what_stands_around_it_no_
             assert ours <= AROUND, name
 
 
+def at_the_start(node):
+    """What a module runs when it is imported: all but the insides of functions and what only a type checker reads."""
+    for inner in ast.iter_child_nodes(node):
+        yield inner
+        if not isinstance(inner, ast.FunctionDef) and not only_checked(inner):
+            yield from at_the_start(inner)
+
+
 def test_what_is_heavy_is_imported_only_inside_functions():
     for _, path in OURS.modules():
-        tree = ast.parse(path.read_text())
-        later = [
-            n
-            for n in ast.walk(tree)
-            if isinstance(n, ast.FunctionDef) or (isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))
-        ]
-        inside = {n for block in later for n in ast.walk(block)}
-        for node in ast.walk(tree):
+        for node in at_the_start(tree(path)):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None)]
-            if isinstance(node, (ast.Import, ast.ImportFrom)) and any(
-                n and n.split(".")[0] in ("torch", "numpy", "archcalc_reference") for n in names
-            ):
-                assert node in inside, f"{path.name}: {names} at the top level"
+            heavy = [n for n in names if n and n.split(".")[0] in ("torch", "numpy", "archcalc_reference")]
+            assert not heavy or not isinstance(node, ast.Import | ast.ImportFrom), f"{path.name}: {names} at the top"
 
 
 def test_no_module_bears_the_name_of_a_public_function():
@@ -249,5 +267,5 @@ def test_every_public_name_is_there_and_documented():
 def test_modules_are_small_and_say_what_they_are():
     for name, path in OURS.modules():
         text = path.read_text()
-        assert ast.get_docstring(ast.parse(text)), name
+        assert ast.get_docstring(tree(path)), name
         assert len(text.splitlines()) <= 320, name

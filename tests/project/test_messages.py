@@ -2,9 +2,11 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+from parsed import tree
 
 import archcalc
 import archcalc_reference
@@ -41,9 +43,14 @@ LEFT = {
 }
 
 
+@cache
 def said(path):
     """The literal parts of messages in a file: arguments of the calls that tell, and what is named for them."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return list(telling(path))
+
+
+def telling(path):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", getattr(node.func, "attr", ""))
             parts = [*node.args, *(k.value for k in node.keywords)] if name in CALLS else []

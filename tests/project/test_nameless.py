@@ -14,7 +14,7 @@ pytest.importorskip("tokenizers")
 
 import archcalc  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.model.generation import Sampling, distribution, draw, masked  # noqa: E402
+from archcalc_reference.model.sampling import Sampling, distribution, draw, masked  # noqa: E402
 from archcalc_reference.text.tokenizer import ByteTokenizer, read_tokenizer  # noqa: E402
 from archcalc_reference.training.trainer import sample  # noqa: E402
 from archcalc_reference.weights.folder import save_weights  # noqa: E402
@@ -60,7 +60,7 @@ def test_what_is_masked_has_no_probability_and_the_rest_keep_their_ratios(data):
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     logits = torch.randn(1, size, generator=generator) * data.draw(st.sampled_from([0.1, 1, 50]))
     heat = data.draw(st.sampled_from([0, 0.5, 1, 100]))
-    sampling = Sampling(heat, data.draw(st.sampled_from([None, 1, 5])), data.draw(st.sampled_from([None, 0.5, 1.0])))
+    sampling = Sampling(heat, data.draw(st.sampled_from([0, 1, 5])), data.draw(st.sampled_from([0.5, 1.0])))
     p = distribution(masked(logits, never), sampling)
     rest = [i for i in range(size) if i not in never]
     assert p[0, never].sum() == 0

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from command import ask
-from docblocks import LEARNED, README, ROOT, alike, blocks, run, workplace
+from docblocks import LEARNED, README, ROOT, WALKED, alike, blocks, run, workplace
 
 import archcalc
 from archcalc.commands.planning import FLAGS, TAKING
@@ -34,7 +34,7 @@ def test_there_are_blocks_of_all_kinds_and_no_others():
 
 def test_no_document_is_forgotten():
     found = {str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}
-    assert found == {*README, LEARNED}
+    assert found == {*README, LEARNED, WALKED}
 
 
 @pytest.mark.parametrize(("name", "number", "block"), of_kind("console"))
@@ -68,6 +68,12 @@ def test_what_is_not_alike_is_told():
     assert alike(shown, shown + "more\n") == "4 lines became 5"
 
 
+def cases(test):
+    """The arguments of each case of a test: of one without parameters nothing."""
+    marks = getattr(test, "pytestmark", [])
+    return [case.values for mark in marks for case in mark.args[1]] or [()]
+
+
 @pytest.mark.parametrize(("name", "number", "block"), of_kind("python"))
 def test_a_program_of_the_readme_runs(name, number, block):
     if "archcalc_reference" in block.body:
@@ -77,7 +83,8 @@ def test_a_program_of_the_readme_runs(name, number, block):
         exec(compile(block.body, "<document>", "exec"), names)  # noqa: S102  (our own documents)
         for made, value in list(names.items()):
             if made.startswith("test_"):
-                value()
+                for case in cases(value):
+                    value(*case)
 
 
 @pytest.mark.parametrize(("name", "number", "block"), of_kind("yaml"))
@@ -102,7 +109,7 @@ def test_the_first_screen_says_what_it_is_and_what_it_is_not():
 
 SPANS = [
     (name, span)
-    for name in (*README, LEARNED)
+    for name in (*README, LEARNED, WALKED)
     for span in re.findall(r"`(archcalc [a-z][^`]*)`", (ROOT / name).read_text())
 ]
 PLACEHOLDER = re.compile(r"\b[A-Z]{3,}\b|\bA B\b|\bfirst\b|\[|\.\.\.")
@@ -111,7 +118,10 @@ RUN = sorted(
     {
         span
         for name, span in SPANS
-        if name.startswith(("README", "docs")) and " " in span.removeprefix("archcalc ") and "verify" not in span
+        if name.startswith(("README", "docs"))
+        and name != WALKED
+        and " " in span.removeprefix("archcalc ")
+        and "verify" not in span
         if not PLACEHOLDER.search(span)
     }
 )

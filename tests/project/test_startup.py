@@ -47,5 +47,9 @@ def test_importing_the_package_loads_nothing_of_ours():
 
 def test_this_test_can_fail():
     assert loaded("import numpy") == ["numpy"]
+
+
+@pytest.mark.prove  # to load torch takes seconds
+def test_what_a_command_loads_is_seen():
     pytest.importorskip("torch")
     assert "torch" in loaded(calling("verify", "tiny", "--tensors"))

@@ -26,6 +26,10 @@ def wheel(tmp_path_factory):
     return next(out.glob("*.whl"))
 
 
+def without_path():
+    return {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+
 @pytest.fixture
 def archcalc(wheel, tmp_path_factory):
     home = tmp_path_factory.mktemp("empty")
@@ -33,17 +37,15 @@ def archcalc(wheel, tmp_path_factory):
     venv.create(home / "venv")
     pip = [sys.executable, "-m", "pip", "--python", home / "venv" / "bin" / "python"]
     subprocess.run([*pip, "install", "--quiet", "--no-compile", str(wheel)], check=True)
-    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
 
     def run(*arguments):
         command = [home / "venv" / "bin" / "archcalc", *arguments]
-        return subprocess.run(command, cwd=home, env=clean, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=home, env=without_path(), capture_output=True, text=True, check=False)
 
     return run
 
 
-def test_the_wheel_holds_what_it_needs_reports_without_torch_and_says_what_to_install(wheel, archcalc):
-    """One test, so that the wheel is built and installed once, whichever process runs it."""
+def test_the_wheel_holds_what_it_needs_and_reports(wheel, tmp_path):
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {f"archcalc/specs/models/{name}.yaml" for name in names()} <= held
     assert {f"archcalc/specs/hardware/{name}.yaml" for name in device_names()} <= held
@@ -51,6 +53,22 @@ def test_the_wheel_holds_what_it_needs_reports_without_torch_and_says_what_to_in
     assert {"archcalc/specs/schema/model.json", "archcalc/py.typed", "archcalc_reference/model/transformer.py"} <= held
     assert not any(name.startswith(("tests", "benchmarks", "specs", "reference/")) for name in held)
 
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    program = "import archcalc.cli; print(archcalc.cli.__file__, flush=True); archcalc.cli.main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "report", "gpt3-175b"],
+        cwd=tmp_path,
+        env=without_path(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ours = f"{tmp_path / 'archcalc' / 'cli.py'}\n"
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", ours + ask("report", "gpt3-175b").out)
+
+
+@pytest.mark.prove  # an environment of its own takes as long as the wheel
+def test_an_installed_wheel_reports_without_torch_and_says_what_to_install(archcalc):
     done = archcalc("report", "gpt3-175b")
     assert (done.returncode, done.stderr, done.stdout) == (0, "", ask("report", "gpt3-175b").out)
     assert archcalc("check").returncode == 0

@@ -21,7 +21,7 @@ from archcalc.proof.numerics import compare_numbers  # noqa: E402
 GROUPED = "tiny@n_layers=2,n_heads=6,n_kv_heads=2,d_head=5"
 
 
-@settings(max_examples=few(6))
+@settings(max_examples=few(3, prove=60))
 @given(strategies.models())
 def test_any_architecture_has_the_same_numbers_as_the_family_that_can_say_it(model):
     pytest.importorskip("transformers", reason="the outside voice")

@@ -145,19 +145,19 @@ def takes_what_was_counted(model, run, keeping):
     assert recorded.step == counted.step or (keeping.precision == "mixed-16" and recorded.step > counted.step)
 
 
-@settings(max_examples=few(10))
+@settings(max_examples=few(4, prove=100))
 @given(step=steps(ALONE))
 def test_any_model_takes_what_was_counted(step):
     takes_what_was_counted(*step)
 
 
-@settings(max_examples=few(10))
+@settings(max_examples=few(4, prove=100))
 @given(step=steps(["amp"]))
 def test_autocast_over_fp32_weights_takes_what_was_counted(step):
     takes_what_was_counted(*step)
 
 
-@settings(max_examples=few(10))
+@settings(max_examples=few(4, prove=100))
 @given(step=steps(["fp32", "bf16"], activation="eager"))
 def test_an_activation_function_in_pieces_takes_what_was_counted(step):
     with pytest.MonkeyPatch.context() as patch:
@@ -201,7 +201,7 @@ def test_gpt2_cut_to_two_layers_reads_a_prompt_and_adds_a_token_in_what_was_coun
     assert {phase: one.tensors for phase, one in found.items()} == predicted_phases(model, run, served("fp32"))
 
 
-@settings(max_examples=few(10))
+@settings(max_examples=few(4, prove=100))
 @given(model=moderate(), data=st.data())
 def test_any_model_reads_a_prompt_and_adds_a_token_in_what_was_counted(model, data):
     # Where latents are kept the first position of a text is read as a prompt is, and not as decode counts it.

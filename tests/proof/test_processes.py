@@ -122,11 +122,12 @@ def test_a_plan_that_the_reference_does_not_run_is_refused():
 @pytest.mark.parametrize(
     ("recompute", "more"),
     [
-        ("none", {}),
-        ("full", {}),
         ("none", {"reshard_after_forward": False}),
-        ("none", {"prefetch": "both"}),
         ("full", {"prefetch": "none"}),
+        *(
+            pytest.param(*case, marks=pytest.mark.prove)
+            for case in (("none", {}), ("full", {}), ("none", {"prefetch": "both"}))
+        ),
     ],
 )
 def test_the_allocator_of_a_simulated_rank_records_what_was_counted(recompute, more):
@@ -136,7 +137,9 @@ def test_the_allocator_of_a_simulated_rank_records_what_was_counted(recompute, m
     assert (seen.parameters, seen.saved, seen.passes, seen.step) == right[:4]
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw-foreach", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", *(pytest.param(f"adamw{how}", marks=pytest.mark.prove) for how in ("", "-foreach"))]
+)
 def test_an_optimizer_of_shards_makes_what_was_counted(optimizer):
     model, plan, keeping = archcalc.load(TINY), fully_shard(8), BF16._replace(optimizer=optimizer)
     assert holds(simulated(model, plan, RUN, keeping), counted(model, plan, RUN, keeping, gloo=False))
@@ -148,7 +151,7 @@ def test_gradients_that_are_held_are_added_to():
     assert holds(seen, right)
 
 
-@settings(max_examples=few(3))
+@settings(max_examples=few(2, prove=30))
 @given(model=moderate(), data=st.data())
 def test_any_model_is_gathered_as_counted(model, data):
     # How many vectors identity experts take follows from numbers; blocks that layers share belong to the root.

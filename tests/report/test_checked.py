@@ -52,7 +52,7 @@ TITLES = {
     "a: 2 budgets held": [outcome(bounds=budgets(9, 10))],
     "a: 1 of 2 budgets EXCEEDED": [outcome(bounds=budgets(9, 11), problems=OVER)],
     "a: 1 problem; 1 budget held": [outcome(bounds=budgets(9), problems=(found.UNKNOWN_BUDGET,))],
-    "a: 1 budget held; 1 excused": [outcome(bounds=budgets(11), excused=EXCUSED)],
+    "a: 0 of 1 budget held, 1 exceeded as known; 1 excused": [outcome(bounds=budgets(11), excused=EXCUSED)],
     "3 files: 1 problem, 2 warnings; 3 budgets held": [
         outcome(bounds=budgets(9, 9), problems=(found.PLAIN, found.PLAIN)),
         outcome(bounds=budgets(9), problems=(found.UNKNOWN_BUDGET,)),
@@ -100,7 +100,7 @@ def test_problems_stand_below_the_tables_by_level_unless_they_were_told():
         "Warning    specs/big.yaml:9:5: allow.0: AC120 is allowed and not broken; remove the entry [AC102]\n" in text
     )
     assert "           big: Table 1 prints d_ff 3; 4 is used\n" in text
-    assert "Excused    specs/excused.yaml:12:5: published.1: parameters 2B does not hold [AC101]: the paper\n" in text
+    assert "Excused    excused: AC101 at published.1: the paper rounds (in the spec)\n" in text
     told = render(checked_sheet(found.EVERY, told=True), "table", 100)
     assert "unknown field" not in told
     assert "Warning    big: Table 1 prints d_ff 3; 4 is used\n" in told

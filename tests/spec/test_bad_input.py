@@ -414,3 +414,14 @@ def test_a_spec_is_not_written_over_the_config_that_it_came_from(tmp_path):
     assert answer.err.startswith("--output: a spec is written as YAML; got ")
     assert path.read_text() == '\ufeff{"model_type": "llama"}'
     assert ask("params", "-", stdin=path.read_bytes()).code == 0  # the mark of its encoding is no part of it
+
+
+@pytest.mark.parametrize("name", ["~", "~two_branch", "~x", '"~"'])
+def test_a_field_may_be_called_as_the_reader_s_own_marks_are(tmp_path, name):
+    """`~` is null as a value, and a name as a key."""
+    path = tmp_path / "s.yaml"
+    path.write_text(GOOD + f"{name}: 1\n")
+    with pytest.raises(Invalid) as error:
+        load(path)
+    place = f"{path}:{1 + GOOD.count(chr(10))}:1"
+    assert str(error.value) == f"{place}: {name.strip(chr(34))}: unknown field"

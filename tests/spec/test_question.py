@@ -1,6 +1,7 @@
 """A question attached to a spec changes it, keeps its relations, and tells what followed."""
 
 import json
+import time
 
 import pytest
 from command import ask
@@ -411,3 +412,13 @@ def test_layers_read_as_many_features_of_each_token_as_the_embedding_makes(tmp_p
     asked = f"{path}@layers.0.kinds.local.branches.2.mixer.d_per_layer=8"
     fix = "must be 8, as the layers' mixers of kind per_layer have it; got 256; give all of them one number\n"
     assert ask("params", asked).err == f"{asked}: embedding.per_layer.d_per_layer: {fix}"
+
+
+@pytest.mark.parametrize(
+    "text", ["@" * 131_000, "x:" + "@" * 130_000, "gpt2@" + "@" * 130_000], ids=["none", "revision", "gpt2"]
+)
+def test_an_argument_of_signs_alone_is_told_within_a_second(text):
+    """The system hands 128 KiB over; the disk is not asked for a path that ends at each of 130,000 signs."""
+    start = time.process_time()
+    assert ask("params", text).code == 2
+    assert time.process_time() - start < 1

@@ -8,7 +8,7 @@ import json
 
 import pytest
 from examples import PROFILE, a_third
-from samples import SAMPLES, WRAPPERS, V, built
+from samples import SAMPLES, WRAPPERS, V, built, configuration
 
 import archcalc
 from archcalc.counts.flops import flops
@@ -85,6 +85,42 @@ MADE = ("slope_rate", "query_decay", "key_decay", "diagonal_decay")
 STRETCHES = (200, 40, *((24, *[1] * 8) if PROFILE == "fixed" else [1] * 32))
 
 
+# Samples that have among them every block and every field, switch and word of all the samples; `gpt2` is the first.
+EVERY_FEATURE = {
+    "afmoe", "apertus1p5_text", "axk1", "bailing_hybrid", "bitnet", "bloom", "cohere2", "cohere2_moe",
+    "deepseek_v3", "deepseek_v32", "falcon-rw", "falcon_h1", "gemma2", "gemma4-e2b", "gemma4-moe", "glm_moe_dsa",
+    "gpt2", "gpt_neox", "gpt_neox_japanese", "gpt_oss", "granite_swa", "granitemoe", "granitemoehybrid", "jamba",
+    "kimi_linear", "laguna", "lfm2", "lfm3", "llama dynamic", "llama linear", "llama4", "longcat_flash", "mamba",
+    "mimo_v2_flash", "minimax", "mistral3 mistral4", "modernbert-decoder", "modernbert-decoder tied", "nanochat",
+    "nemotron", "nemotron_h", "nemotron_h latent", "olmo", "olmo3", "olmo_hybrid", "opt-350m", "phi3", "phimoe",
+    "qwen2_moe", "smollm3", "stablelm", "step3p7", "xglm", "zamba2",
+}  # fmt: skip
+
+
+def features(part, of=""):
+    """What a spec has, as names of fields of their blocks, and the words and switches that they are set to."""
+    if isinstance(part, list):
+        return {one for inner in part for one in features(inner, of)}
+    if not isinstance(part, dict):
+        return {f"{of}={part}"} if isinstance(part, bool | str | None) else set()
+    found = set()
+    for field, value in part.items():
+        name = f"{part.get('kind', of)}.{field}"
+        if field not in ("name", "source", "assumptions", "pattern"):
+            inside = field if isinstance(value, dict) and "kind" in value else name
+            found |= {name} | features(value, inside)
+    return found
+
+
+@pytest.mark.prove
+def test_the_samples_of_every_run_have_every_feature():
+    each = {
+        name: features(import_config(configuration(name).to_dict(), "config.json", "sample").data)
+        for name in (*SAMPLES, *WRAPPERS)
+    }
+    assert set().union(*each.values()) == set().union(*(each[name] for name in EVERY_FEATURE))
+
+
 def spec_in(folder):
     """The spec that a folder's config.json describes."""
     path = folder / "config.json"
@@ -117,7 +153,10 @@ def unrounded(monkeypatch):
 
 
 @pytest.mark.usefixtures("unrounded")
-@pytest.mark.parametrize("name", [*SAMPLES, *WRAPPERS])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.prove] * (name not in EVERY_FEATURE)) for name in (*SAMPLES, *WRAPPERS)],
+)
 def test_a_saved_checkpoint_has_transformers_logits(name, tmp_path):
     theirs = built(name)
     theirs.save_pretrained(tmp_path)

@@ -18,7 +18,7 @@ transformers = pytest.importorskip("transformers", reason="the outside voice")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `run`")
 
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.model.generation import Sampling  # noqa: E402
+from archcalc_reference.model.sampling import Sampling  # noqa: E402
 from archcalc_reference.text.drawing import ends_of, not_taken  # noqa: E402
 from archcalc_reference.weights.folder import load_weights, save_weights  # noqa: E402
 
@@ -593,7 +593,14 @@ def test_an_end_that_is_no_id_is_refused(put, value):
         ({"do_sample": False, "temperature": 0.6}, Sampling(), "its settings are --temperature 0, which are not applied by default"),
         ({"do_sample": False}, Sampling(0.0), None),
         ({"temperature": 0.6}, Sampling(0.0), None),
-        ({"repetition_penalty": 1.2, "num_beams": 4}, Sampling(), "repetition_penalty 1.2, num_beams 4: not supported yet"),
+        ({"repetition_penalty": 1.2, "num_beams": 4}, Sampling(),
+         "its settings are --repetition-penalty 1.2, which are not applied by default; num_beams 4: not supported yet"),
+        ({"repetition_penalty": 1.2, "min_p": 0.1, "temperature": 0.6}, Sampling(0.0),  # bears on a greedy text, the others do not
+         "its settings are --repetition-penalty 1.2, which are not applied by default"),
+        ({"repetition_penalty": 1.2, "do_sample": False, "min_p": 0.1}, Sampling(),
+         "its settings are --temperature 0 --repetition-penalty 1.2, which are not applied by default"),
+        ({"min_p": 0.1, "repetition_penalty": 1.2}, Sampling(min_p=0.1, repetition_penalty=1.2), None),
+        ({"min_p": 0.05, "top_k": 0}, Sampling(), "its settings are --min-p 0.05, which are not applied by default"),
         ({"bad_words_ids": [[3]], "top_p": 0.5}, Sampling(),
          "its settings are --top-p 0.5, which are not applied by default; bad_words_ids [[3]]: not supported yet"),
     ],
@@ -610,8 +617,8 @@ def test_a_drawing_tells_the_settings_that_it_does_not_follow(tmp_path):
     save_weights(Transformer(archcalc.load(spec)), str(tmp_path / "w"))
     (tmp_path / "w" / "generation_config.json").write_text('{"temperature": 0.6, "repetition_penalty": 1.3}')
     line = (
-        f"{tmp_path}/w/generation_config.json: its settings are --temperature 0.6, which are not applied by default; "
-        "repetition_penalty 1.3: not supported yet"
+        f"{tmp_path}/w/generation_config.json: its settings are --temperature 0.6 --repetition-penalty 1.3, "
+        "which are not applied by default"
     )
     draw = ("generate", spec, "--prompt", "a", "--weights", str(tmp_path / "w"), "--max-tokens", "1")
     done = ask(*draw)

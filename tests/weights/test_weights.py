@@ -20,7 +20,8 @@ transformers = pytest.importorskip("transformers", reason="the outside voice")
 safetensors_torch = pytest.importorskip("safetensors.torch", reason="the extra `run`")
 
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.model.generation import Sampling, generate  # noqa: E402
+from archcalc_reference.model.generation import generate  # noqa: E402
+from archcalc_reference.model.sampling import Sampling  # noqa: E402
 from archcalc_reference.weights.folder import load_weights, no_weights, save_weights  # noqa: E402
 
 

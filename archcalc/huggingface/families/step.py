@@ -24,6 +24,7 @@ _LIMITS = ("swiglu_limits", "swiglu_limits_shared")
 _HEADS, _OTHER = "num_sliding_attention_heads", "attention_other_setting"
 _SCALAR = "query_pre_attn_scalar"
 _FIRST_SPARSE = 3
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 def _listed(said: Said, key: str, n: int, what: str) -> list[Any] | None:
@@ -42,10 +43,11 @@ def _sparse(said: Said, n: int) -> set[int]:
     older = said.value(_OLD_MLPS, counts=False)
     if older is None:
         return {*range(_FIRST_SPARSE, n)}
-    words = older.split(",") if isinstance(older, str) else older
-    if not isinstance(words, list) or not all(str(word).strip().isdecimal() for word in words if str(word).strip()):
+    listed = older.split(",") if isinstance(older, str) else older
+    words = [str(word).strip() for word in listed] if isinstance(listed, list) else None
+    if words is None or not all(_NUMBER.fullmatch(word) for word in words if word):
         said.fail(_OLD_MLPS, "must list the numbers of the layers with experts", older)
-    return {int(str(word)) for word in words if str(word).strip()}
+    return {int(word) for word in words if word}
 
 
 class _Layers(Kinds):
@@ -57,7 +59,7 @@ class _Layers(Kinds):
         n = said.size(self.count, most=MOST_LAYERS)
         kinds = _listed(said, _TYPES, n, "a type") or [FULL] * n
         for kind in kinds:
-            if kind not in NAMES:
+            if not isinstance(kind, str) or kind not in NAMES:
                 said.fail(_TYPES, "has an unknown type of layer", kind)
         limits = [self._limits(said, key, n) for key in _LIMITS]
         ends = [DENSE if dense else "" for dense in self._dense(said, n)]
@@ -229,7 +231,7 @@ def _module(said: Said, types: list[str], n: int) -> list[str]:
         mlps = ["sparse" if i in _sparse(said, len(types)) else "dense" for i in range(len(types), len(types) + n)]
     if any(not isinstance(one, list) or len(one) != n or one != one[:1] * n for one in (kinds, mlps)):
         return []
-    return [kinds[0] + DENSE * (mlps[0] == "dense")] if kinds[0] in NAMES else []
+    return [kinds[0] + DENSE * (mlps[0] == "dense")] if isinstance(kinds[0], str) and kinds[0] in NAMES else []
 
 
 def _behind(listed: Any, types: list[str], n: int) -> list[Any] | None:

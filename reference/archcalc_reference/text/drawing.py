@@ -13,17 +13,17 @@ from archcalc.files.regular import names_in
 from archcalc_reference.files import CONFIG, read_object
 
 if TYPE_CHECKING:
-    from archcalc_reference.model.generation import Sampling
+    from archcalc_reference.model.sampling import Sampling
 
 GENERATION = "generation_config.json"
 
-_FLAGS = {"temperature": "--temperature", "top_k": "--top-k", "top_p": "--top-p"}
+_FOLLOWED = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")  # each is a flag too
 
 # What would change the tokens that transformers draws, with the values that change nothing. None changes nothing.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("repetition_penalty", "encoder_repetition_penalty", "typical_p", "guidance_scale"), (1,)),
+    **dict.fromkeys(("encoder_repetition_penalty", "typical_p", "guidance_scale"), (1,)),
     **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens"), (0,)),
-    **dict.fromkeys(("min_p", "epsilon_cutoff", "eta_cutoff", "penalty_alpha", "diversity_penalty"), (0,)),
+    **dict.fromkeys(("epsilon_cutoff", "eta_cutoff", "penalty_alpha", "diversity_penalty"), (0,)),
     **dict.fromkeys(("num_beams", "num_beam_groups"), (1,)),
     **dict.fromkeys(("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "force_words_ids"), ([],)),
     **dict.fromkeys(("constraints", "sequence_bias", "stop_strings"), ([], {})),
@@ -58,25 +58,22 @@ def not_taken(folder: str, sampling: Sampling) -> str | None:
     They are not taken by themselves: what is drawn is what the flags say.
     """
     path, told = read_settings(folder)
-    ours = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
-    greedy = told.get("do_sample") is False and sampling.temperature != 0
-    others = [f"{flag} {told[key]}" for key, flag in _FLAGS.items() if _differs(key, told.get(key), ours[key])]
-    if sampling.temperature == 0:
-        others = []  # the most likely token, whatever is said beside
+    greedy = told.get("do_sample") is False
+    taken = sampling._asdict()
+    # The most likely token is taken whatever is said of the others, and after the penalty alone.
+    bearing = ("repetition_penalty",) if greedy or sampling.temperature == 0 else _FOLLOWED
+    asked = ["--temperature 0"] if greedy and sampling.temperature != 0 else []
+    asked += [f"--{key.replace('_', '-')} {told[key]}" for key in bearing if _differs(told.get(key), taken[key])]
     lacking = [
         f"{key} {shown(told[key])}"
         for key, neutral in _UNSUPPORTED.items()
         if told.get(key) is not None and told[key] is not False and told[key] not in neutral
     ]
-    asked = ["--temperature 0"] if greedy else others
     said = [f"its settings are {' '.join(asked)}, which are not applied by default"] if asked else []
     said += [f"{', '.join(lacking)}: not supported yet"] if lacking else []
     return f"{path}: {'; '.join(said)}" if said else None
 
 
-def _differs(key: str, said: Any, taken: Any) -> bool:
+def _differs(said: Any, taken: float) -> bool:
     """Whether a setting of the file draws otherwise than what is taken, where `said` is a number."""
-    if not isinstance(said, int | float) or isinstance(said, bool):
-        return False
-    identity = {"temperature": 1, "top_k": 0, "top_p": 1}[key]
-    return said != (identity if taken is None else taken)
+    return isinstance(said, int | float) and not isinstance(said, bool) and said != taken

@@ -6,7 +6,8 @@ from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from archcalc.errors import Invalid, Problem
-from archcalc_reference.model.generation import Sampling, Step, generate
+from archcalc_reference.model.generation import Step, generate
+from archcalc_reference.model.sampling import Sampling
 from archcalc_reference.model.transformer import Cache, Transformer
 from archcalc_reference.text.template import Message, Template
 from archcalc_reference.text.tokenizer import Tokenizer
@@ -89,8 +90,9 @@ class Talk:
         ids = self._text
         drawn: list[int] = []
         try:
-            new = ids[self.cache.filled :]
-            for step in generate(self.model, new, tokens, sampling, cache=self.cache, never=self._never):
+            held, new = ids[: self.cache.filled], ids[self.cache.filled :]
+            steps = generate(self.model, new, tokens, sampling, cache=self.cache, before=held, never=self._never)
+            for step in steps:
                 if step.tokens_N[0] in self.ends:
                     return
                 drawn.append(step.tokens_N[0])

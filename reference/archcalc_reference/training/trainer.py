@@ -18,7 +18,7 @@ from archcalc.errors import Invalid, Problem
 from archcalc.spec.checkpoints import State
 from archcalc.spec.model import Model
 from archcalc.spec.settings import Learned, Settings
-from archcalc_reference.model.generation import masked
+from archcalc_reference.model.sampling import masked
 from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.training import resuming
 from archcalc_reference.training.data import Data
