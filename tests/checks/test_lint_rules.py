@@ -10,6 +10,7 @@ from archcalc.checks.linting import ALL, excused, lint, looked, looking
 from archcalc.checks.rules import FIGURE, UNUSED, chosen
 from archcalc.checks.subject import Aim, Subject
 from archcalc.counts.parameters import params
+from archcalc.errors import Invalid
 from archcalc.hardware.devices import find_device
 from archcalc.plan.description import Plan
 from archcalc.plan.rules import Broken
@@ -620,3 +621,20 @@ def test_what_a_plan_cannot_run_is_not_told_twice(tmp_path):
 def test_a_question_is_the_place_of_what_it_changed():
     problems = lint(Subject(find("llama3-8b@vocab_size=128001")))
     assert [str(one).partition(" is ")[0] for one in problems] == ["llama3-8b@vocab_size=128001: vocab_size:"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"select": "AC1"}, "lint: select: must be a list of identifiers, or of how they begin; got 'AC1'"),
+        ({"ignore": 7}, "lint: ignore: must be a list of identifiers, or of how they begin; got 7"),
+        ({"select": ["AC1", "AX"]}, "lint: select: matches no rule; got 'AX'; `archcalc list rules` shows all"),
+        ({"ignore": [""]}, "lint: ignore: matches no rule; got ''; `archcalc list rules` shows all"),
+    ],
+)
+def test_what_chooses_no_rule_is_refused(arguments, said):
+    with pytest.raises(Invalid) as error:
+        lint("gpt2", **arguments)
+    assert str(error.value) == said
+    with pytest.raises(Invalid, match=r"^lint: aim: must be "):
+        lint("gpt2", 7)

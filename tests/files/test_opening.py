@@ -125,6 +125,16 @@ def test_weights_are_regular_files_alone(tmp_path, monkeypatch):
     assert str(unreadable("x", IsADirectoryError())) == "x: is a directory"
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="open files are asked of Linux")
+def test_what_is_refused_is_closed(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    before = len(os.listdir("/proc/self/fd"))
+    for path in (tmp_path, tmp_path / "pipe"):
+        for _ in range(5):
+            refused(open_file, Invalid, str(path))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_the_names_in_a_folder_are_in_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("b", "a", ".c"):

@@ -62,6 +62,8 @@ def test_a_number_may_have_forty_characters():
         assert is_long_number(longest + "1")
         assert resolve(longest + "1") == longest + "1"
     assert not is_long_number("x" * 41)
+    assert not is_long_number("1" * 41 + "k")
+    assert not is_long_number("0x" + "f" * 41 + "g")
 
 
 def test_what_stands_without_quotes_is_read_as_itself():
