@@ -57,7 +57,7 @@ def temperatures(flag: str, asked: list[str], most: int) -> list[float]:
 
     Raises Invalid for more than `most`, for one that stands twice, and for what is no temperature.
     """
-    heats = [real(flag, text) for one in asked for text in one.split(",")]
+    heats = [real(flag, text.strip()) for one in asked for text in one.split(",")]
     if len(heats) > most:
         raise Invalid(Problem(flag, f"takes at most {most} numbers", value=f"{len(heats):,}"))
     names = [plain(heat) for heat in heats]
