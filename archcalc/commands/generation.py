@@ -1,50 +1,20 @@
-"""The commands predict and generate."""
+"""The command generate: text from a prompt, as it is drawn."""
 
 from typing import Annotated
 
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, needs_to_run, number
+from archcalc.commands.base import RUN, Spec, Weights, app, needs_to_run, number
 from archcalc.commands.sampling import MinP, RepetitionPenalty, Seed, Temperature, TopK, TopP, real, settled
 from archcalc.commands.session import Precision, Prompt, Session
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.report.output import emit, refuse_output, tell, write
+from archcalc.report.output import refuse_output, tell, write
 from archcalc.spec.catalogue import find
 
 Show = Annotated[
     str | None, typer.Option(metavar="K", show_default=False, help="show the K most likely tokens at each step")
 ]
-
-
-@app.command(rich_help_panel=RUN)
-def predict(
-    spec: Spec,
-    prompt: Prompt,
-    weights: Weights = None,
-    temperature: Temperature = "1",
-    top: Annotated[str, typer.Option(metavar="K", help="number of likely tokens to show")] = "20",
-    precision: Precision = "fp32",
-    form: Form = None,
-    output: Output = None,
-) -> None:
-    """Show the probabilities of the next token (word).
-
-    Example: archcalc predict gpt2 --weights DIR -p "The capital of France is"
-    """
-    needs_to_run("predict")
-    from archcalc.report.prediction import prediction_sheet
-    from archcalc_reference.model.generation import generate
-    from archcalc_reference.model.sampling import Sampling
-
-    found = find(spec)
-    warm = real("--temperature", temperature)
-    most = number("--top", top, found.model.n_logits)
-    session = Session.load(found, weights, precision)
-    text, ids = session.read(prompt)
-    step = next(generate(session.model, ids, 1, Sampling(warm), never=session.nameless))
-    likely = session.likely(step, 0, most)
-    emit(prediction_sheet(found, text, likely, warm, len(ids), never=len(session.nameless)), form, output)
 
 
 @app.command(rich_help_panel=RUN)

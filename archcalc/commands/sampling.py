@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archcalc.blocks.base import LARGEST_SIZE
+from archcalc.arguments import LARGEST_SIZE
 from archcalc.commands.base import number
 from archcalc.errors import Invalid, Problem, shown
+from archcalc.units import plain
 
 if TYPE_CHECKING:
     from archcalc_reference.model.sampling import Sampling
@@ -26,7 +27,7 @@ MinP = Annotated[
 ]
 RepetitionPenalty = Annotated[
     str,
-    typer.Option(metavar="X", help="penalty on tokens of the text so far, above 1; 1 for none"),
+    typer.Option(metavar="X", help="penalty on tokens already in the text; 1 for none"),
 ]
 Seed = Annotated[str, typer.Option(metavar="N", help="seed of the random numbers")]
 
@@ -49,6 +50,20 @@ def settled(
         raise Invalid(Problem("--repetition-penalty", "must be more than 0", value=shown(repetition_penalty)))
     kept = number("--top-k", top_k, LARGEST_SIZE, least=0)
     return Sampling(temperature, kept, share, least, penalty, number("--seed", seed, LARGEST_SEED, least=0))
+
+
+def temperatures(flag: str, asked: list[str], most: int) -> list[float]:
+    """Each that was asked for, in order; one may hold several, parted by commas.
+
+    Raises Invalid for more than `most`, for one that stands twice, and for what is no temperature.
+    """
+    heats = [real(flag, text.strip()) for one in asked for text in one.split(",")]
+    if len(heats) > most:
+        raise Invalid(Problem(flag, f"takes at most {most} numbers", value=f"{len(heats):,}"))
+    names = [plain(heat) for heat in heats]
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise Invalid(Problem(flag, "has a number twice", value=twice[0]))
+    return heats
 
 
 def real(flag: str, text: str) -> float:

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from archcalc.commands.base import RUN, Form, Output, app
+from archcalc.commands.sampling import temperatures
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
 from archcalc.spec.source import STDIN, is_stdin, standard_input
-from archcalc.units import plain
 
 LARGEST_INPUT = 64 * 2**20  # bytes of standard input: a million numbers, however they are written
 _MOST_TEMPERATURES = 5  # columns that a terminal of 80 has room for
@@ -48,7 +48,7 @@ def softmax(
     from archcalc.report.softmax import compared_sheet, softmax_sheet
     from archcalc.words import probability
 
-    heats = _temperatures(temperature or ["1"])
+    heats = temperatures("--temperature", temperature or ["1"], _MOST_TEMPERATURES)
     piped = any(map(is_stdin, numbers))
     if piped and len(numbers) > 1:
         raise Invalid(Problem("archcalc softmax", "reads standard input or its arguments, not both"))
@@ -63,24 +63,6 @@ def softmax(
     else:
         sheet = compared_sheet(given, columns, heats, retempered=from_probabilities)
     emit(sheet, form, output)
-
-
-def _temperatures(asked: list[str]) -> list[float]:
-    """Each that was asked for, in order; one may hold several, parted by commas."""
-    from archcalc.spec.scalars import vanishes
-
-    where = Problem("--temperature", "must be a number of at least 0")
-    texts = [text for one in asked for text in one.split(",")]
-    heats = [_read_number(text, where) for text in texts]
-    for text, heat in zip(texts, heats, strict=True):
-        if vanishes(text, heat):
-            raise Invalid(replace(where, message="is too small for a float", value=shown(text.strip())))
-    if len(heats) > _MOST_TEMPERATURES:
-        raise Invalid(Problem("--temperature", f"takes at most {_MOST_TEMPERATURES} numbers", value=f"{len(heats):,}"))
-    names = [plain(heat) for heat in heats]
-    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
-        raise Invalid(Problem("--temperature", "has a number twice", value=twice[0]))
-    return heats
 
 
 def _argument(place: int, text: str) -> float:

@@ -193,6 +193,9 @@ REFUSED = {
     "embed words.vec king --axes man": "--axes: needs a --plot",
     "embed words.vec king --along man --rank queen": "--rank: cannot be combined with --along, which lists no neighbours",
     "embed words.vec king --along man --top 3": "--top: cannot be combined with --along, which lists no neighbours",
+    "predict tiny --prompt a --word b --top 3": "--top: cannot be combined with --word, which lists the tokens of words; got '3'",
+    "predict tiny --prompt a --word b --retemper 3": "--retemper: cannot be combined with --word; --temperature bears on words",
+    "predict tiny --prompt a --retemper 5 --temperature 2": "--temperature: cannot be combined with --retemper; got '2'",
     "generate tiny --prompt a --temperature 2 --compare-temperatures 1,3": "--temperature: cannot be combined with --compare-temperatures",
 }  # fmt: skip
 
@@ -208,7 +211,11 @@ RUN = {
              "--watch", "--skip-unknown"], "test_check"),
     },
     "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
-    "predict": dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
+    "predict": {
+        **dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
+        **dict.fromkeys(
+            ["--word", "--retemper", "--top-k", "--top-p", "--min-p", "--repetition-penalty"], "test_predict"),
+    },
     "generate": dict.fromkeys(
         ["--prompt", "--weights", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty",
          "--seed", "--samples", "--stop", "--show", "--compare-temperatures", "--trace", "--precision"], "test_generate"),
@@ -292,7 +299,7 @@ def test_a_flag_that_is_taken_changes_the_answer(call):
 
 @pytest.mark.parametrize("call", REFUSED)
 def test_a_flag_that_cannot_bear_on_what_is_asked_is_refused(call):
-    if call.startswith(("generate", "trace tiny --prompt")):
+    if call.startswith(("generate", "predict", "trace tiny --prompt")):
         pytest.importorskip("torch")
     done = ask(*call.replace("words.vec", str(TESTS.parent / "docs" / "words.vec")).split())
     assert (done.code, done.out) == (2, "")
