@@ -16,9 +16,11 @@ from archcalc.checks.rules import FIGURE, INVALID
 from archcalc.checks.subject import Subject
 from archcalc.errors import ArchcalcError
 from archcalc.hardware.devices import find_device
+from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.headers import read_header
 from archcalc.plan.reading import find_plan
 from archcalc.spec.catalogue import Found, find, is_readable
+from archcalc.spec.configs import GGUF
 
 FEW = 64
 """Files below which further processes are not worth their start."""
@@ -54,7 +56,7 @@ def _configuration(path: str) -> str:
 
 
 def _weights(path: str) -> str:
-    read_header(path)
+    (read_gguf if path.endswith(GGUF) else read_header)(path)
     return os.path.basename(path)
 
 

@@ -26,8 +26,8 @@ Spec = Annotated[
         metavar="SPEC",
         autocompletion=spec_words,
         show_default=False,
-        help="catalogue name, YAML file, Hugging Face config.json, hf:ORG/NAME, folder, REV:PATH (git), or - (stdin); "
-        "SPEC@FIELD=VALUE changes a field",
+        help="catalogue name, YAML file, Hugging Face config.json, GGUF file, hf:ORG/NAME, folder, REV:PATH (git), or "
+        "- (stdin); SPEC@FIELD=VALUE changes a field",
     ),
 ]
 Specs = Annotated[
@@ -66,9 +66,9 @@ Weights = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        metavar="DIR",
+        metavar="PATH",
         show_default=False,
-        help="folder of weights, from Hugging Face or written by train; default: SPEC, if that is one",
+        help="folder of weights, from Hugging Face or written by train, or a GGUF file; default: SPEC, if that is one",
     ),
 ]
 Form = Annotated[

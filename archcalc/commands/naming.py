@@ -11,6 +11,7 @@ from archcalc.checks.stored import Expected, expected_head
 from archcalc.checks.verdict import Check
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.huggingface.headers import Shape
+from archcalc.huggingface.metadata import ARCHITECTURE
 from archcalc.huggingface.packing import Weight
 from archcalc.huggingface.stored import Stored
 from archcalc.packages import needed
@@ -55,30 +56,28 @@ def expected_tensors(entries: list[Entry], names: list[str], shapes: list[Shape]
 def named_in_gguf(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
     """The names of GGUF, which the package has for those of transformers: of the family that has most of them."""
     from archcalc_reference.weights.families import FAMILIES, Unnamed
+    from archcalc_reference.weights.ggufs import upright
 
     package = needed("gguf", stored.path, "gguf")
-    said = (stored.gguf or {}).get("general.architecture")
-    kind = next((kind for kind, name in package.MODEL_ARCH_NAMES.items() if name == said), None)
-    if kind is None:
-        raise Invalid(Problem(stored.path, "is of an unknown architecture", "general.architecture", value=shown(said)))
-    names = package.get_tensor_name_map(kind, sum(group.repeat for group in model.layers))
+    said = (stored.gguf or {}).get(ARCHITECTURE)
+    if not isinstance(said, str) or said not in package.MODEL_ARCH_NAMES.values():
+        raise Invalid(Problem(stored.path, "is of an unknown architecture", ARCHITECTURE, value=shown(said)))
     further = _modules_in_gguf(stored.weights)
     own = {weight.name: weight for weight in stored.weights if weight not in further}
-    best: tuple[int, list[Entry], list[str]] = (-1, [], [])
+    best: tuple[int, list[Entry]] = (-1, [])
     for family in FAMILIES:
         try:
-            entries = family.entries(model, shapes)
+            entries = upright(family.entries(model, shapes), said, model, stored.path)
         except Unnamed:
             continue
-        called = [names.get_name(entry.name, (".weight", ".bias")) or entry.name for entry in entries]
-        if (known := sum(name in own for name in called)) > best[0]:
-            best = known, entries, called
-    known, entries, called = best
+        if (known := sum(entry.name in own for entry in entries)) > best[0]:
+            best = known, entries
+    known, entries = best
     if known < 1:
         what = f"holds weights of another architecture than {model.name}"
-        raise Invalid(Problem(stored.path, what, "general.architecture", value=shown(said)))
-    upright = [entry.upright for entry in entries]
-    expected = expected_tensors(entries, called, upright, tied=model.unembedding.tied)
+        raise Invalid(Problem(stored.path, what, ARCHITECTURE, value=shown(said)))
+    names, sizes = [entry.name for entry in entries], [entry.shape for entry in entries]
+    expected = expected_tensors(entries, names, sizes, tied=model.unembedding.tied)
     table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
     return Names(expected, table, expected_head("output.weight", table.shape), own, modules=further)
 
@@ -109,7 +108,7 @@ def said_in_gguf(keys: Mapping[str, Any], model: Model) -> Iterator[Check]:
 
     A size that differs from layer to layer is not compared, and neither is an array.
     """
-    kind = keys.get("general.architecture")
+    kind = keys.get(ARCHITECTURE)
     for key, field in _SIZES.items():
         ours, theirs = _size(model, field), keys.get(f"{kind}.{key}")
         if ours is not None and type(theirs) is int and ours != theirs:

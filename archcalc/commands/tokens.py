@@ -18,9 +18,9 @@ def tokens(
     weights: Annotated[
         str | None,
         typer.Option(
-            metavar="DIR",
+            metavar="PATH",
             show_default=False,
-            help="folder with a tokenizer, from Hugging Face or written by train; default: bytes",
+            help="folder with a tokenizer, from Hugging Face or written by train, or a GGUF file; default: bytes",
         ),
     ] = None,
     form: Form = None,

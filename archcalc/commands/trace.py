@@ -13,10 +13,10 @@ import typer
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import RUN, Attention, Batch, Form, Output, Seq, Spec, Weights, app, needs_to_run, number
 from archcalc.commands.session import Session
+from archcalc.commands.weights import has_numbers
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import Found, find
-from archcalc.spec.checkpoints import weights_in
 
 if TYPE_CHECKING:
     from archcalc.report.drift import Reading
@@ -89,7 +89,7 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     from archcalc_reference.model.journey import watch
     from archcalc_reference.model.sampling import Sampling, distribution, masked
 
-    shapes = weights is None and not (found.folder and weights_in(found.folder))
+    shapes = weights is None and not (found.folder and has_numbers(found.folder))
     session = Session.of_shapes(found) if shapes else Session.load(found, weights)
     text, ids = session.read(prompt, to_come=0)
     device = session.model.embedding.token.weight.device

@@ -10,9 +10,9 @@ from typing import Any
 from archcalc.errors import ArchcalcError, Invalid, Problem
 from archcalc.report.diff import differing_fields
 from archcalc.report.output import tell
-from archcalc.spec.catalogue import Found, find
+from archcalc.spec.catalogue import Found, find, gguf_in
 from archcalc.spec.checkpoints import SPEC, weights_in
-from archcalc.spec.configs import CONFIG
+from archcalc.spec.configs import CONFIG, GGUF
 from archcalc.spec.groups import LayerGroup
 from archcalc.spec.model import Model
 
@@ -22,14 +22,21 @@ _MOST_NAMED = 3  # fields that differ
 def weights_of(folder: str) -> str:
     """The folder itself where it has weights, else its newest intact checkpoint; skipped ones are reported.
 
+    Of a folder with a GGUF file alone it is that file; a file is given back as it is.
+
     Raises Invalid where all its checkpoints are damaged. A folder without weights is given back for others to refuse.
     """
-    chosen = weights_in(folder)
+    chosen = None if folder.endswith(GGUF) else weights_in(folder)
     if chosen is None:
-        return folder
+        return gguf_in(folder) or folder
     if chosen.said:
         tell(chosen.said)
     return os.fspath(chosen.path)
+
+
+def has_numbers(folder: str) -> bool:
+    """Whether the folder or file that stood for a spec has weights too."""
+    return folder.endswith(GGUF) or gguf_in(folder) is not None or weights_in(folder) is not None
 
 
 def refuse_other_spec(found: Found, named: str, folder: str) -> None:
@@ -45,12 +52,13 @@ def refuse_other_spec(found: Found, named: str, folder: str) -> None:
             what = f"has weights of {mine.name} with {_listed(differences)}, not of {found.name}"
             raise Invalid(Problem(folder, what, suggestion=fix))
         return
+    described, says = ("", "its keys say") if folder.endswith(GGUF) else (CONFIG, f"its {CONFIG} says")
     try:
-        mine = find(os.path.join(folder, CONFIG)).model
+        mine = find(os.path.join(folder, described) if described else folder).model
     except ArchcalcError:
         return  # who reads the weights says what is wrong with it
     if sizes := {field: size for field, size in _differences(found.model, mine) if isinstance(size, int)}:
-        what = f"has weights of another shape than {found.name}: its {CONFIG} says {_listed(sizes)}"
+        what = f"has weights of another shape than {found.name}: {says} {_listed(sizes)}"
         raise Invalid(Problem(folder, what, suggestion=fix))
 
 

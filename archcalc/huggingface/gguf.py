@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from archcalc.errors import Invalid, Problem, cut, shown
@@ -60,14 +60,14 @@ def blocks(path: str) -> dict[int, Block]:
     }
 
 
-def read_gguf(path: str) -> Announced:
+def read_gguf(path: str, whole: Collection[str] = ()) -> Announced:
     """The tensors that a GGUF file announces. Raises Missing without a file or the package, Invalid for a damaged one.
 
-    Of the keys the numbers and short texts are kept, and of an array its length.
+    Of the keys the numbers and short texts are kept, and of an array its length; those in `whole` are kept whole.
     """
     with open_file(path) as file:
         try:
-            return _read(_Pieces(path, file, os.fstat(file.fileno()).st_size))
+            return _read(_Pieces(path, file, os.fstat(file.fileno()).st_size), whole)
         except OSError as error:
             raise unreadable(path, error) from None
 
@@ -164,14 +164,14 @@ class _Pieces:
             raise self.refuse("is not a complete GGUF file: it became shorter while it was read")
 
 
-def _read(pieces: _Pieces) -> Announced:
+def _read(pieces: _Pieces, whole: Collection[str] = ()) -> Announced:
     tensors, keys = _counts(pieces)
     metadata: dict[str, Any] = {}
     for _ in range(keys):
         key = pieces.text(LONGEST_NAME, "a key")
         if key in metadata:
             raise pieces.refuse("is in the header twice", key)
-        metadata[key] = _value(pieces, key)
+        metadata[key] = _value(pieces, key, whole=key in whole)
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= 2**20 or alignment & (alignment - 1):
         raise pieces.refuse("must be a power of two, at most 1,048,576", "general.alignment", shown(alignment))
@@ -181,7 +181,9 @@ def _read(pieces: _Pieces) -> Announced:
             raise pieces.refuse("is in the header twice", header.name)
         found[header.name] = header, offset
     _refuse_gaps(pieces, list(found.values()), alignment)
-    return Announced([header for header, _ in found.values()], metadata, pieces.offset)
+    begins = _padded(pieces.offset, alignment)
+    places = {name: begins + offset for name, (_, offset) in found.items()}
+    return Announced([header for header, _ in found.values()], metadata, pieces.offset, places)
 
 
 def _counts(pieces: _Pieces) -> tuple[int, int]:
@@ -204,19 +206,21 @@ def _counts(pieces: _Pieces) -> tuple[int, int]:
     return tensors, keys
 
 
-def _value(pieces: _Pieces, key: str) -> Any:
-    """A key's number or text; of an array its length, of a long text None."""
+def _value(pieces: _Pieces, key: str, *, whole: bool) -> Any:
+    """A key's number or text; unless it is kept whole, of an array its length and of a long text None."""
     kind = pieces.number("I")
     if kind in _SCALARS:
         return pieces.number(_SCALARS[kind])
     if kind == _TEXT:
         length = pieces.number("Q")
-        if length > _LONGEST_KEPT:
+        if length > _LONGEST_KEPT and not whole:
             return pieces.skip(length)
         return pieces.take(length).decode(errors="replace")
     if kind != _ARRAY:
         raise pieces.refuse("has a value of an unknown type", key, str(kind))
     kind, count = pieces.number("I"), pieces.number("Q")
+    if whole:
+        return _values(pieces, key, kind, count)
     if kind in _SCALARS:
         pieces.skip(count * struct.calcsize(f"<{_SCALARS[kind]}"))
     elif kind == _TEXT:
@@ -227,6 +231,19 @@ def _value(pieces: _Pieces, key: str) -> Any:
     else:
         raise pieces.refuse("is an array of an unknown type", key, str(kind))
     return Length(count)
+
+
+def _values(pieces: _Pieces, key: str, kind: int, count: int) -> list[Any]:
+    """The values of an array."""
+    if count > MOST_TEXTS:
+        raise pieces.refuse(f"has more than {MOST_TEXTS:,} values", key)
+    if kind == _TEXT:
+        pieces.expect(8 * count)
+        return [pieces.text(LONGEST_NAME, "a text") for _ in range(count)]
+    if kind not in _SCALARS:
+        raise pieces.refuse("is an array of an unknown type", key, str(kind))
+    form = f"<{count}{_SCALARS[kind]}"
+    return [*struct.unpack(form, pieces.take(struct.calcsize(form)))]
 
 
 def _infos(pieces: _Pieces, count: int) -> Iterator[tuple[Header, int]]:

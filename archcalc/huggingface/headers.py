@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 from archcalc.errors import Invalid, Problem, cut, shown
@@ -67,11 +69,15 @@ class Header(NamedTuple):
 
 
 class Announced(NamedTuple):
-    """The tensors of a file, its texts about them, and the bytes of its header."""
+    """The tensors of a file, its texts about them, and the bytes of its header.
+
+    `places` are where the tensors of a GGUF file begin in it, by their names.
+    """
 
     headers: list[Header]
     metadata: dict[str, Any]
     header_bytes: int
+    places: Mapping[str, int] = MappingProxyType({})
 
 
 class _Place(NamedTuple):

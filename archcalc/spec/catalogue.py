@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from archcalc.errors import Invalid, Problem, nearest, shown
 from archcalc.spec.configs import (
     CONFIG,
+    GGUF,
     HUB,
     INSIDE,
     imported,
@@ -19,6 +20,7 @@ from archcalc.spec.configs import (
     read_at,
     read_config,
     read_either,
+    read_gguf,
     read_hub,
     text_alone,
 )
@@ -38,7 +40,7 @@ class Found(NamedTuple):
     """A spec, where it was read from, and what a question changed in it.
 
     `read` is the document before the question, and `answers` what the question put in; `typed` is what was asked for.
-    `folder` is the folder that stood for its spec, and has its weights; "" where a file was named.
+    `folder` is the folder or the GGUF file that stood for its spec, and has its weights; "" where a file was named.
     """
 
     model: Model
@@ -83,8 +85,8 @@ def find(spec: str) -> Found:
     that leads nowhere.
     """
     head, question = (spec, None) if os.path.exists(spec) else parted(spec)
-    inside = _inside(head)
-    folder, head = (head, inside) if inside else ("", head)
+    inside = _inside(head) or gguf_in(head)
+    folder, head = (head, inside) if inside else (head if head.endswith(GGUF) else "", head)
     question, alone = without_part(question)
     read = _text_alone(head, spec) if alone else _read(head)
     if question is None:
@@ -122,6 +124,23 @@ def _inside(head: str) -> str | None:
     return os.fspath(folder / CONFIG) if os.path.lexists(folder / CONFIG) else None
 
 
+def gguf_in(folder: str) -> str | None:
+    """The GGUF file that a folder without a spec has; None where it has other weights, or is none.
+
+    Raises Invalid where it has several.
+    """
+    if folder in names() or not os.path.isdir(folder):
+        return None
+    from archcalc.files.regular import names_in
+    from archcalc.huggingface.parts import one_gguf
+
+    there = names_in(folder)
+    if any(name.endswith((".safetensors", ".safetensors.index.json")) for name in there):
+        return None
+    found = one_gguf(folder, there)
+    return None if found is None else os.path.join(folder, found)
+
+
 def has_spec(folder: str) -> bool:
     """Whether a folder stands for a spec: it has one, a config.json or a checkpoint of a training, damaged or not."""
     try:
@@ -139,6 +158,8 @@ def _read(head: str) -> Document:
         head = os.path.join(specs_folder(), "models", f"{head}.yaml")
     elif not (is_path(head) or is_stdin(head) or os.path.isdir(head)):  # a directory is then told to be one
         raise Invalid(_unknown(head))
+    if head.endswith(GGUF):
+        return read_gguf(head)
     if os.path.isfile(head) and (other := format_of(head)):
         raise Invalid(Problem(head, other, suggestion=SPEC))
     if head.endswith(".json"):

@@ -6,14 +6,17 @@ import json
 import os
 import textwrap
 from codecs import BOM_UTF8
+from dataclasses import replace
 
-from archcalc.errors import printable, shown
+from archcalc.errors import Invalid, printable, shown
 from archcalc.spec.revisions import Revision, read_revision, revision
 from archcalc.spec.source import LARGEST_FILE, Document, display_name, read_file, too_large
 
 CONFIG = "config.json"
 INSIDE = ("spec.yaml", CONFIG)
 """The files of a folder at a revision that it stands for, the first that is there."""
+GGUF = ".gguf"
+"""How a file's name ends whose keys describe its model."""
 HUB = "hf:"
 """Before the name of a model of the Hub: its config.json is read there."""
 
@@ -71,6 +74,28 @@ def read_hub(head: str) -> Document:
 
     where = repository(head)
     return imported(config_of(where), f"{HUB}{where.name}/{CONFIG}")
+
+
+def read_gguf(path: str) -> Document:
+    """The spec that the keys of a GGUF file describe, with those that its fields came from.
+
+    Raises Missing where there is no such file, Invalid for one that is damaged or of an architecture without a table.
+    """
+    from archcalc.huggingface.importing import import_config
+    from archcalc.huggingface.metadata import config_of
+    from archcalc.huggingface.stored import read_stored
+
+    config, keys = config_of(read_stored(path, lambda _: False))
+    try:
+        found = import_config(config, path)
+    except Invalid as error:
+        raise Invalid(*(replace(one, path=keys.get(one.path, one.path)) for one in error.problems)) from None
+
+    def theirs(origins: dict[str, list[str]]) -> dict[str, list[str]]:
+        return {field: [keys.get(key, key) for key in said] for field, said in origins.items()}
+
+    data = {**found.data, "source": f"{printable(os.path.basename(path))} (GGUF, {shown(config['model_type'])})"}
+    return Document(path, data, origins=theirs(found.origins), placed=theirs(found.placed))
 
 
 def text_alone(path: str) -> Document:

@@ -11,6 +11,7 @@ from typing import Any
 
 from archcalc.errors import Invalid, Problem
 from archcalc.files.regular import read_regular
+from archcalc_reference.unpacking import is_in_gguf, unpacked
 
 CONFIG = "config.json"
 LONGEST_REASON = 100  # characters that a message quotes of what a package said
@@ -30,7 +31,7 @@ MOST_VALUES = 4_000_000
 def read_bytes(path: str) -> bytes:
     """A file, whole. Raises Missing where there is none, Invalid where it is larger than its kind may be."""
     largest = LARGEST.get(os.path.basename(path), LARGEST_FILE)
-    data = read_regular(path, largest)
+    data = unpacked(path) if is_in_gguf(path) else read_regular(path, largest)
     if len(data) > largest:
         raise Invalid(Problem(path, f"is larger than {largest:,} bytes"))
     return data

@@ -78,6 +78,7 @@ REFERENCE = House(
     Path(archcalc_reference.__file__).parent,
     "archcalc_reference",
     """
+unpacking
 files
 model
 text
@@ -111,15 +112,20 @@ AROUND = {
     "archcalc.huggingface.exporting",
     "archcalc.huggingface.families",
     "archcalc.huggingface.families.wrappers",
+    "archcalc.huggingface.gguf",
     "archcalc.huggingface.headers",
     "archcalc.huggingface.importing",
+    "archcalc.huggingface.metadata",
     "archcalc.huggingface.modules",
+    "archcalc.huggingface.parts",
     "archcalc.huggingface.shards",
+    "archcalc.huggingface.stored",
     "archcalc.packages",
     "archcalc.plan.description",
     "archcalc.plan.reading",
     "archcalc.spec.catalogue",
     "archcalc.spec.checkpoints",
+    "archcalc.spec.configs",
     "archcalc.spec.dumping",
     "archcalc.spec.layers",
     "archcalc.spec.model",

@@ -187,7 +187,7 @@ def test_fields_of_llama_in_yaml_are_told_once(tmp_path, monkeypatch):
 
 
 FILES = {
-    "model.gguf": "is a GGUF file and not a spec; `archcalc params` counts its weights",
+    "model.gguf": "is not a GGUF file: it does not begin with the letters GGUF",
     "model.safetensors": "is a safetensors file and not a spec; `archcalc params` counts its weights",
     "pytorch_model.bin": "is a PyTorch file; importing those is not supported yet",
     "other.json": "is not a JSON object; got list",

@@ -20,6 +20,7 @@ from archcalc_reference.text.changes import PREFIX, STRIPS, Change, change
 from archcalc_reference.text.helper import Ended, Helper
 from archcalc_reference.text.special import FLAGS, SETTINGS, Added, read_special
 from archcalc_reference.text.tokenfile import Read, refuse_ids, understood
+from archcalc_reference.unpacking import names_beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +116,7 @@ def from_json(folder: str, rows: int | None) -> FileTokenizer:
         for one in read.data["added_tokens"]
     ]
     settings = os.path.join(folder, SETTINGS)
-    said = read_object(settings).get("add_prefix_space") if os.path.exists(settings) else None
+    said = read_object(settings).get("add_prefix_space") if SETTINGS in names_beside(folder) else None
     if isinstance(said, bool) and said != read.prefix:
         used = f"{str(read.prefix).lower()} in tokenizer.json, which is used"
         read = read._replace(told=(*read.told, f"add_prefix_space is {str(said).lower()} in {SETTINGS} and {used}"))

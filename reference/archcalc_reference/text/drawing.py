@@ -9,8 +9,8 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.files.regular import names_in
 from archcalc_reference.files import CONFIG, read_object
+from archcalc_reference.unpacking import names_beside
 
 if TYPE_CHECKING:
     from archcalc_reference.model.sampling import Sampling
@@ -34,7 +34,7 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 
 def read_settings(folder: str) -> tuple[str, dict[str, Any]]:
     """The file that says how tokens are drawn, and what it holds; of several that transformers would read."""
-    there = names_in(folder)
+    there = names_beside(folder)
     path = os.path.join(folder, GENERATION if GENERATION in there else CONFIG)
     return path, read_object(path) if os.path.basename(path) in there else {}
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.files.regular import names_in
 from archcalc_reference.files import read_object
+from archcalc_reference.unpacking import names_beside
 
 SETTINGS, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -63,7 +63,7 @@ class Special(NamedTuple):
 
 def read_special(folder: str) -> Special:
     """The special and added tokens of a folder's files. Raises Invalid for those that are malformed."""
-    there = names_in(folder)
+    there = names_beside(folder)
     paths = {name: os.path.join(folder, name) for name in (SETTINGS, MAP, ADDED)}
     found = {name: read_object(path) if name in there else {} for name, path in paths.items()}
     whole = DECODER in found[SETTINGS]  # and then the older files are not read

@@ -13,11 +13,11 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
 from archcalc.errors import Invalid, Problem, cut
-from archcalc.files.regular import names_in
 from archcalc.packages import needed
 from archcalc_reference.files import LONGEST_REASON, read_object, read_text
 from archcalc_reference.text.helper import Ended, Helper
 from archcalc_reference.text.special import SETTINGS, read_words
+from archcalc_reference.unpacking import names_beside
 
 SYSTEM = "This is a conversation between a user and an AI assistant who knows much and is glad to help."
 """The default system prompt of a plain template."""
@@ -90,7 +90,7 @@ def read_template(folder: str) -> Template:
 
     Raises Invalid for one that is none, Missing without the package jinja2.
     """
-    there = names_in(folder)
+    there = names_beside(folder)
     words = read_words(folder)
     if JINJA in there:
         path = os.path.join(folder, JINJA)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 from archcalc.errors import Invalid, Missing, Problem
-from archcalc.files.regular import names_in
 from archcalc.spec.checkpoints import STATE, read_state
 from archcalc_reference.files import read_bytes
 from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, byte_alphabet, from_json, from_merges, utf8
 from archcalc_reference.text.changes import Change
 from archcalc_reference.text.drawing import GENERATION, ends_of
 from archcalc_reference.text.special import ADDED, MAP, SETTINGS, read_words
+from archcalc_reference.unpacking import names_beside
 
 __all__ = ["NO_TOKEN", "ByteTokenizer", "Tokenizer", "byte_alphabet", "read_tokenizer", "tokenizer_of"]
 
@@ -101,7 +101,7 @@ def read_tokenizer(folder: str | None, rows: int | None = None) -> Tokenizer:
     """
     if folder is None:
         return ByteTokenizer()
-    there = names_in(folder)
+    there = names_beside(folder)
     if "tokenizer.json" in there:
         return from_json(folder, rows)
     if "vocab.json" in there:
@@ -134,7 +134,7 @@ def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
 def _ends_outside(folder: str, size: int) -> tuple[str, ...]:
     """A line on the ends of a text in generation_config.json that no token has; a malformed one is for `read_ends`."""
     try:
-        ids = ends_of(folder) if GENERATION in names_in(folder) else frozenset()
+        ids = ends_of(folder) if GENERATION in names_beside(folder) else frozenset()
     except Invalid:
         return ()
     outside = [one for one in sorted(ids) if not 0 <= one < size]
@@ -153,7 +153,7 @@ def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> Non
 
 def _learned_bytes(folder: str) -> bool:
     """Whether a training left the weights that learned from bytes."""
-    return STATE in names_in(folder) and read_state(Path(folder)).data.kind == "bytes"
+    return STATE in names_beside(folder) and read_state(Path(folder)).data.kind == "bytes"
 
 
 def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
@@ -165,5 +165,5 @@ def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) 
 
 def tokenizer_files(folder: str) -> dict[str, bytes]:
     """The files of a folder's tokenizer, by their names; none where it has no tokenizer."""
-    there = set(TOKENIZER_FILES).intersection(names_in(folder))
+    there = set(TOKENIZER_FILES).intersection(names_beside(folder))
     return {name: read_bytes(os.path.join(folder, name)) for name in there}

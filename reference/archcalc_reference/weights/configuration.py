@@ -21,7 +21,7 @@ from archcalc.errors import Invalid, Problem, written
 from archcalc.files.regular import names_in
 from archcalc.huggingface.families import described_text
 from archcalc.huggingface.importing import Imported, import_config
-from archcalc.spec.catalogue import load
+from archcalc.spec.catalogue import find, load
 from archcalc.spec.checkpoints import SPEC
 from archcalc.spec.model import Model
 from archcalc.spec.source import Document
@@ -133,6 +133,21 @@ def contradictions(model: Model, folder: str, said: Described | None) -> list[Pr
     Twelve heads and sixteen have weights of the same shapes, and other logits.
     """
     return [*_of_spec(model, folder), *(_of_config(model, said) if said else ())]
+
+
+def contradictions_of_gguf(model: Model, path: str) -> Iterator[Problem]:
+    """What the keys of a GGUF file say otherwise than the spec, a line each; the tie is told by the head itself."""
+    said = find(path)
+    told: set[str] = set()
+    for where, value, other in _differences(model, said.model):
+        keys = _keys(where, said.document.origins)
+        if where == "unembedding.tied" or told.intersection(keys):
+            continue
+        told.update(keys)
+        what = (
+            f"describes a model whose {_LAYER.sub('', where)} is {written(other)}; {model.name} has {written(value)}"
+        )
+        yield Problem(path, what, keys[-1] if keys else "")  # the last is the most particular
 
 
 def _of_spec(model: Model, folder: str) -> Iterator[Problem]:

@@ -30,7 +30,7 @@ from archcalc_reference.model.transformer import Transformer
 from archcalc_reference.text.tokenizer import TOKENIZER_FILES
 from archcalc_reference.weights.entries import Entry, plain
 from archcalc_reference.weights.exporting import exported
-from archcalc_reference.weights.headers import TYPES, no_weights, open_tensors
+from archcalc_reference.weights.headers import TYPES, no_weights
 from archcalc_reference.weights.layouts import TOKENS
 from archcalc_reference.weights.places import Checkpoint, find_weights, otherwise_tied
 
@@ -59,9 +59,12 @@ def load_weights(
     buffers = dict(reference.named_buffers())
     filled: dict[str, Tensor] = {}
     with ExitStack() as stack:
-        files = {path: _open(stack, path) for path in dict.fromkeys(header.file for _, header in found.places)}
+        files = {
+            path: stack.enter_context(found.open(path))
+            for path in dict.fromkeys(header.file for _, header in found.places)
+        }
         for constant, expected in found.constants:
-            _refuse_another_constant(files.get(constant.file) or _open(stack, constant.file), constant, expected)
+            _refuse_another_constant(_opened(files, stack, found, constant.file), constant, expected)
         if found.head:
             _refuse_another_tie(model, files, stack, found, found.head)
         for entry, header in found.places:
@@ -93,8 +96,9 @@ def _promoted(types: list[str]) -> torch.dtype:
     return dtype
 
 
-def _open(stack: ExitStack, path: str) -> Any:
-    return stack.enter_context(open_tensors(path, "pt"))
+def _opened(files: dict[str, Any], stack: ExitStack, found: Checkpoint, path: str) -> Any:
+    """A file of a checkpoint, which is open already or stays open from now on."""
+    return files.get(path) or stack.enter_context(found.open(path))
 
 
 def _stored_tensors(reference: Transformer) -> dict[str, Tensor]:
@@ -166,7 +170,7 @@ def _refuse_another_tie(
     if not tied and not (found.tie and found.tie.tied):
         return
     table = next(header for entry, header in found.places if TOKENS in entry.parameters)
-    file = files.get(head.file) or _open(stack, head.file)
+    file = _opened(files, stack, found, head.file)
     ours, theirs = files[table.file].get_slice(table.stored), file.get_slice(head.stored)
     rows = range(0, head.shape[0], ROWS)
     same = all(torch.equal(ours[start : start + ROWS], theirs[start : start + ROWS]) for start in rows)

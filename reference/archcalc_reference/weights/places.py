@@ -7,11 +7,14 @@ Nothing here takes PyTorch.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown, written
 from archcalc.huggingface.headers import Header
+from archcalc.spec.configs import GGUF
 from archcalc.spec.model import Model
 from archcalc.units import shape as sizes
 from archcalc_reference.files import CONFIG
@@ -19,13 +22,15 @@ from archcalc_reference.weights.configuration import (
     TIE,
     Tie,
     contradictions,
+    contradictions_of_gguf,
     described,
     read_config,
     refuse_what_is_not_read,
 )
 from archcalc_reference.weights.entries import Entry, Shape
 from archcalc_reference.weights.families import Family, Unnamed
-from archcalc_reference.weights.headers import TYPES, read_headers, refuse_quantized
+from archcalc_reference.weights.ggufs import NAMES, named_in_gguf, open_gguf
+from archcalc_reference.weights.headers import TYPES, open_tensors, read_headers, refuse_quantized
 from archcalc_reference.weights.layouts import TOKENS, of_the_text_model, whose
 
 MOST_TOLD = 5  # tensors, a line each, that are wrong in a model; of more it is another model
@@ -34,18 +39,20 @@ MOST_TOLD = 5  # tensors, a line each, that are wrong in a model; of more it is 
 class Checkpoint(NamedTuple):
     """Every parameter's place in the files; `head` is stored beside the token table, and may be the same as it.
 
-    `tie` is what config.json says of the two. `constants` are numbers of the files that must be what they are.
+    `tie` is what config.json says of the two. `constants` are numbers of the files that must be what they are. `open`
+    opens a file of them.
     """
 
     places: list[tuple[Entry, Header]]
     head: Header | None
     tie: Tie | None
     constants: list[tuple[Header, float]]
+    open: Callable[[str], AbstractContextManager[Any]] = partial(open_tensors, framework="pt")
 
     @property
     def types(self) -> list[str]:
-        """PyTorch's names of the types that it is stored in."""
-        return sorted({TYPES[header.type] for _, header in self.places})
+        """PyTorch's names of the types that it is read in: that which it is stored in, for blocks of GGUF float32."""
+        return sorted({TYPES.get(header.type, "float32") for _, header in self.places})
 
 
 def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Checkpoint:
@@ -55,6 +62,8 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     unexpected, of another shape or of a type that is not read, with one line where those are many; then with a line
     for each fact in the files beside that the spec has otherwise.
     """
+    if folder.endswith(GGUF):
+        return _find_in_gguf(model, parameters, folder)
     refuse_what_is_not_read(folder)
     config = read_config(folder)
     headers = read_headers(folder)
@@ -94,6 +103,20 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
         raise Invalid(*problems)
     beside = again if again and found[table.name] is not again else None
     return Checkpoint(places, beside, tie, constants)
+
+
+def _find_in_gguf(model: Model, parameters: dict[str, Shape], path: str) -> Checkpoint:
+    """The same of a GGUF file, whose keys are held against the spec first: shapes alone do not tell heads."""
+    if problems := list(contradictions_of_gguf(model, path)):
+        raise Invalid(*problems)
+    named = named_in_gguf(model, parameters, path)
+    found, problems = _by_name(named.headers, NAMES)
+    table = next(entry for entry in named.entries if TOKENS in entry.parameters)
+    head = found.pop(NAMES.head, None) if model.unembedding.tied else None
+    if head is not None and (wrong := _mismatch(model, head, table.shape, NAMES)):
+        problems.append(wrong)
+    places = _placed(model, path, named.entries, found, problems, NAMES)
+    return Checkpoint(places, head, None, [], partial(open_gguf, undo=named.undo))
 
 
 def _family(folder: str, headers: list[Header], config: dict[str, Any]) -> Family:
@@ -198,7 +221,7 @@ def _mismatch(model: Model, header: Header, expected: Shape | None, family: Fami
         fix = f"{model.name} expects {sizes(expected)}"
         message = "is transposed" if _is_turned(header, expected) else "has another shape"
         return Problem(header.file, message, header.name, value=sizes(header.shape) or "a number", suggestion=fix)
-    if header.type not in TYPES:
+    if header.type not in TYPES and not header.file.endswith(GGUF):
         fix = f"supported: {', '.join(TYPES)}"
         return Problem(header.file, "has an unsupported type", header.name, value=header.type, suggestion=fix)
     if header.same_as and family.full(header.name) not in (family.table, family.head):

@@ -1,0 +1,223 @@
+"""Weights from GGUF files: the logits of transformers' model that they were converted from, block formats, refusals."""
+
+import pytest
+from command import ask
+from ggufs import converted, gguf_file
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+gguf = pytest.importorskip("gguf")
+
+import archcalc  # noqa: E402
+from archcalc.errors import Invalid  # noqa: E402
+from archcalc_reference.weights.folder import load_weights  # noqa: E402
+
+V, S = 160, 64
+IDS = torch.tensor([[3, 7, 1, 150, 9, 9, 27, 64, 100, 2]])
+_BASE = {"vocab_size": V, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+_LLAMA = {
+    **_BASE,
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "max_position_embeddings": S,
+    "rms_norm_eps": 1e-5,
+    "tie_word_embeddings": False,
+}
+_GEMMA = {**_LLAMA, "head_dim": 24, "tie_word_embeddings": True, "sliding_window": 6}
+MODELS = {
+    "llama": {"model_type": "llama", **_LLAMA, "rope_theta": 5e4},
+    "llama-tied": {"model_type": "llama", **_LLAMA, "tie_word_embeddings": True},
+    "qwen2": {"model_type": "qwen2", **_LLAMA, "rope_theta": 1e6},
+    "qwen3": {"model_type": "qwen3", **_LLAMA, "head_dim": 24, "rope_theta": 1e6, "tie_word_embeddings": True},
+    "gemma": {"model_type": "gemma", **_GEMMA, "sliding_window": None},
+    "gemma2": {"model_type": "gemma2", **_GEMMA, "query_pre_attn_scalar": 24},
+    "gemma3": {
+        "model_type": "gemma3_text",
+        **_GEMMA,
+        "query_pre_attn_scalar": 24,
+        "num_hidden_layers": 7,
+        "rope_theta": 1e6,
+    },
+    "gpt2": {
+        "model_type": "gpt2",
+        **_BASE,
+        "n_embd": 64,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_inner": 96,
+        "n_positions": S,
+    },
+}
+"""Configs by the name of llama.cpp's architecture; 1,536 and 96 are multiples of 32, as blocks are."""
+
+
+def made(name, **changes):
+    """A small model of transformers, whose weights are wide so that every part has its say in the logits."""
+    torch.manual_seed(5)
+    config = transformers.AutoConfig.for_model(**{**MODELS[name], **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * (0.3 if parameter.ndim == 1 else 0.15))
+    return model
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(IDS).logits[0]
+
+
+def ours(path):
+    with torch.no_grad():
+        return load_weights(archcalc.load(path), str(path)).eval()(IDS)[0][0]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_gguf_file_gives_the_logits_of_the_model_that_it_was_made_from(name, tmp_path):
+    model = made(name)
+    path = converted(model, tmp_path / "m.gguf", name.partition("-")[0])
+    assert archcalc.params(archcalc.load(path)).stored == sum(p.numel() for p in model.parameters())
+    torch.testing.assert_close(ours(path), logits(model), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen2"])
+def test_transformers_reads_the_same_from_these_files(name, tmp_path):
+    pytest.importorskip("accelerate", reason="transformers needs it to read GGUF")
+    path = converted(made(name), tmp_path / "m.gguf", name, vocab_size=V)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="m.gguf", dtype=torch.float32)
+    torch.testing.assert_close(ours(path), logits(theirs.eval()), atol=1e-4, rtol=0)
+
+
+def _far(path, model):
+    """How far the logits are from the model's."""
+    return (ours(path) - logits(model)).abs().max().item()
+
+
+def test_wrong_variants_are_seen(tmp_path):
+    model = made("llama", rope_theta=5e4)
+    assert _far(converted(model, tmp_path / "a.gguf", "llama", weave=False), model) > 0.1
+    assert _far(converted(model, tmp_path / "b.gguf", "llama", rope__freq_base=1e4), model) > 0.005
+    tied = made("llama-tied")
+    path = converted(tied, tmp_path / "c.gguf", "llama")
+    assert archcalc.load(path).unembedding.tied
+    with torch.no_grad():
+        tied.model.embed_tokens.weight[2] *= 3
+    assert _far(path, tied) > 0.1
+
+
+KINDS = ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q6_K", "IQ4_XS"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_block_format_is_dequantized_as_the_package_does(kind, tmp_path):
+    """Bytes of blocks drawn at random: the package's own numbers of each row are those of the table."""
+    import numpy as np
+
+    path = _of_blocks(tmp_path / "m.gguf", kind)
+    read = gguf.GGUFReader(path)
+    theirs = {one.name: gguf.quants.dequantize(one.data, one.tensor_type) for one in read.tensors}
+    model = load_weights(archcalc.load(path), str(path))
+    assert model.embedding.token.weight.dtype == torch.float32
+    np.testing.assert_array_equal(model.embedding.token.weight.detach().numpy(), theirs["token_embd.weight"])
+    np.testing.assert_array_equal(model.layers[0].mlp.down.weight.detach().numpy(), theirs["blk.0.ffn_down.weight"])
+
+
+def _of_blocks(path, kind):
+    """A Llama of one layer whose widths are whole blocks, with matrices of random bytes and scales that are finite."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    number = gguf.GGMLQuantizationType[kind]
+    sizes = {"token_embd": (40, 256), "blk.0.ffn_up": (512, 256), "blk.0.ffn_gate": (512, 256)}
+    sizes |= {"blk.0.ffn_down": (256, 512), "blk.0.attn_output": (256, 256)}
+    sizes |= {"blk.0.attn_q": (256, 256), "blk.0.attn_k": (128, 256), "blk.0.attn_v": (128, 256)}
+    writer = gguf.GGUFWriter(path, "llama")
+    said = {"context_length": 32, "embedding_length": 256, "block_count": 1, "feed_forward_length": 512}
+    for key, value in {**said, "attention.head_count": 4, "attention.head_count_kv": 2}.items():
+        writer.add_uint32(f"llama.{key}", value)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    for name, shape in sizes.items():
+        if kind in ("F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"):  # the package writes these too
+            data = gguf.quants.quantize(rng.standard_normal(shape).astype(np.float32), number)
+        else:
+            width = gguf.quant_shape_to_byte_shape(shape, number)[-1]
+            data = rng.integers(0, 60, (shape[0], width), dtype=np.uint8)  # a half of a byte below 60 is finite
+        writer.add_tensor(f"{name}.weight", data, raw_dtype=number)
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(256, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_epsilons_and_bases_are_the_decimals_that_they_were_before(tmp_path):
+    model = archcalc.load(converted(made("llama"), tmp_path / "m.gguf", "llama"))
+    assert model.final_norm.epsilon == 1e-5  # as float32, 9.999999747378752e-06
+    assert model.layers[0].attention.rotary.theta == 50_000
+
+
+def test_scaling_of_llama_3_is_told_from_its_factors(tmp_path):
+    """The file keeps the factors alone: those of transformers' own angles, with and without scaling."""
+    scaled = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    scaled |= {"original_max_position_embeddings": 8192, "rope_theta": 5e5}
+    model = made("llama", rope_parameters=scaled, head_dim=16)
+    plain = 5e5 ** (-torch.arange(0, 16, 2) / 16)
+    factors = plain / model.model.rotary_emb.inv_freq
+    model.register_buffer("rope_freqs", factors)
+    path = _with_factors(model, tmp_path / "m.gguf", factors)
+    assert archcalc.load(path).layers[0].attention.rotary.scaling.factor == 32
+    torch.testing.assert_close(ours(path), logits(model), atol=1e-4, rtol=0)
+    other = _with_factors(model, tmp_path / "n.gguf", factors * 1.1)
+    with pytest.raises(Invalid, match=r"rope_freqs\.weight: has factors of frequencies that are not those of Llama 3"):
+        archcalc.load(other)
+
+
+def _with_factors(model, path, factors):
+    class Also:
+        config = model.config
+
+        @staticmethod
+        def state_dict():
+            own = {name: tensor for name, tensor in model.state_dict().items() if name != "rope_freqs"}
+            return {**own, "rope_freqs.weight": factors}
+
+    return converted(Also, path, "llama")
+
+
+def test_what_is_not_read_is_named(tmp_path):
+    keys = {"general__name": "m"}
+    path = gguf_file(tmp_path / "a.gguf", {"token_embd.weight": ((8, 32), "F32")}, "mamba2", **keys)
+    answer = ask("report", str(path))
+    assert answer.code == 2
+    said = "general.architecture: is an architecture whose GGUF files are not read as a spec yet; got 'mamba2'; supported: "
+    assert f"{path}: {said}" in answer.err
+    model = made("llama")
+    path = converted(model, tmp_path / "b.gguf", "llama", expert_count=8)
+    assert ask("report", str(path)).err == f"{path}: llama.expert_count: is not supported yet; got 8\n"
+    path = converted(model, tmp_path / "c.gguf", "llama", leave=["block_count"])
+    assert ask("report", str(path)).err == f"{path}: llama.block_count: is missing\n"
+    path = converted(model, tmp_path / "d.gguf", "llama", rope__dimension_count=8)
+    said = "llama.rope.dimension_count: must be the width of a head, 16; another one is not supported yet; got 8"
+    assert ask("report", str(path)).err == f"{path}: {said}\n"
+    path = converted(model, tmp_path / "e.gguf", "llama", rope__scaling__type="longrope")
+    assert "is a scaling of positions that is not supported yet; got 'longrope'" in ask("report", str(path)).err
+
+
+def test_a_spec_that_differs_is_told_what_differs(tmp_path):
+    path = converted(made("llama"), tmp_path / "m.gguf", "llama")
+    spec = f"{path}@n_kv_heads=4"
+    answer = ask("predict", spec, "--weights", str(path), "-p", "x")
+    assert answer.code == 2
+    assert answer.err == (
+        f"{path}: has weights of another shape than {archcalc.load(spec).name}@n_kv_heads=4: its keys say "
+        f"layers.0.attention.n_kv_heads 2; say {path} in place of {spec}, without --weights\n"
+    )
+    with pytest.raises(
+        Invalid, match=r"llama\.rope\.freq_base: describes a model whose attention\.rotary\.theta is 50"
+    ):
+        load_weights(archcalc.load(f"{path}@theta=10000"), str(path))
