@@ -56,14 +56,17 @@ def ours(logits_NV, said, sampling):
 
 
 def decided_by_rounding(stages, asked):
-    """Whether a running sum stands at the threshold of top-p, or a probability at that of min-p, but for rounding."""
+    """Whether a running sum stands beside the threshold of top-p, or a probability beside that of min-p.
+
+    What stands on it exactly, as equals do, is decided by the rule.
+    """
     for scores_NV in stages:
         sums_NV = torch.softmax(torch.sort(scores_NV).values, -1).cumsum(-1)
         p_NV = torch.softmax(scores_NV, -1)
-        if ((sums_NV - (1 - asked["top_p"])).abs() < ROUNDING).any():
-            return True
-        if ((p_NV / p_NV.amax(-1, keepdim=True) - asked["min_p"]).abs() < ROUNDING).any():
-            return True
+        off_top_NV, off_min_NV = sums_NV - (1 - asked["top_p"]), p_NV / p_NV.amax(-1, keepdim=True) - asked["min_p"]
+        for off_NV, asked_for in ((off_top_NV, asked["top_p"] < 1), (off_min_NV, asked["min_p"] > 0)):
+            if asked_for and ((off_NV != 0) & (off_NV.abs() < ROUNDING)).any():
+                return True
     return False
 
 
@@ -79,6 +82,7 @@ def test_what_may_be_drawn_and_how_likely_is_as_in_transformers(logits, said, as
     logits_NV = torch.tensor([logits, logits[::-1]], dtype=torch.float64)
     stages = warped(logits_NV, said, asked)
     found, theirs = ours(logits_NV, said, Sampling(**asked)), torch.softmax(stages[-1], -1)
+    assert torch.allclose(found.sum(-1), torch.ones(2, dtype=torch.float64))
     if torch.equal(found > 0, theirs > 0):
         assert torch.allclose(found, theirs, rtol=0, atol=1e-6)
     else:
