@@ -288,16 +288,16 @@ def test_each_turn_draws_from_a_seed_of_its_own_and_the_same_talk_is_the_same(pi
 
 
 def test_a_penalty_bears_on_the_whole_conversation(model):
-    """What the cache holds from earlier turns too: with a large one no byte of it comes again."""
-    talk = Talk(model, ByteTokenizer(), Plain())
+    """What the cache holds from earlier turns too: logits are those of the whole text, read at once."""
+    talk, asked = Talk(model, ByteTokenizer(), Plain()), Sampling(0, repetition_penalty=3)
     for text in ("Hi", "ab"):
-        talk.hear(text, 8)
-        drawn = [step.tokens_N[0] for step in talk.answer(8, Sampling(0, repetition_penalty=1e6))]
-        said = Plain().render(talk.messages).encode()
-        assert not set(drawn) & set(said)
-        assert len(set(drawn)) == 8
+        turn = talk.hear(text, 8)
+        ids = talk.tokenizer.encode(talk.template.render(talk.messages))
+        for ours, whole in zip(talk.answer(8, asked), generate(model, ids, 8, asked), strict=True):
+            assert ours.tokens_N == whole.tokens_N
+            assert torch.allclose(ours.logits_NV, whole.logits_NV, atol=0.05)
         talk.answered("xyz")
-    assert talk.cache.filled > 30
+    assert turn.held > 20
 
 
 def test_the_penalty_of_the_flag_is_that_of_the_answer(piped, weights):

@@ -196,14 +196,16 @@ def test_a_word_is_cut_as_the_tokenizer_cuts_it_behind_the_prompt(merged):
     assert tokenizer.encode("the").ids + ids == tokenizer.encode("the" + rows[0]["text"]).ids
 
 
-def test_a_word_that_makes_a_token_with_the_prompt_s_end_is_refused(merged):
+@pytest.mark.parametrize("word", ["cat", "cattle"])
+def test_a_word_that_makes_a_token_with_the_prompt_s_end_is_refused(merged, word):
     folder, tokenizer = merged
     assert tokenizer.encode("the ").ids != tokenizer.encode("the cat").ids[: len(tokenizer.encode("the ").ids)]
-    done = ask("predict", folder, "-p", "the ", "--word", "cat")
+    done = ask("predict", folder, "-p", "the ", "--word", word)
     assert (done.code, done.out, done.err) == (
         2,
         "",
-        "--word: is joined with the end of the prompt by the tokenizer; got 'cat'; end the prompt without a blank\n",
+        "--word: is joined with the end of the prompt by the tokenizer; "
+        f"got {word!r}; end the prompt without a blank\n",
     )
 
 
