@@ -148,7 +148,7 @@ def test_names_tell_what_is_no_yaml(here):
         "none.json": "config",
     }.items():
         assert kind_of(Target(name)) == kind
-    assert kind_of(Target("none.yaml", found=True)) == kind_of(Target("specs", found=True)) == "model"
+    assert kind_of(Target("none.yaml", found=True)) == "model"
 
 
 def test_files_of_weights_of_every_form_are_found(here):

@@ -294,6 +294,18 @@ def test_the_schema_of_a_device_in_the_repository_is_fresh():
     assert ask("schema", "--of", "model").out == ask("schema").out
 
 
+@pytest.mark.parametrize(
+    ("name", "unit"), [("h100-sxm", "GPU"), ("mi300x", "GPU"), ("tpu-v4", "device"), ("gaudi3", "device")]
+)
+def test_what_is_no_gpu_is_called_a_device(name, unit):
+    assert find_device(name).unit == unit
+
+
+def test_names_are_read_with_spaces_around_in_any_case_and_capacity():
+    for typed in (" H100-SXM ", "A100 80G", "a100 80 GiB", "NVIDIA A100-80GB"):
+        assert find_device(typed).name in ("h100-sxm", "a100-80gb")
+
+
 def test_the_schema_tells_units():
     label = Device.model_json_schema()["$defs"]["Capacity"]["properties"]["label"]
     assert re.search(label["pattern"], "80 GB")
