@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from archcalc.commands.base import read_text
-from archcalc.commands.weights import refuse_other_spec, weights_of
+from archcalc.commands.weights import has_numbers, refuse_other_spec, weights_of
 from archcalc.errors import Invalid, Problem, printable
 from archcalc.escaping import json_text
 from archcalc.report.output import tell
@@ -51,12 +51,14 @@ class Session:
 
         from archcalc_reference.text.tokenizer import tokenizer_of
         from archcalc_reference.weights.folder import load_weights
-        from archcalc_reference.weights.headers import no_weights
+        from archcalc_reference.weights.headers import no_weights, read_headers
 
         named = (found.folder or None) if weights is None else weights
         if named is None:
             raise no_weights(found.typed)
         weights = weights_of(named)
+        if not has_numbers(weights):
+            read_headers(weights)  # which says what there is instead
         refuse_other_spec(found, named, weights)
         tokenizer = tokenizer_of(weights, found.name, found.model.vocab_size)
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]

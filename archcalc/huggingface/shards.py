@@ -120,6 +120,9 @@ def nothing_in(folder: str, there: list[str]) -> Invalid | Missing:
         if named := [name for name in there if name.endswith(ending)]:
             what = f"holds {named[0]}: {form} is not supported"
             return Invalid(Problem(folder, what, suggestion=f"weights are read from {WHOLE}"))
+    if "snapshots" in there and "refs" in there:
+        what = "is a model's folder in the cache of the Hugging Face Hub, whose files are in its snapshots"
+        return Missing(Problem(folder, what, suggestion=f"name one: {os.path.join(folder, 'snapshots', 'COMMIT')}"))
     others = [name for name in there if name.endswith(".safetensors")]
     if others:
         return Missing(Problem(folder, f"has neither {WHOLE} nor {INDEX}", value=shown(others[0])))

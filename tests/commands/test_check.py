@@ -198,6 +198,8 @@ def test_watch_checks_what_is_saved(here):
         [
             sys.executable,
             "-c",
+            # What runs the tests in the background may have Ctrl-C ignored.
+            "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from archcalc.cli import main; main()",
             "check",
             "specs",

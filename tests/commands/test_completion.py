@@ -103,7 +103,7 @@ def test_flags_complete_their_words(bash):
     assert bash("memory", "gpt2", "--format", "") == ["table", "markdown", "json", "csv"]
     assert bash("memory", "gpt2", "--format=j") == ["json"]
     assert bash("memory", "gpt2", "--precision", "fp3") == ["fp32"]
-    assert bash("schema", "--of", "") == ["model", "plan", "device"]
+    assert bash("schema", "--of", "") == ["model", "plan", "device", "budgets"]
     assert bash("schema", "--draft", "") == ["2020-12", "07"]
     assert "gemma" in bash("list", "--family", "")
     assert set(bash("list", "de")) >= {"devices", "deepseek"}

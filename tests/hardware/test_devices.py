@@ -90,7 +90,7 @@ def test_a_device_has_the_figures_collected_for_it(name):
 @pytest.mark.parametrize("name", device_names())
 def test_a_file_is_named_as_its_device_and_points_to_the_schema(name):
     text = (FOLDER / f"{name}.yaml").read_text()
-    assert text.startswith("# yaml-language-server: $schema=../schema/device.json\n")
+    assert text.startswith("# yaml-language-server: $schema=../schema/draft-07/device.json\n")
     assert find_device(name).name == name
 
 

@@ -307,7 +307,7 @@ def test_without_a_spec_it_is_what_config_json_says_or_one_is_to_be_named(theirs
 
 
 def test_a_spec_of_other_weights_is_one_line_and_nothing_is_read(theirs, monkeypatch):
-    monkeypatch.setattr("archcalc_reference.weights.folder._open", None)
+    monkeypatch.setattr("archcalc_reference.weights.folder._opened", None)
     longer = refused(theirs.whole, spec=SPEC.replace("context_length=32", "context_length=64"))
     assert (longer.code, longer.err.count("\n")) == (2, 1)
     assert "model.safetensors: transformer.wpe.weight: has another shape; got 32 x 32; " in longer.err

@@ -442,7 +442,7 @@ def test_files_that_change_the_model_are_refused(put, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["gpt2.Q4_K_M.gguf", "model.onnx", "weights.npz", "tf_model.h5", "flax_model.msgpack", "model.ckpt.index"],
+    ["model.onnx", "weights.npz", "tf_model.h5", "flax_model.msgpack", "model.ckpt.index"],
 )
 def test_other_formats_are_refused_by_name(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")

@@ -221,3 +221,15 @@ def test_a_spec_that_differs_is_told_what_differs(tmp_path):
         Invalid, match=r"llama\.rope\.freq_base: describes a model whose attention\.rotary\.theta is 50"
     ):
         load_weights(archcalc.load(f"{path}@theta=10000"), str(path))
+
+
+def test_a_folder_without_weights_says_what_it_has(tmp_path):
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "refs").mkdir()
+    answer = ask("predict", "gpt2", "--weights", str(tmp_path), "-p", "x")
+    said = "is a model's folder in the cache of the Hugging Face Hub, whose files are in its snapshots"
+    assert answer[::2] == (3, f"{tmp_path}: {said}; name one: {tmp_path}/snapshots/COMMIT\n")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
+    answer = ask("predict", "gpt2", "--weights", str(tmp_path), "-p", "x")
+    assert answer.code == 2
+    assert "holds pytorch_model.bin and no model.safetensors; pickles are not read" in answer.err

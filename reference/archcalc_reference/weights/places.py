@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown, written
 from archcalc.huggingface.headers import Header
+from archcalc.spec.catalogue import gguf_in
 from archcalc.spec.configs import GGUF
 from archcalc.spec.model import Model
 from archcalc.units import shape as sizes
@@ -62,8 +63,8 @@ def find_weights(model: Model, parameters: dict[str, Shape], folder: str) -> Che
     unexpected, of another shape or of a type that is not read, with one line where those are many; then with a line
     for each fact in the files beside that the spec has otherwise.
     """
-    if folder.endswith(GGUF):
-        return _find_in_gguf(model, parameters, folder)
+    if path := folder if folder.endswith(GGUF) else gguf_in(folder):
+        return _find_in_gguf(model, parameters, path)
     refuse_what_is_not_read(folder)
     config = read_config(folder)
     headers = read_headers(folder)

