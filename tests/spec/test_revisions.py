@@ -226,7 +226,7 @@ def test_a_name_like_a_revision_that_git_does_not_know_is_looked_for_in_the_cata
 
 
 def test_the_nearest_files_are_those_of_that_name_and_then_specs(repository):
-    for name in ("more.yml", "more.json", "more.txt", "a/other.yaml", "b/other.yaml", "c/other.yaml", "d/other.yaml"):
+    for name in ("more.yml", "more.json", "more.txt", "a/quux.yaml", "b/quux.yaml", "c/quux.yaml", "d/quux.yaml"):
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_text(GOOD)
     run(repository, "add", ".")
@@ -234,8 +234,8 @@ def test_the_nearest_files_are_those_of_that_name_and_then_specs(repository):
     said = refused("HEAD:more.yaml", Missing).partition("nearest: ")[2].split(", ")
     assert {"HEAD:more.json", "HEAD:more.yml"} <= {*said}
     assert "HEAD:more.txt" not in said
-    said = refused("HEAD:other.yaml", Missing).partition("nearest: ")[2].split(", ")
-    assert said == ["HEAD:a/other.yaml", "HEAD:b/other.yaml", "HEAD:c/other.yaml"]
+    said = refused("HEAD:quux.yaml", Missing).partition("nearest: ")[2].split(", ")
+    assert said == ["HEAD:a/quux.yaml", "HEAD:b/quux.yaml", "HEAD:c/quux.yaml"]
 
 
 def test_a_new_file_is_told_to_be_on_disk_alone(repository):
