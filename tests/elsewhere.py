@@ -47,7 +47,9 @@ class Elsewhere:
         self.bin.mkdir()
         self.program("archcalc", f'exec {shlex.quote(sys.executable)} -c "from archcalc.cli import main; main()" "$@"')
         kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "GITHUB_", "PYTEST_"))
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("GIT_", "GITHUB_", "MAKE", "MFLAGS", "PYTEST_"))
         }
         me = {f"GIT_{who}_{what}": f"me@{who}.test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         self.env = {
