@@ -59,7 +59,11 @@ def _of(path: str, exclude: Sequence[str], *, skip_unknown: bool) -> Iterator[Ta
             yield Target(path, found=True)
     elif is_stdin(path) or path in names() or os.path.isfile(path):
         yield Target(path)
-    elif os.path.isdir(path) and not has_spec(path):
+    elif os.path.isdir(path) and has_spec(path):
+        yield Target(path)
+        beside = (file for file in _walk(path, exclude) if file.endswith(_YAML))
+        yield from (Target(file, found=True) for file in beside if os.path.basename(file) != "spec.yaml")
+    elif os.path.isdir(path):
         yield from _some(path, _walk(path, exclude), "has no file that archcalc reads")
     elif has_magic(path) and not os.path.exists(path) and is_path(path) and split(path)[1] is None:
         files = (one for one in matches(path) if os.path.isfile(one) and not _is_out(one, exclude))
@@ -110,7 +114,9 @@ _OF_A_SCHEMA: dict[bytes, Kind] = {
     b"budgets": "configuration",
 }
 _OF_A_CONFIG = re.compile(rb'"(?:model_type|architectures)"')
-_FIELD = re.compile(rb"^[\"']?([a-z_]{1,40})[\"']? ?:", re.MULTILINE)
+_NAME_OF = rb"[\"']?([a-z_]{1,40})[\"']?[ \t]{0,8}:"
+_IN_FLOW = re.compile(rb"[{,]\s{0,80}" + _NAME_OF)
+_FIRST = re.compile(rb"^([ \t]{0,40})(?!#|---|%)(\S)", re.MULTILINE)
 _TELLING: tuple[tuple[Kind, frozenset[bytes]], ...] = (
     ("model", frozenset((b"layers", b"vocab_size", b"d_model", b"unembedding"))),
     ("configuration", frozenset((b"budgets", b"lint", b"baseline", b"specs"))),
@@ -120,6 +126,23 @@ _TELLING: tuple[tuple[Kind, frozenset[bytes]], ...] = (
         frozenset((b"dp", b"tp", b"pp", b"cp", b"ep", b"zero", b"micro_batch", b"accumulation", b"framework")),
     ),
 )
+
+
+def _plain(data: bytes) -> bytes:
+    """What a file says whatever its encoding and its ends of lines: its reader tells what is wrong with them."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        data = data.decode("utf-16", "ignore").encode()
+    return data.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n")
+
+
+def _fields(data: bytes) -> set[bytes]:
+    """The names at the margin, which is where the first one stands; all of them in a mapping in braces."""
+    first = _FIRST.search(data)
+    if first is None:
+        return set()
+    if first[2] == b"{":
+        return set(_IN_FLOW.findall(data))
+    return set(re.findall(b"^" + re.escape(first[1]) + _NAME_OF, data, re.MULTILINE))
 
 
 def kind_of(target: Target) -> Kind:
@@ -143,10 +166,11 @@ def kind_of(target: Target) -> Kind:
         return "model"  # whose reader says what is wrong
     if is_json:
         return "config" if _OF_A_CONFIG.search(data) else "unknown"
+    data = _plain(data)
     if line := _LINE.search(data, 0, 4096):
         return _OF_A_SCHEMA[line[1]]
-    fields = set(_FIELD.findall(data))
-    told = next((kind for kind, telling in _TELLING if fields & telling), None)
-    if told and (not target.found or b"schema" in fields):
+    fields = _fields(data)
+    told, telling = next((one for one in _TELLING if fields & one[1]), (None, frozenset()))
+    if told and (not target.found or b"schema" in fields or len(fields & telling) > 1):
         return told
     return "unknown" if target.found else "model"

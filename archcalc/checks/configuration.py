@@ -54,6 +54,7 @@ def _in_words(name: str, value: object) -> str:
 _Texts = Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_PATTERNS)]
 _Selected = Annotated[str, Field(pattern=namerules.RULES, max_length=10)]
 _Rules = Annotated[tuple[_Selected, ...], Field(strict=False, max_length=MOST_PATTERNS)]
+_Some = Annotated[tuple[Text, ...], Field(strict=False, min_length=1, max_length=MOST_PATTERNS)]
 _Size = Annotated[
     Any,
     BeforeValidator(_length),
@@ -139,7 +140,7 @@ class Budget(Strict):
         default=None, description="percent of the device's memory that is set aside; 5 if not given"
     )
     when: When = Field(default=When(), description="conditions that it is counted under")
-    specs: _Texts = Field(
+    specs: _Some = Field(
         default=(),
         description="specs that it is for: names, paths or patterns such as specs/*.yaml; all if not given",
         examples=[["specs/small/*.yaml"]],
@@ -189,7 +190,7 @@ class Lint(Strict):
         default=("AC",), description="rules that are on, by their identifiers or how those begin", examples=[["AC1"]]
     )
     ignore: _Rules = Field(
-        default=(), description="rules that are off, by their identifiers or how those begin", examples=[["AC104"]]
+        default=(), description="rules that are off, by their identifiers or how those begin", examples=[["AC110"]]
     )
     fail_on: Literal["error", "warning"] = Field(
         default="error", description="the least severe level of problems that ends a check with exit code 1"
@@ -223,7 +224,7 @@ class Configuration(Strict):
     schema_version: Version = Field(
         default=0, alias="schema", description="of this format; 1 when the first release freezes it"
     )
-    specs: _Texts = Field(
+    specs: _Some = Field(
         default=(),
         description="files, folders and patterns that `archcalc check` looks at where none are given",
         examples=[["specs/**/*.yaml"]],

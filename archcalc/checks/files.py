@@ -36,9 +36,12 @@ def check(
         return [problem.under(INVALID.id, INVALID.level) for problem in error.problems]
     problems = broken_promises(found, audit(found.model))
     if project is not None:
-        from archcalc.checks.budgets import hold_budgets
+        from archcalc.checks.budgets import hold_budgets, unused_budgets
+        from archcalc.checks.outcome import Outcome
 
         problems += hold_budgets(project, found).problems
+        if not isinstance(budgets, str | os.PathLike):  # those of a file may be for other specs
+            problems += unused_budgets(project, [Outcome(found.typed, "model", found.name)])
     return sorted(problems)
 
 

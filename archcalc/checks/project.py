@@ -90,6 +90,8 @@ class Project:
 
     def with_rules(self, select: tuple[str, ...] | None, ignore: tuple[str, ...] | None) -> Project:
         """The same project with other rules on or off, where they are given."""
+        if select is not None and ignore is None:
+            ignore = ()  # what is selected is not ignored by a file
         given = {name: rules for name, rules in (("select", select), ("ignore", ignore)) if rules is not None}
         lint = self.configuration.lint.model_copy(update=given)
         return replace(self, configuration=self.configuration.model_copy(update={"lint": lint}))
@@ -150,18 +152,22 @@ def _project(path: str) -> Project:
     return Project(document, validate(document, Configuration), folder)
 
 
+_OURS = re.compile(r"^\s*\[+\s*tool\s*\.\s*archcalc\b", re.MULTILINE)
+
+
 def _table(path: str, *, required: bool = False) -> Any:
     """The table of a pyproject.toml; None where it has none. Raises Invalid for a file that is no TOML."""
     import tomllib
 
+    text = ""
     try:
         text = read_file(path).decode()
         data, wrong = ({}, f"is {TOO_DEEP}") if _DOTTED.search(text) else (tomllib.loads(text), "")
     except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits too
         data, wrong = {}, f"is not TOML: {str(error).partition(';')[0]}"
     if wrong:
-        if not required:
-            return None  # whose file it is, is not known
+        if not required and not _OURS.search(text):
+            return None  # somebody else's file
         raise Invalid(Problem(path, wrong))
     tool = data.get("tool", {})
     found = tool.get("archcalc") if isinstance(tool, dict) else None

@@ -54,7 +54,7 @@ def check(
         ),
     ] = None,
     select: Annotated[
-        str | None, typer.Option(metavar="RULES", show_default=False, help="rules that are on, such as AC1,AC201")
+        str | None, typer.Option(metavar="RULES", show_default=False, help="rules that are on, such as AC1,AC110")
     ] = None,
     ignore: Annotated[str | None, typer.Option(metavar="RULES", show_default=False, help="rules that are off")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="end with exit code 1 on warnings too")] = False,
@@ -128,6 +128,7 @@ def check(
     where = destinations(form, output or [])
     for one in where:
         refuse_output(one.file)
+        run.refuse_input(one.file)
     if watch:
         run.watch(where)
         return
@@ -169,22 +170,35 @@ class _Run:
         asked = [*self.paths, *(self.specs if self.is_whole else [])] or names()
         return collect(asked, self.project.configuration.exclude, skip_unknown=self.skip_unknown)
 
+    def refuse_input(self, file: str | None) -> None:
+        """Raise Invalid for a file to write that is one of those to read."""
+        if file is None or not os.path.isfile(file):
+            return
+        read = [self.project.document.file, *(target.path for target in self.targets())]
+        if any(os.path.isfile(path) and os.path.samefile(path, file) for path in read):
+            raise Invalid(Problem("--output", "is a file that is checked", value=shown(file)))
+
     def outcomes(self, *, fix: bool = False) -> "list[Outcome]":
         """What was found, in the order of the targets, with a bar on a terminal while it takes long."""
         from archcalc.checks.running import check_all, ours
 
+        _ = self.project.aim  # what is wrong with it is wrong with no spec
         targets = self.targets()
         found = list(counted(check_all(targets, self.project, self.jobs), len(targets), "checking"))
         if fix and (done := self._mended(found)):
             again = [target for target in targets if target.path in done]
             anew = {outcome.file: outcome for outcome in check_all(again, self.project)}
             found = [anew.get(outcome.file, outcome) for outcome in found]
+        if (others := len(found) - len(ours(found))) and not self.skip_unknown:
+            tell(f"{several(others, 'file')} skipped: not archcalc's")
         return [*ours(found), *(self._of_the_configuration(found) if self.is_whole else [])]
 
     def _mended(self, found: "Sequence[Outcome]") -> dict[str, int]:
         from archcalc.checks.mending import mend
 
-        done = mend(found)
+        done, wrong = mend(found)
+        for problem in wrong:
+            tell(str(problem))
         for file, count in done.items():
             tell(f"{file}: {grouped(count)} fix{'es' * (count != 1)} applied")
         return done
@@ -203,7 +217,9 @@ class _Run:
         from archcalc.checks.baseline import baseline_text, read_baseline
 
         file = self.baseline or ""
-        before = None if self.is_whole or not os.path.exists(file) else read_baseline(file)
+        before = read_baseline(file) if os.path.exists(file) else None
+        if self.is_whole:
+            before = None
         text, count = baseline_text(outcomes, self.project.folder, before)
         write(text, file)
         tell(f"{several(count, 'problem')} known from now on")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, cast, get_args
 
 from archcalc.checks.outcome import Outcome
-from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, shown
+from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
 from archcalc.report.annotations import workflow_commands
 from archcalc.report.checked import checked_sheet
 from archcalc.report.codequality import code_quality
@@ -79,6 +79,8 @@ def destinations(form: CheckFormat | None, outputs: Sequence[str]) -> list[Desti
         own, mark, file = output.partition(":")
         if mark and own in get_args(CheckFormat):
             (instead if file == "-" else beside).append(Destination(cast("CheckFormat", own), file))
+        elif mark and own.isalpha() and (meant := did_you_mean(own, list(get_args(CheckFormat)))):
+            raise Invalid(Problem("--output", "has an unknown format", value=shown(own), suggestion=meant))
         else:
             instead.append(Destination(chosen(form, output), output))
     if form is not None and len(instead) > 1:

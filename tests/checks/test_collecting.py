@@ -1,8 +1,10 @@
 """Which files a check looks at, and what each is."""
 
+import json
 import os
 
 import pytest
+import yaml
 from goodspec import GOOD
 
 import archcalc
@@ -174,3 +176,28 @@ def test_files_are_bounded(monkeypatch):
     with pytest.raises(archcalc.Invalid) as error:
         collect(["specs", "plans"])
     assert str(error.value) == "plans: has more than 3 files; check parts of it"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "".join(f" {line}\n" for line in text.splitlines()),
+        lambda text: "---\n# a note\n" + text,
+        lambda text: text.replace("schema: 0\n", ""),
+        lambda text: json.dumps(yaml.safe_load(text)),
+        lambda text: text + "name: twice\n",
+    ],
+)
+def test_a_spec_that_is_found_is_never_passed_over(here, change):
+    """Whether its reader takes it or not, it is one."""
+    (here / "x.yaml").write_bytes(change(GOOD).encode())
+    assert kind_of(Target("x.yaml", found=True)) == "model"
+    (here / "x.yaml").write_bytes(change(GOOD).encode("utf-16"))
+    assert kind_of(Target("x.yaml", found=True)) == "model"
+
+
+def test_a_folder_that_is_a_spec_has_its_other_specs_looked_at_too(here):
+    (here / "model" / "own.yaml").write_text(GOOD)
+    assert paths("model") == ["model", "model/own.yaml"]

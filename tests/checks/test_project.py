@@ -146,7 +146,8 @@ def test_rules_that_are_given_replace_those_of_the_configuration(here):
         return lint.select, lint.ignore
 
     assert on(None, None) == (("AC11",), ("AC112",))
-    assert on(("AC1",), None) == (("AC1",), ("AC112",))
+    assert on(("AC1",), None) == (("AC1",), ()), "what is selected is not ignored"
+    assert on(("AC1",), ("AC113",)) == (("AC1",), ("AC113",))
     assert on(None, ()) == (("AC11",), ())
 
 

@@ -314,3 +314,38 @@ def test_files_that_cannot_be_written_together_are_refused(arguments, line):
     answer = ask("check", "specs/good.yaml", *arguments)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert answer.err.startswith(line)
+
+
+def test_no_file_that_is_read_is_written(here):
+    before = (here / "specs" / "good.yaml").read_text()
+    answer = ask("check", "specs/good.yaml", "-o", "sarif:specs/good.yaml")
+    assert (answer.code, answer.err) == (2, "--output: is a file that is checked; got 'specs/good.yaml'\n")
+    assert ask("check", "specs/good.yaml", "--baseline", "specs/good.yaml", "--write-baseline").code == 2
+    assert (here / "specs" / "good.yaml").read_text() == before
+    assert ask("check", "specs/good.yaml", "-o", "sarfi:x").err.endswith("did you mean 'sarif'?\n")
+
+
+def test_a_damaged_configuration_is_nobody_s_pass(here):
+    put(here, "pyproject.toml", "[tool.archcalc]\nbudgets = [{that = 'parameters.stored', most = 1}\n")
+    answer = ask("check", "specs/good.yaml")
+    assert (answer.code, "pyproject.toml: is not TOML" in answer.err) == (2, True)
+    put(here, "pyproject.toml", "")
+    put(here, "archcalc.yaml", "lint: {devices: [nope]}\n")
+    answer = ask("check", "specs/good.yaml")
+    assert (answer.code, answer.out) == (2, "")
+
+
+def test_a_rule_that_is_selected_is_not_ignored_by_the_configuration(here):
+    put(here, "w.yaml", WARNED)
+    put(here, "archcalc.yaml", "lint: {ignore: [AC110]}\n")
+    assert ask("check", "w.yaml", "--select", "AC110", "--strict").code == 1
+
+
+def test_a_file_that_cannot_be_mended_keeps_no_other_from_it(here):
+    for name in ("a.yaml", "b.yaml"):
+        put(here, name, GOOD + UNUSED)
+    (here / "a.yaml").chmod(0o444)
+    answer = ask("check", "a.yaml", "b.yaml", "./b.yaml", "--fix")
+    assert "a.yaml: cannot be written: it is read-only" in answer.err
+    assert "b.yaml: 1 fix applied" in answer.err
+    assert "AC151" not in (here / "b.yaml").read_text()
