@@ -151,11 +151,15 @@ def _without(text: str, path: Where, nodes: dict[Where, _Node]) -> str | None:
     if item is None:
         return None
     if whole.flow:
-        if after is not None:
-            return text[: item.start] + text[after.start :]
-        if before is not None:
-            return text[: before.end] + text[item.end :]
-        return text[: whole.start + 1] + text[whole.end - 1 :]
+        start, end = (
+            (item.start, after.start)
+            if after is not None
+            else (before.end, item.end)
+            if before is not None
+            else (whole.start + 1, whole.end - 1)
+        )
+        beside = text[start : item.start] + text[item.end : end]
+        return None if "#" in beside else text[:start] + text[end:]  # a comment there is nobody's to remove
     dash = _after_comments(text, whole.start if before is None else before.end)
     line = _line(text, dash)
     if text[dash : dash + 1] != "-" or text[line:dash].strip():
