@@ -12,7 +12,8 @@ from archcalc.checks.configuration import Budget, When
 from archcalc.checks.outcome import Bound, Outcome
 from archcalc.checks.project import Project
 from archcalc.checks.rules import BUDGET, UNKNOWN
-from archcalc.counts.memory import runs_op_by_op
+from archcalc.counts.asked import held_run, work_run
+from archcalc.counts.memory import NOT_OP_BY_OP, runs_op_by_op
 from archcalc.counts.onerank import of_a_rank, sections_of
 from archcalc.counts.quantities import QUANTITIES, Asked
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
@@ -24,7 +25,6 @@ from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
 from archcalc.spec.revisions import on_disk
 from archcalc.tape.precision import refuse_other_purpose
-from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL, Run
 from archcalc.units import grouped, percent
 
 Side = Literal["most", "least", "fits"]
@@ -114,33 +114,31 @@ def asked_when(model: Model, when: When, plan: Plan | None = None) -> tuple[Aske
     )
     refuse_other_purpose(when.purpose, keeping)
     if when.activation_kernel == "eager" and not runs_op_by_op(model):
-        raise Invalid(Problem("", "activation_kernel: eager changes nothing: no activation of the model is GELU"))
+        raise Invalid(Problem("", f"activation_kernel: eager {NOT_OP_BY_OP}"))
     batch = 1 if plan is not None or when.batch is None else when.batch
     most = model.context_length
-    positions = most if when.seq is None else when.seq
-    trains, decodes = when.purpose == "training", when.phase == "decode"
-    if decodes and when.seq is not None:
+    if when.phase == "decode" and when.seq is not None:
         raise Invalid(Problem("", "seq does not apply to decode", suggestion="use context"))
-    work = Run(
+    work = work_run(
         when.phase,
         batch,
-        1 if decodes else positions,
-        None if when.context is None and not decodes else most if when.context is None else when.context,
-        attention=when.attention or FLOPS_KERNEL,
+        most,
+        sequence=when.seq,
+        context=when.context,
+        attention=when.attention,
         causal=when.causal,
-        logits=when.logits or "all",
+        logits=when.logits,
     )
-    held = Run(
-        "training" if trains else "prefill",
+    held = held_run(
+        when.purpose,
         batch,
-        positions,
-        attention=when.attention or MEMORY_KERNEL,
+        most if when.seq is None else when.seq,
+        attention=when.attention,
         dropout=when.dropout,
         activation=when.activation_kernel,
-        logits="all" if trains else "last",
     )
     if plan is not None and when.batch is not None:
-        plan = of_batch(plan, when.batch, trains=trains)
+        plan = of_batch(plan, when.batch, trains=when.purpose == "training")
     return Asked(model, work, held, keeping), plan
 
 

@@ -7,6 +7,7 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
+from archcalc.counts import asked
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.plan.description import Plan
 from archcalc.plan.recipes import keeping_of
@@ -136,15 +137,15 @@ def work_run(
         raise Invalid(Problem("--causal", ALL_PAIRS, value=shown(causal)))
     if phase != "training" and tokens is not None:
         raise Invalid(Problem("--tokens", "applies only to training", suggestion="use --phase training"))
-    read = most if context is None else number("--context", context, most)
-    run = Run(
+    run = asked.work_run(
         phase,
         number("--batch", batch, LARGEST_SIZE),
-        1 if phase == "decode" else most if seq is None else number("--seq", seq, most),
-        read if phase == "decode" else None,
+        most,
+        sequence=None if seq is None else number("--seq", seq, most),
+        context=None if context is None else number("--context", context, most),
         attention=attention,
         causal=causal,
-        logits=logits or "all",
+        logits=logits,
     )
     return run, None if tokens is None else number("--tokens", tokens, 10**18, count=True)
 
@@ -160,15 +161,14 @@ def memory_run(
     dropout: bool,
 ) -> Run:
     """The run whose memory is asked for."""
-    trains, most = purpose == "training", model.context_length
-    return Run(
-        "training" if trains else "prefill",
+    most = model.context_length
+    return asked.held_run(
+        purpose,
         number("--batch", batch, LARGEST_SIZE),
         most if seq is None else number("--seq", seq, most),
         attention=attention,
         dropout=dropout,
         activation=_kernel_of(model, activation),
-        logits="all" if trains else "last",
     )
 
 
@@ -189,7 +189,7 @@ def keeping(
     """
     if dropout and purpose == "inference":
         raise Invalid(Problem("--dropout", "applies only to training", suggestion="use --for training"))
-    asked = keeping_of(
+    kept = keeping_of(
         plan,
         purpose,
         precision=precision,
@@ -198,17 +198,16 @@ def keeping(
         kv_precision=kv_precision,
         accumulate=accumulate,
     )
-    refuse_other_purpose(purpose, asked, flags=True)
-    return asked
+    refuse_other_purpose(purpose, kept, flags=True)
+    return kept
 
 
 def _kernel_of(model: Model, activation: ActivationKernel) -> ActivationKernel:
     """The kernel of the activations. Raises Invalid where the model has none that can be run op by op."""
     if activation == "eager":
-        from archcalc.counts.memory import runs_op_by_op
+        from archcalc.counts.memory import NOT_OP_BY_OP, runs_op_by_op
 
         if runs_op_by_op(model):
             return activation
-        what = "changes nothing: no activation of the model is GELU, which alone is run op by op in transformers"
-        raise Invalid(Problem("--activation-kernel", what, model.name, value=shown(activation)))
+        raise Invalid(Problem("--activation-kernel", NOT_OP_BY_OP, model.name, value=shown(activation)))
     return activation

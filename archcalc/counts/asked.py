@@ -13,7 +13,16 @@ from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
 from archcalc.tape.passes import Once
 from archcalc.tape.precision import DEFAULTS, Keeping, Purpose
-from archcalc.tape.run import FLOPS_KERNEL, MEMORY_KERNEL, AttentionKernel, Run
+from archcalc.tape.run import (
+    FLOPS_KERNEL,
+    MEMORY_KERNEL,
+    ActivationKernel,
+    AttentionKernel,
+    Causal,
+    Logits,
+    Phase,
+    Run,
+)
 
 if TYPE_CHECKING:
     from archcalc.counts.memory import Chosen  # which parameters and FLOPs have no use for, so that they start sooner
@@ -112,6 +121,55 @@ class Asked:
         if self.chosen is not None:
             return memory(self._once.record(self.held), self.held, self.keeping, self.chosen).total
         return peak_bytes(self._once.record(self.held), self.held, self.keeping)
+
+
+def work_run(
+    phase: Phase,
+    batch: Size,
+    most: Size,
+    *,
+    sequence: Size | None = None,
+    context: Size | None = None,
+    attention: AttentionKernel | None = None,
+    causal: Causal = "full",
+    logits: Logits | None = None,
+) -> Run:
+    """The run whose FLOPs are counted, of the `most` positions where no length is given.
+
+    Raises Invalid for a context outside decode, and what else a Run cannot be.
+    """
+    decodes = phase == "decode"
+    return Run(
+        phase,
+        batch,
+        1 if decodes else most if sequence is None else sequence,
+        most if decodes and context is None else context,
+        attention=attention or FLOPS_KERNEL,
+        causal=causal,
+        logits=logits or "all",
+    )
+
+
+def held_run(
+    purpose: Purpose,
+    batch: Size,
+    sequence: Size,
+    *,
+    attention: AttentionKernel | None = None,
+    dropout: bool = False,
+    activation: ActivationKernel = "fused",
+) -> Run:
+    """The run whose memory is counted: a step of training, or a prefill that makes the last logits alone."""
+    trains = purpose == "training"
+    return Run(
+        "training" if trains else "prefill",
+        batch,
+        sequence,
+        attention=attention or MEMORY_KERNEL,
+        dropout=dropout,
+        activation=activation,
+        logits="all" if trains else "last",
+    )
 
 
 def one_pass(

@@ -138,6 +138,10 @@ def peak_bytes(model: Model | Pass, run: Run, keeping: Keeping | None = None) ->
     return largest(moment.total for moment in alive(model, run, _settled(run, keeping)))
 
 
+NOT_OP_BY_OP = "changes nothing: no activation of the model is GELU, which alone is run op by op in transformers"
+"""What is said where the eager kernel is asked for in vain."""
+
+
 def runs_op_by_op(model: Model) -> bool:
     """Whether an activation function of the model has a form that runs op by op."""
     fused, eager = (model.record(Run(activation=kernel)).segments for kernel in ("fused", "eager"))
