@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from fractions import Fraction
 
-Unit = Literal["B", "B/s", "FLOP/s", "OP/s", "W"]
+Unit = Literal["B", "B/s", "FLOP/s", "OP/s", "W", "FLOPs"]
 
 _SHORT = (
     (10**24, "Y"),
@@ -43,6 +43,7 @@ _EXAMPLES: dict[Unit, str] = {
     "FLOP/s": "'989 TFLOP/s'",
     "OP/s": "'1979 TOP/s'",
     "W": "'700 W'",
+    "FLOPs": "'2.5 GFLOPs'",
 }
 
 
@@ -225,4 +226,6 @@ def quantity_examples(unit: Unit) -> list[str]:
 
 
 def _prefixes(unit: Unit) -> dict[str, int]:
+    if unit == "FLOPs":
+        return {**_DECIMAL, "E": 10**18}
     return {**_DECIMAL, **_BINARY} if unit.startswith("B") else _DECIMAL

@@ -7,14 +7,13 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from archcalc.spec.scalars import resolve
-from archcalc.units import grouped, parse_count, parse_quantity
+from archcalc.units import Unit, grouped, parse_count, parse_quantity
 
 LARGEST = 10**30
 """Of a bound; no quantity of a spec comes near."""
 
 _RATIO = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?x (.{1,4096})")
-_FLOPS = re.compile(r"([0-9]{1,20})(?:\.([0-9]{1,20}))? ?([kMGTPE]?)FLOPs?")
-_POWERS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+_UNITS: dict[str, Unit] = {"bytes": "B", "FLOPs": "FLOPs"}
 _EXAMPLES = {
     "bytes": "300 KiB or 40 GB",
     "FLOPs": "2.5 GFLOPs or 1e12",
@@ -46,17 +45,15 @@ def read_amount(written: int | float | str, unit: str) -> int | Ratio:
 
 def _number(text: str, unit: str) -> int | None:
     text = text.removesuffix(f" {unit}")
+    text += "s" * text.endswith("FLOP")
     plain = resolve(text)
     if isinstance(plain, int | float) and not isinstance(plain, bool):
         return _whole(plain)
-    if unit == "bytes":
+    if unit in _UNITS:
         try:
-            return parse_quantity(text, "B")
+            return parse_quantity(text, _UNITS[unit])
         except ValueError:
-            return None
-    if unit == "FLOPs" and (match := _FLOPS.fullmatch(text)):
-        digits = Fraction(f"{match[1]}.{match[2] or 0}") * _POWERS[match[3]]
-        return int(digits) if digits.denominator == 1 else None
+            return None if unit == "bytes" else parse_count(text)
     return parse_count(text)
 
 
