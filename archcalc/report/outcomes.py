@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple, cast, get_args
+from typing import NamedTuple, cast, get_args
 
 from archcalc.checks.outcome import Outcome
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Invalid, Problem, did_you_mean, shown
 from archcalc.report.annotations import workflow_commands
 from archcalc.report.checked import checked_sheet
 from archcalc.report.codequality import code_quality
+from archcalc.report.formats import CheckFormat, ReportFormat
 from archcalc.report.junit import junit
 from archcalc.report.output import emit, format_of, tell, write
-from archcalc.report.render import render
 from archcalc.report.sarif import code_scanning, sarif
 from archcalc.report.sheet import Format
 from archcalc.report.summary import summary
-
-ReportFormat = Literal["sarif", "code-scanning", "junit", "github", "gitlab", "summary"]
-
-CheckFormat = Literal[
-    "table",
-    "markdown",
-    "json",
-    "csv",
-    "sarif",
-    "code-scanning",
-    "junit",
-    "github",
-    "gitlab",
-    "summary",
-]
 
 FORMATS: dict[ReportFormat, Callable[[Sequence[Outcome]], str]] = {
     "sarif": sarif,
@@ -42,12 +27,6 @@ FORMATS: dict[ReportFormat, Callable[[Sequence[Outcome]], str]] = {
     "summary": summary,
 }
 """What other tools read. SARIF has what is excused, `code-scanning` is the same without; `github` are annotations."""
-
-
-def rendered_outcomes(outcomes: Sequence[Outcome], form: ReportFormat | Format) -> str:
-    """What was found, in a format of another tool or one of those that every command has."""
-    write = FORMATS.get(cast("ReportFormat", form))
-    return write(outcomes) if write else render(checked_sheet(outcomes), cast("Format", form))
 
 
 _SUFFIXES: dict[str, ReportFormat] = {".sarif": "sarif", ".xml": "junit"}

@@ -13,10 +13,14 @@ from archcalc.checks.outcome import Bound, Excused, Outcome
 from archcalc.checks.verdict import Check, Verdict
 from archcalc.report import checked as module
 from archcalc.report.checked import checked_sheet
-from archcalc.report.outcomes import FORMATS, rendered_outcomes
+from archcalc.report.outcomes import FORMATS
 from archcalc.report.render import render
 from archcalc.report.sheet import Table
 from archcalc.report.verdict import verdict_sheet
+
+
+def rendered_outcomes(outcomes, form):
+    return FORMATS[form](outcomes) if form in FORMATS else render(checked_sheet(outcomes), form)
 
 
 def outcome(kind="model", spec="a", checks=(), **parts):
