@@ -4,7 +4,7 @@ A new block is a class with a `kind`, deriving from the slot that it fills. The 
 Schema and the public strategies are all made from the registry; a test holds the reference's tables against it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -58,6 +58,13 @@ class Strict(BaseModel):
         for name, constraint in constraints(self):
             constraint.check(name, self)
         return self
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields changed, without what this one has worked out of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in [name for name in vars(copied) if name not in type(copied).model_fields]:
+            del vars(copied)[name]
+        return copied
 
 
 class Block(Strict):
@@ -173,15 +180,26 @@ def _is_kind(slot: type[Slot]) -> bool:
     return field is not None and isinstance(field.default, str)
 
 
-def parts(part: Any, where: Where = ()) -> Iterator[tuple[Where, BaseModel]]:
-    """A model and every part of it that has fields, with where it stands."""
+def parts(part: Any) -> list[tuple[Where, BaseModel]]:
+    """A model and every part of it that has fields, with where it stands, from the top down."""
+    found: list[tuple[Where, BaseModel]] = []
+    _collect(part, (), found)
+    return found
+
+
+_PLAIN = frozenset((int, float, str, bool, type(None)))
+
+
+def _collect(part: Any, where: Where, found: list[tuple[Where, BaseModel]]) -> None:
+    """Add to what was found. Thousands of specs are walked through in one go, and most values have no parts."""
     if isinstance(part, BaseModel):
-        yield where, part
+        found.append((where, part))
         inside: Iterable[tuple[Any, Any]] = part
     else:
         inside = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, tuple) else ()
     for name, inner in inside:
-        yield from parts(inner, (*where, name))
+        if type(inner) not in _PLAIN:
+            _collect(inner, (*where, name), found)
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 from archcalc.checks.verdict import Check, Verdict
-from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.parameters import Parameters, Tally, Totals, params, totals
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Problem
 from archcalc.spec.model import Model
 from archcalc.spec.published import Published
+from archcalc.tape.passes import Pass, recorded
 from archcalc.units import percent, several, to_digits
 
 
-def counted(published: Published, counts: Parameters) -> int:
+class Counts:
+    """The counts of a model, each worked out when a figure is held against it: most specs state none."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    @cached_property
+    def _pass(self) -> Pass:
+        return recorded(self._model)
+
+    @cached_property
+    def totals(self) -> Totals:
+        return totals(self._pass)
+
+    @cached_property
+    def tally(self) -> Tally:
+        return params(self._pass).tally
+
+
+def counted(published: Published, counts: Counts | Parameters) -> int:
     """Our figure for the quantity that a published one is of."""
-    tally = counts.tally
-    figures = {
-        "parameters": counts.stored,
-        "active": counts.active,
-        "tally": tally.total,
-        "matrices": tally.matrices,
+    figures: dict[str, Callable[[], int]] = {
+        "parameters": lambda: counts.totals.stored,
+        "active": lambda: counts.totals.active,
+        "tally": lambda: counts.tally.total,
+        "matrices": lambda: counts.tally.matrices,
     }
-    figure: int = figures[published.quantity]
-    return figure
+    return figures[published.quantity]()
 
 
 def holds(published: Published, figure: int) -> bool:
@@ -29,11 +50,9 @@ def holds(published: Published, figure: int) -> bool:
     return to_digits(figure, digits) == published.figure
 
 
-def audit(model: Model, counts: Parameters | None = None) -> Verdict:
+def audit(model: Model, counts: Counts | Parameters | None = None) -> Verdict:
     """Hold every published figure against our count. A nominal one is shown with its difference and cannot fail."""
-    if not model.published:  # most specs of a project have none, and counting takes longer than reading
-        return Verdict(model.name, (), assumptions=model.assumptions)
-    counts = counts or params(model)
+    counts = counts or Counts(model)
     return Verdict(
         model.name, tuple(_check(entry, counts) for entry in model.published), assumptions=model.assumptions
     )
@@ -47,7 +66,7 @@ def unreadable(spec: str, problems: tuple[Problem, ...], most: int = MOST_PROBLE
     return Verdict(spec, tuple(Check("a spec", None, None, equal=False, reason=reason) for reason in reasons))
 
 
-def _check(entry: Published, counts: Parameters) -> Check:
+def _check(entry: Published, counts: Counts | Parameters) -> Check:
     figure = counted(entry, counts)
     equal = holds(entry, figure)
     off = figure - entry.figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from archcalc.arguments import instance
 from archcalc.checks.lint.every import LINT, RULES
@@ -59,11 +60,16 @@ def _found(spec: str | os.PathLike[str] | Model) -> Found:
     return find(typed(spec))
 
 
-def looking(aim: Aim, select: Iterable[str] = ALL, ignore: Iterable[str] = ()) -> list[Rule]:
+def looking(aim: Aim, select: Iterable[str] = ALL, ignore: Iterable[str] = ()) -> tuple[Rule, ...]:
     """The rules of lint that are on, and have what they need: devices or plans of the aim."""
-    there = {"device": bool(aim.devices), "plan": bool(aim.plans)}
+    needs = tuple(word for word, there in (("device", aim.devices), ("plan", aim.plans)) if there)
+    return _looking(needs, tuple(select), tuple(ignore))
+
+
+@lru_cache(16)
+def _looking(there: tuple[str, ...], select: tuple[str, ...], ignore: tuple[str, ...]) -> tuple[Rule, ...]:
     rules = chosen((FIGURE, UNUSED, *LINT), select, ignore)
-    return [rule for rule in rules if all(there.get(word, True) for word in rule.needs.split())]
+    return tuple(rule for rule in rules if {*rule.needs.split()} & {"device", "plan"} <= {*there})
 
 
 def looked(subject: Subject, rules: Iterable[Rule]) -> list[Problem]:

@@ -73,7 +73,7 @@ def _of_a_spec(found: Found, kind: Kind, project: Project) -> Outcome:
     lint = project.configuration.lint
     subject = Subject(found, project.aim)
     rules = looking(subject.aim, lint.select, lint.ignore)
-    verdict = audit(found.model, subject.counts if found.model.published else None)
+    verdict = audit(found.model, subject.counts)
     verdict = verdict._replace(spec=found.name, warnings=found.warnings)
     promises = broken_promises(found, verdict) if FIGURE in rules else []
     problems, allowed = excused(subject, [*promises, *looked(subject, rules)], rules)

@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.blocks.base import parts
-from archcalc.counts.parameters import Parameters, params
+from archcalc.checks.audit import Counts
 from archcalc.plan import rules
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model
@@ -48,17 +48,26 @@ class Subject:
         return self.found.model
 
     @cached_property
-    def counts(self) -> Parameters:
-        return params(self.model)
+    def counts(self) -> Counts:
+        return Counts(self.model)
 
     @cached_property
     def parts(self) -> list[tuple[Where, BaseModel]]:
         """Every part of the model that has fields, with its place in the spec."""
-        return list(parts(self.model))
+        return parts(self.model)
+
+    @cached_property
+    def _by_kind(self) -> dict[type[BaseModel], list[tuple[Where, BaseModel]]]:
+        found: dict[type[BaseModel], list[tuple[Where, BaseModel]]] = {}
+        for one in self.parts:
+            found.setdefault(type(one[1]), []).append(one)
+        return found
 
     def each(self, *kinds: type[BaseModel]) -> Iterator[tuple[Where, Any]]:
         """The parts that are of one of some classes."""
-        wanted = {kind for kind in {type(part) for _, part in self.parts} if _is_one(kind, kinds)}
+        wanted = [kind for kind in self._by_kind if _is_one(kind, kinds)]
+        if len(wanted) == 1:
+            return iter(self._by_kind[wanted[0]])
         return ((where, part) for where, part in self.parts if type(part) in wanted)
 
     @cached_property

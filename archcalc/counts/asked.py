@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from archcalc.counts import mtp
 from archcalc.counts.flops import Flops, flops
-from archcalc.counts.parameters import Parameters, params
+from archcalc.counts.parameters import Parameters, Totals, params, totals
 from archcalc.counts.touched import Touched, touched
 from archcalc.spec.model import Model
 from archcalc.tape.legend import Size
@@ -57,6 +57,15 @@ class Asked:
     @cached_property
     def counts(self) -> Parameters:
         return params(self._once.record(self.work))
+
+    @property
+    def totals(self) -> Totals:
+        """The counts in all, of those that tell weights apart where these are known already."""
+        return self.counts.totals if "counts" in vars(self) else self._totals
+
+    @cached_property
+    def _totals(self) -> Totals:
+        return totals(self._once.record(self.work))
 
     @cached_property
     def flops(self) -> Flops:

@@ -24,6 +24,7 @@ CONVENTIONS = {
 }
 
 
+_TABLES = ("embedding.", "unembedding.")
 _LOOKED_UP = ("embedding", "per_layer_embedding")
 
 
@@ -89,6 +90,16 @@ class Term(NamedTuple):
     parameters: Size
 
 
+class Totals(NamedTuple):
+    """The parameters of a model in all: `params` without what they are made of. See Parameters for each."""
+
+    stored: Size
+    active: Size
+    active_inner: Size
+    non_embedding: Size
+    is_sparse: bool
+
+
 class Parameters(NamedTuple):
     """Parameter counts of a model, in numbers of parameters, not bytes.
 
@@ -102,6 +113,11 @@ class Parameters(NamedTuple):
     tally: Tally
     bridge: tuple[Term, ...]
     tensors: tuple[Stored, ...]
+
+    @property
+    def totals(self) -> Totals:
+        """The counts without what they are made of."""
+        return Totals(*self[:4], is_sparse=self.is_sparse)
 
     @property
     def learned(self) -> Size:
@@ -164,22 +180,41 @@ def params(model: Model | Pass) -> Parameters:
     records("params", model)
     uses = list(weight_uses(recorded(model).segments))
     stored = _distinct(uses)
-    total = add(weight.parameters for weight in stored)
-    # What is left is added up by itself here and below: a difference of large numbers that are rounded is not exact.
-    inside = add(w.parameters for w in stored if w.name.split(".")[0] not in ("embedding", "unembedding"))
-    multiplied = {use.weight.path for use in uses if use.op.kind != "lookup"}
-    met = [(w, w.parameters if w.active is None else w.active) for w in stored]
-    active = add(n for _, n in met)
-    active_inner = add(n for w, n in met if w.part not in _LOOKED_UP or w.name in multiplied)
-    tally = _tally(uses)
+    counted = _totals(uses)
     return Parameters(
-        stored=total,
-        active=active,
-        active_inner=active_inner,
-        non_embedding=inside,
-        tally=tally,
+        *counted[:4],
+        tally=_tally(uses),
         bridge=tuple(_bridge(uses, stored)),
         tensors=stored,
+    )
+
+
+def totals(model: Model | Pass) -> Totals:
+    """Count the parameters of a model without telling them apart, in a third of the time that `params` takes.
+
+    Raises Invalid if `model` is not a Model.
+    """
+    records("totals", model)
+    return _totals(weight_uses(recorded(model).segments))
+
+
+def _totals(uses: Iterable[Use]) -> Totals:
+    multiplied: set[str] = set()
+    found: list[tuple[Weight, Size, Size]] = []
+    for use in uses:
+        weight = use.weight
+        if use.op.kind != "lookup":
+            multiplied.add(weight.path)
+        if not use.again:
+            count = use.parameters
+            found.append((weight, count, use.active if weight.met else count))
+    # What is left is added up by itself: a difference of large numbers that are rounded is not exact.
+    return Totals(
+        stored=add(count for _, count, _ in found),
+        active=add(met for *_, met in found),
+        active_inner=add(met for w, _, met in found if w.part not in _LOOKED_UP or w.path in multiplied),
+        non_embedding=add(count for w, count, _ in found if not w.path.startswith(_TABLES)),
+        is_sparse=any(w.met for w, *_ in found),
     )
 
 

@@ -100,15 +100,15 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 """The flags that change the numbers of each section of the JSON that are not quantities."""
 
 QUANTITIES: dict[str, Quantity] = {
-    "parameters.stored": Quantity(lambda asked: asked.counts.stored, "parameters", count.CONVENTIONS["stored"]),
+    "parameters.stored": Quantity(lambda asked: asked.totals.stored, "parameters", count.CONVENTIONS["stored"]),
     "parameters.active": Quantity(
-        lambda asked: asked.counts.active, "parameters", count.CONVENTIONS["active"], whole="experts"
+        lambda asked: asked.totals.active, "parameters", count.CONVENTIONS["active"], whole="experts"
     ),
     "parameters.active_inner": Quantity(
-        lambda asked: asked.counts.active_inner, "parameters", count.CONVENTIONS["active_inner"], whole="experts"
+        lambda asked: asked.totals.active_inner, "parameters", count.CONVENTIONS["active_inner"], whole="experts"
     ),
     "parameters.non_embedding": Quantity(
-        lambda asked: asked.counts.non_embedding,
+        lambda asked: asked.totals.non_embedding,
         "parameters",
         count.CONVENTIONS["non_embedding"],
     ),

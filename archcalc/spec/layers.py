@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -20,6 +21,7 @@ from archcalc.blocks.base import Block, Strict
 from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.spec.branch import Branch
+from archcalc.spec.tapes import without_sizes
 from archcalc.tape.legend import MARK, Cuts, Env, environment
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
@@ -74,23 +76,35 @@ class Layer(Strict):
             words.append(min(same, mixer, key=len) if told.get(branch.name) == mixer else mixer)
         return "; ".join([*words, *kinds, *filter(None, more)])
 
+    @property
+    def alike(self) -> object:
+        """What it shares with layers that differ from it in sizes alone."""
+        return self._alike
+
+    @cached_property
+    def _alike(self) -> object:
+        return without_sizes(self)
+
     def stated(self) -> Env:
         """The sizes of its blocks' labels; those that two branches have are marked, as `_scopes` says."""
-        return _stated(self._scopes())
+        return _stated(self._scopes)
 
     def derived(self, env: Env, run: Run) -> Env:
         """The sizes that follow from all that is stated."""
         found: dict[str, Any] = {}
-        scopes = self._scopes()
+        scopes = self._scopes
         stated = _stated(scopes)
         shared = {label: n for label, n in env.items() if label not in stated}
         for blocks, own in scopes:
             for block in blocks:
+                if type(block).derived is Block.derived and not block.derives:
+                    continue  # most: it derives nothing
                 inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
                 found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 
+    @cached_property
     def _scopes(self) -> list[Scope]:
         """The blocks whose labels are one scope: those of each branch, behind what is added before its norm.
 
@@ -109,7 +123,7 @@ class Layer(Strict):
     def cuts(self) -> Cuts:
         """The labels that each axis of a plan cuts, of all its blocks."""
         found: dict[str, list[tuple[str, ...]]] = {}
-        for blocks, own in self._scopes():
+        for blocks, own in self._scopes:
             for block in blocks:
                 for axis, chains in (block.cuts or {}).items():
                     found.setdefault(axis, []).extend(tuple(own.get(x, x) for x in chain) for chain in chains)
@@ -117,7 +131,7 @@ class Layer(Strict):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Record one layer. N becomes S where a mixer computes, and N again after it."""
-        entering, normed, marks = x, None, iter([own for _, own in self._scopes()])
+        entering, normed, marks = x, None, iter([own for _, own in self._scopes])
         late: list[tuple[Branch, Tensor]] = []
         for branch in self.residual_branches:
             source = entering if self.side_by_side else x
@@ -201,6 +215,10 @@ class TwoBranchLayer(Layer):
 
     @property
     def residual_branches(self) -> tuple[Branch, ...]:
+        return self._both
+
+    @cached_property
+    def _both(self) -> tuple[Branch, ...]:
         shared: dict[str, Any] = {"post_norm": self.post_norm, "stream_norm": self.stream_norm, "scale": self.scale}
         second: Any = "shared" if self.norm and self.parallel == "shared" else self.norm
         return (

@@ -58,6 +58,9 @@ def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
     return found
 
 
+_RUN = Run()
+
+
 class Model(Strict):
     """An architecture. Nothing that changes a count has a default.
 
@@ -151,7 +154,7 @@ class Model(Strict):
 
         `run` defaults to Run(). Raises Invalid if the run is longer than the context.
         """
-        run = run or Run()
+        run = run or _RUN
         self._refuse(run)
         sizes = self._sizes(run)
         found = [self._first(run, sizes), *self._layers(run, sizes), self.head(run, sizes, self.final_norm)]
@@ -159,7 +162,7 @@ class Model(Strict):
 
     def record_mtp(self, run: Run | None = None) -> Pass:
         """A pass of the modules of multi-token prediction alone, without segments where there are none."""
-        run = run or Run()
+        run = run or _RUN
         self._refuse(run)
         found: list[Segment] = []
         if self.mtp is not None:
@@ -192,7 +195,6 @@ class Model(Strict):
         """A segment for each kind of layers in each group."""
         found: list[Segment] = []
         start: Size = 0
-        tapes: dict[object, Tape] = {}  # a tape knows no sizes: layers that differ in nothing else share one
         for stretch in stretches(self.layers):
             group = self.layers[stretch[0]]
             repeat = add(size("Model", "repeat", self.layers[i].repeat) for i in stretch)
@@ -200,16 +202,11 @@ class Model(Strict):
                 layers = Layers(start, repeat, group.period, kind.offsets)
                 if isinstance(repeat, int) and not layers.count:
                     continue  # the pattern is longer than the group
-                alike = without_sizes(kind.layer)
-                if alike not in tapes:
-                    tapes[alike] = tape_of(alike, run, partial(_record_layer, kind.layer))
+                tape = tape_of(kind.layer.alike, run, partial(_record_layer, kind.layer))
                 places = tuple(("layers", i, *kind.place) for i in stretch)
                 stated = environment(sizes, kind.layer.stated())
-                found.append(
-                    Segment(
-                        "layers", tapes[alike], stated, layers, _deriving(kind.layer, run), places, kind.layer.cuts()
-                    )
-                )
+                derive, cuts = _deriving(kind.layer, run), kind.layer.cuts()
+                found.append(Segment("layers", tape, stated, layers, derive, places, cuts))
             start = start + repeat
         return found
 

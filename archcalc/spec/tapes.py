@@ -9,15 +9,25 @@ from pydantic import BaseModel
 from archcalc.tape.recording import Tape
 from archcalc.tape.run import Run
 
+_WORDS = frozenset((str, bool, type(None)))
+
 
 def without_sizes(part: object) -> object:
     """What is left of a block where its sizes are not looked at: its kinds, words and booleans."""
     if isinstance(part, BaseModel):
         named = getattr(part, "named", ())
-        return (type(part), *(repr(inner) if name in named else without_sizes(inner) for name, inner in part))
+        values = vars(part)
+        kept: list[object] = [type(part)]
+        for name in type(part).__pydantic_fields__:
+            value = values[name]
+            if name in named:
+                kept.append(repr(value))
+            else:
+                kept.append(value if type(value) in _WORDS else type(value) is not int and without_sizes(value))
+        return tuple(kept)
     if isinstance(part, tuple):
         return tuple(map(without_sizes, part))
-    return part if isinstance(part, bool | str) else part is None
+    return part if type(part) in _WORDS else False
 
 
 _tapes: dict[object, Tape] = {}
@@ -27,16 +37,14 @@ _MOST_TAPES = 512
 
 
 def tape_of(alike: object, run: Run, record: Callable[[Tape], None]) -> Tape:
-    """A tape of a part of the model: one that was recorded for a part that differs in sizes alone, if there is one."""
-    key = alike, run
-    try:
-        known = _tapes.get(key)
-    except TypeError:  # arrays are not compared
-        tape = Tape(run)
-        record(tape)
-        return tape
+    """A tape of a part of the model: one that was recorded for a part that differs in sizes alone, if there is one.
+
+    Runs that differ in sizes alone share it too; the run that the tape has tells none.
+    """
+    key = alike, run.words
+    known = _tapes.get(key)
     if known is None:
-        known = Tape(run)
+        known = Tape(run.of_one())
         record(known)
         if len(_tapes) >= _MOST_TAPES:
             _tapes.clear()

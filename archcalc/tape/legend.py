@@ -133,7 +133,10 @@ def labels(text: str) -> tuple[str, ...]:
 
 def volume(over: Iterable[str], env: Env) -> Size:
     """Elements of an array whose axes carry the labels `over`: the product of their sizes."""
-    return product(env[label] for label in over)
+    n: Size | None = None
+    for label in over:  # not by `product`: every count of every op passes here
+        n = env[label] if n is None else n * env[label]
+    return 1 if n is None else n
 
 
 def product(sizes: Iterable[Size]) -> Size:
@@ -230,8 +233,13 @@ def environment(*sizes: Env) -> dict[str, Size]:
     Arrays become float64 here, before any product: int64 overflows in silence at GPT-3's scale.
     """
     found: dict[str, Size] = {}
+    plain = True
     for env in sizes:
         for label, n in env.items():
+            if type(n) is int and 0 < n <= LARGEST_SIZE and found.get(label, n) is n:  # nearly all are
+                found[label] = n
+                continue
+            plain = False
             # The sizes of a grid are float64, and are checked by whoever makes it.
             known = label == "Q" or (getattr(n, "ndim", False) and n.dtype == "float64")
             size = n if known else checked("Model", label, n, LARGEST_SIZE**2)
@@ -239,6 +247,8 @@ def environment(*sizes: Env) -> dict[str, Size]:
             if bool(differ.any() if hasattr(differ, "any") else differ):
                 raise TapeError(f"label {label!r} has two sizes in one tape: {found[label]} and {size}")
             found[label] = size
+    if plain:
+        return found
     same_shape("Model", found.items())
     if "Q" in found and any(getattr(n, "ndim", False) for n in found.values()) and hasattr(found["Q"], "denominator"):
         found["Q"] = float(found["Q"])  # may be a half: an array times a Fraction is an array of objects

@@ -262,11 +262,14 @@ class Once:
         return self._passes[key]
 
 
+_RUN = Run()
+
+
 def recorded(subject: Any, run: Run | None = None) -> Pass:
     """A pass as it is, or the pass of a model."""
     if isinstance(subject, Pass):
         return subject if run is None else subject.rerun(run)
-    found: Pass = subject.record(run or Run())
+    found: Pass = subject.record(run or _RUN)
     return found
 
 

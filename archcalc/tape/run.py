@@ -77,6 +77,15 @@ class Run(_Fields):
     __slots__ = ()
 
     @property
+    def words(self) -> tuple[object, ...]:
+        """All of it that is no size."""
+        return (self.phase, self.attention, self.causal, self.logits, self.dropout, self.activation)
+
+    def of_one(self) -> Run:
+        """The same run of one sequence of one position."""
+        return self._replace(batch=1, sequence=1, context=None if self.context is None else 1)
+
+    @property
     def kernel(self) -> AttentionKernel:
         """The attention of the recording."""
         return self.attention or FLOPS_KERNEL

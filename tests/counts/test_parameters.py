@@ -10,9 +10,14 @@ from facts import (
     GPT3_TABLE_D_1_MILLIONS,
     PARAMETERS,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 import archcalc
+from archcalc.counts.parameters import params, totals
 from archcalc.spec.catalogue import names
+from archcalc.strategies import models
+from archcalc.tape.run import Run
 
 
 def test_the_catalogue_has_gpt2_and_gpt3():
@@ -132,3 +137,36 @@ def test_counts_do_not_depend_on_the_run():
     for run in (archcalc.Run(), archcalc.Run("prefill", 8, 1024, attention="flash")):
         weights = {w.path for s in model.record(run).segments for op in s.ops for w in op.weights}
         assert weights == {t.name for t in archcalc.params(model).tensors}
+
+
+@given(models())
+def test_totals_are_sums_of_the_tensors(model):
+    found, each = totals(model), params(model).tensors
+    met = [tensor.parameters if tensor.active is None else tensor.active for tensor in each]
+    tables = ("embedding.", "unembedding.")
+    assert found.stored == sum(tensor.parameters for tensor in each)
+    assert found.active == sum(met)
+    assert found.non_embedding == sum(tensor.parameters for tensor in each if not tensor.name.startswith(tables))
+    assert found.is_sparse == any(tensor.active is not None for tensor in each)
+    assert found == params(model).totals
+
+
+def test_what_a_layer_has_worked_out_is_not_copied_with_a_change():
+    layer = archcalc.load("tiny").layers[0]
+    assert layer.residual_branches[0].scale is None
+    assert layer.model_copy(update={"scale": 2.0}).residual_branches[0].scale == 2.0
+    assert dict(layer.model_copy()) == dict(layer)
+
+
+@given(models(), st.lists(st.tuples(st.integers(1, 8), st.integers(1, 64)), min_size=2, max_size=3))
+def test_runs_that_differ_in_sizes_share_tapes_and_count_as_with_their_own(model, sizes):
+    """What a tape has is asked of a run whose sizes it is not told."""
+    counted = []
+    for fresh in (False, True):
+        for batch, sequence in sizes:
+            with pytest.MonkeyPatch.context() as patch:
+                if fresh:
+                    patch.setattr("archcalc.spec.tapes._tapes", {})
+                run = Run("training", batch, min(sequence, model.context_length))
+                counted.append((archcalc.flops(model, run), archcalc.memory(model, run)))
+    assert counted[: len(sizes)] == counted[len(sizes) :]

@@ -212,6 +212,11 @@ def reduced_behind(model, branch):
     return {(one.phase, name, one.bytes // 4) for one, name in names if name.startswith(branch)}
 
 
+def drawn(*sizes):
+    """In double precision: how single precision rounds a sum differs from CPU to CPU."""
+    return torch.randn(*sizes, dtype=torch.float64)
+
+
 def parts_of_gradients(made, copies, x):
     """The gradients of copies of weights, and of x, on each rank, where what the ranks make is added up forward."""
     ours = [[w.clone().requires_grad_() for w in (*copies, x)] for _ in made]
@@ -231,8 +236,8 @@ def test_gradients_of_copies_add_up_to_those_of_the_whole():
     their gradients, and as that of x, is a part, so that weights are reduced once and nothing between.
     """
     torch.manual_seed(0)
-    x, q = torch.randn(BATCH, SEQUENCE, D), torch.randn(HEADS * D_HEAD, D) / 4
-    (k, v), o = (torch.randn(D_HEAD, D) / 4 for _ in range(2)), torch.randn(D, HEADS * D_HEAD) / 4
+    x, q = drawn(BATCH, SEQUENCE, D), drawn(HEADS * D_HEAD, D) / 4
+    (k, v), o = (drawn(D_HEAD, D) / 4 for _ in range(2)), drawn(D, HEADS * D_HEAD) / 4
     cuts = [slice(0, HEADS * D_HEAD // 2), slice(HEADS * D_HEAD // 2, None)]
     whole = parts_of_gradients([lambda k, v, x: heads(x, q, k, v, o)], (k, v), x)[0]
     ranked = parts_of_gradients(
@@ -253,8 +258,8 @@ def test_gradients_of_copies_add_up_to_those_of_the_whole():
 def test_gradients_of_routers_add_up_where_each_expert_is_cut():
     """Two ranks have half of the hidden features of all experts, and the same router."""
     torch.manual_seed(0)
-    x, router = torch.randn(BATCH * SEQUENCE, D), torch.randn(3, D)
-    up, down = torch.randn(3, D_FF, D) / 4, torch.randn(3, D, D_FF) / 4
+    x, router = drawn(BATCH * SEQUENCE, D), drawn(3, D)
+    up, down = drawn(3, D_FF, D) / 4, drawn(3, D, D_FF) / 4
 
     def mix(router, x, cut=slice(None)):
         scores, chosen = (x @ router.T).topk(2)

@@ -228,7 +228,7 @@ def test_groups_of_one_kind_count_as_when_each_has_a_tape_of_its_own(monkeypatch
     model = tiny.model_copy(update={"layers": layers})
     shared = [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))]
     assert len({id(segment.tape) for segment in model.record().segments[1:-1]}) == 1
-    monkeypatch.setattr("archcalc.spec.model.without_sizes", id)
+    monkeypatch.setattr("archcalc.spec.layers.Layer.alike", property(id))
     assert len({id(segment.tape) for segment in model.record().segments[1:-1]}) == 4
     assert [archcalc.params(model), archcalc.memory(model, archcalc.Run(sequence=8))] == shared
 

@@ -77,7 +77,7 @@ def names(figure: int, digits: int, counts: Iterator[int]) -> bool:
 
 def _counts(subject: Subject, *, active: bool) -> Iterator[int]:
     """What a name may mean: with the token tables, without that of the input, and without both."""
-    found = subject.counts
+    found = subject.counts.totals
     tables = found.stored - found.non_embedding
     yield from (
         (found.active, found.active_inner, found.active - tables)
@@ -94,12 +94,12 @@ def _name(subject: Subject) -> Iterator[Finding]:
     name = subject.model.name
     for match in _IN_NAME.finditer(name):
         active, times, number, unit, more = match.groups()
-        if (more and not number.isdigit()) or (active and not subject.counts.is_sparse):
+        if (more and not number.isdigit()) or (active and not subject.counts.totals.is_sparse):
             continue
         said = [figure for text in _readings(number, more) if (figure := printed(text + unit))]
         counts = [*_counts(subject, active=bool(active))]
         count = counts[0]
-        if subject.counts.is_sparse and not active:
+        if subject.counts.totals.is_sparse and not active:
             counts += _counts(subject, active=True)
         if times:
             figures = [figure.value * int(times) for figure in said]
