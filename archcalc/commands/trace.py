@@ -110,7 +110,7 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     calls, logits = watch(session.model, torch.tensor([ids], device=device))
     likely = []
     if session.has_numbers:
-        _refuse_no_numbers([(call.module, call.mean_length) for call in calls])
+        _refuse_no_numbers([(call.module, one) for call in calls for one in (call.first_length, call.mean_length)])
         last = masked(logits[:, -1], session.nameless)
         likely = session.likely(Step(len(ids), [], last, distribution(last, Sampling())), 0, _NEXT)
     return journey_sheet(found, text, [session.token(token) for token in ids], calls, likely)
