@@ -51,10 +51,7 @@ def by_transformers(path):
         tie_word_embeddings=True,
         attn_implementation="eager",
     )
-    with torch.device("meta"):
-        model = transformers.LlamaForCausalLM(config)
-    model = model.to_empty(device="cpu").eval()
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffer is not stored
+    model = transformers.LlamaForCausalLM(config).eval()
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 30)
     numbers = dict(tensors(path))
     with torch.no_grad():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from archcalc.commands.base import LONGEST_TEXT, decoded
-from archcalc.errors import Invalid, Problem, shown
+from archcalc.errors import LONGEST_VALUE, Invalid, Problem, cut, shown
 from archcalc.files.reading import read_bytes
 from archcalc.files.regular import unreadable
 from archcalc.spec.source import STDIN, standard_input
@@ -54,7 +54,7 @@ def _texts(flag: str) -> list[Text]:
         raise Invalid(Problem("--group", "has a file where a text belongs", value=shown(typed), suggestion=fix))
     if len(text.encode()) > LONGEST_TEXT:
         raise Invalid(Problem("--group", f"is longer than {LONGEST_TEXT:,} bytes"))
-    return [Text(name, text, "--group")]
+    return [Text(name, text, f"--group {cut(name, LONGEST_VALUE)}")]
 
 
 def _lines(name: str, path: str) -> list[Text]:

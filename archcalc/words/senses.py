@@ -44,9 +44,9 @@ def likeness(vectors: Sequence[Any], groups: Sequence[str]) -> Likeness:
 
     cosines.fill_diagonal_(-torch.inf)
     nearest = cosines >= cosines.amax(dim=1, keepdim=True) - ALIKE
-    shares = (nearest & same).sum(1) / nearest.sum(1)
+    shares = (nearest & same).sum(1).double() / nearest.sum(1)
     each = {name: _some(mean(same & (group == number))) for name, number in numbers.items()}
-    return Likeness(_some(mean(same)), mean(~same), each, float(shares.double().sum()))
+    return Likeness(_some(mean(same)), mean(~same), each, float(shares.sum()))
 
 
 def _some(mean: float) -> float | None:
