@@ -84,13 +84,17 @@ def as_f32(path, target):
     return target
 
 
+def needs_llama_cpp():
+    """A skip where it is not installed."""
+    if find_spec("xllamacpp") is None:
+        pytest.skip("the wheel xllamacpp is not installed: pip install --no-deps xllamacpp")
+
+
 def by_llama_cpp(path, ids, tokens, top):
     """Greedy tokens after a prompt: of each its id, and the log-probabilities of the likeliest ids.
 
     In a process of its own, for it writes and serves as it likes; with a cache in F32.
     """
-    if find_spec("xllamacpp") is None:
-        pytest.skip("the wheel xllamacpp is not installed: pip install --no-deps xllamacpp")
     asked = json.dumps({"path": str(path), "ids": ids, "tokens": tokens, "top": top})
     done = subprocess.run([sys.executable, "-c", _LLAMA_CPP, asked], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -1,7 +1,7 @@
 """SmolLM2 against llama.cpp on the same weights in F32: the log-probabilities of what it generates."""
 
 import pytest
-from smollm2 import as_f32, by_llama_cpp, smollm2_path
+from smollm2 import as_f32, by_llama_cpp, needs_llama_cpp, smollm2_path
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("gguf")
@@ -17,6 +17,7 @@ TOP = 20
 @pytest.mark.parametrize("tokens", [40, pytest.param(200, marks=pytest.mark.prove)])
 def test_log_probabilities_are_those_of_llama_cpp(tmp_path, tokens):
     """Within 3e-4, over the likeliest ids of each step; and the ids are the ones that we find likeliest."""
+    needs_llama_cpp()
     path = smollm2_path()
     whole = as_f32(path, tmp_path / "f32.gguf")
     ids = read_tokenizer(path).encode(PROMPT)

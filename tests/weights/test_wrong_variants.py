@@ -129,7 +129,8 @@ def test_smollm2_has_the_epsilon_that_no_text_shows():
     model = archcalc.load(smollm2_path())
     kinds = [kind.layer for group in model.layers for kind in group.kinds_in()]
     norms = [branch.norm for layer in kinds for branch in layer.residual_branches] + [model.final_norm]
-    assert [norm.epsilon for norm in norms] == pytest.approx([EPSILON] * 61, rel=1e-6)
+    assert len(norms) == 2 + 1  # two of each layer, all alike, and the last
+    assert [norm.epsilon for norm in norms] == pytest.approx([EPSILON] * 3, rel=1e-6)
 
 
 @pytest.fixture(scope="module")
