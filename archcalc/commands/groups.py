@@ -13,7 +13,7 @@ from archcalc.files.regular import unreadable
 from archcalc.spec.source import STDIN, standard_input
 
 MOST_TEXTS = 200  # each is a pass of the model
-_HOW = '--group "NAME=TEXT", or --group NAME=@FILE for a file with a text on each line'
+_HOW = 'give --group "NAME=TEXT", or --group NAME=@FILE for a file with a text on each line'
 
 
 class Text(NamedTuple):
@@ -50,7 +50,7 @@ def _texts(flag: str) -> list[Text]:
     if not text.strip():
         raise Invalid(Problem("--group", "has no text", value=shown(typed)))
     if os.path.isfile(text):
-        fix = f"--group {name}=@{text}"
+        fix = f"give --group {name}=@{text}"
         raise Invalid(Problem("--group", "has a file where a text belongs", value=shown(typed), suggestion=fix))
     if len(text.encode()) > LONGEST_TEXT:
         raise Invalid(Problem("--group", f"is longer than {LONGEST_TEXT:,} bytes"))

@@ -88,7 +88,7 @@ def trace(
     _refuse_what_a_prompt_decides(batch, seq, attention)
     if len(prompt) != (1 if word is None else 2):
         takes = "must be given once; --word compares two" if word is None else "must be given twice with --word"
-        fix = "--group NAME=TEXT for more of them" if word is not None and len(prompt) > 2 else None
+        fix = "give --group NAME=TEXT for more of them" if word is not None and len(prompt) > 2 else None
         raise Invalid(Problem("--prompt", takes, value=f"{len(prompt)}", suggestion=fix))
     _refuse_many_layers(found, "--prompt")
     needs_to_run("trace")

@@ -219,7 +219,7 @@ def test_a_word_of_a_real_tokenizer_is_its_last_token(tmp_path):
         (["-p", "a", "--word", "a"], "--prompt: must be given twice with --word; got 1"),
         (
             ["-p", "a", "-p", "a", "-p", "a", "--word", "a"],
-            "--prompt: must be given twice with --word; got 3; --group NAME=TEXT for more of them",
+            "--prompt: must be given twice with --word; got 3; give --group NAME=TEXT for more of them",
         ),
         (["--word", "a"], "--word: needs a --prompt; got 'a'"),
         (["--weights", "here"], "--weights: needs a --prompt; got 'here'"),
