@@ -100,14 +100,18 @@ class Session:
     def read(self, prompt: str, to_come: int = 1) -> tuple[str, list[int]]:
         """A prompt and its tokens. Raises Invalid where it is empty, or leaves no room for `to_come` more tokens."""
         text = read_text("--prompt", prompt)
+        return text, self.cut(text, to_come)
+
+    def cut(self, text: str, to_come: int = 1, where: str = "--prompt") -> list[int]:
+        """The tokens of a text that was given at `where`. Raises as `read` does."""
         ids = self.tokenizer.encode(text)
         most = self.found.model.context_length
         if not ids:
-            raise Invalid(Problem("--prompt", "is empty"))
+            raise Invalid(Problem(where, "is empty"))
         if len(ids) > most - to_come:
             left = ", which leaves no room for a new one" if to_come else ""
-            raise Invalid(Problem("--prompt", f"has {len(ids):,} tokens; the context holds {most:,}{left}"))
-        return text, ids
+            raise Invalid(Problem(where, f"has {len(ids):,} tokens; the context holds {most:,}{left}"))
+        return ids
 
     def continuation(self, ids: list[int], tokens: int, sampling: Sampling, samples: int) -> Continuation:
         """The tokens after a prompt, sampled as they are asked for."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
-from itertools import accumulate
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +9,13 @@ import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import RUN, Attention, Batch, Form, Output, Seq, Spec, Weights, app, needs_to_run, number
+from archcalc.commands.groups import Text, read_groups
 from archcalc.commands.session import Session
 from archcalc.commands.weights import has_numbers
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import Found, find
+from archcalc.words.occurrences import last_occurrence
 
 if TYPE_CHECKING:
     from archcalc.report.drift import Reading
@@ -36,14 +35,22 @@ def trace(
             "-p",
             metavar="TEXT",
             show_default=False,
-            help="text to run the model on, or - for standard input; give two with --word",
+            help="text to run the model on, or - for standard input; two with --word",
         ),
     ] = None,
     weights: Weights = None,
     word: Annotated[
         str | None,
         typer.Option(
-            metavar="WORD", show_default=False, help="word whose vectors in two prompts are compared, layer by layer"
+            metavar="WORD", show_default=False, help="word whose vectors in several texts are compared, layer by layer"
+        ),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=TEXT",
+            show_default=False,
+            help="text with one sense of the --word, or NAME=@FILE with one a line; may repeat",
         ),
     ] = None,
     batch: Batch = "1",
@@ -60,6 +67,14 @@ def trace(
     Example: archcalc trace gpt2 --weights DIR -p "The cat sat on the"
     """
     found = find(spec)
+    if group:
+        _refuse_beside_groups(word, prompt)
+        _refuse_what_a_prompt_decides(batch, seq, attention, "--group")
+        texts = read_groups(group)
+        _refuse_many_layers(found, "--group")
+        needs_to_run("trace")
+        emit(_senses(found, word or "", texts, weights), form, output)
+        return
     if prompt is None:
         _refuse_without_prompt(word, weights)
         from archcalc.report.trace import trace_sheet
@@ -73,10 +88,9 @@ def trace(
     _refuse_what_a_prompt_decides(batch, seq, attention)
     if len(prompt) != (1 if word is None else 2):
         takes = "must be given once; --word compares two" if word is None else "must be given twice with --word"
-        raise Invalid(Problem("--prompt", takes, value=f"{len(prompt)}"))
-    if found.model.n_layers > MOST_LAYERS_WATCHED:
-        what = f"runs through at most {MOST_LAYERS_WATCHED} layers; {found.name} has {found.model.n_layers:,}"
-        raise Invalid(Problem("--prompt", what, suggestion=f"trace {found.model.name}@n_layers={MOST_LAYERS_WATCHED}"))
+        fix = "give --group NAME=TEXT for more of them" if word is not None and len(prompt) > 2 else None
+        raise Invalid(Problem("--prompt", takes, value=f"{len(prompt)}", suggestion=fix))
+    _refuse_many_layers(found, "--prompt")
     needs_to_run("trace")
     emit(_journey(found, prompt[0], weights) if word is None else _drift(found, word, prompt, weights), form, output)
 
@@ -96,7 +110,7 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     calls, logits = watch(session.model, torch.tensor([ids], device=device))
     likely = []
     if session.has_numbers:
-        _refuse_no_numbers([(call.module, call.mean_length) for call in calls])
+        _refuse_no_numbers([(call.module, one) for call in calls for one in (call.first_length, call.mean_length)])
         last = masked(logits[:, -1], session.nameless)
         likely = session.likely(Step(len(ids), [], last, distribution(last, Sampling())), 0, _NEXT)
     return journey_sheet(found, text, [session.token(token) for token in ids], calls, likely)
@@ -106,20 +120,34 @@ def _drift(found: Found, word: str, prompts: list[str], weights: str | None) -> 
     from archcalc.report.drift import drift_sheet
 
     session = Session.load(found, weights)
-    first, second = (_reading(session, word, prompt) for prompt in prompts)
+    first, second = (_reading(session, word, *session.read(prompt, to_come=0)) for prompt in prompts)
     return drift_sheet(found, word, (first, second))
 
 
-def _reading(session: Session, word: str, prompt: str) -> Reading:
-    """A word's last token in a prompt, which has seen the whole word, and the way of its vector."""
+def _senses(found: Found, word: str, texts: list[Text], weights: str | None) -> Sheet:
+    from archcalc.report.senses import Grouped, senses_sheet
+
+    session = Session.load(found, weights)
+    cut = [session.cut(text.text, to_come=0, where=text.where) for text in texts]
+    readings = [_reading(session, word, text.text, ids, text.where) for text, ids in zip(texts, cut, strict=True)]
+    return senses_sheet(found, word, [Grouped(text.group, one) for text, one in zip(texts, readings, strict=True)])
+
+
+def _reading(session: Session, word: str, text: str, ids: list[int], where: str = "") -> Reading:
+    """A word's last token in a text, which has seen the whole word, and the way of its vector.
+
+    Raises Invalid where the text, which was given at `where`, does not have the word.
+    """
     from archcalc.report.drift import Reading
     from archcalc_reference.model.journey import vector_along
 
-    text, ids = session.read(prompt, to_come=0)
-    position = _place(session, word, ids)
-    way = vector_along(session.model, ids, position)
+    place = last_occurrence([session.tokenizer.token_bytes(token) for token in ids], word)
+    if place is None:
+        what = f"is not in {where or 'the prompt'}" if word else "is empty"
+        raise Invalid(Problem("--word", what, value=shown(word)))
+    way = vector_along(session.model, ids, place.position)
     _refuse_no_numbers([(along.place, float(along.vector_D.norm())) for along in way])
-    return Reading(text, len(ids), position, session.token(ids[position]), way)
+    return Reading(text, len(ids), place, session.token(ids[place.position]), way)
 
 
 def _refuse_no_numbers(lengths: list[tuple[str, float | None]]) -> None:
@@ -130,16 +158,18 @@ def _refuse_no_numbers(lengths: list[tuple[str, float | None]]) -> None:
             raise Invalid(Problem("weights", what, suggestion="they are damaged, or too large for the precision"))
 
 
-def _place(session: Session, word: str, ids: list[int]) -> int:
-    """The position of the token that ends the last occurrence of a word, a whole word before a part of another."""
-    parts = [session.tokenizer.token_bytes(token) for token in ids]
-    text = b"".join(parts).decode(errors="replace")
-    alone = [match.end() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
-    at = text.rfind(word) if word else -1
-    if at < 0:
-        raise Invalid(Problem("--word", "is not in the prompt" if word else "is empty", value=shown(word)))
-    last = len(text[: alone[-1] if alone else at + len(word)].encode()) - 1  # the byte where it ends
-    return bisect_right(list(accumulate(map(len, parts))), last)
+def _refuse_many_layers(found: Found, flag: str) -> None:
+    if found.model.n_layers > MOST_LAYERS_WATCHED:
+        what = f"runs through at most {MOST_LAYERS_WATCHED} layers; {found.name} has {found.model.n_layers:,}"
+        raise Invalid(Problem(flag, what, suggestion=f"trace {found.model.name}@n_layers={MOST_LAYERS_WATCHED}"))
+
+
+def _refuse_beside_groups(word: str | None, prompt: list[str] | None) -> None:
+    if prompt is not None:
+        raise Invalid(Problem("--prompt", "cannot be combined with --group, which has the texts"))
+    if not word:
+        what = "is empty" if word == "" else "must say which word the texts of --group share"
+        raise Invalid(Problem("--word", what))
 
 
 def _refuse_without_prompt(word: str | None, weights: str | None) -> None:
@@ -148,12 +178,11 @@ def _refuse_without_prompt(word: str | None, weights: str | None) -> None:
             raise Invalid(Problem(flag, "needs a --prompt", value=shown(value)))
 
 
-def _refuse_what_a_prompt_decides(batch: str, seq: str | None, attention: str) -> None:
+def _refuse_what_a_prompt_decides(batch: str, seq: str | None, attention: str, flag: str = "--prompt") -> None:
     if seq is not None:
-        raise Invalid(Problem("--seq", "cannot be combined with --prompt, whose length is used", value=shown(seq)))
+        raise Invalid(Problem("--seq", f"cannot be combined with {flag}, whose length is used", value=shown(seq)))
     if batch.strip() != "1":
-        raise Invalid(Problem("--batch", "must be 1 with --prompt", value=shown(batch)))
+        raise Invalid(Problem("--batch", f"must be 1 with {flag}", value=shown(batch)))
     if attention != "math":
-        raise Invalid(
-            Problem("--attention", "must be math with --prompt: flash stores no scores", value=shown(attention))
-        )
+        what = f"must be math with {flag}: flash stores no scores"
+        raise Invalid(Problem("--attention", what, value=shown(attention)))

@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from archcalc.report.cells import bar
 from archcalc.report.sheet import Column, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.report.tokens import Token
 from archcalc.spec.catalogue import Found
-from archcalc.units import four_digits
+from archcalc.units import four_digits, grouped
+from archcalc.words.occurrences import Occurrence
 
 
 class Reading(NamedTuple):
-    """A text, the place of the word's token in it, that token, and the vector's way as the reference tells it."""
+    """A text and its number of tokens, where the word stands and its last token there, and that vector's way.
+
+    The way is as the reference tells it.
+    """
 
     prompt: str
     tokens: int
-    position: int
+    place: Occurrence
     token: Token
     way: list[Any]
+
+    @property
+    def said(self) -> str:
+        """Where the word is followed, in words."""
+        _, takes, times = self.place
+        parts = f", the last of the word's {takes}" if takes > 1 else ""
+        often = f", where the word occurs for the last of {times} times" if times > 1 else ""
+        at = f"token {grouped(self.place.position + 1)} of {grouped(self.tokens)}"
+        return f"{at}, {self.token.literal}{parts}, in {self.prompt!r}{often}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """It as JSON."""
+        return {
+            "prompt": self.prompt,
+            "position": self.place.position,
+            "token_id": self.token.id,
+            "text": self.token.text,
+            "word_tokens": self.place.tokens,
+            "occurrences": self.place.times,
+        }
 
 
 class Drift(NamedTuple):
@@ -29,15 +55,16 @@ class Drift(NamedTuple):
     lengths: tuple[float, float]
 
 
+COSINE = "cosine: the dot product divided by both lengths; 1 means the same direction"
+"""What is compared, in words."""
+
+
 def drift_sheet(found: Found, word: str, readings: tuple[Reading, Reading]) -> Sheet:
     """How far the vectors of one word come apart on their way through two texts."""
     drifts = [_drift(a, b) for a, b in zip(*(reading.way for reading in readings), strict=True)]
     least = min(drifts, key=lambda drift: drift.cosine)
     first, last = drifts[0].cosine, drifts[-1].cosine
-    same = all(reading.token.id == readings[0].token.id for reading in readings)
-    where = [f"{letter}: {_where(reading)}" for letter, reading in zip("AB", readings, strict=True)]
-    if not same:
-        where.append("a different token in each text, so the vectors differ from the start")
+    where = [f"{letter}: {reading.said}" for letter, reading in zip("AB", readings, strict=True)]
     return Sheet(
         title=f"{found.name}: {word!r} in two texts: cosine {first:.4f} at the start, {last:.4f} at the end",
         blocks=(
@@ -49,9 +76,16 @@ def drift_sheet(found: Found, word: str, readings: tuple[Reading, Reading]) -> S
             ),
             Fields(
                 (
-                    ("Word", tuple(where)),
+                    ("Word", (*where, *remarks(readings, "AB"))),
                     ("Lowest", (f"{least.cosine:.4f} after {least.place}",)),
-                    ("Counted", ("cosine: the dot product divided by both lengths; 1 means the same direction",)),
+                    (
+                        "Control",
+                        (
+                            "one pair proves little: texts with the same sense of the word come apart too",
+                            "--group NAME=TEXT compares several texts of each sense",
+                        ),
+                    ),
+                    ("Counted", (COSINE,)),
                     *caveats(found),
                 )
             ),
@@ -59,10 +93,7 @@ def drift_sheet(found: Found, word: str, readings: tuple[Reading, Reading]) -> S
         payload=payload(
             found.name,
             word=word,
-            texts=[
-                {"prompt": r.prompt, "position": r.position, "token_id": r.token.id, "text": r.token.text}
-                for r in readings
-            ],
+            texts=[reading.record for reading in readings],
             drift=[_flat(drift) for drift in drifts],
             **notes(found),
         ),
@@ -70,9 +101,13 @@ def drift_sheet(found: Found, word: str, readings: tuple[Reading, Reading]) -> S
     )
 
 
-def _where(reading: Reading) -> str:
-    at = f"token {reading.position + 1:,} of {reading.tokens:,}"
-    return f"{at}, {reading.token.literal}, in {reading.prompt!r}"
+def remarks(readings: Sequence[Reading], names: Sequence[str]) -> Iterator[str]:
+    """What would mislead a reader: other tokens of the word, and a word that is the first token of its text."""
+    if len({reading.token.id for reading in readings}) > 1:
+        yield "not the same token in each text, so the vectors differ from the start"
+    if at_first := [name for name, reading in zip(names, readings, strict=True) if reading.place.position == 0]:
+        which = ", ".join(dict.fromkeys(at_first))
+        yield f"{which}: the first token of the text, whose vector is unlike all others (an attention sink)"
 
 
 def _drift(a: Any, b: Any) -> Drift:

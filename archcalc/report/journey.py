@@ -18,6 +18,10 @@ from archcalc.units import four_digits, grouped, several, shape, share
 
 _LAYER = re.compile(r"layers\.([0-9]+)")
 _SHOWN_TOKENS = 12
+_LENGTHS = (
+    "of vectors of the residual stream and of what comes to it; mean: over all positions but the first",
+    "the first is apart: in many models its vector is unlike all others (an attention sink)",
+)
 
 
 class Group(NamedTuple):
@@ -45,11 +49,12 @@ def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[An
             "on PyTorch's meta device: shapes without values, one token per byte; --weights DIR loads a trained model"
         )
     following = (("Next", (", ".join(_chance(one) for one in likely),)),) if likely else ()
-    lengths = (("Length", ("mean over all positions; in the first layer .. in the last",)),) if likely else ()
+    lengths = (("Lengths", _LENGTHS),) if likely else ()
     return Sheet(
         title=f"{found.name}: {several(len(tokens), 'token')} pass through the running model",
         blocks=(
-            _table(calls, len(tokens), lengths=bool(likely)),
+            _table(calls, len(tokens)),
+            *([_lengths_table(calls)] if likely else []),
             Fields(
                 (
                     ("Prompt", (f"{prompt!r} is {_spelled(tokens)}",)),
@@ -99,23 +104,39 @@ def _spelled(tokens: list[Token]) -> str:
     return first if more <= 0 else f"{first} and {grouped(more)} more"
 
 
-def _table(calls: list[Any], tokens: int, *, lengths: bool) -> Table:
-    rows: list[tuple[Cell, ...]] = [("token ids", None, f"1 x {grouped(tokens)}", None, None, None)]
+def _table(calls: list[Any], tokens: int) -> Table:
+    rows: list[tuple[Cell, ...]] = [("token ids", None, f"1 x {grouped(tokens)}", None, None)]
     for group in _grouped(calls):
         times = f" x{grouped(group.layers)}" if group.layers > 1 else ""
         if len(group.calls) > 1:
-            rows.append((f"{group.module}{times}", *[None] * 5))
+            rows.append((f"{group.module}{times}", *[None] * 4))
         for same in group.calls:
             first = same[0]
             leaf = "" if len(group.calls) == 1 else _leaf(first.module, group.module)
             name = f"  {leaf}".rstrip() if len(group.calls) > 1 else f"{group.module}{times}"
-            rows.append((name, first.function, shape(first.shape), _weights(first), _flops(same), _lengths(same)))
+            rows.append((name, first.function, shape(first.shape), _weights(first), _flops(same)))
     if calls:  # the sampler's own step, behind the model's last
-        rows.append(("softmax, last position", "softmax", shape((1, calls[-1].shape[-1])), None, None, None))
-    total = ("total", None, None, None, sum(call.flops for call in calls), None)
-    columns = (*words("module", "PyTorch"), *figures("data", "weights in one layer", "FLOPs", "mean length"))
-    width = len(columns) if lengths else len(columns) - 1
-    return Table(columns[:width], tuple(row[:width] for row in rows), total[:width])
+        rows.append(("softmax, last position", "softmax", shape((1, calls[-1].shape[-1])), None, None))
+    total = ("total", None, None, None, sum(call.flops for call in calls))
+    columns = (*words("module", "PyTorch"), *figures("data", "weights in one layer", "FLOPs"))
+    return Table(columns, tuple(rows), total)
+
+
+def _lengths_table(calls: list[Any]) -> Table:
+    """The calls that made vectors of the residual stream, or such as come to it, and how long these are."""
+    rows = tuple(
+        (
+            f"{_LAYER.sub('layers.{i}', same[0].module)}{f' x{grouped(group.layers)}' if group.layers > 1 else ''}",
+            same[0].function,
+            _lengths([call.first_length for call in same]),
+            _lengths([call.mean_length for call in same]),
+        )
+        for group in _grouped(calls)
+        for same in group.calls
+        if same[0].first_length is not None
+    )
+    columns = (*words("module", "PyTorch"), *figures("first position", "mean of the others"))
+    return Table(columns, rows, title="Lengths of vectors, in the first layer .. in the last", keys=2)
 
 
 def _grouped(calls: list[Any]) -> Iterator[Group]:
@@ -165,12 +186,10 @@ def _flops(same: tuple[Any, ...]) -> int | None:
     return sum(call.flops for call in same) or None
 
 
-def _lengths(same: tuple[Any, ...]) -> str | None:
-    """The mean length of a row's vectors, in the first layer and in the last."""
-    found = [call.mean_length for call in same if call.mean_length is not None]
-    if not found:
-        return None
-    return four_digits(found[0]) if len(found) == 1 else f"{four_digits(found[0])} .. {four_digits(found[-1])}"
+def _lengths(lengths: list[float | None]) -> str | None:
+    """The length in the first layer and in the last."""
+    found = [four_digits(length) for length in lengths if length is not None]
+    return " .. ".join(found[:: max(len(found) - 1, 1)]) or None
 
 
 def _json(call: Any) -> dict[str, Any]:

@@ -319,6 +319,7 @@ RUNS = {
     "generate": ("-p", "Hi", "--max-tokens", "2"),
     "trace": ("-p", "Hi"),
     "trace of a word": ("-p", "a cat", "-p", "the cat", "--word", "cat"),
+    "trace of senses": ("--group", "x=a cat", "--group", "y=the cat", "--word", "cat"),
     "chat": (),
 }
 COUNTS = ["params", "report", "flops", "memory", "trace", "explain", "check"]

@@ -91,11 +91,13 @@ def test_layers_that_do_the_same_are_one_row_and_others_are_not(tmp_path):
 def test_without_weights_there_are_shapes_and_no_numbers():
     done = asked("gpt3-175b@n_layers=2", "-p", "Hi")
     assert "meta device: shapes without values" in done.out
-    assert "mean length" not in done.out
+    assert "Lengths" not in done.out
     assert "Next" not in done.out
     told = asked("gpt3-175b@n_layers=2", "-p", "Hi", "-f", "json").json
     assert told["next"] == []
-    assert {call["mean_length"] for call in told["calls"]} == {None}
+    assert (
+        {call["mean_length"] for call in told["calls"]} == {call["first_length"] for call in told["calls"]} == {None}
+    )
 
 
 def test_a_difference_is_printed(monkeypatch):
@@ -116,11 +118,18 @@ def test_with_weights_lengths_and_what_comes_next_are_the_model_s(gpt2):
     best = torch.softmax(out.logits[0, -1].double(), -1).topk(5)
     assert [one["token_id"] for one in told["next"]] == best.indices.tolist()
     assert [one["probability"] for one in told["next"]] == pytest.approx(best.values.tolist(), rel=1e-4)
-    length = {(c["module"], c["function"]): c["mean_length"] for c in told["calls"]}  # the last of a layer's two sums
+    sums = {call["module"]: call for call in told["calls"] if call["function"] == "add"}  # the last of a layer's two
     for i in range(2):
-        expected = out.hidden_states[i + 1][0].norm(dim=-1).mean().item()
-        assert length[f"layers.{i}", "add"] == pytest.approx(expected, rel=1e-5)
-    assert "mean length" in asked(TINY_GPT2, "-p", A, "--weights", folder).out
+        first, *others = out.hidden_states[i + 1][0].norm(dim=-1).tolist()
+        assert sums[f"layers.{i}"]["first_length"] == pytest.approx(first, rel=1e-5)
+        assert sums[f"layers.{i}"]["mean_length"] == pytest.approx(sum(others) / len(others), rel=1e-5)
+    assert "first position" in asked(TINY_GPT2, "-p", A, "--weights", folder).out
+
+
+def test_a_text_of_one_token_has_the_length_of_its_first_position_alone(gpt2):
+    told = asked(TINY_GPT2, "-p", "a", "--weights", gpt2[1], "-f", "json").json
+    assert {call["mean_length"] for call in told["calls"]} == {None}
+    assert any(call["first_length"] for call in told["calls"])
 
 
 def test_lengths_are_those_of_the_residual_stream_whatever_the_sizes(tmp_path):
@@ -191,7 +200,14 @@ def test_a_word_of_a_real_tokenizer_is_its_last_token(tmp_path):
     ).json
     ids = tokenizer.encode("a model").ids
     assert tokenizer.id_to_token(ids[-1]).endswith("l")
-    assert told["texts"][0] == {"prompt": "a model", "position": len(ids) - 1, "token_id": ids[-1], "text": " model"}
+    assert told["texts"][0] == {
+        "prompt": "a model",
+        "position": len(ids) - 1,
+        "token_id": ids[-1],
+        "text": " model",
+        "word_tokens": 1,
+        "occurrences": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -201,6 +217,10 @@ def test_a_word_of_a_real_tokenizer_is_its_last_token(tmp_path):
         (["-p", "x" * 65], "--prompt: has 65 tokens; the context holds 64"),
         (["-p", "a", "-p", "b"], "--prompt: must be given once; --word compares two; got 2"),
         (["-p", "a", "--word", "a"], "--prompt: must be given twice with --word; got 1"),
+        (
+            ["-p", "a", "-p", "a", "-p", "a", "--word", "a"],
+            "--prompt: must be given twice with --word; got 3; give --group NAME=TEXT for more of them",
+        ),
         (["--word", "a"], "--word: needs a --prompt; got 'a'"),
         (["--weights", "here"], "--weights: needs a --prompt; got 'here'"),
         (["-p", "a", "--seq", "4"], "--seq: cannot be combined with --prompt, whose length is used; got '4'"),

@@ -187,6 +187,7 @@ REFUSED = {
     "verify tiny gpt2 --dp 2": "archcalc verify: needs one SPEC that the plan divides; got 2",
     "trace tiny --weights DIR": "--weights: needs a --prompt",
     "trace tiny --word x": "--word: needs a --prompt",
+    "trace tiny --word x --group a=x --group b=x --prompt x": "--prompt: cannot be combined with --group, which has the texts",
     "trace tiny --prompt a --seq 3": "--seq: cannot be combined with --prompt, whose length is used",
     "trace tiny --prompt a --batch 3": "--batch: must be 1 with --prompt",
     "trace tiny --prompt a --attention flash": "--attention: must be math with --prompt",
@@ -210,7 +211,7 @@ RUN = {
             ["--config", "--select", "--ignore", "--strict", "--fix", "--baseline", "--write-baseline", "--jobs",
              "--watch", "--skip-unknown"], "test_check"),
     },
-    "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey"},
+    "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey", "--group": "test_senses"},
     "predict": {
         **dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
         **dict.fromkeys(

@@ -510,6 +510,7 @@ COMMANDS = {
     "generate in bf16": ("generate", "SPEC", "--prompt", "a", "--weights", "DIR", "--precision", "bf16"),
     "trace": ("trace", "SPEC", "--prompt", "a", "--weights", "DIR"),
     "trace of a word": ("trace", "SPEC", "--prompt", "a", "--prompt", "ba", "--word", "a", "--weights", "DIR"),
+    "trace of senses": ("trace", "SPEC", "--group", "x=a", "--group", "y=ba", "--word", "a", "--weights", "DIR"),
     "chat": ("chat", "SPEC", "--weights", "DIR"),
     "train": ("train", "SPEC", "--from", "DIR", "--out", "DIR/new", "--steps", "1", "--batch", "1", "--seq", "4"),
     "embed": ("embed", "DIR", "a"),

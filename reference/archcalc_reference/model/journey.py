@@ -28,8 +28,10 @@ _LAST = ("output", "down")  # of a mixer's matrices: what it makes is added to t
 class Call(NamedTuple):
     """One function that the model called: in which module, what came out of it, with which weights.
 
-    `flops` are PyTorch's count. `mean_length` is that of the residual stream's vectors, or those that come to it; None
-    elsewhere, and on the meta device, which has no numbers.
+    `flops` are PyTorch's count. Lengths are those of vectors of the residual stream, or of what comes to it: of the
+    first position, at which attention looks when it looks for nothing and whose vector may be a hundred times longer
+    (an attention sink: Xiao et al. 2023, arXiv:2309.17453), and the mean of all others. None elsewhere, where there is
+    one position, and on the meta device, which has no numbers.
     """
 
     module: str
@@ -37,6 +39,7 @@ class Call(NamedTuple):
     shape: tuple[int, ...]
     weights: tuple[tuple[str, tuple[int, ...]], ...]
     flops: int
+    first_length: float | None
     mean_length: float | None
 
 
@@ -99,13 +102,14 @@ class _Watch(TorchFunctionMode):
             given = (*args, *(kwargs or {}).values())
             weights = tuple((self._names[id(x)], tuple(x.shape)) for x in given if id(x) in self._names)
             flops = self._counter.get_total_flops() - before
-            self.calls.append(Call(self._inside[-1], name, tuple(out.shape), weights, flops, self._length(out)))
+            self.calls.append(Call(self._inside[-1], name, tuple(out.shape), weights, flops, *self._lengths(out)))
         return given_back
 
-    def _length(self, out: Tensor) -> float | None:
+    def _lengths(self, out: Tensor) -> tuple[float | None, float | None]:
         if out.is_meta or self._inside[-1] in self._elsewhere or out.shape[-1] != self._model.spec.d_model:
-            return None
-        return float(torch.linalg.vector_norm(out.double(), dim=-1).mean())
+            return None, None
+        first, *others = torch.linalg.vector_norm(out.double(), dim=-1).flatten().tolist()
+        return first, sum(others) / len(others) if others else None
 
 
 def _elsewhere(model: Transformer) -> Iterator[str]:
