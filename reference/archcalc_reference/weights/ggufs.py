@@ -148,17 +148,22 @@ class Tensors:
         """A tensor in float32, which takes its slices: (out, in), as its family has it."""
         return self.get_tensor(name)
 
+    def rows(self, name: str, start: int, end: int) -> Any:
+        """Rows of a tensor as the file has it, in numpy's float32, dequantized."""
+        header, place = self._headers[name], self._places[name]
+        _refuse_unread([header], header.file)
+        package = needed("gguf", header.file, "gguf")
+        kind = package.GGMLQuantizationType[header.type]
+        width = package.quant_shape_to_byte_shape(header.shape, kind)
+        data = self._mapped[place : place + header.stored_bytes].reshape(width)[start:end]
+        return package.quants.dequantize(data, kind).reshape(-1, *header.shape[1:])
+
     def get_tensor(self, name: str) -> Any:
         """A tensor in float32, dequantized."""
         import numpy as np
         import torch
 
-        header, place = self._headers[name], self._places[name]
-        package = needed("gguf", header.file, "gguf")
-        kind = package.GGMLQuantizationType[header.type]
-        width = package.quant_shape_to_byte_shape(header.shape, kind)
-        data = self._mapped[place : place + header.stored_bytes].reshape(width)
-        numbers = package.quants.dequantize(data, kind).reshape(header.shape)
+        numbers = self.rows(name, 0, self._headers[name].shape[0])
         if name in self._undo:
             numbers = self._undo[name](numbers)
         return torch.from_numpy(numbers if numbers.flags.writeable else np.array(numbers))
