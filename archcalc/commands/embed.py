@@ -9,7 +9,7 @@ from archcalc.commands.base import RUN, Form, Output, app, number, typed
 from archcalc.commands.weights import weights_of
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit, tell, write
-from archcalc.words.vectors import MOST_AXES
+from archcalc.words.vectors import MOST_AXES, Vectors
 
 MOST_NEIGHBOURS = 1_000
 _TOP = "10"  # neighbours, if not given
@@ -22,7 +22,7 @@ def embed(
         typer.Argument(
             metavar="SOURCE",
             show_default=False,
-            help="vectors of word2vec or GloVe, an .npy, - for text in a pipe; or a model: folder, .gguf, .safetensors",
+            help="vectors: word2vec or GloVe, .npy, - for text in a pipe; or a model: folder, .gguf, .safetensors",
         ),
     ],
     expressions: Annotated[
@@ -90,7 +90,7 @@ def embed(
         load_plotly()  # a missing package is reported before a large file is read
     cache = Cache(used=not no_cache)
     folder = weights_of(source) if os.path.isdir(source) else source
-    vectors = open_vectors(folder, words, average=average, cache=cache)
+    vectors = open_vectors(folder, words, cache, average=average)
     asked = [space.evaluate(vectors, text, "EXPRESSION", unit=unit) for text in expressions]
     chosen = [space.evaluate(vectors, text, "--axes", unit=unit).pointing("--axes") for text in axes or ()]
     sums, others = asked, []
@@ -99,7 +99,7 @@ def embed(
         sheet = along_sheet(vectors, direction, asked, space.measure(direction, asked), unit=unit)
         sums = [direction, *asked]
     else:
-        also = [_row(vectors.find(word, "--rank").rows, word) for word in rank or ()]
+        also = [_row(vectors, word) for word in rank or ()]
         found = space.neighbours(vectors, asked[0].pointing("EXPRESSION"), count, also, unit=unit)
         sheet = neighbours_sheet(vectors, asked[0], found, unit=unit)
         others = [(neighbour.word, neighbour.row) for neighbour in found]
@@ -110,10 +110,15 @@ def embed(
         tell(line)
 
 
-def _row(rows: tuple[int, ...], word: str) -> int:
-    """The row of a word that is to be shown. Raises Invalid where it has several."""
+def _row(vectors: Vectors, text: str) -> int:
+    """The row of a word that is to be shown, quotes around it meaning what they do in a sum.
+
+    Raises Invalid where it has several.
+    """
+    quoted = len(text) > 2 and text[0] in "'\"" and text[0] == text[-1]
+    rows = vectors.find(text[1:-1] if quoted else text, "--rank", exact=quoted).rows
     if len(rows) > 1:
-        raise Invalid(Problem("--rank", "is several tokens, which have a row each", value=shown(word)))
+        raise Invalid(Problem("--rank", "is several tokens, which have a row each", value=shown(text)))
     return rows[0]
 
 

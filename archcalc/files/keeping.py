@@ -1,7 +1,8 @@
 """A folder of things that took long to make, the user's own: bounded, written in one step, trusted by nobody's word.
 
 `$XDG_CACHE_HOME/archcalc`, or where the system keeps such folders. A folder that is another user's, that others may
-write to or that is a link is not used, nor is a file of that kind in it. What cannot be kept is not kept, and no error.
+write to or that is a link is not used, nor is a file of that kind in it. Where nothing can be kept, nothing is, and
+that is no error.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """What was read of a slow file of words or vectors, kept for the next question.
 
-A table is kept under the SHA-256 of the file that it was read from, and beside it, under the file's path, which content
-that path had and its stamp: device, inode, size, and when it was modified and changed. A stamp that is the same, and
-was two seconds old when the file was read, is the same content, since no program sets the time of a change. For any
-other stamp, and on systems that have no such time, the content is read and compared. So a table is used for the bytes
-that it was made of and for no others. Its own bytes are held against a checksum: a damaged one is made again.
+A table is kept under the SHA-256 of the file that it was read from, and beside it, under the file's path, which
+content that path had and its stamp: device, inode, size, and the times when it was modified and changed. The same
+stamp, if it was two seconds old when the file was read, is the same content, since no program sets the time of a
+change. For another stamp, and on systems that have no such time, the content is read and compared. So a table is used
+for the bytes that it was made of and for no others. Its own bytes are held against a checksum: a damaged one is made
+again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import mmap
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.errors import Invalid, Missing
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 _FORMAT = b"archcalc words 1"  # another number where a table would be read otherwise
+SMALLEST_KEPT = 2**16
+"""Bytes of a file; smaller ones are read in a blink."""
 _SETTLED = 2 * 10**9  # nanoseconds: the coarsest clock of a file system in use, FAT's
 _CHANGES = os.name == "posix"  # elsewhere st_ctime is when a file was made
 _LARGEST_HEAD = 2**20
@@ -38,10 +41,10 @@ _ALIGNED = 64
 
 
 class Table(NamedTuple):
-    """What a file says: words, their vectors unless it has none, and what is to be told of it."""
+    """What a file says: words, their vectors (words x numbers, 0 of a file of words alone), and what is told of it."""
 
     words: WordList
-    matrix: Array | None
+    matrix: Array
     warnings: tuple[str, ...]
 
 
@@ -59,6 +62,8 @@ class Cache:
             return None
         with open_file(path) as file:
             stamp, settled = _stamp(file.fileno())
+            if os.fstat(file.fileno()).st_size < SMALLEST_KEPT:
+                return None
             known = _read_note(path)
             trusted = known is not None and known[1] == stamp and known[2] and _CHANGES
             if known is not None and trusted:
@@ -73,8 +78,11 @@ class Cache:
             _write_note(path, content, stamp, settled=settled)
         return table
 
-    def put(self, path: str, table: Table) -> None:
-        """Keep what was read of a file, after `get` did not have it and if the file is still what it was then."""
+    def put(self, path: str, words: WordList, blocks: Iterable[Array] = (), warnings: Sequence[str] = ()) -> None:
+        """Keep what was read of a file, after `get` did not have it and if the file is still what it was then.
+
+        `blocks` are the vectors in float32, some rows at a time; none where there are words alone.
+        """
         before = self._before.get(path)
         if before is None:
             return
@@ -85,9 +93,9 @@ class Cache:
                     return
         except (Invalid, Missing):
             return
-        pieces = list(_pieces(table))
-        size = sum(map(len, pieces))
-        if keep(_table_name(content), pieces, size):
+        parts = _parts(words, list(blocks), warnings)
+        size = sum(_aligned(sum(map(len, part))) for part in parts) + 4
+        if keep(_table_name(content), _pieces(parts), size):
             _write_note(path, content, stamp, settled=settled)
             self.said.append(f"kept {binary(size)} of {path} for the next question (--no-cache: keep nothing)")
 
@@ -140,23 +148,28 @@ def _table_name(content: str) -> str:
     return f"{content}.words"
 
 
-def _pieces(table: Table) -> Iterator[bytes | memoryview]:
-    """The bytes of a table: a line that says how they are parted, the parts from multiples of 64, and a checksum."""
+def _parts(words: WordList, blocks: list[Array], warnings: Sequence[str]) -> list[list[memoryview]]:
+    """The bytes of a table: a line that says how they are parted, the words, where they begin, the vectors."""
     import numpy as np
 
-    words, matrix = table.words, table.matrix
-    parts: list[Any] = [words.blob, memoryview(np.ascontiguousarray(words.starts, np.uint64)).cast("B")]
-    if matrix is not None:
-        parts.append(memoryview(np.ascontiguousarray(matrix, np.float32)).cast("B"))
     about = {
-        "words": words.count,
-        "dimensions": None if matrix is None else int(matrix.shape[1]),
+        "words": words.size,
+        "dimensions": int(blocks[0].shape[1]) if blocks else 0,
         "blob": len(words.blob),
-        "warnings": list(table.warnings),
+        "warnings": list(warnings),
     }
+    arrays: list[Array] = [np.frombuffer(memoryview(words.blob), np.uint8), words.starts.astype(np.uint64)]
+    vectors = [np.ascontiguousarray(block, np.float32) for block in blocks]
+    head = memoryview(_FORMAT + json.dumps(about).encode() + b"\n")
+    return [[head], *([array.data.cast("B")] for array in arrays), [array.data.cast("B") for array in vectors]]
+
+
+def _pieces(parts: list[list[memoryview]]) -> Iterator[bytes | memoryview]:
+    """Parts from multiples of 64, and a checksum of them all."""
     checksum = 0
-    for part in [_FORMAT + json.dumps(about).encode() + b"\n", *parts]:
-        for piece in (part, b"\0" * (-len(part) % _ALIGNED)):
+    for part in parts:
+        filling = memoryview(b"\0" * (-sum(map(len, part)) % _ALIGNED))
+        for piece in (*part, filling):
             checksum = zlib.crc32(piece, checksum)
             yield piece
     yield checksum.to_bytes(4, "little")
@@ -184,15 +197,13 @@ def _mapped(data: mmap.mmap) -> Table | None:
     if end < 0 or data[: len(_FORMAT)] != _FORMAT:
         return None
     about = json.loads(data[len(_FORMAT) : end])
-    count, dimensions, length = int(about["words"]), about["dimensions"], int(about["blob"])
+    count, dimensions, length = int(about["words"]), int(about["dimensions"]), int(about["blob"])
     begin = _aligned(end + 1)
     at = _aligned(begin + length)
     starts = np.frombuffer(data, np.uint64, count + 1, at)
     at = _aligned(at + starts.nbytes)
-    matrix = None
-    if dimensions is not None:
-        matrix = np.frombuffer(data, np.float32, count * int(dimensions), at).reshape(count, int(dimensions))
-        at = _aligned(at + matrix.nbytes)
+    matrix = np.frombuffer(data, np.float32, count * dimensions, at).reshape(count, dimensions)
+    at = _aligned(at + matrix.nbytes)
     if at + 4 != len(data) or int(starts[-1]) != length:
         return None
     return Table(WordList(data, starts, begin), matrix, tuple(map(str, about["warnings"])))

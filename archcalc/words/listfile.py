@@ -9,9 +9,9 @@ from typing import Any
 from archcalc.errors import Invalid, Problem, cut, shown
 from archcalc.files.regular import open_file, read_regular
 from archcalc.packages import needed
-from archcalc.words.cache import Cache, Table
+from archcalc.words.cache import Cache
 from archcalc.words.wordfile import MOST_WORDS
-from archcalc.words.wordlist import WordList, lines_list, spelled_list
+from archcalc.words.wordlist import WordList, lines_list, word_list
 
 PARQUET = ".parquet"
 NAMES = (".txt", ".words", ".vocab", PARQUET)
@@ -21,8 +21,8 @@ _COLUMNS = ("word", "words", "token", "tokens", "index", "text", "term", "__inde
 _BATCH = 4096  # rows that are decoded at a time
 
 
-def open_words(path: str, cache: Cache, rows: int | None = None) -> WordList | None:
-    """The words of a file. None where there are not `rows` of them, if that is given.
+def open_words(path: str, cache: Cache, rows: int) -> WordList | None:
+    """The words of a file; None where it is seen at once that there are not `rows` of them.
 
     Raises Missing without the file or the package pyarrow, Invalid for what is damaged, too large or not UTF-8.
     """
@@ -30,12 +30,13 @@ def open_words(path: str, cache: Cache, rows: int | None = None) -> WordList | N
         start, size = file.read(4), os.fstat(file.fileno()).st_size
     if start == b"PAR1":
         kept = cache.get(path)
-        words = _parquet(path, rows) if kept is None else kept.words
-        if kept is None and words is not None:
-            cache.put(path, Table(words, None, ()))
-    else:
-        words = None if rows is not None and size < 2 * rows - 1 else _lines(path)
-    return None if words is None or rows not in (None, words.count) else words
+        if kept is not None:
+            return kept.words
+        words = _parquet(path, rows)
+        if words is not None:
+            cache.put(path, words)
+        return words
+    return None if size < 2 * rows - 1 else _lines(path)
 
 
 def _lines(path: str) -> WordList:
@@ -57,24 +58,22 @@ def _lines(path: str) -> WordList:
     return lines_list(data)
 
 
-def _parquet(path: str, rows: int | None) -> WordList | None:
+def _parquet(path: str, rows: int) -> WordList | None:
     package = needed("pyarrow", path, "parquet")
     parquet = needed("pyarrow.parquet", path, "parquet")
     try:
         with open_file(path) as handle, parquet.ParquetFile(handle) as file:
-            if rows is not None and file.metadata.num_rows != rows:
+            if file.metadata.num_rows != rows:
                 return None
-            if file.metadata.num_rows > MOST_WORDS:
-                raise Invalid(Problem(path, f"has more than {MOST_WORDS:,} words"))
             column = _column(path, package, file.schema_arrow)
-            words: list[bytes] = []
+            words: list[str] = []
             total = 0
             for batch in file.iter_batches(_BATCH, columns=[column], use_threads=False):
                 for word in batch.column(0).to_pylist():
                     if word is None:
                         raise Invalid(Problem(path, f"row {len(words):,} has no word", column))
-                    words.append(word.encode())
-                    total += len(words[-1]) + 1
+                    words.append(word)
+                    total += len(word.encode()) + 1
                 if total > LARGEST_WORDS:
                     raise Invalid(Problem(path, f"has more than {LARGEST_WORDS:,} bytes of words"))
     except UnicodeDecodeError:
@@ -82,7 +81,7 @@ def _parquet(path: str, rows: int | None) -> WordList | None:
     except (OSError, package.ArrowException) as error:
         reason = cut(str(error).split("\n")[0], 120)
         raise Invalid(Problem(path, f"is not a complete parquet file: {reason}")) from None
-    return spelled_list(words)
+    return word_list(words)
 
 
 def _column(path: str, package: Any, schema: Any) -> str:

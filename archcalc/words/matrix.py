@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class MatrixVectors(Vectors):
-    """A row for each word of a list; numbers are looked at as they are used. Of a word that stands twice the first counts."""
+    """A row for each word of a list. Of a word that stands twice the first counts.
+
+    A number that is not finite is told when it is used.
+    """
 
     def __init__(self, name: str, matrix: Array, words: WordList, warnings: tuple[str, ...] = ()) -> None:
         self.name, self.warnings = name, warnings

@@ -13,9 +13,10 @@ from archcalc.errors import Invalid, Missing, Problem, cut, shown
 from archcalc.files.regular import names_in, open_file
 from archcalc.units import grouped, several
 from archcalc.words.cache import Cache
+from archcalc.words.listfile import NAMES, open_words
 from archcalc.words.matrix import MatrixVectors
 from archcalc.words.wordfile import LARGEST_MATRIX, MOST_WORDS
-from archcalc.words.listfile import NAMES, open_words
+from archcalc.words.wordlist import WordList
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,12 +46,8 @@ def _mapped(path: str, file: BinaryIO) -> Array:
 
     try:
         version = layout.read_magic(file)
-        read: Any = {(1, 0): layout.read_array_header_1_0, (2, 0): layout.read_array_header_2_0}.get(version)
-        if read is None:
-            raise Invalid(Problem(path, "is of a version of .npy that is not read", value=f"{version[0]}.{version[1]}"))
+        read = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
         shape, columns_first, kind = read(file, max_header_size=_LONGEST_HEADER)
-    except Invalid:
-        raise
     except (ValueError, OSError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError) as error:
         reason = cut(str(error).split("\n")[0], 120)
         raise Invalid(Problem(path, f"is not a complete .npy file: {reason}")) from None
@@ -71,20 +68,21 @@ def _mapped(path: str, file: BinaryIO) -> Array:
     return mapped.view(np.ndarray)
 
 
-def _words(path: str, named: str | None, rows: int, cache: Cache) -> Any:
+def _words(path: str, named: str | None, rows: int, cache: Cache) -> WordList:
     """The words of the rows, from the file that is named or the only one beside it with as many."""
     if named is not None:
-        words = open_words(named, cache)
-        if words.count != rows:
-            what = f"has {several(words.count, 'word')}; {path} has {several(rows, 'row')}"
-            raise Invalid(Problem(named, what))
+        words = open_words(named, cache, rows)
+        if words is None or words.size != rows:
+            got = None if words is None else grouped(words.size)
+            raise Invalid(Problem(named, f"must have {several(rows, 'word')}, one for each row of {path}", value=got))
         return words
     fix = "name the file of words with --words: one word a line, or a parquet file"
     folder = os.path.dirname(path)
     there = [name for name in names_in(folder or ".") if name.lower().endswith(NAMES)]
     if len(there) > MOST_BESIDE:
         raise Invalid(Problem(path, f"more than {MOST_BESIDE} files beside it may have its words", suggestion=fix))
-    found, seen = {}, []
+    found: dict[str, WordList] = {}
+    seen: list[str] = []
     for name in there:
         beside = os.path.join(folder, name)
         try:
@@ -92,13 +90,11 @@ def _words(path: str, named: str | None, rows: int, cache: Cache) -> Any:
         except Invalid as error:  # what is beside it may be anything
             seen.append(str(error.problems[0]))
             continue
-        if words is not None:
+        if words is not None and words.size == rows:
             found[beside] = words
     if len(found) > 1:
-        value = ", ".join(map(shown, found))
-        raise Invalid(
-            Problem(path, f"{len(found)} files beside it have {several(rows, 'word')}", value=value, suggestion=fix)
-        )
+        what, both = f"{len(found)} files beside it have {several(rows, 'word')}", ", ".join(map(shown, found))
+        raise Invalid(Problem(path, what, value=both, suggestion=fix))
     if not found:
         what = f"has no words: no file beside it has {grouped(rows)} ({', '.join(NAMES)})"
         raise Missing(Problem(path, f"{what}; {seen[0]}" if seen else what, suggestion=fix))

@@ -8,7 +8,7 @@ import stat
 from archcalc.errors import Invalid, Problem
 from archcalc.files.regular import open_file
 from archcalc.spec.source import is_stdin
-from archcalc.words.cache import Cache, Table
+from archcalc.words.cache import Cache
 from archcalc.words.matrix import MatrixVectors
 from archcalc.words.vectors import Vectors
 from archcalc.words.word2vec import is_binary, read_binary
@@ -16,7 +16,7 @@ from archcalc.words.wordfile import read_words
 
 _LOOKED_AT = 2**16  # bytes
 _NOT_READ = {
-    b"PAR1": ("is a parquet file, which has words and no matrix", "give the .npy beside it, and this file with --words"),
+    b"PAR1": ("is a parquet file, of which words alone are read", "give an .npy of vectors, and it with --words"),
     b"PK\x03\x04": ("is an archive (zip), as .npz is", "save one array in it as .npy"),
     b"\x1f\x8b": ("is compressed (gzip)", "unpack it first"),
     b"\xba\x16\x4f\x2f": ("is a model of fastText, which is not read", "give its .vec file"),
@@ -25,15 +25,14 @@ _NOT_READ = {
 """What files begin with that hold vectors in a way that is not read: what is said, and what to do."""
 
 
-def open_vectors(source: str, words: str | None = None, *, average: bool = False, cache: Cache | None = None) -> Vectors:
-    """The vectors of a source: a folder or file of weights, an .npy, a file of word2vec or GloVe, `-` for text in a pipe.
+def open_vectors(source: str, words: str | None, cache: Cache, *, average: bool = False) -> Vectors:
+    """The vectors of a source: a folder or file of weights, an .npy, a file of word2vec or GloVe, `-` for a pipe.
 
     `words` is the file of an .npy file's words, None for the one beside it. With `average` a word that a model cuts
     into several tokens has the mean of their vectors. What was read slowly is kept in `cache`.
 
     Raises Missing for what is not there, Invalid for what is damaged, too large or of another kind.
     """
-    cache = Cache(used=False) if cache is None else cache
     model = os.path.isdir(source) or source.endswith((".gguf", ".safetensors"))
     start = b"" if model or not _is_file(source) else _start(source)
     matrix = start.startswith(b"\x93NUMPY") or (source.endswith(".npy") and not model and bool(start))
@@ -57,13 +56,12 @@ def open_vectors(source: str, words: str | None = None, *, average: bool = False
     table = cache.get(source)
     if table is None and is_binary(start):
         table = read_binary(source)
-        cache.put(source, table)
-    if table is not None and table.matrix is not None:
+        cache.put(source, table.words, [table.matrix], table.warnings)
+    if table is not None:
         return MatrixVectors(source, table.matrix, table.words, table.warnings)
     vectors = read_words(source)
     if cache.used:
-        kept = vectors.table()
-        cache.put(source, Table(*kept, vectors.warnings))
+        cache.put(source, vectors.words(), vectors.blocks(), vectors.warnings)
     return vectors
 
 

@@ -36,7 +36,8 @@ class TokenVectors(Vectors):
         beside = gguf or (os.path.dirname(self.name) if os.path.isfile(self.name) else self.name)
         header, self._rows = gguf_rows(gguf) if gguf else _open_table(self.name, beside)
         self._file, self._tensor = header.file, header.name
-        self._count, self.dimensions = header.shape
+        self._count: int = header.shape[0]
+        self.dimensions = header.shape[1]
         self._average = average
         self._tokens = read_tokenizer(beside)
         refuse_bytes(self._tokens, beside, "its table", self._count)
@@ -70,13 +71,15 @@ class TokenVectors(Vectors):
         if not exact:
             found.reverse()
         rows = list(dict.fromkeys(ids[0] for ids in found if len(ids) == 1))
-        pieces = [row] if (row := next(iter(rows), None)) is not None else found[0]
+        # A blank that is a token of its own, as it is among bytes, is no part of a word.
+        cut_up = alone if found[0][1:] == alone else found[0]
+        pieces = [row] if (row := next(iter(rows), None)) is not None else cut_up
         if (most := max(pieces, default=0)) >= len(self):
             raise Invalid(Problem(where, f"{shown(word)} is token {most:,}; the table has {len(self):,} rows"))
         if row is None:
             return self._several(word, pieces, where)
-        also = [f"{shown(self.label(other))} is one too" for other in rows[1:]]
-        return Place((row,), "; ".join([f"{word} is token {row:,}, {shown(self.label(row))}", *also]))
+        other = f", preferred to {shown(self.label(rows[1]))}" if len(rows) > 1 else ""
+        return Place((row,), f"{word} is token {row:,}, {shown(self.label(row))}{other}")
 
     def _several(self, word: str, ids: list[int], where: str) -> Place:
         pieces = cut(" + ".join(shown(self.label(i)) for i in ids), 120)

@@ -160,9 +160,10 @@ def evaluate(vectors: Vectors, text: str, where: str, *, unit: bool = False) -> 
     places = [vectors.find(term.word, where, exact=term.exact) for term in terms]
     vector = np.zeros(vectors.dimensions)
     for term, place in zip(terms, places, strict=True):
-        word = sum(vectors.row(row) for row in place.rows) / len(place.rows)
-        length = np.sqrt(word @ word) if unit else 1.0
-        vector += term.factor * (word / length if length else word)
+        word = np.mean([vectors.row(row) for row in place.rows], axis=0)
+        if unit and (length := np.sqrt(word @ word)):
+            word = word / length
+        vector += term.factor * word
     notes = dict.fromkeys(place.note for place in places if place.note)
     said = terms[0].word if len(terms) == 1 and terms[0].factor == 1 else text.strip()
     return Sum(said, terms, tuple(row for place in places for row in place.rows), vector, tuple(notes))

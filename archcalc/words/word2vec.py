@@ -7,7 +7,6 @@ row, gensim none; both are read.
 from __future__ import annotations
 
 import mmap
-import os
 import re
 from typing import TYPE_CHECKING, Any
 

@@ -82,11 +82,9 @@ class WordVectors(Vectors):
             raise self.unknown(word, where)
         return Place((self._rows[word],))
 
-    def table(self) -> tuple[WordList, Array]:
-        """The words and all vectors, in one matrix of float32."""
-        import numpy as np
-
-        return word_list(self._words), np.concatenate(list(self.blocks()))
+    def words(self) -> WordList:
+        """The words of the rows."""
+        return word_list(self._words)
 
     def blocks(self) -> Iterator[Array]:
         for n, block in enumerate(self._blocks):
@@ -179,7 +177,7 @@ class _Reader:
             if self.line > MOST_LINES:
                 raise self._wrong(f"more than {MOST_LINES:,} lines")
             if b"\0" in line:
-                fix = "word vectors must be in a format of word2vec or GloVe, or an .npy file; for a model, give its folder"
+                fix = "vectors must be in a format of word2vec or GloVe, or .npy; for a model, give its folder"
                 raise Invalid(Problem(self.name, "is a binary file", suggestion=fix))
             if len(line) > LONGEST_LINE:
                 raise self._wrong(f"a line longer than {LONGEST_LINE:,} bytes")

@@ -7,7 +7,7 @@ Both may be mapped from a file, so that nothing is built for a question about th
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class WordList(NamedTuple):
     base: int = 0
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many words there are."""
         return len(self.starts) - 1
 
@@ -44,22 +44,17 @@ class WordList(NamedTuple):
             begin = at + 1 - self.base
             row = int(self.starts.searchsorted(begin))
             # A word with a line end in it looks like two.
-            if row < self.count and self.starts[row] == begin and self.starts[row + 1] == begin + len(spelled) + 1:
+            if row < self.size and self.starts[row] == begin and self.starts[row + 1] == begin + len(spelled) + 1:
                 return row
             at += 1
         return None
 
 
-def word_list(words: Sequence[str]) -> WordList:
-    """Words that are UTF-8, as a list that is searched."""
-    return spelled_list([word.encode() for word in words])
-
-
-def spelled_list(words: Iterable[bytes]) -> WordList:
-    """The same of words in UTF-8."""
+def word_list(words: Iterable[str]) -> WordList:
+    """Words as a list that is searched. Raises UnicodeEncodeError for one that has no UTF-8."""
     import numpy as np
 
-    spelled = list(words)
+    spelled = [word.encode() for word in words]
     lengths = np.fromiter(map(len, spelled), np.uint64, len(spelled))
     starts = np.ones(len(spelled) + 1, np.uint64)
     starts[1:] += np.cumsum(lengths + np.uint64(1))

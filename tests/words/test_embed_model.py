@@ -34,7 +34,8 @@ def gpt2(tmp_path_factory):
 
 def test_a_models_tokens_have_vectors(gpt2):
     king, queen = (gpt2.tokenizer.token_to_id(token) for token in ("king", "queen"))
-    told = ask("embed", gpt2.path, "king - queen", "--top", "3", "--rank", "king", "-f", "json").json
+    asked = ("'king' - 'queen'", "--top", "3", "--rank", "'king'")
+    told = ask("embed", gpt2.path, *asked, "-f", "json").json
     assert (told["vectors"], told["dimensions"]) == (300, 6)
     found = {row["word"]: row for row in told["rows"]}
     difference = gpt2.table[king] - gpt2.table[queen]
@@ -44,9 +45,12 @@ def test_a_models_tokens_have_vectors(gpt2):
 
 def test_it_is_said_which_token_was_used(gpt2):
     plain, spaced, woman = (gpt2.tokenizer.token_to_id(token) for token in ("king", "Ġking", "Ġwoman"))
-    assert ask("embed", gpt2.path, "king", "-f", "json").json["tokens"] == [
-        f"king is token {plain}, 'king'; ' king' is one too"
-    ]
+    both = {
+        "king": f"king is token {spaced}, ' king', preferred to 'king'",
+        "'king'": f"king is token {plain}, 'king', preferred to ' king'",
+    }
+    for written, said in both.items():
+        assert ask("embed", gpt2.path, written, "-f", "json").json["tokens"] == [said]
     assert ask("embed", gpt2.path, "' king'", "-f", "json").json["tokens"] == [f" king is token {spaced}, ' king'"]
     assert ask("embed", gpt2.path, "woman", "-f", "json").json["tokens"] == [f"woman is token {woman}, ' woman'"]
     assert "' woman'" in ask("embed", gpt2.path, "woman").out
@@ -54,7 +58,8 @@ def test_it_is_said_which_token_was_used(gpt2):
 
 def test_a_word_of_several_tokens_shows_them(gpt2):
     done = ask("embed", gpt2.path, "kingqueen")
-    what = "is several tokens, 'king' + 'queen'; got 'kingqueen'; only a word of one token has a vector"
+    what = "is several tokens, ' king' + 'queen'; got 'kingqueen'; only a word of one token has a vector"
+    what += "; --average takes the mean"
     assert (done.code, done.err) == (2, f"EXPRESSION: {what}\n")
 
 

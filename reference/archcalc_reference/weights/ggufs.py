@@ -149,21 +149,24 @@ class Tensors:
         return self.get_tensor(name)
 
     def rows(self, name: str, start: int, end: int) -> Any:
-        """Rows of a tensor as the file has it, in numpy's float32, dequantized."""
+        """Rows of a matrix as the file has it, in numpy's float32, dequantized."""
+        _refuse_unread([self._headers[name]], self._headers[name].file)
+        return self._numbers(name, slice(start, end)).reshape(-1, *self._headers[name].shape[1:])
+
+    def _numbers(self, name: str, rows: slice) -> Any:
         header, place = self._headers[name], self._places[name]
-        _refuse_unread([header], header.file)
         package = needed("gguf", header.file, "gguf")
         kind = package.GGMLQuantizationType[header.type]
         width = package.quant_shape_to_byte_shape(header.shape, kind)
-        data = self._mapped[place : place + header.stored_bytes].reshape(width)[start:end]
-        return package.quants.dequantize(data, kind).reshape(-1, *header.shape[1:])
+        data = self._mapped[place : place + header.stored_bytes].reshape(width)
+        return package.quants.dequantize(data[rows], kind)
 
     def get_tensor(self, name: str) -> Any:
         """A tensor in float32, dequantized."""
         import numpy as np
         import torch
 
-        numbers = self.rows(name, 0, self._headers[name].shape[0])
+        numbers = self._numbers(name, slice(None)).reshape(self._headers[name].shape)
         if name in self._undo:
             numbers = self._undo[name](numbers)
         return torch.from_numpy(numbers if numbers.flags.writeable else np.array(numbers))
