@@ -84,7 +84,7 @@ def _notes(sums: Sequence[Sum]) -> list[str]:
 
 
 def _said(vectors: Vectors, sums: Sequence[Sum], *, unit: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    made = "made unit length first, as in gensim" if unit else "as stored, not made unit length (--unit)"
+    made = "made unit length first, as in gensim" if unit else "as stored, not made unit length first (as --unit does)"
     rows = (("Vectors", (made,)), ("Tokens", tuple(_notes(sums))), ("Warning", vectors.warnings))
     return tuple((label, lines) for label, lines in rows if lines)
 

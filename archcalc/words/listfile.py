@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from codecs import BOM_UTF8
 from typing import Any
 
@@ -18,6 +19,8 @@ NAMES = (".txt", ".words", ".vocab", PARQUET)
 """How the names of files end that may have the words of a matrix beside them."""
 LARGEST_WORDS = 512 * 2**20
 _COLUMNS = ("word", "words", "token", "tokens", "index", "text", "term", "__index_level_0__")
+_VECTOR = re.compile(rb"[^\s]+(?: [-+0-9.eE]+){2,} ?\r?\n|[0-9]+ [0-9]+\r?\n")
+"""The first line of a file of vectors in text."""
 _BATCH = 4096  # rows that are decoded at a time
 
 
@@ -36,13 +39,16 @@ def open_words(path: str, cache: Cache, rows: int) -> WordList | None:
         if words is not None:
             cache.put(path, words)
         return words
+    if size > LARGEST_WORDS:
+        raise Invalid(Problem(path, f"has more than {LARGEST_WORDS:,} bytes of words"))
     return None if size < 2 * rows - 1 else _lines(path)
 
 
 def _lines(path: str) -> WordList:
     data = read_regular(path, LARGEST_WORDS).removeprefix(BOM_UTF8)
-    if len(data) > LARGEST_WORDS:
-        raise Invalid(Problem(path, f"has more than {LARGEST_WORDS:,} bytes of words"))
+    if _VECTOR.match(data):
+        fix = "give it as SOURCE, or a file of words alone"
+        raise Invalid(Problem(path, "has numbers after its words", line=1, column=1, suggestion=fix))
     try:
         data.decode()
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ the numbers. Nothing is unpickled.
 from __future__ import annotations
 
 import os
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from archcalc.errors import Invalid, Missing, Problem, cut, shown
@@ -27,6 +28,8 @@ MAGIC = b"\x93NUMPY"
 MOST_BESIDE = 64
 """Files beside a matrix that may be its words."""
 _LONGEST_HEADER = 10_000
+_UNPARSED = (ValueError, SyntaxError, TokenError, TypeError, KeyError, RecursionError, OverflowError)
+"""What a header raises that is no description of an array."""
 
 
 def open_npy(path: str, words: str | None, cache: Cache) -> MatrixVectors:
@@ -48,7 +51,7 @@ def _mapped(path: str, file: BinaryIO) -> Array:
         version = layout.read_magic(file)
         read = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
         shape, columns_first, kind = read(file, max_header_size=_LONGEST_HEADER)
-    except (ValueError, OSError, SyntaxError, TypeError, MemoryError, RecursionError, OverflowError) as error:
+    except (*_UNPARSED, OSError, MemoryError) as error:
         reason = cut(str(error).split("\n")[0], 120)
         raise Invalid(Problem(path, f"is not a complete .npy file: {reason}")) from None
     if kind.hasobject:
@@ -82,20 +85,23 @@ def _words(path: str, named: str | None, rows: int, cache: Cache) -> WordList:
     if len(there) > MOST_BESIDE:
         raise Invalid(Problem(path, f"more than {MOST_BESIDE} files beside it may have its words", suggestion=fix))
     found: dict[str, WordList] = {}
-    seen: list[str] = []
+    unread: list[Invalid | Missing] = []
     for name in there:
         beside = os.path.join(folder, name)
         try:
             words = open_words(beside, cache, rows)
-        except Invalid as error:  # what is beside it may be anything
-            seen.append(str(error.problems[0]))
+        except (Invalid, Missing) as error:  # what is beside it may be anything
+            unread.append(error)
             continue
         if words is not None and words.size == rows:
             found[beside] = words
     if len(found) > 1:
-        what, both = f"{len(found)} files beside it have {several(rows, 'word')}", ", ".join(map(shown, found))
+        what = f"{len(found)} files beside it have {several(rows, 'word')}"
+        both = ", ".join(shown(os.path.basename(one)) for one in found)
         raise Invalid(Problem(path, what, value=both, suggestion=fix))
+    if not found and len(unread) == 1:
+        raise unread[0]
     if not found:
         what = f"has no words: no file beside it has {grouped(rows)} ({', '.join(NAMES)})"
-        raise Missing(Problem(path, f"{what}; {seen[0]}" if seen else what, suggestion=fix))
+        raise Missing(Problem(path, what, suggestion=fix))
     return next(iter(found.values()))

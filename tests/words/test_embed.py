@@ -67,7 +67,7 @@ def test_the_table_says_the_same(words):
         "\n"
         "Inputs     king, man, woman: excluded from the rank, included in the rank with inputs\n"
         "Length     2.236 (of the resulting vector)\n"
-        "Vectors    as stored, not made unit length (--unit)\n"
+        "Vectors    as stored, not made unit length first (as --unit does)\n"
     )
 
 
