@@ -51,7 +51,7 @@ def compare(source: str, rounds: int) -> None:
     ask = [startup.ARCHCALC, "embed", source, "king - man + woman"]
     start = [startup.ARCHCALC, "--version"]
     first = startup.cpu(ask)
-    order = random.Random(0)
+    order = random.Random(0)  # noqa: S311
     pairs = []
     for _ in range(rounds):
         turns = [start, ask]

@@ -41,11 +41,11 @@ def open_words(path: str, cache: Cache, rows: int) -> WordList | None:
         return words
     if size > LARGEST_WORDS:
         raise Invalid(Problem(path, f"has more than {LARGEST_WORDS:,} bytes of words"))
-    return None if size < 2 * rows - 1 else _lines(path)
+    return None if size < 2 * rows - 1 else _lines(path, size)
 
 
-def _lines(path: str) -> WordList:
-    data = read_regular(path, LARGEST_WORDS).removeprefix(BOM_UTF8)
+def _lines(path: str, size: int) -> WordList:
+    data = read_regular(path, size).removeprefix(BOM_UTF8)
     if _VECTOR.match(data):
         fix = "give it as SOURCE, or a file of words alone"
         raise Invalid(Problem(path, "has numbers after its words", line=1, column=1, suggestion=fix))

@@ -220,9 +220,8 @@ def _compare(block: Array, target: Sum) -> tuple[Array, Array]:
     import numpy as np
 
     rows = block.astype(np.float64)
-    dots = np.einsum(
-        "nd,d->n", rows, target.vector
-    )  # BLAS would wake a thread on each core, which wait more than work
+    # Not by BLAS, which would wake a thread on each core: they wait more than they work.
+    dots = np.einsum("nd,d->n", rows, target.vector)
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows)) * target.length
     return dots, np.divide(dots, lengths, out=np.full(len(rows), np.nan), where=lengths > 0)
 
