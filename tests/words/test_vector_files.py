@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from command import ask, calling, loaded
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from space import WORDS, rows, write
 
@@ -250,6 +250,8 @@ def test_files_of_other_kinds_are_named(tmp_path, start, line):
 
 
 @given(st.lists(st.text(st.sampled_from("ab \n\té"), max_size=4), max_size=8), st.text("ab \n\té", max_size=4))
+@example(["a\nb", "c"], "b\nc")
+@example(["a\nb", "b"], "b")
 def test_a_word_is_found_where_a_list_has_it_first(words, word):
     found = word_list(words)
     assert [found.word(row) for row in range(found.size)] == words

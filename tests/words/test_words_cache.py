@@ -102,6 +102,16 @@ def test_a_stamp_that_is_the_same_is_not_read_again(tmp_path, monkeypatch):
         answer(path)
 
 
+@pytest.mark.usefixtures("kept")
+def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path, monkeypatch):
+    stamps = iter([([1], False)] * 99)  # the same whatever is written, and young
+    monkeypatch.setattr(cache, "_stamp", lambda _: next(stamps))
+    path = write(tmp_path)
+    before = answer(path)
+    write(tmp_path, SKEWED)
+    assert answer(path) == fresh(path) != before
+
+
 def test_a_copy_and_another_time_are_the_same_content(tmp_path, kept):
     path = write(tmp_path)
     answer(path)
