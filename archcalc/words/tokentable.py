@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from archcalc.errors import Invalid, Problem, cut, shown
-from archcalc.packages import needed
+from archcalc.files.regular import open_file
 from archcalc.spec.catalogue import gguf_in
 from archcalc.spec.configs import GGUF
 from archcalc.words.vectors import Place, Vectors, rows_at_a_time
@@ -130,6 +130,7 @@ def _open_table(source: str, folder: str) -> tuple[Any, Rows]:
     """The table's header, and what reads rows of it, only those that are asked for, as float32."""
     import numpy as np
 
+    from archcalc.huggingface.headers import read_header
     from archcalc.huggingface.shards import read_files
     from archcalc_reference.files import CONFIG
     from archcalc_reference.weights.configuration import is_tied, read_config
@@ -153,9 +154,10 @@ def _open_table(source: str, folder: str) -> tuple[Any, Rows]:
     if len(table.shape) != 2 or not all(table.shape) or table.type not in TYPES:
         value = f"{table.type} of {list(table.shape)}"
         raise Invalid(Problem(table.file, "must be a table of floats", table.name, value=value))
-    if table.type == "BF16":  # numpy has none
-        needed("torch", "weights")
-        view = open_tensors(table.file, "pt").get_slice(table.stored)
-        return table, lambda start, end: view[start:end].float().numpy()
+    if table.type == "BF16":  # numpy has none: it is the upper half of a float32
+        begin = read_header(table.file).places[table.stored]
+        with open_file(table.file) as file:
+            halves = np.memmap(file, "<u2", "r", begin, tuple(table.shape)).view(np.ndarray)
+        return table, lambda start, end: (halves[start:end].astype("<u4") << 16).view("<f4")
     view = open_tensors(table.file, "numpy").get_slice(table.stored)
     return table, lambda start, end: view[start:end].astype(np.float32)

@@ -227,7 +227,7 @@ def test_a_folder_of_training_answers_with_its_newest_weights(tmp_path):
     assert ours.out == theirs.out
 
 
-def test_a_table_in_fp32_needs_no_torch_and_one_in_bf16_says_so(gpt2, tmp_path, monkeypatch):
+def test_no_table_needs_torch(gpt2, tmp_path, monkeypatch):
     torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
     table = torch.from_numpy(gpt2.table)
     for dtype in (torch.float32, torch.bfloat16):
@@ -235,10 +235,14 @@ def test_a_table_in_fp32_needs_no_torch_and_one_in_bf16_says_so(gpt2, tmp_path, 
         gpt2.tokenizer.save(str(tmp_path / str(dtype) / "tokenizer.json"))
         safetensors.save_file({"wte.weight": table.to(dtype)}, tmp_path / str(dtype) / "model.safetensors")
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert ask("embed", str(tmp_path / "torch.float32"), "king").code == 0
-    done = ask("embed", str(tmp_path / "torch.bfloat16"), "king")
-    assert (done.code, done.out) == (3, "")
-    assert done.err == f"weights: needs the package torch; {install_command('run')}\n"
+    full, half = (
+        ask("embed", str(tmp_path / f"torch.{name}"), "king", "-f", "json") for name in ("float32", "bfloat16")
+    )
+    row = gpt2.tokenizer.token_to_id("Ġking")
+    assert full.json["length"] == pytest.approx(table[row].norm().item())
+    assert half.json["length"] == pytest.approx(table[row].to(torch.bfloat16).double().norm().item())
+    done = ask("embed", str(tmp_path / "torch.float32" / "model.safetensors"), "king", "-f", "json")  # the file alone
+    assert done.json["rows"] == full.json["rows"]
 
 
 @pytest.mark.parametrize(("package", "where"), [("safetensors", "weights"), ("tokenizers", "tokenizer")])
