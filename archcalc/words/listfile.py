@@ -25,7 +25,7 @@ _BATCH = 4096  # rows that are decoded at a time
 
 
 def open_words(path: str, cache: Cache, rows: int) -> WordList | None:
-    """The words of a file; None where it is seen at once that there are not `rows` of them.
+    """The words of a file; None where it is seen at once that there are not `rows` of them, or vectors with them.
 
     Raises Missing without the file or the package pyarrow, Invalid for what is damaged, too large or not UTF-8.
     """
@@ -44,11 +44,10 @@ def open_words(path: str, cache: Cache, rows: int) -> WordList | None:
     return None if size < 2 * rows - 1 else _lines(path, size)
 
 
-def _lines(path: str, size: int) -> WordList:
+def _lines(path: str, size: int) -> WordList | None:
     data = read_regular(path, size).removeprefix(BOM_UTF8)
     if _VECTOR.match(data):
-        fix = "give it as SOURCE, or a file of words alone"
-        raise Invalid(Problem(path, "has numbers after its words", line=1, column=1, suggestion=fix))
+        return None
     try:
         data.decode()
     except UnicodeDecodeError as error:

@@ -77,7 +77,8 @@ def _words(path: str, named: str | None, rows: int, cache: Cache) -> WordList:
         words = open_words(named, cache, rows)
         if words is None or words.size != rows:
             got = None if words is None else grouped(words.size)
-            raise Invalid(Problem(named, f"must have {several(rows, 'word')}, one for each row of {path}", value=got))
+            what = f"must have {several(rows, 'word')} and nothing else, one for each row of {path}"
+            raise Invalid(Problem(named, what, value=got))
         return words
     fix = "name the file of words with --words: one word a line, or a parquet file"
     folder = os.path.dirname(path)

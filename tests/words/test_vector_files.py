@@ -58,6 +58,7 @@ def test_the_words_are_the_only_file_beside_with_as_many_or_the_one_named(tmp_pa
     path = npy(tmp_path)
     (tmp_path / "README.txt").write_text("What is in this folder, and more of it than the table has rows.\n" * 9)
     (tmp_path / "damaged.txt").write_bytes(b"\xff" * 99)
+    (tmp_path / "vectors.txt").write_text(WORDS)
     assert rows(path, *ASKED) == text
     (tmp_path / "copy.vocab").write_text("\n".join(TABLE))
     done = ask("embed", path, "king")
@@ -154,11 +155,11 @@ def test_a_damaged_npy_is_one_line(tmp_path, change, line):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("king\nqueen\n", "must have 6 words, one for each row of {npy}; got 2"),
-        ("\n".join([*TABLE, "more"]), "must have 6 words, one for each row of {npy}; got 7"),
+        ("king\nqueen\n", "must have 6 words and nothing else, one for each row of {npy}; got 2"),
+        ("\n".join([*TABLE, "more"]), "must have 6 words and nothing else, one for each row of {npy}; got 7"),
         (b"king\nqu\xff\na\na\na\na\n", "2:1: is not UTF-8; got 0xff"),
         (b"king\0" * 9, "is a binary file; words stand one a line, or in a parquet file"),
-        (WORDS, "1:1: has numbers after its words; give it as SOURCE, or a file of words alone"),
+        (WORDS, "must have 6 words and nothing else, one for each row of {npy}"),
     ],
 )
 def test_other_words_are_one_line(tmp_path, words, line):
