@@ -34,6 +34,7 @@ fuzz: .venv/tested
 
 bench: .venv/tested
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/embedding.py
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/plans.py
 	$(BIN)/python benchmarks/reference.py

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 
 # Models here are tiny: a second thread costs more than it brings, and `make test` uses the cores by processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["ARCHCALC_NO_CACHE"] = "1"  # whoever tests the cache makes one of its own
 # A terminal's size is none of a test's business; pytest-xdist tells its processes one.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)

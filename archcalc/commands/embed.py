@@ -8,7 +8,7 @@ import typer
 from archcalc.commands.base import RUN, Form, Output, app, number, typed
 from archcalc.commands.weights import weights_of
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.report.output import emit, write
+from archcalc.report.output import emit, tell, write
 from archcalc.words.vectors import MOST_AXES, Vectors
 
 MOST_NEIGHBOURS = 1_000
@@ -22,7 +22,7 @@ def embed(
         typer.Argument(
             metavar="SOURCE",
             show_default=False,
-            help="file of vectors (text of word2vec or GloVe), - for standard input, or folder of weights",
+            help="vectors: word2vec or GloVe, .npy, - for text in a pipe; or a model: folder, .gguf, .safetensors",
         ),
     ],
     expressions: Annotated[
@@ -58,6 +58,17 @@ def embed(
             help="axis of the plot; may repeat, up to 3; default: principal components",
         ),
     ] = None,
+    words: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            show_default=False,
+            help="words of an .npy, one a line or a parquet; default: the file beside it that has as many",
+        ),
+    ] = None,
+    average: Annotated[bool, typer.Option("--average", help="mean of the tokens of a word of several")] = False,
+    unit: Annotated[bool, typer.Option("--unit", help="vectors made unit length before sums, as in gensim")] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="nothing kept of what was read, nothing taken")] = False,
     form: Form = None,
     output: Output = None,
 ) -> None:
@@ -68,6 +79,8 @@ def embed(
     from archcalc.report.plot import load_plotly, plot_page, points_of
     from archcalc.report.vectors import along_sheet, neighbours_sheet
     from archcalc.words import vectors as space
+    from archcalc.words.cache import Cache
+    from archcalc.words.sources import open_vectors
 
     expressions, axes, rank = ([typed(text) for text in texts or ()] for texts in (expressions, axes, rank))
     along = None if along is None else typed(along)
@@ -75,22 +88,38 @@ def embed(
     _refuse_what_does_not_go_together(expressions, along, top, rank, plot, axes)
     if plot is not None:
         load_plotly()  # a missing package is reported before a large file is read
-    vectors = _open_vectors(source)
-    asked = [space.evaluate(vectors, text, "EXPRESSION") for text in expressions]
-    chosen = [space.evaluate(vectors, text, "--axes").pointing("--axes") for text in axes or ()]
+    cache = Cache(used=not no_cache)
+    folder = weights_of(source) if os.path.isdir(source) else source
+    vectors = open_vectors(folder, words, cache, average=average)
+    asked = [space.evaluate(vectors, text, "EXPRESSION", unit=unit) for text in expressions]
+    chosen = [space.evaluate(vectors, text, "--axes", unit=unit).pointing("--axes") for text in axes or ()]
     sums, others = asked, []
     if along is not None:
-        direction = space.evaluate(vectors, along, "--along").pointing("--along")
-        sheet = along_sheet(vectors, direction, asked, space.measure(direction, asked))
+        direction = space.evaluate(vectors, along, "--along", unit=unit).pointing("--along")
+        sheet = along_sheet(vectors, direction, asked, space.measure(direction, asked), unit=unit)
         sums = [direction, *asked]
     else:
-        also = [vectors.find(word, "--rank").row for word in rank or ()]
-        found = space.neighbours(vectors, asked[0].pointing("EXPRESSION"), count, also)
-        sheet = neighbours_sheet(vectors, asked[0], found)
+        also = [_row(vectors, word) for word in rank or ()]
+        found = space.neighbours(vectors, asked[0].pointing("EXPRESSION"), count, also, unit=unit)
+        sheet = neighbours_sheet(vectors, asked[0], found, unit=unit)
         others = [(neighbour.word, neighbour.row) for neighbour in found]
     if plot is not None:
         write(plot_page(sheet.title, points_of(vectors, [*sums, *chosen], others), chosen), plot)
     emit(sheet, form, output)
+    for line in cache.said:
+        tell(line)
+
+
+def _row(vectors: Vectors, text: str) -> int:
+    """The row of a word that is to be shown, quotes around it meaning what they do in a sum.
+
+    Raises Invalid where it has several.
+    """
+    quoted = len(text) > 2 and text[0] in "'\"" and text[0] == text[-1]
+    rows = vectors.find(text[1:-1] if quoted else text, "--rank", exact=quoted).rows
+    if len(rows) > 1:
+        raise Invalid(Problem("--rank", "is several tokens, which have a row each", value=shown(text)))
+    return rows[0]
 
 
 def _refuse_what_does_not_go_together(
@@ -114,14 +143,3 @@ def _refuse_what_does_not_go_together(
         raise Invalid(Problem("--axes", f"can be given at most {MOST_AXES} times", value=f"{len(axes or ())}"))
     if plot is not None and not plot.lower().endswith((".html", ".htm")):
         raise Invalid(Problem("--plot", "must end in .html", value=shown(plot)))
-
-
-def _open_vectors(source: str) -> Vectors:
-    """A folder has a model's table, anything else is text."""
-    if os.path.isdir(source):
-        from archcalc.words.tokentable import TokenVectors
-
-        return TokenVectors(weights_of(source))
-    from archcalc.words.wordfile import read_words
-
-    return read_words(source)

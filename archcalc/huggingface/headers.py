@@ -71,7 +71,7 @@ class Header(NamedTuple):
 class Announced(NamedTuple):
     """The tensors of a file, its texts about them, and the bytes of its header.
 
-    `places` are where the tensors of a GGUF file begin in it, by their names.
+    `places` are where the tensors begin in the file, by their names.
     """
 
     headers: list[Header]
@@ -107,7 +107,8 @@ def read_header(path: str) -> Announced:
         raise _broken(path, f"{_METADATA} must map names to texts")
     headers = [_checked(path, name, place) for name, place in found.items()]
     _refuse_gaps(path, found, size - 8 - length)
-    return Announced(headers, texts, 8 + length)
+    places = {name: 8 + length + place.offsets[0] for name, place in found.items()}
+    return Announced(headers, texts, 8 + length, places)
 
 
 def with_other_names(announced: Announced) -> list[Header]:

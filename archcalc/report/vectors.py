@@ -11,7 +11,7 @@ from archcalc.units import four_digits, grouped, several
 from archcalc.words.vectors import Measured, Neighbour, Sum, Vectors
 
 
-def neighbours_sheet(vectors: Vectors, target: Sum, found: Sequence[Neighbour]) -> Sheet:
+def neighbours_sheet(vectors: Vectors, target: Sum, found: Sequence[Neighbour], *, unit: bool = False) -> Sheet:
     """A row for each neighbour, the nearest first; words that were put in have a rank among all alone."""
     heads = ("word", "rank", "rank_with_inputs", "cosine", "dot")
     records = tuple({head: getattr(neighbour, head) for head in heads} for neighbour in found)
@@ -22,7 +22,7 @@ def neighbours_sheet(vectors: Vectors, target: Sum, found: Sequence[Neighbour]) 
     lines = (
         ("Inputs", (f"{', '.join(map(quoted, inputs))}: excluded from the rank, included in the rank with inputs",)),
         ("Length", (f"{four_digits(target.length)} (of the resulting vector)",)),
-        *_said(vectors, (target,)),
+        *_said(vectors, (target,), unit=unit),
     )
     return Sheet(
         title=f"{target.text}: nearest neighbours among {_size(vectors)}",
@@ -31,7 +31,7 @@ def neighbours_sheet(vectors: Vectors, target: Sum, found: Sequence[Neighbour]) 
             Fields(lines),
         ),
         payload={
-            **_about(vectors, (target,)),
+            **_about(vectors, (target,), unit=unit),
             "expression": target.text,
             "inputs": inputs,
             "length": target.length,
@@ -41,7 +41,9 @@ def neighbours_sheet(vectors: Vectors, target: Sum, found: Sequence[Neighbour]) 
     )
 
 
-def along_sheet(vectors: Vectors, direction: Sum, asked: Sequence[Sum], found: Sequence[Measured]) -> Sheet:
+def along_sheet(
+    vectors: Vectors, direction: Sum, asked: Sequence[Sum], found: Sequence[Measured], *, unit: bool = False
+) -> Sheet:
     """A row for each word in the order asked, and the words in the order that the direction gives them."""
     records = tuple(measured._asdict() for measured in found)
     rows = tuple((m.word, four_digits(m.dot), _or_nothing(m.cosine)) for m in found)
@@ -49,13 +51,13 @@ def along_sheet(vectors: Vectors, direction: Sum, asked: Sequence[Sum], found: S
     lines = (
         ("Order", (" < ".join(order),)),
         ("Length", (f"{four_digits(direction.length)} (of the direction; dot products are proportional to it)",)),
-        *_said(vectors, (direction, *asked)),
+        *_said(vectors, (direction, *asked), unit=unit),
     )
     return Sheet(
         title=f"{several(len(found), 'word')} along {direction.text}, among {_size(vectors)}",
         blocks=(Table((*words("word"), *figures("dot product", "cosine")), rows), Fields(lines)),
         payload={
-            **_about(vectors, (direction, *asked)),
+            **_about(vectors, (direction, *asked), unit=unit),
             "along": direction.text,
             "length": direction.length,
             "rows": list(records),
@@ -81,17 +83,19 @@ def _notes(sums: Sequence[Sum]) -> list[str]:
     return list(dict.fromkeys(note for one in sums for note in one.notes))
 
 
-def _said(vectors: Vectors, sums: Sequence[Sum]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    rows = (("Tokens", tuple(_notes(sums))), ("Warning", vectors.warnings))
+def _said(vectors: Vectors, sums: Sequence[Sum], *, unit: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    made = "made unit length first, as in gensim" if unit else "as stored, not made unit length first (as --unit does)"
+    rows = (("Vectors", (made,)), ("Tokens", tuple(_notes(sums))), ("Warning", vectors.warnings))
     return tuple((label, lines) for label, lines in rows if lines)
 
 
-def _about(vectors: Vectors, sums: Sequence[Sum]) -> dict[str, Any]:
+def _about(vectors: Vectors, sums: Sequence[Sum], *, unit: bool) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "source": vectors.name,
         "vectors": len(vectors),
         "dimensions": vectors.dimensions,
+        "unit": unit,
         "tokens": _notes(sums),
         "warnings": list(vectors.warnings),
     }

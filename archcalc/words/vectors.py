@@ -27,9 +27,12 @@ _MANY = 20_000  # words that difflib compares in a blink
 
 
 class Place(NamedTuple):
-    """Where a word's vector is, and what must be said about how it was found, if anything."""
+    """Where a word's vector is, and what must be said about how it was found, if anything.
 
-    row: int
+    Of several rows it is the mean.
+    """
+
+    rows: tuple[int, ...]
     note: str | None = None
 
 
@@ -48,8 +51,8 @@ class Vectors(ABC):
         """The word of a row."""
 
     @abstractmethod
-    def find(self, word: str, where: str) -> Place:
-        """The place of a word. Raises Invalid, at `where`, for one that has none."""
+    def find(self, word: str, where: str, *, exact: bool = False) -> Place:
+        """The place of a word, `exact` as it is written. Raises Invalid, at `where`, for one that has none."""
 
     @abstractmethod
     def blocks(self) -> Iterator[Array]:
@@ -77,10 +80,11 @@ def rows_at_a_time(dimensions: int) -> int:
 
 
 class Term(NamedTuple):
-    """A word of a sum, and how often it is added."""
+    """A word of a sum, and how often it is added; a word in quotes is taken as it is written, `exact`."""
 
     factor: float
     word: str
+    exact: bool = False
 
 
 def read_sum(text: str, where: str) -> tuple[Term, ...]:
@@ -111,7 +115,7 @@ def read_sum(text: str, where: str) -> tuple[Term, ...]:
         word = parts[n][0]
         if n in signs or not word:
             raise _no_sum(text, where, f"has {shown(word)} where a word should be")
-        terms.append(Term(factor, word))
+        terms.append(Term(factor, word, parts[n][1]))
         n += 1
     if not terms:
         raise _no_sum(text, where, "is empty")
@@ -145,18 +149,24 @@ class Sum(NamedTuple):
         return self
 
 
-def evaluate(vectors: Vectors, text: str, where: str) -> Sum:
-    """The sum that `text` writes. Raises Invalid, at `where`, for no sum and for words that are not there."""
+def evaluate(vectors: Vectors, text: str, where: str, *, unit: bool = False) -> Sum:
+    """The sum that `text` writes; with `unit` each word's vector is made unit length before, as gensim does.
+
+    Raises Invalid, at `where`, for no sum and for words that are not there.
+    """
     import numpy as np
 
     terms = read_sum(text, where)
-    places = [vectors.find(term.word, where) for term in terms]
+    places = [vectors.find(term.word, where, exact=term.exact) for term in terms]
     vector = np.zeros(vectors.dimensions)
     for term, place in zip(terms, places, strict=True):
-        vector += term.factor * vectors.row(place.row)
+        word = np.mean([vectors.row(row) for row in place.rows], axis=0)
+        if unit and (length := np.sqrt(word @ word)):
+            word = word / length
+        vector += term.factor * word
     notes = dict.fromkeys(place.note for place in places if place.note)
     said = terms[0].word if len(terms) == 1 and terms[0].factor == 1 else text.strip()
-    return Sum(said, terms, tuple(place.row for place in places), vector, tuple(notes))
+    return Sum(said, terms, tuple(row for place in places for row in place.rows), vector, tuple(notes))
 
 
 class Neighbour(NamedTuple):
@@ -173,8 +183,13 @@ class Neighbour(NamedTuple):
     dot: float
 
 
-def neighbours(vectors: Vectors, target: Sum, top: int, also: Sequence[int] = ()) -> list[Neighbour]:
-    """The `top` words of the largest cosine with the target, those put in where they come between, and `also`."""
+def neighbours(
+    vectors: Vectors, target: Sum, top: int, also: Sequence[int] = (), *, unit: bool = False
+) -> list[Neighbour]:
+    """The `top` words of the largest cosine with the target, those put in where they come between, and `also`.
+
+    With `unit` the dot products are with vectors of unit length.
+    """
     import numpy as np
 
     dots, cosines = np.empty(len(vectors)), np.empty(len(vectors))
@@ -182,6 +197,8 @@ def neighbours(vectors: Vectors, target: Sum, top: int, also: Sequence[int] = ()
     for block in vectors.blocks():
         here = slice(start, start := start + len(block))
         dots[here], cosines[here] = _compare(block, target)
+    if unit:
+        dots = np.where(np.isnan(cosines), 0.0, cosines * target.length)
     order = np.argsort(-cosines, kind="stable")  # the zero vectors, nan, come last
     inputs = set(target.rows)
     wanted, found, passed = set(also), [], 0
@@ -203,7 +220,8 @@ def _compare(block: Array, target: Sum) -> tuple[Array, Array]:
     import numpy as np
 
     rows = block.astype(np.float64)
-    dots = rows @ target.vector
+    # Not by BLAS, which would wake a thread on each core: they wait more than they work.
+    dots = np.einsum("nd,d->n", rows, target.vector)
     lengths = np.sqrt(np.einsum("nd,nd->n", rows, rows)) * target.length
     return dots, np.divide(dots, lengths, out=np.full(len(rows), np.nan), where=lengths > 0)
 

@@ -24,6 +24,7 @@ from archcalc.spec.scalars import plain_float
 from archcalc.spec.source import STDIN, display_name, is_stdin
 from archcalc.units import binary, grouped, several
 from archcalc.words.vectors import Place, Vectors, rows_at_a_time
+from archcalc.words.wordlist import WordList, word_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,10 +77,14 @@ class WordVectors(Vectors):
     def label(self, row: int) -> str:
         return self._words[row]
 
-    def find(self, word: str, where: str) -> Place:
+    def find(self, word: str, where: str, *, exact: bool = False) -> Place:  # noqa: ARG002
         if word not in self._rows:
             raise self.unknown(word, where)
-        return Place(self._rows[word])
+        return Place((self._rows[word],))
+
+    def words(self) -> WordList:
+        """The words of the rows."""
+        return word_list(self._words)
 
     def blocks(self) -> Iterator[Array]:
         for n, block in enumerate(self._blocks):
@@ -172,7 +177,7 @@ class _Reader:
             if self.line > MOST_LINES:
                 raise self._wrong(f"more than {MOST_LINES:,} lines")
             if b"\0" in line:
-                fix = "word vectors must be in the text format of word2vec or GloVe; for a model, give its folder"
+                fix = "vectors must be in a format of word2vec or GloVe, or .npy; for a model, give its folder"
                 raise Invalid(Problem(self.name, "is a binary file", suggestion=fix))
             if len(line) > LONGEST_LINE:
                 raise self._wrong(f"a line longer than {LONGEST_LINE:,} bytes")

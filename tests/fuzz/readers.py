@@ -241,6 +241,48 @@ def _announced(path: str) -> Any:
     return announced(path)
 
 
+def _vectors(path: str) -> Any:
+    from archcalc.words.cache import Cache
+    from archcalc.words.sources import open_vectors
+
+    return open_vectors(path, None, Cache(used=False))
+
+
+def _kept(path: str) -> Any:
+    """A table of the cache, which is used or not, and nothing is said."""
+    import mmap
+
+    from archcalc.errors import Invalid, Problem
+    from archcalc.words.cache import _mapped
+
+    with open(path, "rb") as file:
+        try:
+            table = _mapped(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError):
+            table = None
+    if table is None:
+        raise Invalid(Problem(path, "is not used"))
+    return table
+
+
+def _asked_of(vectors: Any, deep) -> None:
+    from archcalc.errors import ArchcalcError
+    from archcalc.report.vectors import neighbours_sheet
+    from archcalc.words.vectors import evaluate, neighbours
+
+    if deep:
+        try:
+            target = evaluate(vectors, f'"{vectors.label(0)}"', "EXPRESSION").pointing("EXPRESSION")
+            _rendered(neighbours_sheet(vectors, target, neighbours(vectors, target, 9)))
+        except ArchcalcError as error:
+            assert str(error).isprintable()
+
+
+def _words_of(table: Any, deep) -> None:
+    if deep:
+        assert [table.words.word(row) for row in range(table.words.size)] == ["king", "man"]
+
+
 # Good files of each kind.
 
 
@@ -381,6 +423,41 @@ _KNOWN = {
 }  # fmt: skip
 
 
+_WORDS = (b"king 1 2\nman 3 4\n", b"2 2\nking 1 2\nman 3 4\n")
+
+
+def _npys(folder: Path) -> list[bytes]:
+    import numpy as np
+
+    (folder / "fuzzed.txt").write_text("king\nman\n")
+    found = []
+    for kind in ("<f4", "<f2", ">f8"):
+        np.save(folder / "made.npy", np.array([[1, 2], [3, 4]], kind))
+        found.append((folder / "made.npy").read_bytes())
+    (folder / "made.npy").unlink()
+    return found
+
+
+def _binaries(folder: Path) -> list[bytes]:
+    import struct
+
+    del folder
+    two = [word + struct.pack("<2f", *numbers) for word, numbers in ((b"king ", (1, 2)), (b"man ", (3, 4)))]
+    return [b"2 2\n" + two[0] + end + two[1] + end for end in (b"\n", b"")]
+
+
+def _tables(folder: Path) -> list[bytes]:
+    import numpy as np
+
+    from archcalc.words.cache import _parts, _pieces
+    from archcalc.words.wordlist import word_list
+
+    del folder
+    blocks = [np.array([[1, 2], [3, 4]], np.float32)]
+    words = word_list(["king", "man"])
+    return [b"".join(_pieces(_parts(words, some, ["so"]))) for some in (blocks, [])]
+
+
 READERS: dict[str, Reader] = {
     "spec": Reader("yaml", lambda _: _catalogue("models", MIXED), _file("fuzzed.yaml"), _find, _found),
     "plan": Reader("yaml", lambda _: _catalogue("plans"), _file("fuzzed.yaml"), _find_plan, _plan),
@@ -395,6 +472,10 @@ READERS: dict[str, Reader] = {
     "budgets": Reader("yaml", lambda _: [_BUDGETS.encode()], _file("archcalc.yaml"), _project, _budgets),
     "pyproject.toml": Reader("text", lambda _: [_TOML.encode()], _file("pyproject.toml"), _project, _budgets),
     "baseline": Reader("json", lambda _: [json.dumps(_KNOWN).encode()], _file("fuzzed.json"), _baseline, _excused),
+    "vectors": Reader("text", lambda _: list(_WORDS), _file("fuzzed.vec"), _vectors, _asked_of),
+    "npy": Reader("text", _npys, _file("fuzzed.npy"), _vectors, _asked_of),
+    "word2vec": Reader("text", _binaries, _file("fuzzed.bin"), _vectors, _asked_of),
+    "cache": Reader("text", _tables, _file("fuzzed.words"), _kept, _words_of),
     "state.json": Reader("json", lambda _: [json.dumps(_STATE).encode()], _state, _find, partial(_found)),
 }  # fmt: skip
 """By the name of the kind."""

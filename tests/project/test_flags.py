@@ -192,6 +192,8 @@ REFUSED = {
     "trace tiny --prompt a --batch 3": "--batch: must be 1 with --prompt",
     "trace tiny --prompt a --attention flash": "--attention: must be math with --prompt",
     "embed words.vec king --axes man": "--axes: needs a --plot",
+    "embed words.vec king --words words.vec": "--words: names the words of an .npy file; SOURCE has its own",
+    "embed words.vec king --average": "--average: is for the tokens of a model; SOURCE has words",
     "embed words.vec king --along man --rank queen": "--rank: cannot be combined with --along, which lists no neighbours",
     "embed words.vec king --along man --top 3": "--top: cannot be combined with --along, which lists no neighbours",
     "predict tiny --prompt a --word b --top 3": "--top: cannot be combined with --word, which lists the tokens of words; got '3'",
@@ -228,6 +230,8 @@ RUN = {
     "embed": {
         **dict.fromkeys(["--along", "--top", "--rank"], "test_embed"),
         **dict.fromkeys(["--plot", "--axes"], "test_embed_plot"),
+        **dict.fromkeys(["--words", "--unit"], "test_vector_files"),
+        "--average": "test_real_words", "--no-cache": "test_words_cache",
     },
     "tokens": {"--weights": "test_tokens"},
     "train": dict.fromkeys(

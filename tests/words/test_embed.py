@@ -67,6 +67,7 @@ def test_the_table_says_the_same(words):
         "\n"
         "Inputs     king, man, woman: excluded from the rank, included in the rank with inputs\n"
         "Length     2.236 (of the resulting vector)\n"
+        "Vectors    as stored, not made unit length first (as --unit does)\n"
     )
 
 
@@ -115,7 +116,7 @@ def test_csv_has_the_rows(words):
     ],
 )
 def test_a_sum_is_read(text, terms):
-    assert list(read_sum(text, "EXPRESSION")) == terms
+    assert [(term.factor, term.word) for term in read_sum(text, "EXPRESSION")] == terms
 
 
 @given(
@@ -123,7 +124,7 @@ def test_a_sum_is_read(text, terms):
 )
 def test_any_words_in_quotes_make_a_sum(terms):
     text = " ".join(f'{"+" if sign > 0 else "-"} "{word}"' for sign, word in terms)
-    assert list(read_sum(text, "EXPRESSION")) == terms
+    assert [(term.factor, term.word) for term in read_sum(text, "EXPRESSION")] == terms
 
 
 @pytest.mark.parametrize(
@@ -252,7 +253,8 @@ def test_of_a_word_that_stands_twice_the_first_counts(tmp_path):
         ("a 1 2\nb 1,5 1\n", "{}:2:3: must be a finite number of float32, as 2 numbers after each word are; got '1,5'"),
         ("2 2\na 1 2 3\nb 1 2 3\n", "{}:2:1: more than 2 numbers, which the header promises, on every line; got 'a 1'"),
         ("a 1 2\n\nhé 1 1e39\n", "{}:3:6: must be a finite number of float32, as 2 numbers after each word are; got '1e39'"),
-        ("2 2\na \0\0\0\0\n", "{}: is a binary file; word vectors must be in the text format of word2vec or GloVe"),
+        ("2 2\na \0\0\0\0\n", "{}: is cut: its header says 2 words of 2 numbers; got 11 bytes"),
+        ("a \0\0\0\0\n", "{}: is a binary file; vectors must be in a format of word2vec or GloVe, or .npy"),
         ("a " + "1 " * 2**20, "{}:1:1: a line longer than 1,048,576 bytes"),
     ],
 )  # fmt: skip

@@ -34,7 +34,8 @@ def gpt2(tmp_path_factory):
 
 def test_a_models_tokens_have_vectors(gpt2):
     king, queen = (gpt2.tokenizer.token_to_id(token) for token in ("king", "queen"))
-    told = ask("embed", gpt2.path, "king - queen", "--top", "3", "--rank", "king", "-f", "json").json
+    asked = ("'king' - 'queen'", "--top", "3", "--rank", "'king'")
+    told = ask("embed", gpt2.path, *asked, "-f", "json").json
     assert (told["vectors"], told["dimensions"]) == (300, 6)
     found = {row["word"]: row for row in told["rows"]}
     difference = gpt2.table[king] - gpt2.table[queen]
@@ -44,9 +45,12 @@ def test_a_models_tokens_have_vectors(gpt2):
 
 def test_it_is_said_which_token_was_used(gpt2):
     plain, spaced, woman = (gpt2.tokenizer.token_to_id(token) for token in ("king", "Ġking", "Ġwoman"))
-    assert ask("embed", gpt2.path, "king", "-f", "json").json["tokens"] == [
-        f"king is token {plain}, 'king'; ' king' is one too"
-    ]
+    both = {
+        "king": f"king is token {spaced}, ' king', preferred to 'king'",
+        "'king'": f"king is token {plain}, 'king', preferred to ' king'",
+    }
+    for written, said in both.items():
+        assert ask("embed", gpt2.path, written, "-f", "json").json["tokens"] == [said]
     assert ask("embed", gpt2.path, "' king'", "-f", "json").json["tokens"] == [f" king is token {spaced}, ' king'"]
     assert ask("embed", gpt2.path, "woman", "-f", "json").json["tokens"] == [f"woman is token {woman}, ' woman'"]
     assert "' woman'" in ask("embed", gpt2.path, "woman").out
@@ -54,7 +58,8 @@ def test_it_is_said_which_token_was_used(gpt2):
 
 def test_a_word_of_several_tokens_shows_them(gpt2):
     done = ask("embed", gpt2.path, "kingqueen")
-    what = "is several tokens, 'king' + 'queen'; got 'kingqueen'; only a word of one token has a vector"
+    what = "is several tokens, ' king' + 'queen'; got 'kingqueen'; only a word of one token has a vector"
+    what += "; --average takes the mean"
     assert (done.code, done.err) == (2, f"EXPRESSION: {what}\n")
 
 
@@ -222,7 +227,7 @@ def test_a_folder_of_training_answers_with_its_newest_weights(tmp_path):
     assert ours.out == theirs.out
 
 
-def test_a_table_in_fp32_needs_no_torch_and_one_in_bf16_says_so(gpt2, tmp_path, monkeypatch):
+def test_no_table_needs_torch(gpt2, tmp_path, monkeypatch):
     torch, safetensors = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch")
     table = torch.from_numpy(gpt2.table)
     for dtype in (torch.float32, torch.bfloat16):
@@ -230,10 +235,14 @@ def test_a_table_in_fp32_needs_no_torch_and_one_in_bf16_says_so(gpt2, tmp_path, 
         gpt2.tokenizer.save(str(tmp_path / str(dtype) / "tokenizer.json"))
         safetensors.save_file({"wte.weight": table.to(dtype)}, tmp_path / str(dtype) / "model.safetensors")
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert ask("embed", str(tmp_path / "torch.float32"), "king").code == 0
-    done = ask("embed", str(tmp_path / "torch.bfloat16"), "king")
-    assert (done.code, done.out) == (3, "")
-    assert done.err == f"weights: needs the package torch; {install_command('run')}\n"
+    full, half = (
+        ask("embed", str(tmp_path / f"torch.{name}"), "king", "-f", "json") for name in ("float32", "bfloat16")
+    )
+    row = gpt2.tokenizer.token_to_id("Ġking")
+    assert full.json["length"] == pytest.approx(table[row].norm().item())
+    assert half.json["length"] == pytest.approx(table[row].to(torch.bfloat16).double().norm().item())
+    done = ask("embed", str(tmp_path / "torch.float32" / "model.safetensors"), "king", "-f", "json")  # the file alone
+    assert done.json["rows"] == full.json["rows"]
 
 
 @pytest.mark.parametrize(("package", "where"), [("safetensors", "weights"), ("tokenizers", "tokenizer")])

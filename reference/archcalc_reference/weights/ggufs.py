@@ -148,17 +148,25 @@ class Tensors:
         """A tensor in float32, which takes its slices: (out, in), as its family has it."""
         return self.get_tensor(name)
 
-    def get_tensor(self, name: str) -> Any:
-        """A tensor in float32, dequantized."""
-        import numpy as np
-        import torch
+    def rows(self, name: str, start: int, end: int) -> Any:
+        """Rows of a matrix as the file has it, in numpy's float32, dequantized."""
+        _refuse_unread([self._headers[name]], self._headers[name].file)
+        return self._numbers(name, slice(start, end)).reshape(-1, *self._headers[name].shape[1:])
 
+    def _numbers(self, name: str, rows: slice) -> Any:
         header, place = self._headers[name], self._places[name]
         package = needed("gguf", header.file, "gguf")
         kind = package.GGMLQuantizationType[header.type]
         width = package.quant_shape_to_byte_shape(header.shape, kind)
         data = self._mapped[place : place + header.stored_bytes].reshape(width)
-        numbers = package.quants.dequantize(data, kind).reshape(header.shape)
+        return package.quants.dequantize(data[rows], kind)
+
+    def get_tensor(self, name: str) -> Any:
+        """A tensor in float32, dequantized."""
+        import numpy as np
+        import torch
+
+        numbers = self._numbers(name, slice(None)).reshape(self._headers[name].shape)
         if name in self._undo:
             numbers = self._undo[name](numbers)
         return torch.from_numpy(numbers if numbers.flags.writeable else np.array(numbers))
