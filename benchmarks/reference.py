@@ -38,7 +38,9 @@ def models(shape: str, dtype: torch.dtype) -> tuple[Transformer, Any]:
         config = transformers.GPT2Config(resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, **no_ends)
         return ours, transformers.GPT2LMHeadModel(config).to(dtype)
     config_json = export_config(find(shape).document.data)
-    said = {name: value for name, value in config_json.items() if name not in ("architectures", "model_type", *no_ends)}
+    said = {
+        name: value for name, value in config_json.items() if name not in ("architectures", "model_type", *no_ends)
+    }
     theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**said, **no_ends)).to(dtype)
     return ours, theirs
 
