@@ -45,11 +45,11 @@ class Session:
         """The ids that are not in the tokenizer: they are never sampled."""
 
     @classmethod
-    def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
-        """With the weights of a folder, which may be the one named as the spec."""
+    def load(cls, found: Found, weights: str | None, precision: str = "fp32", tokenizer: str | None = None) -> Session:
+        """With the weights of a folder, which may be the one named as the spec, and its tokenizer or another."""
         import torch
 
-        from archcalc_reference.text.tokenizer import tokenizer_of
+        from archcalc_reference.text.tokenizer import tokenizer_for, tokenizer_of
         from archcalc_reference.weights.folder import load_weights
         from archcalc_reference.weights.headers import no_weights, read_headers
 
@@ -60,30 +60,37 @@ class Session:
         if not has_numbers(weights):
             read_headers(weights)  # which says what there is instead
         refuse_other_spec(found, named, weights)
-        tokenizer = tokenizer_of(weights, found.name, found.model.vocab_size)
+        name, rows = found.name, found.model.vocab_size
+        cuts = (
+            tokenizer_of(weights, name, rows)
+            if tokenizer is None
+            else tokenizer_for(tokenizer, name, rows, weights=True)
+        )
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        session = cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer, weights)
-        for line in tokenizer.told:
-            tell(printable(f"{tokenizer.name}: {line}"))
+        session = cls(found, load_weights(found.model, weights, dtype=width).eval(), cuts, weights)
+        for line in cuts.told:
+            tell(printable(f"{cuts.name}: {line}"))
         if session.nameless:
-            rows = found.model.vocab_size
             tell(f"{len(session.nameless):,} of the {rows:,} token ids are not in the tokenizer and are never sampled")
         return session
 
     @classmethod
-    def of_shapes(cls, found: Found) -> Session:
-        """Without numbers, on PyTorch's meta device, whatever the size; bytes are its tokens."""
+    def of_shapes(cls, found: Found, tokenizer: str | None = None) -> Session:
+        """Without numbers, on PyTorch's meta device, whatever the size; without a tokenizer bytes are its tokens."""
         import torch
 
         from archcalc_reference import Transformer
-        from archcalc_reference.text.tokenizer import ByteTokenizer
+        from archcalc_reference.text.tokenizer import ByteTokenizer, tokenizer_for
 
-        tokenizer, rows = ByteTokenizer(), found.model.vocab_size
-        if rows < tokenizer.vocab_size:
-            what = f"has a vocabulary of {rows:,}, too small for bytes; --weights with a tokenizer is needed"
-            raise Invalid(Problem(found.name, what))
+        rows = found.model.vocab_size
+        if tokenizer is None and rows < ByteTokenizer.vocab_size:
+            what = f"has a vocabulary of {rows:,}, too small for bytes"
+            raise Invalid(Problem(found.name, what, suggestion="--tokenizer DIR names a tokenizer of that size"))
+        cuts = ByteTokenizer() if tokenizer is None else tokenizer_for(tokenizer, found.name, rows, weights=False)
+        for line in cuts.told:
+            tell(printable(f"{cuts.name}: {line}"))
         with torch.device("meta"):
-            return cls(found, Transformer(found.model).eval(), tokenizer)
+            return cls(found, Transformer(found.model).eval(), cuts)
 
     def tell_settings(self, sampling: Sampling) -> None:
         """Report the generation settings of the weights' folder that are not used."""
@@ -101,6 +108,8 @@ class Session:
         """A prompt and its tokens. Raises Invalid where it is empty, or leaves no room for `to_come` more tokens."""
         text = read_text("--prompt", prompt)
         ids = self.tokenizer.encode(text)
+        if (change := self.tokenizer.cut(text)[1]) is not None and change.loses:
+            tell(printable(f"{self.tokenizer.name}: {change.what}"))
         most = self.found.model.context_length
         if not ids:
             raise Invalid(Problem("--prompt", "is empty"))

@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.commands.base import RUN, Attention, Batch, Form, Output, Seq, Spec, Weights, app, needs_to_run, number
+from archcalc.commands.base import (
+    RUN,
+    Attention,
+    Batch,
+    Form,
+    Output,
+    Seq,
+    Spec,
+    TokenizerOf,
+    Weights,
+    app,
+    needs_to_run,
+    number,
+)
 from archcalc.commands.session import Session
 from archcalc.commands.weights import has_numbers
 from archcalc.errors import Invalid, Problem, shown
@@ -40,6 +53,7 @@ def trace(
         ),
     ] = None,
     weights: Weights = None,
+    tokenizer: TokenizerOf = None,
     word: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +75,7 @@ def trace(
     """
     found = find(spec)
     if prompt is None:
-        _refuse_without_prompt(word, weights)
+        _refuse_without_prompt(word, weights, tokenizer)
         from archcalc.report.trace import trace_sheet
         from archcalc.tape.run import Run
 
@@ -78,10 +92,13 @@ def trace(
         what = f"runs through at most {MOST_LAYERS_WATCHED} layers; {found.name} has {found.model.n_layers:,}"
         raise Invalid(Problem("--prompt", what, suggestion=f"trace {found.model.name}@n_layers={MOST_LAYERS_WATCHED}"))
     needs_to_run("trace")
-    emit(_journey(found, prompt[0], weights) if word is None else _drift(found, word, prompt, weights), form, output)
+    if word is None:
+        emit(_journey(found, prompt[0], weights, tokenizer), form, output)
+    else:
+        emit(_drift(found, word, prompt, Session.load(found, weights, tokenizer=tokenizer)), form, output)
 
 
-def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
+def _journey(found: Found, prompt: str, weights: str | None, tokenizer: str | None) -> Sheet:
     import torch
 
     from archcalc.report.journey import journey_sheet
@@ -90,7 +107,7 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     from archcalc_reference.model.sampling import Sampling, distribution, masked
 
     shapes = weights is None and not (found.folder and has_numbers(found.folder))
-    session = Session.of_shapes(found) if shapes else Session.load(found, weights)
+    session = Session.of_shapes(found, tokenizer) if shapes else Session.load(found, weights, tokenizer=tokenizer)
     text, ids = session.read(prompt, to_come=0)
     device = session.model.embedding.token.weight.device
     calls, logits = watch(session.model, torch.tensor([ids], device=device))
@@ -102,10 +119,9 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     return journey_sheet(found, text, [session.token(token) for token in ids], calls, likely)
 
 
-def _drift(found: Found, word: str, prompts: list[str], weights: str | None) -> Sheet:
+def _drift(found: Found, word: str, prompts: list[str], session: Session) -> Sheet:
     from archcalc.report.drift import drift_sheet
 
-    session = Session.load(found, weights)
     first, second = (_reading(session, word, prompt) for prompt in prompts)
     return drift_sheet(found, word, (first, second))
 
@@ -142,8 +158,8 @@ def _place(session: Session, word: str, ids: list[int]) -> int:
     return bisect_right(list(accumulate(map(len, parts))), last)
 
 
-def _refuse_without_prompt(word: str | None, weights: str | None) -> None:
-    for flag, value in (("--word", word), ("--weights", weights)):
+def _refuse_without_prompt(word: str | None, weights: str | None, tokenizer: str | None) -> None:
+    for flag, value in (("--word", word), ("--weights", weights), ("--tokenizer", tokenizer)):
         if value is not None:
             raise Invalid(Problem(flag, "needs a --prompt", value=shown(value)))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
+from archcalc.commands.base import RUN, Form, Output, TokenizerOf, app, needs_to_run, number
 from archcalc.commands.completing import spec_words
 from archcalc.commands.settings import (
     DEFAULT_SPEC,
@@ -62,7 +62,7 @@ def train(
     data: Annotated[
         list[str] | None,
         _flag(
-            "file of text (split by the tokenizer in --from, else into bytes) or of tokens (.u16, .u32, .npy, llm.c's "
+            "file of text (split by --tokenizer, or that in --from, else into bytes) or of tokens (.u16, .u32, .npy, llm.c's "
             ".bin); may repeat; default: archcalc's own sources",
             metavar="FILE",
         ),
@@ -83,6 +83,7 @@ def train(
             metavar="DIR",
         ),
     ] = None,
+    tokenizer: TokenizerOf = None,
     out: Annotated[
         str | None, _flag("folder for checkpoints; default: that of --from, or none", metavar="DIR")
     ] = None,
@@ -119,7 +120,13 @@ def train(
     needs_to_run("train")
     flags = {"steps": steps, "batch": batch, "seq": seq, "lr": lr, "warmup": warmup, "accumulate": accumulate}
     lesson = settle(
-        spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}, data_as
+        spec,
+        data or [],
+        source,
+        out,
+        {**flags, "precision": precision, "attention": attention, "seed": seed},
+        data_as,
+        tokenizer,
     )
     place = chosen_device(device, lesson.settings.precision)
     refuse_output(output)
@@ -215,11 +222,12 @@ def _begun(lesson: Lesson, device: Device) -> tuple[Transformer | None, dict[str
     from archcalc_reference.training.trainer import TYPES
     from archcalc_reference.weights.folder import load_weights
 
+    beside = {} if lesson.tokenizer is None or lesson.place is None else tokenizer_files(lesson.place)
     if lesson.start is None:
-        return None, {}
+        return None, beside
     start, width = os.fspath(lesson.start), TYPES[lesson.settings.precision]
     model = load_weights(lesson.found.model, start, dtype=width, device=device)
-    return model, {} if lesson.tokenizer is None else tokenizer_files(start)
+    return model, beside
 
 
 def _step(trainer: Trainer, lesson: Lesson, counted: Expected) -> float:

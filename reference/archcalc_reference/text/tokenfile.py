@@ -96,7 +96,9 @@ def understood(data: Object, path: str) -> Read:
     told = [PREFIX] if prefix else []
     told += [f"texts are changed first: {', '.join(kinds)}"] if kinds else []
     if not style.level and (lost := unknown(model)) is not None:
-        told.append(f"characters that it lacks become {shown(lost)}" if lost else "characters that it lacks are left out")
+        told.append(
+            f"characters that it lacks become {shown(lost)}" if lost else "characters that it lacks are left out"
+        )
     told += _not_added(data.get("post_processor"))
     kept = {
         "version": "1.0",

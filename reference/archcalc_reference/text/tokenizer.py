@@ -179,6 +179,17 @@ def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
     return tokenizer
 
 
+def tokenizer_for(place: str, name: str, rows: int, *, weights: bool) -> Tokenizer:
+    """The tokenizer that `named_tokenizer` finds, for the model `name` with `rows` rows; whether that has `weights`.
+
+    Raises Invalid for one that gives ids without a row, and what `named_tokenizer` raises.
+    """
+    tokenizer = named_tokenizer(place, rows)
+    fix = None if weights else f"say {name}@vocab_size={tokenizer.vocab_size}"
+    refuse_more_tokens(tokenizer, place, name, rows, fix)
+    return tokenizer
+
+
 def _ends_outside(folder: str, size: int) -> tuple[str, ...]:
     """A line on the ends of a text in generation_config.json that no token has; a malformed one is for `read_ends`."""
     try:
@@ -204,14 +215,20 @@ def _learned_bytes(folder: str) -> bool:
     return STATE in names_beside(folder) and read_state(Path(folder)).data.kind == "bytes"
 
 
-def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
+def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int, fix: str | None = None) -> None:
     """Raise Invalid where a folder's tokenizer gives ids for which a model has no row."""
     if tokenizer.vocab_size > rows:
         what = f"its tokenizer has {tokenizer.vocab_size:,} tokens; {name} has rows for {rows:,}"
-        raise Invalid(Problem(folder, what))
+        raise Invalid(Problem(folder, what, suggestion=fix))
 
 
 def tokenizer_files(folder: str) -> dict[str, bytes]:
-    """The files of a folder's tokenizer, by their names; none where it has no tokenizer."""
+    """The files of a folder's tokenizer, or a tokenizer's file's, by their names; none where there is no tokenizer."""
+    if os.path.isfile(folder) and not folder.endswith(GGUF):
+        path, name = folder, os.path.basename(folder)
+        folder = os.path.dirname(path) or os.curdir
+        if name not in TOKENIZER_FILES:  # by itself
+            data = read_bytes(path)
+            return {MODEL if name.endswith(".model") else "tokenizer.json": data}
     there = set(TOKENIZER_FILES).intersection(names_beside(folder))
     return {name: read_bytes(os.path.join(folder, name)) for name in there}

@@ -85,7 +85,12 @@ def _bpe(model: Object, path: str) -> Object:
     flags = ("fuse_unk", "byte_fallback", "ignore_merges")
     texts = {name: _text(model, name, path) for name in _AFFIXES if model.get(name)}
     unknown = {"unk_token": model["unk_token"]} if model.get("unk_token") is not None else {}
-    return {"merges": model.get("merges"), **unknown, **texts, **{name: model[name] for name in flags if name in model}}
+    return {
+        "merges": model.get("merges"),
+        **unknown,
+        **texts,
+        **{name: model[name] for name in flags if name in model},
+    }
 
 
 _AFFIXES = ("continuing_subword_prefix", "end_of_word_suffix")
