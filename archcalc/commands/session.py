@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from archcalc.commands.base import read_text
-from archcalc.commands.weights import has_numbers, refuse_other_spec, weights_of
+from archcalc.commands.weights import has_numbers, refuse_other_spec, tokenizer_in, weights_of
 from archcalc.errors import Invalid, Problem, printable
 from archcalc.escaping import json_text
 from archcalc.report.output import tell
@@ -64,7 +64,7 @@ class Session:
         cuts = (
             tokenizer_of(weights, name, rows)
             if tokenizer is None
-            else tokenizer_for(tokenizer, name, rows, weights=True)
+            else tokenizer_for(tokenizer_in(tokenizer), name, rows, weights=True)
         )
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         session = cls(found, load_weights(found.model, weights, dtype=width).eval(), cuts, weights)
@@ -86,7 +86,7 @@ class Session:
         if tokenizer is None and rows < ByteTokenizer.vocab_size:
             what = f"has a vocabulary of {rows:,}, too small for bytes"
             raise Invalid(Problem(found.name, what, suggestion="--tokenizer DIR names a tokenizer of that size"))
-        cuts = ByteTokenizer() if tokenizer is None else tokenizer_for(tokenizer, found.name, rows, weights=False)
+        cuts = ByteTokenizer() if tokenizer is None else tokenizer_for(tokenizer_in(tokenizer), found.name, rows, weights=False)
         for line in cuts.told:
             tell(printable(f"{cuts.name}: {line}"))
         with torch.device("meta"):

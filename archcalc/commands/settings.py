@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
+from archcalc.commands.weights import tokenizer_in
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.proof.learning import Expected
 from archcalc.report.output import tell
@@ -101,7 +102,7 @@ def settle(
         raise Invalid(Problem("--data-as", "needs a --data", value=shown(said)))
     if state is not None:
         said = said or state.data.data_as
-    place = tokenizer or (None if start is None else os.fspath(start))
+    place = tokenizer_in(tokenizer) if tokenizer else None if start is None else os.fspath(start)
     cuts = None if place is None else _tokenizer(place, found, told, said, named=tokenizer is not None, start=start)
     there = frozenset(steps_in(folder)) if folder is not None else frozenset[int]()
     kept_in = None if folder is None else Path(folder)

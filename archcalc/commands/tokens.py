@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archcalc.commands.base import RUN, Form, Output, app, read_text
-from archcalc.commands.weights import weights_of
+from archcalc.commands.weights import tokenizer_in, weights_of
 from archcalc.errors import Invalid, Problem, printable
 from archcalc.report.output import emit, tell
 
@@ -50,7 +50,7 @@ def tokens(
     from archcalc_reference.text.tokenizer import named_tokenizer
 
     text = read_text("TEXT", text)
-    places = [*([] if weights is None else [weights_of(weights)]), *(tokenizer or [])] or ["bytes"]
+    places = [*([] if weights is None else [weights_of(weights)]), *map(tokenizer_in, tokenizer or [])] or ["bytes"]
     if len(places) > MOST_COMPARED:
         raise Invalid(Problem("--tokenizer", f"can be given at most {MOST_COMPARED} times", value=f"{len(places)}"))
     if ids and len(places) > 1:
