@@ -86,7 +86,11 @@ class Session:
         if tokenizer is None and rows < ByteTokenizer.vocab_size:
             what = f"has a vocabulary of {rows:,}, too small for bytes"
             raise Invalid(Problem(found.name, what, suggestion="--tokenizer DIR names a tokenizer of that size"))
-        cuts = ByteTokenizer() if tokenizer is None else tokenizer_for(tokenizer_in(tokenizer), found.name, rows, weights=False)
+        cuts = (
+            ByteTokenizer()
+            if tokenizer is None
+            else tokenizer_for(tokenizer_in(tokenizer), found.name, rows, weights=False)
+        )
         for line in cuts.told:
             tell(printable(f"{cuts.name}: {line}"))
         with torch.device("meta"):

@@ -102,7 +102,7 @@ def settle(
         raise Invalid(Problem("--data-as", "needs a --data", value=shown(said)))
     if state is not None:
         said = said or state.data.data_as
-    place = tokenizer_in(tokenizer) if tokenizer else None if start is None else os.fspath(start)
+    place = tokenizer_in(tokenizer) if tokenizer is not None else None if start is None else os.fspath(start)
     cuts = None if place is None else _tokenizer(place, found, told, said, named=tokenizer is not None, start=start)
     there = frozenset(steps_in(folder)) if folder is not None else frozenset[int]()
     kept_in = None if folder is None else Path(folder)

@@ -36,6 +36,8 @@ def weights_of(folder: str) -> str:
 
 def tokenizer_in(place: str) -> str:
     """Where the tokenizer is that was named: of a training's folder its newest intact checkpoint."""
+    if not place:
+        raise Invalid(Problem("--tokenizer", "is empty"))
     return weights_of(place) if os.path.isdir(place) else place
 
 

@@ -123,7 +123,7 @@ def _unigram(model: Object, path: str) -> Object:
 
 
 def _text(model: Object, name: str, path: str, default: str = "") -> str:
-    found = model.get(name, default)
+    found = default if model.get(name) is None else model[name]
     if not isinstance(found, str) or len(found) > LONGEST_TOKEN:
         what = f"must be a text of at most {LONGEST_TOKEN:,} characters"
         raise Invalid(Problem(path, what, f"model.{name}", value=shown(found)))
