@@ -41,7 +41,8 @@ class Lesson(NamedTuple):
     """A model, how it is to learn, from what and where its checkpoints go.
 
     `state` is that of `start` where that checkpoint is continued, and None where its weights alone are taken. The
-    tokenizer is the one that lies there, or the one of `place`. `there` has the checkpoints of `out` when the flags were read.
+    tokenizer is the one that lies there, or the one of `place`. `there` has the checkpoints of `out` when the
+    flags were read.
     """
 
     found: Found

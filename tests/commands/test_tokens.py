@@ -86,7 +86,7 @@ def test_a_character_stays_whole_and_no_byte_is_left_out(data):
     assert all(c in "".join(piece for piece, _ in shown) for c in text if c.isprintable())
 
 
-def test_tokenizers_are_compared_on_a_text(folder, tmp_path):
+def test_tokenizers_are_compared_on_a_text(folder):
     text = "the 你🦙 the|"
     places = ["--tokenizer", str(folder), "--tokenizer", "bytes"]
     out = ask("tokens", text, *places).out

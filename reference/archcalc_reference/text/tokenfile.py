@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
+from archcalc_reference.text.around import not_added
 from archcalc_reference.text.changes import PREFIX
 from archcalc_reference.text.charsmap import longest_put_in
 from archcalc_reference.text.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, token_id
@@ -99,7 +100,7 @@ def understood(data: Object, path: str) -> Read:
         told.append(
             f"characters that it lacks become {shown(lost)}" if lost else "characters that it lacks are left out"
         )
-    told += _not_added(data.get("post_processor"))
+    told += not_added(data.get("post_processor"))
     kept = {
         "version": "1.0",
         **dict.fromkeys(("truncation", "padding", "post_processor", "decoder")),
@@ -166,7 +167,7 @@ def _style(
         joint = model.get("continuing_subword_prefix", "##")
     elif not marks and not end and not decoders:
         joint = model.get("continuing_subword_prefix", "")  # words, of which a text is joined by blanks
-    return Spelling(False, tuple(marks), fallback, joint, end, first)
+    return Spelling(marks=tuple(marks), fallback=fallback, joint=joint, end=end, first=first)
 
 
 def _suffix(step: Object, path: str) -> str:
@@ -245,41 +246,6 @@ def _known(step: Object, slot: str, path: str) -> None:
         name = step["type"] if step["type"].isidentifier() else shown(step["type"])
         what, fix = f"{name[:40]} is not supported yet", f"supported: {', '.join(KINDS[slot])}"
         raise Invalid(Problem(path, what, slot, suggestion=fix))
-
-
-def _not_added(processor: Any) -> list[str]:
-    """A line on the tokens that a post-processor puts around a text, which are left out."""
-    before, after = _around(processor)
-    if before is None:
-        return ["its post_processor is not applied; tokens that it adds to a text are left out"]
-    sides = [(tokens, side) for tokens, side in ((before, "before"), (after, "after")) if tokens]
-    what = " and ".join(f"{', '.join(map(shown, tokens[:3]))} {side}" for tokens, side in sides)
-    return [f"its post_processor adds {what} a text; archcalc does not"] if what else []
-
-
-def _around(processor: Any, depth: int = 0) -> tuple[list[str] | None, list[str]]:
-    """The tokens that a post-processor puts before a text and after it; None where it is not understood."""
-    if processor is None:
-        return [], []
-    kind = processor.get("type") if isinstance(processor, dict) else None
-    try:
-        if kind == "ByteLevel":
-            return [], []
-        if kind in ("BertProcessing", "RobertaProcessing"):
-            return [str(processor["cls"][0])], [str(processor["sep"][0])]
-        if kind == "TemplateProcessing":
-            parts = [str(one["SpecialToken"]["id"]) if "SpecialToken" in one else None for one in processor["single"]]
-            text = parts.index(None)
-            return [one for one in parts[:text] if one], [one for one in parts[text:] if one]
-        if kind == "Sequence" and depth < DEEPEST:
-            found = [_around(one, depth + 1) for one in processor["processors"][:MOST_STEPS]]
-            if all(before is not None for before, _ in found):
-                return [one for before, _ in reversed(found) for one in before or ()], [
-                    one for _, after in found for one in after
-                ]
-    except (KeyError, IndexError, TypeError, ValueError):
-        pass
-    return None, []
 
 
 def _content(step: Object, field: str, slot: str, path: str) -> str:

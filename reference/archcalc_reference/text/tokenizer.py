@@ -149,7 +149,8 @@ def _of_file(path: str, rows: int | None) -> Tokenizer:
     folder, name = os.path.dirname(path) or os.curdir, os.path.basename(path)
     for pair in _GPT2:
         if name in pair:
-            return from_merges(*(os.path.join(folder, one) for one in pair), rows, folder)
+            vocab, merges = (os.path.join(folder, one) for one in pair)
+            return from_merges(vocab, merges, rows, folder)
     if name.endswith(".json"):
         return from_json(path, rows, folder if name == "tokenizer.json" else None)
     if name.endswith(".model"):
