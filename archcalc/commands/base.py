@@ -77,7 +77,7 @@ TokenizerOf = Annotated[
         "--tokenizer",
         metavar="PATH",
         show_default=False,
-        help="folder or file of a tokenizer, GGUF file, or bytes; default: that of the weights, or bytes without any",
+        help="folder, file or bytes; default: as weights",
     ),
 ]
 Form = Annotated[

@@ -35,7 +35,7 @@ def generate(
     samples: Annotated[str, typer.Option(metavar="N", help="number of continuations, generated as one batch")] = "1",
     stop: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", show_default=False, help="text that ends a continuation; it is not printed"),
+        typer.Option(metavar="TEXT", show_default=False, help="text that ends a continuation; not printed"),
     ] = None,
     show: Show = None,
     compare_temperatures: Annotated[

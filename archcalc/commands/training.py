@@ -62,7 +62,7 @@ def train(
     data: Annotated[
         list[str] | None,
         _flag(
-            "file of text (split by the tokenizer of --tokenizer or --from, else into bytes) or of tokens (.u16, .u32, "
+            "file of text (split by --tokenizer or that in --from, else into bytes) or of tokens (.u16, .u32, "
             ".npy, llm.c's .bin); may repeat; default: archcalc's own sources",
             metavar="FILE",
         ),

@@ -129,7 +129,7 @@ def test_a_folder_without_a_tokenizer_is_told_and_its_bytes_are_not_taken(tmp_pa
     for flag in ("--weights", "--tokenizer"):
         answer = ask("tokens", "a", flag, str(tmp_path))
         assert answer.code == 3
-        assert answer.err.startswith(f"{tmp_path}: has no tokenizer; it would be one of tokenizer.json, ")
+        assert answer.err.startswith(f"{tmp_path}: has no tokenizer; supported: tokenizer.json, ")
 
 
 def test_characters_are_shown_as_they_are_and_spaces_can_be_seen(folder):

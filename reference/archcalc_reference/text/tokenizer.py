@@ -140,7 +140,7 @@ def named_tokenizer(place: str, rows: int | None = None) -> Tokenizer:
     if found is None:
         if _learned_bytes(place):
             return ByteTokenizer()
-        raise Missing(Problem(place, "has no tokenizer", suggestion=f"it would be one of {KINDS}; or say bytes"))
+        raise Missing(Problem(place, "has no tokenizer", suggestion=f"supported: {KINDS}, GGUF, and the word bytes"))
     return found
 
 
