@@ -71,6 +71,15 @@ Weights = Annotated[
         help="folder of weights, from Hugging Face or written by train, or a GGUF file; default: SPEC, if that is one",
     ),
 ]
+TokenizerOf = Annotated[
+    str | None,
+    typer.Option(
+        "--tokenizer",
+        metavar="PATH",
+        show_default=False,
+        help="folder, file or bytes; default: as weights",
+    ),
+]
 Form = Annotated[
     Literal["table", "markdown", "json", "csv"] | None,
     typer.Option(

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.commands.base import LONGEST_TEXT, RUN, Spec, Weights, app, decoded, needs_to_run, number, read_text
+from archcalc.commands.base import (
+    LONGEST_TEXT,
+    RUN,
+    Spec,
+    TokenizerOf,
+    Weights,
+    app,
+    decoded,
+    needs_to_run,
+    number,
+    read_text,
+)
 from archcalc.commands.sampling import (
     LARGEST_SEED,
     MinP,
@@ -42,6 +53,7 @@ _ROOM = 4  # and as much is kept for an answer, or --max-tokens where that is le
 def chat(
     spec: Spec,
     weights: Weights = None,
+    tokenizer: TokenizerOf = None,
     system: Annotated[
         str | None,
         typer.Option(
@@ -67,7 +79,7 @@ def chat(
     found = find(spec)
     tokens = number("--max-tokens", max_tokens, LARGEST_SIZE)
     sampling = settled(real("--temperature", temperature), top_k, top_p, min_p, repetition_penalty, seed)
-    session = Session.load(found, weights, precision)
+    session = Session.load(found, weights, precision, tokenizer)
     session.tell_settings(sampling)
     talk = _begun(session, None if system is None else read_text("--system", system))
     terminal = sys.stdin is not None and sys.stdin.isatty()

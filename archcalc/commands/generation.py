@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.commands.base import RUN, Spec, Weights, app, needs_to_run, number
+from archcalc.commands.base import RUN, Spec, TokenizerOf, Weights, app, needs_to_run, number
 from archcalc.commands.sampling import MinP, RepetitionPenalty, Seed, Temperature, TopK, TopP, real, settled
 from archcalc.commands.session import Precision, Prompt, Session
 from archcalc.errors import Invalid, Problem, shown
@@ -22,6 +22,7 @@ def generate(
     spec: Spec,
     prompt: Prompt,
     weights: Weights = None,
+    tokenizer: TokenizerOf = None,
     max_tokens: Annotated[
         str, typer.Option(metavar="N", help="most tokens to generate; fewer where the context ends")
     ] = "100",
@@ -34,7 +35,7 @@ def generate(
     samples: Annotated[str, typer.Option(metavar="N", help="number of continuations, generated as one batch")] = "1",
     stop: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", show_default=False, help="text that ends a continuation; it is not printed"),
+        typer.Option(metavar="TEXT", show_default=False, help="text that ends a continuation; not printed"),
     ] = None,
     show: Show = None,
     compare_temperatures: Annotated[
@@ -74,7 +75,7 @@ def generate(
     shown_tokens = None if show is None else number("--show", show, model.n_logits)
     if trace is not None:
         refuse_output(trace)
-    session = Session.load(found, weights, precision)
+    session = Session.load(found, weights, precision, tokenizer)
     text, ids = session.read(prompt)
     session.tell_settings(sampling)
     lines: list[str] = []

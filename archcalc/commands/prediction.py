@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from archcalc.commands.base import RUN, Form, Output, Spec, Weights, app, decoded, needs_to_run, number
+from archcalc.commands.base import RUN, Form, Output, Spec, TokenizerOf, Weights, app, decoded, needs_to_run, number
 from archcalc.commands.sampling import MinP, RepetitionPenalty, Temperature, TopK, TopP, real, settled, temperatures
 from archcalc.commands.session import Precision, Prompt, Session
 from archcalc.errors import Invalid, Problem, shown
@@ -29,6 +29,7 @@ def predict(
     spec: Spec,
     prompt: Prompt,
     weights: Weights = None,
+    tokenizer: TokenizerOf = None,
     top: Annotated[str, typer.Option(metavar="N", help="number of likely tokens to show")] = _TOP,
     word: Annotated[
         list[str] | None,
@@ -64,7 +65,7 @@ def predict(
     heats = temperatures("--retemper", retemper or [], _MOST_RETEMPERED)
     asked = _words(word or [])
     _refuse_what_does_not_go_together(temperature, top, asked, heats)
-    session = Session.load(found, weights, precision)
+    session = Session.load(found, weights, precision, tokenizer)
     text, ids = session.read(prompt)
     never = len(session.nameless)
     if asked:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from archcalc.commands.base import read_text
-from archcalc.commands.weights import has_numbers, refuse_other_spec, weights_of
+from archcalc.commands.weights import has_numbers, refuse_other_spec, tokenizer_in, weights_of
 from archcalc.errors import Invalid, Problem, printable
 from archcalc.escaping import json_text
 from archcalc.report.output import tell
@@ -45,11 +45,11 @@ class Session:
         """The ids that are not in the tokenizer: they are never sampled."""
 
     @classmethod
-    def load(cls, found: Found, weights: str | None, precision: str = "fp32") -> Session:
-        """With the weights of a folder, which may be the one named as the spec."""
+    def load(cls, found: Found, weights: str | None, precision: str = "fp32", tokenizer: str | None = None) -> Session:
+        """With the weights of a folder, which may be the one named as the spec, and its tokenizer or another."""
         import torch
 
-        from archcalc_reference.text.tokenizer import tokenizer_of
+        from archcalc_reference.text.tokenizer import tokenizer_for, tokenizer_of
         from archcalc_reference.weights.folder import load_weights
         from archcalc_reference.weights.headers import no_weights, read_headers
 
@@ -60,30 +60,41 @@ class Session:
         if not has_numbers(weights):
             read_headers(weights)  # which says what there is instead
         refuse_other_spec(found, named, weights)
-        tokenizer = tokenizer_of(weights, found.name, found.model.vocab_size)
+        name, rows = found.name, found.model.vocab_size
+        cuts = (
+            tokenizer_of(weights, name, rows)
+            if tokenizer is None
+            else tokenizer_for(tokenizer_in(tokenizer), name, rows, weights=True)
+        )
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        session = cls(found, load_weights(found.model, weights, dtype=width).eval(), tokenizer, weights)
-        for line in tokenizer.told:
-            tell(printable(f"{tokenizer.name}: {line}"))
+        session = cls(found, load_weights(found.model, weights, dtype=width).eval(), cuts, weights)
+        for line in cuts.told:
+            tell(printable(f"{cuts.name}: {line}"))
         if session.nameless:
-            rows = found.model.vocab_size
             tell(f"{len(session.nameless):,} of the {rows:,} token ids are not in the tokenizer and are never sampled")
         return session
 
     @classmethod
-    def of_shapes(cls, found: Found) -> Session:
-        """Without numbers, on PyTorch's meta device, whatever the size; bytes are its tokens."""
+    def of_shapes(cls, found: Found, tokenizer: str | None = None) -> Session:
+        """Without numbers, on PyTorch's meta device, whatever the size; without a tokenizer bytes are its tokens."""
         import torch
 
         from archcalc_reference import Transformer
-        from archcalc_reference.text.tokenizer import ByteTokenizer
+        from archcalc_reference.text.tokenizer import ByteTokenizer, tokenizer_for
 
-        tokenizer, rows = ByteTokenizer(), found.model.vocab_size
-        if rows < tokenizer.vocab_size:
-            what = f"has a vocabulary of {rows:,}, too small for bytes; --weights with a tokenizer is needed"
-            raise Invalid(Problem(found.name, what))
+        rows = found.model.vocab_size
+        if tokenizer is None and rows < ByteTokenizer.vocab_size:
+            what = f"has a vocabulary of {rows:,}, too small for bytes"
+            raise Invalid(Problem(found.name, what, suggestion="--tokenizer DIR names a tokenizer of that size"))
+        cuts = (
+            ByteTokenizer()
+            if tokenizer is None
+            else tokenizer_for(tokenizer_in(tokenizer), found.name, rows, weights=False)
+        )
+        for line in cuts.told:
+            tell(printable(f"{cuts.name}: {line}"))
         with torch.device("meta"):
-            return cls(found, Transformer(found.model).eval(), tokenizer)
+            return cls(found, Transformer(found.model).eval(), cuts)
 
     def tell_settings(self, sampling: Sampling) -> None:
         """Report the generation settings of the weights' folder that are not used."""
@@ -105,6 +116,8 @@ class Session:
     def cut(self, text: str, to_come: int = 1, where: str = "--prompt") -> list[int]:
         """The tokens of a text that was given at `where`. Raises as `read` does."""
         ids = self.tokenizer.encode(text)
+        if (change := self.tokenizer.cut(text)[1]) is not None and change.loses:
+            tell(printable(f"{self.tokenizer.name}: {change.what}"))
         most = self.found.model.context_length
         if not ids:
             raise Invalid(Problem(where, "is empty"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from archcalc.blocks.base import LARGEST_SIZE
 from archcalc.commands.base import number
+from archcalc.commands.weights import tokenizer_in
 from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.proof.learning import Expected
 from archcalc.report.output import tell
@@ -40,7 +41,8 @@ class Lesson(NamedTuple):
     """A model, how it is to learn, from what and where its checkpoints go.
 
     `state` is that of `start` where that checkpoint is continued, and None where its weights alone are taken. The
-    tokenizer is the one that lies there. `there` has the checkpoints of `out` when the flags were read.
+    tokenizer is the one that lies there, or the one of `place`. `there` has the checkpoints of `out` when the
+    flags were read.
     """
 
     found: Found
@@ -50,6 +52,7 @@ class Lesson(NamedTuple):
     out: Path | None
     state: State | None
     tokenizer: Tokenizer | None
+    place: str | None
     there: frozenset[int]
     said: Said | None
     """What the files hold, where that was said."""
@@ -62,6 +65,7 @@ def settle(
     out: str | None,
     flags: dict[str, str | None],
     said: Said | None = None,
+    tokenizer: str | None = None,
 ) -> Lesson:
     """Put the flags together with a checkpoint's settings, or with the defaults."""
     chosen = None if source is None else _start(source)
@@ -99,10 +103,11 @@ def settle(
         raise Invalid(Problem("--data-as", "needs a --data", value=shown(said)))
     if state is not None:
         said = said or state.data.data_as
-    tokenizer = None if start is None else _tokenizer(start, found, told, said)
+    place = tokenizer_in(tokenizer) if tokenizer is not None else None if start is None else os.fspath(start)
+    cuts = None if place is None else _tokenizer(place, found, told, said, named=tokenizer is not None, start=start)
     there = frozenset(steps_in(folder)) if folder is not None else frozenset[int]()
-    place = None if folder is None else Path(folder)
-    return Lesson(found, settings, told, start, place, state, tokenizer, there, said)
+    kept_in = None if folder is None else Path(folder)
+    return Lesson(found, settings, told, start, kept_in, state, cuts, place, there, said)
 
 
 def _refuse_what_is_kept(folder: str) -> None:
@@ -132,12 +137,19 @@ def _start(source: str) -> Chosen:
     return start
 
 
-def _tokenizer(start: Path, found: Found, files: tuple[str, ...], said: Said | None) -> Tokenizer | None:
-    """The tokenizer beside weights; None where bytes are tokens, or where files of tokens need none."""
-    from archcalc_reference.text.tokenizer import read_tokenizer, tokenizer_of
+def _tokenizer(
+    folder: str, found: Found, files: tuple[str, ...], said: Said | None, *, named: bool, start: Path | None
+) -> Tokenizer | None:
+    """The tokenizer that was named, or that beside weights.
+
+    None where bytes are tokens, or where files of tokens need none.
+    """
+    from archcalc_reference.text.tokenizer import read_tokenizer, tokenizer_for, tokenizer_of
     from archcalc_reference.training.data import any_of_tokens
 
-    folder = os.fspath(start)
+    if named:
+        tokenizer = tokenizer_for(folder, found.name, found.model.vocab_size, weights=start is not None)
+        return None if tokenizer.name == "bytes" else tokenizer
     if any_of_tokens(files, said) and read_tokenizer(folder).name == "bytes":
         return None
     tokenizer = tokenizer_of(folder, found.name, found.model.vocab_size)

@@ -1,13 +1,20 @@
-"""The command tokens."""
+"""The command tokens: a text cut by a tokenizer, or by several of them side by side."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from archcalc.commands.base import RUN, Form, Output, app, read_text
-from archcalc.commands.weights import weights_of
-from archcalc.errors import printable
+from archcalc.commands.weights import tokenizer_in, weights_of
+from archcalc.errors import Invalid, Problem, printable
 from archcalc.report.output import emit, tell
+
+if TYPE_CHECKING:
+    from archcalc_reference.text.tokenizer import Tokenizer
+
+MOST_COMPARED = 10
 
 
 @app.command(rich_help_panel=RUN)
@@ -20,24 +27,42 @@ def tokens(
         typer.Option(
             metavar="PATH",
             show_default=False,
-            help="folder with a tokenizer, from Hugging Face or written by train, or a GGUF file; default: bytes",
+            help="folder of weights with a tokenizer, or a GGUF file; default: bytes",
         ),
     ] = None,
+    tokenizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            show_default=False,
+            help="folder or file of a tokenizer, GGUF file, or bytes; two or more are compared on the text",
+        ),
+    ] = None,
+    ids: Annotated[bool, typer.Option("--ids", help="list each token with its id and its bytes")] = False,
     form: Form = None,
     output: Output = None,
 ) -> None:
-    """Split a text into tokens, with a model's tokenizer.
+    """Split a text into tokens, with one tokenizer or several.
 
-    Example: archcalc tokens "Hello, world" --weights DIR
+    Example: archcalc tokens "Hello, world" --tokenizer DIR --tokenizer bytes
     """
-    from archcalc.report.tokens import Token, tokens_sheet
-    from archcalc_reference.text.tokenizer import read_tokenizer
+    from archcalc.report.tokens import Cut, Token, compared_sheet, tokens_sheet
+    from archcalc_reference.text.tokenizer import named_tokenizer
 
     text = read_text("TEXT", text)
-    tokenizer = read_tokenizer(None if weights is None else weights_of(weights))
-    ids, change = tokenizer.cut(text)
-    for line in tokenizer.told:
-        tell(printable(f"{tokenizer.name}: {line}"))
-    found = [Token(token, tokenizer.token_bytes(token)) for token in ids]
-    differs = None if change is None else change.what
-    emit(tokens_sheet(found, tokenizer.name, tokenizer.vocab_size, differs), form, output)
+    places = [*([] if weights is None else [weights_of(weights)]), *map(tokenizer_in, tokenizer or [])] or ["bytes"]
+    if len(places) > MOST_COMPARED:
+        raise Invalid(Problem("--tokenizer", f"can be given at most {MOST_COMPARED} times", value=f"{len(places)}"))
+    if ids and len(places) > 1:
+        raise Invalid(Problem("--ids", "lists the tokens of one tokenizer", value=f"{len(places)} tokenizers"))
+    found = []
+    for place in places:
+        cuts: Tokenizer = named_tokenizer(place)
+        numbers, change = cuts.cut(text)
+        for line in cuts.told:
+            tell(printable(f"{cuts.name}: {line}"))
+        pieces = [Token(number, cuts.token_bytes(number)) for number in numbers]
+        found.append(Cut(pieces, cuts.name, cuts.vocab_size, None if change is None else change.what))
+    length = len(text.encode())
+    sheet = tokens_sheet(found[0], listed=ids) if len(found) == 1 else compared_sheet(found, length)
+    emit(sheet, form, output)

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from archcalc.blocks.base import LARGEST_SIZE
-from archcalc.commands.base import RUN, Attention, Batch, Form, Output, Seq, Spec, Weights, app, needs_to_run, number
+from archcalc.commands.base import (
+    RUN,
+    Attention,
+    Batch,
+    Form,
+    Output,
+    Seq,
+    Spec,
+    TokenizerOf,
+    Weights,
+    app,
+    needs_to_run,
+    number,
+)
 from archcalc.commands.groups import Text, read_groups
 from archcalc.commands.session import Session
 from archcalc.commands.weights import has_numbers
@@ -39,6 +52,7 @@ def trace(
         ),
     ] = None,
     weights: Weights = None,
+    tokenizer: TokenizerOf = None,
     word: Annotated[
         str | None,
         typer.Option(
@@ -73,10 +87,11 @@ def trace(
         texts = read_groups(group)
         _refuse_many_layers(found, "--group")
         needs_to_run("trace")
-        emit(_senses(found, word or "", texts, weights), form, output)
+        session = Session.load(found, weights, tokenizer=tokenizer)
+        emit(_senses(found, word or "", texts, session), form, output)
         return
     if prompt is None:
-        _refuse_without_prompt(word, weights)
+        _refuse_without_prompt(word, weights, tokenizer)
         from archcalc.report.trace import trace_sheet
         from archcalc.tape.run import Run
 
@@ -92,10 +107,13 @@ def trace(
         raise Invalid(Problem("--prompt", takes, value=f"{len(prompt)}", suggestion=fix))
     _refuse_many_layers(found, "--prompt")
     needs_to_run("trace")
-    emit(_journey(found, prompt[0], weights) if word is None else _drift(found, word, prompt, weights), form, output)
+    if word is None:
+        emit(_journey(found, prompt[0], weights, tokenizer), form, output)
+    else:
+        emit(_drift(found, word, prompt, Session.load(found, weights, tokenizer=tokenizer)), form, output)
 
 
-def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
+def _journey(found: Found, prompt: str, weights: str | None, tokenizer: str | None) -> Sheet:
     import torch
 
     from archcalc.report.journey import journey_sheet
@@ -104,7 +122,7 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     from archcalc_reference.model.sampling import Sampling, distribution, masked
 
     shapes = weights is None and not (found.folder and has_numbers(found.folder))
-    session = Session.of_shapes(found) if shapes else Session.load(found, weights)
+    session = Session.of_shapes(found, tokenizer) if shapes else Session.load(found, weights, tokenizer=tokenizer)
     text, ids = session.read(prompt, to_come=0)
     device = session.model.embedding.token.weight.device
     calls, logits = watch(session.model, torch.tensor([ids], device=device))
@@ -116,18 +134,16 @@ def _journey(found: Found, prompt: str, weights: str | None) -> Sheet:
     return journey_sheet(found, text, [session.token(token) for token in ids], calls, likely)
 
 
-def _drift(found: Found, word: str, prompts: list[str], weights: str | None) -> Sheet:
+def _drift(found: Found, word: str, prompts: list[str], session: Session) -> Sheet:
     from archcalc.report.drift import drift_sheet
 
-    session = Session.load(found, weights)
     first, second = (_reading(session, word, *session.read(prompt, to_come=0)) for prompt in prompts)
     return drift_sheet(found, word, (first, second))
 
 
-def _senses(found: Found, word: str, texts: list[Text], weights: str | None) -> Sheet:
+def _senses(found: Found, word: str, texts: list[Text], session: Session) -> Sheet:
     from archcalc.report.senses import Grouped, senses_sheet
 
-    session = Session.load(found, weights)
     cut = [session.cut(text.text, to_come=0, where=text.where) for text in texts]
     readings = [_reading(session, word, text.text, ids, text.where) for text, ids in zip(texts, cut, strict=True)]
     return senses_sheet(found, word, [Grouped(text.group, one) for text, one in zip(texts, readings, strict=True)])
@@ -172,8 +188,8 @@ def _refuse_beside_groups(word: str | None, prompt: list[str] | None) -> None:
         raise Invalid(Problem("--word", what))
 
 
-def _refuse_without_prompt(word: str | None, weights: str | None) -> None:
-    for flag, value in (("--word", word), ("--weights", weights)):
+def _refuse_without_prompt(word: str | None, weights: str | None, tokenizer: str | None) -> None:
+    for flag, value in (("--word", word), ("--weights", weights), ("--tokenizer", tokenizer)):
         if value is not None:
             raise Invalid(Problem(flag, "needs a --prompt", value=shown(value)))
 

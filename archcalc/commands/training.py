@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from archcalc.commands.base import RUN, Form, Output, app, needs_to_run, number
+from archcalc.commands.base import RUN, Form, Output, TokenizerOf, app, needs_to_run, number
 from archcalc.commands.completing import spec_words
+from archcalc.commands.interruption import polite
 from archcalc.commands.settings import (
     DEFAULT_SPEC,
     TUNED_RATE,
@@ -62,8 +62,8 @@ def train(
     data: Annotated[
         list[str] | None,
         _flag(
-            "file of text (split by the tokenizer in --from, else into bytes) or of tokens (.u16, .u32, .npy, llm.c's "
-            ".bin); may repeat; default: archcalc's own sources",
+            "file of text (split by --tokenizer or that in --from, else into bytes) or of tokens (.u16, .u32, "
+            ".npy, llm.c's .bin); may repeat; default: archcalc's own sources",
             metavar="FILE",
         ),
     ] = None,
@@ -83,6 +83,7 @@ def train(
             metavar="DIR",
         ),
     ] = None,
+    tokenizer: TokenizerOf = None,
     out: Annotated[
         str | None, _flag("folder for checkpoints; default: that of --from, or none", metavar="DIR")
     ] = None,
@@ -119,7 +120,13 @@ def train(
     needs_to_run("train")
     flags = {"steps": steps, "batch": batch, "seq": seq, "lr": lr, "warmup": warmup, "accumulate": accumulate}
     lesson = settle(
-        spec, data or [], source, out, {**flags, "precision": precision, "attention": attention, "seed": seed}, data_as
+        spec,
+        data or [],
+        source,
+        out,
+        {**flags, "precision": precision, "attention": attention, "seed": seed},
+        data_as,
+        tokenizer,
     )
     place = chosen_device(device, lesson.settings.precision)
     refuse_output(output)
@@ -171,7 +178,7 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
     loss: float | None = None
     seen: Seen | None = None
     folder = trainer.save(lesson.out, learned, beside) if lesson.out else None
-    with Progress(settings.steps, trainer.done, pace) as progress, _polite() as asked_to_stop:
+    with Progress(settings.steps, trainer.done, pace) as progress, polite() as asked_to_stop:
         begun = trainer.done
         while trainer.done < settings.steps and not asked_to_stop:
             if trainer.done == begun + 1:  # the optimizer has its state by then
@@ -215,11 +222,12 @@ def _begun(lesson: Lesson, device: Device) -> tuple[Transformer | None, dict[str
     from archcalc_reference.training.trainer import TYPES
     from archcalc_reference.weights.folder import load_weights
 
+    beside = {} if lesson.tokenizer is None or lesson.place is None else tokenizer_files(lesson.place)
     if lesson.start is None:
-        return None, {}
+        return None, beside
     start, width = os.fspath(lesson.start), TYPES[lesson.settings.precision]
     model = load_weights(lesson.found.model, start, dtype=width, device=device)
-    return model, {} if lesson.tokenizer is None else tokenizer_files(start)
+    return model, beside
 
 
 def _step(trainer: Trainer, lesson: Lesson, counted: Expected) -> float:
@@ -295,26 +303,3 @@ def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
     if tokenizer is not None:
         return "|".join(map(tokenizer.decode, (prompt, found)))
     return "| ".join(" ".join(map(str, part)) for part in (prompt, found))
-
-
-@contextmanager
-def _polite() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM ask to stop after the step at hand; a second one stops at once. Filled when asked."""
-    asked: list[int] = []
-
-    def ask(number: int, _frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {}
-    try:
-        for number_ in (signal.SIGINT, signal.SIGTERM):
-            before[number_] = signal.signal(number_, ask)
-    except ValueError:  # not in the main thread, where no signal arrives
-        pass
-    try:
-        yield asked
-    finally:
-        for number_, handler in before.items():
-            signal.signal(number_, handler)

@@ -34,6 +34,13 @@ def weights_of(folder: str) -> str:
     return os.fspath(chosen.path)
 
 
+def tokenizer_in(place: str) -> str:
+    """Where the tokenizer is that was named: of a training's folder its newest intact checkpoint."""
+    if not place:
+        raise Invalid(Problem("--tokenizer", "is empty"))
+    return weights_of(place) if os.path.isdir(place) else place
+
+
 def has_numbers(folder: str) -> bool:
     """Whether the folder or file that stood for a spec has weights too."""
     return folder.endswith(GGUF) or gguf_in(folder) is not None or weights_in(folder) is not None

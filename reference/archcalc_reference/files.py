@@ -21,6 +21,9 @@ LARGEST = {
     "tokenizer.json": 64 * 2**20,  # 262,000 tokens with their merges take 35 MB
     "vocab.json": 64 * 2**20,
     "merges.txt": 64 * 2**20,
+    "encoder.json": 64 * 2**20,
+    "vocab.bpe": 64 * 2**20,
+    "tokenizer.model": 64 * 2**20,
     "chat_template.jinja": 2**18,  # published ones reach 20 kB
 }
 """Bytes of the files that may be larger, or must be smaller."""

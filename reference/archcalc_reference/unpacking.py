@@ -22,12 +22,12 @@ from archcalc.huggingface.parts import parts_of
 from archcalc.spec.configs import GGUF
 
 _KEY = "tokenizer.ggml."
-_ARRAYS = ("tokens", "token_type", "merges")
+_ARRAYS = ("tokens", "token_type", "merges", "scores")
 _TEMPLATE = "tokenizer.chat_template"
 _WHOLE = (_TEMPLATE, *(_KEY + name for name in _ARRAYS))
 
-_UNKNOWN, _CONTROL, _OWN, _UNUSED = 2, 3, 4, 5
-"""Kinds of tokens in `token_type`, beside 1, a normal one; 4 is what a user defined."""
+_NORMAL, _UNKNOWN, _CONTROL, _OWN, _UNUSED = 1, 2, 3, 4, 5
+"""Kinds of tokens in `token_type`, beside 6, a byte; 4 is what a user defined."""
 _NAMED = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -72,6 +72,11 @@ _STEPS: dict[str, dict[str, Any]] = {
 _WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3")
 """Those that take a word of the vocabulary as it is, whatever its merges are."""
 _NORMALIZED = {"qwen2": {"type": "NFC"}}
+MOST_LETTERS = 2**23
+"""Characters of all tokens of a vocabulary with scores: its merges are every way of parting each token in two."""
+_LONGEST = 256  # characters of a token that is made of others; SentencePiece's have 16
+MARK = "\N{LOWER ONE EIGHTH BLOCK}"
+_FIRST = f"{_KEY}add_space_prefix"
 _OF_ARCHITECTURE = {"gpt2": "gpt-2"}
 """Of files that are older than the key."""
 
@@ -117,7 +122,7 @@ def _made(path: str, changed: int, size: int) -> dict[str, bytes]:  # noqa: ARG0
             raise Invalid(
                 Problem(path, f"must have one value for each of {len(tokens):,} tokens", f"{_KEY}token_type")
             )
-        files["tokenizer.json"] = _tokenizer(path, keys, tokens, kinds, _texts(path, "merges", said.get("merges")))
+        files["tokenizer.json"] = _tokenizer(path, keys, tokens, kinds, said)
         for name, key in _NAMED.items():
             if (number := _id(path, keys, key, len(tokens))) is not None:
                 settings[name] = tokens[number]
@@ -151,18 +156,10 @@ def _id(path: str, keys: dict[str, Any], key: str, count: int) -> int | None:
 
 
 def _tokenizer(
-    path: str, keys: dict[str, Any], tokens: list[str], kinds: list[int], merges: list[str]
+    path: str, keys: dict[str, Any], tokens: list[str], kinds: list[int], said: dict[str, Any]
 ) -> dict[str, Any]:
-    """A tokenizer.json of byte-level BPE. Raises Invalid for a tokenizer of another kind, by its name."""
+    """The tokenizer.json of a file. Raises Invalid for a tokenizer of another kind, by its name."""
     kind = keys.get(f"{_KEY}model")
-    if kind != "gpt2":
-        named = {"llama": "SentencePiece", "bert": "WordPiece", "t5": "Unigram"}.get(str(kind), "these")
-        what, fix = f"{named} tokenizers are not supported yet", "supported: 'gpt2', byte-level BPE"
-        raise Invalid(Problem(path, what, f"{_KEY}model", value=shown(kind), suggestion=fix))
-    pre = keys.get(f"{_KEY}pre", _OF_ARCHITECTURE.get(str(keys.get(ARCHITECTURE))))
-    if not isinstance(pre, str) or pre not in _STEPS:
-        what, fix = "is a way of parting words that is not supported yet", f"supported: {', '.join(_STEPS)}"
-        raise Invalid(Problem(path, what, f"{_KEY}pre", value=shown(pre), suggestion=fix))
     added = [
         {
             "id": i,
@@ -173,9 +170,83 @@ def _tokenizer(
         for i, token in enumerate(tokens)
         if kinds[i] in (_CONTROL, _OWN)
     ]
+    whole = {"version": "1.0", "added_tokens": added}
+    if kind == "gpt2":
+        return whole | _of_bytes(path, keys, tokens, kinds, _texts(path, "merges", said.get("merges")))
+    if kind == "llama":
+        return whole | _of_scores(path, tokens, kinds, said.get("scores"), first=keys.get(_FIRST) is not False)
+    if kind == "bert":
+        return whole | _of_words(tokens, kinds)
+    named = {"t5": "Unigram", "rwkv": "RWKV's"}.get(str(kind), "these")
+    what, fix = f"{named} tokenizers are not supported yet", "supported: 'gpt2', 'llama' and 'bert'"
+    raise Invalid(Problem(path, what, f"{_KEY}model", value=shown(kind), suggestion=fix))
+
+
+def _of_scores(path: str, tokens: list[str], kinds: list[int], scores: Any, *, first: bool) -> dict[str, Any]:
+    """SentencePiece's BPE, which merges the pair of neighbours whose word has the highest score."""
+    if not isinstance(scores, list) or len(scores) != len(tokens):
+        raise Invalid(Problem(path, f"must have one value for each of {len(tokens):,} tokens", f"{_KEY}scores"))
+    if sum(map(len, tokens)) > MOST_LETTERS:
+        what = f"has tokens of more than {MOST_LETTERS:,} characters in all"
+        raise Invalid(Problem(path, what, f"{_KEY}tokens"))
+    normal = {token: i for i, token in enumerate(tokens) if kinds[i] == _NORMAL and len(token) <= _LONGEST}
+    ranked = sorted(
+        (-scores[i], i, token[:at], token[at:])
+        for token, i in normal.items()
+        for at in range(1, len(token))
+        if token[:at] in normal and token[at:] in normal
+    )
+    prepend = [{"type": "Prepend", "prepend": MARK}] if first else []
+    strip = [{"type": "Strip", "content": " ", "start": 1, "stop": 0}] if first else []
+    blanks = {"type": "Replace", "pattern": {"String": " "}, "content": MARK}
+    back = {"type": "Replace", "pattern": {"String": MARK}, "content": " "}
     return {
-        "version": "1.0",
-        "added_tokens": added,
+        "normalizer": {"type": "Sequence", "normalizers": [*prepend, blanks]},
+        "decoder": {"type": "Sequence", "decoders": [back, {"type": "ByteFallback"}, {"type": "Fuse"}, *strip]},
+        "model": {
+            "type": "BPE",
+            "vocab": {token: i for i, token in enumerate(tokens) if kinds[i] != _UNUSED},
+            "merges": [[left, right] for _, _, left, right in ranked],
+            "unk_token": next((token for i, token in enumerate(tokens) if kinds[i] == _UNKNOWN), None),
+            "fuse_unk": True,
+            "byte_fallback": True,
+        },
+    }
+
+
+def _of_words(tokens: list[str], kinds: list[int]) -> dict[str, Any]:
+    """WordPiece; the converter wrote a mark before what begins a word, and took ## from what goes on with one.
+
+    llama.cpp writes every text in small letters without accents.
+    """
+    plain = [
+        token if kinds[i] != _NORMAL else token[1:] if token.startswith(MARK) else f"##{token}"
+        for i, token in enumerate(tokens)
+    ]
+    small = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": True, "lowercase": True}
+    return {
+        "normalizer": {"type": "BertNormalizer", **small},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": False},
+        "model": {
+            "type": "WordPiece",
+            "vocab": {token: i for i, token in enumerate(plain) if kinds[i] != _UNUSED},
+            "unk_token": next((token for i, token in enumerate(plain) if kinds[i] == _UNKNOWN), "[UNK]"),
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+        },
+    }
+
+
+def _of_bytes(
+    path: str, keys: dict[str, Any], tokens: list[str], kinds: list[int], merges: list[str]
+) -> dict[str, Any]:
+    """Byte-level BPE."""
+    pre = keys.get(f"{_KEY}pre", _OF_ARCHITECTURE.get(str(keys.get(ARCHITECTURE))))
+    if not isinstance(pre, str) or pre not in _STEPS:
+        what, fix = "is a way of parting words that is not supported yet", f"supported: {', '.join(_STEPS)}"
+        raise Invalid(Problem(path, what, f"{_KEY}pre", value=shown(pre), suggestion=fix))
+    return {
         "normalizer": _NORMALIZED.get(pre),
         "pre_tokenizer": _STEPS[pre],
         "decoder": _byte_level(regex=True),

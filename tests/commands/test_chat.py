@@ -193,7 +193,7 @@ def chat_folder(folder, template, **settings):
     """A tokenizer with a chat template, as transformers writes it."""
     transformers = pytest.importorskip("transformers")
     fast = byte_level(["a user and an assistant\n"] * 9, 300, "<|im_start|>", "<|im_end|>", "<s>", "</s>")
-    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=fast, bos_token="<s>", eos_token="</s>")  # noqa: S106
+    tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=fast, bos_token="<s>", eos_token="</s>")
     tokenizer.chat_template = template
     tokenizer.save_pretrained(folder, **settings)
     return tokenizer

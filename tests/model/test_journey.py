@@ -251,7 +251,7 @@ def test_a_prompt_as_long_as_the_context_is_read(gpt2):
 
 def test_a_vocabulary_that_has_no_bytes_is_refused():
     done = ask("trace", "tiny@vocab_size=100", "-p", "Hi")
-    line = "tiny@vocab_size=100: has a vocabulary of 100, too small for bytes; --weights with a tokenizer is needed"
+    line = "tiny@vocab_size=100: has a vocabulary of 100, too small for bytes; --tokenizer DIR names a tokenizer of that size"
     assert (done.code, done.err) == (2, f"{line}\n")
 
 

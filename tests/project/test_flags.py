@@ -188,6 +188,7 @@ REFUSED = {
     "trace tiny --weights DIR": "--weights: needs a --prompt",
     "trace tiny --word x": "--word: needs a --prompt",
     "trace tiny --word x --group a=x --group b=x --prompt x": "--prompt: cannot be combined with --group, which has the texts",
+    "trace tiny --tokenizer bytes": "--tokenizer: needs a --prompt",
     "trace tiny --prompt a --seq 3": "--seq: cannot be combined with --prompt, whose length is used",
     "trace tiny --prompt a --batch 3": "--batch: must be 1 with --prompt",
     "trace tiny --prompt a --attention flash": "--attention: must be math with --prompt",
@@ -213,18 +214,21 @@ RUN = {
             ["--config", "--select", "--ignore", "--strict", "--fix", "--baseline", "--write-baseline", "--jobs",
              "--watch", "--skip-unknown"], "test_check"),
     },
-    "trace": {"--prompt": "test_journey", "--weights": "test_journey", "--word": "test_journey", "--group": "test_senses"},
+    "trace": {**dict.fromkeys(["--prompt", "--weights", "--word"], "test_journey"), "--group": "test_senses",
+              "--tokenizer": "test_tokenizer_flag"},
     "predict": {
         **dict.fromkeys(["--prompt", "--weights", "--temperature", "--top", "--precision"], "test_generate"),
+        "--tokenizer": "test_tokenizer_flag",
         **dict.fromkeys(
             ["--word", "--retemper", "--top-k", "--top-p", "--min-p", "--repetition-penalty"], "test_predict"),
     },
-    "generate": dict.fromkeys(
+    "generate": {"--tokenizer": "test_tokenizer_flag"} | dict.fromkeys(
         ["--prompt", "--weights", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--repetition-penalty",
          "--seed", "--samples", "--stop", "--show", "--compare-temperatures", "--trace", "--precision"], "test_generate"),
     "chat": {
         **dict.fromkeys(["--weights", "--system", "--max-tokens", "--temperature", "--top-p"], "test_chat"),
         "--repetition-penalty": "test_chat",
+        "--tokenizer": "test_tokenizer_flag",
         **dict.fromkeys(["--top-k", "--min-p", "--seed", "--precision"], "test_generate"),  # one place reads them for both
     },
     "embed": {
@@ -233,8 +237,8 @@ RUN = {
         **dict.fromkeys(["--words", "--unit"], "test_vector_files"),
         "--average": "test_real_words", "--no-cache": "test_words_cache",
     },
-    "tokens": {"--weights": "test_tokens"},
-    "train": dict.fromkeys(
+    "tokens": dict.fromkeys(["--weights", "--tokenizer", "--ids"], "test_tokens"),
+    "train": {"--tokenizer": "test_tokenizer_flag"} | dict.fromkeys(
         ["--data", "--data-as", "--from", "--out", "--steps", "--batch", "--seq", "--lr", "--warmup", "--accumulate", "--precision",
          "--attention", "--device", "--seed", "--every"], "test_training"),
 }  # fmt: skip

@@ -120,10 +120,13 @@ def test_template_words_and_ends_come_from_the_keys(tmp_path):
     assert read_ends(path, tokenizer) == ends  # the key's, and the other that llama.cpp stops at by its name
 
 
-def test_what_is_no_byte_level_tokenizer_is_named(tmp_path):
+def test_what_is_not_read_is_named(tmp_path):
     found = trained("smollm")
-    path = stored(tmp_path / "a.gguf", keys_of(found, "smollm", model="llama"))
-    said = "tokenizer.ggml.model: SentencePiece tokenizers are not supported yet; got 'llama'; supported: 'gpt2', byte-level BPE"
+    path = stored(tmp_path / "a.gguf", keys_of(found, "smollm", model="t5"))
+    said = "tokenizer.ggml.model: Unigram tokenizers are not supported yet; got 't5'; supported: 'gpt2', 'llama' and 'bert'"
+    assert ask("tokens", "x", "--weights", path)[::2] == (2, f"{path}: {said}\n")
+    path = stored(tmp_path / "s.gguf", keys_of(found, "smollm", model="llama", scores=[0.0, -1.0]))
+    said = "tokenizer.ggml.scores: must have one value for each of 351 tokens"
     assert ask("tokens", "x", "--weights", path)[::2] == (2, f"{path}: {said}\n")
     path = stored(tmp_path / "b.gguf", keys_of(found, "tekken"))
     assert (

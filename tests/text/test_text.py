@@ -136,13 +136,13 @@ DAMAGE = {
     "no decoder": (
         "tokenizer.json",
         lambda _: "{}",
-        "tokenizer.json: decoder: tokenizers that are not byte-level are not supported yet; got None",
+        "tokenizer.json: is not a tokenizer: it has no model",
         "",
     ),
     "another kind": (
         "tokenizer.json",
-        lambda text: json.dumps({**json.loads(text), "decoder": {"type": "Metaspace"}}),
-        "tokenizer.json: decoder: tokenizers that are not byte-level are not supported yet; got 'Metaspace'; supported: byte-level BPE, as GPT-2's",
+        lambda text: json.dumps({**json.loads(text), "decoder": {"type": "CTC"}}),
+        "tokenizer.json: decoder: CTC is not supported yet; supported: BPEDecoder, ByteFallback, ByteLevel, Fuse,",
         "",
     ),
     "no model": (

@@ -56,23 +56,54 @@ def model(**fields):
 
 # What a file may try. Each is one line, soon, and in little memory; nothing is written to standard error by the library.
 HOSTILE = {
-    "WordPiece": (model(type="WordPiece"), "model.type: WordPiece tokenizers are not supported yet"),
-    "Unigram": (model(type="Unigram", vocab=[["a", 0.0]]), "model.type: Unigram tokenizers are not supported yet"),
-    "WordLevel": (model(type="WordLevel"), "model.type: WordLevel tokenizers are not supported yet"),
+    "WordPiece without its unknown token": (model(type="WordPiece"), "is not a valid tokenizer: WordPiece error"),
+    "WordPiece of endless words": (
+        model(type="WordPiece", unk_token="a", max_input_chars_per_word=10**9),
+        "model.max_input_chars_per_word: must be from 1 to 1,000; got 1000000000",
+    ),
+    "a prefix that is none": (
+        model(type="WordPiece", continuing_subword_prefix=7),
+        "model.continuing_subword_prefix: must be a text of at most 4,096 characters; got 7",
+    ),
+    "Unigram of ids": (model(type="Unigram"), "model.vocab: must be a list of tokens with their scores; got dict"),
+    "Unigram of nothing": (model(type="Unigram", vocab=[]), "model.vocab: must have 1 to 1,048,576 tokens; got 0"),
+    "Unigram without scores": (model(type="Unigram", vocab=["a"]), "model.vocab.0: must be a token and its score; got 'a'"),
+    "a score that is no number": (
+        model(type="Unigram", vocab=[["a", float("nan")]]), "model.vocab.0: must be a token and its score; got ['a', nan]"
+    ),
+    "an unknown token that is none": (
+        model(type="Unigram", vocab=[["a", 0.0]], unk_id=1), "model.unk_id: must be the id of one of 1 tokens; got 1"
+    ),
+    "Unigram that lacks a letter": (model(type="Unigram", vocab=[["<|end|>", 0.0]], unk_id=None), "is not a valid tokenizer: "),
+    "a fallback that is none": (
+        model(type="Unigram", vocab=[["a", 0.0]], byte_fallback=3), "model.byte_fallback: must be true or false; got 3"
+    ),
     "a kind that nobody knows": (model(type={"a": 1}), "model.type: {'a': 1} tokenizers are not supported yet"),
     "an id of 2^31": (model(vocab={"a": 2**31}), "'a': is not a token id; got 2147483648"),
     "an id that is true": (model(vocab={"a": True}), "'a': is not a token id; got True"),
     "an id of 0.5": (model(vocab={"a": 0.5}), "'a': is not a token id; got 0.5"),
     "two tokens of one id": (model(vocab={"a": 1, "b": 1}), "'b': has the id 1 of 'a'"),
     "no tokens": (model(vocab={}), "has no tokens"),
-    "a suffix at the end of words": (model(end_of_word_suffix="</w>"), "model.end_of_word_suffix: is not supported yet"),
+    "a suffix that is none": (model(end_of_word_suffix=["</w>"]), "model.end_of_word_suffix: must be a text of at most"),
     "merges that are none": (model(merges=[["zz", "yy"]]), "is not a valid tokenizer: "),
     "merges of another kind": (model(merges=7), "is not a valid tokenizer: "),
     "a precompiled table": (
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(b"\xff" * 99).decode()}},
-        "normalizer: Precompiled is not supported yet",
+        "normalizer.precompiled_charsmap: is not a table of SentencePiece",
     ),
-    "a normalizer of BERT": ({"normalizer": {"type": "BertNormalizer"}}, "normalizer: BertNormalizer is not supported yet"),
+    "a table that is no base64": (
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "???"}}, "precompiled_charsmap: is not base64; got '???'"
+    ),
+    "a table of nothing": ({"normalizer": {"type": "Precompiled"}}, "precompiled_charsmap: must be a text of at most"),
+    "a table that puts in a book": (
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(b"\4\0\0\0" + b"\0" * 4 + b"x" * 10**5 + b"\0").decode()}},
+        "normalizer: can make a text more than 64 times as long",
+    ),
+    "a table that leads nowhere": (
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(b"\4\0\0\0" + b"\xff" * 4 + b"x\0").decode()}},
+        "is not a valid tokenizer: ",
+    ),
+    "a normalizer that nobody knows": ({"normalizer": {"type": "Other"}}, "normalizer: Other is not supported yet"),
     "a megabyte for nothing": (replace({"String": ""}, "x" * 2**20), "normalizer.content: must be a text of at most 64"),
     "something for nothing": (replace({"String": ""}, "xy"), "normalizer.pattern: must be a String or a Regex of 1 to"),
     "a chain of replacements": (
@@ -93,9 +124,9 @@ HOSTILE = {
     "a pattern as long as a book": ({"pre_tokenizer": split({"Regex": "a|" * 10**5 + "b"})}, "pattern: must be a String or a Regex of"),
     "a pattern of both kinds": ({"pre_tokenizer": split({"Regex": "a", "String": "b"})}, "pattern: must be a String"),
     "a repetition of repetitions": ({"pre_tokenizer": split({"Regex": "((a{9999}){9999}){9999}"})}, "its pattern "),
-    "a pre-tokenizer of BERT": (
-        {"pre_tokenizer": {"type": "BertPreTokenizer"}},
-        "pre_tokenizer: BertPreTokenizer is not supported yet",
+    "a pre-tokenizer that nobody knows": (
+        {"pre_tokenizer": {"type": "Other"}},
+        "pre_tokenizer: Other is not supported yet",
     ),
     "an added token of nothing": ({"added_tokens": [{"id": 0, "content": ""}]}, "added_tokens.0: must be a token of 1 to"),
     "a huge added token": ({"added_tokens": [{"id": 0, "content": "x" * 10**6}]}, "added_tokens.0: must be a token of 1 to"),
@@ -107,11 +138,11 @@ HOSTILE = {
     "200,000 added tokens": ({"added_tokens": [{}] * 200_000}, "added_tokens: must be a list of at most 100,000 tokens"),
     "a decoder that does more": (
         {"decoder": {"type": "Sequence", "decoders": [{"type": "ByteLevel"}, {"type": "Strip"}]}},
-        "decoder: Strip is not supported yet",
+        "decoder: Strip beside ByteLevel is not supported yet",
     ),
     "a decoder of SentencePiece": (
         {"decoder": {"type": "Metaspace"}},
-        "decoder: tokenizers that are not byte-level are not supported yet; got 'Metaspace'",
+        "decoder: Metaspace beside ByteLevel is not supported yet",
     ),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""Byte-level BPE from a folder's files, run by the package `tokenizers`.
+"""Tokenizers from a folder's tokenizer.json or GPT-2's files, run by the package `tokenizers`.
 
-It is GPT-2's kind (Radford et al. 2019, section 2.2). Each token stands for exact bytes, so a stream of tokens can be
-shown as it comes although a character may end in the middle of one.
+Each token stands for bytes, so a stream of tokens can be shown as it comes although a character may end in the middle
+of one. Those of a byte-level tokenizer (Radford et al. 2019, section 2.2) are exactly the text's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from archcalc.errors import Invalid, Problem, cut, shown
@@ -18,8 +18,10 @@ from archcalc.packages import needed
 from archcalc_reference.files import LONGEST_REASON, parse_object, read_object, read_text
 from archcalc_reference.text.changes import PREFIX, STRIPS, Change, change
 from archcalc_reference.text.helper import Ended, Helper
-from archcalc_reference.text.special import FLAGS, SETTINGS, Added, read_special
-from archcalc_reference.text.tokenfile import Read, refuse_ids, understood
+from archcalc_reference.text.special import FLAGS, SETTINGS, Added, Special, read_special
+from archcalc_reference.text.spelling import BYTES, Spelling, byte_alphabet
+from archcalc_reference.text.tokenfile import Read, understood
+from archcalc_reference.text.vocabularies import refuse_ids
 from archcalc_reference.unpacking import names_beside
 
 if TYPE_CHECKING:
@@ -57,8 +59,10 @@ class FileTokenizer:
         parts_words: bool,
         normalizes: bool,
         told: Iterable[str],
+        spelling: Spelling = BYTES,
     ) -> None:
         self.name, self.told = name, tuple(told)
+        self._spelling = spelling
         self.words, self.added = vocabulary
         self.vocab_size = max(self.words, default=-1) + 1
         breaks = any(
@@ -69,7 +73,7 @@ class FileTokenizer:
         spelled = set(self.words.values())
         # The package leaves out what it has no token for, and says nothing.
         lacking = {byte for character, byte in byte_alphabet().items() if character not in spelled}
-        self._lacking = set() if normalizes else lacking
+        self._lacking = lacking if spelling.level and not normalizes else set()
         self._bytes: dict[int, bytes] = {}
 
     def cut(self, text: str) -> tuple[list[int], Change | None]:
@@ -82,13 +86,13 @@ class FileTokenizer:
 
     def encode(self, text: str) -> list[int]:
         ids, found = self.cut(text)
-        if found is not None and found.loses:
+        if found is not None and found.loses and self._spelling.level:  # others are made to change texts
             fix = "`archcalc tokens` shows all of them"
             raise Invalid(Problem(self.name, found.what, suggestion=fix))
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        return b"".join(map(self.token_bytes, ids)).decode(errors="replace")
+        return self._spelling.text(map(self.token_bytes, ids))
 
     def token_bytes(self, token: int) -> bytes:
         found = self._bytes.get(token)
@@ -96,16 +100,21 @@ class FileTokenizer:
             word = self.words.get(token)
             if word is None:
                 return NO_TOKEN
-            found = self._bytes[token] = word.encode() if token in self.added else _spelled(word)
+            found = self._bytes[token] = self._bytes_of(token, word)
         return found
+
+    def _bytes_of(self, token: int, word: str) -> bytes:
+        if token not in self.added:
+            return self._spelling.bytes_of(word)
+        apart = self._spelling.joint is not None  # by a blank, as words are
+        return f" {word}".encode() if apart else word.encode()
 
     def nameless(self, rows: int) -> list[int]:
         return [token for token in range(rows) if token not in self.words]
 
 
-def from_json(folder: str, rows: int | None) -> FileTokenizer:
-    """The tokenizer of a folder that has tokenizer.json."""
-    path = os.path.join(folder, "tokenizer.json")
+def from_json(path: str, rows: int | None, folder: str | None = None) -> FileTokenizer:
+    """The tokenizer of a tokenizer.json, with what the other files of its folder say, where that is given."""
     package = needed("tokenizers", "tokenizer")
     read = understood(parse_object(read_text(path), path), path)
     # What this process loads has no pattern that another one is to run.
@@ -115,17 +124,17 @@ def from_json(folder: str, rows: int | None) -> FileTokenizer:
         Added(one["content"], one["id"], **{flag: one[flag] for flag in FLAGS}, where=path)
         for one in read.data["added_tokens"]
     ]
-    settings = os.path.join(folder, SETTINGS)
-    said = read_object(settings).get("add_prefix_space") if SETTINGS in names_beside(folder) else None
+    said = None
+    if folder is not None and SETTINGS in names_beside(folder):
+        said = read_object(os.path.join(folder, SETTINGS)).get("add_prefix_space")
     if isinstance(said, bool) and said != read.prefix:
         used = f"{str(read.prefix).lower()} in tokenizer.json, which is used"
         read = read._replace(told=(*read.told, f"add_prefix_space is {str(said).lower()} in {SETTINGS} and {used}"))
     return _finished(package, fast, path, folder, rows, own, read)
 
 
-def from_merges(folder: str, rows: int | None) -> FileTokenizer:
-    """The tokenizer of a folder that has GPT-2's vocab.json and merges.txt."""
-    vocab, merges = os.path.join(folder, "vocab.json"), os.path.join(folder, "merges.txt")
+def from_merges(vocab: str, merges: str, rows: int | None, folder: str) -> FileTokenizer:
+    """The tokenizer of GPT-2's vocab.json and merges.txt, whatever their names, in a folder."""
     package = needed("tokenizers", "tokenizer")
     ids, pairs = read_object(vocab), _pairs(merges)
     refuse_ids(ids, vocab)
@@ -135,7 +144,9 @@ def from_merges(folder: str, rows: int | None) -> FileTokenizer:
     fast.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     # GPT-2's files do not say which of their tokens are no merges; this is the only one.
     own = [Added(GPT2_END, ids[GPT2_END], where=vocab)] if GPT2_END in ids else []
-    read = Read({"model": {"vocab": ids}}, foreign=False, parts_words=not prefix, told=(PREFIX,) if prefix else ())
+    words = {number: word for word, number in ids.items()}
+    told = (PREFIX,) if prefix else ()
+    read = Read({}, ids, words, BYTES, foreign=False, parts_words=not prefix, told=told)
     return _finished(package, fast, vocab, folder, rows, own, read)
 
 
@@ -153,11 +164,11 @@ def _pairs(path: str) -> list[tuple[str, str]]:
 
 
 def _finished(
-    package: Any, fast: Fast, path: str, folder: str, rows: int | None, own: list[Added], read: Read
+    package: Any, fast: Fast, path: str, folder: str | None, rows: int | None, own: list[Added], read: Read
 ) -> FileTokenizer:
     """With the tokens that the folder's other files add, which get the ids that these say."""
-    said = read_special(folder)
-    vocab: dict[str, int] = read.data["model"]["vocab"]
+    said = Special({}, (), ()) if folder is None else read_special(folder)
+    vocab = read.vocab
     known = {one.content for one in own}
     free = max([len(vocab), *(one.id + 1 for one in own if one.id is not None)])  # as the package has it
     told, added = list(said.told), list(own)
@@ -176,7 +187,7 @@ def _finished(
     _guarded(path, lambda: fast.add_tokens(new))  # and those that it has stay as they are
     numbers = {one.content: _guarded(path, partial(fast.token_to_id, one.content)) for one in added}
     ids = {word: number for word, number in numbers.items() if number is not None}
-    words = {number: word for word, number in vocab.items()}
+    words = dict(read.words)
     _refuse_other_ids([*own, *said.added], {**vocab, **ids}, words, path)
     words.update({number: word for word, number in ids.items()})
     encode = _elsewhere(path, read, fast) if read.foreign else _here(path, fast)
@@ -187,6 +198,7 @@ def _finished(
         parts_words=read.parts_words,
         normalizes=bool(read.data.get("normalizer")),
         told=(*read.told, *told, *([STRIPS] if any(one.lstrip or one.rstrip for one in added) else [])),
+        spelling=read.spelling,
     )
 
 
@@ -260,26 +272,6 @@ def _quiet() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-@cache
-def byte_alphabet() -> dict[str, int]:
-    """The characters in which vocabularies write bytes: those that can be seen as themselves, others from U+0100 on.
-
-    `bytes_to_unicode` of OpenAI's code for GPT-2 (github.com/openai/gpt-2, src/encoder.py), the other way round.
-    """
-    seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    unseen = [byte for byte in range(256) if byte not in seen]
-    return {chr(byte): byte for byte in seen} | {chr(0x100 + n): byte for n, byte in enumerate(unseen)}
-
-
-def _spelled(word: str) -> bytes:
-    """The bytes that a word of the vocabulary stands for; one that is not in the byte alphabet stands for itself."""
-    alphabet = byte_alphabet()
-    try:
-        return bytes(alphabet[character] for character in word)
-    except KeyError:
-        return word.encode(errors="surrogatepass")
 
 
 def utf8(text: str) -> bytes:

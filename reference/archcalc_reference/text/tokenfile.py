@@ -1,4 +1,4 @@
-"""Validate a tokenizer.json: byte-level BPE with known steps and bounded sizes. Anything else is refused by name.
+"""Validate a tokenizer.json: known models and steps, and bounded sizes. Anything else is refused by name.
 
 The package `tokenizers` runs whatever stands there: a pattern that takes for ever, a replacement of one character by a
 million, a table that nothing checks. So a file is read here first, and the package is given what was understood.
@@ -10,21 +10,33 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
+from archcalc_reference.text.around import not_added
 from archcalc_reference.text.changes import PREFIX
-from archcalc_reference.text.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, is_id, token_id
+from archcalc_reference.text.charsmap import longest_put_in
+from archcalc_reference.text.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, token_id
+from archcalc_reference.text.spelling import Spelling
+from archcalc_reference.text.vocabularies import Object, read_model, unknown
 
-Object = dict[str, Any]
-
+MARK = "\N{LOWER ONE EIGHTH BLOCK}"
+"""What SentencePiece writes for a blank."""
 _FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 KINDS = {
-    "normalizer": ("ByteLevel", "Lowercase", *_FORMS, "Prepend", "Replace", "Strip", "StripAccents"),
-    "pre_tokenizer": ("ByteLevel", "Digits", "Metaspace", "Punctuation", "Split", "Whitespace", "WhitespaceSplit"),
-    "decoder": ("ByteLevel", "Fuse"),
-}
+    "normalizer": (
+        "BertNormalizer", "ByteLevel", "Lowercase", *_FORMS, "Nmt", "Precompiled", "Prepend", "Replace", "Strip",
+        "StripAccents",
+    ),
+    "pre_tokenizer": (
+        "BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "Metaspace", "Punctuation", "Split",
+        "UnicodeScripts", "Whitespace", "WhitespaceSplit",
+    ),
+    "decoder": ("BPEDecoder", "ByteFallback", "ByteLevel", "Fuse", "Metaspace", "Replace", "Strip", "WordPiece"),
+}  # fmt: skip
 """The steps that are read, beside sequences of them."""
 _INNER = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
-WORDS_APART = {*_FORMS, "Lowercase", "ByteLevel"}
+WORDS_APART = {*_FORMS, "BertNormalizer", "Lowercase", "ByteLevel", "StripAccents"}
 """Normalizers that change a part of a text as they change the whole."""
+
+_WORDS = ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")  # steps that part a text at every blank
 
 DEEPEST = 4  # sequences within one another
 MOST_STEPS = 16  # of one kind
@@ -44,6 +56,7 @@ PATTERNS = {
     _CL100K % r"\p{N}{1,3}",  # GPT-4, Llama 3
     _CL100K % r"\p{N}",  # Qwen 2
     _O200K,  # GPT-4o
+    *(" {2,}", r"\s+", r"\A +", r" +\z", r"\A +| +\z"),  # blanks
 }
 """How published models part words: each takes time in proportion to the text. Others run in a process of their own."""
 
@@ -53,6 +66,9 @@ class Read(NamedTuple):
 
     Attributes:
         data: what the package is given: nothing of training, and no step that is not needed to cut a text.
+        vocab: the ids of the words.
+        words: the words by their ids.
+        spelling: what a word stands for.
         foreign: whether it has a pattern that is not among PATTERNS.
         parts_words: whether no token reaches over the end of a word.
         told: what is to be known of how it cuts.
@@ -60,6 +76,9 @@ class Read(NamedTuple):
     """
 
     data: Object
+    vocab: dict[str, int]
+    words: dict[int, str]
+    spelling: Spelling
     foreign: bool
     parts_words: bool
     told: tuple[str, ...]
@@ -68,24 +87,20 @@ class Read(NamedTuple):
 
 def understood(data: Object, path: str) -> Read:
     """Check a tokenizer.json. Raises Invalid for what is not supported, malformed or too large, by its name."""
-    _refuse_other_kinds(data.get("model"), path)
-    _decoder(data.get("decoder"), path)
-    model = _model(data.get("model"), path)
-    normalizers = _steps(data, "normalizer", path)
-    parts = _steps(data, "pre_tokenizer", path)
+    model, vocab, words = read_model(data.get("model"), path)
+    normalizers, parts, decoders = (_steps(data, slot, path) for slot in KINDS)
+    style = _style(model, normalizers, parts, decoders, path)
     patterns = [step["pattern"] for step in (*normalizers, *parts) if "pattern" in step]
     foreign = any(pattern.get("Regex", "") not in ("", *PATTERNS) for pattern in patterns)
-    prefix = any(step.get("add_prefix_space") for step in parts if step["type"] == "ByteLevel")
-    regular = any(
-        step.get("use_regex", True) if step["type"] == "ByteLevel" else step["type"] == "Split" and not foreign
-        for step in parts
-        if step["type"] in ("ByteLevel", "Split")
-    )
-    apart = all(step["type"] in WORDS_APART for step in normalizers)
-    kinds = [step["type"] for step in normalizers if step["type"] != "ByteLevel"]
+    prefix = _prefixed(normalizers, parts)
+    kinds = [step["type"] for step in normalizers if not _is_format(step, style)]
     told = [PREFIX] if prefix else []
     told += [f"texts are changed first: {', '.join(kinds)}"] if kinds else []
-    told += _not_added(data.get("post_processor"))
+    if not style.level and (lost := unknown(model)) is not None:
+        told.append(
+            f"characters that it lacks become {shown(lost)}" if lost else "characters that it lacks are left out"
+        )
+    told += not_added(data.get("post_processor"))
     kept = {
         "version": "1.0",
         **dict.fromkeys(("truncation", "padding", "post_processor", "decoder")),
@@ -93,66 +108,100 @@ def understood(data: Object, path: str) -> Read:
         **{name: data.get(name) for name in ("normalizer", "pre_tokenizer")},
         "model": model,
     }
-    return Read(kept, foreign, regular and apart and not prefix, tuple(told), prefix)
+    apart = _apart(normalizers, parts, level=style.level, foreign=foreign, prefix=prefix)
+    return Read(kept, vocab, words, style, foreign, apart, tuple(told), prefix)
 
 
-def refuse_ids(vocab: Object, path: str) -> None:
-    """Raise Invalid for a vocabulary whose ids are none, or where two tokens share one."""
-    if not vocab:
-        raise Invalid(Problem(path, "has no tokens"))
-    seen: dict[int, str] = {}
-    for token, number in vocab.items():
-        if not is_id(number):
-            token_id(number, path, shown(token))
-        first = seen.setdefault(number, token)
-        if first is not token:
-            raise Invalid(Problem(path, f"has the id {number:,} of {shown(first)}", shown(token)))
+def _apart(normalizers: list[Object], parts: list[Object], *, level: bool, foreign: bool, prefix: bool) -> bool:
+    """Whether no token reaches over the end of a word, and the first word is cut as any other."""
+    if any(step["type"] not in WORDS_APART for step in normalizers):
+        return False
+    if not level:
+        first = [step for step in parts if step["type"] == "Metaspace" and _scheme(step) == "first"]
+        return bool(parts) and parts[0]["type"] in _WORDS and not first
+    regular = any(
+        step.get("use_regex", True) if step["type"] == "ByteLevel" else step["type"] == "Split" and not foreign
+        for step in parts
+        if step["type"] in ("ByteLevel", "Split")
+    )
+    return regular and not prefix
 
 
-def _refuse_other_kinds(model: Any, path: str) -> None:
-    """Raise Invalid for a model other than BPE; old files without a type are BPE if they have merges."""
-    kind = model.get("type", "BPE") if isinstance(model, dict) else "BPE"
-    if kind != "BPE":
-        fix = "supported: byte-level BPE, as GPT-2's"
-        name = kind if isinstance(kind, str) and kind.isidentifier() else shown(kind)
-        raise Invalid(Problem(path, f"{name[:40]} tokenizers are not supported yet", "model.type", suggestion=fix))
+def _prefixed(normalizers: list[Object], parts: list[Object]) -> bool:
+    """Whether a blank is put before a text."""
+    return (
+        any(step.get("add_prefix_space") for step in parts if step["type"] == "ByteLevel")
+        or any(_scheme(step) != "never" for step in parts if step["type"] == "Metaspace")
+        or any(step.get("prepend") == MARK for step in normalizers if step["type"] == "Prepend")
+    )
 
 
-def _model(model: Any, path: str) -> Object:
-    """The BPE model, without the dropout of its training."""
-    if not isinstance(model, dict):
-        raise Invalid(Problem(path, "is not a tokenizer: it has no model"))
-    vocab = model.get("vocab")
-    if not isinstance(vocab, dict):
-        raise Invalid(
-            Problem(path, "must be an object that maps tokens to ids", "model.vocab", value=type(vocab).__name__)
-        )
-    refuse_ids(vocab, path)
-    for field in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(field):
-            raise Invalid(Problem(path, "is not supported yet", f"model.{field}", value=shown(model[field])))
-    flags = ("unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
-    kept = {name: model[name] for name in flags if name in model}
-    return {"type": "BPE", "vocab": vocab, "merges": model.get("merges"), **kept}
+def _is_format(step: Object, style: Spelling) -> bool:
+    """Whether a step of a normalizer only writes blanks or bytes as the vocabulary has them."""
+    blanks = step["type"] == "Replace" and (step.get("content"), step.get("pattern")) == (MARK, {"String": " "})
+    first = step["type"] == "Prepend" and step.get("prepend") == MARK
+    return step["type"] == "ByteLevel" or (not style.level and (blanks or first))
 
 
-def _decoder(decoder: Any, path: str) -> None:
-    """It must turn the byte alphabet into bytes, and do nothing else: that is done here, token by token."""
-    steps = _flat(decoder, "decoder", path, 0)
-    if not any(step["type"] == "ByteLevel" for step in steps):
-        value = shown(decoder.get("type") if isinstance(decoder, dict) else decoder)
-        fix = "supported: byte-level BPE, as GPT-2's"
-        raise Invalid(
-            Problem(
-                path,
-                "tokenizers that are not byte-level are not supported yet",
-                "decoder",
-                value=value,
-                suggestion=fix,
-            )
-        )
-    for step in steps:
-        _known(step, "decoder", path)
+def _style(
+    model: Object, normalizers: list[Object], parts: list[Object], decoders: list[Object], path: str
+) -> Spelling:
+    """How its vocabulary is written: by the byte alphabet where any step is ByteLevel, else as its decoder says."""
+    every = [*normalizers, *parts, *decoders]
+    end = next((_suffix(step, path) for step in decoders if step["type"] == "BPEDecoder"), "")
+    end = end or model.get("end_of_word_suffix", "")
+    if any(step["type"] == "ByteLevel" for step in every):
+        for step in decoders:
+            if step["type"] not in ("ByteLevel", "Fuse"):
+                what = f"{step['type']} beside ByteLevel is not supported yet"
+                raise Invalid(Problem(path, what, "decoder"))
+        return Spelling(level=True, end=end)
+    marks = [_replaced(step, path) for step in decoders if step["type"] == "Replace"]
+    space = [step for step in (*decoders, *parts) if step["type"] == "Metaspace"]
+    marks += [(_mark(step, path), " ") for step in space[:1]]
+    fallback = bool(model.get("byte_fallback")) or any(step["type"] == "ByteFallback" for step in decoders)
+    stripped = any(_stripped(step, path) for step in decoders if step["type"] == "Strip")
+    first = stripped or any(_scheme(step) != "never" for step in decoders if step["type"] == "Metaspace")
+    joint: str | None = None
+    if model["type"] == "WordPiece" or any(step["type"] == "WordPiece" for step in decoders):
+        joint = model.get("continuing_subword_prefix", "##")
+    elif not marks and not end and not decoders:
+        joint = model.get("continuing_subword_prefix", "")  # words, of which a text is joined by blanks
+    return Spelling(marks=tuple(marks), fallback=fallback, joint=joint, end=end, first=first)
+
+
+def _suffix(step: Object, path: str) -> str:
+    return _content(step, "suffix", "decoder", path)
+
+
+def _replaced(step: Object, path: str) -> tuple[str, str]:
+    """A text of a vocabulary, and what a decoder puts in its place."""
+    _shortest(step, "decoder", path)
+    content = _content(step, "content", "decoder", path)
+    if "String" not in step["pattern"]:
+        raise Invalid(Problem(path, "a regular expression is not supported yet", "decoder.pattern"))
+    return step["pattern"]["String"], content
+
+
+def _mark(step: Object, path: str) -> str:
+    found = step.get("replacement", "\N{LOWER ONE EIGHTH BLOCK}")
+    if not isinstance(found, str) or len(found) != 1:
+        raise Invalid(Problem(path, "must be one character", "replacement", value=shown(found)))
+    return found
+
+
+def _scheme(step: Object) -> str:
+    """Where a Metaspace step puts a blank: before every part of a text, before the first, or never."""
+    said = step.get("prepend_scheme")
+    return str(said) if said is not None else "always" if step.get("add_prefix_space", True) else "never"
+
+
+def _stripped(step: Object, path: str) -> bool:
+    """Whether one blank is taken from the beginning of a text; anything else that is taken is refused."""
+    said = tuple(step.get(field) for field in ("content", "start", "stop"))
+    if said not in ((" ", 1, 0), (" ", 0, 0)):
+        raise Invalid(Problem(path, "Strip of anything but one blank is not supported yet", "decoder"))
+    return said[1] == 1
 
 
 def _steps(data: Object, slot: str, path: str) -> list[Object]:
@@ -161,8 +210,10 @@ def _steps(data: Object, slot: str, path: str) -> list[Object]:
     growth = 1
     for step in steps:
         _known(step, slot, path)
-        if "pattern" in step or step["type"] in ("Split", "Replace"):
+        if slot != "decoder" and ("pattern" in step or step["type"] in ("Split", "Replace")):
             growth *= max(1, len(_content(step, "content", slot, path)) // _shortest(step, slot, path))
+        if step["type"] == "Precompiled":
+            growth *= longest_put_in(step.get("precompiled_charsmap"), path)
         if step["type"] == "Prepend":
             _content(step, "prepend", slot, path)
     if growth > MOST_GROWTH:
@@ -195,41 +246,6 @@ def _known(step: Object, slot: str, path: str) -> None:
         name = step["type"] if step["type"].isidentifier() else shown(step["type"])
         what, fix = f"{name[:40]} is not supported yet", f"supported: {', '.join(KINDS[slot])}"
         raise Invalid(Problem(path, what, slot, suggestion=fix))
-
-
-def _not_added(processor: Any) -> list[str]:
-    """A line on the tokens that a post-processor puts around a text, which are left out."""
-    before, after = _around(processor)
-    if before is None:
-        return ["its post_processor is not applied; tokens that it adds to a text are left out"]
-    sides = [(tokens, side) for tokens, side in ((before, "before"), (after, "after")) if tokens]
-    what = " and ".join(f"{', '.join(map(shown, tokens[:3]))} {side}" for tokens, side in sides)
-    return [f"its post_processor adds {what} a text; archcalc does not"] if what else []
-
-
-def _around(processor: Any, depth: int = 0) -> tuple[list[str] | None, list[str]]:
-    """The tokens that a post-processor puts before a text and after it; None where it is not understood."""
-    if processor is None:
-        return [], []
-    kind = processor.get("type") if isinstance(processor, dict) else None
-    try:
-        if kind == "ByteLevel":
-            return [], []
-        if kind in ("BertProcessing", "RobertaProcessing"):
-            return [str(processor["cls"][0])], [str(processor["sep"][0])]
-        if kind == "TemplateProcessing":
-            parts = [str(one["SpecialToken"]["id"]) if "SpecialToken" in one else None for one in processor["single"]]
-            text = parts.index(None)
-            return [one for one in parts[:text] if one], [one for one in parts[text:] if one]
-        if kind == "Sequence" and depth < DEEPEST:
-            found = [_around(one, depth + 1) for one in processor["processors"][:MOST_STEPS]]
-            if all(before is not None for before, _ in found):
-                return [one for before, _ in reversed(found) for one in before or ()], [
-                    one for _, after in found for one in after
-                ]
-    except (KeyError, IndexError, TypeError, ValueError):
-        pass
-    return None, []
 
 
 def _content(step: Object, field: str, slot: str, path: str) -> str:

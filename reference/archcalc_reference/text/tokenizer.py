@@ -9,11 +9,14 @@ from typing import Protocol
 
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.spec.checkpoints import STATE, read_state
+from archcalc.spec.configs import GGUF
 from archcalc_reference.files import read_bytes
-from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, byte_alphabet, from_json, from_merges, utf8
+from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, from_json, from_merges, utf8
 from archcalc_reference.text.changes import Change
 from archcalc_reference.text.drawing import GENERATION, ends_of
+from archcalc_reference.text.pieces import MODEL, from_model
 from archcalc_reference.text.special import ADDED, MAP, SETTINGS, read_words
+from archcalc_reference.text.spelling import byte_alphabet
 from archcalc_reference.unpacking import names_beside
 
 __all__ = ["NO_TOKEN", "ByteTokenizer", "Tokenizer", "byte_alphabet", "read_tokenizer", "tokenizer_of"]
@@ -23,6 +26,9 @@ TOKENIZER_FILES = (
     SETTINGS,
     "vocab.json",
     "merges.txt",
+    "encoder.json",
+    "vocab.bpe",
+    MODEL,
     MAP,
     ADDED,
     "chat_template.jinja",
@@ -92,21 +98,64 @@ class ByteTokenizer:
 
 
 def read_tokenizer(folder: str | None, rows: int | None = None) -> Tokenizer:
-    """The tokenizer of a folder: its tokenizer.json, or GPT-2's vocab.json and merges.txt; by bytes where it has none.
+    """The tokenizer of a folder or a GGUF file; by bytes where it has none.
 
-    A special token that stands in no vocabulary gets the next id, as transformers gives it, where the model's `rows`
-    have one.
+    It is read from tokenizer.json, or else GPT-2's vocab.json and merges.txt (encoder.json and vocab.bpe, as OpenAI
+    names them), or else SentencePiece's tokenizer.model. A special token that stands in no vocabulary gets the next
+    id, as transformers gives it, where the model's `rows` have one.
 
-    Raises Missing without the folder or the package `tokenizers`, Invalid for files that are no byte-level tokenizer.
+    Raises Missing without the folder or a package, Invalid for files that are malformed or not supported.
     """
-    if folder is None:
-        return ByteTokenizer()
+    found = None if folder is None else _in_folder(folder, rows)
+    return ByteTokenizer() if found is None else found
+
+
+def _in_folder(folder: str, rows: int | None) -> Tokenizer | None:
     there = names_beside(folder)
     if "tokenizer.json" in there:
-        return from_json(folder, rows)
-    if "vocab.json" in there:
-        return from_merges(folder, rows)
-    return ByteTokenizer()
+        return from_json(os.path.join(folder, "tokenizer.json"), rows, folder)
+    for vocab, merges in _GPT2:
+        if vocab in there:
+            return from_merges(os.path.join(folder, vocab), os.path.join(folder, merges), rows, folder)
+    return from_model(os.path.join(folder, MODEL), rows, folder) if MODEL in there else None
+
+
+_GPT2 = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+"""The two files of GPT-2's tokenizer, as transformers names them and as OpenAI did."""
+KINDS = "tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model"
+
+
+def named_tokenizer(place: str, rows: int | None = None) -> Tokenizer:
+    """The tokenizer of a folder, of one of its files, of a GGUF file, or `bytes`.
+
+    A folder that a training on bytes wrote has bytes for tokens; in any other one a tokenizer must be there.
+
+    Raises Missing where there is none, and what `read_tokenizer` raises.
+    """
+    if place == "bytes":
+        return ByteTokenizer()
+    if os.path.isfile(place) and not place.endswith(GGUF):
+        return _of_file(place, rows)
+    found = _in_folder(place, rows)
+    if found is None:
+        if _learned_bytes(place):
+            return ByteTokenizer()
+        raise Missing(Problem(place, "has no tokenizer", suggestion=f"supported: {KINDS}, GGUF, and the word bytes"))
+    return found
+
+
+def _of_file(path: str, rows: int | None) -> Tokenizer:
+    """A file by its name, with those beside it; another .json or .model is taken for a tokenizer by itself."""
+    folder, name = os.path.dirname(path) or os.curdir, os.path.basename(path)
+    for pair in _GPT2:
+        if name in pair:
+            vocab, merges = (os.path.join(folder, one) for one in pair)
+            return from_merges(vocab, merges, rows, folder)
+    if name.endswith(".json"):
+        return from_json(path, rows, folder if name == "tokenizer.json" else None)
+    if name.endswith(".model"):
+        return from_model(path, rows, folder if name == MODEL else None)
+    raise Invalid(Problem(path, "is not a tokenizer's file", suggestion=f"supported: {KINDS}, or a folder of them"))
 
 
 def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
@@ -131,6 +180,17 @@ def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
     return tokenizer
 
 
+def tokenizer_for(place: str, name: str, rows: int, *, weights: bool) -> Tokenizer:
+    """The tokenizer that `named_tokenizer` finds, for the model `name` with `rows` rows; whether that has `weights`.
+
+    Raises Invalid for one that gives ids without a row, and what `named_tokenizer` raises.
+    """
+    tokenizer = named_tokenizer(place, rows)
+    fix = None if weights else f"say {name}@vocab_size={tokenizer.vocab_size}"
+    refuse_more_tokens(tokenizer, place, name, rows, fix)
+    return tokenizer
+
+
 def _ends_outside(folder: str, size: int) -> tuple[str, ...]:
     """A line on the ends of a text in generation_config.json that no token has; a malformed one is for `read_ends`."""
     try:
@@ -148,7 +208,7 @@ def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> Non
     """Raise Missing where bytes would be taken for ids of other tokens: nonsense, and nobody would see it."""
     if tokenizer.name == "bytes" and rows > tokenizer.vocab_size and not _learned_bytes(folder):
         what = f"has no tokenizer, and the {rows:,} tokens of {name} are not bytes"
-        raise Missing(Problem(folder, what, suggestion="add its tokenizer.json, or vocab.json and merges.txt"))
+        raise Missing(Problem(folder, what, suggestion="--tokenizer DIR names one, --tokenizer bytes takes bytes"))
 
 
 def _learned_bytes(folder: str) -> bool:
@@ -156,14 +216,20 @@ def _learned_bytes(folder: str) -> bool:
     return STATE in names_beside(folder) and read_state(Path(folder)).data.kind == "bytes"
 
 
-def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
+def refuse_more_tokens(tokenizer: Tokenizer, folder: str, name: str, rows: int, fix: str | None = None) -> None:
     """Raise Invalid where a folder's tokenizer gives ids for which a model has no row."""
     if tokenizer.vocab_size > rows:
         what = f"its tokenizer has {tokenizer.vocab_size:,} tokens; {name} has rows for {rows:,}"
-        raise Invalid(Problem(folder, what))
+        raise Invalid(Problem(folder, what, suggestion=fix))
 
 
 def tokenizer_files(folder: str) -> dict[str, bytes]:
-    """The files of a folder's tokenizer, by their names; none where it has no tokenizer."""
+    """The files of a folder's tokenizer, or a tokenizer's file's, by their names; none where there is no tokenizer."""
+    if os.path.isfile(folder) and not folder.endswith(GGUF):
+        path, name = folder, os.path.basename(folder)
+        folder = os.path.dirname(path) or os.curdir
+        if name not in TOKENIZER_FILES:  # by itself
+            data = read_bytes(path)
+            return {MODEL if name.endswith(".model") else "tokenizer.json": data}
     there = set(TOKENIZER_FILES).intersection(names_beside(folder))
     return {name: read_bytes(os.path.join(folder, name)) for name in there}

@@ -134,7 +134,7 @@ def read_stream(
     if not any_of_tokens(files, said):
         if tokenizer is not None:
             if said == "bytes":
-                fix = "omit it, or train without --from"
+                fix = "omit it, or use --tokenizer bytes"
                 raise Invalid(Problem("--data-as", f"{tokenizer.name} reads text, not bytes", suggestion=fix))
             arrays = tuple(_cut(file, tokenizer) for file in files) or (_cut(None, tokenizer),)
             return Stream(arrays), "tokens"

@@ -1,0 +1,97 @@
+"""Tokenizers from SentencePiece's tokenizer.model, cut by the package `sentencepiece` (Kudo & Richardson 2018).
+
+Control pieces, and tokens that other files add, are cut out of a text first, by the package `tokenizers`; what stands
+between them is SentencePiece's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc.packages import needed
+from archcalc_reference.files import LONGEST_REASON, read_bytes
+from archcalc_reference.text.bpe import FileTokenizer, Vocabulary
+from archcalc_reference.text.changes import PREFIX, STRIPS
+from archcalc_reference.text.special import FLAGS, MOST_IDS, Added, Special, read_special
+from archcalc_reference.text.spelling import Spelling
+
+MODEL = "tokenizer.model"
+_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
+_REST = "?"  # a word that no tokenizer cuts: what stands between added tokens
+
+
+def from_model(path: str, rows: int | None, folder: str | None = None) -> FileTokenizer:
+    """The tokenizer of a tokenizer.model, with the tokens that the other files of its folder add, where that is given.
+
+    Raises Missing without the package, Invalid where the file is not SentencePiece's.
+    """
+    package = needed("sentencepiece", os.path.basename(path), "sentencepiece")
+    try:
+        model = package.SentencePieceProcessor(model_proto=read_bytes(path))
+        count = model.get_piece_size()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise Invalid(Problem(path, f"is not SentencePiece's: {cut(str(error), LONGEST_REASON)}")) from None
+    if not 0 < count <= MOST_IDS:
+        raise Invalid(Problem(path, f"must have 1 to {MOST_IDS:,} tokens", value=f"{count:,}"))
+    words = {i: model.id_to_piece(i) for i in range(count)}
+    ids = {word: i for i, word in words.items()}
+    own = [Added(words[i], i, where=path) for i in range(count) if model.is_control(i) or model.is_unknown(i)]
+    said = Special({}, (), ()) if folder is None else read_special(folder)
+    added, told = dict[int, Added](), list(said.told)
+    for one in (*own, *said.added):
+        number = ids.get(one.content)
+        if number is None:
+            number = len(words) if one.id is None else one.id
+            if one.id is None and rows is not None and number >= rows:
+                told.append(f"{shown(one.content)} has no token, and the model has no row for another")
+                continue
+            if one.id is None:
+                told.append(f"{shown(one.content)} is in no vocabulary and gets the next id, as in transformers")
+        elif one.id is not None and one.id != number:
+            what = f"{shown(one.content)} has the id {number:,} here and another one in {os.path.basename(one.where)}"
+            raise Invalid(Problem(path, what, value=f"{one.id:,}"))
+        if words.get(number, one.content) != one.content:
+            what = f"{shown(one.content)} gets the id {number:,}, which {shown(words[number])} has"
+            raise Invalid(Problem(path, what))
+        words[number], ids[one.content] = one.content, number
+        added.setdefault(number, one)
+    prefix = model.normalize("a").startswith(_MARK)
+    fallback = any(model.is_byte(i) for i in range(count))
+    unknown = model.id_to_piece(model.unk_id())
+    told += [PREFIX] if prefix else []
+    told += [] if fallback else [f"characters that it lacks become {shown(unknown)}"]
+    told += [STRIPS] if any(one.lstrip or one.rstrip for one in added.values()) else []
+    return FileTokenizer(
+        path,
+        Vocabulary(words, added),
+        _between(added, model),
+        parts_words=False,
+        normalizes=True,
+        told=told,
+        spelling=Spelling(marks=((_MARK, " "),), fallback=fallback, first=prefix),
+    )
+
+
+def _between(added: dict[int, Added], model: Any) -> Callable[[str], list[int]]:
+    """What cuts a text at added tokens, and by the model what stands between them."""
+    package = needed("tokenizers", "tokenizer")
+    parts = package.Tokenizer(package.models.WordLevel({_REST: 0}, unk_token=_REST))
+    parts.add_tokens(
+        [package.AddedToken(one.content, **{f: getattr(one, f) for f in FLAGS}) for one in added.values()]
+    )
+    ids = {one.content: number for number, one in added.items()}
+
+    def encode(text: str) -> list[int]:
+        found = parts.encode(text, add_special_tokens=False)
+        numbers: list[int] = []
+        for number, word, (start, stop) in zip(found.ids, found.tokens, found.offsets, strict=True):
+            if number:
+                numbers.append(ids[word])
+            else:
+                numbers += model.encode(text[start:stop])
+        return numbers
+
+    return encode
