@@ -72,6 +72,8 @@ def refuse_other_spec(found: Found, named: str, folder: str) -> None:
 def _differences(asked: Model, mine: Model) -> Iterator[tuple[str, Any]]:
     """The fields of the shape that `mine` has otherwise than `asked`, and what it has."""
     for field, (_, new) in differing_fields([_joined(asked), _joined(mine)]):
+        if field == "context_length" and asked.shortens(mine):
+            continue
         yield field, "absent" if new is None else new
 
 

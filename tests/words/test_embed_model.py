@@ -162,13 +162,14 @@ def test_a_word_that_a_tokenizer_drops_is_no_token(gpt2, tmp_path):
     assert ask("embed", str(tmp_path), "A").err == f"EXPRESSION: {line}"
 
 
-def test_a_tokenizer_that_is_not_spelled_in_bytes_is_refused(tmp_path):
+def test_the_words_of_a_tokenizer_of_whole_words_are_looked_up(tmp_path):
     tokenizers = pytest.importorskip("tokenizers")
-    tokenizers.Tokenizer(tokenizers.models.WordLevel({"king": 0})).save(str(tmp_path / "tokenizer.json"))
-    _save(tmp_path, {"wte.weight": np.eye(3)})
-    done = ask("embed", str(tmp_path), "king")
-    assert (done.code, done.err.count("\n")) == (2, 1)
-    assert done.err.startswith(f"{tmp_path}/tokenizer.json: model.type: WordLevel tokenizers are not supported yet; ")
+    words = {"king": 0, "queen": 1, "cabbage": 2}
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(words)).save(str(tmp_path / "tokenizer.json"))
+    _save(tmp_path, {"wte.weight": np.array([[2.0, 1, 0], [1, 2, 0], [0, 0, 1]])})
+    rows = ask("embed", str(tmp_path), "king", "-f", "json").json["rows"]
+    others = [row for row in rows if row["rank"]]
+    assert [(row["word"].strip(), round(row["cosine"], 6)) for row in others] == [("queen", 0.8), ("cabbage", 0.0)]
 
 
 def test_vocab_and_merges_answer_as_tokenizer_json_does(gpt2, tmp_path):

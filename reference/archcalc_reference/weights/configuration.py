@@ -211,7 +211,9 @@ def _differences(model: Model, other: Model) -> Iterator[tuple[str, Any, Any]]:
     Of alike layers one tells.
     """
     told: set[str] = set()
-    yield from _apart("", _outside(model), _outside(other))
+    for where, value, others in _apart("", _outside(model), _outside(other)):
+        if where != "context_length" or not model.shortens(other):
+            yield where, value, others
     for i, (mine, theirs) in enumerate(zip(_each(model), _each(other), strict=False)):
         for where, value, others in _apart("", mine, theirs):
             if where not in told:
