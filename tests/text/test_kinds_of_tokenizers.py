@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outside import byte_level
 
+from archcalc import Invalid
 from archcalc_reference.text.special import MAP
 from archcalc_reference.text.tokenizer import named_tokenizer, read_tokenizer
 
@@ -296,6 +297,22 @@ def test_a_tokenizer_model_that_is_none_is_one_line(pieces, data, tmp_path):
     assert answer.code == 2
     assert answer.err.startswith(f"{tmp_path}/tokenizer.model: ")
     assert answer.err.count("\n") == 1
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_a_damaged_tokenizer_model_is_an_answer_or_one_line(pieces, tmp_path_factory, data):
+    _, good = pieces[data.draw(st.sampled_from(["bpe", "unigram"]))]
+    damaged = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / "tokenizer.model"
+    path.write_bytes(damaged)
+    try:
+        read_tokenizer(str(path.parent)).cut("The cat 猫 ﬁ\n<unk></s>")
+    except Invalid as error:
+        assert "\n" not in str(error)
 
 
 def gguf_of(path, tokens, kinds, model, **more):
