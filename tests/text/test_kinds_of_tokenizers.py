@@ -337,7 +337,7 @@ def test_sentencepiece_in_a_gguf_file_cuts_as_sentencepiece_does(pieces, tmp_pat
     theirs, _ = pieces["bpe"]
     tokens, kinds, scores = map(list, zip(*kinds_of(theirs), strict=True))
     ours = read_tokenizer(gguf_of(tmp_path / "m.gguf", tokens, kinds, "llama", scores=scores, unknown_token_id=0))
-    letters = random.Random(0)
+    letters = random.Random(0)  # noqa: S311
     nonsense = ["".join(letters.choices("abnther ", k=30)) for _ in range(50)]  # where the order of merges is seen
     for text in [*TEXTS, *CORPUS[:5], *nonsense]:
         if "</s>" not in text:
