@@ -135,7 +135,7 @@ def _turn(session: Session, talk: Talk, text: str, tokens: int, sampling: Sampli
             f"({several(heard.gone_tokens, 'token')}) after the system prompt"
         )
     label = "AI Assistant:" if talk.template.name == "plain" else "Assistant: "
-    console = Console(session, label, 1, None, talk.template.stop, "")
+    console = Console(session, label, 1, None, talk.template.stop, "", answers=label.endswith(" "))
     drawn = 0
     answer = talk.answer(tokens, sampling)
     try:

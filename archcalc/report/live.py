@@ -18,9 +18,19 @@ class Console:
     """
 
     def __init__(
-        self, session: Any, prompt: str, samples: int, shown: int | None, stop: str | None, title: str
+        self,
+        session: Any,
+        prompt: str,
+        samples: int,
+        shown: int | None,
+        stop: str | None,
+        title: str,
+        *,
+        answers: bool = False,
     ) -> None:
+        """Of a text that `answers` a label the first blank is left out: SentencePiece puts one before each word."""
         self.session, self.prompt, self.shown, self.stop = session, prompt, shown, stop
+        self._answers = answers
         self.texts = [""] * samples
         self.ended = [False] * samples
         self.printed = 0
@@ -64,6 +74,8 @@ class Console:
     def _take(self, sample: int, data: bytes) -> None:
         """Characters come when they are whole, and when they cannot be the beginning of what ends the text."""
         text = self.texts[sample] + self.decoders[sample].decode(data)
+        if self._answers and not self.texts[sample]:
+            text = text.removeprefix(" ")
         if self.stop is not None and (at := text.find(self.stop)) >= 0:
             text, self.ended[sample] = text[:at], True
         self.texts[sample] = text

@@ -150,11 +150,8 @@ class Model(Strict):
         return shared_blocks(self.layers)
 
     def shortens(self, other: Self) -> bool:
-        """Whether its context is a shorter one, which the weights of the other serve as well: without a table of
-        positions no weight is of that size."""
-        return (
-            self.context_length < other.context_length and getattr(other.embedding, "positions", None) != "learned"
-        )
+        """Whether its context is a shorter one, which the weights of the other serve too: they have no positions."""
+        return self.context_length < other.context_length and getattr(other.embedding, "positions", None) != "learned"
 
     def record(self, run: Run | None = None) -> Pass:
         """A pass in segments: the embedding, each kind of layers, and the head, with the loss in training.

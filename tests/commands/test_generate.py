@@ -246,7 +246,7 @@ def test_bytes_are_not_taken_for_the_ids_of_other_tokens(tmp_path):
     for command in ("generate", "predict", "trace"):
         done = ask(command, "tiny@vocab_size=600", "--weights", folder, "-p", "Hi")
         assert (done.code, done.out) == (3, "")
-        assert done.err == f"{line}add its tokenizer.json, or vocab.json and merges.txt\n"
+        assert done.err == f"{line}--tokenizer DIR names one, --tokenizer bytes takes bytes\n"
     done = ask("embed", folder, "A")
     assert done.code == 3
     assert "has no tokenizer, and the 600 tokens of its table are not bytes" in done.err

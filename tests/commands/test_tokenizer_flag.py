@@ -184,3 +184,7 @@ def test_two_codes_of_a_character_are_one_where_text_streams(tmp_path):
     assert seen[0] == " a"
     assert seen[-1].endswith("猫")
     assert "\ufffd" not in "".join(seen)
+    answer = Console(Session(), "Assistant: ", 1, None, None, "", answers=True)
+    for token in [257, 257]:
+        answer.take(Step(token))
+    assert answer.texts == ["a a"], "the label has a blank already"

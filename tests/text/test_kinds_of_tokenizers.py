@@ -2,6 +2,7 @@
 
 import io
 import json
+import random
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from outside import byte_level
 
+from archcalc import Invalid
 from archcalc_reference.text.special import MAP
 from archcalc_reference.text.tokenizer import named_tokenizer, read_tokenizer
 
@@ -24,6 +26,7 @@ CORPUS = [
     "A naïve café in 2024 costs 1234567 yen; the rest is 3.14159.",
     "猫は マット の 上 に 座った。 你好\uff0c世界\uff01",
     "unbelievable, unlikely, walking, talking, walked, talked",
+    "banana bandana cabana nab aban abab baba abba, then the other mother bathed them; here, there, where",
 ] * 25
 TEXTS = [
     "",
@@ -149,7 +152,7 @@ def ids_of(theirs, text):
 @pytest.mark.parametrize("name", KINDS)
 def test_ids_and_texts_are_those_of_transformers(kinds, name):
     theirs, ours, _ = kinds[name]
-    for text in [*TEXTS, *CORPUS[:4]]:
+    for text in [*TEXTS, *CORPUS[:5]]:
         expected = ids_of(theirs, text)
         assert ours.cut(text)[0] == expected, text
         if not text.startswith((" ", MARK)):  # a decoder drops every first blank; here only the one that was added
@@ -245,6 +248,9 @@ def test_openais_names_are_read_as_those_of_transformers(tmp_path):
 # SentencePiece's own files, and GGUF's
 
 
+SIZES = {"bpe": 420, "unigram": 320}
+
+
 @pytest.fixture(scope="module")
 def pieces():
     """Models that the package trained, by their kinds."""
@@ -253,7 +259,7 @@ def pieces():
     for kind in ("bpe", "unigram"):
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(CORPUS), model_writer=model, model_type=kind, vocab_size=320, byte_fallback=True,
+            sentence_iterator=iter(CORPUS), model_writer=model, model_type=kind, vocab_size=SIZES[kind], byte_fallback=True,
             normalization_rule_name="identity" if kind == "bpe" else "nmt_nfkc", split_digits=True,
             remove_extra_whitespaces=kind == "unigram", user_defined_symbols=["<own>"], minloglevel=2,
             allow_whitespace_only_pieces=True,
@@ -267,8 +273,8 @@ def test_a_tokenizer_model_cuts_as_sentencepiece_does(pieces, kind, tmp_path):
     theirs, data = pieces[kind]
     (tmp_path / "tokenizer.model").write_bytes(data)
     ours = read_tokenizer(str(tmp_path))
-    assert ours.vocab_size == 320
-    for text in [*TEXTS, *CORPUS[:4], "a <own>b"]:
+    assert ours.vocab_size == SIZES[kind]
+    for text in [*TEXTS, *CORPUS[:5], "a <own>b"]:
         if "</s>" in text:  # transformers takes these for tokens, and SentencePiece for texts
             continue
         ids = ours.cut(text)[0]
@@ -280,11 +286,11 @@ def test_a_tokenizer_model_cuts_as_sentencepiece_does(pieces, kind, tmp_path):
 def test_other_files_add_tokens_to_a_tokenizer_model(pieces, tmp_path):
     theirs, data = pieces["bpe"]
     (tmp_path / "tokenizer.model").write_bytes(data)
-    (tmp_path / "added_tokens.json").write_text('{"<new>": 320}')
+    (tmp_path / "added_tokens.json").write_text('{"<new>": 420}')
     (tmp_path / MAP).write_text(json.dumps({"pad_token": "<pad>"}))
     ours = read_tokenizer(str(tmp_path))
-    assert ours.encode("the <new>cat<pad>") == [*theirs.encode("the "), 320, *theirs.encode("cat"), 321]
-    assert ours.vocab_size == 322
+    assert ours.encode("the <new>cat<pad>") == [*theirs.encode("the "), 420, *theirs.encode("cat"), 421]
+    assert ours.vocab_size == 422
     assert ours.decode(ours.encode("the cat")) == "the cat"
 
 
@@ -296,6 +302,22 @@ def test_a_tokenizer_model_that_is_none_is_one_line(pieces, data, tmp_path):
     assert answer.code == 2
     assert answer.err.startswith(f"{tmp_path}/tokenizer.model: ")
     assert answer.err.count("\n") == 1
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_a_damaged_tokenizer_model_is_an_answer_or_one_line(pieces, tmp_path_factory, data):
+    _, good = pieces[data.draw(st.sampled_from(["bpe", "unigram"]))]
+    damaged = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(st.integers(0, len(damaged) - 1))
+        damaged[at] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / "tokenizer.model"
+    path.write_bytes(damaged)
+    try:
+        read_tokenizer(str(path.parent)).cut("The cat 猫 ﬁ\n<unk></s>")
+    except Invalid as error:
+        assert "\n" not in str(error)
 
 
 def gguf_of(path, tokens, kinds, model, **more):
@@ -315,7 +337,9 @@ def test_sentencepiece_in_a_gguf_file_cuts_as_sentencepiece_does(pieces, tmp_pat
     theirs, _ = pieces["bpe"]
     tokens, kinds, scores = map(list, zip(*kinds_of(theirs), strict=True))
     ours = read_tokenizer(gguf_of(tmp_path / "m.gguf", tokens, kinds, "llama", scores=scores, unknown_token_id=0))
-    for text in [*TEXTS, *CORPUS[:4]]:
+    letters = random.Random(0)  # noqa: S311
+    nonsense = ["".join(letters.choices("abnther ", k=30)) for _ in range(50)]  # where the order of merges is seen
+    for text in [*TEXTS, *CORPUS[:5], *nonsense]:
         if "</s>" not in text:
             ids = ours.cut(text)[0]
             assert ids == theirs.encode(text), text
@@ -330,7 +354,7 @@ def test_word_piece_in_a_gguf_file_cuts_as_the_tokenizer_that_it_was_made_of(tmp
     written = [t if t in special else t[2:] if t.startswith("##") else MARK + t for t in tokens]
     kinds = [2 if t == "[UNK]" else 3 if t in special else 1 for t in tokens]
     ours = read_tokenizer(gguf_of(tmp_path / "m.gguf", written, kinds, "bert", unknown_token_id=1))
-    for text in [*TEXTS, *CORPUS[:4]]:
+    for text in [*TEXTS, *CORPUS[:5]]:
         assert ours.cut(text)[0] == fast.encode(text, add_special_tokens=False).ids, text
 
 
@@ -352,7 +376,7 @@ def test_gpt2s_own_tokenizer():
     ours = read_tokenizer(str(folder))
     assert ours.vocab_size == 50_257
     assert ours.encode("Behold, a wild pi creature, foraging in its native") == ids_of(theirs, "Behold, a wild pi creature, foraging in its native")  # fmt: skip
-    for text in [*TEXTS, *CORPUS[:4], "a<|endoftext|>b"]:
+    for text in [*TEXTS, *CORPUS[:5], "a<|endoftext|>b"]:
         assert ours.encode(text) == ids_of(theirs, text), text
         assert ours.decode(ours.encode(text)) == text
 
@@ -370,7 +394,7 @@ def test_smollm2s_tokenizer():
     theirs.pre_tokenizer = p.Sequence([p.Digits(individual_digits=True), p.ByteLevel(add_prefix_space=False)])
     theirs.add_special_tokens([token for token, kind in zip(tokens, kinds, strict=True) if kind == 3])
     ours = read_tokenizer(str(path))
-    for text in [*TEXTS, *CORPUS[:4], "<|im_start|>user\nHi<|im_end|>"]:
+    for text in [*TEXTS, *CORPUS[:5], "<|im_start|>user\nHi<|im_end|>"]:
         assert ours.cut(text)[0] == theirs.encode(text).ids, text
 
 
@@ -379,5 +403,5 @@ def test_minilms_tokenizer():
     theirs = transformers.PreTrainedTokenizerFast.from_pretrained(str(folder))
     ours = read_tokenizer(str(folder))
     assert ours.vocab_size == 30_522
-    for text in [*TEXTS, *CORPUS[:4], "a [MASK] b"]:
+    for text in [*TEXTS, *CORPUS[:5], "a [MASK] b"]:
         assert ours.cut(text)[0] == ids_of(theirs, text), text

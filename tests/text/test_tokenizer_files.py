@@ -177,9 +177,9 @@ def test_what_the_library_cannot_do_is_no_traceback(plain, tmp_path, capfd):
         return call
 
     with pytest.raises(Invalid, match=r"tokenizer.json: is not a valid tokenizer: index out of bounds$"):
-        bpe._guarded(tokenizer.name, raises(panic("index out of bounds")))
+        bpe.guarded(tokenizer.name, raises(panic("index out of bounds")))
     with pytest.raises(KeyboardInterrupt):
-        bpe._guarded(tokenizer.name, raises(KeyboardInterrupt()))
+        bpe.guarded(tokenizer.name, raises(KeyboardInterrupt()))
     assert capfd.readouterr().err == ""
     os.write(2, b"it is there again\n")
     assert capfd.readouterr().err == "it is there again\n"

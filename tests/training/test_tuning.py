@@ -320,7 +320,7 @@ def test_a_text_for_weights_without_their_tokenizer_is_one_line(theirs, tmp_path
     source = tmp_path / "w"
     shutil.copytree(theirs.whole, source)
     (source / "tokenizer.json").unlink()
-    fix = "add its tokenizer.json, or vocab.json and merges.txt"
+    fix = "--tokenizer DIR names one, --tokenizer bytes takes bytes"
     line = f"{source}: has no tokenizer, and the 400 tokens of {SPEC} are not bytes; {fix}\n"
     assert refused(source, "--data", theirs.text) == Answer(3, "", line)
     assert refused(source) == Answer(3, "", line)

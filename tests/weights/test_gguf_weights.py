@@ -233,3 +233,17 @@ def test_a_folder_without_weights_says_what_it_has(tmp_path):
     answer = ask("predict", "gpt2", "--weights", str(tmp_path), "-p", "x")
     assert answer.code == 2
     assert "holds pytorch_model.bin and no model.safetensors; pickles are not read" in answer.err
+
+
+def test_weights_without_a_table_of_positions_serve_a_shorter_context(tmp_path):
+    model = made("llama")
+    path = converted(model, tmp_path / "m.gguf", "llama")
+    most = archcalc.load(str(path)).context_length
+    ids = torch.arange(8)[None]
+    short, whole = (load_weights(archcalc.load(f"{path}@context_length={n}"), str(path)) for n in (most // 2, most))
+    assert torch.equal(short(ids).logits, whole(ids).logits)
+    with pytest.raises(Invalid, match="context_length"):
+        load_weights(archcalc.load(f"{path}@context_length={2 * most}"), str(path))
+    learned = converted(made("gpt2"), tmp_path / "g.gguf", "gpt2")
+    with pytest.raises(Invalid):
+        load_weights(archcalc.load(f"{learned}@context_length={most // 2}"), str(learned))

@@ -119,7 +119,7 @@ def from_json(path: str, rows: int | None, folder: str | None = None) -> FileTok
     read = understood(parse_object(read_text(path), path), path)
     # What this process loads has no pattern that another one is to run.
     here = {**read.data, "normalizer": None, "pre_tokenizer": None} if read.foreign else read.data
-    fast = _guarded(path, lambda: package.Tokenizer.from_str(json.dumps(here)))
+    fast = guarded(path, lambda: package.Tokenizer.from_str(json.dumps(here)))
     own = [
         Added(one["content"], one["id"], **{flag: one[flag] for flag in FLAGS}, where=path)
         for one in read.data["added_tokens"]
@@ -140,7 +140,7 @@ def from_merges(vocab: str, merges: str, rows: int | None, folder: str) -> FileT
     refuse_ids(ids, vocab)
     settings = os.path.join(folder, SETTINGS)
     prefix = os.path.exists(settings) and read_object(settings).get("add_prefix_space") is True
-    fast = _guarded(merges, lambda: package.Tokenizer(package.models.BPE(ids, pairs)))
+    fast = guarded(merges, lambda: package.Tokenizer(package.models.BPE(ids, pairs)))
     fast.pre_tokenizer = package.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     # GPT-2's files do not say which of their tokens are no merges; this is the only one.
     own = [Added(GPT2_END, ids[GPT2_END], where=vocab)] if GPT2_END in ids else []
@@ -184,8 +184,8 @@ def _finished(
             free += 1
         added.append(one)
     new = [package.AddedToken(one.content, **{flag: getattr(one, flag) for flag in FLAGS}) for one in added]
-    _guarded(path, lambda: fast.add_tokens(new))  # and those that it has stay as they are
-    numbers = {one.content: _guarded(path, partial(fast.token_to_id, one.content)) for one in added}
+    guarded(path, lambda: fast.add_tokens(new))  # and those that it has stay as they are
+    numbers = {one.content: guarded(path, partial(fast.token_to_id, one.content)) for one in added}
     ids = {word: number for word, number in numbers.items() if number is not None}
     words = dict(read.words)
     _refuse_other_ids([*own, *said.added], {**vocab, **ids}, words, path)
@@ -224,7 +224,7 @@ def _refuse_other_ids(added: list[Added], ids: dict[str, int], words: dict[int, 
 
 def _here(path: str, fast: Fast) -> Callable[[str], list[int]]:
     def encode(text: str) -> list[int]:
-        ids: list[int] = _guarded(path, lambda: fast.encode(text, add_special_tokens=False).ids)
+        ids: list[int] = guarded(path, lambda: fast.encode(text, add_special_tokens=False).ids)
         return ids
 
     return encode
@@ -232,7 +232,7 @@ def _here(path: str, fast: Fast) -> Callable[[str], list[int]]:
 
 def _elsewhere(path: str, read: Read, fast: Fast) -> Callable[[str], list[int]]:
     """In a process that can be ended."""
-    whole = {**json.loads(_guarded(path, fast.to_str)), **{k: read.data[k] for k in ("normalizer", "pre_tokenizer")}}
+    whole = {**json.loads(guarded(path, fast.to_str)), **{k: read.data[k] for k in ("normalizer", "pre_tokenizer")}}
     helper = Helper("cutting", {"tokenizer": json.dumps(whole)}, seconds=SECONDS, memory=MEMORY)
 
     def encode(text: str) -> list[int]:
@@ -245,7 +245,7 @@ def _elsewhere(path: str, read: Read, fast: Fast) -> Callable[[str], list[int]]:
     return encode
 
 
-def _guarded(path: str, call: Callable[[], T]) -> T:
+def guarded(path: str, call: Callable[[], T]) -> T:
     """Call the package, whose errors are plain Exceptions and whose panics are not Exceptions at all."""
     try:
         with _quiet():

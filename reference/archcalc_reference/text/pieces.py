@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.packages import needed
-from archcalc_reference.files import LONGEST_REASON, read_bytes
-from archcalc_reference.text.bpe import FileTokenizer, Vocabulary
+from archcalc_reference.files import read_bytes
+from archcalc_reference.text.bpe import FileTokenizer, Vocabulary, guarded
 from archcalc_reference.text.changes import PREFIX, STRIPS
 from archcalc_reference.text.special import FLAGS, MOST_IDS, Added, Special, read_special
 from archcalc_reference.text.spelling import Spelling
@@ -29,14 +29,14 @@ def from_model(path: str, rows: int | None, folder: str | None = None) -> FileTo
     Raises Missing without the package, Invalid where the file is not SentencePiece's.
     """
     package = needed("sentencepiece", os.path.basename(path), "sentencepiece")
-    try:
-        model = package.SentencePieceProcessor(model_proto=read_bytes(path))
-        count = model.get_piece_size()
-    except (RuntimeError, OSError, ValueError) as error:
-        raise Invalid(Problem(path, f"is not SentencePiece's: {cut(str(error), LONGEST_REASON)}")) from None
+    data = read_bytes(path)
+    model = guarded(path, lambda: package.SentencePieceProcessor(model_proto=data))
+    count = guarded(path, model.get_piece_size)
     if not 0 < count <= MOST_IDS:
         raise Invalid(Problem(path, f"must have 1 to {MOST_IDS:,} tokens", value=f"{count:,}"))
-    words = {i: model.id_to_piece(i) for i in range(count)}
+    words = guarded(path, lambda: {i: model.id_to_piece(i) for i in range(count)})
+    if (empty := next((i for i, word in words.items() if not word), None)) is not None:
+        raise Invalid(Problem(path, f"has no text for its token {empty:,}"))
     ids = {word: i for i, word in words.items()}
     own = [Added(words[i], i, where=path) for i in range(count) if model.is_control(i) or model.is_unknown(i)]
     said = Special({}, (), ()) if folder is None else read_special(folder)
@@ -58,16 +58,16 @@ def from_model(path: str, rows: int | None, folder: str | None = None) -> FileTo
             raise Invalid(Problem(path, what))
         words[number], ids[one.content] = one.content, number
         added.setdefault(number, one)
-    prefix = model.normalize("a").startswith(_MARK)
+    prefix = guarded(path, lambda: model.normalize("a")).startswith(_MARK)
     fallback = any(model.is_byte(i) for i in range(count))
-    unknown = model.id_to_piece(model.unk_id())
+    unknown = next((words[i] for i in range(count) if model.is_unknown(i)), "")
     told += [PREFIX] if prefix else []
     told += [] if fallback else [f"characters that it lacks become {shown(unknown)}"]
     told += [STRIPS] if any(one.lstrip or one.rstrip for one in added.values()) else []
     return FileTokenizer(
         path,
         Vocabulary(words, added),
-        _between(added, model),
+        _between(path, added, model),
         parts_words=False,
         normalizes=True,
         told=told,
@@ -75,16 +75,18 @@ def from_model(path: str, rows: int | None, folder: str | None = None) -> FileTo
     )
 
 
-def _between(added: dict[int, Added], model: Any) -> Callable[[str], list[int]]:
+def _between(path: str, added: dict[int, Added], model: Any) -> Callable[[str], list[int]]:
     """What cuts a text at added tokens, and by the model what stands between them."""
     package = needed("tokenizers", "tokenizer")
     parts = package.Tokenizer(package.models.WordLevel({_REST: 0}, unk_token=_REST))
-    parts.add_tokens(
-        [package.AddedToken(one.content, **{f: getattr(one, f) for f in FLAGS}) for one in added.values()]
-    )
+    new = [package.AddedToken(one.content, **{f: getattr(one, f) for f in FLAGS}) for one in added.values()]
+    guarded(path, lambda: parts.add_tokens(new))
     ids = {one.content: number for number, one in added.items()}
 
     def encode(text: str) -> list[int]:
+        return guarded(path, lambda: cut_apart(text))
+
+    def cut_apart(text: str) -> list[int]:
         found = parts.encode(text, add_special_tokens=False)
         numbers: list[int] = []
         for number, word, (start, stop) in zip(found.ids, found.tokens, found.offsets, strict=True):

@@ -38,6 +38,9 @@ TOKENIZER_FILES = (
 """What makes up a tokenizer, or tells others of it: it goes where the weights go."""
 
 
+_ADD = "add its tokenizer.json, or vocab.json and merges.txt"
+
+
 class Tokenizer(Protocol):
     """What cuts a text into tokens and joins tokens to a text."""
 
@@ -173,7 +176,7 @@ def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
     Raises Missing where the model's tokens are no bytes and it has none, Invalid for one that gives ids without a row.
     """
     tokenizer = read_tokenizer(folder, rows)
-    refuse_bytes(tokenizer, folder, name, rows)
+    refuse_bytes(tokenizer, folder, name, rows, "--tokenizer DIR names one, --tokenizer bytes takes bytes")
     refuse_more_tokens(tokenizer, folder, name, rows)
     if isinstance(tokenizer, FileTokenizer):
         tokenizer.told += _ends_outside(folder, tokenizer.vocab_size)
@@ -204,11 +207,11 @@ def _ends_outside(folder: str, size: int) -> tuple[str, ...]:
     return (f"eos_token_id {listed} in {GENERATION} is not one of the {size:,} tokens and never ends a text",)
 
 
-def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int) -> None:
+def refuse_bytes(tokenizer: Tokenizer, folder: str, name: str, rows: int, fix: str = _ADD) -> None:
     """Raise Missing where bytes would be taken for ids of other tokens: nonsense, and nobody would see it."""
     if tokenizer.name == "bytes" and rows > tokenizer.vocab_size and not _learned_bytes(folder):
         what = f"has no tokenizer, and the {rows:,} tokens of {name} are not bytes"
-        raise Missing(Problem(folder, what, suggestion="--tokenizer DIR names one, --tokenizer bytes takes bytes"))
+        raise Missing(Problem(folder, what, suggestion=fix))
 
 
 def _learned_bytes(folder: str) -> bool:
