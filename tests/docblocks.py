@@ -14,7 +14,9 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import doctables
@@ -34,6 +36,7 @@ README = [
     "docs/specs.md",
 ]
 LEARNED = "docs/running.md"
+FILM = ["docs/film.md", "docs/film.zh.md"]  # with real data, which `make film` installs
 WALKED = "docs/ci.md"  # by tests/walking.py, in a repository of its own
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
@@ -72,14 +75,24 @@ def blocks(document: str) -> list[Block]:
 
 
 @contextlib.contextmanager
-def workplace(above: Iterable[Block] = ()) -> Iterator[None]:
-    """A folder where nothing is but our docs, and the files that the blocks above show."""
+def workplace(above: Iterable[Block] = (), *, film: bool = False) -> Iterator[None]:
+    """A folder where nothing is but our docs, the files that the blocks above show, and the data of the film."""
     with tempfile.TemporaryDirectory() as folder:
         os.symlink(ROOT / "docs", Path(folder) / "docs")
+        if film:
+            films().lay_out(Path(folder) / "film")
         with contextlib.chdir(folder):
             for block in above:
                 place(block)
             yield
+
+
+def films() -> ModuleType:
+    """The program that `make film` runs."""
+    spec = spec_from_file_location("film", ROOT / "docs" / "film.py")
+    made = module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
 
 
 def place(block: Block) -> None:
@@ -145,13 +158,13 @@ def _again(document: str) -> str:
     def fill(match: re.Match[str]) -> str:
         block = Block(match[1], match[2])
         place(block)
-        if block.kind != "console" or not block.shown:
+        if block.kind != "console" or not (block.shown or document in FILM):
             return match[0]
         answer = run(block.command)
-        out = answer.out + answer.err if document != LEARNED else answer.out
+        out = answer.out + answer.err if document not in (LEARNED, *FILM) else answer.out
         return f"```console\n$ {block.command}\n{out}```"
 
-    with workplace():
+    with workplace(film=document in FILM):
         return _FENCE.sub(fill, (ROOT / document).read_text())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,8 @@ from archcalc.units import grouped, several
 from archcalc.words.senses import Likeness, by_chance, likeness
 
 _BAR = 20  # places: a table of 80 columns has room for them
-_SHOWN_TEXTS = 20
+_SHOWN_TEXTS = 4
+_SHOWN_PLACES = 40
 
 
 class Grouped(NamedTuple):
@@ -30,6 +32,7 @@ def senses_sheet(found: Found, word: str, texts: Sequence[Grouped]) -> Sheet:
     ways = zip(*(text.reading.way for text in texts), strict=True)
     places = [(along[0].place, likeness([one.vector_D for one in along], groups)) for along in ways]
     _, last = places[-1]
+    shown = places if len(places) <= _SHOWN_PLACES else _whole_layers(places)
     inside = "" if last.within is None else f"{last.within:.4f} within a group, "
     what = f"{word!r} in {several(len(texts), 'text')} of {len(set(groups))} groups"
     return Sheet(
@@ -37,13 +40,14 @@ def senses_sheet(found: Found, word: str, texts: Sequence[Grouped]) -> Sheet:
         blocks=(
             Table(
                 (*words("after"), *figures("within", "between", "apart"), Column(""), *figures("nearest in group")),
-                tuple(_row(place, alike, len(texts)) for place, alike in places),
+                tuple(_row(place, alike, len(texts)) for place, alike in shown),
             ),
             Fields(
                 (
                     ("Word", tuple(_followed(texts))),
                     *_control(groups),
                     ("Nearest", (_neighbours(groups),)),
+                    *_folded(folded=shown is not places),
                     ("Counted", (COSINE, "within, between: means over all pairs of texts; apart: their difference")),
                     *caveats(found),
                 )
@@ -59,6 +63,13 @@ def senses_sheet(found: Found, word: str, texts: Sequence[Grouped]) -> Sheet:
         ),
         records=tuple(_flat(place, alike) for place, alike in places),
     )
+
+
+def _whole_layers(places: list[tuple[str, Likeness]]) -> list[tuple[str, Likeness]]:
+    """The places without those inside a layer."""
+    layers = [re.sub(r"^(layers\.\d+)\..*", r"\1", place) for place, _ in places]
+    last = {layer: i for i, layer in enumerate(layers)}
+    return [(layers[i], places[i][1]) for i in sorted(last.values())]
 
 
 def _row(place: str, alike: Likeness, texts: int) -> tuple[Cell, ...]:
@@ -90,6 +101,10 @@ def _control(groups: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
         return ()
     line = f"one text proves little: {', '.join(alone)} has no pair within; give each group several texts"
     return (("Control", (line,)),)
+
+
+def _folded(*, folded: bool) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return (("Places", ("after whole layers; JSON and CSV have their parts too",)),) if folded else ()
 
 
 def _neighbours(groups: Sequence[str]) -> str:

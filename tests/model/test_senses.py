@@ -6,6 +6,7 @@ from itertools import combinations
 
 import pytest
 from command import ask
+from docblocks import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from smollm2 import by_transformers, smollm2_path
@@ -24,22 +25,7 @@ from archcalc_reference.weights.folder import save_weights  # noqa: E402
 SPEC = "gpt2@vocab_size=256,context_length=64,d_model=32,n_layers=3,n_heads=4,d_head=8,d_ff=64"
 TEXTS = {"ml": ["a model learns", "train the model"], "fashion": ["the model walks", "a model in silk", "my model"]}
 # Five texts of each sense, which is clear before the word: a model that writes has not seen what comes after it.
-MODELS = {
-    "learning": [
-        "The researchers trained a neural network, and the model learned to predict the next word",
-        "After ten epochs on the graphics card, the model overfitted its training data",
-        "We fine-tuned a large language model on a corpus of medical reports",
-        "When we removed dropout, the test accuracy of the machine learning model fell",
-        "Gradient descent adjusts the weights of the model to lower the loss",
-    ],
-    "fashion": [
-        "In the studio, the fashion photographer asked the model to turn her head toward the light",
-        "At the fashion show in Paris, the model walked down the runway in a silk dress",
-        "In high heels and a red dress, she became a famous model on the cover of Vogue",
-        "The designer pinned the gown while the model stood still in high heels",
-        "Her agency sent the beautiful young model to a casting for a perfume advert",
-    ],
-}
+MODELS = {name: (ROOT / "docs" / "film" / f"{name}.txt").read_text().splitlines() for name in ("learning", "fashion")}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +94,7 @@ def test_groups_are_compared_as_transformers_has_them(gpt2):
     assert at["token"]["nearest_in_group"] == pytest.approx(2 * 1 / 4 + 3 * 2 / 4) == told["nearest_by_chance"]
 
 
+@pytest.mark.film
 @pytest.mark.prove
 def test_smollm2_tells_a_model_that_learns_from_one_that_walks():
     """The word starts the same in all texts; a few layers on, nearly all have a neighbour of the same sense."""

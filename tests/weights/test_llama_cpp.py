@@ -13,6 +13,8 @@ from archcalc_reference.weights.folder import load_weights  # noqa: E402
 PROMPT = "A short history of the steam engine, from its inventors to the railways:"
 TOP = 20
 
+pytestmark = pytest.mark.film
+
 
 @pytest.mark.parametrize("tokens", [40, pytest.param(200, marks=pytest.mark.prove)])
 def test_log_probabilities_are_those_of_llama_cpp(tmp_path, tokens):

@@ -15,6 +15,8 @@ import archcalc  # noqa: E402
 from archcalc_reference.text.tokenizer import read_ends, read_tokenizer  # noqa: E402
 from archcalc_reference.weights.folder import load_weights  # noqa: E402
 
+pytestmark = pytest.mark.film
+
 
 @pytest.fixture(scope="module")
 def path():

@@ -108,6 +108,7 @@ def measured(path, ids):
     return found
 
 
+@pytest.mark.film
 @pytest.mark.prove
 def test_smollm2_shows_each_mistake_by_its_figure():
     path = smollm2_path()
@@ -124,6 +125,7 @@ def test_smollm2_shows_each_mistake_by_its_figure():
     assert nll(wrong, ids) > found["right"] + 2
 
 
+@pytest.mark.film
 def test_smollm2_has_the_epsilon_that_no_text_shows():
     """1e-6 for 1e-5 changes nothing that can be measured, so the spec is what holds it."""
     model = archcalc.load(smollm2_path())

@@ -12,6 +12,7 @@ import pytest
 from command import ask, calling, loaded
 from space import rows
 
+pytestmark = pytest.mark.film
 FAMILY = ("queen - king", "aunt - uncle", "niece - nephew", "mother - father")
 
 
