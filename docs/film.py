@@ -67,19 +67,23 @@ def walk(page: Path) -> int:
         if kind == "text":
             console.print(Markdown(said))
             continue
-        console.print(f"\n[bold]$ {said}[/bold]", highlight=False, soft_wrap=True)
+        console.print(f"\n$ {said}", style="bold", markup=False, highlight=False, soft_wrap=True)
+        sys.stdout.flush()  # before what the command writes
         given, pipe, command = said.rpartition(" | ")
         told = shlex.split(given)[1].replace("\\n", "\n").encode() if pipe else None
         done = subprocess.run(shlex.split(command), input=told, cwd=ROOT, env=beside, check=False)
         if done.returncode:
             return done.returncode
-        print()
+        console.print()
     return 0
 
 
 if __name__ == "__main__":
+    told = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "film.md"
+    if not told.is_file():
+        sys.exit(f"{told}: does not exist; the pages are docs/film.md and docs/film.zh.md")
     lay_out(ROOT / "film")
     try:
-        sys.exit(walk(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "film.md")))
+        sys.exit(walk(told))
     except KeyboardInterrupt:
         sys.exit(130)
