@@ -72,6 +72,7 @@ words
 report
 commands
 cli
+__main__
 """,
 )
 REFERENCE = House(

@@ -53,3 +53,8 @@ def test_this_test_can_fail():
 def test_what_a_command_loads_is_seen():
     pytest.importorskip("torch")
     assert "torch" in loaded(calling("verify", "tiny", "--tensors"))
+
+
+def test_the_package_runs_as_a_module_too():
+    done = subprocess.run([sys.executable, "-m", "archcalc", "nope"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "archcalc: no such command 'nope'\n")
