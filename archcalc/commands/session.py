@@ -67,7 +67,11 @@ class Session:
             else tokenizer_for(tokenizer_in(tokenizer), name, rows, weights=True)
         )
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        session = cls(found, load_weights(found.model, weights, dtype=width).eval(), cuts, weights)
+        model = load_weights(found.model, weights, dtype=width).eval()
+        if precision == "bf16" and not _computes_bf16():
+            tell("the CPU has no bf16 instructions: the weights are rounded to bf16, and computed with in fp32")
+            model = model.float()
+        session = cls(found, model, cuts, weights)
         for line in cuts.told:
             tell(printable(f"{cuts.name}: {line}"))
         if session.nameless:
@@ -183,6 +187,17 @@ class Session:
                 **({"sample": sample, "temperature": heat} if several else {}),
             }
             yield json_text(line) + "\n"
+
+
+def _computes_bf16() -> bool:
+    """Whether the CPU multiplies matrices of bf16 by itself; without that they take longer than those of fp32.
+
+    Where PyTorch does not tell what its CPU has, it is taken to.
+    """
+    import torch
+
+    known = getattr(torch.cpu, "get_capabilities", None)
+    return known is None or any(known().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 class Continuation:

@@ -56,6 +56,28 @@ def test_the_cache_takes_what_memory_counts(weights):
     assert f"the KV cache takes {counted:,} bytes, as counted\n" in done.err
 
 
+def test_bf16_is_computed_in_fp32_where_the_cpu_has_no_units_for_it(weights, tmp_path, monkeypatch):
+    """As a folder whose weights are rounded already says it in fp32."""
+    rounded = str(tmp_path / "rounded")
+    save_weights(load_weights(archcalc.load("tiny"), weights, dtype=torch.bfloat16), rounded)
+    asked = ("-p", "Hi", "--max-tokens", "20", "--seed", "7", "--show", "5")
+    expected = run("generate", "tiny", "--weights", rounded, *asked, "--precision", "fp32")
+    for units in ({"avx512_bf16": False, "amx_bf16": False, "avx2": True}, {"neon": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda units=units: units, raising=False)
+        done = run("generate", "tiny", "--weights", weights, *asked, "--precision", "bf16")
+        assert done.out == expected.out
+        assert done.err.count("the CPU has no bf16 instructions: ") == 1
+        assert f"{22 * 5 * 2 * 128 * 4:,} bytes" in done.err  # keys and values in fp32
+    for units in ({"avx512_bf16": True}, {"amx_bf16": True}, {"neon": True, "bf16": True}, None):
+        if units is None:  # a PyTorch that does not say
+            monkeypatch.delattr(torch.cpu, "get_capabilities")
+        else:
+            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda units=units: units)
+        done = run("generate", "tiny", "--weights", weights, *asked, "--precision", "bf16")
+        assert "bf16 instructions" not in done.err
+        assert f"{22 * 5 * 2 * 128 * 2:,} bytes" in done.err  # keys and values in bf16
+
+
 @pytest.mark.parametrize("flags", [(), ("--samples", "2"), ("--show", "2"), ("--compare-temperatures", "0,1")])
 def test_statistics_stand_on_lines_of_their_own_after_the_text(weights, flags, monkeypatch):
     """On a terminal both streams are one: the text has come to its end, with a line's end, before they are told."""

@@ -250,3 +250,37 @@ def test_hostile_headers_are_told_within_two_seconds_and_300_megabytes(tmp_path)
             yield path, said
 
     are_told_in_time(each(), "gguf", "read_gguf", "import gguf")
+
+
+def test_texts_that_are_kept_whole_are_those_that_were_written(tmp_path):
+    texts = [f"é{i}" * (i % 40) for i in range(60_000)]  # several of the pieces that a header is read in
+    path = gguf_file(tmp_path / "x", {"a": ((3,), "F32")}, tokenizer__ggml__tokens=texts)
+    assert path.stat().st_size > 3 * 2**20
+    assert read_gguf(str(path), ("tokenizer.ggml.tokens",)).metadata["tokenizer.ggml.tokens"] == texts
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (b"\xff", "FILE: has a text that is not UTF-8"),
+        (b"x" * (LONGEST_NAME + 1), "FILE: has a text longer than 65,535"),
+    ],
+)
+def test_a_text_that_is_kept_whole_may_be_wrong(tmp_path, bad, said):
+    array = struct.pack("<IQ", 8, 2) + text("good") + text(bad)
+    path = tmp_path / "x"
+    path.write_bytes(raw(key("words", 9, array)))
+    assert read_gguf(str(path)).metadata["words"] == 2
+    with pytest.raises(Invalid) as error:
+        read_gguf(str(path), ("words",))
+    assert str(error.value).replace(str(path), "FILE").startswith(said)
+
+
+def test_a_header_is_read_once_until_its_file_changes(tmp_path):
+    path, ago = gguf_file(tmp_path / "x", {"a": ((3,), "F32")}, general__name="one"), 10**18
+    os.utime(path, ns=(ago, ago))
+    first = read_gguf(str(path))
+    assert read_gguf(str(path)) is first
+    gguf_file(path, {"b": ((3,), "F32")}, general__name="two")
+    os.utime(path, ns=(ago, ago + 1))
+    assert read_gguf(str(path)).metadata["general.name"] == "two"

@@ -9,6 +9,8 @@ from outside import byte_level
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
+from variants import variant  # noqa: E402
+
 import archcalc  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.model.journey import watch  # noqa: E402
@@ -264,3 +266,10 @@ def test_watching_leaves_no_hook_behind():
     assert first == again
     assert torch.equal(logits, model(tokens).logits)
     assert math.isfinite(logits.sum())
+
+
+def test_a_norm_and_a_rotation_are_one_step_each():
+    calls, _ = watch(Transformer(variant("llama")).eval(), torch.zeros(1, 4, dtype=torch.long))
+    first = [(call.module, call.function) for call in calls if call.module.startswith("layers.0.")]
+    assert [name for module, name in first if module == "layers.0.attention_norm"] == ["rms_norm"]
+    assert [name for module, name in first if module == "layers.0.attention"][:2] == ["rotate", "rotate"]

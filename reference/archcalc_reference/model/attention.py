@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from archcalc_reference.model.adapters import Adapter
 from archcalc_reference.model.flash import Rule, flash_attention
-from archcalc_reference.model.kernels import grow, rotate
+from archcalc_reference.model.kernels import grow
 from archcalc_reference.model.linear import Linear
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions, Scored
@@ -169,7 +169,7 @@ class MultiHeadAttention(nn.Module):
 
     def _projected(self, name: str, x_BSD: Tensor, adapters: Any) -> Tensor:
         """Queries, keys or values, and what the layer's adapter adds to them."""
-        y: Tensor = self.get_submodule(name)(x_BSD)
+        y: Tensor = getattr(self, name)(x_BSD)
         if adapters is None:
             return y
         adapter = adapters[f"{name}_adapter"]
@@ -180,8 +180,7 @@ class MultiHeadAttention(nn.Module):
         """Queries or keys, turned by the angles of their positions."""
         if self.rotary is None:
             return x
-        cos, sin = positions.tables[self.table]
-        return rotate(x, cos, sin, neighbours=self.neighbours)
+        return positions.turned(x, self.table, neighbours=self.neighbours)
 
     def _grown(self, q_BSGRK: Tensor, positions: Positions) -> Tensor:
         return q_BSGRK if self.growth is None else grow(q_BSGRK, positions.growths[self.growing])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
-from archcalc_reference.model.kernels import op, rotate, wide
+from archcalc_reference.model.kernels import op, wide
 from archcalc_reference.model.linear import Linear
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions
@@ -70,7 +70,7 @@ class Indexer(nn.Module):
     def _turned(self, x: Tensor, positions: Positions) -> Tensor:
         if self.rotary is None:
             return x
-        return rotate(x, *positions.tables[self.table], neighbours=self.neighbours)
+        return positions.turned(x, self.table, neighbours=self.neighbours)
 
 
 class IndexedLatents(KeysValues):

@@ -55,7 +55,7 @@ def watch(model: Transformer, tokens_BS: Tensor) -> tuple[list[Call], Tensor]:
 
     Raises ValueError where there are more tokens than the context has positions.
     """
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter, _Watch(model, counter) as watch_:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Watch(model, counter) as watch_:
         logits_BSV = model(tokens_BS).logits
     return watch_.calls, logits_BSV
 

@@ -4,6 +4,9 @@ What an op makes on its way is inside a kernel, as in the fused kernels that tra
 autograd saves what is named below and nothing else, and PyTorch's counters and dispatch modes see one op. They work in
 fp32, in fp64 where they are given that, and round once. Attention has a file of its own.
 
+Under torch.inference_mode norms and rotations are computed by the same functions without being called as ops, which
+would cost a third of their time at one token: a counter or a mode that is to see ops runs under torch.no_grad.
+
     op          saves
     rms_norm    its input and 1 / rms of each vector
     layer_norm  its input, and mean and 1 / deviation of each vector
@@ -75,10 +78,10 @@ def _learned(grad: Tensor, gain: Tensor | None) -> Tensor:
 @op("rms_norm(Tensor x, Tensor? gain, bool unit_offset, float epsilon) -> (Tensor, Tensor)")
 def _rms_norm(x: Tensor, gain: Tensor | None, unit_offset: bool, epsilon: float) -> tuple[Tensor, Tensor]:
     full = wide(x)
-    rstd = torch.rsqrt(full.pow(2).mean(-1, keepdim=True) + epsilon)
+    rstd = full.pow(2).mean(-1, keepdim=True).add_(epsilon).rsqrt_()
     y = full * rstd
     if gain is not None:
-        y = y * _gained(gain, unit_offset=unit_offset)
+        y = y.mul_(_gained(gain, unit_offset=unit_offset))
     return y.to(promoted(x, gain)), rstd
 
 
@@ -159,7 +162,8 @@ def rms_norm(x: Tensor, gain: Tensor | None, epsilon: float, *, unit_offset: boo
     """X / sqrt(mean of squares + epsilon) * gain, over the last axis; the gain may have more axes than that."""
     if torch.is_grad_enabled():
         return _RMSNorm.apply(x, gain, unit_offset, epsilon)
-    return torch.ops.archcalc.rms_norm(x, gain, unit_offset, epsilon)[0]
+    run = _rms_norm if torch.is_inference_mode_enabled() else torch.ops.archcalc.rms_norm
+    return run(x, gain, unit_offset, epsilon)[0]
 
 
 def layer_norm(
@@ -179,18 +183,27 @@ def layer_norm(
 
 @op("rotate(Tensor x, Tensor cos, Tensor sin, bool neighbours, bool back) -> Tensor")
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor, neighbours: bool, back: bool) -> Tensor:
-    half = cos.shape[-1]
-    shape = (x.shape[1], *(1,) * (x.dim() - 3), half)
-    cos, sin = cos.view(shape), sin.view(shape)
-    sin = -sin if back else sin
-    beside, apart = (slice(0, 2 * half, 2), slice(1, 2 * half, 2)), (slice(0, half), slice(half, 2 * half))
-    at = beside if neighbours else apart
-    one, other = (wide(x[..., part]) for part in at)
-    y = torch.empty_like(x, memory_format=torch.contiguous_format)
-    y[..., at[0]] = one * cos - other * sin
-    y[..., at[1]] = other * cos + one * sin
-    y[..., 2 * half :] = x[..., 2 * half :]
-    return y
+    return turn(x, *spread(cos, -sin if back else sin, neighbours=neighbours, axes=x.dim()), neighbours=neighbours)
+
+
+def spread(cos: Tensor, sin: Tensor, *, neighbours: bool, axes: int) -> tuple[Tensor, Tensor]:
+    """Tables (S, pairs) as wide as vectors of so many axes: both of a pair have its cosine, and its sine by sign."""
+    shape = (cos.shape[0], *(1,) * (axes - 3), 2 * cos.shape[1])
+    axis = 2 if neighbours else 1
+    return torch.stack([cos, cos], axis).view(shape), torch.stack([-sin, sin], axis).view(shape)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor, *, neighbours: bool) -> Tensor:
+    """Turn vectors (B, S, ..., K), or their first features, by tables that were spread."""
+    turned = x if cos.shape[-1] == x.shape[-1] else x[..., : cos.shape[-1]]
+    full = wide(turned)
+    if neighbours:
+        others = full.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    else:
+        one, other = full.chunk(2, -1)
+        others = torch.cat([other, one], -1)
+    y = (full * cos).add_(others.mul_(sin)).to(x.dtype)
+    return y if turned is x else torch.cat([y, x[..., cos.shape[-1] :]], -1)
 
 
 class _Rotate(Function):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from archcalc_reference.model.flash import Rule, flash_attention
 from archcalc_reference.model.indexing import IndexedLatents, Indexer, hide, pick
 from archcalc_reference.model.joining import join, latent_attention
-from archcalc_reference.model.kernels import grow, rotate
+from archcalc_reference.model.kernels import grow
 from archcalc_reference.model.linear import Linear, scaled
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions, Scored
@@ -159,7 +159,7 @@ class LatentAttention(nn.Module):
     def _turned(self, x: Tensor, positions: Positions) -> Tensor:
         if self.rotary is None:
             return x
-        return rotate(x, *positions.tables[self.table], neighbours=self.neighbours)
+        return positions.turned(x, self.table, neighbours=self.neighbours)
 
     def _absorbed(self, x_BSD: Tensor, positions: Positions, state: KeysValues | None) -> Tensor:
         """One new position: the keys' matrix is applied to its query, the values' matrix to what it finds."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from archcalc_reference.model.kernels import rotate, spread, turn
 from archcalc_reference.model.rotary import Angles, angles, growth
 from archcalc_reference.model.state import KeysValues, Read, Sight
 
@@ -39,6 +40,7 @@ class Positions:
         self.first, self.new, self.kernel = first, new, kernel
         self.masks: dict[Scored, Tensor] = {}
         self.tables: dict[str, Angles] = {}
+        self._spread: dict[tuple[str, bool, int], tuple[Tensor, Tensor]] = {}  # the same as inference reads them
         self.growths: dict[str, Tensor] = {}
         self.shared: dict[
             Any, tuple[Tensor, Tensor]
@@ -61,6 +63,16 @@ class Positions:
         """Make the angles of the new positions under this name."""
         if name not in self.tables:
             self.tables[name] = angles(rotary, self.first, self.new, self._context_length, self._device)
+
+    def turned(self, x: Tensor, name: str, *, neighbours: bool) -> Tensor:
+        """Vectors (B, S, ..., K), turned by the angles under this name."""
+        cos, sin = self.tables[name]
+        if not torch.is_inference_mode_enabled():
+            return rotate(x, cos, sin, neighbours=neighbours)
+        how = name, neighbours, x.dim()
+        if how not in self._spread:
+            self._spread[how] = spread(cos, sin, neighbours=neighbours, axes=x.dim())
+        return turn(x, *self._spread[how], neighbours=neighbours)
 
     def add_growth(self, name: str, growing: QueryGrowth) -> None:
         """Make what queries at the new positions are multiplied by."""

@@ -69,6 +69,8 @@ class KeysValues:
 
     def __init__(self, k_BGTK: Tensor, v_BGTW: Tensor, sight: Sight) -> None:
         self.k_BGTK, self.v_BGTW, self.sight = k_BGTK, v_BGTW, sight
+        self.places = k_BGTK.shape[2]
+        """Positions that it has room for."""
 
     @classmethod
     def empty(
@@ -77,11 +79,6 @@ class KeysValues:
         """Room for `kept`: sequences, heads and positions."""
         k, v = (torch.empty(*kept, size, dtype=dtype, device=device) for size in features)
         return cls(k, v, sight)
-
-    @property
-    def places(self) -> int:
-        """Positions that it has room for."""
-        return self.k_BGTK.shape[2]
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -107,8 +104,9 @@ class KeysValues:
         if read.held:
             self._write(k_BGSK, v_BGSW, first)
             start = self.sight.place(read.start, self.places)
-            part = slice(None) if read.turned else slice(start, start + read.count)
-            return self.k_BGTK[:, :, part], self.v_BGTW[:, :, part]
+            if read.turned:
+                return self.k_BGTK, self.v_BGTW
+            return self.k_BGTK.narrow(2, start, read.count), self.v_BGTW.narrow(2, start, read.count)
         together = [
             new if read.start == first else torch.cat([self._positions(kept, read.start, first), new], 2)
             for kept, new in ((self.k_BGTK, k_BGSK), (self.v_BGTW, v_BGSW))
@@ -124,7 +122,7 @@ class KeysValues:
             while at < new:
                 place = self.sight.place(first + at, self.places)
                 many = min(new - at, self.sight.run(first + at, self.places))
-                kept[:, :, place : place + many] = fresh[:, :, at : at + many]
+                kept.narrow(2, place, many).copy_(fresh.narrow(2, at, many))
                 at += many
 
     def _positions(self, kept: Tensor, start: int, end: int) -> Tensor:
