@@ -2,12 +2,14 @@
 
 import io
 import json
+import subprocess
 import sys
 
 import pytest
 from command import ask
 from ggufs import converted
 from outside import byte_level
+from smollm2 import needs_llama_cpp
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers", reason="the outside voice")
@@ -168,19 +170,33 @@ def test_a_gguf_file_adds_what_llama_cpp_adds(tmp_path, name):
     first = [1 if kind == "llama" else 0]
     assert given(ours, "the cat") == (first if added else []) + ours.encode("the cat")
     assert ours.around.after == ()
-    llama = pytest.importorskip("xllamacpp", reason="llama.cpp as the outside voice")
-    assert given(ours, "the cat sat") == theirs_of(llama, path, "the cat sat")
+    needs_llama_cpp()
+    assert given(ours, "the cat sat") == by_llama_cpp(path, "the cat sat")
 
 
-def theirs_of(llama, path, text):
-    """The ids of llama.cpp with its special tokens."""
-    params = llama.CommonParams()
-    params.model.path = str(path)
-    params.n_ctx, params.warmup, params.n_gpu_layers = 64, False, 0
-    params.cpuparams.n_threads = 1
-    server = llama.Server(params)
-    found = server.handle_tokenize({"content": text, "add_special": True})
-    return json.loads(found)["tokens"] if isinstance(found, str) else found["tokens"]
+_LLAMA_CPP = """
+import json, os, sys, urllib.request
+import xllamacpp
+
+params = xllamacpp.CommonParams()
+params.model.path = sys.argv[1]
+params.n_ctx, params.n_parallel, params.n_gpu_layers, params.warmup, params.port = 64, 1, 0, False, 0
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+server = xllamacpp.Server(params)
+asked = json.dumps({"content": sys.argv[2], "add_special": True}).encode()
+request = urllib.request.Request(server.listening_address + "/tokenize", asked, {"Content-Type": "application/json"})
+print("\\n" + urllib.request.urlopen(request).read().decode(), flush=True)
+os._exit(0)
+"""
+
+
+def by_llama_cpp(path, text):
+    """The ids of a text by llama.cpp, with what it adds; in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LLAMA_CPP, str(path), text], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])["tokens"]
 
 
 def test_an_end_in_a_gguf_file_is_told_and_left_out(tmp_path):
