@@ -388,3 +388,12 @@ def test_real_tokenizers_that_add_nothing_and_one_that_adds_both():
     ours = read_tokenizer(str(places[2] / "model"))
     assert [*given(ours, "a model"), *ours.around.after] == theirs("a model").input_ids
     assert spelled(ours.around, ours.text_of) == "'[CLS]' before a text and '[SEP]' after it"
+
+
+def test_training_says_that_it_learns_from_the_text_alone(llama, tmp_path):
+    (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog\n" * 40)
+    spec = f"tiny@vocab_size={len(llama[2])}"
+    data = ("--data", str(tmp_path / "a.txt"), "--steps", "1", "--batch", "1", "--seq", "8")
+    answer = ask("train", spec, "--tokenizer", llama[0], *data)
+    assert answer.code == 0, answer.err
+    assert f"{llama[0]}/tokenizer.json: adds '<s>' before a text, which training leaves out\n" in answer.err
