@@ -76,14 +76,15 @@ def generate(
     if trace is not None:
         refuse_output(trace)
     session = Session.load(found, weights, precision, tokenizer)
-    text, ids = session.read(prompt)
+    given = session.read(prompt)
+    session.tell_begin(given)
     session.tell_settings(sampling)
     lines: list[str] = []
     try:
         for heat in heats:
             title = f"temperature {heat:g}" if len(heats) > 1 else ""
-            continuation = session.continuation(ids, tokens, sampling._replace(temperature=heat), many)
-            console = Console(session, text, many, shown_tokens, stop, title)
+            continuation = session.continuation(given.ids, tokens, sampling._replace(temperature=heat), many)
+            console = Console(session, given.text, many, shown_tokens, stop, title)
             try:
                 for step in continuation:
                     if trace is not None:

@@ -9,7 +9,7 @@ import typer
 
 from archcalc.commands.base import RUN, Form, Output, Spec, TokenizerOf, Weights, app, decoded, needs_to_run, number
 from archcalc.commands.sampling import MinP, RepetitionPenalty, Temperature, TopK, TopP, real, settled, temperatures
-from archcalc.commands.session import Precision, Prompt, Session
+from archcalc.commands.session import Given, Precision, Prompt, Session
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
 from archcalc.spec.catalogue import find
@@ -66,16 +66,16 @@ def predict(
     asked = _words(word or [])
     _refuse_what_does_not_go_together(temperature, top, asked, heats)
     session = Session.load(found, weights, precision, tokenizer)
-    text, ids = session.read(prompt)
+    given = session.read(prompt)
     never = len(session.nameless)
     if asked:
-        words = [_scored(session, text, ids, one, sampling) for one in asked]
-        emit(words_sheet(found, text, words, sampling._asdict(), len(ids), never=never), form, output)
+        words = [_scored(session, given, one, sampling) for one in asked]
+        emit(words_sheet(found, given, words, sampling._asdict(), never=never), form, output)
         return
-    step = next(generate(session.model, ids, 1, sampling, never=session.nameless))
+    step = next(generate(session.model, given.ids, 1, sampling, never=session.nameless))
     likely = session.likely(step, 0, most)
     left = int((step.probabilities_NV[0] > 0).sum())
-    sheet = prediction_sheet(found, text, likely, sampling._asdict(), len(ids), heats=heats, left=left, never=never)
+    sheet = prediction_sheet(found, given, likely, sampling._asdict(), heats=heats, left=left, never=never)
     emit(sheet, form, output)
 
 
@@ -99,28 +99,29 @@ def _refuse_what_does_not_go_together(temperature: str, top: str, words: list[st
         raise Invalid(Problem("--temperature", "cannot be combined with --retemper", value=shown(temperature)))
 
 
-def _scored(session: Session, text: str, ids: list[int], word: str, sampling: Sampling) -> Word:
+def _scored(session: Session, given: Given, word: str, sampling: Sampling) -> Word:
     """A word in the forms in which it may follow the prompt, the likeliest first."""
     from archcalc.report.wordchance import Form, Word
     from archcalc_reference.model.scoring import probabilities
 
     forms: list[WordForm] = []
-    for written, tokens in _forms(session, text, ids, word):
-        chances = probabilities(session.model, ids, tokens, sampling, never=session.nameless)
+    for written, tokens in _forms(session, given, word):
+        chances = probabilities(session.model, given.ids, tokens, sampling, never=session.nameless)
         forms.append(Form(written, tuple(map(session.token, tokens)), tuple(chances), prod(chances)))
     return Word(word, tuple(sorted(forms, key=lambda one: -one.probability)))
 
 
-def _forms(session: Session, text: str, ids: list[int], word: str) -> list[tuple[str, list[int]]]:
+def _forms(session: Session, given: Given, word: str) -> list[tuple[str, list[int]]]:
     """A word with a blank before it and as it was typed, each with the tokens that follow the prompt's.
 
     Where the tokenizer makes a token of the prompt's end and the word's beginning, the prompt's own tokens cannot be
     followed by that form, and it is left out. Raises Invalid where none is left, or one has no room in the context.
     """
+    text, ids, begins = given
     spaced = text[-1].isspace() or word[0].isspace()
     found, most = [], session.found.model.context_length
     for written in [word] if spaced else [f" {word}", word]:
-        whole = session.tokenizer.encode(text + written)
+        whole = [*ids[: len(begins)], *session.tokenizer.encode(text + written)]
         if whole[: len(ids)] != ids or len(whole) == len(ids):
             continue
         if len(whole) > most:

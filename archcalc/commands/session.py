@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -16,6 +16,7 @@ from archcalc.spec.catalogue import Found
 from archcalc.units import several
 
 if TYPE_CHECKING:
+    from archcalc.report.tokens import Token
     from archcalc_reference.model.sampling import Sampling
     from archcalc_reference.model.transformer import Cache, Transformer
     from archcalc_reference.text.tokenizer import Tokenizer
@@ -31,15 +32,29 @@ Precision = Annotated[
 ]
 
 
+class Given(NamedTuple):
+    """A text and its tokens, of which the tokenizer added the first ones, as it does to every text: it `begins` so."""
+
+    text: str
+    ids: list[int]
+    begins: tuple[Token, ...]
+
+
 class Session:
     """A model that runs, its tokenizer, and the spec that both belong to."""
 
-    def __init__(self, found: Found, model: Transformer, tokenizer: Tokenizer, folder: str = "") -> None:
-        """`folder` has the weights, where they have numbers; it says which tokens end a text."""
-        from archcalc_reference.text.tokenizer import read_ends
+    def __init__(
+        self, found: Found, model: Transformer, tokenizer: Tokenizer, folder: str = "", named: str = ""
+    ) -> None:
+        """`folder` has the weights, where they have numbers; `named` is where the tokenizer is, if not beside them.
+
+        A tokenizer's own place says which tokens end a text, or else the weights' folder.
+        """
+        from archcalc_reference.text.tokenizer import ends_of_named, read_ends
 
         self.found, self.model, self.tokenizer, self.folder = found, model, tokenizer, folder
-        self.ends = read_ends(folder, tokenizer) if folder else frozenset()
+        own = ends_of_named(named, tokenizer) if named else frozenset[int]()
+        self.ends = own or (read_ends(folder, tokenizer) if folder else frozenset())
         nameless = tokenizer.nameless(found.model.vocab_size) if folder else []
         self.nameless = [token for token in nameless if token not in self.ends]
         """The ids that are not in the tokenizer: they are never sampled."""
@@ -61,19 +76,15 @@ class Session:
             read_headers(weights)  # which says what there is instead
         refuse_other_spec(found, named, weights)
         name, rows = found.name, found.model.vocab_size
-        cuts = (
-            tokenizer_of(weights, name, rows)
-            if tokenizer is None
-            else tokenizer_for(tokenizer_in(tokenizer), name, rows, weights=True)
-        )
+        place = "" if tokenizer is None else tokenizer_in(tokenizer)
+        cuts = tokenizer_for(place, name, rows, weights=True) if place else tokenizer_of(weights, name, rows)
         width = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         model = load_weights(found.model, weights, dtype=width).eval()
         if precision == "bf16" and not _computes_bf16():
             tell("the CPU has no bf16 instructions: the weights are rounded to bf16, and computed with in fp32")
             model = model.float()
-        session = cls(found, model, cuts, weights)
-        for line in cuts.told:
-            tell(printable(f"{cuts.name}: {line}"))
+        session = cls(found, model, cuts, weights, place)
+        _tell_tokenizer(cuts)
         if session.nameless:
             tell(f"{len(session.nameless):,} of the {rows:,} token ids are not in the tokenizer and are never sampled")
         return session
@@ -95,8 +106,7 @@ class Session:
             if tokenizer is None
             else tokenizer_for(tokenizer_in(tokenizer), found.name, rows, weights=False)
         )
-        for line in cuts.told:
-            tell(printable(f"{cuts.name}: {line}"))
+        _tell_tokenizer(cuts)
         with torch.device("meta"):
             return cls(found, Transformer(found.model).eval(), cuts)
 
@@ -107,28 +117,42 @@ class Session:
         if self.folder and (line := not_taken(self.folder, sampling)):
             tell(printable(line))
 
+    def tell_begin(self, given: Given) -> None:
+        """Report the tokens that the tokenizer put before a text."""
+        from archcalc.report.tokens import begins_said
+
+        if given.begins:
+            tell(printable(f"{self.tokenizer.name}: the prompt {begins_said(given.begins)}"))
+
     @property
     def has_numbers(self) -> bool:
         """Whether its weights are more than shapes."""
         return bool(self.folder)
 
-    def read(self, prompt: str, to_come: int = 1) -> tuple[str, list[int]]:
+    def read(self, prompt: str, to_come: int = 1) -> Given:
         """A prompt and its tokens. Raises Invalid where it is empty, or leaves no room for `to_come` more tokens."""
-        text = read_text("--prompt", prompt)
-        return text, self.cut(text, to_come)
+        return self.cut(read_text("--prompt", prompt), to_come)
 
-    def cut(self, text: str, to_come: int = 1, where: str = "--prompt") -> list[int]:
+    def cut(self, text: str, to_come: int = 1, where: str = "--prompt") -> Given:
         """The tokens of a text that was given at `where`. Raises as `read` does."""
-        ids = self.tokenizer.encode(text)
+        from archcalc_reference.text.around import begun
+
+        own = self.tokenizer.encode(text)
         if (change := self.tokenizer.cut(text)[1]) is not None and change.loses:
             tell(printable(f"{self.tokenizer.name}: {change.what}"))
         most = self.found.model.context_length
-        if not ids:
+        if not own:
             raise Invalid(Problem(where, "is empty"))
+        ids = begun(own, self.tokenizer.around.before)
         if len(ids) > most - to_come:
             left = ", which leaves no room for a new one" if to_come else ""
             raise Invalid(Problem(where, f"has {len(ids):,} tokens; the context holds {most:,}{left}"))
-        return ids
+        return Given(text, ids, tuple(map(self.token, ids[: len(ids) - len(own)])))
+
+    def parts(self, given: Given) -> list[bytes]:
+        """The bytes of a text that each of its tokens has; one that the tokenizer added has none."""
+        first = len(given.begins)
+        return [b""] * first + [self.tokenizer.token_bytes(token) for token in given.ids[first:]]
 
     def continuation(self, ids: list[int], tokens: int, sampling: Sampling, samples: int) -> Continuation:
         """The tokens after a prompt, sampled as they are asked for."""
@@ -198,6 +222,15 @@ def _computes_bf16() -> bool:
 
     known = getattr(torch.cpu, "get_capabilities", None)
     return known is None or any(known().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _tell_tokenizer(cuts: Tokenizer) -> None:
+    """What is to be known of a tokenizer, on lines of their own."""
+    from archcalc_reference.text.around import Around, spelled
+
+    ends = spelled(Around(after=cuts.around.after), cuts.text_of)
+    for line in (*cuts.told, *([f"adds {ends}, which is left out: the text is to be continued"] if ends else [])):
+        tell(printable(f"{cuts.name}: {line}"))
 
 
 class Continuation:

@@ -47,6 +47,7 @@ def tokens(
     Example: archcalc tokens "Hello, world" --tokenizer DIR --tokenizer bytes
     """
     from archcalc.report.tokens import Cut, Token, compared_sheet, tokens_sheet
+    from archcalc_reference.text.around import spelled
     from archcalc_reference.text.tokenizer import named_tokenizer
 
     text = read_text("TEXT", text)
@@ -59,7 +60,8 @@ def tokens(
     for place in places:
         cuts: Tokenizer = named_tokenizer(place)
         numbers, change = cuts.cut(text)
-        for line in cuts.told:
+        adds = spelled(cuts.around, cuts.text_of)
+        for line in (*cuts.told, *([f"adds {adds}, not shown here"] if adds else [])):
             tell(printable(f"{cuts.name}: {line}"))
         pieces = [Token(number, cuts.token_bytes(number)) for number in numbers]
         found.append(Cut(pieces, cuts.name, cuts.vocab_size, None if change is None else change.what))

@@ -23,7 +23,7 @@ from archcalc.commands.base import (
     number,
 )
 from archcalc.commands.groups import Text, read_groups
-from archcalc.commands.session import Session
+from archcalc.commands.session import Given, Session
 from archcalc.commands.weights import has_numbers
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.report.output import emit
@@ -123,21 +123,22 @@ def _journey(found: Found, prompt: str, weights: str | None, tokenizer: str | No
 
     shapes = weights is None and not (found.folder and has_numbers(found.folder))
     session = Session.of_shapes(found, tokenizer) if shapes else Session.load(found, weights, tokenizer=tokenizer)
-    text, ids = session.read(prompt, to_come=0)
+    given = session.read(prompt, to_come=0)
     device = session.model.embedding.token.weight.device
-    calls, logits = watch(session.model, torch.tensor([ids], device=device))
+    calls, logits = watch(session.model, torch.tensor([given.ids], device=device))
     likely = []
     if session.has_numbers:
         _refuse_no_numbers([(call.module, one) for call in calls for one in (call.first_length, call.mean_length)])
         last = masked(logits[:, -1], session.nameless)
-        likely = session.likely(Step(len(ids), [], last, distribution(last, Sampling())), 0, _NEXT)
-    return journey_sheet(found, text, [session.token(token) for token in ids], calls, likely)
+        likely = session.likely(Step(len(given.ids), [], last, distribution(last, Sampling())), 0, _NEXT)
+    tokens = [session.token(token) for token in given.ids]
+    return journey_sheet(found, given.text, tokens, calls, likely, begins=given.begins)
 
 
 def _drift(found: Found, word: str, prompts: list[str], session: Session) -> Sheet:
     from archcalc.report.drift import drift_sheet
 
-    first, second = (_reading(session, word, *session.read(prompt, to_come=0)) for prompt in prompts)
+    first, second = (_reading(session, word, session.read(prompt, to_come=0)) for prompt in prompts)
     return drift_sheet(found, word, (first, second))
 
 
@@ -145,11 +146,11 @@ def _senses(found: Found, word: str, texts: list[Text], session: Session) -> She
     from archcalc.report.senses import Grouped, senses_sheet
 
     cut = [session.cut(text.text, to_come=0, where=text.where) for text in texts]
-    readings = [_reading(session, word, text.text, ids, text.where) for text, ids in zip(texts, cut, strict=True)]
+    readings = [_reading(session, word, given, text.where) for text, given in zip(texts, cut, strict=True)]
     return senses_sheet(found, word, [Grouped(text.group, one) for text, one in zip(texts, readings, strict=True)])
 
 
-def _reading(session: Session, word: str, text: str, ids: list[int], where: str = "") -> Reading:
+def _reading(session: Session, word: str, given: Given, where: str = "") -> Reading:
     """A word's last token in a text, which has seen the whole word, and the way of its vector.
 
     Raises Invalid where the text, which was given at `where`, does not have the word.
@@ -157,13 +158,14 @@ def _reading(session: Session, word: str, text: str, ids: list[int], where: str 
     from archcalc.report.drift import Reading
     from archcalc_reference.model.journey import vector_along
 
-    place = last_occurrence([session.tokenizer.token_bytes(token) for token in ids], word)
+    place = last_occurrence(session.parts(given), word)
     if place is None:
         what = f"is not in {where or 'the prompt'}" if word else "is empty"
         raise Invalid(Problem("--word", what, value=shown(word)))
-    way = vector_along(session.model, ids, place.position)
+    way = vector_along(session.model, given.ids, place.position)
     _refuse_no_numbers([(along.place, float(along.vector_D.norm())) for along in way])
-    return Reading(text, len(ids), place, session.token(ids[place.position]), way)
+    token = session.token(given.ids[place.position])
+    return Reading(given.text, len(given.ids), place, token, way, given.begins)
 
 
 def _refuse_no_numbers(lengths: list[tuple[str, float | None]]) -> None:

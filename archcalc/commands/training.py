@@ -283,7 +283,10 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
         tell("nothing will be saved: --out DIR saves checkpoints")
     if lesson.tokenizer is not None:
         tell(f"tokenizer: {printable(lesson.tokenizer.name)}")
-        for line in lesson.tokenizer.told:
+        from archcalc_reference.text.around import spelled
+
+        adds = spelled(lesson.tokenizer.around, lesson.tokenizer.text_of)
+        for line in (*lesson.tokenizer.told, *([f"adds {adds}, which training leaves out"] if adds else [])):
             tell(printable(f"{lesson.tokenizer.name}: {line}"))
     before, now = lesson.state and lesson.state.threads, torch.get_num_threads()
     if before and before != now:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from archcalc.report.cells import bar
 from archcalc.report.sheet import Column, Fields, Sheet, Table, caveats, figures, notes, payload, words
-from archcalc.report.tokens import Token
+from archcalc.report.tokens import Token, begins_fields
 from archcalc.spec.catalogue import Found
 from archcalc.units import four_digits, grouped
 from archcalc.words.occurrences import Occurrence
@@ -16,7 +16,7 @@ from archcalc.words.occurrences import Occurrence
 class Reading(NamedTuple):
     """A text and its number of tokens, where the word stands and its last token there, and that vector's way.
 
-    The way is as the reference tells it.
+    The way is as the reference tells it. What the text begins with is counted, and not in the prompt.
     """
 
     prompt: str
@@ -24,6 +24,7 @@ class Reading(NamedTuple):
     place: Occurrence
     token: Token
     way: list[Any]
+    begins: tuple[Token, ...] = ()
 
     @property
     def said(self) -> str:
@@ -39,6 +40,7 @@ class Reading(NamedTuple):
         """It as JSON."""
         return {
             "prompt": self.prompt,
+            "begins": [token.id for token in self.begins],
             "position": self.place.position,
             "token_id": self.token.id,
             "text": self.token.text,
@@ -77,6 +79,7 @@ def drift_sheet(found: Found, word: str, readings: tuple[Reading, Reading]) -> S
             Fields(
                 (
                     ("Word", (*where, *remarks(readings, "AB"))),
+                    *begins_fields(next((one.begins for one in readings if one.begins), ())),
                     ("Lowest", (f"{least.cosine:.4f} after {least.place}",)),
                     (
                         "Control",

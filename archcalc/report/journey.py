@@ -11,7 +11,7 @@ from archcalc.counts.flops import flops
 from archcalc.counts.parameters import params
 from archcalc.report.prediction import Likely
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
-from archcalc.report.tokens import Token
+from archcalc.report.tokens import Token, begins_fields
 from archcalc.spec.catalogue import Found
 from archcalc.tape.run import Run
 from archcalc.units import four_digits, grouped, several, shape, share
@@ -32,7 +32,15 @@ class Group(NamedTuple):
     calls: tuple[tuple[Any, ...], ...]
 
 
-def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[Any], likely: list[Likely]) -> Sheet:
+def journey_sheet(
+    found: Found,
+    prompt: str,
+    tokens: list[Token],
+    calls: list[Any],
+    likely: list[Likely],
+    *,
+    begins: tuple[Token, ...] = (),
+) -> Sheet:
     """What the model did to a prompt, held against the count; `likely` tokens come next where there are weights."""
     counted = flops(found.model, Run("prefill", 1, len(tokens))).forward
     run = sum(call.flops for call in calls)
@@ -57,7 +65,8 @@ def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[An
             *([_lengths_table(calls)] if likely else []),
             Fields(
                 (
-                    ("Prompt", (f"{prompt!r} is {_spelled(tokens)}",)),
+                    ("Prompt", (f"{prompt!r} is {_spelled(tokens[len(begins) :])}",)),
+                    *begins_fields(begins),
                     *following,
                     ("Agrees" if (run, numbers) == (counted, stored) else "Differs", agrees),
                     ("Ran", (ran,)),
@@ -71,6 +80,7 @@ def journey_sheet(found: Found, prompt: str, tokens: list[Token], calls: list[An
         payload=payload(
             found.name,
             prompt=prompt,
+            begins=[token.id for token in begins],
             tokens=[token.id for token in tokens],
             calls=[_json(call) for call in calls],
             flops={"run": run, "counted": counted},

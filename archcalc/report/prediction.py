@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from archcalc.report.cells import bar
 from archcalc.report.sheet import Cell, Column, Fields, Sheet, Table, figures, notes, payload, words
-from archcalc.report.tokens import Token
+from archcalc.report.tokens import Token, begins_fields
 from archcalc.spec.catalogue import Found
 from archcalc.units import plain, several, share
 from archcalc.words.probability import retemper
@@ -50,16 +50,15 @@ def sampling_said(sampling: Mapping[str, float]) -> str:
 
 def prediction_sheet(
     found: Found,
-    prompt: str,
+    given: Any,
     likely: list[Likely],
     sampling: Mapping[str, float],
-    tokens: int,
     *,
     heats: Sequence[float] = (),
     left: int = 0,
     never: int = 0,
 ) -> Sheet:
-    """What comes next, the most likely first; so many ids stand for no token and are `never` drawn.
+    """What comes next after what was given, the most likely first; so many ids have no token and are `never` drawn.
 
     `heats` re-temper what is shown: p^(1/T), divided by the sum over the shown tokens alone. Under the settings `left`
     tokens may be drawn.
@@ -78,12 +77,13 @@ def prediction_sheet(
     penalty = sampling["repetition_penalty"] != 1
     chosen = any(sampling[name] != _IDENTITIES[name] for name in _CHOOSING)
     return Sheet(
-        title=f"{found.name}: after {several(tokens, 'token')} {first}",
+        title=f"{found.name}: after {several(len(given.ids), 'token')} {first}",
         blocks=(
             _table(likely, names, columns),
             Fields(
                 (
-                    ("Prompt", (repr(prompt),)),
+                    ("Prompt", (repr(given.text),)),
+                    *begins_fields(given.begins),
                     ("Shown", (f"{shown} of the probability; {sampling_said(sampling)}",)),
                     *([("Left", (f"{several(left, 'token')} may be drawn",))] if chosen else []),
                     *([("Logits", ("after the penalty on the tokens of the prompt",))] if penalty else []),
@@ -94,7 +94,8 @@ def prediction_sheet(
         ),
         payload=payload(
             found.name,
-            prompt=prompt,
+            prompt=given.text,
+            begins=[token.id for token in given.begins],
             **{name: sampling[name] for name in SETTINGS},
             **({"retempered": list(heats)} if heats else {}),
             ids_without_a_token=never,

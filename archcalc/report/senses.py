@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from archcalc.report.cells import bar
 from archcalc.report.drift import COSINE, Reading, remarks
 from archcalc.report.sheet import Cell, Column, Fields, Sheet, Table, caveats, figures, notes, payload, words
+from archcalc.report.tokens import begins_fields
 from archcalc.spec.catalogue import Found
 from archcalc.units import grouped, several
 from archcalc.words.senses import Likeness, by_chance, likeness
@@ -45,6 +46,7 @@ def senses_sheet(found: Found, word: str, texts: Sequence[Grouped]) -> Sheet:
             Fields(
                 (
                     ("Word", tuple(_followed(texts))),
+                    *begins_fields(next((one.reading.begins for one in texts if one.reading.begins), ())),
                     *_control(groups),
                     ("Nearest", (_neighbours(groups),)),
                     *_folded(folded=shown is not places),

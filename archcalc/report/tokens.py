@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -37,6 +37,17 @@ class Token(NamedTuple):
     def literal(self) -> str:
         """The text or the bytes as Python writes them: on one line, every space and control character to be seen."""
         return repr(self.bytes if self.text is None else self.text)
+
+
+def begins_said(tokens: Sequence[Token]) -> str:
+    """That a text begins with tokens which are not in it, in words."""
+    return f"begins with {', '.join(token.literal for token in tokens)}, which the tokenizer adds"
+
+
+def begins_fields(tokens: Sequence[Token]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The row of a sheet that says so, where there are any."""
+    if tokens:
+        yield "Begins", (begins_said(tokens).removeprefix("begins "),)
 
 
 class Cut(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from archcalc.report.cells import bar
 from archcalc.report.prediction import SETTINGS, sampling_said
 from archcalc.report.sheet import Cell, Column, Fields, Sheet, Table, figures, notes, payload, words
-from archcalc.report.tokens import Token
+from archcalc.report.tokens import Token, begins_fields
 from archcalc.spec.catalogue import Found
 from archcalc.units import four_digits, several
 
@@ -54,7 +54,7 @@ class Word(NamedTuple):
 
 
 def words_sheet(
-    found: Found, prompt: str, asked: list[Word], sampling: Mapping[str, float], tokens: int, *, never: int = 0
+    found: Found, given: Any, asked: list[Word], sampling: Mapping[str, float], *, never: int = 0
 ) -> Sheet:
     """A row for each token of each word, the likeliest word first."""
     ordered = sorted(asked, key=lambda word: -word.best.probability)
@@ -68,7 +68,7 @@ def words_sheet(
     )
     records = tuple(word.record for word in ordered)
     return Sheet(
-        title=f"{found.name}: after {several(tokens, 'token')} {which} "
+        title=f"{found.name}: after {several(len(given.ids), 'token')} {which} "
         + (percent if len(ordered) == 1 else f"{best.text!r} ({percent})"),
         blocks=(
             Table(
@@ -77,7 +77,8 @@ def words_sheet(
             ),
             Fields(
                 (
-                    ("Prompt", (repr(prompt),)),
+                    ("Prompt", (repr(given.text),)),
+                    *begins_fields(given.begins),
                     ("Sampling", (sampling_said(sampling),)),
                     (
                         "Counted",
@@ -93,7 +94,8 @@ def words_sheet(
         ),
         payload=payload(
             found.name,
-            prompt=prompt,
+            prompt=given.text,
+            begins=[token.id for token in given.begins],
             **{name: sampling[name] for name in SETTINGS},
             ids_without_a_token=never,
             rows=list(records),

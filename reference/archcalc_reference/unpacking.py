@@ -122,13 +122,11 @@ def _made(path: str, changed: int, size: int) -> dict[str, bytes]:  # noqa: ARG0
             raise Invalid(
                 Problem(path, f"must have one value for each of {len(tokens):,} tokens", f"{_KEY}token_type")
             )
-        files["tokenizer.json"] = _tokenizer(path, keys, tokens, kinds, said)
+        around = {"post_processor": _around(path, keys, tokens, kinds)}
+        files["tokenizer.json"] = _tokenizer(path, keys, tokens, kinds, said) | around
         for name, key in _NAMED.items():
             if (number := _id(path, keys, key, len(tokens))) is not None:
                 settings[name] = tokens[number]
-        for flag in ("add_bos_token", "add_eos_token"):
-            if isinstance(value := keys.get(_KEY + flag), bool):
-                settings[flag] = value
         ends = {number for key in _ENDS if (number := _id(path, keys, key, len(tokens))) is not None}
         ends |= {i for i, one in enumerate(tokens) if kinds[i] == _CONTROL and one in _ENDS_BY_NAME}
         files["generation_config.json"] = {"eos_token_id": sorted(ends)}
@@ -153,6 +151,43 @@ def _id(path: str, keys: dict[str, Any], key: str, count: int) -> int | None:
     if type(number) is not int or not 0 <= number < count:
         raise Invalid(Problem(path, f"must be the id of one of {count:,} tokens", _KEY + key, value=shown(number)))
     return number
+
+
+def _around(path: str, keys: dict[str, Any], tokens: list[str], kinds: list[int]) -> dict[str, Any] | None:
+    """The post_processor that adds what llama.cpp does (`llama_vocab::impl::load` and `tokenize`).
+
+    Where add_bos_token is absent, a beginning is added by SentencePiece's tokenizers, by BERT's and by Llama 3's.
+    """
+
+    def named(*names: str, by_default: int | None = None) -> int | None:
+        found = [number for name in names if (number := _id(path, keys, name, len(tokens))) is not None]
+        there = by_default is not None and by_default < len(tokens) and kinds[by_default] == _CONTROL
+        return found[0] if found else by_default if there else None
+
+    def asked(flag: str, *, absent: bool) -> bool:
+        value = keys.get(_KEY + flag)
+        return value if isinstance(value, bool) else absent
+
+    kind, pre = keys.get(f"{_KEY}model"), keys.get(f"{_KEY}pre")
+    words = {tokens[i]: i for i in range(len(tokens)) if kind == "bert" and kinds[i] == _CONTROL}
+    scored = kind == "llama"
+    first = named("bos_token_id", "cls_token_id", by_default=1 if scored else words.get("[CLS]"))
+    last = named("eos_token_id", by_default=2 if scored else None)
+    separator = named("seperator_token_id", "separator_token_id", by_default=words.get("[SEP]"))
+    before = first if asked("add_bos_token", absent=scored or kind == "bert" or pre in _WHOLE_WORDS) else None
+    after = separator if kind == "bert" else last if asked("add_eos_token", absent=False) else None
+    if before is None and after is None:
+        return None
+    parts: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
+    parts = [*_special(tokens, before), *parts, *_special(tokens, after)]
+    special = {
+        tokens[i]: {"id": tokens[i], "ids": [i], "tokens": [tokens[i]]} for i in (before, after) if i is not None
+    }
+    return {"type": "TemplateProcessing", "single": parts, "pair": [], "special_tokens": special}
+
+
+def _special(tokens: list[str], number: int | None) -> list[dict[str, Any]]:
+    return [] if number is None else [{"SpecialToken": {"id": tokens[number], "type_id": 0}}]
 
 
 def _tokenizer(

@@ -458,6 +458,92 @@ def _tables(folder: Path) -> list[bytes]:
     return [b"".join(_pieces(_parts(words, some, ["so"]))) for some in (blocks, [])]
 
 
+_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
+_TEMPLATE = {
+    "type": "TemplateProcessing", "pair": [],
+    "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+    "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
+}  # fmt: skip
+_BERTS = {"type": "BertProcessing", "sep": ["b", 2], "cls": ["<s>", 0]}
+_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_PART = {"type": "Split", "pattern": {"Regex": "\\s+"}, "behavior": "Isolated", "invert": False}
+_ADDED = {
+    "id": 0,
+    "content": "<s>",
+    "lstrip": False,
+    "rstrip": True,
+    "single_word": False,
+    "normalized": False,
+    "special": True,
+}
+_FOUR = {"<s>": 0, "a": 1, "b": 2, "ab": 3}
+
+
+def _tokenizers() -> list[bytes]:
+    """Each kind of model, with the steps that published ones have."""
+    blanks = {"type": "Replace", "pattern": {"String": " "}, "content": _MARK}
+    prepend = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": _MARK}, blanks]}
+    merges = {"type": "BPE", "vocab": _FOUR, "merges": ["a b"]}
+    return [
+        json.dumps({"version": "1.0", "added_tokens": [_ADDED], **one}).encode()
+        for one in (
+            {"pre_tokenizer": _LEVEL, "decoder": _LEVEL, "post_processor": _TEMPLATE, "model": merges},
+            {"normalizer": prepend, "model": {**merges, "byte_fallback": True, "unk_token": "<s>"}},
+            {
+                "pre_tokenizer": {"type": "Sequence", "pretokenizers": [_PART, {**_LEVEL, "use_regex": False}]},
+                "post_processor": {"type": "Sequence", "processors": [_LEVEL, _TEMPLATE]},
+                "model": {**merges, "ignore_merges": True},
+            },
+            {
+                "normalizer": {"type": "BertNormalizer", "lowercase": True, "clean_text": True, "handle_chinese_chars": True},
+                "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": _BERTS,
+                "model": {"type": "WordPiece", "unk_token": "<s>", "continuing_subword_prefix": "##", "max_input_chars_per_word": 9, "vocab": _FOUR},
+            },
+            {
+                "pre_tokenizer": {"type": "Metaspace", "replacement": _MARK, "prepend_scheme": "always", "split": True},
+                "decoder": {"type": "Metaspace", "replacement": _MARK, "prepend_scheme": "always", "split": True},
+                "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<s>", 0.0], ["a", -1.5], ["b", -2.0], [_MARK, -3.0]]},
+            },
+        )
+    ]  # fmt: skip
+
+
+_TOLD = (
+    {"bos_token": "<s>", "eos_token": {"content": "b", "lstrip": True}, "add_bos_token": True, "add_eos_token": False},
+    {"added_tokens_decoder": {"4": {"content": "<x>", "special": True}}, "extra_special_tokens": ["<y>"], "add_prefix_space": False},
+)  # fmt: skip
+
+
+def _told(folder: Path, data: bytes) -> str:
+    """Settings beside a tokenizer that is good."""
+    (folder / "tokenizer.json").write_bytes(_tokenizers()[0])
+    return _folder("tokenizer_config.json")(folder, data)
+
+
+def _tokenizer(path: str) -> Any:
+    from archcalc_reference.text.tokenizer import named_tokenizer
+
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    return named_tokenizer(folder)
+
+
+def _cuts(tokenizer: Any, deep) -> None:
+    """Texts become ids of its vocabulary, also with what goes around them; or the text is refused in a line."""
+    from archcalc.errors import ArchcalcError
+    from archcalc_reference.text.around import begun, spelled
+
+    spelled(tokenizer.around, tokenizer.text_of)
+    if getattr(getattr(tokenizer, "_encode", None), "__qualname__", "").startswith("_elsewhere"):
+        return  # its pattern is not known: a process that can be ended cuts by it, and tests of its own look at that
+    for typed in ("ab a<s> b", "a" * 300, "\u732b\r\n")[: 3 if deep else 1]:
+        try:
+            ids = [*begun(tokenizer.cut(typed)[0], tokenizer.around.before), *tokenizer.around.after]
+        except ArchcalcError:
+            continue
+        assert all(0 <= one < tokenizer.vocab_size for one in ids)
+        tokenizer.decode(ids)
+
+
 READERS: dict[str, Reader] = {
     "spec": Reader("yaml", lambda _: _catalogue("models", MIXED), _file("fuzzed.yaml"), _find, _found),
     "plan": Reader("yaml", lambda _: _catalogue("plans"), _file("fuzzed.yaml"), _find_plan, _plan),
@@ -476,6 +562,8 @@ READERS: dict[str, Reader] = {
     "npy": Reader("text", _npys, _file("fuzzed.npy"), _vectors, _asked_of),
     "word2vec": Reader("text", _binaries, _file("fuzzed.bin"), _vectors, _asked_of),
     "cache": Reader("text", _tables, _file("fuzzed.words"), _kept, _words_of),
+    "tokenizer.json": Reader("json", lambda _: _tokenizers(), _file("tokenizer.json"), _tokenizer, _cuts),
+    "tokenizer_config.json": Reader("json", lambda _: [json.dumps(one).encode() for one in _TOLD], _told, _tokenizer, _cuts),
     "state.json": Reader("json", lambda _: [json.dumps(_STATE).encode()], _state, _find, partial(_found)),
 }  # fmt: skip
 """By the name of the kind."""

@@ -21,7 +21,7 @@ INPUTS = {
     "spec": 400, "plan": 1_200, "device": 1_050, "config.json": 500, "either": 250, "question": 200, "index": 700,
     "safetensors": 2_000, "quantization": 500, "gguf": 2_000, "state.json": 300,
     "budgets": 500, "pyproject.toml": 200, "baseline": 200,
-    "vectors": 500, "npy": 1_000, "word2vec": 1_000, "cache": 1_000,
+    "vectors": 500, "npy": 1_000, "word2vec": 1_000, "cache": 1_000, "tokenizer.json": 300, "tokenizer_config.json": 300,
 }  # fmt: skip
 """In `make test`; `make prove` tries ten times as many, and `make fuzz` a million in processes of their own."""
 TEN = 10
@@ -33,6 +33,8 @@ NUMBERS = st.integers(0, 2**64 - 1)
 def kind(request):
     if READERS[request.param].form == "gguf":
         pytest.importorskip("gguf", reason="the extra `gguf`")
+    if request.param.startswith("tokenizer"):
+        pytest.importorskip("tokenizers", reason="the extra `run`")
     return request.param
 
 

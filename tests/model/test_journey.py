@@ -204,6 +204,7 @@ def test_a_word_of_a_real_tokenizer_is_its_last_token(tmp_path):
     assert tokenizer.id_to_token(ids[-1]).endswith("l")
     assert told["texts"][0] == {
         "prompt": "a model",
+        "begins": [],
         "position": len(ids) - 1,
         "token_id": ids[-1],
         "text": " model",

@@ -177,9 +177,9 @@ AROUND = {
     "a template": (template("!", None), "'!' before a text"),
     "a template with nothing": (template(None), None),
     "a template that ends": (template(None, "!"), "'!' after a text"),
-    "both": (template("!", None, "!"), "'!' before and '!' after a text"),
-    "RoBERTa's": (ROBERTA, "'#' before and '!' after a text"),
-    "BERT's": (BERT, "'#' before and '!' after a text"),
+    "both": (template("!", None, "!"), "'!' before a text and '!' after it"),
+    "RoBERTa's": (ROBERTA, "'#' before a text and '!' after it"),
+    "BERT's": (BERT, "'#' before a text and '!' after it"),
     "a sequence": ({"type": "Sequence", "processors": [BYTES, template("!", None)]}, "'!' before a text"),
 }
 
@@ -191,8 +191,10 @@ def test_tokens_that_a_post_processor_adds_are_told(fast, tmp_path, name):
     whole = tokenizers.Tokenizer.from_str(json.dumps(data))
     assert (whole.encode("the").ids != whole.encode("the", add_special_tokens=False).ids) == (said is not None)
     answer = ask("tokens", "the", "--weights", write(tmp_path, {"tokenizer.json": data}))
-    line = f"{tmp_path}/tokenizer.json: its post_processor adds {said}; archcalc does not\n"
+    line = f"{tmp_path}/tokenizer.json: adds {said}, not shown here\n"
     assert (answer.code, answer.err) == (0, line if said else "")
+    ours = read_tokenizer(str(tmp_path))
+    assert [*ours.around.before, *ours.encode("the"), *ours.around.after] == whole.encode("the").ids
 
 
 @pytest.mark.parametrize(
@@ -204,8 +206,14 @@ def test_a_post_processor_that_is_not_known_is_told(fast, tmp_path, processor):
 
 
 SETS = {
-    "a start": ({"add_bos_token": True}, ("tokenizer_config.json sets add_bos_token; archcalc adds no token to a text",)),
-    "an end": ({"add_eos_token": True}, ("tokenizer_config.json sets add_eos_token; archcalc adds no token to a text",)),
+    "a start": (
+        {"add_bos_token": True},
+        ("add_bos_token is true in tokenizer_config.json, and the post_processor, which is used, adds nothing before a text",),
+    ),
+    "an end": (
+        {"add_eos_token": True},
+        ("add_eos_token is true in tokenizer_config.json, and the post_processor, which is used, adds nothing after a text",),
+    ),
     "neither": ({"add_bos_token": False, "add_eos_token": None}, ()),
     "a space": (
         {"add_prefix_space": True},

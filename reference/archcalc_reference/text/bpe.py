@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from archcalc.errors import Invalid, Problem, cut, shown
 from archcalc.packages import needed
 from archcalc_reference.files import LONGEST_REASON, parse_object, read_object, read_text
+from archcalc_reference.text.around import NOTHING, Around, by_settings, contradictions
 from archcalc_reference.text.changes import PREFIX, STRIPS, Change, change
 from archcalc_reference.text.helper import Ended, Helper
 from archcalc_reference.text.special import FLAGS, SETTINGS, Added, Special, read_special
@@ -38,6 +39,7 @@ MEMORY = 4 * 2**30
 NO_TOKEN = "\N{REPLACEMENT CHARACTER}".encode()
 """The bytes of an id without a token: a model may have more rows than its tokenizer has tokens."""
 GPT2_END = "<|endoftext|>"
+_GPT2_NAMES = ("bos_token", "eos_token")  # both name it, where nothing else is said
 
 
 class Vocabulary(NamedTuple):
@@ -60,8 +62,9 @@ class FileTokenizer:
         normalizes: bool,
         told: Iterable[str],
         spelling: Spelling = BYTES,
+        around: Around = NOTHING,
     ) -> None:
-        self.name, self.told = name, tuple(told)
+        self.name, self.told, self.around = name, tuple(told), around
         self._spelling = spelling
         self.words, self.added = vocabulary
         self.vocab_size = max(self.words, default=-1) + 1
@@ -108,6 +111,10 @@ class FileTokenizer:
             return self._spelling.bytes_of(word)
         apart = self._spelling.joint is not None  # by a blank, as words are
         return f" {word}".encode() if apart else word.encode()
+
+    def text_of(self, token: int) -> str:
+        """A token as its files write it."""
+        return self.words.get(token, "")
 
     def nameless(self, rows: int) -> list[int]:
         return [token for token in range(rows) if token not in self.words]
@@ -167,7 +174,7 @@ def _finished(
     package: Any, fast: Fast, path: str, folder: str | None, rows: int | None, own: list[Added], read: Read
 ) -> FileTokenizer:
     """With the tokens that the folder's other files add, which get the ids that these say."""
-    said = Special({}, (), ()) if folder is None else read_special(folder)
+    said = Special() if folder is None else read_special(folder)
     vocab = read.vocab
     known = {one.content for one in own}
     free = max([len(vocab), *(one.id + 1 for one in own if one.id is not None)])  # as the package has it
@@ -191,6 +198,12 @@ def _finished(
     _refuse_other_ids([*own, *said.added], {**vocab, **ids}, words, path)
     words.update({number: word for word, number in ids.items()})
     encode = _elsewhere(path, read, fast) if read.foreign else _here(path, fast)
+    if read.data:
+        around = read.around
+        told += contradictions(said.flags, around, SETTINGS)
+    else:
+        around = by_settings(said.flags, said.words, {**vocab, **ids}, dict.fromkeys(_GPT2_NAMES, GPT2_END))
+    refuse_around(around, words, path)
     return FileTokenizer(
         path,
         Vocabulary(words, {ids[one.content]: one for one in added if one.content in ids}),
@@ -199,7 +212,17 @@ def _finished(
         normalizes=bool(read.data.get("normalizer")),
         told=(*read.told, *told, *([STRIPS] if any(one.lstrip or one.rstrip for one in added) else [])),
         spelling=read.spelling,
+        around=around,
     )
+
+
+def refuse_around(around: Around, words: dict[int, str], path: str) -> None:
+    """Raise Invalid where what is put around a text is not among the tokens."""
+    for one in (*around.before, *around.after):
+        if one not in words:
+            raise Invalid(
+                Problem(path, "adds an id that is not one of its tokens", "post_processor", value=f"{one:,}")
+            )
 
 
 def _refuse_other_ids(added: list[Added], ids: dict[str, int], words: dict[int, str], path: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.packages import needed
 from archcalc_reference.files import read_bytes
+from archcalc_reference.text.around import by_settings
 from archcalc_reference.text.bpe import FileTokenizer, Vocabulary, guarded
 from archcalc_reference.text.changes import PREFIX, STRIPS
 from archcalc_reference.text.special import FLAGS, MOST_IDS, Added, Special, read_special
@@ -39,7 +40,7 @@ def from_model(path: str, rows: int | None, folder: str | None = None) -> FileTo
         raise Invalid(Problem(path, f"has no text for its token {empty:,}"))
     ids = {word: i for i, word in words.items()}
     own = [Added(words[i], i, where=path) for i in range(count) if model.is_control(i) or model.is_unknown(i)]
-    said = Special({}, (), ()) if folder is None else read_special(folder)
+    said = Special() if folder is None else read_special(folder)
     added, told = dict[int, Added](), list(said.told)
     for one in (*own, *said.added):
         number = ids.get(one.content)
@@ -72,7 +73,14 @@ def from_model(path: str, rows: int | None, folder: str | None = None) -> FileTo
         normalizes=True,
         told=told,
         spelling=Spelling(marks=((_MARK, " "),), fallback=fallback, first=prefix),
+        around=by_settings(said.flags, said.words, ids, _defaults(model, words)),
     )
+
+
+def _defaults(model: Any, words: dict[int, str]) -> dict[str, Any]:
+    """The first token of a text, which a model with one adds if nothing is said, as Llama's does; and the last one."""
+    named = {"bos_token": model.bos_id(), "eos_token": model.eos_id()}
+    return {"add_bos_token": True, **{name: words[number] for name, number in named.items() if number in words}}
 
 
 def _between(path: str, added: dict[int, Added], model: Any) -> Callable[[str], list[int]]:

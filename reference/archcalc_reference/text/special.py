@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
 from archcalc_reference.files import read_object
+from archcalc_reference.text.around import FLAGS_AROUND
 from archcalc_reference.unpacking import names_beside
 
 SETTINGS, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
@@ -54,11 +55,13 @@ class Special(NamedTuple):
         words: the named ones, such as eos_token.
         added: in the order in which they are added, those with an id first.
         told: contradictions between files, and which of them is followed; a line each.
+        flags: whether it sets add_bos_token and add_eos_token, where it says so.
     """
 
-    words: dict[str, str]
-    added: tuple[Added, ...]
-    told: tuple[str, ...]
+    words: dict[str, str] = {}  # noqa: RUF012  (never written to)
+    added: tuple[Added, ...] = ()
+    told: tuple[str, ...] = ()
+    flags: dict[str, bool] = {}  # noqa: RUF012
 
 
 def read_special(folder: str) -> Special:
@@ -73,11 +76,6 @@ def read_special(folder: str) -> Special:
         f"which is used"
         for key, value in found[used].items()
         if key in NAMES and special(found[other].get(key)) not in (None, special(value))
-    ]
-    told += [
-        f"{SETTINGS} sets {key}; archcalc adds no token to a text"
-        for key in ("add_bos_token", "add_eos_token")
-        if found[SETTINGS].get(key) is True
     ]
     named: dict[str, Added] = {}
     listed: list[Added] = []
@@ -97,7 +95,8 @@ def read_special(folder: str) -> Special:
     added = (*sorted(numbered, key=lambda one: one.id or 0), *rest.values())
     if len(added) > MOST_ADDED:
         raise Invalid(Problem(folder, f"has more than {MOST_ADDED:,} added tokens", value=f"{len(added):,}"))
-    return Special({key: one.content for key, one in named.items()}, added, tuple(told))
+    flags = {key: value for key in FLAGS_AROUND if isinstance(value := found[SETTINGS].get(key), bool)}
+    return Special({key: one.content for key, one in named.items()}, added, tuple(told), flags)
 
 
 def read_words(folder: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from archcalc.errors import Invalid, Problem
 from archcalc_reference.model.generation import Step, generate
 from archcalc_reference.model.sampling import Sampling
 from archcalc_reference.model.transformer import Cache, Transformer
+from archcalc_reference.text.around import begun
 from archcalc_reference.text.template import Message, Template
 from archcalc_reference.text.tokenizer import Tokenizer
 
@@ -105,4 +106,6 @@ class Talk:
         self._said.append(Message("assistant", text))
 
     def _encoded(self, said: list[Message]) -> list[int]:
-        return self.tokenizer.encode(self.template.render([*self._first, *said]))
+        ids = self.tokenizer.encode(self.template.render([*self._first, *said]))
+        # A checkpoint's template writes what belongs before a text itself.
+        return begun(ids, self.tokenizer.around.before) if self.template.name == "plain" else ids

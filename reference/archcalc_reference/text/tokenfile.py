@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
-from archcalc_reference.text.around import not_added
+from archcalc_reference.text.around import Around, processed
 from archcalc_reference.text.changes import PREFIX
 from archcalc_reference.text.charsmap import longest_put_in
 from archcalc_reference.text.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, token_id
@@ -73,6 +73,7 @@ class Read(NamedTuple):
         parts_words: whether no token reaches over the end of a word.
         told: what is to be known of how it cuts.
         prefix: whether a space is added before a text.
+        around: the tokens that its post_processor puts around a text.
     """
 
     data: Object
@@ -83,6 +84,7 @@ class Read(NamedTuple):
     parts_words: bool
     told: tuple[str, ...]
     prefix: bool = False
+    around: Around = Around()
 
 
 def understood(data: Object, path: str) -> Read:
@@ -100,7 +102,8 @@ def understood(data: Object, path: str) -> Read:
         told.append(
             f"characters that it lacks become {shown(lost)}" if lost else "characters that it lacks are left out"
         )
-    told += not_added(data.get("post_processor"))
+    around = processed(data.get("post_processor"))
+    told += ["its post_processor is not applied; tokens that it adds to a text are left out"] if around is None else []
     kept = {
         "version": "1.0",
         **dict.fromkeys(("truncation", "padding", "post_processor", "decoder")),
@@ -109,7 +112,7 @@ def understood(data: Object, path: str) -> Read:
         "model": model,
     }
     apart = _apart(normalizers, parts, level=style.level, foreign=foreign, prefix=prefix)
-    return Read(kept, vocab, words, style, foreign, apart, tuple(told), prefix)
+    return Read(kept, vocab, words, style, foreign, apart, tuple(told), prefix, around or Around())
 
 
 def _apart(normalizers: list[Object], parts: list[Object], *, level: bool, foreign: bool, prefix: bool) -> bool:

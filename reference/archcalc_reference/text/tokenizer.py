@@ -11,6 +11,7 @@ from archcalc.errors import Invalid, Missing, Problem
 from archcalc.spec.checkpoints import STATE, read_state
 from archcalc.spec.configs import GGUF
 from archcalc_reference.files import read_bytes
+from archcalc_reference.text.around import Around
 from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, from_json, from_merges, utf8
 from archcalc_reference.text.changes import Change
 from archcalc_reference.text.drawing import GENERATION, ends_of
@@ -60,6 +61,13 @@ class Tokenizer(Protocol):
     def told(self) -> tuple[str, ...]:
         """What is to be known of how it cuts a text, and contradictions between its files."""
 
+    @property
+    def around(self) -> Around:
+        """The tokens that go around a text that a model reads; `encode` leaves them out."""
+
+    def text_of(self, token: int) -> str:
+        """A token as its files write it."""
+
     def encode(self, text: str) -> list[int]:
         """The ids of a text's tokens. Raises Invalid where they stand for another text, or it has no UTF-8."""
 
@@ -83,6 +91,10 @@ class ByteTokenizer:
     vocab_size = 256
     parts_words = True
     told = ()
+    around = Around()
+
+    def text_of(self, token: int) -> str:
+        return self.token_bytes(token).decode(errors="replace")
 
     def encode(self, text: str) -> list[int]:
         return list(utf8(text))
@@ -168,6 +180,15 @@ def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
     found.update(token for token, one in getattr(tokenizer, "added", {}).items() if one.content == word)
     # A tokenizer of bytes has none; and a config of GPT-2's may name a token that a smaller vocabulary lacks.
     return frozenset(one for one in found if tokenizer.name != "bytes" and 0 <= one < tokenizer.vocab_size)
+
+
+def ends_of_named(place: str, tokenizer: Tokenizer) -> frozenset[int]:
+    """The same of a tokenizer named by its folder, one of its files, or a GGUF file; none where that says none."""
+    if place == "bytes":
+        return frozenset()
+    if os.path.isfile(place) and not place.endswith(GGUF):
+        place = (os.path.dirname(place) or os.curdir) if os.path.basename(place) in TOKENIZER_FILES else ""
+    return read_ends(place, tokenizer) if place else frozenset()
 
 
 def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:
