@@ -30,6 +30,8 @@ def place() -> str | None:
         return None
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):  # by the XDG specification others are ignored
+        if os.environ.get("HOME") == "":
+            return None  # which would be the root of the file system
         home = os.path.expanduser("~")
         if sys.platform == "darwin":
             base = os.path.join(home, "Library", "Caches")

@@ -2,8 +2,9 @@
 
 A table is kept under the SHA-256 of the file that it was read from, and beside it, under the file's path, which
 content that path had and its stamp: device, inode, size, and the times when it was modified and changed. The same
-stamp, if it was two seconds old when the file was read, is the same content, since no program sets the time of a
-change. For another stamp, and on systems that have no such time, the content is read and compared. So a table is used
+stamp, if it was a minute old when the file was read, is the same content, since no program sets the time of a
+change; a change through a writable map of the file shows once its page was written out, which takes Linux up to 35
+seconds. For another stamp, and on systems that have no such time, the content is read and compared. So a table is used
 for the bytes that it was made of and for no others. Its own bytes are held against a checksum: a damaged one is made
 again.
 """
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 _FORMAT = b"archcalc words 1"  # another number where a table would be read otherwise
 SMALLEST_KEPT = 2**16
 """Bytes of a file; smaller ones are read in a blink."""
-_SETTLED = 2 * 10**9  # nanoseconds: the coarsest clock of a file system in use, FAT's
+_SETTLED = 60 * 10**9  # nanoseconds: by then the system has written what programs changed through maps of the file
 _CHANGES = os.name == "posix"  # elsewhere st_ctime is when a file was made
 _LARGEST_HEAD = 2**20
 _PIECE = 2**20
@@ -183,7 +184,7 @@ def _read_table(content: str) -> Table | None:
     with file:
         try:
             return _mapped(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError, OverflowError):
             return None
 
 

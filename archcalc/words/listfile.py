@@ -65,28 +65,37 @@ def _lines(path: str, size: int) -> WordList | None:
 
 def _parquet(path: str, rows: int) -> WordList | None:
     package = needed("pyarrow", path, "parquet")
+    needed("pyarrow.compute", path, "parquet")
     parquet = needed("pyarrow.parquet", path, "parquet")
     try:
         with open_file(path) as handle, parquet.ParquetFile(handle) as file:
             if file.metadata.num_rows != rows:
                 return None
             column = _column(path, package, file.schema_arrow)
-            words: list[str] = []
-            total = 0
+        words: list[str] = []
+        total = 0
+        with open_file(path) as handle, parquet.ParquetFile(handle, read_dictionary=[column]) as file:
             for batch in file.iter_batches(_BATCH, columns=[column], use_threads=False):
-                for word in batch.column(0).to_pylist():
-                    if word is None:
-                        raise Invalid(Problem(path, f"row {len(words):,} has no word", column))
-                    words.append(word)
-                    total += len(word.encode()) + 1
+                found = batch.column(0)
+                if found.null_count:
+                    row = len(words) + found.is_null().to_pylist().index(True)
+                    raise Invalid(Problem(path, f"row {row:,} has no word", column))
+                # A word that stands in many rows is stored once: their size is known before they are written out.
+                total += len(found) + package.compute.sum(_lengths(package, found)).as_py()
                 if total > LARGEST_WORDS:
                     raise Invalid(Problem(path, f"has more than {LARGEST_WORDS:,} bytes of words"))
+                words += found.dictionary_decode().to_pylist()
     except UnicodeDecodeError:
         raise Invalid(Problem(path, "has words that are not UTF-8")) from None
     except (OSError, package.ArrowException) as error:
         reason = cut(str(error).split("\n")[0], 120)
         raise Invalid(Problem(path, f"is not a complete parquet file: {reason}")) from None
     return word_list(words)
+
+
+def _lengths(package: Any, found: Any) -> Any:
+    """The bytes of each word of an array with a dictionary."""
+    return package.compute.binary_length(found.dictionary).cast(package.int64()).take(found.indices)
 
 
 def _column(path: str, package: Any, schema: Any) -> str:

@@ -7,6 +7,7 @@ the numbers. Nothing is unpickled.
 from __future__ import annotations
 
 import os
+import warnings
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -28,7 +29,8 @@ MAGIC = b"\x93NUMPY"
 MOST_BESIDE = 64
 """Files beside a matrix that may be its words."""
 _LONGEST_HEADER = 10_000
-_UNPARSED = (ValueError, SyntaxError, TokenError, TypeError, KeyError, RecursionError, OverflowError)
+_VERSIONS = ((1, 0), (2, 0), (3, 0))
+_UNPARSED = (ValueError, SyntaxError, TokenError, TypeError, KeyError, RecursionError, OverflowError, UserWarning)
 """What a header raises that is no description of an array."""
 
 
@@ -49,15 +51,20 @@ def _mapped(path: str, file: BinaryIO) -> Array:
 
     try:
         version = layout.read_magic(file)
+        if version not in _VERSIONS:
+            value = ".".join(map(str, version))
+            raise Invalid(Problem(path, "has a version of .npy that is not supported", value=value))
         read = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
-        shape, columns_first, kind = read(file, max_header_size=_LONGEST_HEADER)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # a header as Python 2 wrote it
+            shape, columns_first, kind = read(file, max_header_size=_LONGEST_HEADER)
     except (*_UNPARSED, OSError, MemoryError) as error:
         reason = cut(str(error).split("\n")[0], 120)
         raise Invalid(Problem(path, f"is not a complete .npy file: {reason}")) from None
     if kind.hasobject:
         fix = "save the vectors alone, as an array of floats"
         raise Invalid(Problem(path, "holds pickled objects, which are not read", suggestion=fix))
-    if kind.kind != "f" or kind.itemsize not in (2, 4, 8) or len(shape) != 2 or not all(shape):
+    if kind.kind != "f" or kind.itemsize not in (2, 4, 8) or not _is_table(shape):
         value = f"{kind} of {list(shape)}"
         raise Invalid(Problem(path, "must be a table of float16, float32 or float64, words x numbers", value=value))
     if shape[0] > MOST_WORDS or shape[0] * shape[1] * 4 > LARGEST_MATRIX:
@@ -69,6 +76,11 @@ def _mapped(path: str, file: BinaryIO) -> Array:
         raise Invalid(Problem(path, what, value=f"{grouped(size)}"))
     mapped = np.memmap(file, kind, "r", begin, shape, "F" if columns_first else "C")
     return mapped.view(np.ndarray)
+
+
+def _is_table(shape: tuple[object, ...]) -> bool:
+    """Whether there are rows and columns; a header may have any whole number, and true for 1."""
+    return len(shape) == 2 and all(type(size) is int and size > 0 for size in shape)
 
 
 def _words(path: str, named: str | None, rows: int, cache: Cache) -> WordList:

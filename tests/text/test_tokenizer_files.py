@@ -390,3 +390,32 @@ def test_a_pipe_in_place_of_a_file_is_one_line(tmp_path):
     os.mkfifo(tmp_path / "tokenizer.json")
     with pytest.raises(Invalid, match=r"tokenizer\.json: is a pipe, not a file; save its content to a file first$"):
         read_tokenizer(str(tmp_path))
+
+
+def test_half_a_character_is_no_special_token(tmp_path):
+    (tmp_path / "vocab.json").write_text(json.dumps({chr(256 + i) if i < 33 else chr(i): i for i in range(256)}))
+    (tmp_path / "merges.txt").write_text("")
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "\\ud800"}')
+    done = ask("tokens", "x", "--tokenizer", str(tmp_path))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "tokenizer_config.json: eos_token: must be a token of 1 to 4,096 characters of Unicode" in done.err
+
+
+def test_added_tokens_are_bounded_together_and_pieces_alone(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    added = [{"id": 1 + i, "content": f"{i:04}" * 1_000} for i in range(300)]
+    path.write_text(
+        json.dumps({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}, "added_tokens": added})
+    )
+    assert (
+        ask("tokens", "a", "--tokenizer", str(path)).err
+        == f"{path}: has more than 1,048,576 characters of added tokens; got 1,200,000\n"
+    )
+    for piece, line in (
+        (["a" * 257, -1.0], "has more than 256 characters"),
+        (["a", 10**400], "must be a token and its score"),
+    ):
+        path.write_text(json.dumps({"model": {"type": "Unigram", "unk_id": 0, "vocab": [piece]}}))
+        done = ask("tokens", "a", "--tokenizer", str(path))
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert done.err.startswith(f"{path}: model.vocab.0: {line}")

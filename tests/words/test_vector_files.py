@@ -1,5 +1,6 @@
 """Vectors in .npy files with their words beside them, in word2vec's binary format, and in files of weights."""
 
+import resource
 import struct
 import sys
 
@@ -137,7 +138,10 @@ def test_a_number_that_is_not_finite_is_told_in_any_row(tmp_path):
         (lambda data: data + b"\0", "is longer than its header says: 200 bytes are announced; got 201"),
         (lambda data: data[:50], "is not a complete .npy file: "),
         (lambda data: data.replace(b"(6, 3)", b"(9**9,"), "is not a complete .npy file: "),
-        (lambda data: data[:6] + b"\x09" + data[7:], "is not a complete .npy file: "),
+        (lambda data: data[:6] + b"\x09" + data[7:], "has a version of .npy that is not supported; got 9.0"),
+        (lambda data: data.replace(b"(6, 3), }  ", b"(-6, -3), }"), "must be a table of "),
+        (lambda data: data.replace(b"(6, 3), }   ", b"(True, 3), }"), "must be a table of "),
+        (lambda data: data.replace(b"(6, 3), }  ", b"(6L, 3L), }"), "is not a complete .npy file: "),
         (lambda data: data.replace(b"(6, 3), }", b"(99999999, 3),}"), "has more than 10,000,000 rows"),
     ],
 )
@@ -294,3 +298,17 @@ def test_npy_and_binary_files_load_numpy_alone(tmp_path):
     (tmp_path / "words.bin").write_bytes(binary(TABLE))
     for path in (npy(tmp_path), str(tmp_path / "words.bin")):
         assert loaded(calling("embed", path, "king")) == ["numpy"]
+
+
+def test_a_word_of_many_rows_is_not_written_out_for_each(tmp_path, monkeypatch):
+    """300 rows of one word of a million letters: the file is small, and what it says is not."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("archcalc.words.listfile.LARGEST_WORDS", 2 * 10**8)
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * 300, pa.int32()), pa.array(["x" * 10**6]))
+    path = npy(tmp_path, np.ones((300, 1), np.float32))
+    beside = str(tmp_path / "rows.parquet")
+    parquet.write_table(pa.table({"word": words}), beside, store_schema=False, dictionary_pagesize_limit=5 * 10**7)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    done = ask("embed", path, "a", "--words", beside)
+    assert done.err == f"{beside}: has more than 200,000,000 bytes of words\n"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB

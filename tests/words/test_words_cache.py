@@ -374,3 +374,10 @@ def test_words_in_parquet_are_kept(tmp_path, monkeypatch):
     second = ask(*asked)
     assert (second.code, second.out, second.err) == (0, first.out, "")
     assert {row["word"] for row in second.json["rows"]} == {"a", "b\nc", "d"}
+
+
+def test_a_home_without_a_name_keeps_nothing(monkeypatch):
+    monkeypatch.delenv("ARCHCALC_NO_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    assert keeping.place() is None

@@ -35,14 +35,14 @@ def change(text: str, ids: Sequence[int], joined: Sequence[bytes], added: Mappin
     if b"".join(joined) == text.encode():
         return None
     runs: list[tuple[str, Added | None]] = []
-    held = b""
+    held: list[bytes] = []
     for token, part in zip(ids, joined, strict=True):
         if (one := added.get(token)) is None:
-            held += part
+            held.append(part)
             continue
-        runs += [(held.decode(errors="replace"), None), (one.content, one)]
-        held = b""
-    runs.append((held.decode(errors="replace"), None))
+        runs += [(b"".join(held).decode(errors="replace"), None), (one.content, one)]
+        held = []
+    runs.append((b"".join(held).decode(errors="replace"), None))
     for form in (None, "NFC"):
         found = _beside(text, runs, form)
         if found is not None:

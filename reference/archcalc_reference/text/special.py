@@ -11,7 +11,8 @@ already when these are added.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
@@ -28,8 +29,13 @@ FLAGS = ("lstrip", "rstrip", "single_word", "normalized", "special")
 MOST_ADDED = 100_000
 """Added tokens of a tokenizer; published ones have some 6,000."""
 LONGEST_TOKEN = 4_096  # characters of an added token
+MOST_ADDED_LETTERS = 2**20
+"""Characters of all added tokens together: their search takes hundreds of bytes for each."""
 MOST_IDS = 2**20
 """Every id of a tokenizer is below; the largest published vocabularies have a million tokens."""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half of a character, which JSON can write and UTF-8 cannot
 
 
 class Added(NamedTuple):
@@ -95,8 +101,16 @@ def read_special(folder: str) -> Special:
     added = (*sorted(numbered, key=lambda one: one.id or 0), *rest.values())
     if len(added) > MOST_ADDED:
         raise Invalid(Problem(folder, f"has more than {MOST_ADDED:,} added tokens", value=f"{len(added):,}"))
+    refuse_long(map(len, (one.content for one in added)), folder)
     flags = {key: value for key in FLAGS_AROUND if isinstance(value := found[SETTINGS].get(key), bool)}
     return Special({key: one.content for key, one in named.items()}, added, tuple(told), flags)
+
+
+def refuse_long(lengths: Iterable[int], where: str) -> None:
+    """Raise Invalid for added tokens that have too many characters together."""
+    if (total := sum(lengths)) > MOST_ADDED_LETTERS:
+        what = f"has more than {MOST_ADDED_LETTERS:,} characters of added tokens"
+        raise Invalid(Problem(where, what, value=f"{total:,}"))
 
 
 def read_words(folder: str) -> dict[str, str]:
@@ -133,8 +147,8 @@ def _list(value: Any, path: str, where: str) -> list[Any]:
 def _added(value: Any, path: str, where: str, number: int | None = None) -> Added:
     """A token as a string, or as an object with the flags of `tokenizers.AddedToken`."""
     content = special(value)
-    if not content or len(content) > LONGEST_TOKEN:
-        what = f"must be a token of 1 to {LONGEST_TOKEN:,} characters"
+    if not content or len(content) > LONGEST_TOKEN or _SURROGATE.search(content):
+        what = f"must be a token of 1 to {LONGEST_TOKEN:,} characters of Unicode"
         raise Invalid(Problem(path, what, where, value=shown(value)))
     flags = value if isinstance(value, dict) else {}
     for flag in FLAGS:

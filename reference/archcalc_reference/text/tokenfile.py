@@ -13,7 +13,7 @@ from archcalc.errors import Invalid, Problem, shown
 from archcalc_reference.text.around import Around, processed
 from archcalc_reference.text.changes import PREFIX
 from archcalc_reference.text.charsmap import longest_put_in
-from archcalc_reference.text.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, token_id
+from archcalc_reference.text.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, refuse_long, token_id
 from archcalc_reference.text.spelling import Spelling
 from archcalc_reference.text.vocabularies import Object, read_model, unknown
 
@@ -279,7 +279,9 @@ def _added(tokens: Any, path: str) -> list[Object]:
         what = f"must be a list of at most {MOST_ADDED:,} tokens"
         value = f"{len(tokens):,}" if isinstance(tokens, list) else type(tokens).__name__
         raise Invalid(Problem(path, what, "added_tokens", value=value))
-    return list(_each_added(tokens, path))
+    found = list(_each_added(tokens, path))
+    refuse_long((len(one["content"]) for one in found), path)
+    return found
 
 
 def _each_added(tokens: list[Any], path: str) -> Iterator[Object]:

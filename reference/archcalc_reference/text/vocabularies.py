@@ -7,7 +7,6 @@ arXiv:1804.10959), and whole words.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
 from typing import Any
 
 from archcalc.errors import Invalid, Problem, shown
@@ -15,6 +14,9 @@ from archcalc_reference.text.special import LONGEST_TOKEN, MOST_IDS, is_id, toke
 
 Object = dict[str, Any]
 
+LONGEST_PIECE = 256
+"""Characters of a piece of Unigram, which tries pieces of all lengths at every place; SentencePiece makes 16."""
+_LARGEST_SCORE = 1e300
 LONGEST_WORD = 1_000
 """Characters of a word that WordPiece cuts; it tries every end of every piece. BERT's file says 100."""
 
@@ -71,13 +73,16 @@ def _pieces(vocab: Any, path: str) -> dict[int, str]:
         raise Invalid(Problem(path, f"must have 1 to {MOST_IDS:,} tokens", "model.vocab", value=f"{len(vocab):,}"))
     for at, one in enumerate(vocab):
         good = isinstance(one, list) and len(one) == 2 and isinstance(one[0], str) and _is_number(one[1])
-        if not good or len(one[0]) > LONGEST_TOKEN:
+        if not good:
             raise Invalid(Problem(path, "must be a token and its score", f"model.vocab.{at}", value=shown(one)))
+        if len(one[0]) > LONGEST_PIECE:
+            what = f"has more than {LONGEST_PIECE} characters"
+            raise Invalid(Problem(path, what, f"model.vocab.{at}", value=shown(one[0])))
     return {at: one[0] for at, one in enumerate(vocab)}
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_SCORE
 
 
 def _bpe(model: Object, path: str) -> Object:
