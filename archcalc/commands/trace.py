@@ -132,7 +132,8 @@ def _journey(found: Found, prompt: str, weights: str | None, tokenizer: str | No
         last = masked(logits[:, -1], session.nameless)
         likely = session.likely(Step(len(given.ids), [], last, distribution(last, Sampling())), 0, _NEXT)
     tokens = [session.token(token) for token in given.ids]
-    return journey_sheet(found, given.text, tokens, calls, likely, begins=given.begins)
+    by = session.tokenizer.name
+    return journey_sheet(found, given.text, tokens, calls, likely, begins=given.begins, tokenizer=by)
 
 
 def _drift(found: Found, word: str, prompts: list[str], session: Session) -> Sheet:

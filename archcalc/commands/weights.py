@@ -64,9 +64,17 @@ def refuse_other_spec(found: Found, named: str, folder: str) -> None:
         mine = find(os.path.join(folder, described) if described else folder).model
     except ArchcalcError:
         return  # who reads the weights says what is wrong with it
+    positions = mine.context_length
+    if found.model.context_length > positions and not dict(_differences(_of_length(found.model, positions), mine)):
+        what = f"must be at most {positions:,}, as {folder} says"
+        raise Invalid(Problem(found.typed, what, "context_length", value=f"{found.model.context_length:,}"))
     if sizes := {field: size for field, size in _differences(found.model, mine) if isinstance(size, int)}:
         what = f"has weights of another shape than {found.name}: {says} {_listed(sizes)}"
         raise Invalid(Problem(folder, what, suggestion=fix))
+
+
+def _of_length(model: Model, positions: int) -> Model:
+    return model.model_copy(update={"context_length": positions})
 
 
 def _differences(asked: Model, mine: Model) -> Iterator[tuple[str, Any]]:

@@ -40,8 +40,12 @@ def journey_sheet(
     likely: list[Likely],
     *,
     begins: tuple[Token, ...] = (),
+    tokenizer: str = "bytes",
 ) -> Sheet:
-    """What the model did to a prompt, held against the count; `likely` tokens come next where there are weights."""
+    """What the model did to a prompt, held against the count; `likely` tokens come next where there are weights.
+
+    `tokenizer` is the name of what cut it.
+    """
     counted = flops(found.model, Run("prefill", 1, len(tokens))).forward
     run = sum(call.flops for call in calls)
     met = {name: sizes for call in calls for name, sizes in call.weights}
@@ -53,9 +57,8 @@ def journey_sheet(
     )
     ran = "on the CPU in fp32, with math attention, which shows the scores"
     if not likely:
-        ran = (
-            "on PyTorch's meta device: shapes without values, one token per byte; --weights DIR loads a trained model"
-        )
+        cut = "one token per byte" if tokenizer == "bytes" else f"tokens by {tokenizer}"
+        ran = f"on PyTorch's meta device: shapes without values, {cut}; --weights DIR loads a trained model"
     following = (("Next", (", ".join(_chance(one) for one in likely),)),) if likely else ()
     lengths = (("Lengths", _LENGTHS),) if likely else ()
     return Sheet(

@@ -11,7 +11,7 @@ from archcalc.errors import Invalid, Problem, cut, shown
 from archcalc.files.regular import open_file
 from archcalc.spec.catalogue import gguf_in
 from archcalc.spec.configs import GGUF
-from archcalc.words.vectors import Place, Vectors, rows_at_a_time
+from archcalc.words.vectors import Place, Vectors, rows_at_a_time, unparted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,11 +83,12 @@ class TokenVectors(Vectors):
 
     def _several(self, word: str, ids: list[int], where: str) -> Place:
         pieces = cut(" + ".join(shown(self.label(i)) for i in ids), 120)
-        if pieces and self._average:
+        apart = unparted(word)
+        if pieces and self._average and not apart:
             return Place(tuple(ids), f"{word} is the mean of {len(ids):,} tokens, {pieces}")
         what = f"is several tokens, {pieces}" if pieces else "is not a token"
         fix = "only a word of one token has a vector; --average takes the mean" if pieces else ""
-        raise Invalid(Problem(where, what, value=shown(word), suggestion=fix or None))
+        raise Invalid(Problem(where, what, value=shown(word), suggestion=apart or fix or None))
 
     def blocks(self) -> Iterator[Array]:
         step = rows_at_a_time(self.dimensions)

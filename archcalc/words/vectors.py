@@ -64,6 +64,8 @@ class Vectors(ABC):
 
     def unknown(self, word: str, where: str) -> Invalid:
         """What to raise for a word that is not there: it names those that are spelled most like it."""
+        if fix := unparted(word):
+            return Invalid(Problem(where, f"is not a word of {self.name}", value=shown(word), suggestion=fix))
         words = [self.label(row) for row in range(len(self))]
         same = [other for other in words if other.casefold() == word.casefold()]
         if not same and len(words) > _MANY:  # difflib would take minutes for millions
@@ -72,6 +74,12 @@ class Vectors(ABC):
         near = same[:3] or nearest(word, words, 3)
         fix = f"nearest: {', '.join(near)}" if near else None
         return Invalid(Problem(where, f"is not a word of {self.name}", value=shown(word), suggestion=fix))
+
+
+def unparted(word: str) -> str | None:
+    """What to write in place of a sum without blanks; None of a word with a hyphen, or of none of these."""
+    signs = re.findall(r"(?<=\w)[-+*](?=\w)", word)
+    return None if signs in ([], ["-"]) else "blanks stand around + and -, as in 'king - man + woman'"
 
 
 def rows_at_a_time(dimensions: int) -> int:

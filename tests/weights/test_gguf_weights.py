@@ -247,3 +247,11 @@ def test_weights_without_a_table_of_positions_serve_a_shorter_context(tmp_path):
     learned = converted(made("gpt2"), tmp_path / "g.gguf", "gpt2")
     with pytest.raises(Invalid):
         load_weights(archcalc.load(f"{learned}@context_length={most // 2}"), str(learned))
+
+
+def test_a_context_that_is_too_long_is_told_as_that(tmp_path):
+    path = converted(made("llama"), tmp_path / "m.gguf", "llama")
+    most = archcalc.load(str(path)).context_length
+    answer = ask("predict", f"{path}@context_length={most + 1}", "-p", "x")
+    assert answer.code == 2
+    assert f"context_length: must be at most {most:,}, as {path} says; got {most + 1:,}" in answer.err

@@ -255,3 +255,11 @@ def test_a_package_that_is_missing_is_named(gpt2, monkeypatch, package, where):
         "",
         f"{where}: needs the package {package}; {install_command('run')}\n",
     )
+
+
+def test_a_sum_without_blanks_is_told_where_they_stand(gpt2, tmp_path):
+    (tmp_path / "w.txt").write_text("king 1 2\nqueen 3 4\n")
+    for source in (gpt2.path, str(tmp_path / "w.txt")):
+        done = ask("embed", source, "king-queen+king", "--average")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.endswith("; blanks stand around + and -, as in 'king - man + woman'\n")
