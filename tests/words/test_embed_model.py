@@ -259,7 +259,7 @@ def test_a_package_that_is_missing_is_named(gpt2, monkeypatch, package, where):
 
 def test_a_sum_without_blanks_is_told_where_they_stand(gpt2, tmp_path):
     (tmp_path / "w.txt").write_text("king 1 2\nqueen 3 4\n")
-    for source in (gpt2.path, str(tmp_path / "w.txt")):
-        done = ask("embed", source, "king-queen+king", "--average")
+    for asked in ((gpt2.path, "--average"), (str(tmp_path / "w.txt"),)):
+        done = ask("embed", *asked, "king-queen+king")
         assert (done.code, done.out) == (2, "")
         assert done.err.endswith("; blanks stand around + and -, as in 'king - man + woman'\n")
