@@ -230,4 +230,5 @@ def format_of(path: str) -> str | None:
     found = _FORMATS.get(suffix)
     if found in ("GGUF", "safetensors"):
         return f"is a {found} file and not a spec; `archcalc params` counts its weights"
-    return f"is a {found} file; importing those is not supported yet" if found else None
+    article = "an" if found == "ONNX" else "a"  # spoken letter by letter
+    return f"is {article} {found} file; importing those is not supported yet" if found else None
