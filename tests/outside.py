@@ -43,3 +43,18 @@ def gpt2_config(model, **settings):
         eos_token_id=None,
         **settings,
     )
+
+
+TINY_GPT2 = "gpt2@vocab_size=256,context_length=64,d_model=32,n_layers=3,n_heads=4,d_head=8,d_ff=64"
+
+
+def tiny_gpt2(folder):
+    """A random GPT-2 over bytes, of the shape of TINY_GPT2, as transformers writes it to a folder."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    torch.manual_seed(3)
+    config = transformers.GPT2Config(
+        vocab_size=256, n_positions=64, n_embd=32, n_layer=3, n_head=4, n_inner=64, initializer_range=0.3
+    )
+    model = transformers.GPT2LMHeadModel(config).eval()
+    model.save_pretrained(folder)
+    return model, str(folder)

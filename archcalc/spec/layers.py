@@ -81,7 +81,7 @@ class Layer(Strict):
         """What it shares with layers that differ from it in sizes alone."""
         return self._alike
 
-    @cached_property
+    @cached_property  # by a name that pydantic, which goes through all others, leaves alone
     def _alike(self) -> object:
         return without_sizes(self)
 

@@ -25,7 +25,7 @@ from archcalc.spec.tapes import tape_of, without_sizes
 from archcalc.tape.legend import Env, Size, add, anywhere, environment
 from archcalc.tape.passes import RESIDUAL, Layers, Pass, Segment
 from archcalc.tape.recording import Tape
-from archcalc.tape.run import Run
+from archcalc.tape.run import ONE, Run
 from archcalc.tape.scopes import LAYER
 
 SCHEMA = 0  # 1 when the first release freezes it; stands in every JSON that archcalc writes
@@ -56,9 +56,6 @@ def stretches(layers: tuple[LayerGroup, ...]) -> list[range]:
         found[-1:] = [range(found[-1].start, i + 1)] if alike else [*found[-1:], range(i, i + 1)]
         last = kind
     return found
-
-
-_RUN = Run()
 
 
 class Model(Strict):
@@ -158,7 +155,7 @@ class Model(Strict):
 
         `run` defaults to Run(). Raises Invalid if the run is longer than the context.
         """
-        run = run or _RUN
+        run = run or ONE
         self._refuse(run)
         sizes = self._sizes(run)
         found = [self._first(run, sizes), *self._layers(run, sizes), self.head(run, sizes, self.final_norm)]
@@ -166,7 +163,7 @@ class Model(Strict):
 
     def record_mtp(self, run: Run | None = None) -> Pass:
         """A pass of the modules of multi-token prediction alone, without segments where there are none."""
-        run = run or _RUN
+        run = run or ONE
         self._refuse(run)
         found: list[Segment] = []
         if self.mtp is not None:

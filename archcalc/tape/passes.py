@@ -11,7 +11,7 @@ from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an e
 from archcalc.tape.legend import Cuts, Env, Mask, Size, add
 from archcalc.tape.ops import Op, Tensor, Weight
 from archcalc.tape.recording import Tape
-from archcalc.tape.run import Run
+from archcalc.tape.run import ONE, Run
 from archcalc.tape.views import as_made
 
 if TYPE_CHECKING:
@@ -262,14 +262,11 @@ class Once:
         return self._passes[key]
 
 
-_RUN = Run()
-
-
 def recorded(subject: Any, run: Run | None = None) -> Pass:
     """A pass as it is, or the pass of a model."""
     if isinstance(subject, Pass):
         return subject if run is None else subject.rerun(run)
-    found: Pass = subject.record(run or _RUN)
+    found: Pass = subject.record(run or ONE)
     return found
 
 

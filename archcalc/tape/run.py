@@ -154,3 +154,7 @@ def halved(twice: Size) -> Size:
     from fractions import Fraction
 
     return Fraction(twice, 2)
+
+
+ONE = Run()
+"""The run of whoever names none: a training step on one position."""

@@ -8,9 +8,9 @@ from variants import CONTEXT, VARIANTS, VOCABULARY, variant  # noqa: E402
 
 from archcalc.blocks import Rotary  # noqa: E402
 from archcalc_reference import Transformer  # noqa: E402
-from archcalc_reference.model.kernels import rotate  # noqa: E402
 from archcalc_reference.model.positions import Positions  # noqa: E402
 from archcalc_reference.model.transformer import Cache  # noqa: E402
+from archcalc_reference.model.turning import rotate  # noqa: E402
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from command import ask
-from outside import byte_level
+from outside import TINY_GPT2, byte_level, tiny_gpt2
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -17,21 +17,11 @@ from archcalc_reference.model.journey import watch  # noqa: E402
 from archcalc_reference.weights.folder import save_weights  # noqa: E402
 
 A, B = "a machine learning model", "a fashion model walks"
-TINY_GPT2 = "gpt2@vocab_size=256,context_length=64,d_model=32,n_layers=3,n_heads=4,d_head=8,d_ff=64"
 
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
-    """A random GPT-2 over bytes, as transformers writes it."""
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(3)
-    config = transformers.GPT2Config(
-        vocab_size=256, n_positions=64, n_embd=32, n_layer=3, n_head=4, n_inner=64, initializer_range=0.3
-    )
-    model = transformers.GPT2LMHeadModel(config).eval()
-    folder = tmp_path_factory.mktemp("gpt2")
-    model.save_pretrained(folder)
-    return model, str(folder)
+    return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
 def asked(*arguments):

@@ -9,6 +9,7 @@ from command import ask
 from docblocks import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from outside import TINY_GPT2, tiny_gpt2
 from smollm2 import by_transformers, smollm2_path
 
 torch = pytest.importorskip("torch")
@@ -22,7 +23,6 @@ from archcalc_reference import Transformer  # noqa: E402
 from archcalc_reference.text.tokenizer import read_tokenizer  # noqa: E402
 from archcalc_reference.weights.folder import save_weights  # noqa: E402
 
-SPEC = "gpt2@vocab_size=256,context_length=64,d_model=32,n_layers=3,n_heads=4,d_head=8,d_ff=64"
 TEXTS = {"ml": ["a model learns", "train the model"], "fashion": ["the model walks", "a model in silk", "my model"]}
 # Five texts of each sense, which is clear before the word: a model that writes has not seen what comes after it.
 MODELS = {name: (ROOT / "docs" / "film" / f"{name}.txt").read_text().splitlines() for name in ("learning", "fashion")}
@@ -30,16 +30,7 @@ MODELS = {name: (ROOT / "docs" / "film" / f"{name}.txt").read_text().splitlines(
 
 @pytest.fixture(scope="module")
 def gpt2(tmp_path_factory):
-    """A random GPT-2 over bytes, as transformers writes it."""
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(3)
-    config = transformers.GPT2Config(
-        vocab_size=256, n_positions=64, n_embd=32, n_layer=3, n_head=4, n_inner=64, initializer_range=0.3
-    )
-    model = transformers.GPT2LMHeadModel(config).eval()
-    folder = tmp_path_factory.mktemp("gpt2")
-    model.save_pretrained(folder)
-    return model, str(folder)
+    return tiny_gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
 def flags(texts):
@@ -75,7 +66,7 @@ def by_hand(vectors, names):
 
 def test_groups_are_compared_as_transformers_has_them(gpt2):
     model, folder = gpt2
-    told = asked(SPEC, "--weights", folder, "--word", "model", *flags(TEXTS), "-f", "json").json
+    told = asked(TINY_GPT2, "--weights", folder, "--word", "model", *flags(TEXTS), "-f", "json").json
     texts = [(name, text) for name, group in TEXTS.items() for text in group]
     assert [(text["group"], text["prompt"]) for text in told["texts"]] == texts
     assert [text["position"] for text in told["texts"]] == [text.index("model") + 4 for _, text in texts]
@@ -162,19 +153,19 @@ def test_the_last_token_of_the_last_occurrence_is_followed(parts, word, found):
 
 
 def test_what_is_followed_is_said(gpt2):
-    out = spaced(asked(SPEC, "--weights", gpt2[1], "--word", "at", "-p", "a cat at", "-p", "at").out)
+    out = spaced(asked(TINY_GPT2, "--weights", gpt2[1], "--word", "at", "-p", "a cat at", "-p", "at").out)
     assert "A: token 8 of 8, 't', the last of the word's 2, in 'a cat at' B: " in out
     assert "B: token 2 of 2, 't', the last of the word's 2, in 'at'" in out
     assert "one pair proves little" in out
-    out = spaced(asked(SPEC, "--weights", gpt2[1], "--word", "at", "-p", "at at at", "-p", "at").out)
+    out = spaced(asked(TINY_GPT2, "--weights", gpt2[1], "--word", "at", "-p", "at at at", "-p", "at").out)
     assert "in 'at at at', where the word occurs for the last of 3 times" in out
-    out = spaced(asked(SPEC, "--weights", gpt2[1], "--word", "a", "-p", "a b", "-p", "b a").out)
+    out = spaced(asked(TINY_GPT2, "--weights", gpt2[1], "--word", "a", "-p", "a b", "-p", "b a").out)
     assert "A: the first token of the text, whose vector is unlike all others (an attention sink)" in out
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "csv"])
 def test_every_format_has_a_row_for_each_place(gpt2, form):
-    done = asked(SPEC, "--weights", gpt2[1], "--word", "model", *flags(TEXTS), "-f", form)
+    done = asked(TINY_GPT2, "--weights", gpt2[1], "--word", "model", *flags(TEXTS), "-f", form)
     for place in ("token", "embedding", "layers.0.attention", "layers.2.mlp", "final_norm"):
         assert len(re.findall(rf"^(\| )?{place}[ ,]", done.out, re.MULTILINE)) == 1
     if form == "csv":
@@ -187,14 +178,14 @@ def test_files_have_a_text_on_each_line(gpt2, tmp_path):
     (tmp_path / "ml").write_bytes(b"\xef\xbb\xbfa model learns\r\n\r\ntrain the model")
     (tmp_path / "fashion").write_text("the model walks\na model in silk\nmy model\n")
     files = ["--group", f"ml=@{tmp_path}/ml", "--group", f" fashion =@{tmp_path}/fashion"]
-    whole = asked(SPEC, "--weights", gpt2[1], "--word", "model", *flags(TEXTS), "-f", "json").json
-    assert asked(SPEC, "--weights", gpt2[1], "--word", "model", *files, "-f", "json").json == whole
+    whole = asked(TINY_GPT2, "--weights", gpt2[1], "--word", "model", *flags(TEXTS), "-f", "json").json
+    assert asked(TINY_GPT2, "--weights", gpt2[1], "--word", "model", *files, "-f", "json").json == whole
 
 
 def test_one_text_of_a_group_is_said_to_prove_little(gpt2):
-    done = asked(SPEC, "--weights", gpt2[1], "--word", "a", "--group", "x=a b", "--group", "y=b a")
+    done = asked(TINY_GPT2, "--weights", gpt2[1], "--word", "a", "--group", "x=a b", "--group", "y=b a")
     assert "one text proves little: x, y has no pair within" in spaced(done.out)
-    rows = asked(SPEC, "--weights", gpt2[1], "--word", "a", *flags({"x": ["ba"], "y": ["ca"]}), "-f", "json").json
+    rows = asked(TINY_GPT2, "--weights", gpt2[1], "--word", "a", *flags({"x": ["ba"], "y": ["ca"]}), "-f", "json").json
     assert {row["within"] for row in rows["senses"]} == {None}
     assert all(math.isfinite(row["between"]) for row in rows["senses"])
 
@@ -230,16 +221,16 @@ def test_what_cannot_be_is_one_line(gpt2, tmp_path, monkeypatch, case):
     (tmp_path / "EMPTY").write_text("\n \n")
     (tmp_path / "BYTES").write_bytes(b"a\xff")
     arguments, line = REFUSED[case]
-    done = ask("trace", SPEC, "--weights", gpt2[1], "--word", "a", *arguments)
+    done = ask("trace", TINY_GPT2, "--weights", gpt2[1], "--word", "a", *arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(line)
     assert done.err.count("\n") == 1
 
 
 def test_groups_need_a_word_and_files_that_are_there(gpt2):
-    done = ask("trace", SPEC, "--weights", gpt2[1], "--group", "x=a", "--group", "y=a")
+    done = ask("trace", TINY_GPT2, "--weights", gpt2[1], "--group", "x=a", "--group", "y=a")
     assert (done.code, done.err) == (2, "--word: must say which word the texts of --group share\n")
-    done = ask("trace", SPEC, "--weights", gpt2[1], "--word", "a", "--group", "x=@none", "--group", "y=a")
+    done = ask("trace", TINY_GPT2, "--weights", gpt2[1], "--word", "a", "--group", "x=@none", "--group", "y=a")
     assert (done.code, done.err) == (3, "none: no such file\n")
 
 
@@ -249,7 +240,9 @@ def test_standard_input_is_a_file(gpt2, monkeypatch):
     from types import SimpleNamespace
 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False, buffer=io.BytesIO(b"a cat\na dog\n")))
-    told = asked(SPEC, "--weights", gpt2[1], "--word", "a", "--group", "x=@-", "--group", "y=a", "-f", "json").json
+    told = asked(
+        TINY_GPT2, "--weights", gpt2[1], "--word", "a", "--group", "x=@-", "--group", "y=a", "-f", "json"
+    ).json
     assert [text["prompt"] for text in told["texts"]] == ["a cat", "a dog", "a"]
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from archcalc_reference.model.kernels import rotate, spread, turn
 from archcalc_reference.model.rotary import Angles, angles, growth
 from archcalc_reference.model.state import KeysValues, Read, Sight
+from archcalc_reference.model.turning import rotate, spread, turn
 
 if TYPE_CHECKING:
     from archcalc.blocks import Rotary
