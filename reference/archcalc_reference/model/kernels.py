@@ -177,7 +177,7 @@ def layer_norm(
     return torch.ops.archcalc.layer_norm(x, gain, bias, unit_offset, epsilon, mixed)[0]
 
 
-# --- factors of positions ----------------------------------------------------------------------------------------------
+# --- factors of positions --------------------------------------------------------------------------------------------
 
 
 @op("grow(Tensor x, Tensor by) -> Tensor")
