@@ -5,6 +5,7 @@ Schema and the public strategies are all made from the registry; a test holds th
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
@@ -187,19 +188,23 @@ def parts(part: Any) -> list[tuple[Where, BaseModel]]:
     return found
 
 
-_PLAIN = frozenset((int, float, str, bool, type(None)))
-
-
 def _collect(part: Any, where: Where, found: list[tuple[Where, BaseModel]]) -> None:
-    """Add to what was found. Thousands of specs are walked through in one go, and most values have no parts."""
+    """Add to what was found. Thousands of specs are walked through in one go, and most fields never have parts."""
     if isinstance(part, BaseModel):
         found.append((where, part))
-        inside: Iterable[tuple[Any, Any]] = part
+        values = vars(part)
+        inside: Iterable[tuple[Any, Any]] = [(name, values[name]) for name in _with_parts(type(part))]
     else:
         inside = part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, tuple) else ()
     for name, inner in inside:
-        if type(inner) not in _PLAIN:
+        if inner is not None:
             _collect(inner, (*where, name), found)
+
+
+@cache
+def _with_parts(kind: type[BaseModel]) -> tuple[str, ...]:
+    """The fields of a class in which models may be."""
+    return tuple(name for name, field in kind.__pydantic_fields__.items() if models_in(field.annotation))
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

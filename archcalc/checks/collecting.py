@@ -146,26 +146,35 @@ def _fields(data: bytes) -> set[bytes]:
 
 
 def kind_of(target: Target) -> Kind:
-    """What a target is, told by its name and by the fields at its margin, before it is read for good.
+    """What a target is, told by its name and by the fields at its margin, before it is read for good."""
+    return sorted_out(target)[0]
+
+
+def sorted_out(target: Target) -> tuple[Kind, bytes | None]:
+    """What a target is, and the bytes of a YAML file that was read to tell; None where they are not known whole.
 
     A file that was found and has no field of ours is "unknown"; one that was named is a spec until proven otherwise.
     """
     path = target.path
     if path.endswith(WEIGHTS):
-        return "weights"
+        return "weights", None
     if os.path.basename(path) in (NAME, PYPROJECT):
-        return "configuration" if is_configuration(path) or not target.found else "unknown"
+        return "configuration" if is_configuration(path) or not target.found else "unknown", None
     is_json = path.endswith(".json")
     if not path.endswith(_YAML) and not (is_json and target.found):
-        return "config" if is_json else "unknown" if target.found else "model"
+        return "config" if is_json else "unknown" if target.found else "model", None
     if not os.path.isfile(path):  # what is read from a pipe is gone
-        return "model"
+        return "model", None
     try:
         data = read_bytes(path, LARGEST_FILE)
     except (OSError, ValueError):
-        return "model"  # whose reader says what is wrong
+        return "model", None  # whose reader says what is wrong
     if is_json:
-        return "config" if _OF_A_CONFIG.search(data) else "unknown"
+        return "config" if _OF_A_CONFIG.search(data) else "unknown", None
+    return _kind_of_yaml(data, target), data if len(data) <= LARGEST_FILE else None
+
+
+def _kind_of_yaml(data: bytes, target: Target) -> Kind:
     data = _plain(data)
     if line := _LINE.search(data, 0, 4096):
         return _OF_A_SCHEMA[line[1]]

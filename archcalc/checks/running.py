@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from archcalc.checks.audit import audit
 from archcalc.checks.budgets import hold_budgets
-from archcalc.checks.collecting import Target, kind_of
+from archcalc.checks.collecting import Target, sorted_out
 from archcalc.checks.files import broken_promises
 from archcalc.checks.linting import excused, looked, looking
 from archcalc.checks.outcome import Kind, Outcome
@@ -19,7 +19,7 @@ from archcalc.hardware.devices import find_device
 from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.headers import read_header
 from archcalc.plan.reading import find_plan
-from archcalc.spec.catalogue import Found, find, is_readable
+from archcalc.spec.catalogue import Found, find, is_readable, read_spec
 from archcalc.spec.configs import GGUF
 
 FEW = 64
@@ -28,12 +28,13 @@ FEW = 64
 
 def check_target(target: Target, project: Project) -> Outcome:
     """Everything that is wrong with a file, and what holds. Never raises what is wrong with it."""
-    kind = kind_of(target)
+    kind, data = sorted_out(target)
     if kind == "unknown":
         return Outcome(target.path, kind, target.path)
     try:
         if kind in ("model", "config"):
-            return _of_a_spec(find(target.path), kind, project)
+            found = find(target.path) if data is None else read_spec(data, target.path)
+            return _of_a_spec(found, kind, project)
         return Outcome(target.path, kind, _READERS[kind](target.path))
     except ArchcalcError as error:
         problems = tuple(problem.under(INVALID.id, INVALID.level) for problem in error.problems)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from archcalc.counts.parameters import Use, weight_uses
+from archcalc.counts.weights import Use, weight_uses
 from archcalc.spec.model import Model
 from archcalc.tape.formula import Formula, word
 from archcalc.tape.legend import Size, add, least, quotient

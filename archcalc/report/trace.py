@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from archcalc.counts.parameters import Use, weight_uses
+from archcalc.counts.weights import Use, weight_uses
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, caveats, figures, notes, payload, words
 from archcalc.spec.catalogue import Found
 from archcalc.spec.model import Model

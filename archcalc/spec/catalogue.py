@@ -97,6 +97,12 @@ def find(spec: str) -> Found:
     return Found(validate(document, Model), document, read, answers, changes, question, spec, folder)
 
 
+def read_spec(data: bytes, path: str) -> Found:
+    """The spec of a file whose bytes were read. Raises Invalid for a malformed one."""
+    document = _understood(data, path)
+    return Found(validate(document, Model), document, document, {}, typed=path)
+
+
 def parted(spec: str) -> tuple[str, str | None]:
     """A spec and its question; of a model of the Hub what follows its name and sets nothing is a revision."""
     if where := revision(spec):

@@ -8,10 +8,9 @@ makes may be added behind the last. The short form names the two of a decoder, a
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -31,7 +30,22 @@ from archcalc.tape.run import Run
 _SCALAR = "whether what the layer makes is multiplied by a number of its own, a buffer and no parameter (Gemma 4)"
 _SPOKEN = {"mlp": "MLP", "mamba": "Mamba", "mamba2": "Mamba-2"}  # a branch's name in words, where that is another
 MOST_BRANCHES = 16
-Scope = tuple[tuple[Block, ...], dict[str, str]]
+
+
+class _Scope(NamedTuple):
+    """Blocks whose labels are one scope, and the sizes that each states.
+
+    `own` are the labels of its blocks that a scope before it has too, each with what stands for it.
+    """
+
+    blocks: tuple[Block, ...]
+    own: dict[str, str]
+    sizes: tuple[Env, ...]
+
+    def marked(self) -> Iterable[Env]:
+        """The sizes that its blocks state, by the labels as the layer has them."""
+        own = self.own
+        return ({own.get(label, label): n for label, n in one.items()} for one in self.sizes) if own else self.sizes
 
 
 class Layer(Strict):
@@ -87,43 +101,50 @@ class Layer(Strict):
 
     def stated(self) -> Env:
         """The sizes of its blocks' labels; those that two branches have are marked, as `_scopes` says."""
-        return _stated(self._scopes)
+        return self._stated
+
+    @cached_property
+    def _stated(self) -> Env:
+        return environment(*(sizes for scope in self._scopes for sizes in scope.marked()))
 
     def derived(self, env: Env, run: Run) -> Env:
         """The sizes that follow from all that is stated."""
         found: dict[str, Any] = {}
-        scopes = self._scopes
-        stated = _stated(scopes)
-        shared = {label: n for label, n in env.items() if label not in stated}
-        for blocks, own in scopes:
-            for block in blocks:
+        shared: dict[str, Any] | None = None
+        for blocks, own, sizes in self._scopes:
+            for block, stated in zip(blocks, sizes, strict=True):
                 if type(block).derived is Block.derived and not block.derives:
                     continue  # most: it derives nothing
-                inside = {**shared, **{label: env[own.get(label, label)] for label in block.sizes()}}
+                if shared is None:
+                    shared = {label: n for label, n in env.items() if label not in self._stated}
+                inside = {**shared, **{label: env[own.get(label, label)] for label in stated}}
                 found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 
     @cached_property
-    def _scopes(self) -> list[Scope]:
-        """The blocks whose labels are one scope: those of each branch, behind what is added before its norm.
-
-        With each are the labels of its blocks that one before it has too, and what stands for them.
-        """
-        taken: Counter[str] = Counter()
-        scopes: list[Scope] = []
+    def _scopes(self) -> list[_Scope]:
+        """The blocks whose labels are one scope: those of each branch, behind what is added before its norm."""
+        taken: dict[str, int] = {}
+        scopes: list[_Scope] = []
         for branch in self.residual_branches:
             added: list[tuple[Block, ...]] = [] if branch.added is None else [(branch.added,)]
             for blocks in (*added, tuple(branch.blocks)):
-                own = {label for block in blocks for label in (*block.sizes(), *block.derives)}
-                scopes.append((blocks, {label: label + MARK * taken[label] for label in own if taken[label]}))
-                taken.update(own)
+                sizes = tuple(block.sizes() for block in blocks)
+                own = {
+                    label for block, stated in zip(blocks, sizes, strict=True) for label in (*stated, *block.derives)
+                }
+                scopes.append(
+                    _Scope(blocks, {label: label + MARK * taken[label] for label in own & taken.keys()}, sizes)
+                )
+                for label in own:
+                    taken[label] = taken.get(label, 0) + 1
         return scopes
 
     def cuts(self) -> Cuts:
         """The labels that each axis of a plan cuts, of all its blocks."""
         found: dict[str, list[tuple[str, ...]]] = {}
-        for blocks, own in self._scopes:
+        for blocks, own, _ in self._scopes:
             for block in blocks:
                 for axis, chains in (block.cuts or {}).items():
                     found.setdefault(axis, []).extend(tuple(own.get(x, x) for x in chain) for chain in chains)
@@ -131,7 +152,7 @@ class Layer(Strict):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Record one layer. N becomes S where a mixer computes, and N again after it."""
-        entering, normed, marks = x, None, iter([own for _, own in self._scopes])
+        entering, normed, marks = x, None, iter([scope.own for scope in self._scopes])
         late: list[tuple[Branch, Tensor]] = []
         for branch in self.residual_branches:
             source = entering if self.side_by_side else x
@@ -179,16 +200,6 @@ class Layer(Strict):
             with tape.span("scalar"):
                 x = tape.pointwise("scaled", x, tape.buffer("scalar", "unit"))
         return x
-
-
-def _stated(scopes: list[Scope]) -> Env:
-    return environment(
-        *(
-            {own.get(label, label): n for label, n in block.sizes().items()}
-            for blocks, own in scopes
-            for block in blocks
-        )
-    )
 
 
 class TwoBranchLayer(Layer):

@@ -190,7 +190,7 @@ class Model(Strict):
             sizes = {**sizes, "layers": self.n_layers}
         stated = environment(sizes, embedding.sizes(), norm.sizes() if norm else {})
         places = (("embedding",),)
-        return Segment("embedding", tape, stated, None, _deriving(embedding, run), places, embedding.cuts)
+        return Segment("embedding", tape, stated, None, _deriving(embedding, run), places, lambda: embedding.cuts)
 
     def _layers(self, run: Run, sizes: Env) -> list[Segment]:
         """A segment for each kind of layers in each group."""
@@ -206,7 +206,7 @@ class Model(Strict):
                 tape = tape_of(kind.layer.alike, run, partial(_record_layer, kind.layer))
                 places = tuple(("layers", i, *kind.place) for i in stretch)
                 stated = environment(sizes, kind.layer.stated())
-                derive, cuts = _deriving(kind.layer, run), kind.layer.cuts()
+                derive, cuts = _deriving(kind.layer, run), kind.layer.cuts
                 found.append(Segment("layers", tape, stated, layers, derive, places, cuts))
             start = start + repeat
         return found
@@ -227,7 +227,7 @@ class Model(Strict):
         tape = tape_of((without_sizes(unembedding), without_sizes(norm)), run, record)
         stated = environment({**sizes, **run.head_sizes()}, norm.sizes() if norm else {}, unembedding.sizes())
         places = (("unembedding",),)
-        return Segment("head", tape, stated, None, _deriving(unembedding, run), places, unembedding.cuts)
+        return Segment("head", tape, stated, None, _deriving(unembedding, run), places, lambda: unembedding.cuts)
 
     def _refuse(self, run: Run) -> None:
         """A run checks itself; what it reads must fit the model, which has layers even where it was not validated."""

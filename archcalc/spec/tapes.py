@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -14,20 +16,24 @@ _WORDS = frozenset((str, bool, type(None)))
 
 def without_sizes(part: object) -> object:
     """What is left of a block where its sizes are not looked at: its kinds, words and booleans."""
-    if isinstance(part, BaseModel):
-        named = getattr(part, "named", ())
+    kind: Any = type(part)
+    if kind in _WORDS:
+        return part
+    fields = _telling(kind)
+    if fields is not None:
         values = vars(part)
-        kept: list[object] = [type(part)]
-        for name in type(part).__pydantic_fields__:
-            value = values[name]
-            if name in named:
-                kept.append(repr(value))
-            else:
-                kept.append(value if type(value) in _WORDS else type(value) is not int and without_sizes(value))
-        return tuple(kept)
-    if isinstance(part, tuple):
-        return tuple(map(without_sizes, part))
-    return part if type(part) in _WORDS else False
+        return (kind, *[repr(values[name]) if named else without_sizes(values[name]) for name, named in fields])
+    return tuple(map(without_sizes, part)) if isinstance(part, tuple) else False
+
+
+@cache
+def _telling(kind: type) -> tuple[tuple[str, bool], ...] | None:
+    """The fields of a block's class that may hold more than a size, and whether names on the tape have their value."""
+    if not issubclass(kind, BaseModel):
+        return None
+    named = getattr(kind, "named", ())
+    fields = kind.__pydantic_fields__.items()
+    return tuple((name, name in named) for name, field in fields if name in named or field.annotation is not int)
 
 
 _tapes: dict[object, Tape] = {}

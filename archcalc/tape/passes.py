@@ -95,7 +95,6 @@ class Segment:
         stated: the sizes that the spec and the run state, by label.
         derive: the sizes that follow from these.
         places: where the spec describes it.
-        cuts: labels that a parallel plan cuts.
     """
 
     def __init__(
@@ -106,12 +105,16 @@ class Segment:
         layers: Layers | None = None,
         derive: Callable[[Env], Env] | None = None,
         places: tuple[Where, ...] = (),
-        cuts: Cuts | None = None,
+        cuts: Callable[[], Cuts | None] | None = None,
     ) -> None:
         self.name, self.tape, self.stated, self.layers, self.places = name, tape, stated, layers, places
-        self.cuts = cuts or {}
-        self._derive = derive
+        self._derive, self._cuts = derive, cuts
         self.env = self.whole_env()
+
+    @cached_property
+    def cuts(self) -> Cuts:
+        """Labels that a parallel plan cuts."""
+        return (self._cuts and self._cuts()) or {}
 
     @property
     def repeat(self) -> Size:
