@@ -6,31 +6,27 @@ from collections.abc import Callable
 from functools import cached_property
 
 from archcalc.checks.verdict import Check, Verdict
-from archcalc.counts.parameters import Parameters, Tally, Totals, params, totals
+from archcalc.counts.parameters import Parameters, Tally, Totals, params
+from archcalc.counts.structure import Parts, totals_of
 from archcalc.errors import MOST_PROBLEMS_SHOWN, Problem
 from archcalc.spec.model import Model
 from archcalc.spec.published import Published
-from archcalc.tape.passes import Pass, recorded
 from archcalc.units import percent, several, to_digits
 
 
 class Counts:
     """The counts of a model, each worked out when a figure is held against it: most specs state none."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-
-    @cached_property
-    def _pass(self) -> Pass:
-        return recorded(self._model)
+    def __init__(self, model: Model, parts: Parts | None = None) -> None:
+        self._model, self._parts = model, parts
 
     @cached_property
     def totals(self) -> Totals:
-        return totals(self._pass)
+        return totals_of(self._model, self._parts)
 
     @cached_property
     def tally(self) -> Tally:
-        return params(self._pass).tally
+        return params(self._model).tally
 
 
 def counted(published: Published, counts: Counts | Parameters) -> int:

@@ -102,6 +102,8 @@ def excused(
     `rules` are those that looked. To what counts AC102 adds the entries of `allow` that silence nothing: their rule
     looked and found nothing, does not exist, or is allowed by an entry before.
     """
+    if not subject.model.allow:
+        return sorted(problems), []
     here = {rule.id for rule in rules}
     whys: dict[str, str] = {}
     for entry in subject.model.allow:

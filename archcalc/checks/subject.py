@@ -14,8 +14,6 @@ from archcalc.spec.model import Model
 from archcalc.tape.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pydantic import BaseModel
 
     from archcalc.errors import Where
@@ -42,6 +40,7 @@ class Subject:
     def __init__(self, found: Found, aim: Aim | None = None) -> None:
         self.found = found
         self.aim = aim or Aim()
+        self._asked: dict[tuple[type[BaseModel], ...], list[tuple[Where, Any]]] = {}
 
     @property
     def model(self) -> Model:
@@ -49,7 +48,7 @@ class Subject:
 
     @cached_property
     def counts(self) -> Counts:
-        return Counts(self.model)
+        return Counts(self.model, self.parts)
 
     @cached_property
     def parts(self) -> list[tuple[Where, BaseModel]]:
@@ -63,12 +62,17 @@ class Subject:
             found.setdefault(type(one[1]), []).append(one)
         return found
 
-    def each(self, *kinds: type[BaseModel]) -> Iterator[tuple[Where, Any]]:
-        """The parts that are of one of some classes."""
-        wanted = [kind for kind in self._by_kind if _is_one(kind, kinds)]
-        if len(wanted) == 1:
-            return iter(self._by_kind[wanted[0]])
-        return ((where, part) for where, part in self.parts if type(part) in wanted)
+    def each(self, *kinds: type[BaseModel]) -> list[tuple[Where, Any]]:
+        """The parts that are of one of some classes; several rules ask for the same ones."""
+        found = self._asked.get(kinds)
+        if found is None:
+            wanted = [kind for kind in self._by_kind if _is_one(kind, kinds)]
+            if len(wanted) == 1:
+                found = self._by_kind[wanted[0]]
+            else:
+                found = [(where, part) for where, part in self.parts if type(part) in wanted] if wanted else []
+            self._asked[kinds] = found
+        return found
 
     @cached_property
     def planned(self) -> list[Planned]:

@@ -156,7 +156,7 @@ def totals(model: Model | Pass) -> Totals:
     return _totals(recorded(model).segments)
 
 
-class _Alike(NamedTuple):
+class Alike(NamedTuple):
     """Weights of a segment that are counted as one: their sizes have these labels, and they are in the same counts.
 
     `met` are the labels of what one token meets of them, `shared` is the path of one that layers share.
@@ -174,29 +174,33 @@ def _totals(segments: Sequence[Segment]) -> Totals:
     there = where_used(segments)
     stored, active, inner, outside = [], [], [], []
     is_sparse = False
-    for alike, weights in _alike(tapes_of(segments)):
-        segment = segments[alike.position]
-        times = where(there.get(alike.shared, True), weights) if alike.shared else segment.repeat * weights
-        count = met = volume(alike.labels, segment.env) * times
-        if alike.met != alike.labels:
-            met = volume(alike.met, segment.env) * times
+    for one, weights in alike(segments):
+        segment = segments[one.position]
+        times = where(there.get(one.shared, True), weights) if one.shared else segment.repeat * weights
+        count = met = volume(one.labels, segment.env) * times
+        if one.met != one.labels:
+            met = volume(one.met, segment.env) * times
             is_sparse = True
         stored.append(count)
         active.append(met)
         # What is left is added up by itself: a difference of large numbers that are rounded is not exact.
-        if not alike.looked_up:
+        if not one.looked_up:
             inner.append(met)
-        if not alike.in_tables:
+        if not one.in_tables:
             outside.append(count)
     return Totals(add(stored), add(active), add(inner), add(outside), is_sparse)
 
 
+def alike(segments: Sequence[Segment]) -> tuple[tuple[Alike, int], ...]:
+    """The weights of segments, each that is stored once, by what their count is made of; and how many there are."""
+    return _alike(tapes_of(segments))
+
+
 @lru_cache(512)
-def _alike(tapes: Tapes) -> tuple[tuple[_Alike, int], ...]:
-    """The weights of these tapes, each that is stored once, by what their count is made of; and how many there are."""
+def _alike(tapes: Tapes) -> tuple[tuple[Alike, int], ...]:
     played = played_on(tapes)
     multiplied = {one.weight.path for one in played if one.op.kind != "lookup"}
-    found: Counter[_Alike] = Counter()
+    found: Counter[Alike] = Counter()
     for position, _, weight, again in played:
         if not again:
             labels = tuple(weight.labels)
@@ -206,7 +210,7 @@ def _alike(tapes: Tapes) -> tuple[tuple[_Alike, int], ...]:
                 met = tuple(chosen if label == stored else label for label in labels)
             looked_up = weight.part in _LOOKED_UP and weight.path not in multiplied
             shared = "" if "{i}" in weight.path else weight.path
-            found[_Alike(position, shared, labels, met, weight.path.startswith(_TABLES), looked_up)] += 1
+            found[Alike(position, shared, labels, met, weight.path.startswith(_TABLES), looked_up)] += 1
     return tuple(found.items())
 
 

@@ -10,6 +10,7 @@ Kinds of layers that alternate are named, and a pattern says their order:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import BaseModel, Field, model_validator
@@ -77,6 +78,10 @@ class AlternatingGroup(Repeated):
 
     def kinds_in(self) -> tuple[Kind, ...]:
         """The kinds of its layers, in the order in which the pattern first has them."""
+        return self._kinds_in
+
+    @cached_property
+    def _kinds_in(self) -> tuple[Kind, ...]:
         offsets: dict[str, list[int]] = {}
         for offset, name in enumerate(self.pattern):
             offsets.setdefault(name, []).append(offset)

@@ -21,7 +21,7 @@ from archcalc.blocks.mlp import MLP
 from archcalc.blocks.norm import Norm
 from archcalc.spec.branch import Branch
 from archcalc.spec.tapes import without_sizes
-from archcalc.tape.legend import MARK, Cuts, Env, environment
+from archcalc.tape.legend import MARK, Cuts, Env
 from archcalc.tape.ops import Tensor
 from archcalc.tape.passes import Where
 from archcalc.tape.recording import Tape
@@ -32,7 +32,7 @@ _SPOKEN = {"mlp": "MLP", "mamba": "Mamba", "mamba2": "Mamba-2"}  # a branch's na
 MOST_BRANCHES = 16
 
 
-class _Scope(NamedTuple):
+class Scope(NamedTuple):
     """Blocks whose labels are one scope, and the sizes that each states.
 
     `own` are the labels of its blocks that a scope before it has too, each with what stands for it.
@@ -42,10 +42,16 @@ class _Scope(NamedTuple):
     own: dict[str, str]
     sizes: tuple[Env, ...]
 
+    @classmethod
+    def of(cls, *blocks: Block | None) -> Scope:
+        """The scope of blocks that stand outside the layers."""
+        there = tuple(block for block in blocks if block is not None)
+        return cls(there, {}, tuple(block.sizes() for block in there))
+
     def marked(self) -> Iterable[Env]:
         """The sizes that its blocks state, by the labels as the layer has them."""
         own = self.own
-        return ({own.get(label, label): n for label, n in one.items()} for one in self.sizes) if own else self.sizes
+        return [{own.get(label, label): n for label, n in one.items()} for one in self.sizes] if own else self.sizes
 
 
 class Layer(Strict):
@@ -99,44 +105,46 @@ class Layer(Strict):
     def _alike(self) -> object:
         return without_sizes(self)
 
-    def stated(self) -> Env:
-        """The sizes of its blocks' labels; those that two branches have are marked, as `_scopes` says."""
-        return self._stated
-
-    @cached_property
-    def _stated(self) -> Env:
-        return environment(*(sizes for scope in self._scopes for sizes in scope.marked()))
+    def stated(self) -> Iterable[Env]:
+        """The sizes that each of its blocks states; labels that two branches have are marked, as `scopes` says."""
+        return [sizes for scope in self.scopes for sizes in scope.marked()]
 
     def derived(self, env: Env, run: Run) -> Env:
         """The sizes that follow from all that is stated."""
         found: dict[str, Any] = {}
         shared: dict[str, Any] | None = None
-        for blocks, own, sizes in self._scopes:
+        for blocks, own, sizes in self.scopes:
             for block, stated in zip(blocks, sizes, strict=True):
                 if type(block).derived is Block.derived and not block.derives:
                     continue  # most: it derives nothing
                 if shared is None:
-                    shared = {label: n for label, n in env.items() if label not in self._stated}
+                    of_blocks = {label for each in self.stated() for label in each}
+                    shared = {label: n for label, n in env.items() if label not in of_blocks}
                 inside = {**shared, **{label: env[own.get(label, label)] for label in stated}}
                 found |= {own[label]: env[label] for label in block.derives if label in own and label in env}
                 found |= {own.get(label, label): n for label, n in block.derived(inside, run).items()}
         return found
 
-    @cached_property
-    def _scopes(self) -> list[_Scope]:
+    @property
+    def scopes(self) -> list[Scope]:
         """The blocks whose labels are one scope: those of each branch, behind what is added before its norm."""
+        return self._scopes
+
+    @cached_property
+    def _scopes(self) -> list[Scope]:
         taken: dict[str, int] = {}
-        scopes: list[_Scope] = []
+        scopes: list[Scope] = []
         for branch in self.residual_branches:
             added: list[tuple[Block, ...]] = [] if branch.added is None else [(branch.added,)]
             for blocks in (*added, tuple(branch.blocks)):
-                sizes = tuple(block.sizes() for block in blocks)
-                own = {
-                    label for block, stated in zip(blocks, sizes, strict=True) for label in (*stated, *block.derives)
-                }
-                scopes.append(
-                    _Scope(blocks, {label: label + MARK * taken[label] for label in own & taken.keys()}, sizes)
+                sizes = tuple([block.sizes() for block in blocks])
+                own = set().union(*sizes, *[block.derives for block in blocks])
+                again = (
+                    {}
+                    if own.isdisjoint(taken)
+                    else {label: label + MARK * taken[label] for label in own & taken.keys()}
                 )
+                scopes.append(Scope(blocks, again, sizes))
                 for label in own:
                     taken[label] = taken.get(label, 0) + 1
         return scopes
@@ -144,7 +152,7 @@ class Layer(Strict):
     def cuts(self) -> Cuts:
         """The labels that each axis of a plan cuts, of all its blocks."""
         found: dict[str, list[tuple[str, ...]]] = {}
-        for blocks, own, _ in self._scopes:
+        for blocks, own, _ in self.scopes:
             for block in blocks:
                 for axis, chains in (block.cuts or {}).items():
                     found.setdefault(axis, []).extend(tuple(own.get(x, x) for x in chain) for chain in chains)
@@ -152,7 +160,7 @@ class Layer(Strict):
 
     def record(self, tape: Tape, x: Tensor) -> Tensor:
         """Record one layer. N becomes S where a mixer computes, and N again after it."""
-        entering, normed, marks = x, None, iter([scope.own for scope in self._scopes])
+        entering, normed, marks = x, None, iter([scope.own for scope in self.scopes])
         late: list[tuple[Branch, Tensor]] = []
         for branch in self.residual_branches:
             source = entering if self.side_by_side else x

@@ -17,7 +17,7 @@ from archcalc.errors import Invalid, Problem
 from archcalc.spec import namerules
 from archcalc.spec.crossing import refuse_no_source, refuse_no_vectors, refuse_unlike_uses, shared_blocks
 from archcalc.spec.groups import LayerGroup
-from archcalc.spec.layers import Layer
+from archcalc.spec.layers import Layer, Scope
 from archcalc.spec.mtp import MTP, Recording, refuse_no_layer
 from archcalc.spec.published import Allowance, Initialization, Misprint, Published, Text
 from archcalc.spec.shared import SharedBlock
@@ -157,7 +157,7 @@ class Model(Strict):
         """
         run = run or ONE
         self._refuse(run)
-        sizes = self._sizes(run)
+        sizes = self.frame(run)
         found = [self._first(run, sizes), *self._layers(run, sizes), self.head(run, sizes, self.final_norm)]
         return Pass(run, found, self)
 
@@ -167,12 +167,22 @@ class Model(Strict):
         self._refuse(run)
         found: list[Segment] = []
         if self.mtp is not None:
-            sizes = self._sizes(run)
+            sizes = self.frame(run)
             head = self.head(run, sizes, None).replace(name="mtp_head", layers=self.mtp.layers)
             found = [self.mtp.record(self.layers, self.final_norm, run, sizes), head]
         return Pass(run, found, Recording(self.record_mtp))
 
-    def _sizes(self, run: Run) -> Env:
+    def scopes(self) -> list[list[Scope]]:
+        """The blocks that state the sizes of each segment of a pass, in order.
+
+        Of a pattern that is longer than its group also those of kinds that no layer is of, which have no segment.
+        """
+        inside = [
+            kind.layer.scopes for stretch in stretches(self.layers) for kind in self.layers[stretch[0]].kinds_in()
+        ]
+        return [[_embedding_scope(self.embedding)], *inside, [Scope.of(self.final_norm, self.unembedding)]]
+
+    def frame(self, run: Run) -> Env:
         """The sizes of the labels that the model and the run decide."""
         return {"D": self.d_model, "V": self.vocab_size, "P": self.context_length, "unit": 1, **run.sizes()}
 
@@ -185,10 +195,9 @@ class Model(Strict):
                 tape.result = x.name
 
         tape = tape_of(without_sizes(embedding), run, record)
-        norm = getattr(embedding, "norm", None)
         if tape.handed_on:
             sizes = {**sizes, "layers": self.n_layers}
-        stated = environment(sizes, embedding.sizes(), norm.sizes() if norm else {})
+        stated = environment(sizes, *_embedding_scope(embedding).sizes)
         places = (("embedding",),)
         return Segment("embedding", tape, stated, None, _deriving(embedding, run), places, lambda: embedding.cuts)
 
@@ -205,7 +214,7 @@ class Model(Strict):
                     continue  # the pattern is longer than the group
                 tape = tape_of(kind.layer.alike, run, partial(_record_layer, kind.layer))
                 places = tuple(("layers", i, *kind.place) for i in stretch)
-                stated = environment(sizes, kind.layer.stated())
+                stated = environment(sizes, *kind.layer.stated())
                 derive, cuts = _deriving(kind.layer, run), kind.layer.cuts
                 found.append(Segment("layers", tape, stated, layers, derive, places, cuts))
             start = start + repeat
@@ -225,7 +234,7 @@ class Model(Strict):
                 record_loss(tape, logits)
 
         tape = tape_of((without_sizes(unembedding), without_sizes(norm)), run, record)
-        stated = environment({**sizes, **run.head_sizes()}, norm.sizes() if norm else {}, unembedding.sizes())
+        stated = environment({**sizes, **run.head_sizes()}, *Scope.of(norm, unembedding).sizes)
         places = (("unembedding",),)
         return Segment("head", tape, stated, None, _deriving(unembedding, run), places, lambda: unembedding.cuts)
 
@@ -241,6 +250,10 @@ class Model(Strict):
         if anywhere(wrong := read > most):
             limit = int(first(most, wrong))
             raise Invalid(Problem("Run", f"must be from 1 to {limit:,}", name, value=element(read, wrong)))
+
+
+def _embedding_scope(embedding: Embedding) -> Scope:
+    return Scope.of(embedding, getattr(embedding, "norm", None))
 
 
 def _record_layer(layer: Layer, tape: Tape) -> None:

@@ -52,7 +52,7 @@ class MTP(Block):
         """The modules up to their final norms, all of which are as the model's `norm`, on a tape of their own."""
         layer = self.layer_in(groups)
         place = ("layers", len(groups) - 1, *_last_kind(groups).place) if self.layer is None else ("mtp", "layer")
-        stated = environment(sizes, norm.sizes() if norm else {}, layer.stated())
+        stated = environment(sizes, norm.sizes() if norm else {}, *layer.stated())
         return Segment("mtp", _tape(layer, norm, run), stated, self.layers, _deriving(layer, run), (place,))
 
     @property

@@ -21,6 +21,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
 _UNITS |= {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _IN_NAME = re.compile(r"(?<![a-z0-9.])(a?)(?:(\d+)x)?(\d+(?:[._]\d+)?)([mbt])(\d*)(?![a-z0-9.])", re.IGNORECASE)
 _PRINTED = re.compile(r"(?P<number>\d[\d,_ ]*(?:\.\d+)?)\s*(?P<unit>[kmbt]?|thousand|million|billion|trillion)", re.I)
+_DIGIT = re.compile(r"\d")
 _NOTHING = {
     "",
     "todo",
@@ -149,7 +150,7 @@ def _unsourced(subject: Subject) -> Iterator[Finding]:
     told += [(("misprints", i, "source"), entry.source) for i, entry in enumerate(model.misprints)]
     told += [(("allow", i, "why"), entry.why) for i, entry in enumerate(model.allow)]
     for path, text in told:
-        if re.sub(r"[^a-z ]", "", text.lower()).strip() in _NOTHING and not re.search(r"\d", text):
+        if not _DIGIT.search(text) and re.sub(r"[^a-z ]", "", text.lower()).strip() in _NOTHING:
             what = (
                 "stands for a reason that is missing" if path[-1] == "why" else "stands for a source that is missing"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 from archcalc.blocks.attention import MultiHead
 from archcalc.blocks.base import Slot
@@ -90,11 +91,17 @@ def _projections(subject: Subject) -> Iterator[Finding]:
             what = f"n_heads x d_head ({size:,}) {said(size)}: this is a size of the projections, {used()}"
             yield Finding(what, (*where, "n_heads"), f"{part.n_heads:,}", f"{nearest(size)} features of all heads")
     for where, slot in subject.each(Slot):
-        for name in ("q_rank", "kv_rank", "d_latent", "d_inner"):
-            width: int | None = vars(slot).get(name)  # getattr asks pydantic, which takes long to say no
+        for name in _inner_widths(slot.__class__):
+            width: int | None = getattr(slot, name)
             if width is not None and not fits(width):
                 what = f"{said(width)}: this is a size of the projections to it and from it, {used()}"
                 yield Finding(what, (*where, name), f"{width:,}", nearest(width))
+
+
+@cache
+def _inner_widths(kind: type[Slot]) -> tuple[str, ...]:
+    """The fields of a block that are latents or inner features."""
+    return tuple(name for name in ("q_rank", "kv_rank", "d_latent", "d_inner") if name in kind.model_fields)
 
 
 _WHY = (
