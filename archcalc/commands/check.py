@@ -118,6 +118,7 @@ def check(
     rules = _rules("--select", select), _rules("--ignore", ignore)
     run = Checking(paths or [], lambda: find_project(config).with_rules(*rules), baseline, workers)
     run.skip_unknown = skip_unknown
+    run.flags = [name for name, given in zip(("select", "ignore"), rules, strict=True) if given is not None]
     if write_baseline and run.baseline is None:
         how = "name it by --baseline FILE, or as baseline: in archcalc.yaml"
         raise Invalid(Problem("--write-baseline", "needs a file to write", suggestion=how))

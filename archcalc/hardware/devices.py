@@ -60,7 +60,8 @@ class Capacity(Strict):
     @model_validator(mode="after")
     def _sees_no_more_than_there_is(self) -> Self:
         if self.visible is not None and parse_quantity(self.visible, "B") > _in_binary(self.label):
-            raise PydanticCustomError("one_of", "must not have visible above its label, a GB taken for a GiB")
+            context = {"field": "visible", "label": self.label, "fix": None}
+            raise PydanticCustomError("constraint", "must be at most the label, {label}, a GB taken for a GiB", context)
         return self
 
 

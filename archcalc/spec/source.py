@@ -47,6 +47,7 @@ class Document:
     question put in, `question` is the argument that asked, and `before` the data before it. Of a spec that was
     imported `origins` has the keys of the config.json that a field came from, by its path, those of all layers
     together, `placed` those of each layer by itself, `ignored` the keys that do not matter, and `config` is the file.
+    `within` is where the data stands in a larger file: its paths begin there.
     """
 
     file: str
@@ -60,18 +61,20 @@ class Document:
     placed: dict[str, list[str]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     config: Any = None
+    within: Where = ()
 
     def problem(self, message: str, path: Where = (), *, at_key: bool = False, **parts: Any) -> Problem:
         """A Problem placed at `path`, or at the nearest of its parents that has a place."""
+        whole = dotted((*self.within, *path))
         if path in self.asked:
-            return Problem(self.question, message, dotted(path), **parts)
+            return Problem(self.question, message, whole, **parts)
         mark = self.keys.get(path) if at_key else None
         place = path
         while mark is None and place not in self.values and place:
             place = place[:-1]
         mark = mark or self.values.get(place)
         line, column = mark if mark else (None, None)
-        return Problem(self.file, message, dotted(path), line, column, **parts)
+        return Problem(self.file, message, whole, line, column, **parts)
 
     def origin(self, path: Where) -> list[str]:
         """The keys of a config.json that a field came from; those of a block where that was read as a whole."""
