@@ -12,7 +12,8 @@ from typing import NamedTuple
 from archcalc.checks.outcome import Kind
 from archcalc.checks.patterns import MOST_LOOKED_AT, matches
 from archcalc.checks.project import NAME, PYPROJECT, is_configuration
-from archcalc.errors import Invalid, Missing, Problem
+from archcalc.errors import ArchcalcError, Invalid, Missing, Problem
+from archcalc.files.encoding import other_encoding
 from archcalc.files.reading import read_bytes
 from archcalc.spec.catalogue import has_spec, is_path, names
 from archcalc.spec.configs import CONFIG
@@ -130,8 +131,8 @@ _TELLING: tuple[tuple[Kind, frozenset[bytes]], ...] = (
 
 def _plain(data: bytes) -> bytes:
     """What a file says whatever its encoding and its ends of lines: its reader tells what is wrong with them."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        data = data.decode("utf-16", "ignore").encode()
+    if codec := other_encoding(data):
+        data = data.decode(codec, "ignore").encode()
     return data.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n")
 
 
@@ -145,6 +146,14 @@ def _fields(data: bytes) -> set[bytes]:
     return set(re.findall(b"^" + re.escape(first[1]) + _NAME_OF, data, re.MULTILINE))
 
 
+def _is_ours(path: str) -> bool:
+    """Whether a file of a configuration's name is one; its reader says what is wrong with it."""
+    try:
+        return is_configuration(path)
+    except ArchcalcError:
+        return True
+
+
 def kind_of(target: Target) -> Kind:
     """What a target is, told by its name and by the fields at its margin, before it is read for good.
 
@@ -154,7 +163,7 @@ def kind_of(target: Target) -> Kind:
     if path.endswith(WEIGHTS):
         return "weights"
     if os.path.basename(path) in (NAME, PYPROJECT):
-        return "configuration" if is_configuration(path) or not target.found else "unknown"
+        return "configuration" if not target.found or _is_ours(path) else "unknown"
     is_json = path.endswith(".json")
     if not path.endswith(_YAML) and not (is_json and target.found):
         return "config" if is_json else "unknown" if target.found else "model"
@@ -164,9 +173,9 @@ def kind_of(target: Target) -> Kind:
         data = read_bytes(path, LARGEST_FILE)
     except (OSError, ValueError):
         return "model"  # whose reader says what is wrong
+    data = _plain(data)
     if is_json:
         return "config" if _OF_A_CONFIG.search(data) else "unknown"
-    data = _plain(data)
     if line := _LINE.search(data, 0, 4096):
         return _OF_A_SCHEMA[line[1]]
     fields = _fields(data)

@@ -14,6 +14,7 @@ from archcalc.checks.configuration import Configuration
 from archcalc.checks.subject import Aim
 from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
+from archcalc.files.encoding import other_encoding, utf8
 from archcalc.files.regular import folders_above
 from archcalc.hardware.devices import Device, find_device
 from archcalc.plan.description import Plan
@@ -172,10 +173,13 @@ def _table(path: str, *, required: bool = False) -> Any:
     """The table of a pyproject.toml; None where it has none. Raises Invalid for a file that is no TOML."""
     import tomllib
 
-    text = ""
+    whole = read_file(path)
+    text = whole.decode(other_encoding(whole) or "utf-8", "ignore")  # tells whose it is, whatever is wrong with it
     try:
-        text = read_file(path).decode()
+        text = utf8(whole, path)
         data, wrong = ({}, f"is {TOO_DEEP}") if _DOTTED.search(text) else (tomllib.loads(text), "")
+    except Invalid as error:
+        data, wrong = {}, error.problems[0].words
     except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits too
         data, wrong = {}, f"is not TOML: {str(error).partition(';')[0]}"
     if wrong:

@@ -15,6 +15,7 @@ import yaml
 
 from archcalc.errors import LONGEST_PLACE, Invalid, Missing, Problem, shown
 from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
+from archcalc.files.encoding import utf8
 from archcalc.files.reading import TooSlow, read_bytes, read_stdin
 from archcalc.spec.scalars import LONGEST_NUMBER, is_long_number, resolve
 
@@ -154,16 +155,7 @@ def parse(data: bytes, file: str) -> Document:
 
     Raises Invalid for anything that is not one bounded document of plain YAML in UTF-8.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if b"\0" in data:
-            raise Invalid(Problem(file, "is a binary file")) from None
-        place = Mark(data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start))
-        byte = data[error.start : error.start + 1]
-        raise Invalid(Problem(file, "is not UTF-8", "", *place, value=shown(byte))) from None
-    if "\0" in text:
-        raise Invalid(Problem(file, "is a binary file"))
+    text = utf8(data, file)
     try:
         builder = _build(text, file)
     except yaml.MarkedYAMLError as error:
