@@ -2,6 +2,7 @@
 
 The file is JSON, as `archcalc check --write-baseline` writes it. A problem is known by its file, its rule and its path
 in the spec, never by its line; a budget by its quantity and figure too: it is known as long as it is not worse.
+Whatever wrote a figure, one that is worse than the present lets the model grow that far: it is told as a warning.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from archcalc.escaping import json_text
 from archcalc.huggingface.reading import refuse_many_values
 from archcalc.spec.model import SCHEMA
 from archcalc.spec.source import read_file
+from archcalc.units import grouped
 
 LARGEST = 64 * 2**20
 MOST_VALUES = 1_000_000
@@ -63,7 +65,16 @@ class Baseline(NamedTuple):
                 problems.append(problem)
                 continue
             excused.append(Excused(problem, self.file, "in the baseline"))
+            problems += [self._loose(key, figure)] if figure is not None and figure[0] != self.figures[key] else []
         return outcome._replace(problems=tuple(problems), excused=tuple(excused))
+
+    def _loose(self, key: Key, figure: tuple[int, bool]) -> Problem:
+        """A warning that a figure which is known is worse than the present one."""
+        now, at_least = figure
+        known, way = self.figures[key], "shrink" if at_least else "grow"
+        what = f"knows {key.that} of {key.file} as {grouped(known)}, and it is {grouped(now)}: it may {way} unseen"
+        fix = f"`archcalc check --write-baseline` makes {grouped(now)} known"
+        return Problem(self.file, what, suggestion=fix).under(BUDGET.id, "warning")
 
     def _is_no_worse(self, key: Key, figure: tuple[int, bool] | None) -> bool:
         if figure is None or key not in self.figures:

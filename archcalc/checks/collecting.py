@@ -15,6 +15,8 @@ from archcalc.checks.project import NAME, PYPROJECT, is_configuration
 from archcalc.errors import ArchcalcError, Invalid, Missing, Problem
 from archcalc.files.encoding import other_encoding
 from archcalc.files.reading import read_bytes
+from archcalc.hardware.devices import is_device
+from archcalc.plan.reading import plan_names
 from archcalc.spec.catalogue import has_spec, is_path, names
 from archcalc.spec.configs import CONFIG
 from archcalc.spec.question import split
@@ -146,6 +148,15 @@ def _fields(data: bytes) -> set[bytes]:
     return set(re.findall(b"^" + re.escape(first[1]) + _NAME_OF, data, re.MULTILINE))
 
 
+def _in_a_catalogue(path: str) -> Kind | None:
+    """What a name means that is no path: a spec, a plan or a device; None where it means nothing that is known."""
+    if path in names():
+        return "model"
+    if is_path(path) or is_stdin(path) or os.path.exists(path) or split(path)[1] is not None:
+        return None
+    return "plan" if path in plan_names() else "device" if is_device(path) else None
+
+
 def _is_ours(path: str) -> bool:
     """Whether a file of a configuration's name is one; its reader says what is wrong with it."""
     try:
@@ -160,6 +171,8 @@ def kind_of(target: Target) -> Kind:
     A file that was found and has no field of ours is "unknown"; one that was named is a spec until proven otherwise.
     """
     path = target.path
+    if kind := _in_a_catalogue(path):
+        return kind
     if path.endswith(WEIGHTS):
         return "weights"
     if os.path.basename(path) in (NAME, PYPROJECT):

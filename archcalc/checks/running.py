@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from archcalc.checks.audit import audit
 from archcalc.checks.budgets import hold_budgets
@@ -14,13 +15,14 @@ from archcalc.checks.outcome import Kind, Outcome
 from archcalc.checks.project import NAME, Project, find_project
 from archcalc.checks.rules import FIGURE, INVALID
 from archcalc.checks.subject import Subject
-from archcalc.errors import ArchcalcError
+from archcalc.errors import ArchcalcError, Problem
 from archcalc.hardware.devices import find_device
 from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.headers import read_header
 from archcalc.plan.reading import find_plan
 from archcalc.spec.catalogue import Found, find, is_readable
 from archcalc.spec.configs import GGUF
+from archcalc.spec.source import is_stdin
 
 FEW = 64
 """Files below which further processes are not worth their start."""
@@ -36,9 +38,15 @@ def check_target(target: Target, project: Project) -> Outcome:
             return _of_a_spec(find(target.path), kind, project)
         return Outcome(target.path, kind, _READERS[kind](target.path))
     except ArchcalcError as error:
-        problems = tuple(problem.under(INVALID.id, INVALID.level) for problem in error.problems)
-        code = 1 if is_readable(target.path) or target.found else error.exit_code
+        problems = tuple(_of(target, problem).under(INVALID.id, INVALID.level) for problem in error.problems)
+        is_file = target.found or (is_readable(target.path) and not is_stdin(target.path))
+        code = 1 if is_file else error.exit_code  # what a pipe or a device brings is a question, as standard input is
         return Outcome(target.path, kind, target.path, problems, code=code)
+
+
+def _of(target: Target, problem: Problem) -> Problem:
+    """What is wrong with a name, which its reader tells as of a flag."""
+    return replace(problem, file=target.path) if problem.file in ("--plan", "--device") else problem
 
 
 def _plan(path: str) -> str:

@@ -229,6 +229,12 @@ def find_device(name: str) -> Device:
     raise Invalid(Problem("--device", f"unknown device {name!r}", suggestion=suggestion))
 
 
+def is_device(name: str) -> bool:
+    """Whether a name means a device of the catalogue, or several of them."""
+    words = _words(name.strip().lower())
+    return bool(_key(words) in _aliases() or "".join(words) in _aliases() or _beginning_with(words))
+
+
 _MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "google", "cloud", "intel", "aws", "apple"}
 
 

@@ -78,7 +78,10 @@ def show(outcomes: Sequence[Outcome], where: Sequence[Destination]) -> None:
         lines[MOST_PROBLEMS_SHOWN:] = [f"and {more:,} more"]
     if lines:
         tell("\n".join(lines))
+    nothing_read = len(outcomes) == 1 and outcomes[0].code > 1  # a headline would only say so again
     for form, file in where:
+        if nothing_read and form == "table" and file is None:
+            continue
         if form in FORMATS:
             write(FORMATS[form](outcomes), file)
         else:
