@@ -14,6 +14,7 @@ from archcalc.checks.outcome import Outcome
 from archcalc.checks.project import Project
 from archcalc.checks.running import check_all, ours
 from archcalc.checks.watching import saved
+from archcalc.commands.beside import weights_beside
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.report.outcomes import Destination, show
 from archcalc.report.output import tell, write
@@ -74,10 +75,10 @@ class Checking:
         if idle := idle_choice(self.project.aim, lint.select, lint.ignore):  # what is wrong with it is so of no spec
             raise Invalid(self._of_a_choice(*idle))
         targets = self.targets()
-        found = list(counted(check_all(targets, self.project, self.jobs), len(targets), "checking"))
+        found = list(counted(check_all(targets, self.project, self.jobs, weights_beside), len(targets), "checking"))
         if fix and (done := self._mended(found)):
             again = [target for target in targets if target.path in done]
-            anew = {outcome.file: outcome for outcome in check_all(again, self.project)}
+            anew = {outcome.file: outcome for outcome in check_all(again, self.project, beside=weights_beside)}
             found = [anew.get(outcome.file, outcome) for outcome in found]
         if (others := len(found) - len(ours(found))) and not self.skip_unknown:
             tell(f"{several(others, 'file')} skipped: not archcalc's")
@@ -134,7 +135,7 @@ class Checking:
             try:
                 self.project = self.load()
                 _ = self.project.aim
-                show(self.without_known(ours(check_all(targets, self.project, self.jobs))), where)
+                show(self.without_known(ours(check_all(targets, self.project, self.jobs, weights_beside))), where)
             except ArchcalcError as error:  # of the configuration or the baseline, which may be half written
                 tell(str(error))
 

@@ -127,7 +127,7 @@ ALLOWED = '{rule: AC151, why: "it has no experts"}'
         f"allow: [{ALLOWED}]",
         f"allow: [{ALLOWED}]\n# the end\n",
         f'allow:\r\n  - {ALLOWED}\r\n  - {{rule: AC152, why: "nor this"}}\r\n',
-        'published: [{text: "1.2K", parameters: 1200, status: nominal, source: "this test"}]\n',
+        'published: [{text: "1.2K", parameters: 1200, status: counted, source: "this test"}]\n',
     ],
 )
 def test_what_fix_changes_is_a_fix_that_changes_the_same(end, tmp_path, monkeypatch):
