@@ -101,6 +101,7 @@ class Sources(Strict):
     bandwidth: Text = Field(description="of the memory's rate")
     link: Text | None = Field(default=None, description="of the link, where one is given")
     power: Text | None = Field(default=None, description="of the power, where it is given")
+    processors: Text | None = Field(default=None, description="of the number of processors, where it is given")
 
 
 class Device(Strict):
@@ -126,6 +127,11 @@ class Device(Strict):
         default=None, description="what connects it with its nearest neighbours; absent where no source tells"
     )
     power: Watts | None = Field(default=None, description="the most that it may draw, in watts")
+    processors: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None,
+        description="streaming multiprocessors, each of which computes one tile of a product at a time",
+        examples=[132],
+    )
     notes: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(), description="what else is to be known about its figures"
     )
