@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import LARGEST_SIZE, Strict, Version
@@ -209,7 +217,9 @@ class Lint(Strict):
         default="error", description="the least severe level of problems that ends a check with exit code 1"
     )
     devices: _Texts = Field(
-        default=(), description="devices that the specs are meant for, for rules that look at one", examples=[["h100-sxm"]]
+        default=(),
+        description="devices that the specs are meant for, for rules that look at one",
+        examples=[["h100-sxm"]],
     )
     plans: _Texts = Field(
         default=(),

@@ -83,7 +83,11 @@ def idle_choice(aim: Aim, select: Sequence[str], ignore: Sequence[str]) -> tuple
         rule = RULES.get(word)
         if rule and rule.needs and rule in chosen((rule,), select, ignore) and rule not in looking(aim, (word,)):
             fix = "name them in archcalc.yaml, such as lint: {devices: [a100-40gb], plans: [tp8]}"
-            return "select", f"has {word}, which looks only where a {rule.needs} that specs are meant for is named", fix
+            return (
+                "select",
+                f"has {word}, which looks only where a {rule.needs} that specs are meant for is named",
+                fix,
+            )
     return None
 
 

@@ -97,7 +97,7 @@ def check(
     looked at, docs/ci.md how to run it on every change.
 
     With --weights every tensor of one SPEC is compared with a checkpoint: missing or unexpected ones, other shapes
-    and types, a tied head, padded rows. No number of the weights is read.
+    and types, a tied head, padded rows. No number of the weights is read. A folder is compared with its own.
 
     Example: archcalc check own.yaml --strict
     """

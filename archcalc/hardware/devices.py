@@ -61,7 +61,9 @@ class Capacity(Strict):
     def _sees_no_more_than_there_is(self) -> Self:
         if self.visible is not None and parse_quantity(self.visible, "B") > _in_binary(self.label):
             context = {"field": "visible", "label": self.label, "fix": None}
-            raise PydanticCustomError("constraint", "must be at most the label, {label}, a GB taken for a GiB", context)
+            raise PydanticCustomError(
+                "constraint", "must be at most the label, {label}, a GB taken for a GiB", context
+            )
         return self
 
 

@@ -211,7 +211,10 @@ def test_a_budget_counts_what_explain_counts(data):
         ({"that": "parameters.total", "most": 1}, "parameters.stored"),
         ({"that": "parameters.stored"}, "must have most, least or fits"),
         ({"that": "parameters.stored", "most": "1.6 GB"}, "budgets.0.most: must be an amount such as 1.6B"),
-        ({"that": "parameters.stored", "fits": "h100"}, "budgets.0.that: must be memory.total where there is fits; got 'parameters.stored'"),
+        (
+            {"that": "parameters.stored", "fits": "h100"},
+            "budgets.0.that: must be memory.total where there is fits; got 'parameters.stored'",
+        ),
         ({"that": "parameters.stored", "most": 1, "reserve": 5}, "budgets.0.reserve: needs fits beside it; got 5"),
         (
             {"that": "parameters.stored", "most": 1, "when": {"seq": 12}},
@@ -230,7 +233,10 @@ def test_a_budget_counts_what_explain_counts(data):
         ({"that": ["memory.total"], "most": 1}, "must be text"),
         (7, "must be a mapping"),
         ({"that": "memory.total", "fits": "h1000"}, "budgets.0.fits: unknown device 'h1000'"),
-        ({"that": "memory.total", "fits": "a100"}, "'a100' matches several devices; choose one of a100-40gb, a100-80gb"),
+        (
+            {"that": "memory.total", "fits": "a100"},
+            "'a100' matches several devices; choose one of a100-40gb, a100-80gb",
+        ),
         ({"that": "memory.total", "most": 1, "when": {"plan": "fsdp9"}}, "budgets.0.when.plan: unknown plan 'fsdp9'"),
     ],
 )

@@ -381,7 +381,10 @@ def test_a_device_of_one_s_own_may_state_its_processors(tmp_path):
     assert "160 tiles of 256 x 128, 2 rounds over the 108 processors of l4 (" in one.message
 
 
-@pytest.mark.parametrize(("device", "processors"), [("a100-40gb", 108), ("a100-80gb", 108), ("h100-sxm", 132), ("h200", 132), ("rtx-4090", 128), ("b200", 148)])
+@pytest.mark.parametrize(
+    ("device", "processors"),
+    [("a100-40gb", 108), ("a100-80gb", 108), ("h100-sxm", 132), ("h200", 132), ("rtx-4090", 128), ("b200", 148)],
+)
 def test_rounds_are_those_of_the_device(device, processors, tmp_path):
     # 4 x 40 = 160 tiles: 26% of two rounds of 108 are idle, 38% of two of 128, 39% of 132, 46% of 148
     path = write(tmp_path, ("2816", "5120"), ("context_length: 4096", "context_length: 1024"))

@@ -155,7 +155,11 @@ def test_a_pattern_that_matches_nothing_is_told_where_it_stands(here):
 @pytest.mark.parametrize(
     ("flags", "lint", "words"),
     [
-        ("--select AC110 --ignore AC110", "", "--ignore: leaves none of the rules that are selected (AC110); got 'AC110'"),
+        (
+            "--select AC110 --ignore AC110",
+            "",
+            "--ignore: leaves none of the rules that are selected (AC110); got 'AC110'",
+        ),
         ("--select AC11 --ignore AC1", "", "--ignore: leaves none of the rules that are selected (AC11); got 'AC1'"),
         ("--ignore AC110", "select: [AC110]", "--ignore: leaves none of the rules that are selected (AC110)"),
         ("", "select: [AC110], ignore: [AC11]", "../../archcalc.yaml:2:33: lint.ignore: leaves none of the rules"),
@@ -173,7 +177,14 @@ def test_a_choice_of_rules_that_looks_at_nothing_is_refused(here, flags, lint, w
 
 
 @pytest.mark.parametrize(
-    "flags", ["--ignore AC", "--select AC1 --ignore AC110", "--select AC001", "--select AC12", "--select AC115,AC110 --ignore AC115"]
+    "flags",
+    [
+        "--ignore AC",
+        "--select AC1 --ignore AC110",
+        "--select AC001",
+        "--select AC12",
+        "--select AC115,AC110 --ignore AC115",
+    ],
 )
 def test_a_choice_that_looks_at_less_is_none_of_ours(here, flags):
     written(here, "schema: 0\n")

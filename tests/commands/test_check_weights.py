@@ -111,7 +111,9 @@ def test_weights_that_cannot_be_compared_do_not_pass(put, damage):
 
 
 def test_many_differences_are_told_as_many(put):
-    folder = put(lambda tensors: tensors.update({f"more.{name}": ("F32", (3,)) for name in "abcdefghijklmnopqrstuvwxyz"}))
+    folder = put(
+        lambda tensors: tensors.update({f"more.{name}": ("F32", (3,)) for name in "abcdefghijklmnopqrstuvwxyz"})
+    )
     # 20 of 26 a line each, the others as a number
     assert told(ask("check", str(folder), "-f", "json"))["6 more differences"] == "differs"
 

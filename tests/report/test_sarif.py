@@ -147,7 +147,9 @@ def test_what_fix_changes_is_a_fix_that_changes_the_same(end, tmp_path, monkeypa
         assert each == [path.read_bytes().decode()]
     for one in each:
         assert one != text
-        assert len(parse(one.encode(), "x.yaml").data) in (len(parse(text.encode(), "x.yaml").data) - n for n in (0, 1))
+        assert len(parse(one.encode(), "x.yaml").data) in (
+            len(parse(text.encode(), "x.yaml").data) - n for n in (0, 1)
+        )
 
 
 def test_what_fix_leaves_has_no_fix(tmp_path, monkeypatch):
