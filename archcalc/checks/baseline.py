@@ -11,11 +11,12 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN
-from archcalc.errors import Invalid, Problem
+from archcalc.errors import Invalid, Missing, Problem
 from archcalc.escaping import json_text
 from archcalc.huggingface.reading import refuse_many_values
 from archcalc.spec.model import SCHEMA
@@ -132,7 +133,11 @@ def _entry(key: Key, figure: int | None) -> dict[str, Any]:
 
 def read_baseline(path: str) -> Baseline:
     """A baseline. Raises Missing where it is not there, Invalid where it is none."""
-    data = read_file(path, LARGEST)
+    try:
+        data = read_file(path, LARGEST)
+    except Missing as error:
+        fix = "`archcalc check --write-baseline` writes one"
+        raise Missing(*(replace(problem, suggestion=fix) for problem in error.problems)) from None
     refuse_many_values(data, path, MOST_VALUES)
     try:
         entries = json.loads(data)["problems"]

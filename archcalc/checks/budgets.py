@@ -196,9 +196,10 @@ def _against_itself(project: Project, index: int, found: Found) -> Iterator[Prob
     unit = QUANTITIES[budget.that].unit
     for written in (budget.most, budget.least):
         amount = read_amount(written, unit) if isinstance(written, str) else None
-        if isinstance(amount, Ratio) and _is_itself(project, amount.of, found.typed):
+        if isinstance(written, str) and isinstance(amount, Ratio) and _is_itself(project, amount.of, found.typed):
             what = f"the budget of {budget.that} holds this file against itself, so that no change of it matters"
-            fix = f"`{written.partition('x')[0].strip()}x main:*` is this file on the branch main; else name the other specs as specs:"
+            times = written.partition("x")[0].strip()
+            fix = f"`{times}x main:*` is this file on the branch main; else name the other specs as specs:"
             problem = found.document.problem(f"{what}; {_place(project, index)}", suggestion=fix)
             yield problem.under(UNKNOWN.id, "warning")
 

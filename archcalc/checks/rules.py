@@ -111,8 +111,8 @@ WEIGHTS = Rule(
     "AC103",
     "weights-differ",
     "the weights beside a spec are not those of its shape",
-    "a checkpoint that lacks a tensor, or has one of another shape or type, loads wrongly or not at all, and its counts "
-    "are not those of the spec",
+    "a checkpoint that lacks a tensor, or has one of another shape or type, loads wrongly or not at all, and its "
+    "counts are not those of the spec",
     "the headers of the safetensors or GGUF files beside it",
     "correct the config.json or the spec, or put the weights there that belong to it; `archcalc check SPEC --weights "
     "PATH` shows both sides",

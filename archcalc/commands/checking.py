@@ -47,7 +47,7 @@ class Checking:
         return not self.paths or (touched and bool(self.specs))
 
     def targets(self) -> list[Target]:
-        """What is looked at. Raises Missing and Invalid as `collect` does, placed in the configuration if it is its."""
+        """What is looked at. Raises Missing and Invalid as `collect` does, placed in the configuration if its own."""
         specs = self.specs if self.is_whole else []
         try:
             return collect(

@@ -36,7 +36,11 @@ def chosen(form: CheckFormat | None, output: str | None) -> CheckFormat:
     """The format asked for, or the one that the file's suffix means. Raises Invalid where it means none."""
     if form is None and output is not None and (meant := _SUFFIXES.get(os.path.splitext(output)[1])):
         return meant
-    return form if form in FORMATS else format_of(cast("Format | None", form), None if output == "-" else output)
+    return (
+        form
+        if form in FORMATS
+        else format_of(cast("Format | None", form), None if output == "-" else output, _SUFFIXES)
+    )
 
 
 class Destination(NamedTuple):

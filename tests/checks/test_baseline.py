@@ -182,5 +182,7 @@ def test_a_figure_that_was_raised_by_hand_is_told_until_it_is_written_again(here
 
 
 def test_a_baseline_that_is_not_there_is_missing(here):
-    with pytest.raises(archcalc.Missing):
+    with pytest.raises(
+        archcalc.Missing, match=r"none.json: no such file; `archcalc check --write-baseline` writes one"
+    ):
         read_baseline(str(here / "none.json"))

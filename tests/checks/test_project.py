@@ -131,7 +131,7 @@ def test_what_a_budget_names_is_read_or_told_with_its_place(here, budget, words)
     assert answer.code == 2
     (line,) = answer.err.splitlines()
     assert line.startswith(f"../../archcalc.yaml:{words}")
-    with pytest.raises(archcalc.Invalid, match="budgets.0"):
+    with pytest.raises(archcalc.Invalid, match=r"budgets\.0"):
         archcalc.check("gpt2", budgets=here / "archcalc.yaml")
 
 

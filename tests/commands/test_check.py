@@ -305,7 +305,7 @@ def test_one_run_writes_several_formats(here):
     [
         (("-f", "json", "-o", "a", "-o", "b"), "--format: cannot be combined with several files; got 'json'; "),
         (("-o", "junit:"), "--output: is empty; got ''"),
-        (("-o", "xml:a.doc"), "--output: has no suffix of "),
+        (("-o", "xml:a.doc"), "--output: has no suffix of .txt, .md, .json, .csv, .sarif, .xml; got "),
         (("--weights", "x.gguf", "-o", "a.md", "-o", "b.md"), "--output: of a comparison with weights is one file"),
     ],
 )
