@@ -32,6 +32,7 @@ def archcalc_check(
     import pytest
 
     project = find_project(None if config is None else typed(config))
+    _ = project.aim  # what is wrong with it is wrong with no spec
     asked = [typed(path) for path in paths] or [project.path(one) for one in project.configuration.specs]
     targets = [one for one in collect(asked, project.configuration.exclude) if kind_of(one) != "unknown"]
     if not targets:

@@ -2,6 +2,7 @@
 
 The file is JSON, as `archcalc check --write-baseline` writes it. A problem is known by its file, its rule and its path
 in the spec, never by its line; a budget by its quantity and figure too: it is known as long as it is not worse.
+Whatever wrote a figure, one that is worse than the present lets the model grow that far: it is told as a warning.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from archcalc.checks.outcome import Excused, Outcome
 from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN
-from archcalc.errors import Invalid, Problem
+from archcalc.errors import Invalid, Missing, Problem
 from archcalc.escaping import json_text
 from archcalc.huggingface.reading import refuse_many_values
 from archcalc.spec.model import SCHEMA
 from archcalc.spec.source import read_file
+from archcalc.units import grouped
 
 LARGEST = 64 * 2**20
 MOST_VALUES = 1_000_000
@@ -63,7 +66,16 @@ class Baseline(NamedTuple):
                 problems.append(problem)
                 continue
             excused.append(Excused(problem, self.file, "in the baseline"))
+            problems += [self._loose(key, figure)] if figure is not None and figure[0] != self.figures[key] else []
         return outcome._replace(problems=tuple(problems), excused=tuple(excused))
+
+    def _loose(self, key: Key, figure: tuple[int, bool]) -> Problem:
+        """A warning that a figure which is known is worse than the present one."""
+        now, at_least = figure
+        known, way = self.figures[key], "shrink" if at_least else "grow"
+        what = f"knows {key.that} of {key.file} as {grouped(known)}, and it is {grouped(now)}: it may {way} unseen"
+        fix = f"`archcalc check --write-baseline` makes {grouped(now)} known"
+        return Problem(self.file, what, suggestion=fix).under(BUDGET.id, "warning")
 
     def _is_no_worse(self, key: Key, figure: tuple[int, bool] | None) -> bool:
         if figure is None or key not in self.figures:
@@ -121,7 +133,11 @@ def _entry(key: Key, figure: int | None) -> dict[str, Any]:
 
 def read_baseline(path: str) -> Baseline:
     """A baseline. Raises Missing where it is not there, Invalid where it is none."""
-    data = read_file(path, LARGEST)
+    try:
+        data = read_file(path, LARGEST)
+    except Missing as error:
+        fix = "`archcalc check --write-baseline` writes one"
+        raise Missing(*(replace(problem, suggestion=fix) for problem in error.problems)) from None
     refuse_many_values(data, path, MOST_VALUES)
     try:
         entries = json.loads(data)["problems"]

@@ -21,9 +21,10 @@ from archcalc.hardware.fitting import RESERVE, missing, usable
 from archcalc.plan.batches import of_batch
 from archcalc.plan.description import Plan
 from archcalc.plan.recipes import keeping_of
-from archcalc.spec.catalogue import Found
+from archcalc.spec.catalogue import Found, is_path
 from archcalc.spec.model import Model
 from archcalc.spec.revisions import on_disk
+from archcalc.spec.source import dotted
 from archcalc.tape.precision import refuse_other_purpose
 from archcalc.units import grouped, percent
 
@@ -54,6 +55,7 @@ def hold_budgets(project: Project, found: Found) -> Kept:
         except ArchcalcError as error:
             problems.append(_not_evaluated(project, index, found, error))
             continue
+        problems += _against_itself(project, index, found)
         for bound in held:
             problem = _exceeded(project, index, found, bound) if bound.left < 0 else None
             problems += [problem] if problem else []
@@ -188,11 +190,34 @@ def _not_evaluated(project: Project, index: int, found: Found, error: ArchcalcEr
     return found.document.problem(what).under(UNKNOWN.id, UNKNOWN.level)
 
 
+def _against_itself(project: Project, index: int, found: Found) -> Iterator[Problem]:
+    """A warning where a bound is so many times what the same file has, which says nothing of a change."""
+    budget = project.configuration.budgets[index]
+    unit = QUANTITIES[budget.that].unit
+    for written in (budget.most, budget.least):
+        amount = read_amount(written, unit) if isinstance(written, str) else None
+        if isinstance(written, str) and isinstance(amount, Ratio) and _is_itself(project, amount.of, found.typed):
+            what = f"the budget of {budget.that} holds this file against itself, so that no change of it matters"
+            times = written.partition("x")[0].strip()
+            fix = f"`{times}x main:*` is this file on the branch main; else name the other specs as specs:"
+            problem = found.document.problem(f"{what}; {_place(project, index)}", suggestion=fix)
+            yield problem.under(UNKNOWN.id, "warning")
+
+
+def _is_itself(project: Project, of: str, spec: str) -> bool:
+    path = project.path(of)
+    try:
+        return path == spec or (is_path(of) and os.path.samefile(path, spec))
+    except (OSError, ValueError):  # of a revision, or a question
+        return False
+
+
 def _place(project: Project, index: int) -> str:
-    """Where a budget stands: archcalc.yaml:3, or budgets.0 of pyproject.toml."""
-    mark = project.document.values.get(("budgets", index))
-    file = os.path.relpath(project.document.file) if project.folder else project.document.file
-    return f"see {file}:{mark.line}" if mark else f"see budgets.{index} of {file}"
+    """Where a budget stands: archcalc.yaml:3, or tool.archcalc.budgets.0 of pyproject.toml."""
+    document = project.document
+    mark = document.values.get(("budgets", index))
+    file = os.path.relpath(document.file) if project.folder else document.file
+    return f"see {file}:{mark.line}" if mark else f"see {dotted((*document.within, 'budgets', index))} of {file}"
 
 
 def unused_budgets(project: Project, every: Iterable[Outcome]) -> Iterator[Problem]:

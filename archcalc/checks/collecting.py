@@ -12,8 +12,11 @@ from typing import NamedTuple
 from archcalc.checks.outcome import Kind
 from archcalc.checks.patterns import MOST_LOOKED_AT, matches
 from archcalc.checks.project import NAME, PYPROJECT, is_configuration
-from archcalc.errors import Invalid, Missing, Problem
+from archcalc.errors import ArchcalcError, Invalid, Missing, Problem
+from archcalc.files.encoding import other_encoding
 from archcalc.files.reading import read_bytes
+from archcalc.hardware.devices import is_device
+from archcalc.plan.reading import plan_names
 from archcalc.spec.catalogue import has_spec, is_path, names
 from archcalc.spec.configs import CONFIG
 from archcalc.spec.question import split
@@ -130,8 +133,8 @@ _TELLING: tuple[tuple[Kind, frozenset[bytes]], ...] = (
 
 def _plain(data: bytes) -> bytes:
     """What a file says whatever its encoding and its ends of lines: its reader tells what is wrong with them."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        data = data.decode("utf-16", "ignore").encode()
+    if codec := other_encoding(data):
+        data = data.decode(codec, "ignore").encode()
     return data.removeprefix(b"\xef\xbb\xbf").replace(b"\r", b"\n")
 
 
@@ -145,6 +148,23 @@ def _fields(data: bytes) -> set[bytes]:
     return set(re.findall(b"^" + re.escape(first[1]) + _NAME_OF, data, re.MULTILINE))
 
 
+def _in_a_catalogue(path: str) -> Kind | None:
+    """What a name means that is no path: a spec, a plan or a device; None where it means nothing that is known."""
+    if path in names():
+        return "model"
+    if is_path(path) or is_stdin(path) or os.path.exists(path) or split(path)[1] is not None:
+        return None
+    return "plan" if path in plan_names() else "device" if is_device(path) else None
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a file of a configuration's name is one; its reader says what is wrong with it."""
+    try:
+        return is_configuration(path)
+    except ArchcalcError:
+        return True
+
+
 def kind_of(target: Target) -> Kind:
     """What a target is, told by its name and by the fields at its margin, before it is read for good."""
     return sorted_out(target)[0]
@@ -156,10 +176,12 @@ def sorted_out(target: Target) -> tuple[Kind, bytes | None]:
     A file that was found and has no field of ours is "unknown"; one that was named is a spec until proven otherwise.
     """
     path = target.path
+    if not target.found and (kind := _in_a_catalogue(path)):
+        return kind, None
     if path.endswith(WEIGHTS):
         return "weights", None
     if os.path.basename(path) in (NAME, PYPROJECT):
-        return "configuration" if is_configuration(path) or not target.found else "unknown", None
+        return "configuration" if not target.found or _is_ours(path) else "unknown", None
     is_json = path.endswith(".json")
     if not path.endswith(_YAML) and not (is_json and target.found):
         return "config" if is_json else "unknown" if target.found else "model", None
@@ -170,7 +192,7 @@ def sorted_out(target: Target) -> tuple[Kind, bytes | None]:
     except (OSError, ValueError):
         return "model", None  # whose reader says what is wrong
     if is_json:
-        return "config" if _OF_A_CONFIG.search(data) else "unknown", None
+        return "config" if _OF_A_CONFIG.search(_plain(data)) else "unknown", None
     return _kind_of_yaml(data, target), data if len(data) <= LARGEST_FILE else None
 
 

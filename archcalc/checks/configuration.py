@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from archcalc.blocks.base import LARGEST_SIZE, Strict, Version
@@ -46,13 +54,28 @@ def _amount(written: object) -> object:
     return written
 
 
+def _wrong(field: str, what: str, fix: str | None = None) -> PydanticCustomError:
+    """What is wrong with a field beside others: it is placed at the field, with its value."""
+    return PydanticCustomError("constraint", "{what}", {"field": field, "what": what, "fix": fix})
+
+
+def _begins_rules(word: str) -> str:
+    """The identifier of a rule, or how one begins."""
+    from archcalc.checks.lint.every import RULES
+
+    if not any(rule.startswith(word) for rule in RULES):
+        what = "is not an identifier of a rule, or how one begins; see `archcalc list rules`"
+        raise PydanticCustomError("quantity", what)
+    return word
+
+
 def _in_words(name: str, value: object) -> str:
     words = name.replace("_", " ")
     return words if value is True else f"no {words}" if value is False else f"{words} {value}"
 
 
 _Texts = Annotated[tuple[Text, ...], Field(strict=False, max_length=MOST_PATTERNS)]
-_Selected = Annotated[str, Field(pattern=namerules.RULES, max_length=10)]
+_Selected = Annotated[str, Field(pattern=namerules.RULES, max_length=10), AfterValidator(_begins_rules)]
 _Rules = Annotated[tuple[_Selected, ...], Field(strict=False, max_length=MOST_PATTERNS)]
 _Some = Annotated[tuple[Text, ...], Field(strict=False, min_length=1, max_length=MOST_PATTERNS)]
 _Size = Annotated[
@@ -162,15 +185,14 @@ class Budget(Strict):
         if self.most is None and self.least is None and self.fits is None:
             raise PydanticCustomError("one_of", "must have most, least or fits")
         if self.fits is not None and self.that != "memory.total":
-            raise PydanticCustomError("one_of", "must have that: memory.total where it has fits")
+            raise _wrong("that", "must be memory.total where there is fits")
         if self.reserve is not None and self.fits is None:
-            raise PydanticCustomError("one_of", "must have fits where it has reserve")
+            raise _wrong("reserve", "needs fits beside it")
         quantity = QUANTITIES[self.that]
         for field in sorted(self.when.model_fields_set - {"plan"}):
             name = When.model_fields[field].alias or field
             if f"--{name.replace('_', '-')}" not in quantity.flags:
-                context = {"name": name, "that": self.that}
-                raise PydanticCustomError("one_of", "must not have when.{name}, which does not change {that}", context)
+                raise _wrong(f"when.{name}", f"does not change {self.that}", "leave it out")
         unit = quantity.unit
         for field in ("most", "least"):
             written = getattr(self, field)
@@ -178,8 +200,7 @@ class Budget(Strict):
                 try:
                     read_amount(written, unit)
                 except ValueError as error:
-                    context = {"field": field, "why": str(error)}
-                    raise PydanticCustomError("one_of", "has a wrong {field}: it {why}", context) from None
+                    raise _wrong(field, str(error)) from None
         return self
 
 
@@ -196,24 +217,15 @@ class Lint(Strict):
         default="error", description="the least severe level of problems that ends a check with exit code 1"
     )
     devices: _Texts = Field(
-        default=(), description="devices that the specs are meant for, for rules that look at one", examples=[["h100"]]
+        default=(),
+        description="devices that the specs are meant for, for rules that look at one",
+        examples=[["h100-sxm"]],
     )
     plans: _Texts = Field(
         default=(),
         description="parallel plans that the specs are meant for: catalogue names or YAML files",
         examples=[["plans/tp8.yaml"]],
     )
-
-    @field_validator("select", "ignore")
-    @classmethod
-    def _begin_rules(cls, rules: tuple[str, ...]) -> tuple[str, ...]:
-        from archcalc.checks.lint.every import RULES
-
-        for word in rules:
-            if not any(rule.startswith(word) for rule in RULES):
-                what = "has {word}, which is not an identifier of a rule, or how one begins; see `archcalc list rules`"
-                raise PydanticCustomError("one_of", what, {"word": word})
-        return rules
 
 
 class Configuration(Strict):

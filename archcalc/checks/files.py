@@ -30,6 +30,8 @@ def check(
     their file is not there.
     """
     project = None if budgets is None else _project(budgets)
+    if project is not None:
+        _ = project.aim  # what is wrong with it is wrong with no spec
     try:
         found = find(typed(spec))
     except ArchcalcError as error:

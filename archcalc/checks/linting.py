@@ -72,6 +72,25 @@ def _looking(there: tuple[str, ...], select: tuple[str, ...], ignore: tuple[str,
     return tuple(rule for rule in rules if {*rule.needs.split()} & {"device", "plan"} <= {*there})
 
 
+def idle_choice(aim: Aim, select: Sequence[str], ignore: Sequence[str]) -> tuple[str, str, str | None] | None:
+    """What is wrong with a choice of rules that would look at nothing, and pass: a field, what it is, and a fix.
+
+    To ignore everything that is on by default, or what an unnamed beginning has, is a choice.
+    """
+    if tuple(select) != ALL and not any(chosen(RULES.values(), select, ignore)):
+        return "ignore", f"leaves none of the rules that are selected ({', '.join(select)})", "select others"
+    for word in select:
+        rule = RULES.get(word)
+        if rule and rule.needs and rule in chosen((rule,), select, ignore) and rule not in looking(aim, (word,)):
+            fix = "name them in archcalc.yaml, such as lint: {devices: [a100-40gb], plans: [tp8]}"
+            return (
+                "select",
+                f"has {word}, which looks only where a {rule.needs} that specs are meant for is named",
+                fix,
+            )
+    return None
+
+
 def looked(subject: Subject, rules: Iterable[Rule]) -> list[Problem]:
     """What these rules find, whatever the spec allows, in order of the place."""
     return sorted(_problem(subject, rule, found) for rule in rules for found in (rule.looks or _nothing)(subject))

@@ -13,6 +13,23 @@ from archcalc.spec.editing import edited
 from archcalc.spec.source import parse, read_file
 
 
+def is_mendable(outcome: Outcome) -> bool:
+    """Whether a file is one that may be written: a spec that was read from the disk by its own path."""
+    return outcome.kind == "model" and is_path(outcome.file) and os.path.isfile(outcome.file)
+
+
+def mended(outcome: Outcome, edits: Sequence[Edit]) -> tuple[str, str] | None:
+    """The text of a file before and after some edits; None where it is not one to write, or cannot be changed so."""
+    if not edits or not is_mendable(outcome):
+        return None
+    try:
+        before = read_file(outcome.file)
+        after = edited(before, parse(before, outcome.file), edits)
+    except ArchcalcError:
+        return None
+    return before.decode("utf-8-sig"), after.decode("utf-8-sig")
+
+
 def mend(outcomes: Sequence[Outcome]) -> tuple[dict[str, int], list[Problem]]:
     """Write the files anew whose problems have edits: how many edits each got, by its path, and what went wrong.
 
@@ -24,7 +41,7 @@ def mend(outcomes: Sequence[Outcome]) -> tuple[dict[str, int], list[Problem]]:
     seen: set[str] = set()  # a file may have several names
     for outcome in outcomes:
         edits: list[Edit] = [edit for problem in outcome.problems for edit in problem.edits]
-        if not edits or outcome.kind != "model" or not is_path(outcome.file) or not os.path.isfile(outcome.file):
+        if not edits or not is_mendable(outcome):
             continue
         if (file := os.path.realpath(outcome.file)) in seen:
             continue

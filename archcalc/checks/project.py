@@ -7,13 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from archcalc.checks.amounts import Ratio, read_amount
 from archcalc.checks.configuration import Configuration
 from archcalc.checks.subject import Aim
 from archcalc.counts.quantities import QUANTITIES
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
+from archcalc.files.encoding import other_encoding, utf8
 from archcalc.files.regular import folders_above
 from archcalc.hardware.devices import Device, find_device
 from archcalc.plan.description import Plan
@@ -21,12 +22,14 @@ from archcalc.plan.reading import find_plan
 from archcalc.spec.catalogue import Found, find, is_path
 from archcalc.spec.configs import HUB
 from archcalc.spec.revisions import revision
-from archcalc.spec.source import DEEPEST, TOO_DEEP, Document, display_name, parse, read_file
+from archcalc.spec.source import DEEPEST, TOO_DEEP, Document, Where, display_name, dotted, parse, read_file
 from archcalc.spec.validation import validate
+
+Named = TypeVar("Named")
 
 NAME = "archcalc.yaml"
 PYPROJECT = "pyproject.toml"
-_TABLE = "tool.archcalc"
+_TABLE = ("tool", "archcalc")
 # tomllib takes a minute for a key of 300,000 steps, on one line of 600 kB.
 _DOTTED = re.compile(rf"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){{{DEEPEST}}}""")
 
@@ -98,21 +101,32 @@ class Project:
 
     @cached_property
     def aim(self) -> Aim:
-        """What the specs are meant to run on. Raises Invalid and Missing, placed in the configuration."""
+        """What the specs are meant to run on. Raises Invalid, placed in the configuration.
+
+        The devices and plans of budgets are read too: what is wrong with them is wrong with no spec.
+        """
+        for i, budget in enumerate(self.configuration.budgets):
+            if budget.fits is not None:
+                self._named(("budgets", i, "fits"), budget.fits, self.device)
+            if budget.when.plan is not None:
+                self._named(("budgets", i, "when", "plan"), budget.when.plan, self.plan)
         lint = self.configuration.lint
         return Aim(
-            [self._named("devices", i, self.device) for i in range(len(lint.devices))],
-            [(name, self._named("plans", i, self.plan)) for i, name in enumerate(lint.plans)],
+            [self._named(("lint", "devices", i), name, self.device) for i, name in enumerate(lint.devices)],
+            [(name, self._named(("lint", "plans", i), name, self.plan)) for i, name in enumerate(lint.plans)],
         )
 
-    def _named(self, field: str, index: int, read: Callable[[str], Any]) -> Any:
-        """What an entry of lint names. Raises Invalid, placed there, where it cannot be read."""
-        name = getattr(self.configuration.lint, field)[index]
+    def _named(self, where: Where, name: str, read: Callable[[str], Named]) -> Named:
+        """What an entry names. Raises Invalid, placed there, where it cannot be read."""
         try:
             return read(name)
         except ArchcalcError as error:
-            what = f"cannot be read: {error.problems[0]}"
-            raise Invalid(self.document.problem(what, ("lint", field, index), value=shown(name))) from None
+            first = error.problems[0]
+            if first.file.startswith("--"):  # of a name, which is told as of a flag
+                problem = self.document.problem(first.message, where, suggestion=first.suggestion)
+            else:
+                problem = self.document.problem(f"cannot be read: {first}", where, value=shown(name))
+            raise Invalid(problem) from None
 
 
 def no_project() -> Project:
@@ -146,7 +160,7 @@ def is_configuration(path: str) -> bool:
 def _project(path: str) -> Project:
     folder = os.path.dirname(path)
     if os.path.basename(path) == PYPROJECT:
-        document = Document(display_name(path), _table(path, required=True))
+        document = Document(display_name(path), _table(path, required=True), within=_TABLE)
     else:
         document = parse(read_file(path), display_name(path))
     return Project(document, validate(document, Configuration), folder)
@@ -159,10 +173,13 @@ def _table(path: str, *, required: bool = False) -> Any:
     """The table of a pyproject.toml; None where it has none. Raises Invalid for a file that is no TOML."""
     import tomllib
 
-    text = ""
+    whole = read_file(path)
+    text = whole.decode(other_encoding(whole) or "utf-8", "ignore")  # tells whose it is, whatever is wrong with it
     try:
-        text = read_file(path).decode()
+        text = utf8(whole, path)
         data, wrong = ({}, f"is {TOO_DEEP}") if _DOTTED.search(text) else (tomllib.loads(text), "")
+    except Invalid as error:
+        data, wrong = {}, error.problems[0].words
     except (ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits too
         data, wrong = {}, f"is not TOML: {str(error).partition(';')[0]}"
     if wrong:
@@ -172,5 +189,5 @@ def _table(path: str, *, required: bool = False) -> Any:
     tool = data.get("tool", {})
     found = tool.get("archcalc") if isinstance(tool, dict) else None
     if found is None and required:
-        raise Invalid(Problem(path, f"has no table [{_TABLE}]"))
+        raise Invalid(Problem(path, f"has no table [{dotted(_TABLE)}]"))
     return found

@@ -6,14 +6,15 @@ again for another rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from archcalc.errors import Edit, Level
 
 if TYPE_CHECKING:
     from archcalc.checks.subject import Subject
-    from archcalc.errors import Where
+    from archcalc.checks.verdict import Check
+    from archcalc.errors import Problem, Where
 
 
 class Finding(NamedTuple):
@@ -45,6 +46,15 @@ class Rule(NamedTuple):
     needs: str = ""
     looks: Callable[[Subject], Iterable[Finding]] | None = None
     example: str = ""
+
+
+class Stored(NamedTuple):
+    """What the weights beside a spec say: problems, comparisons that hold, and lines on what was not compared."""
+
+    problems: list[Problem]
+    checks: Sequence[Check] = ()
+    not_compared: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
 
 INVALID = Rule(
@@ -97,7 +107,20 @@ UNUSED = Rule(
     example='allow: [{rule: AC110, why: "..."}] and a vocabulary that is padded',
 )
 
-FIXED = (INVALID, BUDGET, UNKNOWN, FIGURE, UNUSED)
+WEIGHTS = Rule(
+    "AC103",
+    "weights-differ",
+    "the weights beside a spec are not those of its shape",
+    "a checkpoint that lacks a tensor, or has one of another shape or type, loads wrongly or not at all, and its "
+    "counts are not those of the spec",
+    "the headers of the safetensors or GGUF files beside it",
+    "correct the config.json or the spec, or put the weights there that belong to it; `archcalc check SPEC --weights "
+    "PATH` shows both sides",
+    "error",
+    example="hidden_size: 64 in config.json and a table of 128 x 48 in model.safetensors",
+)
+
+FIXED = (INVALID, BUDGET, UNKNOWN, FIGURE, UNUSED, WEIGHTS)
 """The rules of every check."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from archcalc.checks.audit import audit
 from archcalc.checks.budgets import hold_budgets
@@ -12,34 +13,48 @@ from archcalc.checks.files import broken_promises
 from archcalc.checks.linting import excused, looked, looking
 from archcalc.checks.outcome import Kind, Outcome
 from archcalc.checks.project import NAME, Project, find_project
-from archcalc.checks.rules import FIGURE, INVALID
+from archcalc.checks.rules import FIGURE, INVALID, WEIGHTS, Stored, chosen
 from archcalc.checks.subject import Subject
-from archcalc.errors import ArchcalcError
+from archcalc.errors import ArchcalcError, Problem
 from archcalc.hardware.devices import find_device
 from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.headers import read_header
 from archcalc.plan.reading import find_plan
 from archcalc.spec.catalogue import Found, find, is_readable, read_spec
 from archcalc.spec.configs import GGUF
+from archcalc.spec.source import is_stdin
 
 FEW = 64
 """Files below which further processes are not worth their start."""
 
 
-def check_target(target: Target, project: Project) -> Outcome:
-    """Everything that is wrong with a file, and what holds. Never raises what is wrong with it."""
+Beside = Callable[[Target, Found], "Stored | None"]
+"""What the weights beside a spec say, None where there are none."""
+
+
+def check_target(target: Target, project: Project, beside: Beside | None = None) -> Outcome:
+    """Everything that is wrong with a file, and what holds. Never raises what is wrong with it.
+
+    `beside` looks at the weights of a folder, which this room knows no names of.
+    """
     kind, data = sorted_out(target)
     if kind == "unknown":
         return Outcome(target.path, kind, target.path)
     try:
         if kind in ("model", "config"):
             found = find(target.path) if data is None else read_spec(data, target.path)
-            return _of_a_spec(found, kind, project)
+            return _of_a_spec(target, found, kind, project, beside)
         return Outcome(target.path, kind, _READERS[kind](target.path))
     except ArchcalcError as error:
-        problems = tuple(problem.under(INVALID.id, INVALID.level) for problem in error.problems)
-        code = 1 if is_readable(target.path) or target.found else error.exit_code
+        problems = tuple(_of(target, problem).under(INVALID.id, INVALID.level) for problem in error.problems)
+        is_file = target.found or (is_readable(target.path) and not is_stdin(target.path))
+        code = 1 if is_file else error.exit_code  # what a pipe or a device brings is a question, as standard input is
         return Outcome(target.path, kind, target.path, problems, code=code)
+
+
+def _of(target: Target, problem: Problem) -> Problem:
+    """What is wrong with a name, which its reader tells as of a flag."""
+    return replace(problem, file=target.path) if problem.file in ("--plan", "--device") else problem
 
 
 def _plan(path: str) -> str:
@@ -70,29 +85,40 @@ _READERS: dict[Kind, Callable[[str], str]] = {
 """Reads a file that is no spec, and gives its name."""
 
 
-def _of_a_spec(found: Found, kind: Kind, project: Project) -> Outcome:
+def _of_a_spec(target: Target, found: Found, kind: Kind, project: Project, beside: Beside | None) -> Outcome:
     lint = project.configuration.lint
     subject = Subject(found, project.aim)
     rules = looking(subject.aim, lint.select, lint.ignore)
     verdict = audit(found.model, subject.counts)
     verdict = verdict._replace(spec=found.name, warnings=found.warnings)
     promises = broken_promises(found, verdict) if FIGURE in rules else []
-    problems, allowed = excused(subject, [*promises, *looked(subject, rules)], rules)
+    told = [*promises, *looked(subject, rules)]
+    if beside is not None and any(chosen((WEIGHTS,), lint.select, lint.ignore)) and (said := beside(target, found)):
+        told += [problem.under(WEIGHTS.id, WEIGHTS.level) for problem in said.problems]
+        rules = (*rules, WEIGHTS)
+        verdict = verdict._replace(
+            checks=(*verdict.checks, *(() if said.problems else said.checks)),
+            not_compared=(*verdict.not_compared, *said.not_compared),
+            warnings=(*verdict.warnings, *said.warnings),
+        )
+    problems, allowed = excused(subject, told, rules)
     kept = hold_budgets(project, found)  # which no spec excuses: they are the project's
     every = sorted((*problems, *kept.problems))
     return Outcome(found.typed, kind, found.name, tuple(every), tuple(allowed), kept.bounds, verdict)
 
 
-def check_all(targets: Sequence[Target], project: Project, jobs: int = 1) -> Iterator[Outcome]:
+def check_all(
+    targets: Sequence[Target], project: Project, jobs: int = 1, beside: Beside | None = None
+) -> Iterator[Outcome]:
     """The outcomes in the order of the targets, `jobs` processes working at them."""
     if jobs <= 1 or len(targets) < FEW:
         for target in targets:
-            yield check_target(target, project)
+            yield check_target(target, project, beside)
         return
     from concurrent.futures import ProcessPoolExecutor
 
     size = max(1, min(FEW, len(targets) // (4 * jobs)))
-    with ProcessPoolExecutor(jobs, initializer=_begin, initargs=(project,)) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_begin, initargs=(project, beside)) as pool:
         try:
             yield from pool.map(_check_here, targets, chunksize=size)
         except BaseException:
@@ -100,16 +126,16 @@ def check_all(targets: Sequence[Target], project: Project, jobs: int = 1) -> Ite
             raise
 
 
-_project_here: list[Project] = []
+_project_here: list[tuple[Project, Beside | None]] = []
 """Of a process that works at files: the project, whose plans, devices and specs it reads once."""
 
 
-def _begin(project: Project) -> None:
-    _project_here[:] = [project]
+def _begin(project: Project, beside: Beside | None) -> None:
+    _project_here[:] = [(project, beside)]
 
 
 def _check_here(target: Target) -> Outcome:
-    return check_target(target, _project_here[0])
+    return check_target(target, *_project_here[0])
 
 
 def ours(outcomes: Iterable[Outcome]) -> list[Outcome]:

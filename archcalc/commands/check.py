@@ -97,7 +97,7 @@ def check(
     looked at, docs/ci.md how to run it on every change.
 
     With --weights every tensor of one SPEC is compared with a checkpoint: missing or unexpected ones, other shapes
-    and types, a tied head, padded rows. No number of the weights is read.
+    and types, a tied head, padded rows. No number of the weights is read. A folder is compared with its own.
 
     Example: archcalc check own.yaml --strict
     """
@@ -118,6 +118,7 @@ def check(
     rules = _rules("--select", select), _rules("--ignore", ignore)
     run = Checking(paths or [], lambda: find_project(config).with_rules(*rules), baseline, workers)
     run.skip_unknown = skip_unknown
+    run.flags = [name for name, given in zip(("select", "ignore"), rules, strict=True) if given is not None]
     if write_baseline and run.baseline is None:
         how = "name it by --baseline FILE, or as baseline: in archcalc.yaml"
         raise Invalid(Problem("--write-baseline", "needs a file to write", suggestion=how))

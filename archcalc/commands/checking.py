@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from archcalc.checks.baseline import baseline_text, read_baseline
 from archcalc.checks.budgets import unused_budgets
 from archcalc.checks.collecting import Target, collect
+from archcalc.checks.linting import idle_choice
 from archcalc.checks.mending import mend
 from archcalc.checks.outcome import Outcome
 from archcalc.checks.project import Project
 from archcalc.checks.running import check_all, ours
 from archcalc.checks.watching import saved
+from archcalc.commands.beside import weights_beside
 from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.report.outcomes import Destination, show
 from archcalc.report.output import tell, write
@@ -25,6 +27,8 @@ class Checking:
     """One check: what is looked at, for what, and how."""
 
     skip_unknown = False
+    flags: Sequence[str] = ()
+    """Those of --select and --ignore that are given, by their names."""
 
     def __init__(self, paths: Sequence[str], load: Callable[[], Project], baseline: str | None, jobs: int) -> None:
         self.paths, self.load, self.project = paths, load, load()
@@ -43,9 +47,19 @@ class Checking:
         return not self.paths or (touched and bool(self.specs))
 
     def targets(self) -> list[Target]:
-        """What is looked at. Raises Missing and Invalid as `collect` does."""
-        asked = [*self.paths, *(self.specs if self.is_whole else [])] or names()
-        return collect(asked, self.project.configuration.exclude, skip_unknown=self.skip_unknown)
+        """What is looked at. Raises Missing and Invalid as `collect` does, placed in the configuration if its own."""
+        specs = self.specs if self.is_whole else []
+        try:
+            return collect(
+                [*self.paths, *specs] or names(), self.project.configuration.exclude, skip_unknown=self.skip_unknown
+            )
+        except ArchcalcError as error:
+            first = error.problems[0]
+            if first.file not in specs or first.file in self.paths:
+                raise
+            where, written = ("specs", specs.index(first.file)), shown(first.file)
+            place = self.project.document.problem(first.message, where, value=written, suggestion=first.suggestion)
+            raise type(error)(place) from None
 
     def refuse_input(self, file: str | None) -> None:
         """Raise Invalid for a file to write that is one of those to read."""
@@ -57,16 +71,25 @@ class Checking:
 
     def outcomes(self, *, fix: bool = False) -> list[Outcome]:
         """What was found, in the order of the targets, with a bar on a terminal while it takes long."""
-        _ = self.project.aim  # what is wrong with it is wrong with no spec
+        lint = self.project.configuration.lint
+        if idle := idle_choice(self.project.aim, lint.select, lint.ignore):  # what is wrong with it is so of no spec
+            raise Invalid(self._of_a_choice(*idle))
         targets = self.targets()
-        found = list(counted(check_all(targets, self.project, self.jobs), len(targets), "checking"))
+        found = list(counted(check_all(targets, self.project, self.jobs, weights_beside), len(targets), "checking"))
         if fix and (done := self._mended(found)):
             again = [target for target in targets if target.path in done]
-            anew = {outcome.file: outcome for outcome in check_all(again, self.project)}
+            anew = {outcome.file: outcome for outcome in check_all(again, self.project, beside=weights_beside)}
             found = [anew.get(outcome.file, outcome) for outcome in found]
         if (others := len(found) - len(ours(found))) and not self.skip_unknown:
             tell(f"{several(others, 'file')} skipped: not archcalc's")
         return [*ours(found), *(self._of_the_configuration(found) if self.is_whole else [])]
+
+    def _of_a_choice(self, field: str, what: str, fix: str | None) -> Problem:
+        """What is wrong with the rules that are on: a problem of the flag that chose them, or of the configuration."""
+        lint = self.project.configuration.lint
+        if field in self.flags:
+            return Problem(f"--{field}", what, value=shown(",".join(getattr(lint, field))), suggestion=fix)
+        return self.project.document.problem(what, ("lint", field), suggestion=fix)
 
     def _mended(self, found: Sequence[Outcome]) -> dict[str, int]:
         done, wrong = mend(found)
@@ -111,7 +134,8 @@ class Checking:
         for targets in changes:
             try:
                 self.project = self.load()
-                show(self.without_known(ours(check_all(targets, self.project, self.jobs))), where)
+                _ = self.project.aim
+                show(self.without_known(ours(check_all(targets, self.project, self.jobs, weights_beside))), where)
             except ArchcalcError as error:  # of the configuration or the baseline, which may be half written
                 tell(str(error))
 

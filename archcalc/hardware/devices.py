@@ -60,7 +60,10 @@ class Capacity(Strict):
     @model_validator(mode="after")
     def _sees_no_more_than_there_is(self) -> Self:
         if self.visible is not None and parse_quantity(self.visible, "B") > _in_binary(self.label):
-            raise PydanticCustomError("one_of", "must not have visible above its label, a GB taken for a GiB")
+            context = {"field": "visible", "label": self.label, "fix": None}
+            raise PydanticCustomError(
+                "constraint", "must be at most the label, {label}, a GB taken for a GiB", context
+            )
         return self
 
 
@@ -100,6 +103,7 @@ class Sources(Strict):
     bandwidth: Text = Field(description="of the memory's rate")
     link: Text | None = Field(default=None, description="of the link, where one is given")
     power: Text | None = Field(default=None, description="of the power, where it is given")
+    processors: Text | None = Field(default=None, description="of the number of processors, where it is given")
 
 
 class Device(Strict):
@@ -125,6 +129,11 @@ class Device(Strict):
         default=None, description="what connects it with its nearest neighbours; absent where no source tells"
     )
     power: Watts | None = Field(default=None, description="the most that it may draw, in watts")
+    processors: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None,
+        description="streaming multiprocessors, each of which computes one tile of a product at a time",
+        examples=[132],
+    )
     notes: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(), description="what else is to be known about its figures"
     )
@@ -226,6 +235,12 @@ def find_device(name: str) -> Device:
         else "`archcalc list devices` shows all; a path to a YAML file describes another"
     )
     raise Invalid(Problem("--device", f"unknown device {name!r}", suggestion=suggestion))
+
+
+def is_device(name: str) -> bool:
+    """Whether a name means a device of the catalogue, or several of them."""
+    words = _words(name.strip().lower())
+    return bool(_key(words) in _aliases() or "".join(words) in _aliases() or _beginning_with(words))
 
 
 _MAKERS = {"nvidia", "geforce", "tesla", "amd", "instinct", "google", "cloud", "intel", "aws", "apple"}

@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from archcalc.errors import Invalid, Problem, cut, shown
+from archcalc.files.encoding import utf8
 
 LARGEST_CONFIG = 4 * 2**20
 """Bytes of a config.json."""
@@ -30,11 +31,9 @@ def parse_object(data: bytes, file: str, largest: int, most_values: int) -> dict
     if len(data) > largest:
         raise Invalid(Problem(file, f"is larger than {largest:,} bytes"))
     refuse_many_values(data, file, most_values)
+    text = utf8(data, file)
     try:
-        text = data.decode("utf-8-sig")
         value = json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
-    except UnicodeDecodeError as error:
-        raise Invalid(Problem(file, "is not UTF-8", value=f"byte {error.object[error.start]:#04x}")) from None
     except json.JSONDecodeError as error:
         raise Invalid(Problem(file, f"is not JSON: {error.msg}", "", error.lineno, error.colno)) from None
     except _Wrong as error:

@@ -36,7 +36,11 @@ def chosen(form: CheckFormat | None, output: str | None) -> CheckFormat:
     """The format asked for, or the one that the file's suffix means. Raises Invalid where it means none."""
     if form is None and output is not None and (meant := _SUFFIXES.get(os.path.splitext(output)[1])):
         return meant
-    return form if form in FORMATS else format_of(cast("Format | None", form), None if output == "-" else output)
+    return (
+        form
+        if form in FORMATS
+        else format_of(cast("Format | None", form), None if output == "-" else output, _SUFFIXES)
+    )
 
 
 class Destination(NamedTuple):
@@ -78,7 +82,10 @@ def show(outcomes: Sequence[Outcome], where: Sequence[Destination]) -> None:
         lines[MOST_PROBLEMS_SHOWN:] = [f"and {more:,} more"]
     if lines:
         tell("\n".join(lines))
+    nothing_read = len(outcomes) == 1 and outcomes[0].code > 1  # a headline would only say so again
     for form, file in where:
+        if nothing_read and form == "table" and file is None:
+            continue
         if form in FORMATS:
             write(FORMATS[form](outcomes), file)
         else:

@@ -120,11 +120,14 @@ def emit(sheet: Sheet, form: Format | None, output: str | None) -> None:
     write(rendered(sheet, form, width, style=terminal and not os.environ.get("NO_COLOR")), output)
 
 
-def format_of(form: Format | None, output: str | None) -> Format:
-    """The format asked for, or the one that the file's suffix means."""
+def format_of(form: Format | None, output: str | None, others: Iterable[str] = ()) -> Format:
+    """The format asked for, or the one that the file's suffix means; `others` are suffixes that a command has beside.
+
+    Raises Invalid where the suffix means none.
+    """
     found = form or _SUFFIXES.get(os.path.splitext(output)[1] if output else ".txt")
     if found is None:
-        listed = ", ".join(_SUFFIXES)
+        listed = ", ".join((*_SUFFIXES, *others))
         fix = "name it with --format"
         raise Invalid(Problem("--output", f"has no suffix of {listed}", value=shown(output), suggestion=fix))
     return found

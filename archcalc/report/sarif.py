@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from archcalc.checks.lint.every import RULES
+from archcalc.checks.mending import mended
 from archcalc.checks.outcome import Outcome
 from archcalc.checks.rules import Rule
 from archcalc.errors import printable
@@ -121,19 +122,44 @@ def _result(place: Place) -> dict[str, Any]:
         kind = "inSource" if place.excused.where == "in the spec" else "external"
         result["suppressions"] = [{"kind": kind, "justification": printable(place.excused.why)}]
     if place.problem.edits:
-        # A fix of SARIF needs the end of what it replaces, which a problem does not know.
+        result |= {"fixes": [fix]} if (fix := _fix(place)) else {}
         result["properties"] = {"edits": place.problem.as_dict()["edits"]}
     return result
+
+
+def _fix(place: Place) -> dict[str, Any] | None:
+    """What --fix would change, as the lines that are replaced; None where it leaves the file as it is."""
+    texts = mended(place.outcome, place.problem.edits)
+    if texts is None or is_stdin(place.path):
+        return None
+    before, after = (text.split("\n") for text in texts)
+    most = min(len(before), len(after))
+    head = next((i for i in range(most) if before[i] != after[i]), most)
+    most -= head
+    tail = next((i for i in range(most) if before[-1 - i] != after[-1 - i]), most)
+    if tail == 0:  # the last line has no end that could go with it
+        end = {"endLine": len(before), "endColumn": len(before[-1]) + 1}
+        new = "\n".join(after[head:])
+    else:
+        end = {"endLine": len(before) - tail + 1, "endColumn": 1}
+        new = "".join(f"{line}\n" for line in after[head : len(after) - tail])
+    region = {"startLine": head + 1, "startColumn": 1, **end}
+    change = {"deletedRegion": region, "insertedContent": {"text": new}}
+    changes = {"artifactLocation": _artifact(place.path), "replacements": [change]}
+    return {"description": {"text": printable(place.fix) or "apply"}, "artifactChanges": [changes]}
+
+
+def _artifact(path: str) -> dict[str, str]:
+    return {"uri": uri(path), **({} if path.startswith("/") else {"uriBaseId": _ROOT})}
 
 
 def _location(place: Place) -> dict[str, Any]:
     location: dict[str, Any] = {}
     if not is_stdin(place.path):
-        inside = {} if place.path.startswith("/") else {"uriBaseId": _ROOT}
         region = {"startLine": place.line, "startColumn": place.column}
         region = {name: n for name, n in region.items() if n is not None}
         location["physicalLocation"] = {
-            "artifactLocation": {"uri": uri(place.path), **inside},
+            "artifactLocation": _artifact(place.path),
             **({"region": region} if region else {}),
         }
     if place.problem.path:

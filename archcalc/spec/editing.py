@@ -21,7 +21,7 @@ _BY_HAND = "change it by hand"
 
 
 class _Node(NamedTuple):
-    """A value in a text, from `start` to before `end`; `key` is where its key ends.
+    """A value in a text, from `start` to before `end`; `opens` is where its key begins, and `key` where that ends.
 
     `style` is a scalar's quote, "" for a plain one; None for a mapping or list, which is `flow` where it has brackets.
     """
@@ -30,6 +30,7 @@ class _Node(NamedTuple):
     end: int
     style: str | None
     flow: bool
+    opens: int | None
     key: int | None
 
 
@@ -37,7 +38,8 @@ def edited(text: bytes, document: Document, edits: Iterable[Edit]) -> bytes:
     """A file's bytes after changes of its values.
 
     `document` is what was read from these bytes. A value that is not there is put into its mapping; None takes an item
-    out of a list. Items are taken out last, so that paths mean what they meant in the document.
+    out of a list, and a list that has no other goes with its field. Items are taken out last, so that paths mean what
+    they meant in the document.
 
     Raises Invalid where the bytes are not those of the document, where a path leads nowhere, and for a change that
     cannot be made in the text.
@@ -79,14 +81,17 @@ def _apply(data: Any, edit: Edit, document: Document) -> None:
     if not edit.path:
         raise wrong
     *way, last = edit.path
+    above: Any = None
     for step in way:
         try:
-            data = data[step]
+            above, data = data, data[step]
         except (KeyError, IndexError, TypeError):
             raise wrong from None
     there = isinstance(data, list) and isinstance(last, int) and 0 <= last < len(data)
     if _takes_out(edit) and there:
         del data[last]
+        if not data and isinstance(above, dict) and len(above) > 1:
+            del above[way[-1]]
     elif (there or isinstance(data, dict)) and not isinstance(data[last] if there else data.get(last), dict | list):
         data[last] = edit.value
     else:
@@ -144,34 +149,72 @@ def _with(text: str, edit: Edit, nodes: dict[Where, _Node]) -> str | None:
 
 
 def _without(text: str, path: Where, nodes: dict[Where, _Node]) -> str | None:
-    """The text without an item of a list; a list that had no other is `[]`."""
+    """The text without an item of a list. A list that had no other goes with its field; `[]` where that is alone."""
     whole, (*_, index) = nodes[path[:-1]], path
     assert isinstance(index, int)  # noqa: S101  (see _takes_out)
     item, before, after = (nodes.get((*path[:-1], i)) for i in (index, index - 1, index + 1))
     if item is None:
         return None
+    if before is None and after is None and len(beside := _beside(path[:-1], nodes)) > 1:
+        return _without_field(text, whole, item, beside, in_braces=nodes[path[:-2]].flow)
     if whole.flow:
-        start, end = (
-            (item.start, after.start)
-            if after is not None
-            else (before.end, item.end)
-            if before is not None
-            else (whole.start + 1, whole.end - 1)
-        )
-        beside = text[start : item.start] + text[item.end : end]
-        return None if "#" in beside else text[:start] + text[end:]  # a comment there is nobody's to remove
+        return _cut(text, item.start, item.end, _gap(item.start, item.end, before, after, whole))
     dash = _after_comments(text, whole.start if before is None else before.end)
     line = _line(text, dash)
     if text[dash : dash + 1] != "-" or text[line:dash].strip():
         return None
-    end = item.end if text[item.end - 1] == "\n" else text.find("\n", item.end) + 1 or len(text)
-    text = text[:line] + text[end:]
+    text = text[:line] + text[_next_line(text, item.end) :]
     if before is not None or after is not None:
         return text
     if whole.key is None:
         return None
     colon = text.find(":", whole.key) + 1
     return f"{text[:colon]} []{text[colon:]}"
+
+
+def _beside(path: Where, nodes: dict[Where, _Node]) -> list[_Node]:
+    """The values of the mapping that a path leads into, by their place; none where it leads into a list."""
+    inside = (node for other, node in nodes.items() if len(other) == len(path) and other[:-1] == path[:-1])
+    return sorted(node for node in inside if node.opens is not None)
+
+
+def _without_field(text: str, whole: _Node, item: _Node, beside: list[_Node], *, in_braces: bool) -> str | None:
+    """The text without a list of one item and its key. Comments on lines of their own stay."""
+    start, key = whole.opens or 0, whole.key or 0
+    at = beside.index(whole)
+    if whole.flow and "#" in text[key : item.start] + text[item.end : whole.end]:
+        return None
+    if in_braces:
+        before, after = beside[at - 1] if at else None, beside[at + 1] if at + 1 < len(beside) else None
+        return _cut(text, start, whole.end, _gap(start, whole.end, before, after, whole))
+    line, dash = _line(text, start), start if whole.flow else _after_comments(text, text.find(":", key) + 1)
+    end = whole.end if whole.flow else item.end
+    if text[line:start].strip() or not (whole.flow or text[dash : dash + 1] == "-"):
+        return None
+    own = _next_line(text, key)
+    if not whole.flow and own <= dash:
+        if "#" in text[key:own]:
+            return None
+        return text[:line] + text[own : _line(text, dash)] + text[_next_line(text, end) :]
+    return text[:line] + text[_next_line(text, end) :]
+
+
+def _gap(start: int, end: int, before: _Node | None, after: _Node | None, whole: _Node) -> tuple[int, int]:
+    """What goes with a value in brackets: the comma behind it, or the one before the last."""
+    if after is not None:
+        return start, after.start if after.opens is None else after.opens
+    return (before.end, end) if before is not None else (whole.start + 1, whole.end - 1)
+
+
+def _cut(text: str, start: int, end: int, gap: tuple[int, int]) -> str | None:
+    """The text without a gap around a value; None where a comment is in it, which is nobody's to remove."""
+    left, right = gap
+    return None if "#" in text[left:start] + text[end:right] else text[:left] + text[right:]
+
+
+def _next_line(text: str, end: int) -> int:
+    """Where the line after the one begins on which something ended."""
+    return end if text[end - 1] == "\n" else text.find("\n", end) + 1 or len(text)
 
 
 def _after_comments(text: str, index: int) -> int:
@@ -190,11 +233,11 @@ def _line(text: str, index: int) -> int:
 class _Open:
     """A mapping or list that has begun; `last` is where what is in it ends so far."""
 
-    def __init__(self, path: Where, start: int, key: int | None, *, mapping: bool, flow: bool) -> None:
-        self.path, self.start, self.at, self.mapping, self.flow = path, start, key, mapping, flow
+    def __init__(self, path: Where, node: _Node, *, mapping: bool) -> None:
+        self.path, self.node, self.start, self.mapping, self.flow = path, node, node.start, mapping, node.flow
         self.items = 0
-        self.key: tuple[str, int] | None = None
-        self.last = start
+        self.key: tuple[str, int, int] | None = None
+        self.last = node.start
 
 
 def _nodes(text: str) -> dict[Where, _Node]:
@@ -206,7 +249,7 @@ def _nodes(text: str) -> dict[Where, _Node]:
             done = stack.pop()
             mark: Any = event.end_mark
             end = mark.index if done.flow else done.last
-            found[done.path] = _Node(done.start, end, None, done.flow, done.at)
+            found[done.path] = done.node._replace(end=end)
             if stack:
                 stack[-1].last = end
         elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
@@ -217,21 +260,21 @@ def _nodes(text: str) -> dict[Where, _Node]:
 def _take(event: Any, stack: list[_Open], found: dict[Where, _Node]) -> None:
     start, end = event.start_mark.index, event.end_mark.index
     path: Where = ()
-    key = None
+    opens, key = None, None
     if stack:
         inside = stack[-1]
         if inside.mapping and inside.key is None:
-            inside.key = (event.value, end)
+            inside.key = (event.value, start, end)
             return
-        name, key = inside.key or (inside.items, None)
+        name, opens, key = inside.key or (inside.items, None, None)
         path = (*inside.path, name)
         inside.key = None
         inside.items += 1
         inside.last = end
     if isinstance(event, yaml.ScalarEvent):
         flow = bool(stack) and stack[-1].flow
-        found[path] = _Node(start, end, event.style or "", flow, key)
+        found[path] = _Node(start, end, event.style or "", flow, opens, key)
         return
-    flow = bool(event.flow_style)
-    found[path] = _Node(start, end, None, flow, key)  # its end follows, and its place in the order is this
-    stack.append(_Open(path, start, key, mapping=isinstance(event, yaml.MappingStartEvent), flow=flow))
+    node = _Node(start, end, None, bool(event.flow_style), opens, key)
+    found[path] = node  # its end follows, and its place in the order is this
+    stack.append(_Open(path, node, mapping=isinstance(event, yaml.MappingStartEvent)))

@@ -62,7 +62,8 @@ class Published(Strict):
         if sum(getattr(self, name) is not None for name in _QUANTITIES) != 1:
             raise PydanticCustomError("one_of", "must have exactly one of parameters, active, tally and matrices")
         if self.digits is not None and to_digits(self.figure, self.digits) != self.figure:
-            raise PydanticCustomError("one_of", "must have a figure rounded to its digits")
+            context = {"field": self.quantity, "digits": self.digits, "fix": None}
+            raise PydanticCustomError("constraint", "must be rounded to its {digits} digits", context)
         return self
 
 

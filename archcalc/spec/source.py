@@ -15,6 +15,7 @@ import yaml
 
 from archcalc.errors import LONGEST_PLACE, Invalid, Missing, Problem, shown
 from archcalc.errors import Where as Where  # noqa: PLC0414  (as mypy reads an export)
+from archcalc.files.encoding import utf8
 from archcalc.files.reading import TooSlow, read_bytes, read_stdin
 from archcalc.spec.scalars import LONGEST_NUMBER, is_long_number, resolve
 
@@ -47,6 +48,7 @@ class Document:
     question put in, `question` is the argument that asked, and `before` the data before it. Of a spec that was
     imported `origins` has the keys of the config.json that a field came from, by its path, those of all layers
     together, `placed` those of each layer by itself, `ignored` the keys that do not matter, and `config` is the file.
+    `within` is where the data stands in a larger file: its paths begin there.
     """
 
     file: str
@@ -60,18 +62,20 @@ class Document:
     placed: dict[str, list[str]] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     config: Any = None
+    within: Where = ()
 
     def problem(self, message: str, path: Where = (), *, at_key: bool = False, **parts: Any) -> Problem:
         """A Problem placed at `path`, or at the nearest of its parents that has a place."""
+        whole = dotted((*self.within, *path))
         if path in self.asked:
-            return Problem(self.question, message, dotted(path), **parts)
+            return Problem(self.question, message, whole, **parts)
         mark = self.keys.get(path) if at_key else None
         place = path
         while mark is None and place not in self.values and place:
             place = place[:-1]
         mark = mark or self.values.get(place)
         line, column = mark if mark else (None, None)
-        return Problem(self.file, message, dotted(path), line, column, **parts)
+        return Problem(self.file, message, whole, line, column, **parts)
 
     def origin(self, path: Where) -> list[str]:
         """The keys of a config.json that a field came from; those of a block where that was read as a whole."""
@@ -151,16 +155,7 @@ def parse(data: bytes, file: str) -> Document:
 
     Raises Invalid for anything that is not one bounded document of plain YAML in UTF-8.
     """
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if b"\0" in data:
-            raise Invalid(Problem(file, "is a binary file")) from None
-        place = Mark(data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start))
-        byte = data[error.start : error.start + 1]
-        raise Invalid(Problem(file, "is not UTF-8", "", *place, value=shown(byte))) from None
-    if "\0" in text:
-        raise Invalid(Problem(file, "is a binary file"))
+    text = utf8(data, file)
     try:
         builder = _build(text, file)
     except yaml.MarkedYAMLError as error:

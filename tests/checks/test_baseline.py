@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from command import ask
 from goodspec import GOOD
 
 import archcalc
@@ -55,11 +56,12 @@ def test_what_is_worse_counts_again_on_either_side(here):
     baseline, _ = known(here, outcomes("x.yaml"))
     (here / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 3") + FIGURE)
     found, gone = baseline.without(outcomes("x.yaml"), "")
-    assert rules(found) == ["AC002"], "more parameters are worse for most, and better for least"
+    assert sorted((one.rule, one.level) for one in found[0].problems) == [("AC002", "error"), ("AC002", "warning")]
+    # more parameters are worse for most, and better for least
     assert gone == 0, "it occurs, and is worse"
     (here / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 1") + FIGURE)
     found, _ = baseline.without(outcomes("x.yaml"), "")
-    assert rules(found) == ["AC002"]
+    assert sorted((one.rule, one.level) for one in found[0].problems) == [("AC002", "error"), ("AC002", "warning")]
 
 
 def test_a_second_problem_of_one_kind_is_new(here):
@@ -149,15 +151,38 @@ def test_a_figure_that_is_better_or_the_same_is_known_and_without_a_figure_a_bud
     data = json.loads(text)
     for entry in data["problems"]:
         if entry.get("budget", "").startswith("parameters.stored most"):
-            entry["figure"] += 1  # it was worse
+            now = entry["figure"]
+            entry["figure"] += 1  # it was worse, or somebody wrote so
     (here / "known.json").write_text(json.dumps(data))
-    assert rules(read_baseline("known.json").without(outcomes("x.yaml"), "")[0]) == []
+    (after,), _ = read_baseline("known.json").without(outcomes("x.yaml"), "")
+    (told,) = after.problems
+    assert (told.file, told.rule, told.level) == ("known.json", "AC002", "warning")
+    assert told.message == (
+        f"knows parameters.stored most 100 parameters of x.yaml as {now + 1:,}, and it is {now:,}: it may grow unseen"
+    )
+    assert (after.exit_code(), after.exit_code(strict=True)) == (0, 1)
     for entry in data["problems"]:
         entry.pop("figure", None)
     (here / "known.json").write_text(json.dumps(data))
     assert rules(read_baseline("known.json").without(outcomes("x.yaml"), "")[0]) == ["AC002", "AC002"]
 
 
+@pytest.mark.parametrize(("bound", "by", "way"), [("most: 1", 10**9, "grow"), ("least: 1T", -1, "shrink")])
+def test_a_figure_that_was_raised_by_hand_is_told_until_it_is_written_again(here, bound, by, way):
+    (here / "x.yaml").write_text(GOOD)
+    (here / "archcalc.yaml").write_text(f"budgets: [{{that: parameters.stored, {bound}}}]\nbaseline: known.json\n")
+    assert ask("check", "x.yaml", "--write-baseline").code == 0
+    data = json.loads((here / "known.json").read_text())
+    data["problems"][0]["figure"] += by
+    (here / "known.json").write_text(json.dumps(data))
+    assert f"it may {way} unseen" in ask("check", "x.yaml").err
+    assert ask("check", "x.yaml", "--strict").code == 1
+    assert "unseen" not in ask("check", "x.yaml", "--write-baseline").err
+    assert ask("check", "x.yaml", "--strict") == ask("check", "x.yaml")
+
+
 def test_a_baseline_that_is_not_there_is_missing(here):
-    with pytest.raises(archcalc.Missing):
+    with pytest.raises(
+        archcalc.Missing, match=r"none.json: no such file; `archcalc check --write-baseline` writes one"
+    ):
         read_baseline(str(here / "none.json"))

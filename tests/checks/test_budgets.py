@@ -27,6 +27,11 @@ def problems(spec, *budgets):
     return archcalc.check(spec, budgets=budgets)
 
 
+def errors(spec, *budgets):
+    """Without the warning that a spec is held against itself."""
+    return [problem for problem in problems(spec, *budgets) if problem.level == "error"]
+
+
 @pytest.mark.parametrize(
     ("written", "unit", "amount"),
     [
@@ -147,9 +152,9 @@ def test_what_does_not_fit_is_told_as_memory_tells_it():
 
 def test_a_ratio_is_to_another_spec_under_the_same_conditions():
     when = {"seq": 512, "batch": 2}
-    assert not problems("gpt2-xl", {"that": "flops.training", "most": "1x gpt2-xl", "when": when})
-    assert not problems("gpt2-xl", {"that": "flops.training", "least": "1x gpt2-xl", "when": when})
-    (one,) = problems("gpt2-xl", {"that": "flops.training", "most": "1.5x gpt2-large", "when": when})
+    assert not errors("gpt2-xl", {"that": "flops.training", "most": "1x gpt2-xl", "when": when})
+    assert not errors("gpt2-xl", {"that": "flops.training", "least": "1x gpt2-xl", "when": when})
+    (one,) = errors("gpt2-xl", {"that": "flops.training", "most": "1.5x gpt2-large", "when": when})
     run = archcalc.Run(batch=2, sequence=512)
     large, xl = (archcalc.flops(archcalc.load(name), run).training for name in ("gpt2-large", "gpt2-xl"))
     assert f"is {xl:,} FLOPs; at most {3 * large // 2:,} allowed (1.5x gpt2-large)" in one.message
@@ -205,16 +210,19 @@ def test_a_budget_counts_what_explain_counts(data):
     [
         ({"that": "parameters.total", "most": 1}, "parameters.stored"),
         ({"that": "parameters.stored"}, "must have most, least or fits"),
-        ({"that": "parameters.stored", "most": "1.6 GB"}, "has a wrong most: it must be an amount such as 1.6B"),
-        ({"that": "parameters.stored", "fits": "h100"}, "must have that: memory.total where it has fits"),
-        ({"that": "parameters.stored", "most": 1, "reserve": 5}, "must have fits where it has reserve"),
+        ({"that": "parameters.stored", "most": "1.6 GB"}, "budgets.0.most: must be an amount such as 1.6B"),
+        (
+            {"that": "parameters.stored", "fits": "h100"},
+            "budgets.0.that: must be memory.total where there is fits; got 'parameters.stored'",
+        ),
+        ({"that": "parameters.stored", "most": 1, "reserve": 5}, "budgets.0.reserve: needs fits beside it; got 5"),
         (
             {"that": "parameters.stored", "most": 1, "when": {"seq": 12}},
-            "must not have when.seq, which does not change parameters.stored",
+            "budgets.0.when.seq: does not change parameters.stored; got 12; leave it out",
         ),
         (
             {"that": "cache.per_token", "most": 1, "when": {"phase": "decode"}},
-            "must not have when.phase, which does not change cache.per_token",
+            "budgets.0.when.phase: does not change cache.per_token; got 'decode'",
         ),
         ({"that": "memory.total", "most": 1, "when": {"batch": 0}}, "must be a whole number from 1 to"),
         ({"that": "memory.total", "most": 1, "when": {"batch": "lots"}}, "such as 2048 or 32k; got 'lots'"),
@@ -224,6 +232,12 @@ def test_a_budget_counts_what_explain_counts(data):
         ({"that": "memory.total", "most": 1, "when": {"seq": True}}, "must be a whole number from 1 to"),
         ({"that": ["memory.total"], "most": 1}, "must be text"),
         (7, "must be a mapping"),
+        ({"that": "memory.total", "fits": "h1000"}, "budgets.0.fits: unknown device 'h1000'"),
+        (
+            {"that": "memory.total", "fits": "a100"},
+            "'a100' matches several devices; choose one of a100-40gb, a100-80gb",
+        ),
+        ({"that": "memory.total", "most": 1, "when": {"plan": "fsdp9"}}, "budgets.0.when.plan: unknown plan 'fsdp9'"),
     ],
 )
 def test_a_wrong_budget_is_refused(budget, words):
@@ -236,8 +250,6 @@ def test_a_wrong_budget_is_refused(budget, words):
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        ({"that": "memory.total", "fits": "h1000"}, "unknown device 'h1000'"),
-        ({"that": "memory.total", "most": 1, "when": {"plan": "fsdp9"}}, "unknown plan 'fsdp9'"),
         ({"that": "flops.training", "most": "1x gpt9"}, "is not in the catalogue"),
         ({"that": "flops.training", "most": 1, "when": {"seq": 2048}}, "sequence: must be from 1 to 1,024; got 2,048"),
         ({"that": "flops.training", "most": 1, "when": {"phase": "decode"}}, "flops.training is of training; decode"),
@@ -304,6 +316,19 @@ def test_a_spec_is_held_against_itself_at_a_revision(repository):
     assert (one.rule, "unknown revision" in one.message.lower() or "mian" in one.message) == ("AC003", True)
 
 
+@pytest.mark.parametrize("bound", ["1.2x specs/x.yaml", "1.2 x ./specs/x.yaml", "0.5x specs/x.yaml"])
+def test_a_spec_that_is_held_against_itself_is_told(repository, bound):
+    """The bound moves with the figure: it always holds, or never does."""
+    budget = {"that": "parameters.stored", "most": bound}
+    one = next(one for one in problems("specs/x.yaml", budget) if one.rule == "AC003")
+    assert (one.level, one.file, one.line) == ("warning", "specs/x.yaml", 1)
+    assert "holds this file against itself" in one.message
+    assert f"`{bound.partition('x')[0].strip()}x main:*` is this file on the branch main" in one.suggestion
+    (repository / "specs" / "y.yaml").write_text(GOOD)
+    assert not [one for one in problems("specs/y.yaml", budget) if one.rule == "AC003"]
+    assert not problems("specs/x.yaml", {**budget, "most": "1x main:*"})
+
+
 def test_a_file_that_is_named_as_a_revision_stands_in_for_none(repository):
     (repository / "main:specs").mkdir()
     (repository / "main:specs" / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 2000"))
@@ -332,11 +357,11 @@ def test_what_a_ratio_allows_is_rounded_to_the_side_that_holds(tmp_path):
     """0.9 and 1.1 times a count that 10 does not divide."""
     (tmp_path / "x.yaml").write_text(GOOD)
     stored = archcalc.params(archcalc.load(str(tmp_path / "x.yaml"))).stored
-    (most,) = problems(
+    (most,) = errors(
         str(tmp_path / "x.yaml"), {"that": "parameters.stored", "most": "0.9x " + str(tmp_path / "x.yaml")}
     )
     assert f"at most {9 * stored // 10:,} allowed" in most.message
-    (least,) = problems(
+    (least,) = errors(
         str(tmp_path / "x.yaml"), {"that": "parameters.stored", "least": "1.1x " + str(tmp_path / "x.yaml")}
     )
     assert f"at least {-(-11 * stored // 10):,} allowed" in least.message

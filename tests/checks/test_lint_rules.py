@@ -1,5 +1,7 @@
 """Every rule of lint has a spec that trips it, at the right place, one that nearly does, and its source."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, strategies
 
@@ -7,14 +9,14 @@ from archcalc import strategies as st
 from archcalc.checks.lint import figures, plans, sizes, tiles
 from archcalc.checks.lint.every import LINT, RULES
 from archcalc.checks.linting import ALL, excused, lint, looked, looking
-from archcalc.checks.rules import FIGURE, UNUSED, chosen
+from archcalc.checks.rules import FIGURE, UNUSED, WEIGHTS, chosen
 from archcalc.checks.subject import Aim, Subject
 from archcalc.counts.parameters import params
 from archcalc.errors import Invalid
-from archcalc.hardware.devices import find_device
+from archcalc.hardware.devices import device_names, find_device
 from archcalc.plan.description import Plan
 from archcalc.plan.rules import Broken
-from archcalc.spec.catalogue import find, names
+from archcalc.spec.catalogue import find, names, specs_folder
 
 GOOD = """\
 schema: 0
@@ -333,7 +335,7 @@ def test_tiles_fill_rounds(rows, columns, processors, told):
 
 def test_every_rule_is_tripped_here():
     assert list(TRIPS) == [rule.id for rule in LINT]
-    assert [*RULES] == sorted({*TRIPS, "AC001", "AC002", "AC003", FIGURE.id, UNUSED.id})
+    assert [*RULES] == sorted({*TRIPS, "AC001", "AC002", "AC003", FIGURE.id, UNUSED.id, WEIGHTS.id})
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -346,7 +348,7 @@ def test_every_rule_says_why_by_whom_and_what_to_do(rule):
 
 NAMES = """
 AC001 invalid-file error, AC002 over-budget error, AC003 budget-not-evaluated error, AC101 figure-differs error,
-AC102 unused-allowance warning, AC110 vocabulary-not-padded warning, AC111 head-size-unaligned warning,
+AC102 unused-allowance warning, AC103 weights-differ error, AC110 vocabulary-not-padded warning, AC111 head-size-unaligned warning,
 AC112 hidden-size-unaligned warning, AC113 width-unaligned warning, AC114 projection-unaligned warning,
 AC115 tile-and-wave-quantization warning, AC120 heads-over-ranks error, AC121 layers-over-stages error,
 AC122 experts-over-ranks error, AC123 positions-over-ranks error, AC124 plan-unsupported error,
@@ -365,9 +367,26 @@ def test_identifiers_names_and_levels_of_rules_stay():
     ).split(", ")
 
 
-@pytest.mark.parametrize(("device", "processors"), [("a100-40gb", 108), ("a100-80gb", 108), ("h100-sxm", 132)])
+def test_the_reason_of_ac115_names_the_devices_that_it_looks_at():
+    stated = [name for name in device_names() if find_device(name).processors]
+    assert f"of the catalogue {', '.join(stated[:-1])} and {stated[-1]}" in RULES["AC115"].why
+
+
+def test_a_device_of_one_s_own_may_state_its_processors(tmp_path):
+    path = write(tmp_path, ("2816", "5120"), ("context_length: 4096", "context_length: 1024"))
+    own = tmp_path / "mine.yaml"
+    text = Path(specs_folder(), "hardware", "l4.yaml").read_text()
+    own.write_text(f"{text}  processors: its maker\nprocessors: 108\n")
+    (one,) = lint(path, Aim([find_device(str(own))], on().plans), ["AC115"])
+    assert "160 tiles of 256 x 128, 2 rounds over the 108 processors of l4 (" in one.message
+
+
+@pytest.mark.parametrize(
+    ("device", "processors"),
+    [("a100-40gb", 108), ("a100-80gb", 108), ("h100-sxm", 132), ("h200", 132), ("rtx-4090", 128), ("b200", 148)],
+)
 def test_rounds_are_those_of_the_device(device, processors, tmp_path):
-    # 4 x 40 = 160 tiles: 26% of two rounds of 108 are idle, 39% of two of 132
+    # 4 x 40 = 160 tiles: 26% of two rounds of 108 are idle, 38% of two of 128, 39% of 132, 46% of 148
     path = write(tmp_path, ("2816", "5120"), ("context_length: 4096", "context_length: 1024"))
     (one,) = lint(path, on(device), ["AC115"])
     assert f"160 tiles of 256 x 128, 2 rounds over the {processors} processors of {device}, of which" in one.message

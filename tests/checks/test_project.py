@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from command import ask
 from goodspec import GOOD
 
 import archcalc
@@ -76,7 +77,7 @@ def test_pyproject_has_a_table(here):
         (
             "archcalc.yaml",
             "lint: {ignore: [AC9]}\n",
-            ":1:16: lint.ignore: has AC9, which is not an identifier of a rule",
+            ":1:17: lint.ignore.0: is not an identifier of a rule, or how one begins; see `archcalc list rules`; got 'AC9'",
         ),
         ("archcalc.yaml", "lint: {select: [\n", "is not YAML"),
         ("archcalc.yaml", "", "is empty"),
@@ -84,8 +85,8 @@ def test_pyproject_has_a_table(here):
         ("pyproject.toml", "[tool]\n", "has no table [tool.archcalc]"),
         ("pyproject.toml", "tool = 1\n", "has no table [tool.archcalc]"),
         ("pyproject.toml", "[tool.archcalc\n", "is not TOML: "),
-        ("pyproject.toml", "[tool.archcalc]\nlint = 7\n", "lint: must be a mapping; got 7"),
-        ("pyproject.toml", "[tool.archcalc]\nbudgets = 1979-05-27\n", "budgets: must be a list"),
+        ("pyproject.toml", "[tool.archcalc]\nlint = 7\n", ": tool.archcalc.lint: must be a mapping; got 7"),
+        ("pyproject.toml", "[tool.archcalc]\nbudgets = 1979-05-27\n", ": tool.archcalc.budgets: must be a list"),
     ],
 )
 def test_a_wrong_configuration_is_told_with_its_place(here, name, text, words):
@@ -110,6 +111,86 @@ def test_what_lint_names_is_read_or_told_with_its_place(here):
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (
+            "fits: a100",
+            "2:32: budgets.0.fits: 'a100' matches several devices; choose one of a100-40gb, a100-80gb",
+        ),
+        ("fits: none.yaml", "2:32: budgets.0.fits: cannot be read: ../../none.yaml: no such file; got 'none.yaml'"),
+        ("most: 1, when: {plan: fsdp9}", "2:48: budgets.0.when.plan: unknown plan 'fsdp9'"),
+        ("most: 100 apples", "2:32: budgets.0.most: must be an amount such as 300 KiB or 40 GB, or a ratio such as"),
+        ("most: 1, when: {phase: decode}", "2:49: budgets.0.when.phase: does not change memory.total; got 'decode'"),
+    ],
+)
+def test_what_a_budget_names_is_read_or_told_with_its_place(here, budget, words):
+    """With exit code 2, once, and not at each spec."""
+    written(here, f"budgets:\n  - {{that: memory.total, {budget}}}\n")
+    answer = ask("check", "gpt2", "llama2-7b")
+    assert answer.code == 2
+    (line,) = answer.err.splitlines()
+    assert line.startswith(f"../../archcalc.yaml:{words}")
+    with pytest.raises(archcalc.Invalid, match=r"budgets\.0"):
+        archcalc.check("gpt2", budgets=here / "archcalc.yaml")
+
+
+def test_pyproject_is_told_with_its_table(here):
+    written(here, "[tool.archcalc]\nbudgets = [{that = 'memory.total', fits = 'a100'}]\n", "pyproject.toml")
+    answer = ask("check", "gpt2")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert answer.err.startswith("../../pyproject.toml: tool.archcalc.budgets.0.fits: 'a100' matches several devices;")
+    written(here, "[tool.archcalc]\nbudgets = [{that = 'parameters.stored', most = 1}]\n", "pyproject.toml")
+    assert "see tool.archcalc.budgets.0 of ../../pyproject.toml" in ask("check", "gpt2").err
+
+
+def test_a_pattern_that_matches_nothing_is_told_where_it_stands(here):
+    written(here, "schema: 0\nspecs: [specs/none/*.yaml]\n")
+    answer = ask("check")
+    assert answer.code == 3
+    assert answer.err == "../../archcalc.yaml:2:9: specs.0: matches no file; got '../../specs/none/*.yaml'\n"
+    assert ask("check", "none/*.yaml").err == "none/*.yaml: matches no file\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "lint", "words"),
+    [
+        (
+            "--select AC110 --ignore AC110",
+            "",
+            "--ignore: leaves none of the rules that are selected (AC110); got 'AC110'",
+        ),
+        ("--select AC11 --ignore AC1", "", "--ignore: leaves none of the rules that are selected (AC11); got 'AC1'"),
+        ("--ignore AC110", "select: [AC110]", "--ignore: leaves none of the rules that are selected (AC110)"),
+        ("", "select: [AC110], ignore: [AC11]", "../../archcalc.yaml:2:33: lint.ignore: leaves none of the rules"),
+        ("--select AC115", "", "--select: has AC115, which looks only where a device and plan that specs are meant"),
+        ("--select AC120", "devices: [h100-sxm]", "--select: has AC120, which looks only where a plan that specs are"),
+        ("", "select: [AC110, AC120]", "../../archcalc.yaml:2:16: lint.select: has AC120, which looks only where"),
+    ],
+)
+def test_a_choice_of_rules_that_looks_at_nothing_is_refused(here, flags, lint, words):
+    written(here, f"schema: 0\nlint: {{{lint}}}\n")
+    answer = ask("check", "gpt2", *flags.split())
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.err.splitlines()
+    assert line.startswith(words)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--ignore AC",
+        "--select AC1 --ignore AC110",
+        "--select AC001",
+        "--select AC12",
+        "--select AC115,AC110 --ignore AC115",
+    ],
+)
+def test_a_choice_that_looks_at_less_is_none_of_ours(here, flags):
+    written(here, "schema: 0\n")
+    assert ask("check", "gpt2", *flags.split()).code == 0
+
+
 def test_no_configuration_is_none():
     with pytest.raises(archcalc.Missing):
         find_project("archcalc.yaml")

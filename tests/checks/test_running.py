@@ -1,8 +1,11 @@
 """A file is read by its kind, and what is wrong with it never raises."""
 
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
+from command import ask
 from goodspec import GOOD
 
 from archcalc.checks.collecting import Target
@@ -76,6 +79,50 @@ def test_what_cannot_be_read_is_a_problem_with_a_code(here, name, found, code):
     outcome = checked(name, found=found)
     assert {(one.rule, one.level) for one in outcome.problems} == {("AC001", "error")}
     assert (outcome.code, outcome.exit_code(), outcome.file) == (code, code, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "spec"),
+    [
+        ("a100-40gb", "device", "a100-40gb"),
+        ("NVIDIA A100-SXM4-80GB", "device", "a100-80gb"),
+        ("fsdp8", "plan", "fsdp8"),
+        ("gpt2", "model", "gpt2"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_whatever_the_catalogue_has_is_checked_by_its_name(name, kind, spec):
+    assert checked(name, found=False)[:4] == (name, kind, spec, ())
+
+
+@pytest.mark.usefixtures("here")
+def test_a_name_of_several_devices_is_told_as_one():
+    outcome = checked("a100", found=False)
+    (one,) = outcome.problems
+    assert outcome.code == 2
+    assert str(one) == "a100: 'a100' matches several devices; choose one of a100-40gb, a100-80gb [AC001]"
+
+
+@pytest.mark.parametrize("name", ["gone.yaml", "gone/", "gpt9"])
+@pytest.mark.usefixtures("here")
+def test_what_is_not_there_is_told_once(name):
+    answer = ask("check", name)
+    assert (answer.out, answer.err.count("\n")) == ("", 1)
+    assert answer.err.startswith(f"{name}: ")
+    assert ask("check", name, "-f", "json").json["passed"] is False
+
+
+def test_whatever_brings_no_spec_has_one_exit_code(here):
+    os.mkfifo(here / "pipe")
+    for source in ("/dev/null", "/dev/zero"):
+        assert ask("check", source).code == 2
+    for content in (b"", b"a: 1\n", b"\0" * 5_000_000):
+        assert ask("check", "-", stdin=content).code == 2
+    for content in (b"", b"a: 1\n"):
+        writer = Thread(target=(here / "pipe").write_bytes, args=[content], daemon=True)
+        writer.start()
+        assert ask("check", "./pipe").code == 2
+        writer.join(5)
 
 
 def test_a_figure_counts_only_where_its_rule_is_on(here):

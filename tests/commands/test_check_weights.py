@@ -63,6 +63,81 @@ def test_what_transformers_saves_is_what_the_spec_of_its_config_expects(name, tm
     assert counted == parameters["measured"] + never_read(theirs.config)
 
 
+def told(answer):
+    """What is wrong with the weights of a folder, by tensor."""
+    return {one["path"]: one["message"] for one in answer.json["problems"] if one["rule"] == "AC103"}
+
+
+def test_a_folder_is_checked_with_its_weights(put):
+    folder = put()
+    answer = ask("check", str(folder), "-f", "json")
+    assert (answer.code, told(answer)) == (0, {})
+    # 2 tables, 12 tensors in each of 2 blocks, 2 of the last norm
+    assert {c["what"]: c["measured"] for c in answer.json["checks"]}["tensors"] == 28
+    assert told(ask("check", str(folder.parent), "-f", "json")) == {}
+
+
+def test_a_folder_s_weights_that_differ_are_told_tensor_by_tensor(put):
+    def change(tensors):
+        del tensors["transformer.h.1.ln_1.weight"]
+        tensors["transformer.more"] = ("F32", (3,))
+        tensors["transformer.wpe.weight"] = ("F32", (33, 48))
+        tensors["transformer.ln_f.bias"] = ("I64", (48,))
+
+    folder = put(change)
+    expected = {
+        "transformer.h.1.ln_1.weight": "is missing in the weights; the spec has it as 48 numbers",
+        "transformer.more": "is in the weights as 3 numbers, and not in the spec",
+        "transformer.wpe.weight": "is 33 x 48 in the weights, and 32 x 48 by the spec: different shape",
+        "transformer.ln_f.bias": "is 48 numbers in the weights, and 48 numbers by the spec: wrong type: I64",
+    }
+    answer = ask("check", str(folder), "-f", "json")
+    assert (answer.code, told(answer)) == (1, expected)
+    above = ask("check", str(folder.parent), "-f", "json")
+    assert (above.code, told(above)) == (1, expected)
+    assert ask("check", str(folder), "--ignore", "AC103").code == 0
+    alone = ask("check", str(folder / "config.json"), "-f", "json")
+    assert (alone.code, told(alone)) == (0, {}), "a config.json that is named is meant alone"
+
+
+@pytest.mark.parametrize("damage", ["short", "other"])
+def test_weights_that_cannot_be_compared_do_not_pass(put, damage):
+    folder = put(lambda tensors: damage == "other" and (tensors.clear(), tensors.update({"x": ("F32", (2, 2))})))
+    if damage == "short":
+        (folder / FILE).write_bytes(b"\xff" * 20)
+    answer = ask("check", str(folder), "-f", "json")
+    assert answer.code == 1
+    assert told(answer)[""].startswith(f"the weights cannot be compared: {folder}")
+
+
+def test_many_differences_are_told_as_many(put):
+    folder = put(
+        lambda tensors: tensors.update({f"more.{name}": ("F32", (3,)) for name in "abcdefghijklmnopqrstuvwxyz"})
+    )
+    # 20 of 26 a line each, the others as a number
+    assert told(ask("check", str(folder), "-f", "json"))["6 more differences"] == "differs"
+
+
+def test_a_spec_may_allow_what_its_weights_are(put):
+    folder = put(lambda tensors: tensors.update(more=("F32", (3,))))
+    spec = ask("import", str(folder / "config.json")).out
+    assert "schema: 0" in spec
+    for config in folder.glob("config.json"):
+        config.unlink()
+    (folder / "spec.yaml").write_text(spec)
+    assert ask("check", str(folder)).code == 1
+    (folder / "spec.yaml").write_text(spec + 'allow: [{rule: AC103, why: "a mask of the trainer"}]\n')
+    answer = ask("check", str(folder), "-f", "json")
+    assert answer.code == 0
+    assert "AC102" not in {one["rule"] for one in answer.json["problems"]}
+
+
+def test_a_folder_is_checked_without_torch(put):
+    folder = put()
+    held = loaded(calling("check", str(folder)))
+    assert not {"torch", "numpy", "transformers"} & {*held}
+
+
 def never_read(config):
     """LongCat-Flash: rows of gates and up projections that transformers makes for experts without weights too."""
     idle = getattr(config, "zero_expert_num", None) or 0

@@ -249,7 +249,7 @@ BAD = {
     "no peak": (('{bf16: "1.5 PFLOP/s", int8: "3 POP/s"}', "{}"), "5:13: dense_peak: must have at least one precision"),
     "no source": ((", power: s}", "}"), "9:10: sources: must give the source of power"),
     "visible without a source": (("visible: null", 'visible: "23 GiB"'), "9:10: sources: must give the source of visible"),
-    "more visible than there is": (("visible: null", 'visible: "24.5 GiB"'), "4:11: capacity: must not have visible above its label, a GB taken for a GiB"),
+    "more visible than there is": (("visible: null", 'visible: "24.5 GiB"'), "4:38: capacity.visible: must be at most the label, 24 GiB, a GB taken for a GiB; got '24.5 GiB'"),
     "a source of nothing": (('power: "0.3 kW"\n', ""), "8:10: sources: has a source of power, which is not given"),
     "no sources": (("sources: {capacity: s, dense_peak: s, bandwidth: s, link: s, power: s}\n", ""), "1:1: sources: is missing"),
 }  # fmt: skip

@@ -281,7 +281,7 @@ def test_an_old_file_has_the_text_models_keys_at_the_top():
         (b'{"a": 1, "a": 2}', "c.json: has the key 'a' twice"),
         (b'{"a": NaN}', "c.json: has NaN, which JSON does not have"),
         (b'{"a": -Infinity}', "c.json: has -Infinity, which JSON does not have"),
-        (b"\xff", "c.json: is not UTF-8; got byte 0xff"),
+        (b"\xff", "c.json:1:1: is not UTF-8; got b'\\xff'"),
         (b"[" * 200_000, "c.json: is not readable JSON: nested too deeply, or a number is too long"),
         (b'{"a": ' + b"9" * 10_000 + b"}", "c.json: is not readable JSON: nested too deeply, or a number is too long"),
         (b" " * (4 * 2**20 + 1), "c.json: is larger than 4,194,304 bytes"),

@@ -10,11 +10,17 @@ from urllib.parse import unquote
 
 import found
 import pytest
+from goodspec import GOOD
 
+from archcalc.checks.collecting import Target
 from archcalc.checks.lint.every import RULES
+from archcalc.checks.mending import mend
 from archcalc.checks.outcome import Outcome
+from archcalc.checks.project import no_project
+from archcalc.checks.running import check_target
 from archcalc.report import sarif as module
 from archcalc.report.sarif import code_scanning, sarif
+from archcalc.spec.source import parse
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -96,6 +102,64 @@ def test_what_is_excused_is_suppressed_with_its_reason_or_left_out():
         [{"kind": "external", "justification": "archcalc-baseline.json"}],
     ]
     assert read(code_scanning(found.EVERY))["results"] == results[:-2]
+
+
+def applied(text, fix):
+    """A text after a fix, by the words of SARIF 2.1.0, sections 3.30 and 3.57: columns count from 1, an end is not in."""
+    (changes,) = fix["artifactChanges"]
+    (change,) = changes["replacements"]
+    region = change["deletedRegion"]
+    starts = [0, *(i + 1 for i, sign in enumerate(text) if sign == "\n")]
+    start = starts[region["startLine"] - 1] + region["startColumn"] - 1
+    end = starts[region["endLine"] - 1] + region["endColumn"] - 1
+    assert start <= end <= len(text)
+    return text[:start] + change["insertedContent"]["text"] + text[end:]
+
+
+ALLOWED = '{rule: AC151, why: "it has no experts"}'
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        f"allow:\n  - {ALLOWED}\n",
+        f"allow:\n  - {ALLOWED}  # gone",
+        f"allow: [{ALLOWED}]",
+        f"allow: [{ALLOWED}]\n# the end\n",
+        f'allow:\r\n  - {ALLOWED}\r\n  - {{rule: AC152, why: "nor this"}}\r\n',
+        'published: [{text: "1.2K", parameters: 1200, status: counted, source: "this test"}]\n',
+    ],
+)
+def test_what_fix_changes_is_a_fix_that_changes_the_same(end, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "x.yaml"
+    path.write_bytes((GOOD + end).encode())
+    outcome = check_target(Target("x.yaml"), no_project())
+    results = [one for one in read(sarif([outcome]))["results"] if one.get("properties")]
+    fixes = [fix for result in results for fix in result["fixes"]]
+    assert len(fixes) == len(results) == sum(bool(problem.edits) for problem in outcome.problems)
+    assert {fix["artifactChanges"][0]["artifactLocation"]["uri"] for fix in fixes} == {"x.yaml"}
+    text = path.read_bytes().decode()
+    each = [applied(text, fix) for fix in fixes]
+    mend([outcome])
+    assert len(fixes) > 0
+    if len(fixes) == 1:
+        assert each == [path.read_bytes().decode()]
+    for one in each:
+        assert one != text
+        assert len(parse(one.encode(), "x.yaml").data) in (
+            len(parse(text.encode(), "x.yaml").data) - n for n in (0, 1)
+        )
+
+
+def test_what_fix_leaves_has_no_fix(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(GOOD + f"allow:  # a note\n  - {ALLOWED}\n")
+    outcome = check_target(Target("x.yaml"), no_project())
+    (result,) = (one for one in read(sarif([outcome]))["results"] if one["ruleId"] == "AC102")
+    assert "fixes" not in result
+    assert result["properties"]["edits"]
+    assert not mend([outcome])[0]
 
 
 def test_edits_are_kept():

@@ -154,9 +154,9 @@ def test_an_item_is_taken_out_of_a_list(given_, data):
     paths = list(lists(document.data))
     assume(paths)
     path = data.draw(st.sampled_from(paths))
-    inside = document.data
+    above, inside = None, document.data
     for step in path:
-        inside = inside[step]
+        above, inside = inside, inside[step]
     index = data.draw(st.integers(0, len(inside) - 1))
     try:
         after = edited(text, document, [Edit((*path, index), None)])
@@ -165,6 +165,8 @@ def test_an_item_is_taken_out_of_a_list(given_, data):
         assert isinstance(path[-1], int) or b"#" in text
         return
     del inside[index]
+    if not inside and isinstance(above, dict) and len(above) > 1:
+        del above[path[-1]]
     assert parse(after, "own.yaml").data == document.data
 
 
@@ -202,16 +204,42 @@ def test_a_field_that_is_not_there_is_put_behind_the_first():
     assert change((("published", 1, "digits"), 1)) == SPEC.replace(b'"7B"\n', b'"7B"\n    digits: 1\n')
 
 
-def test_items_go_with_their_line_and_leave_an_empty_list():
+def test_items_go_with_their_line_and_the_last_with_its_field():
     one = change((("allow", 0), None))
     assert one == SPEC.replace(b'  - {rule: AC110, why: "published so"}\n', b"")
     two = change((("allow", 0), None), (("allow", 1), None))
     assert two == SPEC.replace(b'  - {rule: AC110, why: "published so"}\n', b"").replace(
         b'allow:\n  # the tokenizer\'s\n  - rule: AC111\n    why: "80"  # features\n',
-        b"allow: []\n  # the tokenizer's\n",
+        b"  # the tokenizer's\n",
     )
     assert change((("layers", 0), None)) == SPEC.replace(b"[{repeat: 2}, {repeat: 3}]", b"[{repeat: 3}]")
     assert change((("layers", 1), None)) == SPEC.replace(b"[{repeat: 2}, {repeat: 3}]", b"[{repeat: 2}]")
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "after"),
+    [
+        (b"a: 1\nb: [2]\nc: 3\n", ("b", 0), b"a: 1\nc: 3\n"),
+        (b"a: 1\nb: [2]  # two\n", ("b", 0), b"a: 1\n"),
+        (b"a: 1\nb: [\n  2,\n]\nc: 3", ("b", 0), b"a: 1\nc: 3"),
+        (b"b:\n- 2", ("b", 0), b"b: []\n"),
+        (b"b:\n- 2\na: 1", ("b", 0), b"a: 1"),
+        (b"{b: [2], a: 1}\n", ("b", 0), b"{a: 1}\n"),
+        (b"{a: 1, b: [2]}\n", ("b", 0), b"{a: 1}\n"),
+        (b'{"a": 1,\n "b": [2],\n "c": 3}', ("b", 0), b'{"a": 1,\n "c": 3}'),
+        (b"a: {b: [2]}\nc: 1\n", ("a", "b", 0), b"a: {b: []}\nc: 1\n"),
+        (b"a:\n  b:\n    # note\n    - 2\n  c: 1\n", ("a", "b", 0), b"a:\n    # note\n  c: 1\n"),
+        (b"a: 1\nb:  # note\n  - 2\n", ("b", 0), None),
+        (b"a: 1\nb: [2,  # two\n]\n", ("b", 0), None),
+        (b"- b: [2]\n  a: 1\n", (0, "b", 0), None),
+    ],
+)
+def test_the_last_item_goes_with_its_field_and_no_comment_beside_them(text, path, after):
+    if after is None:
+        with pytest.raises(Invalid, match="cannot be changed in place"):
+            change((path, None), text=text)
+    else:
+        assert change((path, None), text=text) == after
 
 
 def test_what_is_inside_goes_before_what_it_is_in():

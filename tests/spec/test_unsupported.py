@@ -191,7 +191,7 @@ FILES = {
     "model.safetensors": "is a safetensors file and not a spec; `archcalc params` counts its weights",
     "pytorch_model.bin": "is a PyTorch file; importing those is not supported yet",
     "other.json": "is not a JSON object; got list",
-    "broken.json": "is not UTF-8; got byte 0xff",
+    "broken.json": "is UTF-16, not UTF-8; save it as UTF-8",
 }
 
 

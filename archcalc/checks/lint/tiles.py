@@ -8,9 +8,6 @@ from archcalc.blocks.mlp import DenseMLP
 from archcalc.checks.rules import Finding, Rule
 from archcalc.checks.subject import Subject
 
-PROCESSORS = {"a100-40gb": 108, "a100-80gb": 108, "h100-sxm": 132}
-"""Streaming multiprocessors, of devices for which the number was read: A100 in Bekman's summary of arXiv:2401.14489,
-H100 SXM in notes.haroldbenoit.com (GPUs, Hardware)."""
 TILE = (256, 128)
 """Rows and columns of a tile, either way round: the largest that is common, with which one tile fills a processor."""
 IDLE = 0.25
@@ -32,7 +29,7 @@ def _waves(subject: Subject) -> Iterator[Finding]:
     Less than one round is not told: a smaller tile spreads it.
     """
     for device in subject.aim.devices:
-        processors = PROCESSORS.get(device.name)
+        processors = device.processors
         for planned in subject.planned if processors else ():
             plan = planned.plan
             rows = plan.micro_batch * subject.model.context_length // plan.cp
@@ -59,7 +56,8 @@ RULES = (
         "tile-and-wave-quantization",
         "an MLP's product takes a last round of tiles that leaves a quarter or more of a device's work idle",
         "a product is computed in tiles, as many at a time as the device has processors: 109 tiles on the 108 of an "
-        "A100 take two rounds, the time of 216",
+        "A100 take two rounds, the time of 216; looked at are devices whose file states their processors, of the "
+        "catalogue a10, a100-40gb, a100-80gb, b200, h100-sxm, h200, rtx-4090 and t4",
         'S. Bekman, Machine Learning Engineering, "Tile and wave quantization", after Anthony et al. 2024, '
         "arXiv:2401.14489, and NVIDIA's Matrix Multiplication Background User's Guide, chapter Dimension Quantization "
         "Effects. The share is arithmetic for tiles of 256 x 128; a library may choose others",
