@@ -657,3 +657,13 @@ def test_a_full_disk_is_one_line_and_loses_nothing(deaths):
     assert line.startswith(f"{root}/full/step-00000004: cannot be written: ")
     assert line.endswith("; step-00000002 is kept")
     assert kept(root / "full") == kept(root / "whole")
+
+
+def test_a_refused_training_leaves_nothing_behind(tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "there").mkdir()
+    for folder in ("new/and/deep", "there"):
+        answer = ask("train", "--data", str(tmp_path / "short.txt"), "--out", str(tmp_path / folder))
+        assert answer.code == 2
+        assert "are too few for sequences of" in answer.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["short.txt", "there"]
