@@ -291,8 +291,8 @@ def test_files_of_tokens_are_learned_as_they_are(tmp_path):
         around = Around((7,), (8,))
 
     text, tokens = (str(tmp_path / name) for name in ("a.txt", "a.u16"))
-    for path in (text, tokens):
-        Path(path).write_bytes(b"ab")
+    (tmp_path / "a.txt").write_bytes(b"ab")
+    (tmp_path / "a.u16").write_bytes(b"ab")
     assert begin_of([text], Cuts()) == begin_of([], Cuts()) == (7,)
     assert begin_of([tokens], Cuts()) == begin_of([text], None) == ()
 
