@@ -102,9 +102,9 @@ def chat(
 def _begun(session: Session, system: str | None) -> Talk:
     """A conversation with its system prompt. Raises Invalid where that leaves no room in the context."""
     from archcalc_reference.text.talk import Talk
-    from archcalc_reference.text.template import SYSTEM, read_template
+    from archcalc_reference.text.template import SYSTEM, read_first
 
-    template = read_template(session.folder)
+    template = read_first(session.places)
     most = session.found.model.context_length
     if system is None:
         system = SYSTEM if template.name == "plain" else ""

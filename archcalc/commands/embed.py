@@ -34,7 +34,7 @@ def embed(
         ),
     ],
     along: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="EXPRESSION",
             show_default=False,
@@ -83,9 +83,9 @@ def embed(
     from archcalc.words.sources import open_vectors
 
     expressions, axes, rank = ([typed(text) for text in texts or ()] for texts in (expressions, axes, rank))
-    along = None if along is None else typed(along)
+    direction = _only([typed(text) for text in along or ()])
     count = number("--top", top, MOST_NEIGHBOURS)
-    _refuse_what_does_not_go_together(expressions, along, top, rank, plot, axes)
+    _refuse_what_does_not_go_together(expressions, direction, top, rank, plot, axes)
     if plot is not None:
         load_plotly()  # a missing package is reported before a large file is read
     cache = Cache(used=not no_cache)
@@ -94,10 +94,10 @@ def embed(
     asked = [space.evaluate(vectors, text, "EXPRESSION", unit=unit) for text in expressions]
     chosen = [space.evaluate(vectors, text, "--axes", unit=unit).pointing("--axes") for text in axes or ()]
     sums, others = asked, []
-    if along is not None:
-        direction = space.evaluate(vectors, along, "--along", unit=unit).pointing("--along")
-        sheet = along_sheet(vectors, direction, asked, space.measure(direction, asked), unit=unit)
-        sums = [direction, *asked]
+    if direction is not None:
+        pointed = space.evaluate(vectors, direction, "--along", unit=unit).pointing("--along")
+        sheet = along_sheet(vectors, pointed, asked, space.measure(pointed, asked), unit=unit)
+        sums = [pointed, *asked]
     else:
         also = [_row(vectors, word) for word in rank or ()]
         found = space.neighbours(vectors, asked[0].pointing("EXPRESSION"), count, also, unit=unit)
@@ -108,6 +108,14 @@ def embed(
     emit(sheet, form, output)
     for line in cache.said:
         tell(line)
+
+
+def _only(directions: list[str]) -> str | None:
+    """The direction that was named, if any. Raises Invalid for several."""
+    if len(directions) > 1:
+        fix = "ask for each by itself"
+        raise Invalid(Problem("--along", "may be given once", value=shown(directions[1]), suggestion=fix))
+    return directions[0] if directions else None
 
 
 def _row(vectors: Vectors, text: str) -> int:

@@ -50,9 +50,11 @@ class Session:
 
         A tokenizer's own place says which tokens end a text, or else the weights' folder.
         """
-        from archcalc_reference.text.tokenizer import ends_of_named, read_ends
+        from archcalc_reference.text.tokenizer import ends_of_named, folder_of_named, read_ends
 
         self.found, self.model, self.tokenizer, self.folder = found, model, tokenizer, folder
+        self.places = [place for place in (folder_of_named(named), folder) if place]
+        """Where files of the tokenizer are, those beside the weights last."""
         own = ends_of_named(named, tokenizer) if named else frozenset[int]()
         self.ends = own or (read_ends(folder, tokenizer) if folder else frozenset())
         nameless = tokenizer.nameless(found.model.vocab_size) if folder else []

@@ -153,13 +153,14 @@ def _learn(lesson: Lesson, counted: Expected, device: Device, between: int) -> t
     """The training itself, with its messages and checkpoints."""
     import torch
 
-    from archcalc_reference.training.data import Data, read_stream
+    from archcalc_reference.training.data import Data, begin_of, read_stream
     from archcalc_reference.training.trainer import Trainer
 
     found, settings = lesson.found, lesson.settings
     model, beside = _begun(lesson, device)  # before the data, which may take a while
     stream, kind = read_stream(lesson.files, found.model.n_logits, lesson.tokenizer, lesson.said)
-    data = Data(stream, settings.sequence, settings.seed, kind)
+    begin = begin_of(lesson.files, lesson.tokenizer, lesson.said)
+    data = Data(stream, settings.sequence, settings.seed, kind, begin)
     files = [os.path.abspath(file) for file in lesson.files]
     learned = Learned(files=files, data_as=lesson.said, kind=kind, fingerprint=data.fingerprint())
     _refuse_other_data(lesson, learned)
@@ -283,14 +284,21 @@ def _announce(lesson: Lesson, counted: Expected, trainer: Trainer, device: str) 
         tell("nothing will be saved: --out DIR saves checkpoints")
     if lesson.tokenizer is not None:
         tell(f"tokenizer: {printable(lesson.tokenizer.name)}")
-        from archcalc_reference.text.around import spelled
-
-        adds = spelled(lesson.tokenizer.around, lesson.tokenizer.text_of)
-        for line in (*lesson.tokenizer.told, *([f"adds {adds}, which training leaves out"] if adds else [])):
+        for line in (*lesson.tokenizer.told, *_of_begin(lesson.tokenizer, trainer.data.before)):
             tell(printable(f"{lesson.tokenizer.name}: {line}"))
     before, now = lesson.state and lesson.state.threads, torch.get_num_threads()
     if before and before != now:
         tell(f"it began with {before} threads and now has {now}: sums may differ in their last digits")
+
+
+def _of_begin(tokenizer: Tokenizer, begin: tuple[int, ...]) -> Iterator[str]:
+    """What becomes of the tokens that it puts around a text."""
+    from archcalc_reference.text.around import Around, spelled
+
+    if begin:
+        yield f"adds {spelled(Around(begin), tokenizer.text_of)}; each sequence begins so"
+    if adds := spelled(tokenizer.around._replace(before=() if begin else tokenizer.around.before), tokenizer.text_of):
+        yield f"adds {adds}, which training leaves out"
 
 
 def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
@@ -302,7 +310,7 @@ def _sample(trainer: Trainer, data: Data, tokenizer: Tokenizer | None) -> str:
     if tokenizer is None and data.kind == "bytes":
         tokenizer = ByteTokenizer()
     never = [] if tokenizer is None else tokenizer.nameless(trainer.model.spec.vocab_size)
-    found = sample(trainer.model, prompt, _SAMPLE, seed=trainer.settings.seed, never=never)
+    found = sample(trainer.model, [*data.before, *prompt], _SAMPLE, seed=trainer.settings.seed, never=never)
     if tokenizer is not None:
         return "|".join(map(tokenizer.decode, (prompt, found)))
     return "| ".join(" ".join(map(str, part)) for part in (prompt, found))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 
 import pytest
@@ -94,6 +95,27 @@ def test_a_chat_takes_it(cuts, weights, monkeypatch):
     answer = ask("chat", weights, "--max-tokens", "3", "--tokenizer", folder, "--system", "")
     assert answer.code == 0, answer.err
     assert "1 turn;" in answer.err
+
+
+def test_a_chat_takes_its_template_or_else_that_of_the_weights(cuts, weights, tmp_path, monkeypatch):
+    folder, _ = cuts
+    copies = {}
+    for name, source in (("weights", weights), ("tokenizer", folder)):
+        copies[name] = tmp_path / name
+        shutil.copytree(source, copies[name])
+
+    def told():
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n")))
+        flags = ("--max-tokens", "1", "--tokenizer", str(copies["tokenizer"] / "tokenizer.json"))
+        answer = ask("chat", str(copies["weights"]), *flags)
+        assert answer.code == 0, answer.err
+        return next(line for line in answer.err.splitlines() if ": conversation " in line)
+
+    assert "conversation as a plain dialogue," in told()
+    for name in ("weights", "tokenizer"):
+        path = copies[name] / "chat_template.jinja"
+        path.write_text("{{ messages[-1].content }}")
+        assert f"conversation with the template of {path}," in told()
 
 
 def test_a_training_learns_its_tokens_and_keeps_it(cuts, tmp_path):

@@ -196,6 +196,7 @@ REFUSED = {
     "embed words.vec king --words words.vec": "--words: names the words of an .npy file; SOURCE has its own",
     "embed words.vec king --average": "--average: is for the tokens of a model; SOURCE has words",
     "embed words.vec king --along man --rank queen": "--rank: cannot be combined with --along, which lists no neighbours",
+    "embed words.vec king --along man --along queen": "--along: may be given once; got 'queen'; ask for each by itself",
     "embed words.vec king --along man --top 3": "--top: cannot be combined with --along, which lists no neighbours",
     "predict tiny --prompt a --word b --top 3": "--top: cannot be combined with --word, which lists the tokens of words; got '3'",
     "predict tiny --prompt a --word b --retemper 3": "--retemper: cannot be combined with --word; --temperature bears on words",

@@ -390,10 +390,11 @@ def test_real_tokenizers_that_add_nothing_and_one_that_adds_both():
     assert spelled(ours.around, ours.text_of) == "'[CLS]' before a text and '[SEP]' after it"
 
 
-def test_training_says_that_it_learns_from_the_text_alone(llama, tmp_path):
+def test_training_begins_each_sequence_as_a_prompt_begins(llama, tmp_path):
     (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog\n" * 40)
     spec = f"tiny@vocab_size={len(llama[2])}"
     data = ("--data", str(tmp_path / "a.txt"), "--steps", "1", "--batch", "1", "--seq", "8")
     answer = ask("train", spec, "--tokenizer", llama[0], *data)
     assert answer.code == 0, answer.err
-    assert f"{llama[0]}/tokenizer.json: adds '<s>' before a text, which training leaves out\n" in answer.err
+    assert f"{llama[0]}/tokenizer.json: adds '<s>' before a text; each sequence begins so\n" in answer.err
+    assert "leaves out" not in answer.err

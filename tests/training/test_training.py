@@ -25,8 +25,9 @@ torch = pytest.importorskip("torch", reason="the reference is PyTorch")
 pytest.importorskip("safetensors", reason="checkpoints are safetensors")
 
 from archcalc_reference.model.transformer import Transformer  # noqa: E402
+from archcalc_reference.text.around import Around  # noqa: E402
 from archcalc_reference.training import resuming  # noqa: E402
-from archcalc_reference.training.data import Data, Stream, own_words, read_stream  # noqa: E402
+from archcalc_reference.training.data import Data, Stream, begin_of, own_words, read_stream  # noqa: E402
 from archcalc_reference.training.trainer import Trainer, rate_of, sample  # noqa: E402
 
 SMALL = "tiny@n_layers=2,d_model=32,n_heads=2,d_ff=64,context_length=32"
@@ -254,6 +255,46 @@ def test_every_sequence_comes_once_in_an_epoch_and_the_held_out_ones_never():
     kept = [row for batch in data.held_out(3, 100) for row in batch[0]]
     assert torch.equal(torch.cat(kept), torch.arange(900, 990))
     assert [int(batch[0][0, 0]) for batch in data.held_out(1, 3)] == [900, 930, 960]
+
+
+@pytest.mark.parametrize("before", [(1001,), (1001, 1002)])
+def test_sequences_begin_with_what_a_prompt_begins_with(before):
+    import numpy as np
+
+    stream, many = Stream((np.arange(1000),)), len(before)
+    data, plain = Data(stream, 10, 0, "tokens", before), Data(stream, 10, 0, "tokens")
+    for (tokens, targets), (own, _) in (
+        (data.batch(0, 7), plain.batch(0, 7)),
+        (next(data.held_out(7, 100)), next(plain.held_out(7, 100))),
+    ):
+        assert tokens.shape == targets.shape == own.shape == (7, 10)
+        assert tokens[:, :many].tolist() == [list(before)] * 7
+        assert torch.equal(tokens[:, many:], own[:, :-many])
+        assert torch.equal(targets[:, :-1], tokens[:, 1:])
+        assert torch.equal(targets[:, -1], own[:, 0] + 10 - many)
+    assert data.fingerprint() != plain.fingerprint()
+
+
+def test_a_sequence_has_room_for_what_it_begins_with():
+    import numpy as np
+
+    stream = Stream((np.arange(1000),))
+    assert Data(stream, 2, 0, "tokens", (1001, 1002)).batch(0, 1)[1][0, 0] == 1002
+    with pytest.raises(
+        Invalid, match="--seq: must be at least the 2 tokens that the tokenizer puts before a text; got 1"
+    ):
+        Data(stream, 1, 0, "tokens", (1001, 1002))
+
+
+def test_files_of_tokens_are_learned_as_they_are(tmp_path):
+    class Cuts:
+        around = Around((7,), (8,))
+
+    text, tokens = (str(tmp_path / name) for name in ("a.txt", "a.u16"))
+    (tmp_path / "a.txt").write_bytes(b"ab")
+    (tmp_path / "a.u16").write_bytes(b"ab")
+    assert begin_of([text], Cuts()) == begin_of([], Cuts()) == (7,)
+    assert begin_of([tokens], Cuts()) == begin_of([text], None) == ()
 
 
 def test_the_order_is_decided_by_the_seed_and_differs_between_epochs():
@@ -657,3 +698,13 @@ def test_a_full_disk_is_one_line_and_loses_nothing(deaths):
     assert line.startswith(f"{root}/full/step-00000004: cannot be written: ")
     assert line.endswith("; step-00000002 is kept")
     assert kept(root / "full") == kept(root / "whole")
+
+
+def test_a_refused_training_leaves_nothing_behind(tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "there").mkdir()
+    for folder in ("new/and/deep", "there"):
+        answer = ask("train", "--data", str(tmp_path / "short.txt"), "--out", str(tmp_path / folder))
+        assert answer.code == 2
+        assert "are too few for sequences of" in answer.err
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["short.txt", "there"]

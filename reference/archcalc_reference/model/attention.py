@@ -16,7 +16,7 @@ from archcalc_reference.model.linear import Linear
 from archcalc_reference.model.norms import NORMS
 from archcalc_reference.model.positions import Positions, Scored
 from archcalc_reference.model.sinks import softmax_with_sinks
-from archcalc_reference.model.state import KeysValues, Read, Sight, reading
+from archcalc_reference.model.state import KeysValues, Read, Sight
 
 if TYPE_CHECKING:
     from archcalc import blocks
@@ -100,7 +100,7 @@ class MultiHeadAttention(nn.Module):
         read = self._read(positions, state)
         # Flash attention masks by itself what is all new, and one new position, which may see all that came before.
         behind = positions.new > 1 and positions.first > 0 and not self.rule.hides(read, positions)
-        if positions.kernel == "math" or behind:
+        if positions.kernel == "math" or behind or read.masked:
             positions.add_mask(self.rule.scored, read)
         if self.rotary is not None:
             positions.add_angles(self.table, self.rotary)
@@ -206,7 +206,7 @@ class MultiHeadAttention(nn.Module):
 
     def _read(self, positions: Positions, state: KeysValues | None) -> Read:
         state = positions.stores.get(self.spec.sharing) if self.key is None else state
-        return reading(self.sight, positions.first, positions.new, None if state is None else state.places)
+        return positions.read(self.sight, state)
 
     def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
         """Each head's vector by itself, or all heads together."""

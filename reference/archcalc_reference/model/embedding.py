@@ -50,12 +50,14 @@ class Embedding(nn.Module):
         if self.norm is not None:
             self.norm.initialize()
 
-    def forward(self, tokens_BS: Tensor, first: int = 0) -> Tensor:
+    def forward(self, tokens_BS: Tensor, first: Any = 0) -> Tensor:
+        """Vectors of tokens from position `first` on; of one position that may be a tensor (1), see decoding.py."""
         x_BSD = self._tokens(tokens_BS)
         if self.position is not None:
             begin = first + self.offset
-            positions_S = torch.arange(begin, begin + tokens_BS.shape[1], device=tokens_BS.device)
-            x_BSD = x_BSD + self.position(positions_S)
+            if not isinstance(begin, Tensor):
+                begin = torch.arange(begin, begin + tokens_BS.shape[1], device=tokens_BS.device)
+            x_BSD = x_BSD + self.position(begin)
         elif self.sinusoidal:
             x_BSD = add_sinusoids(x_BSD, first + self.number, closed=self.closed)
         return x_BSD if self.norm is None else self.norm(x_BSD)

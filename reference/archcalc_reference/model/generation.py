@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from archcalc_reference.model.decoding import RECORDERS, FixedStep, decodes
 from archcalc_reference.model.sampling import Sampling, distribution, draw, masked, penalized
 from archcalc_reference.model.transformer import Cache, Kernel, Transformer
 
@@ -44,7 +45,8 @@ def generate(
 
     The prompt is read in one pass, once for all samples, behind what a `cache` holds that is given; `before`
     are the ids there, which a repetition penalty also bears on. Without `cached` every pass reads the whole text
-    again. The ids in `never` are not drawn.
+    again. The ids in `never` are not drawn. On a GPU tokens after the first are read by a CUDA graph, where there is a
+    cache, the kernel is flash and the model allows it (decoding.py): what counts ops from outside does not see them.
 
     Raises ValueError for an empty prompt, one that fills the context, or a token outside the vocabulary.
     """
@@ -58,7 +60,7 @@ def generate(
     generator = torch.Generator().manual_seed(sampling.seed)
     text_NS = torch.tensor([prompt] * samples, device=weight.device)
     said_NS = torch.tensor([[*before, *prompt]] * samples, device=weight.device)
-    logits_NV = _read(model, text_NS, cache, kernel)
+    logits_NV, follow = _read(model, text_NS, cache, kernel), following(model, cache, kernel)
     for position in range(first + len(prompt), length):
         logits_NV = penalized(masked(logits_NV, never), said_NS, sampling.repetition_penalty)
         p_NV = distribution(logits_NV, sampling)
@@ -68,7 +70,15 @@ def generate(
             new_N1 = torch.tensor(chosen, device=weight.device)[:, None]
             said_NS = torch.cat([said_NS, new_N1], 1)
             text_NS = new_N1 if cache is not None else torch.cat([text_NS, new_N1], 1)
-            logits_NV = model(text_NS, kernel=kernel, cache=cache, last=True).logits[:, -1]
+            logits_NV = follow(text_NS)
+
+
+def following(model: Transformer, cache: Cache | None, kernel: Kernel) -> Callable[[Tensor], Tensor]:
+    """What makes logits (N, V) of what follows the prompt: one token of each sample, or without a cache all again."""
+    record = RECORDERS.get(model.embedding.token.weight.device.type)
+    if record is not None and cache is not None and kernel == "flash" and decodes(model, cache):
+        return FixedStep(model, cache, record)
+    return lambda text_NS: model(text_NS, kernel=kernel, cache=cache, last=True).logits[:, -1]
 
 
 def _refuse(model: Transformer, prompt: list[int], first: int) -> None:

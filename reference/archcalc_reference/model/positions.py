@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from archcalc_reference.model.rotary import Angles, angles, growth
-from archcalc_reference.model.state import KeysValues, Read, Sight
+from archcalc_reference.model.state import KeysValues, Read, Sight, reading
 from archcalc_reference.model.turning import rotate, spread, turn
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ class Positions:
         self.tokens: Tensor | None = None  # the vectors that enter the first layer, where others read them too
         self.stores: dict[Any, KeysValues | None] = {}  # where these are kept
         self._context_length, self._dtype, self._device = context_length, like.dtype, like.device
+
+    def read(self, sight: Sight, state: KeysValues | None) -> Read:
+        """The keys that it reads where these are kept, or nothing is (None)."""
+        return reading(sight, self.first, self.new, None if state is None else state.places)
 
     def add_mask(self, scored: Scored, read: Read) -> None:
         """Make what is added to scores that are limited so."""
@@ -89,16 +93,21 @@ def _causal_mask(first: int, new: int, dtype: torch.dtype, device: torch.device)
 
 
 def mask(scored: Scored, first: int, new: int, read: Read, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """-inf where a query does not see a key; elsewhere 0 or what ALiBi takes off: (S, T), with ALiBi (H, S, T).
+    """-inf where a query does not see a key; elsewhere 0 or what ALiBi takes off: (S, T), with ALiBi (H, S, T)."""
+    queries, keys = torch.arange(first, first + new, device=device), key_positions(read, device)
+    return mask_between(scored, queries, keys, dtype)
+
+
+def mask_between(scored: Scored, queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask of queries (S) and keys (T) at these positions.
 
     Press et al. 2021, arXiv:2108.12409: a head's slope times the distance.
     """
-    queries, keys = torch.arange(first, first + new, device=device), key_positions(read, device)
     if scored.alibi_heads:
-        slopes = alibi_slopes(scored.alibi_heads, scored.alibi_scale, device)[:, None, None]
+        slopes = alibi_slopes(scored.alibi_heads, scored.alibi_scale, queries.device)[:, None, None]
         found = (slopes * (keys - queries[:, None])).to(dtype)
     else:
-        found = torch.zeros((new, read.count), dtype=dtype, device=device)
+        found = torch.zeros((len(queries), len(keys)), dtype=dtype, device=queries.device)
     return found.masked_fill_(~seen(scored.sight, queries, keys), -math.inf)
 
 

@@ -43,12 +43,14 @@ class Read(NamedTuple):
     """The keys that a pass reads: those of `count` positions from `start` on; the first stands at place `turned`.
 
     Key j is that of position start + (j - turned) mod count. `held` says whether they are read where they are kept.
+    `masked`: they are all that there is room for, and a mask hides those that nobody sees.
     """
 
     start: int
     count: int  # type: ignore[assignment]  # a tuple's own method, of which nobody reads the name here
     turned: int = 0
     held: bool = True
+    masked: bool = False
 
 
 def reading(sight: Sight, first: int, new: int, places: int | None) -> Read:

@@ -9,6 +9,7 @@ the weights.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Any, NamedTuple, Protocol
 
@@ -109,3 +110,13 @@ def read_template(folder: str) -> Template:
                 Problem(path, "must be text or a list of templates", "chat_template", value=type(found).__name__)
             )
     return Plain()
+
+
+def read_first(folders: Iterable[str]) -> Template:
+    """The chat template of the first folder that has one; Plain where none has. Raises as `read_template` does."""
+    found: Template = Plain()
+    for folder in folders:
+        found = read_template(folder)
+        if not isinstance(found, Plain):
+            break
+    return found

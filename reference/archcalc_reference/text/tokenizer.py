@@ -184,11 +184,17 @@ def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
 
 def ends_of_named(place: str, tokenizer: Tokenizer) -> frozenset[int]:
     """The same of a tokenizer named by its folder, one of its files, or a GGUF file; none where that says none."""
+    folder = folder_of_named(place)
+    return read_ends(folder, tokenizer) if folder else frozenset()
+
+
+def folder_of_named(place: str) -> str:
+    """The folder, or the GGUF file, of which a tokenizer was named: by itself or one of its files; empty for none."""
     if place == "bytes":
-        return frozenset()
+        return ""
     if os.path.isfile(place) and not place.endswith(GGUF):
-        place = (os.path.dirname(place) or os.curdir) if os.path.basename(place) in TOKENIZER_FILES else ""
-    return read_ends(place, tokenizer) if place else frozenset()
+        return (os.path.dirname(place) or os.curdir) if os.path.basename(place) in TOKENIZER_FILES else ""
+    return place
 
 
 def tokenizer_of(folder: str, name: str, rows: int) -> Tokenizer:

@@ -61,11 +61,18 @@ class Data:
     """A stream whose last tenth is held out; the rest is cut into sequences of S tokens and the one that follows.
 
     In each epoch every sequence comes once, in an order and from a first token that the seed and the epoch decide: so
-    the number of sequences taken is the whole place in the data.
+    the number of sequences taken is the whole place in the data. Each begins with the tokens `before`, if any, as a
+    prompt will: the model has seen them where it will find them.
     """
 
-    def __init__(self, stream: Stream, sequence: int, seed: int, kind: TokensAre) -> None:
+    def __init__(
+        self, stream: Stream, sequence: int, seed: int, kind: TokensAre, before: tuple[int, ...] = ()
+    ) -> None:
         self.stream, self.sequence, self.seed, self.kind = stream, sequence, seed, kind
+        self.before = before
+        if sequence < len(before):
+            what = f"must be at least the {len(before)} tokens that the tokenizer puts before a text"
+            raise Invalid(Problem("--seq", what, value=str(sequence)))
         self.learned = len(stream) - len(stream) // HELD_OUT
         self.per_epoch = (self.learned - sequence) // sequence
         self._epoch = lru_cache(maxsize=2)(self._drawn)
@@ -99,12 +106,16 @@ class Data:
             yield self._rows(starts[i : i + sequences])
 
     def _rows(self, starts: list[int]) -> tuple[Tensor, Tensor]:
-        rows = torch.from_numpy(np.stack([self.stream.take(start, start + self.sequence + 1) for start in starts]))
+        before = np.array(self.before, np.int64)
+        own = self.sequence + 1 - len(before)
+        found = [np.concatenate([before, self.stream.take(start, start + own)]) for start in starts]
+        rows = torch.from_numpy(np.stack(found))
         return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
 
     def fingerprint(self) -> str:
         """A hash of the tokens; of evenly spaced stretches where there are many."""
-        found, total = hashlib.sha256(str(len(self.stream)).encode()), len(self.stream)
+        total = len(self.stream)
+        found = hashlib.sha256(" ".join(map(str, (total, *self.before))).encode())
         stretches = _STRETCHES if total > _STRETCHES * _STRETCH else -(-total // _STRETCH)
         for i in range(stretches):
             start = total * i // stretches if stretches == _STRETCHES else i * _STRETCH
@@ -121,6 +132,11 @@ def own_words() -> bytes:
 def any_of_tokens(files: Sequence[str], said: Said | None = None) -> bool:
     """Whether there are files of tokens among these, and not texts alone."""
     return any(of_tokens(file, said) for file in files)
+
+
+def begin_of(files: Sequence[str], tokenizer: Tokenizer | None, said: Said | None = None) -> tuple[int, ...]:
+    """What the tokenizer puts before a text; nothing where there is none, or the files hold tokens already."""
+    return () if tokenizer is None or any_of_tokens(files, said) else tokenizer.around.before
 
 
 def read_stream(

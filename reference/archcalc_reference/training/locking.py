@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from archcalc.errors import Invalid, Problem
@@ -17,13 +17,26 @@ def alone(folder: Path) -> Iterator[None]:
     """Hold the lock of a folder, which is made where there is none: two trainings would drop each other's checkpoints.
 
     The system lets go of it when the process ends, however it ends, so that the file can stay and means nothing by
-    itself. Raises Invalid where another process holds it, or the folder cannot be written.
+    itself. What was made for a training that wrote nothing is removed. Raises Invalid where another process holds the
+    lock, or the folder cannot be written.
     """
+    new = [path for path in (folder / LOCK, folder, *folder.parents) if not path.exists()]
     try:
         _take(folder)
-        yield
+        try:
+            yield
+        finally:
+            _tidy(folder, new)
     finally:
         _let_go(folder)
+
+
+def _tidy(folder: Path, new: list[Path]) -> None:
+    """Remove the lock, and the folders around it, where these are new and hold nothing else."""
+    with suppress(OSError):  # a folder that others write to stays
+        if os.listdir(folder) == [LOCK]:
+            for path in new:
+                path.unlink() if path == folder / LOCK else path.rmdir()
 
 
 _HELD: dict[Path, int] = {}  # the open lock of each folder that `alone` holds
