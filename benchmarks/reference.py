@@ -77,7 +77,7 @@ def tasks(ours: Transformer, theirs: Any) -> dict[str, tuple[Work, Work]]:
     def our_filled() -> Any:
         cache = Cache(ours.spec, 1, PROMPT + 1 + NEW, weight.dtype, weight.device)
         ours(prompt, kernel="flash", cache=cache, last=True)
-        follow = following(ours, cache, "flash")
+        follow = following(ours, cache, "flash", graph=True)
         follow(prompt[:, :1])
         return follow
 
@@ -115,7 +115,7 @@ def tasks(ours: Transformer, theirs: Any) -> dict[str, tuple[Work, Work]]:
         theirs.zero_grad(set_to_none=True)
 
     def our_generation() -> Any:
-        return list(generate(ours, prompt[0].tolist(), NEW, Sampling(0)))
+        return list(generate(ours, prompt[0].tolist(), NEW, Sampling(0), graph=True))
 
     @torch.inference_mode()
     def their_generation() -> Any:

@@ -129,12 +129,14 @@ def test_nothing_of_the_position_is_in_what_is_launched(name):
 def test_generation_draws_the_same_tokens(name, sampling, monkeypatch):
     model = small(name)
 
-    def drawn():
-        return [step.tokens_N for step in generate(model, [1, 2, 3], CONTEXT, sampling, samples=SAMPLES)]
+    def drawn(*, graph=False):
+        return [step.tokens_N for step in generate(model, [1, 2, 3], CONTEXT, sampling, samples=SAMPLES, graph=graph)]
 
     expected, works = drawn(), []
     monkeypatch.setitem(decoding.RECORDERS, "cpu", lambda work: works.append(work) or replayed(work))
     assert drawn() == expected
+    assert not works, "a CUDA graph is asked for"
+    assert drawn(graph=True) == expected
     assert len(expected) == CONTEXT - 3
     # rooms of 8, 16, 32 and 64 places
     assert len(works) == (0 if name in NOT_SERVED else 4)
@@ -144,7 +146,10 @@ def test_generation_draws_the_same_tokens(name, sampling, monkeypatch):
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2"])
 def test_generation_on_a_gpu_draws_what_a_cpu_draws(name):
     drawn = [
-        [step.tokens_N for step in generate(small(name, device), [1, 2, 3], CONTEXT, Sampling(0), samples=SAMPLES)]
+        [
+            step.tokens_N
+            for step in generate(small(name, device), [1, 2, 3], CONTEXT, Sampling(0), samples=SAMPLES, graph=True)
+        ]
         for device in ("cpu", "cuda")
     ]
     assert drawn[0] == drawn[1]

@@ -40,13 +40,17 @@ def generate(
     cached: bool = True,
     before: Sequence[int] = (),
     never: Sequence[int] = (),
+    graph: bool = False,
 ) -> Iterator[Step]:
     """Up to `tokens` steps after a prompt, fewer where the context ends; `samples` continuations at once.
 
     The prompt is read in one pass, once for all samples, behind what a `cache` holds that is given; `before`
     are the ids there, which a repetition penalty also bears on. Without `cached` every pass reads the whole text
-    again. The ids in `never` are not drawn. On a GPU tokens after the first are read by a CUDA graph, where there is a
-    cache, the kernel is flash and the model allows it (decoding.py): what counts ops from outside does not see them.
+    again. The ids in `never` are not drawn.
+
+    With `graph` tokens after the first are read by a CUDA graph on a GPU, where there is a cache, the kernel is flash
+    and the model allows it (decoding.py): what counts ops from outside does not see them. It was tried on CPUs alone,
+    with a stand-in for the graph, and is off for that reason.
 
     Raises ValueError for an empty prompt, one that fills the context, or a token outside the vocabulary.
     """
@@ -60,7 +64,7 @@ def generate(
     generator = torch.Generator().manual_seed(sampling.seed)
     text_NS = torch.tensor([prompt] * samples, device=weight.device)
     said_NS = torch.tensor([[*before, *prompt]] * samples, device=weight.device)
-    logits_NV, follow = _read(model, text_NS, cache, kernel), following(model, cache, kernel)
+    logits_NV, follow = _read(model, text_NS, cache, kernel), following(model, cache, kernel, graph=graph)
     for position in range(first + len(prompt), length):
         logits_NV = penalized(masked(logits_NV, never), said_NS, sampling.repetition_penalty)
         p_NV = distribution(logits_NV, sampling)
@@ -73,9 +77,11 @@ def generate(
             logits_NV = follow(text_NS)
 
 
-def following(model: Transformer, cache: Cache | None, kernel: Kernel) -> Callable[[Tensor], Tensor]:
+def following(
+    model: Transformer, cache: Cache | None, kernel: Kernel, *, graph: bool = False
+) -> Callable[[Tensor], Tensor]:
     """What makes logits (N, V) of what follows the prompt: one token of each sample, or without a cache all again."""
-    record = RECORDERS.get(model.embedding.token.weight.device.type)
+    record = RECORDERS.get(model.embedding.token.weight.device.type) if graph else None
     if record is not None and cache is not None and kernel == "flash" and decodes(model, cache):
         return FixedStep(model, cache, record)
     return lambda text_NS: model(text_NS, kernel=kernel, cache=cache, last=True).logits[:, -1]
