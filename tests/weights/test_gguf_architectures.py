@@ -188,6 +188,13 @@ def test_phi_3_has_factors_for_short_contexts_and_for_long_ones(context, length,
     torch.testing.assert_close(ours(path, ids), logits(model, ids), atol=1e-4, rtol=0)
 
 
+def test_the_ramp_of_gpt_oss_is_not_rounded_to_whole_pairs(tmp_path):
+    """As its config and transformers have it: with this base it ends between two pairs. llama.cpp rounds."""
+    model = made("gpt-oss", rope_parameters={**_YARN, "rope_theta": 10.0})
+    path = file_of("gpt-oss", model, tmp_path / "m.gguf")
+    torch.testing.assert_close(ours(path), logits(model), atol=1e-4, rtol=0)
+
+
 class _Also:
     """A model with tensors beside its own."""
 
