@@ -151,7 +151,7 @@ def converted(model, path, arch, kind="F32", *, weave=True, texts=None, leave=()
         said["rope.freq_base"] = float(rope["rope_theta"])
     said |= {key.replace("__", "."): value for key, value in keys.items()}
     for key, value in {**{f"{arch}.{key}": value for key, value in said.items()}, **(texts or {})}.items():
-        add = {float: writer.add_float32, int: writer.add_uint32, str: writer.add_string}
+        add = {float: writer.add_float32, int: writer.add_uint32, str: writer.add_string, bytes: writer.add_array}
         {**add, bool: writer.add_bool, list: writer.add_array}[type(value)](key, value)
     number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)

@@ -122,8 +122,10 @@ def test_template_words_and_ends_come_from_the_keys(tmp_path):
 
 def test_what_is_not_read_is_named(tmp_path):
     found = trained("smollm")
-    path = stored(tmp_path / "a.gguf", keys_of(found, "smollm", model="t5"))
-    said = "tokenizer.ggml.model: Unigram tokenizers are not supported yet; got 't5'; supported: 'gpt2', 'llama' and 'bert'"
+    path = stored(tmp_path / "a.gguf", keys_of(found, "smollm", model="rwkv"))
+    said = (
+        "tokenizer.ggml.model: RWKV's tokenizers are not supported yet; got 'rwkv'; supported: gpt2, llama, bert, t5"
+    )
     assert ask("tokens", "x", "--weights", path)[::2] == (2, f"{path}: {said}\n")
     path = stored(tmp_path / "s.gguf", keys_of(found, "smollm", model="llama", scores=[0.0, -1.0]))
     said = "tokenizer.ggml.scores: must have one value for each of 351 tokens"
