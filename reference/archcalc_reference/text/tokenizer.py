@@ -16,6 +16,7 @@ from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, from_json, from
 from archcalc_reference.text.changes import Change
 from archcalc_reference.text.drawing import GENERATION, ends_of
 from archcalc_reference.text.pieces import MODEL, from_model
+from archcalc_reference.text.ranks import from_ranks, is_ranks
 from archcalc_reference.text.special import ADDED, MAP, SETTINGS, read_words
 from archcalc_reference.text.spelling import byte_alphabet
 from archcalc_reference.unpacking import names_beside
@@ -116,8 +117,8 @@ def read_tokenizer(folder: str | None, rows: int | None = None) -> Tokenizer:
     """The tokenizer of a folder or a GGUF file; by bytes where it has none.
 
     It is read from tokenizer.json, or else GPT-2's vocab.json and merges.txt (encoder.json and vocab.bpe, as OpenAI
-    names them), or else SentencePiece's tokenizer.model. A special token that stands in no vocabulary gets the next
-    id, as transformers gives it, where the model's `rows` have one.
+    names them), or else tokenizer.model, SentencePiece's or Llama 3's. A special token that stands in no vocabulary
+    gets the next id, as transformers gives it, where the model's `rows` have one.
 
     Raises Missing without the folder or a package, Invalid for files that are malformed or not supported.
     """
@@ -132,12 +133,19 @@ def _in_folder(folder: str, rows: int | None) -> Tokenizer | None:
     for vocab, merges in _GPT2:
         if vocab in there:
             return from_merges(os.path.join(folder, vocab), os.path.join(folder, merges), rows, folder)
-    return from_model(os.path.join(folder, MODEL), rows, folder) if MODEL in there else None
+    return _of_model(os.path.join(folder, MODEL), rows, folder) if MODEL in there else None
+
+
+def _of_model(path: str, rows: int | None, folder: str | None) -> Tokenizer:
+    """A tokenizer.model, of SentencePiece or, as Llama 3 has it, of ranks: they have one name."""
+    made = from_ranks if is_ranks(read_bytes(path)) else from_model
+    return made(path, rows, folder)
 
 
 _GPT2 = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 """The two files of GPT-2's tokenizer, as transformers names them and as OpenAI did."""
-KINDS = "tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model"
+RANKS = ".tiktoken"
+KINDS = "tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model, FILE.tiktoken"
 
 
 def named_tokenizer(place: str, rows: int | None = None) -> Tokenizer:
@@ -168,8 +176,8 @@ def _of_file(path: str, rows: int | None) -> Tokenizer:
             return from_merges(vocab, merges, rows, folder)
     if name.endswith(".json"):
         return from_json(path, rows, folder if name == "tokenizer.json" else None)
-    if name.endswith(".model"):
-        return from_model(path, rows, folder if name == MODEL else None)
+    if name.endswith((".model", RANKS)):
+        return _of_model(path, rows, folder if name == MODEL else None)
     raise Invalid(Problem(path, "is not a tokenizer's file", suggestion=f"supported: {KINDS}, or a folder of them"))
 
 
@@ -254,6 +262,6 @@ def tokenizer_files(folder: str) -> dict[str, bytes]:
         folder = os.path.dirname(path) or os.curdir
         if name not in TOKENIZER_FILES:  # by itself
             data = read_bytes(path)
-            return {MODEL if name.endswith(".model") else "tokenizer.json": data}
+            return {MODEL if name.endswith((".model", RANKS)) else "tokenizer.json": data}
     there = set(TOKENIZER_FILES).intersection(names_beside(folder))
     return {name: read_bytes(os.path.join(folder, name)) for name in there}

@@ -19,9 +19,11 @@ _NORMAL, _UNKNOWN, CONTROL, _OWN, _UNUSED = 1, 2, 3, 4, 5
 """Kinds of tokens in `token_type`, beside 6, a byte; 4 is what a user defined."""
 
 _ENGLISH = "'s|'t|'re|'ve|'m|'ll|'d"
-_GPT4 = rf"(?i:{_ENGLISH})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|%s| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_GPT4O = (
+_GPT4 = rf"(?i:{_ENGLISH})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|%s| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+GPT2 = rf"{_ENGLISH}| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
+CL100K, QWEN2 = _GPT4 % r"\p{N}{1,3}", _GPT4 % r"\p{N}"
+O200K = (
     rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+(?i:{_ENGLISH})?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*(?i:{_ENGLISH})?|"
     r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -36,11 +38,11 @@ def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Sequence", "pretokenizers": [split, _byte_level(regex=False)]}
 
 
-_GPT2 = _byte_level(regex=True)
-_DIGITS = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _GPT2]}
-_LLAMA3, _QWEN2, _O200K = _split(_GPT4 % r"\p{N}{1,3}"), _split(_GPT4 % r"\p{N}"), _split(_GPT4O)
+_OWN_WORDS = _byte_level(regex=True)
+_DIGITS = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _OWN_WORDS]}
+_LLAMA3, _QWEN2, _O200K = _split(CL100K), _split(QWEN2), _split(O200K)
 _STEPS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo", "jais"), _GPT2),
+    **dict.fromkeys(("gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo", "jais"), _OWN_WORDS),
     **dict.fromkeys(("smollm", "refact", "command-r", "starcoder", "codeshell"), _DIGITS),
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "dbrx", "smaug-bpe", "glm4", "chatglm-bpe"), _LLAMA3),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _QWEN2),
