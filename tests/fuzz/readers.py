@@ -566,7 +566,7 @@ READERS: dict[str, Reader] = {
     "word2vec": Reader("text", _binaries, _file("fuzzed.bin"), _vectors, _asked_of),
     "cache": Reader("text", _tables, _file("fuzzed.words"), _kept, _words_of),
     "tokenizer.json": Reader("json", lambda _: _tokenizers(), _file("tokenizer.json"), _tokenizer, _cuts),
-    "ranks": Reader("text", lambda _: [_RANKS], _file("tokenizer.model"), _tokenizer, _cuts),
+    "tokenizer.model": Reader("text", lambda _: [_RANKS], _file("tokenizer.model"), _tokenizer, _cuts),
     "tokenizer_config.json": Reader("json", lambda _: [json.dumps(one).encode() for one in _TOLD], _told, _tokenizer, _cuts),
     "state.json": Reader("json", lambda _: [json.dumps(_STATE).encode()], _state, _find, partial(_found)),
 }  # fmt: skip

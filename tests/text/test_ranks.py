@@ -156,3 +156,16 @@ def test_commands_take_one_and_name_what_is_wrong(tmp_path):
         assert said in answer.err
     path.write_text("")
     assert ask("tokens", "x", "--tokenizer", str(path)).code == 2
+
+
+def test_a_file_that_may_be_meant_is_named(tmp_path):
+    """Of a folder that has one under another name, of a slip, of a file beside one, and of the word bytes."""
+    good = written(tmp_path / "own.tiktoken", ranks())
+    (tmp_path / "readme.txt").write_text("x")
+    for place, said in (
+        (tmp_path, "has no tokenizer"),
+        (tmp_path / "own.tiktokn", "no such file or directory"),
+        (tmp_path / "readme.txt", "is not a tokenizer's file"),
+    ):
+        assert ask("tokens", "x", "--tokenizer", str(place)).err == f"{place}: {said}; did you mean {good}?\n"
+    assert ask("tokens", "x", "--tokenizer", "byts").err == "byts: no such file or directory; did you mean bytes?\n"
