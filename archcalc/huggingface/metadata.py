@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from archcalc.errors import Invalid, Problem, nearest, shown
+from archcalc.errors import Invalid, Problem, shown
 from archcalc.huggingface.architectures import ARCHITECTURES, Architecture, Config
 from archcalc.huggingface.factors import SCALING, scaling_of, shortest
 from archcalc.huggingface.gguf import Length
@@ -41,8 +41,7 @@ def architecture(stored: Stored) -> Architecture:
     said = keys.get(ARCHITECTURE)
     found = ARCHITECTURES.get(said) if isinstance(said, str) else None
     if found is None:
-        near = nearest(said, list(ARCHITECTURES), 3) if isinstance(said, str) else []
-        fix = f"nearest: {', '.join(near)}" if near else f"supported: {', '.join(sorted(ARCHITECTURES))}"
+        fix = f"supported: {', '.join(sorted(ARCHITECTURES))}"
         what = "is an architecture whose GGUF files are not read as a spec yet"
         raise Invalid(Problem(stored.path, what, ARCHITECTURE, value=shown(said), suggestion=fix))
     return found.mixture if found.mixture and keys.get(f"{said}.expert_count") else found

@@ -151,8 +151,8 @@ RANKS = ".tiktoken"
 _ALONE = (GGUF, ".model", RANKS, "tokenizer.json")
 """How the names of files end that hold a tokenizer, whatever they are called."""
 KINDS = (
-    "tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model, FILE.tiktoken, FILE.gguf, "
-    "a folder of them, and the word bytes"
+    "tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model, FILE.tiktoken, "
+    "FILE.gguf, a folder of them, and the word bytes"
 )
 
 

@@ -1,7 +1,8 @@
 """What a GGUF file says of its text, as the files that a folder has beside its weights: tokenizer, template, settings.
 
 `FILE.gguf/tokenizer.json` is a path that no disk has; what is read there is made of the keys of FILE.gguf. So a
-tokenizer, a chat template and the ends of a text have one reader each, whatever they come from. Messages name the file.
+tokenizer, a chat template and the ends of a text have one reader each, whatever they come from; messages name
+FILE.gguf.
 
 llama.cpp cuts texts as the tokenizer did that the file was converted from (src/llama-vocab.cpp).
 """
