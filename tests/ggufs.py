@@ -65,10 +65,18 @@ SIZES = {
     "attention.key_length": ("head_dim",),
     "attention.value_length": ("head_dim",),
     "attention.sliding_window": ("sliding_window",),
+    "expert_count": ("num_local_experts", "num_experts"),
+    "expert_used_count": ("num_experts_per_tok",),
+    "expert_feed_forward_length": ("moe_intermediate_size",),
+    "expert_shared_feed_forward_length": ("shared_expert_intermediate_size", "shared_intermediate_size"),
 }
 REALS = {
     "attention.layer_norm_rms_epsilon": ("rms_norm_eps",),
-    "attention.layer_norm_epsilon": ("layer_norm_epsilon",),
+    "attention.layer_norm_epsilon": ("layer_norm_epsilon", "layer_norm_eps", "norm_epsilon"),
+    "attention.scale": ("attention_multiplier",),
+    "embedding_scale": ("embedding_multiplier",),
+    "residual_scale": ("residual_multiplier",),
+    "logit_scale": ("logit_scale", "logits_scaling"),
     "attn_logit_softcapping": ("attn_logit_softcapping",),
     "final_logit_softcapping": ("final_logit_softcapping",),
 }
@@ -79,15 +87,49 @@ def woven(rows, heads):
     return rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
+WOVEN = ("llama", "smollm3", "granite", "granitemoe")
+"""Architectures whose converters are LlamaModel's, which weaves rows."""
+
+
 def _as_stored(config, arch, name, numbers, *, weave):
-    """A tensor as the converter stores it."""
+    """The tensors that the converter makes of one, by names that it asks the package about."""
     if arch == "gpt2" and name.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")):
-        return numbers.T
+        return {name: numbers.T}
     if arch.startswith("gemma") and name.endswith("norm.weight"):
-        return numbers + 1
+        return {name: numbers + 1}
+    if name.endswith("sinks"):
+        return {f"{name}.weight": numbers}
     heads = {".q_proj.": "num_attention_heads", ".k_proj.": "num_key_value_heads"}
     part = next((part for part in heads if part in name), None)
-    return woven(numbers, getattr(config, heads[part])) if arch == "llama" and weave and part else numbers
+    if arch in WOVEN and weave and part:
+        return {name: woven(numbers, getattr(config, heads[part]))}
+    return _of_a_mixture(arch, name, numbers) or {name: numbers}
+
+
+def _of_a_mixture(arch, name, numbers):
+    """Gate and up projection of experts apart, of gpt-oss from alternate columns; of a shared gate its one row."""
+    if "experts.gate_up_proj" in name or "input_linear" in name:
+        before, _, last = name.rpartition("gate_up_proj" if "gate_up_proj" in name else "input_linear")
+        kind = "bias" if last == "_bias" else "weight"
+        before = before.replace("block_sparse_moe.", "mlp.").replace("shared_mlp.", "mlp.shared_expert.")
+        if arch == "gpt-oss":
+            numbers = numbers if kind == "bias" else numbers.swapaxes(-1, -2)
+            parts = (numbers[:, ::2], numbers[:, 1::2])
+        else:
+            half = numbers.shape[-2] // 2
+            parts = (numbers[..., :half, :], numbers[..., half:, :])
+        return {f"{before}{one}_proj.{kind}": part for one, part in zip(("gate", "up"), parts, strict=True)}
+    if "experts.down_proj" in name:
+        before, _, last = name.rpartition("down_proj")
+        turned = arch == "gpt-oss" and last != "_bias"
+        before = before.replace("block_sparse_moe.", "mlp.")
+        kind = "bias" if last == "_bias" else "weight"
+        return {f"{before}down_proj.{kind}": numbers.swapaxes(-1, -2) if turned else numbers}
+    if "shared_mlp.output_linear" in name:
+        return {name.replace("shared_mlp.output_linear", "mlp.shared_expert.down_proj"): numbers}
+    if "router." in name:
+        return {name.replace("block_sparse_moe.router", "mlp.gate").replace("mlp.router", "mlp.gate"): numbers}
+    return {name: numbers[0]} if name.endswith("shared_expert_gate.weight") else None
 
 
 def converted(model, path, arch, kind="F32", *, weave=True, texts=None, leave=(), **keys):
@@ -109,17 +151,17 @@ def converted(model, path, arch, kind="F32", *, weave=True, texts=None, leave=()
         said["rope.freq_base"] = float(rope["rope_theta"])
     said |= {key.replace("__", "."): value for key, value in keys.items()}
     for key, value in {**{f"{arch}.{key}": value for key, value in said.items()}, **(texts or {})}.items():
-        add = {float: writer.add_float32, int: writer.add_uint32, str: writer.add_string}
+        add = {float: writer.add_float32, int: writer.add_uint32, str: writer.add_string, bytes: writer.add_array}
         {**add, bool: writer.add_bool, list: writer.add_array}[type(value)](key, value)
     number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        numbers = _as_stored(config, arch, name, tensor.float().numpy(), weave=weave)
-        stored = gguf.GGMLQuantizationType[kind if numbers.ndim == 2 else "F32"]
-        data = gguf.quants.quantize(numbers.copy(), stored)
-        writer.add_tensor(names.get_name(name, (".weight", ".bias")), data, raw_dtype=stored)
+        for theirs, numbers in _as_stored(config, arch, name, tensor.float().numpy(), weave=weave).items():
+            stored = gguf.GGMLQuantizationType[kind if numbers.ndim > 1 else "F32"]
+            data = gguf.quants.quantize(numbers.copy(), stored)
+            writer.add_tensor(names.get_name(theirs, (".weight", ".bias")) or theirs, data, raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

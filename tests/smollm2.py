@@ -95,15 +95,26 @@ def by_llama_cpp(path, ids, tokens, top):
 
     In a process of its own, for it writes and serves as it likes; with a cache in F32.
     """
-    asked = json.dumps({"path": str(path), "ids": ids, "tokens": tokens, "top": top})
-    done = subprocess.run([sys.executable, "-c", _LLAMA_CPP, asked], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    steps = json.loads(done.stdout.splitlines()[-1])["choices"][0]["logprobs"]["content"]
+    answer = _asked({"path": str(path), "ids": ids, "tokens": tokens, "top": top})
+    steps = answer["choices"][0]["logprobs"]["content"]
     return [(step["id"], {one["id"]: one["logprob"] for one in step["top_logprobs"]}) for step in steps]
 
 
+def cut_by_llama_cpp(path, texts):
+    """The ids of texts with what the file adds around them, as llama.cpp's server cuts them."""
+    return _asked({"path": str(path), "texts": texts})
+
+
+def _asked(what):
+    done = subprocess.run(
+        [sys.executable, "-c", _LLAMA_CPP, json.dumps(what)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 _LLAMA_CPP = """
-import json, os, sys
+import json, os, sys, urllib.request
 import xllamacpp
 
 asked = json.loads(sys.argv[1])
@@ -115,10 +126,20 @@ params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
 params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
 server = xllamacpp.Server(params)
-answer = server.handle_completions({
-    "prompt": asked["ids"], "n_predict": asked["tokens"], "n_probs": asked["top"], "temperature": 0.0,
-    "ignore_eos": True, "cache_prompt": False,
-})
+
+def cut(text):
+    data = json.dumps({"content": text, "add_special": True, "parse_special": True}).encode()
+    request = urllib.request.Request(server.listening_address + "/tokenize", data, {"Content-Type": "application/json"})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
+        return json.load(answer)["tokens"]
+
+if "texts" in asked:
+    answer = [cut(text) for text in asked["texts"]]
+else:
+    answer = server.handle_completions({
+        "prompt": asked["ids"], "n_predict": asked["tokens"], "n_probs": asked["top"], "temperature": 0.0,
+        "ignore_eos": True, "cache_prompt": False,
+    })
 print("\\n" + json.dumps(answer), flush=True)
 os._exit(0)
 """

@@ -56,7 +56,7 @@ def expected_tensors(entries: list[Entry], names: list[str], shapes: list[Shape]
 def named_in_gguf(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Names:
     """The names of GGUF, which the package has for those of transformers: of the family that has most of them."""
     from archcalc_reference.weights.families import FAMILIES, Unnamed
-    from archcalc_reference.weights.ggufs import upright
+    from archcalc_reference.weights.ggufs import apart, upright, with_ones
 
     package = needed("gguf", stored.path, "gguf")
     said = (stored.gguf or {}).get(ARCHITECTURE)
@@ -64,19 +64,23 @@ def named_in_gguf(stored: Stored, model: Model, shapes: dict[str, Shape]) -> Nam
         raise Invalid(Problem(stored.path, "is of an unknown architecture", ARCHITECTURE, value=shown(said)))
     further = _modules_in_gguf(stored.weights)
     own = {weight.name: weight for weight in stored.weights if weight not in further}
-    best: tuple[int, list[Entry]] = (-1, [])
+    best: tuple[tuple[int, int], list[Entry]] = ((-1, 0), [])
     for family in FAMILIES:
         try:
-            entries = upright(family.entries(model, shapes), said, model, stored.path)
+            entries = upright(apart(family).entries(model, shapes), said, model, stored.path)
         except Unnamed:
             continue
-        if (known := sum(entry.name in own for entry in entries)) > best[0]:
-            best = known, entries
-    known, entries = best
+        known = len(own.keys() & {entry.name for entry in entries})
+        if (known, -len(entries)) > best[0]:  # of two that know as many, the one that lacks fewer
+            best = (known, -len(entries)), entries
+    (known, _), entries = best
     if known < 1:
         what = f"holds weights of another architecture than {model.name}"
         raise Invalid(Problem(stored.path, what, ARCHITECTURE, value=shown(said)))
     names, sizes = [entry.name for entry in entries], [entry.shape for entry in entries]
+    for name, shape in zip(names, sizes, strict=True):
+        if name in own and (found := own[name].shape) is not None:
+            own[name] = own[name]._replace(shape=with_ones(found, shape))
     expected = expected_tensors(entries, names, sizes, tied=model.unembedding.tied)
     table = next(one for one, entry in zip(expected, entries, strict=True) if TABLES[0] in entry.parameters)
     return Names(expected, table, expected_head("output.weight", table.shape), own, modules=further)
@@ -106,10 +110,14 @@ _SIZES = {
 def said_in_gguf(keys: Mapping[str, Any], model: Model) -> Iterator[Check]:
     """A comparison for each size that the keys have otherwise than the spec: shapes alone do not tell heads.
 
-    A size that differs from layer to layer is not compared, and neither is an array.
+    A size that differs from layer to layer is not compared, and neither is an array. Of a mixture, the MLP's width may
+    be that of layers that it has not.
     """
     kind = keys.get(ARCHITECTURE)
+    mixed = {"feed_forward_length"} if keys.get(f"{kind}.expert_count") else set()
     for key, field in _SIZES.items():
+        if key in mixed:
+            continue
         ours, theirs = _size(model, field), keys.get(f"{kind}.{key}")
         if ours is not None and type(theirs) is int and ours != theirs:
             yield Check(f"{kind}.{key}", ours, theirs, equal=False, reason=f"DIFFERS: {field}")

@@ -198,7 +198,7 @@ def test_a_text_may_begin_with_a_dash():
             ("a", "--weights", __file__),
             b"",
             2,
-            f"{__file__}: is not a tokenizer's file; supported: tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model, or a folder of them\n",
+            f"{__file__}: is not a tokenizer's file; supported: tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model, FILE.tiktoken, FILE.gguf, a folder of them, and the word bytes\n",
         ),
         ((), b"", 2, "archcalc tokens: missing argument 'TEXT'\n"),
     ],

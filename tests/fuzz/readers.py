@@ -514,6 +514,9 @@ _TOLD = (
 )  # fmt: skip
 
 
+_RANKS = b"YQ== 0\nYg== 1\nYWI= 2\nIA== 3\nIGFi 4\n"  # a, b, ab, a blank, and one with ab
+
+
 def _told(folder: Path, data: bytes) -> str:
     """Settings beside a tokenizer that is good."""
     (folder / "tokenizer.json").write_bytes(_tokenizers()[0])
@@ -563,6 +566,7 @@ READERS: dict[str, Reader] = {
     "word2vec": Reader("text", _binaries, _file("fuzzed.bin"), _vectors, _asked_of),
     "cache": Reader("text", _tables, _file("fuzzed.words"), _kept, _words_of),
     "tokenizer.json": Reader("json", lambda _: _tokenizers(), _file("tokenizer.json"), _tokenizer, _cuts),
+    "tokenizer.model": Reader("text", lambda _: [_RANKS], _file("tokenizer.model"), _tokenizer, _cuts),
     "tokenizer_config.json": Reader("json", lambda _: [json.dumps(one).encode() for one in _TOLD], _told, _tokenizer, _cuts),
     "state.json": Reader("json", lambda _: [json.dumps(_STATE).encode()], _state, _find, partial(_found)),
 }  # fmt: skip

@@ -22,6 +22,7 @@ INPUTS = {
     "safetensors": 2_000, "quantization": 500, "gguf": 2_000, "state.json": 300,
     "budgets": 500, "pyproject.toml": 200, "baseline": 200,
     "vectors": 500, "npy": 1_000, "word2vec": 1_000, "cache": 1_000, "tokenizer.json": 300, "tokenizer_config.json": 300,
+    "tokenizer.model": 300,
 }  # fmt: skip
 """In `make test`; `make prove` tries ten times as many, and `make fuzz` a million in processes of their own."""
 TEN = 10

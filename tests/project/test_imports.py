@@ -116,6 +116,7 @@ AROUND = {
     "archcalc.huggingface.gguf",
     "archcalc.huggingface.headers",
     "archcalc.huggingface.importing",
+    "archcalc.huggingface.architectures",
     "archcalc.huggingface.metadata",
     "archcalc.huggingface.modules",
     "archcalc.huggingface.parts",

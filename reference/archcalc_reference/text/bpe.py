@@ -122,8 +122,25 @@ class FileTokenizer:
 
 def from_json(path: str, rows: int | None, folder: str | None = None) -> FileTokenizer:
     """The tokenizer of a tokenizer.json, with what the other files of its folder say, where that is given."""
+    return from_data(parse_object(read_text(path), path), path, rows, folder)
+
+
+def from_data(
+    data: dict[str, Any],
+    path: str,
+    rows: int | None,
+    folder: str | None = None,
+    *,
+    told: tuple[str, ...] = (),
+    processes: bool = True,
+) -> FileTokenizer:
+    """The same of the object that it is, or that another file at `path` amounts to, of which something may be `told`.
+
+    What goes around a text is said by its post_processor, where it `processes` texts, or else by the folder's files.
+    """
     package = needed("tokenizers", "tokenizer")
-    read = understood(parse_object(read_text(path), path), path)
+    read = understood(data, path)
+    read = read._replace(told=(*told, *read.told))
     # What this process loads has no pattern that another one is to run.
     here = {**read.data, "normalizer": None, "pre_tokenizer": None} if read.foreign else read.data
     fast = guarded(path, lambda: package.Tokenizer.from_str(json.dumps(here)))
@@ -137,7 +154,7 @@ def from_json(path: str, rows: int | None, folder: str | None = None) -> FileTok
     if isinstance(said, bool) and said != read.prefix:
         used = f"{str(read.prefix).lower()} in tokenizer.json, which is used"
         read = read._replace(told=(*read.told, f"add_prefix_space is {str(said).lower()} in {SETTINGS} and {used}"))
-    return _finished(package, fast, path, folder, rows, own, read)
+    return _finished(package, fast, path, folder, rows, own, read, processes=processes)
 
 
 def from_merges(vocab: str, merges: str, rows: int | None, folder: str) -> FileTokenizer:
@@ -154,7 +171,7 @@ def from_merges(vocab: str, merges: str, rows: int | None, folder: str) -> FileT
     words = {number: word for word, number in ids.items()}
     told = (PREFIX,) if prefix else ()
     read = Read({}, ids, words, BYTES, foreign=False, parts_words=not prefix, told=told)
-    return _finished(package, fast, vocab, folder, rows, own, read)
+    return _finished(package, fast, vocab, folder, rows, own, read, processes=False)
 
 
 def _pairs(path: str) -> list[tuple[str, str]]:
@@ -171,7 +188,15 @@ def _pairs(path: str) -> list[tuple[str, str]]:
 
 
 def _finished(
-    package: Any, fast: Fast, path: str, folder: str | None, rows: int | None, own: list[Added], read: Read
+    package: Any,
+    fast: Fast,
+    path: str,
+    folder: str | None,
+    rows: int | None,
+    own: list[Added],
+    read: Read,
+    *,
+    processes: bool,
 ) -> FileTokenizer:
     """With the tokens that the folder's other files add, which get the ids that these say."""
     said = Special() if folder is None else read_special(folder)
@@ -198,7 +223,7 @@ def _finished(
     _refuse_other_ids([*own, *said.added], {**vocab, **ids}, words, path)
     words.update({number: word for word, number in ids.items()})
     encode = _elsewhere(path, read, fast) if read.foreign else _here(path, fast)
-    if read.data:
+    if processes:
         around = read.around
         told += contradictions(said.flags, around, SETTINGS)
     else:

@@ -18,7 +18,7 @@ from archcalc.packages import needed
 from archcalc_reference.files import LONGEST_REASON, read_object, read_text
 from archcalc_reference.text.helper import Ended, Helper
 from archcalc_reference.text.special import SETTINGS, read_words
-from archcalc_reference.unpacking import names_beside
+from archcalc_reference.unpacking import is_in_gguf, names_beside
 
 SYSTEM = "This is a conversation between a user and an AI assistant who knows much and is glad to help."
 """The default system prompt of a plain template."""
@@ -104,7 +104,7 @@ def read_template(folder: str) -> Template:
                 raise Invalid(Problem(path, "has no template named default", "chat_template"))
             found = first[0].get("template")
         if isinstance(found, str):
-            return Own(path, found, words)
+            return Own(folder if is_in_gguf(path) else path, found, words)
         if found is not None:
             raise Invalid(
                 Problem(path, "must be text or a list of templates", "chat_template", value=type(found).__name__)

@@ -16,6 +16,7 @@ from archcalc_reference.text.charsmap import longest_put_in
 from archcalc_reference.text.special import FLAGS, LONGEST_TOKEN, MOST_ADDED, refuse_long, token_id
 from archcalc_reference.text.spelling import Spelling
 from archcalc_reference.text.vocabularies import Object, read_model, unknown
+from archcalc_reference.unpacking.kinds import CL100K, GPT2, O200K, QWEN2
 
 MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 """What SentencePiece writes for a blank."""
@@ -44,18 +45,11 @@ LONGEST_PATTERN = 4_096  # characters
 LONGEST_CONTENT = 64  # characters that a step may put in
 MOST_GROWTH = 64  # times that replacements, one after the other, may lengthen a text
 
-_ENDS = "'s|'t|'re|'ve|'m|'ll|'d"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_CL100K = rf"(?i:{_ENDS})|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|%s| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_O200K = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+(?i:{_ENDS})?|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*(?i:{_ENDS})?|"
-    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 PATTERNS = {
-    rf"{_ENDS}| ?\p{{L}}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+",  # GPT-2
-    _CL100K % r"\p{N}{1,3}",  # GPT-4, Llama 3
-    _CL100K % r"\p{N}",  # Qwen 2
-    _O200K,  # GPT-4o
+    GPT2,
+    CL100K,  # GPT-4, Llama 3
+    QWEN2,
+    O200K,  # GPT-4o
     *(" {2,}", r"\s+", r"\A +", r" +\z", r"\A +| +\z"),  # blanks
 }
 """How published models part words: each takes time in proportion to the text. Others run in a process of their own."""

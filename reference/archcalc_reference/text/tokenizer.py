@@ -7,18 +7,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from archcalc.errors import Invalid, Missing, Problem
+from archcalc.errors import Invalid, Missing, Problem, nearest
+from archcalc.files.regular import names_in
 from archcalc.spec.checkpoints import STATE, read_state
 from archcalc.spec.configs import GGUF
-from archcalc_reference.files import read_bytes
+from archcalc_reference.files import read_bytes, read_object
 from archcalc_reference.text.around import Around
-from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, from_json, from_merges, utf8
+from archcalc_reference.text.bpe import NO_TOKEN, FileTokenizer, from_data, from_json, from_merges, utf8
 from archcalc_reference.text.changes import Change
 from archcalc_reference.text.drawing import GENERATION, ends_of
 from archcalc_reference.text.pieces import MODEL, from_model
+from archcalc_reference.text.ranks import from_ranks, is_ranks
 from archcalc_reference.text.special import ADDED, MAP, SETTINGS, read_words
 from archcalc_reference.text.spelling import byte_alphabet
-from archcalc_reference.unpacking import names_beside
+from archcalc_reference.unpacking import is_in_gguf, names_beside
 
 __all__ = ["NO_TOKEN", "ByteTokenizer", "Tokenizer", "byte_alphabet", "read_tokenizer", "tokenizer_of"]
 
@@ -116,8 +118,8 @@ def read_tokenizer(folder: str | None, rows: int | None = None) -> Tokenizer:
     """The tokenizer of a folder or a GGUF file; by bytes where it has none.
 
     It is read from tokenizer.json, or else GPT-2's vocab.json and merges.txt (encoder.json and vocab.bpe, as OpenAI
-    names them), or else SentencePiece's tokenizer.model. A special token that stands in no vocabulary gets the next
-    id, as transformers gives it, where the model's `rows` have one.
+    names them), or else tokenizer.model, SentencePiece's or Llama 3's. A special token that stands in no vocabulary
+    gets the next id, as transformers gives it, where the model's `rows` have one.
 
     Raises Missing without the folder or a package, Invalid for files that are malformed or not supported.
     """
@@ -126,18 +128,32 @@ def read_tokenizer(folder: str | None, rows: int | None = None) -> Tokenizer:
 
 
 def _in_folder(folder: str, rows: int | None) -> Tokenizer | None:
-    there = names_beside(folder)
+    there, whole = names_beside(folder), os.path.join(folder, "tokenizer.json")
+    if "tokenizer.json" in there and is_in_gguf(whole):  # whose faults are those of the file itself
+        return from_data(read_object(whole), folder, rows, folder)
     if "tokenizer.json" in there:
-        return from_json(os.path.join(folder, "tokenizer.json"), rows, folder)
+        return from_json(whole, rows, folder)
     for vocab, merges in _GPT2:
         if vocab in there:
             return from_merges(os.path.join(folder, vocab), os.path.join(folder, merges), rows, folder)
-    return from_model(os.path.join(folder, MODEL), rows, folder) if MODEL in there else None
+    return _of_model(os.path.join(folder, MODEL), rows, folder) if MODEL in there else None
+
+
+def _of_model(path: str, rows: int | None, folder: str | None) -> Tokenizer:
+    """A tokenizer.model, of SentencePiece or, as Llama 3 has it, of ranks: they have one name."""
+    made = from_ranks if is_ranks(read_bytes(path)) else from_model
+    return made(path, rows, folder)
 
 
 _GPT2 = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 """The two files of GPT-2's tokenizer, as transformers names them and as OpenAI did."""
-KINDS = "tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model"
+RANKS = ".tiktoken"
+_ALONE = (GGUF, ".model", RANKS, "tokenizer.json")
+"""How the names of files end that hold a tokenizer, whatever they are called."""
+KINDS = (
+    "tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model, FILE.tiktoken, "
+    "FILE.gguf, a folder of them, and the word bytes"
+)
 
 
 def named_tokenizer(place: str, rows: int | None = None) -> Tokenizer:
@@ -151,12 +167,30 @@ def named_tokenizer(place: str, rows: int | None = None) -> Tokenizer:
         return ByteTokenizer()
     if os.path.isfile(place) and not place.endswith(GGUF):
         return _of_file(place, rows)
+    if not os.path.exists(place) and (near := _nearest(place)):
+        raise Missing(Problem(place, "no such file or directory", suggestion=near))
     found = _in_folder(place, rows)
     if found is None:
         if _learned_bytes(place):
             return ByteTokenizer()
-        raise Missing(Problem(place, "has no tokenizer", suggestion=f"supported: {KINDS}, GGUF, and the word bytes"))
+        raise Missing(Problem(place, "has no tokenizer", suggestion=near_file(place) or f"supported: {KINDS}"))
     return found
+
+
+def near_file(folder: str) -> str | None:
+    """What to say of a file of a folder that holds a tokenizer by itself; None where there is none, or are several."""
+    fitting = [name for name in names_beside(folder) if name.endswith(_ALONE) and os.path.isfile(f"{folder}/{name}")]
+    return f"did you mean {os.path.join(folder, fitting[0])}?" if len(fitting) == 1 else None
+
+
+def _nearest(place: str) -> str | None:
+    """What to say of what is beside a place that is not there, of nearly its name; or of the word for bytes."""
+    folder, name = os.path.split(place)
+    there = names_in(folder or os.curdir) if os.path.isdir(folder or os.curdir) else []
+    if folder == "" and nearest(name, ["bytes"]):
+        return "did you mean bytes?"
+    near = nearest(name, there)
+    return f"did you mean {os.path.join(folder, near[0])}?" if near else None
 
 
 def _of_file(path: str, rows: int | None) -> Tokenizer:
@@ -168,9 +202,11 @@ def _of_file(path: str, rows: int | None) -> Tokenizer:
             return from_merges(vocab, merges, rows, folder)
     if name.endswith(".json"):
         return from_json(path, rows, folder if name == "tokenizer.json" else None)
-    if name.endswith(".model"):
-        return from_model(path, rows, folder if name == MODEL else None)
-    raise Invalid(Problem(path, "is not a tokenizer's file", suggestion=f"supported: {KINDS}, or a folder of them"))
+    if name.endswith((".model", RANKS)):
+        return _of_model(path, rows, folder if name == MODEL else None)
+    near = next((one for one in ("tokenizer.json", MODEL) if os.path.isfile(os.path.join(folder, one))), None)
+    fix = f"did you mean {os.path.join(folder, near)}?" if near else near_file(folder) or f"supported: {KINDS}"
+    raise Invalid(Problem(path, "is not a tokenizer's file", suggestion=fix))
 
 
 def read_ends(folder: str, tokenizer: Tokenizer) -> frozenset[int]:
@@ -260,6 +296,6 @@ def tokenizer_files(folder: str) -> dict[str, bytes]:
         folder = os.path.dirname(path) or os.curdir
         if name not in TOKENIZER_FILES:  # by itself
             data = read_bytes(path)
-            return {MODEL if name.endswith(".model") else "tokenizer.json": data}
+            return {MODEL if name.endswith((".model", RANKS)) else "tokenizer.json": data}
     there = set(TOKENIZER_FILES).intersection(names_beside(folder))
     return {name: read_bytes(os.path.join(folder, name)) for name in there}

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem
 from archcalc.files.regular import open_file
+from archcalc.huggingface.architectures import Architecture
 from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.headers import Header
-from archcalc.huggingface.metadata import ARCHITECTURE, Architecture, architecture
+from archcalc.huggingface.metadata import ARCHITECTURE, architecture
 from archcalc.huggingface.stored import read_stored
 from archcalc.packages import needed
 from archcalc.spec.model import Model
@@ -28,6 +30,15 @@ from archcalc_reference.weights.families.family import Family, each_layer
 
 NAMES = Family(("gguf",), "", "blk.{i}.", {"embedding.token": "token_embd", "unembedding": "output"}, {})
 """How the token table and the head are called in every GGUF file."""
+
+_MIXED = {
+    "attention.sinks": "self_attn.sinks.weight",
+    "mlp.router": "mlp.gate",
+    "mlp.shared_gate": "mlp.shared_expert_gate",
+    **{f"mlp.experts.{part}": f"mlp.experts.{part}_proj" for part in ("gate", "up", "down")},
+    **{f"mlp.shared.{part}": f"mlp.shared_expert.{part}_proj" for part in ("gate", "up", "down")},
+}
+"""What the converter calls a mixture's tensors, whatever the family does: each part of all experts is one tensor."""
 
 Undo = Callable[[Any], Any]
 """What makes a tensor as a family stores it of one as the file has it."""
@@ -48,14 +59,19 @@ def named_in_gguf(model: Model, parameters: Mapping[str, Shape], path: str) -> N
     """
     stored = read_stored(path, lambda _: False)
     table = architecture(stored)
-    family = BY_TYPE[table.model_type]
+    family = apart(BY_TYPE[table.model_type])
     try:
         theirs = family.entries(model, parameters)
     except Unnamed as missing:
         what = f"holds weights of {family.name}'s architecture; {model.name} has {missing}, which that has not"
         raise Invalid(Problem(path, what)) from None
     entries = upright(theirs, (stored.gguf or {})[ARCHITECTURE], model, path)
-    headers = [weight.header for weight in stored.weights if not weight.buffer]
+    shapes = {entry.name: entry.shape for entry in entries}
+    headers = [
+        one.header._replace(shape=with_ones(one.header.shape, shapes.get(one.name, one.header.shape)))
+        for one in stored.weights
+        if not one.buffer
+    ]
     _refuse_unread(headers, path)
     undo = {
         entry.name: turned
@@ -63,6 +79,19 @@ def named_in_gguf(model: Model, parameters: Mapping[str, Shape], path: str) -> N
         if (turned := _undo(table, model, their)) is not None
     }
     return Named(headers, entries, undo)
+
+
+def apart(family: Family) -> Family:
+    """The family with the names that the converter gives a mixture before it asks for those of GGUF."""
+    fused = {name: one for name, one in family.fused.items() if not _MIXED.keys() & set(one.parts)}
+    inside = {ours: theirs for ours, theirs in family.inside.items() if not ours.startswith("mlp.experts.")}
+    return replace(family, fused=fused, inside=inside | _MIXED, turned=False)
+
+
+def with_ones(shape: Shape, wanted: Shape) -> Shape:
+    """A shape with the axes of size 1 that its family has and a file may lack, or the reverse: a gate of one row."""
+    alike = [size for size in wanted if size != 1] == [size for size in shape if size != 1]
+    return wanted if alike else shape
 
 
 def upright(entries: Iterable[Entry], said: str, model: Model, path: str) -> list[Entry]:
