@@ -21,7 +21,7 @@ def weights_beside(target: Target, found: Found) -> Stored | None:
     """What the weights beside a spec say otherwise than it; None where there are none.
 
     A folder is looked at that was named, or in which a config.json was found. A config.json that is named is meant
-    alone.
+    alone, and a question asks about a spec that the weights are not of.
     """
     folder = found.folder or (os.path.dirname(target.path) or os.curdir) if _stands_for_folder(target, found) else ""
     if not os.path.isdir(folder):
@@ -39,7 +39,8 @@ def weights_beside(target: Target, found: Found) -> Stored | None:
 
 
 def _stands_for_folder(target: Target, found: Found) -> bool:
-    return bool(found.folder) or (target.found and os.path.basename(target.path) == CONFIG)
+    stands = bool(found.folder) or (target.found and os.path.basename(target.path) == CONFIG)
+    return stands and not found.changes
 
 
 def _problems(target: Target, verdict: Verdict) -> list[Problem]:

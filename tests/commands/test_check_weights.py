@@ -132,6 +132,11 @@ def test_a_spec_may_allow_what_its_weights_are(put):
     assert "AC102" not in {one["rule"] for one in answer.json["problems"]}
 
 
+def test_a_question_about_a_folder_is_not_about_its_weights(put):
+    answer = ask("check", f"{put()}@d_ff=64", "-f", "json")
+    assert (answer.code, told(answer)) == (0, {})
+
+
 def test_a_folder_is_checked_without_torch(put):
     folder = put()
     held = loaded(calling("check", str(folder)))
