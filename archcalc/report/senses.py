@@ -18,6 +18,7 @@ from archcalc.words.senses import Likeness, by_chance, likeness
 _BAR = 20  # places: a table of 80 columns has room for them
 _SHOWN_TEXTS = 4
 _SHOWN_PLACES = 40
+_MEANS = "within, between: means over all pairs of texts; apart: their difference"
 
 
 class Grouped(NamedTuple):
@@ -39,18 +40,18 @@ def senses_sheet(found: Found, word: str, texts: Sequence[Grouped]) -> Sheet:
     return Sheet(
         title=f"{found.name}: {what}: cosine at the end {inside}{last.between:.4f} between groups",
         blocks=(
-            Table(
-                (*words("after"), *figures("within", "between", "apart"), Column(""), *figures("nearest in group")),
-                tuple(_row(place, alike, len(texts)) for place, alike in shown),
-            ),
+            _table(shown, len(texts), pairs=last.within is not None),
             Fields(
                 (
                     ("Word", tuple(_followed(texts))),
                     *begins_fields(next((one.reading.begins for one in texts if one.reading.begins), ())),
                     *_control(groups),
-                    ("Nearest", (_neighbours(groups),)),
+                    *([] if last.within is None else [("Nearest", (_neighbours(groups),))]),
                     *_folded(folded=shown is not places),
-                    ("Counted", (COSINE, "within, between: means over all pairs of texts; apart: their difference")),
+                    (
+                        "Counted",
+                        (COSINE, _MEANS if last.within is not None else "between: the mean over all pairs of texts"),
+                    ),
                     *caveats(found),
                 )
             ),
@@ -74,12 +75,20 @@ def _whole_layers(places: list[tuple[str, Likeness]]) -> list[tuple[str, Likenes
     return [(layers[i], places[i][1]) for i in sorted(last.values())]
 
 
+def _table(places: list[tuple[str, Likeness]], texts: int, *, pairs: bool) -> Table:
+    """A row for each place; `pairs`: a group has two texts, so that there is something within."""
+    if not pairs:
+        rows = tuple((place, f"{alike.between:.4f}") for place, alike in places)
+        return Table((*words("after"), *figures("between")), rows)
+    columns = (*words("after"), *figures("within", "between", "apart"), Column(""), *figures("nearest in group"))
+    return Table(columns, tuple(_row(place, alike, texts) for place, alike in places))
+
+
 def _row(place: str, alike: Likeness, texts: int) -> tuple[Cell, ...]:
     near = f"{_tenths(alike.nearest)} of {grouped(texts)}"
-    if alike.within is None:
-        return place, None, f"{alike.between:.4f}", None, None, near
-    apart = alike.within - alike.between
-    return place, f"{alike.within:.4f}", f"{alike.between:.4f}", f"{apart:.4f}", bar(max(apart, 0.0), _BAR), near
+    within = alike.within or 0.0
+    apart = within - alike.between
+    return place, f"{within:.4f}", f"{alike.between:.4f}", f"{apart:.4f}", bar(max(apart, 0.0), _BAR), near
 
 
 def _tenths(count: float) -> str:
@@ -101,7 +110,8 @@ def _control(groups: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     alone = [name for name, texts in Counter(groups).items() if texts == 1]
     if not alone:
         return ()
-    line = f"one text proves little: {', '.join(alone)} has no pair within; give each group several texts"
+    have = "has" if len(alone) == 1 else "have"
+    line = f"one text proves little: {', '.join(alone)} {have} no pair within; give each group several texts"
     return (("Control", (line,)),)
 
 

@@ -66,7 +66,7 @@ class Rows:
     """Rows of plain values under heads, made when they are written: a million dicts would take a gigabyte."""
 
     heads: tuple[str, ...]
-    make: Callable[[], Iterator[tuple[int | str, ...]]]
+    make: Callable[[], Iterator[tuple[int | float | str, ...]]]
 
 
 class Sheet(NamedTuple):

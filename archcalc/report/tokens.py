@@ -70,19 +70,18 @@ def tokens_sheet(cut: Cut, *, listed: bool = False) -> Sheet:
     """The text with its cuts in line; where it is `listed`, a row for each token."""
     heads = ("position", "id", "bytes", "text")
 
-    def rows() -> Iterator[tuple[int | str, ...]]:
+    def rows(*, literally: bool = False) -> Iterator[tuple[int | str, ...]]:
         for position, token in enumerate(cut.tokens):
-            yield position, token.id, token.bytes.hex(), token.literal
+            yield position, token.id, token.bytes.hex(), token.literal if literally else token.text or ""
 
     tokens = cut.tokens
     left = len(tokens) - MOST_ROWS
     more = (("Left out", (f"{several(left, 'more token')}; --format csv has all of them",)),) if left > 0 else ()
     length = sum(len(token.bytes) for token in tokens)
     by = "one token per byte" if cut.name == "bytes" else cut.name
-    whole = Table((*figures(*heads[:2]), *map(Column, heads[2:])), tuple(islice(rows(), MOST_ROWS)))
+    whole = Table((*figures(*heads[:2]), *map(Column, heads[2:])), tuple(islice(rows(literally=True), MOST_ROWS)))
     table = whole if listed else _in_line(tokens)
-    several_each = not listed and _SHARED in "".join(str(row[1]) for row in table.rows)
-    marks = ((_MARKS, (_SAID,)),) if several_each else ()
+    marks = () if listed else _marks([table])
     apart = (("Differs", (cut.differs,)),) if cut.differs else ()
     last = ("Tokenizer", (f"{by}; vocabulary of {several(cut.vocab_size, 'token')}",))
     return Sheet(
@@ -101,9 +100,9 @@ def compared_sheet(cuts: list[Cut], length: int) -> Sheet:
     """Several tokenizers on one text of `length` bytes: how many tokens each makes of it, and where it cuts."""
     heads = ("tokenizer", "vocab_size", "tokens", "bytes_per_token")
 
-    def rows() -> Iterator[tuple[int | str, ...]]:
+    def rows() -> Iterator[tuple[int | float | str, ...]]:
         for cut in cuts:
-            yield cut.name, cut.vocab_size, len(cut.tokens), _each(cut, length)
+            yield cut.name, cut.vocab_size, len(cut.tokens), length / len(cut.tokens) if cut.tokens else ""
 
     table = Table(
         figures("tokenizer", "tokens", "bytes per token", "vocabulary"),
@@ -112,13 +111,12 @@ def compared_sheet(cuts: list[Cut], length: int) -> Sheet:
     texts = [_in_line(cut.tokens, f"Cuts of tokenizer {n}") for n, cut in enumerate(cuts, start=1) if cut.tokens]
     apart = [(f"Differs, {n}", (cut.differs,)) for n, cut in enumerate(cuts, start=1) if cut.differs]
     apart += [(f"Tokenizer {n}", (cut.name,)) for n, cut in enumerate(cuts, start=1)]
-    if any(_SHARED in str(row[1]) for text in texts for row in text.rows):
-        apart.insert(0, (_MARKS, (_SAID,)))
+    marks = _marks(texts)
     if any(len(cut.tokens) > MOST_ROWS for cut in cuts):
         apart.append(("Left out", (f"what comes after {MOST_ROWS:,} tokens",)))
     return Sheet(
         title=f"A text of {several(length, 'byte')} by {several(len(cuts), 'tokenizer')}",
-        blocks=(table, *texts, Fields(tuple(apart))),
+        blocks=(table, *texts, Fields((*marks, *apart))),
         payload={
             "schema": SCHEMA,
             "bytes": length,
@@ -142,9 +140,20 @@ def _each(cut: Cut, length: int) -> str:
 
 
 _LINE = 66  # places of a line of text, beside the position of its first token
-_SHARED, _MARKS = "\N{SUPERSCRIPT LEFT PARENTHESIS}", "Marks"
-_SAID = f"x{_SHARED}\N{SUPERSCRIPT THREE}\N{SUPERSCRIPT RIGHT PARENTHESIS} is a character that is cut into 3 tokens"
+_SHARED, _BAR = "\N{SUPERSCRIPT LEFT PARENTHESIS}", "\\|"
+_SAID = {
+    _SHARED: f"x{_SHARED}\N{SUPERSCRIPT THREE}\N{SUPERSCRIPT RIGHT PARENTHESIS} is a character cut into 3 tokens",
+    _BAR: f"{_BAR} is a bar of the text, not a cut",
+}
+"""What stands in a text with its cuts and is not of the text, and what it means."""
 _SMALL = str.maketrans("0123456789()", "⁰¹²³⁴⁵⁶⁷⁸⁹⁽⁾")
+
+
+def _marks(texts: Sequence[Table]) -> list[tuple[str, tuple[str, ...]]]:
+    """What the marks mean that stand in texts with their cuts."""
+    line = "".join(str(row[1]) for text in texts for row in text.rows)
+    said = tuple(words for mark, words in _SAID.items() if mark in line)
+    return [("Marks", said)] if said else []
 
 
 def _in_line(tokens: list[Token], title: str = "") -> Table:
@@ -177,7 +186,7 @@ def _whole(tokens: list[Token]) -> Iterator[tuple[str, int]]:
             text = Token(0, data).text
         if text is None:
             count, text = 1, tokens[at].literal
-        yield printable(text) + (f"({count})".translate(_SMALL) if count > 1 else ""), count
+        yield printable(text).replace("|", _BAR) + (f"({count})".translate(_SMALL) if count > 1 else ""), count
         at += count
 
 

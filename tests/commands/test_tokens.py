@@ -45,7 +45,7 @@ IN_LINE = """\
      0  |H|\\n|
      2  |你⁽³⁾|\\x1b|
 
-Marks      x⁽³⁾ is a character that is cut into 3 tokens
+Marks      x⁽³⁾ is a character cut into 3 tokens
 Tokenizer  one token per byte; vocabulary of 256 tokens
 """
 
@@ -57,15 +57,15 @@ def test_without_weights_a_text_is_its_bytes():
 
 def cuts(out):
     """What stands between the first bar and the last in each line."""
-    return [line.split("|", 1)[1].rsplit("|", 1)[0] for line in out.splitlines() if "|" in line]
+    return [line.split("|", 1)[1].rsplit("|", 1)[0] for line in out.partition("Marks")[0].splitlines() if "|" in line]
 
 
 def test_a_line_ends_where_the_text_has_a_new_one_or_where_80_columns_end(folder):
     text = "你🦙 the| the cat\n猫" + "ab" * 60
     out = ask("tokens", text, "--weights", str(folder)).out
-    assert cuts(out)[0] == "你|🦙| the||| the| |c|a|t|\\n"
+    assert cuts(out)[0] == "你|🦙| the|\\|| the| |c|a|t|\\n"
     assert cuts(out)[1].startswith("猫⁽³⁾|a|b|")
-    assert all(len(line) + sum(c in "你🦙猫" for c in line) <= 80 for line in out.splitlines()[:-2])
+    assert all(len(line) + sum(c in "你🦙猫" for c in line) <= 80 for line in out.splitlines()[:-3])
     assert "".join(cuts(out)[1:]).replace("|", "") == "猫⁽³⁾" + "ab" * 60
     starts = [int(line.split()[0]) for line in out.splitlines()[4 : 4 + len(cuts(out))]]
     assert starts[:2] == [0, 10]
@@ -103,7 +103,7 @@ def test_tokenizers_are_compared_on_a_text(folder):
     assert found["tokenizers"][1]["bytes_per_token"] == 1
     lines = ask("tokens", text, *places, "-f", "csv").out.splitlines()
     assert lines[0] == "tokenizer,vocab_size,tokens,bytes_per_token"
-    assert lines[2] == "bytes,256,16,1.00"
+    assert lines[2] == "bytes,256,16,1.0"
     assert "| 2 |" in ask("tokens", text, *places, "-f", "markdown").out.replace("  ", "")
     assert ask("tokens", "", *places).code == 0
 
@@ -160,14 +160,14 @@ def test_csv_is_a_row_a_token_on_one_line_each():
         "position": "2",
         "id": "10",
         "bytes": "0a",
-        "text": "'\\n'",
+        "text": "\\n",
     }
     assert len(lines) == 4
 
 
 def test_a_bar_does_not_end_a_cell_of_markdown():
     assert "| '\\|'   |" in ask("tokens", "|", "--ids", "-f", "markdown").out
-    assert "| \\|\\|\\| |" in ask("tokens", "|", "-f", "markdown").out
+    assert "| \\|\\\\\\|\\| |" in ask("tokens", "|", "-f", "markdown").out
 
 
 def test_an_empty_text_is_an_answer_without_rows():

@@ -184,7 +184,7 @@ def test_files_have_a_text_on_each_line(gpt2, tmp_path):
 
 def test_one_text_of_a_group_is_said_to_prove_little(gpt2):
     done = asked(TINY_GPT2, "--weights", gpt2[1], "--word", "a", "--group", "x=a b", "--group", "y=b a")
-    assert "one text proves little: x, y has no pair within" in spaced(done.out)
+    assert "one text proves little: x, y have no pair within" in spaced(done.out)
     rows = asked(TINY_GPT2, "--weights", gpt2[1], "--word", "a", *flags({"x": ["ba"], "y": ["ca"]}), "-f", "json").json
     assert {row["within"] for row in rows["senses"]} == {None}
     assert all(math.isfinite(row["between"]) for row in rows["senses"])
