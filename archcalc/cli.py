@@ -108,6 +108,8 @@ def _usage(error: Any) -> Problem:
             return Problem(where, found[0], suggestion=f"{', '.join(TAKING)} take a parallel plan")
         message = f"{found[0]}: {unsupported}" if (unsupported := feature(found[1])) else found[0]
         return Problem(where, message, suggestion=None if unsupported else did_you_mean(found[1], options))
+    if message.startswith("missing argument") and "standard input" in (getattr(parameter, "help", None) or ""):
+        return Problem(where, message, suggestion="- reads standard input")
     return Problem(where, message)
 
 

@@ -200,7 +200,7 @@ def test_a_text_may_begin_with_a_dash():
             2,
             f"{__file__}: is not a tokenizer's file; supported: tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model, FILE.tiktoken, FILE.gguf, a folder of them, and the word bytes\n",
         ),
-        ((), b"", 2, "archcalc tokens: missing argument 'TEXT'\n"),
+        ((), b"", 2, "archcalc tokens: missing argument 'TEXT'; - reads standard input\n"),
     ],
 )
 def test_what_cannot_be_cut_is_one_line(arguments, stdin, code, line):
