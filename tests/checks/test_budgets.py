@@ -370,13 +370,35 @@ def test_every_side_of_a_budget_is_a_bound_of_its_own():
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        ({"that": "flops.forward", "when": {"phase": "decode", "seq": 5}}, "seq does not apply to decode"),
+        ({"that": "flops.forward", "when": {"phase": "decode", "seq": 5}}, "seq does not apply to decode; use context"),
         ({"that": "memory.total", "when": {"activation_kernel": "eager"}}, "no activation of the model is GELU"),
     ],
 )
 def test_conditions_that_say_nothing_are_refused(budget, words):
     (one,) = problems("llama3-8b", {"most": 1, **budget})
     assert (one.rule, words in one.message) == ("AC003", True)
+    assert one.message.endswith("; see budgets.0 of budgets")
+
+
+def test_budgets_after_one_that_cannot_be_evaluated_are_held_too():
+    broken, exceeded = {"that": "memory.total", "fits": "h1000"}, {"that": "parameters.stored", "most": "1x gpt2-medium"}
+    found = problems(GPT2_XL, broken, exceeded, broken)
+    assert [one.rule for one in sorted(found, key=lambda one: one.message)] == ["AC002", "AC003", "AC003"]
+    # transformers counts 354,823,168 parameters of gpt2-medium; 1,557,611,200 - 354,823,168 = 1,202,788,032
+    (one,) = [one for one in found if one.rule == "AC002"]
+    assert one.message == (
+        "parameters.stored is 1,557,611,200 parameters; at most 354,823,168 allowed (1x gpt2-medium), exceeded by "
+        "1,202,788,032 (338.98%); see budgets.1 of budgets"
+    )
+
+
+def test_the_place_of_a_budget_is_a_path_from_where_one_is(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "x.yaml").write_text(GOOD)
+    (tmp_path / "archcalc.yaml").write_text("schema: 0\nbudgets: [{that: parameters.stored, most: 1}]\n")
+    monkeypatch.chdir(tmp_path / "sub")
+    (one,) = archcalc.check("../x.yaml", budgets="../archcalc.yaml")
+    assert one.message.endswith("; see ../archcalc.yaml:2")
 
 
 def test_decode_reads_the_context_or_as_much_as_is_asked():
@@ -399,6 +421,9 @@ def test_budgets_are_for_specs_by_name_path_or_pattern(tmp_path, monkeypatch):
         assert [one.message.endswith("; see archcalc.yaml:3") for one in found] == [True] * told
         unused = list(unused_budgets(find_project(), [Outcome("specs/x.yaml", "model", "good@n_layers=2")]))
         assert [(one.rule, one.line, one.value) for one in unused] == [("AC003", 3, repr(pattern))] * (1 - told)
+        assert [one.rule for one in unused_budgets(find_project(), [Outcome("specs/x.yaml", "model", "good")])] == [
+            "AC003"
+        ] * (1 - told)
     (tmp_path / "archcalc.yaml").write_text(
         "schema: 0\nbudgets: [{that: parameters.stored, most: 1, specs: [a, b]}]\n"
     )
