@@ -309,7 +309,11 @@ def test_a_file_that_is_named_as_a_revision_stands_in_for_none(repository):
     (repository / "main:specs" / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 2000"))
     (one,) = problems("specs/x.yaml", {"that": "parameters.stored", "most": "1x main:specs/x.yaml"})
     assert one.rule == "AC003"
-    assert "is ambiguous: a file on disk has the name of this revision" in one.message
+    said = "is ambiguous: a file on disk has the name of this revision and path; rename the file"
+    assert f"cannot be evaluated: {said}; see " in one.message
+    with pytest.raises(archcalc.Invalid) as error:
+        no_project().spec("main:specs/x.yaml")
+    assert str(error.value) == f"main:specs/x.yaml: {said}"
 
 
 def test_patterns_of_budgets_are_of_the_file_and_not_of_its_revision(repository):
@@ -407,6 +411,18 @@ def test_decode_reads_the_context_or_as_much_as_is_asked():
     for context, when in ((1024, {}), (100, {"context": 100})):
         run = archcalc.Run("decode", 1, 1, context)
         assert count.of("flops.forward", When(phase="decode", **when)) == archcalc.flops(model, run).forward
+
+
+def test_each_condition_of_work_is_obeyed():
+    model = archcalc.load("gpt2")
+    count, found = Counted(model, no_project()), set()
+    for condition in ({}, {"causal": "half"}, {"logits": "last"}, {"seq": 512}, {"batch": 2}):
+        sizes = {"batch": condition.get("batch", 1), "sequence": condition.get("seq", 1024)}
+        more = {name: condition[name] for name in ("causal", "logits") if name in condition}
+        run = archcalc.Run("prefill", **sizes, **more)
+        found.add(archcalc.flops(model, run).forward)
+        assert count.of("flops.forward", When(phase="prefill", **condition)) == archcalc.flops(model, run).forward
+    assert len(found) == 5
 
 
 def test_budgets_are_for_specs_by_name_path_or_pattern(tmp_path, monkeypatch):

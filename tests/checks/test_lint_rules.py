@@ -711,6 +711,29 @@ def test_what_a_name_says_of_a_token_is_held_against_what_a_token_meets():
     assert problem.message.startswith("says 7b; the model has 46,702,792,704 parameters (+567.")  # / 7e9 = 6.67
 
 
+def test_what_a_token_meets_is_no_matter_of_a_dense_model(tmp_path):
+    for name, told in (("own-a3b", []), ("own-3b", ["AC140"]), ("own-a3b-3b", ["AC140"])):
+        path = write(tmp_path, ("name: own", f"name: {name}"))
+        assert [one.rule for one in lint(path, select=["AC140"])] == told
+
+
+def test_every_published_figure_is_looked_at(tmp_path):
+    """One that counts, one whose text is no number, and then one that is nominal and far."""
+    last = GOOD.splitlines(keepends=True)[-1]
+    entries = (
+        f"{{text: '{STORED:,}', parameters: {STORED}, status: counted, source: Table 2}}",
+        "{text: about 127M, parameters: 127000000, status: nominal, source: Table 2}",
+        "{text: 160M, parameters: 160000000, status: nominal, source: Table 2}",
+        "{text: 128M, parameters: 127000000, digits: 3, status: nominal, source: tbd}",
+    )
+    path = write(tmp_path, (last, f"{last}published: [{', '.join(entries)}]\n"))
+    assert [(one.rule, one.path) for one in lint(path, select=["AC141", "AC142", "AC144"])] == [
+        ("AC141", "published.2.parameters"),
+        ("AC144", "published.3.parameters"),
+        ("AC142", "published.3.source"),
+    ]
+
+
 def test_an_entry_of_no_rule_is_told_to_be_removed_unless_it_is_nearly_one(tmp_path):
     path = allowed(tmp_path, ("AC119", "as printed"), ("AC987", "as printed"))
     first, second = lint(path, select=["AC102"])

@@ -10,7 +10,7 @@ from hostile_headers import are_told_in_time
 from archcalc.errors import Invalid, Missing
 from archcalc.huggingface import headers
 from archcalc.huggingface.headers import BITS, LARGEST_HEADER, MOST_VALUES, Header, read_header, with_other_names
-from archcalc.huggingface.reading import refuse_many_values
+from archcalc.huggingface.reading import parse_config, refuse_many_values
 from archcalc.huggingface.shards import MOST_VALUES as MOST_IN_INDEX
 from archcalc.huggingface.shards import nothing_in, read_files, read_folder, read_index, shards_named
 
@@ -51,6 +51,14 @@ def test_names_shapes_types_and_bytes_are_those_that_the_package_wrote(tmp_path)
     }
     assert found.metadata == {"format": "np"}
     assert found.header_bytes + sum(t.nbytes for t in tensors.values()) == (tmp_path / "x").stat().st_size
+
+
+@pytest.mark.parametrize("field", ["dtype", "shape", "data_offsets"])
+@pytest.mark.parametrize("value", [5, "ab", None, {}, [[]], True, 1.5])
+def test_what_stands_for_a_part_of_a_place_is_one_line(tmp_path, field, value):
+    line = refusal(written(tmp_path / "x", {"a": {**place(0, 1, [1]), field: value}}, 1))
+    assert line.startswith("FILE: ")
+    assert "\n" not in line
 
 
 def test_places_are_where_the_package_wrote_the_numbers(tmp_path):
@@ -401,3 +409,11 @@ def test_what_to_do_about_a_folder_without_weights_is_said():
 
 def test_a_header_s_numbers_are_counted_without_rounding():
     assert Header("f", "a", (2**62, 3), "F32", 0).numbers == 3 * 2**62
+
+
+def test_of_numbers_that_json_does_not_have_infinity_alone_is_read():
+    """Python's writer makes them, and configs of transformers have Infinity as the upper bound of a range."""
+    assert parse_config(b'{"a": Infinity}', "FILE") == {"a": float("inf")}
+    for name in ("NaN", "-Infinity"):
+        with pytest.raises(Invalid, match=f"^FILE: has {name}, which JSON does not have$"):
+            parse_config(f'{{"a": {name}}}'.encode(), "FILE")

@@ -525,6 +525,23 @@ def test_a_file_at_a_revision_is_on_disk_where_git_finds_it(repository, monkeypa
         assert os.path.samefile(on_disk(name + question), repository / "specs" / "own.yaml")
 
 
+def test_a_path_from_the_current_folder_is_the_nearest(repository, monkeypatch):
+    """A path without ./ is from the top; the file that is meant is the one here, and not all that have its name."""
+    (repository / "plans" / "own.yaml").write_text(PLAN)
+    run(repository, "add", ".")
+    run(repository, "commit", "-qm", "three")
+    monkeypatch.chdir(repository / "specs")
+    assert refused("HEAD:own.yaml", Missing) == "HEAD:own.yaml: no such file in HEAD; nearest: HEAD:specs/own.yaml"
+    monkeypatch.chdir(repository)
+    assert refused("HEAD:own.yaml", Missing).endswith("; nearest: HEAD:plans/own.yaml, HEAD:specs/own.yaml")
+
+
+def test_a_name_on_disk_is_its_own_path_with_an_at_sign_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a@b.yaml").write_text(GOOD)
+    assert [on_disk(name) for name in ("a@b.yaml", "c@d.yaml", "x.yaml")] == ["a@b.yaml", "c", "x.yaml"]
+
+
 def test_commits_without_a_name_are_commits(repository):
     run(repository, "checkout", "-q", "--detach")
     run(repository, "branch", "-D", "main")
