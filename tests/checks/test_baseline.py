@@ -63,7 +63,8 @@ def test_files_of_a_baseline_are_named_from_its_own_folder(here, monkeypatch):
     assert text == (here / "known.json").read_text()
 
 
-def test_a_baseline_is_a_file_that_can_be_reviewed(here):
+@pytest.mark.usefixtures("here")
+def test_a_baseline_is_a_file_that_can_be_reviewed():
     """A line for each part, so that a problem more is some lines more and no other line changes."""
     text, _ = baseline_text(outcomes("x.yaml"), "")
     assert text == json.dumps(json.loads(text), indent=2) + "\n"

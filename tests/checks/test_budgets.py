@@ -374,7 +374,10 @@ def test_every_side_of_a_budget_is_a_bound_of_its_own():
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        ({"that": "flops.forward", "when": {"phase": "decode", "seq": 5}}, "seq does not apply to decode; use context"),
+        (
+            {"that": "flops.forward", "when": {"phase": "decode", "seq": 5}},
+            "seq does not apply to decode; use context",
+        ),
         ({"that": "memory.total", "when": {"activation_kernel": "eager"}}, "no activation of the model is GELU"),
     ],
 )
@@ -385,7 +388,8 @@ def test_conditions_that_say_nothing_are_refused(budget, words):
 
 
 def test_budgets_after_one_that_cannot_be_evaluated_are_held_too():
-    broken, exceeded = {"that": "memory.total", "fits": "h1000"}, {"that": "parameters.stored", "most": "1x gpt2-medium"}
+    broken = {"that": "memory.total", "fits": "h1000"}
+    exceeded = {"that": "parameters.stored", "most": "1x gpt2-medium"}
     found = problems(GPT2_XL, broken, exceeded, broken)
     assert [one.rule for one in sorted(found, key=lambda one: one.message)] == ["AC002", "AC003", "AC003"]
     # transformers counts 354,823,168 parameters of gpt2-medium; 1,557,611,200 - 354,823,168 = 1,202,788,032

@@ -75,10 +75,10 @@ def test_every_sign_that_a_value_needs_is_counted(sign, monkeypatch):
     """So many values as are allowed are read, and not one more, whichever of them a hostile header is made of."""
     monkeypatch.setattr(headers, "MOST_VALUES", 9)
     assert headers._text("FILE", sign * 9, 9) == sign.decode() * 9
-    with pytest.raises(Invalid, match="^FILE: has a header of more than 9 values$"):
+    with pytest.raises(Invalid, match=r"^FILE: has a header of more than 9 values$"):
         headers._text("FILE", sign * 10, 10)
     refuse_many_values(sign * 9, "FILE", 9)
-    with pytest.raises(Invalid, match="^FILE: has more than 9 values$"):
+    with pytest.raises(Invalid, match=r"^FILE: has more than 9 values$"):
         refuse_many_values(sign * 10, "FILE", 9)
 
 
@@ -97,7 +97,9 @@ def test_bounds_of_a_header_are_allowed_themselves(tmp_path, monkeypatch):
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_not_complete():
-    with pytest.raises(Invalid, match="^FILE: is not a complete safetensors file: it became shorter while it was read$"):
+    with pytest.raises(
+        Invalid, match=r"^FILE: is not a complete safetensors file: it became shorter while it was read$"
+    ):
         headers._text("FILE", b"{}", 3)
 
 

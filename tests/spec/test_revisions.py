@@ -509,8 +509,9 @@ def test_a_repository_of_somebody_else_is_told_how_to_trust(monkeypatch):
     assert said.endswith("; `git config --global --add safe.directory DIR` trusts it")
 
 
+@pytest.mark.usefixtures("repository")
 @pytest.mark.parametrize("inside", [(), ("config.json",)])
-def test_a_folder_is_refused_with_what_may_be_read_in_it(repository, inside):
+def test_a_folder_is_refused_with_what_may_be_read_in_it(inside):
     with pytest.raises(Invalid) as error:
         read_revision(revision("HEAD:plans"), 100, inside)
     more = ", or a folder with a config.json" if inside else ""
