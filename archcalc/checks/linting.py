@@ -104,7 +104,6 @@ def _problem(subject: Subject, rule: Rule, found: Finding) -> Problem:
     return subject.found.document.problem(
         found.message,
         found.path,
-        at_key=found.at_key,
         value=found.value,
         suggestion=found.suggestion,
         rule=rule.id,

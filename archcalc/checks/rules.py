@@ -25,7 +25,6 @@ class Finding(NamedTuple):
     value: str | None = None
     suggestion: str | None = None
     edits: tuple[Edit, ...] = ()
-    at_key: bool = False
 
 
 class Rule(NamedTuple):

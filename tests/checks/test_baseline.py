@@ -52,6 +52,25 @@ def test_what_is_known_does_not_count_wherever_it_moved(here):
     assert after.exit_code(strict=True) == 0
 
 
+def test_files_of_a_baseline_are_named_from_its_own_folder(here, monkeypatch):
+    """It is written at the top of a project and obeyed in a folder of it, and the other way round."""
+    (here / "sub").mkdir()
+    baseline, _ = known(here, outcomes("x.yaml"))
+    monkeypatch.chdir(here / "sub")
+    (after,), gone = baseline.without(outcomes("../x.yaml"), "..")
+    assert (after.problems, gone) == ((), 0)
+    assert {one.where for one in after.excused} == {"in the baseline"}
+    text, _ = baseline_text(outcomes("../x.yaml"), "..", baseline)
+    assert text == (here / "known.json").read_text()
+
+
+@pytest.mark.usefixtures("here")
+def test_a_baseline_is_a_file_that_can_be_reviewed():
+    """A line for each part, so that a problem more is some lines more and no other line changes."""
+    text, _ = baseline_text(outcomes("x.yaml"), "")
+    assert text == json.dumps(json.loads(text), indent=2) + "\n"
+
+
 def test_what_is_worse_counts_again_on_either_side(here):
     baseline, _ = known(here, outcomes("x.yaml"))
     (here / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 3") + FIGURE)

@@ -334,7 +334,11 @@ def test_a_file_that_is_named_as_a_revision_stands_in_for_none(repository):
     (repository / "main:specs" / "x.yaml").write_text(GOOD.replace("repeat: 2", "repeat: 2000"))
     (one,) = problems("specs/x.yaml", {"that": "parameters.stored", "most": "1x main:specs/x.yaml"})
     assert one.rule == "AC003"
-    assert "is ambiguous: a file on disk has the name of this revision" in one.message
+    said = "is ambiguous: a file on disk has the name of this revision and path; rename the file"
+    assert f"cannot be evaluated: {said}; see " in one.message
+    with pytest.raises(archcalc.Invalid) as error:
+        no_project().spec("main:specs/x.yaml")
+    assert str(error.value) == f"main:specs/x.yaml: {said}"
 
 
 def test_patterns_of_budgets_are_of_the_file_and_not_of_its_revision(repository):
@@ -395,13 +399,39 @@ def test_every_side_of_a_budget_is_a_bound_of_its_own():
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        ({"that": "flops.forward", "when": {"phase": "decode", "seq": 5}}, "seq does not apply to decode"),
+        (
+            {"that": "flops.forward", "when": {"phase": "decode", "seq": 5}},
+            "seq does not apply to decode; use context",
+        ),
         ({"that": "memory.total", "when": {"activation_kernel": "eager"}}, "no activation of the model is GELU"),
     ],
 )
 def test_conditions_that_say_nothing_are_refused(budget, words):
     (one,) = problems("llama3-8b", {"most": 1, **budget})
     assert (one.rule, words in one.message) == ("AC003", True)
+    assert one.message.endswith("; see budgets.0 of budgets")
+
+
+def test_budgets_after_one_that_cannot_be_evaluated_are_held_too():
+    broken = {"that": "memory.total", "fits": "h1000"}
+    exceeded = {"that": "parameters.stored", "most": "1x gpt2-medium"}
+    found = problems(GPT2_XL, broken, exceeded, broken)
+    assert [one.rule for one in sorted(found, key=lambda one: one.message)] == ["AC002", "AC003", "AC003"]
+    # transformers counts 354,823,168 parameters of gpt2-medium; 1,557,611,200 - 354,823,168 = 1,202,788,032
+    (one,) = [one for one in found if one.rule == "AC002"]
+    assert one.message == (
+        "parameters.stored is 1,557,611,200 parameters; at most 354,823,168 allowed (1x gpt2-medium), exceeded by "
+        "1,202,788,032 (338.98%); see budgets.1 of budgets"
+    )
+
+
+def test_the_place_of_a_budget_is_a_path_from_where_one_is(tmp_path, monkeypatch):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "x.yaml").write_text(GOOD)
+    (tmp_path / "archcalc.yaml").write_text("schema: 0\nbudgets: [{that: parameters.stored, most: 1}]\n")
+    monkeypatch.chdir(tmp_path / "sub")
+    (one,) = archcalc.check("../x.yaml", budgets="../archcalc.yaml")
+    assert one.message.endswith("; see ../archcalc.yaml:2")
 
 
 def test_decode_reads_the_context_or_as_much_as_is_asked():
@@ -410,6 +440,18 @@ def test_decode_reads_the_context_or_as_much_as_is_asked():
     for context, when in ((1024, {}), (100, {"context": 100})):
         run = archcalc.Run("decode", 1, 1, context)
         assert count.of("flops.forward", When(phase="decode", **when)) == archcalc.flops(model, run).forward
+
+
+def test_each_condition_of_work_is_obeyed():
+    model = archcalc.load("gpt2")
+    count, found = Counted(model, no_project()), set()
+    for condition in ({}, {"causal": "half"}, {"logits": "last"}, {"seq": 512}, {"batch": 2}):
+        sizes = {"batch": condition.get("batch", 1), "sequence": condition.get("seq", 1024)}
+        more = {name: condition[name] for name in ("causal", "logits") if name in condition}
+        run = archcalc.Run("prefill", **sizes, **more)
+        found.add(archcalc.flops(model, run).forward)
+        assert count.of("flops.forward", When(phase="prefill", **condition)) == archcalc.flops(model, run).forward
+    assert len(found) == 5
 
 
 def test_budgets_are_for_specs_by_name_path_or_pattern(tmp_path, monkeypatch):
@@ -424,6 +466,9 @@ def test_budgets_are_for_specs_by_name_path_or_pattern(tmp_path, monkeypatch):
         assert [one.message.endswith("; see archcalc.yaml:3") for one in found] == [True] * told
         unused = list(unused_budgets(find_project(), [Outcome("specs/x.yaml", "model", "good@n_layers=2")]))
         assert [(one.rule, one.line, one.value) for one in unused] == [("AC003", 3, repr(pattern))] * (1 - told)
+        assert [one.rule for one in unused_budgets(find_project(), [Outcome("specs/x.yaml", "model", "good")])] == [
+            "AC003"
+        ] * (1 - told)
     (tmp_path / "archcalc.yaml").write_text(
         "schema: 0\nbudgets: [{that: parameters.stored, most: 1, specs: [a, b]}]\n"
     )

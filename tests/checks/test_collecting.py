@@ -201,3 +201,14 @@ def test_a_spec_that_is_found_is_never_passed_over(here, change):
 def test_a_folder_that_is_a_spec_has_its_other_specs_looked_at_too(here):
     (here / "model" / "own.yaml").write_text(GOOD)
     assert paths("model") == ["model", "model/own.yaml"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_file_is_of_its_kind_in_every_encoding_that_says_its_own(tmp_path, encoding, line_end):
+    """Its reader takes UTF-8 alone, and says so; what nobody recognised would be passed over without a word."""
+    text = line_end.join(("schema: 0", "dp: 2", "tp: 4", ""))
+    mark = {"utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}.get(encoding, b"")
+    path = tmp_path / "x.yaml"
+    path.write_bytes(mark + text.encode(encoding))
+    assert kind_of(Target(str(path), found=True)) == "plan"

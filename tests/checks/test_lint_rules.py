@@ -230,6 +230,7 @@ MORE = {
 LONG = SCALED % (
     f"kind: longrope, short_factor: {[1.0] * 32}, long_factor: {[2.0] * 32}, original_context_length: 2048, factor: 1.5"
 )
+USED = "and tensor cores are used in full at multiples of 64 (A100, 16 bits)"
 FURTHER = {
     "odd features of a head": (
         "AC111", [("d_head: 64", "d_head: 33"), ("d_rotary: 64", "d_rotary: 32")], None,
@@ -296,6 +297,61 @@ FURTHER = {
     "narrow heads": (
         "AC150", [("n_heads: 16", "n_heads: 4"), ("n_kv_heads: 8", "n_kv_heads: 4")], None,
         ["n_heads x d_head is 4 x 64 = 256, 0.25 times d_model (1,024); got 4; d_model / d_head is 16"],
+    ),
+    "all heads together": (
+        "AC114", [("n_heads: 16", "n_heads: 15"), ("n_kv_heads: 8", "n_kv_heads: 5"), ("d_head: 64", "d_head: 72")], None,
+        [f"n_heads x d_head (1,080) is a multiple of 8, not of 64: this is a size of the projections, {USED}; got 15; nearest: "
+         "1,024 or 1,088 features of all heads"],
+    ),
+    **{
+        f"a latent: {old}": (
+            "AC114", changes, None,
+            [f"is a multiple of 4, not of 64: this is a size of the projections to it and from it, {USED}; got {size:,}; {fix}"],
+        )
+        for old, size, fix, changes in (
+            ("q_rank: 512", 500, "nearest: 448 or 512", [(LATENT[0], LATENT[1].replace("q_rank: 512", "q_rank: 500"))]),
+            ("kv_rank: 256", 244, "nearest: 192 or 256", [(LATENT[0], LATENT[1].replace("kv_rank: 256", "kv_rank: 244"))]),
+            ("d_latent", 516, "nearest: 512 or 576", [(EXPERTS[0], EXPERTS[1].replace("d_ff: 1408", "d_ff: 1408, d_latent: 516"))]),
+            ("d_inner: 2048", 2052, "nearest: 2,048 or 2,112", [
+                (GOOD[GOOD.index("\n      kind: multi") : GOOD.index("    mlp:")], " " + STATES.replace("2048", "2052")),
+            ]),
+        )
+    },
+    "a token table's own width": (
+        "AC113", [("{positions: none}", "{positions: none, d_embedding: 500}"), ("{tied: true", "{d_embedding: 500, tied: true")], None,
+        [f"is a multiple of 4, not of 64: this is a size of the token table's projection, {USED}; got 500; nearest: 448 or 512"],
+    ),
+    "rows of the head alone": (
+        "AC110", [("{tied: true, bias: false}", "{tied: false, bias: false, rows: 31999}")], None,
+        [f"is odd, not a multiple of 64: this is a size of the head's matrix, {USED}; got 31,999; 32,000 is the next multiple of 64 "
+         "(and of 128)"],
+    ),
+    "ranks with copies": (
+        "AC125", [("n_kv_heads: 8", "n_kv_heads: 2")], on(tp=8),
+        ["plan own: 8 ranks share 2 key/value heads, so that 4 hold each: their cache is 4 times the model's in all; got 2; "
+         "8 or more key/value heads, or tp of at most 2"],
+    ),
+    "scaling for texts that never come": (
+        "AC131", [DYNAMIC, ("context_length: 4096", "context_length: 1024")], None,
+        ["is not below context_length (1,024): the scaling for longer texts never applies; got 1,024; remove the scaling, or "
+         "correct it"],
+    ),
+    "a source to be written": (
+        "AC142", [('"a paper, Table 1"', "TODO")], None,
+        ["stands for a source that is missing; got 'TODO'; name the paper, page or file where it was read"],
+    ),
+    "a misprint without a source": (
+        "AC142", [(
+            "final_norm", "misprints: [{field: d_model, printed: '1042', used: '1024', why: two digits are swapped, source: todo}]\nfinal_norm",
+        )], None, ["stands for a source that is missing; got 'todo'; name the paper, page or file where it was read"],
+    ),
+    "more digits than were printed": (
+        "AC143", [published("114M", parameters=114_000_000, digits=5, status="counted")], None,
+        ["'114M' prints 3 digits, and 5 digits of it must hold; digits: 3"],
+    ),
+    "all experts": (
+        "AC151", [(EXPERTS[0], EXPERTS[1].replace("n_experts_per_token: 2", "n_experts_per_token: 8"))], None,
+        ["is all of n_experts: the router chooses nothing, and every token goes through every expert; got 8; fewer, or an MLP in place of experts"],
     ),
 }  # fmt: skip
 
@@ -433,6 +489,23 @@ def test_a_spec_trips_it_at_its_place(rule, tmp_path):
     assert (problem.line, problem.column) == place, problem
     assert f"own.yaml:{problem.line}:{problem.column}: " in str(problem)
     assert str(problem).endswith(f"[{rule}]")
+
+
+@pytest.mark.parametrize("rule", TRIPS)
+def test_what_was_got_stands_at_the_path_and_what_would_be_right_is_said(rule, tmp_path):
+    """A path that led nowhere would be shown at the nearest field that there is, and a reader would look there."""
+    changes, aim, *_ = TRIPS[rule]
+    for changes_, aim_ in [(changes, aim), *[(case[1], case[2]) for case in FURTHER.values() if case[0] == rule]]:
+        path = write(tmp_path, *changes_)
+        for problem in lint(path, aim_, [rule]):
+            found = find(str(path)).document.data
+            for step in problem.path.split("."):
+                assert isinstance(found, list) or step in found or step == "digits", problem
+                found = found[int(step)] if isinstance(found, list) else found.get(step)
+            plans = problem.path == "context_length"  # where what was got may be the plan's
+            if isinstance(found, int) and problem.value and not plans:
+                assert problem.value == f"{found:,}"
+            assert problem.suggestion or rule.startswith("AC12"), problem  # a plan's own rules tell the nearest if any
 
 
 NEARLY = [(rule, i) for rule, case in TRIPS.items() for i in range(len(case[4]))]
@@ -630,6 +703,62 @@ def test_rules_are_chosen_by_the_beginnings_of_their_identifiers(tmp_path):
     assert [one.rule for one in lint(path, ignore=["AC112"])] == ["AC110"]
     assert lint(path, ignore=["AC11"]) == []
     assert [*chosen(LINT, ALL, ())] == [*LINT]
+
+
+def test_every_plan_of_a_project_is_looked_at_after_one_that_cannot_run(tmp_path):
+    """By 8 ranks 12 heads cannot be divided; each of 4 would have 2,816 / 4 = 704 = 11 x 64 features, and of 2,752 688."""
+    path = write(tmp_path, ("n_heads: 16", "n_heads: 12"), ("n_kv_heads: 8", "n_kv_heads: 4"), ("2816", "2752"))
+    aim = Aim([], [("wide", Plan(tp=8)), ("narrow", Plan(tp=4))])
+    assert [(one.rule, one.message.partition(":")[0]) for one in lint(path, aim)] == [
+        ("AC120", "plan wide"),
+        ("AC126", "plan narrow"),
+    ]
+
+
+def test_the_figures_of_a_rounded_amount_are_no_safe_edit(tmp_path):
+    """114M has three digits; 110M may have two or three, and only a person who read the page knows."""
+    for text, figure, edits in (("114M", 114_000_000, [3]), ("110M", 110_000_000, [])):
+        changes = published(text, parameters=figure, status="counted")
+        (problem,) = lint(write(tmp_path, changes), select=["AC143"])
+        assert [(edit.path, edit.value) for edit in problem.edits] == [(("published", 0, "digits"), n) for n in edits]
+
+
+def test_what_a_name_says_of_a_token_is_held_against_what_a_token_meets():
+    model = find("mixtral-8x7b").model.model_copy(update={"name": "own-47b-a7b"})
+    (problem,) = lint(model, select=["AC140"])
+    assert problem.message.startswith("says a7b; a token meets 12,879,925,248 parameters (+84.0")  # / 7e9 = 1.84
+    (problem,) = lint(model.model_copy(update={"name": "own-7b"}), select=["AC140"])
+    assert problem.message.startswith("says 7b; the model has 46,702,792,704 parameters (+567.")  # / 7e9 = 6.67
+
+
+def test_what_a_token_meets_is_no_matter_of_a_dense_model(tmp_path):
+    for name, told in (("own-a3b", []), ("own-3b", ["AC140"]), ("own-a3b-3b", ["AC140"])):
+        path = write(tmp_path, ("name: own", f"name: {name}"))
+        assert [one.rule for one in lint(path, select=["AC140"])] == told
+
+
+def test_every_published_figure_is_looked_at(tmp_path):
+    """One that counts, one whose text is no number, and then one that is nominal and far."""
+    last = GOOD.splitlines(keepends=True)[-1]
+    entries = (
+        f"{{text: '{STORED:,}', parameters: {STORED}, status: counted, source: Table 2}}",
+        "{text: about 127M, parameters: 127000000, status: nominal, source: Table 2}",
+        "{text: 160M, parameters: 160000000, status: nominal, source: Table 2}",
+        "{text: 128M, parameters: 127000000, digits: 3, status: nominal, source: tbd}",
+    )
+    path = write(tmp_path, (last, f"{last}published: [{', '.join(entries)}]\n"))
+    assert [(one.rule, one.path) for one in lint(path, select=["AC141", "AC142", "AC144"])] == [
+        ("AC141", "published.2.parameters"),
+        ("AC144", "published.3.parameters"),
+        ("AC142", "published.3.source"),
+    ]
+
+
+def test_an_entry_of_no_rule_is_told_to_be_removed_unless_it_is_nearly_one(tmp_path):
+    path = allowed(tmp_path, ("AC119", "as printed"), ("AC987", "as printed"))
+    first, second = lint(path, select=["AC102"])
+    assert first.suggestion.startswith("did you mean 'AC1")
+    assert second.suggestion == "remove the entry"
 
 
 def test_what_a_plan_cannot_run_is_not_told_twice(tmp_path):

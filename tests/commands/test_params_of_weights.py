@@ -153,6 +153,12 @@ def test_a_split_gguf_file_is_all_its_parts(tmp_path):
     )
 
 
+def test_parts_have_a_bound(tmp_path):
+    path = gguf_file(tmp_path / "m-00001-of-10001.gguf", {"a": KINDS[next(iter(KINDS))]}, split__count=10_001)
+    said = "split.count: has more than 10,000 parts; got 10,001"
+    assert ask("params", str(path)).err == f"{path}: {said}\n"
+
+
 @pytest.mark.parametrize("name", ["x.safetensors", "x.gguf", "model.safetensors.index.json"])
 def test_what_is_not_there_or_damaged_is_one_line(tmp_path, name):
     path = tmp_path / name

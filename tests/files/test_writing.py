@@ -1,6 +1,7 @@
 """A file is written whole or not at all, and a pipe to whoever reads it."""
 
 import os
+import tempfile
 import threading
 import time
 
@@ -95,6 +96,21 @@ def test_a_text_that_fails_half_way_leaves_what_was_there(tmp_path):
     assert os.listdir(tmp_path) == ["x"]
     assert refused(write_file, Invalid, str(tmp_path / "new"), pieces()).endswith("No space left on device")
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_what_is_not_finished_stands_beside_what_it_becomes(tmp_path, monkeypatch):
+    """From another folder it might be of another file system, and would not take a file's place at once."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    write_file(str(tmp_path / "x"), ["text"])
+    assert (tmp_path / "x").read_text() == "text"
+
+
+def test_a_folder_that_went_meanwhile_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "refuse", lambda _: None)
+    path = str(tmp_path / "none" / "x")
+    assert refused(write_file, Missing, path, ["text"]) == (
+        f"{path}: cannot be written: its parent directory does not exist"
+    )
 
 
 def test_asking_for_the_umask_leaves_it():

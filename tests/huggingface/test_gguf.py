@@ -13,6 +13,7 @@ pytest.importorskip("gguf", reason="the extra `gguf`")
 from ggufs import gguf_file, info, key, raw, text
 
 from archcalc.errors import Invalid, Missing
+from archcalc.huggingface import gguf
 from archcalc.huggingface.gguf import LONGEST_NAME, MOST_KEYS, MOST_TENSORS, MOST_TEXTS, read_gguf, read_growing
 
 # Bytes of a block and its numbers, by hand: scales and minima are fp16 but for the 6-bit ones of Q4_K (12 bytes), the
@@ -274,6 +275,42 @@ def test_a_text_that_is_kept_whole_may_be_wrong(tmp_path, bad, said):
     with pytest.raises(Invalid) as error:
         read_gguf(str(path), ("words",))
     assert str(error.value).replace(str(path), "FILE").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "said"),
+    [
+        (4, MOST_TEXTS + 1, f"FILE: words: has more than {MOST_TEXTS:,} values"),
+        (9, 1, "FILE: words: is an array of an unknown type; got 9"),
+    ],
+)
+def test_an_array_that_is_kept_whole_has_a_bound_and_a_type(tmp_path, kind, count, said):
+    path = tmp_path / "x"
+    path.write_bytes(raw(key("words", 9, struct.pack("<IQ", kind, count))))
+    with pytest.raises(Invalid) as error:
+        read_gguf(str(path), ("words",))
+    assert str(error.value).replace(str(path), "FILE") == said
+
+
+def test_as_many_tensors_and_keys_are_read_as_are_allowed(tmp_path, monkeypatch):
+    path = gguf_file(tmp_path / "x", {"a": ((3,), "F32")})
+    keys = len(read_gguf(str(path)).metadata)
+    for name, most, noun in (("MOST_TENSORS", 1, "tensors"), ("MOST_KEYS", keys, "keys")):
+        monkeypatch.setattr(gguf, name, most)
+        os.utime(path, ns=(most, most))
+        assert len(read_gguf(str(path), ("none",)).headers) == 1
+        monkeypatch.setattr(gguf, name, most - 1)
+        with pytest.raises(Invalid) as error:
+            read_gguf(str(path), ("none",))
+        assert str(error.value) == f"{path}: has more than {most - 1} {noun}; got {most}"
+        monkeypatch.undo()
+
+
+def test_places_are_where_the_package_finds_the_numbers(tmp_path):
+    package = pytest.importorskip("gguf", reason="the extra `gguf`")
+    path = gguf_file(tmp_path / "x", {"a": ((3, 64), "Q8_0"), "b": ((4,), "F32")}, general__name="n")
+    places = {tensor.name: tensor.data_offset for tensor in package.GGUFReader(path).tensors}
+    assert read_gguf(str(path)).places == places
 
 
 def test_a_header_is_read_once_until_its_file_changes(tmp_path):

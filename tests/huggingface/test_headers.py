@@ -8,7 +8,9 @@ from examples import PROFILE
 from hostile_headers import are_told_in_time
 
 from archcalc.errors import Invalid, Missing
+from archcalc.huggingface import headers
 from archcalc.huggingface.headers import BITS, LARGEST_HEADER, MOST_VALUES, Header, read_header, with_other_names
+from archcalc.huggingface.reading import parse_config, refuse_many_values
 from archcalc.huggingface.shards import MOST_VALUES as MOST_IN_INDEX
 from archcalc.huggingface.shards import nothing_in, read_files, read_folder, read_index, shards_named
 
@@ -49,6 +51,56 @@ def test_names_shapes_types_and_bytes_are_those_that_the_package_wrote(tmp_path)
     }
     assert found.metadata == {"format": "np"}
     assert found.header_bytes + sum(t.nbytes for t in tensors.values()) == (tmp_path / "x").stat().st_size
+
+
+@pytest.mark.parametrize("field", ["dtype", "shape", "data_offsets"])
+@pytest.mark.parametrize("value", [5, "ab", None, {}, [[]], True, 1.5])
+def test_what_stands_for_a_part_of_a_place_is_one_line(tmp_path, field, value):
+    line = refusal(written(tmp_path / "x", {"a": {**place(0, 1, [1]), field: value}}, 1))
+    assert line.startswith("FILE: ")
+    assert "\n" not in line
+
+
+def test_places_are_where_the_package_wrote_the_numbers(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    safetensors = pytest.importorskip("safetensors.numpy")
+    tensors = {name: numpy.arange(i, i + 5, dtype=numpy.uint8) for i, name in enumerate("abc", 7)}
+    safetensors.save_file(tensors, tmp_path / "x")
+    places, data = read_header(str(tmp_path / "x")).places, (tmp_path / "x").read_bytes()
+    assert {name: data[at : at + 5] for name, at in places.items()} == {n: t.tobytes() for n, t in tensors.items()}
+
+
+@pytest.mark.parametrize("sign", [b",", b":", b"[", b"{"])
+def test_every_sign_that_a_value_needs_is_counted(sign, monkeypatch):
+    """So many values as are allowed are read, and not one more, whichever of them a hostile header is made of."""
+    monkeypatch.setattr(headers, "MOST_VALUES", 9)
+    assert headers._text("FILE", sign * 9, 9) == sign.decode() * 9
+    with pytest.raises(Invalid, match=r"^FILE: has a header of more than 9 values$"):
+        headers._text("FILE", sign * 10, 10)
+    refuse_many_values(sign * 9, "FILE", 9)
+    with pytest.raises(Invalid, match=r"^FILE: has more than 9 values$"):
+        refuse_many_values(sign * 10, "FILE", 9)
+
+
+def test_bounds_of_a_header_are_allowed_themselves(tmp_path, monkeypatch):
+    text = json.dumps({"é": place(0, 1)}, ensure_ascii=False).encode()
+    path = written(tmp_path / "x", text, 1)
+    monkeypatch.setattr(headers, "LARGEST_HEADER", len(text))
+    monkeypatch.setattr(headers, "LARGEST_WIDE", len(text))
+    assert [one.name for one in read_header(str(path)).headers] == ["é"]
+    monkeypatch.setattr(headers, "LARGEST_WIDE", len(text) - 1)
+    assert refusal(path) == f"FILE: has a header larger than {len(text) - 1} bytes that is not ASCII alone"
+    read_header(str(written(path, {"a": place(0, 1)}, 1)))  # of ASCII it may be as large as any
+    monkeypatch.setattr(headers, "LARGEST_HEADER", len(text) - 1)
+    written(path, text, 1)
+    assert refusal(path) == f"FILE: has a header larger than {len(text) - 1} bytes; got {len(text)} bytes"
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_not_complete():
+    with pytest.raises(
+        Invalid, match=r"^FILE: is not a complete safetensors file: it became shorter while it was read$"
+    ):
+        headers._text("FILE", b"{}", 3)
 
 
 def test_every_type_of_the_package_is_known(tmp_path):
@@ -348,5 +400,22 @@ def test_a_folder_without_weights_that_are_read_is_told_what_it_has(names, kind,
     assert str(found).startswith(f"folder: {said}")
 
 
+def test_what_to_do_about_a_folder_without_weights_is_said():
+    assert str(nothing_in("folder", ["x.bin"])).endswith(
+        "; convert it if you trust it, with transformers: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW)"
+    )
+    kept = nothing_in("folder", ["blobs", "refs", "snapshots"])
+    assert str(kept).endswith(f"; name one: {os.path.join('folder', 'snapshots', 'COMMIT')}")
+    assert type(kept) is Missing
+
+
 def test_a_header_s_numbers_are_counted_without_rounding():
     assert Header("f", "a", (2**62, 3), "F32", 0).numbers == 3 * 2**62
+
+
+def test_of_numbers_that_json_does_not_have_infinity_alone_is_read():
+    """Python's writer makes them, and configs of transformers have Infinity as the upper bound of a range."""
+    assert parse_config(b'{"a": Infinity}', "FILE") == {"a": float("inf")}
+    for name in ("NaN", "-Infinity"):
+        with pytest.raises(Invalid, match=f"^FILE: has {name}, which JSON does not have$"):
+            parse_config(f'{{"a": {name}}}'.encode(), "FILE")

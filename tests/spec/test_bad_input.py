@@ -1,5 +1,6 @@
 """Bad input gets one clear line and the right exit code; here is the exact text of each."""
 
+import json
 import os
 import re
 
@@ -8,7 +9,10 @@ from command import ask, spawn
 from goodspec import GOOD
 
 from archcalc import Invalid, Missing, check, load
+from archcalc.spec.catalogue import find
+from archcalc.spec.model import Model
 from archcalc.spec.source import LARGEST_FILE
+from archcalc.spec.validation import validate
 
 
 @pytest.fixture
@@ -428,3 +432,18 @@ def test_a_field_may_be_called_as_the_reader_s_own_marks_are(tmp_path, name):
         load(path)
     place = f"{path}:{1 + GOOD.count(chr(10))}:1"
     assert str(error.value) == f"{place}: {name.strip(chr(34))}: unknown field"
+
+
+def test_what_a_spec_of_a_config_breaks_is_told_by_the_keys_of_the_file(tmp_path):
+    """The readers of families refuse first what they know of; what they let through is placed in the file too."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "gpt2", "n_embd": 12, "n_head": 3, "n_layer": 1, "vocab_size": 9}))
+    document = find(str(path)).document
+    document.data["d_model"] = "wide"
+    document.data["layers"][0]["repeat"] = None
+    with pytest.raises(Invalid) as error:
+        validate(document, Model)
+    assert str(error.value).splitlines() == [
+        f"{path}: n_embd: must be an integer; got 12",
+        f"{path}: n_layer: must be an integer; got 1",
+    ]

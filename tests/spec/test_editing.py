@@ -269,10 +269,32 @@ def test_ends_of_lines_and_a_mark_of_utf_8_stay(text):
         (b"a:\n  -\n  - 1\n", ("a", 0), 2, b"a:\n  - 2\n  - 1\n"),
         (b"a: |\n  text\nb: 1\n", ("a",), "word", b"a: word\nb: 1\n"),
         (b"a: x", ("b",), True, b"a: x\nb: true"),
+        (b"a:", ("a",), 2, b"a: 2"),
+        (b"a:  # nothing yet\n", ("a",), 2, b"a: 2  # nothing yet\n"),
+        (b"m:\n  x:\n    y: 1\n  z: 2\n", ("m", "a"), 3, b"m:\n  a: 3\n  x:\n    y: 1\n  z: 2\n"),
+        (b"l:\r\n  - x: {y: 1}\r\n    z: 2\r\n", ("l", 0, "a"), 3, b"l:\r\n  - a: 3\r\n    x: {y: 1}\r\n    z: 2\r\n"),
+        (b"m: {x: {y: 1}, z: 2}\n", ("m", "a"), 3, b"m: {a: 3, x: {y: 1}, z: 2}\n"),
     ],
 )
 def test_nothing_and_texts_of_several_lines_become_values(text, path, value, after):
     assert change((path, value), text=text) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "index", "after"),
+    [
+        (b"l:\n  # a - note\n  - 1\n  # more - notes\n  - 2\n", 0, b"l:\n  # a - note\n  # more - notes\n  - 2\n"),
+        (b"l:\n  # a - note\n  - 1\n  # more - notes\n  - 2\n", 1, b"l:\n  # a - note\n  - 1\n  # more - notes\n"),
+        (b"l: #\n# -\n  - 1\n  - 2", 0, b"l: #\n# -\n  - 2"),
+        (b"l:\n  - 1\n  - 2", 1, b"l:\n  - 1\n"),
+        (b"l:\n  - r: A\n    w: b\n  - r: C\n    w: d\nz: 1\n", 0, b"l:\n  - r: C\n    w: d\nz: 1\n"),
+        (b"l:\n  - r: A\n    w: b\n  - r: C\n    w: d\nz: 1\n", 1, b"l:\n  - r: A\n    w: b\nz: 1\n"),
+        (b"l:\n  - |\n    x\n  - 2\nz: 1\n", 0, b"l:\n  - 2\nz: 1\n"),
+        (b"l:  # none - yet\n  - 1\nz: 1\n", 0, b"l: []  # none - yet\nz: 1\n"),
+    ],
+)
+def test_an_item_of_several_lines_goes_whole_and_comments_beside_it_stay(text, index, after):
+    assert change((("l", index), None), text=text) == after
 
 
 @pytest.mark.parametrize(
@@ -285,7 +307,7 @@ def test_nothing_and_texts_of_several_lines_become_values(text, path, value, aft
     ],
 )
 def test_a_path_that_leads_nowhere_is_refused(edit, words):
-    with pytest.raises(Invalid, match=words):
+    with pytest.raises(Invalid, match=f"^{words}; change it by hand$"):
         change(edit)
 
 

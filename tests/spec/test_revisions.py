@@ -15,7 +15,7 @@ from archcalc.errors import Invalid, Missing
 from archcalc.files import git
 from archcalc.files.reading import TooSlow
 from archcalc.spec.catalogue import find, is_readable
-from archcalc.spec.revisions import LONGEST, Revision, revision
+from archcalc.spec.revisions import LONGEST, Revision, on_disk, read_revision, revision
 from archcalc.spec.source import LARGEST_FILE
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -495,4 +495,58 @@ def test_a_damaged_object_is_one_line(repository):
     path = repository / ".git" / "objects" / name[:2] / name[2:]
     path.chmod(0o644)
     path.write_bytes(b"nonsense")
-    assert refused("HEAD:specs/own.yaml").startswith("HEAD:specs/own.yaml: cannot be read: git says ")
+    said = refused("HEAD:specs/own.yaml")
+    assert said.startswith("HEAD:specs/own.yaml: cannot be read: git says ")
+    assert not said.endswith("git says no reason")
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_repository_of_somebody_else_is_told_how_to_trust(monkeypatch):
+    """A variable of git's own tests, by which the owner is another."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    said = refused("HEAD:specs/own.yaml")
+    assert said.startswith("HEAD:specs/own.yaml: cannot be read: git says detected dubious ownership in repository")
+    assert said.endswith("; `git config --global --add safe.directory DIR` trusts it")
+
+
+@pytest.mark.usefixtures("repository")
+@pytest.mark.parametrize("inside", [(), ("config.json",)])
+def test_a_folder_is_refused_with_what_may_be_read_in_it(inside):
+    with pytest.raises(Invalid) as error:
+        read_revision(revision("HEAD:plans"), 100, inside)
+    more = ", or a folder with a config.json" if inside else ""
+    assert str(error.value) == f"HEAD:plans: is a folder; give the path of a file in it{more}"
+
+
+@pytest.mark.parametrize("name", ["HEAD:specs/own.yaml", "HEAD:./own.yaml", "HEAD:../specs/own.yaml"])
+def test_a_file_at_a_revision_is_on_disk_where_git_finds_it(repository, monkeypatch, name):
+    """By git's rule a path is from the top of the repository, and from the current folder after ./ or ../."""
+    monkeypatch.chdir(repository / "specs")
+    for question in ("", "@n_layers=1"):
+        assert os.path.samefile(on_disk(name + question), repository / "specs" / "own.yaml")
+
+
+def test_a_path_from_the_current_folder_is_the_nearest(repository, monkeypatch):
+    """A path without ./ is from the top; the file that is meant is the one here, and not all that have its name."""
+    (repository / "plans" / "own.yaml").write_text(PLAN)
+    run(repository, "add", ".")
+    run(repository, "commit", "-qm", "three")
+    monkeypatch.chdir(repository / "specs")
+    assert refused("HEAD:own.yaml", Missing) == "HEAD:own.yaml: no such file in HEAD; nearest: HEAD:specs/own.yaml"
+    monkeypatch.chdir(repository)
+    assert refused("HEAD:own.yaml", Missing).endswith("; nearest: HEAD:plans/own.yaml, HEAD:specs/own.yaml")
+
+
+def test_a_name_on_disk_is_its_own_path_with_an_at_sign_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a@b.yaml").write_text(GOOD)
+    assert [on_disk(name) for name in ("a@b.yaml", "c@d.yaml", "x.yaml")] == ["a@b.yaml", "c", "x.yaml"]
+
+
+def test_commits_without_a_name_are_commits(repository):
+    run(repository, "checkout", "-q", "--detach")
+    run(repository, "branch", "-D", "main")
+    run(repository, "tag", "-d", "v1.2")
+    assert refused("qqqq:specs/own.yaml") == (
+        "qqqq:specs/own.yaml: unknown revision 'qqqq'; `git branch --all` and `git tag` list those that have a name"
+    )
