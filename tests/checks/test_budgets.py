@@ -413,7 +413,7 @@ def test_conditions_that_say_nothing_are_refused(budget, words):
 
 
 def test_budgets_after_one_that_cannot_be_evaluated_are_held_too():
-    broken = {"that": "memory.total", "fits": "h1000"}
+    broken = {"that": "flops.training", "most": 1, "when": {"seq": 4096}}  # of a context of 1,024
     exceeded = {"that": "parameters.stored", "most": "1x gpt2-medium"}
     found = problems(GPT2_XL, broken, exceeded, broken)
     assert [one.rule for one in sorted(found, key=lambda one: one.message)] == ["AC002", "AC003", "AC003"]

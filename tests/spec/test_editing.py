@@ -290,7 +290,6 @@ def test_nothing_and_texts_of_several_lines_become_values(text, path, value, aft
         (b"l:\n  - r: A\n    w: b\n  - r: C\n    w: d\nz: 1\n", 0, b"l:\n  - r: C\n    w: d\nz: 1\n"),
         (b"l:\n  - r: A\n    w: b\n  - r: C\n    w: d\nz: 1\n", 1, b"l:\n  - r: A\n    w: b\nz: 1\n"),
         (b"l:\n  - |\n    x\n  - 2\nz: 1\n", 0, b"l:\n  - 2\nz: 1\n"),
-        (b"l:  # none - yet\n  - 1\nz: 1\n", 0, b"l: []  # none - yet\nz: 1\n"),
     ],
 )
 def test_an_item_of_several_lines_goes_whole_and_comments_beside_it_stay(text, index, after):
