@@ -8,6 +8,7 @@ what llama.cpp computes for the architecture, such as the activation. A key that
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from archcalc.huggingface.stored import Stored
 
 ARCHITECTURE = "general.architecture"
 _TABLE, HEAD = "token_embd.weight", "output.weight"
+_BLOCK = re.compile(r"blk\.([0-9]{1,9})\.")
 
 _WIDTHS = ("rope.dimension_count", "attention.key_length", "attention.value_length")
 _IDLE = ("vocab_size", "tensor_data_layout", *_WIDTHS)
@@ -76,6 +78,7 @@ def config_of(stored: Stored) -> tuple[Config, dict[str, str]]:
     table_of_tokens = next((weight for weight in stored.weights if weight.name == _TABLE), None)
     if table_of_tokens is None or not table_of_tokens.shape:
         raise Invalid(Problem(stored.path, "is missing", _TABLE))
+    _refuse_no_blocks(stored, prefix + "block_count", names)
     config |= {"vocab_size": table_of_tokens.shape[0], "tie_word_embeddings": HEAD not in names}
     for settle in table.settle:
         settle(config, keys, names)
@@ -93,6 +96,15 @@ def config_of(stored: Stored) -> tuple[Config, dict[str, str]]:
 
 def _keys(stored: Stored) -> Mapping[str, Any]:
     return stored.gguf or {}
+
+
+def _refuse_no_blocks(stored: Stored, key: str, names: set[str]) -> None:
+    """Raise Invalid where a file announces more blocks than it has tensors of: the names of all would be made."""
+    said = _keys(stored).get(key)
+    there = len({found[1] for name in names if (found := _BLOCK.match(name))})
+    if type(said) is int and said > there:
+        what = f"must be {there:,}, the number of blocks that the file has tensors of"
+        raise Invalid(Problem(stored.path, what, key, value=f"{said:,}"))
 
 
 def _settle_part(stored: Stored, table: Architecture, prefix: str, config: Config) -> None:

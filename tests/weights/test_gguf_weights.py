@@ -175,6 +175,10 @@ def test_what_is_not_read_is_named(tmp_path):
     path = converted(model, tmp_path / "d.gguf", "llama", rope__dimension_count=8)
     said = "llama.rope.dimension_count: must be the width of a head, 16; another one is not supported yet; got 8"
     assert ask("report", str(path)).err == f"{path}: {said}\n"
+    layers = model.config.num_hidden_layers
+    path = converted(model, tmp_path / "f.gguf", "llama", leave=["block_count"], block_count=10_000)
+    said = f"llama.block_count: must be {layers}, the number of blocks that the file has tensors of; got 10,000"
+    assert ask("check", str(path), "--weights", str(path)).err == f"{path}: {said}\n"
     path = converted(model, tmp_path / "e.gguf", "llama", rope__scaling__type="longrope")
     assert "is a scaling of positions that is not supported yet; got 'longrope'" in ask("report", str(path)).err
 

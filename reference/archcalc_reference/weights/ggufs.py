@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem
@@ -96,15 +96,23 @@ def with_ones(shape: Shape, wanted: Shape) -> Shape:
 
 def upright(entries: Iterable[Entry], said: str, model: Model, path: str) -> list[Entry]:
     """Entries by the names of GGUF, whose matrices are (out, in) in every family. `said` is the architecture."""
-    package = needed("gguf", path, "gguf")
-    kind = next(kind for kind, name in package.MODEL_ARCH_NAMES.items() if name == said)
-    names = package.get_tensor_name_map(kind, sum(group.repeat for group in model.layers))
+    needed("gguf", path, "gguf")
+    names = _names(said, sum(group.repeat for group in model.layers))
     return [
         entry._replace(
             name=names.get_name(entry.name, (".weight", ".bias")) or entry.name, shape=entry.upright, transposed=False
         )
         for entry in entries
     ]
+
+
+@lru_cache(1)  # made once for all families that are tried
+def _names(said: str, layers: int) -> Any:
+    """The names of GGUF for those of transformers, of an architecture with so many layers."""
+    import gguf
+
+    kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == said)
+    return gguf.get_tensor_name_map(kind, layers)
 
 
 def _refuse_unread(headers: list[Header], path: str) -> None:
