@@ -1,7 +1,8 @@
 """Problems that a project knows of and does not count, so that it can adopt a check step by step.
 
 The file is JSON, as `archcalc check --write-baseline` writes it. A problem is known by its file, its rule and its path
-in the spec, never by its line; a budget by its quantity and figure too: it is known as long as it is not worse.
+in the spec, never by its line; a budget by its quantity and figure too: it is known as long as it is not worse. What
+weights have otherwise than their spec is known by what is said of it: another shape is another problem.
 Whatever wrote a figure, one that is worse than the present lets the model grow that far: it is told as a warning.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from archcalc.checks.outcome import Excused, Outcome
-from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN
+from archcalc.checks.rules import BUDGET, INVALID, UNKNOWN, WEIGHTS
 from archcalc.errors import Invalid, Missing, Problem
 from archcalc.escaping import json_text
 from archcalc.huggingface.reading import refuse_many_values
@@ -31,7 +32,7 @@ NEVER = (INVALID.id, UNKNOWN.id)
 
 
 class Key(NamedTuple):
-    """What a problem is known by. `that` is a budget's quantity with its bound, else ""."""
+    """What a problem is known by. `that` is a budget's quantity with its bound, what is said of weights, else ""."""
 
     file: str
     rule: str
@@ -89,7 +90,8 @@ def _keys(outcome: Outcome, folder: str) -> Iterable[tuple[Problem, Key | None, 
     broken = {bound.problem: bound for bound in outcome.bounds}
     file = _file(outcome.file, folder)
     for problem in outcome.problems:
-        if problem.rule in NEVER or not problem.rule:
+        unread = problem.rule == WEIGHTS.id and not problem.path  # weights that cannot be compared
+        if problem.rule in NEVER or not problem.rule or unread:
             yield problem, None, None
         elif problem.rule == BUDGET.id:
             bound = broken[problem]
@@ -101,7 +103,8 @@ def _keys(outcome: Outcome, folder: str) -> Iterable[tuple[Problem, Key | None, 
             )
             yield problem, key, (bound.figure, bound.at_least)
         else:
-            yield problem, Key(file, problem.rule, problem.path), None
+            said = problem.message if problem.rule == WEIGHTS.id else ""
+            yield problem, Key(file, problem.rule, problem.path, said), None
 
 
 def _file(file: str, folder: str) -> str:
@@ -127,7 +130,7 @@ def baseline_text(outcomes: Iterable[Outcome], folder: str, before: Baseline | N
 
 
 def _entry(key: Key, figure: int | None) -> dict[str, Any]:
-    more = {} if figure is None else {"budget": key.that, "figure": figure}
+    more = {"budget": key.that, "figure": figure} if figure is not None else {"says": key.that} if key.that else {}
     return {"file": key.file, "rule": key.rule, "path": key.path, **more}
 
 
@@ -142,7 +145,10 @@ def read_baseline(path: str) -> Baseline:
     try:
         entries = json.loads(data)["problems"]
         keys = [
-            (Key(str(one["file"]), str(one["rule"]), str(one["path"]), str(one.get("budget", ""))), one)
+            (
+                Key(str(one["file"]), str(one["rule"]), str(one["path"]), str(one.get("budget", one.get("says", "")))),
+                one,
+            )
             for one in entries
         ]
         figures = {key: int(one["figure"]) for key, one in keys if "figure" in one}

@@ -23,6 +23,7 @@ from archcalc.plan.description import Plan
 from archcalc.plan.recipes import keeping_of
 from archcalc.spec.catalogue import Found, is_path
 from archcalc.spec.model import Model
+from archcalc.spec.question import split
 from archcalc.spec.revisions import on_disk
 from archcalc.spec.source import dotted
 from archcalc.tape.precision import refuse_other_purpose
@@ -185,7 +186,8 @@ def _exceeded(project: Project, index: int, found: Found, bound: Bound) -> Probl
 def _not_evaluated(project: Project, index: int, found: Found, error: ArchcalcError) -> Problem:
     budget = project.configuration.budgets[index]
     first = error.problems[0]
-    why = f"{first.path}: {first.words}" if first.path else first.words
+    subject = first.path or first.file
+    why = f"{subject}: {first.words}" if subject else first.words
     what = f"the budget of {budget.that} cannot be evaluated: {why}; {_place(project, index)}"
     return found.document.problem(what).under(UNKNOWN.id, UNKNOWN.level)
 
@@ -197,7 +199,9 @@ def _against_itself(project: Project, index: int, found: Found) -> Iterator[Prob
     for written in (budget.most, budget.least):
         amount = read_amount(written, unit) if isinstance(written, str) else None
         if isinstance(written, str) and isinstance(amount, Ratio) and _is_itself(project, amount.of, found.typed):
-            what = f"the budget of {budget.that} holds this file against itself, so that no change of it matters"
+            what = (
+                f"the budget of {budget.that} holds this file against itself, so that a change of it is on both sides"
+            )
             times = written.partition("x")[0].strip()
             fix = f"`{times}x main:*` is this file on the branch main; else name the other specs as specs:"
             problem = found.document.problem(f"{what}; {_place(project, index)}", suggestion=fix)
@@ -207,8 +211,11 @@ def _against_itself(project: Project, index: int, found: Found) -> Iterator[Prob
 def _is_itself(project: Project, of: str, spec: str) -> bool:
     path = project.path(of)
     try:
+        head, question = split(path)
+        if question is not None and spec != path:  # the same file with a field changed holds that field alone
+            path = head
         return path == spec or (is_path(of) and os.path.samefile(path, spec))
-    except (OSError, ValueError):  # of a revision, or a question
+    except (OSError, ValueError):  # of a revision
         return False
 
 

@@ -145,7 +145,8 @@ def find_project(path: str | None = None) -> Project:
     for folder in folders_above():
         for name in (NAME, PYPROJECT):
             here = os.path.join(folder, name)
-            if os.path.isfile(here) and is_configuration(here):
+            is_lost = name == NAME and os.path.islink(here) and not os.path.exists(here)  # a link that leads nowhere
+            if is_lost or (os.path.isfile(here) and is_configuration(here)):
                 return _project(here)
         if os.path.exists(os.path.join(folder, ".git")):
             break
@@ -166,7 +167,8 @@ def _project(path: str) -> Project:
     return Project(document, validate(document, Configuration), folder)
 
 
-_OURS = re.compile(r"^\s*\[+\s*tool\s*\.\s*archcalc\b", re.MULTILINE)
+_OURS = re.compile(r"\btool\b[\s\S]*\barchcalc\b")
+"""Stands in every file that has the table, however it is written: [tool."archcalc"], archcalc = {...} of [tool]."""
 
 
 def _table(path: str, *, required: bool = False) -> Any:

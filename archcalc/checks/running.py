@@ -94,7 +94,7 @@ def _of_a_spec(target: Target, found: Found, kind: Kind, project: Project, besid
     promises = broken_promises(found, verdict) if FIGURE in rules else []
     told = [*promises, *looked(subject, rules)]
     if beside is not None and any(chosen((WEIGHTS,), lint.select, lint.ignore)) and (said := beside(target, found)):
-        told += [problem.under(WEIGHTS.id, WEIGHTS.level) for problem in said.problems]
+        told += [problem if problem.rule else problem.under(WEIGHTS.id, WEIGHTS.level) for problem in said.problems]
         rules = (*rules, WEIGHTS)
         verdict = verdict._replace(
             checks=(*verdict.checks, *(() if said.problems else said.checks)),

@@ -104,9 +104,7 @@ def held(expected: list[Expected], head: Expected | None, weights: dict[str, Wei
         stored = sum(weight.parameters or 0 for weight in there.values())
         checks.append(same("parameters", sum(one.parameters for one in wanted.values()), stored))
     not_compared = (
-        (f"{several(len(unknown), 'weight')} packed in an unknown way: {unknown[0].name}, {unknown[0].format}",)
-        if unknown
-        else ()
+        (f"{several(len(unknown), 'weight')} {PACKED}: {unknown[0].name}, {unknown[0].format}",) if unknown else ()
     )
     return Held((*checks, *_rows(differences)), not_compared, tuple(warnings))
 
@@ -116,6 +114,8 @@ def _missing(one: Expected) -> str:
 
 
 _HEAD = "vocab_size of the head"
+PACKED = "packed in an unknown way"
+"""What is said of weights whose shapes are not compared, as nothing says how their bytes are numbers."""
 
 
 def expected_head(name: str, shape: Shape) -> Expected:

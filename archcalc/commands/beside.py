@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from archcalc.checks.collecting import Target
-from archcalc.checks.rules import Stored
+from archcalc.checks.rules import WEIGHTS, Stored
+from archcalc.checks.stored import PACKED
 from archcalc.errors import ArchcalcError, Problem
 from archcalc.huggingface.stored import has_weights
 from archcalc.spec.configs import CONFIG
@@ -35,7 +36,12 @@ def weights_beside(target: Target, found: Found) -> Stored | None:
     except ArchcalcError as error:
         return Stored([_cannot_be_compared(target, problem) for problem in error.problems])
     totals = [check._replace(reason="as the weights' headers have it") for check in verdict.checks if check.equal]
-    return Stored(_problems(target, verdict), totals, verdict.not_compared, verdict.warnings)
+    unknown = [
+        Problem(target.path, f"the weights cannot all be compared: {line}").under(WEIGHTS.id, "warning")
+        for line in verdict.not_compared
+        if PACKED in line
+    ]
+    return Stored([*_problems(target, verdict), *unknown], totals, verdict.not_compared, verdict.warnings)
 
 
 def _stands_for_folder(target: Target, found: Found) -> bool:

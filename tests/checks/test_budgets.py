@@ -335,7 +335,7 @@ def test_a_file_that_is_named_as_a_revision_stands_in_for_none(repository):
     (one,) = problems("specs/x.yaml", {"that": "parameters.stored", "most": "1x main:specs/x.yaml"})
     assert one.rule == "AC003"
     said = "is ambiguous: a file on disk has the name of this revision and path; rename the file"
-    assert f"cannot be evaluated: {said}; see " in one.message
+    assert f"cannot be evaluated: main:specs/x.yaml: {said}; see " in one.message
     with pytest.raises(archcalc.Invalid) as error:
         no_project().spec("main:specs/x.yaml")
     assert str(error.value) == f"main:specs/x.yaml: {said}"

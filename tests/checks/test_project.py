@@ -8,6 +8,7 @@ from goodspec import GOOD
 
 import archcalc
 from archcalc.checks.project import find_project
+from archcalc.errors import Invalid, Missing
 
 BUDGET = "{that: parameters.stored, most: 1.6B}"
 
@@ -236,3 +237,27 @@ def test_a_file_is_not_a_folder_and_a_folder_is_no_configuration(here):
     (here / "archcalc.yaml").mkdir()
     (here / "pyproject.toml").mkdir()
     assert budgets(find_project()) == []
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[tool."archcalc"]\n',
+        '["tool"."archcalc"]\n',
+        "[tool]\narchcalc = {budgets = []}\n",
+        "tool.archcalc.budgets = []\n",
+    ],
+)
+def test_a_damaged_table_is_ours_however_it_is_written(tmp_path, monkeypatch, table):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "a\n{table}')
+    with pytest.raises(Invalid, match="is not TOML"):
+        find_project()
+
+
+def test_a_configuration_that_leads_nowhere_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "archcalc.yaml"
+    place.symlink_to("nowhere")
+    with pytest.raises(Missing, match="no such file"):
+        find_project()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -130,6 +131,27 @@ def test_a_spec_may_allow_what_its_weights_are(put):
     answer = ask("check", str(folder), "-f", "json")
     assert answer.code == 0
     assert "AC102" not in {one["rule"] for one in answer.json["problems"]}
+
+
+def test_weights_that_nothing_says_how_to_unpack_do_not_pass_a_strict_check(put):
+    folder = put(lambda tensors: tensors.update({"transformer.h.0.mlp.c_fc.weight": ("I8", (3, 3))}))
+    answer = ask("check", str(folder), "-f", "json")
+    assert (answer.code, [*told(answer)]) == (0, [""])
+    assert told(answer)[""].startswith("the weights cannot all be compared: 1 weight packed in an unknown way")
+    assert ask("check", str(folder), "--strict").code == 1
+
+
+def test_a_baseline_knows_how_weights_differ(put, tmp_path):
+    """Another difference of the same tensor is another problem, and weights that cannot be read are never known."""
+    folder, known = put(lambda tensors: tensors.update(more=("F32", (3,)))), str(tmp_path / "known.json")
+    assert ask("check", str(folder), "--baseline", known, "--write-baseline").code == 0
+    assert ask("check", str(folder), "--baseline", known, "--strict").code == 0
+    shutil.rmtree(folder)
+    other = put(lambda tensors: tensors.update(more=("F32", (999,))))
+    assert ask("check", str(other), "--baseline", known).code == 1
+    (other / FILE).write_bytes(b"garbage")
+    assert ask("check", str(other), "--baseline", known, "--write-baseline").code == 1
+    assert ask("check", str(other), "--baseline", known).code == 1
 
 
 def test_a_question_about_a_folder_is_not_about_its_weights(put):
