@@ -62,14 +62,18 @@ def destinations(form: CheckFormat | None, outputs: Sequence[str]) -> list[Desti
         own, mark, file = output.partition(":")
         if mark and own in get_args(CheckFormat):
             (instead if file == "-" else beside).append(Destination(cast("CheckFormat", own), file))
-        elif mark and own.isalpha() and (meant := did_you_mean(own, list(get_args(CheckFormat)))):
-            raise Invalid(Problem("--output", "has an unknown format", value=shown(own), suggestion=meant))
+        elif mark and own.isalpha() and len(own) > 1:  # one letter is a drive
+            fix = did_you_mean(own, list(get_args(CheckFormat))) or f"a file of this name is ./{output}"
+            raise Invalid(Problem("--output", "has an unknown format", value=shown(own), suggestion=fix))
         else:
             instead.append(Destination(chosen(form, output), output))
     if form is not None and len(instead) > 1:
         fix = "write -o FORMAT:FILE for each"
         raise Invalid(Problem("--format", "cannot be combined with several files", value=shown(form), suggestion=fix))
     found = [*(instead or [Destination(chosen(form, None))]), *beside]
+    files = [one.file if one.file in (None, "-") else os.path.abspath(one.file or "") for one in found]
+    if twice := next((one.file for one, file in zip(found, files, strict=True) if files.count(file) > 1), None):
+        raise Invalid(Problem("--output", "is written twice", value=shown(twice), suggestion="name another file"))
     return [one._replace(file=None) if one.file == "-" else one for one in found]
 
 

@@ -305,7 +305,9 @@ def test_one_run_writes_several_formats(here):
     [
         (("-f", "json", "-o", "a", "-o", "b"), "--format: cannot be combined with several files; got 'json'; "),
         (("-o", "junit:"), "--output: is empty; got ''"),
-        (("-o", "xml:a.doc"), "--output: has no suffix of .txt, .md, .json, .csv, .sarif, .xml; got "),
+        (("-o", "a.doc"), "--output: has no suffix of .txt, .md, .json, .csv, .sarif, .xml; got "),
+        (("-o", "xml:a.json"), "--output: has an unknown format; got 'xml'; a file of this name is ./xml:a.json"),
+        (("-o", "sarif:a.x", "-o", "junit:./a.x"), "--output: is written twice; got 'a.x'; name another file"),
         (("--weights", "x.gguf", "-o", "a.md", "-o", "b.md"), "--output: of a comparison with weights is one file"),
     ],
 )
