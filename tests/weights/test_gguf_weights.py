@@ -11,6 +11,7 @@ gguf = pytest.importorskip("gguf")
 
 import archcalc  # noqa: E402
 from archcalc.errors import Invalid  # noqa: E402
+from archcalc.huggingface.factors import shortest  # noqa: E402
 from archcalc_reference.weights.folder import load_weights  # noqa: E402
 
 _GEMMA = {**LLAMA, "head_dim": 24, "tie_word_embeddings": True, "sliding_window": 6}
@@ -181,6 +182,45 @@ def test_what_is_not_read_is_named(tmp_path):
     assert ask("check", str(path), "--weights", str(path)).err == f"{path}: {said}\n"
     path = converted(model, tmp_path / "e.gguf", "llama", rope__scaling__type="longrope")
     assert "is a scaling of positions that is not supported yet; got 'longrope'" in ask("report", str(path)).err
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"attn_factor": 1.5}, "attn_factor: is not supported yet; got 1.5"),
+        ({"factor": -1.0}, "factor: must be a number, at least 0; got -1.0"),
+        ({"factor": [1.0] * 7, "type": "linear"}, "factor: has a value for each layer"),
+        ({"type": "longrope"}, "type: is a scaling of positions that is not supported yet"),
+    ],
+)
+def test_what_scales_positions_is_read_or_refused(tmp_path, keys, said):
+    scaling = {f"rope__scaling__{key}": value for key, value in keys.items()}
+    path = converted(made("llama"), tmp_path / "m.gguf", "llama", **scaling)
+    assert f"{path}: llama.rope.scaling.{said}" in ask("report", str(path)).err
+
+
+def test_a_scaling_without_a_type_is_linear_and_without_a_factor_there_is_none(tmp_path):
+    """llama-model.cpp: LLAMA_ROPE_SCALING_TYPE_LINEAR, and a factor of 0 is one of 1."""
+    model = made("llama", rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 1e4})
+    path = converted(model, tmp_path / "a.gguf", "llama", rope__scaling__factor=4.0)
+    torch.testing.assert_close(ours(path), logits(model), atol=1e-4, rtol=0)
+    model = made("llama")
+    path = converted(model, tmp_path / "b.gguf", "llama", rope__scaling__type="yarn")
+    torch.testing.assert_close(ours(path), logits(model), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "key"), [("gemma", "attention.key_length"), ("llama", "attention.head_count_kv")])
+def test_keys_that_are_left_out_are_those_of_llama_cpp(name, key, tmp_path):
+    """As many key/value heads as heads, each d_model / n_heads wide, whatever transformers' class has."""
+    heads = 64 // 16 if name == "gemma" else 4
+    model = made(name, num_key_value_heads=heads, head_dim=64 // heads, hidden_size=64, num_attention_heads=heads)
+    path = converted(model, tmp_path / "m.gguf", name, leave=[key])
+    assert archcalc.params(archcalc.load(path)).stored == sum(p.numel() for p in model.parameters())
+    torch.testing.assert_close(ours(path), logits(model), atol=1e-4, rtol=0)
+
+
+def test_a_number_beyond_float32_stays_what_it_is():
+    assert shortest(1e300) == 1e300
 
 
 def test_a_spec_that_differs_is_told_what_differs(tmp_path):
