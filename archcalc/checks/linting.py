@@ -9,7 +9,7 @@ from functools import lru_cache
 from archcalc.arguments import instance
 from archcalc.checks.lint.every import LINT, RULES
 from archcalc.checks.outcome import Excused
-from archcalc.checks.rules import BUDGET, FIGURE, INVALID, UNKNOWN, UNUSED, Finding, Rule, chosen
+from archcalc.checks.rules import FIGURE, NEVER_ALLOWED, UNUSED, Finding, Rule, chosen
 from archcalc.checks.subject import Aim, Subject
 from archcalc.errors import Edit, Invalid, Problem, did_you_mean, shown
 from archcalc.spec.catalogue import Found, find, typed
@@ -142,7 +142,7 @@ def _unused(subject: Subject, used: set[str], here: set[str]) -> Iterable[Proble
     for i, entry in enumerate(subject.model.allow):
         if entry.rule not in RULES:
             what = f"{entry.rule} is not a rule"
-        elif entry.rule in (INVALID.id, BUDGET.id, UNKNOWN.id):
+        elif entry.rule in NEVER_ALLOWED:
             what = f"a spec cannot excuse {entry.rule} ({RULES[entry.rule].name})"
         elif entry.rule in seen:
             what = f"{entry.rule} is allowed by an entry before"

@@ -121,6 +121,8 @@ WEIGHTS = Rule(
 
 FIXED = (INVALID, BUDGET, UNKNOWN, FIGURE, UNUSED, WEIGHTS)
 """The rules of every check."""
+NEVER_ALLOWED = (INVALID.id, BUDGET.id, UNKNOWN.id)
+"""Rules that no spec can excuse itself from."""
 
 
 def chosen(rules: Iterable[Rule], select: Iterable[str], ignore: Iterable[str]) -> Iterator[Rule]:

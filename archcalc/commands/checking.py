@@ -19,7 +19,7 @@ from archcalc.errors import ArchcalcError, Invalid, Problem, shown
 from archcalc.report.outcomes import Destination, show
 from archcalc.report.output import tell, write
 from archcalc.report.progress import counted
-from archcalc.spec.catalogue import names
+from archcalc.spec.catalogue import has_spec, names
 from archcalc.units import grouped, several
 
 
@@ -75,6 +75,7 @@ class Checking:
         if idle := idle_choice(self.project.aim, lint.select, lint.ignore):  # what is wrong with it is so of no spec
             raise Invalid(self._of_a_choice(*idle))
         targets = self.targets()
+        self._tell_what_is_meant(targets)
         found = list(counted(check_all(targets, self.project, self.jobs, weights_beside), len(targets), "checking"))
         if fix and (done := self._mended(found)):
             again = [target for target in targets if target.path in done]
@@ -83,6 +84,15 @@ class Checking:
         if (others := len(found) - len(ours(found))) and not self.skip_unknown:
             tell(f"{several(others, 'file')} skipped: not archcalc's")
         return [*ours(found), *(self._of_the_configuration(found) if self.is_whole else [])]
+
+    def _tell_what_is_meant(self, targets: Sequence[Target]) -> None:
+        """Say of a name that it is the catalogue's, where a folder has it too, and that nothing of ours is checked."""
+        if not self.paths and not self.project.configuration.specs:
+            tell("no files are named, here or as specs: in archcalc.yaml; the specs of the catalogue are checked")
+            return
+        for target in targets:
+            if target.path in names() and os.path.isdir(target.path) and has_spec(f"./{target.path}"):
+                tell(f"{target.path}: is the spec of the catalogue; the folder is ./{target.path}")
 
     def _of_a_choice(self, field: str, what: str, fix: str | None) -> Problem:
         """What is wrong with the rules that are on: a problem of the flag that chose them, or of the configuration."""

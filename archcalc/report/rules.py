@@ -6,7 +6,7 @@ from textwrap import wrap
 from typing import Any
 
 from archcalc.checks.lint.every import RULES
-from archcalc.checks.rules import Rule
+from archcalc.checks.rules import NEVER_ALLOWED, Rule
 from archcalc.report.sheet import Cell, Fields, Sheet, Table, words
 from archcalc.spec.model import SCHEMA
 
@@ -42,7 +42,9 @@ def rule_sheet(rule: Rule) -> Sheet:
         "Fix": rule.fix,
         "Example": rule.example,
         "Level": f"{rule.level}{f'; looks where the project names a {rule.needs}' if rule.needs else ''}",
-        "Allow": f'allow: [{{rule: {rule.id}, why: "..."}}] in a spec, with the reason',
+        "Allow": f'allow: [{{rule: {rule.id}, why: "..."}}] in a spec, with the reason'
+        if rule.id not in NEVER_ALLOWED
+        else "no spec can allow itself to break it",
     }
     rows = tuple((label, tuple(wrap(text, _WIDTH))) for label, text in told.items())
     record = _record(rule)

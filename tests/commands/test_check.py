@@ -351,3 +351,10 @@ def test_a_file_that_cannot_be_mended_keeps_no_other_from_it(here):
     assert "a.yaml: cannot be written: it is read-only" in answer.err
     assert "b.yaml: 1 fix applied" in answer.err
     assert "AC151" not in (here / "b.yaml").read_text()
+
+
+def test_a_name_that_a_folder_has_too_is_told_whose_spec_it_is(here):
+    (here / "gpt2").mkdir()
+    (here / "gpt2" / "spec.yaml").write_text(GOOD)
+    assert ask("check", "gpt2").err == "gpt2: is the spec of the catalogue; the folder is ./gpt2\n"
+    assert "catalogue" not in ask("check", "./gpt2").err
