@@ -147,7 +147,9 @@ def converted(model, path, arch, kind="F32", *, weave=True, texts=None, leave=()
             value = next((found for name in names if (found := getattr(config, name, None)) is not None), None)
             if value is not None and key not in leave:
                 said[key] = float(value) if table is REALS else value
-    if (rope := getattr(config, "rope_parameters", None)) and "rope_theta" in rope:
+    rope = getattr(config, "rope_parameters", None) or {}
+    rope = rope.get("full_attention", rope)
+    if "rope_theta" in rope:
         said["rope.freq_base"] = float(rope["rope_theta"])
     said |= {key.replace("__", "."): value for key, value in keys.items()}
     for key, value in {**{f"{arch}.{key}": value for key, value in said.items()}, **(texts or {})}.items():

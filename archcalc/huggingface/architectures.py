@@ -28,6 +28,8 @@ class Architecture(NamedTuple):
         offset: what the converter added to the gains of norms.
         in_part: whether a part of each head may be turned alone; the file then says how wide it is.
         scaling: further settings of rotary positions that are scaled; a family with some has scaled ones by default.
+        factors: the tensors that hold factors of its frequencies, where it may have some.
+        unscaled: multipliers that a key of 0 leaves out.
         mixture: the row of files that say how many experts they have, where that is another family.
     """
 
@@ -40,9 +42,14 @@ class Architecture(NamedTuple):
     offset: float = 0.0
     in_part: bool = False
     scaling: Mapping[str, Any] = MappingProxyType({})
+    factors: tuple[str, ...] = ()
+    unscaled: tuple[str, ...] = ()
     mixture: Architecture | None = None
 
 
+FREQUENCIES = "rope_freqs.weight"
+SHORT, LONG = "rope_factors_short.weight", "rope_factors_long.weight"
+"""Tensors that are no weights of a model but settings of its positions."""
 THETA = 10_000.0
 """llama.cpp's base of the angles, where no key says one."""
 _COMMON = {
@@ -84,16 +91,29 @@ def _where(key: str, tensor: str) -> Settle:
 _ATTENTION_BIAS, _MLP_BIAS = _where("attention_bias", "attn_q.bias"), _where("mlp_bias", "ffn_up.bias")
 
 
+def even_width(config: Config) -> int | None:
+    """The width of the model over its heads, which llama.cpp takes for a head's; None where no number is."""
+    heads, width = config.get("num_attention_heads"), config.get("hidden_size")
+    return width // heads if type(heads) is int and type(width) is int and heads > 0 else None
+
+
 def _scale_of_gemma(largest: int) -> Settle:
     """No key has the scale of the scores: llama.cpp takes a head's width, in the largest model d_model / n_heads."""
 
     def settle(config: Config, _: Mapping[str, Any], __: set[str]) -> None:
         whole = config["num_hidden_layers"] == largest
-        scalar = config["hidden_size"] // config["num_attention_heads"] if whole else config.get("head_dim")
+        scalar = even_width(config) if whole else config.get("head_dim")
         if scalar is not None:
             config["query_pre_attn_scalar"] = scalar
 
     return settle
+
+
+def _scale_of_granite(config: Config, _: Mapping[str, Any], __: set[str]) -> None:
+    """No scale, or one of 0, is that of a head's width: `llama_model_granite`."""
+    width = config.get("head_dim")
+    if not config.get("attention_multiplier") and type(width) is int and width > 0:
+        config["attention_multiplier"] = width**-0.5
 
 
 def _widths_of_qwen(config: Config, _: Mapping[str, Any], __: set[str]) -> None:
@@ -114,7 +134,8 @@ def _window_of_phi(config: Config, keys: Mapping[str, Any], _: set[str]) -> None
 _SILU = {"rope_theta": THETA, "hidden_act": "silu"}
 _GEMMA2 = {"rope_theta": THETA, "hidden_activation": "gelu_pytorch_tanh"}
 _LLAMA = Architecture("llama", _RMS, _OPTIONAL, _SILU, (_ATTENTION_BIAS, _MLP_BIAS), permuted=True)
-_QWEN3 = _LLAMA._replace(model_type="qwen3", settle=(_ATTENTION_BIAS,), permuted=False)
+_LLAMA = _LLAMA._replace(factors=(FREQUENCIES,))
+_QWEN3 = _LLAMA._replace(model_type="qwen3", settle=(_ATTENTION_BIAS,), permuted=False, factors=())
 _MIXTRAL = _LLAMA._replace(model_type="mixtral", keys={**_RMS, **_LOCAL_EXPERTS}, settle=())
 _COMMAND = Architecture(
     "cohere",
@@ -122,23 +143,26 @@ _COMMAND = Architecture(
     _OPTIONAL,
     _SILU,
     (_ATTENTION_BIAS, _where("use_qk_norm", "attn_q_norm.weight")),
+    unscaled=("logit_scale",),
+)
+_GRANITE = _LLAMA._replace(
+    model_type="granite",
+    optional={**_OPTIONAL, **_MULTIPLIERS},
+    settle=(_ATTENTION_BIAS, _MLP_BIAS, _scale_of_granite),
+    unscaled=("embedding_multiplier", "residual_multiplier", "logits_scaling"),
 )
 
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": _LLAMA._replace(mixture=_MIXTRAL),
     "smollm3": _LLAMA._replace(model_type="smollm3", fixed={**_SILU, "no_rope_layer_interval": 4}),
-    "granite": _LLAMA._replace(model_type="granite", optional={**_OPTIONAL, **_MULTIPLIERS}),
-    "granitemoe": _LLAMA._replace(
+    "granite": _GRANITE,
+    "granitemoe": _GRANITE._replace(
         model_type="granitemoeshared",
         keys={**_RMS, **_LOCAL_EXPERTS},
-        optional={
-            **_OPTIONAL,
-            **_MULTIPLIERS,
-            "expert_shared_feed_forward_length": "shared_intermediate_size",
-        },
-        settle=(_ATTENTION_BIAS,),
+        optional={**_GRANITE.optional, "expert_shared_feed_forward_length": "shared_intermediate_size"},
+        settle=(_ATTENTION_BIAS, _scale_of_granite),
     ),
-    "qwen2": _LLAMA._replace(model_type="qwen2", settle=(), permuted=False),
+    "qwen2": _QWEN3._replace(model_type="qwen2", settle=()),
     "qwen2moe": Architecture(
         "qwen2_moe",
         {**_RMS, **_EXPERTS},
@@ -161,7 +185,13 @@ ARCHITECTURES: dict[str, Architecture] = {
         in_part=True,
     ),
     "phi3": Architecture(
-        "phi3", _RMS, {**_OPTIONAL, **_WINDOW}, {**_SILU, "sliding_window": None}, (_window_of_phi,), in_part=True
+        "phi3",
+        _RMS,
+        {**_OPTIONAL, **_WINDOW},
+        {**_SILU, "sliding_window": None},
+        (_window_of_phi,),
+        in_part=True,
+        factors=(SHORT, LONG),
     ),
     "starcoder2": Architecture(
         "starcoder2",
@@ -216,7 +246,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         "gemma3_text",
         {**_RMS, **_WINDOW},
         {**_OPTIONAL, **_CAPS, "rope.freq_base_swa": "rope_local_base_freq"},
-        {**_GEMMA2, "rope_theta": 1_000_000.0, "rope_local_base_freq": THETA, "sliding_window_pattern": 6},
+        {**_GEMMA2, "rope_local_base_freq": THETA, "sliding_window_pattern": 6},
         (_ATTENTION_BIAS, _scale_of_gemma(62)),
         offset=1.0,
     ),

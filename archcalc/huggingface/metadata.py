@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from archcalc.errors import Invalid, Problem, shown
-from archcalc.huggingface.architectures import ARCHITECTURES, Architecture, Config
-from archcalc.huggingface.factors import SCALING, scaling_of, shortest
+from archcalc.huggingface.architectures import ARCHITECTURES, Architecture, Config, even_width
+from archcalc.huggingface.factors import LISTED, SCALING, scaling_of, shortest
 from archcalc.huggingface.gguf import Length
 from archcalc.huggingface.stored import Stored
 
@@ -31,6 +31,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "attention.causal": (True,),
     "attention.scale": (0.0,),
     "attention.sliding_window": (0,),
+    "expert_shared_count": (0,),
 }
 """Keys that say nothing where they have these values."""
 
@@ -38,7 +39,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 def architecture(stored: Stored) -> Architecture:
     """The table of a file's architecture. Raises Invalid where there is none."""
     keys = _keys(stored)
-    said = keys.get(ARCHITECTURE)
+    if ARCHITECTURE not in keys:
+        raise Invalid(Problem(stored.path, "is missing", ARCHITECTURE))
+    said = keys[ARCHITECTURE]
     found = ARCHITECTURES.get(said) if isinstance(said, str) else None
     if found is None:
         fix = f"supported: {', '.join(sorted(ARCHITECTURES))}"
@@ -62,33 +65,70 @@ def config_of(stored: Stored) -> tuple[Config, dict[str, str]]:
         inner = key.removeprefix(prefix)
         if inner == key or inner.startswith(SCALING):
             continue
-        if inner not in known:
+        if type(value) is Length and inner in {*known, *_IDLE, *_NEUTRAL}:
+            problems.append(Problem(stored.path, LISTED, key))
+        elif inner not in known:
             if inner in _IDLE or value in _NEUTRAL.get(inner, ()):
                 continue
             problems.append(Problem(stored.path, "is not supported yet", key, value=shown(value)))
-        elif type(value) is Length:
-            what = "has a value for each layer, which is not supported yet"
-            problems.append(Problem(stored.path, what, key))
         else:
             config[known[inner]] = shortest(value) if isinstance(value, float) else value
     if problems:
         raise Invalid(*problems)
-    table_of_tokens = next((weight for weight in stored.weights if weight.name == _TABLE), None)
-    if table_of_tokens is None or not table_of_tokens.shape:
-        raise Invalid(Problem(stored.path, "is missing", _TABLE))
-    config |= {"vocab_size": table_of_tokens.shape[0], "tie_word_embeddings": HEAD not in names}
+    rows = _rows(stored)
+    _refuse_extra(stored, table)
+    back = {ours: prefix + theirs for theirs, ours in known.items()}
+    back |= _derived(table, prefix, config)
+    config |= dict.fromkeys((ours for ours in table.unscaled if config.get(ours) == 0), 1.0)
+    config |= {"vocab_size": rows, "tie_word_embeddings": HEAD not in names}
     for settle in table.settle:
         settle(config, keys, names)
+    _settle_part(stored, table, prefix, config)
     if scaling := scaling_of(stored, table, prefix, config):
         config["rope_scaling"] = scaling
-    _settle_part(stored, table, prefix, config)
-    back = {ours: prefix + theirs for theirs, ours in known.items()}
+    scaled_by = "type" if f"{prefix}{SCALING}type" in keys else "factor"
     return config, {
         **back,
         "vocab_size": _TABLE,
         "tie_word_embeddings": HEAD,
-        "rope_scaling": prefix + SCALING + "type",
+        "rope_scaling": prefix + SCALING + scaled_by,
     }
+
+
+def _derived(table: Architecture, prefix: str, config: Config) -> dict[str, str]:
+    """Say what llama.cpp derives where no key has it, and return the keys that it follows from, by those of config."""
+    found = {}
+    for theirs, ours, value, instead in (
+        ("attention.head_count_kv", "num_key_value_heads", config.get("num_attention_heads"), "attention.head_count"),
+        ("attention.key_length", "head_dim", even_width(config), "embedding_length"),
+    ):
+        if theirs in table.optional and ours not in config and value is not None:
+            config[ours], found[ours] = value, prefix + instead
+    return found
+
+
+def _rows(stored: Stored) -> int:
+    """The rows of the token table. Raises Invalid where it is missing, or of a type that weights have not."""
+    table = next((weight for weight in stored.weights if weight.name == _TABLE), None)
+    if table is None:
+        raise Invalid(Problem(stored.path, "is missing", _TABLE))
+    if table.header.type in _WHOLE:
+        what = "is of whole numbers, which are not read as weights"
+        raise Invalid(Problem(stored.path, what, _TABLE, value=table.header.type))
+    if not table.shape:
+        raise Invalid(Problem(stored.path, "must be a table", _TABLE, value="a number"))
+    return table.shape[0]
+
+
+_WHOLE = ("I8", "I16", "I32", "I64")
+
+
+def _refuse_extra(stored: Stored, table: Architecture) -> None:
+    """Raise Invalid for each buffer that is not read: other tensors are held against the parameters of the spec."""
+    extra = [weight.name for weight in stored.weights if weight.buffer and weight.name not in table.factors]
+    if extra:
+        what = "is a tensor that this architecture has not"
+        raise Invalid(*(Problem(stored.path, what, name) for name in extra))
 
 
 def _keys(stored: Stored) -> Mapping[str, Any]:
@@ -101,15 +141,25 @@ def _settle_part(stored: Stored, table: Architecture, prefix: str, config: Confi
     Raises Invalid where it is a part and no family of that architecture has one, and where values are of another width
     than keys.
     """
-    heads, width, keys = config.get("num_attention_heads"), config.get("hidden_size"), _keys(stored)
-    if type(heads) is not int or type(width) is not int or heads < 1:
+    even, keys = even_width(config), _keys(stored)
+    if even is None:
         return  # GPT-2's, or told by the import
-    d_head = config.get("head_dim", width // heads)
+    d_head = config.get("head_dim", even)
+    value = prefix + "attention.value_length"
+    if value not in keys and d_head != even:
+        what = f"is missing, which means {even:,}; it must be the width of a head, {shown(d_head)}"
+        raise Invalid(Problem(stored.path, what, value))
+    turned = d_head
     for key in _WIDTHS:
         said = keys.get(prefix + key, d_head)
         if key == "rope.dimension_count" and table.in_part and type(said) is int and type(d_head) is int and d_head:
             part = said / d_head
             config["partial_rotary_factor"] = part if int(part * d_head) == said else math.nextafter(part, 1.0)
+            turned = said
         elif said != d_head:
             what = f"must be the width of a head, {shown(d_head)}; another one is not supported yet"
             raise Invalid(Problem(stored.path, what, prefix + key, value=shown(said)))
+    for weight in stored.weights:
+        if weight.name in table.factors and type(turned) is int and weight.header.shape != (turned // 2,):
+            what = f"must have a number for each of the {turned // 2:,} pairs of features that are turned"
+            raise Invalid(Problem(stored.path, what, weight.name, value=f"{weight.header.numbers:,} numbers"))
