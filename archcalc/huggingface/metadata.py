@@ -81,12 +81,7 @@ def config_of(stored: Stored) -> tuple[Config, dict[str, str]]:
     _refuse_no_blocks(stored, prefix + "block_count", names)
     _refuse_extra(stored, table)
     back = {ours: prefix + theirs for theirs, ours in known.items()}
-    for theirs, ours, value, instead in (
-        ("attention.head_count_kv", "num_key_value_heads", config.get("num_attention_heads"), "attention.head_count"),
-        ("attention.key_length", "head_dim", even_width(config), "embedding_length"),
-    ):
-        if theirs in known and ours not in config and value is not None:
-            config[ours], back[ours] = value, prefix + instead
+    back |= _derived(table, prefix, config)
     config |= dict.fromkeys((ours for ours in table.unscaled if config.get(ours) == 0), 1.0)
     config |= {"vocab_size": rows, "tie_word_embeddings": HEAD not in names}
     for settle in table.settle:
@@ -103,14 +98,26 @@ def config_of(stored: Stored) -> tuple[Config, dict[str, str]]:
     }
 
 
+def _derived(table: Architecture, prefix: str, config: Config) -> dict[str, str]:
+    """Say what llama.cpp derives where no key has it, and return the keys that it follows from, by those of config."""
+    found = {}
+    for theirs, ours, value, instead in (
+        ("attention.head_count_kv", "num_key_value_heads", config.get("num_attention_heads"), "attention.head_count"),
+        ("attention.key_length", "head_dim", even_width(config), "embedding_length"),
+    ):
+        if theirs in table.optional and ours not in config and value is not None:
+            config[ours], found[ours] = value, prefix + instead
+    return found
+
+
 def _rows(stored: Stored) -> int:
-    """Rows of the table of tokens. Raises Invalid where there is none, and for one that is no table of weights."""
+    """The rows of the token table. Raises Invalid where it is missing, or of a type that weights have not."""
     table = next((weight for weight in stored.weights if weight.name == _TABLE), None)
     if table is None:
         raise Invalid(Problem(stored.path, "is missing", _TABLE))
-    if (kind := table.header.type) in _WHOLE:
+    if table.header.type in _WHOLE:
         what = "is of whole numbers, which are not read as weights"
-        raise Invalid(Problem(stored.path, what, _TABLE, value=kind))
+        raise Invalid(Problem(stored.path, what, _TABLE, value=table.header.type))
     if not table.shape:
         raise Invalid(Problem(stored.path, "must be a table", _TABLE, value="a number"))
     return table.shape[0]
