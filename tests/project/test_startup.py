@@ -12,7 +12,7 @@ SCALAR = [
     ("params", "gpt3-175b", "--format", "json"),
     ("trace", "gpt3-175b"),
     ("flops", "gpt3-175b", "--tokens", "300B", "--causal", "half"),
-    ("check",),
+    ("check", "gpt3-175b"),
     ("list",),
     ("softmax", "2.0", "-1.0", "--temperature", "5"),
     ("schema",),
