@@ -36,8 +36,16 @@ def read_bytes(path: str) -> bytes:
     largest = LARGEST.get(os.path.basename(path), LARGEST_FILE)
     data = unpacked(path) if is_in_gguf(path) else read_regular(path, largest)
     if len(data) > largest:
-        raise Invalid(Problem(path, f"is larger than {largest:,} bytes"))
+        raise Invalid(Problem(_where(path), f"is larger than {largest:,} bytes{_AS * is_in_gguf(path)}"))
     return data
+
+
+_AS = " as the files beside weights have it"
+
+
+def _where(path: str) -> str:
+    """The file on the disk: that of a file that stands in a GGUF file is the GGUF file."""
+    return os.path.dirname(path) if is_in_gguf(path) else path
 
 
 def read_text(path: str) -> str:
@@ -68,4 +76,4 @@ def parse_object(text: str, path: str) -> dict[str, Any]:
 
 def read_object(path: str) -> dict[str, Any]:
     """A file's JSON object."""
-    return parse_object(read_text(path), path)
+    return parse_object(read_text(path), _where(path))

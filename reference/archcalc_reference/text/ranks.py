@@ -19,11 +19,10 @@ from archcalc_reference.text.bpe import FileTokenizer, from_data
 from archcalc_reference.text.special import MOST_IDS
 from archcalc_reference.text.spelling import byte_alphabet
 from archcalc_reference.unpacking.kinds import CL100K, GPT2, O200K, QWEN2
+from archcalc_reference.unpacking.parting import merges_of
 
 LONGEST = 256
 """Bytes of a token; the longest of published files have 128, blanks."""
-MOST_BYTES = 2**23
-"""Bytes of all tokens: their merges are every way of parting each in two."""
 _LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]{1,9}\r?(\n|$)")
 _PARTED = {
     **dict.fromkeys((50_256, 50_280), GPT2),  # r50k_base, p50k_base
@@ -50,13 +49,12 @@ def from_ranks(path: str, rows: int | None, folder: str | None = None) -> FileTo
     if pattern is None:
         why = f"the file does not say how, and no known one has {len(ranks):,} ranks"
         pattern, told = CL100K, (f"parts a text into words as Llama 3 does: {why}",)
-    return from_data(_as_json(ranks, pattern), path, rows, folder, told=told, processes=False)
+    return from_data(_as_json(ranks, pattern, path), path, rows, folder, told=told, processes=False)
 
 
 def _ranks(data: bytes, path: str) -> dict[bytes, int]:
     """The tokens and their ranks."""
     found: dict[bytes, int] = {}
-    total = 0
     for at, line in enumerate(data.splitlines(), 1):
         if not line.strip():
             continue
@@ -70,22 +68,14 @@ def _ranks(data: bytes, path: str) -> dict[bytes, int]:
             raise Invalid(Problem(path, what, "", at, 1, value=shown(line.decode(errors="replace"))))
         if found.setdefault(token, number) != number:
             raise Invalid(Problem(path, "has this token twice", "", at, 1, value=shown(line.decode(errors="replace"))))
-        total += len(token)
-    if total > MOST_BYTES:
-        raise Invalid(Problem(path, f"has tokens of more than {MOST_BYTES:,} bytes in all"))
     return found
 
 
-def _as_json(ranks: dict[bytes, int], pattern: str) -> dict[str, Any]:
+def _as_json(ranks: dict[bytes, int], pattern: str, path: str) -> dict[str, Any]:
     """The tokenizer.json that cuts a text as the ranks do."""
     letters = {byte: character for character, byte in byte_alphabet().items()}
     words = {token: "".join(letters[byte] for byte in token) for token in ranks}
-    merges = sorted(
-        (rank, ranks[token[:at]], ranks[token[at:]], words[token[:at]], words[token[at:]])
-        for token, rank in ranks.items()
-        for at in range(1, len(token))
-        if token[:at] in ranks and token[at:] in ranks
-    )
+    merges = merges_of(sorted(ranks, key=ranks.__getitem__), ranks, words, at=(path, ""))
     split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {
@@ -95,7 +85,7 @@ def _as_json(ranks: dict[bytes, int], pattern: str) -> dict[str, Any]:
         "model": {
             "type": "BPE",
             "vocab": {words[token]: rank for token, rank in ranks.items()},
-            "merges": [[left, right] for *_, left, right in merges],
+            "merges": merges,
             "ignore_merges": True,
         },
     }

@@ -19,7 +19,7 @@ from archcalc.files.regular import names_in
 from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.parts import parts_of
 from archcalc.spec.configs import GGUF
-from archcalc_reference.unpacking.kinds import CONTROL, KEY, WHOLE_WORDS, Said, texts, tokenizer
+from archcalc_reference.unpacking.kinds import BYTE, CONTROL, KEY, NORMAL, WHOLE_WORDS, Said, flag, texts, token_id, tokenizer
 
 _ARRAYS = ("tokens", "token_type", "merges", "scores", "precompiled_charsmap")
 _TEMPLATE = "tokenizer.chat_template"
@@ -36,6 +36,7 @@ _ENDS_BY_NAME = {
     *("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>"),
 }
 """Control tokens after which llama.cpp stops whatever the keys say."""
+_OF_FALCON = 11  # llama.cpp's id of both ends of a text, of byte-level tokenizers that name none
 
 
 def is_in_gguf(path: str) -> bool:
@@ -70,34 +71,37 @@ def _made(path: str, changed: int, size: int) -> dict[str, bytes]:  # noqa: ARG0
     said = {name: keys[KEY + name] for name in _ARRAYS if KEY + name in keys}
     files: dict[str, Any] = {}
     settings: dict[str, Any] = {}
-    if isinstance(template := keys.get(_TEMPLATE), str):
+    if (template := keys.get(_TEMPLATE)) is not None:
+        if not isinstance(template, str):
+            raise Invalid(Problem(path, "must be a text", _TEMPLATE, value=shown(template)))
         settings["chat_template"] = template
     tokens = texts(path, "tokens", said.get("tokens"))
     if tokens:
-        kinds = said.get("token_type", [1] * len(tokens))
-        if not isinstance(kinds, list) or len(kinds) != len(tokens):
-            raise Invalid(Problem(path, f"must have one value for each of {len(tokens):,} tokens", f"{KEY}token_type"))
+        kinds = _kinds(path, said.get("token_type"), len(tokens))
         around = {"post_processor": _around(path, keys, tokens, kinds)}
         files["tokenizer.json"] = tokenizer(Said(path, keys, tokens, kinds, said)) | around
         for name, key in _NAMED.items():
-            if (number := _id(path, keys, key, len(tokens))) is not None:
+            if (number := token_id(path, keys, key, len(tokens))) is not None:
                 settings[name] = tokens[number]
-        ends = {number for key in _ENDS if (number := _id(path, keys, key, len(tokens))) is not None}
+        ends = {number for key in _ENDS if (number := token_id(path, keys, key, len(tokens))) is not None}
         ends |= {i for i, one in enumerate(tokens) if kinds[i] == CONTROL and one in _ENDS_BY_NAME}
         files["generation_config.json"] = {"eos_token_id": sorted(ends)}
     if settings:
         files["tokenizer_config.json"] = settings
-    return {name: json.dumps(content).encode() for name, content in files.items()}
+    return {name: json.dumps(content, ensure_ascii=False).encode() for name, content in files.items()}
 
 
-def _id(path: str, keys: dict[str, Any], key: str, count: int) -> int | None:
-    """The id of a token that a key names."""
-    number = keys.get(KEY + key)
-    if number is None:
-        return None
-    if type(number) is not int or not 0 <= number < count:
-        raise Invalid(Problem(path, f"must be the id of one of {count:,} tokens", KEY + key, value=shown(number)))
-    return number
+def _kinds(path: str, found: Any, count: int) -> list[int]:
+    """The kind of each token; all are normal where nothing is said."""
+    if found is None:
+        return [NORMAL] * count
+    if not isinstance(found, list) or len(found) != count:
+        raise Invalid(Problem(path, f"must have one value for each of {count:,} tokens", f"{KEY}token_type"))
+    wrong = next((one for one in found if type(one) is not int or not NORMAL <= one <= BYTE), None)
+    if wrong is not None:
+        what = f"must be kinds of tokens, integers from {NORMAL} to {BYTE}"
+        raise Invalid(Problem(path, what, f"{KEY}token_type", value=shown(wrong)))
+    return found
 
 
 def _around(path: str, keys: dict[str, Any], tokens: list[str], kinds: list[int]) -> dict[str, Any] | None:
@@ -108,13 +112,9 @@ def _around(path: str, keys: dict[str, Any], tokens: list[str], kinds: list[int]
     """
 
     def named(*names: str, by_default: int | None = None) -> int | None:
-        found = [number for name in names if (number := _id(path, keys, name, len(tokens))) is not None]
+        found = [number for name in names if (number := token_id(path, keys, name, len(tokens))) is not None]
         there = by_default is not None and by_default < len(tokens) and kinds[by_default] == CONTROL
         return found[0] if found else by_default if there else None
-
-    def asked(flag: str, *, absent: bool) -> bool:
-        value = keys.get(KEY + flag)
-        return value if isinstance(value, bool) else absent
 
     kind, pre = keys.get(f"{KEY}model"), keys.get(f"{KEY}pre")
     words = {tokens[i]: i for i in range(len(tokens)) if kind == "bert" and kinds[i] == CONTROL}
@@ -122,8 +122,14 @@ def _around(path: str, keys: dict[str, Any], tokens: list[str], kinds: list[int]
     first = named("bos_token_id", "cls_token_id", by_default=1 if scored else words.get("[CLS]"))
     last = named("eos_token_id", by_default=2 if scored else 1 if unigram else None)
     separator = named("seperator_token_id", "separator_token_id", by_default=words.get("[SEP]"))
-    before = first if asked("add_bos_token", absent=scored or kind == "bert" or pre in WHOLE_WORDS) else None
-    after = separator if kind == "bert" else last if asked("add_eos_token", absent=unigram) else None
+    begins = flag(path, keys, "add_bos_token", absent=scored or kind == "bert" or pre in WHOLE_WORDS)
+    ends = flag(path, keys, "add_eos_token", absent=unigram)
+    if kind == "gpt2":  # whose ids by default mean nothing
+        for adds, number, name in ((begins, first, "bos_token"), (ends, last, "eos_token")):
+            if adds and number is None:
+                raise _nameless(path, tokens, name)
+    before = first if begins else None
+    after = separator if kind == "bert" else last if ends else None
     if before is None and after is None:
         return None
     parts: list[dict[str, Any]] = [{"Sequence": {"id": "A", "type_id": 0}}]
@@ -132,6 +138,17 @@ def _around(path: str, keys: dict[str, Any], tokens: list[str], kinds: list[int]
         tokens[i]: {"id": tokens[i], "ids": [i], "tokens": [tokens[i]]} for i in (before, after) if i is not None
     }
     return {"type": "TemplateProcessing", "single": parts, "pair": [], "special_tokens": special}
+
+
+def _nameless(path: str, tokens: list[str], name: str) -> Invalid:
+    """The fault of a file that has a token added to each text and does not say which.
+
+    llama.cpp then adds 11, the end of a text of a model of 2023, whatever token that is here.
+    """
+    other = f", {shown(tokens[_OF_FALCON])}" if _OF_FALCON < len(tokens) else ""
+    what = f"is missing, although add_{name} has one added to each text; llama.cpp would add {_OF_FALCON}{other}"
+    fix = f"name the token's id here, or set add_{name} to false"
+    return Invalid(Problem(path, what, f"{KEY}{name}_id", suggestion=fix))
 
 
 def _special(tokens: list[str], number: int | None) -> list[dict[str, Any]]:

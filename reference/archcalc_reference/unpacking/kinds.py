@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, shown
 from archcalc.huggingface.metadata import ARCHITECTURE
+from archcalc_reference.unpacking.parting import merges_of
 
 KEY = "tokenizer.ggml."
 """What the keys of a tokenizer begin with."""
-_NORMAL, _UNKNOWN, CONTROL, _OWN, _UNUSED = 1, 2, 3, 4, 5
-"""Kinds of tokens in `token_type`, beside 6, a byte; 4 is what a user defined."""
+NORMAL, _UNKNOWN, CONTROL, _OWN, _UNUSED, BYTE = 1, 2, 3, 4, 5, 6
+"""Kinds of tokens in `token_type`; 4 is what a user defined."""
 
 _ENGLISH = "'s|'t|'re|'ve|'m|'ll|'d"
 _UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -52,11 +53,9 @@ _STEPS: dict[str, dict[str, Any]] = {
 WHOLE_WORDS = ("llama-bpe", "llama3", "llama-v3")
 """Those that take a word of the vocabulary as it is, whatever its merges are."""
 _NORMALIZED = {"qwen2": {"type": "NFC"}}
-MOST_LETTERS = 2**23
-"""Characters of all tokens of a vocabulary with scores: its merges are every way of parting each token in two."""
 _LONGEST = 256  # characters of a token that is made of others; SentencePiece's have 16
 MARK = "\N{LOWER ONE EIGHTH BLOCK}"
-_FIRST = f"{KEY}add_space_prefix"
+_FIRST = "add_space_prefix"
 _OF_ARCHITECTURE = {"gpt2": "gpt-2"}
 """Of files that are older than the key."""
 
@@ -117,23 +116,19 @@ def tokenizer(said: Said) -> dict[str, Any]:
 def _of_scores(said: Said) -> dict[str, Any]:
     """SentencePiece's BPE, which merges the pair of neighbours whose word has the highest score."""
     scores, tokens = said.scores(), said.tokens
-    if sum(map(len, tokens)) > MOST_LETTERS:
-        raise said.wrong(f"has tokens of more than {MOST_LETTERS:,} characters in all", "tokens")
-    normal = {token: i for i, token in enumerate(tokens) if said.kinds[i] == _NORMAL and len(token) <= _LONGEST}
-    ranked = sorted(
-        (-scores[i], i, token[:at], token[at:])
-        for token, i in normal.items()
-        for at in range(1, len(token))
-        if token[:at] in normal and token[at:] in normal
-    )
-    first = said.keys.get(_FIRST) is not False
+    normal = {token: i for i, token in enumerate(tokens) if said.kinds[i] == NORMAL and len(token) <= _LONGEST}
+    ranked = sorted(normal, key=lambda token: (-scores[normal[token]], normal[token]))
+    # Of a token's parts the shorter left one comes first, as llama.cpp merges from the left.
+    places = dict.fromkeys(normal, 0)
+    merges = merges_of(ranked, places, {token: token for token in normal}, at=(said.path, f"{KEY}tokens"))
+    first = flag(said.path, said.keys, _FIRST, absent=True)
     return {
         "normalizer": _blanks(first=first),
         "decoder": _back(fallback=True, first=first),
         "model": {
             "type": "BPE",
             "vocab": said.vocab,
-            "merges": [[left, right] for _, _, left, right in ranked],
+            "merges": merges,
             "unk_token": said.unknown,
             "fuse_unk": True,
             "byte_fallback": True,
@@ -164,10 +159,11 @@ def _of_pieces(said: Said) -> dict[str, Any]:
     no piece is costs ten more than the least score of the normal ones, so that no other one may have less.
     """
     scores, keys = said.scores(), said.keys
-    least = min((score for score, kind in zip(scores, said.kinds, strict=True) if kind == _NORMAL), default=0.0)
-    unknown = keys.get(f"{KEY}unknown_token_id", 2)
-    merged = keys.get(f"{KEY}remove_extra_whitespaces") is True
-    first = merged or keys.get(_FIRST) is True
+    least = min((score for score, kind in zip(scores, said.kinds, strict=True) if kind == NORMAL), default=0.0)
+    unknown = token_id(said.path, keys, "unknown_token_id", len(said.tokens))
+    unknown = 2 if unknown is None else unknown
+    merged = flag(said.path, keys, "remove_extra_whitespaces", absent=False)
+    first = flag(said.path, keys, _FIRST, absent=False) or merged
     before: list[dict[str, Any]] = []
     if table := _charsmap(said):
         before.append({"type": "Precompiled", "precompiled_charsmap": table})
@@ -180,7 +176,7 @@ def _of_pieces(said: Said) -> dict[str, Any]:
         "model": {
             "type": "Unigram",
             "vocab": [[token, max(score, least)] for token, score in zip(said.tokens, scores, strict=True)],
-            "unk_id": unknown if type(unknown) is int and 0 <= unknown < len(said.tokens) else None,
+            "unk_id": unknown if unknown < len(said.tokens) else None,
             "byte_fallback": False,
         },
     }
@@ -200,7 +196,7 @@ def _of_words(said: Said) -> dict[str, Any]:
     llama.cpp writes every text in small letters without accents.
     """
     plain = [
-        token if said.kinds[i] != _NORMAL else token[1:] if token.startswith(MARK) else f"##{token}"
+        token if said.kinds[i] != NORMAL else token[1:] if token.startswith(MARK) else f"##{token}"
         for i, token in enumerate(said.tokens)
     ]
     small = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": True, "lowercase": True}
@@ -235,6 +231,23 @@ def _of_bytes(said: Said) -> dict[str, Any]:
             "ignore_merges": pre in WHOLE_WORDS,
         },
     }
+
+
+def flag(path: str, keys: dict[str, Any], name: str, *, absent: bool) -> bool:
+    """What a key says that is true or false. Raises Invalid for another type, which llama.cpp does not load either."""
+    value = keys.get(KEY + name)
+    if value is not None and not isinstance(value, bool):
+        what, kind = "must be of the type bool, true or false", "a number" if isinstance(value, int | float) else ""
+        raise Invalid(Problem(path, what, KEY + name, value=" ".join((kind, shown(value))).strip()))
+    return absent if value is None else value
+
+
+def token_id(path: str, keys: dict[str, Any], name: str, count: int) -> int | None:
+    """The id of a token that a key names, one of `count`; None without the key."""
+    number = keys.get(KEY + name)
+    if number is not None and (type(number) is not int or not 0 <= number < count):
+        raise Invalid(Problem(path, f"must be the id of one of {count:,} tokens", KEY + name, value=shown(number)))
+    return number
 
 
 def texts(path: str, name: str, found: Any) -> list[str]:
