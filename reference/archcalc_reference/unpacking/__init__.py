@@ -19,7 +19,18 @@ from archcalc.files.regular import names_in
 from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.parts import parts_of
 from archcalc.spec.configs import GGUF
-from archcalc_reference.unpacking.kinds import BYTE, CONTROL, KEY, NORMAL, WHOLE_WORDS, Said, flag, texts, token_id, tokenizer
+from archcalc_reference.unpacking.kinds import (
+    BYTE,
+    CONTROL,
+    KEY,
+    NORMAL,
+    WHOLE_WORDS,
+    Said,
+    flag,
+    texts,
+    token_id,
+    tokenizer,
+)
 
 _ARRAYS = ("tokens", "token_type", "merges", "scores", "precompiled_charsmap")
 _TEMPLATE = "tokenizer.chat_template"
@@ -145,7 +156,7 @@ def _nameless(path: str, tokens: list[str], name: str) -> Invalid:
 
     llama.cpp then adds 11, the end of a text of a model of 2023, whatever token that is here.
     """
-    other = f", {shown(tokens[_OF_FALCON])}" if _OF_FALCON < len(tokens) else ""
+    other = f", {shown(tokens[_OF_FALCON])}" if len(tokens) > _OF_FALCON else ""
     what = f"is missing, although add_{name} has one added to each text; llama.cpp would add {_OF_FALCON}{other}"
     fix = f"name the token's id here, or set add_{name} to false"
     return Invalid(Problem(path, what, f"{KEY}{name}_id", suggestion=fix))

@@ -42,7 +42,9 @@ def merges_of(
         ]
         merged += len(ways) * len(token)
         if len(found) + len(ways) > MOST_MERGES or merged > MOST_MERGED:
-            what = f"has tokens that are made of others in more than {MOST_MERGES:,} ways, or {MOST_MERGED:,} characters"
+            what = (
+                f"has tokens that are made of others in more than {MOST_MERGES:,} ways, or {MOST_MERGED:,} characters"
+            )
             raise Invalid(Problem(at[0], what, at[1]))
         found += [(words[token[:place]], words[token[place:]]) for _, _, place in sorted(ways)]
     return found
