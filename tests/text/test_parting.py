@@ -22,5 +22,5 @@ def test_merges_are_counted_while_they_are_made(bound, monkeypatch):
     monkeypatch.setattr(parting, bound, exact)
     assert len(merges(tokens)) == 190
     monkeypatch.setattr(parting, bound, exact - 1)
-    with pytest.raises(Invalid, match="in all|made of others"):
+    with pytest.raises(Invalid, match=r"in all|made of others"):
         merges(tokens)
