@@ -138,6 +138,8 @@ def converted(model, path, arch, kind="F32", *, weave=True, texts=None, leave=()
     `keys` are further ones below the architecture's name, `texts` those of the tokenizer, `leave` keys that are left
     out.
     """
+    import numpy as np
+
     gguf = pytest.importorskip("gguf", reason="the extra `gguf`")
     config = model.config
     writer = gguf.GGUFWriter(path, arch)
@@ -149,12 +151,13 @@ def converted(model, path, arch, kind="F32", *, weave=True, texts=None, leave=()
                 said[key] = float(value) if table is REALS else value
     rope = getattr(config, "rope_parameters", None) or {}
     rope = rope.get("full_attention", rope)  # of two kinds of layers, as Gemma 3's, the other has a key of its own
-    if "rope_theta" in rope:
+    if "rope_theta" in rope and "rope.freq_base" not in leave:
         said["rope.freq_base"] = float(rope["rope_theta"])
     said |= {key.replace("__", "."): value for key, value in keys.items()}
     for key, value in {**{f"{arch}.{key}": value for key, value in said.items()}, **(texts or {})}.items():
         add = {float: writer.add_float32, int: writer.add_uint32, str: writer.add_string, bytes: writer.add_array}
-        {**add, bool: writer.add_bool, list: writer.add_array}[type(value)](key, value)
+        add |= {bool: writer.add_bool, list: writer.add_array, np.float64: writer.add_float64}
+        add[type(value)](key, value)
     number = next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == arch)
     names = gguf.get_tensor_name_map(number, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():

@@ -155,7 +155,7 @@ _GRANITE = _LLAMA._replace(
 
 ARCHITECTURES: dict[str, Architecture] = {
     "llama": _LLAMA._replace(mixture=_MIXTRAL),
-    "smollm3": _LLAMA._replace(model_type="smollm3", fixed={**_SILU, "no_rope_layer_interval": 4}),
+    "smollm3": _LLAMA._replace(model_type="smollm3", fixed={**_SILU, "no_rope_layer_interval": 4}, factors=()),
     "granite": _GRANITE,
     "granitemoe": _GRANITE._replace(
         model_type="granitemoeshared",
