@@ -3,7 +3,6 @@
 import pytest
 from command import ask
 from ggufmodels import LLAMA, TOKENS, ours
-from ggufs import converted
 from smollm2 import by_llama_cpp, needs_llama_cpp
 
 torch = pytest.importorskip("torch")
@@ -11,7 +10,7 @@ pytest.importorskip("transformers")
 np = pytest.importorskip("numpy")
 gguf = pytest.importorskip("gguf")
 
-from test_gguf_architectures import GELU, KEYS, MODELS, _Also, file_of, made, made_of, texts  # noqa: E402
+from test_gguf_architectures import GELU, MODELS, _Also, file_of, made, made_of  # noqa: E402
 
 import archcalc  # noqa: E402
 from archcalc.errors import Invalid  # noqa: E402
@@ -202,7 +201,7 @@ def test_a_file_without_an_architecture_lacks_its_key(tmp_path):
     from ggufs import info, key, raw, text
 
     path = tmp_path / "m.gguf"
-    path.write_bytes(raw((info("token_embd.weight", [8]),), key("general.name", 8, text("x")), size=32))
+    path.write_bytes(raw(key("general.name", 8, text("x")), (info("token_embd.weight", [8]),), size=32))
     with pytest.raises(Invalid) as error:
         archcalc.load(path)
     assert str(error.value) == f"{path}: general.architecture: is missing"
