@@ -19,6 +19,8 @@ def gguf_file(path, tensors, arch="llama", alignment=32, **keys):
             writer.add_string(name, value)
         elif isinstance(value, list):
             writer.add_array(name, value)
+        elif isinstance(value, bool):
+            writer.add_bool(name, value)
         else:
             writer.add_uint32(name, value)
     for name, (shape, kind) in tensors.items():

@@ -260,3 +260,27 @@ def too_large(lesson: Lesson, counted: Expected, why: str) -> Invalid:
     return Invalid(
         Problem(lesson.found.name, what, suggestion="a smaller --batch or --seq, or more --accumulate, takes less")
     )
+
+
+def refuse_other_tokenizer(lesson: Lesson) -> None:
+    """Raise Invalid where the tokenizer that was named has other files than that of the checkpoint."""
+    from archcalc_reference.text.tokenizer import read_tokenizer, tokenizer_files
+
+    if lesson.start is None or lesson.place is None:
+        return
+    start = os.fspath(lesson.start)
+    mine, now = read_tokenizer(start), lesson.tokenizer
+    if now is None and mine.name == "bytes":
+        return
+    if now is None or mine.name == "bytes" or _words(tokenizer_files(lesson.place)) != _words(tokenizer_files(start)):
+        what = f"is not the tokenizer of the checkpoint, {mine.name}"
+        fix = "leave it out, or say another --out to fine-tune with it"
+        raise Invalid(Problem("--tokenizer", what, value=shown(lesson.place), suggestion=fix))
+
+
+def _words(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Of a tokenizer's files those that cut a text."""
+    return {name: data for name, data in files.items() if name in _CUT}
+
+
+_CUT = ("tokenizer.json", "vocab.json", "merges.txt", "encoder.json", "vocab.bpe", "tokenizer.model")

@@ -21,6 +21,7 @@ from archcalc.commands.settings import (
     Device,
     Lesson,
     chosen_device,
+    refuse_other_tokenizer,
     refuse_what_is_larger,
     settle,
     too_large,
@@ -266,6 +267,7 @@ def _no_number(trainer: Trainer, what: str) -> Invalid:
 def _refuse_other_data(lesson: Lesson, learned: Learned) -> None:
     before = lesson.state and lesson.state.data
     if before and (before.kind, before.fingerprint) != (learned.kind, learned.fingerprint):
+        refuse_other_tokenizer(lesson)
         what, fix = "differs from the data of the checkpoint", "say another --out to fine-tune on it"
         value = shown(list(lesson.files)) if lesson.files else "archcalc's own sources"
         raise Invalid(Problem("--data", what, value=value, suggestion=fix))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-from archcalc.errors import Invalid, Missing, Problem
+from archcalc.errors import Invalid, Missing, Problem, shown
 from archcalc.files.regular import names_in
 from archcalc.huggingface.gguf import read_gguf
 from archcalc.huggingface.headers import Header
@@ -81,8 +81,10 @@ def _gguf(path: str) -> Stored:
     first = named if paths[0] == path else read_gguf(paths[0])
     headers: dict[str, Header] = {}
     total = 0
-    for part in paths:
+    for number, part in enumerate(paths):
         announced = {path: named, paths[0]: first}.get(part) or read_gguf(part)
+        if len(paths) > 1:
+            _refuse_other_part(part, announced.metadata, number, len(paths))
         total += announced.header_bytes
         for header in announced.headers:
             if (known := headers.setdefault(header.name, header)) is not header:
@@ -94,6 +96,14 @@ def _gguf(path: str) -> Stored:
 
 
 _TENSORS = "split.tensors.count"
+
+
+def _refuse_other_part(path: str, keys: dict[str, Any], number: int, count: int) -> None:
+    """Raise Invalid where a part says that it is another one, from 0, or one of more or fewer than its name says."""
+    for key, right in (("split.count", count), ("split.no", number)):
+        said = keys.get(key)
+        if said is not None and (type(said) is not int or said != right):
+            raise Invalid(Problem(path, f"must be {right:,}, as its name says", key, value=shown(said)))
 
 
 def _parts(path: str, count: int) -> list[str]:

@@ -153,6 +153,24 @@ def test_a_split_gguf_file_is_all_its_parts(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "said", "right"), [(0, "count", 3, 2), (1, "count", 1, 2), (0, "no", 1, 0), (1, "no", 0, 1)]
+)
+def test_each_part_is_the_one_that_its_name_says(tmp_path, part, key, said, right):
+    """Whichever is named; llama.cpp takes a split file by split.no and split.count of each (llama-model-loader.cpp)."""
+    paths = [tmp_path / f"m-{i + 1:05}-of-00002.gguf" for i in range(2)]
+    for i, (path, name) in enumerate(zip(paths, list(KINDS)[:2], strict=True)):
+        keys = {"split__no": i, "split__count": 2}
+        keys |= {f"split__{key}": said} if i == part else {}
+        gguf_file(path, {name: KINDS[name]}, **keys)
+    for path in paths:
+        answer = ask("params", str(path))
+        assert answer.code == 2
+        if (part, key, path) != (0, "count", paths[0]):  # whose own count stands against its name
+            what = f"split.{key}: must be {right}, as its name says; got {said}"
+            assert answer.err == f"{paths[part]}: {what}\n"
+
+
 def test_parts_have_a_bound(tmp_path):
     path = gguf_file(tmp_path / "m-00001-of-10001.gguf", {"a": KINDS[next(iter(KINDS))]}, split__count=10_001)
     said = "split.count: has more than 10,000 parts; got 10,001"

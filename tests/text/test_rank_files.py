@@ -142,7 +142,7 @@ def test_commands_take_one_and_name_what_is_wrong(tmp_path):
     assert answer.code == 0, answer.err
     assert "parts a text into words as Llama 3 does" in answer.err
     for line, said in (
-        ("!!!! 1", "is not a token of 1 to 256 bytes in base64 and its rank, below 1,048,576; got '!!!! 1'"),
+        ("!!!! 1", "is not a token of 1 to 256 bytes in base64 and its rank, from 0 to 1,048,575; got '!!!! 1'"),
         ("YQ==", "is not a token of 1 to 256 bytes in base64 and its rank"),
         ("YQ== 9999999999999999999999", "is not a token of 1 to 256 bytes in base64 and its rank"),
         (f"{'YWFh' * 100} 300", "is not a token of 1 to 256 bytes in base64 and its rank"),

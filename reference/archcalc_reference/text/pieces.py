@@ -31,7 +31,12 @@ def from_model(path: str, rows: int | None, folder: str | None = None) -> FileTo
     """
     package = needed("sentencepiece", os.path.basename(path), "sentencepiece")
     data = read_bytes(path)
-    model = guarded(path, lambda: package.SentencePieceProcessor(model_proto=data))
+    if not data:
+        raise Invalid(Problem(path, "is empty"))
+    try:
+        model = guarded(path, lambda: package.SentencePieceProcessor(model_proto=data))
+    except Invalid:  # whose reason is a place in the package's own code
+        raise Invalid(Problem(path, "is not a SentencePiece model")) from None
     count = guarded(path, model.get_piece_size)
     if not 0 < count <= MOST_IDS:
         raise Invalid(Problem(path, f"must have 1 to {MOST_IDS:,} tokens", value=f"{count:,}"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 from typing import Any
 
@@ -23,7 +24,9 @@ from archcalc_reference.unpacking.parting import merges_of
 
 LONGEST = 256
 """Bytes of a token; the longest of published files have 128, blanks."""
-_LINE = re.compile(rb"[A-Za-z0-9+/]+={0,2} [0-9]{1,9}\r?(\n|$)")
+_MARK = codecs.BOM_UTF8
+_LINE = re.compile(rb"(?:" + _MARK + rb")?\s{0,99}[A-Za-z0-9+/]+={0,2}[ \t]{1,99}-?[0-9]{1,9}[ \t]{0,99}\r?(\n|$)")
+"""How a file of ranks begins, or one that is meant to be one."""
 _PARTED = {
     **dict.fromkeys((50_256, 50_280), GPT2),  # r50k_base, p50k_base
     **dict.fromkeys((100_256, 128_000), CL100K),  # cl100k_base, Llama 3
@@ -55,20 +58,30 @@ def from_ranks(path: str, rows: int | None, folder: str | None = None) -> FileTo
 def _ranks(data: bytes, path: str) -> dict[bytes, int]:
     """The tokens and their ranks."""
     found: dict[bytes, int] = {}
+    if data.startswith(_MARK):
+        what, fix = "begins with a byte order mark", "write it without: a line is a token in base64 and its rank"
+        raise Invalid(Problem(path, what, "", 1, 1, suggestion=fix))
     for at, line in enumerate(data.splitlines(), 1):
         if not line.strip():
             continue
-        word, _, rank = line.partition(b" ")
+        word, rank = parts if len(parts := line.split()) == 2 else (b"", b"")  # by any blanks, as in tiktoken
         try:
             token, number = base64.b64decode(word, validate=True), int(rank) if rank.isdigit() else -1
         except (binascii.Error, ValueError):  # digits without end
             token, number = b"", -1
         if not 0 < len(token) <= LONGEST or not 0 <= number < MOST_IDS:
-            what = f"is not a token of 1 to {LONGEST} bytes in base64 and its rank, below {MOST_IDS:,}"
-            raise Invalid(Problem(path, what, "", at, 1, value=shown(line.decode(errors="replace"))))
+            what = f"is not a token of 1 to {LONGEST} bytes in base64 and its rank, from 0 to {MOST_IDS - 1:,}"
+            raise Invalid(
+                Problem(path, what, "", at, 1, value=shown(line.decode(errors="replace")), suggestion=_RIGHT)
+            )
         if found.setdefault(token, number) != number:
             raise Invalid(Problem(path, "has this token twice", "", at, 1, value=shown(line.decode(errors="replace"))))
+    if not found:
+        raise Invalid(Problem(path, "has no tokens", suggestion=_RIGHT))
     return found
+
+
+_RIGHT = "a line is as in: IHRoZQ== 262"
 
 
 def _as_json(ranks: dict[bytes, int], pattern: str, path: str) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def _in_folder(folder: str, rows: int | None) -> Tokenizer | None:
 
 def _of_model(path: str, rows: int | None, folder: str | None) -> Tokenizer:
     """A tokenizer.model, of SentencePiece or, as Llama 3 has it, of ranks: they have one name."""
-    made = from_ranks if is_ranks(read_bytes(path)) else from_model
+    made = from_ranks if path.endswith(RANKS) or is_ranks(read_bytes(path)) else from_model
     return made(path, rows, folder)
 
 
@@ -150,6 +150,7 @@ _GPT2 = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 RANKS = ".tiktoken"
 _ALONE = (GGUF, ".model", RANKS, "tokenizer.json")
 """How the names of files end that hold a tokenizer, whatever they are called."""
+_FILES = (*_ALONE, ".json", "merges.txt", ".bpe")
 KINDS = (
     "tokenizer.json, vocab.json and merges.txt, encoder.json and vocab.bpe, tokenizer.model, FILE.tiktoken, "
     "FILE.gguf, a folder of them, and the word bytes"
@@ -167,8 +168,10 @@ def named_tokenizer(place: str, rows: int | None = None) -> Tokenizer:
         return ByteTokenizer()
     if os.path.isfile(place) and not place.endswith(GGUF):
         return _of_file(place, rows)
-    if not os.path.exists(place) and (near := _nearest(place)):
-        raise Missing(Problem(place, "no such file or directory", suggestion=near))
+    near = None if os.path.exists(place) else _nearest(place)
+    if near or (place.endswith(_FILES) and not os.path.exists(place)):
+        what = "no such file" if place.endswith(_FILES) else "no such file or directory"
+        raise Missing(Problem(place, what, suggestion=near))
     found = _in_folder(place, rows)
     if found is None:
         if _learned_bytes(place):
@@ -252,9 +255,16 @@ def tokenizer_for(place: str, name: str, rows: int, *, weights: bool) -> Tokeniz
     Raises Invalid for one that gives ids without a row, and what `named_tokenizer` raises.
     """
     tokenizer = named_tokenizer(place, rows)
-    fix = None if weights else f"say {name}@vocab_size={tokenizer.vocab_size}"
+    fix = None if weights else f"say {_with_rows(name, tokenizer.vocab_size)}"
     refuse_more_tokens(tokenizer, place, name, rows, fix)
     return tokenizer
+
+
+def _with_rows(name: str, rows: int) -> str:
+    """The name of a spec, with its question where it has one, that asks for other rows."""
+    head, _, question = name.rpartition("@") if "@" in name else (name, "", "")
+    kept = [one for one in question.split(",") if one and one.partition("=")[0].strip() != "vocab_size"]
+    return f"{head}@{','.join([*kept, f'vocab_size={rows}'])}"
 
 
 def _ends_outside(folder: str, size: int) -> tuple[str, ...]:
