@@ -274,7 +274,7 @@ def refuse_other_tokenizer(lesson: Lesson) -> None:
         return
     if now is None or mine.name == "bytes" or _words(tokenizer_files(lesson.place)) != _words(tokenizer_files(start)):
         what = f"is not the tokenizer of the checkpoint, {mine.name}"
-        fix = "leave it out, or say another --out to fine-tune with it"
+        fix = "leave it out, or choose another --out to fine-tune with it"
         raise Invalid(Problem("--tokenizer", what, value=shown(lesson.place), suggestion=fix))
 
 
