@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archcalc.errors import Invalid, Problem, cut, shown
 from archcalc.packages import needed
 from archcalc_reference.files import LONGEST_REASON, parse_object, read_object, read_text
 from archcalc_reference.text.around import NOTHING, Around, by_settings, contradictions
 from archcalc_reference.text.changes import PREFIX, STRIPS, Change, change
+from archcalc_reference.text.guarding import guarded
 from archcalc_reference.text.helper import Ended, Helper
 from archcalc_reference.text.special import FLAGS, SETTINGS, Added, Special, read_special
 from archcalc_reference.text.spelling import BYTES, Spelling, byte_alphabet
@@ -26,11 +26,7 @@ from archcalc_reference.text.vocabularies import refuse_ids
 from archcalc_reference.unpacking import names_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tokenizers import Tokenizer as Fast
-
-T = TypeVar("T")
 
 SECONDS = 5.0
 """A processor's time in which a pattern that is not known must have parted a text, or a piece of a long one."""
@@ -291,35 +287,6 @@ def _elsewhere(path: str, read: Read, fast: Fast) -> Callable[[str], list[int]]:
         return ids
 
     return encode
-
-
-def guarded(path: str, call: Callable[[], T]) -> T:
-    """Call the package, whose errors are plain Exceptions and whose panics are not Exceptions at all."""
-    try:
-        with _quiet():
-            return call()
-    except (KeyboardInterrupt, SystemExit, MemoryError):
-        raise
-    except BaseException as error:  # noqa: BLE001
-        raise Invalid(Problem(path, f"is not a valid tokenizer: {cut(str(error), LONGEST_REASON)}")) from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the package writes to standard error by itself: a panic prints its stack before it is raised."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # closed
-        yield
-        return
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def utf8(text: str) -> bytes:

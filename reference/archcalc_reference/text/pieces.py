@@ -14,8 +14,9 @@ from archcalc.errors import Invalid, Problem, shown
 from archcalc.packages import needed
 from archcalc_reference.files import read_bytes
 from archcalc_reference.text.around import by_settings
-from archcalc_reference.text.bpe import FileTokenizer, Vocabulary, guarded
+from archcalc_reference.text.bpe import FileTokenizer, Vocabulary
 from archcalc_reference.text.changes import PREFIX, STRIPS
+from archcalc_reference.text.guarding import guarded
 from archcalc_reference.text.special import FLAGS, MOST_IDS, Added, Special, read_special
 from archcalc_reference.text.spelling import Spelling
 
